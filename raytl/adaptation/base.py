@@ -1,0 +1,100 @@
+"""What a domain-adaptation loss is: settings, needs, and a scalar from two domains' views of one batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from raytl.core.dimensions import log_uniform, searchable
+from raytl.core.registry import Registry
+from raytl.tasks.task import Role
+
+
+@dataclass(frozen=True)
+class AdaptationConfig:
+    """Settings that every loss has.
+
+    weight: trade-off against the task loss, > 0.
+    """
+
+    weight: float = searchable(1.0, log_uniform(0.03, 3.0))
+
+
+@dataclass(frozen=True)
+class Views:
+    """One domain's half of a batch as the network sees it, in training mode.
+
+    features: (n, d), the input of the head; logits: (n, k); labels: int64 (n,) where known;
+    strong_logits: (n, k), logits of a more strongly augmented version of the same images, where the loss asks for one.
+    """
+
+    features: Tensor
+    logits: Tensor
+    labels: Tensor | None = None
+    strong_logits: Tensor | None = None
+
+
+class AdaptationLoss(nn.Module, ABC):
+    """A domain-adaptation loss. May hold parameters (a discriminator); they train with the head.
+
+    wants_strong_view: whether ``target.strong_logits`` must be given.
+    gradient_free: True where nothing is differentiated and :meth:`forward` is never called (AdaBN).
+    recalibrates_norm: True where batch-norm statistics are to be re-estimated on the unlabelled images after training.
+    """
+
+    wants_strong_view = False
+    gradient_free = False
+    recalibrates_norm = False
+
+    def __init__(self, config: AdaptationConfig, feature_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.feature_dim = feature_dim
+        self.num_classes = num_classes
+
+    @abstractmethod
+    def forward(self, source: Views | None, target: Views, progress: float) -> Tensor:
+        """Scalar loss, unweighted.
+
+        source: the labelled side; None where the loss does not need a source domain.
+        target: unlabelled images of the target domain.
+        progress: share of the full training budget done, in [0, 1]; never of a rung.
+        """
+
+
+@dataclass(frozen=True)
+class AdaptationEntry:
+    """A registered loss: its class, its settings and the roles without which it cannot run."""
+
+    name: str
+    loss: type[AdaptationLoss]
+    config: type[AdaptationConfig]
+    needs: frozenset[Role]
+
+
+registry: Registry[AdaptationEntry] = Registry("adaptation loss", "raytl.adaptation")
+
+
+def adaptation(
+    name: str, *, config: type[AdaptationConfig], needs: set[Role]
+) -> Callable[[type[AdaptationLoss]], type[AdaptationLoss]]:
+    """Class decorator that registers a loss under ``name``."""
+
+    def register(loss: type[AdaptationLoss]) -> type[AdaptationLoss]:
+        registry.add(name, AdaptationEntry(name, loss, config, frozenset(needs)))
+        return loss
+
+    return register
+
+
+def names() -> list[str]:
+    """The registered losses."""
+    return registry.names()
+
+
+def get(name: str) -> AdaptationEntry:
+    """The entry for ``name``. Raises UserError that names the nearest known loss."""
+    return registry.get(name)

@@ -1,0 +1,27 @@
+"""Errors that are the user's to mend, and the spelling help that goes with them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """One clear sentence for a person: what was wrong, where, and what to do.
+
+    Raised at the place that knows. The CLI prints it without a traceback and exits with code 2.
+    """
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The hint ``; did you mean 'x'?`` for a misspelt word, or a list of what is known.
+
+    Returns an empty string where nothing is known at all.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    if not names:
+        return ""
+    return f"; known are {', '.join(names)}"

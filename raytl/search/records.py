@@ -1,0 +1,99 @@
+"""What a search leaves behind, as plain records: the contract between the search and the run store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+
+from raytl.evaluation.intervals import Interval
+
+
+class TrialStatus(StrEnum):
+    """How a trial ended."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"  # ran its full budget
+    PRUNED = "pruned"  # stopped early, others were better at the same epoch
+    FAILED = "failed"  # could not train; ``reason`` says why
+    INTERRUPTED = "interrupted"  # the search ended first
+
+
+@dataclass
+class TrialRecord:
+    """One trial.
+
+    number: 0, 1, … in order of start. kind: ``baseline``, ``search`` or ``confirm`` (a promising strategy on further
+    folds). baseline: which one (``scratch``, ``linear-probe``, ``fine-tune``, ``source-only``) or None.
+    strategy: flat plain values (:meth:`Strategy.to_dict`). fold: index of the validation fold.
+    score: the selection score, higher is better; metrics: last validation metrics (``accuracy``, ``log_loss``,
+    ``information_maximisation``, ``source_accuracy`` … as far as the setting allows).
+    history: one dict per epoch: ``epoch``, ``seconds``, ``train_loss`` and the metrics.
+    """
+
+    number: int
+    kind: str
+    strategy: dict[str, Any]
+    strategy_key: str
+    fold: int = 0
+    baseline: str | None = None
+    status: TrialStatus = TrialStatus.RUNNING
+    reason: str | None = None
+    score: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    lane: str = ""
+
+
+@dataclass
+class Candidate:
+    """A strategy with all that is known of it: the winner, or a baseline.
+
+    label: ``best`` or the baseline's name. trials: numbers of its trials. validation: pooled over its folds.
+    test: None where there is no test split. test_probabilities: (n_test, k), for paired comparisons and the confusion
+    matrix.
+    """
+
+    label: str
+    strategy: dict[str, Any]
+    strategy_key: str
+    trials: list[int]
+    validation: Interval | None
+    test: Interval | None = None
+    test_probabilities: np.ndarray | None = None
+
+
+@dataclass
+class SearchOutcome:
+    """The end of a search.
+
+    best, baselines: with test figures where a test split exists (opened once, after the choice was made).
+    why: one sentence that says on what grounds the winner was chosen.
+    transfer_gain: test accuracy of the winner minus that of from-scratch; adaptation_gain: winner minus the best
+    candidate without adaptation; gains: winner minus each baseline, by name; all with paired bootstrap intervals.
+    test_labels: (n_test,) indices into the classes.
+    """
+
+    trials: list[TrialRecord]
+    best: Candidate
+    baselines: list[Candidate]
+    why: str
+    seconds: float
+    gains: dict[str, Interval] = field(default_factory=dict)
+    transfer_gain: Interval | None = None
+    adaptation_gain: Interval | None = None
+    test_labels: np.ndarray | None = None
+    interrupted: bool = False
+
+
+class SearchListener(Protocol):
+    """Who wants to hear of a search as it goes: the run store, the progress display."""
+
+    def on_trial(self, record: TrialRecord) -> None:
+        """A trial started, reported an epoch or ended."""
+
+    def on_phase(self, phase: str, detail: str) -> None:
+        """The search entered a phase: ``pretrain``, ``search``, ``confirm``, ``refit``, ``test``."""

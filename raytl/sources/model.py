@@ -1,0 +1,91 @@
+"""A source model: a network as an ordered list of stages that concatenate to it exactly, plus its head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from raytl.tasks.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What is known of a source model without loading its weights.
+
+    uri: as the user writes it. stages: names, input side first. feature_dim: width of the head's input.
+    parameters: count, head included. image_size: side of the input it was built for, pixels; fixed_size: whether it
+    accepts only that. pretrained: whether it brings weights. labels: of the source task, where known.
+    """
+
+    uri: str
+    stages: tuple[str, ...]
+    feature_dim: int
+    parameters: int
+    image_size: int
+    fixed_size: bool
+    pretrained: bool
+    labels: tuple[str, ...] | None = None
+
+
+class SourceModel(nn.Module):
+    """Stages in order, then a head.
+
+    ``head(stages[-1](... stages[0](x)))`` equals the original network's output. The last stage yields the features,
+    shape (n, feature_dim); every earlier boundary is a possible *cut*.
+
+    architecture: URI of the untrained architecture (``scratch:cnn-small``, ``torchvision:resnet18@none``), which with
+        the state dict rebuilds the model.
+    """
+
+    def __init__(
+        self,
+        *,
+        uri: str,
+        architecture: str,
+        stages: list[tuple[str, nn.Module]],
+        head: nn.Module,
+        feature_dim: int,
+        preprocessing: Preprocessing,
+        labels: tuple[str, ...] | None = None,
+        pretrained: bool = False,
+    ) -> None:
+        super().__init__()
+        self.uri = uri
+        self.architecture = architecture
+        self.stages = nn.ModuleDict({name.replace(".", "_"): module for name, module in stages})
+        self.head = head
+        self.feature_dim = feature_dim
+        self.preprocessing = preprocessing
+        self.labels = labels
+        self.pretrained = pretrained
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """Names of the stages, input side first."""
+        return tuple(self.stages.keys())
+
+    def stage_list(self) -> list[nn.Module]:
+        """The stages, input side first."""
+        return list(self.stages.values())
+
+    def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        """Pass ``x`` through stages start (inclusive) to stop (exclusive, default all)."""
+        for stage in self.stage_list()[start:stop]:
+            x = stage(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images (n, channels, size, size) to logits (n, k)."""
+        logits: Tensor = self.head(self.run(x))
+        return logits
+
+    def replace_head(self, num_classes: int, labels: tuple[str, ...]) -> None:
+        """Put a fresh linear head for ``labels`` on the features."""
+        self.head = nn.Linear(self.feature_dim, num_classes)
+        self.labels = labels
+
+    def backbone_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of all stages."""
+        return self.stages.parameters()

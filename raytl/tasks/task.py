@@ -1,0 +1,88 @@
+"""The task: what is to be learned, from data in up to three roles, with the test split sealed away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from raytl.core.hashing import hash_strings
+from raytl.tasks.images import Images, LabelledImages
+
+
+class Role(StrEnum):
+    """What a set of images is for."""
+
+    TARGET = "target"
+    SOURCE_DOMAIN = "source_domain"
+    UNLABELLED = "unlabelled"
+
+
+class Setting(StrEnum):
+    """Which kind of transfer the roles at hand allow."""
+
+    INDUCTIVE = "inductive"  # target labels, no unlabelled data
+    UNSUPERVISED = "unsupervised adaptation"  # a source domain and unlabelled target images
+    SEMI_SUPERVISED = "semi-supervised adaptation"  # target labels and unlabelled images
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All that the search may see: no test image is reachable from here.
+
+    classes: the labels to learn, sorted by name.
+    target: labelled images of the domain that the model will be used in, or None.
+    unlabelled: images of that domain without labels, or None.
+    source_domains: labelled images of other domains by name, each with its own classes.
+    channels: 1 where every image of every role is greyscale, else 3.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    target: LabelledImages | None
+    unlabelled: Images | None
+    source_domains: dict[str, LabelledImages]
+    channels: int
+
+    @property
+    def setting(self) -> Setting:
+        """Which kind of transfer this data allows."""
+        if self.target is None:
+            return Setting.UNSUPERVISED
+        return Setting.INDUCTIVE if self.unlabelled is None else Setting.SEMI_SUPERVISED
+
+    @property
+    def joinable(self) -> tuple[str, ...]:
+        """Source domains whose label names are all among the task's, so that they can join the training."""
+        return tuple(name for name, domain in self.source_domains.items() if set(domain.classes) <= set(self.classes))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all content and roles."""
+        parts = [*self.classes, str(self.channels)]
+        for role, images in [(Role.TARGET, self.target), (Role.UNLABELLED, self.unlabelled)]:
+            parts.append(f"{role}={images.fingerprint if images is not None else ''}")
+        parts += [f"{name}={domain.fingerprint}" for name, domain in sorted(self.source_domains.items())]
+        return hash_strings(parts)
+
+
+class SealedTest:
+    """The test split. It is opened once, after the search; opening it again raises RuntimeError."""
+
+    def __init__(self, images: LabelledImages) -> None:
+        self._images = images
+        self._opened = False
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the sealed content; tells which test split it was without opening it."""
+        return self._images.fingerprint
+
+    def open(self) -> LabelledImages:
+        """The labelled test images; once."""
+        if self._opened:
+            raise RuntimeError("the test split was opened before; a second look would bias the reported figures")
+        self._opened = True
+        return self._images

@@ -1,0 +1,94 @@
+"""A strategy: one point of the joint search space, and its plain-value form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from raytl import adaptation, finetuning
+from raytl.adaptation import AdaptationConfig
+from raytl.core.dimensions import build
+from raytl.core.errors import UserError, nearest
+from raytl.core.hashing import hash_json
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How to get from a source model to a model of the task.
+
+    source_model: URI; ``pretrain:<arch>@<source domain>`` means trained on that source domain first.
+    source_domain: the source domain whose labelled images join the training, or None.
+    cut: number of stages frozen, from the input side.
+    head_lr: peak learning rate of the head; backbone_ratio: the other stages' rate over the head's.
+    optimizer: ``sgd`` (Nesterov, momentum 0.9) or ``adamw``. schedule: ``cosine``, ``constant`` or ``inverse``
+        (lr0 (1 + 10 p)^-0.75); all with ``warmup`` (share of the budget).
+    weight_decay: not applied to norms and biases.
+    adaptation: name of the loss, or ``none``; adaptation_config: its settings.
+    regulariser, regulariser_config: likewise (L2-SP).
+    augmentation: name of the policy, or ``none``.
+    batch_norm: whose statistics batch norm uses in training where two domains are seen: ``joint`` (one mixed batch) or
+        ``separate`` (each domain normalised by its own, running statistics follow the target).
+    label_smoothing: in [0, 1). ema: decay per step of the weight average that is evaluated, 0 for none.
+    """
+
+    source_model: str
+    source_domain: str | None = None
+    cut: int = 0
+    head_lr: float = 1e-2
+    backbone_ratio: float = 0.1
+    optimizer: str = "sgd"
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    warmup: float = 0.1
+    adaptation: str = "none"
+    adaptation_config: AdaptationConfig | None = None
+    regulariser: str = "none"
+    regulariser_config: Any = None
+    augmentation: str = "none"
+    batch_norm: str = "joint"
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain flat values: component settings under dotted keys (``adaptation.weight``)."""
+        flat: dict[str, Any] = {}
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            if spec.name.endswith("_config"):
+                prefix = spec.name.removesuffix("_config")
+                flat |= {f"{prefix}.{key}": item for key, item in (asdict(value) if value else {}).items()}
+            else:
+                flat[spec.name] = value
+        return flat
+
+    @classmethod
+    def from_dict(cls, flat: Mapping[str, Any]) -> Strategy:
+        """Inverse of :meth:`to_dict`; missing keys take their defaults, unknown keys raise UserError."""
+        plain: dict[str, Any] = {}
+        nested: dict[str, dict[str, Any]] = {"adaptation": {}, "regulariser": {}}
+        known = {spec.name for spec in fields(cls) if not spec.name.endswith("_config")}
+        for key, value in flat.items():
+            prefix, dot, rest = key.partition(".")
+            if dot and prefix in nested:
+                nested[prefix][rest] = value
+            elif key in known:
+                plain[key] = value
+            else:
+                raise UserError(f"strategy: unknown key '{key}'{nearest(key, known)}")
+        for prefix, entry in (("adaptation", adaptation.get), ("regulariser", finetuning.regularisers.get)):
+            name = plain.get(prefix, "none")
+            if name != "none":
+                plain[f"{prefix}_config"] = build(entry(name).config, nested[prefix], f"{prefix} '{name}'")  # type: ignore[operator]
+            elif nested[prefix]:
+                raise UserError(f"strategy: settings for {prefix} given, but {prefix} is 'none'")
+        return cls(**plain)
+
+    @property
+    def key(self) -> str:
+        """Hash of all settings (12 hex digits): equal strategies have equal keys."""
+        return hash_json(self.to_dict())[:12]
+
+    def with_values(self, **changes: Any) -> Strategy:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
