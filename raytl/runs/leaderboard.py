@@ -1,0 +1,92 @@
+"""The leaderboard: one row per distinct strategy, its folds pooled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+_SETTING = "strategy."
+_STATUS_ORDER = ("completed", "running", "interrupted", "pruned", "failed")
+
+
+def leaderboard(trials: pd.DataFrame, outcome: dict[str, Any] | None = None) -> pd.DataFrame:
+    """Pool the trials of equal strategies and rank them.
+
+    trials: as in ``trials.parquet``. outcome: the document ``outcome.json``, or None.
+    Returns one row per strategy: ``rank`` (1 = best), ``label`` (``best``, a baseline's name, ``best, …`` for both;
+    else empty), ``baseline``, ``trial`` (its first), ``folds``, ``status``, ``score`` (mean over folds), ``std`` (over
+    folds, where there are two or more), ``validation`` and ``test`` with ``_low`` and ``_high`` (bootstrap intervals;
+    known for the winner and the baselines), ``seconds`` (sum), ``epochs``, ``strategy_key``, then the settings under
+    their own names. The chosen strategy comes first; then those trained to the end by score; then the others.
+    """
+    best_key = outcome["best"]["strategy_key"] if outcome else None
+    candidates = {entry["strategy_key"]: entry for entry in _candidates(outcome)}
+    rows = []
+    for key, group in trials.groupby("strategy_key", sort=False):
+        row = _pooled(group)
+        candidate = candidates.get(str(key), {})
+        labels = (["best"] if key == best_key else []) + ([row["baseline"]] if row["baseline"] else [])
+        row |= {"label": ", ".join(labels), "strategy_key": key}
+        row |= _bounds(candidate.get("validation"), "validation")
+        row |= _bounds(candidate.get("test"), "test")
+        first = group.iloc[0]
+        row |= {name.removeprefix(_SETTING): first[name] for name in trials.columns if name.startswith(_SETTING)}
+        rows.append(row)
+    rows.sort(key=lambda row: _order(row, best_key))
+    frame = pd.DataFrame([{"rank": rank} | row for rank, row in enumerate(rows, start=1)], columns=_columns(trials))
+    return frame.infer_objects()
+
+
+_FIXED = [
+    *("rank", "label", "baseline", "trial", "folds", "status", "score", "std"),
+    *("validation", "validation_low", "validation_high"),
+    *("test", "test_low", "test_high", "seconds", "epochs", "strategy_key"),
+]
+
+
+def settings_columns(board: pd.DataFrame) -> list[str]:
+    """The columns of a leaderboard that are settings of the strategy."""
+    return [name for name in board.columns if name not in _FIXED]
+
+
+def _columns(trials: pd.DataFrame) -> list[str]:
+    return _FIXED + [name.removeprefix(_SETTING) for name in trials.columns if name.startswith(_SETTING)]
+
+
+def _candidates(outcome: dict[str, Any] | None) -> list[dict[str, Any]]:
+    return [] if outcome is None else [*outcome["baselines"], outcome["best"]]
+
+
+def _pooled(group: pd.DataFrame) -> dict[str, Any]:
+    """Figures of one strategy. Only the trials that got furthest count: a score at fewer epochs is another figure."""
+    status = min(group["status"], key=_STATUS_ORDER.index)
+    counted = group[group["status"] == status]
+    scores = counted["score"].dropna()
+    baselines = group["baseline"].dropna()
+    return {
+        "baseline": None if baselines.empty else str(baselines.iloc[0]),
+        "trial": int(group["number"].min()),
+        "folds": int(counted["fold"].nunique()),
+        "status": status,
+        "score": float(scores.mean()) if len(scores) else None,
+        "std": float(scores.std()) if len(scores) > 1 else None,
+        "seconds": float(group["seconds"].sum()),
+        "epochs": int(counted["epochs"].max()),
+    }
+
+
+def _bounds(interval: dict[str, Any] | None, name: str) -> dict[str, Any]:
+    values = interval or {}
+    return {name: values.get("value"), f"{name}_low": values.get("low"), f"{name}_high": values.get("high")}
+
+
+def _order(row: dict[str, Any], best_key: str | None) -> tuple[bool, int, float, int]:
+    score = row["score"]
+    known = score is not None and score == score
+    return (
+        row["strategy_key"] != best_key,
+        _STATUS_ORDER.index(row["status"]) if known else len(_STATUS_ORDER),
+        -score if known else 0.0,
+        row["trial"],
+    )

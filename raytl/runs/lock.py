@@ -1,0 +1,105 @@
+"""One writer per run: an advisory lock that dies with its process and tells who holds it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+from pathlib import Path
+
+from raytl.core.errors import UserError
+from raytl.runs.files import writing
+
+
+class RunLock:
+    """The lock of one run folder, held from construction to :meth:`release`.
+
+    The operating system's own file lock decides on this machine: it is gone with its process, however that ended, and
+    cannot mistake a reused process number for the old writer. The file also names host and process, for the message,
+    and for writers on other machines of a shared folder, where file locks may not reach.
+    Raises UserError where another process holds it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "run.lock"
+        with writing(self._path):
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            holder = _holder(self._path, self._file)
+            if holder is not None:
+                raise UserError(_occupied(folder, holder))
+            with writing(self._path):
+                os.ftruncate(self._file, 0)
+                os.pwrite(self._file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def release(self) -> None:
+        """Let go. The file stays, empty: removing it could pull it from under a writer that just opened it."""
+        if self._file >= 0:
+            os.ftruncate(self._file, 0)
+            os.close(self._file)
+            self._file = -1
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether some process is writing the run in ``folder`` now."""
+    path = folder / "run.lock"
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return _holder(path, file) is not None
+    finally:
+        os.close(file)
+
+
+def _holder(path: Path, file: int) -> dict[str, object] | None:
+    """Who holds the lock, or None; where it is free, the caller holds the file lock from here on."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        free_here = True
+    except BlockingIOError:
+        return _written_by(path) or {"pid": "unknown", "host": "this machine"}
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        free_here = False  # this file system has no locks: the process number has to do
+    holder = _written_by(path)
+    if holder is None:
+        return None
+    if holder["host"] != socket.gethostname():
+        return holder
+    return None if free_here or not _alive(holder["pid"]) else holder
+
+
+def _written_by(path: Path) -> dict[str, object] | None:
+    try:
+        content = json.loads(path.read_bytes())
+        return {"pid": content["pid"], "host": content["host"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # empty, or torn by a process that died while writing it
+
+
+def _alive(pid: object) -> bool:
+    try:
+        os.kill(int(str(pid)), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _occupied(folder: Path, holder: dict[str, object]) -> str:
+    sentence = (
+        f"run '{folder.name}' is being written by another process (pid {holder['pid']} on {holder['host']}). "
+        "Wait for it, or start with another --name."
+    )
+    if holder["host"] != socket.gethostname():
+        sentence += f" If that machine is gone, remove {folder / 'run.lock'}."
+    return sentence

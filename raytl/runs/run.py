@@ -1,0 +1,231 @@
+"""The reading end of a run: what a search left on disk, whether it ended, was interrupted, or is still going."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from raytl.core.errors import UserError
+from raytl.evaluation.intervals import Interval
+from raytl.runs.files import plain, read_json
+from raytl.runs.journal import FILE as JOURNAL
+from raytl.runs.journal import Phase, read_journal
+from raytl.runs.leaderboard import leaderboard
+from raytl.runs.lock import is_locked
+from raytl.runs.tables import history_table, read_table, trials_table
+from raytl.search.records import TrialRecord, TrialStatus
+
+
+class Run:
+    """One run folder. Opening reads ``run.json`` only; tables are read when asked for.
+
+    A run that is being written is read from its journal, and shows its state at the first look.
+    Raises UserError where the folder holds no run, or a damaged one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._document = read_json(path / "run.json")
+
+    @property
+    def name(self) -> str:
+        """The run's name (that of its folder)."""
+        return self.path.resolve().name
+
+    @cached_property
+    def status(self) -> str:
+        """``running``, ``finished`` or ``interrupted`` (also where its process died without a word)."""
+        status = str(self._document.get("status", "interrupted"))
+        return "interrupted" if status == "running" and not is_locked(self.path) else status
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that the run was started with."""
+        settings: dict[str, Any] = self._document.get("settings", {})
+        return settings
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions and hardware that it ran on."""
+        environment: dict[str, Any] = self._document.get("environment", {})
+        return environment
+
+    @property
+    def started(self) -> datetime:
+        """When it began."""
+        return _time(self._document.get("started"))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, where the settings tell them."""
+        return tuple(map(str, self.settings.get("classes", ())))
+
+    @property
+    def metric(self) -> str:
+        """What the validation score is (``accuracy`` unless the settings say otherwise)."""
+        return str(self.settings.get("metric", "accuracy"))
+
+    @property
+    def bundle_path(self) -> Path:
+        """Where the winner's bundle is, or would be."""
+        return self.path / "model"
+
+    @property
+    def report_path(self) -> Path:
+        """Where the report is, or would be."""
+        return self.path / "report.html"
+
+    @cached_property
+    def outcome(self) -> dict[str, Any] | None:
+        """The document ``outcome.json``, or None where the search did not get to its end."""
+        path = self.path / "outcome.json"
+        return read_json(path) if self.status != "running" and path.exists() else None
+
+    def records(self) -> list[TrialRecord]:
+        """All trials as the search knew them, by number; those that nobody runs any more are ``interrupted``."""
+        records = [record for _, record in sorted(read_journal(self.path).trials.items())]
+        for record in records:
+            if record.status is TrialStatus.RUNNING and self.status != "running":
+                record.status = TrialStatus.INTERRUPTED
+        return records
+
+    def phases(self) -> list[Phase]:
+        """The phases that the search went through."""
+        return read_journal(self.path).phases
+
+    def trials(self) -> pd.DataFrame:
+        """One row per trial: its fields, ``strategy.<key>`` and ``metric.<name>``; as in ``trials.parquet``."""
+        return self._trials.copy()
+
+    def history(self) -> pd.DataFrame:
+        """One row per trial and epoch: ``trial``, ``epoch``, ``seconds``, ``train_loss`` and the validation metrics."""
+        return self._history.copy()
+
+    def leaderboard(self) -> pd.DataFrame:
+        """One row per distinct strategy, best first; see :func:`raytl.runs.leaderboard.leaderboard`."""
+        return leaderboard(self._trials, self.outcome)
+
+    def predictions(self) -> pd.DataFrame | None:
+        """One row per test image: ``label``, ``predicted.<candidate>``, ``probability.<class index>``; None without."""
+        path = self.path / "predictions.parquet"
+        if self.outcome is None or not path.exists():
+            return None
+        return read_table(path).to_pandas()  # type: ignore[no-any-return]
+
+    @property
+    def seconds(self) -> float:
+        """How long the search took, or has been going."""
+        if self.outcome is not None:
+            return float(self.outcome["seconds"])
+        if self.status == "running":
+            return (datetime.now(UTC) - self.started).total_seconds()
+        if self._document.get("ended"):
+            return (_time(self._document["ended"]) - self.started).total_seconds()
+        journal = self.path / JOURNAL  # killed: its last word is its end
+        end = journal.stat().st_mtime if journal.exists() else self.started.timestamp()
+        return max(0.0, end - self.started.timestamp())
+
+    def summary(self) -> dict[str, Any]:
+        """The document that ``search --json`` prints, in JSON's own types.
+
+        For a run without an outcome the best and the baselines are told from the trials, without intervals.
+        """
+        outcome = self.outcome or self._provisional_outcome()
+        counts = Counter(self._trials["status"])
+        extra = outcome.get("extra", {})
+        document = {
+            "run": self.name,
+            "path": str(self.path.resolve()),
+            "status": self.status,
+            "seconds": self.seconds,
+            "setting": self.settings.get("setting"),
+            "metric": self.metric,
+            "trials": {"count": len(self._trials), "by_status": {str(status): n for status, n in counts.items()}},
+            "best": _summarised(outcome["best"]),
+            "baselines": {entry["label"]: _summarised(entry) for entry in outcome["baselines"]},
+            "transfer_gain": outcome["transfer_gain"],
+            "adaptation_gain": outcome["adaptation_gain"],
+            "gains": outcome["gains"],
+            "why": outcome["why"],
+            "interrupted": self.status != "finished",
+        }
+        return dict(plain(extra | document))
+
+    @cached_property
+    def _trials(self) -> pd.DataFrame:
+        return self._table("trials.parquet")
+
+    @cached_property
+    def _history(self) -> pd.DataFrame:
+        return self._table("history.parquet")
+
+    def _table(self, name: str) -> pd.DataFrame:
+        path = self.path / name
+        if self._document.get("status") != "running" and path.exists():
+            return read_table(path).to_pandas()  # type: ignore[no-any-return]
+        make = trials_table if name == "trials.parquet" else history_table
+        return make(self.records()).to_pandas()  # type: ignore[no-any-return]
+
+    def _provisional_outcome(self) -> dict[str, Any]:
+        board = self.leaderboard()
+        scored = board[board["score"].notna() & (board["status"] == "completed")]
+        strategies = {record.strategy_key: record.strategy for record in self.records()}
+        best = None if scored.empty else _provisional("best", scored.iloc[0], strategies)
+        baselines = [
+            _provisional(str(row["baseline"]), row, strategies)
+            for _, row in board[board["baseline"].notna()].iterrows()
+        ]
+        why = "the search has not ended" if self.status == "running" else "the search was interrupted"
+        why += "; no trial was completed" if best is None else "; the best validation score so far"
+        return {"best": best, "baselines": baselines, "why": why, "gains": {}} | dict.fromkeys(
+            ["transfer_gain", "adaptation_gain"]
+        )
+
+
+def read_trials(path: Path | str) -> pd.DataFrame:
+    """The trials of a run folder, or of a ``trials.parquet``, as a table."""
+    path = Path(path)
+    return Run(path).trials() if path.is_dir() else read_table(path).to_pandas()  # type: ignore[no-any-return]
+
+
+def interval(document: dict[str, Any] | None) -> Interval | None:
+    """An interval back from its plain values; None for None or for one without figures."""
+    if document is None or any(document.get(key) is None for key in ("value", "low", "high")):
+        return None
+    return Interval(float(document["value"]), float(document["low"]), float(document["high"]))
+
+
+def _summarised(candidate: dict[str, Any] | None) -> dict[str, Any] | None:
+    if candidate is None:
+        return None
+    return {
+        "trial": min(candidate["trials"], default=None),
+        "strategy": candidate["strategy"],
+        "validation_metric": candidate["validation"],
+        "test_metric": candidate["test"],
+    }
+
+
+def _provisional(label: str, row: pd.Series, strategies: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    score = row["score"]
+    key = str(row["strategy_key"])
+    return {
+        "label": label,
+        "strategy": strategies.get(key, {}),
+        "strategy_key": key,
+        "trials": [int(row["trial"])],
+        "validation": None if pd.isna(score) else {"value": float(score), "low": None, "high": None},
+        "test": None,
+    }
+
+
+def _time(text: Any) -> datetime:
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        raise UserError(f"run.json: {text!r} is not a time; the run cannot be read") from None

@@ -1,0 +1,173 @@
+"""The writing end of a run: listens to a search and leaves it on disk."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raytl.evaluation.intervals import Interval
+from raytl.runs.environment import environment
+from raytl.runs.files import plain, read_json, write_json, writing
+from raytl.runs.journal import Journal
+from raytl.runs.lock import RunLock
+from raytl.runs.run import Run
+from raytl.runs.tables import history_table, trials_table, write_table
+from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
+
+FORMAT_VERSION = 1
+
+
+class RunWriter:
+    """Keeps a run on disk while it is searched (a :class:`~raytl.search.records.SearchListener`).
+
+    Every event goes to the journal at once; :meth:`finish` or :meth:`interrupt` makes the tables of it. As a context
+    manager, a writer that was not finished is interrupted on the way out, whatever the reason.
+    folder: the run's folder, existing. settings: JSON values; the report reads these keys where present: ``setting``
+    (kind of transfer), ``classes`` (names), ``metric`` (what the score is, default "accuracy"), ``seed``, ``command``
+    (to reproduce the run), ``data`` (``{"counts": {role: n}, "problems": [sentence | {"severity", "message"}]}``).
+    resume: go on in a run that was interrupted; ``trials`` then holds what it had.
+    Raises UserError where another process writes the run, or the disk does not take it.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any], *, resume: bool = False) -> None:
+        self.path = folder
+        self._mutex = threading.RLock()  # events may come from a driver thread, an interrupt from the main one
+        self._lock = RunLock(folder)
+        try:
+            before = read_json(folder / "run.json") if resume else {}
+            self._document: dict[str, Any] = {
+                "format_version": FORMAT_VERSION,
+                "name": folder.name,
+                "status": "running",
+                "started": before.get("started", _now()),
+                "resumed": [*before.get("resumed", []), _now()] if resume else [],
+                "ended": None,
+                "settings": plain(settings),
+                "environment": environment(),
+            }
+            self._journal = Journal(folder)
+            write_json(folder / "run.json", self._document)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._open = True
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """All trials so far, by number."""
+        with self._mutex:
+            return [self._journal.trials[number] for number in sorted(self._journal.trials)]
+
+    def on_trial(self, record: TrialRecord) -> None:
+        """Keep what is new in a trial. Raises UserError where the disk does not take it."""
+        with self._mutex:
+            self._journal.trial(record)
+
+    def on_phase(self, phase: str, detail: str) -> None:
+        """Note that the search entered a phase."""
+        with self._mutex:
+            self._journal.phase(phase, detail)
+
+    def finish(self, outcome: SearchOutcome, summary_extra: dict[str, Any] | None = None) -> Run:
+        """Write the tables and the outcome, and let go of the run.
+
+        summary_extra: JSON values that :meth:`Run.summary` repeats.
+        """
+        with self._mutex:
+            for record in outcome.trials:
+                self._journal.trial(record)
+            self._compact()
+            if outcome.test_labels is not None:
+                write_table(self.path / "predictions.parquet", _predictions(outcome))
+            write_json(self.path / "outcome.json", _outcome_document(outcome) | {"extra": summary_extra or {}})
+            return self._end("interrupted" if outcome.interrupted else "finished")
+
+    def interrupt(self) -> Run:
+        """Keep what there is of a search that ended before its time, and let go of the run."""
+        with self._mutex:
+            self._compact()
+            return self._end("interrupted")
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._open:
+            return
+        try:
+            self.interrupt()
+        finally:  # a full disk must not leave the run locked for the life of this process
+            self._lock.release()
+
+    def _compact(self) -> None:
+        for record in self.trials:
+            if record.status is TrialStatus.RUNNING:
+                record.status = TrialStatus.INTERRUPTED
+                self._journal.trial(record)
+        write_table(self.path / "trials.parquet", trials_table(self.trials))
+        write_table(self.path / "history.parquet", history_table(self.trials))
+
+    def _end(self, status: str) -> Run:
+        write_json(self.path / "run.json", self._document | {"status": status, "ended": _now()})
+        self._journal.close()
+        with writing(self.path / "run.lock"):
+            self._lock.release()
+        self._open = False
+        return Run(self.path)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _interval(interval: Interval | None) -> dict[str, float] | None:
+    return None if interval is None else interval.to_json()
+
+
+def _candidate_document(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "label": candidate.label,
+        "strategy": candidate.strategy,
+        "strategy_key": candidate.strategy_key,
+        "trials": candidate.trials,
+        "validation": _interval(candidate.validation),
+        "test": _interval(candidate.test),
+    }
+
+
+def _outcome_document(outcome: SearchOutcome) -> dict[str, Any]:
+    return {
+        "best": _candidate_document(outcome.best),
+        "baselines": [_candidate_document(baseline) for baseline in outcome.baselines],
+        "why": outcome.why,
+        "seconds": outcome.seconds,
+        "gains": {name: gain.to_json() for name, gain in outcome.gains.items()},
+        "transfer_gain": _interval(outcome.transfer_gain),
+        "adaptation_gain": _interval(outcome.adaptation_gain),
+        "interrupted": outcome.interrupted,
+    }
+
+
+def _predictions(outcome: SearchOutcome) -> pa.Table:
+    """One row per test image: true label, each candidate's predicted one, and the winner's probabilities."""
+    columns: dict[str, Any] = {"label": np.asarray(outcome.test_labels, dtype=np.int64)}
+    for candidate in [outcome.best, *outcome.baselines]:
+        if candidate.test_probabilities is not None:
+            columns[f"predicted.{candidate.label}"] = candidate.test_probabilities.argmax(axis=1).astype(np.int64)
+    if outcome.best.test_probabilities is not None:
+        for index, share in enumerate(outcome.best.test_probabilities.T):
+            columns[f"probability.{index}"] = np.ascontiguousarray(share, dtype=np.float32)
+    return pa.table(columns)
