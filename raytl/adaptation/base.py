@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from raytl.core.dimensions import log_uniform, searchable
@@ -17,7 +18,9 @@ from raytl.tasks.task import Role
 class AdaptationConfig:
     """Settings that every loss has.
 
-    weight: trade-off against the task loss, > 0.
+    weight: trade-off against the task loss, > 0; the training loop multiplies by it. The losses' own scales differ by
+        orders of magnitude, so each loss whose values are not of order one states a range of its own: the middle of
+        every range is about where the loss matters as much as the task.
     """
 
     weight: float = searchable(1.0, log_uniform(0.03, 3.0))
@@ -36,9 +39,17 @@ class Views:
     labels: Tensor | None = None
     strong_logits: Tensor | None = None
 
+    def full_precision(self) -> Views:
+        """The same views with half-precision tensors in float32."""
+        strong = None if self.strong_logits is None else _full(self.strong_logits)
+        return replace(self, features=_full(self.features), logits=_full(self.logits), strong_logits=strong)
+
 
 class AdaptationLoss(nn.Module, ABC):
     """A domain-adaptation loss. May hold parameters (a discriminator); they train with the head.
+
+    Called as a module it computes in float32 whatever precision the network ran in, autocast included: covariances,
+    pairwise distances and entropies lose their meaning in half precision.
 
     wants_strong_view: whether ``target.strong_logits`` must be given.
     gradient_free: True where nothing is differentiated and :meth:`forward` is never called (AdaBN).
@@ -55,11 +66,18 @@ class AdaptationLoss(nn.Module, ABC):
         self.feature_dim = feature_dim
         self.num_classes = num_classes
 
+    def __call__(self, source: Views | None, target: Views, progress: float) -> Tensor:
+        """:meth:`forward` in full precision."""
+        with torch.autocast(target.features.device.type, enabled=False):
+            views = source.full_precision() if source is not None else None
+            loss: Tensor = super().__call__(views, target.full_precision(), progress)
+            return loss
+
     @abstractmethod
     def forward(self, source: Views | None, target: Views, progress: float) -> Tensor:
         """Scalar loss, unweighted.
 
-        source: the labelled side; None where the loss does not need a source domain.
+        source: the labelled side; None where the loss does not need a source domain. The two sides may differ in size.
         target: unlabelled images of the target domain.
         progress: share of the full training budget done, in [0, 1]; never of a rung.
         """
@@ -98,3 +116,7 @@ def names() -> list[str]:
 def get(name: str) -> AdaptationEntry:
     """The entry for ``name``. Raises UserError that names the nearest known loss."""
     return registry.get(name)
+
+
+def _full(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
