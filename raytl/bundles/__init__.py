@@ -1,1 +1,15 @@
-""""""
+"""Bundles: export, import and use of a finished model."""
+
+from raytl.bundles.bundle import Bundle, ImageLike, Prediction, export_bundle
+from raytl.bundles.files import predict_files, write_predictions
+from raytl.sources.manifest import Manifest
+
+__all__ = [
+    "Bundle",
+    "ImageLike",
+    "Manifest",
+    "Prediction",
+    "export_bundle",
+    "predict_files",
+    "write_predictions",
+]

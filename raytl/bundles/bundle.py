@@ -1,0 +1,127 @@
+"""An exported model: images in, labels with confidences out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from raytl.core.errors import UserError
+from raytl.sources import SourceModel
+from raytl.sources.checkpoint import load_checkpoint, write_checkpoint
+from raytl.sources.manifest import Manifest
+from raytl.tasks.decoding import decode
+
+ImageLike = Image.Image | bytes | Path
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image.
+
+    label: the most probable one. confidence: its probability. probabilities: of every label, in the model's order.
+    """
+
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+
+
+class Bundle:
+    """A saved model with labels, ready to predict. Made by :meth:`load`; safe to use from several threads."""
+
+    def __init__(self, model: SourceModel, manifest: Manifest, device: str | torch.device = "cpu") -> None:
+        if manifest.labels is None:
+            raise UserError(f"{model.uri}: has no labels, so it cannot predict; use it as a source model")
+        self.model = model.to(device).eval()
+        self.manifest = manifest
+        self.labels = manifest.labels
+        self.device = torch.device(device)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Bundle:
+        """Read a bundle. Nothing in it is executed.
+
+        Raises UserError where it is missing, truncated, altered, newer than this raytl, or has no labels.
+        """
+        manifest, model = load_checkpoint(Path(path))
+        return cls(model, manifest, device)
+
+    def prepare(self, image: ImageLike, name: str = "image") -> np.ndarray:
+        """One image as uint8 (channels, size, size).
+
+        image: encoded bytes, the path of a file, or a decoded image (taken as upright).
+        Raises UserError naming the image where it cannot be read or decoded.
+        """
+        if isinstance(image, Path):
+            name = str(image)
+            try:
+                image = image.read_bytes()
+            except OSError as error:
+                raise UserError(f"{name}: cannot be read ({error.strerror or error}); check the path") from error
+        if isinstance(image, bytes):
+            image = decode(image, name)
+        return self.manifest.preprocessing.to_uint8(image)
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor, batch_size: int = 64) -> np.ndarray:
+        """Probabilities of the labels, float32 (n, k), for prepared images, uint8 (n, channels, size, size)."""
+        expected = (self.manifest.channels, self.manifest.image_size, self.manifest.image_size)
+        if images.dtype != torch.uint8 or images.shape[1:] != expected:
+            raise ValueError(f"images must be uint8 of shape (n, {', '.join(map(str, expected))})")
+        out = np.empty((len(images), len(self.labels)), dtype=np.float32)
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size].to(self.device)
+            logits = self.model(self.manifest.preprocessing.normalise(batch)).float()
+            out[start : start + len(batch)] = (logits / self.manifest.temperature).softmax(1).cpu().numpy()
+        return out
+
+    def predict(self, images: Sequence[ImageLike], batch_size: int = 64) -> list[Prediction]:
+        """One prediction per image, in order.
+
+        Raises UserError naming the first image (``image 3`` where it has no path) that cannot be read.
+        """
+        predictions: list[Prediction] = []
+        for start in range(0, len(images), batch_size):
+            arrays = [
+                self.prepare(image, f"image {start + i + 1}")
+                for i, image in enumerate(images[start : start + batch_size])
+            ]
+            rows = self.probabilities(torch.from_numpy(np.stack(arrays)), batch_size)
+            predictions += [self.prediction(row) for row in rows]
+        return predictions
+
+    def prediction(self, row: np.ndarray) -> Prediction:
+        """The prediction that a row of :meth:`probabilities`, shape (k,), amounts to."""
+        best = int(row.argmax())
+        named = {label: float(value) for label, value in zip(self.labels, row, strict=True)}
+        return Prediction(self.labels[best], float(row[best]), named)
+
+
+def export_bundle(
+    directory: str | Path,
+    model: SourceModel,
+    *,
+    metrics: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    temperature: float = 1.0,
+) -> Path:
+    """Write ``model`` as a bundle; an earlier bundle at the place is replaced in one step.
+
+    metrics, provenance: JSON values for people, non-finite numbers become null.
+    temperature: by which logits are divided before the softmax, > 0.
+    Raises UserError where the model has no labels, the place holds something else, or cannot be written.
+    """
+    directory = Path(directory)
+    if model.labels is None:
+        raise UserError(f"{directory}: a model without labels cannot become a bundle; train it on a task first")
+    write_checkpoint(
+        directory, model, {"metrics": dict(metrics), "provenance": dict(provenance), "temperature": temperature}
+    )
+    return directory

@@ -1,0 +1,83 @@
+"""Predictions for files and folders, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from raytl.bundles.bundle import Bundle
+from raytl.core.errors import UserError
+from raytl.tasks.decoding import SUFFIXES
+
+_BATCH = 64
+
+
+def predict_files(bundle: Bundle, paths: Iterable[str | Path]) -> pd.DataFrame:
+    """One row per image file, in the order given; a folder stands for the images below it, sorted by path.
+
+    Columns: ``file``, ``label``, ``confidence``, ``p(<label>)`` for every label, ``error``. A file that cannot be
+    decoded has its sentence in ``error`` and nothing in the others.
+    Raises UserError for a path that does not exist, or where there is no image at all.
+    """
+    files = _expand(paths)
+    columns = [f"p({label})" for label in bundle.labels]
+    labels: list[str | None] = []
+    errors: list[str | None] = []
+    probabilities = np.full((len(files), len(columns)), np.nan, dtype=np.float32)
+    for start in range(0, len(files), _BATCH):
+        arrays: dict[int, np.ndarray] = {}
+        for row, file in enumerate(files[start : start + _BATCH], start):
+            try:
+                arrays[row] = bundle.prepare(file)
+                errors.append(None)
+            except UserError as error:
+                errors.append(str(error))
+        if arrays:
+            probabilities[list(arrays)] = bundle.probabilities(
+                torch.from_numpy(np.stack(list(arrays.values()))), _BATCH
+            )
+    for values, sentence in zip(probabilities, errors, strict=True):
+        labels.append(None if sentence else bundle.labels[int(values.argmax())])
+    frame = pd.DataFrame({"file": [str(file) for file in files], "label": pd.Series(labels, dtype="str")})
+    frame["confidence"] = probabilities.max(axis=1)
+    frame = pd.concat([frame, pd.DataFrame(probabilities, columns=columns)], axis=1)
+    frame["error"] = pd.Series(errors, dtype="str")
+    return frame
+
+
+def write_predictions(frame: pd.DataFrame, out: str | Path) -> Path:
+    """Write the table as ``.csv`` or ``.parquet``. Raises UserError for another suffix or an unwritable place."""
+    out = Path(out)
+    suffix = out.suffix.lower()
+    if suffix not in (".csv", ".parquet"):
+        raise UserError(f"{out}: predictions are written as .csv or .parquet; choose one of these endings")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if suffix == ".csv":
+            frame.to_csv(out, index=False)
+        else:
+            frame.to_parquet(out, index=False)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error}); choose another place") from error
+    return out
+
+
+def _expand(paths: Iterable[str | Path]) -> Sequence[Path]:
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not found:
+                raise UserError(f"{path}: has no image files; give a folder with images or the files themselves")
+            files += found
+        elif path.exists():
+            files.append(path)
+        else:
+            raise UserError(f"{path}: does not exist; check the path")
+    if not files:
+        raise UserError("predict: no image was given; name at least one file or folder")
+    return files

@@ -1,0 +1,1 @@
+"""raytl's own small networks, ``scratch:<name>``: one file each, registered by one decorator."""

@@ -1,0 +1,114 @@
+"""What a provider of source models is, and the registry through which the catalogue finds it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from raytl.core.registry import Registry
+from raytl.core.seeding import derive_seed
+from raytl.sources.model import SourceInfo, SourceModel
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a caller asks of a provider.
+
+    channels: of the task's images, 1 or 3. image_size: wished side of the input, pixels; None for the model's own.
+    seed: of untrained weights.
+    """
+
+    channels: int = 3
+    image_size: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Built:
+    """An untrained model, and what its tensors are called outside raytl.
+
+    renames: name in the original network's state dict -> name in ``model.state_dict()``; empty where they agree.
+    """
+
+    model: SourceModel
+    renames: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SourceEntry:
+    """One line of the catalogue.
+
+    parameters, image_size (pixels), stages: None where finding out would mean building the model.
+    weights: name of the published weights, or None for an untrained architecture.
+    cached: whether those weights are on this machine already; None where there are none or it cannot be told.
+    size_bytes: of the published weights, where known.
+    """
+
+    uri: str
+    parameters: int | None
+    stages: tuple[str, ...] | None
+    image_size: int | None
+    weights: str | None = None
+    cached: bool | None = None
+    size_bytes: int | None = None
+
+
+class Provider(ABC):
+    """A place that source models come from; ``name`` is what stands behind the colon of the URI."""
+
+    @abstractmethod
+    def load(self, name: str, request: Request) -> SourceModel:
+        """The model with its weights, in eval mode. Raises UserError."""
+
+    @abstractmethod
+    def info(self, name: str, request: Request) -> SourceInfo:
+        """What is known without loading weights. Raises UserError."""
+
+    @abstractmethod
+    def build(self, name: str, request: Request) -> Built:
+        """The untrained architecture, exactly at ``request.image_size``. Raises UserError."""
+
+    @abstractmethod
+    def entries(self) -> Iterator[SourceEntry]:
+        """What the catalogue lists of this provider."""
+
+
+providers: Registry[Provider] = Registry("source model provider", "raytl.sources")
+
+
+def provider(name: str) -> Callable[[type[Provider]], type[Provider]]:
+    """Class decorator that registers a provider for URIs that begin with ``name:``."""
+
+    def register(kind: type[Provider]) -> type[Provider]:
+        providers.add(name, kind())
+        return kind
+
+    return register
+
+
+@contextmanager
+def seeded(*parts: object) -> Iterator[None]:
+    """Draw weights from a seed made of ``parts``, and leave torch's own generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(*parts))
+        yield
+
+
+class Hollow(TorchFunctionMode):
+    """Within it, parameters take no memory: what ``torch.empty`` makes lies on the meta device.
+
+    Not ``torch.device("meta")``, under which networks that compute their layout with small tensors cannot be built.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Send ``torch.empty`` to the meta device, leave everything else alone."""
+        settings = dict(kwargs or {})
+        if func is torch.empty:
+            settings["device"] = "meta"
+        return func(*args, **settings)

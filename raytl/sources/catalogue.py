@@ -1,0 +1,70 @@
+"""The one way to a source model: its URI."""
+
+from __future__ import annotations
+
+from raytl.core.errors import UserError
+from raytl.sources.base import Provider, Request, SourceEntry, providers, seeded
+from raytl.sources.model import SourceInfo, SourceModel
+
+
+def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: int = 0) -> SourceModel:
+    """A source model with its weights, in eval mode on the CPU.
+
+    uri: ``scratch:<architecture>``, ``torchvision:<name>[@<weights>|@none]``, ``timm:<name>[@none]``, ``file:PATH``
+        (a bundle) or ``file:PATH.safetensors?arch=<architecture URI>``.
+    channels: of the task's images, 1 or 3; scratch networks take it, pretrained ones keep their own and their
+        preprocessing converts.
+    image_size: wished side of the input, pixels; taken where the network accepts it (at least its smallest size, not
+        for networks of a fixed size). What was settled is in ``model.preprocessing``.
+    seed: of untrained weights; torch's global generator is left as it was.
+    Raises UserError for an unknown provider or model, or weights that cannot be had.
+    """
+    provider, name = _resolve(uri)
+    return provider.load(name, _request(channels, image_size, seed))
+
+
+def info(uri: str, *, channels: int = 3, image_size: int | None = None) -> SourceInfo:
+    """What is known of a source model without loading its weights; the same rules as :func:`load`."""
+    provider, name = _resolve(uri)
+    return provider.info(name, _request(channels, image_size, 0))
+
+
+def build_architecture(
+    architecture: str,
+    *,
+    num_classes: int | None = None,
+    channels: int = 3,
+    image_size: int | None = None,
+    seed: int = 0,
+) -> SourceModel:
+    """The untrained network of an architecture URI, as a manifest names it; stages as when it was saved.
+
+    num_classes: width of a fresh linear head; None keeps the architecture's own. A pretrained URI gives the same
+    architecture without its weights.
+    """
+    provider, name = _resolve(architecture)
+    model = provider.build(name, _request(channels, image_size, seed)).model
+    if num_classes is not None:
+        with seeded("head", architecture, seed):
+            model.replace_head(num_classes, tuple(str(i) for i in range(num_classes)))
+    return model
+
+
+def catalogue() -> list[SourceEntry]:
+    """What can be loaded by name, for ``raytl sources list``."""
+    return [entry for name in providers.names() for entry in providers.get(name).entries()]
+
+
+def _resolve(uri: str) -> tuple[Provider, str]:
+    kind, colon, name = uri.partition(":")
+    if not colon or not name:
+        raise UserError(f"source model '{uri}': write it as <provider>:<name>, for example torchvision:resnet18")
+    return providers.get(kind), name
+
+
+def _request(channels: int, image_size: int | None, seed: int) -> Request:
+    if channels not in (1, 3):
+        raise UserError(f"a source model cannot take {channels} channels; give 1 (greyscale) or 3 (RGB)")
+    if image_size is not None and not 1 <= image_size <= 4096:
+        raise UserError(f"a source model cannot take images of {image_size} pixels; give a side from 1 to 4096")
+    return Request(channels, image_size, seed)

@@ -1,0 +1,186 @@
+"""A model on disk: ``model.safetensors`` and ``model.json`` in one folder, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from raytl.core.errors import UserError, nearest
+from raytl.sources.catalogue import build_architecture
+from raytl.sources.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, Weights, jsonable, parse
+from raytl.sources.model import SourceModel
+from raytl.sources.staging import fit
+
+_EXTRA = ("metrics", "provenance", "temperature")
+
+
+def write_checkpoint(directory: Path, model: SourceModel, extra: Mapping[str, Any]) -> None:
+    """Save a model; the folder appears, or replaces an earlier saved model, in one step.
+
+    extra: any of ``metrics`` and ``provenance`` (JSON values; non-finite numbers become null) and ``temperature``.
+    Raises UserError where the place holds something else than a saved model or cannot be written; then nothing of the
+    new model is left and the earlier one is as it was.
+    """
+    unknown = [key for key in extra if key not in _EXTRA]
+    if unknown:
+        raise ValueError(f"write_checkpoint: unknown key '{unknown[0]}'{nearest(unknown[0], _EXTRA)}")
+    directory = Path(directory)
+    _check_target(directory)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(model.state_dict().items())}
+    data = safetensors.torch.save(state)
+    manifest = Manifest(
+        architecture=model.architecture,
+        stages=model.stage_names,
+        feature_dim=model.feature_dim,
+        channels=1 if model.preprocessing.channels == 1 else 3,
+        image_size=model.preprocessing.size,
+        preprocessing=model.preprocessing,
+        labels=model.labels,
+        weights=Weights(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data)),
+        raytl=_own_version(),
+        torch=torch.__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        **{key: jsonable(value) for key, value in extra.items()},
+    )
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        try:
+            _write(staging / WEIGHTS_FILE, data)
+            _write(staging / MANIFEST_FILE, manifest.to_text().encode())
+            staging.chmod(0o755)
+            _swap(staging, directory)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"{directory}: cannot be written ({error.strerror or error}); make room or choose another place"
+        ) from error
+
+
+def read_checkpoint(directory: Path) -> tuple[Manifest, dict[str, Tensor]]:
+    """The manifest and the weights of a saved model, after checking that they are whole and belong together.
+
+    Nothing in the files is executed. Raises UserError for a missing, truncated, altered or newer model.
+    """
+    directory = Path(directory)
+    manifest = read_manifest(directory)
+    path = directory / WEIGHTS_FILE
+    try:
+        size = path.stat().st_size
+        if size != manifest.weights.size_bytes:
+            raise UserError(
+                f"{path}: has {size} bytes, not {manifest.weights.size_bytes}; copy or export the model again"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); copy or export the model again"
+        ) from error
+    if hashlib.sha256(data).hexdigest() != manifest.weights.sha256:
+        raise UserError(f"{path}: was altered since it was written; copy or export the model again")
+    return manifest, tensors(data, str(path))
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a saved model alone. Raises UserError."""
+    directory = Path(directory)
+    path = directory / MANIFEST_FILE
+    if not directory.is_dir():
+        what = "is a file" if directory.exists() else "does not exist"
+        raise UserError(f"{directory}: {what}; give the folder of a saved model")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{directory}: has no {MANIFEST_FILE}, so it is no saved model; give a folder that raytl wrote"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return parse(data, str(path))
+
+
+def load_checkpoint(directory: Path) -> tuple[Manifest, SourceModel]:
+    """Rebuild a saved model, in eval mode on the CPU. Raises UserError like :func:`read_checkpoint`."""
+    manifest, state = read_checkpoint(directory)
+    where = str(directory)
+    try:
+        model = build_architecture(manifest.architecture, channels=manifest.channels, image_size=manifest.image_size)
+    except UserError as error:
+        raise UserError(f"{where}: its architecture cannot be built here: {error}") from error
+    built = (model.stage_names, model.feature_dim, model.preprocessing.channels, model.preprocessing.size)
+    if built != (manifest.stages, manifest.feature_dim, manifest.channels, manifest.image_size):
+        raise UserError(
+            f"{where}: its manifest does not fit the architecture {manifest.architecture}; export the model again"
+        )
+    fit(model, state, where)
+    outputs = int(state["head.weight"].shape[0]) if "head.weight" in state else model.feature_dim
+    if manifest.labels is not None and len(manifest.labels) != outputs:
+        raise UserError(f"{where}: has {len(manifest.labels)} labels for {outputs} outputs; export the model again")
+    model.uri = f"file:{directory}"
+    model.labels = manifest.labels
+    model.preprocessing = manifest.preprocessing
+    model.pretrained = True
+    return manifest, model.eval()
+
+
+def is_checkpoint(directory: Path) -> bool:
+    """Whether the folder claims to hold a saved model."""
+    return (Path(directory) / MANIFEST_FILE).is_file()
+
+
+def tensors(data: bytes, where: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file's bytes. Raises UserError for anything else."""
+    try:
+        state: dict[str, Tensor] = safetensors.torch.load(data)
+        return state
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise UserError(f"{where}: is not a readable safetensors file ({error}); copy or export it again") from error
+
+
+def _own_version() -> str:
+    try:
+        return version("raytl")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"
+
+
+def _check_target(directory: Path) -> None:
+    if directory.is_dir() and not is_checkpoint(directory) and any(directory.iterdir()):
+        raise UserError(f"{directory}: holds something else than a saved model; choose an empty or new folder")
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory}: is a file; choose an empty or new folder")
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _swap(staging: Path, directory: Path) -> None:
+    """Put ``staging`` where ``directory`` is. Two renames: between them nothing is there, never a mixture."""
+    if not directory.exists():
+        staging.rename(directory)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
+    directory.rename(old)
+    try:
+        staging.rename(directory)
+    except OSError:
+        old.rename(directory)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,119 @@
+"""``model.json``: what a saved model is, in a form that a hostile or damaged file cannot abuse."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic_core import from_json
+
+from raytl.core.errors import UserError
+from raytl.tasks.preprocessing import Preprocessing
+
+FORMAT_VERSION = 1
+WEIGHTS_FILE = "model.safetensors"
+MANIFEST_FILE = "model.json"
+
+_MAX_MANIFEST_BYTES = 16 * 2**20
+_Name = Annotated[str, Field(min_length=1, max_length=200)]
+_Label = Annotated[str, Field(max_length=1000)]
+
+
+class Weights(BaseModel):
+    """The file of weights beside the manifest: SHA-256 of its bytes (64 hex digits) and their number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(ge=8)
+
+
+class Manifest(BaseModel):
+    """Everything needed to rebuild and use a saved model, apart from the weights.
+
+    architecture: URI of the untrained network; never a path. stages: their names, input side first.
+    feature_dim: width of the head's input. channels, image_size (pixels): of the network's input.
+    labels: of the head's outputs, in order; None for the outputs of an unknown task.
+    temperature: by which logits are divided before the softmax; 1 is no calibration.
+    raytl, torch: versions that wrote it. created: ISO 8601, UTC. metrics, provenance: free-form, for people.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    format: Literal["raytl-model"] = "raytl-model"
+    format_version: int = Field(default=FORMAT_VERSION, ge=1)
+    architecture: _Name
+    stages: tuple[_Name, ...] = Field(min_length=1, max_length=1000)
+    feature_dim: int = Field(ge=1, le=1_000_000)
+    channels: Literal[1, 3]
+    image_size: int = Field(ge=1, le=4096)
+    preprocessing: Preprocessing
+    labels: tuple[_Label, ...] | None = Field(default=None, min_length=1, max_length=100_000)
+    temperature: float = Field(default=1.0, gt=0, le=1000)
+    weights: Weights
+    raytl: str = Field(max_length=200)
+    torch: str = Field(max_length=200)
+    created: str = Field(max_length=100)
+    metrics: dict[str, JsonValue] = Field(default_factory=dict)
+    provenance: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Manifest:
+        pre = self.preprocessing
+        if (pre.size, pre.channels) != (self.image_size, self.channels):
+            raise ValueError("preprocessing: size and channels must equal image_size and channels")
+        if len(pre.mean) != pre.channels or len(pre.std) != pre.channels:
+            raise ValueError("preprocessing: mean and std need one number per channel")
+        if not all(map(math.isfinite, (*pre.mean, *pre.std, pre.crop_fraction))) or min(pre.std) <= 0:
+            raise ValueError("preprocessing: numbers must be finite and std above 0")
+        if not 0.05 <= pre.crop_fraction <= 1:
+            raise ValueError("preprocessing: crop_fraction must be from 0.05 to 1")
+        if self.labels is not None and len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels: a label occurs twice")
+        if self.architecture.partition(":")[0] == "file":
+            raise ValueError("architecture: must not be a path")
+        return self
+
+    def to_text(self) -> str:
+        """JSON, indented for people."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def parse(data: bytes, where: str) -> Manifest:
+    """A manifest from the bytes of its file.
+
+    where: what to call it in messages. Raises UserError for anything but a manifest of a version known here.
+    """
+    if len(data) > _MAX_MANIFEST_BYTES:
+        raise UserError(f"{where}: has {len(data)} bytes, more than a manifest can have; export the model again")
+    try:
+        values = from_json(data, allow_inf_nan=False)
+    except ValueError as error:
+        raise UserError(f"{where}: is not valid JSON ({error}); export the model again") from error
+    if not isinstance(values, dict) or values.get("format") != "raytl-model":
+        raise UserError(f"{where}: is not the manifest of a raytl model; give a folder that raytl wrote")
+    version = values.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError(
+            f"{where}: has format version {version}, this raytl reads up to {FORMAT_VERSION}; update raytl to use it"
+        )
+    try:
+        return Manifest.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        what = f"{place}: {first['msg']}" if place else first["msg"]
+        raise UserError(f"{where}: is damaged ({what}); export the model again") from error
+
+
+def jsonable(value: Any) -> Any:
+    """``value`` with every non-finite number replaced by null: JSON has none."""
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,65 @@
+"""``scratch:<architecture>``: raytl's own networks, untrained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from raytl.sources.architectures.base import registry
+from raytl.sources.base import Built, Hollow, Provider, Request, SourceEntry, provider, seeded
+from raytl.sources.model import SourceInfo, SourceModel
+from raytl.tasks.preprocessing import Preprocessing
+
+# The head of an untrained network is a placeholder until the labels are known.
+_PLACEHOLDER_CLASSES = 10
+
+
+@provider("scratch")
+class Scratch(Provider):
+    """Untrained architectures that take the task's own channels and any size from their smallest up."""
+
+    def load(self, name: str, request: Request) -> SourceModel:
+        """Weights drawn from ``request.seed``."""
+        return self.build(name, request).model
+
+    def info(self, name: str, request: Request) -> SourceInfo:
+        """Counted without allocating anything."""
+        with Hollow():
+            model = self._model(name, request)
+        return SourceInfo(
+            uri=model.uri,
+            stages=model.stage_names,
+            feature_dim=model.feature_dim,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            image_size=model.preprocessing.size,
+            fixed_size=False,
+            pretrained=False,
+        )
+
+    def build(self, name: str, request: Request) -> Built:
+        """The same as :meth:`load`: there are no weights to leave out."""
+        with seeded("scratch", name, request.seed):
+            return Built(self._model(name, request))
+
+    def entries(self) -> Iterator[SourceEntry]:
+        """Every registered architecture."""
+        for name in registry.names():
+            info = self.info(name, Request())
+            yield SourceEntry(info.uri, info.parameters, info.stages, info.image_size)
+
+    def _model(self, name: str, request: Request) -> SourceModel:
+        entry = registry.get(name)
+        stages, feature_dim = entry.body(request.channels)
+        size = entry.image_size if request.image_size is None else max(request.image_size, entry.min_size)
+        uri = f"scratch:{name}"
+        return SourceModel(
+            uri=uri,
+            architecture=uri,
+            stages=stages,
+            head=nn.Linear(feature_dim, _PLACEHOLDER_CLASSES),
+            feature_dim=feature_dim,
+            preprocessing=Preprocessing(
+                size=size, channels=request.channels, mean=(0.5,) * request.channels, std=(0.5,) * request.channels
+            ),
+        ).eval()

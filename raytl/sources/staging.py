@@ -1,0 +1,169 @@
+"""Cutting a network into stages without changing what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from raytl.core.errors import UserError
+from raytl.sources.base import Built
+from raytl.sources.model import SourceModel
+from raytl.tasks.preprocessing import Preprocessing
+
+Stages = list[tuple[str, nn.Module]]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A network cut up: ``head(stages[-1](… stages[0](x)))`` is its output; the head reads (n, feature_dim).
+
+    No stage changes its input in place: a cached activation may be handed to it again.
+    """
+
+    stages: Stages
+    head: nn.Module
+    feature_dim: int
+
+
+class Pool(nn.Module):
+    """Mean over the last two axes: (n, d, h, w) to (n, d)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The mean over height and width."""
+        return x.mean((2, 3))
+
+
+def chain(modules: Iterable[nn.Module]) -> nn.Module:
+    """The modules one after another; a single one as it is."""
+    parts = list(modules)
+    return parts[0] if len(parts) == 1 else nn.Sequential(*parts)
+
+
+def named(groups: Sequence[Sequence[nn.Module]]) -> Stages:
+    """Groups of modules as ``stem``, ``stage1``, ``stage2`` and so on."""
+    return [("stem" if i == 0 else f"stage{i}", chain(group)) for i, group in enumerate(groups)]
+
+
+def with_neck(stages: Stages, neck: Sequence[nn.Module]) -> Stages:
+    """Add what lies between the last stage and the head.
+
+    A neck without parameters joins the last stage: as a stage of its own it would offer a cut that means the same as
+    the one below it.
+    """
+    if any(True for module in neck for _ in module.parameters()):
+        return [*stages, ("neck", chain(neck))]
+    name, last = stages[-1]
+    return [*stages[:-1], (name, chain([last, *neck]))]
+
+
+def group_by_stride(blocks: Iterable[nn.Module]) -> list[list[nn.Module]]:
+    """Consecutive blocks of one resolution; a block that shrinks its input begins the next group."""
+    groups: list[list[nn.Module]] = []
+    for block in blocks:
+        if not groups or _shrinks(block):
+            groups.append([])
+        groups[-1].append(block)
+    return groups
+
+
+def group_after_pool(layers: Iterable[nn.Module]) -> list[list[nn.Module]]:
+    """Consecutive layers up to and including each max-pooling: the boundary with the fewest numbers to keep."""
+    groups: list[list[nn.Module]] = [[]]
+    for layer in layers:
+        groups[-1].append(layer)
+        if isinstance(layer, nn.MaxPool2d):
+            groups.append([])
+    return [group for group in groups if group]
+
+
+def quarters(blocks: Sequence[nn.Module]) -> list[Sequence[nn.Module]]:
+    """The blocks in four runs of nearly equal length (fewer where there are not four)."""
+    count = min(4, len(blocks))
+    bounds = [round(i * len(blocks) / count) for i in range(count + 1)]
+    return [blocks[low:high] for low, high in pairwise(bounds)]
+
+
+def assemble(
+    raw: nn.Module,
+    staged: Staged,
+    *,
+    uri: str,
+    architecture: str,
+    preprocessing: Preprocessing,
+    labels: tuple[str, ...] | None = None,
+) -> Built:
+    """Make the untrained source model of a cut-up network, and the table of its tensors' original names."""
+    model = SourceModel(
+        uri=uri,
+        architecture=architecture,
+        stages=staged.stages,
+        head=staged.head,
+        feature_dim=staged.feature_dim,
+        preprocessing=preprocessing,
+        labels=labels,
+    ).eval()
+    ours = {id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}
+    theirs = raw.state_dict(keep_vars=True)
+    return Built(model, {name: ours[id(tensor)] for name, tensor in theirs.items() if id(tensor) in ours})
+
+
+def fit_original(built: Built, state: dict[str, Tensor], where: str) -> None:
+    """Fill a built model with a state dict in the original network's names, or in raytl's.
+
+    Tensors that only raytl's stages have keep their values. Raises UserError like :func:`fit`.
+    """
+    originals = set(built.renames.values())
+    own = {name: value for name, value in built.model.state_dict().items() if originals and name not in originals}
+    fit(built.model, own | {built.renames.get(name, name): value for name, value in state.items()}, where)
+
+
+def fit(model: SourceModel, state: dict[str, Tensor], where: str) -> None:
+    """Fill ``model`` with ``state`` (its own names), after making its head as wide as the state's.
+
+    Raises UserError naming the first tensor that is missing, unknown or of another shape.
+    """
+    _fit_head(model, state, where)
+    expected = model.state_dict()
+    # Files from before torch 0.4.1 have no such counters, and nothing is computed from them.
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    unknown = [name for name in state if name not in expected]
+    if missing or unknown:
+        what = f"'{missing[0]}' is missing" if missing else f"'{unknown[0]}' is not part of it"
+        raise UserError(
+            f"{where}: the weights do not fit {model.architecture} ({what}); give the matching architecture"
+        )
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape or tensor.is_floating_point() != expected[name].is_floating_point():
+            raise UserError(
+                f"{where}: the weights do not fit {model.architecture} ('{name}' has shape "
+                f"{tuple(tensor.shape)}, not {tuple(expected[name].shape)}); give the matching architecture"
+            )
+    model.load_state_dict({**expected, **state})
+
+
+def _fit_head(model: SourceModel, state: dict[str, Tensor], where: str) -> None:
+    weight = state.get("head.weight")
+    if weight is None:
+        return
+    if weight.ndim != 2 or weight.shape[1] != model.feature_dim or not weight.shape[0]:
+        raise UserError(
+            f"{where}: the head has shape {tuple(weight.shape)}, but the architecture {model.architecture} gives "
+            f"{model.feature_dim} features; give the matching architecture"
+        )
+    bias = "head.bias" in state
+    head = model.head
+    if isinstance(head, nn.Linear) and head.out_features == weight.shape[0] and (head.bias is not None) == bias:
+        return
+    # Its values are about to be overwritten: drawing them would only move the generator on.
+    model.head = nn.utils.skip_init(nn.Linear, model.feature_dim, int(weight.shape[0]), bias=bias)  # type: ignore[no-untyped-call]
+
+
+def _shrinks(block: nn.Module) -> bool:
+    for module in block.modules():
+        stride = getattr(module, "stride", 1) if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) else 1
+        if (stride if isinstance(stride, int) else max(stride)) > 1:
+            return True
+    return False
