@@ -1,0 +1,62 @@
+"""The Ray Serve application: ``import_path: raytl.serving.app:build_app`` in a Serve config file.
+
+One deployment holds both the HTTP routes and the model. A separate ingress would add a hop between processes to every
+request, and the images would be serialised once more, for nothing: decoding and the network scale together.
+"""
+
+from __future__ import annotations
+
+import ray
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
+
+from raytl.serving.http import create_http
+from raytl.serving.service import Service
+from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, ServingSettings
+
+
+class Classifier:
+    """A replica. Its user_config is :class:`ServingSettings` as plain values; a new one swaps the model in place."""
+
+    def __init__(self) -> None:
+        self._service = Service(device="cuda" if ray.get_gpu_ids() else "cpu")
+
+    def __serve_build_asgi_app__(self) -> FastAPI:  # the name that Serve looks for
+        return create_http(self._service)
+
+    async def reconfigure(self, user_config: dict[str, object]) -> None:
+        """Serve under these settings; Serve calls it before the first request, so a ready replica has a warm model."""
+        await self._service.apply(ServingSettings.parse(user_config))
+
+    def check_health(self) -> None:
+        """Serve asks this every few seconds: without a model the replica is replaced."""
+        _ = self._service.live
+
+
+def build_app(args: dict[str, object]) -> serve.Application:
+    """Build the application.
+
+    args: :class:`ServingSettings` as plain values. They may also stand in the config file as the ``user_config`` of
+        deployment ``Classifier``: there a change reaches the replicas without a restart.
+    """
+    deployment = serve.deployment(
+        serve.ingress()(Classifier),
+        name=DEPLOYMENT,
+        user_config=ServingSettings.parse(args).to_json() if args else None,
+        autoscaling_config=AutoscalingConfig(**AUTOSCALING),
+        # Above what a replica computes at once, so that a batch can form behind the one under way.
+        max_ongoing_requests=32,
+        max_queued_requests=256,
+        backpressure_config=BackpressureConfig(status_code=503, retry_after_s=1),
+        # A changed configuration starts the new replica before it stops the old one.
+        max_surge_percent=100,
+        # A bundle that does not load now will not load at the twentieth attempt.
+        max_constructor_retry_count=3,
+        graceful_shutdown_wait_loop_s=0.5,
+        health_check_period_s=5,
+        health_check_timeout_s=30,
+        ray_actor_options={"num_cpus": 1},
+        logging_config={"enable_access_log": False},
+    )
+    return deployment.bind()

@@ -1,0 +1,111 @@
+"""Dynamic batching without waiting: a batch is whatever arrived while the previous one was computed.
+
+Why not ``serve.batch``: it counts requests and not images, adds its waiting time to every request of a quiet endpoint,
+and a cancelled or timed-out request can leave its background task hanging (ray#50046, ray#41057). Here there is no
+background task and no timer: a finished batch starts the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+Compute = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(eq=False)
+class _Waiting:
+    compute: Compute
+    images: np.ndarray
+    answer: asyncio.Future[np.ndarray]
+
+
+class Batcher:
+    """Gathers images from concurrent requests into batches for one computing thread.
+
+    Belongs to the event loop that calls it. Images whose caller has gone away are dropped before they are computed.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[_Waiting] = deque()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="raytl-model")
+        self._busy = False
+
+    async def submit(self, compute: Compute, images: np.ndarray, max_batch_size: int) -> np.ndarray:
+        """Compute a row per image.
+
+        compute: from (n, ...) to (n, k), called in the computing thread; only images with the same ``compute`` share
+            a batch, so that a model can be swapped while older requests finish on the older one.
+        images: shape (n, ...).
+        Returns shape (n, k), in order. An error of ``compute`` reaches every caller in the batch.
+        """
+        loop = asyncio.get_running_loop()
+        answers = []
+        for start in range(0, len(images), max_batch_size):
+            answer: asyncio.Future[np.ndarray] = loop.create_future()
+            self._waiting.append(_Waiting(compute, images[start : start + max_batch_size], answer))
+            answers.append(answer)
+        if not self._busy:
+            self._start(loop, max_batch_size)
+        parts = await asyncio.gather(*answers)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def close(self) -> None:
+        """Stop the computing thread after its current batch."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self, loop: asyncio.AbstractEventLoop, max_batch_size: int) -> None:
+        batch = self._take(max_batch_size)
+        if not batch:
+            return
+        self._busy = True
+        work = loop.run_in_executor(self._thread, _compute, batch)
+        work.add_done_callback(lambda done: self._finish(loop, max_batch_size, batch, done))
+
+    def _take(self, max_batch_size: int) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        size = 0
+        while self._waiting:
+            item = self._waiting[0]
+            if item.answer.done():
+                self._waiting.popleft()
+                continue
+            if batch and (size + len(item.images) > max_batch_size or not _together(item, batch[0])):
+                break
+            batch.append(self._waiting.popleft())
+            size += len(item.images)
+        return batch
+
+    def _finish(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        max_batch_size: int,
+        batch: list[_Waiting],
+        done: asyncio.Future[np.ndarray],
+    ) -> None:
+        self._busy = False
+        self._start(loop, max_batch_size)  # first, so that the thread computes while the answers are written
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        start = 0
+        for item in batch:
+            stop = start + len(item.images)
+            if not item.answer.done():
+                if error is None:
+                    item.answer.set_result(done.result()[start:stop])
+                else:
+                    item.answer.set_exception(error)
+            start = stop
+
+
+def _together(a: _Waiting, b: _Waiting) -> bool:
+    return a.compute == b.compute and a.images.shape[1:] == b.images.shape[1:]
+
+
+def _compute(batch: list[_Waiting]) -> np.ndarray:
+    images = batch[0].images if len(batch) == 1 else np.concatenate([item.images for item in batch])
+    return batch[0].compute(images)

@@ -1,0 +1,167 @@
+"""The running Serve instance and the Ray session it is reached through: all that touches Ray Serve's inner API."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
+
+from raytl.core.errors import UserError
+from raytl.serving.head import LocalHead, find_head, start_head
+
+_NAMESPACE = "raytl"
+_REQUEST_BACKSTOP_S = 120.0
+_STOP_S = 60.0
+
+AppConfig = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RaySession:
+    """A connection to Ray.
+
+    detached: whether the cluster outlives this process. head: the local head, where it is ours.
+    """
+
+    detached: bool
+    head: LocalHead | None
+
+
+@contextmanager
+def session(*, start: bool) -> Iterator[RaySession | None]:
+    """Use this process's Ray session, or connect for the while: to ``RAY_ADDRESS``, else to our local head.
+
+    start: start a local head where there is none; otherwise the result is None then.
+    """
+    if ray.is_initialized():
+        yield RaySession(detached=False, head=None)
+        return
+    quiet = {"namespace": _NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+    head = None
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**quiet)
+    else:
+        head = find_head() or (start_head() if start else None)
+        if head is None:
+            yield None
+            return
+        # "auto" with the head's own directory finds its address there, and turns its token on.
+        ray.init(address="auto", _temp_dir=head.temp_dir, **quiet)
+    try:
+        yield RaySession(detached=True, head=head)
+    finally:
+        ray.shutdown()
+
+
+class Serve:
+    """The Serve instance of the connected cluster."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    @classmethod
+    def running(cls) -> Serve | None:
+        """The instance that runs, or None."""
+        client = _get_global_client(raise_if_no_controller_running=False)
+        return None if client is None else cls(client)
+
+    @classmethod
+    def start(cls, host: str, port: int) -> Serve:
+        """Start an instance whose HTTP proxy, on the head node, listens there."""
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": host, "port": port, "request_timeout_s": _REQUEST_BACKSTOP_S},
+        )
+        return cls(_get_global_client())
+
+    @property
+    def host(self) -> str:
+        """Interface that the proxy listens on."""
+        return str(self._client.http_config.host)
+
+    @property
+    def port(self) -> int:
+        """Port that the proxy listens on."""
+        return int(self._client.http_config.port)
+
+    def applications(self) -> dict[str, dict[str, Any]]:
+        """Every application by name, in the form of Serve's ApplicationDetails."""
+        applications: dict[str, dict[str, Any]] = self._client.get_serve_details()["applications"]
+        return applications
+
+    def configs(self) -> dict[str, AppConfig]:
+        """The configuration of every application that was deployed declaratively."""
+        deployed = {name: app.get("deployed_app_config") for name, app in self.applications().items()}
+        return {name: config for name, config in deployed.items() if config}
+
+    def apply(self, configs: Mapping[str, AppConfig]) -> None:
+        """Make the declaratively deployed applications these, and no others. Returns before they are there."""
+        self._client.deploy_apps(ServeDeploySchema.model_validate({"applications": list(configs.values())}))
+
+    def remove(self, name: str) -> None:
+        """Take an application down and wait until it is gone."""
+        self.apply({other: config for other, config in self.configs().items() if other != name})
+        deadline = time.monotonic() + _STOP_S
+        while name in self.applications():
+            if time.monotonic() > deadline:
+                raise UserError(f"application '{name}' did not stop within {_STOP_S:g} s; look at 'serve status'")
+            time.sleep(0.1)
+
+    def shutdown(self) -> None:
+        """Stop Serve with everything it runs, and wait until its port is free."""
+        host, port = self.host, self.port
+        serve.shutdown()
+        deadline = time.monotonic() + _STOP_S
+        while port_taken(host, port) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def failure(application: Mapping[str, Any]) -> str | None:
+    """Why an application cannot come up, in one sentence, or None where nothing speaks against it yet."""
+    deployments = application["deployments"].values()
+    messages = [application["message"], *(deployment["message"] for deployment in deployments)]
+    for message in messages:
+        ours = re.findall(r"UserError: (.+)", message)
+        if ours:
+            return str(ours[-1]).strip()
+    failed = application["status"] == "DEPLOY_FAILED" or any(d["status"] == "UNHEALTHY" for d in deployments)
+    if not failed:
+        return None
+    last = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
+    return last[-1] if last else "Serve gives no reason"
+
+
+def free_port_or_refuse(host: str, port: int) -> None:
+    """Raise UserError where something listens on the port or the host is not of this machine."""
+    try:
+        taken = port_taken(host, port)
+    except OSError as error:
+        raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); give another --host or --port") from None
+    if taken:
+        raise UserError(f"port {port} on {host} is taken by another program; deploy with another --port")
+
+
+def port_taken(host: str, port: int) -> bool:
+    """Whether the port is in use. Raises OSError where it cannot be had for another reason."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return True
+            raise
+    return False

@@ -1,0 +1,138 @@
+"""A local Ray head that outlives the command that started it: loopback only, remembered in a state file.
+
+It has a temporary directory of its own, so that ``ray.init()`` elsewhere on the machine neither finds nor joins it, and
+it is stopped by its own process id, never by a machine-wide ``ray stop``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from raytl.core.errors import UserError
+from raytl.core.paths import home
+
+_START_S = 90.0
+_STOP_S = 20.0
+_OBJECT_STORE_BYTES = 128 * 1024 * 1024  # requests go through gRPC; the store holds next to nothing
+
+
+@dataclass(frozen=True)
+class LocalHead:
+    """The head that this user's ``raytl deploy`` started.
+
+    pid: of the ``ray start`` process, which leads the process group of the head. temp_dir: Ray's directory, with the
+    head's address and a lock file that the process holds while it lives, so that a reused pid is never taken for it.
+    """
+
+    pid: int
+    temp_dir: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        try:
+            with _lock_file(self.temp_dir).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
+    def stop(self) -> None:
+        """End the head and all of its processes, and remove its directory and the state file."""
+        if self.alive:
+            os.kill(self.pid, signal.SIGTERM)  # Ray stops its own children in order
+            deadline = time.monotonic() + _STOP_S
+            while self.alive and time.monotonic() < deadline:
+                time.sleep(0.05)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)  # what is left of its group
+        shutil.rmtree(self.temp_dir, ignore_errors=True)
+        _state_file().unlink(missing_ok=True)
+
+
+def find_head() -> LocalHead | None:
+    """The running head that an earlier deployment started, or None."""
+    try:
+        head = LocalHead(**json.loads(_state_file().read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    return head if head.alive else None
+
+
+def start_head() -> LocalHead:
+    """Start a detached head with this machine's cores. Raises UserError with its last words if it does not come up."""
+    _ensure_token()
+    temp_dir = tempfile.mkdtemp(prefix="raytl-", dir=_short_temp_dir())
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0"]
+    command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
+    command += [f"--object-store-memory={_OBJECT_STORE_BYTES}", f"--temp-dir={temp_dir}"]
+    log_path = Path(temp_dir) / "head.log"
+    with log_path.open("wb") as log, _lock_file(temp_dir).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # inherited: released when the child is gone
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=[lock.fileno()],
+            start_new_session=True,
+        )
+    head = LocalHead(process.pid, temp_dir)
+    deadline = time.monotonic() + _START_S
+    address = Path(temp_dir) / "ray_current_cluster"  # written last, when the head is up
+    while not address.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            tail = log_path.read_text(errors="replace").strip()[-500:]
+            head.stop()
+            raise UserError(f"a local Ray head could not be started; its last words were: {tail}")
+        time.sleep(0.1)
+    _remember(head)
+    return head
+
+
+def _remember(head: LocalHead) -> None:
+    path = _state_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(asdict(head)))
+    temporary.replace(path)
+
+
+def _state_file() -> Path:
+    return home() / "serving" / "head.json"
+
+
+def _lock_file(temp_dir: str) -> Path:
+    return Path(temp_dir) / "raytl.lock"
+
+
+def _short_temp_dir() -> str | None:
+    """Ray's socket paths below it must stay under 108 bytes, which a long TMPDIR breaks."""
+    return None if len(tempfile.gettempdir()) <= 20 else "/tmp"
+
+
+def _ensure_token() -> None:
+    """Ray asks for a token wherever one exists: without it, any user of the machine could run code in this head.
+
+    Ray would write the file readable by everybody.
+    """
+    path = Path.home() / ".ray" / "auth_token"
+    if path.exists() or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))

@@ -1,0 +1,138 @@
+"""The HTTP side of a served model: routes, limits in time, and every error as one JSON sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from raytl.serving.requests import RequestError, read_images, read_top
+from raytl.serving.service import Service, predictions
+
+
+def create_http(service: Service) -> FastAPI:
+    """The ASGI application for a service. The OpenAPI document is at ``/openapi.json``, its reader at ``/docs``."""
+    app = FastAPI(title="raytl", version="1", description="Image classification with a raytl bundle.")
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_error)
+
+    # Handlers take the bare request and return a ready response: FastAPI's validation and serialisation of models would
+    # cost more than the rest of a request does.
+    @app.post("/v1/predict", openapi_extra=_PREDICT_BODY, responses=_PREDICT_RESPONSES, summary="Classify images")
+    async def predict(request: Request) -> Response:
+        """Classify one image or many, sent as bytes, as multipart files or as base64 in JSON."""
+        live = service.live
+        try:
+            async with asyncio.timeout(live.settings.request_timeout_s):
+                top = read_top(request)
+                images = await read_images(request, live.settings)
+                probabilities = await service.classify(live, images)
+        except RequestError as refused:
+            return _sentence(refused.status, refused.sentence)
+        except TimeoutError:
+            seconds = f"{live.settings.request_timeout_s:g}"
+            return _sentence(504, f"no answer within {seconds} s; send fewer images or try again later", retry=True)
+        answer = {"model": live.name, "predictions": predictions(live.labels, probabilities, top)}
+        return _json(200, answer)
+
+    @app.get("/v1/model", summary="Describe the model")
+    async def model() -> Response:
+        """Labels, metrics with intervals, provenance, preprocessing and versions of the served model."""
+        return _json(200, service.live.describe())
+
+    @app.get("/healthz", summary="Is the model ready?")
+    async def healthz() -> Response:
+        """Name and version of the served model; ``refused`` says why a newer one is not served."""
+        live = service.live
+        return _json(200, {"status": "ok", "model": live.name, "version": live.version, "refused": service.refused})
+
+    return app
+
+
+def _json(status: int, value: Any) -> Response:
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return Response(body, status, media_type="application/json")
+
+
+def _sentence(status: int, sentence: str, retry: bool = False) -> Response:
+    return JSONResponse({"error": sentence}, status, headers={"Retry-After": "1"} if retry else None)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    return JSONResponse({"error": f"{request.method} {request.url.path}: {error.detail}"}, error.status_code, headers)
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    return _sentence(500, "the server failed to answer this request; its log says why")
+
+
+_IMAGE = {"schema": {"type": "string", "format": "binary"}}
+_BASE64 = {"type": "string", "contentEncoding": "base64"}
+_PREDICT_BODY = {
+    "parameters": [
+        {
+            "name": "top",
+            "in": "query",
+            "required": False,
+            "description": "List only the K most probable labels, best first.",
+            "schema": {"type": "integer", "minimum": 1},
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": _IMAGE,
+            "application/octet-stream": _IMAGE,
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                }
+            },
+            "application/json": {
+                "schema": {
+                    "oneOf": [
+                        {"type": "object", "required": ["image"], "properties": {"image": _BASE64}},
+                        {
+                            "type": "object",
+                            "required": ["images"],
+                            "properties": {"images": {"type": "array", "items": _BASE64}},
+                        },
+                    ]
+                }
+            },
+        },
+    },
+}
+_PREDICTION = {
+    "type": "object",
+    "required": ["label", "confidence", "probabilities"],
+    "properties": {
+        "label": {"type": "string"},
+        "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+        "probabilities": {"type": "object", "additionalProperties": {"type": "number"}},
+    },
+}
+_ANSWER = {
+    "type": "object",
+    "required": ["model", "predictions"],
+    "properties": {"model": {"type": "string"}, "predictions": {"type": "array", "items": _PREDICTION}},
+}
+_ERROR_SCHEMA = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+_ERROR = {"content": {"application/json": {"schema": _ERROR_SCHEMA}}}
+_PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "A prediction per image, in order.", "content": {"application/json": {"schema": _ANSWER}}},
+    400: {"description": "The request cannot be read.", **_ERROR},
+    413: {"description": "Too many or too large images.", **_ERROR},
+    415: {"description": "A content type that is not understood.", **_ERROR},
+    422: {"description": "An image that cannot be decoded.", **_ERROR},
+    503: {"description": "Too many requests are waiting; try again after Retry-After seconds."},
+    504: {"description": "No answer in time.", **_ERROR},
+}

@@ -1,0 +1,78 @@
+"""What an operator may set about a served model; a change of any of it reaches the replicas without a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from raytl.core.dimensions import build
+from raytl.core.errors import UserError
+from raytl.core.hashing import hash_file
+
+_LIMITS = ("max_batch_size", "max_images", "max_body_bytes", "request_timeout_s")
+
+
+@dataclass(frozen=True)
+class ServingSettings:
+    """Settings of one served model.
+
+    bundle: directory of the bundle; every node that may hold a replica must see it under this path.
+    version: what :func:`bundle_version` must find there ("" accepts any), so that no replica serves another model
+        than the one that was deployed.
+    model: what answers call the model; "" takes the bundle directory's name.
+    max_batch_size: images in one pass through the network.
+    max_images, max_body_bytes: the most that one request may bring.
+    request_timeout_s: time from the request's first byte to the answer; beyond it the client gets 504.
+    """
+
+    bundle: str = ""
+    version: str = ""
+    model: str = ""
+    max_batch_size: int = 64
+    max_images: int = 256
+    max_body_bytes: int = 32 * 1024 * 1024
+    request_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in _LIMITS:
+            if getattr(self, name) <= 0:
+                raise UserError(f"serving: '{name}' is {getattr(self, name)}; give a number above 0")
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> ServingSettings:
+        """Settings from plain values. Raises UserError for an unknown key, a wrong type or no bundle."""
+        settings = build(cls, values, "serving")
+        if not settings.bundle:
+            raise UserError("serving: no 'bundle'; give the directory of an exported bundle")
+        return settings
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings that differ from the defaults, as plain values."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+def bundle_version(bundle: Path) -> str:
+    """Twelve hex digits that change with anything in the bundle: its manifest holds the hash of the weights.
+
+    Raises UserError where there is no manifest.
+    """
+    manifest = bundle / "model.json"
+    if not manifest.is_file():
+        raise UserError(f"{bundle}: no bundle here (model.json is missing); give a directory that 'raytl export' wrote")
+    return hash_file(manifest)[:12]
+
+
+IMPORT_PATH = "raytl.serving.app:build_app"
+DEPLOYMENT = "Classifier"
+
+# Ray's defaults (2 ongoing requests, 30 s up, 600 s down) are for seconds-long requests; a classifier answers in
+# milliseconds, and a batch needs several requests in hand.
+AUTOSCALING: dict[str, Any] = {
+    "min_replicas": 1,
+    "max_replicas": 2,
+    "target_ongoing_requests": 8,
+    "upscale_delay_s": 5,
+    "downscale_delay_s": 120,
+}
