@@ -1,1 +1,23 @@
-""""""
+"""How good a model is, how sure one can be of it, and how to choose without seeing what must not be seen."""
+
+from raytl.evaluation import validators
+from raytl.evaluation.intervals import Interval, bootstrap_interval, paired_interval
+from raytl.evaluation.metrics import classification_metrics, confusion, correctness, log_losses
+from raytl.evaluation.transferability import h_score, log_me, rank_aggregate
+from raytl.evaluation.validators import Outputs, score_all
+
+__all__ = [
+    "Interval",
+    "Outputs",
+    "bootstrap_interval",
+    "classification_metrics",
+    "confusion",
+    "correctness",
+    "h_score",
+    "log_losses",
+    "log_me",
+    "paired_interval",
+    "rank_aggregate",
+    "score_all",
+    "validators",
+]

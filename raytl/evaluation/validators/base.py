@@ -1,0 +1,98 @@
+"""What a validator is: a function of a trained model's outputs, and a statement of what it looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import StrEnum
+
+import numpy as np
+
+from raytl.core.registry import Registry
+
+
+class Touch(StrEnum):
+    """What a validator looks at, so that a setting can refuse what it must not see."""
+
+    TARGET_LABELS = "target_labels"
+    SOURCE_LABELS = "source_labels"
+    UNLABELLED = "unlabelled"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """A model's outputs in evaluation mode, as far as the setting has them.
+
+    target_*: the validation fold of the labelled target images; source_*: held-out images of the source domain;
+    unlabelled_*: unlabelled target images. probabilities: float (n, k); labels: int64 (n,); features: float (n, d).
+    """
+
+    target_probabilities: np.ndarray | None = None
+    target_labels: np.ndarray | None = None
+    source_probabilities: np.ndarray | None = None
+    source_labels: np.ndarray | None = None
+    unlabelled_probabilities: np.ndarray | None = None
+    unlabelled_features: np.ndarray | None = None
+
+
+_FIELDS = tuple(spec.name for spec in fields(Outputs))
+Score = Callable[..., float]
+
+
+@dataclass(frozen=True)
+class ValidatorEntry:
+    """A registered validator.
+
+    function: takes the arrays named by ``inputs`` in that order, returns a finite number, higher is better.
+    inputs: fields of :class:`Outputs`.
+    """
+
+    name: str
+    function: Score
+    inputs: tuple[str, ...]
+
+    @property
+    def touches(self) -> frozenset[str]:
+        """Which of :class:`Touch` the inputs amount to."""
+        return frozenset(touch.value for touch in Touch if any(name.startswith(touch.value) for name in self.inputs))
+
+    def applies(self, outputs: Outputs) -> bool:
+        """Whether every input is there and none is empty."""
+        arrays = [getattr(outputs, name) for name in self.inputs]
+        return all(array is not None and len(array) > 0 for array in arrays)
+
+    def score(self, outputs: Outputs) -> float:
+        """The score. Call only where :meth:`applies`."""
+        return float(self.function(*(getattr(outputs, name) for name in self.inputs)))
+
+
+registry: Registry[ValidatorEntry] = Registry("validator", "raytl.evaluation.validators")
+
+
+def validator(name: str, *inputs: str) -> Callable[[Score], Score]:
+    """Decorator that registers a function of the given :class:`Outputs` fields under ``name``."""
+    unknown = set(inputs) - set(_FIELDS)
+    if unknown or not inputs:
+        raise ValueError(f"validator '{name}': inputs must be among {', '.join(_FIELDS)}")
+
+    def register(function: Score) -> Score:
+        registry.add(name, ValidatorEntry(name, function, inputs))
+        return function
+
+    return register
+
+
+def names() -> list[str]:
+    """The registered validators."""
+    return registry.names()
+
+
+def get(name: str) -> ValidatorEntry:
+    """The entry for ``name``. Raises UserError that names the nearest known validator."""
+    return registry.get(name)
+
+
+def score_all(outputs: Outputs) -> dict[str, float]:
+    """Every validator whose inputs are all there, by name."""
+    entries = [get(name) for name in names()]
+    return {entry.name: entry.score(outputs) for entry in entries if entry.applies(outputs)}
