@@ -1,1 +1,27 @@
-""""""
+"""Tasks: what is to be learned and from which images; readers, splits, data checks and the built-in demo task."""
+
+from raytl.tasks.build import Task
+from raytl.tasks.demo import demo_task
+from raytl.tasks.images import ImageItem, Images, LabelledImages
+from raytl.tasks.preprocessing import Preprocessing
+from raytl.tasks.problems import Problem, Severity
+from raytl.tasks.readers import ReadResult, read_labelled, read_unlabelled
+from raytl.tasks.task import Role, SealedTest, Setting, TrainingData
+
+__all__ = [
+    "ImageItem",
+    "Images",
+    "LabelledImages",
+    "Preprocessing",
+    "Problem",
+    "ReadResult",
+    "Role",
+    "SealedTest",
+    "Setting",
+    "Severity",
+    "Task",
+    "TrainingData",
+    "demo_task",
+    "read_labelled",
+    "read_unlabelled",
+]

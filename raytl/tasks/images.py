@@ -85,7 +85,13 @@ class LabelledImages(Images):
     def subset(self, indices: Sequence[int] | np.ndarray) -> LabelledImages:
         """The images at ``indices``, in that order, with all the classes."""
         items = [self.items[i] for i in indices]
-        return LabelledImages(self.name, items, _take(self.groups, indices), self.classes, self.labels[np.asarray(indices, dtype=np.int64)])
+        return LabelledImages(
+            self.name,
+            items,
+            _take(self.groups, indices),
+            self.classes,
+            self.labels[np.asarray(indices, dtype=np.int64)],
+        )
 
     def without_labels(self) -> Images:
         """The same images as a type that has no labels."""

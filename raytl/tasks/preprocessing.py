@@ -44,7 +44,9 @@ class Preprocessing:
             image = image.resize((self.size, self.size), resample)
         elif self.resize == "crop":
             scale = round(self.size / self.crop_fraction) / min(width, height)
-            image = image.resize((max(self.size, round(width * scale)), max(self.size, round(height * scale))), resample)
+            image = image.resize(
+                (max(self.size, round(width * scale)), max(self.size, round(height * scale))), resample
+            )
             left, top = (image.width - self.size) // 2, (image.height - self.size) // 2
             image = image.crop((left, top, left + self.size, top + self.size))
         else:
@@ -62,7 +64,7 @@ class Preprocessing:
         return batch.float() * scale + shift
 
     def affine(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """The per-channel (scale, shift), shapes (1, channels, 1, 1), that :meth:`normalise` applies to uint8 values."""
+        """The per-channel (scale, shift), shapes (1, channels, 1, 1), of :meth:`normalise` on uint8 values."""
         import torch
 
         mean = torch.tensor(self.mean, device=like.device).view(1, -1, 1, 1)

@@ -1,0 +1,34 @@
+"""What is wrong, or worth knowing, about the data: noted while reading, shown to the user, never silent."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How much a problem matters."""
+
+    ERROR = "error"  # a search on this data would be refused
+    WARNING = "warning"  # something was left out, or the result may suffer
+    INFO = "info"  # worth knowing
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One observation about the data.
+
+    where: the path, file or row it is about.
+    message: what was seen and what was done about it.
+    """
+
+    severity: Severity
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+    def to_json(self) -> dict[str, str]:
+        """Plain values."""
+        return {**asdict(self), "severity": self.severity.value}

@@ -1,0 +1,125 @@
+"""What a path holds before any image is decoded: one entry per image, with the label and group that stand beside it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from raytl.core.errors import UserError
+from raytl.tasks.items import EncodedItem, FileItem
+from raytl.tasks.problems import Problem, Severity
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image to be read.
+
+    label, group: as text, None where there is none.
+    certain: whether it is meant to be an image; a file with an unknown suffix is one only if its bytes say so.
+    """
+
+    item: FileItem | EncodedItem
+    label: str | None = None
+    group: str | None = None
+    certain: bool = True
+
+
+@dataclass
+class Listing:
+    """All entries of a path, in a fixed order.
+
+    name: the path as messages show it. labelled: whether the path has labels at all.
+    """
+
+    name: str
+    entries: list[Entry] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    labelled: bool = False
+
+    def note(self, message: str, severity: Severity = Severity.WARNING) -> None:
+        """Add a problem about the path as a whole."""
+        self.problems.append(Problem(severity, self.name, message))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a path points: a filesystem (None: the local disk), the path in it, and how to show it.
+
+    path keeps file names that are no UTF-8 (surrogate escapes); shown does not.
+    """
+
+    filesystem: Any
+    path: str
+    shown: str
+
+    @property
+    def suffix(self) -> str:
+        """Lower-case, with the dot."""
+        return PurePosixPath(self.path).suffix.lower()
+
+
+def locate(path: str | os.PathLike[str], filesystem: Any = None) -> Place:
+    """Find the filesystem of a path or URI and check that something is there. Raises UserError otherwise."""
+    text = os.fspath(path)
+    shown = printable(text)
+    if filesystem is None and "://" in text:
+        filesystem, text = _from_uri(text)
+    if _is_local(filesystem):
+        if not os.path.lexists(text):
+            raise UserError(f"{shown}: no such file or folder; check the path")
+        return Place(None, text, shown)
+    if not exists(filesystem, text):
+        raise UserError(f"{shown}: no such file or folder there; check the address and your access to it")
+    return Place(filesystem, text, shown)
+
+
+def exists(filesystem: Any, path: str) -> bool:
+    """Whether a filesystem that is not the local disk has something at ``path``."""
+    from pyarrow import fs
+
+    try:
+        return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
+    except OSError as error:
+        raise UserError(f"{printable(path)}: cannot be reached ({first_line(error)}); check the address") from None
+
+
+def is_folder(place: Place) -> bool:
+    """Whether the place is a folder."""
+    if place.filesystem is None:
+        return os.path.isdir(place.path)  # noqa: PTH112  # surrogate-escaped names
+    from pyarrow import fs
+
+    return bool(place.filesystem.get_file_info(place.path).type == fs.FileType.Directory)
+
+
+def printable(text: str) -> str:
+    r"""A file name as text that any terminal takes: bytes that are no UTF-8 become ``\xff``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, short enough for a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _from_uri(uri: str) -> tuple[Any, str]:
+    import pyarrow
+    from pyarrow import fs
+
+    try:
+        found, inner = fs.FileSystem.from_uri(uri)
+    except (pyarrow.ArrowException, OSError, ValueError, ImportError) as error:
+        raise UserError(
+            f"{printable(uri)}: cannot be opened ({first_line(error)}); give a local path or a URI such as s3://bucket/folder"
+        ) from None
+    return found, str(inner)
+
+
+def _is_local(filesystem: Any) -> bool:
+    if filesystem is None:
+        return True
+    from pyarrow import fs
+
+    return isinstance(filesystem, fs.LocalFileSystem)

@@ -1,0 +1,65 @@
+"""What one look at every image tells: size, mode, colour, and a thumbnail to find near-duplicates by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from raytl.tasks.decoding import is_greyscale
+from raytl.tasks.images import ImageItem, Images
+
+THUMBNAIL = 16
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """About one image.
+
+    width, height: pixels; mode: Pillow's, as the file has it; thumbnail: uint8 (16, 16), grey.
+    """
+
+    width: int
+    height: int
+    mode: str
+    greyscale: bool
+    thumbnail: np.ndarray = field(repr=False)
+
+
+def facts_of(image: Image.Image, *, width: int = 0, height: int = 0, mode: str = "") -> Facts:
+    """Facts about a decoded image; size and mode are the image's own unless its file is known to say otherwise."""
+    thumbnail = np.asarray(image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
+    return Facts(width or image.width, height or image.height, mode or image.mode, is_greyscale(image), thumbnail)
+
+
+def survey(images: Images) -> list[Facts]:
+    """Facts about images that are at hand already. Raises UserError for one that cannot be decoded."""
+
+    def look(item: ImageItem) -> Facts:
+        return facts_of(item.open())
+
+    return threaded(look, images.items)
+
+
+def threaded(function: Callable[[A], B], values: Iterable[A]) -> list[B]:
+    """``[function(value) for value in values]`` on threads: Pillow decodes, and files are read, without the GIL."""
+    todo = list(values)
+    workers = min(16, 2 * (os.cpu_count() or 1))
+    size = max(
+        1, min(64, len(todo) // (4 * workers))
+    )  # in batches: handing over a small image costs more than decoding it
+    batches = [todo[start : start + size] for start in range(0, len(todo), size)]
+    with ThreadPoolExecutor(workers) as pool:
+        return [
+            result
+            for results in pool.map(lambda batch: [function(value) for value in batch], batches)
+            for result in results
+        ]
