@@ -37,7 +37,7 @@ def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def correctness(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """1.0 where the most probable class is the label, else 0.0; (n,), for intervals and paired comparisons."""
     _check(probabilities, labels)
-    return (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    return np.asarray(probabilities.argmax(axis=1) == labels, dtype=np.float64)
 
 
 def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
