@@ -1,6 +1,7 @@
 """Tasks: what is to be learned and from which images; readers, splits, data checks and the built-in demo task."""
 
 from raytl.tasks.build import Task
+from raytl.tasks.checks import CheckReport, check
 from raytl.tasks.demo import demo_task
 from raytl.tasks.images import ImageItem, Images, LabelledImages
 from raytl.tasks.preprocessing import Preprocessing
@@ -9,6 +10,7 @@ from raytl.tasks.readers import ReadResult, read_labelled, read_unlabelled
 from raytl.tasks.task import Role, SealedTest, Setting, TrainingData
 
 __all__ = [
+    "CheckReport",
     "ImageItem",
     "Images",
     "LabelledImages",
@@ -21,6 +23,7 @@ __all__ = [
     "Severity",
     "Task",
     "TrainingData",
+    "check",
     "demo_task",
     "read_labelled",
     "read_unlabelled",

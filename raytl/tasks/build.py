@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
-from typing import Generic, TypeVar
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from raytl.core.errors import UserError, nearest
 from raytl.core.seeding import derive_seed
-from raytl.tasks.duplicates import duplicate_groups
+from raytl.tasks.duplicates import duplicate_groups, label_conflicts, merge_groups
 from raytl.tasks.images import Images, LabelledImages
+from raytl.tasks.parts import (
+    I_,
+    Labelled,
+    Part,
+    Path,
+    SourceDomains,
+    base_name,
+    labelled_part,
+    named_domains,
+    occurring,
+    unlabelled_part,
+)
 from raytl.tasks.problems import Problem, Severity
-from raytl.tasks.readers import read_labelled, read_unlabelled
 from raytl.tasks.splits import holdout
-from raytl.tasks.survey import Facts, survey
 from raytl.tasks.task import Role, SealedTest, TrainingData
-
-I_ = TypeVar("I_", bound=Images)
-Path = str | os.PathLike[str]
-Labelled = Path | LabelledImages
-SourceDomains = Labelled | Mapping[str, Labelled] | Iterable[Labelled | tuple[str, Labelled]]
 
 TEST_FRACTION = 0.2
 _TEST_NEEDS = 4  # images of every class, for some to be spared for the test
-
-
-@dataclass
-class _Part(Generic[I_]):
-    """Images of one role with what one look at them told."""
-
-    images: I_
-    facts: list[Facts]
-    problems: list[Problem] = field(default_factory=list)
-
-    def keep(self, mask: np.ndarray) -> _Part[I_]:
-        """Only the images where ``mask``."""
-        indices = np.flatnonzero(mask)
-        subset: I_ = self.images.subset(indices)  # type: ignore[assignment]
-        return _Part(subset, [self.facts[i] for i in indices], self.problems)
+_TEST_NEEDS_GROUPS = 3  # groups of every class: one for the test, two for training and validation
 
 
 class Task:
@@ -71,7 +59,7 @@ class Task:
         name: str | None = None,
         seed: int = 0,
     ) -> None:
-        domains = _named_domains(source_domain)
+        domains = named_domains(source_domain)
         if target is None and not domains:
             raise UserError(
                 "no labelled data; pass --target PATH, or --source-domain PATH together with --unlabelled PATH"
@@ -79,17 +67,17 @@ class Task:
         if target is None and unlabelled is None:
             raise UserError("no data of the target domain; pass --target PATH (labelled) or --unlabelled PATH")
         self.seed = seed
-        parts = {key: _labelled(place, Role.SOURCE_DOMAIN) for key, place in domains.items()}
-        goal = None if target is None else _labelled(target, Role.TARGET)
-        pool = None if unlabelled is None else _unlabelled(unlabelled)
-        final = None if test is None else _labelled(test, "test")
+        parts = {key: labelled_part(place, Role.SOURCE_DOMAIN) for key, place in domains.items()}
+        goal = None if target is None else labelled_part(target, Role.TARGET)
+        pool = None if unlabelled is None else unlabelled_part(unlabelled)
+        final = None if test is None else labelled_part(test, "test")
         given = [part for part in (goal, pool, final, *parts.values()) if part is not None]
         self.problems: list[Problem] = [problem for part in given for problem in part.problems]
 
         for labelled in [goal, *parts.values()]:
             if labelled is not None:
                 _two_classes(labelled.images)
-        wanted = None if final is None else _occurring(final.images)
+        wanted = None if final is None else occurring(final.images)
         classes = goal.images.classes if goal is not None else self._agreed(parts, wanted)
         classes = tuple(sorted(classes))
         if final is not None:
@@ -99,7 +87,7 @@ class Task:
             self._note_conflicts(goal.images)
             if final is not None:
                 goal = self._without(goal, final)
-            goal.images = _grouped(goal)
+            goal.images = self._grouped(goal)
             if not parts:
                 _enough_to_validate(goal.images)
             if final is None:
@@ -107,8 +95,9 @@ class Task:
         if final is not None:
             pool = pool and self._without(pool, final)
             parts = {key: self._without(part, final) for key, part in parts.items()}
-        for part in parts.values():
-            part.images = _grouped(part)
+        for key, part in parts.items():
+            part.images = self._grouped(part)
+            self._note_half_shared(key, part.images, classes)
 
         self.name = name or _task_name(target, unlabelled)
         self.data = TrainingData(
@@ -134,7 +123,7 @@ class Task:
     def _note(self, where: str, message: str, severity: Severity = Severity.WARNING) -> None:
         self.problems.append(Problem(severity, where, message))
 
-    def _agreed(self, parts: Mapping[str, _Part[LabelledImages]], wanted: set[str] | None) -> tuple[str, ...]:
+    def _agreed(self, parts: Mapping[str, Part[LabelledImages]], wanted: set[str] | None) -> tuple[str, ...]:
         """The classes to learn where there are no target labels: the names that most source domains share.
 
         Where no two domains agree it is the domain with the most classes.
@@ -154,11 +143,29 @@ class Task:
         return tuple(chosen)
 
     def _note_conflicts(self, images: LabelledImages) -> None:
-        for first, other in label_conflicts(images):
+        for first, other in label_conflicts([item.digest for item in images.items], images.labels):
             labels = f"'{images.classes[images.labels[first]]}' and '{images.classes[images.labels[other]]}'"
             self._note(images.items[other].name, f"the same image as {images.items[first].name}, but labelled {labels}")
 
-    def _without(self, part: _Part[I_], final: _Part[LabelledImages]) -> _Part[I_]:
+    def _note_half_shared(self, key: str, images: LabelledImages, classes: tuple[str, ...]) -> None:
+        """A source domain that shares some classes but not all looks like a misspelling."""
+        odd = [name for name in images.classes if name not in classes]
+        if odd and len(odd) < len(images.classes):
+            hint = nearest(odd[0], classes) if len(classes) <= 20 else ""
+            self._note(key, f"class '{odd[0]}' is none of the classes to learn{hint}; the domain can only pretrain")
+
+    def _grouped(self, part: Part[I_]) -> I_:
+        """The images with groups that keep duplicates together; without groups where every image is its own."""
+        images = part.images
+        alike = duplicate_groups([item.digest for item in images.items], part.facts)
+        copies = len(alike) - len(np.unique(alike))
+        if copies:
+            message = f"{_count(copies)} a copy of another, or nearly; copies stay on one side of every split"
+            self._note(images.name, message.replace("are a copy", "are copies"), Severity.INFO)
+        groups = merge_groups(len(alike), alike, images.groups)
+        return replace(images, groups=groups if len(np.unique(groups)) < len(groups) else None)
+
+    def _without(self, part: Part[I_], final: Part[LabelledImages]) -> Part[I_]:
         digests = [item.digest for item in [*final.images.items, *part.images.items]]
         groups = duplicate_groups(digests, [*final.facts, *part.facts])
         apart = ~np.isin(groups[len(final.facts) :], groups[: len(final.facts)])
@@ -166,16 +173,16 @@ class Task:
         if not dropped:
             return part
         images = part.images
-        lost = [] if not isinstance(images, LabelledImages) else _lost_classes(images, apart)
+        lost = _lost_classes(images, apart) if isinstance(images, LabelledImages) else []
         if lost or dropped == len(images):
-            what = f"every image of class '{lost[0]}'" if lost and dropped < len(images) else "every image"
+            what = f"every image of class '{lost[0]}'" if dropped < len(images) else "every image"
             raise UserError(
                 f"{images.name}: {what} is also in the test set {final.images.name}; give a test set of other images"
             )
         self._note(images.name, f"{_count(dropped)} also in the test set {final.images.name}; left out of the training")
         return part.keep(apart)
 
-    def _hold_out(self, goal: _Part[LabelledImages]) -> tuple[_Part[LabelledImages], _Part[LabelledImages] | None]:
+    def _hold_out(self, goal: Part[LabelledImages]) -> tuple[Part[LabelledImages], Part[LabelledImages] | None]:
         images = goal.images
         counts = images.counts()
         scarce = min(counts, key=lambda key: (counts[key], key))
@@ -185,85 +192,23 @@ class Task:
                 f"class '{scarce}' has {counts[scarce]} image{_s(counts[scarce])}, too few to spare any for a test",
             )
             return goal, None
-        lonely = _classes_in_one_group(images)
-        if lonely:
-            self._note(
-                images.name,
-                f"all images of class '{lonely[0]}' belong together; none can be spared for a test",
-            )
+        groups = _groups_per_class(images)
+        scarce = min(groups, key=lambda key: (groups[key], key))
+        if groups[scarce] < _TEST_NEEDS_GROUPS:
+            reason = f"the {counts[scarce]} images of class '{scarce}' are {groups[scarce]} group{_s(groups[scarce])}"
+            self._note(images.name, f"{reason} of duplicates or of the group column, too few to spare any for a test")
             return goal, None
-        _, held = holdout(images.labels, images.groups, TEST_FRACTION, derive_seed("test split", self.seed))
+        seed = derive_seed("test split", self.seed)
+        _, held = holdout(images.labels, images.groups, TEST_FRACTION, seed, keep=_TEST_NEEDS_GROUPS - 1)
         mask = np.zeros(len(images), dtype=bool)
         mask[held] = True
         self._note(images.name, f"{_count(len(held))} held out as the test split", Severity.INFO)
         return goal.keep(~mask), goal.keep(mask)
 
 
-def label_conflicts(images: LabelledImages) -> list[tuple[int, int]]:
-    """Pairs (first, other) of byte-identical images under two labels."""
-    seen: dict[str, int] = {}
-    pairs = []
-    for index, item in enumerate(images.items):
-        first = seen.setdefault(item.digest, index)
-        if images.labels[first] != images.labels[index]:
-            pairs.append((first, index))
-    return pairs
-
-
-def _labelled(place: Labelled, role: str) -> _Part[LabelledImages]:
-    if isinstance(place, LabelledImages):
-        present = _occurring(place)
-        return _in_memory(place.with_classes(tuple(name for name in place.classes if name in present)))
-    result = read_labelled(place, role=role)
-    return _Part(result.images, result.facts, result.problems)
-
-
-def _unlabelled(place: Path | Images) -> _Part[Images]:
-    if isinstance(place, LabelledImages):
-        place = place.without_labels()
-    if isinstance(place, Images):
-        return _in_memory(place)
-    result = read_unlabelled(place)
-    return _Part(result.images, result.facts, result.problems)
-
-
-def _in_memory(images: I_) -> _Part[I_]:
-    if not len(images):
-        raise UserError(f"{images.name}: it has no images; give some")
-    return _Part(images, survey(images))
-
-
-def _named_domains(given: SourceDomains) -> dict[str, Labelled]:
-    if isinstance(given, str | os.PathLike | LabelledImages):
-        given = [given]
-    if isinstance(given, Mapping):
-        return dict(given)
-    named: dict[str, Labelled] = {}
-    for entry in given:
-        wish, place = entry if isinstance(entry, tuple) else (_base_name(entry), entry)
-        key, number = wish, 1
-        while key in named:
-            number += 1
-            key = f"{wish}-{number}"
-        named[key] = place
-    return named
-
-
-def _base_name(place: Path | Images) -> str:
-    text = place.name if isinstance(place, Images) else os.fspath(place)
-    path = PurePosixPath(text.rstrip("/").split("://")[-1])
-    if path.name in {"", ".", ".."} and not isinstance(place, Images):
-        path = PurePosixPath(os.path.realpath(text))
-    return (path.stem if path.suffix.lower() in {".parquet", ".pq", ".csv", ".tsv"} else path.name) or "data"
-
-
 def _task_name(target: Labelled | None, unlabelled: Path | Images | None) -> str:
     place = target if target is not None else unlabelled
-    return _base_name(place) if place is not None else "task"
-
-
-def _occurring(images: LabelledImages) -> set[str]:
-    return {images.classes[label] for label in np.unique(images.labels)}
+    return base_name(place) if place is not None else "task"
 
 
 def _two_classes(images: LabelledImages) -> None:
@@ -273,33 +218,28 @@ def _two_classes(images: LabelledImages) -> None:
 
 
 def _into_classes(images: LabelledImages, classes: tuple[str, ...], where: str) -> LabelledImages:
-    odd = sorted(_occurring(images) - set(classes))
+    odd = sorted(occurring(images) - set(classes))
     if odd:
         raise UserError(f"{images.name}: test class '{odd[0]}' is not a class of {where}{nearest(odd[0], classes)}")
     return images.with_classes(classes)
 
 
-def _grouped(part: _Part[I_]) -> I_:
-    """The images with groups that keep duplicates together; without groups where every image is its own."""
-    groups = duplicate_groups([item.digest for item in part.images.items], part.facts, part.images.groups)
-    return replace(part.images, groups=groups if len(np.unique(groups)) < len(groups) else None)
-
-
 def _enough_to_validate(images: LabelledImages) -> None:
-    lonely = _classes_in_one_group(images)
-    if not lonely:
+    groups = _groups_per_class(images)
+    lonely = next((name for name in images.classes if groups[name] < 2), None)
+    if lonely is None:
         return
-    count = images.counts()[lonely[0]]
+    count = images.counts()[lonely]
     has = f"{count} image{_s(count)}" + (" that belong together (duplicates or one group)" if count > 1 else "")
     raise UserError(
-        f"{images.name}: class '{lonely[0]}' has {has}; a validation split needs 2. "
+        f"{images.name}: class '{lonely}' has {has}; a validation split needs 2. "
         "Add images, or pass --source-domain for one-shot transfer."
     )
 
 
-def _classes_in_one_group(images: LabelledImages) -> list[str]:
+def _groups_per_class(images: LabelledImages) -> dict[str, int]:
     groups = np.arange(len(images)) if images.groups is None else images.groups
-    return [name for index, name in enumerate(images.classes) if len(np.unique(groups[images.labels == index])) < 2]
+    return {name: len(np.unique(groups[images.labels == index])) for index, name in enumerate(images.classes)}
 
 
 def _lost_classes(images: LabelledImages, kept: np.ndarray) -> list[str]:

@@ -83,7 +83,7 @@ def textures() -> LabelledImages:
     for label, kind in enumerate(kinds):
         for number in range(150):
             wave = _TEXTURES[kind](rng)
-            grey = 0.5 + 0.5 * wave * rng.uniform(0.6, 1.0) + rng.normal(0.0, 0.03, wave.shape)
+            grey = 0.5 + 0.5 * wave * rng.uniform(0.6, 1.0) + rng.normal(0.0, 0.05, wave.shape)
             items.append(PixelsItem(f"{kind} {number}", np.rint(np.clip(grey, 0, 1) * 255).astype(np.uint8)))
             labels.append(label)
     return LabelledImages("textures", items, None, kinds, np.array(labels, dtype=np.int64))
@@ -180,8 +180,9 @@ def _rings(rng: np.random.Generator) -> np.ndarray:
 
 def _gradient(rng: np.random.Generator) -> np.ndarray:
     angle = rng.uniform(0, 2 * np.pi)
-    ramp = (_U - _SIDE / 2) * np.cos(angle) + (_V - _SIDE / 2) * np.sin(angle)
-    return np.asarray(np.tanh(ramp * rng.uniform(0.05, 0.2)))
+    x, y = rng.uniform(0.2, 0.8, 2) * _SIDE
+    ramp = (_U - x) * np.cos(angle) + (_V - y) * np.sin(angle)
+    return np.asarray(np.tanh(ramp * rng.uniform(0.05, 0.4)))
 
 
 _TEXTURES = {

@@ -111,3 +111,10 @@ def several(groups: np.ndarray) -> list[np.ndarray]:
 def duplicate_groups(digests: Iterable[str], facts: Sequence[Facts], groups: np.ndarray | None = None) -> np.ndarray:
     """Groups for splitting: exact duplicates, near-duplicates and the given groups together, int64 (n,)."""
     return merge_groups(len(facts), exact_groups(list(digests)), near_groups(facts), groups)
+
+
+def label_conflicts(digests: Sequence[str], labels: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs (first, other) of byte-identical images under two labels."""
+    seen: dict[str, int] = {}
+    firsts = [seen.setdefault(digest, index) for index, digest in enumerate(digests)]
+    return [(first, index) for index, first in enumerate(firsts) if labels[first] != labels[index]]

@@ -16,23 +16,24 @@ Split = tuple[np.ndarray, np.ndarray]
 _SINGLE_SPLIT = 2000
 
 
-def holdout(labels: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int) -> Split:
+def holdout(labels: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int, *, keep: int = 1) -> Split:
     """(training, held-out) indices with about ``fraction`` of every class held out.
 
+    keep: how many groups of every class stay in training at least (all, where a class has no more than that).
+
     Where every image is its own group, the held-out count of a class is within 1 of ``fraction`` of its images, and at
-    least 1 for a class of two or more. A class that occurs in two or more groups keeps an image in training; a class of
-    one group stays in training whole.
+    least 1 for a class of more than ``keep``.
     """
     table = _table(labels, groups)
     wanted = np.floor(table.counts.sum(axis=0) * fraction + 0.5)
-    wanted = np.where(table.groups_per_class >= 2, np.clip(wanted, 1, None), 0)
+    wanted = np.where(table.groups_per_class > keep, np.clip(wanted, 1, None), 0)
     held = np.zeros(table.counts.shape[1])
     left = table.groups_per_class.copy()  # groups of each class still in training
     chosen = np.zeros(len(table.counts), dtype=bool)
     for group in table.order(seed):
         row = table.counts[group]
         present = row > 0
-        if (left[present] < 2).any():
+        if (left[present] <= keep).any():
             continue
         if ((held + row - wanted)[present] ** 2).sum() < ((held - wanted)[present] ** 2).sum():
             chosen[group] = True

@@ -72,10 +72,7 @@ def read_labelled(
         raise UserError(
             f"{listing.name}: its folders are splits, not classes; give one, as in {option} {listing.name}train"
         )
-    stray = [entry for entry in listing.entries if entry.label is None and entry.certain]
-    if stray:
-        files = "1 image lies" if len(stray) == 1 else f"{len(stray)} images lie"
-        listing.note(f"{files} outside the class folders; left out")
+    note_strays(listing)
     listing.entries = [entry for entry in listing.entries if entry.label is not None]
     named = {entry.label for entry in listing.entries if entry.certain}
     entries, items, facts = load(listing)
@@ -99,6 +96,14 @@ def read_unlabelled(path: str | os.PathLike[str], *, filesystem: Any = None) -> 
     return ReadResult(Images(listing.name, items, _groups(entries)), listing.problems, facts)
 
 
+def note_strays(listing: Listing) -> None:
+    """Note images without a label among labelled ones."""
+    strays = sum(entry.label is None and entry.certain for entry in listing.entries)
+    if strays:
+        files = "1 image lies" if strays == 1 else f"{strays} images lie"
+        listing.note(f"{files} outside the class folders; left out")
+
+
 def list_path(path: str | os.PathLike[str], filesystem: Any = None) -> Listing:
     """All entries of a path, nothing decoded yet. Raises UserError for what is neither folder, Parquet nor CSV."""
     place = locate(path, filesystem)
@@ -115,6 +120,20 @@ def load(listing: Listing) -> tuple[list[Entry], list[FileItem | EncodedItem], l
 
     Raises UserError where nothing decodes.
     """
+    entries, items, facts, bad = decode_all(listing)
+    if not items and not bad:
+        raise UserError(f"{listing.name}: no images found; give JPEG, PNG, WebP, BMP, TIFF or GIF files")
+    if not items:
+        files = "the only image cannot" if len(bad) == 1 else f"none of the {len(bad)} images can"
+        first = f"{bad[0].where}: {bad[0].message.removesuffix('; left out')}"
+        raise UserError(f"{listing.name}: {files} be read (first: {first}); replace them")
+    return entries, items, facts
+
+
+def decode_all(
+    listing: Listing,
+) -> tuple[list[Entry], list[FileItem | EncodedItem], list[Facts], list[Problem]]:
+    """Like :func:`load`, with the damaged images as a list of their own and no error where there are no others."""
     entries, items, facts, foreign = [], [], [], []
     bad: list[Problem] = []
     for entry, outcome in zip(listing.entries, threaded(_load_one, listing.entries), strict=True):
@@ -130,13 +149,7 @@ def load(listing: Listing) -> tuple[list[Entry], list[FileItem | EncodedItem], l
     if foreign:
         empty_note(listing, len(foreign), describe_suffixes(foreign))
     listing.problems += bad
-    if not items and not bad:
-        raise UserError(f"{listing.name}: no images found; give JPEG, PNG, WebP, BMP, TIFF or GIF files")
-    if not items:
-        files = "the only image cannot" if len(bad) == 1 else f"none of the {len(bad)} images can"
-        first = f"{bad[0].where}: {bad[0].message.removesuffix('; left out')}"
-        raise UserError(f"{listing.name}: {files} be read (first: {first}); replace them")
-    return entries, items, facts
+    return entries, items, facts, bad
 
 
 def _load_one(entry: Entry) -> tuple[FileItem | EncodedItem, Facts] | UserError | None:

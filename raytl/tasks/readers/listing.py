@@ -62,11 +62,11 @@ class Place:
 
 def locate(path: str | os.PathLike[str], filesystem: Any = None) -> Place:
     """Find the filesystem of a path or URI and check that something is there. Raises UserError otherwise."""
-    text = os.fspath(path)
+    text = os.path.expanduser(os.fspath(path))  # noqa: PTH111  # surrogate-escaped names, URIs
     shown = printable(text)
     if filesystem is None and "://" in text:
-        filesystem, text = _from_uri(text)
-    if _is_local(filesystem):
+        filesystem, text = open_uri(text)
+    if is_local(filesystem):
         if not os.path.lexists(text):
             raise UserError(f"{shown}: no such file or folder; check the path")
         return Place(None, text, shown)
@@ -104,7 +104,8 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def _from_uri(uri: str) -> tuple[Any, str]:
+def open_uri(uri: str) -> tuple[Any, str]:
+    """The filesystem of a URI and the path in it. Raises UserError where pyarrow knows none."""
     import pyarrow
     from pyarrow import fs
 
@@ -117,7 +118,8 @@ def _from_uri(uri: str) -> tuple[Any, str]:
     return found, str(inner)
 
 
-def _is_local(filesystem: Any) -> bool:
+def is_local(filesystem: Any) -> bool:
+    """Whether a filesystem is the local disk, where Python's own functions take more names than pyarrow's."""
     if filesystem is None:
         return True
     from pyarrow import fs

@@ -8,6 +8,7 @@ import io
 import json
 import posixpath
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 from raytl.core.errors import UserError
 from raytl.tasks.decoding import SUFFIXES
 from raytl.tasks.items import EncodedItem, FileItem
-from raytl.tasks.readers.listing import Entry, Listing, Place, first_line, locate, printable
+from raytl.tasks.readers.listing import Entry, Listing, Place, first_line, is_local, open_uri, printable
 
 IMAGE_COLUMNS = (
     *("image", "images", "img", "image_bytes", "bytes", "image_path", "image_file", "path", "file", "file_name"),
@@ -177,10 +178,23 @@ def _from_base64(text: str) -> bytes | None:
         return None
 
 
+def _open_uri(uri: str) -> tuple[str, Any]:
+    """Path and filesystem. The filesystem is found once per host or bucket: that can take a request each time."""
+    scheme, rest = uri.split("://", 1)
+    host, _, inner = rest.partition("/")
+    filesystem, prefix = _bucket(f"{scheme}://{host}/")
+    return prefix + inner, filesystem
+
+
+@lru_cache
+def _bucket(uri: str) -> tuple[Any, str]:
+    filesystem, path = open_uri(uri)
+    return (None if is_local(filesystem) else filesystem), path.rstrip("/") + "/"
+
+
 def _file(path: str, place: Place) -> FileItem:
     if "://" in path:
-        found = locate(path)
-        return FileItem(found.shown, found.path, found.filesystem)
+        return FileItem(printable(path), *_open_uri(path))
     folder = posixpath.dirname(place.path)
     shown = posixpath.join(posixpath.dirname(place.shown), path)
     return FileItem(printable(shown), posixpath.join(folder, path), place.filesystem)

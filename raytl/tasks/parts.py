@@ -1,0 +1,103 @@
+"""The images of one role as a task takes them: from a path or from memory, each looked at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from raytl.core.errors import UserError
+from raytl.tasks.images import Images, LabelledImages
+from raytl.tasks.problems import Problem
+from raytl.tasks.readers import read_labelled, read_unlabelled
+from raytl.tasks.survey import Facts, survey
+
+I_ = TypeVar("I_", bound=Images)
+Path = str | os.PathLike[str]
+Labelled = Path | LabelledImages
+SourceDomains = Labelled | Mapping[str, Labelled] | Iterable[Labelled | tuple[str, Labelled]]
+
+
+@dataclass
+class Part(Generic[I_]):
+    """Images of one role with what one look at them told."""
+
+    images: I_
+    facts: list[Facts]
+    problems: list[Problem] = field(default_factory=list)
+
+    def keep(self, mask: np.ndarray) -> Part[I_]:
+        """Only the images where ``mask``."""
+        indices = np.flatnonzero(mask)
+        subset: I_ = self.images.subset(indices)  # type: ignore[assignment]
+        return Part(subset, [self.facts[i] for i in indices], self.problems)
+
+
+def labelled_part(place: Labelled, role: str) -> Part[LabelledImages]:
+    """Labelled images from a path or from memory; classes without an image are left out.
+
+    role: what they are for, to word the errors.
+    """
+    if isinstance(place, LabelledImages):
+        present = occurring(place)
+        return _in_memory(place.with_classes(tuple(name for name in place.classes if name in present)))
+    result = read_labelled(place, role=role)
+    return Part(result.images, result.facts, result.problems)
+
+
+def unlabelled_part(place: Path | Images) -> Part[Images]:
+    """Images from a path or from memory; labels that are there are dropped."""
+    if isinstance(place, LabelledImages):
+        place = place.without_labels()
+    if isinstance(place, Images):
+        return _in_memory(place)
+    result = read_unlabelled(place)
+    return Part(result.images, result.facts, result.problems)
+
+
+def _in_memory(images: I_) -> Part[I_]:
+    if not len(images):
+        raise UserError(f"{images.name}: it has no images; give some")
+    return Part(images, survey(images))
+
+
+def named_domains(given: SourceDomains) -> dict[str, Labelled]:
+    """Source domains by name: the given names, else the folder or file names; a second ``x`` becomes ``x-2``."""
+    if isinstance(given, str | os.PathLike | LabelledImages):
+        given = [given]
+    if (
+        isinstance(given, tuple)
+        and len(given) == 2
+        and isinstance(given[0], str)
+        and isinstance(given[1], LabelledImages)
+    ):
+        return {given[0]: given[1]}  # one (name, images) pair, not two domains
+    if isinstance(given, Mapping):
+        return dict(given)
+    named: dict[str, Labelled] = {}
+    for entry in given:
+        wish, place = entry if isinstance(entry, tuple) else (base_name(entry), entry)
+        key, number = wish, 1
+        while key in named:
+            number += 1
+            key = f"{wish}-{number}"
+        named[key] = place
+    return named
+
+
+def base_name(place: Path | Images) -> str:
+    """``photos`` for ``s3://bucket/photos/``, ``train`` for ``data/train.parquet``."""
+    text = place.name if isinstance(place, Images) else os.fspath(place)
+    path = PurePosixPath(text.rstrip("/").split("://")[-1])
+    if path.name in {"", ".", ".."} and not isinstance(place, Images):
+        path = PurePosixPath(os.path.realpath(text))
+    return (path.stem if path.suffix.lower() in {".parquet", ".pq", ".csv", ".tsv"} else path.name) or "data"
+
+
+def occurring(images: LabelledImages) -> set[str]:
+    """The names of the classes that have an image."""
+    return {images.classes[label] for label in np.unique(images.labels)}
