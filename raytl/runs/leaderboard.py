@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from raytl.runs import wording
+
+if TYPE_CHECKING:
+    from raytl.runs.run import Run
 
 _SETTING = "strategy."
+_FIXED = [
+    *("rank", "label", "baseline", "trial", "folds", "status", "score", "std"),
+    *("validation", "validation_low", "validation_high"),
+    *("test", "test_low", "test_high", "seconds", "epochs", "strategy_key"),
+]
 _STATUS_ORDER = ("completed", "running", "interrupted", "pruned", "failed")
 
 
@@ -38,11 +51,36 @@ def leaderboard(trials: pd.DataFrame, outcome: dict[str, Any] | None = None) -> 
     return frame.infer_objects()
 
 
-_FIXED = [
-    *("rank", "label", "baseline", "trial", "folds", "status", "score", "std"),
-    *("validation", "validation_low", "validation_high"),
-    *("test", "test_low", "test_high", "seconds", "epochs", "strategy_key"),
-]
+def render_leaderboard(run: Run, rows: int = 12) -> Table:
+    """The leaderboard for a terminal of 80 columns or more: the first ``rows`` strategies and every baseline."""
+    board = run.leaderboard()
+    unit = " %" if wording.is_share(run.metric) else ""
+    told = f"{len(board)} strategies" + (f", the first {rows} and the baselines" if len(board) > rows else "")
+    table = Table(box=box.SIMPLE_HEAD, title=f"{run.name}: {told}", title_justify="left", collapse_padding=True)
+    table.add_column("#", justify="right", no_wrap=True, min_width=3)
+    table.add_column("", no_wrap=True, min_width=12)
+    table.add_column("source model", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("cut", justify="right", no_wrap=True, min_width=3)
+    table.add_column("adaptation", no_wrap=True, overflow="ellipsis", min_width=12)
+    table.add_column(f"val{unit}", justify="right", no_wrap=True, min_width=5)
+    table.add_column("test %", justify="right", no_wrap=True, min_width=6)
+    table.add_column("", no_wrap=True, min_width=9)
+    for _, row in board[(board["rank"] <= rows) | board["baseline"].notna()].iterrows():
+        best = str(row["label"]).startswith("best")
+        done = row["status"] == "completed"
+        folds = f"{row['folds']} folds" if row["folds"] > 1 else ""
+        table.add_row(
+            str(row["rank"]),
+            Text(str(row["label"])),
+            Text(wording.source(row.get("source_model", ""))),
+            wording.setting(row.get("cut")),
+            Text(wording.setting(row.get("adaptation"))),
+            wording.score(row["score"], run.metric).removesuffix(" %"),
+            wording.score(row["test"]).removesuffix(" %"),
+            folds if done else str(row["status"]),
+            style="bold green" if best else "cyan" if row["label"] else "" if done else "dim",
+        )
+    return table
 
 
 def settings_columns(board: pd.DataFrame) -> list[str]:

@@ -1,0 +1,257 @@
+"""The report's figures. Colours of text, grid and background are the page's, set there for light and dark."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from raytl.evaluation.intervals import Interval
+from raytl.runs import wording
+from raytl.runs.leaderboard import settings_columns
+from raytl.runs.report.verdict import tone
+
+TONES = {"good": "#1a9850", "open": "#8c8c8c", "bad": "#d73027"}
+BEST = "#1f77b4"
+_BASELINE_COLOURS = ["#e08214", "#b05fc4", "#2aa198", "#c0507a"]
+_FAINT = "rgba(128,128,128,0.28)"
+_AXES_AT_MOST = 7
+_ABSENT = -0.12  # where an axis shows strategies that do not have the setting, in shares of its length
+
+
+def gains(found: dict[str, Interval]) -> go.Figure:
+    """What the winner gains over each baseline, in percentage points, with 95 % intervals."""
+    names = list(found)[::-1]
+    values = [100 * found[name].value for name in names]
+    bars = go.Bar(
+        x=values,
+        y=names,
+        orientation="h",
+        marker_color=[TONES[tone(found[name])] for name in names],
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [100 * (found[name].high - found[name].value) for name in names],
+            "arrayminus": [100 * (found[name].value - found[name].low) for name in names],
+            "thickness": 1.5,
+            "width": 5,
+            "color": "#555",
+        },
+        hovertext=[f"{name}: {wording.points(found[name])}" for name in names],
+        hoverinfo="text",
+    )
+    figure = _figure([bars], height=90 + 44 * len(names), bargap=0.45)
+    figure.update_xaxes(title="accuracy gained, percentage points", zeroline=True, zerolinewidth=2, ticksuffix=" ")
+    return figure.update_yaxes(automargin=True, ticksuffix="  ")
+
+
+def curves(trials: pd.DataFrame, history: pd.DataFrame, metric: str, best_key: str | None) -> go.Figure | None:
+    """Validation metric over epochs, a line per trial; None where no trial reported any.
+
+    One trace per group, its trials' lines parted by gaps: a thousand trials stay as light as ten.
+    """
+    shown = curve_metric(history, metric)
+    if shown is None:
+        return None
+    scale = 100.0 if wording.is_share(shown) else 1.0
+    groups: dict[str, list[int]] = {"stopped early": [], "other strategies": []}
+    for _, trial in trials.sort_values("number").iterrows():
+        if trial["strategy_key"] == best_key:
+            group = "best"
+        elif not pd.isna(trial["baseline"]):
+            group = str(trial["baseline"])
+        else:
+            group = "other strategies" if trial["status"] in ("completed", "running") else "stopped early"
+        groups.setdefault(group, []).append(int(trial["number"]))
+    order = ["stopped early", "other strategies", *(name for name in groups if name in set(trials["baseline"])), "best"]
+    colours = iter(_BASELINE_COLOURS * 8)
+    lines = {"stopped early": (_FAINT, 1), "other strategies": ("rgba(90,140,190,0.55)", 1.2), "best": (BEST, 3)}
+    by_trial = dict(iter(history.dropna(subset=[shown]).groupby("trial")))
+    traces = []
+    for group in order:
+        colour, width = lines.get(group) or (next(colours), 2.2)
+        x: list[Any] = []
+        y: list[Any] = []
+        which: list[Any] = []
+        for number in groups.get(group, []):
+            if number in by_trial:
+                rows = by_trial[number].sort_values("epoch")
+                x += [*rows["epoch"].tolist(), None]
+                y += [*(rows[shown] * scale).round(4).tolist(), None]
+                which += [number] * (len(rows) + 1)
+        if x:
+            traces.append(
+                go.Scatter(
+                    x=x,
+                    y=y,
+                    customdata=which,
+                    name=group,
+                    mode="lines+markers" if len(x) <= 2 * len(groups[group]) else "lines",
+                    line={"color": colour, "width": width},
+                    hovertemplate=f"trial %{{customdata}} ({group})<br>epoch %{{x}}: %{{y:.3g}}<extra></extra>",
+                )
+            )
+    figure = _figure(traces, height=420, legend=_LEGEND_ABOVE)
+    figure.update_xaxes(title="epoch", rangemode="tozero", tickformat="d")
+    unit = ", %" if scale == 100 else ""
+    return figure.update_yaxes(title=f"validation {shown.replace('_', ' ')}{unit}")
+
+
+def curve_metric(history: pd.DataFrame, metric: str) -> str | None:
+    """The column of the history to draw: the score's own metric, else accuracy, else the first that there is."""
+    measured = [name for name in history.columns if name not in ("trial", "epoch", "seconds", "train_loss")]
+    wanted = [name for name in (metric, "accuracy", *measured) if name in measured and history[name].notna().any()]
+    return wanted[0] if wanted else None
+
+
+def parallel(board: pd.DataFrame, metric: str, importance: dict[str, float]) -> go.Figure | None:
+    """Parallel coordinates over the settings that varied, the most important next to the score."""
+    rows = board[board["score"].notna()]
+    varied = [name for name in settings_columns(board) if rows[name].astype(object).nunique(dropna=False) > 1]
+    varied.sort(key=lambda name: importance.get(name, 0.0))
+    varied = varied[-_AXES_AT_MOST:]
+    if len(rows) < 2 or not varied:
+        return None
+    scale = 100.0 if wording.is_share(metric) else 1.0
+    scores = (rows["score"] * scale).round(4)
+    axes = [_axis(name, rows[name]) for name in varied]
+    axes.append(
+        {
+            "label": metric.replace("_", " ") + (", %" if scale == 100 else ""),
+            "values": scores.tolist(),
+            "tickformat": ".3~g",
+        }
+    )
+    low = float(scores.quantile(0.1))
+    lines = go.Parcoords(
+        dimensions=axes,
+        line={
+            "color": scores.tolist(),
+            "colorscale": [[0, "#aab1b9"], [0.5, "#6f9fd0"], [0.8, "#2f6fb0"], [1, "#d9480f"]],
+            "cmin": low if low < scores.max() else None,
+            "cmax": float(scores.max()),
+        },
+        labelangle=-18,
+        labelside="top",
+        tickfont={"size": 11},
+        rangefont={"size": 1, "color": "rgba(0,0,0,0)"},  # repeats what the ticks say
+    )
+    return _figure([lines], height=440, margin={"l": 70, "r": 60, "t": 90, "b": 24})
+
+
+def importances(found: dict[str, float]) -> go.Figure:
+    """Bars of the settings' importance, in percent."""
+    names = list(found)[:12][::-1]
+    values = [100 * found[name] for name in names]
+    bars = go.Bar(
+        x=values,
+        y=names,
+        orientation="h",
+        marker_color=BEST,
+        text=[f"{value:.0f} %" for value in values],
+        textposition="outside",
+        cliponaxis=False,
+        hoverinfo="skip",
+    )
+    figure = _figure([bars], height=70 + 30 * len(names), bargap=0.35, margin={"l": 10, "r": 50, "t": 10, "b": 40})
+    figure.update_xaxes(title="importance, %", rangemode="tozero")
+    return figure.update_yaxes(automargin=True, ticksuffix="  ")
+
+
+def confusion(counts: np.ndarray, classes: list[str]) -> go.Figure:
+    """Confusion matrix, rows true, columns predicted: hits in blue, mistakes in red, shaded by the share of their row.
+
+    counts: (k, k) numbers of test images.
+    """
+    size = len(classes)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    hit = np.eye(size, dtype=bool)
+    traces = []
+    for mask, shade, colours in [
+        (hit, shares, [[0, "#dbe9f6"], [1, "#08519c"]]),
+        (~hit, np.sqrt(shares), [[0, "#fde4dc"], [1, "#b2182b"]]),  # the root: a few mistakes are still to be seen
+    ]:
+        shown = mask & (counts > 0)
+        traces.append(
+            go.Heatmap(
+                z=[[float(shade[i, j]) if shown[i, j] else None for j in range(size)] for i in range(size)],
+                text=[[str(counts[i, j]) if shown[i, j] else "" for j in range(size)] for i in range(size)],
+                customdata=[[f"{i},{j}" for j in range(size)] for i in range(size)],
+                hovertext=[
+                    [f"{escape(classes[i])} taken for {escape(classes[j])}: {counts[i, j]}" for j in range(size)]
+                    for i in range(size)
+                ],
+                hoverinfo="text",
+                texttemplate="%{text}" if size <= 25 else None,
+                colorscale=colours,
+                zmin=0,
+                zmax=1,
+                showscale=False,
+                xgap=1,
+                ygap=1,
+                hoverongaps=False,
+            )
+        )
+    figure = _figure(traces, height=max(300, min(900, 130 + 34 * size)))
+    ticks: dict[str, Any] = {"tickvals": list(range(size)), "ticktext": [_short(name) for name in classes]}
+    figure.update_xaxes(title="predicted", showgrid=False, zeroline=False, automargin=True, **ticks)
+    return figure.update_yaxes(
+        title="true", autorange="reversed", showgrid=False, zeroline=False, automargin=True, **ticks
+    )
+
+
+_LEGEND_ABOVE = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}
+
+
+def _figure(traces: list[Any], **layout: Any) -> go.Figure:
+    """A figure without template: Plotly's own carries thirty kilobytes that the page's theme replaces."""
+    figure = go.Figure(traces)
+    defaults = {"template": "none", "margin": {"l": 56, "r": 20, "t": 20, "b": 50}, "showlegend": len(traces) > 1}
+    return figure.update_layout(**(defaults | layout))
+
+
+def _axis(name: str, values: pd.Series) -> dict[str, Any]:
+    """One axis of the parallel coordinates; a null is drawn below the others, ticked ``none``."""
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        return _numeric_axis(name, values.astype(float))
+    words = [
+        wording.source(wording.setting(value)) if name == "source_model" else wording.setting(value) for value in values
+    ]
+    options = sorted(set(words), key=lambda word: (word != "none", word))
+    return {
+        "label": name,
+        "values": [options.index(word) for word in words],
+        "tickvals": list(range(len(options))),
+        "ticktext": [_short(option, 16) for option in options],
+        "range": [-0.05 * max(1, len(options) - 1), 1.05 * max(1, len(options) - 1)],
+    }
+
+
+def _numeric_axis(name: str, values: pd.Series) -> dict[str, Any]:
+    known = values.dropna()
+    low, high = float(known.min()), float(known.max())
+    logarithmic = low > 0 and high / low >= 30
+    shown = values.map(math.log10) if logarithmic else values
+    low, high = (math.log10(low), math.log10(high)) if logarithmic else (low, high)
+    width = (high - low) or 1.0
+    if known.nunique() <= 6:
+        ticks = sorted(shown.dropna().unique().tolist())
+    else:
+        ticks = [low + width * share for share in (0, 0.25, 0.5, 0.75, 1)]
+    texts = [f"{10**tick if logarithmic else tick:.2g}" for tick in ticks]
+    bottom = low
+    if len(known) < len(values):
+        bottom = low + _ABSENT * width
+        shown, ticks, texts = shown.fillna(bottom), [bottom, *ticks], ["none", *texts]
+    return {"label": name, "values": shown.round(6).tolist(), "tickvals": ticks, "ticktext": texts} | {
+        "range": [bottom - 0.03 * width, high + 0.03 * width]
+    }
+
+
+def _short(name: str, limit: int = 22) -> str:
+    """A label that Plotly shows as it is written: it would take ``<b>`` for markup."""
+    return escape(name if len(name) <= limit else name[: limit - 1] + "…", quote=False)

@@ -1,0 +1,258 @@
+"""The page: puts words, tables and figures into one self-contained HTML file."""
+
+from __future__ import annotations
+
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from raytl.runs import wording
+from raytl.runs.files import replacing
+from raytl.runs.report import charts, tables
+from raytl.runs.report.examples import ReportExamples, gallery
+from raytl.runs.report.importance import METHOD, importance
+from raytl.runs.report.verdict import tone, verdicts
+from raytl.runs.run import Run, interval
+
+# The browser itself then keeps the page from loading anything; Plotly's WebGL traces compile their drawing code.
+_POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'"
+
+
+def write_report(run: Run, examples: ReportExamples | None = None) -> Path:
+    """Write ``report.html`` into the run's folder; it needs no network and no other file.
+
+    examples: test images to show in the confusion matrix. Raises UserError where the disk does not take it.
+    """
+    parts = _Parts()
+    counts, classes = _confusion(run, examples)
+    sections = [
+        _top(run, int(counts.sum()) if counts is not None else 0),
+        _gains(run, parts),
+        _leaderboard(run),
+        _curves(run, parts),
+        _settings_that_mattered(run, parts),
+        _mistakes(counts, classes, examples, parts),
+        _data(run),
+        _reproduce(run),
+    ]
+    title = escape(f"{run.name} – raytl report")
+    html = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{title}</title>
+<style>
+{_asset("style.css")}</style>
+</head>
+<body>
+<main>
+{"".join(sections)}</main>
+<noscript><p>The charts of this report need JavaScript; the tables do not.</p></noscript>
+{"".join(parts.scripts)}
+<script>{get_plotlyjs()}</script>
+<script>
+{_asset("page.js")}</script>
+</body>
+</html>
+"""
+    with replacing(run.report_path) as file:
+        file.write(html.encode(errors="replace"))
+    return run.report_path
+
+
+class _Parts:
+    """The figures of a page: each leaves a place in the text and its data at the end."""
+
+    def __init__(self) -> None:
+        self.scripts: list[str] = []
+
+    def place(self, name: str, figure: go.Figure, says: str, *, kind: str = "") -> str:
+        """The figure's place. says: what it shows, for who cannot see it."""
+        data = figure.to_json().replace("<", "\\u003c")  # no name in it can end the script element
+        self.scripts.append(f'<script type="application/json" data-figure="{name}">{data}</script>\n')
+        height = figure.layout.height
+        return (
+            f'<div class="scroll"><div class="chart {kind}" id="{name}" role="img" aria-label="{escape(says)}" '
+            f'style="height:{height}px"></div></div>\n'
+        )
+
+
+def _top(run: Run, test_images: int) -> str:
+    summary = run.summary()
+    statements = "".join(
+        f'<p class="verdict {verdict.tone}">{escape(verdict.sentence)}</p>\n'
+        for verdict in verdicts(summary, test_images)
+    )
+    facts = [f"started {run.started:%Y-%m-%d %H:%M} UTC", wording.duration(run.seconds)]
+    if run.settings.get("setting"):
+        facts.insert(0, str(run.settings["setting"]))
+    return f"""<h1>{escape(run.name)}</h1>
+<p class="soft">{escape(" · ".join(facts))}</p>
+<dl class="cards">{_cards(summary)}</dl>
+{statements}<p class="note">Chosen for: {escape(summary["why"])}.</p>
+"""
+
+
+def _cards(summary: dict[str, Any]) -> str:
+    best = summary["best"] or {}
+    cards = []
+    test = interval(best.get("test_metric"))
+    if test is not None:
+        under = f"95 % interval {100 * test.low:.1f} to {100 * test.high:.1f}"
+        cards.append(_card("Test accuracy", f"{100 * test.value:.1f} %", under))
+    else:
+        score = (best.get("validation_metric") or {}).get("value")
+        name = f"Validation {summary['metric'].replace('_', ' ')}"
+        cards.append(_card(name, wording.score(score, summary["metric"]), "no test split"))
+    for title, key in [("Gain from transfer", "transfer_gain"), ("Gain from adaptation", "adaptation_gain")]:
+        gain = interval(summary[key])
+        if gain is not None:
+            under = f"points; {wording.signed(gain.low)} to {wording.signed(gain.high)}"
+            cards.append(_card(title, wording.signed(gain.value), under, tone(gain)))
+    states = summary["trials"]["by_status"]
+    words = {"pruned": "stopped early"}
+    told = ", ".join(f"{count} {words.get(status, status)}" for status, count in states.items())
+    cards.append(_card("Trials", str(summary["trials"]["count"]), told))
+    return "".join(cards)
+
+
+def _card(title: str, figure: str, under: str, kind: str = "") -> str:
+    return (
+        f'<div class="card {kind}"><dt>{escape(title)}</dt><dd class="figure">{escape(figure)}</dd>'
+        f'<dd class="under">{escape(under)}</dd></div>'
+    )
+
+
+def _gains(run: Run, parts: _Parts) -> str:
+    found = {name: gain for name, value in run.summary()["gains"].items() if (gain := interval(value)) is not None}
+    if not found:
+        return ""
+    says = "Gains: " + "; ".join(f"over {name} {wording.points(gain)}" for name, gain in found.items())
+    return f"""<h2>Gain over each baseline</h2>
+<p class="note">Test accuracy of the best strategy minus that of the baseline, on the same images; the lines are 95 %
+intervals of a paired bootstrap. A line that crosses zero means that these images cannot tell the two apart.</p>
+{parts.place("gains", charts.gains(found), says)}"""
+
+
+def _leaderboard(run: Run) -> str:
+    trials = run.trials()
+    reasons = dict(zip(trials["strategy_key"], trials["reason"].fillna(""), strict=True))
+    board = tables.leaderboard_table(run.leaderboard(), reasons, run.metric)
+    return f"""<h2>Leaderboard</h2>
+<p class="note">One row per strategy, folds pooled. Validation scores chose the winner; those of the best few are a
+little too good for having been chosen, the test accuracy is not. Scores of stopped trials are from fewer epochs.</p>
+{board}"""
+
+
+def _curves(run: Run, parts: _Parts) -> str:
+    trials, history = run.trials(), run.history()
+    best_key = run.outcome["best"]["strategy_key"] if run.outcome else None
+    figure = charts.curves(trials, history, run.metric, best_key)
+    if figure is None:
+        return ""
+    says = f"Learning curves of {history['trial'].nunique()} trials; the leaderboard holds their last values."
+    return f"""<h2>Learning curves</h2>
+<p class="note screen">Tap a name in the legend to hide its lines, twice to see them alone.</p>
+{parts.place("curves", figure, says)}"""
+
+
+def _settings_that_mattered(run: Run, parts: _Parts) -> str:
+    board = run.leaderboard()
+    shares = importance(board)
+    html = ""
+    if shares:
+        says = "Importance: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(shares.items())[:6])
+        html += f"""<h3>Importance</h3>
+<p class="note">{escape(METHOD)}, from {int(board["score"].notna().sum())} strategies. A hint, not a proof: the search
+does not try all settings evenly.</p>
+{parts.place("importance", charts.importances(shares), says)}"""
+    figure = charts.parallel(board, run.metric, shares)
+    if figure is not None:
+        says = "Parallel coordinates: one line per strategy through its settings to its score, as in the leaderboard."
+        html += f"""<h3>All strategies at once</h3>
+<p class="note screen">One line per strategy, orange ones scored highest, grey ones low. Drag along an axis to keep only
+the lines that pass there, click the axis to let go; drag an axis by its name to move it.</p>
+{parts.place("parallel", figure, says, kind="wide")}"""
+    return f"<h2>Which settings mattered</h2>\n{html}" if html else ""
+
+
+def _mistakes(counts: np.ndarray | None, classes: list[str], examples: ReportExamples | None, parts: _Parts) -> str:
+    if counts is None:
+        return ""
+    wrong = int(counts.sum() - np.trace(counts))
+    says = f"Confusion matrix: {wrong} of {int(counts.sum())} test images wrong; the table of classes has the figures."
+    pictures = ""
+    hint = ""
+    if examples is not None:
+        hint = "Pick a cell to see its images below."
+        pictures = f"""<h3>Mistakes, the surest first</h3>
+<p><button id="all-examples" hidden>Show all mistakes again</button>
+<span id="examples-told" aria-live="polite"></span></p>
+<div class="gallery">
+{gallery(examples)}
+</div>
+"""
+    return f"""<h2>What it gets wrong</h2>
+<p class="note">{wrong} of {int(counts.sum())} test images. Rows are the true classes, columns what the model said;
+blue is right, red is wrong. <span class="screen">{hint}</span></p>
+{parts.place("confusion", charts.confusion(counts, classes), says, kind="square")}{pictures}
+{tables.class_table(counts, classes)}
+"""
+
+
+def _data(run: Run) -> str:
+    data = run.settings.get("data") or {}
+    problems = [item if isinstance(item, dict) else {"message": item} for item in data.get("problems", [])]
+    counts = tables.settings_table(data.get("counts") or {}, "Images")
+    if not counts and not problems:
+        return ""
+    told = "".join(
+        f"<li>{'<b>' + escape(str(item['severity'])) + ':</b> ' if 'severity' in item else ''}"
+        f"{escape(str(item.get('message', '')))}</li>"
+        for item in problems
+    )
+    listed = f'<ul class="problems">{told}</ul>' if told else "<p>No problem was found in the data.</p>"
+    return f"<h2>Data</h2>\n{counts}<h3>Problems</h3>\n{listed}\n"
+
+
+def _reproduce(run: Run) -> str:
+    summary = run.summary()
+    settings = {key: value for key, value in run.settings.items() if key not in ("data", "command")}
+    command = run.settings.get("command")
+    again = f"<p>To run it again:</p>\n<pre>{escape(str(command))}</pre>\n" if command else ""
+    best = tables.settings_table(summary["best"]["strategy"], "The best strategy") if summary["best"] else ""
+    return f"""<h2>Settings and environment</h2>
+{again}{best}
+{tables.settings_table(settings, "Settings of the search")}
+{tables.settings_table(run.environment, "Environment")}
+"""
+
+
+def _confusion(run: Run, examples: ReportExamples | None) -> tuple[np.ndarray | None, list[str]]:
+    """The winner's confusion matrix (k, k) and the names of its classes; None where nothing was tested."""
+    predictions = run.predictions()
+    if predictions is not None and "predicted.best" in predictions:
+        labels, guesses = predictions["label"].to_numpy(), predictions["predicted.best"].to_numpy()
+    elif examples is not None:
+        labels, guesses = np.asarray(examples.labels), np.asarray(examples.predicted)
+    else:
+        return None, []
+    if not len(labels):
+        return None, []
+    classes = list(run.classes) or [str(name) for name in (examples.classes if examples else [])]
+    size = max(len(classes), int(labels.max()) + 1, int(guesses.max()) + 1)
+    classes += [str(index) for index in range(len(classes), size)]
+    counts = np.zeros((size, size), dtype=np.int64)
+    np.add.at(counts, (labels, guesses), 1)
+    return counts, classes
+
+
+def _asset(name: str) -> str:
+    return resources.files("raytl.runs.report").joinpath(name).read_text("utf-8")
