@@ -62,7 +62,9 @@ class TestEveryLoss:
     @pytest.mark.parametrize(("n_source", "n_target"), [(3, 17), (17, 3)])
     def test_accepts_domains_of_unequal_size(self, name: str, n_source: int, n_target: int) -> None:
         head = torch.randn(DIM, CLASSES)
-        value = make(name)(source_for(name, torch.randn(n_source, DIM), head), views(torch.randn(n_target, DIM), head), 0.5)
+        value = make(name)(
+            source_for(name, torch.randn(n_source, DIM), head), views(torch.randn(n_target, DIM), head), 0.5
+        )
         assert value.shape == ()
         assert value.isfinite()
 
@@ -148,7 +150,9 @@ class TestLossesThatAlignDomains:
         source, target = torch.randn(128, DIM), 2 * torch.randn(128, DIM) + 1.0
         scale, shift = torch.ones(DIM, requires_grad=True), torch.zeros(DIM, requires_grad=True)
         loss = make(name)
-        optimizer = torch.optim.Adam([{"params": [scale, shift], "lr": 0.02}, {"params": loss.parameters(), "lr": 0.005}])
+        optimizer = torch.optim.Adam(
+            [{"params": [scale, shift], "lr": 0.02}, {"params": loss.parameters(), "lr": 0.005}]
+        )
 
         def distance() -> float:
             moved = (target * scale + shift).detach()
