@@ -42,10 +42,10 @@ class Policy:
         """The augmented batch. The same generator state gives the same batch."""
         background = _background(images)
         out = self._move(images, background, generator)
-        if self.contrast or self.brightness or self.saturation:
-            out = self._colour(out, background, generator)
         if self.erase:
             out = self._erase(out, background, generator)
+        if self.contrast or self.brightness or self.saturation:
+            out = self._colour(out, background, generator)
         return out.clamp(0.0, 1.0)
 
     def _move(self, images: Tensor, background: Tensor, generator: torch.Generator) -> Tensor:
