@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from raytl.core.errors import nearest
 from raytl.core.registry import Registry
 from raytl.core.seeding import derive_seed
 from raytl.sources.model import SourceInfo, SourceModel
@@ -60,7 +63,12 @@ class SourceEntry:
 
 
 class Provider(ABC):
-    """A place that source models come from; ``name`` is what stands behind the colon of the URI."""
+    """A place that source models come from; ``name`` is what stands behind the colon of the URI.
+
+    listed: whether the catalogue shows its entries unasked.
+    """
+
+    listed = True
 
     @abstractmethod
     def load(self, name: str, request: Request) -> SourceModel:
@@ -100,6 +108,12 @@ def seeded(*parts: object) -> Iterator[None]:
         yield
 
 
+def hint(word: str, known: Iterable[str]) -> str:
+    """:func:`nearest`, but no list of hundreds of names."""
+    text = nearest(word, known)
+    return text if len(text) <= 300 else "; `raytl sources list` shows what there is"
+
+
 class Hollow(TorchFunctionMode):
     """Within it, parameters take no memory: what ``torch.empty`` makes lies on the meta device.
 
@@ -107,8 +121,13 @@ class Hollow(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Send ``torch.empty`` to the meta device, leave everything else alone."""
+        """Send ``torch.empty`` to the meta device and leave out initialisations of what lies there."""
         settings = dict(kwargs or {})
         if func is torch.empty:
             settings["device"] = "meta"
+        elif args and isinstance(args[0], Tensor) and args[0].is_meta and _IN_PLACE.fullmatch(func.__name__):
+            return args[0]
         return func(*args, **settings)
+
+
+_IN_PLACE = re.compile(r"[a-z][a-z_]*[a-z]_")

@@ -50,9 +50,13 @@ def build_architecture(
     return model
 
 
-def catalogue() -> list[SourceEntry]:
-    """What can be loaded by name, for ``raytl sources list``."""
-    return [entry for name in providers.names() for entry in providers.get(name).entries()]
+def catalogue(provider: str | None = None) -> list[SourceEntry]:
+    """What can be loaded by name, for ``raytl sources list``.
+
+    provider: list that one only (``timm`` is listed only when asked for). Raises UserError for an unknown one.
+    """
+    names = [provider] if provider else [name for name in providers.names() if providers.get(name).listed]
+    return [entry for name in names for entry in providers.get(name).entries()]
 
 
 def _resolve(uri: str) -> tuple[Provider, str]:

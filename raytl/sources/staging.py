@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from raytl.sources.model import SourceModel
 from raytl.tasks.preprocessing import Preprocessing
 
 Stages = list[tuple[str, nn.Module]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def group_after_pool(layers: Iterable[nn.Module]) -> list[list[nn.Module]]:
     return [group for group in groups if group]
 
 
-def quarters(blocks: Sequence[nn.Module]) -> list[Sequence[nn.Module]]:
+def quarters(blocks: Sequence[T]) -> list[Sequence[T]]:
     """The blocks in four runs of nearly equal length (fewer where there are not four)."""
     count = min(4, len(blocks))
     bounds = [round(i * len(blocks) / count) for i in range(count + 1)]
@@ -87,7 +89,7 @@ def quarters(blocks: Sequence[nn.Module]) -> list[Sequence[nn.Module]]:
 
 
 def assemble(
-    raw: nn.Module,
+    original: dict[str, Tensor],
     staged: Staged,
     *,
     uri: str,
@@ -95,7 +97,10 @@ def assemble(
     preprocessing: Preprocessing,
     labels: tuple[str, ...] | None = None,
 ) -> Built:
-    """Make the untrained source model of a cut-up network, and the table of its tensors' original names."""
+    """Make the untrained source model of a cut-up network, and the table of its tensors' original names.
+
+    original: the uncut network's ``state_dict(keep_vars=True)``; the stages hold the very same tensors.
+    """
     model = SourceModel(
         uri=uri,
         architecture=architecture,
@@ -106,8 +111,7 @@ def assemble(
         labels=labels,
     ).eval()
     ours = {id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}
-    theirs = raw.state_dict(keep_vars=True)
-    return Built(model, {name: ours[id(tensor)] for name, tensor in theirs.items() if id(tensor) in ours})
+    return Built(model, {name: ours[id(tensor)] for name, tensor in original.items() if id(tensor) in ours})
 
 
 def fit_original(built: Built, state: dict[str, Tensor], where: str) -> None:

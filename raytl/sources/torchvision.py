@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision import models as tv
 
 from raytl.core.errors import UserError, nearest
-from raytl.sources.base import Built, Hollow, Provider, Request, SourceEntry, provider, seeded
+from raytl.sources.base import Built, Hollow, Provider, Request, SourceEntry, hint, provider, seeded
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.staging import assemble, fit_original
 from raytl.sources.torchvision_stages import ChannelAffine, stages_of
@@ -70,17 +70,17 @@ class _Choice:
     def image_size(self, wished: int | None) -> int:
         """The side of the input: the wished one where the network accepts it, else the nearest that it does."""
         own: int = self.preprocessing.size
-        if wished is None or self.fixed_size:
+        if wished is None or self.name.startswith("maxvit_"):
             return own
-        if self.name.startswith("vit_"):  # any whole number of patches
+        if self.name.startswith("vit_"):  # untrained, any whole number of patches
             patch = int(self.name.rsplit("_", 1)[1])
-            return patch * -(-wished // patch)
+            return own if self.weights is not None else patch * -(-wished // patch)
         return max(wished, *map(int, self._example.meta["min_size"]))
 
     @property
     def fixed_size(self) -> bool:
-        """Trained vision transformers hold a position per patch; MaxViT's grid must divide into windows."""
-        return self.name.startswith("maxvit_") or (self.name.startswith("vit_") and self.weights is not None)
+        """Vision transformers hold a position per patch; MaxViT's grid must divide into windows."""
+        return self.name.startswith(("vit_", "maxvit_"))
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -127,7 +127,7 @@ class Torchvision(Provider):
         with seeded("torchvision", chosen.name, request.seed):
             network = _network(chosen.name, size)
         return assemble(
-            network,
+            network.state_dict(keep_vars=True),
             stages_of(network),
             uri=chosen.uri,
             architecture=f"torchvision:{chosen.name}@none",
@@ -139,10 +139,10 @@ class Torchvision(Provider):
         """Every classification model with its default weights."""
         for name in _names():
             chosen = _choose(name)
-            stages, _, _ = _facts(name)
+            stages, _, parameters = _facts(name)
             yield SourceEntry(
                 uri=chosen.uri,
-                parameters=chosen.weights.meta["num_params"],
+                parameters=parameters,
                 stages=stages,
                 image_size=chosen.preprocessing.size,
                 weights=chosen.weights.name,
@@ -164,7 +164,7 @@ def _weights(name: str) -> Any:
 def _choose(name: str) -> _Choice:
     model, at, variant = name.partition("@")
     if model not in _names():
-        raise UserError(f"unknown torchvision model '{model}'{nearest(model, _names())}")
+        raise UserError(f"unknown torchvision model '{model}'{hint(model, _names())}")
     weights = _weights(model)
     if not at:
         return _Choice(model, weights.DEFAULT)

@@ -1,0 +1,102 @@
+"""``file:PATH``: a model that raytl saved, or ``file:PATH.safetensors?arch=<URI>``: bare weights of a known network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from raytl.core.errors import UserError
+from raytl.sources.base import Built, Provider, Request, SourceEntry, provider, providers
+from raytl.sources.catalogue import info
+from raytl.sources.checkpoint import load_checkpoint, read_manifest, tensors
+from raytl.sources.manifest import Manifest
+from raytl.sources.model import SourceInfo, SourceModel
+from raytl.sources.staging import fit_original
+
+
+@provider("file")
+class File(Provider):
+    """Weights on this machine. Their channels and preprocessing stay; only the size follows the task where it can."""
+
+    def load(self, name: str, request: Request) -> SourceModel:
+        """Nothing in the files is executed. Raises UserError where they are missing, damaged or do not fit."""
+        path, architecture = _split(name)
+        if architecture is not None:
+            model = _bare(path, architecture, request)
+        else:
+            manifest, model = load_checkpoint(path)
+            model.preprocessing = replace(model.preprocessing, size=_architecture(manifest, request).image_size)
+        model.uri = f"file:{name}"
+        model.pretrained = True
+        return model
+
+    def info(self, name: str, request: Request) -> SourceInfo:
+        """From the manifest, read anew each time. ``parameters`` counts the architecture with its own head."""
+        path, architecture = _split(name)
+        if architecture is None:
+            manifest = read_manifest(path)
+            known, labels = _architecture(manifest, request), manifest.labels
+        else:
+            known, labels = _provider_info(architecture, request), None
+        return replace(known, uri=f"file:{name}", pretrained=True, labels=labels)
+
+    def build(self, name: str, request: Request) -> Built:
+        """Not offered: a path is no architecture."""
+        raise UserError(f"file:{name}: is no architecture; name one, for example scratch:cnn-small")
+
+    def entries(self) -> Iterator[SourceEntry]:
+        """Nothing: files are named by the user."""
+        return iter(())
+
+
+def _split(name: str) -> tuple[Path, str | None]:
+    """Path and architecture, of which only bare weights have one. Raises UserError where they do not go together."""
+    text, mark, query = name.partition("?")
+    path = Path(text).expanduser()
+    if not mark:
+        if path.suffix == ".safetensors":
+            raise UserError(
+                f"file:{name}: bare weights need their architecture; add ?arch=torchvision:resnet18 or the like"
+            )
+        return path, None
+    key, _, architecture = query.partition("=")
+    if key != "arch" or not architecture:
+        raise UserError(f"file:{name}: write the architecture of bare weights as ?arch=<URI>")
+    if not path.is_file():
+        raise UserError(f"{path}: does not exist or is no file; give the path of a safetensors file")
+    return path, architecture
+
+
+def _architecture(manifest: Manifest, request: Request) -> SourceInfo:
+    """What the manifest's architecture is for a task: it keeps its channels, and its size where that is fixed."""
+    saved = info(manifest.architecture, channels=manifest.channels, image_size=manifest.image_size)
+    if saved.fixed_size or request.image_size is None:
+        return saved
+    return info(manifest.architecture, channels=manifest.channels, image_size=request.image_size)
+
+
+def _provider_info(architecture: str, request: Request) -> SourceInfo:
+    return info(architecture, channels=request.channels, image_size=request.image_size)
+
+
+def _bare(path: Path, architecture: str, request: Request) -> SourceModel:
+    kind, _, rest = architecture.partition(":")
+    try:
+        state = tensors(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
+    built = providers.get(kind).build(rest, replace(request, channels=_channels(state, request.channels)))
+    fit_original(built, state, str(path))
+    built.model.labels = None
+    return built.model.eval()
+
+
+def _channels(state: dict[str, Tensor], wished: int) -> int:
+    """Input channels of weights in raytl's own names; elsewhere the provider knows."""
+    for name, tensor in state.items():
+        if name.startswith("stages.stem.") and tensor.ndim == 4 and tensor.shape[1] in (1, 3):
+            return int(tensor.shape[1])
+    return wished
