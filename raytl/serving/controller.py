@@ -15,11 +15,12 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from raytl.core.errors import UserError
-from raytl.serving.head import LocalHead, find_head, start_head
+from raytl.serving.head import LocalHead, find_head, loopback, start_head
 
 _NAMESPACE = "raytl"
 _REQUEST_BACKSTOP_S = 120.0
@@ -57,8 +58,13 @@ def session(*, start: bool) -> Iterator[RaySession | None]:
         if head is None:
             yield None
             return
-        # "auto" with the head's own directory finds its address there, and turns its token on.
-        ray.init(address="auto", _temp_dir=head.temp_dir, **quiet)
+        try:
+            with loopback():
+                # "auto" with the head's own directory finds its address there, and turns its token on.
+                ray.init(address="auto", _temp_dir=head.temp_dir, **quiet)
+        except (ConnectionError, RayError) as error:
+            head.stop()
+            raise UserError(f"the local Ray head cannot be reached ({error}); it was stopped: deploy again") from None
     try:
         yield RaySession(detached=True, head=head)
     finally:

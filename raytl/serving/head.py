@@ -13,12 +13,16 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from ray._private import ray_constants
 
 from raytl.core.errors import UserError
 from raytl.core.paths import home
@@ -26,6 +30,10 @@ from raytl.core.paths import home
 _START_S = 90.0
 _STOP_S = 20.0
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024  # requests go through gRPC; the store holds next to nothing
+
+# Ray turns 127.0.0.1 into the machine's address, and then listens on all interfaces, unless it believes that clusters
+# of several machines are not supported here: the switch is named after the systems where that is the default.
+_LOOPBACK = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
 
 
 @dataclass(frozen=True)
@@ -79,12 +87,15 @@ def start_head() -> LocalHead:
     temp_dir = tempfile.mkdtemp(prefix="raytl-", dir=_short_temp_dir())
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0"]
     command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
+    # Fixed default ports would collide with every other Ray on the machine.
+    command += [f"--ray-client-server-port={_free_port()}", "--dashboard-agent-listen-port=0", "--no-monitor"]
     command += [f"--object-store-memory={_OBJECT_STORE_BYTES}", f"--temp-dir={temp_dir}"]
     log_path = Path(temp_dir) / "head.log"
     with log_path.open("wb") as log, _lock_file(temp_dir).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # inherited: released when the child is gone
         process = subprocess.Popen(
             command,
+            env={**os.environ, **_LOOPBACK},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -104,6 +115,17 @@ def start_head() -> LocalHead:
     return head
 
 
+@contextlib.contextmanager
+def loopback() -> Iterator[None]:
+    """Let this process reach a head on 127.0.0.1, for which Ray reads its switch only when it is imported."""
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
 def _remember(head: LocalHead) -> None:
     path = _state_file()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,6 +140,12 @@ def _state_file() -> Path:
 
 def _lock_file(temp_dir: str) -> Path:
     return Path(temp_dir) / "raytl.lock"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _short_temp_dir() -> str | None:
