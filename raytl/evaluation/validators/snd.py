@@ -23,7 +23,10 @@ def soft_neighbourhood_density(probabilities: np.ndarray) -> float:
     where the predictions carry at least half of the information that k equally frequent classes could, and in
     proportion below that.
     """
-    p = np.asarray(probabilities[:: math.ceil(len(probabilities) / _MOST)], dtype=np.float64)
+    p = np.asarray(probabilities, dtype=np.float64)
+    if len(p) > _MOST:
+        # At random but always the same ones: a stride could fall in step with the order of the classes.
+        p = p[np.random.default_rng(0).choice(len(p), _MOST, replace=False)]
     if len(p) < 3 or p.shape[1] < 2:
         return 0.0
     unit = p / np.linalg.norm(p, axis=1, keepdims=True)
