@@ -43,8 +43,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON document atomically; NaN and infinities become null, as JSON has no word for them."""
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     with replacing(path) as file:
-        file.write(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        file.write(text.encode(errors="backslashreplace") + b"\n")  # undecodable file names: JSON's own escape
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def render_leaderboard(run: Run, rows: int = 12) -> Table:
     board = run.leaderboard()
     unit = " %" if wording.is_share(run.metric) else ""
     told = f"{len(board)} strategies" + (f", the first {rows} and the baselines" if len(board) > rows else "")
-    table = Table(box=box.SIMPLE_HEAD, title=f"{run.name}: {told}", title_justify="left", collapse_padding=True)
+    table = Table(box=box.SIMPLE_HEAD, title=Text(f"{run.name}: {told}"), title_justify="left", collapse_padding=True)
     table.add_column("#", justify="right", no_wrap=True, min_width=3)
     table.add_column("", no_wrap=True, min_width=12)
     table.add_column("source model", no_wrap=True, overflow="ellipsis", ratio=1)

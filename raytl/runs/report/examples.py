@@ -20,7 +20,8 @@ _SIDE_PX = 96
 class ReportExamples:
     """Test images with what the winner made of them, all of equal length.
 
-    images: as they were read. labels, predicted: indices into ``classes``. confidences: of the prediction, in [0, 1].
+    images: 8 bits per channel, any mode. labels, predicted: indices into ``classes``.
+    confidences: of the prediction, in [0, 1].
     """
 
     images: Sequence[Image.Image]

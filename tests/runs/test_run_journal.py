@@ -1,0 +1,104 @@
+"""The journal gives back what was told to it, whatever happened in between."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raytl.core.errors import UserError
+from raytl.runs.journal import FILE, Journal, read_journal
+from raytl.search.records import TrialRecord, TrialStatus
+
+values = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8))
+epochs = st.dictionaries(st.sampled_from(["epoch", "train_loss", "accuracy"]), st.floats(), max_size=3)
+events = st.lists(
+    st.tuples(
+        st.integers(0, 3),
+        st.sampled_from(list(TrialStatus)),
+        st.one_of(st.none(), st.floats()),
+        st.lists(epochs, max_size=3),
+        st.dictionaries(st.text(max_size=5), values, max_size=3),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+def told(folder: Path, sequence: list) -> dict[int, TrialRecord]:
+    """Play a sequence of events into a journal; returns the records as they ended."""
+    journal = Journal(folder)
+    records: dict[int, TrialRecord] = {}
+    for number, status, score, history, strategy, begin_again in sequence:
+        record = records.setdefault(number, TrialRecord(number, "search", strategy, f"key{number}"))
+        record.status, record.score = status, score
+        record.history = list(history) if begin_again else record.history + history
+        journal.trial(record)
+    journal.close()
+    return records
+
+
+@settings(max_examples=60, deadline=None)
+@given(events)
+def test_replay_gives_back_the_records(tmp_path_factory, sequence):
+    folder = tmp_path_factory.mktemp("journal")
+    assert repr(read_journal(folder).trials) == repr({}) or not sequence
+    records = told(folder, sequence)
+    replayed = read_journal(folder).trials
+    assert {n: repr(r) for n, r in replayed.items()} == {n: repr(r) for n, r in records.items()}
+
+
+@settings(max_examples=40, deadline=None)
+@given(events, st.data())
+def test_a_journal_cut_anywhere_can_be_read_and_continued(tmp_path_factory, sequence, data):
+    folder = tmp_path_factory.mktemp("journal")
+    told(folder, sequence)
+    whole = (folder / FILE).read_bytes()
+    (folder / FILE).write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    before = read_journal(folder)
+    late = TrialRecord(99, "search", {"cut": 1}, "late", status=TrialStatus.COMPLETED, score=0.5)
+    journal = Journal(folder)
+    journal.trial(late)
+    journal.close()
+    after = read_journal(folder)
+    assert repr(after.trials) == repr(before.trials | {99: late})
+
+
+def test_nothing_new_writes_nothing(tmp_path):
+    journal = Journal(tmp_path)
+    record = TrialRecord(0, "search", {"cut": 1}, "k", score=math.nan, history=[{"epoch": 1, "train_loss": math.nan}])
+    journal.trial(record)
+    size = (tmp_path / FILE).stat().st_size
+    journal.trial(copy.deepcopy(record))
+    assert (tmp_path / FILE).stat().st_size == size
+
+
+def test_an_epoch_costs_no_second_copy_of_the_strategy(tmp_path):
+    journal = Journal(tmp_path)
+    record = TrialRecord(0, "search", {"source_model": "torchvision:resnet18"}, "k")
+    for epoch in range(5):
+        record.history.append({"epoch": epoch, "accuracy": 0.1 * epoch})
+        journal.trial(record)
+    assert (tmp_path / FILE).read_text().count("resnet18") == 1
+
+
+def test_damage_in_the_middle_is_named_with_its_line(tmp_path):
+    told(tmp_path, [(n, TrialStatus.RUNNING, None, [], {}, False) for n in range(3)])
+    lines = (tmp_path / FILE).read_bytes().splitlines(keepends=True)
+    (tmp_path / FILE).write_bytes(lines[0] + b"\0\0\0\n" + lines[2])
+    with pytest.raises(UserError, match=rf"{FILE} line 2: is damaged"):
+        read_journal(tmp_path)
+
+
+def test_phases_are_kept_in_order(tmp_path):
+    journal = Journal(tmp_path)
+    journal.phase("pretrain", "cnn-small")
+    journal.phase("search", "40 trials")
+    assert [(p.phase, p.detail) for p in read_journal(tmp_path).phases] == [
+        ("pretrain", "cnn-small"),
+        ("search", "40 trials"),
+    ]

@@ -1,0 +1,263 @@
+"""The report is one page that needs nothing else, tells the truth, and shows names as they are written."""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from example import CLASSES, SETTINGS, play, test_images, write_example
+from PIL import Image
+
+from raytl.core.errors import UserError
+from raytl.evaluation.intervals import Interval
+from raytl.runs import RunStore
+from raytl.runs.report import ReportExamples, write_report
+from raytl.runs.report.charts import confusion, curves, parallel
+from raytl.runs.report.examples import data_uri
+from raytl.runs.report.importance import importance
+from raytl.runs.report.verdict import adaptation, transfer
+
+test_images.__test__ = False  # a helper of the example, not a test
+
+
+class Page(HTMLParser):
+    """The elements of a page: (tag, attributes, text) in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None], str]] = []
+        self.feed(html)
+        self.text = "".join(text for tag, _, text in self.elements if tag not in ("script", "style"))
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs), ""))
+
+    def handle_data(self, data):
+        if self.elements:
+            tag, attributes, text = self.elements[-1]
+            self.elements[-1] = (tag, attributes, text + data)
+
+    def all(self, *tags: str) -> list[tuple[dict[str, str | None], str]]:
+        return [(attributes, text) for tag, attributes, text in self.elements if tag in tags]
+
+
+def with_examples(run, classes=CLASSES) -> ReportExamples:
+    predictions = run.predictions()
+    sure = predictions.filter(like="probability.").max(axis=1)
+    return ReportExamples(
+        test_images(), predictions["label"].tolist(), predictions["predicted.best"].tolist(), classes, sure.tolist()
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_example(tmp_path_factory.mktemp("runs"), trials=40)
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return Page(write_report(run, with_examples(run)).read_text("utf-8"))
+
+
+class TestPage:
+    def test_it_loads_nothing(self, page):
+        for tag, attributes, _ in page.elements:
+            for name in ("src", "href", "data", "action", "srcset"):
+                assert (attributes.get(name) or "data:").startswith("data:"), (tag, name)
+        styles = "".join(text for _, text in page.all("style"))
+        assert "url(" not in styles and "@import" not in styles
+        (policy,) = [a["content"] for a, _ in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'")
+
+    def test_plotly_is_in_it_once(self, page):
+        sizes = [len(text) for attributes, text in page.all("script") if "data-figure" not in attributes]
+        assert sum(size > 1_000_000 for size in sizes) == 1
+
+    def test_it_is_accessible(self, page):
+        assert page.all("html")[0][0]["lang"] == "en" and "digits" in page.all("title")[0][1]
+        assert any(attributes.get("name") == "viewport" for attributes, _ in page.all("meta"))
+        levels = [int(tag[1]) for tag, _, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+        assert levels[0] == 1 and levels.count(1) == 1
+        assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(levels))
+        assert all(attributes.get("alt") for attributes, _ in page.all("img"))
+        pictures = [attributes for attributes, _ in page.all("div") if attributes.get("role") == "img"]
+        assert len(pictures) == 5 and all(attributes["aria-label"] for attributes in pictures)
+        identities = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
+        assert len(identities) == len(set(identities))
+
+    def test_every_figure_has_its_place_and_readable_data(self, page):
+        figures = {a["data-figure"]: json.loads(text) for a, text in page.all("script") if "data-figure" in a}
+        assert set(figures) == {"gains", "curves", "importance", "parallel", "confusion"}
+        places = {attributes.get("id") for attributes, _ in page.all("div")}
+        assert set(figures) <= places
+        assert all(figure["data"] for figure in figures.values())
+
+    def test_it_says_the_figures(self, page, run):
+        summary = run.summary()
+        assert f"{100 * summary['best']['test_metric']['value']:.1f} % of 600 test images" in page.text
+        assert "Transfer helped: +" in page.text and "Domain adaptation helped: +" in page.text
+        assert "cannot be decoded; left out" in page.text
+        assert SETTINGS["command"] in page.text
+        assert run.environment["versions"]["torch"] in page.text
+
+    def test_mistakes_are_shown_and_hits_wait_for_their_cell(self, page, run):
+        figures = [a for a, _ in page.all("figure")]
+        cells = [tuple(map(int, a["data-cell"].split(","))) for a in figures]
+        assert [("hidden" in a) for a in figures] == [true == guess for true, guess in cells]
+        predictions = run.predictions()
+        wrong = predictions[predictions["label"] != predictions["predicted.best"]]
+        assert set(zip(wrong["label"], wrong["predicted.best"], strict=True)) == {c for c in cells if c[0] != c[1]}
+        assert {c for c in cells if c[0] == c[1]} == {(k, k) for k in range(10)}
+
+    def test_it_is_not_larger_than_it_must_be(self, run):
+        assert run.report_path.stat().st_size < 5_400_000
+
+
+def test_names_are_shown_as_they_are_written(tmp_path):
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+    classes = (evil, '" onmouseover="alert(3)', "<b>bold</b>", *CLASSES[3:])
+    data = {"counts": {evil: 3}, "problems": [evil, {"severity": evil, "message": evil}]}
+    settings = SETTINGS | {"classes": classes, "command": evil, "data": data, evil: evil, "setting": evil}
+    run = write_example(tmp_path, trials=8, settings=settings)
+    page = Page(write_report(run, with_examples(run, classes)).read_text("utf-8"))
+    plain = Page(write_report(write_example(tmp_path, "plain", trials=8)).read_text("utf-8"))
+    assert len(page.all("script")) == len(plain.all("script"))
+    for tag, attributes, _ in page.elements:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        assert attributes.get("src", "data:").startswith("data:"), tag
+    assert page.text.count(evil) >= 6
+
+
+def test_surrogates_in_a_name_do_not_stop_the_report(tmp_path):
+    run = write_example(tmp_path, trials=8, settings=SETTINGS | {"classes": ("caf\udce9", *CLASSES[1:])})
+    assert "caf?" in write_report(run).read_text("utf-8")
+
+
+class TestOtherRuns:
+    def test_interrupted(self, tmp_path):
+        with RunStore(tmp_path).create("half", SETTINGS) as writer:
+            play(writer, 8)
+        page = Page(write_report(RunStore(tmp_path).open("half")).read_text("utf-8"))
+        assert "has not come to its end" in page.text
+        assert "Whether transfer helped is not known" in page.text
+
+    def test_without_a_single_trial(self, tmp_path):
+        page = Page(write_report(RunStore(tmp_path).create("empty", {}).interrupt()).read_text("utf-8"))
+        assert "No trial was completed" in page.text
+
+    def test_where_transfer_did_not_help(self, tmp_path):
+        page = Page(write_report(write_example(tmp_path, trials=8, helped=False)).read_text("utf-8"))
+        assert "Transfer helped" not in page.text
+        assert re.search(r"Transfer did (not help|harm): ", page.text)
+
+    def test_a_disk_that_refuses_is_one_sentence(self, tmp_path):
+        run = write_example(tmp_path, trials=4)
+        run.report_path.mkdir()
+        with pytest.raises(UserError, match=r"report\.html: cannot be written"):
+            write_report(run)
+
+
+class TestVerdict:
+    @pytest.mark.parametrize(
+        ("gain", "tone", "words"),
+        [
+            (
+                Interval(0.095, 0.07, 0.121),
+                "good",
+                "Transfer helped: +9.5 percentage points (95 % interval +7.0 to +12.1)",
+            ),
+            (Interval(0.012, -0.008, 0.031), "open", "may have helped, but these test images cannot settle it: +1.2"),
+            (Interval(0.0, -0.02, 0.02), "open", "Transfer did not help: 0.0 percentage points"),
+            (Interval(-0.01, -0.03, 0.01), "open", "Transfer did not help: −1.0 percentage points"),
+            (Interval(-0.05, -0.08, -0.02), "bad", "Transfer did harm: −5.0 percentage points"),
+            (Interval(0.01, 0.0, 0.02), "open", "may have helped"),
+            (None, "open", "not known"),
+        ],
+    )
+    def test_transfer(self, gain, tone, words):
+        verdict = transfer(gain, is_scratch=False)
+        assert verdict.tone == tone and words in verdict.sentence
+
+    def test_a_winner_from_scratch_is_called_that(self):
+        assert (
+            "did not help: the best strategy found is training from scratch"
+            in transfer(Interval(0.0, 0.0, 0.0), is_scratch=True).sentence
+        )
+
+    def test_a_winner_without_adaptation_is_called_that(self):
+        verdict = adaptation(Interval(0.0, 0.0, 0.0), adapted=False)
+        assert "the best strategy found uses no adaptation loss" in verdict.sentence
+
+
+class TestImportance:
+    def board(self, count: int, **columns) -> pd.DataFrame:
+        rng = np.random.default_rng(0)
+        cut, rate = rng.integers(0, 4, count), 10 ** rng.uniform(-4, -1, count)
+        frame = pd.DataFrame({"cut": cut, "head_lr": rate, "score": 0.5 + 0.1 * cut, "status": "completed"})
+        return frame.assign(**columns)
+
+    def test_the_setting_that_decides_comes_first(self):
+        found = importance(self.board(60))
+        assert next(iter(found)) == "cut" and found["cut"] > 0.5
+        assert sum(found.values()) == pytest.approx(1.0)
+
+    def test_a_setting_that_only_some_strategies_have_takes_part(self):
+        board = self.board(60)
+        board["adaptation"] = np.where(board.index % 2, "mcc", "none")
+        board["adaptation.weight"] = np.where(board.index % 2, np.linspace(0.1, 1, 60), np.nan)
+        board["score"] = board["adaptation.weight"].fillna(0)
+        found = importance(board)
+        assert set(found) == {"cut", "head_lr", "adaptation", "adaptation.weight"}
+        assert found["adaptation.weight"] > found["cut"] + found["head_lr"]
+
+    def test_stopped_trials_count_as_worse_whatever_their_score(self):
+        board = self.board(60)
+        board.loc[board["cut"] == 3, "status"] = "pruned"
+        honest = board.assign(score=board["score"].where(board["status"] == "completed", 0.0), status="completed")
+        assert importance(board) == pytest.approx(importance(honest))
+
+    def test_a_constant_setting_has_none(self):
+        assert "optimizer" not in importance(self.board(60, optimizer="sgd"))
+
+    def test_too_few_strategies_say_nothing(self):
+        assert importance(self.board(11)) == {}
+
+
+class TestCharts:
+    def test_lines_of_one_group_do_not_run_into_each_other(self, run):
+        figure = curves(run.trials(), run.history(), "accuracy", run.outcome["best"]["strategy_key"])
+        best = next(trace for trace in figure.data if trace.name == "best")
+        assert sum(value is None for value in best.y) == 3  # three folds, a gap after each
+        assert {trace.name for trace in figure.data} >= {"best", "scratch", "stopped early", "other strategies"}
+
+    def test_a_thousand_trials_stay_a_handful_of_traces(self):
+        trials = pd.DataFrame({"number": range(1000), "strategy_key": "k", "baseline": None, "status": "completed"})
+        history = pd.DataFrame({"trial": range(1000), "epoch": 1, "accuracy": 0.5})
+        assert len(curves(trials, history, "accuracy", None).data) == 1
+
+    def test_every_strategy_with_a_score_is_a_line(self, run):
+        board = run.leaderboard()
+        figure = parallel(board, "accuracy", {})
+        lines = {len(axis["values"]) for axis in figure.data[0].dimensions}
+        assert lines == {int(board["score"].notna().sum())}
+        for axis in figure.data[0].dimensions[:-1]:
+            assert axis["range"][0] <= min(axis["values"]) and max(axis["values"]) <= axis["range"][1]
+
+    def test_the_confusion_matrix_shows_each_count_once(self):
+        counts = np.array([[5, 1], [0, 7]])
+        hits, mistakes = confusion(counts, ["a", "b"]).data
+        assert [list(row) for row in hits.text] == [["5", ""], ["", "7"]]
+        assert [list(row) for row in mistakes.text] == [["", "1"], ["", ""]]
+
+    @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK"])
+    def test_images_of_every_mode_become_thumbnails(self, mode):
+        uri = data_uri(Image.new(mode, (300, 200)))
+        thumbnail = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
+        assert (thumbnail.format, thumbnail.size) == ("PNG", (96, 64))
