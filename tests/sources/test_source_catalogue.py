@@ -1,0 +1,168 @@
+"""URIs: what they lead to, and what a wrong one says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+from torchvision import models as tv
+
+from raytl import sources
+from raytl.core.errors import UserError
+from raytl.core.hashing import hash_tensors
+from raytl.sources.architectures.base import registry
+
+SCRATCH = [f"scratch:{name}" for name in registry.names()]
+
+
+@pytest.mark.parametrize("uri", SCRATCH)
+class TestEveryScratchArchitecture:
+    def test_info_agrees_with_the_model(self, uri: str) -> None:
+        for channels in (1, 3):
+            info, model = sources.info(uri, channels=channels), sources.load(uri, channels=channels)
+            assert info.stages == model.stage_names
+            assert info.feature_dim == model.feature_dim
+            assert info.parameters == sum(parameter.numel() for parameter in model.parameters())
+            assert info.image_size == model.preprocessing.size
+            assert not info.pretrained
+            assert not info.fixed_size
+            assert model.preprocessing.channels == channels
+
+    @settings(max_examples=15, deadline=None)
+    @given(size=st.integers(16, 70), channels=st.sampled_from([1, 3]), n=st.integers(1, 3))
+    def test_takes_any_size_from_16(self, uri: str, size: int, channels: int, n: int) -> None:
+        model = sources.load(uri, channels=channels, image_size=size)
+        assert model.preprocessing.size == size
+        images = torch.zeros(n, channels, size, size)
+        assert model.run(images).shape == (n, model.feature_dim)
+
+    def test_smaller_images_are_enlarged(self, uri: str) -> None:
+        assert sources.load(uri, image_size=8).preprocessing.size == 16
+
+    def test_weights_depend_on_the_seed_alone(self, uri: str) -> None:
+        torch.manual_seed(5)
+        state = torch.get_rng_state()
+        first = hash_tensors(sources.load(uri, seed=3).state_dict())
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.manual_seed(6)
+        assert hash_tensors(sources.load(uri, seed=3).state_dict()) == first
+        assert hash_tensors(sources.load(uri, seed=4).state_dict()) != first
+
+    def test_stages_leave_their_input_alone(self, uri: str) -> None:
+        x = torch.randn(2, 3, 32, 32)
+        for stage in sources.load(uri).stage_list():
+            given = x.clone()
+            y = stage(x)
+            assert torch.equal(x, given)
+            x = y
+
+    def test_every_parameter_learns(self, uri: str) -> None:
+        model = sources.load(uri).train()
+        model(torch.randn(4, 3, 32, 32)).square().sum().backward()
+        assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+
+
+def test_cnn_small_is_small() -> None:
+    assert 50_000 <= sources.info("scratch:cnn-small", channels=1).parameters <= 150_000
+
+
+def test_resnet_small_has_about_300k_parameters() -> None:
+    assert 200_000 <= sources.info("scratch:resnet-small").parameters <= 400_000
+
+
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        ("resnet18", "write it as <provider>:<name>, for example torchvision:resnet18"),
+        ("torchvison:resnet18", "unknown source model provider 'torchvison'; did you mean 'torchvision'?"),
+        ("torchvision:resnet19", "unknown torchvision model 'resnet19'; did you mean 'resnet18'?"),
+        ("torchvision:zzz", "unknown torchvision model 'zzz'; `raytl sources list` shows what there is"),
+        (
+            "torchvision:resnet18@IMAGENET1K_V7",
+            "'IMAGENET1K_V7' of torchvision model 'resnet18'; did you mean 'IMAGENET1K_V1'?",
+        ),
+        ("scratch:cnn-smal", "unknown architecture 'cnn-smal'; did you mean 'cnn-small'?"),
+        ("timm:resnet17", "unknown timm model 'resnet17'; did you mean 'resnet18'?"),
+        ("timm:resnet18.a9_in1k", "unknown weights 'a9_in1k' of timm model 'resnet18'; did you mean"),
+        ("file:/nowhere/at/all", "/nowhere/at/all: does not exist; give the folder of a saved model"),
+        ("file:", "write it as <provider>:<name>"),
+    ],
+)
+def test_a_wrong_uri_gets_one_sentence(uri: str, sentence: str) -> None:
+    for ask in (sources.info, sources.load):
+        with pytest.raises(UserError) as error:
+            ask(uri)
+        assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("wrong", [{"channels": 2}, {"image_size": 0}, {"image_size": 100_000}])
+def test_impossible_inputs_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="cannot take"):
+        sources.load("scratch:cnn-small", **wrong)
+
+
+def test_build_architecture_gives_the_stages_and_a_head_of_its_own_width() -> None:
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    models = [
+        sources.build_architecture("scratch:cnn-small", num_classes=7, channels=1, image_size=20, seed=2) for _ in "ab"
+    ]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert models[0].stage_names == sources.info("scratch:cnn-small").stages
+    assert models[0](torch.zeros(1, 1, 20, 20)).shape == (1, 7)
+    assert hash_tensors(models[0].state_dict()) == hash_tensors(models[1].state_dict())
+
+
+def test_catalogue_lists_scratch_and_torchvision_but_timm_only_when_asked() -> None:
+    kinds = {entry.uri.partition(":")[0] for entry in sources.catalogue()}
+    assert kinds == {"scratch", "torchvision"}
+    assert any(entry.uri.startswith("timm:resnet18") for entry in sources.catalogue("timm"))
+
+
+class TestBareWeights:
+    def test_in_the_original_names_with_a_head_of_any_width(self, tmp_path: Path) -> None:
+        whole = tv.shufflenet_v2_x0_5(num_classes=7).eval()
+        save_file(whole.state_dict(), tmp_path / "w.safetensors")
+        uri = f"file:{tmp_path}/w.safetensors?arch=torchvision:shufflenet_v2_x0_5"
+        model = sources.load(uri, image_size=32)
+        images = torch.randn(2, 3, 32, 32)
+        with torch.inference_mode():
+            torch.testing.assert_close(model(images), whole(images), rtol=1e-5, atol=1e-5)
+        assert model.pretrained
+        assert sources.info(uri).pretrained
+        assert model.architecture == "torchvision:shufflenet_v2_x0_5@none"
+
+    def test_in_raytls_names_keep_their_channels(self, tmp_path: Path) -> None:
+        saved = sources.load("scratch:cnn-small", channels=1, seed=9)
+        save_file(saved.state_dict(), tmp_path / "w.safetensors")
+        model = sources.load(f"file:{tmp_path}/w.safetensors?arch=scratch:cnn-small", channels=3)
+        assert model.preprocessing.channels == 1
+        assert hash_tensors(model.state_dict()) == hash_tensors(saved.state_dict())
+
+    def test_mistakes_get_one_sentence(self, tmp_path: Path) -> None:
+        save_file({"a": torch.zeros(2)}, tmp_path / "w.safetensors")
+        (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 50)
+        mistakes = {
+            "w.safetensors": "add \\?arch=",
+            "w.safetensors?model=x": r"\?arch=<URI>",
+            "gone.safetensors?arch=scratch:cnn-small": "does not exist",
+            "bad.safetensors?arch=scratch:cnn-small": "not a readable safetensors file",
+            "w.safetensors?arch=scratch:cnn-small": "do not fit scratch:cnn-small",
+            "w.safetensors?arch=torchvision:resnet0": "unknown torchvision model",
+            f"w.safetensors?arch=file:{tmp_path}": "is no architecture",
+        }
+        for name, sentence in mistakes.items():
+            with pytest.raises(UserError, match=sentence):
+                sources.load(f"file:{tmp_path}/{name}")
+
+    def test_head_of_another_width_than_the_features_is_refused(self, tmp_path: Path) -> None:
+        model = sources.load("scratch:cnn-small")
+        model.head = nn.Linear(50, 3)
+        save_file(model.state_dict(), tmp_path / "w.safetensors")
+        with pytest.raises(UserError, match="gives 96 features"):
+            sources.load(f"file:{tmp_path}/w.safetensors?arch=scratch:cnn-small")
