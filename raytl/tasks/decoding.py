@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
 
@@ -23,6 +24,10 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp",
 MAX_PIXELS = 89_478_485
 # libjpeg decodes at 1/2, 1/4 or 1/8 for almost nothing; no network here reads more than this many pixels a side.
 _DRAFT_SIDE = 1024
+
+# What Pillow warns of (a damaged EXIF block, a huge header) is either harmless or becomes an error below; and a filter
+# around each call, from several threads, would not be safe.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError)
 _BROKEN_BINARY = (struct.error, zlib.error, Image.DecompressionBombError)

@@ -36,7 +36,8 @@ class Facts:
 
 def facts_of(image: Image.Image, *, width: int = 0, height: int = 0, mode: str = "") -> Facts:
     """Facts about a decoded image; size and mode are the image's own unless its file is known to say otherwise."""
-    thumbnail = np.asarray(image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
+    # Bicubic: of Pillow's filters the one whose thumbnails change least when the picture is rescaled before.
+    thumbnail = np.asarray(image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC))
     return Facts(width or image.width, height or image.height, mode or image.mode, is_greyscale(image), thumbnail)
 
 

@@ -101,7 +101,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _image_column(table: Any, shown: str) -> str:
-    fits = [f.name for f in table.schema if _holds_bytes(f.type) or _is_text(f.type)]
+    fits = [f.name for f in table.schema if _holds_bytes(f.type) or _is_text(f.type) or pa.types.is_null(f.type)]
     found = _named(table.select(fits), IMAGE_COLUMNS, set())
     if found is None:
         binary = [f.name for f in table.schema if _holds_bytes(f.type)]

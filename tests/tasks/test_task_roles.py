@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raytl.core.errors import UserError
+from raytl.tasks import Images, LabelledImages, Setting, Severity, Task
+from raytl.tasks.items import PixelsItem
+from tests.tasks.pictures import encoded, make_folder, picture
+
+
+def labelled(name: str, per_class: dict[str, int], first: int = 0, mode: str = "L") -> LabelledImages:
+    """Labelled images in memory, all different."""
+    labels = np.repeat(np.arange(len(per_class)), list(per_class.values()))
+    items = [PixelsItem(f"{name} {n}", np.asarray(picture(first + n, mode=mode))) for n in range(len(labels))]
+    return LabelledImages(name, items, None, tuple(per_class), labels)
+
+
+def digests(images: Images | None) -> set[str]:
+    return set() if images is None else {item.digest for item in images.items}
+
+
+class TestSettings:
+    def test_target_alone_is_inductive_with_a_fifth_held_out(self, tmp_path: Path) -> None:
+        task = Task(make_folder(tmp_path / "flowers", {"rose": 20, "lily": 10, "poppy": 5}))
+        assert task.data.setting is Setting.INDUCTIVE
+        assert task.data.classes == ("lily", "poppy", "rose")
+        assert (task.name, task.data.name, task.data.channels) == ("flowers", "flowers", 3)
+        assert task.data.target is not None
+        assert task.data.target.counts() == {"lily": 8, "poppy": 4, "rose": 16}
+        assert task.test is not None
+        assert task.test.open().counts() == {"lily": 2, "poppy": 1, "rose": 4}
+
+    def test_three_classes_of_eight_images_are_enough(self, tmp_path: Path) -> None:
+        task = Task(make_folder(tmp_path, {"a": 8, "b": 8, "c": 8}))
+        assert len(task.data.target or ()) == 18
+        assert len(task.test or ()) == 6
+        assert [problem.severity for problem in task.problems] == [Severity.INFO]
+
+    def test_source_domain_and_unlabelled_images_are_unsupervised_adaptation(self) -> None:
+        task = Task(source_domain=labelled("drawings", {"a": 5, "b": 5}), unlabelled=labelled("photos", {"x": 9}, 50))
+        assert task.data.setting is Setting.UNSUPERVISED
+        assert task.data.classes == ("a", "b")
+        assert task.data.joinable == ("drawings",)
+        assert type(task.data.unlabelled) is Images  # labels that came along are gone
+        assert task.test is None
+        assert task.name == "photos"
+
+    def test_all_three_roles_from_paths(self, tmp_path: Path) -> None:
+        target = make_folder(tmp_path / "t", {"a": 4, "b": 4})
+        source = make_folder(tmp_path / "s", {"a": 4, "b": 4}, first=20)
+        pool = make_folder(tmp_path / "u", {".": 7}, first=40)
+        task = Task(str(target), [source], pool, make_folder(tmp_path / "test", {"b": 3, "a": 2}, first=60))
+        assert task.data.setting is Setting.SEMI_SUPERVISED
+        assert len(task.data.target or ()) == 8
+        assert task.test is not None
+        assert task.test.open().counts() == {"a": 2, "b": 3}
+
+    @pytest.mark.parametrize("odd", range(4))
+    def test_one_coloured_role_makes_the_task_coloured(self, odd: int) -> None:
+        modes = ["RGB" if role == odd else "L" for role in range(4)]
+        target, source, test = (labelled(f"r{i}", {"a": 4, "b": 4}, i * 20, modes[i]) for i in range(3))
+        pool = labelled("pool", {"x": 4}, 80, modes[3])
+        assert Task(target, source, pool, test).data.channels == 3
+        assert Task(target).data.channels == (3 if odd == 0 else 1)
+
+    def test_travels_to_other_processes(self, tmp_path: Path) -> None:
+        data = Task(make_folder(tmp_path, {"a": 4, "b": 4})).data
+        assert pickle.loads(pickle.dumps(data)).fingerprint == data.fingerprint
+
+
+class TestHeldOut:
+    @settings(max_examples=10)
+    @given(st.integers(0, 10**6))
+    def test_depends_on_the_seed_alone_and_shares_nothing_with_the_training(self, seed: int) -> None:
+        images = labelled("images", {"a": 9, "b": 6})
+        once, again = Task(images, seed=seed), Task(images, seed=seed)
+        assert once.test is not None
+        assert again.test is not None
+        assert once.test.fingerprint == again.test.fingerprint
+        assert once.data.fingerprint == again.data.fingerprint
+        sealed = digests(once.test.open())
+        assert not sealed & digests(once.data.target)
+        assert sealed | digests(once.data.target) == digests(images)
+
+    def test_another_seed_holds_out_others(self) -> None:
+        images = labelled("images", {"a": 20, "b": 20})
+        tests = {task.test.fingerprint for task in (Task(images, seed=s) for s in range(4)) if task.test is not None}
+        assert len(tests) == 4
+
+    def test_too_few_images_leave_no_test_and_say_so(self) -> None:
+        task = Task(labelled("images", {"a": 9, "b": 3}))
+        assert task.test is None
+        assert [str(p) for p in task.problems] == ["images: class 'b' has 3 images, too few to spare any for a test"]
+
+    def test_copies_stay_on_one_side(self, tmp_path: Path) -> None:
+        root = make_folder(tmp_path, {"a": 10, "b": 10})
+        for number in range(10):  # a JPEG copy of every picture of class a
+            (root / "a" / f"copy{number}.jpg").write_bytes(encoded(picture(number), "JPEG", quality=70))
+        task = Task(root)
+        assert task.test is not None
+        sides = []
+        for images in (task.data.target, task.test.open()):
+            assert images is not None
+            stems = [Path(item.name).stem.removeprefix("copy") for item in images.items if "/a/" in item.name]
+            assert all(stems.count(stem) == 2 for stem in stems)
+            sides.append(set(stems))
+        assert not sides[0] & sides[1]
+        assert any("10 images are copies of another" in problem.message for problem in task.problems)
+
+    def test_groups_of_the_table_stay_on_one_side_and_two_remain_to_validate(self, tmp_path: Path) -> None:
+        data = [encoded(picture(n)) for n in range(24)]
+        patients = [f"p{n // 3}" for n in range(24)]
+        pq.write_table(pa.table({"image": data, "label": ["a", "b"] * 12, "patient": patients}), tmp_path / "t.parquet")
+        task = Task(tmp_path / "t.parquet")
+        assert task.test is not None
+        assert task.data.target is not None
+        sealed = task.test.open()
+        assert sealed.groups is not None
+        assert task.data.target.groups is not None
+        assert not set(sealed.groups) & set(task.data.target.groups)
+        for label in (0, 1):
+            assert len(np.unique(task.data.target.groups[task.data.target.labels == label])) >= 2
+
+    def test_two_groups_of_a_class_are_kept_for_validation(self) -> None:
+        images = labelled("images", {"a": 6, "b": 6})
+        grouped = LabelledImages(
+            "images", images.items, np.array([0] * 3 + [1] * 3 + list(range(2, 8))), images.classes, images.labels
+        )
+        task = Task(grouped)
+        assert task.test is None
+        assert "the 6 images of class 'a' are 2 groups" in task.problems[0].message
+
+    def test_unlabelled_copies_of_held_out_images_are_dropped(self) -> None:
+        images = labelled("images", {"a": 10, "b": 10})
+        task = Task(images, unlabelled=images)
+        assert task.test is not None
+        assert not digests(task.test.open()) & digests(task.data.unlabelled)
+        assert any("4 images are also in the test set" in problem.message for problem in task.problems)
+
+
+class TestGivenTest:
+    def test_what_it_shares_with_any_role_is_left_out_there(self) -> None:
+        test = labelled("test", {"a": 3, "b": 3}, 100)
+        mixed = labelled("mixed", {"a": 5, "b": 5})
+        mixed = LabelledImages(
+            "mixed", [*mixed.items, test.items[0], test.items[5]], None, ("a", "b"), np.append(mixed.labels, [0, 1])
+        )
+        task = Task(mixed, [("other", mixed)], mixed, test)
+        for images in (task.data.target, task.data.unlabelled, task.data.source_domains["other"]):
+            assert len(images or ()) == 10
+            assert not digests(images) & digests(test)
+        assert len(task.test or ()) == 6
+        assert sum("2 images are also in the test set test" in problem.message for problem in task.problems) == 3
+
+    def test_the_same_images_as_the_target_are_refused(self) -> None:
+        images = labelled("images", {"a": 5, "b": 5})
+        with pytest.raises(UserError, match="images: every image is also in the test set images"):
+            Task(images, test=images)
+
+    def test_an_odd_class_is_named(self) -> None:
+        test = labelled("holdout", {"rose": 2, "lilly": 2}, 50)
+        with pytest.raises(
+            UserError, match=r"holdout: test class 'lilly' is not a class of the target; did you mean 'lily'\?"
+        ):
+            Task(labelled("photos", {"rose": 4, "lily": 4}), test=test)
+
+    def test_may_lack_a_class_and_is_numbered_like_the_target(self) -> None:
+        task = Task(labelled("photos", {"a": 4, "b": 4, "c": 4}), test=labelled("test", {"c": 2, "b": 1}, 50))
+        assert task.test is not None
+        opened = task.test.open()
+        assert opened.classes == ("a", "b", "c")
+        assert opened.counts() == {"a": 0, "b": 1, "c": 2}
+
+
+class TestSourceDomains:
+    def test_names_come_from_the_paths_and_are_made_unique(self, tmp_path: Path) -> None:
+        paths = [
+            make_folder(tmp_path / part / "photos", {"a": 2, "b": 2}, first=i * 10) for i, part in enumerate("xyz")
+        ]
+        table = tmp_path / "scans.parquet"
+        pq.write_table(pa.table({"image": [encoded(picture(90 + n)) for n in range(4)], "label": list("abab")}), table)
+        task = Task(labelled("target", {"a": 4, "b": 4}, 50), [*paths, str(table), f"{paths[0]}/"])
+        assert list(task.data.source_domains) == ["photos", "photos-2", "photos-3", "scans", "photos-4"]
+
+    def test_one_several_pairs_or_a_mapping(self, tmp_path: Path) -> None:
+        folder = make_folder(tmp_path / "folder", {"a": 2, "b": 2})
+        images = labelled("images", {"a": 2, "b": 2}, 20)
+        target = labelled("target", {"a": 4, "b": 4}, 50)
+        forms = [folder, [folder], [("mine", folder)], ("mine", images), {"one": folder, "two": images}]
+        names = [list(Task(target, form).data.source_domains) for form in forms]
+        assert names == [["folder"], ["folder"], ["mine"], ["mine"], ["one", "two"]]
+
+    def test_a_folder_named_by_a_dot_gets_its_real_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(make_folder(tmp_path / "flowers", {"a": 4, "b": 4}))
+        assert Task(os.curdir).name == "flowers"
+
+    def test_with_other_labels_they_only_pretrain(self) -> None:
+        target = labelled("t", {"a": 4, "b": 4})
+        domains = {"same": labelled("s", {"b": 2, "a": 2}, 20), "other": labelled("o", {"x": 2, "y": 2}, 30)}
+        task = Task(target, domains)
+        assert task.data.joinable == ("same",)
+        assert task.data.source_domains["other"].classes == ("x", "y")
+
+    def test_a_class_that_is_nearly_shared_is_pointed_out(self) -> None:
+        task = Task(labelled("t", {"rose": 4, "lily": 4}), {"drawn": labelled("s", {"rose": 2, "Lily": 2}, 20)})
+        assert [str(p) for p in task.problems if p.where == "drawn"] == [
+            "drawn: class 'Lily' is none of the classes to learn; did you mean 'lily'?; the domain can only pretrain"
+        ]
+
+    def test_without_target_labels_the_domains_that_agree_give_the_classes(self) -> None:
+        pool = labelled("pool", {"p": 3}, 90)
+        ab = {"one": labelled("1", {"a": 2, "b": 2}), "two": labelled("2", {"b": 2, "a": 2}, 10)}
+        wide = labelled("3", {"x": 2, "y": 2, "z": 2}, 30)
+        assert Task(None, {**ab, "wide": wide}, pool).data.classes == ("a", "b")
+        assert Task(None, {"one": ab["one"], "wide": wide}, pool).data.classes == ("x", "y", "z")
+        test = labelled("test", {"a": 1, "b": 1}, 50)
+        assert Task(None, {"one": ab["one"], "wide": wide}, pool, test).data.classes == ("a", "b")
+
+
+class TestRefusals:
+    """Each of the user's mistakes gives one sentence: what, where, what to do."""
+
+    @pytest.mark.parametrize(
+        ("roles", "sentence"),
+        [
+            ({}, r"no labelled data; pass --target PATH, or --source-domain"),
+            ({"unlabelled": "pool"}, r"no labelled data"),
+            ({"source_domain": "two"}, r"no data of the target domain; pass --target"),
+            ({"target": "empty"}, r"empty/: no images found"),
+            ({"target": "one"}, r"one/: only one class, 'rose'; a classifier needs at least two"),
+            ({"target": "two", "source_domain": "one"}, r"one/: only one class"),
+            ({"target": "few"}, r"few/: class 'poppy' has 1 image; a validation split needs 2\. Add images, or pass"),
+            ({"target": "same"}, r"same/: class 'a' has 2 images that belong together"),
+            ({"target": "bad"}, r"bad/: none of the 2 images can be read"),
+            ({"target": "two", "unlabelled": "empty"}, r"empty/: no images found"),
+            ({"target": "two", "test": "pool"}, r"pool/: no labels for --test"),
+        ],
+    )
+    def test_says_what_to_do(self, roles: dict[str, str], sentence: str, tmp_path: Path) -> None:
+        make_folder(tmp_path / "pool", {".": 3}, first=80)
+        make_folder(tmp_path / "two", {"a": 4, "b": 4})
+        make_folder(tmp_path / "one", {"rose": 4})
+        make_folder(tmp_path / "few", {"rose": 4, "poppy": 1})
+        make_folder(tmp_path / "same", {"a": 1, "b": 4})
+        picture(0).save(tmp_path / "same" / "a" / "again.png")
+        make_folder(tmp_path / "bad", {"a": 0, "b": 0})
+        for name in "ab":
+            (tmp_path / "bad" / name / "x.png").write_bytes(b"")
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(UserError, match=sentence):
+            Task(**{role: tmp_path / name for role, name in roles.items()})
+
+    def test_one_image_per_class_is_enough_with_a_source_domain(self) -> None:
+        task = Task(labelled("shots", {"a": 1, "b": 1}), labelled("drawings", {"a": 4, "b": 4}, 20))
+        assert len(task.data.target or ()) == 2
+        assert task.test is None
+
+    def test_the_same_image_under_two_labels_is_noted(self) -> None:
+        images = labelled("photos", {"a": 4, "b": 4})
+        twice = LabelledImages(
+            "photos", [*images.items, images.items[0]], None, images.classes, np.append(images.labels, 1)
+        )
+        assert any("labelled 'a' and 'b'" in problem.message for problem in Task(twice).problems)
