@@ -70,21 +70,28 @@ class RunWriter:
             return [self._journal.trials[number] for number in sorted(self._journal.trials)]
 
     def on_trial(self, record: TrialRecord) -> None:
-        """Keep what is new in a trial. Raises UserError where the disk does not take it."""
+        """Keep what is new in a trial. Raises UserError where the disk does not take it.
+
+        Events after the end are left out: lanes may still report while an interrupted search winds down.
+        """
         with self._mutex:
-            self._journal.trial(record)
+            if self._open:
+                self._journal.trial(record)
 
     def on_phase(self, phase: str, detail: str) -> None:
         """Note that the search entered a phase."""
         with self._mutex:
-            self._journal.phase(phase, detail)
+            if self._open:
+                self._journal.phase(phase, detail)
 
     def finish(self, outcome: SearchOutcome, summary_extra: dict[str, Any] | None = None) -> Run:
         """Write the tables and the outcome, and let go of the run.
 
-        summary_extra: JSON values that :meth:`Run.summary` repeats.
+        summary_extra: JSON values that :meth:`Run.summary` repeats. Raises RuntimeError for a run that has ended.
         """
         with self._mutex:
+            if not self._open:
+                raise RuntimeError(f"run '{self.name}' has ended; it cannot be finished again")
             for record in outcome.trials:
                 self._journal.trial(record)
             self._compact()
@@ -94,8 +101,10 @@ class RunWriter:
             return self._end("interrupted" if outcome.interrupted else "finished")
 
     def interrupt(self) -> Run:
-        """Keep what there is of a search that ended before its time, and let go of the run."""
+        """Keep what there is of a search that ended before its time, and let go of the run; twice is once."""
         with self._mutex:
+            if not self._open:
+                return Run(self.path)
             self._compact()
             return self._end("interrupted")
 
@@ -105,8 +114,6 @@ class RunWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._open:
-            return
         try:
             self.interrupt()
         finally:  # a full disk must not leave the run locked for the life of this process

@@ -157,6 +157,16 @@ class TestInterrupted:
         assert summary["best"]["strategy"]["source_model"] and summary["best"]["validation_metric"]["value"] > 0.8
         assert set(summary["baselines"]) == {"scratch", "linear-probe", "fine-tune", "source-only"}
 
+    def test_late_events_change_nothing(self, tmp_path):
+        writer = RunStore(tmp_path).create("half", SETTINGS)
+        play(writer, 1)
+        before = len(writer.interrupt().records())
+        writer.on_trial(TrialRecord(99, "search", {"cut": 1}, "late"))
+        writer.on_phase("test", "")
+        assert len(writer.interrupt().records()) == before
+        with pytest.raises(RuntimeError, match="has ended"):
+            writer.finish(outcome_of(writer.trials))
+
     def test_a_run_with_no_trial_at_all(self, tmp_path):
         run = RunStore(tmp_path).create("empty", {}).interrupt()
         assert run.summary()["best"] is None and run.summary()["trials"] == {"count": 0, "by_status": {}}

@@ -226,7 +226,7 @@ def _axis(name: str, values: pd.Series) -> dict[str, Any]:
         "label": name,
         "values": [options.index(word) for word in words],
         "tickvals": list(range(len(options))),
-        "ticktext": [_short(option, 16) for option in options],
+        "ticktext": [_short(option, 19) for option in options],
         "range": [-0.05 * max(1, len(options) - 1), 1.05 * max(1, len(options) - 1)],
     }
 

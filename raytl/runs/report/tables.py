@@ -65,7 +65,7 @@ def settings_table(values: dict[str, Any], caption: str) -> str:
         f'<td class="value">{escape(_plain(value))}</td></tr>'
         for name, value in values.items()
     ]
-    return _table(["", ""], rows, caption) if rows else ""
+    return _table(["", ""], rows, caption, kind=" class=pairs") if rows else ""
 
 
 def _leaderboard_rows(board: pd.DataFrame, reasons: dict[str, str], metric: str, settings: list[str]) -> list[str]:
