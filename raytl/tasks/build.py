@@ -30,6 +30,7 @@ from raytl.tasks.task import Role, SealedTest, TrainingData
 
 TEST_FRACTION = 0.2
 _TEST_NEEDS = 4  # images of every class, for some to be spared for the test
+_CONFLICTS_NAMED = 5  # more are only counted
 _TEST_NEEDS_GROUPS = 3  # groups of every class: one for the test, two for training and validation
 
 
@@ -143,7 +144,12 @@ class Task:
         return tuple(chosen)
 
     def _note_conflicts(self, images: LabelledImages) -> None:
-        for first, other in label_conflicts([item.digest for item in images.items], images.labels):
+        conflicts = label_conflicts([item.digest for item in images.items], images.labels)
+        if len(conflicts) > _CONFLICTS_NAMED:
+            message = f"{len(conflicts)} images are there under another label as well; raytl check lists them"
+            self._note(images.name, message)
+            return
+        for first, other in conflicts:
             labels = f"'{images.classes[images.labels[first]]}' and '{images.classes[images.labels[other]]}'"
             self._note(images.items[other].name, f"the same image as {images.items[first].name}, but labelled {labels}")
 

@@ -270,3 +270,10 @@ class TestRefusals:
             "photos", [*images.items, images.items[0]], None, images.classes, np.append(images.labels, 1)
         )
         assert any("labelled 'a' and 'b'" in problem.message for problem in Task(twice).problems)
+
+    def test_many_contradictions_are_counted(self) -> None:
+        images = labelled("photos", {"a": 9, "b": 9})
+        items = [*images.items, *images.items[:6]]
+        labels = np.append(images.labels, np.ones(6, dtype=np.int64))
+        problems = Task(LabelledImages("photos", items, None, images.classes, labels)).problems
+        assert "photos: 6 images are there under another label as well; raytl check lists them" in map(str, problems)
