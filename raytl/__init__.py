@@ -1,1 +1,20 @@
 """raytl: joint transfer-learning search on Ray, from a few labelled images to a served model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raytl.api import Best, Endpoint, Run, Task, deploy, open_run, pretrain, search, undeploy
+
+__version__ = "0.1.0"
+__all__ = ["Best", "Endpoint", "Run", "Task", "deploy", "open_run", "pretrain", "search", "undeploy"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the API at first use: it brings Ray and torch, which ``raytl --help`` need not wait for."""
+    if name in __all__:
+        from raytl import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'raytl' has no attribute '{name}'")

@@ -1,1 +1,1 @@
-""""""
+"""The joint search: space, sampler, plan and lanes, on Ray Tune."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from raytl.evaluation.intervals import Interval
+from raytl.tasks import LabelledImages
 
 
 class TrialStatus(StrEnum):
@@ -74,7 +75,7 @@ class SearchOutcome:
     why: one sentence that says on what grounds the winner was chosen.
     transfer_gain: test accuracy of the winner minus that of from-scratch; adaptation_gain: winner minus the best
     candidate without adaptation; gains: winner minus each baseline, by name; all with paired bootstrap intervals.
-    test_labels: (n_test,) indices into the classes.
+    test_labels: (n_test,) indices into the classes; test_images: what they belong to, opened by now.
     """
 
     trials: list[TrialRecord]
@@ -86,6 +87,7 @@ class SearchOutcome:
     transfer_gain: Interval | None = None
     adaptation_gain: Interval | None = None
     test_labels: np.ndarray | None = None
+    test_images: LabelledImages | None = None
     interrupted: bool = False
 
 

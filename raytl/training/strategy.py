@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from raytl import adaptation, finetuning
@@ -19,6 +19,7 @@ class Strategy:
 
     source_model: URI; ``pretrain:<arch>@<source domain>`` means trained on that source domain first.
     source_domain: the source domain whose labelled images join the training, or None.
+    target_labels: whether the target's labels train the model (False only in the source-only baseline).
     cut: number of stages frozen, from the input side.
     head_lr: peak learning rate of the head; backbone_ratio: the other stages' rate over the head's.
     optimizer: ``sgd`` (Nesterov, momentum 0.9) or ``adamw``. schedule: ``cosine``, ``constant`` or ``inverse``
@@ -34,6 +35,7 @@ class Strategy:
 
     source_model: str
     source_domain: str | None = None
+    target_labels: bool = True
     cut: int = 0
     head_lr: float = 1e-2
     backbone_ratio: float = 0.1

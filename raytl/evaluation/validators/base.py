@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
@@ -24,7 +24,7 @@ class Outputs:
     """A model's outputs in evaluation mode, as far as the setting has them.
 
     target_*: the validation fold of the labelled target images; source_*: held-out images of the source domain;
-    unlabelled_*: unlabelled target images. probabilities: float (n, k); labels: int64 (n,); features: float (n, d).
+    unlabelled_*: unlabelled target images; unlabelled_moved_probabilities: of slightly moved versions of them. probabilities: float (n, k); labels: int64 (n,); features: float (n, d).
     """
 
     target_probabilities: np.ndarray | None = None
@@ -33,6 +33,7 @@ class Outputs:
     source_labels: np.ndarray | None = None
     unlabelled_probabilities: np.ndarray | None = None
     unlabelled_features: np.ndarray | None = None
+    unlabelled_moved_probabilities: np.ndarray | None = None
 
 
 _FIELDS = tuple(spec.name for spec in fields(Outputs))
@@ -92,7 +93,7 @@ def get(name: str) -> ValidatorEntry:
     return registry.get(name)
 
 
-def score_all(outputs: Outputs) -> dict[str, float]:
-    """Every validator whose inputs are all there, by name."""
-    entries = [get(name) for name in names()]
+def score_all(outputs: Outputs, only: Collection[str] | None = None) -> dict[str, float]:
+    """Every validator (or those of ``only``) whose inputs are all there, by name."""
+    entries = [get(name) for name in (names() if only is None else only)]
     return {entry.name: entry.score(outputs) for entry in entries if entry.applies(outputs)}

@@ -1,0 +1,283 @@
+"""The public API: what the command line does, for notebooks and scripts.
+
+task = raytl.Task(target="photos/")
+run = raytl.search(task, space="vision-small", trials=40)
+print(run.leaderboard())
+run.best.export("model/")
+endpoint = raytl.deploy("model/")
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raytl import runs
+from raytl.bundles import Bundle, export_bundle
+from raytl.core.errors import UserError
+from raytl.core.paths import default_storage
+from raytl.core.seeding import derive_seed
+from raytl.evaluation.intervals import Interval
+from raytl.runs.report import ReportExamples, write_report
+from raytl.runs.run import interval
+from raytl.search.driver import SearchSettings
+from raytl.search.driver import search as drive
+from raytl.search.records import Candidate, SearchListener, SearchOutcome, TrialRecord
+from raytl.search.space import SearchSpace, load_space
+from raytl.serving import Endpoint, undeploy
+from raytl.serving import deploy as deploy_bundle
+from raytl.sources.checkpoint import load_checkpoint
+from raytl.tasks import Task, TrainingData, read_labelled, splits
+
+__all__ = ["Best", "Endpoint", "Run", "Task", "deploy", "open_run", "pretrain", "report", "search", "undeploy"]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The strategy that a search chose, and its model.
+
+    validation, test: accuracy with 95 % intervals; None where the task has no labels to measure it on.
+    """
+
+    strategy: dict[str, Any]
+    validation: Interval | None
+    test: Interval | None
+    bundle_path: Path
+
+    def load(self) -> Bundle:
+        """The model, ready to predict."""
+        return Bundle.load(self.bundle_path)
+
+    def export(self, directory: str | os.PathLike[str]) -> Path:
+        """Copy the model's bundle to ``directory``, checked on the way. An older bundle there is replaced.
+
+        Raises UserError where the run has no model or the place holds something that is not a bundle.
+        """
+        manifest, model = load_checkpoint(self.bundle_path)
+        return export_bundle(
+            Path(directory),
+            model,
+            metrics=manifest.metrics,
+            provenance=manifest.provenance,
+            temperature=manifest.temperature,
+        )
+
+
+class Run(runs.Run):
+    """A search on disk."""
+
+    @property
+    def best(self) -> Best:
+        """What the search chose. Raises UserError where it was interrupted before a model was made."""
+        chosen = self.summary()["best"]
+        if chosen is None or not (self.bundle_path / "model.json").exists():
+            raise UserError(f"run '{self.name}' has no model: the search ended before one was made. Search again")
+        return Best(
+            chosen["strategy"], interval(chosen["validation_metric"]), interval(chosen["test_metric"]), self.bundle_path
+        )
+
+
+class _Everyone:
+    """Tells several listeners."""
+
+    def __init__(self, listeners: Sequence[SearchListener]) -> None:
+        self._listeners = listeners
+
+    def on_trial(self, record: TrialRecord) -> None:
+        for listener in self._listeners:
+            listener.on_trial(record)
+
+    def on_phase(self, phase: str, detail: str) -> None:
+        for listener in self._listeners:
+            listener.on_phase(phase, detail)
+
+
+def search(
+    task: Task,
+    space: str | SearchSpace = "vision-small",
+    *,
+    trials: int | None = None,
+    time_budget_s: float | None = None,
+    lanes: int | None = None,
+    gpus_per_trial: float = 0.0,
+    workers_per_trial: int = 1,
+    seed: int = 0,
+    patience: int | None = None,
+    name: str | None = None,
+    storage: str | os.PathLike[str] | None = None,
+    assignments: Sequence[str] = (),
+    address: str | None = None,
+    verbose: bool = False,
+    listeners: Sequence[SearchListener] = (),
+) -> Run:
+    """Search for the best way to transfer, refit the winner, open the test split once, write report and bundle.
+
+    space: name of a shipped search space, a YAML file, or a loaded one; assignments narrow it (``"cut=0"``).
+    trials: strategies to try. time_budget_s: for everything. lanes: trials at a time, as many as fit by default.
+    name: of the run. storage: folder of runs; on a cluster one that all nodes see. address: of a Ray cluster.
+    patience: stop when so many trials in a row brought nothing better.
+    Raises UserError where data, space and settings do not fit together, or no trial succeeded.
+    """
+    loaded = load_space(space, assignments) if isinstance(space, str) else space
+    settings = SearchSettings(
+        trials, time_budget_s, lanes, gpus_per_trial, workers_per_trial, seed, patience, address, verbose
+    )
+    store = runs.RunStore(Path(storage) if storage is not None else default_storage())
+    with store.create(name, _run_settings(task, loaded, settings)) as writer:
+        listener = _Everyone([writer, *listeners])
+        outcome, refit = drive(task.data, task.test, loaded, settings, writer.path, listener)
+        listener.on_phase("report", "")
+        if refit is not None:
+            _export_winner(writer.path / "model", refit, outcome, task, writer.name)
+            shutil.rmtree(writer.path / "refits", ignore_errors=True)
+        shutil.rmtree(writer.path / "tune", ignore_errors=True)
+        writer.finish(outcome)
+    run = Run(writer.path)
+    write_report(run, _examples(outcome))
+    return run
+
+
+def open_run(name: str, storage: str | os.PathLike[str] | None = None) -> Run:
+    """A run by name or folder. Raises UserError that names the nearest one."""
+    store = runs.RunStore(Path(storage) if storage is not None else default_storage())
+    return Run(store.open(name).path)
+
+
+def report(run: Run) -> Path:
+    """Write the run's report again; without the example images, which a run does not keep."""
+    return write_report(run)
+
+
+def deploy(
+    model: str | os.PathLike[str] | Run, *, storage: str | os.PathLike[str] | None = None, **options: Any
+) -> Endpoint:
+    """Serve a bundle, or the model of a run (by name, folder or object), on Ray Serve.
+
+    options: those of :func:`raytl.serving.deploy` (port, replicas, resources).
+    """
+    return deploy_bundle(find_bundle(model, storage), **options)
+
+
+def find_bundle(model: str | os.PathLike[str] | Run, storage: str | os.PathLike[str] | None = None) -> Path:
+    """The bundle's folder that a path, a run's name or a run means."""
+    if isinstance(model, Run):
+        return model.best.bundle_path
+    path = Path(model)
+    if (path / "run.json").exists():
+        return Run(path).best.bundle_path
+    if path.exists():
+        return path
+    return open_run(str(model), storage).best.bundle_path
+
+
+def pretrain(
+    data: str | os.PathLike[str],
+    architecture: str,
+    out: str | os.PathLike[str],
+    *,
+    steps: int = 1000,
+    batch_size: int = 64,
+    learning_rate: float = 0.05,
+    image_size: int | None = None,
+    augmentation: str = "shift",
+    seed: int = 0,
+    progress: Any = None,
+) -> tuple[Path, float]:
+    """Train a source model on labelled images and write it as a bundle; returns its folder and held-out accuracy.
+
+    architecture: URI of the network to start from (``scratch:cnn-small``, ``torchvision:resnet18``).
+    """
+    from raytl import sources
+    from raytl.training.pretrain import train_source_model
+    from raytl.training.workspace import PretrainSettings, Workspace, WorkspaceSettings
+
+    read = read_labelled(str(data))
+    images = read.images
+    if len(images.classes) < 2:
+        raise UserError(f"{data}: has one class, '{images.classes[0]}'; a classifier needs at least two")
+    held = TrainingData(images.name, images.classes, images, None, {}, read.channels)
+    workspace = Workspace(held, WorkspaceSettings(seed=seed, image_size=image_size))
+    settings = PretrainSettings(steps, batch_size, learning_rate, augmentation=augmentation)
+    start = sources.load(architecture, channels=read.channels, image_size=image_size, seed=seed)
+    train, held_out = splits.holdout(images.labels, images.groups, 0.15, derive_seed(seed, "pretrain"))
+    model, accuracy = train_source_model(
+        workspace, start, images, train, held_out, settings, seed, progress or (lambda step, loss: None)
+    )
+    provenance = {"data": str(data), "images": len(train), "seed": seed, **asdict(settings)}
+    metrics = {"accuracy": None if np.isnan(accuracy) else accuracy}
+    return export_bundle(Path(out), model.cpu(), metrics=metrics, provenance=provenance), accuracy
+
+
+def _run_settings(task: Task, space: SearchSpace, settings: SearchSettings) -> dict[str, Any]:
+    data = task.data
+    roles = {"target": data.target, "unlabelled": data.unlabelled, **data.source_domains}
+    counts = {name: len(images) for name, images in roles.items() if images is not None}
+    if task.test is not None:
+        counts["test"] = len(task.test)
+    return {
+        "task": data.name,
+        "setting": str(data.setting),
+        "classes": list(data.classes),
+        "seed": settings.seed,
+        "space": space.name,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "search": asdict(settings),
+        "space_settings": asdict(space.settings),
+        "fingerprint": data.fingerprint,
+        "data": {"counts": counts, "problems": [problem.to_json() for problem in task.problems]},
+    }
+
+
+def _export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Task, run_name: str) -> None:
+    _, model = load_checkpoint(refit)
+    metrics = {"validation_accuracy": _json(outcome.best.validation), "test_accuracy": _json(outcome.best.test)}
+    metrics["gains"] = {name: gain.to_json() for name, gain in outcome.gains.items()}
+    provenance = {
+        "run": run_name,
+        "task": task.data.name,
+        "setting": str(task.data.setting),
+        "strategy": outcome.best.strategy,
+        "data": task.data.fingerprint,
+        "why": outcome.why,
+    }
+    export_bundle(directory, model, metrics=metrics, provenance=provenance)
+
+
+def _json(value: Interval | None) -> Any:
+    return value.to_json() if value is not None else None
+
+
+def _examples(outcome: SearchOutcome) -> ReportExamples | None:
+    best: Candidate = outcome.best
+    if outcome.test_images is None or best.test_probabilities is None:
+        return None
+    images = outcome.test_images
+    predicted = best.test_probabilities.argmax(1)
+    return ReportExamples(
+        _Opened(images.items),
+        images.labels.tolist(),
+        predicted.tolist(),
+        images.classes,
+        best.test_probabilities.max(1).tolist(),
+    )
+
+
+class _Opened(Sequence[Any]):
+    """Opens images when asked for them: the report shows some dozens of perhaps thousands."""
+
+    def __init__(self, items: Sequence[Any]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._items[index].open()

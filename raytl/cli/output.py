@@ -1,0 +1,55 @@
+"""Where words go: people read stderr and stdout, programs read one JSON document on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+SCHEMA_VERSION = 1
+
+
+class Output:
+    """One command's output.
+
+    With ``--json`` the process's stdout is turned to stderr at once, for Ray's processes and libraries too, and the one
+    document goes to the stdout that was there before.
+    """
+
+    current: Output
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.console = Console(stderr=as_json, highlight=False)
+        self.progress_console = Console(stderr=True, highlight=False)
+        self._stdout = None
+        if as_json:
+            sys.stdout.flush()
+            self._stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
+            os.dup2(2, 1)
+        Output.current = self
+
+    @classmethod
+    def for_arguments(cls, arguments: list[str]) -> Output:
+        """Decided before anything is parsed, so that a parse error is JSON too."""
+        return cls(as_json="--json" in arguments)
+
+    def say(self, *things: Any) -> None:
+        """For people: a line, or anything that Rich draws."""
+        self.console.print(*things)
+
+    def document(self, value: dict[str, Any]) -> None:
+        """The command's JSON document; nothing without ``--json``."""
+        if self._stdout is not None:
+            json.dump({"schema": SCHEMA_VERSION, **value}, self._stdout, ensure_ascii=False, allow_nan=False)
+            self._stdout.write("\n")
+            self._stdout.flush()
+
+    def fail(self, message: str, *, code: int) -> NoReturn:
+        """One sentence, and out."""
+        print(f"raytl: {message}", file=sys.stderr)
+        self.document({"error": message, "exit_code": code})
+        sys.exit(code)

@@ -1,0 +1,29 @@
+"""What commands that search share: the display, and the problems of the data said before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from raytl.cli.output import Output
+from raytl.cli.progress import Progress
+from raytl.tasks import Problem, Severity
+
+SHOWN = 12
+_STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
+
+
+@contextmanager
+def listening(output: Output, trials: int, time_budget_s: float | None) -> Iterator[Progress]:
+    """The live display of a search."""
+    with Progress(output.progress_console, trials, time_budget_s) as progress:
+        yield progress
+
+
+def show_problems(output: Output, problems: Sequence[Problem]) -> None:
+    """What was noticed about the data: on stderr, the gravest first."""
+    order = list(_STYLES)
+    for problem in sorted(problems, key=lambda problem: order.index(problem.severity))[:SHOWN]:
+        output.progress_console.print(f"{problem.severity}: {problem}", style=_STYLES[problem.severity], markup=False)
+    if len(problems) > SHOWN:
+        output.progress_console.print(f"… and {len(problems) - SHOWN} more; 'raytl check' lists them all")

@@ -1,0 +1,220 @@
+"""A search space bound to a task: what of it applies to this data, and how a sampler walks through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from raytl import adaptation, sources
+from raytl.core.dimensions import Choice, Dimension, Float, Int
+from raytl.core.errors import UserError, nearest
+from raytl.search.space import COMPONENTS, SearchSpace
+from raytl.tasks import TrainingData
+from raytl.tasks.task import Role
+from raytl.training.pretrain import parse_pretrain, pretrain_uri
+from raytl.training.strategy import Strategy
+
+ANY = "any"
+NONE = "none"
+ALL = "all"
+
+
+class Suggester(Protocol):
+    """What is needed of an Optuna trial: a value for a named dimension."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A real number."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """A whole number."""
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        """One of the choices."""
+
+
+class BoundSpace:
+    """The strategies of a space that this task's data allows.
+
+    Raises UserError where a named source domain does not exist or nothing is left to choose from.
+    """
+
+    def __init__(self, space: SearchSpace, data: TrainingData) -> None:
+        self.space = space
+        self.data = data
+        self.source_models = self._expand_models()
+        self.stages = {uri: self._stage_count(uri) for uri in self.source_models}
+        self.source_domains = self._expand_domains()
+        self.adaptations = {domain: self._adaptations(domain) for domain in self.source_domains}
+
+    # --- what applies -----------------------------------------------------------------------------------------------
+
+    def _expand_models(self) -> list[str]:
+        domains = self.data.source_domains
+        models: list[str] = []
+        for uri in self._options("source_model"):
+            pretraining = parse_pretrain(str(uri))
+            if pretraining is None:
+                models.append(str(uri))
+                continue
+            domain, architecture = pretraining
+            if domain != "*" and domain not in domains:
+                raise UserError(f"source model '{uri}': no source domain '{domain}'{nearest(domain, domains)}")
+            models += [pretrain_uri(name, architecture) for name in (domains if domain == "*" else [domain])]
+        if not models:
+            raise UserError(
+                f"search space '{self.space.name}' has only source models that are pretrained on source domains, and "
+                "the task has none: add --source-domain, or take another --space"
+            )
+        return list(dict.fromkeys(models))
+
+    def _stage_count(self, uri: str) -> int:
+        pretraining = parse_pretrain(uri)
+        architecture = pretraining[1] if pretraining else uri
+        size = self.space.settings.image_size or None
+        return len(sources.info(architecture, channels=self.data.channels, image_size=size).stages)
+
+    def _expand_domains(self) -> list[str]:
+        """Names of the domains that may join the training, ``none`` for no domain."""
+        found: list[str] = []
+        for option in self._options("source_domain", NONE):
+            if option in (None, NONE):
+                if self.data.target is not None:
+                    found.append(NONE)
+            elif option == ANY:
+                found += self.data.joinable
+            elif option in self.data.joinable:
+                found.append(str(option))
+            elif option in self.data.source_domains:
+                raise UserError(
+                    f"source domain '{option}' has labels that the task does not know; it can only pretrain"
+                )
+            else:
+                raise UserError(f"no source domain '{option}'{nearest(str(option), self.data.source_domains)}")
+        if not found and self.data.target is None:
+            found = list(self.data.joinable)
+        return list(dict.fromkeys(found)) or [NONE]
+
+    def _adaptations(self, source_domain: str) -> list[str]:
+        """The losses whose roles are there when this domain (or none) joins the training."""
+        roles = {Role.UNLABELLED} if self.data.unlabelled is not None else set()
+        if source_domain != NONE:
+            roles.add(Role.SOURCE_DOMAIN)
+        names = [
+            name for name in self.space.components["adaptation"] if name == NONE or adaptation.get(name).needs <= roles
+        ]
+        return names or [NONE]
+
+    def _options(self, key: str, default: Any = None) -> list[Any]:
+        dimension = self.space.plain.get(key, Choice((default,)))
+        if not isinstance(dimension, Choice):
+            raise UserError(f"search space '{self.space.name}': '{key}' must be a list of names")
+        return list(dimension.options)
+
+    def cuts(self, source_model: str) -> list[int]:
+        """Allowed cuts of a source model. A negative cut counts from the head; untrained models are never frozen."""
+        stages = self.stages[source_model]
+        if untrained(source_model):
+            return [0]
+        dimension = self.space.plain.get("cut", Choice((ANY,)))
+        if isinstance(dimension, Int):
+            return [cut for cut in range(dimension.low, dimension.high + 1) if cut <= stages] or [stages]
+        cuts: set[int] = set()
+        for option in dimension.options if isinstance(dimension, Choice) else ():
+            if option == ANY:
+                cuts |= set(range(stages + 1))
+            elif option == ALL:
+                cuts.add(stages)
+            elif isinstance(option, int) and not isinstance(option, bool):
+                cuts.add(max(0, stages + option) if option < 0 else min(option, stages))
+            else:
+                raise UserError(f"search space '{self.space.name}': cut '{option}'; give whole numbers, 'any' or 'all'")
+        return sorted(cuts)
+
+    # --- sampling ---------------------------------------------------------------------------------------------------
+
+    def suggest(self, trial: Suggester) -> Strategy:
+        """One strategy, asking the sampler only for the dimensions that exist given the choices before them.
+
+        A dimension whose set of options depends on an earlier choice carries that choice in its name, because a sampler
+        must see one distribution per name.
+        """
+        values: dict[str, Any] = {}
+        model = values["source_model"] = self._choose(trial, "source_model", self.source_models)
+        cuts = self.cuts(model)
+        values["cut"] = self._choose(trial, f"cut/{len(cuts)}of{self.stages[model]}", cuts)
+        domain = self._choose(trial, "source_domain", self.source_domains)
+        values["source_domain"] = None if domain == NONE else domain
+        losses = self.adaptations[domain]
+        suffix = "" if len(losses) == len(self.space.components["adaptation"]) else f"/{len(losses)}"
+        values["adaptation"] = self._choose(trial, f"adaptation{suffix}", losses)
+        values["regulariser"] = self._regulariser(trial, values)
+        for kind in COMPONENTS:
+            for key, dimension in self.space.components[kind].get(values[kind], {}).items():
+                values[f"{kind}.{key}"] = self._sample(trial, f"{kind}.{values[kind]}.{key}", dimension)
+        for key, dimension in self.space.plain.items():
+            if key in {"source_model", "source_domain", "cut"}:
+                continue
+            if key == "backbone_ratio" and values["cut"] == self.stages[model]:
+                continue
+            if key == "batch_norm" and values["source_domain"] is None:
+                continue
+            values[key] = self._sample(trial, key, dimension)
+        for key, per_optimizer in self.space.by_optimizer.items():
+            optimizer = values.get("optimizer", Strategy.optimizer)
+            if optimizer in per_optimizer and not (key == "backbone_ratio" and values["cut"] == self.stages[model]):
+                values[key] = self._sample(trial, f"{key}/{optimizer}", per_optimizer[optimizer])
+        return Strategy.from_dict(values)
+
+    def _regulariser(self, trial: Suggester, values: Mapping[str, Any]) -> str:
+        """Regularisers pull towards the source model: nothing to pull towards from scratch or with all frozen."""
+        names = list(self.space.components["regulariser"])
+        model = values["source_model"]
+        if untrained(model) or values["cut"] == self.stages[model]:
+            return NONE
+        return str(self._choose(trial, "regulariser", names))
+
+    def _choose(self, trial: Suggester, name: str, options: list[Any]) -> Any:
+        return options[0] if len(options) == 1 else trial.suggest_categorical(name, options)
+
+    def _sample(self, trial: Suggester, name: str, dimension: Dimension) -> Any:
+        if isinstance(dimension, Choice):
+            return self._choose(trial, name, list(dimension.options))
+        if dimension.low == dimension.high:
+            return dimension.low
+        if isinstance(dimension, Float):
+            return trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
+        return trial.suggest_int(name, dimension.low, dimension.high, log=dimension.log)
+
+
+def untrained(uri: str) -> bool:
+    """Whether a source model brings no weights worth freezing."""
+    return uri.startswith("scratch:") or uri.endswith("@none")
+
+
+class FirstChoices:
+    """A suggester that takes given values where it has them and the first or middle of the range elsewhere.
+
+    Makes whole strategies from the partial ones under a space's ``first`` key, and the default recipe.
+    """
+
+    def __init__(self, wanted: Mapping[str, Any]) -> None:
+        self._wanted = wanted
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """The wanted value, or the middle of the range (geometric where log)."""
+        middle = (low * high) ** 0.5 if log else (low + high) / 2
+        return float(self._get(name, middle))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """Likewise, rounded."""
+        middle = (low * high) ** 0.5 if log else (low + high) / 2
+        return int(self._get(name, round(middle)))
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        """The wanted value if it is among the choices, else the first choice."""
+        wanted = self._get(name, choices[0])
+        return wanted if wanted in choices else choices[0]
+
+    def _get(self, name: str, default: Any) -> Any:
+        """By full name, or by the name before the first ``/``."""
+        return self._wanted.get(name, self._wanted.get(name.partition("/")[0], default))

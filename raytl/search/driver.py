@@ -1,0 +1,168 @@
+"""Runs a plan on Ray Tune and concludes from it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ray import tune
+from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
+
+from raytl.search.baselines import baselines
+from raytl.search.binding import BoundSpace
+from raytl.search.cluster import Lanes, cluster
+from raytl.search.halving import SuccessiveHalving
+from raytl.search.lane import lane
+from raytl.search.outcome import conclude
+from raytl.search.plan import PlanSettings, SearchPlan
+from raytl.search.records import SearchListener, SearchOutcome
+from raytl.search.sampler import TpeSampler
+from raytl.search.space import SearchSpace
+from raytl.search.tuning import PlanScheduler, PlanSearcher, trial_directory
+from raytl.tasks import SealedTest, TrainingData, splits
+from raytl.training.pretrain import checkpoint_path, parse_pretrain
+from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
+
+RETRIES = 2
+"""Times that a trial is started again after its process died, before it counts as failed."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What the user decides besides the data and the space.
+
+    trials: None for the space's own number. time_budget_s: for the whole search. lanes: trials at a time, None for as many
+    as fit. gpus_per_trial: may be a fraction. address: of a Ray cluster, None for this machine.
+    """
+
+    trials: int | None = None
+    time_budget_s: float | None = None
+    lanes: int | None = None
+    gpus_per_trial: float = 0.0
+    workers_per_trial: int = 1
+    seed: int = 0
+    patience: int | None = None
+    address: str | None = None
+    verbose: bool = False
+
+
+def search(
+    data: TrainingData,
+    test: SealedTest | None,
+    space: SearchSpace,
+    settings: SearchSettings,
+    directory: Path,
+    listener: SearchListener,
+) -> tuple[SearchOutcome, Path | None]:
+    """Search, choose, refit, open the test split once. Returns the outcome and the directory of the winner's model.
+
+    directory: of the run, on storage that every node sees; refitted models and Tune's own files go below it.
+    An interrupt (Ctrl-C) ends the search early; what is known by then is concluded from, without a refit.
+    Raises UserError where the space does not fit the data or no trial succeeded.
+    """
+    started = time.monotonic()
+    bound = BoundSpace(space, data)
+    with cluster(settings.lanes, settings.gpus_per_trial, verbose=settings.verbose, address=settings.address) as lanes:
+        workspace_settings = make_workspace_settings(data, space, settings, lanes)
+        workspace = Workspace(data, workspace_settings)
+        plan = make_plan(
+            bound, settings, workspace, lanes, directory, listener, has_test=test is not None, started=started
+        )
+        interrupted = _run(plan, data, workspace_settings, lanes, directory, settings.verbose)
+    listener.on_phase("test", "")
+    outcome = conclude(plan, data, test, workspace, time.monotonic() - started, interrupted=interrupted)
+    refit = plan.refits.get(outcome.best.strategy_key)
+    return outcome, Path(refit) if refit else None
+
+
+def make_workspace_settings(
+    data: TrainingData, space: SearchSpace, settings: SearchSettings, lanes: Lanes
+) -> WorkspaceSettings:
+    """What every lane is told."""
+    folds = splits.plan_folds(data.target.labels, data.target.groups) if data.target is not None else (0, 0)
+    given = space.settings
+    largest = max((len(images) for images in (data.target, data.unlabelled) if images is not None), default=1)
+    steps = given.steps_per_epoch or max(10, math.ceil(largest / given.batch_size))
+    return WorkspaceSettings(
+        seed=settings.seed,
+        budget=Budget(given.epochs, steps, given.batch_size),
+        pretrain=space.pretrain,
+        image_size=given.image_size or None,
+        folds=folds,
+        device="auto" if lanes.gpus else "cpu",
+        threads=max(1, int(lanes.cpus)),
+    )
+
+
+def make_plan(
+    bound: BoundSpace,
+    settings: SearchSettings,
+    workspace: Workspace,
+    lanes: Lanes,
+    directory: Path,
+    listener: SearchListener,
+    *,
+    has_test: bool,
+    started: float,
+) -> SearchPlan:
+    """The plan of a search over a bound space."""
+    given = bound.space.settings
+    reference = baselines(bound)
+    needed = [*bound.source_models, *(strategy.source_model for strategy in reference.values())]
+    pretraining = []
+    for uri in dict.fromkeys(needed):
+        parsed = parse_pretrain(uri)
+        if parsed is not None and not checkpoint_path(workspace, *parsed).exists():
+            pretraining.append(uri)
+    plan_settings = PlanSettings(
+        trials=settings.trials or given.trials,
+        folds=len(workspace.folds),
+        lanes=lanes.count,
+        epochs=given.epochs,
+        directory=directory / "refits",
+        time_budget_s=settings.time_budget_s,
+        refit_baselines=has_test,
+        patience=settings.patience,
+    )
+    halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs)
+    sampler = TpeSampler(bound, settings.seed)
+    return SearchPlan(plan_settings, sampler, halving, reference, pretraining, listener, time.monotonic, started)
+
+
+def _run(
+    plan: SearchPlan, data: TrainingData, settings: WorkspaceSettings, lanes: Lanes, directory: Path, verbose: bool
+) -> bool:
+    """Run the plan's jobs on Tune; whether it was interrupted before its end."""
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # every result is in the run's own journal already
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1"
+    logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
+    searcher = PlanSearcher(plan, lanes.count, ahead=1 if lanes.exact else 0)
+    trainable = tune.with_resources(
+        tune.with_parameters(lane, data=data, settings=settings), {"cpu": lanes.cpus, "gpu": lanes.gpus}
+    )
+    tuner = Tuner(
+        trainable,
+        tune_config=TuneConfig(
+            search_alg=searcher,
+            scheduler=PlanScheduler(searcher),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=trial_directory,
+        ),
+        run_config=RunConfig(
+            name="tune",
+            storage_path=str(directory.resolve()),
+            failure_config=FailureConfig(max_failures=RETRIES),
+            verbose=1 if verbose else 0,
+        ),
+    )
+    tuner.fit()
+    finished = plan.finished()
+    if not finished:
+        plan.interrupt()
+    return not finished

@@ -1,0 +1,72 @@
+"""What a lane is asked to do, and what it answers: plain values that travel through Ray Tune."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+
+class JobKind(StrEnum):
+    """What a job is for."""
+
+    PRETRAIN = "pretrain"  # train a source model on a source domain
+    BASELINE = "baseline"
+    SEARCH = "search"
+    CONFIRM = "confirm"  # a promising strategy on a further fold
+    REFIT = "refit"  # a chosen strategy on all labelled target images, kept on disk
+
+
+TRIALS = (JobKind.BASELINE, JobKind.SEARCH, JobKind.CONFIRM)
+
+
+@dataclass(frozen=True)
+class LaneJob:
+    """One job.
+
+    number: unique within the search. strategy: flat values. fold: None trains on all. baseline: its name, or None.
+    source_model: of a pretraining. directory: where a refit goes.
+    """
+
+    number: int
+    kind: JobKind
+    strategy: dict[str, Any] = field(default_factory=dict)
+    fold: int | None = None
+    baseline: str | None = None
+    source_model: str = ""
+    directory: str = ""
+
+    def to_json(self) -> str:
+        """One string: Tune would take a nested mapping for a search space."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> LaneJob:
+        """Inverse of :meth:`to_json`."""
+        values = json.loads(text)
+        return cls(**{**values, "kind": JobKind(values["kind"])})
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One epoch's metrics. Not a bare mapping: Tune would flatten that."""
+
+    metrics: dict[str, float]
+
+
+@dataclass
+class JobResult:
+    """How a job ended in its lane.
+
+    reason: why it failed, None where it did not. validation_index, validation_probabilities: (v,), (v, k) or None.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    lane: str = ""
+    reason: str | None = None
+    validation_index: np.ndarray | None = None
+    validation_probabilities: np.ndarray | None = None

@@ -1,0 +1,102 @@
+"""A lane: a warm process that does one job after another, as a Ray Tune trainable.
+
+Tune keeps the process (``reuse_actors``) and Ray Train runs the loop inside it (``TorchTrainer`` in local mode), so a job
+finds torch imported, the data mapped and recent source models loaded. Starting a worker group for each trial, the
+documented pattern, costs seconds per trial instead.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import ray
+from ray import tune
+
+from raytl.core.errors import UserError
+from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
+from raytl.sources.checkpoint import write_checkpoint
+from raytl.tasks import TrainingData
+from raytl.training.loop import TrialError, TrialJob, run_trial
+from raytl.training.strategy import Strategy
+from raytl.training.workspace import Workspace, WorkspaceSettings
+
+Send = Callable[[dict[str, Any]], None]
+
+
+def lane(config: dict[str, Any], data: TrainingData, settings: WorkspaceSettings) -> None:
+    """The trainable: does ``config["job"]`` and reports its epochs, then its result, to Tune."""
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    job = LaneJob.from_json(config["job"])
+    workspace = _workspace(data.fingerprint, settings, _Unhashed(data))
+
+    def train_loop() -> None:
+        result = do_job(workspace, job, tune.report)
+        tune.report({"report": result})
+
+    # num_workers=0 is Ray Train's local mode: the same trainer in this process, without a worker group of its own.
+    TorchTrainer(train_loop, scaling_config=ScalingConfig(num_workers=0, use_gpu=workspace.device.type == "cuda")).fit()
+
+
+def do_job(workspace: Workspace, job: LaneJob, send: Send) -> JobResult:
+    """Do one job. What is wrong with the strategy or the data is an answer (``reason``), not an exception: a trial that
+    fails must not cost Tune the lane.
+    """
+    started = time.perf_counter()
+    result = JobResult(lane=f"{ray.get_runtime_context().get_node_id()[:6]}-{os.getpid()}")
+    try:
+        if job.kind == JobKind.PRETRAIN:
+            workspace.source_model(job.source_model)
+        else:
+            _trial(workspace, job, send, result)
+    except (TrialError, UserError) as error:
+        result.reason = str(error)
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+        result.reason = f"out of memory: {str(error).splitlines()[0]}"
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult) -> None:
+    def report(metrics: dict[str, Any]) -> None:
+        plain = {key: float(value) for key, value in metrics.items() if key != "last"}
+        send({"report": EpochReport(plain)})
+
+    trained = run_trial(workspace, TrialJob(Strategy.from_dict(job.strategy), job.fold), report)
+    result.metrics = trained.metrics
+    result.validation_index = trained.validation_index
+    result.validation_probabilities = trained.validation_probabilities
+    if job.kind == JobKind.REFIT:
+        from pathlib import Path
+
+        write_checkpoint(Path(job.directory), trained.model.cpu(), {})
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
+
+
+class _Unhashed:
+    """Carries the data past the cache's key, which is its fingerprint."""
+
+    def __init__(self, data: TrainingData) -> None:
+        self.data = data
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Unhashed)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@lru_cache(maxsize=1)
+def _workspace(fingerprint: str, settings: WorkspaceSettings, data: _Unhashed) -> Workspace:
+    """The process's workspace; a lane serves one search at a time."""
+    return Workspace(data.data, settings)

@@ -1,0 +1,330 @@
+"""The search as a sequence of jobs: pretrain, baselines, search, confirm, refit. Knows neither Ray nor the clock on the wall.
+
+Lanes ask for the next job whenever one is free, so the phases overlap: while the last trials of the search run, free lanes
+already confirm the strategies that lead so far, and refit the baselines. Only the refit of the winner waits for all.
+The same plan runs on Ray Tune and, in virtual time, on recorded learning curves.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raytl.search.halving import SuccessiveHalving
+from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob
+from raytl.search.records import SearchListener, TrialRecord, TrialStatus
+from raytl.search.sampler import TpeSampler
+from raytl.training.strategy import Strategy
+
+CONFIRM_STRATEGIES = 3
+CONFIRM_SHARE = 0.25
+"""Of a time budget, what confirming may take."""
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """How much to search.
+
+    trials: of the search phase. folds: validation folds there are. lanes: jobs at a time. time_budget_s: for all phases
+    together, None for no limit. refit_baselines: whether baselines will be compared on a test split. directory: where
+    refits go.
+    """
+
+    trials: int
+    folds: int
+    lanes: int
+    epochs: int
+    directory: Path
+    time_budget_s: float | None = None
+    refit_baselines: bool = True
+    patience: int | None = None
+
+
+class Wait:
+    """No job now; ask again when another one has ended."""
+
+
+class SearchPlan:
+    """Hands out jobs and takes in what came of them.
+
+    clock: seconds, from any origin. started: when the time budget began, by that clock.
+    """
+
+    def __init__(
+        self,
+        settings: PlanSettings,
+        sampler: TpeSampler,
+        halving: SuccessiveHalving,
+        baselines: dict[str, Strategy],
+        pretraining: list[str],
+        listener: SearchListener,
+        clock: Callable[[], float],
+        started: float | None = None,
+    ) -> None:
+        self.settings = settings
+        self.records: list[TrialRecord] = []
+        self.results: dict[int, JobResult] = {}
+        self.baselines = baselines
+        self.refits: dict[str, str] = {}
+        self.failed_refits: dict[str, str] = {}
+        self._sampler = sampler
+        self._halving = halving
+        self._listener = listener
+        self._clock = clock
+        self._started = clock() if started is None else started
+        self._done = False
+        self._jobs: dict[int, LaneJob] = {}
+        self._running: set[int] = set()
+        self._handles: dict[int, object] = {}
+        self._record_of: dict[int, TrialRecord] = {}
+        self._pretraining = list(pretraining)
+        self._baselines = list(baselines.items())
+        self._searched = 0
+        self._since_best = 0
+        self._best_score = -np.inf
+        self._pending_refits: set[str] = set()
+        self._phase = ""
+
+    # --- jobs out ---------------------------------------------------------------------------------------------------
+
+    def next_job(self) -> LaneJob | Wait | None:
+        """The next job, ``Wait`` while it depends on running ones, None when all is done."""
+        for propose in (self._next_pretraining, self._next_baseline, self._next_search, self._next_confirm):
+            job = propose()
+            if job is not None:
+                return self._start(job)
+        refit = self._next_refit()
+        self._done = refit is None
+        return self._start(refit) if isinstance(refit, LaneJob) else refit
+
+    def finished(self) -> bool:
+        """Whether the last job was handed out and all came back."""
+        return self._done and not self._running
+
+    def _number(self) -> int:
+        return len(self._jobs)
+
+    def _next_pretraining(self) -> LaneJob | None:
+        if not self._pretraining:
+            return None
+        return LaneJob(self._number(), JobKind.PRETRAIN, source_model=self._pretraining.pop(0))
+
+    def _next_baseline(self) -> LaneJob | None:
+        if not self._baselines:
+            return None
+        name, strategy = self._baselines.pop(0)
+        return LaneJob(self._number(), JobKind.BASELINE, strategy.to_dict(), self._first_fold(), baseline=name)
+
+    def _next_search(self) -> LaneJob | None:
+        if self.search_is_over():
+            return None
+        handle, strategy = self._sampler.ask()
+        self._searched += 1
+        number = self._number()
+        self._handles[number] = handle
+        return LaneJob(number, JobKind.SEARCH, strategy.to_dict(), self._first_fold())
+
+    def search_is_over(self) -> bool:
+        """Whether no further strategy will be tried: enough trials, no patience left, or no time."""
+        if self._searched >= self.settings.trials:
+            return True
+        if self.settings.patience is not None and self._since_best >= self.settings.patience:
+            return True
+        return self._searched > 0 and self._clock() >= self.search_deadline()
+
+    def search_deadline(self) -> float:
+        """When the search phase must end, on the plan's clock, so that confirming and refitting still fit."""
+        if self.settings.time_budget_s is None:
+            return float("inf")
+        end = self._started + self.settings.time_budget_s
+        refits = 1 + (len(self.baselines) if self.settings.refit_baselines else 0)
+        ahead = (refits + 1) * self._trial_seconds() / self.settings.lanes
+        confirm = CONFIRM_SHARE * self.settings.time_budget_s if self.settings.folds > 1 else 0.0
+        return end - ahead - confirm
+
+    def _trial_seconds(self) -> float:
+        """What a full trial takes: the longest completed one, since refits are of the winner, not of the average."""
+        done = [record.seconds for record in self.records if record.status == TrialStatus.COMPLETED]
+        return max(done, default=0.0)
+
+    def _next_confirm(self) -> LaneJob | None:
+        """The best strategies so far on the folds that they were not tried on yet, best strategy first."""
+        if self.settings.folds <= 1 or not self._confirm_fits():
+            return None
+        tried: dict[str, set[int]] = defaultdict(set)
+        for record in self.records:
+            if record.status != TrialStatus.FAILED:
+                tried[record.strategy_key].add(record.fold)
+        for fold in range(1, self.settings.folds):
+            for key in self.ranking()[:CONFIRM_STRATEGIES]:
+                if fold not in tried[key]:
+                    return LaneJob(self._number(), JobKind.CONFIRM, self.strategy_of(key), fold)
+        return None
+
+    def _confirm_fits(self) -> bool:
+        if self.settings.time_budget_s is None:
+            return True
+        refits = 1 + (len(self.baselines) if self.settings.refit_baselines else 0)
+        needed = (refits / self.settings.lanes + 1) * self._trial_seconds()
+        return self._clock() + needed < self._started + self.settings.time_budget_s
+
+    def _next_refit(self) -> LaneJob | Wait | None:
+        if self.settings.refit_baselines:
+            for name, strategy in self.baselines.items():
+                if self._wants_refit(strategy.key):
+                    return self._refit(strategy, name)
+        if any(self._jobs[number].kind in TRIALS for number in self._running):
+            return Wait()
+        best = self.winner()
+        if best is None:
+            return None
+        for key in (best, self.without_adaptation() if self.settings.refit_baselines else None):
+            if key is not None and self._wants_refit(key):
+                return self._refit(Strategy.from_dict(self.strategy_of(key)), None)
+        # A refit can fail, and then the next best is due: nothing is over before the winner's has come back.
+        return Wait() if best in self._pending_refits else None
+
+    def winner(self) -> str | None:
+        """Key of the best strategy whose refit did not fail."""
+        return next((key for key in self.ranking() if key not in self.failed_refits), None)
+
+    def without_adaptation(self) -> str | None:
+        """Key of the best strategy without an adaptation loss, where the winner has one: what adaptation is held against."""
+        best = self.winner()
+        if best is None or self.strategy_of(best)["adaptation"] == "none":
+            return None
+        return next((key for key in self.ranking() if self.strategy_of(key)["adaptation"] == "none"), None)
+
+    def strategy_of(self, key: str) -> dict[str, Any]:
+        """The flat values of a strategy that was tried."""
+        return next(record.strategy for record in self.records if record.strategy_key == key)
+
+    def _wants_refit(self, key: str) -> bool:
+        return key not in self.refits and key not in self._pending_refits and key not in self.failed_refits
+
+    def _refit(self, strategy: Strategy, baseline: str | None) -> LaneJob:
+        self._pending_refits.add(strategy.key)
+        directory = str(self.settings.directory / strategy.key)
+        return LaneJob(self._number(), JobKind.REFIT, strategy.to_dict(), None, baseline, directory=directory)
+
+    def _first_fold(self) -> int | None:
+        return 0 if self.settings.folds else None
+
+    def _start(self, job: LaneJob) -> LaneJob:
+        self._jobs[job.number] = job
+        self._running.add(job.number)
+        if job.kind != self._phase:
+            self._phase = job.kind
+            self._listener.on_phase(job.kind, job.source_model or job.baseline or "")
+        if job.kind in TRIALS:
+            strategy = Strategy.from_dict(job.strategy)
+            record = TrialRecord(
+                len(self.records), job.kind, job.strategy, strategy.key, fold=job.fold or 0, baseline=job.baseline
+            )
+            self.records.append(record)
+            self._record_of[job.number] = record
+            self._listener.on_trial(record)
+        return job
+
+    # --- results in -------------------------------------------------------------------------------------------------
+
+    def on_epoch(self, number: int, metrics: dict[str, float]) -> bool:
+        """Take in an epoch's metrics; False stops the trial."""
+        record = self._record_of.get(number)
+        if record is None:
+            return True
+        epoch = int(metrics["epoch"])
+        # A trial whose lane died starts again from its first epoch.
+        record.history = [known for known in record.history if known["epoch"] < epoch]
+        record.metrics = metrics
+        record.score = metrics["score"]
+        record.seconds = metrics.get("seconds", record.seconds)
+        record.history.append(metrics)
+        self._listener.on_trial(record)
+        if record.kind != JobKind.SEARCH:
+            if record.kind == JobKind.BASELINE:
+                self._halving.record(epoch, record.score)
+            return True
+        self._sampler.report(self._handles[number], epoch, record.score)
+        if epoch >= self.settings.epochs:
+            return True
+        return self._halving.goes_on(epoch, record.score) and self._clock() < self.search_deadline()
+
+    def on_end(self, number: int, result: JobResult | None, error: str | None = None) -> None:
+        """Take in the end of a job. result None: it was stopped early, or (with ``error``) its lane died."""
+        job = self._jobs[number]
+        self._running.discard(number)
+        reason = error or (result.reason if result else None)
+        if job.kind == JobKind.REFIT:
+            self._end_refit(job, reason)
+            return
+        record = self._record_of.get(number)
+        if record is None:
+            return
+        if result is not None:
+            record.seconds, record.lane = result.seconds, result.lane
+            self.results[record.number] = result
+        if reason is not None:
+            record.status, record.reason, record.score = TrialStatus.FAILED, reason, None
+        else:
+            record.status = TrialStatus.COMPLETED if result is not None else TrialStatus.PRUNED
+        if job.kind == JobKind.SEARCH:
+            self._sampler.tell(
+                self._handles.pop(number), score=record.score, pruned=record.status == TrialStatus.PRUNED
+            )
+            self._count_patience(record)
+        self._listener.on_trial(record)
+
+    def _end_refit(self, job: LaneJob, reason: str | None) -> None:
+        key = Strategy.from_dict(job.strategy).key
+        self._pending_refits.discard(key)
+        if reason is None:
+            self.refits[key] = job.directory
+        else:
+            self.failed_refits[key] = reason
+
+    def _count_patience(self, record: TrialRecord) -> None:
+        if record.score is not None and record.score > self._best_score:
+            self._best_score = record.score
+            self._since_best = 0
+        else:
+            self._since_best += 1
+
+    def interrupt(self) -> None:
+        """Mark what still runs as interrupted."""
+        for number in self._running:
+            record = self._record_of.get(number)
+            if record is not None:
+                record.status = TrialStatus.INTERRUPTED
+                self._listener.on_trial(record)
+        self._running.clear()
+
+    # --- the standing -----------------------------------------------------------------------------------------------
+
+    def ranking(self) -> list[str]:
+        """Strategy keys, best first: by the mean score over folds, strategies tried on more folds before the others.
+
+        One fold of a few dozen images flatters whoever was lucky there, so a strategy that was confirmed on further folds
+        always stands before one that was not.
+        """
+        folds: dict[str, dict[int, float]] = defaultdict(dict)
+        for record in self.records:
+            if record.status == TrialStatus.COMPLETED and record.score is not None:
+                folds[record.strategy_key][record.fold] = record.score
+        most = max((len(scores) for scores in folds.values()), default=0)
+
+        def standing(key: str) -> tuple[bool, float]:
+            scores = folds[key]
+            return (len(scores) == most, float(np.mean(list(scores.values()))))
+
+        return sorted(folds, key=standing, reverse=True)
+
+    def of_strategy(self, key: str) -> list[TrialRecord]:
+        """The completed trials of a strategy, by fold."""
+        found = [r for r in self.records if r.strategy_key == key and r.status == TrialStatus.COMPLETED]
+        return sorted(found, key=lambda record: record.fold)

@@ -1,0 +1,117 @@
+"""Which strategy to try next: Optuna's TPE, told the truth about stopped trials."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from raytl.core.seeding import derive_seed
+from raytl.search.binding import BoundSpace, FirstChoices
+from raytl.training.strategy import Strategy
+
+MAX_REPEATS = 20
+
+
+class TpeSampler:
+    """Multivariate TPE over a bound space (Bergstra et al., 2011; Falkner et al., 2018), conditional by define-by-run.
+
+    Stopped trials reach Optuna as pruned, with their intermediate values: Ray's own bridge reports them as complete, so
+    that a low score after two epochs would count like one after twenty.
+    Every source model is tried once, under the space's first strategies or its defaults, before the model decides.
+    """
+
+    def __init__(self, space: BoundSpace, seed: int) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._space = space
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(
+                seed=derive_seed(seed, "sampler"), multivariate=True, group=True, constant_liar=True, n_startup_trials=8
+            )
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._seen: set[str] = set()
+        self._waiting = [Strategy.from_dict(values) for values in _first_strategies(space)]
+
+    def ask(self) -> tuple[Any, Strategy]:
+        """The next strategy and a handle to tell its results under. Avoids strategies already given out."""
+        while self._waiting:
+            strategy = self._waiting.pop(0)
+            if strategy.key not in self._seen:
+                return self.adopt(strategy), strategy
+        for _ in range(MAX_REPEATS):
+            trial = self._study.ask()
+            strategy = self._space.suggest(trial)
+            if strategy.key not in self._seen:
+                break
+            self._study.tell(trial, state=TrialState.FAIL)
+        self._seen.add(strategy.key)
+        return trial, strategy
+
+    def adopt(self, strategy: Strategy) -> Any:
+        """A handle for a strategy from elsewhere (a first strategy, an earlier run), so that TPE learns from it."""
+        replay = _Replay(strategy)
+        self._space.suggest(replay)
+        self._seen.add(strategy.key)
+        self._study.enqueue_trial(replay.params)
+        trial = self._study.ask()
+        self._space.suggest(trial)
+        return trial
+
+    def report(self, handle: Any, epoch: int, score: float) -> None:
+        """An intermediate score."""
+        handle.report(score, epoch)
+
+    def tell(self, handle: Any, *, score: float | None, pruned: bool = False) -> None:
+        """The end of a trial: complete, pruned at its last reported epoch, or (score None) failed."""
+        if score is None:
+            self._study.tell(handle, state=TrialState.FAIL)
+        elif pruned:
+            self._study.tell(handle, state=TrialState.PRUNED)
+        else:
+            self._study.tell(handle, score)
+
+
+class _Replay(FirstChoices):
+    """Answers with a known strategy's own values and notes under which names they were asked for."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        flat = strategy.to_dict()
+        wanted = dict(flat)
+        wanted["source_domain"] = flat["source_domain"] or "none"
+        for kind in ("adaptation", "regulariser"):
+            for key in [key for key in flat if key.startswith(f"{kind}.")]:
+                wanted[f"{kind}.{flat[kind]}.{key.removeprefix(f'{kind}.')}"] = flat[key]
+        super().__init__(wanted)
+        self.params: dict[str, Any] = {}
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        value = min(max(super().suggest_float(name, low, high, log=log), low), high)
+        self.params[name] = value
+        return value
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        value = min(max(super().suggest_int(name, low, high, log=log), low), high)
+        self.params[name] = value
+        return value
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        value = super().suggest_categorical(name, choices)
+        self.params[name] = value
+        return value
+
+
+def _first_strategies(space: BoundSpace) -> list[dict[str, Any]]:
+    """The space's own first strategies, then the default of every source model that they leave out."""
+    found = []
+    for partial in space.space.first:
+        known = partial.get("source_model", space.source_models[0])
+        if known in space.source_models:
+            found.append(space.suggest(FirstChoices(partial)).to_dict())
+    covered = {values["source_model"] for values in found}
+    for model in space.source_models:
+        if model not in covered:
+            found.append(space.suggest(FirstChoices({"source_model": model})).to_dict())
+    return found

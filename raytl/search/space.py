@@ -1,0 +1,229 @@
+"""The search space: which strategies there are, conditional where one choice decides whether another exists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from raytl import adaptation, finetuning
+from raytl.core.dimensions import Choice, Dimension, Float, Int, build, dimensions
+from raytl.core.errors import UserError, nearest
+from raytl.finetuning import augmentation
+from raytl.search.space_file import Lines, find_space, parse_assignment, place, read_yaml
+from raytl.training.workspace import PretrainSettings
+
+COMPONENTS = {"adaptation": adaptation, "regulariser": finetuning.regularisers}
+OPTIMIZERS = ("sgd", "adamw")
+# What a strategy key may hold; a space narrows it. `cut` and the models are checked against the models themselves.
+LIMITS: dict[str, Dimension] = {
+    "head_lr": Float(1e-8, 100.0),
+    "backbone_ratio": Float(0.0, 10.0),
+    "weight_decay": Float(0.0, 1.0),
+    "warmup": Float(0.0, 0.9),
+    "label_smoothing": Float(0.0, 0.9),
+    "ema": Float(0.0, 0.9999),
+    "optimizer": Choice(OPTIMIZERS),
+    "schedule": Choice(("cosine", "constant", "inverse")),
+    "batch_norm": Choice(("joint", "separate")),
+}
+FREE = ("source_model", "source_domain", "cut", "augmentation")
+STRATEGY_KEYS = (*FREE, *LIMITS, *COMPONENTS)
+
+
+@dataclass(frozen=True)
+class SpaceSettings:
+    """What holds for every strategy of a space.
+
+    epochs: the full budget; grace_epochs: no trial is stopped before; reduction_factor: one in so many trials goes on at
+    each rung. steps_per_epoch: 0 for one pass over the largest target pool. image_size: pixels, 0 for each model's own.
+    trials: how many without --trials.
+    """
+
+    epochs: int = 12
+    grace_epochs: int = 3
+    reduction_factor: int = 3
+    steps_per_epoch: int = 0
+    batch_size: int = 64
+    image_size: int = 0
+    trials: int = 40
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A parsed space, not yet bound to a task.
+
+    plain: dimensions by strategy key; by_optimizer: dimensions that differ between optimizers (key -> optimizer ->
+    dimension). components: for ``adaptation`` and ``regulariser``, name -> setting -> dimension. first: partial
+    strategies to try before anything is learned.
+    """
+
+    name: str
+    about: str
+    settings: SpaceSettings
+    pretrain: PretrainSettings
+    plain: dict[str, Dimension]
+    by_optimizer: dict[str, dict[str, Dimension]]
+    components: dict[str, dict[str, dict[str, Dimension]]]
+    first: tuple[dict[str, Any], ...] = ()
+
+
+def load_space(name_or_path: str, assignments: Sequence[str] = ()) -> SearchSpace:
+    """Read a shipped space by name or a file, narrowed by ``key=value`` assignments. Raises UserError with the line."""
+    path = find_space(name_or_path)
+    values, lines = read_yaml(path)
+    for assignment in assignments:
+        keys, value = parse_assignment(assignment)
+        _assign(values, keys, value, assignment)
+        # What the command line set has no line in the file; errors about it name the key alone.
+        lines = {key: line for key, line in lines.items() if key[: len(keys)] != keys}
+    return _Parser(path, values, lines).parse()
+
+
+def _assign(values: dict[str, Any], keys: tuple[str, ...], value: Any, text: str) -> None:
+    """Set a value in the raw mapping. ``adaptation.mcc.weight=1`` also narrows nothing else; ``adaptation=mcc`` keeps
+    the settings that the file gives for mcc.
+    """
+    space = values.setdefault("space", {})
+    root = space if keys[0] in STRATEGY_KEYS else values
+    for key in keys[:-1]:
+        inner = root.get(key)
+        if isinstance(inner, list):
+            inner = {str(item): {} for item in inner}
+        if inner is None:
+            inner = {}
+        if not isinstance(inner, dict):
+            raise UserError(f"--set {text}: '{key}' has no settings of its own")
+        root[key] = inner
+        root = inner
+    old = root.get(keys[-1])
+    if keys[-1] in COMPONENTS and len(keys) == 1 and isinstance(old, dict):
+        names = value if isinstance(value, list) else [value]
+        value = {name: old.get(name, {}) for name in names}
+    root[keys[-1]] = value
+
+
+class _Parser:
+    def __init__(self, path: Path, values: dict[str, Any], lines: Lines) -> None:
+        self.path = path
+        self.values = values
+        self.lines = lines
+
+    def where(self, *keys: str) -> str:
+        return place(self.lines, self.path.name, keys)
+
+    def parse(self) -> SearchSpace:
+        settings_keys = {spec.name for spec in fields(SpaceSettings)}
+        known = {"about", "space", "pretrain", "first", *settings_keys}
+        for key in self.values:
+            if key not in known:
+                raise UserError(
+                    f"{self.where(str(key))}: unknown key '{key}'{nearest(str(key), [*known, *STRATEGY_KEYS])}"
+                )
+        given = {key: self.values[key] for key in self.values if key in settings_keys}
+        settings = build(SpaceSettings, given, self.where(*list(given)[:1]))
+        self._check_settings(settings)
+        pretrain = build(
+            PretrainSettings, self._mapping(self.values.get("pretrain", {}), "pretrain"), self.where("pretrain")
+        )
+        space = self._mapping(self.values.get("space"), "space")
+        plain: dict[str, Dimension] = {}
+        by_optimizer: dict[str, dict[str, Dimension]] = {}
+        components: dict[str, dict[str, dict[str, Dimension]]] = {name: {"none": {}} for name in COMPONENTS}
+        for key, value in space.items():
+            path = ("space", str(key))
+            if key not in STRATEGY_KEYS:
+                raise UserError(f"{self.where(*path)}: unknown key '{key}'{nearest(str(key), STRATEGY_KEYS)}")
+            if key in COMPONENTS:
+                components[key] = self._components(key, value)
+            elif isinstance(value, dict) and set(value) & set(OPTIMIZERS):
+                by_optimizer[key] = {
+                    self._optimizer(name, path): self._dimension(item, LIMITS.get(key), (*path, name))
+                    for name, item in value.items()
+                }
+            else:
+                plain[key] = self._dimension(value, LIMITS.get(key), path)
+        if "source_model" not in plain:
+            raise UserError(f"{self.where('space')}: 'source_model' is missing: list at least one source model")
+        self._check_augmentation(plain)
+        first = tuple(self._mapping(item, "first") for item in self.values.get("first", []))
+        about = str(self.values.get("about", "")).strip()
+        return SearchSpace(self.path.stem, about, settings, pretrain, plain, by_optimizer, components, first)
+
+    def _check_settings(self, settings: SpaceSettings) -> None:
+        for key, low in [("epochs", 1), ("grace_epochs", 1), ("reduction_factor", 2), ("steps_per_epoch", 0),
+                         ("batch_size", 2), ("image_size", 0), ("trials", 1)]:  # fmt: skip
+            if getattr(settings, key) < low:
+                raise UserError(f"{self.where(key)}: '{key}' is {getattr(settings, key)}; give at least {low}")
+
+    def _check_augmentation(self, plain: dict[str, Dimension]) -> None:
+        dimension = plain.get("augmentation")
+        for name in dimension.options if isinstance(dimension, Choice) else ():
+            if name not in augmentation.names():
+                where = self.where("space", "augmentation")
+                raise UserError(f"{where}: unknown augmentation '{name}'{nearest(str(name), augmentation.names())}")
+
+    def _mapping(self, value: Any, key: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise UserError(f"{self.where(key)}: '{key}' must be a mapping of keys to values")
+        return value
+
+    def _optimizer(self, name: str, path: tuple[str, ...]) -> str:
+        if name not in OPTIMIZERS:
+            raise UserError(f"{self.where(*path, name)}: unknown optimizer '{name}'{nearest(name, OPTIMIZERS)}")
+        return name
+
+    def _components(self, kind: str, value: Any) -> dict[str, dict[str, Dimension]]:
+        """``[none, mcc]`` takes each one's own sub-space; ``{mcc: {weight: 1.0}}`` overrides parts of it."""
+        if not isinstance(value, dict):
+            value = {name: {} for name in (value if isinstance(value, list) else [value])}
+        found: dict[str, dict[str, Dimension]] = {}
+        for name, overrides in value.items():
+            path = ("space", kind, str(name))
+            if name is None or name == "none":
+                found["none"] = {}
+                continue
+            try:
+                config = COMPONENTS[kind].get(str(name)).config
+            except UserError as error:
+                raise UserError(f"{self.where(*path)}: {error}") from None
+            own = dimensions(config)
+            every = {spec.name for spec in fields(config)}
+            for key, override in self._mapping(overrides or {}, name).items():
+                if key not in every:
+                    raise UserError(f"{self.where(*path, key)}: unknown key '{key}'{nearest(key, every)}")
+                own[key] = self._dimension(override, None, (*path, key))
+            found[str(name)] = own
+        return found
+
+    def _dimension(self, value: Any, limit: Dimension | None, path: tuple[str, ...]) -> Dimension:
+        """A scalar is fixed, a list is a choice, {low, high, log} a range."""
+        where = self.where(*path)
+        key = path[-1]
+        if isinstance(value, dict):
+            if set(value) - {"low", "high", "log"} or not {"low", "high"} <= set(value):
+                odd = next(iter(set(value) - {"low", "high", "log"}), None)
+                hint = (
+                    f"unknown key '{odd}'{nearest(str(odd), ['low', 'high', 'log'])}" if odd else "needs low and high"
+                )
+                raise UserError(f"{where}: '{key}': {hint}")
+            low, high, log = value["low"], value["high"], value.get("log", False)
+            numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in (low, high))
+            if not numbers or not isinstance(log, bool) or low > high or (log and low <= 0):
+                rule = "numbers low <= high, low > 0 where log"
+                raise UserError(f"{where}: '{key}' has the range {low} to {high}; give {rule}")
+            dimension: Dimension = Float(float(low), float(high), log)
+            if isinstance(low, int) and isinstance(high, int) and limit is None:
+                dimension = Int(low, high, log)
+            ends: tuple[Any, ...] = (low, high)
+        else:
+            options = tuple(value) if isinstance(value, list) else (value,)
+            if not options or any(isinstance(option, list | dict) for option in options):
+                raise UserError(f"{where}: '{key}' needs at least one plain value")
+            dimension, ends = Choice(options), options
+        if limit is not None:
+            for end in ends:
+                if not limit.contains(end):
+                    raise UserError(f"{where}: '{key}' is {end!r}; give {limit}")
+        return dimension

@@ -1,0 +1,356 @@
+"""The trial loop: any strategy, from pools of unequal size, to a trained network. Pure torch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from raytl import adaptation, finetuning
+from raytl.adaptation import AdaptationLoss, Views
+from raytl.core.seeding import derive_seed, seed_everything
+from raytl.evaluation import selection, validators
+from raytl.finetuning import augmentation
+from raytl.finetuning.domain_norm import running_statistics_kept
+from raytl.finetuning.freezing import recalibrate_norm
+from raytl.finetuning.optimizers import build_optimizer, lr_factor, parameter_groups
+from raytl.sources import SourceModel
+from raytl.training.averaging import WeightAverage
+from raytl.training.batches import IndexStream
+from raytl.training.distributed import Group
+from raytl.training.network import Network
+from raytl.training.pools import Pool, PoolMaker, to_inputs
+from raytl.training.strategy import Strategy
+from raytl.training.workspace import Workspace
+
+EVALUATION_SAMPLE = 512
+EVALUATION_BATCH = 256
+STRONG_VIEW = "strong"
+SCORED = ("target-accuracy", "target-log-loss", "source-accuracy", "information-maximisation", "consistency", "snd")
+"""Validators worth their time after every epoch; the others cost more than the epoch."""
+
+Report = Callable[[dict[str, Any]], None]
+
+
+class TrialError(Exception):
+    """The strategy could not be trained; the message says why. The search goes on without it."""
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """One strategy to train.
+
+    fold: index of the validation fold; None trains on all labelled target images and validates on none of them.
+    """
+
+    strategy: Strategy
+    fold: int | None = 0
+
+
+@dataclass
+class TrialResult:
+    """A trained network and how it did.
+
+    metrics: of the last epoch. validation_index, validation_probabilities: (v,), (v, k), the target images of the
+    validation fold and what the network said of them; empty without one.
+    """
+
+    model: SourceModel
+    metrics: dict[str, float]
+    validation_index: np.ndarray
+    validation_probabilities: np.ndarray
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def run_trial(workspace: Workspace, job: TrialJob, report: Report, group: Group | None = None) -> TrialResult:
+    """Train one strategy to the full budget, calling ``report`` after each epoch.
+
+    The same workspace settings and job give the same numbers bit for bit on one machine type, in whichever lane and
+    after whatever other trials. Raises TrialError where the loss stops being finite, UserError where the strategy does
+    not fit the task.
+    """
+    return _Trial(workspace, job, group or Group()).run(report)
+
+
+class _Trial:
+    def __init__(self, workspace: Workspace, job: TrialJob, group: Group) -> None:
+        self.workspace = workspace
+        self.strategy = strategy = job.strategy
+        self.job = job
+        self.group = group
+        self.budget = workspace.settings.budget
+        seed = derive_seed(workspace.settings.seed, strategy.key, job.fold)
+        seed_everything(seed)
+        # Ranks of a worker group draw different batches but must start from the same weights.
+        self.generator = torch.Generator().manual_seed(derive_seed(seed, group.rank))
+        model, weights = workspace.source_model(strategy.source_model)
+        self.network = Network(model, workspace.data.classes, strategy.cut, device=workspace.device)
+        self.loss = self._adaptation_loss()
+        wants_pixels = strategy.augmentation != "none" or (self.loss is not None and self.loss.wants_strong_view)
+        maker = PoolMaker(
+            workspace, self.network, weights, cached=workspace.settings.activation_cache and not wants_pixels
+        )
+        self._make_pools(maker)
+        self.regulariser = self._regulariser()
+        self.augment = augmentation.get(strategy.augmentation)
+        self.strong = augmentation.get(STRONG_VIEW)
+        self.generator_device = (
+            self.generator
+            if workspace.device.type == "cpu"
+            else torch.Generator(workspace.device).manual_seed(derive_seed(seed, group.rank, "device"))
+        )
+
+    # --- what the trial is made of ----------------------------------------------------------------------------------
+
+    def _make_pools(self, maker: PoolMaker) -> None:
+        data, strategy = self.workspace.data, self.strategy
+        self.target: Pool | None = None
+        self.validation: Pool | None = None
+        self.validation_index = np.empty(0, dtype=np.int64)
+        if data.target is not None:
+            everything = maker.make(data.target, data.target.labels)
+            train = np.arange(len(data.target))
+            if self.job.fold is not None and self.workspace.folds:
+                train, self.validation_index = self.workspace.folds[self.job.fold]
+                self.validation = everything.subset(self.validation_index)
+            if strategy.target_labels:
+                self.target = everything.subset(train)
+        self.unlabelled: Pool | None = None
+        self.sample: tuple[Pool, Pool] | None = None
+        if data.unlabelled is not None:
+            self.unlabelled = maker.make(data.unlabelled)
+            sample = data.unlabelled.subset(range(min(EVALUATION_SAMPLE, len(data.unlabelled))))
+            self.sample = (maker.make(sample), maker.make_moved(sample))
+        self.source: Pool | None = None
+        self.source_validation: Pool | None = None
+        if strategy.source_domain is not None:
+            domain = data.source_domains[strategy.source_domain].with_classes(data.classes)
+            pool = maker.make(domain, domain.labels)
+            train, held_out = self.workspace.source_split(strategy.source_domain)
+            self.source = pool.subset(train)
+            self.source_validation = pool.subset(held_out[:EVALUATION_SAMPLE]) if len(held_out) else None
+        streams = {"target": self.target, "source": self.source}
+        if self.loss is not None and not self.loss.gradient_free:
+            streams["unlabelled"] = self.unlabelled
+        self.pools = {role: pool for role, pool in streams.items() if pool is not None and len(pool)}
+        batch = max(1, self.budget.batch_size // self.group.size)
+        self.streams = {role: IndexStream(len(pool), batch, self.generator) for role, pool in self.pools.items()}
+
+    def _adaptation_loss(self) -> AdaptationLoss | None:
+        if self.strategy.adaptation == "none":
+            return None
+        entry = adaptation.get(self.strategy.adaptation)
+        config = self.strategy.adaptation_config or entry.config()
+        loss = entry.loss(config, self.network.model.feature_dim, len(self.workspace.data.classes))
+        return loss.to(self.workspace.device)
+
+    def _regulariser(self) -> Any:
+        if self.strategy.regulariser == "none":
+            return None
+        entry = finetuning.regularisers.get(self.strategy.regulariser)
+        config = self.strategy.regulariser_config or entry.config()
+        return entry.regulariser(config, self.network.stages, self.network.cut)
+
+    # --- training ---------------------------------------------------------------------------------------------------
+
+    def run(self, report: Report) -> TrialResult:
+        started = time.perf_counter()
+        trains = bool(self.pools)
+        average = self._average()
+        optimizer = self._optimizer() if trains else None
+        base_rates = [group["lr"] for group in optimizer.param_groups] if optimizer else []
+        history: list[dict[str, float]] = []
+        epochs = self.budget.epochs if trains else 1
+        metrics: dict[str, float] = {}
+        probabilities = np.empty((0, len(self.workspace.data.classes)), dtype=np.float32)
+        for epoch in range(1, epochs + 1):
+            train_loss = self._epoch(epoch, optimizer, base_rates, average) if optimizer else 0.0
+            last = epoch == epochs
+            with average.applied() if average and not last else nullcontext():
+                if last:
+                    self._finish(average)
+                metrics, probabilities = self._evaluate(keep_statistics=last)
+            metrics |= {"train_loss": train_loss, "epoch": float(epoch), "seconds": time.perf_counter() - started}
+            history.append(metrics)
+            report({**metrics, "last": last})
+        return TrialResult(self.network.model, metrics, self.validation_index, probabilities, history)
+
+    def _average(self) -> WeightAverage | None:
+        if not self.strategy.ema:
+            return None
+        return WeightAverage([*self.network.stages[self.network.cut :], self.network.model.head], self.strategy.ema)
+
+    def _finish(self, average: WeightAverage | None) -> None:
+        if average is not None:
+            average.apply()
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        strategy = self.strategy
+        heads: list[nn.Module] = [self.network.model.head]
+        if self.loss is not None:
+            heads.append(self.loss)
+        groups = parameter_groups(
+            self.network.stages,
+            self.network.cut,
+            heads,
+            head_lr=strategy.head_lr,
+            backbone_ratio=strategy.backbone_ratio,
+            weight_decay=strategy.weight_decay,
+        )
+        return build_optimizer(strategy.optimizer, groups)
+
+    def _epoch(
+        self, epoch: int, optimizer: torch.optim.Optimizer, base_rates: list[float], average: WeightAverage | None
+    ) -> float:
+        """One epoch of steps; returns the mean loss. Looks at the loss only once, so that no step waits for the device."""
+        self.network.train()
+        if self.loss is not None:
+            self.loss.train()
+        total = torch.zeros((), device=self.workspace.device)
+        steps = self.budget.steps_per_epoch
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for step in range(steps):
+            progress = ((epoch - 1) * steps + step) / self.budget.steps
+            factor = lr_factor(self.strategy.schedule, progress, self.strategy.warmup)
+            for rate, group in zip(base_rates, optimizer.param_groups, strict=True):
+                group["lr"] = rate * factor
+            optimizer.zero_grad(set_to_none=True)
+            loss = self._step_loss(progress)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.group.average_gradients(parameters)
+            optimizer.step()
+            if average is not None:
+                average.update()
+            total += loss.detach()
+        mean = float(total) / steps
+        if not math.isfinite(mean):
+            raise TrialError(
+                f"the loss stopped being finite in epoch {epoch} "
+                f"(head_lr {self.strategy.head_lr:g}, {self.strategy.optimizer}, {self.strategy.adaptation}): "
+                "lower the learning rate or the weight of the adaptation loss"
+            )
+        return mean
+
+    def _step_loss(self, progress: float) -> Tensor:
+        strategy, device = self.strategy, self.workspace.device
+        parts: dict[str, tuple[Tensor, Tensor | None]] = {}
+        for role, stream in self.streams.items():
+            index = stream.next()
+            pool = self.pools[role]
+            index = index.to(pool.inputs.device)
+            inputs = pool.inputs[index]
+            known = None if pool.labels is None else pool.labels[index]
+            if role == "unlabelled" and self.loss is not None and self.loss.wants_strong_view:
+                parts["strong"] = (self._augmented(inputs, self.strong), None)
+            parts[role] = (self._augmented(inputs, self.augment), known)
+        views = self._forward({role: inputs for role, (inputs, _) in parts.items()}, device)
+        labels = {role: known for role, (_, known) in parts.items() if known is not None}
+        loss = sum(
+            (
+                F.cross_entropy(views[role][1].float(), labels[role], label_smoothing=strategy.label_smoothing)
+                for role in labels
+            ),
+            torch.zeros((), device=device),
+        )
+        if self.loss is not None and not self.loss.gradient_free:
+            source = Views(*views["source"], labels["source"]) if "source" in views else None
+            strong = views["strong"][1] if "strong" in views else None
+            target = Views(*views["unlabelled"], None, strong)
+            loss = loss + self.loss.config.weight * self.loss(source, target, progress)
+        if self.regulariser is not None:
+            loss = loss + self.regulariser(torch.cat([features for features, _ in views.values()]))
+        return loss
+
+    def _augmented(self, inputs: Tensor, policy: Any) -> Tensor:
+        if inputs.dtype != torch.uint8:
+            return inputs
+        pixels = policy(inputs.float() / 255, self.generator_device)
+        preprocessing = self.network.preprocessing
+        scale, shift = preprocessing.affine(pixels)
+        return torch.addcmul(shift, pixels, scale * 255).contiguous(memory_format=torch.channels_last)
+
+    def _forward(self, inputs: dict[str, Tensor], device: torch.device) -> dict[str, tuple[Tensor, Tensor]]:
+        """Features and logits of each part. Batch norm sees one mixed batch, or each domain by itself."""
+        autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+        domains = [list(inputs)]
+        if self.strategy.batch_norm == "separate" and "source" in inputs and len(inputs) > 1:
+            domains = [["source"], [role for role in inputs if role != "source"]]
+        views: dict[str, tuple[Tensor, Tensor]] = {}
+        with autocast:
+            for domain in domains:
+                # Running statistics are to follow the target, the domain that the model will be used in.
+                alone = domain == ["source"] and len(domains) > 1
+                with running_statistics_kept(self.network.stages) if alone else nullcontext():
+                    features = self.network.features(torch.cat([inputs[role] for role in domain]))
+                logits = self.network.head(features)
+                sizes = [len(inputs[role]) for role in domain]
+                split = zip(features.split(sizes), logits.split(sizes), strict=True)
+                views |= {role: (f.float(), z.float()) for role, (f, z) in zip(domain, split, strict=True)}
+        return views
+
+    # --- evaluation -------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, *, keep_statistics: bool) -> tuple[dict[str, float], np.ndarray]:
+        """Validation metrics with the current weights; test images are not reachable from here."""
+        kept = None
+        recalibrates = self.loss is not None and self.loss.recalibrates_norm and self.unlabelled is not None
+        if recalibrates and self.unlabelled is not None:
+            kept = None if keep_statistics else _statistics(self.network)
+            batches = (to_inputs(batch, self.network) for batch in self.unlabelled.inputs.split(EVALUATION_BATCH))
+            recalibrate_norm(self.network.stages, self.network.entry, batches)
+        classes = len(self.workspace.data.classes)
+        empty = np.empty((0, classes), dtype=np.float32)
+        target, _ = self._predict(self.validation) if self.validation is not None else (empty, empty)
+        source = self._predict(self.source_validation)[0] if self.source_validation is not None else None
+        outputs = validators.Outputs(
+            target_probabilities=target if len(target) else None,
+            target_labels=_labels(self.validation) if len(target) else None,
+            source_probabilities=source,
+            source_labels=_labels(self.source_validation),
+        )
+        if self.sample is not None:
+            unlabelled, features = self._predict(self.sample[0])
+            moved, _ = self._predict(self.sample[1])
+            outputs = replace(
+                outputs,
+                unlabelled_probabilities=unlabelled,
+                unlabelled_features=features,
+                unlabelled_moved_probabilities=moved,
+            )
+        if kept is not None:
+            _restore(self.network, kept)
+        metrics = validators.score_all(outputs, SCORED)
+        metrics["score"] = selection.score(metrics, classes, len(target))
+        return metrics, target
+
+    @torch.no_grad()
+    def _predict(self, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
+        """Softmax probabilities (n, k) and features (n, d) in eval mode."""
+        self.network.eval()
+        probabilities, features = [], []
+        for batch in pool.inputs.split(EVALUATION_BATCH):
+            f = self.network.features(to_inputs(batch, self.network))
+            features.append(f.float().cpu())
+            probabilities.append(self.network.head(f).float().softmax(1).cpu())
+        return torch.cat(probabilities).numpy(), torch.cat(features).numpy()
+
+
+def _labels(pool: Pool | None) -> np.ndarray | None:
+    return None if pool is None or pool.labels is None else pool.labels.cpu().numpy()
+
+
+def _statistics(network: Network) -> list[tuple[Tensor, Tensor]]:
+    return [(buffer, buffer.clone()) for stage in network.stages for buffer in stage.buffers()]
+
+
+def _restore(network: Network, kept: list[tuple[Tensor, Tensor]]) -> None:
+    for buffer, value in kept:
+        buffer.copy_(value)

@@ -1,0 +1,78 @@
+"""The network under training: a source model's stages with a head for the task, entered at any stage."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from raytl.core.errors import UserError
+from raytl.finetuning.freezing import freeze, training_mode
+from raytl.sources import SourceModel
+from raytl.tasks.preprocessing import Preprocessing
+
+
+class Network:
+    """A source model made ready for a task.
+
+    cut: stages frozen. entry: the first stage that inputs still have to pass; 0 for pixels, ``cut`` for cached
+    activations.
+    """
+
+    def __init__(self, model: SourceModel, classes: tuple[str, ...], cut: int, *, device: torch.device) -> None:
+        count = len(model.stage_names)
+        if not 0 <= cut <= count:
+            raise UserError(f"{model.uri}: cut {cut} is outside 0 to {count}, its number of stages")
+        fit_head(model, classes)
+        self.model = model.to(device)
+        self.cut = cut
+        self.entry = 0
+        freeze(model.stage_list(), cut)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Of the source model."""
+        return self.model.preprocessing
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """All stages, frozen ones included."""
+        return self.model.stage_list()
+
+    def train(self) -> None:
+        """Training mode above the cut, eval mode below (batch norm and dropout included)."""
+        training_mode(self.stages, self.cut)
+        self.model.head.train()
+
+    def eval(self) -> None:
+        """Eval mode everywhere."""
+        self.model.eval()
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Inputs of the entry stage to features (n, d)."""
+        return self.model.run(inputs, start=self.entry)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Features (n, d) to logits (n, k)."""
+        logits: Tensor = self.model.head(features)
+        return logits
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Parameters above the cut, the head's included."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+
+def fit_head(model: SourceModel, classes: tuple[str, ...]) -> None:
+    """Give the model a linear head for ``classes``.
+
+    Where its own head knows all of these labels by name, their rows are taken over: a model of the same task from
+    another domain starts from what it knows. Otherwise the head is new, from the global torch seed.
+    """
+    old = model.head
+    rows = (
+        [model.labels.index(name) for name in classes] if model.labels and set(classes) <= set(model.labels) else None
+    )
+    model.replace_head(len(classes), classes)
+    if rows is not None and isinstance(old, nn.Linear) and old.in_features == model.feature_dim:
+        bias = old.bias[rows] if old.bias is not None else torch.zeros(len(rows))
+        model.head.load_state_dict({"weight": old.weight[rows].detach(), "bias": bias.detach()})
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

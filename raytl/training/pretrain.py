@@ -1,0 +1,160 @@
+"""Train a source model on a labelled source domain; kept on disk under the hash of all that it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from raytl.core.errors import UserError, nearest
+from raytl.core.hashing import hash_json
+from raytl.core.seeding import derive_seed, seed_everything
+from raytl.finetuning import augmentation
+from raytl.finetuning.optimizers import build_optimizer, lr_factor, parameter_groups
+from raytl.sources import SourceModel
+from raytl.sources.checkpoint import load_checkpoint, write_checkpoint
+from raytl.tasks.images import LabelledImages
+from raytl.training.arrays import file_lock
+from raytl.training.batches import IndexStream
+from raytl.training.network import Network
+from raytl.training.pools import to_inputs
+from raytl.training.workspace import PretrainSettings, Workspace
+
+PREFIX = "pretrain:"
+EVALUATION_BATCH = 256
+
+Progress = Callable[[int, float], None]
+
+
+def parse_pretrain(uri: str) -> tuple[str, str] | None:
+    """``pretrain:<source domain>/<architecture>`` to its two parts; None for any other URI."""
+    if not uri.startswith(PREFIX):
+        return None
+    domain, slash, architecture = uri.removeprefix(PREFIX).partition("/")
+    if not slash or not domain or not architecture:
+        raise UserError(f"source model '{uri}': write pretrain:<source domain>/<architecture>")
+    return domain, architecture
+
+
+def pretrain_uri(domain: str, architecture: str) -> str:
+    """Inverse of :func:`parse_pretrain`."""
+    return f"{PREFIX}{domain}/{architecture}"
+
+
+def pretrained_on_domain(workspace: Workspace, domain: str, architecture: str) -> SourceModel:
+    """The architecture trained on one of the task's source domains, from the cache or trained now.
+
+    Several lanes that ask for the same one wait for the first. Raises UserError for an unknown domain.
+    """
+    known = workspace.data.source_domains
+    if domain not in known:
+        raise UserError(
+            f"source model '{pretrain_uri(domain, architecture)}': no source domain '{domain}'{nearest(domain, known)}"
+        )
+    directory = checkpoint_path(workspace, domain, architecture)
+    with file_lock(directory.with_suffix(".lock")):
+        if not directory.exists():
+            seed = derive_seed(workspace.settings.seed, "pretrain", domain, architecture)
+            start, _ = workspace.source_model(architecture)
+            train, held_out = workspace.source_split(domain)
+            settings = workspace.settings.pretrain
+            model, accuracy = train_source_model(workspace, start, known[domain], train, held_out, settings, seed)
+            write_checkpoint(
+                directory,
+                model,
+                {
+                    "metrics": {"accuracy": accuracy},
+                    "provenance": {"domain": domain, "images": len(train), **asdict(settings)},
+                },
+            )
+    _, model = load_checkpoint(directory)
+    model.uri = pretrain_uri(domain, architecture)
+    return model
+
+
+def checkpoint_path(workspace: Workspace, domain: str, architecture: str) -> Path:
+    """Where the pretrained model is kept; the name depends on all that its weights depend on."""
+    images = workspace.data.source_domains[domain]
+    settings = workspace.settings
+    parts = [
+        architecture,
+        images.fingerprint,
+        workspace.data.channels,
+        settings.image_size,
+        settings.seed,
+        asdict(settings.pretrain),
+        str(torch.__version__),
+    ]
+    return workspace.models_root / hash_json(parts)[:24]
+
+
+def train_source_model(
+    workspace: Workspace,
+    start: SourceModel,
+    images: LabelledImages,
+    train: np.ndarray,
+    held_out: np.ndarray,
+    settings: PretrainSettings,
+    seed: int,
+    progress: Progress = lambda step, loss: None,
+) -> tuple[SourceModel, float]:
+    """Train ``start`` on labelled images (indices ``train``) and return it with its accuracy on ``held_out``.
+
+    The accuracy is NaN where nothing is held out. Raises UserError where the loss stops being finite.
+    """
+    seed_everything(seed)
+    device = workspace.device
+    network = Network(start, images.classes, cut=0, device=device)
+    generator = torch.Generator().manual_seed(seed)
+    device_generator = generator if device.type == "cpu" else torch.Generator(device).manual_seed(seed)
+    pixels = workspace.pixels(images, network.preprocessing).to(device)
+    labels = torch.as_tensor(images.labels).to(device)
+    policy = augmentation.get(settings.augmentation)
+    groups = parameter_groups(
+        network.stages,
+        0,
+        [network.model.head],
+        head_lr=settings.head_lr,
+        backbone_ratio=1.0,
+        weight_decay=settings.weight_decay,
+    )
+    optimizer = build_optimizer("sgd", groups)
+    stream = IndexStream(len(train), settings.batch_size, generator)
+    train_index = torch.as_tensor(train)
+    network.train()
+    for step in range(settings.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.head_lr * lr_factor("cosine", step / settings.steps, 0.1)
+        index = train_index[stream.next()].to(device)
+        batch = policy(pixels[index].float() / 255, device_generator)
+        scale, shift = network.preprocessing.affine(batch)
+        inputs = torch.addcmul(shift, batch, scale * 255).contiguous(memory_format=torch.channels_last)
+        loss = F.cross_entropy(network.head(network.features(inputs)), labels[index])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if step % 20 == 19 or step == settings.steps - 1:
+            value = loss.item()
+            if not np.isfinite(value):
+                raise UserError(
+                    f"{images.name}: pretraining diverged at step {step}; lower its learning rate ({settings.head_lr:g})"
+                )
+            progress(step + 1, value)
+    return network.model, _accuracy(network, pixels, labels, held_out)
+
+
+@torch.no_grad()
+def _accuracy(network: Network, pixels: torch.Tensor, labels: torch.Tensor, held_out: np.ndarray) -> float:
+    if not len(held_out):
+        return float("nan")
+    network.eval()
+    index = torch.as_tensor(held_out).to(pixels.device)
+    right = 0
+    for chunk in index.split(EVALUATION_BATCH):
+        logits = network.head(network.features(to_inputs(pixels[chunk], network)))
+        right += int((logits.argmax(1) == labels[chunk]).sum())
+    return right / len(held_out)

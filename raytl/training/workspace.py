@@ -1,0 +1,155 @@
+"""What a lane keeps warm between trials: the data as tensors, recently used source models, the array cache."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raytl import sources
+from raytl.core.hashing import hash_json, hash_tensors
+from raytl.core.paths import home
+from raytl.core.seeding import derive_seed
+from raytl.sources import SourceModel
+from raytl.tasks import TrainingData, splits
+from raytl.tasks.images import Images
+from raytl.tasks.preprocessing import Preprocessing
+from raytl.training.arrays import ArrayCache
+
+SOURCE_VALIDATION_SHARE = 0.15
+MODELS_KEPT = 6
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long training may take.
+
+    epochs: of the full budget, the largest fidelity. An epoch is ``steps_per_epoch`` optimizer steps for every strategy
+    of a task, whatever its data, so that two strategies at one epoch have been given the same.
+    batch_size: images per step and role.
+    """
+
+    epochs: int = 12
+    steps_per_epoch: int = 20
+    batch_size: int = 64
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the full budget."""
+        return self.epochs * self.steps_per_epoch
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """How a source model is trained on a source domain.
+
+    steps: optimizer steps; head_lr: peak rate of SGD with a cosine schedule; augmentation: name of the policy.
+    """
+
+    steps: int = 300
+    batch_size: int = 64
+    head_lr: float = 0.05
+    weight_decay: float = 5e-4
+    augmentation: str = "shift"
+
+
+@dataclass(frozen=True)
+class WorkspaceSettings:
+    """All that a lane needs to know besides the data.
+
+    image_size: side of the network input in pixels, None for each source model's own.
+    folds: (n_folds, repeats) of the cross-validation; (0, 0) where the target cannot be split.
+    threads: of torch in this lane, None to leave as it is. activation_cache: whether frozen stages are cached.
+    """
+
+    seed: int = 0
+    budget: Budget = Budget()
+    pretrain: PretrainSettings = PretrainSettings()
+    image_size: int | None = None
+    folds: tuple[int, int] = (5, 1)
+    device: str = "auto"
+    threads: int | None = None
+    activation_cache: bool = True
+
+
+class Workspace:
+    """One process's warm state. Everything in it can be rebuilt from ``data`` and ``settings``."""
+
+    def __init__(self, data: TrainingData, settings: WorkspaceSettings, cache_root: Path | None = None) -> None:
+        self.data = data
+        self.settings = settings
+        self.cache = ArrayCache((cache_root or home()) / "arrays")
+        self.models_root = (cache_root or home()) / "sources"
+        self.device = _device(settings.device)
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self._models: OrderedDict[str, tuple[SourceModel, str]] = OrderedDict()
+        self._pixels: dict[str, Tensor] = {}
+
+    # --- data -------------------------------------------------------------------------------------------------------
+
+    def pixels(self, images: Images, preprocessing: Preprocessing) -> Tensor:
+        """uint8 (n, c, s, s), decoded once per node and shared between its lanes."""
+        key = hash_json([images.fingerprint, preprocessing.to_json() | {"mean": None, "std": None}])[:32]
+        if key not in self._pixels:
+            array = self.cache.get(f"pixels-{key}", lambda: images.tensor(preprocessing).numpy())
+            self._pixels[key] = as_tensor(array)
+        return self._pixels[key]
+
+    @cached_property
+    def folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(training, validation) indices into the target images, one pair per fold; empty where there are none."""
+        n_folds, repeats = self.settings.folds
+        if self.data.target is None or n_folds == 0:
+            return []
+        target = self.data.target
+        return splits.folds(target.labels, target.groups, n_folds, repeats, self.settings.seed)
+
+    def source_split(self, domain: str) -> tuple[np.ndarray, np.ndarray]:
+        """(training, validation) indices into a source domain's images."""
+        images = self.data.source_domains[domain]
+        seed = derive_seed(self.settings.seed, "source-validation", domain)
+        return splits.holdout(images.labels, images.groups, SOURCE_VALIDATION_SHARE, seed)
+
+    # --- source models ----------------------------------------------------------------------------------------------
+
+    def source_model(self, uri: str) -> tuple[SourceModel, str]:
+        """A fresh copy of a source model, and the hash of its weights. Trains it first where it is not there yet."""
+        if uri not in self._models:
+            model = self._load(uri).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._models[uri] = (model, hash_tensors(model.state_dict()))
+            while len(self._models) > MODELS_KEPT:
+                self._models.popitem(last=False)
+        self._models.move_to_end(uri)
+        model, weights = self._models[uri]
+        return copy.deepcopy(model), weights
+
+    def _load(self, uri: str) -> SourceModel:
+        from raytl.training.pretrain import parse_pretrain, pretrained_on_domain
+
+        pretraining = parse_pretrain(uri)
+        if pretraining is not None:
+            return pretrained_on_domain(self, *pretraining)
+        seed = derive_seed(self.settings.seed, "init", uri)
+        return sources.load(uri, channels=self.data.channels, image_size=self.settings.image_size, seed=seed)
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """A tensor over a read-only array without copying; it must not be written to (and nothing here does)."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
