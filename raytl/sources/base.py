@@ -1,4 +1,4 @@
-"""What a provider of source models is, and the registry through which the catalogue finds it."""
+"""What a provider of source models is, and how the catalogue finds it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from raytl.core.errors import nearest
-from raytl.core.registry import Registry
+from raytl.core.errors import UserError, nearest
 from raytl.core.seeding import derive_seed
 from raytl.sources.model import SourceInfo, SourceModel
 
@@ -87,11 +88,38 @@ class Provider(ABC):
         """What the catalogue lists of this provider."""
 
 
-providers: Registry[Provider] = Registry("source model provider", "raytl.sources")
+class Providers:
+    """The providers by name; unlike :class:`raytl.core.registry.Registry` it imports only the one that is asked for.
+
+    torchvision takes seconds to import, and a process that serves a ``scratch:`` model never needs it.
+    """
+
+    def __init__(self, package: str) -> None:
+        self._package = package
+        self._entries: dict[str, Provider] = {}
+
+    def add(self, name: str, entry: Provider) -> None:
+        """Register ``entry``, from the module of the same name."""
+        self._entries[name] = entry
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted(module.name for module in iter_modules(import_module(self._package).__path__))
+
+    def get(self, name: str) -> Provider:
+        """The provider called ``name``. Raises UserError that names the nearest known one."""
+        if name not in self._entries:
+            if name not in self.names():
+                raise UserError(f"unknown source model provider '{name}'{nearest(name, self.names())}")
+            import_module(f"{self._package}.{name}")
+        return self._entries[name]
+
+
+providers = Providers("raytl.sources.providers")
 
 
 def provider(name: str) -> Callable[[type[Provider]], type[Provider]]:
-    """Class decorator that registers a provider for URIs that begin with ``name:``."""
+    """Class decorator that registers a provider for URIs that begin with ``name:``; its module has the same name."""
 
     def register(kind: type[Provider]) -> type[Provider]:
         providers.add(name, kind())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -166,3 +168,11 @@ class TestBareWeights:
         save_file(model.state_dict(), tmp_path / "w.safetensors")
         with pytest.raises(UserError, match="gives 96 features"):
             sources.load(f"file:{tmp_path}/w.safetensors?arch=scratch:cnn-small")
+
+
+def test_a_scratch_model_does_not_cost_the_import_of_torchvision() -> None:
+    code = (
+        "import sys; from raytl import sources; sources.load('scratch:cnn-small'); print('torchvision' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
