@@ -24,7 +24,8 @@ class Outputs:
     """A model's outputs in evaluation mode, as far as the setting has them.
 
     target_*: the validation fold of the labelled target images; source_*: held-out images of the source domain;
-    unlabelled_*: unlabelled target images; unlabelled_moved_probabilities: of slightly moved versions of them. probabilities: float (n, k); labels: int64 (n,); features: float (n, d).
+    unlabelled_*: unlabelled target images; unlabelled_moved_probabilities: of slightly moved versions of them.
+    probabilities: float (n, k); labels: int64 (n,); features: float (n, d).
     """
 
     target_probabilities: np.ndarray | None = None
