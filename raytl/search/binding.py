@@ -9,6 +9,7 @@ from raytl import adaptation, sources
 from raytl.core.dimensions import Choice, Dimension, Float, Int
 from raytl.core.errors import UserError, nearest
 from raytl.search.space import COMPONENTS, SearchSpace
+from raytl.sources import WeightsMissingError
 from raytl.tasks import TrainingData
 from raytl.tasks.task import Role
 from raytl.training.pretrain import parse_pretrain, pretrain_uri
@@ -41,7 +42,8 @@ class BoundSpace:
     def __init__(self, space: SearchSpace, data: TrainingData) -> None:
         self.space = space
         self.data = data
-        self.source_models = self._expand_models()
+        self.left_out: dict[str, str] = {}
+        self.source_models = self._available(self._expand_models())
         self.stages = {uri: self._stage_count(uri) for uri in self.source_models}
         self.source_domains = self._expand_domains()
         self.adaptations = {domain: self._adaptations(domain) for domain in self.source_domains}
@@ -66,6 +68,26 @@ class BoundSpace:
                 "the task has none: add --source-domain, or take another --space"
             )
         return list(dict.fromkeys(models))
+
+    def _available(self, models: list[str]) -> list[str]:
+        """The models whose weights can be had; the others go to ``left_out`` with the reason.
+
+        Downloading happens here, once, rather than in every lane.
+        """
+        kept: list[str] = []
+        for uri in models:
+            pretraining = parse_pretrain(uri)
+            architecture = pretraining[1] if pretraining else uri
+            try:
+                if not untrained(architecture):
+                    size = self.space.settings.image_size or None
+                    sources.load(architecture, channels=self.data.channels, image_size=size)
+                kept.append(uri)
+            except WeightsMissingError as error:
+                self.left_out[uri] = str(error)
+        if not kept:
+            raise UserError(next(iter(self.left_out.values())))
+        return kept
 
     def _stage_count(self, uri: str) -> int:
         pretraining = parse_pretrain(uri)

@@ -6,23 +6,33 @@ request, and the images would be serialised once more, for nothing: decoding and
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import ray
-from fastapi import FastAPI
 from ray import serve
+from ray._common.tls_utils import add_port_to_grpc_server
+from ray.serve._private import constants, replica
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
-from raytl.serving.http import create_http
-from raytl.serving.service import Service
 from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, ServingSettings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 
 class Classifier:
     """A replica. Its user_config is :class:`ServingSettings` as plain values; a new one swaps the model in place."""
 
     def __init__(self) -> None:
+        # Not at the top: Serve builds the application in a process of its own, which need not wait for torch.
+        from raytl.serving.service import Service
+
+        _close_replica_port()
         self._service = Service(device="cuda" if ray.get_gpu_ids() else "cpu")
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # the name that Serve looks for
+        from raytl.serving.http import create_http
+
         return create_http(self._service)
 
     async def reconfigure(self, user_config: dict[str, object]) -> None:
@@ -32,6 +42,18 @@ class Classifier:
     def check_health(self) -> None:
         """Serve asks this every few seconds: without a model the replica is replaced."""
         _ = self._service.live
+
+
+def _close_replica_port() -> None:
+    """Bind the port that Serve opens in every replica for calls between deployments to loopback.
+
+    Serve binds it to all interfaces and unpickles what arrives there without asking for Ray's token: whoever reaches it
+    runs code in the replica. There is one deployment here, so nobody calls it, unless Serve was told to reach replicas
+    by gRPC; then it must be the node's address.
+    """
+    by_grpc = constants.RAY_SERVE_USE_GRPC_BY_DEFAULT or constants.RAY_SERVE_PROXY_USE_GRPC
+    host = ray.util.get_node_ip_address() if by_grpc else "127.0.0.1"
+    replica.add_port_to_grpc_server = lambda server, _: add_port_to_grpc_server(server, f"{host}:0")
 
 
 def build_app(args: dict[str, object]) -> serve.Application:

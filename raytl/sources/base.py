@@ -20,6 +20,10 @@ from raytl.core.seeding import derive_seed
 from raytl.sources.model import SourceInfo, SourceModel
 
 
+class WeightsMissingError(UserError):
+    """Published weights that are not on this machine and cannot be fetched. A search goes on without the model."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What a caller asks of a provider.

@@ -44,10 +44,10 @@ class ArrayCache:
         if not path.exists():
             with file_lock(path.with_suffix(".lock")):
                 if not path.exists():
-                    array = np.ascontiguousarray(compute())
-                    if array.nbytes > self.budget_bytes:
-                        return array
-                    self._write(path, array)
+                    fresh = np.ascontiguousarray(compute())
+                    if fresh.nbytes > self.budget_bytes:
+                        return fresh
+                    self._write(path, fresh)
                     self._evict(keep=path)
         try:
             os.utime(path)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from raytl.core.errors import UserError, nearest
-from raytl.sources.base import Built, Provider, Request, SourceEntry, hint, provider, seeded
+from raytl.sources.base import Built, Provider, Request, SourceEntry, WeightsMissingError, hint, provider, seeded
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.staging import Staged, assemble
 from raytl.sources.timm_stages import is_exact, stages_of
@@ -138,7 +138,7 @@ def _network(model: str, *, trained: bool) -> Any:
     except (OSError, RuntimeError, ValueError, httpx.HTTPError) as error:
         if not trained:
             raise
-        raise UserError(
+        raise WeightsMissingError(
             f"timm:{model}: the published weights are not in the Hugging Face cache and could not be fetched "
             f"({type(error).__name__}); fetch them once while online, set HF_HOME to a cache that has them, or use "
             f"timm:{model}@none"

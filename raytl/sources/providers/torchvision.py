@@ -18,7 +18,17 @@ from torch import Tensor, nn
 from torchvision import models as tv
 
 from raytl.core.errors import UserError, nearest
-from raytl.sources.base import Built, Hollow, Provider, Request, SourceEntry, hint, provider, seeded
+from raytl.sources.base import (
+    Built,
+    Hollow,
+    Provider,
+    Request,
+    SourceEntry,
+    WeightsMissingError,
+    hint,
+    provider,
+    seeded,
+)
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.staging import assemble, fit_original
 from raytl.sources.torchvision_stages import ChannelAffine, stages_of
@@ -216,7 +226,7 @@ def _published(chosen: _Choice) -> dict[str, Tensor]:
     except OSError as error:
         if present:
             raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
-        raise UserError(
+        raise WeightsMissingError(
             f"{chosen.uri}: the published weights are not in {path} and could not be fetched ({error}); put "
             f"{chosen.weights.url} there, set TORCH_HOME to a cache that has it, or use torchvision:{chosen.name}@none"
         ) from error

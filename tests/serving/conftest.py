@@ -1,0 +1,41 @@
+"""Two real bundles that disagree, and images with the answers that the bundles give without a server."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raytl.bundles import export_bundle
+from raytl.sources import load
+
+LABELS = ("daisy", "poppy", "rose", "tulip")
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bundles")
+    paths = {}
+    for seed, name in enumerate(["first", "second"]):
+        model = load("scratch:cnn-small", channels=1, image_size=32, seed=seed)
+        model.replace_head(len(LABELS), LABELS)
+        # An untrained head answers every image alike; a wide one tells images, and the two bundles, apart.
+        model.head.weight.data.normal_(0, 10)
+        metrics = {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}}
+        paths[name] = export_bundle(folder / name, model, metrics=metrics, provenance={"run": name})
+    return paths
+
+
+@pytest.fixture(scope="session")
+def png() -> Callable[[int], bytes]:
+    def encode(seed: int) -> bytes:
+        pixels = np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).resize((40, 40)).save(file, "PNG")
+        return file.getvalue()
+
+    return encode

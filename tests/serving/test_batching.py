@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raytl.serving.batching import Batcher
+
+
+class Recorder:
+    """Adds one to every value, slowly enough that batches form, and keeps what it was given."""
+
+    def __init__(self, gate: threading.Event | None = None) -> None:
+        self.sizes: list[int] = []
+        self._gate = gate
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        if self._gate is not None:
+            self._gate.wait(5)
+        self.sizes.append(len(images))
+        return images + 1
+
+
+def run(scenario: Callable[[Batcher], object]) -> object:
+    async def main() -> object:
+        batcher = Batcher()
+        try:
+            return await asyncio.wait_for(scenario(batcher), 10)
+        finally:
+            batcher.close()
+
+    return asyncio.run(main())
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=12), limit=st.integers(1, 8))
+def test_every_request_gets_its_own_rows_and_no_batch_is_too_large(sizes, limit):
+    compute = Recorder()
+    starts = np.cumsum([0, *sizes])
+    requests = [np.arange(a, b, dtype=np.float32)[:, None] for a, b in itertools.pairwise(starts)]
+
+    async def scenario(batcher: Batcher):
+        return await asyncio.gather(*(batcher.submit(compute, request, limit) for request in requests))
+
+    for request, answer in zip(requests, run(scenario), strict=True):
+        np.testing.assert_array_equal(answer, request + 1)
+    assert max(compute.sizes) <= limit
+    assert sum(compute.sizes) == sum(sizes)
+
+
+def test_requests_that_wait_are_computed_together():
+    gate = threading.Event()
+    compute = Recorder(gate)
+
+    async def scenario(batcher: Batcher):
+        requests = [asyncio.create_task(batcher.submit(compute, np.ones((1, 1)), 64)) for _ in range(10)]
+        await asyncio.sleep(0.05)
+        gate.set()
+        await asyncio.gather(*requests)
+
+    run(scenario)
+    assert compute.sizes == [1, 9]
+
+
+def test_a_cancelled_request_is_not_computed_and_holds_nobody_up():
+    gate = threading.Event()
+    compute = Recorder(gate)
+
+    async def scenario(batcher: Batcher):
+        running, cancelled, waiting = (
+            asyncio.create_task(batcher.submit(compute, np.full((n, 1), n), 64)) for n in (1, 2, 3)
+        )
+        await asyncio.sleep(0.05)
+        running.cancel()
+        cancelled.cancel()
+        gate.set()
+        answer = await waiting
+        later = await batcher.submit(compute, np.full((4, 1), 4), 64)
+        return answer, later
+
+    answer, later = run(scenario)
+    assert answer.tolist() == [[4]] * 3
+    assert later.tolist() == [[5]] * 4
+    assert compute.sizes == [1, 3, 4]
+
+
+def test_two_models_never_share_a_batch():
+    gate = threading.Event()
+    first, second = Recorder(gate), Recorder(gate)
+
+    async def scenario(batcher: Batcher):
+        requests = [
+            asyncio.create_task(batcher.submit(compute, np.ones((1, 1)), 64))
+            for compute in (first, first, second, second, first)
+        ]
+        await asyncio.sleep(0.05)
+        gate.set()
+        await asyncio.gather(*requests)
+
+    run(scenario)
+    assert first.sizes == [1, 1, 1]
+    assert second.sizes == [2]
+
+
+def test_an_error_reaches_the_caller_and_the_next_batch_runs():
+    def broken(images: np.ndarray) -> np.ndarray:
+        raise ArithmeticError("no")
+
+    async def scenario(batcher: Batcher):
+        with pytest.raises(ArithmeticError):
+            await batcher.submit(broken, np.ones((2, 1)), 64)
+        return await batcher.submit(Recorder(), np.ones((2, 1)), 64)
+
+    assert run(scenario).tolist() == [[2], [2]]

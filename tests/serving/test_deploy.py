@@ -1,0 +1,186 @@
+"""Through Ray Serve: one session for the module, on loopback, with real bundles."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import ray
+import yaml
+from processes import descendants
+from ray.serve.schema import ServeDeploySchema
+
+from raytl.bundles import Bundle
+from raytl.core.errors import UserError
+from raytl.serving import Endpoint, deploy, status, undeploy
+from raytl.serving.controller import Serve, port_taken
+from raytl.serving.settings import bundle_version
+
+pytestmark = pytest.mark.slow  # a Ray session and Serve take half a minute on two busy cores
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+PORT = free_port()
+
+
+@pytest.fixture(scope="module")
+def ray_session():
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def endpoint(ray_session, bundles) -> Endpoint:
+    return deploy(bundles["first"], port=PORT, max_replicas=1)
+
+
+@pytest.fixture
+def client():
+    with httpx.Client(trust_env=False, timeout=30) as client:
+        yield client
+
+
+def serve_processes() -> list[str]:
+    """Serve's processes in this module's Ray session, whose raylet is a child of this process."""
+    return [name for name in descendants(os.getpid()).values() if name.startswith(("ray::Serve", "ray::Proxy"))]
+
+
+def ask(client: httpx.Client, endpoint: Endpoint, image: bytes) -> dict:
+    answer = client.post(f"{endpoint.url}/v1/predict", content=image, headers={"content-type": "image/png"})
+    answer.raise_for_status()
+    return answer.json()
+
+
+def test_answers_200_requests_over_16_connections_as_the_bundle_does(endpoint, bundles, png, client):
+    images = [png(seed) for seed in range(20)]
+    expected = [prediction.probabilities for prediction in Bundle.load(bundles["first"]).predict(images)]
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda i: ask(client, endpoint, images[i % 20]), range(200)))
+    for i, answer in enumerate(answers):
+        assert answer["predictions"][0]["probabilities"] == pytest.approx(expected[i % 20], abs=1e-5)
+
+
+def test_many_images_in_one_request(endpoint, bundles, png, client):
+    images = [png(seed) for seed in range(100)]
+    files = [("files", (f"{i}.png", image)) for i, image in enumerate(images)]
+    predictions = client.post(f"{endpoint.url}/v1/predict", files=files).json()["predictions"]
+    assert [p["label"] for p in predictions] == [p.label for p in Bundle.load(bundles["first"]).predict(images)]
+
+
+def test_a_bad_image_is_a_sentence_through_the_proxy(endpoint, client):
+    answer = client.post(f"{endpoint.url}/v1/predict", content=b"no image")
+    assert answer.status_code == 422 and list(answer.json()) == ["error"]
+
+
+def test_an_update_swaps_the_model_and_drops_no_request(endpoint, bundles, png, client):
+    seen: list[str] = []
+    failed: list[Exception] = []
+    stop = threading.Event()
+
+    def hammer() -> None:
+        while not stop.is_set():
+            try:
+                seen.append(ask(client, endpoint, png(0))["model"])
+            except httpx.HTTPError as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=hammer) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    updated = deploy(bundles["second"], port=PORT, max_replicas=1)
+    time.sleep(0.5)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert seen[0] == "first" and seen[-1] == "second"
+    assert updated.version == bundle_version(bundles["second"]) != endpoint.version
+    # One swap per connection at most: a replica never goes back.
+    assert ask(client, endpoint, png(0))["model"] == "second"
+
+
+def test_a_bundle_that_does_not_load_is_refused_and_the_served_one_stays(endpoint, client, png, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "model.json").write_text("{}")
+    with pytest.raises(UserError, match="broken"):
+        deploy(broken, port=PORT)
+    assert ask(client, endpoint, png(0))["model"] == "second"
+
+
+def test_serving_survives_the_bundle_being_deleted(endpoint, client):
+    """The replicas read a copy: a run may be removed while its model is served."""
+    served = Serve.running().configs()["raytl"]["deployments"][0]["user_config"]["bundle"]
+    assert bundle_version(Path(served)) == client.get(f"{endpoint.url}/healthz").json()["version"]
+    assert "first" not in served and "second" not in served
+
+
+def test_another_port_is_refused_with_the_one_to_use(endpoint, bundles):
+    with pytest.raises(UserError, match=f"--port {PORT}"):
+        deploy(bundles["first"], port=free_port())
+
+
+def test_the_route_of_another_application_is_refused(endpoint, bundles):
+    with pytest.raises(UserError, match="'raytl' is already served under /"):
+        deploy(bundles["first"], name="other", port=PORT)
+
+
+def test_a_second_application_and_the_shipped_config_beside_the_first(endpoint, bundles, client, png):
+    config = yaml.safe_load((ROOT / "serve" / "one-machine.yaml").read_text())
+    (application,) = config["applications"]
+    application |= {"name": "shipped", "route_prefix": "/shipped"}
+    application["deployments"][0]["user_config"]["bundle"] = str(bundles["first"])
+    parsed = ServeDeploySchema.model_validate(config)
+    serve = Serve.running()
+    serve.apply({**serve.configs(), "shipped": parsed.model_dump(exclude_unset=True)["applications"][0]})
+    deadline = time.monotonic() + 90
+    while serve.applications()["shipped"]["status"] != "RUNNING" and time.monotonic() < deadline:
+        time.sleep(0.2)
+    answer = client.post(f"{endpoint.url}/shipped/v1/predict", content=png(0))
+    assert answer.json()["model"] == "first"
+    assert ask(client, endpoint, png(0))["model"] == "second"
+    assert {entry["name"] for entry in status()} == {"raytl", "shipped"}
+    assert undeploy("shipped")
+    assert [entry["name"] for entry in status()] == ["raytl"]
+    assert ask(client, endpoint, png(0))["model"] == "second"
+
+
+def test_no_room_in_the_cluster_is_a_sentence_and_keeps_what_is_served(endpoint, bundles, client, png):
+    with pytest.raises(UserError, match="CPUs"):
+        deploy(bundles["first"], port=PORT, num_cpus=64, wait_s=3)
+    assert ask(client, endpoint, png(0))["model"] == "second"
+
+
+def test_undeploy_frees_the_port_and_leaves_no_process(endpoint):
+    assert len(serve_processes()) >= 3  # controller, proxy, replica
+    assert undeploy()
+    assert not port_taken("127.0.0.1", PORT)
+    assert status() == [] and not undeploy()
+    deadline = time.monotonic() + 10
+    while serve_processes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert serve_processes() == []
+
+
+def test_a_taken_port_is_refused_before_anything_is_started(ray_session, bundles):
+    with socket.socket() as squatter:
+        squatter.bind(("127.0.0.1", 0))
+        squatter.listen()
+        port = squatter.getsockname()[1]
+        with pytest.raises(UserError, match=rf"port {port} on 127\.0\.0\.1 is taken.*--port"):
+            deploy(bundles["first"], port=port)
+    assert Serve.running() is None

@@ -1,0 +1,213 @@
+"""Every form of request and every refusal, against the service in this process; test_deploy.py goes through Serve."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from raytl.bundles import Bundle
+from raytl.core.errors import UserError
+from raytl.serving.http import create_http
+from raytl.serving.service import Service
+from raytl.serving.settings import ServingSettings, bundle_version
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def client_of(service: Service) -> TestClient:
+    return TestClient(create_http(service), raise_server_exceptions=False)
+
+
+def serving(bundle, **limits) -> Service:
+    service = Service()
+    asyncio.run(service.apply(ServingSettings(bundle=str(bundle), **limits)))
+    return service
+
+
+@pytest.fixture(scope="module")
+def client(bundles):
+    with client_of(serving(bundles["first"], max_images=4, max_body_bytes=100_000)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def truth(bundles, png):
+    bundle = Bundle.load(bundles["first"])
+    return {seed: bundle.predict([png(seed)])[0] for seed in range(4)}
+
+
+def agrees(prediction, expected) -> bool:
+    return prediction["label"] == expected.label and prediction["probabilities"] == pytest.approx(
+        expected.probabilities, abs=1e-5
+    )
+
+
+class TestForms:
+    @pytest.mark.parametrize("kind", ["image/png", "image/x-anything", "application/octet-stream", ""])
+    def test_image_bytes(self, client, png, truth, kind):
+        answer = client.post("/v1/predict", content=png(1), headers={"content-type": kind} if kind else {})
+        assert answer.status_code == 200
+        assert answer.json()["model"] == "first"
+        assert agrees(answer.json()["predictions"][0], truth[1])
+
+    def test_multipart_files_in_their_order(self, client, png, truth):
+        files = [("files", (f"{seed}.png", png(seed), "image/png")) for seed in (2, 0, 3)]
+        predictions = client.post("/v1/predict", files=files).json()["predictions"]
+        assert [agrees(p, truth[seed]) for p, seed in zip(predictions, (2, 0, 3), strict=True)] == [True] * 3
+
+    def test_json_with_one_image(self, client, png, truth):
+        predictions = client.post("/v1/predict", json={"image": b64(png(3))}).json()["predictions"]
+        assert len(predictions) == 1 and agrees(predictions[0], truth[3])
+
+    def test_json_with_many_images_in_their_order(self, client, png, truth):
+        body = {"images": [b64(png(1)), "data:image/png;base64," + b64(png(0))]}
+        predictions = client.post("/v1/predict", json=body).json()["predictions"]
+        assert [agrees(p, truth[seed]) for p, seed in zip(predictions, (1, 0), strict=True)] == [True] * 2
+
+    def test_top_lists_the_best_first(self, client, png, truth):
+        prediction = client.post("/v1/predict?top=2", content=png(0)).json()["predictions"][0]
+        best = sorted(truth[0].probabilities.items(), key=lambda item: -item[1])[:2]
+        assert list(prediction["probabilities"]) == [label for label, _ in best]
+        assert prediction["label"] == best[0][0]
+        assert prediction["confidence"] == prediction["probabilities"][prediction["label"]]
+
+
+JSON = {"content-type": "application/json"}
+REFUSALS = {
+    "empty body": ({"content": b""}, 400, "the request is empty"),
+    "not an image": ({"content": b"hello"}, 422, "the image"),
+    "html": ({"content": b"<p>", "headers": {"content-type": "text/html"}}, 415, "'text/html'"),
+    "form": ({"data": {"a": "b"}}, 415, "x-www-form-urlencoded"),
+    "not JSON": ({"content": b"{", "headers": JSON}, 400, "not JSON"),
+    "deep JSON": ({"content": b"[" * 50_000, "headers": JSON}, 400, "not"),
+    "other JSON": ({"json": {"picture": "x"}}, 400, '{"image": base64}'),
+    "no list": ({"json": {"images": "x"}}, 400, '{"images": [base64'),
+    "empty list": ({"json": {"images": []}}, 400, "holds no image"),
+    "not base64": ({"json": {"images": ["!"]}}, 400, "images[0] is not base64"),
+    "not a string": ({"json": {"images": [7]}}, 400, "images[0] is not a string"),
+    "multipart without files": ({"files": {"a": (None, "b")}}, 400, "holds no image"),
+    "broken multipart": (
+        {"content": b"--x", "headers": {"content-type": "multipart/form-data"}},
+        400,
+        "multipart",
+    ),
+    "too many files": ({"files": [("f", b"x")] * 9}, 413, "at most 4"),
+    "too many in JSON": ({"json": {"images": ["eA=="] * 5}}, 413, "at most 4"),
+    "too large": ({"content": b"x" * 100_001}, 413, "100000 bytes"),
+}
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("case", REFUSALS)
+    def test_one_sentence_and_a_4xx(self, client, case):
+        request, status, words = REFUSALS[case]
+        answer = client.post("/v1/predict", **request)
+        assert (answer.status_code, list(answer.json())) == (status, ["error"])
+        assert words in answer.json()["error"] and "\n" not in answer.json()["error"]
+
+    def test_names_the_bad_one_among_good_ones(self, client, png):
+        body = {"images": [b64(png(0)), b64(png(1)[:50]), b64(png(2))]}
+        answer = client.post("/v1/predict", json=body)
+        assert answer.status_code == 422 and "images[1]" in answer.json()["error"]
+        files = [("f", ("good.png", png(0))), ("f", ("bad.png", b"GIF89a"))]
+        answer = client.post("/v1/predict", files=files)
+        assert answer.status_code == 422 and "bad.png" in answer.json()["error"]
+
+    def test_a_stream_without_a_length_is_cut_off_at_the_limit(self, client):
+        def endless():
+            for _ in range(1000):
+                yield b"x" * 1000
+
+        answer = client.post("/v1/predict", content=endless())
+        assert "content-length" not in answer.request.headers
+        assert answer.status_code == 413
+
+    @pytest.mark.parametrize("top", ["0", "-1", "two", "1.5", "", "²"])
+    def test_top_must_be_a_number_above_zero(self, client, png, top):
+        answer = client.post("/v1/predict", params={"top": top}, content=png(0))
+        assert answer.status_code == 400 and "whole number" in answer.json()["error"]
+
+    def test_unknown_path_and_method_are_sentences_too(self, client):
+        assert client.get("/nowhere").json() == {"error": "GET /nowhere: Not Found"}
+        answer = client.get("/v1/predict")
+        assert answer.status_code == 405 and answer.headers["allow"] == "POST" and "error" in answer.json()
+
+    def test_too_slow_is_504_with_a_time_to_come_back(self, bundles, png):
+        with client_of(serving(bundles["first"], request_timeout_s=1e-6)) as client:
+            answer = client.post("/v1/predict", content=png(0))
+        assert answer.status_code == 504 and answer.headers["retry-after"] == "1"
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        body=st.binary(max_size=200) | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps),
+        kind=st.sampled_from(["", "image/png", "application/json", "multipart/form-data; boundary=x", "text/plain"]),
+    )
+    def test_no_garbage_is_our_fault(self, client, body, kind):
+        answer = client.post("/v1/predict", content=body, headers={"content-type": kind} if kind else {})
+        assert 400 <= answer.status_code < 500 and list(answer.json()) == ["error"]
+
+
+class TestDescription:
+    def test_model_tells_labels_metrics_and_provenance(self, client, bundles):
+        model = client.get("/v1/model").json()
+        manifest = json.loads((bundles["first"] / "model.json").read_text())
+        assert (model["model"], model["version"]) == ("first", bundle_version(bundles["first"]))
+        assert {key: model[key] for key in manifest} == manifest
+
+    def test_openapi_documents_the_routes(self, client):
+        paths = client.get("/openapi.json").json()["paths"]
+        assert set(paths) == {"/v1/predict", "/v1/model", "/healthz"}
+        assert set(paths["/v1/predict"]["post"]["requestBody"]["content"]) >= {"application/json", "image/*"}
+
+
+class TestSwap:
+    def test_the_next_request_meets_the_new_model(self, bundles, png):
+        service = serving(bundles["first"])
+        with client_of(service) as client:
+            asyncio.run(service.apply(ServingSettings(bundle=str(bundles["second"]))))
+            answer = client.post("/v1/predict", content=png(0)).json()
+        assert answer["model"] == "second"
+        assert agrees(answer["predictions"][0], Bundle.load(bundles["second"]).predict([png(0)])[0])
+
+    def test_a_bundle_that_does_not_load_leaves_the_old_one_serving(self, bundles, png, tmp_path):
+        service = serving(bundles["first"])
+        asyncio.run(service.apply(ServingSettings(bundle=str(tmp_path))))
+        with client_of(service) as client:
+            health = client.get("/healthz").json()
+            assert client.post("/v1/predict", content=png(0)).json()["model"] == "first"
+        assert health["version"] == bundle_version(bundles["first"]) and str(tmp_path) in health["refused"]
+
+    def test_the_first_bundle_must_load(self, tmp_path):
+        with pytest.raises(UserError, match=r"model\.json is missing"):
+            serving(tmp_path)
+
+    def test_another_version_than_was_deployed_is_not_served(self, bundles):
+        with pytest.raises(UserError, match="changed after it was deployed"):
+            serving(bundles["first"], version="0" * 12)
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("values", "words"),
+        [
+            ({}, "no 'bundle'"),
+            ({"bundel": "x"}, "did you mean 'bundle'"),
+            ({"bundle": "x", "max_images": 0}, "'max_images' is 0"),
+            ({"bundle": "x", "max_batch_size": "many"}, "'max_batch_size' is 'many'"),
+        ],
+    )
+    def test_a_mistake_is_a_sentence(self, values, words):
+        with pytest.raises(UserError, match=words):
+            ServingSettings.parse(values)
+
+    def test_plain_values_bring_them_back(self):
+        settings = ServingSettings(bundle="x", max_images=7, request_timeout_s=2.5)
+        assert ServingSettings.parse(settings.to_json()) == settings

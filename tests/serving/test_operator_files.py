@@ -1,0 +1,98 @@
+"""What an operator deploys is valid by the schemas of the Ray that is installed, and names what raytl has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import ray
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from raytl.serving.app import build_app
+from raytl.serving.settings import DEPLOYMENT, IMPORT_PATH, ServingSettings
+
+ROOT = Path(__file__).parents[2]
+
+
+def read(path: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / path).read_text())
+
+
+def serve_config(path: str) -> dict[str, Any]:
+    document = read(path)
+    return yaml.safe_load(document["spec"]["serveConfigV2"]) if "spec" in document else document
+
+
+@pytest.mark.parametrize(
+    "path", ["serve/one-machine.yaml", "serve/gpu-autoscaling.yaml", "serve/kuberay-rayservice.yaml"]
+)
+class TestServeConfigs:
+    def test_serve_accepts_it_and_knows_every_key(self, path):
+        config = serve_config(path)
+        parsed = ServeDeploySchema.model_validate(config).model_dump(exclude_unset=True, mode="json")
+        # Serve's schemas ignore keys that they do not know: what was ignored is missing in what was parsed.
+        assert missing_keys(config, parsed) == []
+
+    def test_the_application_is_ours(self, path):
+        (application,) = serve_config(path)["applications"]
+        (deployment,) = application["deployments"]
+        assert (application["import_path"], deployment["name"]) == (IMPORT_PATH, DEPLOYMENT)
+        assert ServingSettings.parse(deployment["user_config"]).bundle.startswith("/")
+
+    def test_it_says_where_it_listens(self, path):
+        # Serve's own default in a config file is all interfaces; that must be somebody's decision.
+        assert "host" in serve_config(path)["http_options"]
+
+
+def missing_keys(given: Any, parsed: Any, where: str = "") -> list[str]:
+    if isinstance(given, dict):
+        return [
+            problem
+            for key, value in given.items()
+            for problem in (missing_keys(value, parsed[key], f"{where}.{key}") if key in parsed else [f"{where}.{key}"])
+        ]
+    if isinstance(given, list):
+        pairs = enumerate(zip(given, parsed, strict=True))
+        return [problem for i, (a, b) in pairs for problem in missing_keys(a, b, f"{where}[{i}]")]
+    return []
+
+
+def test_one_machine_stays_on_loopback():
+    assert serve_config("serve/one-machine.yaml")["http_options"]["host"] == "127.0.0.1"
+
+
+def test_the_builder_takes_the_settings_as_args():
+    deployment = build_app({"bundle": "/models/flowers", "max_images": 3})._bound_deployment
+    assert deployment.name == DEPLOYMENT
+    assert deployment.user_config == {"bundle": "/models/flowers", "max_images": 3}
+
+
+@pytest.mark.parametrize("path", ["serve/kuberay-rayservice.yaml", "serve/kuberay-rayjob.yaml"])
+def test_kuberay_clusters_ask_for_a_token_and_run_this_ray(path):
+    spec = read(path)["spec"]
+    cluster = spec.get("rayClusterConfig") or spec["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["rayVersion"] == ray.__version__
+    assert cluster["enableInTreeAutoscaling"] is True
+
+
+class TestCluster:
+    def test_the_launcher_accepts_it(self):
+        schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+        jsonschema.validate(read("cluster.yaml"), schema)
+
+    def test_no_nightly_ray_and_no_open_dashboard(self):
+        cluster = read("cluster.yaml")
+        commands = " ".join(cluster["setup_commands"] + cluster["head_setup_commands"])
+        assert "ray-wheels" not in commands and f"ray[default]=={ray.__version__.rpartition('.')[0]}.*" in commands
+        start = " ".join(cluster["head_start_ray_commands"])
+        assert "--dashboard-host=127.0.0.1" in start and "0.0.0.0" not in start
+
+    def test_gpu_workers_are_spot_and_come_and_go(self):
+        worker = read("cluster.yaml")["available_node_types"]["gpu-spot"]
+        assert worker["min_workers"] == 0 < worker["max_workers"]
+        assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
