@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pkgutil import iter_modules
+from threading import RLock
 from typing import Any
 
 import torch
@@ -132,10 +133,14 @@ def provider(name: str) -> Callable[[type[Provider]], type[Provider]]:
     return register
 
 
+_GENERATOR = RLock()
+
+
 @contextmanager
 def seeded(*parts: object) -> Iterator[None]:
     """Draw weights from a seed made of ``parts``, and leave torch's own generator as it was."""
-    with torch.random.fork_rng(devices=[]):
+    # The generator belongs to the process: two threads that build models at once would draw from each other's seed.
+    with _GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(*parts))
         yield
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -55,13 +56,14 @@ def write_checkpoint(directory: Path, model: SourceModel, extra: Mapping[str, An
         **{key: jsonable(value) for key, value in extra.items()},
     )
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        target = directory.resolve()  # a link keeps pointing at the folder, and "." has a name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
             _write(staging / WEIGHTS_FILE, data)
             _write(staging / MANIFEST_FILE, manifest.to_text().encode())
             staging.chmod(0o755)
-            _swap(staging, directory)
+            _swap(staging, target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
@@ -172,10 +174,13 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _swap(staging: Path, directory: Path) -> None:
-    """Put ``staging`` where ``directory`` is. Two renames: between them nothing is there, never a mixture."""
-    if not directory.exists():
-        staging.rename(directory)
+    """Put ``staging`` where ``directory`` is, whoever else is writing there: never a mixture of two models."""
+    try:
+        staging.rename(directory)  # enough where nothing is, or an empty folder
         return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
     old = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
     directory.rename(old)
     try:

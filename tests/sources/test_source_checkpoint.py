@@ -7,6 +7,7 @@ import math
 import resource
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,28 @@ class TestWriting:
     def test_fills_an_empty_folder(self, tmp_path: Path) -> None:
         write_checkpoint(tmp_path, model(), {})
         assert load_checkpoint(tmp_path)[0].labels == LABELS
+
+    def test_writes_through_a_link_and_into_the_working_directory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "real")
+        for seed in (1, 2):
+            write_checkpoint(tmp_path / "link", model(seed), {})
+        assert (tmp_path / "link").is_symlink()
+        assert load_checkpoint(tmp_path / "real")[0].labels == LABELS
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        write_checkpoint(Path(), model(), {})
+        assert load_checkpoint(tmp_path / "here")[0].labels == LABELS
+
+    def test_writers_at_the_same_place_leave_one_whole_model(self, tmp_path: Path) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            for _ in pool.map(lambda seed: write_checkpoint(tmp_path / "m", model(seed), {}), [1, 2]):
+                pass
+        found = hash_tensors(read_checkpoint(tmp_path / "m")[1])
+        assert found in {hash_tensors(model(seed).state_dict()) for seed in (1, 2)}
+        assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
     def test_does_not_overwrite_something_else(self, tmp_path: Path) -> None:
         (tmp_path / "thesis.txt").write_text("years of work")

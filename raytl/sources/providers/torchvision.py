@@ -180,7 +180,7 @@ def _choose(name: str) -> _Choice:
         return _Choice(model, weights.DEFAULT)
     if variant.lower() == "none":
         return _Choice(model, None)
-    known = {member.name: member for member in weights}
+    known = dict(weights.__members__)
     if variant.upper() not in known:
         raise UserError(
             f"unknown weights '{variant}' of torchvision model '{model}'{nearest(variant, [*known, 'none'])}"
