@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from raytl.search.binding import NONE, BoundSpace, untrained
 from raytl.training.pretrain import parse_pretrain, pretrain_uri
 from raytl.training.strategy import Strategy
@@ -10,12 +12,14 @@ FINE_TUNE = "fine-tune"
 SCRATCH = "scratch"
 LINEAR_PROBE = "linear-probe"
 SOURCE_ONLY = "source-only"
+# A recipe that a careful practitioner would start from; a weak one here would flatter everything that is held against it.
+_RECIPE = Strategy(source_model="", head_lr=0.03, backbone_ratio=0.3, augmentation="shift")
 
 
 def baselines(space: BoundSpace) -> dict[str, Strategy]:
     """Baselines by name, the default recipe first.
 
-    ``fine-tune``: the space's first pretrained source model, nothing frozen, a tenth of the head's rate below the head.
+    ``fine-tune``: the space's first pretrained source model, nothing frozen, a third of the head's rate below the head.
     ``linear-probe``: the same with all stages frozen. ``scratch``: the same architecture untrained.
     ``source-only``: trained on the source domain's labels alone, where one has the task's labels.
     Without target labels all of them learn from the source domain's.
@@ -28,17 +32,17 @@ def baselines(space: BoundSpace) -> dict[str, Strategy]:
     reference = _reference(space, domain)
     if reference is not None:
         probe = space.stages[reference]
-        found[FINE_TUNE] = Strategy(source_model=reference, source_domain=labelled, head_lr=1e-2, backbone_ratio=0.1)
-        found[LINEAR_PROBE] = Strategy(source_model=reference, source_domain=labelled, head_lr=1e-2, cut=probe)
+        found[FINE_TUNE] = replace(_RECIPE, source_model=reference, source_domain=labelled)
+        found[LINEAR_PROBE] = replace(
+            _RECIPE, source_model=reference, source_domain=labelled, cut=probe, augmentation="none", head_lr=0.1
+        )
     scratch = _scratch(space, reference)
     if scratch is not None:
-        found[SCRATCH] = Strategy(source_model=scratch, source_domain=labelled, head_lr=5e-2, backbone_ratio=1.0)
+        found[SCRATCH] = replace(_RECIPE, source_model=scratch, source_domain=labelled, backbone_ratio=1.0)
     if domain is not None:
         start = reference or scratch
         if start is not None:
-            found[SOURCE_ONLY] = Strategy(
-                source_model=start, source_domain=domain, target_labels=False, head_lr=1e-2, backbone_ratio=0.1
-            )
+            found[SOURCE_ONLY] = replace(_RECIPE, source_model=start, source_domain=domain, target_labels=False)
     return found
 
 

@@ -110,16 +110,20 @@ def _probabilities(model: SourceModel, workspace: Workspace, images: Images) -> 
 
 
 def _why(plan: SearchPlan, best: str, data: TrainingData) -> str:
+    """One sentence on what the choice rests on; it names every kind of evidence that the score used, and no other."""
     records = plan.of_strategy(best)
     score = float(np.mean([record.score for record in records if record.score is not None]))
     tried = len({record.strategy_key for record in plan.records})
+    evidence = []
     if data.target is not None and plan.settings.folds:
         folds = f"{len(records)} validation folds" if len(records) > 1 else "one validation fold"
-        return f"highest mean selection score ({score:.3f}, accuracy less a tenth of the log loss) over {folds} among {tried} strategies"
-    return (
-        f"highest selection score ({score:.3f}, mean of source-validation accuracy and information maximisation on the "
-        f"unlabelled images, no target label used) among {tried} strategies"
-    )
+        evidence.append(f"accuracy and log loss on {folds}")
+    elif any("source-accuracy" in record.metrics for record in records):
+        evidence.append("accuracy on held-out images of the source domain")
+    if data.unlabelled is not None:
+        evidence.append("consistency and certainty on the unlabelled images")
+    labels = "" if data.target is not None else "; no target label was used"
+    return f"highest score ({score:.3f}: {', '.join(evidence) or 'nothing to score by'}) of {tried} strategies{labels}"
 
 
 def _all_failed(plan: SearchPlan) -> str:

@@ -266,7 +266,9 @@ class _Trial:
             target = Views(*views["unlabelled"], None, strong)
             loss = loss + self.loss.config.weight * self.loss(source, target, progress)
         if self.regulariser is not None:
-            loss = loss + self.regulariser.config.weight * self.regulariser(torch.cat([features for features, _ in views.values()]))
+            loss = loss + self.regulariser.config.weight * self.regulariser(
+                torch.cat([features for features, _ in views.values()])
+            )
         return loss
 
     def _augmented(self, inputs: Tensor, policy: Any) -> Tensor:
