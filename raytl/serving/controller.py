@@ -16,11 +16,12 @@ from typing import Any
 import ray
 from ray import serve
 from ray.exceptions import RayError
-from ray.serve.context import _get_global_client
+from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_LOGGER_NAME, SERVE_NAMESPACE
+from ray.serve.context import _disconnect, _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from raytl.core.errors import UserError
-from raytl.serving.head import LocalHead, find_head, loopback, start_head
+from raytl.serving.head import LocalHead, find_head, loopback, one_at_a_time, start_head
 
 _NAMESPACE = "raytl"
 _REQUEST_BACKSTOP_S = 120.0
@@ -54,7 +55,8 @@ def session(*, start: bool) -> Iterator[RaySession | None]:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(**quiet)
     else:
-        head = find_head() or (start_head() if start else None)
+        with one_at_a_time():
+            head = find_head() or (start_head() if start else None)
         if head is None:
             yield None
             return
@@ -86,10 +88,11 @@ class Serve:
     @classmethod
     def start(cls, host: str, port: int) -> Serve:
         """Start an instance whose HTTP proxy, on the head node, listens there."""
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": host, "port": port, "request_timeout_s": _REQUEST_BACKSTOP_S},
-        )
+        with _quiet_serve():
+            serve.start(
+                proxy_location="HeadOnly",
+                http_options={"host": host, "port": port, "request_timeout_s": _REQUEST_BACKSTOP_S},
+            )
         return cls(_get_global_client())
 
     @property
@@ -128,10 +131,34 @@ class Serve:
     def shutdown(self) -> None:
         """Stop Serve with everything it runs, and wait until its port is free."""
         host, port = self.host, self.port
-        serve.shutdown()
+        self._client.shutdown_cached_handles()
+        # As serve.shutdown() does, but without waiting inside the controller: its end would then be reported as the
+        # failure of a task, on the standard output of this process.
+        ray.get(self._client._controller.graceful_shutdown.remote(wait=False))
         deadline = time.monotonic() + _STOP_S
-        while port_taken(host, port) and time.monotonic() < deadline:
+        while (_controller_lives() or port_taken(host, port)) and time.monotonic() < deadline:
             time.sleep(0.05)
+        _disconnect()
+
+
+def _controller_lives() -> bool:
+    try:
+        ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def _quiet_serve() -> Iterator[None]:
+    """Keep Serve from telling on standard error that it does what it was asked to do."""
+    logger = logging.getLogger(SERVE_LOGGER_NAME)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def failure(application: Mapping[str, Any]) -> str | None:

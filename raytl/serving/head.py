@@ -78,7 +78,20 @@ def find_head() -> LocalHead | None:
         head = LocalHead(**json.loads(_state_file().read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    return head if head.alive else None
+    if not head.alive:
+        head.stop()  # clears up after one that was killed
+        return None
+    return head
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Keep two commands from starting a head each: the second waits, and finds the first one's."""
+    path = _state_file().with_name("lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def start_head() -> LocalHead:
@@ -103,6 +116,7 @@ def start_head() -> LocalHead:
             start_new_session=True,
         )
     head = LocalHead(process.pid, temp_dir)
+    _remember(head)  # before it is up, so that an interrupted command leaves nothing that undeploy cannot find
     deadline = time.monotonic() + _START_S
     address = Path(temp_dir) / "ray_current_cluster"  # written last, when the head is up
     while not address.exists():
@@ -111,7 +125,6 @@ def start_head() -> LocalHead:
             head.stop()
             raise UserError(f"a local Ray head could not be started; its last words were: {tail}")
         time.sleep(0.1)
-    _remember(head)
     return head
 
 
