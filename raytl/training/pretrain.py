@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from raytl import sources
 from raytl.core.errors import UserError, nearest
 from raytl.core.hashing import hash_json
 from raytl.core.seeding import derive_seed, seed_everything
@@ -57,7 +59,8 @@ def pretrained_on_domain(workspace: Workspace, domain: str, architecture: str) -
         )
     directory = checkpoint_path(workspace, domain, architecture)
     with file_lock(directory.with_suffix(".lock")):
-        if not directory.exists():
+        model = _kept(directory)
+        if model is None:
             seed = derive_seed(workspace.settings.seed, "pretrain", domain, architecture)
             start, _ = workspace.source_model(architecture)
             train, held_out = workspace.source_split(domain)
@@ -71,17 +74,28 @@ def pretrained_on_domain(workspace: Workspace, domain: str, architecture: str) -
                     "provenance": {"domain": domain, "images": len(train), **asdict(settings)},
                 },
             )
-    _, model = load_checkpoint(directory)
+            _, model = load_checkpoint(directory)
     model.uri = pretrain_uri(domain, architecture)
     return model
+
+
+def _kept(directory: Path) -> SourceModel | None:
+    """The model that lies there, None where there is none or it was damaged: a cache is rebuilt, never complained of."""
+    try:
+        return load_checkpoint(directory)[1]
+    except UserError:
+        shutil.rmtree(directory, ignore_errors=True)
+        return None
 
 
 def checkpoint_path(workspace: Workspace, domain: str, architecture: str) -> Path:
     """Where the pretrained model is kept; the name depends on all that its weights depend on."""
     images = workspace.data.source_domains[domain]
     settings = workspace.settings
+    built = sources.info(architecture, channels=workspace.data.channels, image_size=settings.image_size)
     parts = [
         architecture,
+        [built.stages, built.feature_dim, built.parameters],
         images.fingerprint,
         workspace.data.channels,
         settings.image_size,
