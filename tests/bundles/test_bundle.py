@@ -71,7 +71,7 @@ class TestPredict:
         assert rows.dtype == np.float32
         assert rows.tobytes() == expected.numpy().tobytes()
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(n=st.integers(0, 9), batch_size=st.integers(1, 10))
     def test_batches_change_nothing_but_rounding(self, bundle: Bundle, n: int, batch_size: int) -> None:
         images = torch.randint(0, 256, (n, 3, 24, 24), dtype=torch.uint8)

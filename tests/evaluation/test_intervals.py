@@ -14,7 +14,7 @@ answers = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=30)
 
 
 @given(shares | answers)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_interval_holds_the_mean_and_stays_within_the_possible(values: list[float]) -> None:
     interval = bootstrap_interval(np.array(values), resamples=200)
     assert interval.value == pytest.approx(np.mean(values))
@@ -22,7 +22,7 @@ def test_the_interval_holds_the_mean_and_stays_within_the_possible(values: list[
 
 
 @given((answers | shares).flatmap(lambda a: st.tuples(st.just(a), st.permutations(a))))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_paired_interval_holds_the_mean_difference(pair: tuple[list[float], list[float]]) -> None:
     a, b = np.array(pair[0]), np.array(pair[1])
     interval = paired_interval(a, b, resamples=200)

@@ -20,7 +20,7 @@ def outputs(seed: int, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 30), st.integers(2, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 def test_metrics_are_scikit_learns(seed: int, n: int, k: int) -> None:
     p, y = outputs(seed, n, k)

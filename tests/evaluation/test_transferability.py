@@ -98,7 +98,7 @@ def test_h_score_has_its_bounds() -> None:
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=8))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_ranks_of_one_score_order_like_the_score(values: list[int]) -> None:
     ranks = rank_aggregate({"a": [float(v) for v in values]})
     assert sum(ranks) == pytest.approx(len(values) * (len(values) + 1) / 2)

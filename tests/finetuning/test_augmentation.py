@@ -33,7 +33,7 @@ def blob(n: int = 8, channels: int = 1, side: int = 24) -> Tensor:
     st.integers(2, 20),
     st.integers(0, 10**6),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_shape_dtype_and_range_are_kept(name: str, n: int, channels: int, height: int, width: int, seed: int) -> None:
     images = torch.rand(n, channels, height, width, generator=generator(seed))
     untouched = images.clone()

@@ -74,7 +74,7 @@ def test_a_cut_outside_the_stages_is_refused(cut: int) -> None:
 
 
 @given(st.lists(st.integers(2, 7), min_size=1, max_size=4), st.integers(0, 100))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_recalibrated_statistics_are_the_weighted_mean_of_the_batches(sizes: list[int], seed: int) -> None:
     torch.manual_seed(seed)
     norm = nn.BatchNorm2d(3, momentum=0.3)

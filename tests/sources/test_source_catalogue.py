@@ -35,7 +35,7 @@ class TestEveryScratchArchitecture:
             assert not info.fixed_size
             assert model.preprocessing.channels == channels
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(size=st.integers(16, 70), channels=st.sampled_from([1, 3]), n=st.integers(1, 3))
     def test_takes_any_size_from_16(self, uri: str, size: int, channels: int, n: int) -> None:
         model = sources.load(uri, channels=channels, image_size=size)
