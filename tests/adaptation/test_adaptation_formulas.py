@@ -245,7 +245,7 @@ logit_batches = st.integers(1, 12).flatmap(
 
 
 @given(logit_batches)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_prediction_losses_stay_in_their_documented_ranges(rows: list[list[float]]) -> None:
     logits = torch.tensor(rows, dtype=torch.float64)
     target, n, k = Views(logits, logits), len(rows), 4
@@ -255,7 +255,7 @@ def test_prediction_losses_stay_in_their_documented_ranges(rows: list[list[float
 
 
 @given(st.integers(0, 1000), st.integers(2, 9), st.integers(2, 9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_alignment_losses_do_not_care_which_domain_is_which_nor_where_the_origin_is(seed: int, n: int, m: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     a = torch.randn(n, DIM, generator=generator, dtype=torch.float64)

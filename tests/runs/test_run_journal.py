@@ -42,7 +42,7 @@ def told(folder: Path, sequence: list) -> dict[int, TrialRecord]:
     return records
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(events)
 def test_replay_gives_back_the_records(tmp_path_factory, sequence):
     folder = tmp_path_factory.mktemp("journal")
@@ -52,7 +52,7 @@ def test_replay_gives_back_the_records(tmp_path_factory, sequence):
     assert {n: repr(r) for n, r in replayed.items()} == {n: repr(r) for n, r in records.items()}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(events, st.floats(0, 1))
 def test_a_journal_cut_anywhere_can_be_read_and_continued(tmp_path_factory, sequence, share):
     folder = tmp_path_factory.mktemp("journal")

@@ -20,7 +20,7 @@ def records(strategies: list[dict]) -> list[TrialRecord]:
     return [TrialRecord(number, "search", strategy, "k") for number, strategy in enumerate(strategies)]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.dictionaries(st.sampled_from(["cut", "adaptation.weight", "a b"]), scalars), max_size=6))
 def test_any_mixture_of_values_survives_parquet(strategies):
     buffer = io.BytesIO()
@@ -36,7 +36,7 @@ def test_any_mixture_of_values_survives_parquet(strategies):
                 assert kept == value or isinstance(value, str)  # a lone surrogate becomes a question mark
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from([st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False)]).flatmap(st.lists))
 def test_a_column_of_one_kind_keeps_values_and_types(values):
     kept = column(values).to_pylist()

@@ -145,7 +145,7 @@ class TestRefusals:
             answer = client.post("/v1/predict", content=png(0))
         assert answer.status_code == 504 and answer.headers["retry-after"] == "1"
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         body=st.binary(max_size=200) | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps),
         kind=st.sampled_from(["", "image/png", "application/json", "multipart/form-data; boundary=x", "text/plain"]),

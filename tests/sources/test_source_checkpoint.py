@@ -176,7 +176,7 @@ class TestWriting:
 
 
 class TestDamage:
-    @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(share=st.floats(0, 0.999))
     def test_truncated_weights(self, saved: Path, tmp_path: Path, share: float) -> None:
         copy = Path(shutil.copytree(saved, tmp_path / "c", dirs_exist_ok=True))
@@ -184,7 +184,7 @@ class TestDamage:
         (copy / "model.safetensors").write_bytes(data[: int(len(data) * share)])
         assert "bytes, not" in refused(copy)
 
-    @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(place=st.floats(0, 0.9999), flip=st.integers(1, 255))
     def test_altered_weights(self, saved: Path, tmp_path: Path, place: float, flip: int) -> None:
         copy = Path(shutil.copytree(saved, tmp_path / "c", dirs_exist_ok=True))
@@ -193,7 +193,7 @@ class TestDamage:
         (copy / "model.safetensors").write_bytes(data)
         assert "was altered" in refused(copy)
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(share=st.floats(0, 0.99))
     def test_truncated_manifest(self, saved: Path, tmp_path: Path, share: float) -> None:
         copy = Path(shutil.copytree(saved, tmp_path / "c", dirs_exist_ok=True))
@@ -201,7 +201,7 @@ class TestDamage:
         (copy / "model.json").write_bytes(data[: int(len(data) * share)])
         assert "not valid JSON" in refused(copy)
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_manifest_with_any_value_swapped_loads_or_says_why(self, saved: Path, tmp_path: Path, data: Any) -> None:
         """Whatever stands in a field: a model, or a UserError, never another exception."""
