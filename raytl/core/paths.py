@@ -9,7 +9,7 @@ from pathlib import Path
 def home() -> Path:
     """The user's cache of computed things (pretrained source models, activations): ``RAYTL_HOME`` or ~/.cache/raytl."""
     configured = os.environ.get("RAYTL_HOME")
-    return Path(configured) if configured else Path.home() / ".cache" / "raytl"
+    return Path(configured).absolute() if configured else Path.home() / ".cache" / "raytl"
 
 
 def default_storage() -> Path:

@@ -140,6 +140,7 @@ def _run(
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # every result is in the run's own journal already
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1"
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # what the user named by a relative path (file:model/) must be found
     logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
     searcher = PlanSearcher(plan, lanes.count, ahead=1 if lanes.exact else 0)
     trainable = tune.with_resources(

@@ -69,7 +69,8 @@ def locate(path: str | os.PathLike[str], filesystem: Any = None) -> Place:
     if is_local(filesystem):
         if not os.path.lexists(text):
             raise UserError(f"{shown}: no such file or folder; check the path")
-        return Place(None, text, shown)
+        # Lanes read the files too, and work in a folder of their own.
+        return Place(None, os.path.join(os.getcwd(), text), shown)  # noqa: PTH109, PTH118  # surrogate-escaped names
     if not exists(filesystem, text):
         raise UserError(f"{shown}: no such file or folder there; check the address and your access to it")
     return Place(filesystem, text, shown)
