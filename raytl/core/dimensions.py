@@ -1,7 +1,7 @@
 """Typed settings that say which of their fields can be searched, and over what.
 
-A component's config is a frozen dataclass; a field made with :func:`searchable` carries its own range. The search space,
-``--set`` and the docs table read the ranges from there, so no second list of hyperparameters exists to go stale.
+A component's config is a frozen dataclass; a field made with :func:`searchable` carries its own range. The search
+space, ``--set`` and the docs table read the ranges from there, so no second list of hyperparameters exists to go stale.
 """
 
 from __future__ import annotations
@@ -100,11 +100,18 @@ def build(config: type[C], values: Mapping[str, Any], where: str) -> C:
     value of its kind, inside the range or not: the range says where to search, not what is possible.
     """
     known = {f.name: f for f in fields(config)}  # type: ignore[arg-type]
+    typed: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
             raise UserError(f"{where}: unknown key '{key}'{nearest(key, known)}")
         _check_type(known[key].metadata.get("dimension"), known[key], value, f"{where}: '{key}'")
-    return config(**values)
+        typed[key] = as_default(known[key], value)
+    return config(**typed)
+
+
+def as_default(spec: Any, value: Any) -> Any:
+    """``value`` as the type of the dataclass field's default where that is a real number: 1 and 1.0 are one setting."""
+    return float(value) if isinstance(spec.default, float) and type(value) is int else value
 
 
 def _check_type(dimension: Dimension | None, spec: Any, value: Any, where: str) -> None:

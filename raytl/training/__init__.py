@@ -1,4 +1,4 @@
-"""The trial loop and what it computes once: pixels, pretrained source models, frozen activations. Knows nothing of Tune."""
+"""The trial loop and what is computed once for it: pixels, pretrained models, frozen activations. No Tune in here."""
 
 from raytl.training.strategy import Strategy
 

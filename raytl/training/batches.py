@@ -9,8 +9,8 @@ from torch import Tensor
 class IndexStream:
     """Indices into a pool of ``size`` images, ``batch_size`` at a time, for ever.
 
-    A pool of at least a batch is walked in shuffled passes (no image twice before all were seen once); a smaller pool is
-    drawn with replacement, so that a handful of labelled images still makes full batches.
+    A pool of at least a batch is walked in shuffled passes (no image twice before all were seen once); a smaller pool
+    is drawn with replacement, so that a handful of labelled images still makes full batches.
     """
 
     def __init__(self, size: int, batch_size: int, generator: torch.Generator) -> None:

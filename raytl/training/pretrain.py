@@ -80,7 +80,7 @@ def pretrained_on_domain(workspace: Workspace, domain: str, architecture: str) -
 
 
 def _kept(directory: Path) -> SourceModel | None:
-    """The model that lies there, None where there is none or it was damaged: a cache is rebuilt, never complained of."""
+    """The model that lies there, None where there is none or it is damaged: a cache is rebuilt, not complained of."""
     try:
         return load_checkpoint(directory)[1]
     except UserError:
@@ -155,7 +155,8 @@ def train_source_model(
             value = loss.item()
             if not np.isfinite(value):
                 raise UserError(
-                    f"{images.name}: pretraining diverged at step {step}; lower its learning rate ({settings.head_lr:g})"
+                    f"{images.name}: pretraining diverged at step {step}; "
+                    f"lower its learning rate ({settings.head_lr:g})"
                 )
             progress(step + 1, value)
     return network.model, _accuracy(network, pixels, labels, held_out)

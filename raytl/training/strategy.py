@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from raytl import adaptation, finetuning
 from raytl.adaptation import AdaptationConfig
-from raytl.core.dimensions import build
+from raytl.core.dimensions import as_default, build
 from raytl.core.errors import UserError, nearest
 from raytl.core.hashing import hash_json
+
+_COMPONENTS: dict[str, Callable[[str], Any]] = {
+    "adaptation": adaptation.get,
+    "regulariser": finetuning.regularisers.get,
+}
 
 
 @dataclass(frozen=True)
@@ -53,35 +58,45 @@ class Strategy:
     ema: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain flat values: component settings under dotted keys (``adaptation.weight``)."""
+        """Plain flat values: component settings under dotted keys (``adaptation.weight``).
+
+        A component without settings of its own has its defaults written out, as it will be trained with.
+        """
         flat: dict[str, Any] = {}
         for spec in fields(self):
             value = getattr(self, spec.name)
             if spec.name.endswith("_config"):
                 prefix = spec.name.removesuffix("_config")
-                flat |= {f"{prefix}.{key}": item for key, item in (asdict(value) if value else {}).items()}
+                name = getattr(self, prefix)
+                if name == "none":
+                    continue
+                value = value or _COMPONENTS[prefix](name).config()
+                for inner in fields(value):
+                    flat[f"{prefix}.{inner.name}"] = as_default(inner, getattr(value, inner.name))
             else:
-                flat[spec.name] = value
+                flat[spec.name] = as_default(spec, value)
         return flat
 
     @classmethod
     def from_dict(cls, flat: Mapping[str, Any]) -> Strategy:
         """Inverse of :meth:`to_dict`; missing keys take their defaults, unknown keys raise UserError."""
         plain: dict[str, Any] = {}
-        nested: dict[str, dict[str, Any]] = {"adaptation": {}, "regulariser": {}}
-        known = {spec.name for spec in fields(cls) if not spec.name.endswith("_config")}
+        nested: dict[str, dict[str, Any]] = {prefix: {} for prefix in _COMPONENTS}
+        known = {spec.name: spec for spec in fields(cls) if not spec.name.endswith("_config")}
         for key, value in flat.items():
             prefix, dot, rest = key.partition(".")
             if dot and prefix in nested:
                 nested[prefix][rest] = value
             elif key in known:
-                plain[key] = value
+                plain[key] = as_default(known[key], value)
             else:
                 raise UserError(f"strategy: unknown key '{key}'{nearest(key, known)}")
-        for prefix, entry in (("adaptation", adaptation.get), ("regulariser", finetuning.regularisers.get)):
+        if "source_model" not in plain:
+            raise UserError("strategy: 'source_model' is missing; give the URI of the model to start from")
+        for prefix, entry in _COMPONENTS.items():
             name = plain.get(prefix, "none")
             if name != "none":
-                plain[f"{prefix}_config"] = build(entry(name).config, nested[prefix], f"{prefix} '{name}'")  # type: ignore[operator]
+                plain[f"{prefix}_config"] = build(entry(name).config, nested[prefix], f"{prefix} '{name}'")
             elif nested[prefix]:
                 raise UserError(f"strategy: settings for {prefix} given, but {prefix} is 'none'")
         return cls(**plain)
