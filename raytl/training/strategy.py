@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from raytl import adaptation, finetuning
@@ -105,7 +105,3 @@ class Strategy:
     def key(self) -> str:
         """Hash of all settings (12 hex digits): equal strategies have equal keys."""
         return hash_json(self.to_dict())[:12]
-
-    def with_values(self, **changes: Any) -> Strategy:
-        """A copy with some fields changed."""
-        return replace(self, **changes)
