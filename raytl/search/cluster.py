@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
+from ray._private import ray_constants
 
 from raytl.core.errors import UserError
 
@@ -70,7 +71,28 @@ def start(lanes: int | None, gpus_per_trial: float, *, verbose: bool = False, ad
             ) from None
     else:
         cores = max(os.cpu_count() or 1, lanes or 1)
-        ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=verbose, logging_level=level)
+        with _on_loopback():
+            ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=verbose, logging_level=level)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Start Ray's processes so that they listen on loopback only.
+
+    By default a local Ray listens on every interface, and whoever reaches it may run code. Ray has a switch against
+    that, meant for systems with talkative firewalls; it is read when Ray is imported, so here it is set in both places.
+    """
+    variable = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    before, constant = os.environ.get(variable), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[variable], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = constant
+        if before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before
 
 
 def _lanes(wanted: int | None, gpus_per_trial: float) -> Lanes:
