@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from PIL import Image
@@ -32,6 +32,9 @@ class ImageItem(Protocol):
     def open(self) -> Image.Image:
         """Decoded, EXIF-oriented, mode L or RGB. Raises UserError naming the item where it cannot be decoded."""
 
+    def portable(self) -> ImageItem:
+        """The same image in a form that needs no file of this machine."""
+
 
 @dataclass(frozen=True)
 class Images:
@@ -49,6 +52,10 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def portable(self) -> Self:
+        """The same images for machines that do not have the files: encoded bytes travel with them."""
+        return replace(self, items=[item.portable() for item in self.items])
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Images:
         """The images at ``indices``, in that order."""

@@ -49,6 +49,10 @@ class FileItem:
         """The decoded image."""
         return decode(self.read(), self.name)
 
+    def portable(self) -> EncodedItem:
+        """The same image with its bytes, for machines that do not have the file. Raises UserError as :meth:`read`."""
+        return EncodedItem(self.name, self.read(), self.digest)
+
 
 @dataclass(frozen=True)
 class EncodedItem:
@@ -66,6 +70,10 @@ class EncodedItem:
         """The decoded image."""
         return decode(self.data, self.name)
 
+    def portable(self) -> EncodedItem:
+        """Itself: it holds its bytes."""
+        return self
+
 
 @dataclass(frozen=True)
 class PixelsItem:
@@ -82,3 +90,7 @@ class PixelsItem:
     def open(self) -> Image.Image:
         """The pixels as an image."""
         return Image.fromarray(self.pixels)
+
+    def portable(self) -> PixelsItem:
+        """Itself: it holds its pixels."""
+        return self

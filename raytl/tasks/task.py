@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from raytl.core.hashing import hash_strings
@@ -42,6 +42,15 @@ class TrainingData:
     unlabelled: Images | None
     source_domains: dict[str, LabelledImages]
     channels: int
+
+    def portable(self) -> TrainingData:
+        """The same data for machines that do not have the files. Takes the memory of all encoded images."""
+        return replace(
+            self,
+            target=self.target.portable() if self.target is not None else None,
+            unlabelled=self.unlabelled.portable() if self.unlabelled is not None else None,
+            source_domains={name: domain.portable() for name, domain in self.source_domains.items()},
+        )
 
     @property
     def setting(self) -> Setting:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -277,3 +278,17 @@ class TestRefusals:
         labels = np.append(images.labels, np.ones(6, dtype=np.int64))
         problems = Task(LabelledImages("photos", items, None, images.classes, labels)).problems
         assert "photos: 6 images are there under another label as well; raytl check lists them" in map(str, problems)
+
+
+def test_portable_data_survives_the_loss_of_its_files(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "flowers", {"rose": 5, "lily": 5})
+    data = Task(folder, unlabelled=make_folder(tmp_path / "more", {"x": 6})).data
+    fingerprint = data.fingerprint
+    portable = pickle.loads(pickle.dumps(data.portable()))
+    shutil.rmtree(folder)
+    assert portable.fingerprint == fingerprint
+    assert portable.target is not None
+    assert all(item.open().size[0] > 0 for item in [*portable.target.items, *portable.unlabelled.items])
+    assert data.target is not None
+    with pytest.raises(UserError, match="no such file"):
+        data.target.items[0].open()
