@@ -40,7 +40,7 @@ def run_demo(
     assert images is not None
     questions = images.open()
     space = load_space(SPACE)
-    start_ray(lanes, 0.0, verbose=verbose)
+    start_ray(lanes or 1, verbose=verbose)
     try:
         with listening(output, space.settings.trials, SEARCH_BUDGET_S) as progress:
             run = api.search(

@@ -18,13 +18,19 @@ from raytl.core.errors import UserError
 class Lanes:
     """How many jobs run at a time and what each of them gets.
 
-    exact: whether the cluster holds no more than these lanes, so that Tune cannot start a process beyond them.
+    cpus, gpus: of each of a lane's ``workers`` processes. wanted: whether the user said how many; otherwise there are
+    as many as fit the cluster, more or fewer when nodes come or go.
     """
 
     count: int
     cpus: float
     gpus: float
-    exact: bool
+    workers: int = 1
+    wanted: bool = True
+
+    def room(self) -> int:
+        """How many lanes may run now, at least one: a search waits for its last node to come back."""
+        return self.count if self.wanted else max(1, fitting(_nodes(), self.cpus, self.gpus, self.workers))
 
 
 def quiet_environment(verbose: bool) -> None:
@@ -40,26 +46,31 @@ def quiet_environment(verbose: bool) -> None:
 
 @contextmanager
 def cluster(
-    lanes: int | None, gpus_per_trial: float, *, verbose: bool = False, address: str | None = None
+    lanes: int | None,
+    gpus_per_trial: float,
+    workers_per_trial: int = 1,
+    *,
+    verbose: bool = False,
+    address: str | None = None,
 ) -> Iterator[Lanes]:
     """A running Ray and the lanes to use on it.
 
     Uses a Ray that this process is connected to or that ``address`` (or RAY_ADDRESS) names; otherwise starts one for
-    this machine with exactly as many slots as lanes, and stops it at the end.
+    this machine with at least as many slots as the lanes need, and stops it at the end.
     """
     quiet_environment(verbose)
     mine = not ray.is_initialized()
     if mine:
-        start(lanes, gpus_per_trial, verbose=verbose, address=address)
+        start((lanes or 1) * workers_per_trial, verbose=verbose, address=address)
     try:
-        yield _lanes(lanes, gpus_per_trial)
+        yield plan_lanes(lanes, gpus_per_trial, workers_per_trial, _nodes())
     finally:
         if mine:
             ray.shutdown()
 
 
-def start(lanes: int | None, gpus_per_trial: float, *, verbose: bool = False, address: str | None = None) -> None:
-    """Connect to a cluster or start a local one."""
+def start(slots: int, *, verbose: bool = False, address: str | None = None) -> None:
+    """Connect to a cluster or start a local one with at least so many CPU slots."""
     address = address or os.environ.get("RAY_ADDRESS")
     level = logging.INFO if verbose else logging.ERROR
     if address:
@@ -70,7 +81,7 @@ def start(lanes: int | None, gpus_per_trial: float, *, verbose: bool = False, ad
                 f"no Ray cluster answers at '{address}' ({error}): check RAY_ADDRESS or --address"
             ) from None
     else:
-        cores = max(os.cpu_count() or 1, lanes or 1)
+        cores = max(os.cpu_count() or 1, slots)
         with _on_loopback():
             ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=verbose, logging_level=level)
 
@@ -95,16 +106,47 @@ def _on_loopback() -> Iterator[None]:
             os.environ[variable] = before
 
 
-def _lanes(wanted: int | None, gpus_per_trial: float) -> Lanes:
-    resources = ray.cluster_resources()
-    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+def plan_lanes(wanted: int | None, gpus_per_trial: float, workers: int, nodes: list[tuple[float, float]]) -> Lanes:
+    """The lanes for a cluster of ``nodes``, (CPUs, GPUs) each.
+
+    gpus_per_trial: of a whole lane's worker; below 1, several lanes share a GPU. Where there are GPUs and the user says
+    nothing, each worker gets one. Without GPUs the CPUs of the nodes are divided evenly.
+    Raises UserError where no lane fits, or the GPU share is not one that Ray can give.
+    """
+    gpus = sum(node[1] for node in nodes)
     if gpus_per_trial > gpus:
         raise UserError(f"--gpus-per-trial {gpus_per_trial:g}, but the cluster has {gpus:g} GPUs")
+    if gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial):
+        raise UserError(f"--gpus-per-trial {gpus_per_trial:g}: a share of one GPU (0.25) or a whole number of GPUs")
     if gpus and not gpus_per_trial and wanted is None:
         gpus_per_trial = 1.0
-    fitting = int(gpus / gpus_per_trial) if gpus_per_trial else int(cpus)
-    count = max(1, wanted or fitting)
-    per_lane = max(1.0, cpus // count) if not gpus_per_trial else 1.0
-    # One CPU more than the lanes need is room for a process too many.
-    exact = count * per_lane + per_lane > cpus if not gpus_per_trial else (count + 1) * gpus_per_trial > gpus
-    return Lanes(count, per_lane, gpus_per_trial, exact)
+    fit = fitting(nodes, 1.0, gpus_per_trial, workers)
+    if not fit and workers > 1 and wanted is None:
+        cpus = sum(node[0] for node in nodes)
+        raise UserError(
+            f"--workers-per-trial {workers}, but the cluster's {cpus:g} CPUs and {gpus:g} GPUs hold fewer workers"
+        )
+    count = max(1, wanted or fit)
+    cpus = 1.0
+    if not gpus_per_trial:
+        largest = int(max((node[0] for node in nodes), default=1.0))
+        cpus = float(next((c for c in range(largest, 0, -1) if fitting(nodes, c, 0.0, workers) >= count), 1))
+    return Lanes(count, cpus, gpus_per_trial, workers, wanted is not None)
+
+
+def fitting(nodes: list[tuple[float, float]], cpus: float, gpus: float, workers: int = 1) -> int:
+    """How many lanes of ``workers`` processes, each with so many CPUs and GPUs, fit. A share lies on one GPU."""
+    slots = 0
+    for node_cpus, node_gpus in nodes:
+        here = int(node_cpus / cpus)
+        if gpus:
+            per_gpu = int(1 / gpus + 1e-6)
+            here = min(here, int(node_gpus) * per_gpu if gpus <= 1 else int(node_gpus / gpus))
+        slots += here
+    return slots // workers
+
+
+def _nodes() -> list[tuple[float, float]]:
+    return [
+        (node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in ray.nodes() if node["Alive"]
+    ]

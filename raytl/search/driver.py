@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ray import tune
-from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune import RunConfig, TuneConfig, Tuner
 
 from raytl.search.baselines import baselines
 from raytl.search.binding import BoundSpace
@@ -22,21 +22,19 @@ from raytl.search.plan import PlanSettings, SearchPlan
 from raytl.search.records import SearchListener, SearchOutcome
 from raytl.search.sampler import TpeSampler
 from raytl.search.space import SearchSpace
-from raytl.search.tuning import PlanScheduler, PlanSearcher, trial_directory
+from raytl.search.tuning import LaneWatch, PlanScheduler, PlanSearcher, lane_resources, trial_directory
 from raytl.tasks import SealedTest, TrainingData, splits
 from raytl.training.pretrain import checkpoint_path, parse_pretrain
 from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
-
-RETRIES = 2
-"""Times that a trial is started again after its process died, before it counts as failed."""
 
 
 @dataclass(frozen=True)
 class SearchSettings:
     """What the user decides besides the data and the space.
 
-    trials: None for the space's own number. time_budget_s: for the whole search. lanes: trials at a time, None for as many
-    as fit. gpus_per_trial: may be a fraction. address: of a Ray cluster, None for this machine.
+    trials: None for the space's own number. time_budget_s: for the whole search. lanes: trials at a time, None for as
+    many as fit. gpus_per_trial: of each worker, may be a fraction. workers_per_trial: processes that train one trial
+    together. address: of a Ray cluster, None for this machine.
     """
 
     trials: int | None = None
@@ -66,7 +64,8 @@ def search(
     """
     started = time.monotonic()
     bound = BoundSpace(space, data)
-    with cluster(settings.lanes, settings.gpus_per_trial, verbose=settings.verbose, address=settings.address) as lanes:
+    resources = (settings.lanes, settings.gpus_per_trial, settings.workers_per_trial)
+    with cluster(*resources, verbose=settings.verbose, address=settings.address) as lanes:
         workspace_settings = make_workspace_settings(data, space, settings, lanes)
         workspace = Workspace(data, workspace_settings)
         plan = make_plan(
@@ -139,12 +138,12 @@ def _run(
     """Run the plan's jobs on Tune; whether it was interrupted before its end."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # every result is in the run's own journal already
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1"
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(lanes.count)  # all lanes start at once
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # what the user named by a relative path (file:model/) must be found
     logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
-    searcher = PlanSearcher(plan, lanes.count, ahead=1 if lanes.exact else 0)
+    searcher = PlanSearcher(plan, lanes.room)
     trainable = tune.with_resources(
-        tune.with_parameters(lane, data=data, settings=settings), {"cpu": lanes.cpus, "gpu": lanes.gpus}
+        tune.with_parameters(lane, data=data, settings=settings), lane_resources(lanes.cpus, lanes.gpus)
     )
     tuner = Tuner(
         trainable,
@@ -158,7 +157,7 @@ def _run(
         run_config=RunConfig(
             name="tune",
             storage_path=str(directory.resolve()),
-            failure_config=FailureConfig(max_failures=RETRIES),
+            callbacks=[LaneWatch(searcher)],
             verbose=1 if verbose else 0,
         ),
     )

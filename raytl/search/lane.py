@@ -1,7 +1,7 @@
 """A lane: a warm process that does one job after another, as a Ray Tune trainable.
 
-Tune keeps the process (``reuse_actors``) and Ray Train runs the loop inside it (``TorchTrainer`` in local mode), so a job
-finds torch imported, the data mapped and recent source models loaded. Starting a worker group for each trial, the
+Tune keeps the process (``reuse_actors``) and Ray Train runs the loop inside it (``TorchTrainer`` in local mode), so a
+job finds torch imported, the data mapped and recent source models loaded. Starting a worker group for each trial, the
 documented pattern, costs seconds per trial instead.
 """
 
@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -27,25 +28,42 @@ from raytl.training.workspace import Workspace, WorkspaceSettings
 Send = Callable[[dict[str, Any]], None]
 
 
-def lane(config: dict[str, Any], data: TrainingData, settings: WorkspaceSettings) -> None:
+GROWTH_LIMIT_BYTES = 2 * 2**30
+"""What a lane's own memory may grow by, over its first job, before its process is replaced by a fresh one."""
+
+
+def lane(
+    config: dict[str, Any],
+    data: TrainingData,
+    settings: WorkspaceSettings,
+    growth_limit_bytes: int = GROWTH_LIMIT_BYTES,
+) -> None:
     """The trainable: does ``config["job"]`` and reports its epochs, then its result, to Tune."""
     from ray.train import ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    # How long Tune lets a stopped trial unwind before it gives up the next one for it; 2 s are few on a busy machine.
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "120")
     job = LaneJob.from_json(config["job"])
     workspace = _workspace(data.fingerprint, settings, _Unhashed(data))
 
     def train_loop() -> None:
         result = do_job(workspace, job, tune.report)
-        tune.report({"report": result})
+        if _grown_bytes() > growth_limit_bytes:
+            tune.report({"report": result})
+            os._exit(0)  # the report is taken in; Tune finds the process gone, and the next job gets a fresh one
+        # "done" with the result: without it Tune would have to ask once more for the end of the trial.
+        tune.report({"report": result, "done": True})
 
     # num_workers=0 is Ray Train's local mode: the same trainer in this process, without a worker group of its own.
     TorchTrainer(train_loop, scaling_config=ScalingConfig(num_workers=0, use_gpu=workspace.device.type == "cuda")).fit()
 
 
 def do_job(workspace: Workspace, job: LaneJob, send: Send) -> JobResult:
-    """Do one job. What is wrong with the strategy or the data is an answer (``reason``), not an exception: a trial that
-    fails must not cost Tune the lane.
+    """Do one job.
+
+    What is wrong with the strategy or the data is an answer (``reason``), not an exception: a trial that fails must not
+    cost Tune the lane.
     """
     started = time.perf_counter()
     result = JobResult(lane=f"{ray.get_runtime_context().get_node_id()[:6]}-{os.getpid()}")
@@ -74,13 +92,31 @@ def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult) ->
     result.validation_index = trained.validation_index
     result.validation_probabilities = trained.validation_probabilities
     if job.kind == JobKind.REFIT:
-        from pathlib import Path
-
         write_checkpoint(Path(job.directory), trained.model.cpu(), {})
 
 
 def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
+
+
+def _grown_bytes() -> int:
+    """By how much this process's own memory has grown since its first job; 0 where the system does not tell."""
+    grown = _own_memory_bytes() - _first_memory_bytes()
+    return max(0, grown)
+
+
+@lru_cache(maxsize=1)
+def _first_memory_bytes() -> int:
+    return _own_memory_bytes()
+
+
+def _own_memory_bytes() -> int:
+    """Resident memory without mapped files, which the lanes of a node share."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    lines = [line for line in status.read_text().splitlines() if line.startswith("RssAnon")]
+    return int(lines[0].split()[1]) * 1024 if lines else 0
 
 
 class _Unhashed:

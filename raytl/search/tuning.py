@@ -1,9 +1,21 @@
-"""The plan as Ray Tune sees it: a searcher that hands out jobs and a scheduler that stops them."""
+"""The plan as Ray Tune sees it: a searcher that hands out jobs and a scheduler that stops them.
+
+Every job is handed out for one particular lane, and every lane asks for resources of its own (:func:`lane_resources`).
+Tune keeps warm processes by the resources that they hold; with equal requests it gives the process of one lane to a
+trial that waits for another lane to start, and throws the half-started process away, so that quick trials would keep
+the search in a single lane for ever.
+"""
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ray.tune import Callback, PlacementGroupFactory
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -11,47 +23,126 @@ from ray.tune.search import Searcher
 from raytl.search.jobs import EpochReport, JobResult, LaneJob
 from raytl.search.plan import SearchPlan, Wait
 
+RETRIES = 2
+"""Times that a job is started again after its process died, before it counts as failed."""
+START_PATIENCE_S = 30.0
+"""How long a job waits for its lane to start while another lane, that is warm, has nothing to do."""
+
+
+@dataclass
+class _Dispatch:
+    """A job on its way: its lane, how often its process died before, and when it was handed out."""
+
+    job: LaneJob
+    lane: int
+    deaths: int
+    since: float
+    begun: bool = False
+    result: JobResult | None = None
+    error: str | None = None
+    withdrawn: bool = False
+
 
 class PlanSearcher(Searcher):  # type: ignore[misc]
-    """Hands the plan's jobs to Tune as trials and their ends back to the plan.
+    """Hands the plan's jobs to Tune as trials, one per free lane, and their ends back to the plan.
 
-    ahead: jobs handed out beyond the running ones. Tune keeps a lane's process only for a trial that already waits, so
-    one must always be waiting.
+    room: how many lanes may run now; asked before each job, so that lanes come and go with the cluster.
+    A job whose process dies is handed out again at once, in a lane that is known to work if there is one. (Tune's own
+    retry is not used: it gives up a trial whose idle process died just before the trial began.)
     """
 
-    def __init__(self, plan: SearchPlan, lanes: int, ahead: int) -> None:
+    def __init__(self, plan: SearchPlan, room: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self.plan = plan
-        self.jobs: dict[str, int] = {}
-        self._limit = lanes + ahead
-        self._alive: set[str] = set()
+        self._room = room
+        self._clock = clock
+        self._trials: dict[str, _Dispatch] = {}
+        self._again: deque[tuple[LaneJob, int]] = deque()
+        self._warm: list[int] = []
+        self._nothing_due = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A trial's config, None to be asked again later, FINISHED at the end."""
-        if len(self._alive) >= self._limit:
+        lane = self._free_lane()
+        if lane is None or (self._nothing_due and not self._again):
             return None
-        job = self.plan.next_job()
-        if isinstance(job, Wait):
+        if self._again:
+            job, deaths = self._again.popleft()
+        else:
+            due = self.plan.next_job()
+            if not isinstance(due, LaneJob):
+                self._nothing_due = True  # until another job has ended
+                finished: str = Searcher.FINISHED
+                # A job that still runs may yet die and be due again.
+                return finished if not isinstance(due, Wait) and not self._trials else None
+            job, deaths = due, 0
+        if lane in self._warm:
+            self._warm.remove(lane)
+        self._trials[trial_id] = _Dispatch(job, lane, deaths, self._clock())
+        return {"job": job.to_json(), "lane": lane}
+
+    def _free_lane(self) -> int | None:
+        """The warm lane that was used last, else the first cold one that there is room for."""
+        if self._warm:
+            return self._warm[-1]
+        busy = {dispatch.lane for dispatch in self._trials.values()}
+        if len(busy) >= self._room():
             return None
-        if not isinstance(job, LaneJob):
-            finished: str = Searcher.FINISHED
-            return finished
-        self.jobs[trial_id] = job.number
-        self._alive.add(trial_id)
-        return {"job": job.to_json()}
+        return next(lane for lane in range(len(busy) + 1) if lane not in busy)
+
+    def begun(self, trial_id: str) -> None:
+        """The trial's lane is up."""
+        self._trials[trial_id].begun = True
+
+    def report(self, trial_id: str, report: EpochReport) -> bool:
+        """Take in an epoch; False stops the trial."""
+        return self.plan.on_epoch(self._trials[trial_id].job.number, report.metrics)
+
+    def raised(self, trial_id: str, error: str) -> None:
+        """Note the exception that a trial ends with; it would come again in any lane."""
+        self._trials[trial_id].error = error
+
+    def stuck(self) -> str | None:
+        """A trial that waits too long for its lane to start while a warm lane is idle, if there is one."""
+        if not self._warm or not self._nothing_due:
+            return None
+        late = self._clock() - START_PATIENCE_S
+        return next((key for key, entry in self._trials.items() if not entry.begun and entry.since < late), None)
+
+    def withdraw(self, trial_id: str) -> None:
+        """Announce that the trial is stopped for being stuck: its job is due again."""
+        self._trials[trial_id].withdrawn = True
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Keep the job's result: the lane may leave right after it."""
+        report = result.get("report")
+        if isinstance(report, JobResult) and trial_id in self._trials:
+            self._trials[trial_id].result = report
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial ended: by itself (its last report holds the result), stopped, or with its lane."""
-        if trial_id not in self._alive:
+        dispatch = self._trials.pop(trial_id, None)
+        if dispatch is None:
             return
-        self._alive.discard(trial_id)
+        self._nothing_due = False
         report = (result or {}).get("report")
-        outcome = report if isinstance(report, JobResult) and not error else None
-        died = "its process died (killed, out of memory, or a bug: see --verbose)" if error else None
-        self.plan.on_end(self.jobs[trial_id], outcome, died)
+        if isinstance(report, JobResult):
+            dispatch.result = report
+        if dispatch.withdrawn:
+            self._again.append((dispatch.job, dispatch.deaths))
+        elif not error:
+            self._warm.append(dispatch.lane)
+            self.plan.on_end(dispatch.job.number, dispatch.result, None)
+        elif dispatch.result is not None:
+            self.plan.on_end(dispatch.job.number, dispatch.result, None)
+        elif dispatch.error is None and dispatch.deaths < RETRIES:
+            self._again.append((dispatch.job, dispatch.deaths + 1))
+        else:
+            died = f"its process died {RETRIES + 1} times (killed, out of memory, or a bug: see --verbose)"
+            self.plan.on_end(dispatch.job.number, None, dispatch.error or died)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its searcher so as to restore it; the plan holds locks and open files, and the journal restores."""
+        """Tune pickles its searcher so as to restore it; the plan holds open files, and the journal restores."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
@@ -62,29 +153,66 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
 
 
 class PlanScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Asks the plan after each report whether the trial goes on."""
+    """Asks the plan after each report whether the trial goes on, and looks after the lanes."""
 
     def __init__(self, searcher: PlanSearcher) -> None:
         super().__init__()
         self._searcher = searcher
+        self._kept: set[PlacementGroupFactory] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as for the searcher."""
         return {}
 
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Let Tune keep the lane's process until the end; of itself it keeps at most one that no trial waits for."""
+        resources = trial.placement_group_factory
+        if resources not in self._kept:
+            self._kept.add(resources)
+            tune_controller._actor_cache.increase_max(resources)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Leave the choice to Tune, which starts what waits; the inherited method walks through all trials."""
+        stuck = self._searcher.stuck()
+        if stuck is not None:
+            self._searcher.withdraw(stuck)
+            tune_controller.stop_trial(tune_controller.get_trial(stuck))
+        return None
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """CONTINUE or STOP."""
         report = result.get("report")
-        goes_on = True
-        if isinstance(report, EpochReport):
-            goes_on = self._searcher.plan.on_epoch(self._searcher.jobs[trial.trial_id], report.metrics)
+        goes_on = self._searcher.report(trial.trial_id, report) if isinstance(report, EpochReport) else True
         decision: str = TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
         return decision
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Tell the searcher of an exception; a process that died leaves no traceback."""
+        lines = Path(trial.error_file).read_text().strip().splitlines()
+        if any(line.startswith("Traceback") for line in lines):
+            self._searcher.raised(trial.trial_id, lines[-1].strip())
+
+
+class LaneWatch(Callback):  # type: ignore[misc]
+    """Tells the searcher which trials have a running lane."""
+
+    def __init__(self, searcher: PlanSearcher) -> None:
+        self._searcher = searcher
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """The trial's lane is up."""
+        self._searcher.begun(trial.trial_id)
+
+
+def lane_resources(cpus: float, gpus: float) -> Callable[[dict[str, Any]], PlacementGroupFactory]:
+    """What a trial asks for, by its config. Requests of two lanes differ by a byte of memory: Tune tells them apart."""
+
+    def resources(config: dict[str, Any]) -> PlacementGroupFactory:
+        return PlacementGroupFactory([{"CPU": cpus, "GPU": gpus, "memory": config["lane"] + 1}])
+
+    return resources
 
 
 def trial_directory(trial: Trial) -> str:
     """A short name: Tune's own holds the whole config."""
     return f"job-{trial.trial_id}"
-
-
-__all__ = ["PlanScheduler", "PlanSearcher", "trial_directory"]
