@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from raytl import adaptation, finetuning
 from raytl.adaptation import AdaptationLoss, Views
+from raytl.core.errors import UserError, nearest
 from raytl.core.seeding import derive_seed, seed_everything
 from raytl.evaluation import selection, validators
 from raytl.finetuning import augmentation
@@ -23,6 +24,8 @@ from raytl.finetuning.domain_norm import running_statistics_kept
 from raytl.finetuning.freezing import recalibrate_norm
 from raytl.finetuning.optimizers import build_optimizer, lr_factor, parameter_groups
 from raytl.sources import SourceModel
+from raytl.tasks import TrainingData
+from raytl.tasks.task import Role
 from raytl.training.averaging import WeightAverage
 from raytl.training.batches import IndexStream
 from raytl.training.distributed import Group
@@ -87,11 +90,13 @@ class _Trial:
         self.job = job
         self.group = group
         self.budget = workspace.settings.budget
+        _check_fits(strategy, workspace.data)
+        model, weights = workspace.source_model(strategy.source_model)
         seed = derive_seed(workspace.settings.seed, strategy.key, job.fold)
+        # Only now: loading or pretraining the model draws numbers as well, but not in a lane that has it already.
         seed_everything(seed)
         # Ranks of a worker group draw different batches but must start from the same weights.
         self.generator = torch.Generator().manual_seed(derive_seed(seed, group.rank))
-        model, weights = workspace.source_model(strategy.source_model)
         self.network = Network(model, workspace.data.classes, strategy.cut, device=workspace.device)
         self.loss = self._adaptation_loss()
         wants_pixels = strategy.augmentation != "none" or (self.loss is not None and self.loss.wants_strong_view)
@@ -127,8 +132,8 @@ class _Trial:
         self.sample: tuple[Pool, Pool] | None = None
         if data.unlabelled is not None:
             self.unlabelled = maker.make(data.unlabelled)
-            sample = data.unlabelled.subset(range(min(EVALUATION_SAMPLE, len(data.unlabelled))))
-            self.sample = (maker.make(sample), maker.make_moved(sample))
+            chosen = _spread(np.arange(len(data.unlabelled)))
+            self.sample = (self.unlabelled.subset(chosen), maker.make_moved(data.unlabelled.subset(chosen)))
         self.source: Pool | None = None
         self.source_validation: Pool | None = None
         if strategy.source_domain is not None:
@@ -136,7 +141,7 @@ class _Trial:
             pool = maker.make(domain, domain.labels)
             train, held_out = self.workspace.source_split(strategy.source_domain)
             self.source = pool.subset(train)
-            self.source_validation = pool.subset(held_out[:EVALUATION_SAMPLE]) if len(held_out) else None
+            self.source_validation = pool.subset(_spread(held_out)) if len(held_out) else None
         streams = {"target": self.target, "source": self.source}
         if self.loss is not None and not self.loss.gradient_free:
             streams["unlabelled"] = self.unlabelled
@@ -177,7 +182,7 @@ class _Trial:
             with average.applied() if average and not last else nullcontext():
                 if last:
                     self._finish(average)
-                metrics, probabilities = self._evaluate(keep_statistics=last)
+                metrics, probabilities = self._evaluate(epoch, keep_statistics=last)
             metrics |= {"train_loss": train_loss, "epoch": float(epoch), "seconds": time.perf_counter() - started}
             history.append(metrics)
             report({**metrics, "last": last})
@@ -205,12 +210,16 @@ class _Trial:
             backbone_ratio=strategy.backbone_ratio,
             weight_decay=strategy.weight_decay,
         )
+        if self.regulariser is not None and self.regulariser.replaces_weight_decay:
+            for group in groups:
+                if group["name"] == "backbone":
+                    group["weight_decay"] = 0.0
         return build_optimizer(strategy.optimizer, groups)
 
     def _epoch(
         self, epoch: int, optimizer: torch.optim.Optimizer, base_rates: list[float], average: WeightAverage | None
     ) -> float:
-        """One epoch of steps; returns the mean loss. Looks at the loss only once, so that no step waits for the device."""
+        """One epoch of steps; returns the mean loss. Looks at it only once, so that no step waits for the device."""
         self.network.train()
         if self.loss is not None:
             self.loss.train()
@@ -232,12 +241,15 @@ class _Trial:
             total += loss.detach()
         mean = float(total) / steps
         if not math.isfinite(mean):
-            raise TrialError(
-                f"the loss stopped being finite in epoch {epoch} "
-                f"(head_lr {self.strategy.head_lr:g}, {self.strategy.optimizer}, {self.strategy.adaptation}): "
-                "lower the learning rate or the weight of the adaptation loss"
-            )
+            raise self._diverged("the loss", epoch)
         return mean
+
+    def _diverged(self, what: str, epoch: int) -> TrialError:
+        return TrialError(
+            f"{what} stopped being finite in epoch {epoch} "
+            f"(head_lr {self.strategy.head_lr:g}, {self.strategy.optimizer}, {self.strategy.adaptation}): "
+            "lower the learning rate or the weight of the adaptation loss"
+        )
 
     def _step_loss(self, progress: float) -> Tensor:
         strategy, device = self.strategy, self.workspace.device
@@ -300,14 +312,12 @@ class _Trial:
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
-    def _evaluate(self, *, keep_statistics: bool) -> tuple[dict[str, float], np.ndarray]:
+    def _evaluate(self, epoch: int, *, keep_statistics: bool) -> tuple[dict[str, float], np.ndarray]:
         """Validation metrics with the current weights; test images are not reachable from here."""
         kept = None
-        recalibrates = self.loss is not None and self.loss.recalibrates_norm and self.unlabelled is not None
-        if recalibrates and self.unlabelled is not None:
+        if self.loss is not None and self.loss.recalibrates_norm and self.unlabelled is not None:
             kept = None if keep_statistics else _statistics(self.network)
-            batches = (to_inputs(batch, self.network) for batch in self.unlabelled.inputs.split(EVALUATION_BATCH))
-            recalibrate_norm(self.network.stages, self.network.entry, batches)
+            self._recalibrate(self.unlabelled)
         classes = len(self.workspace.data.classes)
         empty = np.empty((0, classes), dtype=np.float32)
         target, _ = self._predict(self.validation) if self.validation is not None else (empty, empty)
@@ -328,10 +338,26 @@ class _Trial:
                 unlabelled_moved_probabilities=moved,
             )
         if kept is not None:
-            _restore(self.network, kept)
+            _restore(kept)
+        seen = (outputs.target_probabilities, outputs.source_probabilities, outputs.unlabelled_probabilities)
+        if not all(np.isfinite(array).all() for array in seen if array is not None):
+            raise self._diverged("the predictions", epoch)
         metrics = validators.score_all(outputs, SCORED)
         metrics["score"] = selection.score(metrics, classes, len(target))
         return metrics, target
+
+    @torch.no_grad()
+    def _recalibrate(self, pool: Pool) -> None:
+        """Batch-norm statistics of the target in the stages above the cut; what is frozen stays as it is."""
+        network = self.network
+        network.eval()
+        # Shuffled: folders come in the order of something, and a batch of one kind has other statistics than the whole.
+        order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(self.workspace.settings.seed))
+        batches = (
+            network.model.run(to_inputs(pool.inputs[index], network), network.entry, network.cut)
+            for index in order.to(pool.inputs.device).split(EVALUATION_BATCH)
+        )
+        recalibrate_norm(network.stages, network.cut, batches)
 
     @torch.no_grad()
     def _predict(self, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
@@ -345,6 +371,28 @@ class _Trial:
         return torch.cat(probabilities).numpy(), torch.cat(features).numpy()
 
 
+def _check_fits(strategy: Strategy, data: TrainingData) -> None:
+    """Raise UserError where the strategy needs what the task does not have."""
+    domain = strategy.source_domain
+    if domain is not None and domain not in data.source_domains:
+        raise UserError(f"strategy: no source domain '{domain}'{nearest(domain, data.source_domains)}")
+    if domain is not None and domain not in data.joinable:
+        raise UserError(f"strategy: source domain '{domain}' has labels that the task does not know; it cannot join")
+    if strategy.adaptation != "none":
+        needs = adaptation.get(strategy.adaptation).needs
+        if Role.SOURCE_DOMAIN in needs and domain is None:
+            raise UserError(f"strategy: adaptation '{strategy.adaptation}' needs a source_domain; name one")
+        if Role.UNLABELLED in needs and data.unlabelled is None:
+            raise UserError(f"strategy: adaptation '{strategy.adaptation}' needs unlabelled images; add --unlabelled")
+
+
+def _spread(indices: np.ndarray) -> np.ndarray:
+    """At most EVALUATION_SAMPLE of the indices, always the same; at random, as the first may all be of one class."""
+    if len(indices) <= EVALUATION_SAMPLE:
+        return indices
+    return np.sort(np.random.default_rng(0).choice(indices, EVALUATION_SAMPLE, replace=False))
+
+
 def _labels(pool: Pool | None) -> np.ndarray | None:
     return None if pool is None or pool.labels is None else pool.labels.cpu().numpy()
 
@@ -353,6 +401,6 @@ def _statistics(network: Network) -> list[tuple[Tensor, Tensor]]:
     return [(buffer, buffer.clone()) for stage in network.stages for buffer in stage.buffers()]
 
 
-def _restore(network: Network, kept: list[tuple[Tensor, Tensor]]) -> None:
+def _restore(kept: list[tuple[Tensor, Tensor]]) -> None:
     for buffer, value in kept:
         buffer.copy_(value)

@@ -65,9 +65,9 @@ class PoolMaker:
         return Pool(inputs, None if labels is None else torch.as_tensor(labels)).to(self._workspace.device)
 
     def make_moved(self, images: Images) -> Pool:
-        """A pool of slightly moved versions of the images, the same ones in every trial."""
+        """A pool of slightly moved versions of the images, the same ones in every trial of every search."""
         pixels = self._workspace.pixels(images, self._network.preprocessing)
-        generator = torch.Generator().manual_seed(derive_seed(self._workspace.settings.seed, MOVED))
+        generator = torch.Generator().manual_seed(derive_seed("moved", MOVED))
         moved = augmentation.get(MOVED)(pixels.float() / 255, generator)
         moved = (moved * 255).round().to(torch.uint8)
         return Pool(self._activations(images, moved, MOVED) if self._cached else moved).to(self._workspace.device)
@@ -75,7 +75,8 @@ class PoolMaker:
     def _key(self, images: Images, cut: int, version: str) -> str:
         model = self._network.model
         transform = [model.preprocessing.to_json(), version]
-        parts = [self._weights, model.architecture, cut, transform, images.fingerprint, "float32"]
+        computed = ["float32", self._workspace.device.type, str(torch.__version__)]
+        parts = [self._weights, model.architecture, cut, transform, images.fingerprint, *computed]
         return f"activations-{hash_json(parts)[:32]}"
 
     def _activations(self, images: Images, pixels: Tensor, version: str = "") -> Tensor:

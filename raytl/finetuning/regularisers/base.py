@@ -26,7 +26,10 @@ class Regulariser(ABC):
     """A penalty on the trainable stages. Made once, before the first step, so that it can remember where they started.
 
     stages: of the source model, input side first; cut: number of frozen ones. The head is never part of them.
+    replaces_weight_decay: True where the stages must not be decayed towards zero beside it; the head still is.
     """
+
+    replaces_weight_decay = False
 
     def __init__(self, config: RegulariserConfig, stages: Sequence[nn.Module], cut: int) -> None:
         self.config = config

@@ -29,6 +29,8 @@ class L2SP(Regulariser):
     0 at the start of training, whatever the weights.
     """
 
+    replaces_weight_decay = True
+
     def __init__(self, config: RegulariserConfig, stages: Sequence[nn.Module], cut: int) -> None:
         super().__init__(config, stages, cut)
         self._parameters = [p for stage in stages[cut:] for p in stage.parameters() if p.requires_grad]
