@@ -55,22 +55,34 @@ def _log_evidence(u: np.ndarray, eigenvalues: np.ndarray, y: np.ndarray) -> floa
     return float(values.max())
 
 
-def h_score(features: np.ndarray, labels: np.ndarray) -> float:
+def h_score(features: np.ndarray, labels: np.ndarray, width: int | None = None) -> float:
     """H-score (Bao et al., 2019) with Ledoit-Wolf shrinkage (Ibrahim et al., 2021): between-class over total variance.
 
     features: (n, d), n >= 2; labels: (n,). trace of the inverse shrunk covariance times (1 - shrinkage) times the
     covariance of the class means; in [0, min(classes - 1, d)], higher is better. Constant features give 0.
+    width: d before the features were rotated into fewer dimensions that hold them all; by default as many as given.
     """
-    from sklearn.covariance import ledoit_wolf  # a second of import that no trial should pay
-
     f = np.asarray(features, dtype=np.float64)
     f = f - f.mean(axis=0)
-    covariance, shrinkage = ledoit_wolf(f, assume_centered=True)
+    n, d = len(f), width or f.shape[1]
+    u, singular, _ = np.linalg.svd(f, full_matrices=False)
+    kept = singular > singular.max(initial=0.0) * max(n, d) * np.finfo(np.float64).eps
+    if not kept.any():
+        return 0.0
+    u, variances = u[:, kept], singular[kept] ** 2 / n
+    mean = variances.sum() / d
+    # Ledoit and Wolf's shrinkage needs rotation-invariant sums only, so no d x d matrix is ever made.
+    spread = (variances**2).sum()
+    noise = ((f**2).sum(axis=1) ** 2).sum() / n - spread
+    distance = spread - d * mean**2
+    shrinkage = min(1.0, noise / n / distance) if noise > 0 and distance > 0 else float(noise > 0)
+    # The pull is towards mean x identity; the class means lie within the span of the features.
+    pulled = (1 - shrinkage) * variances + shrinkage * mean
     classes, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    means = np.zeros((len(classes), f.shape[1]))
-    np.add.at(means, inverse, f)
-    means /= np.sqrt(counts[:, None] * len(f))  # so that meansᵀ means is the covariance of each image's class mean
-    return float((1 - shrinkage) * np.trace(means @ np.linalg.pinv(covariance, hermitian=True) @ means.T))
+    sums = np.zeros((len(classes), len(variances)))
+    np.add.at(sums, inverse, u)
+    between = (sums**2 / counts[:, None]).sum(axis=0) * variances
+    return float((1 - shrinkage) * (between / pulled).sum())
 
 
 def rank_aggregate(scores: dict[str, list[float]]) -> list[float]:

@@ -91,6 +91,14 @@ def test_h_score_is_its_formula(n: int, d: int) -> None:
     assert h_score(features, labels) == pytest.approx(expected)
 
 
+def test_h_score_of_features_rotated_into_fewer_dimensions_needs_their_width_only() -> None:
+    features, labels = data(20, 50)
+    rotated = features @ np.linalg.svd(features, full_matrices=False)[2].T
+    assert rotated.shape == (20, 20)
+    assert h_score(rotated, labels, 50) == pytest.approx(h_score(features, labels))
+    assert h_score(rotated, labels) != pytest.approx(h_score(features, labels))
+
+
 def test_h_score_has_its_bounds() -> None:
     assert h_score(np.ones((9, 4)), np.arange(9) % 3) == 0.0
     features, labels = data(600, 4, signal=100.0)
