@@ -6,9 +6,11 @@ import logging
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import ray
 from ray import tune
 from ray.tune import RunConfig, TuneConfig, Tuner
 
@@ -58,7 +60,7 @@ def search(
 ) -> tuple[SearchOutcome, Path | None]:
     """Search, choose, refit, open the test split once. Returns the outcome and the directory of the winner's model.
 
-    directory: of the run, on storage that every node sees; refitted models and Tune's own files go below it.
+    directory: of the run, on the driver's disk; refitted models and Tune's own files go below it.
     An interrupt (Ctrl-C) ends the search early; what is known by then is concluded from, without a refit.
     Raises UserError where the space does not fit the data or no trial succeeded.
     """
@@ -66,12 +68,15 @@ def search(
     bound = BoundSpace(space, data)
     resources = (settings.lanes, settings.gpus_per_trial, settings.workers_per_trial)
     with cluster(*resources, verbose=settings.verbose, address=settings.address) as lanes:
+        if len(ray.nodes()) > 1:
+            data = data.portable()
         workspace_settings = make_workspace_settings(data, space, settings, lanes)
         workspace = Workspace(data, workspace_settings)
         plan = make_plan(
             bound, settings, workspace, lanes, directory, listener, has_test=test is not None, started=started
         )
-        interrupted = _run(plan, data, workspace_settings, lanes, directory, settings.verbose)
+        trainable = tune.with_parameters(lane, data=data, settings=workspace_settings)
+        interrupted = not run_plan(plan, trainable, lanes, directory, verbose=settings.verbose)
     listener.on_phase("test", "")
     outcome = conclude(plan, data, test, workspace, time.monotonic() - started, interrupted=interrupted)
     refit = plan.refits.get(outcome.best.strategy_key)
@@ -132,21 +137,21 @@ def make_plan(
     return SearchPlan(plan_settings, sampler, halving, reference, pretraining, listener, time.monotonic, started)
 
 
-def _run(
-    plan: SearchPlan, data: TrainingData, settings: WorkspaceSettings, lanes: Lanes, directory: Path, verbose: bool
+def run_plan(
+    plan: SearchPlan, trainable: Callable[..., None], lanes: Lanes, directory: Path, *, verbose: bool = False
 ) -> bool:
-    """Run the plan's jobs on Tune; whether it was interrupted before its end."""
+    """Run a plan's jobs on Tune; whether it came to its end without an interrupt.
+
+    trainable: does ``config["job"]`` and reports as :func:`raytl.search.lane.lane` does. directory: for Tune's files.
+    """
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # every result is in the run's own journal already
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(lanes.count)  # all lanes start at once
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # what the user named by a relative path (file:model/) must be found
     logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
     searcher = PlanSearcher(plan, lanes.room)
-    trainable = tune.with_resources(
-        tune.with_parameters(lane, data=data, settings=settings), lane_resources(lanes.cpus, lanes.gpus)
-    )
     tuner = Tuner(
-        trainable,
+        tune.with_resources(trainable, lane_resources(lanes.cpus, lanes.gpus)),
         tune_config=TuneConfig(
             search_alg=searcher,
             scheduler=PlanScheduler(searcher),
@@ -165,4 +170,4 @@ def _run(
     finished = plan.finished()
     if not finished:
         plan.interrupt()
-    return not finished
+    return finished
