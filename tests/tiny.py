@@ -1,4 +1,4 @@
-"""A task that trains in a tenth of a second: three shapes of 16 pixels, and the same ones darkened as another domain."""
+"""A task that trains in a tenth of a second: three shapes of 16 pixels, in one light or another."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def shapes(
     contrast: float = 1.0,
     light: float = 0.0,
 ) -> LabelledImages:
-    """``per_class`` of each class, in class order. contrast, light: another domain's pixels are contrast * p + light."""
+    """``per_class`` of each class, in class order. contrast, light: its pixels are contrast * p + light."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(classes)), per_class)
     pixels = [(contrast * shape(kind, rng) + light).clip(0, 255).astype(np.uint8) for kind in labels]

@@ -20,7 +20,7 @@ def test_batches_are_full_and_inside_the_pool(size: int, batch: int, seed: int) 
     for _ in range(5):
         drawn = indices.next()
         assert drawn.shape == (batch,) and drawn.dtype == torch.int64
-        assert 0 <= int(drawn.min()) and int(drawn.max()) < size
+        assert int(drawn.min()) >= 0 and int(drawn.max()) < size
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 99))
