@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from raytl.core.seeding import derive_seed
 from raytl.evaluation.intervals import Interval
 from raytl.runs.report import ReportExamples, write_report
 from raytl.runs.run import interval
+from raytl.search.binding import BoundSpace
 from raytl.search.driver import SearchSettings
 from raytl.search.driver import search as drive
 from raytl.search.records import Candidate, SearchListener, SearchOutcome, TrialRecord
@@ -102,7 +104,7 @@ class _Everyone:
 
 def search(
     task: Task,
-    space: str | SearchSpace = "vision-small",
+    space: str | SearchSpace | BoundSpace = "vision-small",
     *,
     trials: int | None = None,
     time_budget_s: float | None = None,
@@ -124,25 +126,38 @@ def search(
     trials: strategies to try. time_budget_s: for everything. lanes: trials at a time, as many as fit by default.
     name: of the run. storage: folder of runs; on a cluster one that all nodes see. address: of a Ray cluster.
     patience: stop when so many trials in a row brought nothing better.
+    An interrupt (Ctrl-C) ends the search early and is not raised: the run is then ``interrupted`` and has no model.
     Raises UserError where data, space and settings do not fit together, or no trial succeeded.
     """
-    loaded = load_space(space, assignments) if isinstance(space, str) else space
+    bound = space if isinstance(space, BoundSpace) else bind(task, space, assignments)
     settings = SearchSettings(
         trials, time_budget_s, lanes, gpus_per_trial, workers_per_trial, seed, patience, address, verbose
     )
     store = runs.RunStore(Path(storage) if storage is not None else default_storage())
-    with store.create(name, _run_settings(task, loaded, settings)) as writer:
+    examples = None
+    with store.create(name, _run_settings(task, bound, settings)) as writer, suppress(KeyboardInterrupt):
         listener = _Everyone([writer, *listeners])
-        outcome, refit = drive(task.data, task.test, loaded, settings, writer.path, listener)
-        listener.on_phase("report", "")
-        if refit is not None:
-            _export_winner(writer.path / "model", refit, outcome, task, writer.name)
+        try:
+            outcome, refit = drive(bound, task.test, settings, writer.path, listener)
+            listener.on_phase("report", "")
+            if refit is not None:
+                _export_winner(writer.path / "model", refit, outcome, task, writer.name)
+            writer.finish(outcome)
+            examples = _examples(outcome)
+        finally:
             shutil.rmtree(writer.path / "refits", ignore_errors=True)
-        shutil.rmtree(writer.path / "tune", ignore_errors=True)
-        writer.finish(outcome)
+            shutil.rmtree(writer.path / "tune", ignore_errors=True)
     run = Run(writer.path)
-    write_report(run, _examples(outcome))
+    write_report(run, examples)
     return run
+
+
+def bind(task: Task, space: str | SearchSpace, assignments: Sequence[str] = ()) -> BoundSpace:
+    """What of a space applies to a task; its ``problems`` tell what does not. Fetches published weights.
+
+    Raises UserError where they do not fit together.
+    """
+    return BoundSpace(load_space(space, assignments) if isinstance(space, str) else space, task.data)
 
 
 def open_run(name: str, storage: str | os.PathLike[str] | None = None) -> Run:
@@ -216,8 +231,8 @@ def pretrain(
     return export_bundle(Path(out), model.cpu(), metrics=metrics, provenance=provenance), accuracy
 
 
-def _run_settings(task: Task, space: SearchSpace, settings: SearchSettings) -> dict[str, Any]:
-    data = task.data
+def _run_settings(task: Task, bound: BoundSpace, settings: SearchSettings) -> dict[str, Any]:
+    data, space = task.data, bound.space
     roles = {"target": data.target, "unlabelled": data.unlabelled, **data.source_domains}
     counts = {name: len(images) for name, images in roles.items() if images is not None}
     if task.test is not None:
@@ -232,7 +247,7 @@ def _run_settings(task: Task, space: SearchSpace, settings: SearchSettings) -> d
         "search": asdict(settings),
         "space_settings": asdict(space.settings),
         "fingerprint": data.fingerprint,
-        "data": {"counts": counts, "problems": [problem.to_json() for problem in task.problems]},
+        "data": {"counts": counts, "problems": [problem.to_json() for problem in [*task.problems, *bound.problems]]},
     }
 
 

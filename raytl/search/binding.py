@@ -10,7 +10,7 @@ from raytl.core.dimensions import Choice, Dimension, Float, Int
 from raytl.core.errors import UserError, nearest
 from raytl.search.space import COMPONENTS, SearchSpace
 from raytl.sources import WeightsMissingError
-from raytl.tasks import TrainingData
+from raytl.tasks import Problem, Severity, TrainingData
 from raytl.tasks.task import Role
 from raytl.training.pretrain import parse_pretrain, pretrain_uri
 from raytl.training.strategy import Strategy
@@ -36,6 +36,8 @@ class Suggester(Protocol):
 class BoundSpace:
     """The strategies of a space that this task's data allows.
 
+    left_out: why a source model is not among them, by its URI; problems: the same for the user to see.
+
     Raises UserError where a named source domain does not exist or nothing is left to choose from.
     """
 
@@ -43,6 +45,7 @@ class BoundSpace:
         self.space = space
         self.data = data
         self.left_out: dict[str, str] = {}
+        self.problems: list[Problem] = []
         self.source_models = self._available(self._expand_models())
         self.stages = {uri: self._stage_count(uri) for uri in self.source_models}
         self.source_domains = self._expand_domains()
@@ -85,6 +88,9 @@ class BoundSpace:
                 kept.append(uri)
             except WeightsMissingError as error:
                 self.left_out[uri] = str(error)
+                cause = f" ({error.__cause__})" if error.__cause__ else ""
+                message = f"left out: its weights are not on this machine and could not be fetched{cause}"
+                self.problems.append(Problem(Severity.WARNING, uri, message))
         if not kept:
             raise UserError(next(iter(self.left_out.values())))
         return kept

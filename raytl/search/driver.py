@@ -20,7 +20,7 @@ from raytl.search.cluster import Lanes, cluster
 from raytl.search.halving import SuccessiveHalving
 from raytl.search.lane import lane
 from raytl.search.outcome import conclude
-from raytl.search.plan import PlanSettings, SearchPlan
+from raytl.search.plan import CONFIRM_STRATEGIES, PlanSettings, SearchPlan
 from raytl.search.records import SearchListener, SearchOutcome
 from raytl.search.sampler import TpeSampler
 from raytl.search.space import SearchSpace
@@ -28,6 +28,9 @@ from raytl.search.tuning import LaneWatch, PlanScheduler, PlanSearcher, lane_res
 from raytl.tasks import SealedTest, TrainingData, splits
 from raytl.training.pretrain import checkpoint_path, parse_pretrain
 from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
+
+SMALLEST_BATCH = 8
+"""Where there is less data than a batch holds, a batch is all the data, but not less than batch norm can use."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,8 @@ class SearchSettings:
 
 
 def search(
-    data: TrainingData,
+    bound: BoundSpace,
     test: SealedTest | None,
-    space: SearchSpace,
     settings: SearchSettings,
     directory: Path,
     listener: SearchListener,
@@ -62,21 +64,23 @@ def search(
 
     directory: of the run, on the driver's disk; refitted models and Tune's own files go below it.
     An interrupt (Ctrl-C) ends the search early; what is known by then is concluded from, without a refit.
-    Raises UserError where the space does not fit the data or no trial succeeded.
+    Raises UserError where no trial succeeded, KeyboardInterrupt where it was interrupted before one had.
     """
     started = time.monotonic()
-    bound = BoundSpace(space, data)
+    data = bound.data
     resources = (settings.lanes, settings.gpus_per_trial, settings.workers_per_trial)
     with cluster(*resources, verbose=settings.verbose, address=settings.address) as lanes:
         if len(ray.nodes()) > 1:
             data = data.portable()
-        workspace_settings = make_workspace_settings(data, space, settings, lanes)
+        workspace_settings = make_workspace_settings(data, bound.space, settings, lanes)
         workspace = Workspace(data, workspace_settings)
         plan = make_plan(
             bound, settings, workspace, lanes, directory, listener, has_test=test is not None, started=started
         )
         trainable = tune.with_parameters(lane, data=data, settings=workspace_settings)
         interrupted = not run_plan(plan, trainable, lanes, directory, verbose=settings.verbose)
+    if interrupted and plan.winner() is None:
+        raise KeyboardInterrupt
     listener.on_phase("test", "")
     outcome = conclude(plan, data, test, workspace, time.monotonic() - started, interrupted=interrupted)
     refit = plan.refits.get(outcome.best.strategy_key)
@@ -93,7 +97,7 @@ def make_workspace_settings(
     steps = given.steps_per_epoch or max(10, math.ceil(largest / given.batch_size))
     return WorkspaceSettings(
         seed=settings.seed,
-        budget=Budget(given.epochs, steps, given.batch_size),
+        budget=Budget(given.epochs, steps, min(given.batch_size, max(largest, SMALLEST_BATCH))),
         pretrain=space.pretrain,
         image_size=given.image_size or None,
         folds=folds,
@@ -122,9 +126,11 @@ def make_plan(
         parsed = parse_pretrain(uri)
         if parsed is not None and not checkpoint_path(workspace, *parsed).exists():
             pretraining.append(uri)
+    trials = settings.trials or given.trials
     plan_settings = PlanSettings(
-        trials=settings.trials or given.trials,
-        folds=len(workspace.folds),
+        trials=trials,
+        # Confirming must not take more trials than searching did.
+        folds=min(len(workspace.folds), 1 + math.ceil(trials / CONFIRM_STRATEGIES)),
         lanes=lanes.count,
         epochs=given.epochs,
         directory=directory / "refits",
