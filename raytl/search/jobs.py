@@ -62,6 +62,8 @@ class JobResult:
     """How a job ended in its lane.
 
     reason: why it failed, None where it did not. validation_index, validation_probabilities: (v,), (v, k) or None.
+    model_files: of a refit, a reference to its checkpoint's files (name -> bytes) in Ray's object store: lane and driver
+    need no common disk.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -70,3 +72,4 @@ class JobResult:
     reason: str | None = None
     validation_index: np.ndarray | None = None
     validation_probabilities: np.ndarray | None = None
+    model_files: Any = None

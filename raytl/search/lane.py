@@ -8,6 +8,7 @@ documented pattern, costs seconds per trial instead.
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -21,10 +22,12 @@ from raytl.core.errors import UserError
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
 from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import TrainingData
+from raytl.training.distributed import Group
 from raytl.training.loop import TrialError, TrialJob, run_trial
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace, WorkspaceSettings
 
+OUT_OF_MEMORY = "out of memory"
 Send = Callable[[dict[str, Any]], None]
 
 
@@ -49,7 +52,8 @@ def lane(
 
     def train_loop() -> None:
         result = do_job(workspace, job, tune.report)
-        if _grown_bytes() > growth_limit_bytes:
+        # A refit's files live as long as the process that put them into the object store.
+        if _grown_bytes() > growth_limit_bytes and job.kind != JobKind.REFIT:
             tune.report({"report": result})
             os._exit(0)  # the report is taken in; Tune finds the process gone, and the next job gets a fresh one
         # "done" with the result: without it Tune would have to ask once more for the end of the trial.
@@ -59,8 +63,8 @@ def lane(
     TorchTrainer(train_loop, scaling_config=ScalingConfig(num_workers=0, use_gpu=workspace.device.type == "cuda")).fit()
 
 
-def do_job(workspace: Workspace, job: LaneJob, send: Send) -> JobResult:
-    """Do one job.
+def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None = None) -> JobResult:
+    """Do one job; together with the other workers where there is a ``group``.
 
     What is wrong with the strategy or the data is an answer (``reason``), not an exception: a trial that fails must not
     cost Tune the lane.
@@ -71,32 +75,35 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send) -> JobResult:
         if job.kind == JobKind.PRETRAIN:
             workspace.source_model(job.source_model)
         else:
-            _trial(workspace, job, send, result)
+            _trial(workspace, job, send, result, group or Group())
     except (TrialError, UserError) as error:
         result.reason = str(error)
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
             raise
-        result.reason = f"out of memory: {str(error).splitlines()[0]}"
+        result.reason = f"{OUT_OF_MEMORY}: {str(error).splitlines()[0]}"
     result.seconds = time.perf_counter() - started
     return result
 
 
-def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult) -> None:
+def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, group: Group) -> None:
     def report(metrics: dict[str, Any]) -> None:
         plain = {key: float(value) for key, value in metrics.items() if key != "last"}
         send({"report": EpochReport(plain)})
 
-    trained = run_trial(workspace, TrialJob(Strategy.from_dict(job.strategy), job.fold), report)
+    trained = run_trial(workspace, TrialJob(Strategy.from_dict(job.strategy), job.fold), report, group)
     result.metrics = trained.metrics
     result.validation_index = trained.validation_index
     result.validation_probabilities = trained.validation_probabilities
-    if job.kind == JobKind.REFIT:
-        write_checkpoint(Path(job.directory), trained.model.cpu(), {})
+    if job.kind == JobKind.REFIT and group.rank == 0:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "model"
+            write_checkpoint(folder, trained.model.cpu(), {})
+            result.model_files = ray.put({path.name: path.read_bytes() for path in folder.iterdir()})
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or OUT_OF_MEMORY in str(error) or "can't allocate memory" in str(error)
 
 
 def _grown_bytes() -> int:

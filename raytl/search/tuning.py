@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.tune import Callback, PlacementGroupFactory
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -128,6 +129,8 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         report = (result or {}).get("report")
         if isinstance(report, JobResult):
             dispatch.result = report
+        if dispatch.result is not None and dispatch.result.model_files is not None:
+            keep_files(dispatch.job, dispatch.result)
         if dispatch.withdrawn:
             self._again.append((dispatch.job, dispatch.deaths))
         elif not error:
@@ -150,6 +153,21 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing, likewise."""
+
+
+def keep_files(job: LaneJob, result: JobResult) -> None:
+    """Write a refit's checkpoint where the plan wants it; a lost one is a failed refit."""
+    directory = Path(job.directory)
+    try:
+        files: dict[str, bytes] = ray.get(result.model_files)
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (directory / name).write_bytes(content)
+    except ray.exceptions.RayError as error:
+        result.reason = f"its model was lost with the process that held it ({type(error).__name__})"
+    except OSError as error:
+        result.reason = f"{directory}: cannot keep the refitted model ({error.strerror})"
+    result.model_files = None
 
 
 class PlanScheduler(FIFOScheduler):  # type: ignore[misc]
