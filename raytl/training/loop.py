@@ -76,6 +76,9 @@ class TrialResult:
 def run_trial(workspace: Workspace, job: TrialJob, report: Report, group: Group | None = None) -> TrialResult:
     """Train one strategy to the full budget, calling ``report`` after each epoch.
 
+    group: the worker's place among those that train this trial together, each on its share of every batch. Batch norm
+    normalises by a worker's own share; running statistics are averaged after each epoch. Only rank 0 evaluates.
+
     The same workspace settings and job give the same numbers bit for bit on one machine type, in whichever lane and
     after whatever other trials. Raises TrialError where the loss stops being finite, UserError where the strategy does
     not fit the task.
@@ -99,6 +102,9 @@ class _Trial:
         self.generator = torch.Generator().manual_seed(derive_seed(seed, group.rank))
         self.network = Network(model, workspace.data.classes, strategy.cut, device=workspace.device)
         self.loss = self._adaptation_loss()
+        group.share(
+            [*self.network.model.state_dict().values(), *(self.loss.state_dict().values() if self.loss else ())]
+        )
         wants_pixels = strategy.augmentation != "none" or (self.loss is not None and self.loss.wants_strong_view)
         maker = PoolMaker(
             workspace, self.network, weights, cached=workspace.settings.activation_cache and not wants_pixels
@@ -182,11 +188,19 @@ class _Trial:
             with average.applied() if average and not last else nullcontext():
                 if last:
                     self._finish(average)
-                metrics, probabilities = self._evaluate(epoch, keep_statistics=last)
+                self._agree_on_statistics()
+                metrics, probabilities = self._evaluate_once(epoch, keep_statistics=last)
+                if last:
+                    self.group.share(self.network.model.state_dict().values())
             metrics |= {"train_loss": train_loss, "epoch": float(epoch), "seconds": time.perf_counter() - started}
             history.append(metrics)
             report({**metrics, "last": last})
         return TrialResult(self.network.model, metrics, self.validation_index, probabilities, history)
+
+    def _agree_on_statistics(self) -> None:
+        """Mean of the running batch-norm statistics over the group: every worker has seen other images."""
+        buffers = [buffer for stage in self.network.stages[self.network.cut :] for buffer in stage.buffers()]
+        self.group.average([buffer for buffer in buffers if buffer.is_floating_point()])
 
     def _average(self) -> WeightAverage | None:
         if not self.strategy.ema:
@@ -239,7 +253,8 @@ class _Trial:
             if average is not None:
                 average.update()
             total += loss.detach()
-        mean = float(total) / steps
+        # Agreed upon, so that all workers of a group stop together where one of them diverges.
+        mean = float(self.group.mean(total)) / steps
         if not math.isfinite(mean):
             raise self._diverged("the loss", epoch)
         return mean
@@ -358,6 +373,20 @@ class _Trial:
             for index in order.to(pool.inputs.device).split(EVALUATION_BATCH)
         )
         recalibrate_norm(network.stages, network.cut, batches)
+
+    def _evaluate_once(self, epoch: int, *, keep_statistics: bool) -> tuple[dict[str, float], np.ndarray]:
+        """As :meth:`_evaluate` on rank 0, nothing on the others; where it fails, all workers of the group raise."""
+        metrics: dict[str, float] = {}
+        probabilities = np.empty((0, len(self.workspace.data.classes)), dtype=np.float32)
+        error: TrialError | None = None
+        if self.group.rank == 0:
+            try:
+                metrics, probabilities = self._evaluate(epoch, keep_statistics=keep_statistics)
+            except TrialError as failure:
+                error = failure
+        if float(self.group.mean(torch.tensor(float(error is not None), device=self.workspace.device))):
+            raise error or self._diverged("the predictions", epoch)
+        return metrics, probabilities
 
     @torch.no_grad()
     def _predict(self, pool: Pool) -> tuple[np.ndarray, np.ndarray]:

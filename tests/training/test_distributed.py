@@ -1,0 +1,111 @@
+"""Two workers that train one trial together, as processes of their own with gloo between them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+from torch import distributed, multiprocessing
+
+from raytl.training.distributed import Group
+from raytl.training.loop import TrialError, TrialJob, run_trial
+from raytl.training.strategy import Strategy
+
+PLAIN = Strategy(tiny.MODEL, head_lr=0.05, backbone_ratio=1.0)
+STRATEGIES = {
+    "plain": PLAIN,
+    "cut": replace(PLAIN, cut=2),
+    "ema": replace(PLAIN, ema=0.9),
+    "dann": replace(PLAIN, source_domain="bright", adaptation="dann"),
+    # Whether a pseudo label is sure enough may differ from worker to worker: some have no such loss in a step.
+    "pseudo-label": replace(PLAIN, source_domain="bright", adaptation="pseudo-label"),
+    "diverging": replace(PLAIN, head_lr=1e30),
+}
+
+
+def _train(rank: int, size: int, root: str) -> None:
+    """One worker: trains every strategy and saves what it ended with."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{root}/meeting", rank=rank, world_size=size)
+    workspace = tiny.workspace(Path(root) / "home", tiny.data(target=12), epochs=3, steps=12)
+    for name, strategy in STRATEGIES.items():
+        epochs: list[dict[str, float]] = []
+        try:
+            result = run_trial(workspace, TrialJob(strategy), epochs.append, Group(rank, size))
+            outcome = {"metrics": result.metrics, "epochs": len(epochs)}
+            weights = {key: value.contiguous() for key, value in result.model.state_dict().items()}
+            save_file(weights, f"{root}/{name}-{rank}.safetensors")
+        except TrialError as error:
+            outcome = {"error": str(error), "epochs": len(epochs)}
+        Path(f"{root}/{name}-{rank}.json").write_text(json.dumps(outcome))
+    save_file(_gradients(Group(rank, size)), f"{root}/gradients-{rank}.safetensors")
+    distributed.destroy_process_group()
+
+
+def _gradients(group: Group) -> dict[str, torch.Tensor]:
+    """What is left of gradients that both workers, one of them or neither has: 2 and 4, none and 6, none and none."""
+    parameters = {name: torch.nn.Parameter(torch.zeros(3)) for name in ("both", "one", "neither")}
+    parameters["both"].grad = torch.full((3,), 2.0 + 2.0 * group.rank)
+    if group.rank == 1:
+        parameters["one"].grad = torch.full((3,), 6.0)
+    group.average_gradients(parameters.values())
+    return {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("two-workers")
+    multiprocessing.spawn(_train, (2, str(root)), nprocs=2)
+    return root
+
+
+@pytest.fixture(scope="module")
+def outcomes(root):
+    return {name: [json.loads((root / f"{name}-{rank}.json").read_text()) for rank in (0, 1)] for name in STRATEGIES}
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_missing_gradient_counts_as_zero_unless_nobody_has_one(root, rank):
+    left = load_file(root / f"gradients-{rank}.safetensors")
+    assert {name: value.tolist() for name, value in left.items()} == {"both": [3.0] * 3, "one": [3.0] * 3}
+
+
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "diverging"])
+class TestTwoWorkers:
+    def test_end_with_the_same_weights_and_statistics(self, root, name):
+        first, second = (load_file(root / f"{name}-{rank}.safetensors") for rank in (0, 1))
+        assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+    def test_only_the_first_evaluates(self, outcomes, name):
+        first, second = outcomes[name]
+        assert "score" in first["metrics"]
+        assert set(second["metrics"]) == {"train_loss", "epoch", "seconds"}
+        assert first["metrics"]["train_loss"] == second["metrics"]["train_loss"]
+
+    def test_report_every_epoch(self, outcomes, name):
+        assert [outcome["epochs"] for outcome in outcomes[name]] == [3, 3]
+
+
+class TestAgainstOneWorker:
+    def test_learns_as_well(self, outcomes, tmp_path):
+        alone = run_trial(
+            tiny.workspace(tmp_path, tiny.data(target=12), epochs=3, steps=12), TrialJob(PLAIN), lambda epoch: None
+        )
+        together = outcomes["plain"][0]["metrics"]
+        assert alone.metrics["target-accuracy"] > 0.6
+        assert together["target-accuracy"] > 0.6
+        assert math.isclose(alone.metrics["train_loss"], together["train_loss"], abs_tol=0.3)
+
+
+class TestDivergence:
+    def test_fails_on_all_workers_in_the_same_epoch_with_the_same_reason(self, outcomes):
+        first, second = outcomes["diverging"]
+        assert first["error"] == second["error"]
+        assert "stopped being finite" in first["error"]
+        assert first["epochs"] == second["epochs"]
