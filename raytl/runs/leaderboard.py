@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from rich import box
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from raytl.runs import wording
@@ -20,6 +19,7 @@ _FIXED = [
     *("validation", "validation_low", "validation_high"),
     *("test", "test_low", "test_high", "seconds", "epochs", "strategy_key"),
 ]
+_STATUS_WORDS = {"pruned": "stopped"}
 _STATUS_ORDER = ("completed", "running", "interrupted", "pruned", "failed")
 
 
@@ -29,8 +29,8 @@ def leaderboard(trials: pd.DataFrame, outcome: dict[str, Any] | None = None) -> 
     trials: as in ``trials.parquet``. outcome: the document ``outcome.json``, or None.
     Returns one row per strategy: ``rank`` (1 = best), ``label`` (``best``, a baseline's name, ``best, …`` for both;
     else empty), ``baseline``, ``trial`` (its first), ``folds``, ``status``, ``score`` (mean over folds), ``std`` (over
-    folds, where there are two or more), ``validation`` and ``test`` with ``_low`` and ``_high`` (bootstrap intervals;
-    known for the winner and the baselines), ``seconds`` (sum), ``epochs``, ``strategy_key``, then the settings under
+    folds, where there are two or more), ``validation`` and ``test`` (accuracies) with ``_low`` and ``_high``
+    (bootstrap intervals; intervals and test are known for the winner and the baselines), ``seconds`` (sum), ``epochs``, ``strategy_key``, then the settings under
     their own names. The chosen strategy comes first; then those trained to the end by score; then the others.
     """
     best_key = outcome["best"]["strategy_key"] if outcome else None
@@ -41,7 +41,8 @@ def leaderboard(trials: pd.DataFrame, outcome: dict[str, Any] | None = None) -> 
         candidate = candidates.get(str(key), {})
         labels = (["best"] if key == best_key else []) + ([row["baseline"]] if row["baseline"] else [])
         row |= {"label": ", ".join(labels), "strategy_key": key}
-        row |= _bounds(candidate.get("validation"), "validation")
+        if candidate.get("validation"):
+            row |= _bounds(candidate["validation"], "validation")
         row |= _bounds(candidate.get("test"), "test")
         first = group.iloc[0]
         row |= {name.removeprefix(_SETTING): first[name] for name in trials.columns if name.startswith(_SETTING)}
@@ -51,33 +52,35 @@ def leaderboard(trials: pd.DataFrame, outcome: dict[str, Any] | None = None) -> 
     return frame.infer_objects()
 
 
-def render_leaderboard(run: Run, rows: int = 12) -> Table:
-    """The leaderboard for a terminal of 80 columns or more: the first ``rows`` strategies and every baseline."""
+def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
+    """The leaderboard for a terminal of ``width`` columns: the first ``rows`` strategies and every baseline."""
     board = run.leaderboard()
-    unit = " %" if wording.is_share(run.metric) else ""
     told = f"{len(board)} strategies" + (f", the first {rows} and the baselines" if len(board) > rows else "")
-    table = Table(box=box.SIMPLE_HEAD, title=Text(f"{run.name}: {told}"), title_justify="left", collapse_padding=True)
-    table.add_column("#", justify="right", no_wrap=True, min_width=3)
-    table.add_column("", no_wrap=True, min_width=12)
-    table.add_column("source model", no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column("cut", justify="right", no_wrap=True, min_width=3)
-    table.add_column("adaptation", no_wrap=True, overflow="ellipsis", min_width=12)
-    table.add_column(f"val{unit}", justify="right", no_wrap=True, min_width=5)
-    table.add_column("test %", justify="right", no_wrap=True, min_width=6)
-    table.add_column("", no_wrap=True, min_width=9)
+    table = Table(
+        *("#", "", Column("source model", overflow="ellipsis", ratio=1), "cut"),
+        *(Column("adaptation", overflow="ellipsis"), "score", "val %", "test %", "folds"),
+        box=None,
+        title=Text(f"{run.name}: {told}"),
+        title_justify="left",
+        padding=(0, 1, 0, 0),
+        width=min(width, 110),
+    )
+    for column, width in zip(table.columns, (2, 12, None, 3, 12, 6, 5, 6, 5), strict=True):
+        column.no_wrap, column.min_width = True, width
+        column.justify = "left" if column.header in ("", "source model", "adaptation") else "right"
     for _, row in board[(board["rank"] <= rows) | board["baseline"].notna()].iterrows():
         best = str(row["label"]).startswith("best")
         done = row["status"] == "completed"
-        folds = f"{row['folds']} folds" if row["folds"] > 1 else ""
         table.add_row(
             str(row["rank"]),
-            Text(str(row["label"])),
+            Text(str(row["label"]) or ("" if done else _STATUS_WORDS.get(row["status"], row["status"]))),
             Text(wording.source(row.get("source_model", ""))),
             wording.setting(row.get("cut")),
             Text(wording.setting(row.get("adaptation"))),
-            wording.score(row["score"], run.metric).removesuffix(" %"),
-            wording.score(row["test"]).removesuffix(" %"),
-            folds if done else str(row["status"]),
+            wording.score(row["score"]),
+            wording.share(row["validation"]).removesuffix(" %"),
+            wording.share(row["test"]).removesuffix(" %"),
+            str(row["folds"]),
             style="bold green" if best else "cyan" if row["label"] else "" if done else "dim",
         )
     return table
@@ -109,9 +112,15 @@ def _pooled(group: pd.DataFrame) -> dict[str, Any]:
         "status": status,
         "score": float(scores.mean()) if len(scores) else None,
         "std": float(scores.std()) if len(scores) > 1 else None,
+        "validation": _mean(counted, "metric.target-accuracy"),
         "seconds": float(group["seconds"].sum()),
         "epochs": int(counted["epochs"].max()),
     }
+
+
+def _mean(trials: pd.DataFrame, name: str) -> float | None:
+    values = trials[name].dropna() if name in trials else []
+    return float(values.mean()) if len(values) else None
 
 
 def _bounds(interval: dict[str, Any] | None, name: str) -> dict[str, Any]:

@@ -66,11 +66,6 @@ class Run:
         return tuple(map(str, self.settings.get("classes", ())))
 
     @property
-    def metric(self) -> str:
-        """What the validation score is (``accuracy`` unless the settings say otherwise)."""
-        return str(self.settings.get("metric", "accuracy"))
-
-    @property
     def bundle_path(self) -> Path:
         """Where the winner's bundle is, or would be."""
         return self.path / "model"
@@ -135,6 +130,7 @@ class Run:
 
         For a run without an outcome the best and the baselines are told from the trials, without intervals.
         """
+        scores = self.leaderboard().set_index("strategy_key")["score"].to_dict()
         outcome = self.outcome or self._provisional_outcome()
         counts = Counter(self._trials["status"])
         extra = outcome.get("extra", {})
@@ -144,10 +140,9 @@ class Run:
             "status": self.status,
             "seconds": self.seconds,
             "setting": self.settings.get("setting"),
-            "metric": self.metric,
             "trials": {"count": len(self._trials), "by_status": {str(status): n for status, n in counts.items()}},
-            "best": _summarised(outcome["best"]),
-            "baselines": {entry["label"]: _summarised(entry) for entry in outcome["baselines"]},
+            "best": _summarised(outcome["best"], scores),
+            "baselines": {entry["label"]: _summarised(entry, scores) for entry in outcome["baselines"]},
             "transfer_gain": outcome["transfer_gain"],
             "adaptation_gain": outcome["adaptation_gain"],
             "gains": outcome["gains"],
@@ -181,7 +176,7 @@ class Run:
             for _, row in board[board["baseline"].notna()].iterrows()
         ]
         why = "the search has not ended" if self.status == "running" else "the search was interrupted"
-        why += "; no trial was completed" if best is None else "; the best validation score so far"
+        why += "; no trial was completed" if best is None else "; the best score so far"
         return {"best": best, "baselines": baselines, "why": why, "gains": {}} | dict.fromkeys(
             ["transfer_gain", "adaptation_gain"]
         )
@@ -200,26 +195,27 @@ def interval(document: dict[str, Any] | None) -> Interval | None:
     return Interval(float(document["value"]), float(document["low"]), float(document["high"]))
 
 
-def _summarised(candidate: dict[str, Any] | None) -> dict[str, Any] | None:
+def _summarised(candidate: dict[str, Any] | None, scores: dict[str, float]) -> dict[str, Any] | None:
     if candidate is None:
         return None
     return {
         "trial": min(candidate["trials"], default=None),
         "strategy": candidate["strategy"],
+        "score": scores.get(candidate["strategy_key"]),
         "validation_metric": candidate["validation"],
         "test_metric": candidate["test"],
     }
 
 
 def _provisional(label: str, row: pd.Series, strategies: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    score = row["score"]
+    accuracy = row["validation"]
     key = str(row["strategy_key"])
     return {
         "label": label,
         "strategy": strategies.get(key, {}),
         "strategy_key": key,
         "trials": [int(row["trial"])],
-        "validation": None if pd.isna(score) else {"value": float(score), "low": None, "high": None},
+        "validation": None if pd.isna(accuracy) else {"value": float(accuracy), "low": None, "high": None},
         "test": None,
     }
 

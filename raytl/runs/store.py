@@ -29,7 +29,7 @@ class RunSummary:
     """One line of ``raytl runs list``.
 
     status: as :attr:`Run.status`, or ``damaged`` (then ``problem`` says how, and the figures are missing).
-    score: validation score of the best strategy; test: its test accuracy.
+    score: of the best strategy; test: its test accuracy.
     """
 
     name: str
@@ -139,6 +139,6 @@ def _summary(path: Path) -> RunSummary:
         started=started,
         seconds=summary["seconds"],
         trials=summary["trials"]["count"],
-        score=(best.get("validation_metric") or {}).get("value"),
+        score=best.get("score"),
         test=(best.get("test_metric") or {}).get("value"),
     )

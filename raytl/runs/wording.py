@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import PurePath
 from typing import Any
 
 from raytl.evaluation.intervals import Interval
 
-_SHARES = ("accuracy", "recall", "precision", "f1")
+
+def score(value: Any) -> str:
+    """A selection score, which is no share of anything: ``0.913``, a dash for none."""
+    return f"{value:.3f}" if _known(value) else "–"
 
 
-def is_share(metric: str) -> bool:
-    """Whether a metric is a share in [0, 1], to be shown in percent."""
-    return metric.endswith(_SHARES)
-
-
-def score(value: Any, metric: str = "accuracy") -> str:
-    """A score: ``96.3 %`` for a share, three significant digits otherwise, a dash for none."""
-    if not _known(value):
-        return "–"
-    return f"{100 * value:.1f} %" if is_share(metric) else f"{value:.3g}"
-
-
-def with_interval(interval: Interval | None, metric: str = "accuracy") -> str:
-    """``96.3 % (94.8 to 97.7)``, or a dash."""
-    if interval is None:
-        return "–"
-    if is_share(metric):
-        return f"{100 * interval.value:.1f} % ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
-    return f"{interval.value:.3g} ({interval.low:.3g} to {interval.high:.3g})"
+def share(value: Any) -> str:
+    """An accuracy: ``96.3 %``, a dash for none."""
+    return f"{100 * value:.1f} %" if _known(value) else "–"
 
 
 def points(interval: Interval) -> str:
@@ -63,20 +51,24 @@ def setting(value: Any) -> str:
 
 
 def source(uri: Any) -> str:
-    """A source model's URI without its provider: ``cnn-small@printed``, ``scratch cnn-small``."""
+    """A source model in short: ``resnet18``, ``printed/cnn-small`` (pretrained on printed), ``scratch cnn-small``."""
     provider, _, rest = str(uri).partition(":")
-    return rest if rest and provider != "scratch" else str(uri).replace("scratch:", "scratch ")
+    if provider == "pretrain":
+        domain, _, architecture = rest.partition("/")
+        return f"{domain}/{architecture.rpartition(':')[2]}"
+    if provider == "file":
+        return PurePath(rest).name
+    return f"scratch {rest}" if provider == "scratch" else rest or str(uri)
 
 
 def strategy(values: dict[str, Any]) -> str:
     """A strategy in one phrase: what it starts from, what is frozen, what adapts it."""
     uri = str(values.get("source_model"))
-    untrained = uri.startswith("scratch:") or uri.endswith("@none")
-    architecture, _, pretrained_on = uri.removeprefix("pretrain:").partition("@")
-    if untrained:
-        start = f"{source(uri.removeprefix('scratch:').removesuffix('@none'))} from random weights"
-    elif uri.startswith("pretrain:"):
-        start = f"{architecture} pretrained on {pretrained_on}"
+    if uri.startswith("pretrain:"):
+        domain, _, architecture = uri.removeprefix("pretrain:").partition("/")
+        start = f"{source(architecture).removeprefix('scratch ').removesuffix('@none')} pretrained on {domain}"
+    elif uri.startswith("scratch:") or uri.endswith("@none"):
+        start = f"{source(uri).removeprefix('scratch ').removesuffix('@none')} from random weights"
     else:
         start = f"fine-tuned from {source(uri)}"
     cut = values.get("cut")

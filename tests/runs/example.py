@@ -32,15 +32,14 @@ DEFAULTS: dict[str, Any] = {
 }
 BASELINES = {
     "scratch": {"source_model": "scratch:cnn-small", "backbone_ratio": 1.0},
-    "linear-probe": {"source_model": "pretrain:cnn-small@printed", "cut": 3},
-    "fine-tune": {"source_model": "pretrain:cnn-small@printed"},
-    "source-only": {"source_model": "pretrain:cnn-small@printed", "source_domain": "printed"},
+    "linear-probe": {"source_model": "pretrain:printed/scratch:cnn-small", "cut": 3},
+    "fine-tune": {"source_model": "pretrain:printed/scratch:cnn-small"},
+    "source-only": {"source_model": "pretrain:printed/scratch:cnn-small", "source_domain": "printed"},
 }
 BASELINE_LEVELS = {"scratch": 0.875, "linear-probe": 0.86, "fine-tune": 0.925, "source-only": 0.6}
 SETTINGS: dict[str, Any] = {
     "setting": "semi-supervised adaptation",
     "classes": CLASSES,
-    "metric": "accuracy",
     "seed": 0,
     "trials": 40,
     "space": "demo",
@@ -80,7 +79,7 @@ def play(writer: RunWriter, trials: int, seed: int = 0) -> list[TrialRecord]:
         records.append(_train(writer, rng, len(records), strategy, BASELINE_LEVELS[baseline], baseline=baseline))
     for _ in range(trials):
         strategy = _sample(rng)
-        level = 0.885 + LOSSES[strategy["adaptation"]] + SOURCES[strategy["source_model"].split("@")[1]]
+        level = 0.885 + LOSSES[strategy["adaptation"]] + SOURCES[strategy["source_model"].split(":")[1].split("/")[0]]
         level -= 0.01 * strategy["cut"] + 0.03 * abs(math.log10(strategy["head_lr"]) + 2)
         records.append(_train(writer, rng, len(records), strategy, min(level, 0.985)))
     writer.on_phase("confirm", "2 folds of the best")
@@ -130,7 +129,7 @@ def _sample(rng: np.random.Generator) -> dict[str, Any]:
     return (
         DEFAULTS
         | {
-            "source_model": f"pretrain:cnn-small@{source}",
+            "source_model": f"pretrain:{source}/scratch:cnn-small",
             "source_domain": "printed" if adaptation != "none" else None,
             "cut": int(rng.integers(0, 4)),
             "head_lr": float(10 ** rng.uniform(-3, -1)),
@@ -166,10 +165,12 @@ def _train(
     writer.on_trial(record)
     for epoch in range(1, EPOCHS + 1):
         accuracy = level - (level - 0.2) * math.exp(-epoch / 2) + float(rng.normal(0, 0.008))
-        metrics = {"accuracy": min(1.0, accuracy), "log_loss": 0.1 - math.log(max(accuracy, 0.05))}
+        accuracy = min(1.0, accuracy)
+        metrics = {"target-accuracy": accuracy, "target-log-loss": math.log(max(accuracy, 0.05)) - 0.1}
+        metrics["score"] = accuracy + 0.1 * metrics["target-log-loss"]
         record.seconds += 0.31
         record.history.append({"epoch": epoch, "seconds": record.seconds, "train_loss": 2.3 * 0.75**epoch} | metrics)
-        record.metrics, record.score = metrics, metrics["accuracy"]
+        record.metrics, record.score = metrics, metrics["score"]
         if kind == "search" and not baseline and number % 13 == 5 and epoch == 2:
             record.status, record.reason = TrialStatus.FAILED, "the loss is not a number at epoch 2; lower head_lr"
             record.score, record.metrics = None, {}

@@ -74,11 +74,22 @@ def test_settings_stand_under_their_own_names(run):
 def test_the_terminal_table_fits_and_shows_all_that_matters(run, width):
     console = Console(width=width, record=True, file=None, force_terminal=False, quiet=False, stderr=True)
     with console.capture() as captured:
-        console.print(render_leaderboard(run, rows=5))
+        console.print(render_leaderboard(run, rows=5, width=width))
     lines = captured.get().splitlines()
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
-    for word in ("best", "scratch", "linear-probe", "fine-tune", "source-only", "pseudo-label", "val %", "test %"):
+    for word in (
+        "best",
+        "scratch",
+        "linear-probe",
+        "fine-tune",
+        "source-only",
+        "pseudo-label",
+        "score",
+        "val %",
+        "test %",
+        "folds",
+    ):
         assert word in text
     assert sum(line.lstrip()[:1].isdigit() for line in lines) == 5 + 4  # one line per row: nothing wraps
 

@@ -232,19 +232,19 @@ class TestImportance:
 
 class TestCharts:
     def test_lines_of_one_group_do_not_run_into_each_other(self, run):
-        figure = curves(run.trials(), run.history(), "accuracy", run.outcome["best"]["strategy_key"])
+        figure = curves(run.trials(), run.history(), run.outcome["best"]["strategy_key"])
         best = next(trace for trace in figure.data if trace.name == "best")
         assert sum(value is None for value in best.y) == 3  # three folds, a gap after each
         assert {trace.name for trace in figure.data} >= {"best", "scratch", "stopped early", "other strategies"}
 
     def test_a_thousand_trials_stay_a_handful_of_traces(self):
         trials = pd.DataFrame({"number": range(1000), "strategy_key": "k", "baseline": None, "status": "completed"})
-        history = pd.DataFrame({"trial": range(1000), "epoch": 1, "accuracy": 0.5})
-        assert len(curves(trials, history, "accuracy", None).data) == 1
+        history = pd.DataFrame({"trial": range(1000), "epoch": 1, "score": 0.5})
+        assert len(curves(trials, history, None).data) == 1
 
     def test_every_strategy_with_a_score_is_a_line(self, run):
         board = run.leaderboard()
-        figure = parallel(board, "accuracy", {})
+        figure = parallel(board, {})
         lines = {len(axis["values"]) for axis in figure.data[0].dimensions}
         assert lines == {int(board["score"].notna().sum())}
         for axis in figure.data[0].dimensions[:-1]:

@@ -49,15 +49,13 @@ def gains(found: dict[str, Interval]) -> go.Figure:
     return figure.update_yaxes(automargin=True, ticksuffix="  ")
 
 
-def curves(trials: pd.DataFrame, history: pd.DataFrame, metric: str, best_key: str | None) -> go.Figure | None:
-    """Validation metric over epochs, a line per trial; None where no trial reported any.
+def curves(trials: pd.DataFrame, history: pd.DataFrame, best_key: str | None) -> go.Figure | None:
+    """Selection score over epochs, a line per trial; None where no trial reported any.
 
     One trace per group, its trials' lines parted by gaps: a thousand trials stay as light as ten.
     """
-    shown = curve_metric(history, metric)
-    if shown is None:
+    if "score" not in history or history["score"].isna().all():
         return None
-    scale = 100.0 if wording.is_share(shown) else 1.0
     groups: dict[str, list[int]] = {"stopped early": [], "other strategies": []}
     for _, trial in trials.sort_values("number").iterrows():
         if trial["strategy_key"] == best_key:
@@ -70,7 +68,7 @@ def curves(trials: pd.DataFrame, history: pd.DataFrame, metric: str, best_key: s
     order = ["stopped early", "other strategies", *(name for name in groups if name in set(trials["baseline"])), "best"]
     colours = iter(_BASELINE_COLOURS * 8)
     lines = {"stopped early": (_FAINT, 1), "other strategies": ("rgba(90,140,190,0.55)", 1.2), "best": (BEST, 3)}
-    by_trial = dict(iter(history.dropna(subset=[shown]).groupby("trial")))
+    by_trial = dict(iter(history.dropna(subset=["score"]).groupby("trial")))
     traces = []
     for group in order:
         colour, width = lines.get(group) or (next(colours), 2.2)
@@ -81,7 +79,7 @@ def curves(trials: pd.DataFrame, history: pd.DataFrame, metric: str, best_key: s
             if number in by_trial:
                 rows = by_trial[number].sort_values("epoch")
                 x += [*rows["epoch"].tolist(), None]
-                y += [*(rows[shown] * scale).round(4).tolist(), None]
+                y += [*rows["score"].round(4).tolist(), None]
                 which += [number] * (len(rows) + 1)
         if x:
             traces.append(
@@ -97,18 +95,10 @@ def curves(trials: pd.DataFrame, history: pd.DataFrame, metric: str, best_key: s
             )
     figure = _figure(traces, height=420, legend=_LEGEND_ABOVE)
     figure.update_xaxes(title="epoch", rangemode="tozero", tickformat="d")
-    unit = ", %" if scale == 100 else ""
-    return figure.update_yaxes(title=f"validation {shown.replace('_', ' ')}{unit}")
+    return figure.update_yaxes(title="selection score")
 
 
-def curve_metric(history: pd.DataFrame, metric: str) -> str | None:
-    """The column of the history to draw: the score's own metric, else accuracy, else the first that there is."""
-    measured = [name for name in history.columns if name not in ("trial", "epoch", "seconds", "train_loss")]
-    wanted = [name for name in (metric, "accuracy", *measured) if name in measured and history[name].notna().any()]
-    return wanted[0] if wanted else None
-
-
-def parallel(board: pd.DataFrame, metric: str, importance: dict[str, float]) -> go.Figure | None:
+def parallel(board: pd.DataFrame, importance: dict[str, float]) -> go.Figure | None:
     """Parallel coordinates over the settings that varied, the most important next to the score."""
     rows = board[board["score"].notna()]
     varied = [name for name in settings_columns(board) if rows[name].astype(object).nunique(dropna=False) > 1]
@@ -116,16 +106,9 @@ def parallel(board: pd.DataFrame, metric: str, importance: dict[str, float]) -> 
     varied = varied[-_AXES_AT_MOST:]
     if len(rows) < 2 or not varied:
         return None
-    scale = 100.0 if wording.is_share(metric) else 1.0
-    scores = (rows["score"] * scale).round(4)
+    scores = rows["score"].round(4)
     axes = [_axis(name, rows[name]) for name in varied]
-    axes.append(
-        {
-            "label": metric.replace("_", " ") + (", %" if scale == 100 else ""),
-            "values": scores.tolist(),
-            "tickformat": ".3~g",
-        }
-    )
+    axes.append({"label": "score", "values": scores.tolist(), "tickformat": ".3~g"})
     low = float(scores.quantile(0.1))
     lines = go.Parcoords(
         dimensions=axes,

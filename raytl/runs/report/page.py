@@ -108,9 +108,12 @@ def _cards(summary: dict[str, Any]) -> str:
         under = f"95 % interval {100 * test.low:.1f} to {100 * test.high:.1f}"
         cards.append(_card("Test accuracy", f"{100 * test.value:.1f} %", under))
     else:
-        score = (best.get("validation_metric") or {}).get("value")
-        name = f"Validation {summary['metric'].replace('_', ' ')}"
-        cards.append(_card(name, wording.score(score, summary["metric"]), "no test split"))
+        accuracy = (best.get("validation_metric") or {}).get("value")
+        why = "not tested: interrupted" if summary["interrupted"] else "no test split"
+        if accuracy is None:
+            cards.append(_card("Selection score", wording.score(best.get("score")), why))
+        else:
+            cards.append(_card("Validation accuracy", wording.share(accuracy), why))
     for title, key in [("Gain from transfer", "transfer_gain"), ("Gain from adaptation", "adaptation_gain")]:
         gain = interval(summary[key])
         if gain is not None:
@@ -144,17 +147,17 @@ intervals of a paired bootstrap. A line that crosses zero means that these image
 def _leaderboard(run: Run) -> str:
     trials = run.trials()
     reasons = dict(zip(trials["strategy_key"], trials["reason"].fillna(""), strict=True))
-    board = tables.leaderboard_table(run.leaderboard(), reasons, run.metric)
+    board = tables.leaderboard_table(run.leaderboard(), reasons)
     return f"""<h2>Leaderboard</h2>
-<p class="note">One row per strategy, folds pooled. Validation scores chose the winner; those of the best few are a
-little too good for having been chosen, the test accuracy is not. Scores of stopped trials are from fewer epochs.</p>
+<p class="note">One row per strategy, folds pooled. The score chose the winner; scores and validation accuracies of the
+best few are a little too good for having been chosen, the test accuracy is not. Stopped trials had fewer epochs.</p>
 {board}"""
 
 
 def _curves(run: Run, parts: _Parts) -> str:
     trials, history = run.trials(), run.history()
     best_key = run.outcome["best"]["strategy_key"] if run.outcome else None
-    figure = charts.curves(trials, history, run.metric, best_key)
+    figure = charts.curves(trials, history, best_key)
     if figure is None:
         return ""
     says = f"Learning curves of {history['trial'].nunique()} trials; the leaderboard holds their last values."
@@ -173,7 +176,7 @@ def _settings_that_mattered(run: Run, parts: _Parts) -> str:
 <p class="note">{escape(METHOD)}, from {int(board["score"].notna().sum())} strategies. A hint, not a proof: the search
 does not try all settings evenly.</p>
 {parts.place("importance", charts.importances(shares), says)}"""
-    figure = charts.parallel(board, run.metric, shares)
+    figure = charts.parallel(board, shares)
     if figure is not None:
         says = "Parallel coordinates: one line per strategy through its settings to its score, as in the leaderboard."
         html += f"""<h3>All strategies at once</h3>

@@ -16,23 +16,23 @@ _STACKED = " class=stacked"  # on a phone each row becomes a card
 _OPEN_ROWS = 8  # leaderboard rows before the fold
 
 
-def leaderboard_table(board: pd.DataFrame, reasons: dict[str, str], metric: str) -> str:
+def leaderboard_table(board: pd.DataFrame, reasons: dict[str, str]) -> str:
     """The leaderboard: the first rows and all baselines in sight, the rest to be unfolded.
 
     reasons: by strategy key, why a trial was stopped or failed.
     """
     settings = [name for name in settings_columns(board) if _varies(board[name])]
-    head = ["", "", "source model", "cut", "adaptation", f"validation {metric.replace('_', ' ')}", "test accuracy"]
+    head = ["", "", "source model", "cut", "adaptation", "score", "validation accuracy", "test accuracy"]
     in_sight = (board["rank"] <= _OPEN_ROWS) | board["baseline"].notna()
     rest = board[~in_sight]
     html = _table(
         head,
-        _leaderboard_rows(board[in_sight], reasons, metric, settings),
+        _leaderboard_rows(board[in_sight], reasons, settings),
         "Best strategies and baselines",
         kind=_STACKED,
     )
     if len(rest):
-        rows = _leaderboard_rows(rest, reasons, metric, settings)
+        rows = _leaderboard_rows(rest, reasons, settings)
         folded = _table(head, rows, "Other strategies", kind=_STACKED)
         html += f"<details><summary>{len(rest)} more strategies</summary>{folded}</details>"
     return html
@@ -68,7 +68,7 @@ def settings_table(values: dict[str, Any], caption: str) -> str:
     return _table(["", ""], rows, caption, kind=" class=pairs") if rows else ""
 
 
-def _leaderboard_rows(board: pd.DataFrame, reasons: dict[str, str], metric: str, settings: list[str]) -> list[str]:
+def _leaderboard_rows(board: pd.DataFrame, reasons: dict[str, str], settings: list[str]) -> list[str]:
     rows = []
     for _, row in board.iterrows():
         kind = "best" if str(row["label"]).startswith("best") else "baseline" if row["label"] else str(row["status"])
@@ -84,30 +84,27 @@ def _leaderboard_rows(board: pd.DataFrame, reasons: dict[str, str], metric: str,
             f'<br><small class="detail">{escape(detail)}</small></td>'
             f'<td data-label="cut">{escape(wording.setting(row.get("cut")))}</td>'
             f'<td class="keep">{escape(wording.setting(row.get("adaptation")))}</td>'
-            f'<td class="score" data-label="validation">{_validation(row, reasons, metric)}</td>'
-            f'<td class="keep test" data-label="test">{_bounded(row["test"], row["test_low"], row["test_high"])}</td>'
+            f'<td class="score" data-label="score">{_score(row, reasons)}</td>'
+            f'<td class="keep validation" data-label="validation">{_bounded(row, "validation")}</td>'
+            f'<td class="keep test" data-label="test">{_bounded(row, "test")}</td>'
             "</tr>"
         )
     return rows
 
 
-def _validation(row: pd.Series, reasons: dict[str, str], metric: str) -> str:
-    text = wording.score(row["score"], metric)
+def _score(row: pd.Series, reasons: dict[str, str]) -> str:
+    text = wording.score(row["score"])
     if row["status"] != "completed":
         reason = reasons.get(str(row["strategy_key"]), "")
         words = {"pruned": "stopped early"}.get(str(row["status"]), str(row["status"]))
         return f"{text} <br><small>{escape(words)}{': ' if reason else ''}{escape(reason)}</small>"
-    if not pd.isna(row["validation_low"]) and row["validation_low"] <= row["score"] <= row["validation_high"]:
-        text = _bounded(row["score"], row["validation_low"], row["validation_high"], metric)
     return f"{text}<br><small>mean of {row['folds']} folds</small>" if row["folds"] > 1 else text
 
 
-def _bounded(value: Any, low: Any, high: Any, metric: str = "accuracy") -> str:
-    if pd.isna(value):
-        return "–"
-    scale = 100 if wording.is_share(metric) else 1
-    bounds = f"<br><small>{scale * low:.1f} to {scale * high:.1f}</small>" if scale == 100 and not pd.isna(low) else ""
-    return f"{wording.score(value, metric)}{bounds}"
+def _bounded(row: pd.Series, name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    bounds = "" if pd.isna(low) else f"<br><small>{100 * low:.1f} to {100 * high:.1f}</small>"
+    return wording.share(row[name]) + bounds
 
 
 def _table(head: list[str], rows: list[str], caption: str, numbers: tuple[int, ...] = (), kind: str = "") -> str:

@@ -85,6 +85,7 @@ def _accuracy(summary: dict[str, Any], test_images: int) -> str:
         images = f" of {test_images} test images" if test_images else " of the test images"
         share, low, high = (100 * value for value in (test.value, test.low, test.high))
         return f"The best model gets {share:.1f} %{images} right (95 % interval {low:.1f} to {high:.1f}): {strategy}."
-    score = (best["validation_metric"] or {}).get("value")
-    metric = summary["metric"].replace("_", " ")
-    return f"The best model reaches a validation {metric} of {wording.score(score, summary['metric'])}: {strategy}."
+    accuracy = (best["validation_metric"] or {}).get("value")
+    if accuracy is None:
+        return f"The best model has a selection score of {wording.score(best['score'])}: {strategy}."
+    return f"The best model gets {wording.share(accuracy)} of the validation images right: {strategy}."
