@@ -15,6 +15,7 @@ from raytl.search.records import TrialRecord, TrialStatus
 
 PHASES = {
     "pretrain": "pretraining source models",
+    "prior": "source models by promise",
     "baseline": "baselines",
     "search": "searching",
     "confirm": "confirming the leaders on further folds",

@@ -21,6 +21,7 @@ from raytl.search.halving import SuccessiveHalving
 from raytl.search.lane import lane
 from raytl.search.outcome import conclude
 from raytl.search.plan import CONFIRM_STRATEGIES, PlanSettings, SearchPlan
+from raytl.search.prior import SourcePrior, cuts_of_interest, labelled_images
 from raytl.search.records import SearchListener, SearchOutcome
 from raytl.search.sampler import TpeSampler
 from raytl.search.space import SearchSpace
@@ -140,7 +141,9 @@ def make_plan(
     )
     halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs)
     sampler = TpeSampler(bound, settings.seed)
-    return SearchPlan(plan_settings, sampler, halving, reference, pretraining, listener, time.monotonic, started)
+    scored = len(bound.source_models) > 1 and labelled_images(workspace) is not None
+    prior = SourcePrior(cuts_of_interest(bound) if scored else {})
+    return SearchPlan(plan_settings, sampler, halving, reference, pretraining, listener, time.monotonic, started, prior)
 
 
 def run_plan(

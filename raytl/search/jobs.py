@@ -14,6 +14,7 @@ class JobKind(StrEnum):
     """What a job is for."""
 
     PRETRAIN = "pretrain"  # train a source model on a source domain
+    PRIOR = "prior"  # score a source model's features
     BASELINE = "baseline"
     SEARCH = "search"
     CONFIRM = "confirm"  # a promising strategy on a further fold
@@ -28,7 +29,7 @@ class LaneJob:
     """One job.
 
     number: unique within the search. strategy: flat values. fold: None trains on all. baseline: its name, or None.
-    source_model: of a pretraining. directory: where a refit goes.
+    source_model: of a pretraining or a score. cuts: at which to score it. directory: where a refit goes.
     """
 
     number: int
@@ -37,6 +38,7 @@ class LaneJob:
     fold: int | None = None
     baseline: str | None = None
     source_model: str = ""
+    cuts: tuple[int, ...] = ()
     directory: str = ""
 
     def to_json(self) -> str:
@@ -47,7 +49,7 @@ class LaneJob:
     def from_json(cls, text: str) -> LaneJob:
         """Inverse of :meth:`to_json`."""
         values = json.loads(text)
-        return cls(**{**values, "kind": JobKind(values["kind"])})
+        return cls(**{**values, "kind": JobKind(values["kind"]), "cuts": tuple(values["cuts"])})
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,15 @@ class EpochReport:
     """One epoch's metrics. Not a bare mapping: Tune would flatten that."""
 
     metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class CutScore:
+    """How well a source model's features behind ``cut`` stages tell the classes apart: higher is better in both."""
+
+    cut: int
+    log_me: float
+    h_score: float
 
 
 @dataclass
@@ -72,4 +83,5 @@ class JobResult:
     reason: str | None = None
     validation_index: np.ndarray | None = None
     validation_probabilities: np.ndarray | None = None
+    cut_scores: list[CutScore] = field(default_factory=list)
     model_files: Any = None

@@ -20,6 +20,7 @@ from ray import tune
 
 from raytl.core.errors import UserError
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
+from raytl.search.prior import labelled_images, score_cuts
 from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import TrainingData
 from raytl.training.distributed import Group
@@ -74,6 +75,10 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
     try:
         if job.kind == JobKind.PRETRAIN:
             workspace.source_model(job.source_model)
+        elif job.kind == JobKind.PRIOR:
+            images = labelled_images(workspace)
+            assert images is not None  # else nobody asks
+            result.cut_scores = score_cuts(workspace, job.source_model, images, job.cuts)
         else:
             _trial(workspace, job, send, result, group or Group())
     except (TrialError, UserError) as error:

@@ -17,6 +17,7 @@ import numpy as np
 
 from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob
+from raytl.search.prior import SourcePrior
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
 from raytl.search.sampler import TpeSampler
 from raytl.training.strategy import Strategy
@@ -52,7 +53,8 @@ class Wait:
 class SearchPlan:
     """Hands out jobs and takes in what came of them.
 
-    clock: seconds, from any origin. started: when the time budget began, by that clock.
+    clock: seconds, from any origin. started: when the time budget began, by that clock. prior: which source models to
+    score, so that the sampler tries the promising ones first; None for none.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class SearchPlan:
         listener: SearchListener,
         clock: Callable[[], float],
         started: float | None = None,
+        prior: SourcePrior | None = None,
     ) -> None:
         self.settings = settings
         self.records: list[TrialRecord] = []
@@ -82,6 +85,8 @@ class SearchPlan:
         self._running: set[int] = set()
         self._handles: dict[int, object] = {}
         self._record_of: dict[int, TrialRecord] = {}
+        self.prior = prior or SourcePrior({})
+        self._unscored = list(self.prior.cuts)
         self._pretraining = list(pretraining)
         self._baselines = list(baselines.items())
         self._searched = 0
@@ -94,7 +99,13 @@ class SearchPlan:
 
     def next_job(self) -> LaneJob | Wait | None:
         """The next job, ``Wait`` while it depends on running ones, None when all is done."""
-        for propose in (self._next_pretraining, self._next_baseline, self._next_search, self._next_confirm):
+        for propose in (
+            self._next_pretraining,
+            self._next_prior,
+            self._next_baseline,
+            self._next_search,
+            self._next_confirm,
+        ):
             job = propose()
             if job is not None:
                 return self._start(job)
@@ -113,6 +124,18 @@ class SearchPlan:
         if not self._pretraining:
             return None
         return LaneJob(self._number(), JobKind.PRETRAIN, source_model=self._pretraining.pop(0))
+
+    def _next_prior(self) -> LaneJob | None:
+        """A source model to score. Not before the default recipe is under way, nor while the model is being made."""
+        if self._baselines and len(self._baselines) == len(self.baselines):
+            return None
+        running = [self._jobs[number] for number in self._running]
+        made = {job.source_model for job in running if job.kind == JobKind.PRETRAIN}
+        uri = next((uri for uri in self._unscored if uri not in made), None)
+        if uri is None:
+            return None
+        self._unscored.remove(uri)
+        return LaneJob(self._number(), JobKind.PRIOR, source_model=uri, cuts=tuple(self.prior.cuts[uri]))
 
     def _next_baseline(self) -> LaneJob | None:
         if not self._baselines:
@@ -218,7 +241,7 @@ class SearchPlan:
     def _start(self, job: LaneJob) -> LaneJob:
         self._jobs[job.number] = job
         self._running.add(job.number)
-        if job.kind != self._phase:
+        if job.kind not in (self._phase, JobKind.PRIOR):  # a score takes a moment, and is told of when all are there
             self._phase = job.kind
             self._listener.on_phase(job.kind, job.source_model or job.baseline or "")
         if job.kind in TRIALS:
@@ -260,6 +283,9 @@ class SearchPlan:
         job = self._jobs[number]
         self._running.discard(number)
         reason = error or (result.reason if result else None)
+        if job.kind == JobKind.PRIOR:
+            self._end_prior(job.source_model, result)
+            return
         if job.kind == JobKind.REFIT:
             self._end_refit(job, reason)
             return
@@ -279,6 +305,15 @@ class SearchPlan:
             )
             self._count_patience(record)
         self._listener.on_trial(record)
+
+    def _end_prior(self, uri: str, result: JobResult | None) -> None:
+        """A source model that could not be scored keeps its place behind the others; its trials will say why."""
+        self.prior.scores[uri] = result.cut_scores if result is not None else []
+        order = self.prior.order()
+        self._sampler.prefer(order)
+        if self.prior.complete():
+            self._phase = JobKind.PRIOR
+            self._listener.on_phase(JobKind.PRIOR, ", ".join(order))
 
     def _end_refit(self, job: LaneJob, reason: str | None) -> None:
         key = Strategy.from_dict(job.strategy).key

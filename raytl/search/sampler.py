@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -20,10 +21,12 @@ class TpeSampler:
 
     Stopped trials reach Optuna as pruned, with their intermediate values: Ray's own bridge reports them as complete, so
     that a low score after two epochs would count like one after twenty.
-    Every source model is tried once, under the space's first strategies or its defaults, before the model decides.
+    Every source model is tried once, under the space's first strategies or its defaults, before the model decides;
+    the one that promises most is tried first (:meth:`prefer`).
+    first: strategies to begin with.
     """
 
-    def __init__(self, space: BoundSpace, seed: int) -> None:
+    def __init__(self, space: BoundSpace, seed: int, first: Sequence[Strategy] = ()) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space = space
         with warnings.catch_warnings():
@@ -33,12 +36,13 @@ class TpeSampler:
             )
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
         self._seen: set[str] = set()
+        self._ahead = list(first)
         self._waiting = [Strategy.from_dict(values) for values in _first_strategies(space)]
 
     def ask(self) -> tuple[Any, Strategy]:
         """The next strategy and a handle to tell its results under. Avoids strategies already given out."""
-        while self._waiting:
-            strategy = self._waiting.pop(0)
+        while self._ahead or self._waiting:
+            strategy = (self._ahead or self._waiting).pop(0)
             if strategy.key not in self._seen:
                 return self.adopt(strategy), strategy
         for _ in range(MAX_REPEATS):
@@ -49,6 +53,11 @@ class TpeSampler:
             self._study.tell(trial, state=TrialState.FAIL)
         self._seen.add(strategy.key)
         return trial, strategy
+
+    def prefer(self, source_models: Sequence[str]) -> None:
+        """Take the first strategies of these source models before the others', in this order; none is dropped."""
+        place = {uri: index for index, uri in enumerate(source_models)}
+        self._waiting.sort(key=lambda strategy: place.get(strategy.source_model, len(place)))
 
     def adopt(self, strategy: Strategy) -> Any:
         """A handle for a strategy from elsewhere (a first strategy, an earlier run), so that TPE learns from it."""
