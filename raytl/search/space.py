@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class SearchSpace:
 
     plain: dimensions by strategy key; by_optimizer: dimensions that differ between optimizers (key -> optimizer ->
     dimension). components: for ``adaptation`` and ``regulariser``, name -> setting -> dimension. first: partial
-    strategies to try before anything is learned.
+    strategies to try before anything is learned. values: what the space was parsed from, assignments included.
     """
 
     name: str
@@ -67,6 +67,7 @@ class SearchSpace:
     by_optimizer: dict[str, dict[str, Dimension]]
     components: dict[str, dict[str, dict[str, Dimension]]]
     first: tuple[dict[str, Any], ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_space(name_or_path: str, assignments: Sequence[str] = ()) -> SearchSpace:
@@ -79,6 +80,11 @@ def load_space(name_or_path: str, assignments: Sequence[str] = ()) -> SearchSpac
         # What the command line set has no line in the file; errors about it name the key alone.
         lines = {key: line for key, line in lines.items() if key[: len(keys)] != keys}
     return _Parser(path, values, lines).parse()
+
+
+def parse_space(name: str, values: Mapping[str, Any]) -> SearchSpace:
+    """A space from the ``values`` of an earlier one, whatever became of its file. Raises UserError."""
+    return _Parser(Path(f"{name}.yaml"), dict(values), {}).parse()
 
 
 def _assign(values: dict[str, Any], keys: tuple[str, ...], value: Any, text: str) -> None:
@@ -149,7 +155,7 @@ class _Parser:
         self._check_augmentation(plain)
         first = tuple(self._mapping(item, "first") for item in self.values.get("first", []))
         about = str(self.values.get("about", "")).strip()
-        return SearchSpace(self.path.stem, about, settings, pretrain, plain, by_optimizer, components, first)
+        return SearchSpace(self.path.stem, about, settings, pretrain, plain, by_optimizer, components, first, self.values)
 
     def _check_settings(self, settings: SpaceSettings) -> None:
         for key, low in [("epochs", 1), ("grace_epochs", 1), ("reduction_factor", 2), ("steps_per_epoch", 0),
