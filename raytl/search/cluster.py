@@ -82,8 +82,10 @@ def start(slots: int, *, verbose: bool = False, address: str | None = None) -> N
             ) from None
     else:
         cores = max(os.cpu_count() or 1, slots)
+        options = {"include_dashboard": False, "log_to_driver": verbose, "logging_level": level}
         with _on_loopback():
-            ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=verbose, logging_level=level)
+            # "local", or else Ray would join a cluster that it finds on this machine: an endpoint's, say.
+            ray.init(address="local", num_cpus=cores, **options)
 
 
 @contextmanager

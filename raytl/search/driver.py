@@ -6,7 +6,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from raytl.search.halving import SuccessiveHalving
 from raytl.search.lane import lane
 from raytl.search.outcome import conclude
 from raytl.search.plan import CONFIRM_STRATEGIES, PlanSettings, SearchPlan
+from raytl.search.pool import forward
 from raytl.search.prior import SourcePrior, cuts_of_interest, labelled_images
 from raytl.search.records import SearchListener, SearchOutcome
 from raytl.search.sampler import TpeSampler
@@ -78,8 +80,8 @@ def search(
         plan = make_plan(
             bound, settings, workspace, lanes, directory, listener, has_test=test is not None, started=started
         )
-        trainable = tune.with_parameters(lane, data=data, settings=workspace_settings)
-        interrupted = not run_plan(plan, trainable, lanes, directory, verbose=settings.verbose)
+        with lane_trainable(data, workspace_settings, lanes, directory) as trainable:
+            interrupted = not run_plan(plan, trainable, lanes, directory, verbose=settings.verbose)
     if interrupted and plan.winner() is None:
         raise KeyboardInterrupt
     listener.on_phase("test", "")
@@ -146,6 +148,20 @@ def make_plan(
     return SearchPlan(plan_settings, sampler, halving, reference, pretraining, listener, time.monotonic, started, prior)
 
 
+@contextmanager
+def lane_trainable(
+    data: TrainingData, settings: WorkspaceSettings, lanes: Lanes, directory: Path
+) -> Iterator[Callable[..., None]]:
+    """What does the jobs: a lane in the trial's own process, or a worker group that is kept up in the meantime."""
+    if lanes.workers == 1:
+        yield tune.with_parameters(lane, data=data, settings=settings)
+        return
+    from raytl.search.worker_group import worker_groups  # seconds of import that the usual search does not need
+
+    with worker_groups(lanes, data, settings, directory / "tune") as pool:
+        yield tune.with_parameters(forward, pool=pool)
+
+
 def run_plan(
     plan: SearchPlan, trainable: Callable[..., None], lanes: Lanes, directory: Path, *, verbose: bool = False
 ) -> bool:
@@ -160,7 +176,7 @@ def run_plan(
     logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
     searcher = PlanSearcher(plan, lanes.room)
     tuner = Tuner(
-        tune.with_resources(trainable, lane_resources(lanes.cpus, lanes.gpus)),
+        tune.with_resources(trainable, lane_resources(lanes)),
         tune_config=TuneConfig(
             search_alg=searcher,
             scheduler=PlanScheduler(searcher),

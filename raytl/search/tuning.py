@@ -21,6 +21,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from raytl.search.cluster import Lanes
 from raytl.search.jobs import EpochReport, JobResult, LaneJob
 from raytl.search.plan import SearchPlan, Wait
 
@@ -222,11 +223,15 @@ class LaneWatch(Callback):  # type: ignore[misc]
         self._searcher.begun(trial.trial_id)
 
 
-def lane_resources(cpus: float, gpus: float) -> Callable[[dict[str, Any]], PlacementGroupFactory]:
-    """What a trial asks for, by its config. Requests of two lanes differ by a byte of memory: Tune tells them apart."""
+def lane_resources(lanes: Lanes) -> Callable[[dict[str, Any]], PlacementGroupFactory]:
+    """What a trial asks for, by its config. Requests of two lanes differ by a byte of memory: Tune tells them apart.
+
+    A lane of several workers asks for no more than that: its worker group has resources of its own.
+    """
+    own = {"CPU": lanes.cpus, "GPU": lanes.gpus} if lanes.workers == 1 else {}
 
     def resources(config: dict[str, Any]) -> PlacementGroupFactory:
-        return PlacementGroupFactory([{"CPU": cpus, "GPU": gpus, "memory": config["lane"] + 1}])
+        return PlacementGroupFactory([{**own, "memory": config["lane"] + 1}])
 
     return resources
 

@@ -1,0 +1,149 @@
+"""Lanes of several workers: one Ray Train worker group per lane, kept alive from trial to trial.
+
+A trainer that starts its workers for each trial costs many seconds a time. Here each lane is one long run of a
+``TorchTrainer`` whose workers take jobs from a :class:`~raytl.search.pool.JobPool`: rank 0 asks for a job, every rank
+trains its share of each batch, and rank 0 reports, hears whether to go on, and tells the others. Ray Train rebuilds a
+group whose worker died; the pool then hands the job out again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, get_context
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from raytl.search.cluster import Lanes
+from raytl.search.jobs import EpochReport, LaneJob
+from raytl.search.lane import OUT_OF_MEMORY, do_job
+from raytl.search.pool import JobPool, Ticket
+from raytl.tasks import TrainingData
+from raytl.training.distributed import Group
+from raytl.training.workspace import Workspace, WorkspaceSettings
+
+REBUILDS = 20
+"""Times that Ray Train rebuilds a group before its trainer is started anew."""
+CLOSING_S = 60.0
+
+
+class _StoppedError(Exception):
+    """The trial is not to go on; raised on all ranks alike."""
+
+
+@contextmanager
+def worker_groups(lanes: Lanes, data: TrainingData, settings: WorkspaceSettings, directory: Path) -> Iterator[Any]:
+    """A pool with a worker group per lane behind it; yields the pool's handle. Ends the groups on leaving.
+
+    directory: for what Ray Train writes, on storage that every node sees.
+    """
+    pool = ray.remote(JobPool).options(num_cpus=0, max_concurrency=1000).remote(lanes.count)
+    given = {"pool": pool, "data": ray.put(data), "settings": settings}
+    threads = [
+        threading.Thread(target=_keep_group, args=(lanes, {**given, "group": number}, directory), daemon=True)
+        for number in range(lanes.count)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield pool
+    finally:
+        ray.get(pool.close.remote())
+        for thread in threads:
+            thread.join(CLOSING_S)
+
+
+def _keep_group(lanes: Lanes, config: dict[str, Any], directory: Path) -> None:
+    """Run a lane's trainer until the pool closes."""
+    resources = {"CPU": lanes.cpus} | ({"GPU": lanes.gpus} if lanes.gpus else {})
+    # NCCL wants a GPU per rank; ranks that share one talk through gloo.
+    backend = "nccl" if lanes.gpus >= 1 else "gloo"
+    while True:
+        trainer = TorchTrainer(
+            work,
+            train_loop_config=config,
+            scaling_config=ScalingConfig(
+                num_workers=lanes.workers, use_gpu=lanes.gpus > 0, resources_per_worker=resources
+            ),
+            torch_config=TorchConfig(backend=backend),
+            run_config=RunConfig(
+                name=f"workers-{config['group']}",
+                storage_path=str(directory.resolve()),
+                failure_config=FailureConfig(max_failures=REBUILDS),
+            ),
+        )
+        try:
+            trainer.fit()
+            return
+        except TrainingFailedError:
+            if not ray.get(config["pool"].lost.remote(config["group"])):
+                return
+
+
+def work(config: dict[str, Any]) -> None:
+    """What every worker does: jobs, together with the others, until there are no more."""
+    import torch
+    from torch import distributed
+
+    context = get_context()
+    group = Group(context.get_world_rank(), context.get_world_size())
+    settings: WorkspaceSettings = config["settings"]
+    if settings.device != "cpu":
+        device = get_device()
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        settings = replace(settings, device=str(device))
+    workspace = Workspace(ray.get(config["data"]), settings)
+    # Verdicts travel beside the gradients, on the CPU whatever the backend. An evaluation may keep the others waiting.
+    control = distributed.new_group(backend="gloo", timeout=timedelta(days=1))
+    member = _Member(config["pool"], config["group"], group, control)
+    while True:
+        ticket = member.agreed(ray.get(member.pool.take.remote(member.number)) if group.rank == 0 else None)
+        if ticket is False:
+            return
+        if isinstance(ticket, Ticket):
+            member.do(workspace, ticket)
+
+
+class _Member:
+    """A worker of a group."""
+
+    def __init__(self, pool: Any, number: int, group: Group, control: Any) -> None:
+        self.pool = pool
+        self.number = number
+        self.group = group
+        self._control = control
+
+    def agreed(self, value: Any) -> Any:
+        """Rank 0's value, on all ranks."""
+        from torch import distributed
+
+        values = [value]
+        distributed.broadcast_object_list(values, src=0, group=self._control)
+        return values[0]
+
+    def do(self, workspace: Workspace, ticket: Ticket) -> None:
+        """Do a job, and on rank 0 report it."""
+
+        def send(message: dict[str, Any]) -> None:
+            report: EpochReport = message["report"]
+            goes_on = self.group.rank > 0 or ray.get(self.pool.report.remote(self.number, ticket, report))
+            if not self.agreed(goes_on):
+                raise _StoppedError
+
+        try:
+            result = do_job(workspace, LaneJob.from_json(ticket.job), send, self.group)
+        except _StoppedError:
+            return
+        exhausted = result.reason is not None and result.reason.startswith(OUT_OF_MEMORY)
+        if exhausted or self.group.rank == 0:
+            ray.get(self.pool.finish.remote(self.number, ticket, result))
+        if exhausted:
+            # The other ranks wait in a collective that will never be complete: only a new group helps them.
+            raise MemoryError(result.reason)
