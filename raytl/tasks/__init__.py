@@ -3,6 +3,7 @@
 from raytl.tasks.build import Task
 from raytl.tasks.checks import CheckReport, check
 from raytl.tasks.demo import demo_task
+from raytl.tasks.given import make_task
 from raytl.tasks.images import ImageItem, Images, LabelledImages
 from raytl.tasks.preprocessing import Preprocessing
 from raytl.tasks.problems import Problem, Severity
@@ -25,6 +26,7 @@ __all__ = [
     "TrainingData",
     "check",
     "demo_task",
+    "make_task",
     "read_labelled",
     "read_unlabelled",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 from raytl.core.errors import UserError, nearest
 from raytl.core.seeding import derive_seed
 from raytl.tasks.duplicates import duplicate_groups, label_conflicts, merge_groups
+from raytl.tasks.given import given_paths
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.parts import (
     I_,
@@ -47,6 +48,7 @@ class Task:
     seed: decides which images are held out.
 
     data: all that a search may see. test: the sealed test split, or None. problems: what was noticed about the data.
+    given: what it was made of (:func:`raytl.tasks.given.make_task`), None where images were given in memory.
     Raises UserError where the data allows no search, saying what to do.
     """
 
@@ -101,6 +103,8 @@ class Task:
             self._note_half_shared(key, part.images, classes)
 
         self.name = name or _task_name(target, unlabelled)
+        roles = {"target": target, "unlabelled": unlabelled, "test": test}
+        self.given = given_paths(roles, domains, self.name, seed)
         self.data = TrainingData(
             name=self.name,
             classes=classes,

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from raytl.core.seeding import derive_seed
 from raytl.tasks.build import Task
+from raytl.tasks.given import DEMO
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.items import PixelsItem
 
@@ -48,7 +49,7 @@ def demo_task(seed: int = 0) -> Task:
     rest = np.setdiff1d(np.arange(_POOL), labelled)
 
     everything = LabelledImages("digits", items, None, tuple(DIGITS), labels)
-    return Task(
+    task = Task(
         target=everything.subset(labelled),
         source_domain=[
             ("printed-digits", printed_digits()),
@@ -60,6 +61,8 @@ def demo_task(seed: int = 0) -> Task:
         name="digits",
         seed=seed,
     )
+    task.given = {DEMO: seed}
+    return task
 
 
 @cache
