@@ -3,12 +3,15 @@
 An entry is one ``.npy`` file, memory-mapped by its readers: the pages are shared by all processes of the node and cost
 no copy. A lock file makes several processes that ask for the same entry compute it once. On a node that has never seen
 the entry it is simply computed again, so nothing has to be restored when a node dies.
+
+The folder takes at most ``RAYTL_CACHE_BYTES`` bytes (default 20 GiB) and never the last twentieth of its disk.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +22,8 @@ import numpy as np
 from raytl.core.errors import UserError
 
 DEFAULT_BUDGET_BYTES = 20 * 2**30
+DISK_RESERVE = 0.05
+"""Share of the disk that the cache leaves free, whatever its budget."""
 _STALE_S = 3600.0
 """After so long an unfinished file belongs to a process that was killed while it wrote."""
 
@@ -26,12 +31,14 @@ _STALE_S = 3600.0
 class ArrayCache:
     """A folder of arrays under a byte budget; the least recently used go first.
 
+    budget_bytes: None for the user's setting (:func:`configured_budget`). disk_reserve: share of the disk left free.
     An entry that is deleted while a process has it mapped stays readable for that process.
     """
 
-    def __init__(self, root: Path, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
+    def __init__(self, root: Path, budget_bytes: int | None = None, disk_reserve: float = DISK_RESERVE) -> None:
         self.root = root
-        self.budget_bytes = budget_bytes
+        self.disk_reserve = disk_reserve
+        self.budget_bytes = configured_budget() if budget_bytes is None else budget_bytes
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -44,7 +51,8 @@ class ArrayCache:
     def get(self, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """The entry's array, read-only; computed by one process if it is not there, or is there but damaged.
 
-        An array above the whole budget is returned without being kept. Raises UserError where the disk is full.
+        An array that the budget or the disk has no room for is returned without being kept. Raises UserError where it
+        cannot be written all the same.
         """
         path = self._path(key)
         kept = _load(path)
@@ -55,11 +63,10 @@ class ArrayCache:
             if kept is not None:
                 return kept
             fresh = np.ascontiguousarray(compute())
-            if fresh.nbytes > self.budget_bytes:
+            if not self._make_room(fresh.nbytes):
                 return fresh
             self._write(path, fresh)
             kept = _load(path)
-            self._evict(keep=path)
         return fresh if kept is None else kept
 
     def size_bytes(self) -> int:
@@ -82,25 +89,42 @@ class ArrayCache:
                 f"({error.strerror or 'no space left'}); free space there, or point RAYTL_HOME at a larger disk"
             ) from error
 
-    def _evict(self, keep: Path) -> None:
+    def _make_room(self, size_bytes: int) -> bool:
+        """Let the least recently used go until a new entry fits; whether it does then."""
+        self._remove_unfinished()
+        disk = shutil.disk_usage(self.root)
+        entries = []
+        for path in self.root.glob("*.npy"):
+            with suppress(FileNotFoundError):
+                stat = path.stat()
+                entries.append((stat.st_mtime, stat.st_size, path))
+        taken = sum(size for _, size, _ in entries)
+        reserved = int(self.disk_reserve * disk.total)
+        excess = size_bytes - min(self.budget_bytes - taken, disk.free - reserved)
+        if excess > taken:
+            return False
+        for _, size, path in sorted(entries):
+            if excess <= 0:
+                break
+            path.unlink(missing_ok=True)
+            excess -= size
+        return True
+
+    def _remove_unfinished(self) -> None:
         for partial in self.root.glob("*.part"):
             with suppress(FileNotFoundError):
                 if partial.stat().st_mtime < time.time() - _STALE_S:
                     partial.unlink()
-        entries = []
-        for path in self.root.glob("*.npy"):
-            try:
-                stat = path.stat()
-            except FileNotFoundError:
-                continue
-            entries.append((stat.st_mtime, stat.st_size, path))
-        total = sum(size for _, size, _ in entries)
-        for _, size, path in sorted(entries):
-            if total <= self.budget_bytes:
-                return
-            if path != keep:
-                path.unlink(missing_ok=True)
-                total -= size
+
+
+def configured_budget() -> int:
+    """``RAYTL_CACHE_BYTES``, or the default. Raises UserError where that is not a whole number."""
+    given = os.environ.get("RAYTL_CACHE_BYTES")
+    if given is None:
+        return DEFAULT_BUDGET_BYTES
+    if not given.isdecimal():
+        raise UserError(f"RAYTL_CACHE_BYTES is '{given}'; give a whole number of bytes, such as {DEFAULT_BUDGET_BYTES}")
+    return int(given)
 
 
 def _load(path: Path) -> np.ndarray | None:
