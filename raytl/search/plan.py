@@ -8,7 +8,7 @@ The same plan runs on Ray Tune and, in virtual time, on recorded learning curves
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,36 @@ class SearchPlan:
     def finished(self) -> bool:
         """Whether the last job was handed out and all came back."""
         return self._done and not self._running
+
+    def restore(self, records: Sequence[TrialRecord]) -> None:
+        """Take over the trials of a search that was interrupted, before the first job: none that ended is run again.
+
+        records: by number, from 0 without a gap. What was under way when the search ended is tried first.
+        """
+        for record in records:
+            if record.status in (TrialStatus.RUNNING, TrialStatus.INTERRUPTED):
+                record.status = TrialStatus.INTERRUPTED
+                if record.kind == JobKind.SEARCH:
+                    self._sampler.try_next(Strategy.from_dict(record.strategy))
+            else:
+                self._learn_again(record)
+            self.records.append(record)
+            self._listener.on_trial(record)
+
+    def _learn_again(self, record: TrialRecord) -> None:
+        """What halving, sampler and patience would know had the trial ended in this search."""
+        if record.kind in (JobKind.BASELINE, JobKind.SEARCH):
+            for metrics in record.history:
+                self._halving.record(int(metrics["epoch"]), metrics["score"])
+        if record.kind == JobKind.BASELINE:
+            self._baselines = [entry for entry in self._baselines if entry[1].key != record.strategy_key]
+        if record.kind == JobKind.SEARCH:
+            handle = self._sampler.adopt(Strategy.from_dict(record.strategy))
+            for metrics in record.history:
+                self._sampler.report(handle, int(metrics["epoch"]), metrics["score"])
+            self._sampler.tell(handle, score=record.score, pruned=record.status == TrialStatus.PRUNED)
+            self._searched += 1
+            self._count_patience(record)
 
     def _number(self) -> int:
         return len(self._jobs)

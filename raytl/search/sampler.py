@@ -54,6 +54,10 @@ class TpeSampler:
         self._seen.add(strategy.key)
         return trial, strategy
 
+    def try_next(self, strategy: Strategy) -> None:
+        """Give out this strategy before any other that was not announced earlier."""
+        self._ahead.append(strategy)
+
     def prefer(self, source_models: Sequence[str]) -> None:
         """Take the first strategies of these source models before the others', in this order; none is dropped."""
         place = {uri: index for index, uri in enumerate(source_models)}
