@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +19,19 @@ from raytl.search.baselines import baselines
 from raytl.search.binding import BoundSpace
 from raytl.search.cluster import Lanes, cluster
 from raytl.search.halving import SuccessiveHalving
+from raytl.search.jobs import JobResult
 from raytl.search.lane import lane
 from raytl.search.outcome import conclude
 from raytl.search.plan import CONFIRM_STRATEGIES, PlanSettings, SearchPlan
 from raytl.search.pool import forward
 from raytl.search.prior import SourcePrior, cuts_of_interest, labelled_images
-from raytl.search.records import SearchListener, SearchOutcome
+from raytl.search.records import SearchListener, SearchOutcome, TrialRecord
 from raytl.search.sampler import TpeSampler
 from raytl.search.space import SearchSpace
 from raytl.search.tuning import LaneWatch, PlanScheduler, PlanSearcher, lane_resources, trial_directory
 from raytl.tasks import SealedTest, TrainingData, splits
 from raytl.training.pretrain import checkpoint_path, parse_pretrain
+from raytl.training.strategy import Strategy
 from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
 
 SMALLEST_BATCH = 8
@@ -62,11 +64,16 @@ def search(
     settings: SearchSettings,
     directory: Path,
     listener: SearchListener,
+    *,
+    first: Sequence[Strategy] = (),
+    earlier: Sequence[TrialRecord] = (),
 ) -> tuple[SearchOutcome, Path | None]:
     """Search, choose, refit, open the test split once. Returns the outcome and the directory of the winner's model.
 
     directory: of the run, on the driver's disk; refitted models and Tune's own files go below it.
-    An interrupt (Ctrl-C) ends the search early; what is known by then is concluded from, without a refit.
+    first: strategies to try before the space's own first ones. earlier: trials of this search before it was interrupted.
+    An interrupt (Ctrl-C) ends the search early; what is known by then is concluded from, without a refit and with the
+    test split sealed, so that the search can be resumed.
     Raises UserError where no trial succeeded, KeyboardInterrupt where it was interrupted before one had.
     """
     started = time.monotonic()
@@ -78,14 +85,18 @@ def search(
         workspace_settings = make_workspace_settings(data, bound.space, settings, lanes)
         workspace = Workspace(data, workspace_settings)
         plan = make_plan(
-            bound, settings, workspace, lanes, directory, listener, has_test=test is not None, started=started
+            bound, settings, workspace, lanes, directory, listener, first, has_test=test is not None, started=started
         )
+        plan.restore(earlier)
+        plan.results |= {record.number: _result_on_record(record, workspace) for record in plan.records}
         with lane_trainable(data, workspace_settings, lanes, directory) as trainable:
             interrupted = not run_plan(plan, trainable, lanes, directory, verbose=settings.verbose)
     if interrupted and plan.winner() is None:
         raise KeyboardInterrupt
-    listener.on_phase("test", "")
-    outcome = conclude(plan, data, test, workspace, time.monotonic() - started, interrupted=interrupted)
+    if not interrupted:
+        listener.on_phase("test", "")
+    seconds = time.monotonic() - started
+    outcome = conclude(plan, data, None if interrupted else test, workspace, seconds, interrupted=interrupted)
     refit = plan.refits.get(outcome.best.strategy_key)
     return outcome, Path(refit) if refit else None
 
@@ -116,6 +127,7 @@ def make_plan(
     lanes: Lanes,
     directory: Path,
     listener: SearchListener,
+    first: Sequence[Strategy] = (),
     *,
     has_test: bool,
     started: float,
@@ -142,10 +154,18 @@ def make_plan(
         patience=settings.patience,
     )
     halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs)
-    sampler = TpeSampler(bound, settings.seed)
+    sampler = TpeSampler(bound, settings.seed, first)
     scored = len(bound.source_models) > 1 and labelled_images(workspace) is not None
     prior = SourcePrior(cuts_of_interest(bound) if scored else {})
     return SearchPlan(plan_settings, sampler, halving, reference, pretraining, listener, time.monotonic, started, prior)
+
+
+def _result_on_record(record: TrialRecord, workspace: Workspace) -> JobResult:
+    """What is known of how a trial ended from its record alone."""
+    result = JobResult(record.metrics, record.seconds, record.lane, record.reason)
+    if workspace.folds:
+        result.validation_index = workspace.folds[record.fold][1]
+    return result
 
 
 @contextmanager

@@ -41,8 +41,14 @@ def candidate(plan: SearchPlan, data: TrainingData, label: str, key: str) -> Can
     correct = [np.empty(0)]
     for record in records:
         result = plan.results.get(record.number)
-        if result is not None and result.validation_index is not None and len(result.validation_index):
-            assert data.target is not None and result.validation_probabilities is not None
+        if result is None or result.validation_index is None or not len(result.validation_index):
+            continue
+        assert data.target is not None
+        if result.validation_probabilities is None:
+            # A trial from before an interruption: how many images it got right is on record, not which.
+            right = round(record.metrics["target-accuracy"] * len(result.validation_index))
+            correct.append(np.arange(len(result.validation_index)) < right)
+        else:
             predicted = result.validation_probabilities.argmax(1)
             correct.append(predicted == data.target.labels[result.validation_index])
     pooled = np.concatenate(correct).astype(np.float64)
