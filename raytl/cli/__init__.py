@@ -1,10 +1,13 @@
-"""The command line: parses, calls the public API, prints. Exit codes: 0 done, 2 the user's mistake, 1 ours, 130 Ctrl-C."""
+"""The command line: parses, calls the public API, prints.
+
+Exit codes: 0 done, 2 the user's mistake, 1 ours, 130 interrupted (Ctrl-C).
+"""
 
 from __future__ import annotations
 
 import sys
 
-import click
+import typer
 
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
@@ -15,17 +18,31 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line and exit."""
     output = Output.for_arguments(sys.argv[1:])
+    sys.excepthook = output.crashed
     try:
         from raytl.cli.commands import app
 
-        app(standalone_mode=False)
-    except (UserError, click.UsageError) as error:
-        message = error.format_message() if isinstance(error, click.UsageError) else str(error)
-        output.fail(message, code=2)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+        code = app(standalone_mode=False)
+    except UserError as error:
+        output.fail(str(error), code=2)
+    except typer.TyperException as error:
+        output.fail(_usage(error), code=2)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except typer.Abort:
+        code = INTERRUPTED
+    if code == INTERRUPTED and not output.told:
         output.fail("interrupted", code=INTERRUPTED)
+    sys.exit(code)
+
+
+def _usage(error: typer.TyperException) -> str:
+    """What is wrong with the arguments, and which help to read; empty where the help was shown already."""
+    message = error.format_message().strip().rstrip(".")
+    context = getattr(error, "ctx", None)
+    if not message or context is None:
+        return message
+    return f"{message[0].lower()}{message[1:]}; see: {context.command_path} --help"
 
 
 __all__ = ["main"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
+from types import TracebackType
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -23,8 +25,9 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.console = Console(stderr=as_json, highlight=False)
-        self.progress_console = Console(stderr=True, highlight=False)
+        self.told = False
+        self.console = Console(stderr=as_json, highlight=False, emoji=False)
+        self.progress_console = Console(stderr=True, highlight=False, emoji=False)
         self._stdout = None
         if as_json:
             sys.stdout.flush()
@@ -37,12 +40,17 @@ class Output:
         """Decided before anything is parsed, so that a parse error is JSON too."""
         return cls(as_json="--json" in arguments)
 
-    def say(self, *things: Any) -> None:
-        """For people: a line, or anything that Rich draws."""
-        self.console.print(*things)
+    def say(self, thing: Any) -> None:
+        """For people: a line, or anything that Rich draws. A line is not broken: it may hold a path to copy."""
+        self._print(self.console, thing)
+
+    def note(self, line: str, style: str = "") -> None:
+        """A line about what is going on, on stderr."""
+        self._print(self.progress_console, line, style)
 
     def document(self, value: dict[str, Any]) -> None:
-        """The command's JSON document; nothing without ``--json``."""
+        """The command's JSON document, which ends it; nothing without ``--json``."""
+        self.told = True
         if self._stdout is not None:
             json.dump({"schema": SCHEMA_VERSION, **value}, self._stdout, ensure_ascii=False, allow_nan=False)
             self._stdout.write("\n")
@@ -50,6 +58,21 @@ class Output:
 
     def fail(self, message: str, *, code: int) -> NoReturn:
         """One sentence, and out."""
-        print(f"raytl: {message}", file=sys.stderr)
+        if message:
+            print(f"raytl: {message}", file=sys.stderr)
         self.document({"error": message, "exit_code": code})
         sys.exit(code)
+
+    def crashed(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """A bug of ours, as ``sys.excepthook``: here the traceback is of use. Python exits with 1."""
+        traceback.print_exception(kind, error, trace)
+        message = f"{kind.__name__}: {error}"
+        print(f"raytl: this is a bug in raytl, please report it with the lines above ({message})", file=sys.stderr)
+        if not self.told:
+            self.document({"error": message, "exit_code": 1})
+
+    def _print(self, console: Console, thing: Any, style: str = "") -> None:
+        if isinstance(thing, str):
+            console.print(thing, style=style or None, markup=False, soft_wrap=True)
+        else:
+            console.print(thing)

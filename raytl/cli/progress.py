@@ -20,7 +20,7 @@ PHASES = {
     "search": "searching",
     "confirm": "confirming the leaders on further folds",
     "refit": "refitting on all labelled images",
-    "test": "opening the test split",
+    "test": "choosing, and opening the test split if there is one",
     "report": "writing report and bundle",
     "deploy": "deploying the endpoint",
     "classify": "classifying the test images through HTTP",
@@ -57,13 +57,16 @@ class Progress:
         """A new line for the phase."""
         self._phase = PHASES.get(phase, phase) + (f" ({detail})" if detail else "")
         if not self._console.is_terminal:
-            self._console.print(f"[{self._elapsed():5.0f} s] {self._phase}")
+            self._write(self._phase)
 
     def on_trial(self, record: TrialRecord) -> None:
         """Keep the trial; say how it ended where there is no live display."""
         self._records[record.number] = record
         if not self._console.is_terminal and record.status != TrialStatus.RUNNING:
-            self._console.print(f"[{self._elapsed():5.0f} s] {self._line(record)}")
+            self._write(self._line(record))
+
+    def _write(self, line: str) -> None:
+        self._console.print(f"{self._elapsed():5.0f} s  {line}", markup=False, soft_wrap=True)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._started
@@ -80,7 +83,8 @@ class Progress:
         searched = sum(record.kind == "search" for record in ended)
         head = Text.assemble(
             (f"{self._phase}\n", "bold"),
-            f"{searched} of {self._trials} strategies tried, {sum(r.status == 'pruned' for r in ended)} stopped early, ",
+            f"{searched} of {self._trials} strategies tried, ",
+            f"{sum(r.status == 'pruned' for r in ended)} stopped early, ",
             f"{sum(r.status == 'failed' for r in ended)} failed · {self._elapsed():.0f} s",
             f" · {self._left(searched)}",
         )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from raytl import api
 from raytl.bundles import Bundle, predict_files, write_predictions
 from raytl.cli.output import Output
 from raytl.core.paths import default_storage
-from raytl.runs import RunStore, render_leaderboard
+from raytl.runs import RunStore, render_leaderboard, wording
 
 SHOWN = 20
 
@@ -20,34 +20,38 @@ SHOWN = 20
 def show_run(output: Output, run: api.Run) -> None:
     """Leaderboard, the choice and its grounds, gains, and where to go from here."""
     summary = run.summary()
-    output.say(render_leaderboard(run))
-    output.say(f"chosen: {summary['why']}")
+    output.say(render_leaderboard(run, width=output.console.width))
+    output.say("")
     best = summary["best"] or {}
+    output.say(f"chosen: {summary['why']}" if best else summary["why"])
     if best.get("test_metric"):
         output.say(f"test accuracy: {_figure(best['test_metric'])}")
     elif best.get("validation_metric"):
-        output.say(f"validation accuracy: {_figure(best['validation_metric'])} (no test split)")
+        why = "the search did not get to the test" if summary["interrupted"] else "there was no test split"
+        output.say(f"validation accuracy: {_figure(best['validation_metric'])}; {why}")
     for name, gain in (summary["gains"] or {}).items():
         output.say(f"  over {name}: {_gain(gain)}")
     if run.report_path.exists():
         output.say(f"report: {run.report_path}")
     if run.status == "interrupted":
         output.say(
-            f"The search was interrupted; what it learned is in {run.path}. "
-            "To go on, search again: pretrained source models and cached activations are kept."
+            f"interrupted: what it learned is in {run.path}, a model is not. To go on, search again "
+            "(under another --name): pretrained source models and cached activations are kept."
         )
     elif run.bundle_path.exists():
-        output.say(f"next: raytl deploy {run.path}   or   raytl export {run.path} model/")
+        output.say(f"next: raytl deploy {run.path}")
+        output.say(f"  or: raytl export {run.path} model/")
 
 
 def show_runs(output: Output, storage: Path | None) -> None:
     """One line per run, newest first."""
     store = RunStore(storage or default_storage())
     found = store.list()
-    table = Table("run", "started", "status", "trials", "best")
+    table = Table("run", "started (UTC)", "status", "trials", "score", "test %", box=None)
     for run in found:
-        values: dict[str, Any] = run.to_json()
-        table.add_row(*(str(values.get(key, "") or "") for key in ("name", "started", "status", "trials", "best")))
+        started = f"{run.started:%Y-%m-%d %H:%M}" if run.started else ""
+        figures = (wording.score(run.score), wording.share(run.test).removesuffix(" %"))
+        table.add_row(Text(run.name), started, run.status, str(run.trials or ""), *figures)
     output.say(table if found else f"no runs in {store.storage} yet; begin with: raytl search --target PATH")
     output.document({"storage": str(store.storage), "runs": [run.to_json() for run in found]})
 
@@ -60,22 +64,35 @@ def show_predictions(output: Output, model: str, paths: Sequence[Path], out: Pat
         write_predictions(frame, out)
         output.say(f"wrote {len(frame)} predictions to {out}")
     else:
-        table = Table("file", "label", "confidence", "")
+        table = Table("file", "label", "confidence", "", box=None)
         for _, row in frame.head(SHOWN).iterrows():
             error = row.get("error")
             sure = "" if row["label"] is None or row["label"] != row["label"] else f"{row['confidence']:.3f}"
-            table.add_row(str(row["file"]), str(row["label"] or ""), sure, str(error) if isinstance(error, str) else "")
+            note = error if isinstance(error, str) else ""
+            label = row["label"] if isinstance(row["label"], str) else ""
+            table.add_row(Text(str(row["file"])), Text(label), sure, Text(note))
         output.say(table)
         if len(frame) > SHOWN:
             output.say(f"… and {len(frame) - SHOWN} more; --out predictions.csv writes them all")
-    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    output.document({"model": str(model), "out": str(out) if out else None, "predictions": records})
+    plain = frame.astype(object).where(frame.notna(), None)
+    records = [
+        {
+            **{key: row[key] for key in ("file", "label", "confidence")},
+            "probabilities": {name: row[f"p({name})"] for name in bundle.labels} if row["error"] is None else None,
+            "error": row["error"],
+        }
+        for _, row in plain.iterrows()
+    ]
+    output.document({"model": model, "out": str(out) if out else None, "predictions": records})
 
 
 def _figure(metric: dict[str, float]) -> str:
+    if metric["low"] is None:
+        return f"{metric['value']:.3f}"
     return f"{metric['value']:.3f} (95 % interval {metric['low']:.3f} to {metric['high']:.3f})"
 
 
 def _gain(gain: dict[str, float]) -> str:
     sure = "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "no sure difference"
-    return f"{100 * gain['value']:+.1f} points (95 % interval {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}): {sure}"
+    low, high = (f"{100 * gain[key]:+.1f}" for key in ("low", "high"))
+    return f"{100 * gain['value']:+.1f} points (95 % interval {low} to {high}): {sure}"

@@ -24,6 +24,6 @@ def show_problems(output: Output, problems: Sequence[Problem]) -> None:
     """What was noticed about the data: on stderr, the gravest first."""
     order = list(_STYLES)
     for problem in sorted(problems, key=lambda problem: order.index(problem.severity))[:SHOWN]:
-        output.progress_console.print(f"{problem.severity}: {problem}", style=_STYLES[problem.severity], markup=False)
+        output.note(f"{problem.severity}: {problem}", _STYLES[problem.severity])
     if len(problems) > SHOWN:
-        output.progress_console.print(f"… and {len(problems) - SHOWN} more; 'raytl check' lists them all")
+        output.note(f"… and {len(problems) - SHOWN} more; 'raytl check' lists them all")

@@ -30,8 +30,9 @@ def leaderboard(trials: pd.DataFrame, outcome: dict[str, Any] | None = None) -> 
     Returns one row per strategy: ``rank`` (1 = best), ``label`` (``best``, a baseline's name, ``best, …`` for both;
     else empty), ``baseline``, ``trial`` (its first), ``folds``, ``status``, ``score`` (mean over folds), ``std`` (over
     folds, where there are two or more), ``validation`` and ``test`` (accuracies) with ``_low`` and ``_high``
-    (bootstrap intervals; intervals and test are known for the winner and the baselines), ``seconds`` (sum), ``epochs``, ``strategy_key``, then the settings under
-    their own names. The chosen strategy comes first; then those trained to the end by score; then the others.
+    (bootstrap intervals; intervals and test are known for the winner and the baselines), ``seconds`` (sum),
+    ``epochs``, ``strategy_key``, then the settings under their own names. The chosen strategy comes first; then those
+    trained to the end by score; then the others.
     """
     best_key = outcome["best"]["strategy_key"] if outcome else None
     candidates = {entry["strategy_key"]: entry for entry in _candidates(outcome)}
@@ -65,8 +66,8 @@ def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
         padding=(0, 1, 0, 0),
         width=min(width, 110),
     )
-    for column, width in zip(table.columns, (2, 12, None, 3, 12, 6, 5, 6, 5), strict=True):
-        column.no_wrap, column.min_width = True, width
+    for column, least in zip(table.columns, (2, 12, 12, 3, 12, 6, 5, 6, 5), strict=True):
+        column.no_wrap, column.min_width = True, least
         column.justify = "left" if column.header in ("", "source model", "adaptation") else "right"
     for _, row in board[(board["rank"] <= rows) | board["baseline"].notna()].iterrows():
         best = str(row["label"]).startswith("best")
@@ -119,8 +120,9 @@ def _pooled(group: pd.DataFrame) -> dict[str, Any]:
 
 
 def _mean(trials: pd.DataFrame, name: str) -> float | None:
-    values = trials[name].dropna() if name in trials else []
-    return float(values.mean()) if len(values) else None
+    if name not in trials or trials[name].isna().all():
+        return None
+    return float(trials[name].mean())
 
 
 def _bounds(interval: dict[str, Any] | None, name: str) -> dict[str, Any]:

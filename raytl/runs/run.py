@@ -130,7 +130,8 @@ class Run:
 
         For a run without an outcome the best and the baselines are told from the trials, without intervals.
         """
-        scores = self.leaderboard().set_index("strategy_key")["score"].to_dict()
+        board = self.leaderboard()
+        scores = dict(zip(board["strategy_key"], board["score"], strict=True))
         outcome = self.outcome or self._provisional_outcome()
         counts = Counter(self._trials["status"])
         extra = outcome.get("extra", {})

@@ -29,7 +29,8 @@ class RunWriter:
     Every event goes to the journal at once; :meth:`finish` or :meth:`interrupt` makes the tables of it. As a context
     manager, a writer that was not finished is interrupted on the way out, whatever the reason.
     folder: the run's folder, existing. settings: JSON values; the report reads these keys where present: ``setting``
-    (kind of transfer), ``classes`` (names), ``seed``, ``command`` (to reproduce the run), ``data`` (``{"counts": {role: n}, "problems": [sentence | {"severity", "message"}]}``).
+    (kind of transfer), ``classes`` (names), ``seed``, ``command`` (to reproduce the run),
+    ``data`` (``{"counts": {role: n}, "problems": [sentence | {"severity", "message"}]}``).
     resume: go on in a run that was interrupted; ``trials`` then holds what it had.
     Raises UserError where another process writes the run, or the disk does not take it.
     """

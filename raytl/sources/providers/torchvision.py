@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import pickle
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -218,8 +218,8 @@ def _published(chosen: _Choice) -> dict[str, Tensor]:
     path = _cache_path(chosen.weights)
     present = path.exists()
     try:
-        # torch hub announces a download on stdout, which belongs to the command's own output.
-        with contextlib.redirect_stdout(sys.stderr):
+        # torch hub announces a download even where it comes to nothing; whether weights are here, the catalogue tells.
+        with contextlib.redirect_stdout(io.StringIO()):
             state = chosen.weights.get_state_dict(
                 progress=False, check_hash=True, map_location="cpu", weights_only=True
             )

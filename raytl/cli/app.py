@@ -1,0 +1,58 @@
+"""The ``raytl`` command, its groups, and the options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raytl import __version__
+from raytl.cli.output import Output
+
+app = typer.Typer(
+    name="raytl",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+sources_app = typer.Typer(help="Source models that a search can start from.", no_args_is_help=True)
+runs_app = typer.Typer(help="Searches on disk.", no_args_is_help=True)
+spaces_app = typer.Typer(help="Search spaces that come with raytl.", no_args_is_help=True)
+app.add_typer(sources_app, name="sources")
+app.add_typer(runs_app, name="runs")
+app.add_typer(spaces_app, name="spaces")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, everything else on stderr.")]
+Storage = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder of runs (default RAYTL_STORAGE or ./raytl-runs).")
+]
+Seed = Annotated[int, typer.Option(metavar="N", help="All randomness comes from it.")]
+Lanes = Annotated[int | None, typer.Option(min=1, metavar="N", help="Trials at a time (default: as many as fit).")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Let Ray speak.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port of the endpoint.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Bundle, run name or run folder.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        Output.current.say(f"raytl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Transfer-learning search on Ray: from a few labelled images to a served model.
+
+    [bold]To see it work:[/bold]  raytl demo
+
+    [bold]Your own images:[/bold]  raytl check photos/, then raytl search --target photos/
+
+    Every command takes --json, and --help with examples.
+    """

@@ -1,0 +1,133 @@
+"""Commands about what a search left: ``runs``, ``report``, ``export``, ``predict``, ``deploy``, ``undeploy``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raytl.cli.app import Json, Model, Port, RunName, Storage, app, runs_app
+from raytl.cli.output import Output
+from raytl.core.errors import UserError
+
+
+@app.command()
+def report(run: RunName, storage: Storage = None, json: Json = False) -> None:
+    """Write a run's report.html again.
+
+    [bold]Example:[/bold]  raytl report 2026-01-31-01
+    """
+    from raytl import api
+
+    path = api.report(api.open_run(run, storage))
+    Output.current.say(f"wrote {path}")
+    Output.current.document({"report": str(path)})
+
+
+@app.command()
+def export(
+    run: RunName,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the bundle.")],
+    storage: Storage = None,
+    json: Json = False,
+) -> None:
+    """Copy the model of a run: weights as safetensors, settings as JSON.
+
+    [bold]Example:[/bold]  raytl export 2026-01-31-01 model/
+    """
+    from raytl import api
+
+    path = api.open_run(run, storage).best.export(directory)
+    Output.current.say(f"wrote {path}")
+    Output.current.document({"path": str(path)})
+
+
+@app.command()
+def predict(
+    model: Model,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a .csv or .parquet file.")] = None,
+    storage: Storage = None,
+    json: Json = False,
+) -> None:
+    """Classify images.
+
+    [bold]Example:[/bold]  raytl predict model/ new-photos/ --out predictions.csv
+    """
+    from raytl.cli.results import show_predictions
+
+    show_predictions(Output.current, model, paths, out, storage)
+
+
+@app.command()
+def deploy(
+    model: Model,
+    port: Port = 8000,
+    host: Annotated[str, typer.Option(metavar="IP", help="Interface; loopback unless you open it.")] = "127.0.0.1",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the endpoint.")] = "raytl",
+    min_replicas: Annotated[int, typer.Option(min=0, metavar="N", help="Kept even without requests.")] = 1,
+    max_replicas: Annotated[int, typer.Option(min=1, metavar="N", help="Started under load at most.")] = 2,
+    num_gpus: Annotated[float, typer.Option(min=0, metavar="N", help="Of each replica; may be a fraction.")] = 0.0,
+    storage: Storage = None,
+    json: Json = False,
+) -> None:
+    """Serve a model behind an autoscaling endpoint, or update the one that is there without dropping a request.
+
+    [bold]Examples:[/bold]
+
+    raytl deploy model/ --port 8000
+
+    curl -T photo.jpg -X POST http://127.0.0.1:8000/v1/predict
+    """
+    from raytl import api
+
+    endpoint = api.deploy(
+        model, storage=storage, port=port, host=host, name=name, min_replicas=min_replicas,
+        max_replicas=max_replicas, num_gpus=num_gpus,
+    )  # fmt: skip
+    output = Output.current
+    output.say(f"serving at {endpoint.url}; try: curl -T photo.jpg -X POST {endpoint.url}/v1/predict")
+    output.say("take it down with: raytl undeploy" + (f" --name {name}" if name != "raytl" else ""))
+    output.document(endpoint.to_json())
+
+
+@app.command()
+def undeploy(
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the endpoint.")] = "raytl", json: Json = False
+) -> None:
+    """Take an endpoint down, and what was started for it.
+
+    [bold]Example:[/bold]  raytl undeploy
+    """
+    from raytl.serving import undeploy as take_down
+
+    if not take_down(name):
+        raise UserError(f"no endpoint '{name}' is served from this machine")
+    Output.current.say(f"endpoint '{name}' is down")
+    Output.current.document({"name": name, "stopped": True})
+
+
+@runs_app.command("list")
+def runs_list(storage: Storage = None, json: Json = False) -> None:
+    """Show all runs, newest first.
+
+    [bold]Example:[/bold]  raytl runs list --storage raytl-runs/
+    """
+    from raytl.cli.results import show_runs
+
+    show_runs(Output.current, storage)
+
+
+@runs_app.command("show")
+def runs_show(run: RunName, storage: Storage = None, json: Json = False) -> None:
+    """Show a run: leaderboard, what was chosen and why, whether transfer helped.
+
+    [bold]Example:[/bold]  raytl runs show 2026-01-31-01
+    """
+    from raytl import api
+    from raytl.cli.results import show_run
+
+    opened = api.open_run(run, storage)
+    show_run(Output.current, opened)
+    Output.current.document(opened.summary())

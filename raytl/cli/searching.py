@@ -1,0 +1,188 @@
+"""Commands that train: ``demo``, ``search``, ``check`` before it, ``pretrain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raytl.cli.app import Json, Lanes, Seed, Storage, Verbose, app
+from raytl.cli.output import Output
+from raytl.core.errors import UserError
+
+
+@app.command()
+def demo(
+    seed: Seed = 0,
+    storage: Storage = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run.")] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="Port of the endpoint; 0 takes a free one.")
+    ] = 0,
+    lanes: Lanes = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """The whole way once, on real data: search, report, bundle, endpoint, test through HTTP.
+
+    Handwritten digits, five labelled images a class; printed digits, printed letters and textures are offered as source
+    domains, and the search has to find out which is any good. Stops all that it started.
+
+    [bold]Example:[/bold]  raytl demo --seed 1
+    """
+    from raytl.cli.demo import run_demo
+
+    run_demo(Output.current, seed=seed, storage=storage, name=name, port=port, lanes=lanes, verbose=verbose)
+
+
+@app.command()
+def search(
+    target: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Labelled images of the domain the model is for.")
+    ] = None,
+    source_domain: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help="Labelled images of another domain; may be given several times."),
+    ] = None,
+    unlabelled: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Images of the target domain without labels.")
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Labelled images for the final test (default: a fifth of the target)."),
+    ] = None,
+    space: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="A shipped search space (see 'raytl spaces list') or a YAML file.")
+    ] = "vision-small",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Narrow the space: cut=0, adaptation=mcc, epochs=5."),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Strategies to try (default: the space's).")
+    ] = None,
+    time_budget: Annotated[str | None, typer.Option(metavar="TIME", help="For everything: 90s, 10m, 2h.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Stop after so many trials without a better one.")
+    ] = None,
+    lanes: Lanes = None,
+    gpus_per_trial: Annotated[float, typer.Option(min=0, metavar="N", help="May be a fraction, to share a GPU.")] = 0.0,
+    workers_per_trial: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Data-parallel workers of each trial.")
+    ] = 1,
+    seed: Seed = 0,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the run (default: date and number).")
+    ] = None,
+    storage: Storage = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Ray cluster (default RAY_ADDRESS, else this machine).")
+    ] = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Search for the best way to transfer to your data: leaderboard, report, and a model to serve.
+
+    PATH is a folder with one subfolder of images per class (flat for images without labels), a Parquet or a CSV file;
+    local, or at a URI.
+
+    [bold]Examples:[/bold]
+
+    raytl search --target photos/
+
+    raytl search --target photos/ --time-budget 20m --set cut=all
+
+    raytl search --target photos/ --unlabelled more/ --source-domain catalogue/
+
+    raytl search --source-domain catalogue/ --unlabelled more/
+    """
+    from raytl import api
+    from raytl.cli.results import show_run
+    from raytl.cli.running import listening, show_problems
+    from raytl.search.space import load_space
+
+    output = Output.current
+    loaded = load_space(space, set_ or [])
+    budget = _time(time_budget)
+    task = api.Task(target, source_domain or [], unlabelled, test, seed=seed)
+    bound = api.bind(task, loaded)
+    show_problems(output, [*bound.problems, *task.problems])
+    with listening(output, trials or loaded.settings.trials, budget) as progress:
+        run = api.search(
+            task, bound, trials=trials, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
+            workers_per_trial=workers_per_trial, seed=seed, patience=patience, name=name, storage=storage,
+            address=address, verbose=verbose, listeners=[progress],
+        )  # fmt: skip
+    show_run(output, run)
+    output.document(run.summary())
+    if run.status == "interrupted":
+        raise typer.Exit(130)
+
+
+@app.command()
+def check(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Image folder, Parquet or CSV file, local or at a URI.")],
+    json: Json = False,
+) -> None:
+    """Report what is in a data set and what is wrong with it.
+
+    [bold]Example:[/bold]  raytl check photos/
+    """
+    from raytl.tasks.checks import check as check_data
+
+    report = check_data(path)
+    Output.current.say(report.table())
+    Output.current.document(report.to_json())
+
+
+@app.command()
+def pretrain(
+    data: Annotated[str, typer.Option(metavar="PATH", help="Labelled images to learn from.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the bundle.")],
+    arch: Annotated[str, typer.Option(metavar="URI", help="Network to start from.")] = "scratch:cnn-small",
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Optimizer steps.")] = 1000,
+    batch_size: Annotated[int, typer.Option(min=2, metavar="N", help="Images per step.")] = 64,
+    learning_rate: Annotated[float, typer.Option(min=0.0, metavar="X", help="At its peak.")] = 0.05,
+    image_size: Annotated[
+        int | None, typer.Option(min=8, metavar="N", help="Pixels (default: the network's own).")
+    ] = None,
+    augmentation: Annotated[str, typer.Option(metavar="NAME", help="none, shift, flip, color or strong.")] = "shift",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Train a source model from your own larger labelled data; searches take it as file:OUT.
+
+    [bold]Example:[/bold]  raytl pretrain --data catalogue/ --out catalogue-model/
+    """
+    from rich.progress import Progress as Bar
+
+    from raytl import api
+
+    output = Output.current
+    console = output.progress_console
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        line = bar.add_task(f"training {arch}", total=steps)
+        path, accuracy = api.pretrain(
+            data, arch, out, steps=steps, batch_size=batch_size, learning_rate=learning_rate, image_size=image_size,
+            augmentation=augmentation, seed=seed, progress=lambda step, loss: bar.update(line, completed=step),
+        )  # fmt: skip
+    known = accuracy == accuracy
+    held = f"accuracy {accuracy:.3f} on held-out images" if known else "too few images to hold any out"
+    output.say(f"wrote {path} ({held}); use it as file:{path}")
+    output.document({"path": str(path), "accuracy": accuracy if known else None, "uri": f"file:{path}"})
+
+
+def _time(text: str | None) -> float | None:
+    """``90``, ``90s``, ``10m``, ``2h`` to seconds."""
+    if text is None:
+        return None
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UserError(f"--time-budget {text}: give a time above zero, such as 90s, 10m or 2h")
+    return seconds
