@@ -12,7 +12,7 @@ FINE_TUNE = "fine-tune"
 SCRATCH = "scratch"
 LINEAR_PROBE = "linear-probe"
 SOURCE_ONLY = "source-only"
-# A recipe that a careful practitioner would start from; a weak one here would flatter everything that is held against it.
+# A recipe that a careful practitioner would start from; a weak one would flatter all that is held against it.
 _RECIPE = Strategy(source_model="", head_lr=0.03, backbone_ratio=0.3, augmentation="shift")
 
 

@@ -229,14 +229,14 @@ class FirstChoices:
         self._wanted = wanted
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """The wanted value, or the middle of the range (geometric where log)."""
+        """The wanted value as far as the range allows it, or the middle of the range (geometric where log)."""
         middle = (low * high) ** 0.5 if log else (low + high) / 2
-        return float(self._get(name, middle))
+        return min(max(float(self._get(name, middle)), low), high)
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
         """Likewise, rounded."""
         middle = (low * high) ** 0.5 if log else (low + high) / 2
-        return int(self._get(name, round(middle)))
+        return min(max(int(self._get(name, round(middle))), low), high)
 
     def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
         """The wanted value if it is among the choices, else the first choice."""

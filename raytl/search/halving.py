@@ -7,8 +7,8 @@ class SuccessiveHalving:
     """Decides after each epoch whether a trial goes on.
 
     grace: epochs before the first rung; factor: one trial in ``factor`` goes on at each rung; epochs: the full budget.
-    Rungs stand at grace, grace * factor, grace * factor², … below ``epochs``. A trial that reaches a rung goes on if its
-    score is among the best 1/factor of those that reached the rung so far, itself included; nobody waits for anybody.
+    Rungs stand at grace, grace * factor, grace * factor², … below ``epochs``. A trial that reaches a rung goes on if
+    its score is among the best 1/factor of those that reached the rung so far, itself included; nobody waits.
     """
 
     def __init__(self, grace: int, factor: int, epochs: int) -> None:

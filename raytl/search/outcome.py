@@ -28,7 +28,9 @@ def choose(plan: SearchPlan, data: TrainingData) -> tuple[Candidate, list[Candid
     best = plan.winner()
     if best is None:
         raise UserError(_all_failed(plan))
-    others = [candidate(plan, data, name, strategy.key) for name, strategy in plan.baselines.items()]
+    tried = {record.strategy_key for record in plan.records}  # not all of them, where the search was interrupted
+    baselines = {name: strategy.key for name, strategy in plan.baselines.items() if strategy.key in tried}
+    others = [candidate(plan, data, name, key) for name, key in baselines.items()]
     alternative = plan.without_adaptation()
     if alternative is not None and alternative not in {other.strategy_key for other in others}:
         others.append(candidate(plan, data, NO_ADAPTATION, alternative))
@@ -136,6 +138,9 @@ def _all_failed(plan: SearchPlan) -> str:
     reasons = [record.reason for record in plan.records if record.status == TrialStatus.FAILED and record.reason]
     reasons += list(plan.failed_refits.values())
     if not reasons:
-        return "the search ended before any trial was complete: give it more time (--time-budget) or fewer epochs (--set epochs=5)"
+        return (
+            "the search ended before any trial was complete: give it more time (--time-budget) or fewer epochs "
+            "(--set epochs=5)"
+        )
     common = max(set(reasons), key=reasons.count)
     return f"no trial succeeded ({len(reasons)} failed); most often: {common}"

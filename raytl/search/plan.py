@@ -1,25 +1,24 @@
-"""The search as a sequence of jobs: pretrain, baselines, search, confirm, refit. Knows neither Ray nor the clock on the wall.
+"""The search as a sequence of jobs: pretrain, baselines, search, confirm, refit. Knows neither Ray nor the real time.
 
-Lanes ask for the next job whenever one is free, so the phases overlap: while the last trials of the search run, free lanes
-already confirm the strategies that lead so far, and refit the baselines. Only the refit of the winner waits for all.
+Lanes ask for the next job whenever one is free, so the phases overlap: while the last trials of the search run, free
+lanes already confirm the strategies that lead so far, and refit the baselines. Only the refit of the winner waits for
+all.
 The same plan runs on Ray Tune and, in virtual time, on recorded learning curves.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from raytl.search import standing
 from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob
 from raytl.search.prior import SourcePrior
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
-from raytl.search.sampler import TpeSampler
+from raytl.search.sampler import SpaceExhaustedError, TpeSampler
 from raytl.training.strategy import Strategy
 
 CONFIRM_STRATEGIES = 3
@@ -90,8 +89,10 @@ class SearchPlan:
         self._pretraining = list(pretraining)
         self._baselines = list(baselines.items())
         self._searched = 0
+        self._exhausted = False
+        self._furthest: dict[int, int] = {}
         self._since_best = 0
-        self._best_score = -np.inf
+        self._best_score = float("-inf")
         self._pending_refits: set[str] = set()
         self._phase = ""
 
@@ -176,15 +177,19 @@ class SearchPlan:
     def _next_search(self) -> LaneJob | None:
         if self.search_is_over():
             return None
-        handle, strategy = self._sampler.ask()
+        try:
+            handle, strategy = self._sampler.ask()
+        except SpaceExhaustedError:
+            self._exhausted = True
+            return None
         self._searched += 1
         number = self._number()
         self._handles[number] = handle
         return LaneJob(number, JobKind.SEARCH, strategy.to_dict(), self._first_fold())
 
     def search_is_over(self) -> bool:
-        """Whether no further strategy will be tried: enough trials, no patience left, or no time."""
-        if self._searched >= self.settings.trials:
+        """Whether no further strategy will be tried: enough trials, none left, no patience left, or no time."""
+        if self._exhausted or self._searched >= self.settings.trials:
             return True
         if self.settings.patience is not None and self._since_best >= self.settings.patience:
             return True
@@ -206,16 +211,14 @@ class SearchPlan:
         return max(done, default=0.0)
 
     def _next_confirm(self) -> LaneJob | None:
-        """The best strategies so far on the folds that they were not tried on yet, best strategy first."""
+        """The strategies that lead on the first fold, on the folds that they were not tried on yet; best first."""
         if self.settings.folds <= 1 or not self._confirm_fits():
             return None
-        tried: dict[str, set[int]] = defaultdict(set)
-        for record in self.records:
-            if record.status != TrialStatus.FAILED:
-                tried[record.strategy_key].add(record.fold)
+        ended = [record for record in self.records if record.status != TrialStatus.INTERRUPTED]
+        tried = {(record.strategy_key, record.fold) for record in ended}
         for fold in range(1, self.settings.folds):
-            for key in self.ranking()[:CONFIRM_STRATEGIES]:
-                if fold not in tried[key]:
+            for key in standing.leaders(self.records, CONFIRM_STRATEGIES):
+                if (key, fold) not in tried:
                     return LaneJob(self._number(), JobKind.CONFIRM, self.strategy_of(key), fold)
         return None
 
@@ -247,7 +250,7 @@ class SearchPlan:
         return next((key for key in self.ranking() if key not in self.failed_refits), None)
 
     def without_adaptation(self) -> str | None:
-        """Key of the best strategy without an adaptation loss, where the winner has one: what adaptation is held against."""
+        """Key of the best strategy without an adaptation loss, where the winner has one: it is held against that."""
         best = self.winner()
         if best is None or self.strategy_of(best)["adaptation"] == "none":
             return None
@@ -303,6 +306,9 @@ class SearchPlan:
             if record.kind == JobKind.BASELINE:
                 self._halving.record(epoch, record.score)
             return True
+        if epoch <= self._furthest.get(number, 0):
+            return True  # a trial that was started again: what it had reached was reported and decided on before
+        self._furthest[number] = epoch
         self._sampler.report(self._handles[number], epoch, record.score)
         if epoch >= self.settings.epochs:
             return True
@@ -372,24 +378,9 @@ class SearchPlan:
     # --- the standing -----------------------------------------------------------------------------------------------
 
     def ranking(self) -> list[str]:
-        """Strategy keys, best first: by the mean score over folds, strategies tried on more folds before the others.
-
-        One fold of a few dozen images flatters whoever was lucky there, so a strategy that was confirmed on further folds
-        always stands before one that was not.
-        """
-        folds: dict[str, dict[int, float]] = defaultdict(dict)
-        for record in self.records:
-            if record.status == TrialStatus.COMPLETED and record.score is not None:
-                folds[record.strategy_key][record.fold] = record.score
-        most = max((len(scores) for scores in folds.values()), default=0)
-
-        def standing(key: str) -> tuple[bool, float]:
-            scores = folds[key]
-            return (len(scores) == most, float(np.mean(list(scores.values()))))
-
-        return sorted(folds, key=standing, reverse=True)
+        """Strategy keys, best first."""
+        return standing.ranking(self.records)
 
     def of_strategy(self, key: str) -> list[TrialRecord]:
-        """The completed trials of a strategy, by fold."""
-        found = [r for r in self.records if r.strategy_key == key and r.status == TrialStatus.COMPLETED]
-        return sorted(found, key=lambda record: record.fold)
+        """The completed trials of a strategy, one per fold."""
+        return standing.completed(self.records, key)

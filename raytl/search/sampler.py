@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState
 
@@ -14,6 +16,11 @@ from raytl.search.binding import BoundSpace, FirstChoices
 from raytl.training.strategy import Strategy
 
 MAX_REPEATS = 20
+MAX_DRAWS = 300
+
+
+class SpaceExhaustedError(Exception):
+    """Every strategy of the space, or nearly so, was given out."""
 
 
 class TpeSampler:
@@ -35,12 +42,16 @@ class TpeSampler:
                 seed=derive_seed(seed, "sampler"), multivariate=True, group=True, constant_liar=True, n_startup_trials=8
             )
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._random = _Random(derive_seed(seed, "random strategies"))
         self._seen: set[str] = set()
         self._ahead = list(first)
         self._waiting = [Strategy.from_dict(values) for values in _first_strategies(space)]
 
     def ask(self) -> tuple[Any, Strategy]:
-        """The next strategy and a handle to tell its results under. Avoids strategies already given out."""
+        """The next strategy and a handle to tell its results under; never one that was given out before.
+
+        Raises SpaceExhaustedError where no other is left.
+        """
         while self._ahead or self._waiting:
             strategy = (self._ahead or self._waiting).pop(0)
             if strategy.key not in self._seen:
@@ -49,10 +60,15 @@ class TpeSampler:
             trial = self._study.ask()
             strategy = self._space.suggest(trial)
             if strategy.key not in self._seen:
-                break
+                self._seen.add(strategy.key)
+                return trial, strategy
             self._study.tell(trial, state=TrialState.FAIL)
-        self._seen.add(strategy.key)
-        return trial, strategy
+        # TPE keeps to what it knows to be good, and there is nothing new: take something new from anywhere.
+        for _ in range(MAX_DRAWS):
+            strategy = self._space.suggest(self._random)
+            if strategy.key not in self._seen:
+                return self.adopt(strategy), strategy
+        raise SpaceExhaustedError
 
     def try_next(self, strategy: Strategy) -> None:
         """Give out this strategy before any other that was not announced earlier."""
@@ -64,9 +80,13 @@ class TpeSampler:
         self._waiting.sort(key=lambda strategy: place.get(strategy.source_model, len(place)))
 
     def adopt(self, strategy: Strategy) -> Any:
-        """A handle for a strategy from elsewhere (a first strategy, an earlier run), so that TPE learns from it."""
+        """A handle for a strategy from elsewhere (a first strategy, an earlier run), so that TPE learns from it.
+
+        Raises ValueError where it is not in the space: TPE would learn from another point than the one that is tried.
+        """
         replay = _Replay(strategy)
-        self._space.suggest(replay)
+        if self._space.suggest(replay) != strategy:
+            raise ValueError(f"strategy {strategy.key} is not in search space '{self._space.space.name}'")
         self._seen.add(strategy.key)
         self._study.enqueue_trial(replay.params)
         trial = self._study.ask()
@@ -101,12 +121,12 @@ class _Replay(FirstChoices):
         self.params: dict[str, Any] = {}
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        value = min(max(super().suggest_float(name, low, high, log=log), low), high)
+        value = super().suggest_float(name, low, high, log=log)
         self.params[name] = value
         return value
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        value = min(max(super().suggest_int(name, low, high, log=log), low), high)
+        value = super().suggest_int(name, low, high, log=log)
         self.params[name] = value
         return value
 
@@ -114,6 +134,23 @@ class _Replay(FirstChoices):
         value = super().suggest_categorical(name, choices)
         self.params[name] = value
         return value
+
+
+class _Random:
+    """Answers at random, without regard to what is known."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        drawn = float(self._rng.uniform(*((math.log(low), math.log(high)) if log else (low, high))))
+        return min(max(math.exp(drawn) if log else drawn, low), high)
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return int(self._rng.integers(low, high, endpoint=True))
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        return choices[self._rng.integers(len(choices))]
 
 
 def _first_strategies(space: BoundSpace) -> list[dict[str, Any]]:

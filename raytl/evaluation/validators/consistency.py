@@ -11,8 +11,8 @@ from raytl.evaluation.validators.base import validator
 def consistency(probabilities: np.ndarray, moved: np.ndarray) -> float:
     """Cohen's kappa of the classes predicted for the images and for slightly moved versions of them, at most 1.
 
-    The idea behind FixMatch (Sohn et al., 2020) used as a score. Corrected for chance (Cohen, 1960), because a predictor
-    that says the same class of everything agrees with itself everywhere and is worth nothing: it scores 0.
+    The idea behind FixMatch (Sohn et al., 2020) used as a score. Corrected for chance (Cohen, 1960), because a
+    predictor that says the same class of everything agrees with itself everywhere and is worth nothing: it scores 0.
     """
     first, second = probabilities.argmax(1), moved.argmax(1)
     agreement = float((first == second).mean())
