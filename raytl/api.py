@@ -27,6 +27,7 @@ from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
 from raytl.core.seeding import derive_seed
 from raytl.evaluation.intervals import Interval
+from raytl.runs import resuming
 from raytl.runs.report import ReportExamples, write_report
 from raytl.runs.run import interval
 from raytl.search.binding import BoundSpace
@@ -39,7 +40,19 @@ from raytl.serving import deploy as deploy_bundle
 from raytl.sources.checkpoint import load_checkpoint
 from raytl.tasks import Task, TrainingData, read_labelled, splits
 
-__all__ = ["Best", "Endpoint", "Run", "Task", "deploy", "open_run", "pretrain", "report", "search", "undeploy"]
+__all__ = [
+    "Best",
+    "Endpoint",
+    "Run",
+    "Task",
+    "deploy",
+    "open_run",
+    "pretrain",
+    "report",
+    "resume",
+    "search",
+    "undeploy",
+]
 
 
 @dataclass(frozen=True)
@@ -126,7 +139,7 @@ def search(
     trials: strategies to try. time_budget_s: for everything. lanes: trials at a time, as many as fit by default.
     name: of the run. storage: folder of runs; on a cluster one that all nodes see. address: of a Ray cluster.
     patience: stop when so many trials in a row brought nothing better.
-    An interrupt (Ctrl-C) ends the search early and is not raised: the run is then ``interrupted`` and has no model.
+    An interrupt (Ctrl-C) ends the search early and is not raised: the run is then ``interrupted``; see :func:`resume`.
     Raises UserError where data, space and settings do not fit together, or no trial succeeded.
     """
     bound = space if isinstance(space, BoundSpace) else bind(task, space, assignments)
@@ -134,19 +147,57 @@ def search(
         trials, time_budget_s, lanes, gpus_per_trial, workers_per_trial, seed, patience, address, verbose
     )
     store = runs.RunStore(Path(storage) if storage is not None else default_storage())
+    return _search(store.create(name, _run_settings(task, bound, settings)), task, bound, settings, listeners)
+
+
+def resume(
+    run: str | os.PathLike[str] | Run,
+    *,
+    trials: int | None = None,
+    time_budget_s: float | None = None,
+    lanes: int | None = None,
+    storage: str | os.PathLike[str] | None = None,
+    address: str | None = None,
+    verbose: bool = False,
+    listeners: Sequence[SearchListener] = (),
+) -> Run:
+    """Go on with a search that was interrupted or killed: no trial that ended is run again.
+
+    run: its name, folder or object. Data, space and settings are the run's own. trials: of the whole search, the run's
+    number by default; with 1 nothing new is tried, and the best so far is made into a model. time_budget_s: for what is
+    still to do; by default the rest of the run's own budget.
+    Raises UserError where the run ended, its test split was opened, or its data changed or was not given by path.
+    """
+    opened = run if isinstance(run, Run) else open_run(os.fspath(run), storage)
+    begun = resuming.read(opened)
+    settings = begun.settings(trials=trials, time_budget_s=time_budget_s, lanes=lanes, address=address, verbose=verbose)
+    task, bound = begun.task, bind(begun.task, begun.space)
+    writer = runs.RunStore(opened.path.parent).create(opened.name, opened.settings, resume=True)
+    return _search(writer, task, bound, settings, listeners, earlier=writer.trials)
+
+
+def _search(
+    run_writer: runs.RunWriter,
+    task: Task,
+    bound: BoundSpace,
+    settings: SearchSettings,
+    listeners: Sequence[SearchListener],
+    earlier: Sequence[TrialRecord] = (),
+) -> Run:
     examples = None
-    with store.create(name, _run_settings(task, bound, settings)) as writer, suppress(KeyboardInterrupt):
+    with run_writer as writer, suppress(KeyboardInterrupt):
+        _clear(writer.path)  # what a killed search left
+        (writer.path / "outcome.json").unlink(missing_ok=True)
         listener = _Everyone([writer, *listeners])
         try:
-            outcome, refit = drive(bound, task.test, settings, writer.path, listener)
+            outcome, refit = drive(bound, task.test, settings, writer.path, listener, earlier=earlier)
             listener.on_phase("report", "")
             if refit is not None:
                 _export_winner(writer.path / "model", refit, outcome, task, writer.name)
             writer.finish(outcome)
             examples = _examples(outcome)
         finally:
-            shutil.rmtree(writer.path / "refits", ignore_errors=True)
-            shutil.rmtree(writer.path / "tune", ignore_errors=True)
+            _clear(writer.path)
     run = Run(writer.path)
     write_report(run, examples)
     return run
@@ -158,6 +209,11 @@ def bind(task: Task, space: str | SearchSpace, assignments: Sequence[str] = ()) 
     Raises UserError where they do not fit together.
     """
     return BoundSpace(load_space(space, assignments) if isinstance(space, str) else space, task.data)
+
+
+def _clear(folder: Path) -> None:
+    for name in ("refits", "tune"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def open_run(name: str, storage: str | os.PathLike[str] | None = None) -> Run:
@@ -246,7 +302,10 @@ def _run_settings(task: Task, bound: BoundSpace, settings: SearchSettings) -> di
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "search": asdict(settings),
         "space_settings": asdict(space.settings),
+        "space_values": dict(space.values),
+        "given": task.given,
         "fingerprint": data.fingerprint,
+        "test_fingerprint": task.test.fingerprint if task.test is not None else None,
         "data": {"counts": counts, "problems": [problem.to_json() for problem in [*task.problems, *bound.problems]]},
     }
 

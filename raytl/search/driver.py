@@ -71,7 +71,7 @@ def search(
     """Search, choose, refit, open the test split once. Returns the outcome and the directory of the winner's model.
 
     directory: of the run, on the driver's disk; refitted models and Tune's own files go below it.
-    first: strategies to try before the space's own first ones. earlier: trials of this search before it was interrupted.
+    first: strategies to try before the space's own. earlier: trials of this search from before it was interrupted.
     An interrupt (Ctrl-C) ends the search early; what is known by then is concluded from, without a refit and with the
     test split sealed, so that the search can be resumed.
     Raises UserError where no trial succeeded, KeyboardInterrupt where it was interrupted before one had.

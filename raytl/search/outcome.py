@@ -49,7 +49,7 @@ def candidate(plan: SearchPlan, data: TrainingData, label: str, key: str) -> Can
         if result.validation_probabilities is None:
             # A trial from before an interruption: how many images it got right is on record, not which.
             right = round(record.metrics["target-accuracy"] * len(result.validation_index))
-            correct.append(np.arange(len(result.validation_index)) < right)
+            correct.append((np.arange(len(result.validation_index)) < right).astype(np.float64))
         else:
             predicted = result.validation_probabilities.argmax(1)
             correct.append(predicted == data.target.labels[result.validation_index])
