@@ -20,7 +20,7 @@ from raytl.search.binding import BoundSpace
 from raytl.search.cluster import Lanes, cluster
 from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import JobResult
-from raytl.search.lane import lane
+from raytl.search.lane import lane_for
 from raytl.search.outcome import conclude
 from raytl.search.plan import CONFIRM_STRATEGIES, PlanSettings, SearchPlan
 from raytl.search.pool import forward
@@ -174,7 +174,7 @@ def lane_trainable(
 ) -> Iterator[Callable[..., None]]:
     """What does the jobs: a lane in the trial's own process, or a worker group that is kept up in the meantime."""
     if lanes.workers == 1:
-        yield tune.with_parameters(lane, data=data, settings=settings)
+        yield lane_for(data, settings)
         return
     from raytl.search.worker_group import worker_groups  # seconds of import that the usual search does not need
 

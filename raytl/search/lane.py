@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,19 +30,37 @@ from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace, WorkspaceSettings
 
 OUT_OF_MEMORY = "out of memory"
-Send = Callable[[dict[str, Any]], None]
-
-
 GROWTH_LIMIT_BYTES = 2 * 2**30
 """What a lane's own memory may grow by, over its first job, before its process is replaced by a fresh one."""
 
+Send = Callable[[dict[str, Any]], None]
 
-def lane(
-    config: dict[str, Any],
-    data: TrainingData,
-    settings: WorkspaceSettings,
-    growth_limit_bytes: int = GROWTH_LIMIT_BYTES,
-) -> None:
+
+@dataclass(frozen=True)
+class HeldData:
+    """A search's data in Ray's object store, known by their fingerprint: a lane reads them once, not per trial."""
+
+    fingerprint: str
+    reference: Any = field(compare=False)
+
+    @classmethod
+    def put(cls, data: TrainingData) -> HeldData:
+        """Into the object store."""
+        return cls(data.fingerprint, ray.put(data))
+
+
+def lane_for(
+    data: TrainingData, settings: WorkspaceSettings, growth_limit_bytes: int = GROWTH_LIMIT_BYTES
+) -> Callable[[dict[str, Any]], None]:
+    """The trainable of a search over ``data``."""
+    held = HeldData.put(data)
+    trainable: Callable[[dict[str, Any]], None] = tune.with_parameters(
+        lane, held=held, settings=settings, growth_limit_bytes=growth_limit_bytes
+    )
+    return trainable
+
+
+def lane(config: dict[str, Any], held: HeldData, settings: WorkspaceSettings, growth_limit_bytes: int) -> None:
     """The trainable: does ``config["job"]`` and reports its epochs, then its result, to Tune."""
     from ray.train import ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -49,7 +68,7 @@ def lane(
     # How long Tune lets a stopped trial unwind before it gives up the next one for it; 2 s are few on a busy machine.
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "120")
     job = LaneJob.from_json(config["job"])
-    workspace = _workspace(data.fingerprint, settings, _Unhashed(data))
+    workspace = _workspace(held, settings)
 
     def train_loop() -> None:
         result = do_job(workspace, job, tune.report)
@@ -131,20 +150,7 @@ def _own_memory_bytes() -> int:
     return int(lines[0].split()[1]) * 1024 if lines else 0
 
 
-class _Unhashed:
-    """Carries the data past the cache's key, which is its fingerprint."""
-
-    def __init__(self, data: TrainingData) -> None:
-        self.data = data
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Unhashed)
-
-    def __hash__(self) -> int:
-        return 0
-
-
 @lru_cache(maxsize=1)
-def _workspace(fingerprint: str, settings: WorkspaceSettings, data: _Unhashed) -> Workspace:
+def _workspace(held: HeldData, settings: WorkspaceSettings) -> Workspace:
     """The process's workspace; a lane serves one search at a time."""
-    return Workspace(data.data, settings)
+    return Workspace(ray.get(held.reference), settings)
