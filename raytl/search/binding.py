@@ -8,16 +8,12 @@ from typing import Any, Protocol
 from raytl import adaptation, sources
 from raytl.core.dimensions import Choice, Dimension, Float, Int
 from raytl.core.errors import UserError, nearest
-from raytl.search.space import COMPONENTS, SearchSpace
+from raytl.search.space import ALL, ANY, COMPONENTS, NONE, SearchSpace
 from raytl.sources import WeightsMissingError
 from raytl.tasks import Problem, Severity, TrainingData
 from raytl.tasks.task import Role
 from raytl.training.pretrain import parse_pretrain, pretrain_uri
 from raytl.training.strategy import Strategy
-
-ANY = "any"
-NONE = "none"
-ALL = "all"
 
 
 class Suggester(Protocol):
@@ -144,18 +140,15 @@ class BoundSpace:
         if untrained(source_model):
             return [0]
         dimension = self.space.plain.get("cut", Choice((ANY,)))
-        if isinstance(dimension, Int):
-            return [cut for cut in range(dimension.low, dimension.high + 1) if cut <= stages] or [stages]
+        options = range(dimension.low, dimension.high + 1) if isinstance(dimension, Int) else self._options("cut", ANY)
         cuts: set[int] = set()
-        for option in dimension.options if isinstance(dimension, Choice) else ():
+        for option in options:
             if option == ANY:
                 cuts |= set(range(stages + 1))
             elif option == ALL:
                 cuts.add(stages)
-            elif isinstance(option, int) and not isinstance(option, bool):
-                cuts.add(max(0, stages + option) if option < 0 else min(option, stages))
             else:
-                raise UserError(f"search space '{self.space.name}': cut '{option}'; give whole numbers, 'any' or 'all'")
+                cuts.add(max(0, stages + option) if option < 0 else min(option, stages))
         return sorted(cuts)
 
     # --- sampling ---------------------------------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from raytl import adaptation, finetuning
 from raytl.core.dimensions import Choice, Dimension, Float, Int, build, dimensions
@@ -14,8 +15,12 @@ from raytl.finetuning import augmentation
 from raytl.search.space_file import Lines, find_space, parse_assignment, place, read_yaml
 from raytl.training.workspace import PretrainSettings
 
+C = TypeVar("C")
 COMPONENTS = {"adaptation": adaptation, "regulariser": finetuning.regularisers}
 OPTIMIZERS = ("sgd", "adamw")
+ANY = "any"
+NONE = "none"
+ALL = "all"
 # What a strategy key may hold; a space narrows it. `cut` and the models are checked against the models themselves.
 LIMITS: dict[str, Dimension] = {
     "head_lr": Float(1e-8, 100.0),
@@ -36,9 +41,9 @@ STRATEGY_KEYS = (*FREE, *LIMITS, *COMPONENTS)
 class SpaceSettings:
     """What holds for every strategy of a space.
 
-    epochs: the full budget; grace_epochs: no trial is stopped before; reduction_factor: one in so many trials goes on at
-    each rung. steps_per_epoch: 0 for one pass over the largest target pool. image_size: pixels, 0 for each model's own.
-    trials: how many without --trials.
+    epochs: the full budget; grace_epochs: no trial is stopped before; reduction_factor: one in so many trials goes on
+    at each rung. steps_per_epoch: 0 for one pass over the largest target pool. image_size: pixels, 0 for each model's
+    own. trials: how many without --trials.
     """
 
     epochs: int = 12
@@ -77,8 +82,9 @@ def load_space(name_or_path: str, assignments: Sequence[str] = ()) -> SearchSpac
     for assignment in assignments:
         keys, value = parse_assignment(assignment)
         _assign(values, keys, value, assignment)
-        # What the command line set has no line in the file; errors about it name the key alone.
-        lines = {key: line for key, line in lines.items() if key[: len(keys)] != keys}
+        path_keys = ("space", *keys) if keys[0] in STRATEGY_KEYS else keys
+        lines = {key: line for key, line in lines.items() if key[: len(path_keys)] != path_keys}
+        lines[path_keys] = f"--set {assignment}"
     return _Parser(path, values, lines).parse()
 
 
@@ -88,15 +94,18 @@ def parse_space(name: str, values: Mapping[str, Any]) -> SearchSpace:
 
 
 def _assign(values: dict[str, Any], keys: tuple[str, ...], value: Any, text: str) -> None:
-    """Set a value in the raw mapping. ``adaptation.mcc.weight=1`` also narrows nothing else; ``adaptation=mcc`` keeps
-    the settings that the file gives for mcc.
+    """Set a value in the raw mapping.
+
+    ``adaptation.mcc.weight=1`` narrows nothing else; ``adaptation=mcc`` keeps the settings that the file gives for mcc.
     """
     space = values.setdefault("space", {})
+    if not isinstance(space, dict):
+        return  # the parser will say so
     root = space if keys[0] in STRATEGY_KEYS else values
     for key in keys[:-1]:
         inner = root.get(key)
-        if isinstance(inner, list):
-            inner = {str(item): {} for item in inner}
+        if isinstance(inner, list) or (key in COMPONENTS and isinstance(inner, str)):
+            inner = {str(item): {} for item in (inner if isinstance(inner, list) else [inner])}
         if inner is None:
             inner = {}
         if not isinstance(inner, dict):
@@ -128,11 +137,9 @@ class _Parser:
                     f"{self.where(str(key))}: unknown key '{key}'{nearest(str(key), [*known, *STRATEGY_KEYS])}"
                 )
         given = {key: self.values[key] for key in self.values if key in settings_keys}
-        settings = build(SpaceSettings, given, self.where(*list(given)[:1]))
+        settings = self._build(SpaceSettings, given)
         self._check_settings(settings)
-        pretrain = build(
-            PretrainSettings, self._mapping(self.values.get("pretrain", {}), "pretrain"), self.where("pretrain")
-        )
+        pretrain = self._build(PretrainSettings, self._mapping(self.values.get("pretrain", {}), "pretrain"), "pretrain")
         space = self._mapping(self.values.get("space"), "space")
         plain: dict[str, Dimension] = {}
         by_optimizer: dict[str, dict[str, Dimension]] = {}
@@ -153,9 +160,34 @@ class _Parser:
         if "source_model" not in plain:
             raise UserError(f"{self.where('space')}: 'source_model' is missing: list at least one source model")
         self._check_augmentation(plain)
-        first = tuple(self._mapping(item, "first") for item in self.values.get("first", []))
+        self._check_cut(plain)
+        first = self._first(self.values.get("first", []))
         about = str(self.values.get("about", "")).strip()
-        return SearchSpace(self.path.stem, about, settings, pretrain, plain, by_optimizer, components, first, self.values)
+        return SearchSpace(
+            self.path.stem, about, settings, pretrain, plain, by_optimizer, components, first, self.values
+        )
+
+    def _first(self, value: Any) -> tuple[dict[str, Any], ...]:
+        if not isinstance(value, list):
+            raise UserError(f"{self.where('first')}: 'first' must be a list of mappings")
+        for item in value:
+            for key in self._mapping(item, "first"):
+                head, dot, rest = str(key).partition(".")
+                if head not in STRATEGY_KEYS:
+                    raise UserError(f"{self.where('first')}: unknown key '{key}'{nearest(str(key), STRATEGY_KEYS)}")
+                if dot:
+                    self._check_first_setting(head, *rest.partition(".")[::2])
+        return tuple(value)
+
+    def _check_first_setting(self, kind: str, name: str, setting: str) -> None:
+        """``adaptation.mcc.weight`` under ``first``: the component and its setting must exist."""
+        try:
+            known = dimensions(COMPONENTS[kind].get(name).config) if kind in COMPONENTS else {}
+        except UserError as error:
+            raise UserError(f"{self.where('first')}: {error}") from None
+        if setting not in known:
+            hint = nearest(setting, known)
+            raise UserError(f"{self.where('first')}: unknown key '{kind}.{name}.{setting}'{hint}")
 
     def _check_settings(self, settings: SpaceSettings) -> None:
         for key, low in [("epochs", 1), ("grace_epochs", 1), ("reduction_factor", 2), ("steps_per_epoch", 0),
@@ -170,9 +202,22 @@ class _Parser:
                 where = self.where("space", "augmentation")
                 raise UserError(f"{where}: unknown augmentation '{name}'{nearest(str(name), augmentation.names())}")
 
-    def _mapping(self, value: Any, key: str) -> dict[str, Any]:
+    def _check_cut(self, plain: dict[str, Dimension]) -> None:
+        dimension = plain.get("cut", Int(0, 0))
+        for cut in _ends(dimension):
+            whole = isinstance(cut, int) and not isinstance(cut, bool)
+            if not (whole or (isinstance(dimension, Choice) and cut in (ANY, ALL))):
+                raise UserError(f"{self.where('space', 'cut')}: cut '{cut}'; give whole numbers, 'any' or 'all'")
+
+    def _build(self, config: type[C], values: dict[str, Any], *path: str) -> C:
+        """:func:`build`, with each key's own line in the error."""
+        for key, value in values.items():
+            build(config, {str(key): value}, self.where(*path, str(key)))
+        return build(config, values, self.where(*path))
+
+    def _mapping(self, value: Any, *path: str) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise UserError(f"{self.where(key)}: '{key}' must be a mapping of keys to values")
+            raise UserError(f"{self.where(*path)}: '{path[-1]}' must be a mapping of keys to values")
         return value
 
     def _optimizer(self, name: str, path: tuple[str, ...]) -> str:
@@ -196,10 +241,12 @@ class _Parser:
                 raise UserError(f"{self.where(*path)}: {error}") from None
             own = dimensions(config)
             every = {spec.name for spec in fields(config)}
-            for key, override in self._mapping(overrides or {}, name).items():
+            for key, override in self._mapping(overrides or {}, *path).items():
                 if key not in every:
                     raise UserError(f"{self.where(*path, key)}: unknown key '{key}'{nearest(key, every)}")
                 own[key] = self._dimension(override, None, (*path, key))
+                for end in _ends(own[key]):
+                    build(config, {key: end}, self.where(*path, key))
             found[str(name)] = own
         return found
 
@@ -215,21 +262,24 @@ class _Parser:
                 )
                 raise UserError(f"{where}: '{key}': {hint}")
             low, high, log = value["low"], value["high"], value.get("log", False)
-            numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in (low, high))
+            numbers = all(Float(-math.inf, math.inf).contains(item) for item in (low, high))
             if not numbers or not isinstance(log, bool) or low > high or (log and low <= 0):
                 rule = "numbers low <= high, low > 0 where log"
                 raise UserError(f"{where}: '{key}' has the range {low} to {high}; give {rule}")
             dimension: Dimension = Float(float(low), float(high), log)
             if isinstance(low, int) and isinstance(high, int) and limit is None:
                 dimension = Int(low, high, log)
-            ends: tuple[Any, ...] = (low, high)
         else:
             options = tuple(value) if isinstance(value, list) else (value,)
             if not options or any(isinstance(option, list | dict) for option in options):
                 raise UserError(f"{where}: '{key}' needs at least one plain value")
-            dimension, ends = Choice(options), options
-        if limit is not None:
-            for end in ends:
-                if not limit.contains(end):
-                    raise UserError(f"{where}: '{key}' is {end!r}; give {limit}")
+            dimension = Choice(options)
+        for end in _ends(dimension):
+            if limit is not None and not limit.contains(end):
+                raise UserError(f"{where}: '{key}' is {end!r}; give {limit}")
         return dimension
+
+
+def _ends(dimension: Dimension) -> tuple[Any, ...]:
+    """The options, or both ends of the range."""
+    return dimension.options if isinstance(dimension, Choice) else (dimension.low, dimension.high)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -11,7 +12,17 @@ import yaml
 
 from raytl.core.errors import UserError, nearest
 
-Lines = dict[tuple[str, ...], int]
+Lines = dict[tuple[str, ...], int | str]
+"""Where each key path was given: the line of the file, or the assignment on the command line."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: ``1e-3`` is a number (as in YAML 1.2; PyYAML alone would take it for a word)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
+)
 
 
 def find_space(name_or_path: str) -> Path:
@@ -33,11 +44,11 @@ def shipped_spaces() -> list[str]:
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
-    """A YAML mapping and the line (from 1) of every key path in it. Raises UserError with the line of a syntax error."""
+    """A YAML mapping and the line (from 1) of every key path in it. Raises UserError with a syntax error's line."""
     try:
         text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=_Loader)
+        values = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path.name} line {mark.line + 1}" if mark else path.name
@@ -59,17 +70,18 @@ def parse_assignment(text: str) -> tuple[tuple[str, ...], Any]:
     if not equals or not key.strip():
         raise UserError(f"--set {text}: write key=value, for example --set adaptation=mcc")
     try:
-        return tuple(key.strip().split(".")), yaml.safe_load(value)
+        return tuple(key.strip().split(".")), yaml.load(value, Loader=_Loader)
     except yaml.YAMLError:
         raise UserError(f"--set {text}: '{value}' is not a value that YAML can read") from None
 
 
-def place(lines: Mapping[tuple[str, ...], int], file: str, path: Iterable[str]) -> str:
-    """``demo.yaml line 14`` for a key path; the closest enclosing line where the key itself came from the command line."""
+def place(lines: Mapping[tuple[str, ...], int | str], file: str, path: Iterable[str]) -> str:
+    """``demo.yaml line 14`` or ``--set cut=0`` for a key path; of the closest enclosing key where it was left out."""
     keys = tuple(path)
     while keys and keys not in lines:
         keys = keys[:-1]
-    return f"{file} line {lines[keys]}" if keys else file
+    found = lines[keys] if keys else ""
+    return found or file if isinstance(found, str) else f"{file} line {found}"
 
 
 def _collect_lines(node: yaml.Node | None, path: tuple[str, ...], lines: Lines) -> None:
