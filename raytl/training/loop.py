@@ -19,16 +19,15 @@ from raytl.adaptation import AdaptationLoss, Views
 from raytl.core.errors import UserError, nearest
 from raytl.core.seeding import derive_seed, seed_everything
 from raytl.evaluation import selection, validators
-from raytl.finetuning import augmentation
 from raytl.finetuning.domain_norm import running_statistics_kept
 from raytl.finetuning.freezing import recalibrate_norm
 from raytl.finetuning.optimizers import build_optimizer, lr_factor, parameter_groups
 from raytl.sources import SourceModel
-from raytl.tasks import TrainingData
+from raytl.tasks import Images, TrainingData
 from raytl.tasks.task import Role
 from raytl.training.averaging import WeightAverage
-from raytl.training.batches import IndexStream
 from raytl.training.distributed import Group
+from raytl.training.feed import Feed
 from raytl.training.network import Network
 from raytl.training.pools import Pool, PoolMaker, to_inputs
 from raytl.training.strategy import Strategy
@@ -105,29 +104,47 @@ class _Trial:
         group.share(
             [*self.network.model.state_dict().values(), *(self.loss.state_dict().values() if self.loss else ())]
         )
-        wants_pixels = strategy.augmentation != "none" or (self.loss is not None and self.loss.wants_strong_view)
-        maker = PoolMaker(
-            workspace, self.network, weights, cached=workspace.settings.activation_cache and not wants_pixels
-        )
-        self._make_pools(maker)
+        self._make_pools(weights)
         self.regulariser = self._regulariser()
-        self.augment = augmentation.get(strategy.augmentation)
-        self.strong = augmentation.get(STRONG_VIEW)
-        self.generator_device = (
+        device_generator = (
             self.generator
             if workspace.device.type == "cpu"
             else torch.Generator(workspace.device).manual_seed(derive_seed(seed, group.rank, "device"))
         )
+        self.feed = Feed(
+            self.pools,
+            self.strong,
+            max(1, self.budget.batch_size // group.size),
+            self.network,
+            (strategy.augmentation, STRONG_VIEW),
+            self.generator,
+            device_generator,
+        )
 
     # --- what the trial is made of ----------------------------------------------------------------------------------
 
-    def _make_pools(self, maker: PoolMaker) -> None:
+    def _make_pools(self, weights: str) -> None:
         data, strategy = self.workspace.data, self.strategy
+        adapts = self.loss is not None and not self.loss.gradient_free
+        second_view = self.loss is not None and self.loss.wants_strong_view
+        augments = strategy.augmentation != "none"
+        maker = PoolMaker(
+            self.workspace,
+            self.network,
+            weights,
+            cached=self.workspace.settings.activation_cache
+            and (strategy.cached_views > 0 or not (augments or second_view)),
+            images=self._images(strategy.cached_views * (augments + second_view)),
+        )
+
+        def make(images: Images, labels: np.ndarray | None = None) -> Pool:
+            return maker.make(images, labels, strategy.augmentation, strategy.cached_views if augments else 0)
+
         self.target: Pool | None = None
         self.validation: Pool | None = None
         self.validation_index = np.empty(0, dtype=np.int64)
         if data.target is not None:
-            everything = maker.make(data.target, data.target.labels)
+            everything = make(data.target, data.target.labels)
             train = np.arange(len(data.target))
             if self.job.fold is not None and self.workspace.folds:
                 train, self.validation_index = self.workspace.folds[self.job.fold]
@@ -135,25 +152,30 @@ class _Trial:
             if strategy.target_labels:
                 self.target = everything.subset(train)
         self.unlabelled: Pool | None = None
+        self.strong: Pool | None = None
         self.sample: tuple[Pool, Pool] | None = None
         if data.unlabelled is not None:
-            self.unlabelled = maker.make(data.unlabelled)
+            self.unlabelled = make(data.unlabelled) if adapts else maker.make(data.unlabelled)
+            if second_view:
+                self.strong = maker.make(data.unlabelled, None, STRONG_VIEW, strategy.cached_views)
             chosen = _spread(np.arange(len(data.unlabelled)))
             self.sample = (self.unlabelled.subset(chosen), maker.make_moved(data.unlabelled.subset(chosen)))
         self.source: Pool | None = None
         self.source_validation: Pool | None = None
         if strategy.source_domain is not None:
             domain = data.source_domains[strategy.source_domain].with_classes(data.classes)
-            pool = maker.make(domain, domain.labels)
+            pool = make(domain, domain.labels)
             train, held_out = self.workspace.source_split(strategy.source_domain)
             self.source = pool.subset(train)
             self.source_validation = pool.subset(_spread(held_out)) if len(held_out) else None
-        streams = {"target": self.target, "source": self.source}
-        if self.loss is not None and not self.loss.gradient_free:
-            streams["unlabelled"] = self.unlabelled
+        streams = {"target": self.target, "source": self.source, "unlabelled": self.unlabelled if adapts else None}
         self.pools = {role: pool for role, pool in streams.items() if pool is not None and len(pool)}
-        batch = max(1, self.budget.batch_size // self.group.size)
-        self.streams = {role: IndexStream(len(pool), batch, self.generator) for role, pool in self.pools.items()}
+
+    def _images(self, views: int) -> int:
+        """How many images' activations the trial may want at most, with so many views of each."""
+        data, domain = self.workspace.data, self.strategy.source_domain
+        collections = [data.target, data.unlabelled, data.source_domains[domain] if domain is not None else None]
+        return (1 + views) * sum(len(images) for images in collections if images is not None)
 
     def _adaptation_loss(self) -> AdaptationLoss | None:
         if self.strategy.adaptation == "none":
@@ -268,18 +290,8 @@ class _Trial:
 
     def _step_loss(self, progress: float) -> Tensor:
         strategy, device = self.strategy, self.workspace.device
-        parts: dict[str, tuple[Tensor, Tensor | None]] = {}
-        for role, stream in self.streams.items():
-            index = stream.next()
-            pool = self.pools[role]
-            index = index.to(pool.inputs.device)
-            inputs = pool.inputs[index]
-            known = None if pool.labels is None else pool.labels[index]
-            if role == "unlabelled" and self.loss is not None and self.loss.wants_strong_view:
-                parts["strong"] = (self._augmented(inputs, self.strong), None)
-            parts[role] = (self._augmented(inputs, self.augment), known)
-        views = self._forward({role: inputs for role, (inputs, _) in parts.items()}, device)
-        labels = {role: known for role, (_, known) in parts.items() if known is not None}
+        inputs, labels = self.feed.next()
+        views = self._forward(inputs, device)
         loss = sum(
             (
                 F.cross_entropy(views[role][1].float(), labels[role], label_smoothing=strategy.label_smoothing)
@@ -297,14 +309,6 @@ class _Trial:
                 torch.cat([features for features, _ in views.values()])
             )
         return loss
-
-    def _augmented(self, inputs: Tensor, policy: Any) -> Tensor:
-        if inputs.dtype != torch.uint8:
-            return inputs
-        pixels = policy(inputs.float() / 255, self.generator_device)
-        preprocessing = self.network.preprocessing
-        scale, shift = preprocessing.affine(pixels)
-        return torch.addcmul(shift, pixels, scale * 255).contiguous(memory_format=torch.channels_last)
 
     def _forward(self, inputs: dict[str, Tensor], device: torch.device) -> dict[str, tuple[Tensor, Tensor]]:
         """Features and logits of each part. Batch norm sees one mixed batch, or each domain by itself."""
@@ -369,8 +373,8 @@ class _Trial:
         # Shuffled: folders come in the order of something, and a batch of one kind has other statistics than the whole.
         order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(self.workspace.settings.seed))
         batches = (
-            network.model.run(to_inputs(pool.inputs[index], network), network.entry, network.cut)
-            for index in order.to(pool.inputs.device).split(EVALUATION_BATCH)
+            network.model.run(to_inputs(pool.take(index).to(network.device), network), network.entry, network.cut)
+            for index in order.split(EVALUATION_BATCH)
         )
         recalibrate_norm(network.stages, network.cut, batches)
 
@@ -388,13 +392,13 @@ class _Trial:
             raise error or self._diverged("the predictions", epoch)
         return metrics, probabilities
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _predict(self, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
         """Softmax probabilities (n, k) and features (n, d) in eval mode."""
         self.network.eval()
         probabilities, features = [], []
-        for batch in pool.inputs.split(EVALUATION_BATCH):
-            f = self.network.features(to_inputs(batch, self.network))
+        for batch in pool.batches(EVALUATION_BATCH):
+            f = self.network.features(to_inputs(batch.to(self.network.device), self.network))
             features.append(f.float().cpu())
             probabilities.append(self.network.head(f).float().softmax(1).cpu())
         return torch.cat(probabilities).numpy(), torch.cat(features).numpy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,7 @@ class Network:
             raise UserError(f"{model.uri}: cut {cut} is outside 0 to {count}, its number of stages")
         fit_head(model, classes)
         self.model = model.to(device)
+        self.device = device
         self.cut = cut
         self.entry = 0
         freeze(model.stage_list(), cut)
@@ -32,6 +35,11 @@ class Network:
     def preprocessing(self) -> Preprocessing:
         """Of the source model."""
         return self.model.preprocessing
+
+    @cached_property
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """(scale, shift) that normalise uint8 pixels; made once, as each copy to a device would make the step wait."""
+        return self.preprocessing.affine(torch.empty(0, device=self.device))
 
     @property
     def stages(self) -> list[nn.Module]:

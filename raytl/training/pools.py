@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from raytl.training.network import Network
 from raytl.training.workspace import Workspace, as_tensor
 
 FROZEN_BATCH = 128
+VIEW_BATCH = 512
 MOVED = "shift"
 """The augmentation policy that makes the moved versions which consistency is measured on."""
 
@@ -24,87 +26,160 @@ MOVED = "shift"
 class Pool:
     """Inputs of the network's entry stage, and labels where they are known.
 
-    inputs: uint8 pixels (n, c, s, s), or float activations (n, …) at the cut. labels: int64 (n,) or None.
+    inputs: uint8 pixels (n, c, s, s), or float activations (n, …) at the cut. views: augmented versions of them, made
+    beforehand. rows: int64 (m,), the images of the pool, None for all n. labels: int64 (m,) or None.
     """
 
     inputs: Tensor
     labels: Tensor | None = None
+    rows: Tensor | None = None
+    views: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.inputs) if self.rows is None else len(self.rows)
 
     def subset(self, indices: np.ndarray | Tensor) -> Pool:
-        """The images at ``indices``."""
+        """The images at ``indices``; nothing but their labels is copied."""
         index = torch.as_tensor(indices)
-        return Pool(self.inputs[index], None if self.labels is None else self.labels[index])
+        rows = index if self.rows is None else self.rows[index]
+        return replace(self, rows=rows, labels=None if self.labels is None else self.labels[index])
 
-    def to(self, device: torch.device) -> Pool:
-        """On a device; a no-op on the CPU."""
-        return Pool(self.inputs.to(device), None if self.labels is None else self.labels.to(device))
+    def take(self, index: Tensor, view: int | None = None) -> Tensor:
+        """The inputs of the images at ``index``, or of one of their views."""
+        rows = index if self.rows is None else self.rows[index]
+        tensor = self.inputs if view is None else self.views[view]
+        return _gather(tensor, rows.to(tensor.device))
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """The inputs of all images in order, ``size`` at a time."""
+        if self.rows is None:
+            yield from self.inputs.split(size)
+        else:
+            for rows in self.rows.split(size):
+                yield _gather(self.inputs, rows.to(self.inputs.device))
 
 
 class PoolMaker:
     """Makes the pools of one trial: of activations where the frozen stages can be run beforehand, else of pixels.
 
-    Cached activations are valid only while everything below the cut is frozen, in eval mode and free of augmentation.
-    The key holds all they depend on: weights, architecture, cut, transform, images, dtype.
+    Cached activations are valid only while everything below the cut is frozen, in eval mode and free of augmentation,
+    or augmented beforehand. The key holds all they depend on: weights, architecture, cut, transform, images, dtype.
+
+    images: how many images' activations the trial will want, views included; what the cache's budget cannot hold is
+    not cached at all.
     """
 
-    def __init__(self, workspace: Workspace, network: Network, weights: str, *, cached: bool) -> None:
+    def __init__(self, workspace: Workspace, network: Network, weights: str, *, cached: bool, images: int = 0) -> None:
         self._workspace = workspace
         self._network = network
         self._weights = weights
-        self._cached = cached and network.cut > 0
+        self._cached = cached and network.cut > 0 and images * self._image_bytes() <= workspace.cache.budget_bytes
         if self._cached:
             network.entry = network.cut
 
-    def make(self, images: Images, labels: np.ndarray | None = None) -> Pool:
-        """The pool of a collection, on the workspace's device."""
-        pixels = self._workspace.pixels(images, self._network.preprocessing)
-        inputs = self._activations(images, pixels) if self._cached else pixels
-        return Pool(inputs, None if labels is None else torch.as_tensor(labels)).to(self._workspace.device)
+    def make(self, images: Images, labels: np.ndarray | None = None, policy: str = "none", views: int = 0) -> Pool:
+        """The pool of a collection, on the workspace's device; with some views under an augmentation policy.
+
+        The views are the same ones in every trial of every search, and a trial that wants more of them finds the first.
+        """
+        versions = tuple(self._inputs(images, f"{policy}/{number}") for number in range(views))
+        known = None if labels is None else torch.as_tensor(labels).to(self._workspace.device)
+        return Pool(self._inputs(images), known, views=versions)
 
     def make_moved(self, images: Images) -> Pool:
         """A pool of slightly moved versions of the images, the same ones in every trial of every search."""
+        return Pool(self._inputs(images, f"{MOVED}/moved"))
+
+    def _inputs(self, images: Images, version: str = "") -> Tensor:
+        """What the entry stage is to see of a collection; version: ``policy/number`` of an augmented one."""
+        cut = self._network.cut if self._cached else 0
+        key = self._key(images, cut, version)
+        if cut:
+            host = from_rows(self._workspace.cache.get(key, lambda: self._compute(images, version)))
+        elif version:
+            host = as_tensor(self._workspace.cache.get(key, lambda: self._pixels(images, version).numpy()))
+        else:
+            host = self._pixels(images)
+        return self._workspace.residents.get(key, host)
+
+    def _pixels(self, images: Images, version: str = "") -> Tensor:
+        """uint8 (n, c, s, s)."""
         pixels = self._workspace.pixels(images, self._network.preprocessing)
-        generator = torch.Generator().manual_seed(derive_seed("moved", MOVED))
-        moved = augmentation.get(MOVED)(pixels.float() / 255, generator)
-        moved = (moved * 255).round().to(torch.uint8)
-        return Pool(self._activations(images, moved, MOVED) if self._cached else moved).to(self._workspace.device)
+        if not version:
+            return pixels
+        policy = augmentation.get(version.partition("/")[0])
+        generator = torch.Generator().manual_seed(derive_seed("view", version))
+        moved = torch.empty_like(pixels)
+        for chunk, out in zip(pixels.split(VIEW_BATCH), moved.split(VIEW_BATCH), strict=True):
+            out.copy_((policy(chunk.to(self._workspace.device).float() / 255, generator) * 255).round())
+        return moved
 
     def _key(self, images: Images, cut: int, version: str) -> str:
         model = self._network.model
         transform = [model.preprocessing.to_json(), version]
         computed = ["float32", self._workspace.device.type, str(torch.__version__)]
-        parts = [self._weights, model.architecture, cut, transform, images.fingerprint, *computed]
-        return f"activations-{hash_json(parts)[:32]}"
+        parts = [transform, images.fingerprint, *computed]
+        if not cut:
+            return f"views-{hash_json(parts)[:32]}"
+        return f"activations-{hash_json([self._weights, model.architecture, cut, *parts])[:32]}"
 
-    def _activations(self, images: Images, pixels: Tensor, version: str = "") -> Tensor:
-        key = self._key(images, self._network.cut, version)
-        return as_tensor(self._workspace.cache.get(key, lambda: self._compute(images, pixels, version)))
-
-    def _compute(self, images: Images, pixels: Tensor, version: str) -> np.ndarray:
+    def _compute(self, images: Images, version: str) -> np.ndarray:
         """Run the frozen stages, from the deepest shallower cut that is already there."""
-        network, cache = self._network, self._workspace.cache
-        start = next((cut for cut in range(network.cut - 1, 0, -1) if cache.has(self._key(images, cut, version))), 0)
-        inputs = pixels
-        if start:
-            inputs = as_tensor(cache.get(self._key(images, start, version), lambda: self._run(pixels, 0, start)))
-        return self._run(inputs, start, network.cut)
+        cut, cache = self._network.cut, self._workspace.cache
+        start = next((c for c in range(cut - 1, 0, -1) if cache.has(self._key(images, c, version))), 0)
+        if not start:
+            return self._run(self._pixels(images, version), 0, cut)
+        key = self._key(images, start, version)
+        shallow = cache.get(key, lambda: self._run(self._pixels(images, version), 0, start))
+        return self._run(from_rows(shallow), start, cut)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _run(self, inputs: Tensor, start: int, stop: int) -> np.ndarray:
+        """Activations as :func:`from_rows` reads them, written chunk by chunk into one array."""
         network, device = self._network, self._workspace.device
         network.eval()
-        outputs = []
-        for chunk in inputs.split(FROZEN_BATCH):
-            batch = to_inputs(chunk.to(device), network)
-            outputs.append(network.model.run(batch, start, stop).float().cpu())
-        return torch.cat(outputs).contiguous().numpy()
+        kept = np.empty((0,), dtype=np.float32)
+        for first in range(0, len(inputs), FROZEN_BATCH):
+            batch = to_inputs(inputs[first : first + FROZEN_BATCH].to(device), network)
+            outputs = _to_rows(network.model.run(batch, start, stop).float()).cpu()
+            if not first:
+                kept = np.empty((len(inputs), *outputs.shape[1:]), dtype=np.float32)
+            kept[first : first + len(outputs)] = outputs.numpy()
+        return kept
+
+    def _image_bytes(self) -> int:
+        """Bytes of one image's activations at the cut."""
+        known, key = self._workspace.activation_bytes, (self._weights, self._network.cut)
+        if key not in known:
+            preprocessing = self._network.preprocessing
+            blank = torch.zeros((1, preprocessing.channels, preprocessing.size, preprocessing.size), dtype=torch.uint8)
+            known[key] = self._run(blank, 0, self._network.cut).nbytes
+        return known[key]
 
 
 def to_inputs(batch: Tensor, network: Network) -> Tensor:
     """Pixels normalised, activations as they are; images in the memory layout that convolutions run fastest in."""
-    if batch.dtype == torch.uint8:
-        batch = network.preprocessing.normalise(batch)
-    return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
+    if batch.ndim == 4:
+        batch = batch.contiguous(memory_format=torch.channels_last)
+    if batch.dtype != torch.uint8:
+        return batch
+    scale, shift = network.affine
+    return torch.addcmul(shift, batch.float(), scale)
+
+
+def from_rows(array: np.ndarray) -> Tensor:
+    """Kept activations as the stages take them; maps (n, c, h, w) lie on disk channels last, and do so in memory."""
+    tensor = as_tensor(array)
+    return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
+
+
+def _to_rows(activations: Tensor) -> Tensor:
+    """Inverse of :func:`from_rows`."""
+    return activations.permute(0, 2, 3, 1) if activations.ndim == 4 else activations
+
+
+def _gather(tensor: Tensor, rows: Tensor) -> Tensor:
+    """``tensor[rows]``, one image after the other in memory as the tensor has them: no value is moved twice."""
+    if tensor.ndim == 4 and not tensor.is_contiguous():
+        return tensor.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
+    return tensor.index_select(0, rows)

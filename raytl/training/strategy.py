@@ -33,6 +33,8 @@ class Strategy:
     adaptation: name of the loss, or ``none``; adaptation_config: its settings.
     regulariser, regulariser_config: likewise (L2-SP).
     augmentation: name of the policy, or ``none``.
+    cached_views: 0 augments every batch anew; K >= 1 augments every image K times beforehand and draws one of the K for
+        each batch, so that frozen stages have to be run K times and no more.
     batch_norm: whose statistics batch norm uses in training where two domains are seen: ``joint`` (one mixed batch) or
         ``separate`` (each domain normalised by its own, running statistics follow the target).
     label_smoothing: in [0, 1). ema: decay per step of the weight average that is evaluated, 0 for none.
@@ -53,6 +55,7 @@ class Strategy:
     regulariser: str = "none"
     regulariser_config: Any = None
     augmentation: str = "none"
+    cached_views: int = 0
     batch_norm: str = "joint"
     label_smoothing: float = 0.0
     ema: float = 0.0

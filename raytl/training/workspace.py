@@ -21,6 +21,7 @@ from raytl.tasks import TrainingData, splits
 from raytl.tasks.images import Images
 from raytl.tasks.preprocessing import Preprocessing
 from raytl.training.arrays import ArrayCache
+from raytl.training.residents import Residents
 
 SOURCE_VALIDATION_SHARE = 0.15
 MODELS_KEPT = 6
@@ -87,6 +88,8 @@ class Workspace:
         self.cache = ArrayCache((cache_root or home()) / "arrays")
         self.models_root = (cache_root or home()) / "sources"
         self.device = _device(settings.device)
+        self.residents = Residents(self.device)
+        self.activation_bytes: dict[tuple[str, int], int] = {}
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self._models: OrderedDict[str, tuple[SourceModel, str]] = OrderedDict()
