@@ -1,0 +1,128 @@
+"""What the benchmarks share: a scratch folder, one table, the JSON line, a model's accuracy."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from rich.console import Console
+from rich.table import Table
+
+from raytl.search.binding import BoundSpace
+from raytl.search.jobs import JobKind
+from raytl.search.records import TrialRecord, TrialStatus
+from raytl.search.sampler import TpeSampler
+
+WIDTH = 110
+
+
+@contextmanager
+def scratch_home() -> Iterator[Path]:
+    """A fresh RAYTL_HOME that is gone afterwards: nothing computed by an earlier run helps this one."""
+    before = os.environ.get("RAYTL_HOME")
+    with tempfile.TemporaryDirectory(prefix="raytl-benchmark-") as folder:
+        os.environ["RAYTL_HOME"] = folder
+        try:
+            yield Path(folder)
+        finally:
+            if before is None:
+                del os.environ["RAYTL_HOME"]
+            else:
+                os.environ["RAYTL_HOME"] = before
+
+
+def finish(
+    name: str, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], figures: dict[str, Any]
+) -> None:
+    """Print the table and, as the last line, the JSON document of ``figures``."""
+    table = Table(*header, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=WIDTH).print(table)
+    print(json.dumps({"benchmark": name, **machine(), **_rounded(figures)}), flush=True)
+
+
+def _rounded(value: Any) -> Any:
+    """Four significant digits are more than these figures have."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def machine() -> dict[str, Any]:
+    """On what and when."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "cores": os.cpu_count(),
+        "load_15_min": round(os.getloadavg()[2], 2),
+        "gpu": gpu,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def say(text: str) -> None:
+    """Progress, on its own line above the table."""
+    Console(width=WIDTH, stderr=True).print(text, highlight=False)
+
+
+def median(values: Sequence[float]) -> float:
+    """Of at least one value."""
+    return float(statistics.median(values))
+
+
+def accuracy(model: Any, images: Any) -> float:
+    """Share of labelled images that a :class:`SourceModel` gets right, on the CPU."""
+    import torch
+
+    model = model.cpu().eval()
+    pixels = images.tensor(model.preprocessing)
+    with torch.no_grad():
+        chunks = [model(model.preprocessing.normalise(chunk)).argmax(1) for chunk in pixels.split(256)]
+    return float(np.mean(torch.cat(chunks).numpy() == images.labels))
+
+
+class Silent:
+    """Nobody listens."""
+
+    def on_trial(self, record: TrialRecord) -> None:
+        """Nothing."""
+
+    def on_phase(self, phase: str, detail: str) -> None:
+        """Nothing."""
+
+
+class Ends(Silent):
+    """When the trials of the search ended."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_trial(self, record: TrialRecord) -> None:
+        """Note the moment of an end."""
+        if record.kind == JobKind.SEARCH and record.status == TrialStatus.COMPLETED:
+            self.times.append(time.perf_counter())
+
+
+class RandomSampler(TpeSampler):
+    """Learns nothing; starts with the same first strategies."""
+
+    def __init__(self, space: BoundSpace, seed: int) -> None:
+        super().__init__(space, seed)
+        self._study.sampler = optuna.samplers.RandomSampler(seed)

@@ -1,0 +1,137 @@
+"""Whether more nodes bring as many more trials, and what a trial costs the driver when there are many.
+
+    python benchmarks/scaling.py
+
+Nodes are simulated (ray.cluster_utils.Cluster), one CPU each, and trials sleep, so that the cores of this machine are
+not what is measured. They go through the product's searcher and scheduler. Rates are taken once all lanes are up and as
+long as all have work.
+
+The driver's time is processor time of a whole search in virtual time: plan and halving with random strategies, and with
+TPE, whose own cost grows with what it has to remember.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import ray
+import typer
+from common import Ends, RandomSampler, Silent, finish, say, scratch_home
+from ray import tune
+from ray.cluster_utils import Cluster
+from tiny import tiny_data, tiny_space
+
+from raytl.core.seeding import derive_seed
+from raytl.search.binding import BoundSpace
+from raytl.search.cluster import cluster, quiet_environment
+from raytl.search.driver import run_plan
+from raytl.search.halving import SuccessiveHalving
+from raytl.search.jobs import EpochReport, JobResult, LaneJob
+from raytl.search.plan import PlanSettings, SearchPlan
+from raytl.search.sampler import TpeSampler
+from raytl.search.simulation import Curve, VirtualClock, simulate
+
+EPOCHS = 9
+
+
+def sleeper(seconds: float, lanes: int, folder: Path) -> Callable[[dict[str, Any]], None]:
+    """A trainable that sleeps. The lanes' first trials wait for each other."""
+
+    def sleep(config: dict[str, Any]) -> None:
+        job = LaneJob.from_json(config["job"])
+        if job.number < lanes:
+            (folder / f"up-{job.number}").touch()
+            while len(list(folder.glob("up-*"))) < lanes:
+                time.sleep(0.05)
+        time.sleep(seconds)
+        tune.report({"report": EpochReport({"epoch": 1.0, "score": 0.5, "seconds": seconds})})
+        tune.report({"report": JobResult(seconds=seconds), "done": True})
+
+    return sleep
+
+
+def trials_per_minute(nodes: int, seconds: float, per_lane: int) -> float:
+    """On so many nodes of one CPU, while all lanes have work."""
+    simulated = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    for _ in range(nodes - 1):
+        simulated.add_node(num_cpus=1)
+    ray.init(address=simulated.address, log_to_driver=False, logging_level=logging.ERROR)
+    ends = Ends()
+    try:
+        with cluster(None, 0.0) as lanes, tempfile.TemporaryDirectory() as folder:
+            settings = PlanSettings(nodes * per_lane, 0, nodes, 1, Path(folder), refit_baselines=False)
+            sampler = RandomSampler(tiny_space(tiny_data()), 0)
+            plan = SearchPlan(settings, sampler, SuccessiveHalving(1, 3, 1), {}, [], ends, time.perf_counter)
+            run_plan(plan, sleeper(seconds, nodes, Path(folder)), lanes, Path(folder))
+    finally:
+        ray.shutdown()
+        simulated.shutdown()
+    times = ends.times[nodes - 1 : -nodes]  # from the end of the round that waited, as long as nobody is idle
+    return 60 * (len(times) - 1) / (times[-1] - times[0])
+
+
+def driver_seconds(trials: int, sampler: TpeSampler) -> float:
+    """Processor seconds per trial of a search in virtual time."""
+    clock = VirtualClock()
+    settings = PlanSettings(trials, 1, 4, EPOCHS, Path(), refit_baselines=False)
+    plan = SearchPlan(settings, sampler, SuccessiveHalving(1, 3, EPOCHS), {}, [], Silent(), clock)
+    started = time.process_time()
+    simulate(plan, _curve, clock, lanes=4)
+    return (time.process_time() - started) / trials
+
+
+def _curve(job: LaneJob) -> Curve:
+    """Rising, to a height that depends on the job."""
+    height = derive_seed("curve", job.number) / 2**31
+    return Curve(tuple((height * epoch / EPOCHS, float(epoch)) for epoch in range(1, EPOCHS + 1)))
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part]
+
+
+def main(
+    nodes: str = "1,2,4,8",
+    sleep: Annotated[float, typer.Option(help="seconds that a trial sleeps")] = 2.0,
+    per_lane: Annotated[int, typer.Option(help="trials per lane")] = 12,
+    trials: Annotated[str, typer.Option(help="of the simulated searches with random strategies")] = "10,100,1000,10000",
+    tpe_trials: Annotated[str, typer.Option(help="of those with TPE")] = "10,100,1000",
+) -> None:
+    """Measure the nodes, then the driver."""
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    quiet_environment(verbose=False)
+    rates: dict[int, float] = {}
+    with scratch_home():
+        for count in _numbers(nodes):
+            rates[count] = trials_per_minute(count, sleep, per_lane)
+            say(f"{count} nodes: {rates[count]:.1f} trials a minute")
+    first = min(rates)
+    efficiency = {count: rate * first / (rates[first] * count) for count, rate in rates.items()}
+    rows = [[f"{count} nodes", f"{rate:.1f} trials / min", f"{efficiency[count]:.2f}"] for count, rate in rates.items()]
+    space = tiny_space(tiny_data())
+    kinds: dict[str, tuple[Callable[[BoundSpace, int], TpeSampler], list[int]]] = {
+        "random": (RandomSampler, _numbers(trials)),
+        "tpe": (TpeSampler, _numbers(tpe_trials)),
+    }
+    driver: dict[str, dict[int, float]] = {}
+    for kind, (make, counts) in kinds.items():
+        driver[kind] = {}
+        for count in counts:
+            driver[kind][count] = driver_seconds(count, make(space, 0))
+            say(f"driver, {kind}, {count} trials: {1000 * driver[kind][count]:.2f} ms a trial")
+            ratio = driver[kind][count] / driver[kind][counts[0]]
+            rows.append(
+                [f"driver, {kind}, {count} trials", f"{1000 * driver[kind][count]:.2f} ms / trial", f"{ratio:.2f}"]
+            )
+    figures = {"trials_per_minute": rates, "efficiency": efficiency, "driver_s_per_trial": driver, "sleep_s": sleep}
+    finish("scaling", "More nodes, more trials", ["what", "measured", "against the first"], rows, figures)
+
+
+if __name__ == "__main__":
+    typer.run(main)
