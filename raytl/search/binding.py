@@ -173,7 +173,7 @@ class BoundSpace:
             for key, dimension in self.space.components[kind].get(values[kind], {}).items():
                 values[f"{kind}.{key}"] = self._sample(trial, f"{kind}.{values[kind]}.{key}", dimension)
         for key, dimension in self.space.plain.items():
-            if key in {"source_model", "source_domain", "cut"}:
+            if key in {"source_model", "source_domain", "cut", "cached_views"}:
                 continue
             if key == "backbone_ratio" and values["cut"] == self.stages[model]:
                 continue
@@ -184,6 +184,8 @@ class BoundSpace:
             optimizer = values.get("optimizer", Strategy.optimizer)
             if optimizer in per_optimizer and not (key == "backbone_ratio" and values["cut"] == self.stages[model]):
                 values[key] = self._sample(trial, f"{key}/{optimizer}", per_optimizer[optimizer])
+        if "cached_views" in self.space.plain and _views_exist(values):
+            values["cached_views"] = self._sample(trial, "cached_views", self.space.plain["cached_views"])
         return Strategy.from_dict(values)
 
     def _regulariser(self, trial: Suggester, values: Mapping[str, Any]) -> str:
@@ -205,6 +207,13 @@ class BoundSpace:
         if isinstance(dimension, Float):
             return trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
         return trial.suggest_int(name, dimension.low, dimension.high, log=dimension.log)
+
+
+def _views_exist(values: Mapping[str, Any]) -> bool:
+    """Whether there are augmented images and frozen stages that need not see a new version of them in every batch."""
+    loss = values["adaptation"]
+    strong = loss != NONE and adaptation.get(loss).loss.wants_strong_view
+    return bool(values["cut"] > 0 and (strong or values.get("augmentation", Strategy.augmentation) != NONE))
 
 
 def untrained(uri: str) -> bool:

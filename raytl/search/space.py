@@ -32,6 +32,7 @@ LIMITS: dict[str, Dimension] = {
     "optimizer": Choice(OPTIMIZERS),
     "schedule": Choice(("cosine", "constant", "inverse")),
     "batch_norm": Choice(("joint", "separate")),
+    "cached_views": Int(0, 64),
 }
 FREE = ("source_model", "source_domain", "cut", "augmentation")
 STRATEGY_KEYS = (*FREE, *LIMITS, *COMPONENTS)
