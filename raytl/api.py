@@ -28,6 +28,7 @@ from raytl.core.paths import default_storage
 from raytl.core.seeding import derive_seed
 from raytl.evaluation.intervals import Interval
 from raytl.runs import resuming
+from raytl.runs.earlier import earlier_runs
 from raytl.runs.report import ReportExamples, write_report
 from raytl.runs.run import interval
 from raytl.search.binding import BoundSpace
@@ -35,10 +36,12 @@ from raytl.search.driver import SearchSettings
 from raytl.search.driver import search as drive
 from raytl.search.records import Candidate, SearchListener, SearchOutcome, TrialRecord
 from raytl.search.space import SearchSpace, load_space
+from raytl.search.warm_start import embed, warm_starts
 from raytl.serving import Endpoint, undeploy
 from raytl.serving import deploy as deploy_bundle
 from raytl.sources.checkpoint import load_checkpoint
 from raytl.tasks import Task, TrainingData, read_labelled, splits
+from raytl.training.strategy import Strategy
 
 __all__ = [
     "Best",
@@ -126,6 +129,8 @@ def search(
     workers_per_trial: int = 1,
     seed: int = 0,
     patience: int | None = None,
+    min_gain: float | None = None,
+    warm_start: bool = True,
     name: str | None = None,
     storage: str | os.PathLike[str] | None = None,
     assignments: Sequence[str] = (),
@@ -138,16 +143,22 @@ def search(
     space: name of a shipped search space, a YAML file, or a loaded one; assignments narrow it (``"cut=0"``).
     trials: strategies to try. time_budget_s: for everything. lanes: trials at a time, as many as fit by default.
     name: of the run. storage: folder of runs; on a cluster one that all nodes see. address: of a Ray cluster.
-    patience: stop when so many trials in a row brought nothing better.
+    patience: stop when so many trials in a row brought nothing better. min_gain: stop when another trial is expected to
+    raise the best score by less than this. warm_start: begin with the best strategies of earlier runs in the storage
+    whose tasks are similar.
     An interrupt (Ctrl-C) ends the search early and is not raised: the run is then ``interrupted``; see :func:`resume`.
     Raises UserError where data, space and settings do not fit together, or no trial succeeded.
     """
     bound = space if isinstance(space, BoundSpace) else bind(task, space, assignments)
     settings = SearchSettings(
-        trials, time_budget_s, lanes, gpus_per_trial, workers_per_trial, seed, patience, address, verbose
+        trials, time_budget_s, lanes, gpus_per_trial, workers_per_trial, seed, patience, address, verbose, min_gain
     )
     store = runs.RunStore(Path(storage) if storage is not None else default_storage())
-    return _search(store.create(name, _run_settings(task, bound, settings)), task, bound, settings, listeners)
+    embedding = embed(task.data)
+    starts = warm_starts(embedding, earlier_runs(store.storage), bound) if warm_start else []
+    described = _run_settings(task, bound, settings)
+    described |= {"embedding": embedding, "warm_start": [start.to_json() for start in starts]}
+    return _search(store.create(name, described), task, bound, settings, listeners)
 
 
 def resume(
@@ -189,8 +200,12 @@ def _search(
         _clear(writer.path)  # what a killed search left
         (writer.path / "outcome.json").unlink(missing_ok=True)
         listener = _Everyone([writer, *listeners])
+        warm = Run(writer.path).settings.get("warm_start", [])
+        first = [Strategy.from_dict(values) for start in warm for values in start["strategies"]]
+        if first:
+            listener.on_phase("warm-start", ", ".join(start["run"] for start in warm))
         try:
-            outcome, refit = drive(bound, task.test, settings, writer.path, listener, earlier=earlier)
+            outcome, refit = drive(bound, task.test, settings, writer.path, listener, first=first, earlier=earlier)
             listener.on_phase("report", "")
             if refit is not None:
                 _export_winner(writer.path / "model", refit, outcome, task, writer.name)

@@ -45,7 +45,7 @@ def run_demo(
         with listening(output, space.settings.trials, SEARCH_BUDGET_S) as progress:
             run = api.search(
                 task, space, time_budget_s=SEARCH_BUDGET_S, lanes=lanes, seed=seed, name=name, storage=storage,
-                verbose=verbose, listeners=[progress],
+                verbose=verbose, listeners=[progress], warm_start=False,  # each demo shows a search from nothing
             )  # fmt: skip
             endpoint = _through_http(run, questions, port, progress)
     finally:

@@ -15,6 +15,7 @@ from raytl.search.records import TrialRecord, TrialStatus
 
 PHASES = {
     "pretrain": "pretraining source models",
+    "warm-start": "begins with what helped in earlier runs",
     "prior": "source models by promise",
     "baseline": "baselines",
     "search": "searching",

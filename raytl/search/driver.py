@@ -44,7 +44,8 @@ class SearchSettings:
 
     trials: None for the space's own number. time_budget_s: for the whole search. lanes: trials at a time, None for as
     many as fit. gpus_per_trial: of each worker, may be a fraction. workers_per_trial: processes that train one trial
-    together. address: of a Ray cluster, None for this machine.
+    together. patience: trials without a better one after which to stop. min_gain: stop when another trial is expected
+    to raise the best score by less. address: of a Ray cluster, None for this machine.
     """
 
     trials: int | None = None
@@ -56,6 +57,7 @@ class SearchSettings:
     patience: int | None = None
     address: str | None = None
     verbose: bool = False
+    min_gain: float | None = None
 
 
 def search(
@@ -152,6 +154,7 @@ def make_plan(
         time_budget_s=settings.time_budget_s,
         refit_baselines=has_test,
         patience=settings.patience,
+        min_gain=settings.min_gain,
     )
     halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs)
     sampler = TpeSampler(bound, settings.seed, first)

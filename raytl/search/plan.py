@@ -19,6 +19,7 @@ from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob
 from raytl.search.prior import SourcePrior
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
 from raytl.search.sampler import SpaceExhaustedError, TpeSampler
+from raytl.search.stopping import expected_gain
 from raytl.training.strategy import Strategy
 
 CONFIRM_STRATEGIES = 3
@@ -31,8 +32,9 @@ class PlanSettings:
     """How much to search.
 
     trials: of the search phase. folds: validation folds there are. lanes: jobs at a time. time_budget_s: for all phases
-    together, None for no limit. refit_baselines: whether baselines will be compared on a test split. directory: where
-    refits go.
+    together, None for no limit. patience: trials without a better one, min_gain: expected gain of another trial, at
+    which to stop searching before that. refit_baselines: whether baselines will be compared on a test split.
+    directory: where refits go.
     """
 
     trials: int
@@ -43,6 +45,7 @@ class PlanSettings:
     time_budget_s: float | None = None
     refit_baselines: bool = True
     patience: int | None = None
+    min_gain: float | None = None
 
 
 class Wait:
@@ -141,10 +144,12 @@ class SearchPlan:
         if record.kind == JobKind.BASELINE:
             self._baselines = [entry for entry in self._baselines if entry[1].key != record.strategy_key]
         if record.kind == JobKind.SEARCH:
-            handle = self._sampler.adopt(Strategy.from_dict(record.strategy))
-            for metrics in record.history:
-                self._sampler.report(handle, int(metrics["epoch"]), metrics["score"])
-            self._sampler.tell(handle, score=record.score, pruned=record.status == TrialStatus.PRUNED)
+            strategy = Strategy.from_dict(record.strategy)
+            if self._sampler.contains(strategy):  # the space may have lost a source model since
+                handle = self._sampler.adopt(strategy)
+                for metrics in record.history:
+                    self._sampler.report(handle, int(metrics["epoch"]), metrics["score"])
+                self._sampler.tell(handle, score=record.score, pruned=record.status == TrialStatus.PRUNED)
             self._searched += 1
             self._count_patience(record)
 
@@ -193,7 +198,17 @@ class SearchPlan:
             return True
         if self.settings.patience is not None and self._since_best >= self.settings.patience:
             return True
+        if self._gains_too_little():
+            return True
         return self._searched > 0 and self._clock() >= self.search_deadline()
+
+    def _gains_too_little(self) -> bool:
+        """Whether another trial is expected to bring too little; not before every source model had its trial."""
+        if self.settings.min_gain is None or self._sampler.has_first:
+            return False
+        ended = [r for r in self.records if r.kind != JobKind.CONFIRM and r.score is not None]
+        full = [r.score for r in ended if r.status == TrialStatus.COMPLETED and r.score is not None]
+        return expected_gain(full, len(ended)) < self.settings.min_gain
 
     def search_deadline(self) -> float:
         """When the search phase must end, on the plan's clock, so that confirming and refitting still fit."""

@@ -30,7 +30,7 @@ class TpeSampler:
     that a low score after two epochs would count like one after twenty.
     Every source model is tried once, under the space's first strategies or its defaults, before the model decides;
     the one that promises most is tried first (:meth:`prefer`).
-    first: strategies to begin with.
+    first: strategies to begin with, as far as the space contains them.
     """
 
     def __init__(self, space: BoundSpace, seed: int, first: Sequence[Strategy] = ()) -> None:
@@ -54,7 +54,7 @@ class TpeSampler:
         """
         while self._ahead or self._waiting:
             strategy = (self._ahead or self._waiting).pop(0)
-            if strategy.key not in self._seen:
+            if strategy.key not in self._seen and self.contains(strategy):
                 return self.adopt(strategy), strategy
         for _ in range(MAX_REPEATS):
             trial = self._study.ask()
@@ -71,13 +71,22 @@ class TpeSampler:
         raise SpaceExhaustedError
 
     def try_next(self, strategy: Strategy) -> None:
-        """Give out this strategy before any other that was not announced earlier."""
+        """Give out this strategy before any other that was not announced earlier, if the space contains it."""
         self._ahead.append(strategy)
+
+    @property
+    def has_first(self) -> bool:
+        """Whether strategies are left that are to be tried before anything is concluded."""
+        return any(strategy.key not in self._seen for strategy in (*self._ahead, *self._waiting))
 
     def prefer(self, source_models: Sequence[str]) -> None:
         """Take the first strategies of these source models before the others', in this order; none is dropped."""
         place = {uri: index for index, uri in enumerate(source_models)}
         self._waiting.sort(key=lambda strategy: place.get(strategy.source_model, len(place)))
+
+    def contains(self, strategy: Strategy) -> bool:
+        """Whether the space contains a strategy from elsewhere."""
+        return self._space.suggest(_Replay(strategy)) == strategy
 
     def adopt(self, strategy: Strategy) -> Any:
         """A handle for a strategy from elsewhere (a first strategy, an earlier run), so that TPE learns from it.
@@ -105,6 +114,11 @@ class TpeSampler:
             self._study.tell(handle, state=TrialState.PRUNED)
         else:
             self._study.tell(handle, score)
+
+
+def in_space(space: BoundSpace, strategy: Strategy) -> bool:
+    """Whether a bound space has this very strategy."""
+    return space.suggest(_Replay(strategy)) == strategy
 
 
 class _Replay(FirstChoices):

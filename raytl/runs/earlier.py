@@ -1,0 +1,30 @@
+"""What earlier searches in a store have to tell a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from raytl.core.errors import UserError
+from raytl.runs.run import Run
+from raytl.search import standing
+from raytl.search.warm_start import EarlierRun
+
+NEWEST = 50
+BEST = 4
+
+
+def earlier_runs(storage: Path) -> Iterator[EarlierRun]:
+    """The finished runs of a store that say what their task was like, newest first; damaged ones are passed over."""
+    files = sorted(storage.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for file in files[:NEWEST]:
+        try:
+            run = Run(file.parent)
+            if run.status != "finished" or "embedding" not in run.settings:
+                continue
+            records = run.records()
+        except UserError:
+            continue
+        strategies = {record.strategy_key: record.strategy for record in records}
+        best = tuple(strategies[key] for key in standing.ranking(records)[:BEST])
+        yield EarlierRun(run.name, run.settings["embedding"], best)
