@@ -1,0 +1,243 @@
+"""A space bound to a task: only what its data allows, and every strategy that comes out can be trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from tiny import MODEL, PRETRAINED, data
+
+from raytl import adaptation
+from raytl.core.errors import UserError
+from raytl.search.baselines import baselines
+from raytl.search.binding import BoundSpace, FirstChoices
+from raytl.search.sampler import TpeSampler
+from raytl.search.space import load_space
+from raytl.search.space_file import shipped_spaces
+from raytl.tasks import TrainingData
+from raytl.tasks.task import Role
+from raytl.training import Strategy
+
+SETTINGS: dict[str, TrainingData] = {
+    "inductive": data(unlabelled=None, domains=False),
+    "inductive with a source domain": data(unlabelled=None),
+    "semi-supervised": data(),
+    "semi-supervised without a source domain": data(domains=False),
+    "unsupervised": data(target=None),
+}
+FULL = """
+space:
+  source_model: ["pretrain:*/scratch:cnn-small", scratch:cnn-small]
+  source_domain: [none, any]
+  cut: any
+  optimizer: [sgd, adamw]
+  head_lr: {sgd: {low: 0.01, high: 0.1, log: true}, adamw: {low: 0.001, high: 0.01, log: true}}
+  backbone_ratio: [0.1, 1.0]
+  weight_decay: {low: 1e-5, high: 0.1, log: true}
+  schedule: [cosine, inverse]
+  batch_norm: [joint, separate]
+  augmentation: [none, shift]
+  regulariser: [none, l2-sp, bss]
+  ema: [0.0, 0.9]
+  adaptation: [none, coral, mkmmd, dann, cdan, mcc, pseudo-label, mcc-pseudo-label, bnm, afn, adabn]
+"""
+
+
+def bind(tmp_path: Path, text: str, held: TrainingData, *assignments: str) -> BoundSpace:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return BoundSpace(load_space(str(path), assignments), held)
+
+
+def offline(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """No published weights on this machine, and no network to fetch them from."""
+    monkeypatch.setenv("TORCH_HOME", str(place))
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+
+def sample(space: BoundSpace, count: int = 150) -> list[Strategy]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    return [space.suggest(study.ask()) for _ in range(count)]
+
+
+def check(space: BoundSpace, held: TrainingData, strategy: Strategy) -> None:
+    """That the data has all that the strategy needs."""
+    assert strategy.source_domain is None or strategy.source_domain in held.joinable
+    assert held.target is not None or strategy.source_domain is not None
+    if strategy.adaptation != "none":
+        needs = adaptation.get(strategy.adaptation).needs
+        assert Role.UNLABELLED not in needs or held.unlabelled is not None
+        assert Role.SOURCE_DOMAIN not in needs or strategy.source_domain is not None
+    assert 0 <= strategy.cut <= space.stages[strategy.source_model]
+    if strategy.source_model.startswith("scratch:"):
+        assert strategy.cut == 0 and strategy.regulariser == "none"
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+class TestEverySetting:
+    def test_suggests_only_what_the_data_allows_and_all_of_it(self, tmp_path: Path, setting: str) -> None:
+        held = SETTINGS[setting]
+        if not held.source_domains:
+            space = bind(tmp_path, FULL, held, "source_model=scratch:cnn-small")
+        else:
+            space = bind(tmp_path, FULL, held)
+        strategies = sample(space)
+        for strategy in strategies:
+            check(space, held, strategy)
+        names = {name for name in adaptation.names() if name in space.space.components["adaptation"]}
+        roles = ({Role.UNLABELLED} if held.unlabelled else set()) | ({Role.SOURCE_DOMAIN} if held.joinable else set())
+        allowed = {name for name in names if adaptation.get(name).needs <= roles}
+        assert {strategy.adaptation for strategy in strategies} == allowed | {"none"}
+
+    def test_every_strategy_survives_plain_values(self, tmp_path: Path, setting: str) -> None:
+        space = bind(tmp_path, FULL, SETTINGS[setting], "source_model=scratch:cnn-small")
+        for strategy in sample(space, 60):
+            back = Strategy.from_dict(strategy.to_dict())
+            assert back == strategy and back.key == strategy.key
+
+    @pytest.mark.parametrize("name", shipped_spaces())
+    def test_every_shipped_space_binds(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str, name: str
+    ) -> None:
+        offline(monkeypatch, tmp_path)
+        held = SETTINGS[setting]
+        try:
+            space = BoundSpace(load_space(name), held)
+        except UserError as error:
+            # Nothing but published or domain-pretrained models in the space, and none to be had.
+            assert name == "vision-gpu" and "weights" in str(error)
+            return
+        assert all(uri.startswith(("torchvision:", "pretrain:")) for uri in space.left_out)
+        assert len(space.problems) == len(space.left_out)
+        assert not set(space.left_out) & set(space.source_models)
+        for strategy in [*sample(space, 40), *baselines(space).values()]:
+            check(space, held, strategy)
+        assert space.space.settings.grace_epochs < space.space.settings.epochs
+
+
+class TestModels:
+    def test_those_whose_weights_cannot_be_had_are_left_out_with_the_reason(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        offline(monkeypatch, tmp_path)
+        text = f"space: {{source_model: [torchvision:resnet18, {MODEL}]}}"
+        space = bind(tmp_path, text, data())
+        assert space.source_models == [MODEL]
+        assert "resnet18" in space.left_out["torchvision:resnet18"]
+        with pytest.raises(UserError, match="resnet18"):
+            bind(tmp_path, "space: {source_model: torchvision:resnet18}", data())
+
+    def test_a_star_is_every_source_domain(self, tmp_path: Path) -> None:
+        space = bind(tmp_path, f"space: {{source_model: ['pretrain:*/{MODEL}', {PRETRAINED}]}}", data())
+        assert space.source_models == [PRETRAINED, f"pretrain:other/{MODEL}"]
+
+    @pytest.mark.parametrize(
+        ("model", "message"),
+        [
+            (f"pretrain:brigth/{MODEL}", "no source domain 'brigth'; did you mean 'bright'"),
+            ("pretrain:bright", "write pretrain:<source domain>/<architecture>"),
+            ("scratch:cnn-smal", "did you mean 'cnn-small'"),
+            ("skratch:cnn-small", "did you mean 'scratch'"),
+        ],
+    )
+    def test_unknown_ones_name_the_nearest(self, tmp_path: Path, model: str, message: str) -> None:
+        with pytest.raises(UserError, match=message):
+            bind(tmp_path, f"space: {{source_model: '{model}'}}", data())
+
+    def test_a_space_of_nothing_but_domain_models_needs_a_source_domain(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="the task has none: add --source-domain"):
+            bind(tmp_path, f"space: {{source_model: 'pretrain:*/{MODEL}'}}", data(domains=False))
+
+
+class TestDomainsAndCuts:
+    def test_a_domain_with_other_labels_can_only_pretrain(self, tmp_path: Path) -> None:
+        text = f"space: {{source_model: {MODEL}, source_domain: %s}}"
+        assert bind(tmp_path, text % "[none, any]", data()).source_domains == ["none", "bright"]
+        with pytest.raises(UserError, match="'other' has labels that the task does not know"):
+            bind(tmp_path, text % "other", data())
+        with pytest.raises(UserError, match="no source domain 'brite'; did you mean 'bright'"):
+            bind(tmp_path, text % "brite", data())
+
+    def test_without_target_labels_some_domain_always_joins(self, tmp_path: Path) -> None:
+        text = f"space: {{source_model: {MODEL}, source_domain: %s}}"
+        for given in ("none", "[none, any]", "any"):
+            assert bind(tmp_path, text % given, data(target=None)).source_domains == ["bright"]
+
+    @pytest.mark.parametrize(
+        ("given", "cuts"),
+        [
+            ("any", [0, 1, 2, 3, 4, 5]),
+            ("all", [5]),
+            ("[0, all]", [0, 5]),
+            ("-1", [4]),
+            ("[-1, 4, -9, 99]", [0, 4, 5]),
+            ("{low: 1, high: 3}", [1, 2, 3]),
+            ("{low: -2, high: -1}", [3, 4]),
+            ("{low: 4, high: 9}", [4, 5]),
+        ],
+    )
+    def test_cuts_fit_the_model(self, tmp_path: Path, given: str, cuts: list[int]) -> None:
+        space = bind(tmp_path, f"space: {{source_model: [{PRETRAINED}, {MODEL}], cut: {given}}}", data())
+        assert space.cuts(PRETRAINED) == cuts
+        assert space.cuts(MODEL) == [0]  # untrained stages are not worth freezing
+
+
+class TestFirst:
+    def test_takes_what_is_wanted_and_the_middle_of_the_rest(self, tmp_path: Path) -> None:
+        space = bind(tmp_path, FULL, data())
+        wanted = {"source_model": PRETRAINED, "adaptation": "mcc", "adaptation.mcc.weight": 0.5, "optimizer": "adamw"}
+        strategy = space.suggest(FirstChoices(wanted))
+        assert (strategy.source_model, strategy.adaptation, strategy.optimizer) == (PRETRAINED, "mcc", "adamw")
+        assert strategy.adaptation_config is not None and strategy.adaptation_config.weight == 0.5
+        assert strategy.head_lr == pytest.approx(np.sqrt(0.001 * 0.01))
+        assert strategy.weight_decay == pytest.approx(1e-3)
+
+    def test_stays_inside_the_space(self, tmp_path: Path) -> None:
+        space = bind(tmp_path, FULL, data(), "optimizer=sgd")
+        strategy = space.suggest(FirstChoices({"head_lr": 5.0, "adaptation": "nothing", "cut": 17}))
+        assert (strategy.head_lr, strategy.adaptation, strategy.cut) == (0.1, "none", 0)
+
+
+class TestBaselines:
+    def names(
+        self, tmp_path: Path, held: TrainingData, model: str = f"['pretrain:*/{MODEL}', {MODEL}]"
+    ) -> dict[str, Any]:
+        return baselines(bind(tmp_path, f"space: {{source_model: {model}}}", held))
+
+    def test_with_all_roles(self, tmp_path: Path) -> None:
+        found = self.names(tmp_path, data())
+        assert list(found) == ["fine-tune", "linear-probe", "scratch", "source-only"]
+        assert found["fine-tune"].source_model == PRETRAINED and found["fine-tune"].cut == 0
+        assert found["linear-probe"].cut == 5
+        assert found["scratch"].source_model == MODEL
+        only = found["source-only"]
+        assert only.source_domain == "bright" and not only.target_labels and only.adaptation == "none"
+
+    def test_the_domain_of_the_tasks_labels_is_the_reference_wherever_it_stands(self, tmp_path: Path) -> None:
+        held = data()
+        turned = TrainingData(**{**vars(held), "source_domains": dict(reversed(held.source_domains.items()))})
+        assert self.names(tmp_path, turned)["fine-tune"].source_model == PRETRAINED
+
+    def test_without_target_labels_all_learn_from_the_source_domain(self, tmp_path: Path) -> None:
+        assert {s.source_domain for s in self.names(tmp_path, data(target=None)).values()} == {"bright"}
+
+    def test_with_nothing_to_transfer_from_there_is_from_scratch(self, tmp_path: Path) -> None:
+        assert list(self.names(tmp_path, data(domains=False), MODEL)) == ["scratch"]
+
+
+class TestSampler:
+    @pytest.mark.parametrize("setting", SETTINGS)
+    def test_tells_optuna_of_exactly_the_strategy_that_it_hands_out(self, tmp_path: Path, setting: str) -> None:
+        space = bind(tmp_path, FULL, SETTINGS[setting], "source_model=[scratch:cnn-small, scratch:resnet-small]")
+        first, again = TpeSampler(space, 0), TpeSampler(space, 0)
+        for strategy in sample(space, 40):
+            handle = first.adopt(strategy)
+            assert space.suggest(handle) == strategy  # what the handle's parameters mean
+        for _ in range(15):
+            handle, strategy = again.ask()
+            assert space.suggest(handle) == strategy
+            again.tell(handle, score=strategy.head_lr)
