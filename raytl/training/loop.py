@@ -23,19 +23,18 @@ from raytl.finetuning.domain_norm import running_statistics_kept
 from raytl.finetuning.freezing import recalibrate_norm
 from raytl.finetuning.optimizers import build_optimizer, lr_factor, parameter_groups
 from raytl.sources import SourceModel
-from raytl.tasks import Images, TrainingData
+from raytl.tasks import TrainingData
 from raytl.tasks.task import Role
 from raytl.training.averaging import WeightAverage
 from raytl.training.distributed import Group
 from raytl.training.feed import Feed
 from raytl.training.network import Network
-from raytl.training.pools import Pool, PoolMaker, to_inputs
+from raytl.training.pools import Pool, to_inputs
+from raytl.training.roles import STRONG_VIEW, make_roles
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace
 
-EVALUATION_SAMPLE = 512
 EVALUATION_BATCH = 256
-STRONG_VIEW = "strong"
 SCORED = ("target-accuracy", "target-log-loss", "source-accuracy", "information-maximisation", "consistency", "snd")
 """Validators worth their time after every epoch; the others cost more than the epoch."""
 
@@ -104,7 +103,7 @@ class _Trial:
         group.share(
             [*self.network.model.state_dict().values(), *(self.loss.state_dict().values() if self.loss else ())]
         )
-        self._make_pools(weights)
+        self.roles = make_roles(workspace, self.network, weights, strategy, job.fold, self.loss)
         self.regulariser = self._regulariser()
         device_generator = (
             self.generator
@@ -112,8 +111,8 @@ class _Trial:
             else torch.Generator(workspace.device).manual_seed(derive_seed(seed, group.rank, "device"))
         )
         self.feed = Feed(
-            self.pools,
-            self.strong,
+            self.roles.training,
+            self.roles.strong,
             max(1, self.budget.batch_size // group.size),
             self.network,
             (strategy.augmentation, STRONG_VIEW),
@@ -122,60 +121,6 @@ class _Trial:
         )
 
     # --- what the trial is made of ----------------------------------------------------------------------------------
-
-    def _make_pools(self, weights: str) -> None:
-        data, strategy = self.workspace.data, self.strategy
-        adapts = self.loss is not None and not self.loss.gradient_free
-        second_view = self.loss is not None and self.loss.wants_strong_view
-        augments = strategy.augmentation != "none"
-        maker = PoolMaker(
-            self.workspace,
-            self.network,
-            weights,
-            cached=self.workspace.settings.activation_cache
-            and (strategy.cached_views > 0 or not (augments or second_view)),
-            images=self._images(strategy.cached_views * (augments + second_view)),
-        )
-
-        def make(images: Images, labels: np.ndarray | None = None) -> Pool:
-            return maker.make(images, labels, strategy.augmentation, strategy.cached_views if augments else 0)
-
-        self.target: Pool | None = None
-        self.validation: Pool | None = None
-        self.validation_index = np.empty(0, dtype=np.int64)
-        if data.target is not None:
-            everything = make(data.target, data.target.labels)
-            train = np.arange(len(data.target))
-            if self.job.fold is not None and self.workspace.folds:
-                train, self.validation_index = self.workspace.folds[self.job.fold]
-                self.validation = everything.subset(self.validation_index)
-            if strategy.target_labels:
-                self.target = everything.subset(train)
-        self.unlabelled: Pool | None = None
-        self.strong: Pool | None = None
-        self.sample: tuple[Pool, Pool] | None = None
-        if data.unlabelled is not None:
-            self.unlabelled = make(data.unlabelled) if adapts else maker.make(data.unlabelled)
-            if second_view:
-                self.strong = maker.make(data.unlabelled, None, STRONG_VIEW, strategy.cached_views)
-            chosen = _spread(np.arange(len(data.unlabelled)))
-            self.sample = (self.unlabelled.subset(chosen), maker.make_moved(data.unlabelled.subset(chosen)))
-        self.source: Pool | None = None
-        self.source_validation: Pool | None = None
-        if strategy.source_domain is not None:
-            domain = data.source_domains[strategy.source_domain].with_classes(data.classes)
-            pool = make(domain, domain.labels)
-            train, held_out = self.workspace.source_split(strategy.source_domain)
-            self.source = pool.subset(train)
-            self.source_validation = pool.subset(_spread(held_out)) if len(held_out) else None
-        streams = {"target": self.target, "source": self.source, "unlabelled": self.unlabelled if adapts else None}
-        self.pools = {role: pool for role, pool in streams.items() if pool is not None and len(pool)}
-
-    def _images(self, views: int) -> int:
-        """How many images' activations the trial may want at most, with so many views of each."""
-        data, domain = self.workspace.data, self.strategy.source_domain
-        collections = [data.target, data.unlabelled, data.source_domains[domain] if domain is not None else None]
-        return (1 + views) * sum(len(images) for images in collections if images is not None)
 
     def _adaptation_loss(self) -> AdaptationLoss | None:
         if self.strategy.adaptation == "none":
@@ -196,7 +141,7 @@ class _Trial:
 
     def run(self, report: Report) -> TrialResult:
         started = time.perf_counter()
-        trains = bool(self.pools)
+        trains = bool(self.roles.training)
         average = self._average()
         optimizer = self._optimizer() if trains else None
         base_rates = [group["lr"] for group in optimizer.param_groups] if optimizer else []
@@ -217,7 +162,7 @@ class _Trial:
             metrics |= {"train_loss": train_loss, "epoch": float(epoch), "seconds": time.perf_counter() - started}
             history.append(metrics)
             report({**metrics, "last": last})
-        return TrialResult(self.network.model, metrics, self.validation_index, probabilities, history)
+        return TrialResult(self.network.model, metrics, self.roles.validation_index, probabilities, history)
 
     def _agree_on_statistics(self) -> None:
         """Mean of the running batch-norm statistics over the group: every worker has seen other images."""
@@ -334,22 +279,22 @@ class _Trial:
     def _evaluate(self, epoch: int, *, keep_statistics: bool) -> tuple[dict[str, float], np.ndarray]:
         """Validation metrics with the current weights; test images are not reachable from here."""
         kept = None
-        if self.loss is not None and self.loss.recalibrates_norm and self.unlabelled is not None:
+        if self.loss is not None and self.loss.recalibrates_norm and self.roles.unlabelled is not None:
             kept = None if keep_statistics else _statistics(self.network)
-            self._recalibrate(self.unlabelled)
+            self._recalibrate(self.roles.unlabelled)
         classes = len(self.workspace.data.classes)
         empty = np.empty((0, classes), dtype=np.float32)
-        target, _ = self._predict(self.validation) if self.validation is not None else (empty, empty)
-        source = self._predict(self.source_validation)[0] if self.source_validation is not None else None
+        target, _ = self._predict(self.roles.validation) if self.roles.validation is not None else (empty, empty)
+        source = self._predict(self.roles.source_validation)[0] if self.roles.source_validation is not None else None
         outputs = validators.Outputs(
             target_probabilities=target if len(target) else None,
-            target_labels=_labels(self.validation) if len(target) else None,
+            target_labels=_labels(self.roles.validation) if len(target) else None,
             source_probabilities=source,
-            source_labels=_labels(self.source_validation),
+            source_labels=_labels(self.roles.source_validation),
         )
-        if self.sample is not None:
-            unlabelled, features = self._predict(self.sample[0])
-            moved, _ = self._predict(self.sample[1])
+        if self.roles.sample is not None:
+            unlabelled, features = self._predict(self.roles.sample[0])
+            moved, _ = self._predict(self.roles.sample[1])
             outputs = replace(
                 outputs,
                 unlabelled_probabilities=unlabelled,
@@ -417,13 +362,6 @@ def _check_fits(strategy: Strategy, data: TrainingData) -> None:
             raise UserError(f"strategy: adaptation '{strategy.adaptation}' needs a source_domain; name one")
         if Role.UNLABELLED in needs and data.unlabelled is None:
             raise UserError(f"strategy: adaptation '{strategy.adaptation}' needs unlabelled images; add --unlabelled")
-
-
-def _spread(indices: np.ndarray) -> np.ndarray:
-    """At most EVALUATION_SAMPLE of the indices, always the same; at random, as the first may all be of one class."""
-    if len(indices) <= EVALUATION_SAMPLE:
-        return indices
-    return np.sort(np.random.default_rng(0).choice(indices, EVALUATION_SAMPLE, replace=False))
 
 
 def _labels(pool: Pool | None) -> np.ndarray | None:

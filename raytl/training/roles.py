@@ -1,0 +1,98 @@
+"""The pools of one trial by what they are for: what trains it, and what it is scored on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from raytl.adaptation import AdaptationLoss
+from raytl.tasks import Images
+from raytl.training.network import Network
+from raytl.training.pools import Pool, PoolMaker
+from raytl.training.strategy import Strategy
+from raytl.training.workspace import Workspace
+
+EVALUATION_SAMPLE = 512
+STRONG_VIEW = "strong"
+"""The augmentation policy of the second view that consistency losses ask for."""
+
+
+@dataclass
+class Roles:
+    """A trial's pools; None for what the task or the strategy does without.
+
+    training: by role (``target``, ``source``, ``unlabelled``), none of them empty. strong: the unlabelled images for
+    the strong view. unlabelled: all of them, for statistics. sample: some of them, and slightly moved versions.
+    validation: the target images of the validation fold; validation_index: which ones (v,), empty without a fold.
+    """
+
+    training: dict[str, Pool] = field(default_factory=dict)
+    strong: Pool | None = None
+    unlabelled: Pool | None = None
+    sample: tuple[Pool, Pool] | None = None
+    validation: Pool | None = None
+    validation_index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    source_validation: Pool | None = None
+
+
+def make_roles(
+    workspace: Workspace,
+    network: Network,
+    weights: str,
+    strategy: Strategy,
+    fold: int | None,
+    loss: AdaptationLoss | None,
+) -> Roles:
+    """The pools of a trial, of activations wherever the frozen stages can be run beforehand."""
+    data = workspace.data
+    domain = None if strategy.source_domain is None else data.source_domains[strategy.source_domain]
+    augments = strategy.augmentation != "none"
+    second_view = loss is not None and loss.wants_strong_view
+    collections = [images for images in (data.target, data.unlabelled, domain) if images is not None]
+    views = strategy.cached_views * (augments + second_view)
+    maker = PoolMaker(
+        workspace,
+        network,
+        weights,
+        cached=workspace.settings.activation_cache and (strategy.cached_views > 0 or not (augments or second_view)),
+        images=(1 + views) * sum(len(images) for images in collections),
+    )
+
+    def make(images: Images, labels: np.ndarray | None = None) -> Pool:
+        return maker.make(images, labels, strategy.augmentation, strategy.cached_views if augments else 0)
+
+    roles = Roles()
+    training: dict[str, Pool] = {}
+    if data.target is not None:
+        everything = make(data.target, data.target.labels)
+        train = np.arange(len(data.target))
+        if fold is not None and workspace.folds:
+            train, roles.validation_index = workspace.folds[fold]
+            roles.validation = everything.subset(roles.validation_index)
+        if strategy.target_labels:
+            training["target"] = everything.subset(train)
+    if domain is not None and strategy.source_domain is not None:
+        relabelled = domain.with_classes(data.classes)
+        pool = make(relabelled, relabelled.labels)
+        train, held_out = workspace.source_split(strategy.source_domain)
+        training["source"] = pool.subset(train)
+        roles.source_validation = pool.subset(_spread(held_out)) if len(held_out) else None
+    if data.unlabelled is not None:
+        adapts = loss is not None and not loss.gradient_free
+        roles.unlabelled = make(data.unlabelled) if adapts else maker.make(data.unlabelled)
+        if adapts:
+            training["unlabelled"] = roles.unlabelled
+        if second_view:
+            roles.strong = maker.make(data.unlabelled, None, STRONG_VIEW, strategy.cached_views)
+        chosen = _spread(np.arange(len(data.unlabelled)))
+        roles.sample = (roles.unlabelled.subset(chosen), maker.make_moved(data.unlabelled.subset(chosen)))
+    roles.training = {role: pool for role, pool in training.items() if len(pool)}
+    return roles
+
+
+def _spread(indices: np.ndarray) -> np.ndarray:
+    """At most EVALUATION_SAMPLE of the indices, always the same; at random, as the first may all be of one class."""
+    if len(indices) <= EVALUATION_SAMPLE:
+        return indices
+    return np.sort(np.random.default_rng(0).choice(indices, EVALUATION_SAMPLE, replace=False))
