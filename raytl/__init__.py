@@ -5,10 +5,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from raytl.api import Best, Endpoint, Run, Task, deploy, open_run, pretrain, resume, search, undeploy
+    from raytl.api import (
+        Best,
+        Endpoint,
+        Run,
+        Task,
+        deploy,
+        open_run,
+        pretrain,
+        quote,
+        rank_sources,
+        resume,
+        search,
+        undeploy,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["Best", "Endpoint", "Run", "Task", "deploy", "open_run", "pretrain", "resume", "search", "undeploy"]
+__all__ = [
+    "Best",
+    "Endpoint",
+    "Run",
+    "Task",
+    "deploy",
+    "open_run",
+    "pretrain",
+    "quote",
+    "rank_sources",
+    "resume",
+    "search",
+    "undeploy",
+]
 
 
 def __getattr__(name: str) -> Any:

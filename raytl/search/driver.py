@@ -122,6 +122,31 @@ def make_workspace_settings(
     )
 
 
+def make_plan_settings(
+    bound: BoundSpace,
+    settings: SearchSettings,
+    workspace: Workspace,
+    lanes: Lanes,
+    directory: Path,
+    *,
+    has_test: bool,
+) -> PlanSettings:
+    """How much a plan is to search."""
+    trials = settings.trials or bound.space.settings.trials
+    return PlanSettings(
+        trials=trials,
+        # Confirming must not take more trials than searching did.
+        folds=min(len(workspace.folds), 1 + math.ceil(trials / CONFIRM_STRATEGIES)),
+        lanes=lanes.count,
+        epochs=bound.space.settings.epochs,
+        directory=directory / "refits",
+        time_budget_s=settings.time_budget_s,
+        refit_baselines=has_test,
+        patience=settings.patience,
+        min_gain=settings.min_gain,
+    )
+
+
 def make_plan(
     bound: BoundSpace,
     settings: SearchSettings,
@@ -143,19 +168,7 @@ def make_plan(
         parsed = parse_pretrain(uri)
         if parsed is not None and not checkpoint_path(workspace, *parsed).exists():
             pretraining.append(uri)
-    trials = settings.trials or given.trials
-    plan_settings = PlanSettings(
-        trials=trials,
-        # Confirming must not take more trials than searching did.
-        folds=min(len(workspace.folds), 1 + math.ceil(trials / CONFIRM_STRATEGIES)),
-        lanes=lanes.count,
-        epochs=given.epochs,
-        directory=directory / "refits",
-        time_budget_s=settings.time_budget_s,
-        refit_baselines=has_test,
-        patience=settings.patience,
-        min_gain=settings.min_gain,
-    )
+    plan_settings = make_plan_settings(bound, settings, workspace, lanes, directory, has_test=has_test)
     halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs)
     sampler = TpeSampler(bound, settings.seed, first)
     scored = len(bound.source_models) > 1 and labelled_images(workspace) is not None
