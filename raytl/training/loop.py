@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,8 +35,17 @@ from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace
 
 EVALUATION_BATCH = 256
-SCORED = ("target-accuracy", "target-log-loss", "source-accuracy", "information-maximisation", "consistency", "snd")
-"""Validators worth their time after every epoch; the others cost more than the epoch."""
+SCORED = (
+    "target-accuracy",
+    "target-log-loss",
+    "source-accuracy",
+    "information-maximisation",
+    "entropy",
+    "consistency",
+)
+"""Validators worth their time after every epoch."""
+SCORED_LAST = (*SCORED, "snd")
+"""After the last epoch; the others cost more than the epoch."""
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -156,7 +165,7 @@ class _Trial:
                 if last:
                     self._finish(average)
                 self._agree_on_statistics()
-                metrics, probabilities = self._evaluate_once(epoch, keep_statistics=last)
+                metrics, probabilities = self._evaluate_once(epoch, last=last)
                 if last:
                     self.group.share(self.network.model.state_dict().values())
             metrics |= {"train_loss": train_loss, "epoch": float(epoch), "seconds": time.perf_counter() - started}
@@ -257,12 +266,11 @@ class _Trial:
 
     def _forward(self, inputs: dict[str, Tensor], device: torch.device) -> dict[str, tuple[Tensor, Tensor]]:
         """Features and logits of each part. Batch norm sees one mixed batch, or each domain by itself."""
-        autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
         domains = [list(inputs)]
         if self.strategy.batch_norm == "separate" and "source" in inputs and len(inputs) > 1:
             domains = [["source"], [role for role in inputs if role != "source"]]
         views: dict[str, tuple[Tensor, Tensor]] = {}
-        with autocast:
+        with _autocast(device):
             for domain in domains:
                 # Running statistics are to follow the target, the domain that the model will be used in.
                 alone = domain == ["source"] and len(domains) > 1
@@ -276,11 +284,11 @@ class _Trial:
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
-    def _evaluate(self, epoch: int, *, keep_statistics: bool) -> tuple[dict[str, float], np.ndarray]:
+    def _evaluate(self, epoch: int, *, last: bool) -> tuple[dict[str, float], np.ndarray]:
         """Validation metrics with the current weights; test images are not reachable from here."""
         kept = None
         if self.loss is not None and self.loss.recalibrates_norm and self.roles.unlabelled is not None:
-            kept = None if keep_statistics else _statistics(self.network)
+            kept = None if last else _statistics(self.network)
             self._recalibrate(self.roles.unlabelled)
         classes = len(self.workspace.data.classes)
         empty = np.empty((0, classes), dtype=np.float32)
@@ -292,9 +300,10 @@ class _Trial:
             source_probabilities=source,
             source_labels=_labels(self.roles.source_validation),
         )
-        if self.roles.sample is not None:
-            unlabelled, features = self._predict(self.roles.sample[0])
-            moved, _ = self._predict(self.roles.sample[1])
+        sample = self.roles.sample if last else self.roles.quick_sample
+        if sample is not None:
+            unlabelled, features = self._predict(sample[0])
+            moved, _ = self._predict(sample[1])
             outputs = replace(
                 outputs,
                 unlabelled_probabilities=unlabelled,
@@ -306,7 +315,7 @@ class _Trial:
         seen = (outputs.target_probabilities, outputs.source_probabilities, outputs.unlabelled_probabilities)
         if not all(np.isfinite(array).all() for array in seen if array is not None):
             raise self._diverged("the predictions", epoch)
-        metrics = validators.score_all(outputs, SCORED)
+        metrics = validators.score_all(outputs, SCORED_LAST if last else SCORED)
         metrics["score"] = selection.score(metrics, classes, len(target))
         return metrics, target
 
@@ -323,14 +332,14 @@ class _Trial:
         )
         recalibrate_norm(network.stages, network.cut, batches)
 
-    def _evaluate_once(self, epoch: int, *, keep_statistics: bool) -> tuple[dict[str, float], np.ndarray]:
+    def _evaluate_once(self, epoch: int, *, last: bool) -> tuple[dict[str, float], np.ndarray]:
         """As :meth:`_evaluate` on rank 0, nothing on the others; where it fails, all workers of the group raise."""
         metrics: dict[str, float] = {}
         probabilities = np.empty((0, len(self.workspace.data.classes)), dtype=np.float32)
         error: TrialError | None = None
         if self.group.rank == 0:
             try:
-                metrics, probabilities = self._evaluate(epoch, keep_statistics=keep_statistics)
+                metrics, probabilities = self._evaluate(epoch, last=last)
             except TrialError as failure:
                 error = failure
         if float(self.group.mean(torch.tensor(float(error is not None), device=self.workspace.device))):
@@ -340,13 +349,15 @@ class _Trial:
     @torch.inference_mode()
     def _predict(self, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
         """Softmax probabilities (n, k) and features (n, d) in eval mode."""
-        self.network.eval()
+        network = self.network
+        network.eval()
         probabilities, features = [], []
-        for batch in pool.batches(EVALUATION_BATCH):
-            f = self.network.features(to_inputs(batch.to(self.network.device), self.network))
-            features.append(f.float().cpu())
-            probabilities.append(self.network.head(f).float().softmax(1).cpu())
-        return torch.cat(probabilities).numpy(), torch.cat(features).numpy()
+        with _autocast(network.device):
+            for batch in pool.batches(EVALUATION_BATCH):
+                f = network.features(to_inputs(batch.to(network.device), network))
+                features.append(f.float())
+                probabilities.append(network.head(f).float().softmax(1))
+        return torch.cat(probabilities).cpu().numpy(), torch.cat(features).cpu().numpy()
 
 
 def _check_fits(strategy: Strategy, data: TrainingData) -> None:
@@ -362,6 +373,11 @@ def _check_fits(strategy: Strategy, data: TrainingData) -> None:
             raise UserError(f"strategy: adaptation '{strategy.adaptation}' needs a source_domain; name one")
         if Role.UNLABELLED in needs and data.unlabelled is None:
             raise UserError(f"strategy: adaptation '{strategy.adaptation}' needs unlabelled images; add --unlabelled")
+
+
+def _autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Half precision where the hardware has it; bfloat16 needs no scaling of the loss."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
 def _labels(pool: Pool | None) -> np.ndarray | None:

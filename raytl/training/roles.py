@@ -14,6 +14,8 @@ from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace
 
 EVALUATION_SAMPLE = 512
+QUICK_SAMPLE = 256
+"""Unlabelled images looked at before the last epoch: enough to tell who falls behind, at half the price."""
 STRONG_VIEW = "strong"
 """The augmentation policy of the second view that consistency losses ask for."""
 
@@ -23,7 +25,8 @@ class Roles:
     """A trial's pools; None for what the task or the strategy does without.
 
     training: by role (``target``, ``source``, ``unlabelled``), none of them empty. strong: the unlabelled images for
-    the strong view. unlabelled: all of them, for statistics. sample: some of them, and slightly moved versions.
+    the strong view. unlabelled: all of them, for statistics. sample: some of them, and slightly moved versions;
+    quick_sample: fewer.
     validation: the target images of the validation fold; validation_index: which ones (v,), empty without a fold.
     """
 
@@ -31,6 +34,7 @@ class Roles:
     strong: Pool | None = None
     unlabelled: Pool | None = None
     sample: tuple[Pool, Pool] | None = None
+    quick_sample: tuple[Pool, Pool] | None = None
     validation: Pool | None = None
     validation_index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     source_validation: Pool | None = None
@@ -86,13 +90,15 @@ def make_roles(
         if second_view:
             roles.strong = maker.make(data.unlabelled, None, STRONG_VIEW, strategy.cached_views)
         chosen = _spread(np.arange(len(data.unlabelled)))
-        roles.sample = (roles.unlabelled.subset(chosen), maker.make_moved(data.unlabelled.subset(chosen)))
+        still, moved = roles.unlabelled.subset(chosen), maker.make_moved(data.unlabelled.subset(chosen))
+        few = _spread(np.arange(len(chosen)), QUICK_SAMPLE)
+        roles.sample, roles.quick_sample = (still, moved), (still.subset(few), moved.subset(few))
     roles.training = {role: pool for role, pool in training.items() if len(pool)}
     return roles
 
 
-def _spread(indices: np.ndarray) -> np.ndarray:
-    """At most EVALUATION_SAMPLE of the indices, always the same; at random, as the first may all be of one class."""
-    if len(indices) <= EVALUATION_SAMPLE:
+def _spread(indices: np.ndarray, most: int = EVALUATION_SAMPLE) -> np.ndarray:
+    """At most so many of the indices, always the same; at random, as the first may all be of one class."""
+    if len(indices) <= most:
         return indices
-    return np.sort(np.random.default_rng(0).choice(indices, EVALUATION_SAMPLE, replace=False))
+    return np.sort(np.random.default_rng(0).choice(indices, most, replace=False))
