@@ -327,7 +327,13 @@ class SearchPlan:
         self._sampler.report(self._handles[number], epoch, record.score)
         if epoch >= self.settings.epochs:
             return True
-        return self._halving.goes_on(epoch, record.score) and self._clock() < self.search_deadline()
+        if not self._halving.goes_on(epoch, record.score):
+            return False
+        return self._clock() < self.search_deadline() or (self._leads(record.score) and self._confirm_fits())
+
+    def _leads(self, score: float) -> bool:
+        """Whether a score beats every completed trial's: to cut such a trial off for time would throw away the winner."""
+        return all(score > (r.score or 0.0) for r in self.records if r.status == TrialStatus.COMPLETED)
 
     def on_end(self, number: int, result: JobResult | None, error: str | None = None) -> None:
         """Take in the end of a job. result None: it was stopped early, or (with ``error``) its lane died."""
