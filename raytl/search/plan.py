@@ -332,7 +332,7 @@ class SearchPlan:
         return self._clock() < self.search_deadline() or (self._leads(record.score) and self._confirm_fits())
 
     def _leads(self, score: float) -> bool:
-        """Whether a score beats every completed trial's: to cut such a trial off for time would throw away the winner."""
+        """Whether a score beats every completed trial's: cut off for time, it would be lost as the winner."""
         return all(score > (r.score or 0.0) for r in self.records if r.status == TrialStatus.COMPLETED)
 
     def on_end(self, number: int, result: JobResult | None, error: str | None = None) -> None:
