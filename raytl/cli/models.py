@@ -18,9 +18,10 @@ def report(run: RunName, storage: Storage = None, json: Json = False) -> None:
 
     [bold]Example:[/bold]  raytl report 2026-01-31-01
     """
-    from raytl import api
+    from raytl.cli.results import open_run
+    from raytl.runs.report import write_report
 
-    path = api.report(api.open_run(run, storage))
+    path = write_report(open_run(run, storage))
     Output.current.say(f"wrote {path}")
     Output.current.document({"report": str(path)})
 
@@ -125,9 +126,8 @@ def runs_show(run: RunName, storage: Storage = None, json: Json = False) -> None
 
     [bold]Example:[/bold]  raytl runs show 2026-01-31-01
     """
-    from raytl import api
-    from raytl.cli.results import show_run
+    from raytl.cli.results import open_run, show_run
 
-    opened = api.open_run(run, storage)
+    opened = open_run(run, storage)
     show_run(Output.current, opened)
     Output.current.document(opened.summary())

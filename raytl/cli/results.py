@@ -1,4 +1,4 @@
-"""How runs and predictions look on a terminal."""
+"""How runs and predictions look on a terminal. Runs are shown without Ray and torch, which take seconds to import."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from raytl import api
-from raytl.bundles import Bundle, predict_files, write_predictions
 from raytl.cli.output import Output
 from raytl.core.paths import default_storage
-from raytl.runs import RunStore, render_leaderboard, wording
+from raytl.runs import Run, RunStore, render_leaderboard, wording
 
 SHOWN = 20
 
 
-def show_run(output: Output, run: api.Run) -> None:
+def open_run(name: str, storage: Path | None) -> Run:
+    """A run by name or folder."""
+    return RunStore(storage or default_storage()).open(name)
+
+
+def show_run(output: Output, run: Run) -> None:
     """Leaderboard, the choice and its grounds, gains, and where to go from here."""
     summary = run.summary()
     output.say(render_leaderboard(run, width=output.console.width))
@@ -30,7 +33,8 @@ def show_run(output: Output, run: api.Run) -> None:
         why = "the search did not get to the test" if summary["interrupted"] else "there was no test split"
         output.say(f"validation accuracy: {_figure(best['validation_metric'])}; {why}")
     for name, gain in (summary["gains"] or {}).items():
-        output.say(f"  over {name}: {_gain(gain)}")
+        if summary["baselines"][name]["strategy"] != best["strategy"]:
+            output.say(f"  over {name}: {_gain(gain)}")
     if run.report_path.exists():
         output.say(f"report: {run.report_path}")
     if run.status == "interrupted":
@@ -58,6 +62,9 @@ def show_runs(output: Output, storage: Path | None) -> None:
 
 def show_predictions(output: Output, model: str, paths: Sequence[Path], out: Path | None, storage: Path | None) -> None:
     """Classify files and show, or write, the table."""
+    from raytl import api
+    from raytl.bundles import Bundle, predict_files, write_predictions
+
     bundle = Bundle.load(api.find_bundle(model, storage))
     frame = predict_files(bundle, paths)
     if out is not None:

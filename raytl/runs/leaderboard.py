@@ -74,7 +74,7 @@ def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
         done = row["status"] == "completed"
         table.add_row(
             str(row["rank"]),
-            Text(str(row["label"]) or ("" if done else _STATUS_WORDS.get(row["status"], row["status"]))),
+            Text(_mark(row)),
             Text(wording.source(row.get("source_model", ""))),
             wording.setting(row.get("cut")),
             Text(wording.setting(row.get("adaptation"))),
@@ -85,6 +85,13 @@ def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
             style="bold green" if best else "cyan" if row["label"] else "" if done else "dim",
         )
     return table
+
+
+def _mark(row: pd.Series) -> str:
+    """Best, baseline (with a star where it is the best), or how it ended."""
+    if not row["label"]:
+        return "" if row["status"] == "completed" else _STATUS_WORDS.get(row["status"], row["status"])
+    return str(row["label"]).replace("best, ", "* ")
 
 
 def settings_columns(board: pd.DataFrame) -> list[str]:
