@@ -42,5 +42,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from raytl import api
 
-        return getattr(api, name)
+        # Importing the package raytl.search has put a module where the function of that name belongs.
+        globals().update({known: getattr(api, known) for known in __all__})
+        return globals()[name]
     raise AttributeError(f"module 'raytl' has no attribute '{name}'")

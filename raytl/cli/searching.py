@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from raytl.cli.app import Json, Lanes, Seed, Storage, Verbose, app
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
+
+if TYPE_CHECKING:
+    from raytl.api import Run
 
 
 @app.command()
@@ -38,6 +41,7 @@ def demo(
 
 @app.command()
 def search(
+    context: typer.Context,
     target: Annotated[
         str | None, typer.Option(metavar="PATH", help="Labelled images of the domain the model is for.")
     ] = None,
@@ -65,6 +69,16 @@ def search(
     time_budget: Annotated[str | None, typer.Option(metavar="TIME", help="For everything: 90s, 10m, 2h.")] = None,
     patience: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after so many trials without a better one.")
+    ] = None,
+    min_gain: Annotated[
+        float | None,
+        typer.Option(min=0.0, metavar="X", help="Stop when another trial is expected to raise the score by less."),
+    ] = None,
+    warm_start: Annotated[
+        bool, typer.Option("--warm-start/--no-warm-start", help="Begin with what helped in similar earlier runs.")
+    ] = True,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run; data and space are its own.")
     ] = None,
     lanes: Lanes = None,
     gpus_per_trial: Annotated[float, typer.Option(min=0, metavar="N", help="May be a fraction, to share a GPU.")] = 0.0,
@@ -96,24 +110,59 @@ def search(
     raytl search --target photos/ --unlabelled more/ --source-domain catalogue/
 
     raytl search --source-domain catalogue/ --unlabelled more/
+
+    raytl search --resume 2026-01-31-01
     """
     from raytl import api
-    from raytl.cli.results import show_run
     from raytl.cli.running import listening, show_problems
     from raytl.search.space import load_space
 
     output = Output.current
-    loaded = load_space(space, set_ or [])
     budget = _time(time_budget)
+    if resume is not None:
+        _refuse_beside_resume(context)
+        with listening(output, trials or _trials_of(resume, storage), budget) as progress:
+            run = api.resume(
+                resume, trials=trials, time_budget_s=budget, lanes=lanes, storage=storage, address=address,
+                verbose=verbose, listeners=[progress],
+            )  # fmt: skip
+        _show_end(output, run)
+        return
+    loaded = load_space(space, set_ or [])
     task = api.Task(target, source_domain or [], unlabelled, test, seed=seed)
     bound = api.bind(task, loaded)
     show_problems(output, [*bound.problems, *task.problems])
     with listening(output, trials or loaded.settings.trials, budget) as progress:
         run = api.search(
             task, bound, trials=trials, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
-            workers_per_trial=workers_per_trial, seed=seed, patience=patience, name=name, storage=storage,
-            address=address, verbose=verbose, listeners=[progress],
+            workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain,
+            warm_start=warm_start, name=name, storage=storage, address=address, verbose=verbose, listeners=[progress],
         )  # fmt: skip
+    _show_end(output, run)
+
+
+_WITH_RESUME = {"resume", "trials", "time_budget", "lanes", "storage", "address", "json", "verbose"}
+
+
+def _refuse_beside_resume(context: typer.Context) -> None:
+    """Raise for an option that an interrupted run has its own value of."""
+    for option in context.command.params:
+        source = context.get_parameter_source(str(option.name))
+        if source is not None and source.name == "COMMANDLINE" and option.name not in _WITH_RESUME:
+            raise UserError(f"--resume goes on with the run's own data and settings; leave out {option.opts[0]}")
+
+
+def _trials_of(name: str, storage: Path | None) -> int:
+    """How many strategies a run set out to try."""
+    from raytl import api
+
+    settings = api.open_run(name, storage).settings
+    return int(settings["search"]["trials"] or settings["space_settings"]["trials"])
+
+
+def _show_end(output: Output, run: Run) -> None:
+    from raytl.cli.results import show_run
+
     show_run(output, run)
     output.document(run.summary())
     if run.status == "interrupted":

@@ -1,0 +1,166 @@
+"""Commands before a search: ``sources rank`` and ``quote``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.table import Column, Table
+from rich.text import Text
+
+from raytl.cli.app import Json, Lanes, Seed, app, sources_app
+from raytl.cli.output import Output
+
+Target = Annotated[str | None, typer.Option(metavar="PATH", help="Labelled images of the domain the model is for.")]
+SourceDomain = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATH", help="Labelled images of another domain; may be given several times."),
+]
+Unlabelled = Annotated[str | None, typer.Option(metavar="PATH", help="Images of the target domain without labels.")]
+Test = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="Labelled images for the final test (default: a fifth of the target)."),
+]
+Space = Annotated[
+    str, typer.Option(metavar="NAME|FILE", help="A shipped search space (see 'raytl spaces list') or a YAML file.")
+]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Narrow the space: cut=0, adaptation=mcc.")
+]
+
+
+@sources_app.command("rank")
+def rank(
+    target: Target = None,
+    source_domain: SourceDomain = None,
+    unlabelled: Unlabelled = None,
+    test: Test = None,
+    space: Space = "vision-small",
+    set_: Assignments = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Rank a space's source models for your data before any training: which, frozen up to which cut, promises most.
+
+    By the mean of two ranks: LogME, the evidence of a linear model on the features, and H-score, how much of their
+    variance lies between the classes. The interval is where the rank would be on other images of the kind. A search
+    tries source models in this order, and drops none.
+
+    [bold]Examples:[/bold]
+
+    raytl sources rank --target photos/
+
+    raytl sources rank --target photos/ --source-domain catalogue/ --space domain-adaptation
+    """
+    from raytl import api
+    from raytl.cli.running import show_problems
+
+    output = Output.current
+    task = api.Task(target, source_domain or [], unlabelled, test, seed=seed)
+    bound = api.bind(task, space, set_ or [])
+    show_problems(output, [*bound.problems, *task.problems])
+    ranked = api.rank_sources(task, bound, seed=seed)
+    table = Table(
+        Column("rank", justify="right"), "90 %", Column("source model", overflow="fold"), "cut",
+        Column("LogME", justify="right"), Column("H-score", justify="right"),
+        Column("ms/image", justify="right"), Column("trained", justify="right"), Column("s", justify="right"), box=None,
+    )  # fmt: skip
+    for source in ranked:
+        candidate = source.candidate
+        low, high = candidate.interval or (candidate.rank, candidate.rank)
+        stages = bound.stages[candidate.source_model]
+        table.add_row(
+            str(candidate.rank),
+            f"{low:.0f}-{high:.0f}",
+            Text(candidate.source_model),
+            "all" if candidate.score.cut == stages else str(candidate.score.cut),
+            f"{candidate.log_me_rank:g}",
+            f"{candidate.h_score_rank:g}",
+            f"{source.step_ms:.2f}",
+            _count(source.parameters),
+            f"{source.seconds:.1f}",
+        )
+    output.say(table)
+    output.say("LogME and H-score: ranks by each. ms/image and trained: a training step above the cut, its parameters.")
+    output.document({"images": len(task.data.target or ()), "sources": [_ranked_document(source) for source in ranked]})
+
+
+@app.command()
+def quote(
+    target: Target = None,
+    source_domain: SourceDomain = None,
+    unlabelled: Unlabelled = None,
+    test: Test = None,
+    space: Space = "vision-small",
+    set_: Assignments = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Strategies to try (default: the space's).")
+    ] = None,
+    lanes: Lanes = None,
+    gpus_per_trial: Annotated[float, typer.Option(min=0, metavar="N", help="May be a fraction, to share a GPU.")] = 0.0,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Say what a search would take on this machine: time, memory, disk, and a first idea of the accuracy.
+
+    Takes about a minute, in which the default recipes and some strategies are trained for a few epochs. What it
+    computes is kept, and shortens the search.
+
+    [bold]Example:[/bold]  raytl quote --target photos/ --trials 40
+    """
+    from raytl import api
+    from raytl.cli.running import show_problems
+
+    output = Output.current
+    task = api.Task(target, source_domain or [], unlabelled, test, seed=seed)
+    bound = api.bind(task, space, set_ or [])
+    show_problems(output, [*bound.problems, *task.problems])
+    with output.progress_console.status("probing for about a minute"):
+        told = api.quote(task, bound, trials=trials, lanes=lanes, gpus_per_trial=gpus_per_trial, seed=seed)
+    table = Table("of the search", "expected", "range", box=None)
+    table.add_row("one full training", _span(told.trial_s.value), _range(told.trial_s))
+    table.add_row(f"{told.trials} trials in {_lanes(told.lanes)}", _span(told.search_s.value), _range(told.search_s))
+    if told.pretrain_s:
+        table.add_row("of it, pretraining", _span(told.pretrain_s / told.lanes), "")
+    table.add_row("memory", _size(told.memory_bytes), "")
+    table.add_row("disk, at most", _size(told.disk_bytes), "")
+    if told.accuracy is not None:
+        low, high = 100 * told.accuracy.low, 100 * told.accuracy.high
+        table.add_row("validation accuracy", f"{100 * told.accuracy.value:.0f} %", f"{low:.0f} to {high:.0f} %")
+    output.say(table)
+    epochs = sum(probe.epochs for probe in told.probed)
+    output.say(f"from {len(told.probed)} strategies, {epochs} epochs in {told.probe_s:.0f} s")
+    if told.accuracy is not None:
+        output.say("the accuracy is that of the best of them, which a search should reach or exceed")
+    output.document(told.to_json())
+
+
+def _ranked_document(source: Any) -> dict[str, Any]:
+    candidate = asdict(source.candidate)
+    score = candidate.pop("score")
+    cost = {"step_ms": source.step_ms, "parameters": source.parameters, "seconds": source.seconds}
+    numbers = {key: None if value != value else value for key, value in score.items()}  # JSON has no NaN
+    return candidate | numbers | cost
+
+
+def _lanes(count: int) -> str:
+    return "1 lane" if count == 1 else f"{count} lanes"
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.1f} k" if number >= 1e3 else str(number)
+
+
+def _range(interval: Any) -> str:
+    return f"{_span(interval.low)} to {_span(interval.high)}"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"
