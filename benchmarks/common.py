@@ -23,8 +23,11 @@ from raytl.search.binding import BoundSpace
 from raytl.search.jobs import JobKind
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.sampler import TpeSampler
+from raytl.tasks import LabelledImages, TrainingData
+from raytl.tasks.items import PixelsItem
 
 WIDTH = 110
+CLASSES = ("cross", "disc", "ring", "square")
 
 
 @contextmanager
@@ -126,3 +129,29 @@ class RandomSampler(TpeSampler):
     def __init__(self, space: BoundSpace, seed: int) -> None:
         super().__init__(space, seed)
         self._study.sampler = optuna.samplers.RandomSampler(seed)
+
+
+def shapes(count: int, side: int, seed: int = 0) -> LabelledImages:
+    """Colour images of a cross, a disc, a ring or a square on noise, one class each; ``side`` pixels."""
+    rng = np.random.default_rng(seed)
+    down, across = np.mgrid[0:side, 0:side] / side
+    labels = np.arange(count, dtype=np.int64) % 4
+    items = []
+    for number, label in enumerate(labels):
+        y, x, size = rng.uniform(0.3, 0.7), rng.uniform(0.3, 0.7), rng.uniform(0.15, 0.3)
+        dy, dx = np.abs(down - y), np.abs(across - x)
+        radius = np.hypot(dy, dx)
+        inside = [
+            (np.minimum(dy, dx) < 0.3 * size) & (np.maximum(dy, dx) < size),
+            radius < size,
+            (radius < size) & (radius > 0.6 * size),
+            np.maximum(dy, dx) < size,
+        ][label]
+        image = rng.uniform(0, 140, (side, side, 3)) + inside[..., None] * rng.uniform(40, 110, 3)
+        items.append(PixelsItem(f"shape {number}", image.astype(np.uint8)))
+    return LabelledImages("shapes", items, None, CLASSES, labels)
+
+
+def task_of(target: LabelledImages) -> TrainingData:
+    """A task of nothing but labelled target images."""
+    return TrainingData(target.name, target.classes, target, None, {}, 3)
