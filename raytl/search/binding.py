@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Protocol
 
 from raytl import adaptation, sources
@@ -221,14 +222,24 @@ def untrained(uri: str) -> bool:
     return uri.startswith("scratch:") or uri.endswith("@none")
 
 
+def component_defaults() -> dict[str, Any]:
+    """Every default of a loss or regulariser, under its dimension's name (``adaptation.mcc.weight``)."""
+    return {
+        f"{kind}.{name}.{spec.name}": spec.default
+        for kind, components in COMPONENTS.items()
+        for name in components.names()
+        for spec in fields(components.get(name).config)
+    }
+
+
 class FirstChoices:
-    """A suggester that takes given values where it has them and the first or middle of the range elsewhere.
+    """A suggester of given values, else of a loss's own defaults, else of the first or middle of a range.
 
     Makes whole strategies from the partial ones under a space's ``first`` key, and the default recipe.
     """
 
     def __init__(self, wanted: Mapping[str, Any]) -> None:
-        self._wanted = wanted
+        self._wanted = {**component_defaults(), **wanted}
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """The wanted value as far as the range allows it, or the middle of the range (geometric where log)."""
