@@ -38,13 +38,20 @@ def show_run(output: Output, run: Run) -> None:
     if run.report_path.exists():
         output.say(f"report: {run.report_path}")
     if run.status == "interrupted":
-        output.say(
-            f"interrupted: what it learned is in {run.path}, a model is not. To go on, search again "
-            "(under another --name): pretrained source models and cached activations are kept."
-        )
+        _say_how_to_go_on(output, run)
     elif run.bundle_path.exists():
         output.say(f"next: raytl deploy {run.path}")
         output.say(f"  or: raytl export {run.path} model/")
+
+
+def _say_how_to_go_on(output: Output, run: api.Run) -> None:
+    output.say(f"interrupted: what it learned is in {run.path}, a model is not")
+    if run.settings.get("given") is None:
+        output.say("its data was given from memory: to go on, search again (pretrained source models are kept)")
+        return
+    name = run.name if run.path.parent.absolute() == default_storage().absolute() else run.path
+    output.say(f"to go on: raytl search --resume {name}")
+    output.say(f"for a model of the best so far, without new trials: raytl search --resume {name} --trials 1")
 
 
 def show_runs(output: Output, storage: Path | None) -> None:

@@ -96,6 +96,7 @@ def quote(workspace: Workspace, bound: BoundSpace, plan: PlanSettings, lanes: La
     started = time.perf_counter()
     pretraining = _pretraining_seconds(workspace, bound)
     stand_in = sum(pretraining.values()) > probe_s / 3  # too long for now: the untrained network takes the same time
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimizer of a process imports for seconds
     probed: list[Probed] = []
     for name, strategy in _strategies(bound, workspace.settings.seed):
         left = started + probe_s - time.perf_counter()
