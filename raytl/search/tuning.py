@@ -206,9 +206,9 @@ class PlanScheduler(FIFOScheduler):  # type: ignore[misc]
         return decision
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Tell the searcher of an exception; a process that died leaves no traceback."""
+        """Tell the searcher of an exception; a process that died leaves no traceback of its task."""
         lines = Path(trial.error_file).read_text().strip().splitlines()
-        if any(line.startswith("Traceback") for line in lines):
+        if any("ray::" in line for line in lines):
             self._searcher.raised(trial.trial_id, lines[-1].strip())
 
 

@@ -1,0 +1,66 @@
+"""A plan that is a list of jobs, for tests of what runs plans."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+
+import tiny
+
+from raytl.search.jobs import JobKind, JobResult, LaneJob
+from raytl.training.strategy import Strategy
+
+PLAIN = Strategy(tiny.MODEL, head_lr=0.05, backbone_ratio=1.0)
+
+
+def trial(number: int, **changes: object) -> LaneJob:
+    """A job that trains the plain strategy, with some settings changed."""
+    return LaneJob(number, JobKind.SEARCH, replace(PLAIN, **changes).to_dict(), 0)  # type: ignore[arg-type]
+
+
+def loading(number: int) -> LaneJob:
+    """A job that has next to nothing to do."""
+    return LaneJob(number, JobKind.PRETRAIN, source_model=tiny.MODEL)
+
+
+class JobList:
+    """Hands out the jobs in order and notes what came of them.
+
+    watch: called with every epoch, (job number, epoch); False stops the trial.
+    """
+
+    def __init__(self, jobs: list[LaneJob], watch: Callable[[int, int], bool] = lambda number, epoch: True) -> None:
+        self.results: dict[int, JobResult | None] = {}
+        self.errors: dict[int, str | None] = {}
+        self.epochs: dict[int, list[int]] = defaultdict(list)
+        self.interrupted = False
+        self._waiting = list(jobs)
+        self._running: set[int] = set()
+        self._watch = watch
+
+    def next_job(self) -> LaneJob | None:
+        if not self._waiting:
+            return None
+        job = self._waiting.pop(0)
+        self._running.add(job.number)
+        return job
+
+    def on_epoch(self, number: int, metrics: dict[str, float]) -> bool:
+        self.epochs[number].append(int(metrics["epoch"]))
+        return self._watch(number, int(metrics["epoch"]))
+
+    def on_end(self, number: int, result: JobResult | None, error: str | None = None) -> None:
+        self._running.remove(number)
+        self.results[number] = result
+        self.errors[number] = error
+
+    def finished(self) -> bool:
+        return not self._waiting and not self._running
+
+    def interrupt(self) -> None:
+        self.interrupted = True
+
+    def lanes(self) -> set[str]:
+        """Names of the processes that did the jobs."""
+        return {result.lane for result in self.results.values() if result is not None}

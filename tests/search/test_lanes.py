@@ -1,0 +1,155 @@
+"""Lanes on a real Ray: which processes run, and what becomes of jobs whose process dies."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+import tiny
+from joblist import JobList, loading, trial
+from ray import tune
+from ray._private import state
+
+from raytl.search.cluster import Lanes, plan_lanes
+from raytl.search.driver import run_plan
+from raytl.search.jobs import LaneJob
+from raytl.search.lane import GROWTH_LIMIT_BYTES, HeldData, lane, lane_for
+from raytl.training.workspace import Budget, WorkspaceSettings
+
+SETTINGS = WorkspaceSettings(budget=Budget(3, 2, 16), image_size=tiny.SIDE, folds=(2, 1), device="cpu", threads=1)
+NODE = [(4.0, 1.0)]
+TWO_LANES = plan_lanes(2, 0.0, 1, NODE)
+ONE_LANE = plan_lanes(1, 0.0, 1, NODE)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session(tmp_path_factory):
+    """A Ray with room for more processes than there are lanes, and a GPU that is none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYTL_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+        ray.init(address="local", num_cpus=4, num_gpus=1, **options)
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def held(session):
+    return HeldData.put(tiny.data())
+
+
+def run(plan: JobList, trainable, lanes: Lanes, folder: Path) -> JobList:
+    assert run_plan(plan, trainable, lanes, folder)
+    return plan
+
+
+def processes_started() -> int:
+    """Actors that were ever started in this session, dead ones included."""
+    return len(state.actors())
+
+
+class TestProcesses:
+    def test_two_hundred_jobs_need_one_process_per_lane(self, tmp_path):
+        before = processes_started()
+        plan = run(JobList([loading(n) for n in range(200)]), lane_for(tiny.data(), SETTINGS), TWO_LANES, tmp_path)
+        assert sorted(plan.results) == list(range(200))
+        assert all(result is not None and result.reason is None for result in plan.results.values())
+        assert len(plan.lanes()) == TWO_LANES.count
+        assert processes_started() - before == TWO_LANES.count
+
+    def test_stopped_and_failed_trials_keep_their_lane(self, tmp_path):
+        jobs = [loading(0), trial(1), trial(2, head_lr=1e30), trial(3, source_model="scratch:nothing"), trial(4)]
+        plan = JobList(jobs, watch=lambda number, epoch: number != 1 or epoch < 2)
+        run(plan, lane_for(tiny.data(), SETTINGS), ONE_LANE, tmp_path)
+        assert plan.results[1] is None
+        assert plan.errors[1] is None
+        assert plan.epochs[1] == [1, 2]
+        assert "stopped being finite in epoch 1" in plan.results[2].reason
+        assert "unknown architecture 'nothing'" in plan.results[3].reason
+        assert plan.epochs[4] == [1, 2, 3]
+        assert len(plan.lanes()) == 1
+
+    def test_a_process_that_has_grown_too_far_leaves_after_its_result(self, tmp_path):
+        jobs = [loading(n) for n in range(3)]
+        plan = run(JobList(jobs), lane_for(tiny.data(), SETTINGS, growth_limit_bytes=-1), ONE_LANE, tmp_path)
+        assert all(result is not None and result.reason is None for result in plan.results.values())
+        assert len(plan.lanes()) == 3
+
+    def test_two_lanes_share_a_gpu_and_go_without_where_cuda_is_absent(self, tmp_path):
+        lanes = plan_lanes(None, 0.5, 1, NODE)
+        plan = run(
+            JobList([trial(n) for n in range(4)]),
+            lane_for(tiny.data(), replace(SETTINGS, device="auto")),
+            lanes,
+            tmp_path,
+        )
+        assert lanes.count == 2
+        assert all(result is not None and result.reason is None for result in plan.results.values())
+
+
+def noting(folder: Path):
+    """A lane that notes under each job's number which processes began it."""
+
+    def trainable(config, held, settings):
+        job = LaneJob.from_json(config["job"])
+        with (folder / f"{job.number}.pids").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        lane(config, held, settings, GROWTH_LIMIT_BYTES)
+
+    return trainable
+
+
+def pids(folder: Path, number: int) -> list[int]:
+    return [int(line) for line in (folder / f"{number}.pids").read_text().split()]
+
+
+class TestDeath:
+    @pytest.mark.slow
+    def test_jobs_of_killed_processes_start_again_three_times_at_most(self, tmp_path, held):
+        def watch(number: int, epoch: int) -> bool:
+            begun = pids(tmp_path, number)
+            if (number == 1 and epoch == 2 and len(begun) == 1) or number == 3:
+                os.kill(begun[-1], signal.SIGKILL)
+            return True
+
+        plan = JobList([trial(n) for n in range(6)], watch)
+        run(plan, tune.with_parameters(noting(tmp_path), held=held, settings=SETTINGS), TWO_LANES, tmp_path)
+        assert plan.epochs[1] == [1, 2, 1, 2, 3]
+        assert plan.results[3] is None
+        assert "its process died 3 times" in plan.errors[3]
+        assert len(pids(tmp_path, 3)) == 3
+        assert all(plan.errors[n] is None for n in (0, 1, 2, 4, 5))
+        assert all(plan.epochs[n] == [1, 2, 3] for n in (0, 2, 4, 5))
+
+    def test_a_bug_fails_its_job_at_once_and_is_quoted(self, tmp_path, held):
+        def buggy(config, held, settings):
+            job = LaneJob.from_json(config["job"])
+            with (tmp_path / f"{job.number}.pids").open("a") as file:
+                file.write(f"{os.getpid()}\n")
+            if job.number == 0:
+                raise IndexError("no such thing")
+            lane(config, held, settings, GROWTH_LIMIT_BYTES)
+
+        plan = JobList([loading(0), trial(1)])
+        run(plan, tune.with_parameters(buggy, held=held, settings=SETTINGS), ONE_LANE, tmp_path)
+        assert plan.errors[0] == "IndexError: no such thing"
+        assert len(pids(tmp_path, 0)) == 1
+        assert plan.errors[1] is None
+
+    def test_no_memory_for_a_trial_fails_it_and_keeps_the_lane(self, tmp_path, held):
+        def narrow(config, held, settings):
+            size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (size + 2**30, resource.RLIM_INFINITY))
+            lane(config, held, settings, GROWTH_LIMIT_BYTES)
+
+        greedy = WorkspaceSettings(budget=Budget(1, 1, 2**26), image_size=tiny.SIDE, folds=(2, 1), device="cpu")
+        plan = JobList([loading(0), trial(1), loading(2)])
+        run(plan, tune.with_parameters(narrow, held=held, settings=greedy), ONE_LANE, tmp_path)
+        assert plan.results[1].reason.startswith("out of memory")
+        assert plan.results[0].lane == plan.results[1].lane == plan.results[2].lane
