@@ -44,7 +44,7 @@ def show_run(output: Output, run: Run) -> None:
         output.say(f"  or: raytl export {run.path} model/")
 
 
-def _say_how_to_go_on(output: Output, run: api.Run) -> None:
+def _say_how_to_go_on(output: Output, run: Run) -> None:
     output.say(f"interrupted: what it learned is in {run.path}, a model is not")
     if run.settings.get("given") is None:
         output.say("its data was given from memory: to go on, search again (pretrained source models are kept)")
