@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 import typer
+from typer.main import get_command
 
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
@@ -22,7 +23,8 @@ def main() -> None:
     try:
         from raytl.cli.commands import app
 
-        code = app(standalone_mode=False)
+        # Not app() itself, which would put an excepthook of its own in the place of ours.
+        code = get_command(app)(prog_name="raytl", standalone_mode=False)
     except UserError as error:
         output.fail(str(error), code=2)
     except typer.TyperException as error:

@@ -1,0 +1,87 @@
+"""The command line as its users run it: installed, in a process of its own, or for mere messages in this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RAYTL = Path(sys.executable).with_name("raytl")
+# Nothing is fetched in tests: neither cached weights nor a network are there.
+OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON document on stdout."""
+        found = json.loads(self.out)
+        assert self.out.count("\n") == 1 and found["schema"] == 1
+        return found
+
+
+@dataclass(frozen=True)
+class Place:
+    """A working directory with caches and runs of its own, and the commands in it."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the commands. What is started in it can be told by RAYTL_HOME."""
+        kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        own = {"RAYTL_HOME": str(self.folder / "home"), "TORCH_HOME": str(self.folder / "torch"), "COLUMNS": "80"}
+        return {**kept, **OFFLINE, **own}
+
+    def run(self, *arguments: str, timeout_s: float = 600, **environment: str) -> Done:
+        """The installed command, with ``environment`` besides its own."""
+        done = subprocess.run(
+            [RAYTL, *arguments],
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A fresh place."""
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def raytl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """``main()`` in this process, which saves the seconds of imports; not for --json, which takes stdout for good."""
+    from raytl.cli import main
+
+    for name, value in {**OFFLINE, "RAYTL_HOME": str(tmp_path / "home"), "TORCH_HOME": str(tmp_path / "torch")}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("RAYTL_STORAGE", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["raytl", *arguments])
+        monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capfd.readouterr()
+        return Done(int(stop.value.code or 0), out, err)
+
+    return run

@@ -1,0 +1,133 @@
+"""What the user got wrong is one sentence on stderr and exit code 2, and no traceback."""
+
+from __future__ import annotations
+
+import pytest
+from photos import COLOURS, SPACE, folder, picture, space
+
+
+def only_sentence(done) -> str:
+    assert done.code == 2
+    assert done.out == ""
+    lines = done.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("raytl: "), done.err
+    return lines[0].removeprefix("raytl: ")
+
+
+class TestData:
+    def test_an_empty_folder(self, raytl, tmp_path):
+        (tmp_path / "photos").mkdir()
+        assert only_sentence(raytl("search", "--target", "photos")).startswith("photos/: no images found; give")
+        assert only_sentence(raytl("check", "photos")).startswith("photos/: no images found; give")
+
+    def test_one_class(self, raytl, tmp_path):
+        for number in range(3):
+            (tmp_path / "photos" / "daisy").mkdir(parents=True, exist_ok=True)
+            picture("daisy", number).save(tmp_path / "photos" / "daisy" / f"{number}.png")
+        said = only_sentence(raytl("search", "--target", "photos"))
+        assert said == "photos/: only one class, 'daisy'; a classifier needs at least two. Add another class."
+
+    def test_one_image_per_class_and_no_source_domain(self, raytl, tmp_path):
+        folder(tmp_path / "photos", 1)
+        said = only_sentence(raytl("search", "--target", "photos"))
+        assert "class 'daisy' has 1 image; a validation split needs 2" in said and "--source-domain" in said
+
+    def test_nothing_but_corrupt_images(self, raytl, tmp_path):
+        for name in COLOURS:
+            (tmp_path / "photos" / name).mkdir(parents=True)
+            (tmp_path / "photos" / name / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n cut short")
+        said = only_sentence(raytl("search", "--target", "photos"))
+        assert said.startswith("photos/: none of the 3 images can be read (first: photos/daisy/0.png:")
+
+    def test_a_path_that_is_not_there(self, raytl):
+        assert only_sentence(raytl("check", "nowhere")) == "nowhere: no such file or folder; check the path"
+
+    def test_no_labels_at_all(self, raytl, tmp_path):
+        folder(tmp_path / "camera", 2, flat=True)
+        assert "--source-domain" in only_sentence(raytl("search", "--unlabelled", "camera"))
+
+
+class TestSpace:
+    @pytest.fixture(autouse=True)
+    def _photos(self, tmp_path):
+        folder(tmp_path / "photos")
+
+    def test_an_unknown_key_names_file_line_and_the_nearest(self, raytl, tmp_path):
+        (tmp_path / "mine.yaml").write_text(SPACE.replace("augmentation:", "adaptaton:"))
+        said = only_sentence(raytl("search", "--target", "photos", "--space", "mine.yaml"))
+        assert said == "mine.yaml line 10: unknown key 'adaptaton'; did you mean 'adaptation'?"
+
+    def test_an_unknown_key_on_the_command_line(self, raytl, tmp_path):
+        space(tmp_path)
+        said = only_sentence(raytl("search", "--target", "photos", "--space", "tiny.yaml", "--set", "cutt=0"))
+        assert "unknown key 'cutt'; did you mean 'cut'?" in said and "line" not in said
+
+    def test_an_unknown_name(self, raytl):
+        said = only_sentence(raytl("search", "--target", "photos", "--space", "vision-smal"))
+        assert said.startswith("unknown search space 'vision-smal'; did you mean 'vision-small'?")
+
+    @pytest.mark.parametrize("budget", ["5x", "0", "-3m", "soon", "inf", ""])
+    def test_a_time_budget_that_is_none(self, raytl, budget):
+        said = only_sentence(raytl("search", "--target", "photos", "--time-budget", budget))
+        assert said == f"--time-budget {budget}: give a time above zero, such as 90s, 10m or 2h"
+
+    def test_no_model_whose_weights_can_be_had(self, raytl, tmp_path):
+        (tmp_path / "mine.yaml").write_text(SPACE.replace("scratch:cnn-small", "torchvision:resnet18"))
+        said = only_sentence(raytl("search", "--target", "photos", "--space", "mine.yaml"))
+        assert "could not be fetched" in said and "torchvision:resnet18@none" in said
+
+
+class TestRunsAndModels:
+    def test_an_unknown_run(self, raytl):
+        assert only_sentence(raytl("runs", "show", "tulips")) == "no run 'tulips' in raytl-runs; it holds no run yet"
+
+    @pytest.mark.parametrize("command", ["deploy", "predict"])
+    def test_a_folder_that_is_no_bundle(self, raytl, tmp_path, command):
+        folder(tmp_path / "photos")
+        more = ["photos/daisy/0.png"] if command == "predict" else []
+        assert "model.json" in only_sentence(raytl(command, "photos", *more))
+
+    def test_taking_down_what_is_not_there(self, raytl):
+        assert only_sentence(raytl("undeploy")) == "no endpoint 'raytl' is served from this machine"
+
+    def test_a_run_name_that_is_a_path(self, raytl, tmp_path):
+        folder(tmp_path / "photos")
+        space(tmp_path)
+        done = raytl("search", "--target", "photos", "--space", "tiny.yaml", "--name", "../up")
+        assert done.code == 2 and "'../up' cannot be a run's name" in done.err
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["frob"], "no such command 'frob'; see: raytl --help"),
+            (["check"], "missing argument 'PATH'; see: raytl check --help"),
+            (["search", "--trails", "3"], "no such option: --trails (Possible options: --trials); see: raytl search"),
+            (["search", "--trials", "0"], "invalid value for '--trials'"),
+            (["deploy", "model", "--port", "70000"], "invalid value for '--port'"),
+            (["search", "--set", "nothing", "--target", "photos"], "--set nothing: write key=value"),
+        ],
+    )
+    def test_each_has_its_sentence(self, raytl, arguments, said):
+        assert only_sentence(raytl(*arguments)).startswith(said)
+
+    def test_json_says_it_in_a_document_too(self, place):
+        done = place.run("check", "nowhere", "--json")
+        message = "nowhere: no such file or folder; check the path"
+        assert (done.code, done.document) == (2, {"schema": 1, "error": message, "exit_code": 2})
+        assert done.err == f"raytl: {message}\n"
+        done = place.run("check", "--json")
+        assert done.code == 2 and done.document["error"].startswith("missing argument 'PATH'")
+
+
+class TestOurOwn:
+    def test_a_bug_exits_with_1_a_traceback_and_the_document(self, place):
+        """An installation where a dependency does not import."""
+        folder(place.folder / "photos", 2)
+        (place.folder / "broken").mkdir()
+        (place.folder / "broken" / "PIL.py").write_text("raise RuntimeError('out of order')")
+        done = place.run("check", "photos", "--json", PYTHONPATH=str(place.folder / "broken"))
+        assert done.code == 1
+        assert "Traceback" in done.err and "please report it" in done.err
+        assert done.document == {"schema": 1, "error": "RuntimeError: out of order", "exit_code": 1}
