@@ -43,12 +43,11 @@ class _Entry:
     reports: asyncio.Queue[EpochReport | JobResult] = field(default_factory=asyncio.Queue)
     verdict: asyncio.Future[bool] | None = None
     attempt: int = 0
-    over: bool = False
     asked: float = field(default_factory=time.monotonic)
 
 
 class JobPool:
-    """The actor; all methods but :meth:`close` are called remotely. One event loop, so no locks."""
+    """The actor; its methods are called remotely. One event loop, so no locks."""
 
     def __init__(self, groups: int) -> None:
         self._entries: dict[str, _Entry] = {}
@@ -81,9 +80,9 @@ class JobPool:
 
     async def leave(self, key: str) -> None:
         """The trial is over, or was stopped: its job is not wanted any more."""
-        entry = self._entries.pop(key)
-        entry.over = True
-        self._answer(entry, goes_on=False)
+        entry = self._entries.pop(key, None)
+        if entry is not None:  # None: given up already, because nobody asked for it any more
+            self._answer(entry, goes_on=False)
         if key in self._queue:
             self._queue.remove(key)
 

@@ -28,7 +28,7 @@ from raytl.search.plan import SearchPlan, Wait
 RETRIES = 2
 """Times that a job is started again after its process died, before it counts as failed."""
 START_PATIENCE_S = 30.0
-"""How long a job waits for its lane to start while another lane, that is warm, has nothing to do."""
+"""How long a job waits for the cluster to have room for its lane, before the next lane that is free takes it."""
 
 
 @dataclass
@@ -62,12 +62,15 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         self._again: deque[tuple[LaneJob, int]] = deque()
         self._warm: list[int] = []
         self._nothing_due = False
+        self.homeless: str | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A trial's config, None to be asked again later, FINISHED at the end."""
         lane = self._free_lane()
         if lane is None or (self._nothing_due and not self._again):
             return None
+        if self.homeless is not None and lane in self._warm:
+            return None  # the lane is kept for the job that has waited too long for one of its own
         if self._again:
             job, deaths = self._again.popleft()
         else:
@@ -104,16 +107,20 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         """Note the exception that a trial ends with; it would come again in any lane."""
         self._trials[trial_id].error = error
 
-    def stuck(self) -> str | None:
-        """A trial that waits too long for its lane to start while a warm lane is idle, if there is one."""
-        if not self._warm or not self._nothing_due:
-            return None
-        late = self._clock() - START_PATIENCE_S
-        return next((key for key, entry in self._trials.items() if not entry.begun and entry.since < late), None)
+    def rehouse(self, placed: Callable[[str], bool]) -> str | None:
+        """A trial to stop, because its job can have a warm lane at once instead of one that there is no room for.
 
-    def withdraw(self, trial_id: str) -> None:
-        """Announce that the trial is stopped for being stuck: its job is due again."""
-        self._trials[trial_id].withdrawn = True
+        placed: whether a trial's lane has been given its resources. With more lanes than fit the cluster, or when a
+        node is lost, jobs would otherwise wait for their lanes to the end of the search.
+        """
+        late = self._clock() - START_PATIENCE_S
+        waiting = (key for key, entry in self._trials.items() if not entry.begun and entry.since < late)
+        self.homeless = next((key for key in waiting if not placed(key)), None)
+        if self.homeless is None or not self._warm:
+            return None
+        found, self.homeless = self.homeless, None
+        self._trials[found].withdrawn = True
+        return found
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keep the job's result: the lane may leave right after it."""
@@ -192,10 +199,14 @@ class PlanScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Leave the choice to Tune, which starts what waits; the inherited method walks through all trials."""
-        stuck = self._searcher.stuck()
-        if stuck is not None:
-            self._searcher.withdraw(stuck)
-            tune_controller.stop_trial(tune_controller.get_trial(stuck))
+
+        def placed(trial_id: str) -> bool:
+            actor = tune_controller._trial_to_actor.get(tune_controller.get_trial(trial_id))
+            return bool(actor is not None and tune_controller._actor_manager.is_actor_started(actor))
+
+        stopped = self._searcher.rehouse(placed)
+        if stopped is not None:
+            tune_controller.stop_trial(tune_controller.get_trial(stopped))
         return None
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from joblist import JobList, loading, trial
 from ray import tune
 from ray._private import state
 
+from raytl.search import tuning
 from raytl.search.cluster import Lanes, plan_lanes
 from raytl.search.driver import run_plan
 from raytl.search.jobs import LaneJob
@@ -80,6 +81,14 @@ class TestProcesses:
         plan = run(JobList(jobs), lane_for(tiny.data(), SETTINGS, growth_limit_bytes=-1), ONE_LANE, tmp_path)
         assert all(result is not None and result.reason is None for result in plan.results.values())
         assert len(plan.lanes()) == 3
+
+    def test_a_lane_that_does_not_fit_the_cluster_holds_nobody_up(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(tuning, "START_PATIENCE_S", 1.0)
+        plan = run(
+            JobList([loading(n) for n in range(6)]), lane_for(tiny.data(), SETTINGS), Lanes(2, 3.0, 0.0), tmp_path
+        )
+        assert plan.errors == dict.fromkeys(range(6))
+        assert len(plan.lanes()) == 1
 
     def test_two_lanes_share_a_gpu_and_go_without_where_cuda_is_absent(self, tmp_path):
         lanes = plan_lanes(None, 0.5, 1, NODE)

@@ -1,0 +1,206 @@
+"""How many lanes fit a cluster, and which lane a job goes to; without Ray."""
+
+from __future__ import annotations
+
+import pytest
+from joblist import JobList, loading
+from ray.tune.search import Searcher
+
+from raytl.core.errors import UserError
+from raytl.search.cluster import Lanes, fitting, plan_lanes
+from raytl.search.jobs import JobResult, LaneJob
+from raytl.search.plan import Wait
+from raytl.search.tuning import RETRIES, START_PATIENCE_S, PlanSearcher, lane_resources
+
+
+class TestLanesThatFit:
+    @pytest.mark.parametrize(
+        ("wanted", "gpus", "workers", "nodes", "expected"),
+        [
+            (None, 0.0, 1, [(4.0, 0.0)], (4, 1.0, 0.0)),
+            (2, 0.0, 1, [(4.0, 0.0)], (2, 2.0, 0.0)),
+            (3, 0.0, 1, [(4.0, 0.0)], (3, 1.0, 0.0)),
+            # Evenly, but never more than a node has: three CPUs would fit neither node twice.
+            (2, 0.0, 1, [(1.0, 0.0), (5.0, 0.0)], (2, 2.0, 0.0)),
+            (None, 0.25, 1, [(8.0, 1.0)], (4, 1.0, 0.25)),
+            # A share lies on one GPU: 0.6 of each, not six of them on four.
+            (None, 0.6, 1, [(16.0, 4.0)], (4, 1.0, 0.6)),
+            (None, 0.1, 1, [(16.0, 1.0)], (10, 1.0, 0.1)),
+            (None, 2.0, 1, [(16.0, 4.0), (16.0, 3.0)], (3, 1.0, 2.0)),
+            # CPUs run out first.
+            (None, 0.25, 1, [(2.0, 1.0)], (2, 1.0, 0.25)),
+            # Where there are GPUs and nobody says anything, a whole one each.
+            (None, 0.0, 1, [(16.0, 4.0)], (4, 1.0, 1.0)),
+            (None, 0.0, 2, [(4.0, 0.0)], (2, 1.0, 0.0)),
+            (None, 1.0, 2, [(8.0, 1.0), (8.0, 1.0)], (1, 1.0, 1.0)),
+            # More than fit: an autoscaling cluster may bring them.
+            (8, 0.0, 1, [(2.0, 0.0)], (8, 1.0, 0.0)),
+        ],
+    )
+    def test_by_node(self, wanted, gpus, workers, nodes, expected):
+        lanes = plan_lanes(wanted, gpus, workers, nodes)
+        assert (lanes.count, lanes.cpus, lanes.gpus) == expected
+
+    @pytest.mark.parametrize(
+        ("gpus", "workers", "said"),
+        [(3.0, 1, "the cluster has 2 GPUs"), (1.5, 1, "1.5: a share of one GPU"), (0.0, 9, "hold fewer workers")],
+    )
+    def test_what_cannot_be_is_said(self, gpus, workers, said):
+        with pytest.raises(UserError, match=said):
+            plan_lanes(None, gpus, workers, [(4.0, 2.0)])
+
+    def test_none_fits_no_nodes(self):
+        assert fitting([], 1.0, 0.0) == 0
+
+    def test_two_lanes_never_ask_for_the_same(self):
+        requests = [lane_resources(Lanes(3, 2.0, 0.5))({"lane": lane}) for lane in range(3)]
+        assert len(set(requests)) == 3
+        assert all(request.required_resources["CPU"] == 2.0 for request in requests)
+
+    def test_a_lane_of_several_workers_leaves_the_processors_to_them(self):
+        request = lane_resources(Lanes(1, 2.0, 0.5, workers=2))({"lane": 0})
+        assert set(request.required_resources) == {"memory"}
+
+
+class Desk:
+    """A searcher, asked and told as Tune does it."""
+
+    def __init__(self, jobs: list[LaneJob], room: int = 2) -> None:
+        self.plan = JobList(jobs)
+        self.room = room
+        self.now = 0.0
+        self.searcher = PlanSearcher(self.plan, lambda: self.room, lambda: self.now)
+        self.lane_of: dict[str, int] = {}
+        self._ids = iter(f"t{n}" for n in range(1000))
+
+    def ask(self) -> str | None:
+        """A new trial's id, or what the searcher says instead."""
+        trial_id = next(self._ids)
+        config = self.searcher.suggest(trial_id)
+        if not isinstance(config, dict):
+            return config
+        self.lane_of[trial_id] = config["lane"]
+        return trial_id
+
+    def done(self, trial_id: str) -> None:
+        self.searcher.on_trial_complete(trial_id, {"report": JobResult(lane="x")})
+
+    def died(self, trial_id: str) -> None:
+        self.searcher.on_trial_complete(trial_id, None, error=True)
+
+
+class TestWhichLane:
+    def test_no_more_jobs_than_lanes_and_each_in_its_own(self):
+        desk = Desk([loading(n) for n in range(5)])
+        first, second = desk.ask(), desk.ask()
+        assert desk.ask() is None
+        assert {desk.lane_of[first], desk.lane_of[second]} == {0, 1}
+
+    def test_the_freed_lane_takes_the_next_job(self):
+        desk = Desk([loading(n) for n in range(5)])
+        first, _ = desk.ask(), desk.ask()
+        desk.done(first)
+        assert desk.lane_of[desk.ask()] == desk.lane_of[first]
+
+    def test_new_room_is_used(self):
+        desk = Desk([loading(n) for n in range(5)])
+        desk.ask(), desk.ask()
+        desk.room = 3
+        assert desk.lane_of[desk.ask()] == 2
+
+    def test_a_dead_lane_is_the_last_to_be_tried_again(self):
+        desk = Desk([loading(n) for n in range(5)])
+        first, second = desk.ask(), desk.ask()
+        desk.done(second)
+        desk.died(first)
+        again = desk.ask()
+        assert desk.lane_of[again] == desk.lane_of[second]
+        assert desk.searcher._trials[again].job.number == 0
+
+
+class TestEnds:
+    def test_finished_only_when_nothing_can_come_back(self):
+        desk = Desk([loading(0)])
+        only = desk.ask()
+        assert desk.ask() is None
+        desk.died(only)
+        again = desk.ask()
+        desk.done(again)
+        assert desk.ask() == Searcher.FINISHED
+        assert desk.plan.errors == {0: None}
+
+    def test_a_job_fails_after_its_last_death(self):
+        desk = Desk([loading(0)])
+        for _ in range(RETRIES):
+            desk.died(desk.ask())
+            assert not desk.plan.errors
+        desk.died(desk.ask())
+        assert "its process died 3 times" in desk.plan.errors[0]
+
+    def test_an_exception_is_not_tried_again(self):
+        desk = Desk([loading(0)])
+        trial_id = desk.ask()
+        desk.searcher.raised(trial_id, "ValueError: no")
+        desk.died(trial_id)
+        assert desk.plan.errors == {0: "ValueError: no"}
+
+    def test_a_lane_that_leaves_after_its_result_has_done_its_job(self):
+        desk = Desk([loading(0)])
+        trial_id = desk.ask()
+        desk.searcher.on_trial_result(trial_id, {"report": JobResult(lane="grown")})
+        desk.died(trial_id)
+        assert desk.plan.results[0].lane == "grown"
+        assert desk.plan.errors == {0: None}
+
+
+class TestStuckLanes:
+    """A lane that no node has room for must not keep its job for ever."""
+
+    def test_the_next_free_lane_takes_a_job_that_waits_for_room(self):
+        desk = Desk([loading(n) for n in range(3)])
+        first, second = desk.ask(), desk.ask()
+        desk.searcher.begun(first)
+        desk.now = START_PATIENCE_S + 1
+        assert desk.searcher.rehouse(lambda trial_id: False) is None  # the warm lane is busy
+        desk.done(first)
+        assert desk.ask() is None  # and kept when it is free
+        assert desk.searcher.rehouse(lambda trial_id: False) == second
+        desk.searcher.on_trial_complete(second)
+        again = desk.ask()
+        assert desk.lane_of[again] == desk.lane_of[first]
+        assert desk.searcher._trials[again].job.number == 1
+        assert 1 not in desk.plan.errors
+
+    def test_a_lane_that_is_starting_is_left_alone(self):
+        desk = Desk([loading(n) for n in range(3)])
+        first, _ = desk.ask(), desk.ask()
+        desk.searcher.begun(first)
+        desk.done(first)
+        desk.now = 10 * START_PATIENCE_S
+        assert desk.searcher.rehouse(lambda trial_id: True) is None
+        assert desk.ask() is not None
+
+    def test_nobody_is_moved_before_the_time(self):
+        desk = Desk([loading(n) for n in range(3)])
+        first, _ = desk.ask(), desk.ask()
+        desk.searcher.begun(first)
+        desk.done(first)
+        assert desk.searcher.rehouse(lambda trial_id: False) is None
+
+    def test_a_waiting_plan_is_asked_again_only_after_an_end(self):
+        class Waiting(JobList):
+            asked = 0
+
+            def next_job(self):
+                self.asked += 1
+                return super().next_job() or Wait()
+
+        desk = Desk([])
+        desk.plan = desk.searcher.plan = Waiting([loading(0)])
+        only = desk.ask()
+        for _ in range(5):
+            assert desk.ask() is None
+        assert desk.plan.asked == 2
+        desk.done(only)
+        desk.ask()
+        assert desk.plan.asked == 3

@@ -1,0 +1,151 @@
+"""The pool between trials and worker groups, in one event loop without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from raytl.search import pool as pool_module
+from raytl.search.jobs import EpochReport, JobResult
+from raytl.search.pool import ATTEMPTS, BEGUN_LIMIT, JobPool, Ticket
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(pool_module, "POLL_S", 0.2)
+    monkeypatch.setattr(pool_module, "ABANDONED_S", 0.5)
+
+
+def epoch(number: int) -> EpochReport:
+    return EpochReport({"epoch": float(number)})
+
+
+async def taken(pool: JobPool, group: int = 0) -> Ticket:
+    ticket = await pool.take(group)
+    assert isinstance(ticket, Ticket)
+    return ticket
+
+
+def test_a_job_goes_through():
+    async def story():
+        pool = JobPool(1)
+        await pool.submit("a", "job")
+        ticket = await taken(pool)
+        assert ticket == Ticket("a", "job", 1)
+        reporting = asyncio.create_task(pool.report(0, ticket, epoch(1)))
+        assert await pool.next_report("a") == epoch(1)
+        assert not reporting.done()  # the verdict is the next question
+        asking = asyncio.create_task(pool.next_report("a"))
+        assert await reporting is True
+        await pool.finish(0, ticket, JobResult(seconds=3.0))
+        assert (await asking).seconds == 3.0
+
+    asyncio.run(story())
+
+
+def test_a_stopped_trial_stops_its_group_which_is_free_again():
+    async def story():
+        pool = JobPool(1)
+        await pool.submit("a", "job a")
+        await pool.submit("b", "job b")
+        ticket = await taken(pool)
+        reporting = asyncio.create_task(pool.report(0, ticket, epoch(1)))
+        await pool.next_report("a")
+        await pool.leave("a")
+        assert await reporting is False
+        assert (await taken(pool)).key == "b"
+
+    asyncio.run(story())
+
+
+def test_a_job_that_nobody_took_can_be_left():
+    async def story():
+        pool = JobPool(1)
+        await pool.submit("a", "job a")
+        await pool.leave("a")
+        assert await pool.take(0) is True
+
+    asyncio.run(story())
+
+
+def test_the_job_of_a_crashed_group_is_due_again_before_others_and_old_reports_are_refused():
+    async def story():
+        pool = JobPool(2)
+        await pool.submit("a", "job a")
+        await pool.submit("b", "job b")
+        first = await taken(pool, 0)
+        second = await taken(pool, 0)  # asks although it holds a job: it was rebuilt
+        assert (second.key, second.attempt) == ("a", 2)
+        assert await pool.report(0, first, epoch(1)) is False
+        await pool.finish(0, first, JobResult(reason="late"))
+        await pool.finish(0, second, JobResult(seconds=1.0))
+        assert (await pool.next_report("a")).reason is None
+
+    asyncio.run(story())
+
+
+def test_a_job_that_kills_its_group_each_time_fails():
+    async def story():
+        pool = JobPool(1)
+        await pool.submit("a", "job")
+        for _ in range(ATTEMPTS):
+            await taken(pool)
+        assert await pool.take(0) is True
+        assert f"died in each of {ATTEMPTS} attempts" in (await pool.next_report("a")).reason
+
+    asyncio.run(story())
+
+
+def test_a_question_of_a_dead_worker_does_not_swallow_a_job():
+    async def story():
+        pool = JobPool(1)
+        orphan = asyncio.create_task(pool.take(0))
+        await asyncio.sleep(0)
+        successor = asyncio.create_task(pool.take(0))
+        await asyncio.sleep(0)
+        await pool.submit("a", "job")
+        assert await orphan is True
+        assert (await successor).attempt == 1
+
+    asyncio.run(story())
+
+
+def test_a_group_does_not_wait_for_a_trial_that_is_gone():
+    async def story():
+        pool = JobPool(1)
+        await pool.submit("a", "job")
+        ticket = await taken(pool)
+        assert await pool.report(0, ticket, epoch(1)) is False
+
+    asyncio.run(story())
+
+
+def test_jobs_fail_when_no_group_can_be_started():
+    async def story():
+        pool = JobPool(1)
+        await pool.submit("a", "job a")
+        for _ in range(BEGUN_LIMIT - 1):
+            assert await pool.lost(0) is True
+        assert await pool.lost(0) is False
+        await pool.submit("b", "job b")
+        for key in ("a", "b"):
+            assert "no worker group could be started" in (await pool.next_report(key)).reason
+
+    asyncio.run(story())
+
+
+def test_closing_ends_groups_and_stops_their_trials():
+    async def story():
+        pool = JobPool(2)
+        await pool.submit("a", "job")
+        ticket = await taken(pool, 0)
+        reporting = asyncio.create_task(pool.report(0, ticket, epoch(1)))
+        waiting = asyncio.create_task(pool.take(1))
+        await pool.next_report("a")
+        await pool.close()
+        assert await reporting is False
+        assert await waiting is False
+        assert await pool.take(0) is False
+
+    asyncio.run(story())
