@@ -18,8 +18,9 @@ def score(metrics: Mapping[str, float], num_classes: int, validation_images: int
     validation images accuracy alone takes so few values that most good strategies tie; the log loss tells them apart.
 
     Unlabelled target images say more than a few labelled ones do: whether predictions hold under a small change of the
-    image (consistency), and whether they are sure and diverse (information maximisation, as a share of its maximum,
-    ln k). They are mixed in as if they were sixty labelled images, so that their say fades as labels grow, and labels
+    image (consistency, which counts in proportion to how many classes the model tells apart: it is easy to be
+    consistent about two of ten), and whether they are sure and diverse (information maximisation, as a share of its
+    maximum, ln k). They are mixed in as if they were sixty labelled images, so that their say fades as labels grow, and labels
     keep the veto that both need against a confident collapse. On the digits task with ten validation images the
     mixture's rank correlation with test accuracy was 0.90 within a seed, that of accuracy alone 0.62.
 
@@ -43,5 +44,8 @@ def score(metrics: Mapping[str, float], num_classes: int, validation_images: int
 def _unlabelled(metrics: Mapping[str, float], num_classes: int) -> float | None:
     if "consistency" not in metrics or "information-maximisation" not in metrics:
         return None
-    certainty = metrics["information-maximisation"] / math.log(max(2, num_classes))
-    return (certainty + 2 * metrics["consistency"]) / 3
+    most = math.log(max(2, num_classes))
+    certainty = metrics["information-maximisation"] / most
+    # The entropy of the mean prediction: information plus the mean entropy, which the validator gives with a minus.
+    diversity = (metrics["information-maximisation"] - metrics["entropy"]) / most
+    return (certainty + 2 * diversity * metrics["consistency"]) / 3
