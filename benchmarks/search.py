@@ -1,0 +1,294 @@
+"""How soon each way to search finds how good a model: the same space, training code, validation fold and machine.
+
+    python benchmarks/search.py
+
+raytl         the product's search, its baselines included
+docs-random   Ray Tune with random strategies, a TorchTrainer with one worker per trial (the documentation's pattern)
+docs-asha     the same pattern with OptunaSearch and ASHA
+in-process    Optuna's TPE and successive-halving pruner in a loop without Ray
+quicktune     quicktunetool's optimiser (DyHPO) in a loop without Ray, where that package can be imported
+
+All train with raytl's own loop and its activation cache, each from an empty cache, so only the way of searching
+differs. Ray has been started before. A way's leader is the best by selection score among the trials that ran the full
+budget; leaders are trained once more afterwards for their accuracy on the test split.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import optuna
+import ray
+import typer
+from common import Silent, accuracy, finish, say, scratch_home
+from docs_pattern import concurrency, docs_trainable
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from raytl.search.binding import BoundSpace
+from raytl.search.cluster import Lanes, cluster
+from raytl.search.driver import SearchSettings, make_workspace_settings, search
+from raytl.search.jobs import JobKind
+from raytl.search.records import TrialRecord, TrialStatus
+from raytl.search.space import load_space
+from raytl.tasks import demo_task
+from raytl.training.loop import TrialError, TrialJob, run_trial
+from raytl.training.strategy import Strategy
+from raytl.training.workspace import Workspace, WorkspaceSettings
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trial that ran the full budget: when, which, how good."""
+
+    time_s: float
+    strategy: dict[str, Any]
+    score: float
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all ways share. home: the way's own cache."""
+
+    space: BoundSpace
+    workspace: WorkspaceSettings
+    home: Path
+    seconds: float
+    seed: int
+
+    def make_workspace(self) -> Workspace:
+        """One over the way's own cache."""
+        return Workspace(self.space.data, self.workspace, self.home)
+
+
+class _Listener(Silent):
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.found: dict[int, Finished] = {}
+
+    def on_trial(self, record: TrialRecord) -> None:
+        if record.status == TrialStatus.COMPLETED and record.kind != JobKind.CONFIRM and record.score is not None:
+            now = time.perf_counter() - self.started
+            self.found.setdefault(record.number, Finished(now, record.strategy, record.score))
+
+
+def by_raytl(setting: Setting) -> list[Finished]:
+    """The product. Its cache is RAYTL_HOME, which Ray's processes were started with."""
+    listener = _Listener()
+    settings = SearchSettings(trials=10_000, time_budget_s=setting.seconds, seed=setting.seed)
+    search(setting.space, None, settings, setting.home / "run", listener)
+    return list(listener.found.values())
+
+
+class _Watch(tune.Callback):  # type: ignore[misc]
+    def __init__(self, epochs: int) -> None:
+        self.started = time.perf_counter()
+        self.epochs = epochs
+        self.found: list[Finished] = []
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        if result.get("epoch") == self.epochs:
+            strategy = json.loads(trial.config["strategy"])
+            self.found.append(Finished(time.perf_counter() - self.started, strategy, result["score"]))
+
+
+def _in_docs_pattern(setting: Setting, param_space: dict[str, Any], **tuning: Any) -> list[Finished]:
+    def train(config: dict[str, Any]) -> None:
+        def report(metrics: dict[str, Any]) -> None:
+            ray.train.report({"score": float(metrics["score"]), "epoch": int(metrics["epoch"])})
+
+        run_trial(setting.make_workspace(), TrialJob(Strategy.from_dict(json.loads(config["strategy"]))), report)
+
+    watch = _Watch(setting.workspace.budget.epochs)
+    trainable = docs_trainable(train, setting.home / "train")
+    tune.Tuner(
+        tune.with_resources(trainable, {"cpu": 1}),
+        param_space=param_space,
+        tune_config=tune.TuneConfig(
+            num_samples=-1, time_budget_s=setting.seconds, max_concurrent_trials=concurrency(), **tuning
+        ),
+        run_config=tune.RunConfig(storage_path=str(setting.home / "tune"), verbose=0, callbacks=[watch]),
+    ).fit()
+    return watch.found
+
+
+def by_docs_random(setting: Setting) -> list[Finished]:
+    """Random strategies in the documentation's pattern."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(setting.seed))
+
+    def draw(_: Any) -> str:
+        return json.dumps(setting.space.suggest(study.ask()).to_dict())
+
+    return _in_docs_pattern(setting, {"strategy": tune.sample_from(draw)})
+
+
+class _DefineByRun:
+    """The space as OptunaSearch takes it. Tune pickles it every so often; it need not carry the task's data then."""
+
+    def __init__(self, space: BoundSpace) -> None:
+        self._space = space
+
+    def __call__(self, trial: Any) -> dict[str, Any]:
+        return {"strategy": json.dumps(self._space.suggest(trial).to_dict())}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def by_docs_asha(setting: Setting) -> list[Finished]:
+    """OptunaSearch and ASHA in the documentation's pattern."""
+    given = setting.space.space.settings
+
+    searcher = OptunaSearch(space=_DefineByRun(setting.space), metric="score", mode="max", seed=setting.seed)
+    scheduler = ASHAScheduler(
+        time_attr="epoch",
+        metric="score",
+        mode="max",
+        max_t=given.epochs,
+        grace_period=given.grace_epochs,
+        reduction_factor=given.reduction_factor,
+    )
+    return _in_docs_pattern(setting, {}, search_alg=searcher, scheduler=scheduler)
+
+
+def by_in_process(setting: Setting) -> list[Finished]:
+    """Optuna in a loop."""
+    given = setting.space.space.settings
+    workspace, found, started = setting.make_workspace(), list[Finished](), time.perf_counter()
+
+    def objective(trial: optuna.Trial) -> float:
+        strategy = setting.space.suggest(trial)
+
+        def report(metrics: dict[str, Any]) -> None:
+            trial.report(float(metrics["score"]), int(metrics["epoch"]))
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        try:
+            score = run_trial(workspace, TrialJob(strategy), report).metrics["score"]
+        except TrialError as error:
+            raise optuna.TrialPruned from error
+        found.append(Finished(time.perf_counter() - started, strategy.to_dict(), score))
+        return score
+
+    pruner = optuna.pruners.SuccessiveHalvingPruner(given.grace_epochs, given.reduction_factor)
+    study = optuna.create_study(
+        direction="maximize", sampler=optuna.samplers.TPESampler(seed=setting.seed), pruner=pruner
+    )
+    study.optimize(objective, timeout=setting.seconds)
+    return found
+
+
+def leader(found: list[Finished], time_s: float = float("inf")) -> Finished | None:
+    """The best of the trials that were complete by then."""
+    return max((trial for trial in found if trial.time_s <= time_s), key=lambda trial: trial.score, default=None)
+
+
+def reached(found: list[Finished], score: float) -> float | None:
+    """When a trial with at least this score was complete; None for never."""
+    return min((trial.time_s for trial in found if trial.score >= score), default=None)
+
+
+def main(
+    docs_seconds: Annotated[float, typer.Option(help="for docs-asha")] = 200.0,
+    random_seconds: Annotated[float, typer.Option(help="for docs-random")] = 130.0,
+    seconds: Annotated[float, typer.Option(help="for each other way")] = 90.0,
+    seed: int = 0,
+    space: Annotated[str, typer.Option(help="of the digits task")] = "demo",
+) -> None:
+    """Run the ways one after another."""
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    ways: dict[str, tuple[Callable[[Setting], list[Finished]], float]] = {
+        "docs-asha": (by_docs_asha, docs_seconds),
+        "raytl": (by_raytl, seconds),
+        "docs-random": (by_docs_random, random_seconds),
+        "in-process": (by_in_process, seconds),
+    }
+    if importlib.util.find_spec("qtt") is not None:
+        from quicktune_peer import by_quicktune
+
+        ways["quicktune"] = (by_quicktune, seconds)
+    task = demo_task(seed)
+    assert task.test is not None
+    test = task.test.open()
+    bound = BoundSpace(load_space(space), task.data)
+    found: dict[str, list[Finished]] = {}
+    with scratch_home() as home, cluster(None, 0.0) as lanes:
+        # The ways without lanes get the whole machine, as they would have it.
+        whole = Lanes(1, float(os.cpu_count() or 1), 0.0)
+        alone = make_workspace_settings(task.data, bound.space, SearchSettings(seed=seed), whole)
+        for name, (way, budget) in ways.items():
+            own = home if name == "raytl" else home / name
+            found[name] = way(Setting(bound, alone, own, budget, seed))
+            best = leader(found[name])
+            say(f"{name}: {len(found[name])} full trials, best {best.score if best else float('nan'):.3f}")
+        workspace = Setting(bound, alone, home, 0.0, seed).make_workspace()
+        tested = {}
+        for name, trials in found.items():
+            best = leader(trials)
+            if best is not None:
+                result = run_trial(workspace, TrialJob(Strategy.from_dict(best.strategy)), lambda metrics: None)
+                tested[name] = accuracy(result.model, test)
+    _print(found, tested, {name: budget for name, (_, budget) in ways.items()}, lanes)
+
+
+def _print(found: dict[str, list[Finished]], tested: dict[str, float], budgets: dict[str, float], lanes: Lanes) -> None:
+    moments = [10, 20, 40, 80, 160]
+    rows, figures = [], {}
+    for name, trials in found.items():
+        final = leader(trials)
+        leaders = {moment: leader(trials, moment) for moment in moments if moment <= budgets[name]}
+        own = reached(trials, final.score) if final else None
+        raytl = reached(found["raytl"], final.score) if final else None
+        figures[name] = {
+            "seconds": budgets[name],
+            "full_trials": len(trials),
+            "best_score": final.score if final else None,
+            "test_accuracy": tested.get(name),
+            "reached_s": own,
+            "raytl_reached_it_s": raytl,
+            # Against the whole of the peer's time, which is what its result took.
+            "budget_over_raytl": budgets[name] / raytl if raytl else None,
+            "anytime": _steps(trials),
+        }
+        rows.append([
+            name,
+            f"{budgets[name]:.0f}",
+            str(len(trials)),
+            *(f"{at.score:.3f}" if (at := leaders.get(moment)) else "-" for moment in moments),
+            f"{final.score:.3f}" if final else "-",
+            f"{tested[name]:.3f}" if name in tested else "-",
+            f"{raytl:.0f} s" if raytl else "not",
+            f"{budgets[name] / raytl:.1f}x" if raytl else "-",
+        ])  # fmt: skip
+    if "quicktune" not in found:
+        rows.append(["quicktune", "absent", *["-"] * (len(moments) + 5)])
+        figures["quicktune"] = {"absent": "quicktunetool cannot be imported"}
+    header = ["way", "s", "trials", *(f"{m} s" for m in moments), "end", "test", "raytl had it", "ratio"]
+    extra = {"lanes": lanes.count, "ways": figures}
+    finish("search", "Best selection score by time (full trainings), and test accuracy of the end", header, rows, extra)
+
+
+def _steps(trials: list[Finished]) -> list[tuple[float, float]]:
+    """The anytime curve: (seconds, score) wherever the leader changes."""
+    steps: list[tuple[float, float]] = []
+    for trial in sorted(trials, key=lambda trial: trial.time_s):
+        if not steps or trial.score > steps[-1][1]:
+            steps.append((trial.time_s, float(np.round(trial.score, 4))))
+    return steps
+
+
+if __name__ == "__main__":
+    typer.run(main)
