@@ -20,8 +20,8 @@ def score(metrics: Mapping[str, float], num_classes: int, validation_images: int
     Unlabelled target images say more than a few labelled ones do: whether predictions hold under a small change of the
     image (consistency, which counts in proportion to how many classes the model tells apart: it is easy to be
     consistent about two of ten), and whether they are sure and diverse (information maximisation, as a share of its
-    maximum, ln k). They are mixed in as if they were sixty labelled images, so that their say fades as labels grow, and labels
-    keep the veto that both need against a confident collapse. On the digits task with ten validation images the
+    maximum, ln k). They are mixed in as if they were sixty labelled images, so that their say fades as labels grow, and
+    labels keep the veto that both need against a confident collapse. On the digits task with ten validation images the
     mixture's rank correlation with test accuracy was 0.90 within a seed, that of accuracy alone 0.62.
 
     Without target labels source-validation accuracy takes the place of that veto. Zero where nothing can be had.
