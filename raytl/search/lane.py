@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray import tune
 
 from raytl.core.errors import UserError
@@ -75,7 +76,8 @@ def lane(config: dict[str, Any], held: HeldData, settings: WorkspaceSettings, gr
         # A refit's files live as long as the process that put them into the object store.
         if _grown_bytes() > growth_limit_bytes and job.kind != JobKind.REFIT:
             tune.report({"report": result})
-            os._exit(0)  # the report is taken in; Tune finds the process gone, and the next job gets a fresh one
+            # The report is taken in. Tune ends a process whose trial raises, and the next job gets a fresh one.
+            raise _OutgrownError(f"own memory grew by more than {growth_limit_bytes} bytes")
         # "done" with the result: without it Tune would have to ask once more for the end of the trial.
         tune.report({"report": result, "done": True})
 
@@ -150,7 +152,20 @@ def _own_memory_bytes() -> int:
     return int(lines[0].split()[1]) * 1024 if lines else 0
 
 
+def share_gpu(device: torch.device) -> None:
+    """Keep to this process's share of the GPU's memory, so that running out of it hurts no other lane."""
+    share = ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0)
+    if device.type == "cuda" and 0 < share < 1:
+        torch.cuda.set_per_process_memory_fraction(share, device)
+
+
+class _OutgrownError(Exception):
+    """The lane's process has grown beyond its limit and is to be replaced."""
+
+
 @lru_cache(maxsize=1)
 def _workspace(held: HeldData, settings: WorkspaceSettings) -> Workspace:
     """The process's workspace; a lane serves one search at a time."""
-    return Workspace(ray.get(held.reference), settings)
+    workspace = Workspace(ray.get(held.reference), settings)
+    share_gpu(workspace.device)
+    return workspace

@@ -1,0 +1,102 @@
+"""A lane of two workers on a real Ray: one group for all jobs, and a new one after a death."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import ray
+import tiny
+from joblist import JobList, loading, trial
+from ray._private import state
+
+from raytl.search.cluster import plan_lanes
+from raytl.search.driver import lane_trainable, run_plan
+from raytl.search.jobs import JobKind, LaneJob
+from raytl.sources.checkpoint import load_checkpoint
+from raytl.training.workspace import Budget, WorkspaceSettings
+
+SETTINGS = WorkspaceSettings(budget=Budget(3, 6, 16), image_size=tiny.SIDE, folds=(2, 1), device="cpu", threads=1)
+LANES = plan_lanes(1, 0.0, 2, [(2.0, 0.0)])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYTL_HOME", str(tmp_path_factory.mktemp("home")))
+        options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+        ray.init(address="local", num_cpus=2, **options)
+        yield
+        ray.shutdown()
+
+
+def workers() -> list[int]:
+    actors = [actor for actor in state.actors().values() if actor["State"] == "ALIVE"]
+    return [actor["Pid"] for actor in actors if actor["ActorClassName"] == "RayTrainWorker"]
+
+
+def pid(lane: str) -> int:
+    return int(lane.rsplit("-", 1)[1])
+
+
+@pytest.mark.slow
+class TestTwoWorkers:
+    @pytest.fixture(scope="class")
+    def story(self, tmp_path_factory) -> tuple[JobList, Path, list[int]]:
+        """Jobs of every fate; job 6 loses its first worker group."""
+        folder = tmp_path_factory.mktemp("run")
+        refit = LaneJob(5, JobKind.REFIT, trial(5).strategy, None, directory=str(folder / "refit"))
+        jobs = [
+            loading(0), trial(1), trial(2, head_lr=1e30), trial(3, cut=2), trial(4, source_model="scratch:nothing"),
+            refit, *(trial(n) for n in range(6, 10)),
+        ]  # fmt: skip
+        before_deaths: list[int] = []
+
+        def watch(number: int, epoch: int) -> bool:
+            if number == 6 and epoch == 2 and not before_deaths:
+                before_deaths.extend(workers())
+                os.kill(before_deaths[-1], signal.SIGKILL)
+            return number != 3 or epoch < 2
+
+        plan = JobList(jobs, watch)
+        with lane_trainable(tiny.data(target=12), SETTINGS, LANES, folder) as trainable:
+            assert run_plan(plan, trainable, LANES, folder)
+        return plan, folder, before_deaths
+
+    def test_one_group_does_all_jobs_until_it_dies(self, story):
+        plan, _, before_deaths = story
+        assert len(before_deaths) == 2
+        done_by = {pid(plan.results[n].lane) for n in (0, 1, 2, 4, 5)}
+        assert len(done_by) == 1
+        assert done_by <= set(before_deaths)
+
+    def test_trials_are_evaluated_and_report_every_epoch(self, story):
+        plan, _, _ = story
+        assert plan.epochs[1] == [1, 2, 3]
+        assert plan.results[1].metrics["score"] > 0
+        assert len(plan.results[1].validation_index) == len(plan.results[1].validation_probabilities) == 18
+
+    def test_a_stopped_trial_stops(self, story):
+        plan, _, _ = story
+        assert plan.epochs[3] == [1, 2]
+        assert plan.results[3] is None
+        assert plan.errors[3] is None
+
+    def test_failures_have_reasons(self, story):
+        plan, _, _ = story
+        assert "stopped being finite in epoch 1" in plan.results[2].reason
+        assert "unknown architecture 'nothing'" in plan.results[4].reason
+
+    def test_a_refit_comes_back_as_a_checkpoint(self, story):
+        _, folder, _ = story
+        _, model = load_checkpoint(folder / "refit")
+        assert model.labels == tiny.CLASSES
+
+    def test_a_job_survives_the_death_of_a_worker_and_so_does_the_lane(self, story):
+        plan, _, before_deaths = story
+        assert plan.epochs[6] == [1, 2, 1, 2, 3]
+        assert plan.results[6].reason is None
+        assert pid(plan.results[6].lane) not in before_deaths
+        assert all(plan.results[n].reason is None for n in range(7, 10))
