@@ -145,7 +145,7 @@ def train_source_model(
             group["lr"] = settings.head_lr * lr_factor("cosine", step / settings.steps, 0.1)
         index = train_index[stream.next()].to(device)
         batch = policy(pixels[index].float() / 255, device_generator)
-        scale, shift = network.preprocessing.affine(batch)
+        scale, shift = network.affine
         inputs = torch.addcmul(shift, batch, scale * 255).contiguous(memory_format=torch.channels_last)
         loss = F.cross_entropy(network.head(network.features(inputs)), labels[index])
         optimizer.zero_grad(set_to_none=True)
