@@ -1,0 +1,146 @@
+"""What can be asked before a search, and going on with one that was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import RAYTL
+from photos import SPACE, folder, space
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    space(tmp_path)
+    return folder(tmp_path / "photos")
+
+
+class TestRank:
+    def test_shows_every_source_model_with_rank_cut_and_cost(self, raytl, photos):
+        done = raytl("sources", "rank", "--target", "photos", "--space", "tiny.yaml")
+        assert done.code == 0, done.err
+        lines = [line.split() for line in done.out.splitlines()]
+        assert lines[0][:2] == ["rank", "90"]
+        assert lines[1][:4] == ["1", "1-1", "scratch:cnn-small", "all"]
+
+    def test_needs_an_image_with_the_tasks_label(self, raytl, tmp_path, photos):
+        done = raytl("sources", "rank", "--unlabelled", "photos", "--space", "tiny.yaml")
+        assert done.code == 2 and "--source-domain" in done.err
+
+    @pytest.mark.slow
+    def test_document(self, place):
+        space(place.folder)
+        folder(place.folder / "photos")
+        done = place.run("sources", "rank", "--target", "photos", "--space", "tiny.yaml", "--json")
+        source = done.document["sources"][0]
+        assert set(source) == {
+            "source_model", "cut", "rank", "interval", "log_me", "log_me_rank", "h_score", "h_score_rank", "step_ms",
+            "parameters", "seconds",
+        }  # fmt: skip
+        assert (source["source_model"], source["rank"], source["interval"]) == ("scratch:cnn-small", 1, [1.0, 1.0])
+
+
+class TestQuote:
+    def test_tells_time_memory_disk_and_accuracy(self, raytl, photos):
+        done = raytl("quote", "--target", "photos", "--space", "tiny.yaml", "--trials", "7", "--lanes", "2")
+        assert done.code == 0, done.err
+        for row in ("one full training", "7 trials in 2 lanes", "memory", "disk, at most", "validation accuracy"):
+            assert row in done.out
+        assert "the accuracy is that of the best of them" in done.out
+
+    @pytest.mark.slow
+    def test_document(self, place):
+        space(place.folder)
+        folder(place.folder / "photos")
+        document = place.run("quote", "--target", "photos", "--space", "tiny.yaml", "--json").document
+        assert document["search_s"]["low"] <= document["search_s"]["value"] <= document["search_s"]["high"]
+        assert document["trials"] == 40 and document["memory_bytes"] > 0 and document["disk_bytes"] > 0
+        assert {"name", "strategy", "seconds", "epochs"} == set(document["probed"][0])
+
+
+class TestResumeMistakes:
+    def test_a_run_that_is_not_there(self, raytl):
+        done = raytl("search", "--resume", "flowers")
+        assert done.code == 2 and "no run 'flowers'" in done.err
+
+    def test_data_beside_it(self, raytl):
+        done = raytl("search", "--resume", "flowers", "--target", "photos")
+        assert done.code == 2 and done.err.strip().endswith("leave out --target")
+
+
+@pytest.mark.slow
+class TestKilledSearch:
+    def start(self, place) -> Path:
+        """Begin a search and kill -9 all of it in the middle; returns the run's folder."""
+        (place.folder / "tiny.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 6").replace("[0.03, 0.1]", RATES))
+        folder(place.folder / "photos", 24)
+        process = subprocess.Popen(
+            [RAYTL, "search", "--target", "photos", "--space", "tiny.yaml", "--trials", "10", "--lanes", "2",
+             "--name", "flowers"],
+            cwd=place.folder, env=place.environment, start_new_session=True, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        run = place.folder / "raytl-runs" / "flowers"
+        try:
+            for _ in range(600):
+                if len(self.ended(run)) >= 4:
+                    break
+                assert process.poll() is None
+                time.sleep(0.2)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return run
+
+    def ended(self, run: Path) -> set[int]:
+        """Numbers of the trials that the journal says have ended."""
+        journal = run / "trials.jsonl"
+        lines = journal.read_bytes().splitlines(keepends=True) if journal.exists() else []
+        changes = [json.loads(line) for line in lines if line.endswith(b"\n") and b'"trial"' in line]
+        return {
+            change["trial"] for change in changes if change["set"].get("status") in ("completed", "pruned", "failed")
+        }
+
+    def test_goes_on_where_it_was(self, place):
+        run = self.start(place)
+        done_before = self.ended(run)
+        shown = place.run("runs", "show", "flowers")
+        assert "raytl search --resume flowers" in shown.out
+        before = place.run("runs", "show", "flowers", "--json").document
+        assert before["status"] == "interrupted" and before["best"]["test_metric"] is None
+        done = place.run("search", "--resume", "flowers", "--json")
+        assert done.code == 0, done.err
+        document = done.document
+        assert document["status"] == "finished" and document["best"]["test_metric"] is not None
+        assert document["best"]["validation_metric"]["low"] is not None
+        searched = [
+            record for record in self.records(run) if record["kind"] == "search" and record["status"] != "interrupted"
+        ]
+        assert len(searched) == 10
+        tried = [(record["strategy_key"], record["fold"]) for record in self.records(run) if self.was_tried(record)]
+        assert len(tried) == len(set(tried))
+        assert done_before <= {record["number"] for record in self.records(run) if record["status"] != "interrupted"}
+        again = place.run("search", "--resume", "flowers")
+        assert again.code == 2 and "is finished" in again.err
+
+    def records(self, run: Path) -> list[dict[str, object]]:
+        from raytl.runs import Run
+
+        return [vars(record) for record in Run(run).records()]
+
+    def was_tried(self, record: dict[str, object]) -> bool:
+        return record["status"] != "interrupted" and record["kind"] == "search"
+
+    def test_is_refused_where_the_data_changed(self, place):
+        self.start(place)
+        next((place.folder / "photos" / "daisy").glob("*.png")).unlink()
+        done = place.run("search", "--resume", "flowers")
+        assert done.code == 2 and "its data is not what it was" in done.err
+
+
+RATES = "[0.01, 0.02, 0.03, 0.05, 0.1, 0.2]"
