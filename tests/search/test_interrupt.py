@@ -1,0 +1,70 @@
+"""Ctrl-C during a search."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+MARK = "RAYTL_TEST_MARK"
+SEARCH = """
+import sys
+from pathlib import Path
+import tiny
+from joblist import JobList, trial
+from raytl.search.cluster import cluster
+from raytl.search.driver import lane_trainable, run_plan
+from raytl.training.workspace import Budget, WorkspaceSettings
+
+def said(number, epoch):
+    print("epoch", flush=True)
+    return True
+
+folder, workers = Path(sys.argv[1]), int(sys.argv[2])
+settings = WorkspaceSettings(budget=Budget(10_000, 2, 16), image_size=16, folds=(2, 1), device="cpu", threads=1)
+plan = JobList([trial(n) for n in range(10)], said)
+with cluster(1, 0.0, workers) as lanes, lane_trainable(tiny.data(), settings, lanes, folder) as trainable:
+    run_plan(plan, trainable, lanes, folder)
+print("interrupted" if plan.interrupted else "finished", flush=True)
+"""
+
+
+def processes(mark: str) -> list[int]:
+    """Living processes that were started, directly or not, with the mark in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            marked = f"{MARK}={mark}".encode() in (folder / "environ").read_bytes()
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if marked and state != "Z":
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ends_the_search_and_leaves_no_process(tmp_path, workers):
+    mark = uuid.uuid4().hex
+    places = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
+    environment = {**os.environ, MARK: mark, "RAYTL_HOME": str(tmp_path / "home"), "PYTHONPATH": places}
+    command = [sys.executable, "-c", SEARCH, str(tmp_path), str(workers)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as search:
+        assert search.stdout is not None
+        lines = iter(search.stdout.readline, "")
+        assert "epoch" in (line.strip() for line in lines)
+        search.send_signal(signal.SIGINT)
+        assert "interrupted" in [line.strip() for line in lines]
+        assert search.wait() == 0
+    for _ in range(100):  # Ray's own processes take a moment to go
+        if not processes(mark):
+            break
+        time.sleep(0.2)
+    assert processes(mark) == []
