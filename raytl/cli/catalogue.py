@@ -21,13 +21,18 @@ def sources_list(
 ) -> None:
     """Show the catalogue of source models.
 
-    [bold]Example:[/bold]  raytl sources list resnet
+    [bold]Examples:[/bold]
+
+    raytl sources list resnet
+
+    raytl sources list timm:convnext
     """
     from dataclasses import asdict
 
     from raytl.sources import catalogue
 
-    entries = [entry for entry in catalogue() if match in entry.uri]
+    kind, colon, _ = match.partition(":")
+    entries = catalogue(kind if colon else None, match)
     if match and not entries:
         raise UserError(f"no source model's URI contains '{match}'; 'raytl sources list' shows all")
     table = Table(Column("source model", overflow="fold"), "parameters", "stages", "pixels", "weights", box=None)
@@ -37,7 +42,7 @@ def sources_list(
             f"{entry.parameters / 1e6:.1f} M" if entry.parameters else "",
             str(len(entry.stages)) if entry.stages else "",
             str(entry.image_size or ""),
-            {True: "on this machine", False: "to be fetched", None: ""}[entry.cached] if entry.weights else "untrained",
+            {True: "on this machine", False: "to be fetched", None: entry.weights}[entry.cached] or "untrained",
         )
     Output.current.say(table)
     Output.current.document({"sources": [asdict(entry) for entry in entries]})

@@ -23,7 +23,7 @@ def report(run: RunName, storage: Storage = None, json: Json = False) -> None:
 
     path = write_report(open_run(run, storage))
     Output.current.say(f"wrote {path}")
-    Output.current.document({"report": str(path)})
+    Output.current.document({"report": str(path.resolve())})
 
 
 @app.command()
@@ -41,7 +41,7 @@ def export(
 
     path = api.open_run(run, storage).best.export(directory)
     Output.current.say(f"wrote {path}")
-    Output.current.document({"path": str(path)})
+    Output.current.document({"path": str(path.resolve())})
 
 
 @app.command()

@@ -219,7 +219,7 @@ def pretrain(
     known = accuracy == accuracy
     held = f"accuracy {accuracy:.3f} on held-out images" if known else "too few images to hold any out"
     output.say(f"wrote {path} ({held}); use it as file:{path}")
-    output.document({"path": str(path), "accuracy": accuracy if known else None, "uri": f"file:{path}"})
+    output.document({"path": str(path.resolve()), "accuracy": accuracy if known else None, "uri": f"file:{path}"})
 
 
 def _time(text: str | None) -> float | None:

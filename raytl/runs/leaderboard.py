@@ -59,7 +59,13 @@ def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
     told = f"{len(board)} strategies" + (f", the first {rows} and the baselines" if len(board) > rows else "")
     table = Table(
         *("#", "", Column("source model", overflow="ellipsis", ratio=1), "cut"),
-        *(Column("adaptation", overflow="ellipsis"), "score", "val %", "test %", "folds"),
+        *(
+            Column("adaptation", overflow="ellipsis", max_width=12 if width < 100 else None),
+            "score",
+            "val %",
+            "test %",
+            "folds",
+        ),
         box=None,
         title=Text(f"{run.name}: {told}"),
         title_justify="left",

@@ -89,8 +89,12 @@ class Provider(ABC):
         """The untrained architecture, exactly at ``request.image_size``. Raises UserError."""
 
     @abstractmethod
-    def entries(self) -> Iterator[SourceEntry]:
-        """What the catalogue lists of this provider."""
+    def names(self) -> Iterable[str]:
+        """What the catalogue lists of this provider; a URI is its name, a colon and one of these."""
+
+    @abstractmethod
+    def entry(self, name: str) -> SourceEntry:
+        """The catalogue's line for a listed name."""
 
 
 class Providers:

@@ -50,13 +50,15 @@ def build_architecture(
     return model
 
 
-def catalogue(provider: str | None = None) -> list[SourceEntry]:
+def catalogue(provider: str | None = None, match: str = "") -> list[SourceEntry]:
     """What can be loaded by name, for ``raytl sources list``.
 
-    provider: list that one only (``timm`` is listed only when asked for). Raises UserError for an unknown one.
+    provider: list that one only (``timm`` is listed only when asked for). match: only URIs that contain it; telling
+    about a network takes a moment, and these are told about only. Raises UserError for an unknown provider.
     """
-    names = [provider] if provider else [name for name in providers.names() if providers.get(name).listed]
-    return [entry for name in names for entry in providers.get(name).entries()]
+    kinds = [provider] if provider else [kind for kind in providers.names() if providers.get(kind).listed]
+    listed = [(kind, name) for kind in kinds for name in providers.get(kind).names()]
+    return [providers.get(kind).entry(name) for kind, name in listed if match in f"{kind}:{name}"]
 
 
 def _resolve(uri: str) -> tuple[Provider, str]:

@@ -60,6 +60,12 @@ class Place:
         return Done(done.returncode, done.stdout, done.stderr)
 
 
+@pytest.fixture(scope="session")
+def make_place(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Place]:
+    """Makes places that outlast a test."""
+    return lambda name: Place(tmp_path_factory.mktemp(name))
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     """A fresh place."""

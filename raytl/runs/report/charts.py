@@ -102,7 +102,8 @@ def parallel(board: pd.DataFrame, importance: dict[str, float]) -> go.Figure | N
     """Parallel coordinates over the settings that varied, the most important next to the score."""
     rows = board[board["score"].notna()]
     varied = [name for name in settings_columns(board) if rows[name].astype(object).nunique(dropna=False) > 1]
-    varied.sort(key=lambda name: importance.get(name, 0.0))
+    # The settings of a loss (with a dot) exist for some strategies only: they give way to those that all have.
+    varied.sort(key=lambda name: (importance.get(name, 0.0), "." not in name))
     varied = varied[-_AXES_AT_MOST:]
     if len(rows) < 2 or not varied:
         return None

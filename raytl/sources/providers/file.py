@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,9 +46,13 @@ class File(Provider):
         """Not offered: a path is no architecture."""
         raise UserError(f"file:{name}: is no architecture; name one, for example scratch:cnn-small")
 
-    def entries(self) -> Iterator[SourceEntry]:
-        """Nothing: files are named by the user."""
-        return iter(())
+    def names(self) -> list[str]:
+        """None: files are named by the user."""
+        return []
+
+    def entry(self, name: str) -> SourceEntry:
+        """Not offered: no name is listed."""
+        raise UserError(f"file:{name}: is not in the catalogue; files are named by their path")
 
 
 def _split(name: str) -> tuple[Path, str | None]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from torch import nn
 
 from raytl.sources.architectures.base import registry
@@ -42,11 +40,14 @@ class Scratch(Provider):
         with seeded("scratch", name, request.seed):
             return Built(self._model(name, request))
 
-    def entries(self) -> Iterator[SourceEntry]:
+    def names(self) -> list[str]:
         """Every registered architecture."""
-        for name in registry.names():
-            info = self.info(name, Request())
-            yield SourceEntry(info.uri, info.parameters, info.stages, info.image_size)
+        return registry.names()
+
+    def entry(self, name: str) -> SourceEntry:
+        """At its own size."""
+        info = self.info(name, Request())
+        return SourceEntry(info.uri, info.parameters, info.stages, info.image_size)
 
     def _model(self, name: str, request: Request) -> SourceModel:
         entry = registry.get(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -54,15 +53,17 @@ class Timm(Provider):
         """Untrained."""
         return self._built(name, _split(name)[0], request, trained=False)
 
-    def entries(self) -> Iterator[SourceEntry]:
+    def names(self) -> list[str]:
         """Every network with published weights; nothing where timm is not installed."""
         try:
-            timm = _timm()
+            return list(_timm().list_models(pretrained=True))
         except UserError:
-            return
-        for name in timm.list_models(pretrained=True):
-            config = timm.get_pretrained_cfg(name)
-            yield SourceEntry(f"timm:{name}", None, None, config.input_size[-1], weights=config.tag or "default")
+            return []
+
+    def entry(self, name: str) -> SourceEntry:
+        """Without building it."""
+        config = _timm().get_pretrained_cfg(name)
+        return SourceEntry(f"timm:{name}", None, None, config.input_size[-1], weights=config.tag or "default")
 
     def _built(self, name: str, model: str, request: Request, *, trained: bool) -> Built:
         config = _config(model)

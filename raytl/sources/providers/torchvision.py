@@ -6,7 +6,6 @@ import contextlib
 import io
 import pickle
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -145,20 +144,23 @@ class Torchvision(Provider):
             labels=chosen.labels,
         )
 
-    def entries(self) -> Iterator[SourceEntry]:
-        """Every classification model with its default weights."""
-        for name in _names():
-            chosen = _choose(name)
-            stages, _, parameters = _facts(name)
-            yield SourceEntry(
-                uri=chosen.uri,
-                parameters=parameters,
-                stages=stages,
-                image_size=chosen.preprocessing.size,
-                weights=chosen.weights.name,
-                cached=_cache_path(chosen.weights).exists(),
-                size_bytes=round(chosen.weights.meta["_file_size"] * 2**20),
-            )
+    def names(self) -> tuple[str, ...]:
+        """Every classification model."""
+        return _names()
+
+    def entry(self, name: str) -> SourceEntry:
+        """With its default weights."""
+        chosen = _choose(name)
+        stages, _, parameters = _facts(name)
+        return SourceEntry(
+            uri=chosen.uri,
+            parameters=parameters,
+            stages=stages,
+            image_size=chosen.preprocessing.size,
+            weights=chosen.weights.name,
+            cached=_cache_path(chosen.weights).exists(),
+            size_bytes=round(chosen.weights.meta["_file_size"] * 2**20),
+        )
 
 
 @cache

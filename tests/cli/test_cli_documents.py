@@ -1,0 +1,69 @@
+"""``--json`` prints one document, as docs/json.md says; without it, tables that fit 80 columns."""
+
+from __future__ import annotations
+
+import pytest
+from documented import keys, undocumented
+from photos import folder
+
+
+def test_the_page_covers_every_command():
+    from typer.main import get_command
+
+    from raytl.cli.commands import app
+
+    names = set()
+    for name, command in get_command(app).commands.items():
+        names |= {f"{name} {below}" for below in getattr(command, "commands", {})} or {name}
+    assert names == set(keys())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("check", "photos"),
+        ("sources list", "scratch"),
+        ("spaces list", ""),
+        ("runs list", ""),
+        ("pretrain", "--data photos --out model --steps 3"),
+    ],
+)
+def test_documents_are_as_documented(place, name, arguments):
+    folder(place.folder / "photos", 4)
+    (place.folder / "photos" / "daisy" / "note.png").write_text("no image")
+    done = place.run(*name.split(), *arguments.split(), "--json")
+    assert done.code == 0, done.err
+    assert undocumented(name, done.document) == set()
+
+
+def test_tables_fit_80_columns_and_hide_nothing(raytl, tmp_path):
+    folder(tmp_path / "photos", 4)
+    for arguments in (["check", "photos"], ["sources", "list"], ["spaces", "list"], ["runs", "list"]):
+        done = raytl(*arguments)
+        assert done.code == 0, done.err
+        assert max(map(len, done.out.splitlines())) <= 80 or arguments == ["spaces", "list"]
+        assert "…" not in done.out
+
+
+def test_help_has_examples_for_every_command(raytl):
+    from typer.main import get_command
+
+    from raytl.cli.commands import app
+
+    group = get_command(app)
+    for name, command in group.commands.items():
+        for path in [(name, below) for below in getattr(command, "commands", {})] or [(name,)]:
+            done = raytl(*path, "--help")
+            assert done.code == 0 and "Example" in done.out, path
+            assert f"raytl {' '.join(path)}" in done.out
+
+
+def test_version(raytl):
+    from raytl import __version__
+
+    assert raytl("--version").out == f"raytl {__version__}\n"
+
+
+def test_names_in_brackets_are_shown_as_they_are(raytl, tmp_path):
+    folder(tmp_path / "photos [red]", 2)
+    assert "photos [red]/" in raytl("check", "photos [red]").out

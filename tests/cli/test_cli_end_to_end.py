@@ -1,0 +1,209 @@
+"""The whole way with the installed command: search, report, export, predict, deploy, HTTP, undeploy."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pandas as pd
+import pytest
+from documented import undocumented
+from photos import COLOURS, folder, picture, space
+
+pytestmark = pytest.mark.slow  # every command imports Ray and torch, and some start Ray
+
+
+@pytest.fixture(scope="module")
+def place(make_place):
+    here = make_place("newcomer")
+    folder(here.folder / "photos")
+    folder(here.folder / "camera", 4, first=50, flat=True)
+    (here.folder / "photos" / "daisy" / "cut short.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    space(here.folder)
+    return here
+
+
+@pytest.fixture(scope="module")
+def searched(place):
+    done = place.run(
+        *("search", "--target", "photos", "--space", "tiny.yaml", "--trials", "4", "--lanes", "1"),
+        *("--name", "flowers", "--json"),
+    )
+    assert done.code == 0, done.err
+    return done
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def settings_of(place, run: str) -> dict[str, Any]:
+    return json.loads((place.folder / "raytl-runs" / run / "run.json").read_text())["settings"]
+
+
+def processes_of(place) -> dict[int, str]:
+    """Everything that was started in a place and still runs: told by RAYTL_HOME in its environment."""
+    mark = f"RAYTL_HOME={place.environment['RAYTL_HOME']}\0".encode()
+    found = {}
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(ValueError, OSError):
+            if mark in (process / "environ").read_bytes() + b"\0":
+                found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return found
+
+
+class TestSearch:
+    def test_the_document_has_what_is_documented(self, searched):
+        assert undocumented("search", searched.document) == set()
+        document = searched.document
+        assert (document["run"], document["status"], document["interrupted"]) == ("flowers", "finished", False)
+        assert document["trials"]["count"] >= 4
+        assert document["best"]["validation_metric"]["low"] <= document["best"]["validation_metric"]["high"]
+        assert set(document["baselines"]) == {"scratch"}
+
+    def test_colours_are_told_apart(self, searched):
+        assert searched.document["best"]["test_metric"]["value"] >= 5 / 6
+
+    def test_a_damaged_image_is_named_and_left_out(self, searched, place):
+        assert "warning: photos/daisy/cut short.png: " in searched.err
+        problems = json.loads((place.folder / "raytl-runs/flowers/run.json").read_text())["settings"]["data"][
+            "problems"
+        ]
+        assert any(problem["where"] == "photos/daisy/cut short.png" for problem in problems)
+
+    def test_nothing_of_ray_is_on_the_terminal(self, searched):
+        lines = searched.err.splitlines()
+        assert not [line for line in lines if "Traceback" in line or "(pid=" in line or "WARNING" in line], searched.err
+        assert len(lines) < 60
+
+    def test_nothing_is_left_running(self, searched, place):
+        assert processes_of(place) == {}
+
+    def test_a_name_that_is_taken(self, searched, place):
+        done = place.run("search", "--target", "photos", "--space", "tiny.yaml", "--name", "flowers")
+        assert done.code == 2 and "raytl: run 'flowers' exists already" in done.err
+
+    def test_without_target_labels_and_with_weights_that_cannot_be_had(self, place):
+        """The default kind of space: models without weights are named before the search, and it goes on."""
+        folder(place.folder / "catalogue", brightness=0.8)
+        text = (place.folder / "tiny.yaml").read_text()
+        models = "[torchvision:resnet18, 'pretrain:*/scratch:cnn-small']"
+        mine = text.replace("[scratch:cnn-small]", models) + "  adaptation: [none, mcc]\n"
+        (place.folder / "mine.yaml").write_text(mine + "pretrain: {steps: 30}\n")
+        done = place.run(
+            *("search", "--source-domain", "catalogue", "--unlabelled", "camera", "--space", "mine.yaml"),
+            *("--trials", "3", "--name", "unsupervised"),
+        )
+        assert done.code == 0, done.err
+        left_out = [
+            line for line in done.err.splitlines() if line.startswith("warning: torchvision:resnet18: left out")
+        ]
+        assert len(left_out) == 1
+        settings = json.loads((place.folder / "raytl-runs/unsupervised/run.json").read_text())["settings"]
+        assert settings["setting"] == "unsupervised adaptation"
+        assert [p["where"] for p in settings["data"]["problems"]] == ["torchvision:resnet18"]
+        rows = [line for line in done.out.splitlines() if line.lstrip()[:1].isdigit()]
+        assert rows and max(map(len, done.out.split("\n\n")[0].splitlines())) <= 80
+
+
+class TestAfterwards:
+    def test_runs_and_report(self, searched, place):
+        listed = place.run("runs", "list", "--json")
+        assert undocumented("runs list", listed.document) == set()
+        assert "flowers" in [run["name"] for run in listed.document["runs"]]
+        shown = place.run("runs", "show", "flowers", "--json")
+        assert shown.document == searched.document
+        page = Path(place.run("report", "flowers", "--json").document["report"])
+        assert page == place.folder / "raytl-runs/flowers/report.html"
+        assert "training from scratch" in page.read_text()
+        human = place.run("runs", "show", "flowers")
+        assert human.code == 0 and "next: raytl deploy" in human.out
+
+    def test_export_and_predict(self, searched, place):
+        exported = place.run("export", "flowers", "model", "--json")
+        assert undocumented("export", exported.document) == set()
+        assert Path(exported.document["path"]) == place.folder / "model"
+        told = place.run("predict", "model", "camera", "tiny.yaml", "--json")
+        assert undocumented("predict", told.document) == set()
+        predictions = told.document["predictions"]
+        right = [Path(p["file"]).name.startswith(p["label"]) for p in predictions if p["error"] is None]
+        assert len(right) == 12 and sum(right) >= 10
+        assert [p["file"] for p in predictions if p["error"]] == ["tiny.yaml"]
+        for name, read in (("p.csv", pd.read_csv), ("p.parquet", pd.read_parquet)):
+            assert place.run("predict", "flowers", "camera", "--out", name).code == 0
+            assert list(read(place.folder / name)["label"]) == [p["label"] for p in predictions[:12]]
+
+    def test_deploy_ask_undeploy(self, searched, place):
+        port = free_port()
+        try:
+            deployed = place.run("deploy", "flowers", "--port", str(port), "--max-replicas", "1", "--json")
+            assert deployed.code == 0, deployed.err
+            assert undocumented("deploy", deployed.document) == set()
+            url = deployed.document["url"]
+            for name in COLOURS:
+                body = place.folder / f"one-{name}.png"
+                picture(name, 99).save(body)
+                answer = httpx.post(f"{url}/v1/predict", content=body.read_bytes(), trust_env=False).json()
+                assert answer["predictions"][0]["label"] == name
+        finally:
+            down = place.run("undeploy", "--json")
+        assert undocumented("undeploy", down.document) == set()
+        assert down.code == 0 and processes_of(place) == {}
+
+    def test_a_port_that_is_taken(self, searched, place):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            port = listener.getsockname()[1]
+            done = place.run("deploy", "flowers", "--port", str(port), "--json")
+        assert done.code == 2
+        assert f"{port}" in done.document["error"] and "--port" in done.document["error"]
+        assert done.err.count("\n") == 1
+        assert processes_of(place) == {}
+
+
+class TestInterrupt:
+    @pytest.mark.parametrize("after", ["searching", "trial 2"])
+    def test_ctrl_c_ends_the_search_and_leaves_a_run_to_read(self, place, after):
+        """Ctrl-C reaches every process of the terminal's group, Ray's too."""
+        name = f"stopped-{after.replace(' ', '-')}"
+        command = ["search", "--target", "photos", "--space", "tiny.yaml", "--set", "epochs=30", "--trials", "200"]
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("raytl")), *command, "--lanes", "1", "--name", name, "--json"],
+            cwd=place.folder,
+            env=place.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if after in line:
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        out, rest = process.communicate(timeout=120)
+        assert process.returncode == 130, "".join(said) + rest
+        document = json.loads(out)
+        assert (document["run"], document["status"], document["interrupted"]) == (name, "interrupted", True)
+        assert undocumented("search", document) == set()
+        assert "Traceback" not in rest
+        assert "interrupted: what it learned is in" in rest
+        shown = place.run("runs", "show", name)
+        assert shown.code == 0 and "interrupted" in shown.out
+        deadline = time.monotonic() + 30
+        while processes_of(place) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert processes_of(place) == {}
