@@ -51,7 +51,8 @@ def main(
     threads: int = 2,
 ) -> None:
     """Measure each cut."""
-    data = task_of(shapes(images, 64))
+    target = shapes(images, 64)
+    data = task_of(target)
     batch = 32
     steps = max(1, images * 4 // 5 // batch)
     settings = WorkspaceSettings(
@@ -66,7 +67,7 @@ def main(
                 for cached in (True, False)
             }
             for workspace in ways.values():  # decoding and loading are the same for both and not the point
-                workspace.pixels(data.target, workspace.source_model(MODEL)[0].preprocessing)
+                workspace.pixels(target, workspace.source_model(MODEL)[0].preprocessing)
             for rate in RATES[:rates]:
                 scores = {}
                 for cached, workspace in ways.items():

@@ -75,7 +75,7 @@ def main(
     space = load_space(str(DATA / "recorded-space.yaml"))
     strategies = every_strategy(BoundSpace(space, task.data))
     settings = make_workspace_settings(task.data, space, SearchSettings(seed=seed), Lanes(1, 1.0, 0.0))
-    rows = pd.read_parquet(out).to_dict("records") if out.exists() else []
+    rows: list[Any] = pd.read_parquet(out).to_dict("records") if out.exists() else []
     done = {Strategy.from_dict(json.loads(row["strategy"])).key for row in rows if row["seed"] == seed}
     missing = [strategy for strategy in strategies if strategy.key not in done]
     say(f"seed {seed}: {len(strategies)} strategies, {len(missing)} to record")

@@ -13,10 +13,11 @@ TPE, whose own cost grows with what it has to remember.
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,6 +59,7 @@ def sleeper(seconds: float, lanes: int, folder: Path) -> Callable[[dict[str, Any
 
 def trials_per_minute(nodes: int, seconds: float, per_lane: int) -> float:
     """On so many nodes of one CPU, while all lanes have work."""
+    quiet_environment(verbose=False)
     simulated = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     for _ in range(nodes - 1):
         simulated.add_node(num_cpus=1)
@@ -104,12 +106,12 @@ def main(
     tpe_trials: Annotated[str, typer.Option(help="of those with TPE")] = "10,100,1000",
 ) -> None:
     """Measure the nodes, then the driver."""
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    quiet_environment(verbose=False)
     rates: dict[int, float] = {}
     with scratch_home():
         for count in _numbers(nodes):
-            rates[count] = trials_per_minute(count, sleep, per_lane)
+            # A process of its own for each cluster: Ray does not like to be started over in one.
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                rates[count] = process.submit(trials_per_minute, count, sleep, per_lane).result()
             say(f"{count} nodes: {rates[count]:.1f} trials a minute")
     first = min(rates)
     efficiency = {count: rate * first / (rates[first] * count) for count, rate in rates.items()}

@@ -7,7 +7,7 @@ docs-random   Ray Tune with random strategies, a TorchTrainer with one worker pe
 docs-asha     the same pattern with OptunaSearch and ASHA
 in-process    Optuna's TPE and successive-halving pruner in a loop without Ray
 quicktune     absent: quicktunetool 0.0.4 needs numpy < 2 and scikit-learn 1.5.0, so it cannot stand in one environment
-              with raytl, and without the surrogates that its authors trained on other tasks it is not what they describe
+              with raytl, and without its authors' surrogates, trained on other tasks, it is not what they describe
 
 All train with raytl's own loop and its activation cache, each from an empty cache, so only the way of searching
 differs. Ray has been started before. A way's leader is the best by selection score among the trials that ran the full
@@ -242,7 +242,8 @@ def main(
 
 def _print(found: dict[str, list[Finished]], tested: dict[str, float], budgets: dict[str, float], lanes: Lanes) -> None:
     moments = [10, 20, 40, 80, 160]
-    rows, figures = [], {}
+    rows: list[list[str]] = []
+    figures: dict[str, dict[str, Any]] = {}
     for name, trials in found.items():
         final = leader(trials)
         leaders = {moment: leader(trials, moment) for moment in moments if moment <= budgets[name]}

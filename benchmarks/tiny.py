@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from raytl.core.dimensions import Choice, Float
+from raytl.core.dimensions import Choice, Dimension, Float
 from raytl.search.binding import BoundSpace
 from raytl.search.sampler import TpeSampler
 from raytl.search.space import SearchSpace, SpaceSettings
@@ -28,7 +28,7 @@ def tiny_data() -> TrainingData:
 
 def tiny_space(data: TrainingData) -> BoundSpace:
     """A few dimensions, so that the sampler has its usual work."""
-    plain = {
+    plain: dict[str, Dimension] = {
         "source_model": Choice(("scratch:cnn-small",)),
         "optimizer": Choice(("sgd", "adamw")),
         "head_lr": Float(0.001, 1.0, log=True),
