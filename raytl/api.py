@@ -106,7 +106,10 @@ class Run(runs.Run):
         """What the search chose. Raises UserError where it was interrupted before a model was made."""
         chosen = self.summary()["best"]
         if chosen is None or not (self.bundle_path / "model.json").exists():
-            raise UserError(f"run '{self.name}' has no model: the search ended before one was made. Go on with: raytl search --resume")
+            raise UserError(
+                f"run '{self.name}' has no model: the search ended before one was made. "
+                "Go on with: raytl search --resume"
+            )
         return Best(
             chosen["strategy"], interval(chosen["validation_metric"]), interval(chosen["test_metric"]), self.bundle_path
         )

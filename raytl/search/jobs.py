@@ -72,9 +72,10 @@ class CutScore:
 class JobResult:
     """How a job ended in its lane.
 
-    reason: why it failed, None where it did not. validation_index, validation_probabilities: (v,), (v, k) or None.
-    model_files: of a refit, a reference to its checkpoint's files (name -> bytes) in Ray's object store: lane and driver
-    need no common disk.
+    reason: why it failed, None where it did not.
+    validation_index, validation_probabilities: (v,), (v, k) or None.
+    model_files: of a refit, a reference to its checkpoint's files (name -> bytes) in Ray's object store: lane and
+    driver need no common disk.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)

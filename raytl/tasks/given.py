@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from raytl.core.errors import UserError
 
 if TYPE_CHECKING:
     from raytl.tasks.build import Task
@@ -37,4 +36,5 @@ def make_task(given: Mapping[str, Any]) -> Task:
 
 def _absolute(place: str | os.PathLike[str]) -> str:
     text = os.fspath(place)
-    return text if "://" in text else os.path.abspath(os.path.expanduser(text))
+    # Path.absolute keeps links: one to this month's photos is to be followed when the task is made again.
+    return text if "://" in text else str(Path(text).expanduser().absolute())
