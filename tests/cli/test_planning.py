@@ -13,6 +13,8 @@ import pytest
 from conftest import RAYTL
 from photos import SPACE, folder, space
 
+RATES = "[0.01, 0.02, 0.03, 0.05, 0.1, 0.2]"
+
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
@@ -135,12 +137,3 @@ class TestKilledSearch:
 
     def was_tried(self, record: dict[str, object]) -> bool:
         return record["status"] != "interrupted" and record["kind"] == "search"
-
-    def test_is_refused_where_the_data_changed(self, place):
-        self.start(place)
-        next((place.folder / "photos" / "daisy").glob("*.png")).unlink()
-        done = place.run("search", "--resume", "flowers")
-        assert done.code == 2 and "its data is not what it was" in done.err
-
-
-RATES = "[0.01, 0.02, 0.03, 0.05, 0.1, 0.2]"

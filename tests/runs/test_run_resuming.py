@@ -1,0 +1,114 @@
+"""What an interrupted run must still have for its search to go on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raytl.core.errors import UserError
+from raytl.runs import Run, RunStore
+from raytl.runs.resuming import read
+from raytl.search.driver import SearchSettings
+from raytl.search.space import load_space
+from raytl.tasks import Task, demo_task, make_task
+
+BEGUN = SearchSettings(trials=20, time_budget_s=600.0, lanes=2, seed=3)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in ("daisy", "poppy"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def interrupted(root: Path, task: Task, phases: tuple[str, ...] = ("search",), **changes: Any) -> Run:
+    space = load_space("demo", ["epochs=5"])
+    assert task.test is not None
+    settings = {
+        "space": space.name,
+        "space_values": space.values,
+        "given": task.given,
+        "fingerprint": task.data.fingerprint,
+        "test_fingerprint": task.test.fingerprint,
+        "search": asdict(BEGUN),
+    }
+    kept = {key: value for key, value in (settings | changes).items() if value != "absent"}
+    with RunStore(root / "runs").create("flowers", kept) as writer:
+        for phase in phases:
+            writer.on_phase(phase, "")
+    return Run(root / "runs" / "flowers")
+
+
+def test_gives_back_task_space_and_settings(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also from another working directory than it was begun in."""
+    monkeypatch.chdir(tmp_path)
+    task = Task("photos", seed=3)
+    run = interrupted(tmp_path, task)
+    monkeypatch.chdir(Path("/"))
+    begun = read(run)
+    assert begun.task.data.fingerprint == task.data.fingerprint
+    assert begun.space == load_space("demo", ["epochs=5"])
+    assert begun.first_settings == BEGUN
+
+
+def test_time_that_was_used_is_spent_and_what_is_given_goes_before(tmp_path: Path, photos: Path) -> None:
+    run = interrupted(tmp_path, Task(photos, seed=3))
+    document = json.loads((run.path / "run.json").read_text())
+    document |= {"started": "2026-01-31T10:00:00+00:00", "ended": "2026-01-31T10:07:30+00:00"}
+    (run.path / "run.json").write_text(json.dumps(document))
+    begun = read(Run(run.path))
+    nothing: dict[str, Any] = {"trials": None, "time_budget_s": None, "lanes": None, "address": None, "verbose": False}
+    rest = begun.settings(**nothing)
+    assert (rest.trials, rest.time_budget_s, rest.lanes, rest.seed) == (20, 150.0, 2, 3)
+    changed = begun.settings(**(nothing | {"trials": 1, "time_budget_s": 30.0, "lanes": 4}))
+    assert (changed.trials, changed.time_budget_s, changed.lanes, changed.seed) == (1, 30.0, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"given": "absent"}, "begun by an older raytl"),
+        ({"given": None}, "got its data from memory"),
+        ({"fingerprint": "other"}, "its data is not what it was"),
+        ({"test_fingerprint": "other"}, "its data is not what it was"),
+        ({"phases": ("search", "test")}, "had opened its test split"),
+    ],
+)
+def test_is_refused(tmp_path: Path, photos: Path, changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        read(interrupted(tmp_path, Task(photos, seed=3), **changes))
+
+
+def test_is_refused_where_an_image_went(tmp_path: Path, photos: Path) -> None:
+    run = interrupted(tmp_path, Task(photos, seed=3))
+    (photos / "daisy" / "0.png").unlink()
+    with pytest.raises(UserError, match="its data is not what it was"):
+        read(run)
+
+
+def test_is_refused_while_it_is_running(tmp_path: Path) -> None:
+    with RunStore(tmp_path).create("flowers", {}) as writer, pytest.raises(UserError, match="'flowers' is running"):
+        read(Run(writer.path))
+
+
+def test_the_demo_is_made_again_from_its_seed() -> None:
+    task = demo_task(4)
+    assert task.given == {"demo": 4}
+    assert make_task(task.given).data.fingerprint == task.data.fingerprint
+
+
+def test_images_in_memory_cannot_be_made_again() -> None:
+    images = demo_task(0).data.target
+    assert images is not None
+    assert Task(images).given is None
