@@ -1,0 +1,124 @@
+"""The five lines of the README, and what else the Python API promises."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import ray
+from PIL import Image
+
+import raytl
+from raytl.core.errors import UserError
+from raytl.runs import RunStore
+
+README = Path(__file__).parents[2] / "README.md"
+SPACE = """\
+image_size: 16
+epochs: 2
+grace_epochs: 1
+batch_size: 16
+space: {source_model: [scratch:cnn-small], head_lr: [0.03, 0.1], backbone_ratio: [1.0]}
+"""
+COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40)}
+
+
+def picture(name: str, number: int) -> Image.Image:
+    noise = np.random.default_rng(number).normal(0, 25, (16, 16, 3))
+    return Image.fromarray((np.array(COLOURS[name]) + noise).clip(0, 255).astype(np.uint8))
+
+
+def photos(root: Path, per_class: int = 8) -> Path:
+    for name in COLOURS:
+        (root / name).mkdir(parents=True)
+        for number in range(per_class):
+            picture(name, number + 100 * len(name)).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _places(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAYTL_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("RAYTL_STORAGE", raising=False)
+
+
+def test_everything_public_is_there():
+    assert all(callable(getattr(raytl, name)) for name in raytl.__all__)
+    with pytest.raises(AttributeError, match="serach"):
+        _ = raytl.serach
+
+
+def test_an_unknown_run_names_the_nearest(tmp_path):
+    RunStore(tmp_path / "raytl-runs").create("flowers", {}).interrupt()
+    with pytest.raises(UserError, match="did you mean 'flowers'"):
+        raytl.open_run("flower")
+
+
+def test_a_run_that_was_interrupted_opens_and_has_no_model(tmp_path):
+    RunStore(tmp_path / "raytl-runs").create("flowers", {}).interrupt()
+    run = raytl.open_run("flowers")
+    assert run.status == "interrupted" and run.leaderboard().empty
+    with pytest.raises(UserError, match="run 'flowers' has no model"):
+        _ = run.best
+    with pytest.raises(UserError, match="run 'flowers' has no model"):
+        raytl.deploy("flowers")
+
+
+def test_space_and_data_that_do_not_fit_leave_no_run_behind(tmp_path):
+    task = raytl.Task(target=photos(tmp_path / "photos"))
+    (tmp_path / "mine.yaml").write_text(SPACE.replace("scratch:cnn-small", "'pretrain:*/scratch:cnn-small'"))
+    with pytest.raises(UserError, match="add --source-domain"):
+        raytl.search(task, space="mine.yaml", name="none")
+    assert not (tmp_path / "raytl-runs").exists()
+
+
+def test_pretrain_writes_a_source_model_that_knows_the_classes(tmp_path):
+    path, accuracy = raytl.pretrain(
+        photos(tmp_path / "photos", 20), "scratch:cnn-small", tmp_path / "model", steps=60, image_size=16
+    )
+    assert path == tmp_path / "model" and accuracy >= 0.8
+    from raytl.bundles import Bundle
+
+    bundle = Bundle.load(path)
+    assert bundle.labels == ("green", "red")
+    (prediction,) = bundle.predict([picture("red", 999)])
+    assert prediction.label == "red"
+
+
+@pytest.mark.slow
+def test_the_readme_in_five_lines(tmp_path, capsys):
+    """Word for word, but for a smaller space, fewer trials and a free port."""
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    assert len([line for line in code.splitlines() if "import" not in line]) == 5
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for original, smaller in [
+        ('space="vision-small"', 'space="mine.yaml"'),
+        ("trials=40", "trials=2, lanes=1"),
+        ('deploy("model/")', f'deploy("model/", port={port}, max_replicas=1)'),
+    ]:
+        assert original in code
+        code = code.replace(original, smaller)
+    photos(tmp_path / "photos")
+    (tmp_path / "mine.yaml").write_text(SPACE)
+    names: dict[str, object] = {}
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        exec(compile(code, "README.md", "exec"), names)
+        run, endpoint = names["run"], names["endpoint"]
+        assert "best" in capsys.readouterr().out
+        assert run.status == "finished" and run.best.test.value >= 0.5
+        picture("green", 998).save(tmp_path / "one.png")
+        body = (tmp_path / "one.png").read_bytes()
+        answer = httpx.post(f"{endpoint.url}/v1/predict", content=body, trust_env=False).json()
+        assert answer["predictions"][0]["label"] == run.best.load().predict([body])[0].label
+        assert not endpoint.detached
+        assert raytl.undeploy() is True
+    finally:
+        ray.shutdown()
