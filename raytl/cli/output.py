@@ -50,11 +50,11 @@ class Output:
 
     def document(self, value: dict[str, Any]) -> None:
         """The command's JSON document, which ends it; nothing without ``--json``."""
-        self.told = True
         if self._stdout is not None:
-            json.dump({"schema": SCHEMA_VERSION, **value}, self._stdout, ensure_ascii=False, allow_nan=False)
-            self._stdout.write("\n")
+            text = json.dumps({"schema": SCHEMA_VERSION, **value}, ensure_ascii=False, allow_nan=False)
+            self._stdout.write(text + "\n")
             self._stdout.flush()
+        self.told = True
 
     def fail(self, message: str, *, code: int) -> NoReturn:
         """One sentence, and out."""

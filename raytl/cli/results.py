@@ -88,15 +88,16 @@ def show_predictions(output: Output, model: str, paths: Sequence[Path], out: Pat
         output.say(table)
         if len(frame) > SHOWN:
             output.say(f"… and {len(frame) - SHOWN} more; --out predictions.csv writes them all")
-    plain = frame.astype(object).where(frame.notna(), None)
-    records = [
-        {
-            **{key: row[key] for key in ("file", "label", "confidence")},
-            "probabilities": {name: row[f"p({name})"] for name in bundle.labels} if row["error"] is None else None,
-            "error": row["error"],
+    records = []
+    for _, row in frame.iterrows():
+        failed = isinstance(row["error"], str)
+        known = {
+            "label": row["label"],
+            "confidence": float(row["confidence"]),
+            "probabilities": {name: float(row[f"p({name})"]) for name in bundle.labels},
         }
-        for _, row in plain.iterrows()
-    ]
+        record = {"file": row["file"], **(dict.fromkeys(known) if failed else known)}
+        records.append(record | {"error": row["error"] if failed else None})
     output.document({"model": model, "out": str(out) if out else None, "predictions": records})
 
 

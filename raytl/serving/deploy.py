@@ -73,7 +73,12 @@ def deploy(
     load(ServingSettings(bundle=str(path), version=version))
     with session(start=True) as ray_session:
         assert ray_session is not None  # start=True
-        serve = _serve_at(host, port)
+        try:
+            serve = _serve_at(host, port)
+        except UserError:
+            if Serve.running() is None:  # refused before anything is served: leave no head behind
+                _stop_head(ray_session)
+            raise
         previous = serve.configs()
         _refuse_shared_route(previous, name, route_prefix)
         settings = ServingSettings(bundle=str(snapshot(path, version)), version=version, model=path.name)
@@ -221,6 +226,10 @@ def _summary(name: str, base: str, application: dict[str, Any]) -> dict[str, Any
 def _stop(serve: Serve, ray_session: RaySession) -> None:
     serve.shutdown()
     drop_snapshots(keep=())
+    _stop_head(ray_session)
+
+
+def _stop_head(ray_session: RaySession) -> None:
     if ray_session.head is not None:
         ray.shutdown()
         ray_session.head.stop()

@@ -94,7 +94,7 @@ def test_pretrain_writes_a_source_model_that_knows_the_classes(tmp_path):
 def test_the_readme_in_five_lines(tmp_path, capsys):
     """Word for word, but for a smaller space, fewer trials and a free port."""
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    assert len([line for line in code.splitlines() if "import" not in line]) == 5
+    assert len([line for line in code.splitlines() if line and "import" not in line]) == 5
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
