@@ -132,6 +132,8 @@ def main(
     lanes: int = 2,
 ) -> None:
     """Compare the ways."""
+    if not CURVES.exists():
+        raise SystemExit(f"{CURVES}: not recorded yet; run: python benchmarks/record_curves.py --seed 0")
     moments = [horizon / 8, horizon / 4, horizon / 2, horizon]
     outcomes: dict[str, list[Outcome]] = {way.name: [] for way in WAYS}
     tasks = [int(seed) for seed in sorted(pd.read_parquet(CURVES, columns=["seed"])["seed"].unique())]
