@@ -5,7 +5,9 @@ Exit codes: 0 done, 2 the user's mistake, 1 ours, 130 interrupted (Ctrl-C).
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 
 import typer
 from typer.main import get_command
@@ -20,6 +22,7 @@ def main() -> None:
     """Run the command line and exit."""
     output = Output.for_arguments(sys.argv[1:])
     sys.excepthook = output.crashed
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         from raytl.cli.commands import app
 
@@ -36,6 +39,16 @@ def main() -> None:
     if code == INTERRUPTED and not output.told:
         output.fail("interrupted", code=INTERRUPTED)
     sys.exit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C: from here on we clean up, for seconds, and a second one must not get in the way of that.
+
+    Nor does anybody want to read which import or destructor the first one hit.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.unraisablehook = lambda _: None
+    raise KeyboardInterrupt
 
 
 def _usage(error: typer.TyperException) -> str:

@@ -43,7 +43,7 @@ class Place:
     @property
     def environment(self) -> dict[str, str]:
         """Of the commands. What is started in it can be told by RAYTL_HOME."""
-        kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "RAYTL_"))}
         own = {"RAYTL_HOME": str(self.folder / "home"), "TORCH_HOME": str(self.folder / "torch"), "COLUMNS": "80"}
         return {**kept, **OFFLINE, **own}
 
