@@ -70,7 +70,10 @@ def _through_http(run: api.Run, questions: LabelledImages, port: int, progress: 
     try:
         progress.on_phase("classify", "")
         started = time.monotonic()
-        with httpx.Client(base_url=endpoint.url, timeout=60) as client, ThreadPoolExecutor(CONNECTIONS) as pool:
+        with (
+            httpx.Client(base_url=endpoint.url, timeout=60, trust_env=False) as client,
+            ThreadPoolExecutor(CONNECTIONS) as pool,
+        ):
 
             def ask(index: int) -> str:
                 body = io.BytesIO()
