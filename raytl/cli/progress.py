@@ -84,7 +84,7 @@ class Progress:
         searched = sum(record.kind == "search" for record in ended)
         head = Text.assemble(
             (f"{self._phase}\n", "bold"),
-            f"{searched} of {self._trials} strategies tried, ",
+            f"{searched} of {self._trials} tried, ",
             f"{sum(r.status == 'pruned' for r in ended)} stopped early, ",
             f"{sum(r.status == 'failed' for r in ended)} failed · {self._elapsed():.0f} s",
             f" · {self._left(searched)}",
@@ -106,6 +106,8 @@ class Progress:
     def _left(self, searched: int) -> str:
         if self._budget is not None:
             return f"at most {max(0.0, self._budget - self._elapsed()):.0f} s left"
+        if searched >= self._trials:
+            return "soon done"
         if searched < 2:
             return "time left not known yet"
         return f"about {self._elapsed() / searched * (self._trials - searched):.0f} s left"
