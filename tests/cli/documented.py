@@ -18,8 +18,11 @@ def keys() -> dict[str, frozenset[str]]:
     for section in re.split(r"^## ", PAGE.read_text(), flags=re.MULTILINE)[1:]:
         title, _, body = section.partition("\n")
         rows = [re.findall(r"`([^`]+)`", line.split("|")[1]) for line in body.splitlines() if line.startswith("| `")]
+        said = frozenset(key for row in rows for key in row)
+        for other in re.findall(r"^All that `raytl ([^`]+)` has", body, flags=re.MULTILINE):
+            said |= found[other]
         for command in re.findall(r"`raytl ([^`]+)`", title):
-            found[command] = frozenset(key for row in rows for key in row)
+            found[command] = said
     return found
 
 

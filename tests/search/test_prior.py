@@ -11,6 +11,7 @@ import torch
 from tiny import MODEL, PRETRAINED, STAGES, data, workspace
 
 from raytl.evaluation.transferability import h_score, log_me
+from raytl.search import prior as prior_module
 from raytl.search.binding import BoundSpace
 from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import CutScore, JobKind, JobResult, LaneJob
@@ -82,7 +83,7 @@ class TestScores:
         images = labelled_images(held)
         assert images is not None
         first = score_cuts(held, MODEL, images, [1, STAGES])
-        monkeypatch.setattr("raytl.search.prior._run_stages", None)  # a second computation would call it
+        monkeypatch.setattr(prior_module, "_run_stages", None)  # a second computation would call it
         assert score_cuts(held, MODEL, images, [1, STAGES]) == first
 
     def test_of_features_that_are_not_finite_rank_last(self) -> None:
