@@ -35,7 +35,8 @@ class BoundSpace:
 
     left_out: why a source model is not among them, by its URI; problems: the same for the user to see.
 
-    Raises UserError where a named source domain does not exist or nothing is left to choose from.
+    Raises UserError where a named source domain does not exist or nothing is left to choose from: no source model, or
+    no adaptation loss (``none`` is one) that the data allows.
     """
 
     def __init__(self, space: SearchSpace, data: TrainingData) -> None:
@@ -45,8 +46,8 @@ class BoundSpace:
         self.problems: list[Problem] = []
         self.source_models = self._available(self._expand_models())
         self.stages = {uri: self._stage_count(uri) for uri in self.source_models}
-        self.source_domains = self._expand_domains()
-        self.adaptations = {domain: self._adaptations(domain) for domain in self.source_domains}
+        self.adaptations = self._expand_adaptations(self._expand_domains())
+        self.source_domains = list(self.adaptations)
 
     # --- what applies -----------------------------------------------------------------------------------------------
 
@@ -119,15 +120,30 @@ class BoundSpace:
             found = list(self.data.joinable)
         return list(dict.fromkeys(found)) or [NONE]
 
-    def _adaptations(self, source_domain: str) -> list[str]:
-        """The losses whose roles are there when this domain (or none) joins the training."""
-        roles = {Role.UNLABELLED} if self.data.unlabelled is not None else set()
-        if source_domain != NONE:
-            roles.add(Role.SOURCE_DOMAIN)
-        names = [
-            name for name in self.space.components["adaptation"] if name == NONE or adaptation.get(name).needs <= roles
-        ]
-        return names or [NONE]
+    def _expand_adaptations(self, domains: list[str]) -> dict[str, list[str]]:
+        """The losses whose roles are there, by the domain (or none) that joins the training; domains without any go."""
+        missing: dict[str, set[Role]] = {}
+        found: dict[str, list[str]] = {}
+        for domain in domains:
+            roles = {Role.UNLABELLED} if self.data.unlabelled is not None else set()
+            if domain != NONE:
+                roles.add(Role.SOURCE_DOMAIN)
+            lacks = {name: _needs(name) - roles for name in self.space.components["adaptation"]}
+            missing |= {name: gone for name, gone in lacks.items() if gone}
+            allowed = [name for name, gone in lacks.items() if not gone]
+            if allowed:
+                found[domain] = allowed
+        if not found:
+            name, gone = next(iter(missing.items()))
+            raise UserError(
+                f"search space '{self.space.name}': adaptation '{name}' needs {_named(gone, ' and ')}, which the task "
+                "does not have; add that, or allow adaptation 'none'"
+            )
+        never = [name for name in missing if not any(name in names for names in found.values())]
+        if never:
+            message = f"left out: {', '.join(never)}; the task has no {_named(missing[never[0]], ' and no ')}"
+            self.problems.append(Problem(Severity.INFO, "adaptation", message))
+        return found
 
     def _options(self, key: str, default: Any = None) -> list[Any]:
         dimension = self.space.plain.get(key, Choice((default,)))
@@ -215,6 +231,18 @@ def _views_exist(values: Mapping[str, Any]) -> bool:
     loss = values["adaptation"]
     strong = loss != NONE and adaptation.get(loss).loss.wants_strong_view
     return bool(values["cut"] > 0 and (strong or values.get("augmentation", Strategy.augmentation) != NONE))
+
+
+def _needs(loss: str) -> set[Role]:
+    return set() if loss == NONE else set(adaptation.get(loss).needs)
+
+
+def _named(roles: set[Role], joined: str) -> str:
+    names = {
+        Role.UNLABELLED: "unlabelled images (--unlabelled)",
+        Role.SOURCE_DOMAIN: "source domain with the label names of the target (--source-domain)",
+    }
+    return joined.join(names[role] for role in sorted(roles))
 
 
 def untrained(uri: str) -> bool:

@@ -99,7 +99,7 @@ def search(
         listener.on_phase("test", "")
     seconds = time.monotonic() - started
     outcome = conclude(plan, data, None if interrupted else test, workspace, seconds, interrupted=interrupted)
-    refit = plan.refits.get(outcome.best.strategy_key)
+    refit = plan.refits.done.get(outcome.best.strategy_key)
     return outcome, Path(refit) if refit else None
 
 

@@ -117,11 +117,12 @@ def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, gr
         plain = {key: float(value) for key, value in metrics.items() if key != "last"}
         send({"report": EpochReport(plain)})
 
-    trained = run_trial(workspace, TrialJob(Strategy.from_dict(job.strategy), job.fold), report, group)
+    final = job.kind == JobKind.REFIT
+    trained = run_trial(workspace, TrialJob(Strategy.from_dict(job.strategy), job.fold, final), report, group)
     result.metrics = trained.metrics
     result.validation_index = trained.validation_index
     result.validation_probabilities = trained.validation_probabilities
-    if job.kind == JobKind.REFIT and group.rank == 0:
+    if final and group.rank == 0:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
             write_checkpoint(folder, trained.model.cpu(), {})

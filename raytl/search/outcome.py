@@ -99,8 +99,8 @@ def conclude(
     """Choose, open the test split, compare."""
     best, others, why = choose(plan, data)
     outcome = SearchOutcome(plan.records, best, others, why, seconds, interrupted=interrupted)
-    if test is not None and best.strategy_key in plan.refits:
-        outcome.test_images = open_test(test, best, others, plan.refits, workspace)
+    if test is not None and best.strategy_key in plan.refits.done:
+        outcome.test_images = open_test(test, best, others, plan.refits.done, workspace)
         outcome.test_labels = outcome.test_images.labels
         outcome.gains = gains(best, others, outcome.test_labels)
         outcome.transfer_gain = outcome.gains.get(SCRATCH)
@@ -136,7 +136,7 @@ def _why(plan: SearchPlan, best: str, data: TrainingData) -> str:
 
 def _all_failed(plan: SearchPlan) -> str:
     reasons = [record.reason for record in plan.records if record.status == TrialStatus.FAILED and record.reason]
-    reasons += list(plan.failed_refits.values())
+    reasons += list(plan.refits.failed.values())
     if not reasons:
         return (
             "the search ended before any trial was complete: give it more time (--time-budget) or fewer epochs "

@@ -18,13 +18,13 @@ from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob
 from raytl.search.prior import SourcePrior
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
+from raytl.search.refits import Refits
 from raytl.search.sampler import SpaceExhaustedError, TpeSampler
 from raytl.search.stopping import expected_gain
+from raytl.search.time_budget import TimeBudget
 from raytl.training.strategy import Strategy
 
 CONFIRM_STRATEGIES = 3
-CONFIRM_SHARE = 0.25
-"""Of a time budget, what confirming may take."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,19 @@ class SearchPlan:
         self.records: list[TrialRecord] = []
         self.results: dict[int, JobResult] = {}
         self.baselines = baselines
-        self.refits: dict[str, str] = {}
-        self.failed_refits: dict[str, str] = {}
+        self.refits = Refits(settings.directory)
         self._sampler = sampler
         self._halving = halving
         self._listener = listener
-        self._clock = clock
-        self._started = clock() if started is None else started
+        self._time = TimeBudget(
+            settings.time_budget_s,
+            clock,
+            clock() if started is None else started,
+            lanes=settings.lanes,
+            refits=1 + (len(baselines) if settings.refit_baselines else 0),
+            confirms=settings.folds > 1,
+        )
+        self._out_of_time: set[int] = set()
         self._done = False
         self._jobs: dict[int, LaneJob] = {}
         self._running: set[int] = set()
@@ -96,7 +102,6 @@ class SearchPlan:
         self._furthest: dict[int, int] = {}
         self._since_best = 0
         self._best_score = float("-inf")
-        self._pending_refits: set[str] = set()
         self._phase = ""
 
     # --- jobs out ---------------------------------------------------------------------------------------------------
@@ -200,7 +205,7 @@ class SearchPlan:
             return True
         if self._gains_too_little():
             return True
-        return self._searched > 0 and self._clock() >= self.search_deadline()
+        return self._searched > 0 and self._time.search_is_over(self.records)
 
     def _gains_too_little(self) -> bool:
         """Whether another trial is expected to bring too little; not before every source model had its trial."""
@@ -210,24 +215,9 @@ class SearchPlan:
         full = [r.score for r in ended if r.status == TrialStatus.COMPLETED and r.score is not None]
         return expected_gain(full, len(ended)) < self.settings.min_gain
 
-    def search_deadline(self) -> float:
-        """When the search phase must end, on the plan's clock, so that confirming and refitting still fit."""
-        if self.settings.time_budget_s is None:
-            return float("inf")
-        end = self._started + self.settings.time_budget_s
-        refits = 1 + (len(self.baselines) if self.settings.refit_baselines else 0)
-        ahead = (refits + 1) * self._trial_seconds() / self.settings.lanes
-        confirm = CONFIRM_SHARE * self.settings.time_budget_s if self.settings.folds > 1 else 0.0
-        return end - ahead - confirm
-
-    def _trial_seconds(self) -> float:
-        """What a full trial takes: the longest completed one, since refits are of the winner, not of the average."""
-        done = [record.seconds for record in self.records if record.status == TrialStatus.COMPLETED]
-        return max(done, default=0.0)
-
     def _next_confirm(self) -> LaneJob | None:
         """The strategies that lead on the first fold, on the folds that they were not tried on yet; best first."""
-        if self.settings.folds <= 1 or not self._confirm_fits():
+        if self.settings.folds <= 1 or not self._time.allows_another(self.records):
             return None
         ended = [record for record in self.records if record.status != TrialStatus.INTERRUPTED]
         tried = {(record.strategy_key, record.fold) for record in ended}
@@ -237,32 +227,25 @@ class SearchPlan:
                     return LaneJob(self._number(), JobKind.CONFIRM, self.strategy_of(key), fold)
         return None
 
-    def _confirm_fits(self) -> bool:
-        if self.settings.time_budget_s is None:
-            return True
-        refits = 1 + (len(self.baselines) if self.settings.refit_baselines else 0)
-        needed = (refits / self.settings.lanes + 1) * self._trial_seconds()
-        return self._clock() + needed < self._started + self.settings.time_budget_s
-
     def _next_refit(self) -> LaneJob | Wait | None:
         if self.settings.refit_baselines:
             for name, strategy in self.baselines.items():
-                if self._wants_refit(strategy.key):
-                    return self._refit(strategy, name)
+                if self.refits.wants(strategy.key):
+                    return self.refits.start(self._number(), strategy, name)
         if any(self._jobs[number].kind in TRIALS for number in self._running):
             return Wait()
         best = self.winner()
         if best is None:
             return None
         for key in (best, self.without_adaptation() if self.settings.refit_baselines else None):
-            if key is not None and self._wants_refit(key):
-                return self._refit(Strategy.from_dict(self.strategy_of(key)), None)
+            if key is not None and self.refits.wants(key):
+                return self.refits.start(self._number(), Strategy.from_dict(self.strategy_of(key)))
         # A refit can fail, and then the next best is due: nothing is over before the winner's has come back.
-        return Wait() if best in self._pending_refits else None
+        return Wait() if self.refits.is_pending(best) else None
 
     def winner(self) -> str | None:
         """Key of the best strategy whose refit did not fail."""
-        return next((key for key in self.ranking() if key not in self.failed_refits), None)
+        return next((key for key in self.ranking() if key not in self.refits.failed), None)
 
     def without_adaptation(self) -> str | None:
         """Key of the best strategy without an adaptation loss, where the winner has one: it is held against that."""
@@ -274,14 +257,6 @@ class SearchPlan:
     def strategy_of(self, key: str) -> dict[str, Any]:
         """The flat values of a strategy that was tried."""
         return next(record.strategy for record in self.records if record.strategy_key == key)
-
-    def _wants_refit(self, key: str) -> bool:
-        return key not in self.refits and key not in self._pending_refits and key not in self.failed_refits
-
-    def _refit(self, strategy: Strategy, baseline: str | None) -> LaneJob:
-        self._pending_refits.add(strategy.key)
-        directory = str(self.settings.directory / strategy.key)
-        return LaneJob(self._number(), JobKind.REFIT, strategy.to_dict(), None, baseline, directory=directory)
 
     def _first_fold(self) -> int | None:
         return 0 if self.settings.folds else None
@@ -329,7 +304,12 @@ class SearchPlan:
             return True
         if not self._halving.goes_on(epoch, record.score):
             return False
-        return self._clock() < self.search_deadline() or (self._leads(record.score) and self._confirm_fits())
+        if not self._time.search_is_over(self.records):
+            return True
+        if self._leads(record.score) and self._time.allows_another(self.records):
+            return True
+        self._out_of_time.add(number)
+        return False
 
     def _leads(self, score: float) -> bool:
         """Whether a score beats every completed trial's: cut off for time, it would be lost as the winner."""
@@ -344,7 +324,7 @@ class SearchPlan:
             self._end_prior(job.source_model, result)
             return
         if job.kind == JobKind.REFIT:
-            self._end_refit(job, reason)
+            self.refits.end(job, reason)
             return
         record = self._record_of.get(number)
         if record is None:
@@ -355,10 +335,11 @@ class SearchPlan:
         if reason is not None:
             record.status, record.reason, record.score = TrialStatus.FAILED, reason, None
         else:
-            record.status = TrialStatus.COMPLETED if result is not None else TrialStatus.PRUNED
+            stopped = TrialStatus.INTERRUPTED if number in self._out_of_time else TrialStatus.PRUNED
+            record.status = TrialStatus.COMPLETED if result is not None else stopped
         if job.kind == JobKind.SEARCH:
             self._sampler.tell(
-                self._handles.pop(number), score=record.score, pruned=record.status == TrialStatus.PRUNED
+                self._handles.pop(number), score=record.score, pruned=record.status != TrialStatus.COMPLETED
             )
             self._count_patience(record)
         self._listener.on_trial(record)
@@ -371,14 +352,6 @@ class SearchPlan:
         if self.prior.complete():
             self._phase = JobKind.PRIOR
             self._listener.on_phase(JobKind.PRIOR, ", ".join(order))
-
-    def _end_refit(self, job: LaneJob, reason: str | None) -> None:
-        key = Strategy.from_dict(job.strategy).key
-        self._pending_refits.discard(key)
-        if reason is None:
-            self.refits[key] = job.directory
-        else:
-            self.failed_refits[key] = reason
 
     def _count_patience(self, record: TrialRecord) -> None:
         if record.score is not None and record.score > self._best_score:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -19,9 +19,7 @@ from raytl import adaptation, finetuning
 from raytl.adaptation import AdaptationLoss, Views
 from raytl.core.errors import UserError, nearest
 from raytl.core.seeding import derive_seed, seed_everything
-from raytl.evaluation import selection, validators
 from raytl.finetuning.domain_norm import running_statistics_kept
-from raytl.finetuning.freezing import recalibrate_norm
 from raytl.finetuning.optimizers import build_optimizer, lr_factor, parameter_groups
 from raytl.sources import SourceModel
 from raytl.tasks import TrainingData
@@ -29,24 +27,11 @@ from raytl.tasks.task import Role
 from raytl.training.averaging import WeightAverage
 from raytl.training.distributed import Group
 from raytl.training.feed import Feed
-from raytl.training.network import Network
-from raytl.training.pools import Pool, to_inputs
+from raytl.training.network import Network, autocast
 from raytl.training.roles import STRONG_VIEW, make_roles
 from raytl.training.strategy import Strategy
+from raytl.training.validation import Validation
 from raytl.training.workspace import Workspace
-
-EVALUATION_BATCH = 256
-SCORED = (
-    "target-accuracy",
-    "target-log-loss",
-    "source-accuracy",
-    "information-maximisation",
-    "entropy",
-    "consistency",
-)
-"""Validators worth their time after every epoch."""
-SCORED_LAST = (*SCORED, "snd")
-"""After the last epoch; the others cost more than the epoch."""
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -60,10 +45,12 @@ class TrialJob:
     """One strategy to train.
 
     fold: index of the validation fold; None trains on all labelled target images and validates on none of them.
+    final: only the trained network counts, so that only the last epoch is evaluated.
     """
 
     strategy: Strategy
     fold: int | None = 0
+    final: bool = False
 
 
 @dataclass
@@ -114,6 +101,8 @@ class _Trial:
             [*self.network.model.state_dict().values(), *(self.loss.state_dict().values() if self.loss else ())]
         )
         self.roles = make_roles(workspace, self.network, weights, strategy, job.fold, self.loss)
+        recalibrates = self.loss is not None and self.loss.recalibrates_norm
+        self.validation = Validation(self.network, self.roles, len(workspace.data.classes), recalibrates=recalibrates)
         self.regulariser = self._regulariser()
         device_generator = (
             self.generator
@@ -166,10 +155,12 @@ class _Trial:
                 if last:
                     self._finish(average)
                 self._agree_on_statistics()
-                metrics, probabilities = self._evaluate_once(epoch, last=last)
+                if last or not self.job.final:
+                    metrics, probabilities = self._evaluate(epoch, last=last)
                 if last:
                     self.group.share(self.network.model.state_dict().values())
-            metrics |= {"train_loss": train_loss, "epoch": float(epoch), "seconds": time.perf_counter() - started}
+            seconds = time.perf_counter() - started
+            metrics = {**metrics, "train_loss": train_loss, "epoch": float(epoch), "seconds": seconds}
             history.append(metrics)
             report({**metrics, "last": last})
         return TrialResult(self.network.model, metrics, self.roles.validation_index, probabilities, history)
@@ -268,7 +259,7 @@ class _Trial:
         if self.strategy.batch_norm == "separate" and "source" in inputs and len(inputs) > 1:
             domains = [["source"], [role for role in inputs if role != "source"]]
         views: dict[str, tuple[Tensor, Tensor]] = {}
-        with _autocast(device):
+        with autocast(device):
             for domain in domains:
                 # Running statistics are to follow the target, the domain that the model will be used in.
                 alone = domain == ["source"] and len(domains) > 1
@@ -283,82 +274,19 @@ class _Trial:
                 views |= {role: (f.float(), z.float()) for role, (f, z) in zip(domain, split, strict=True)}
         return views
 
-    # --- evaluation -------------------------------------------------------------------------------------------------
-
     def _evaluate(self, epoch: int, *, last: bool) -> tuple[dict[str, float], np.ndarray]:
-        """Validation metrics with the current weights; test images are not reachable from here."""
-        kept = None
-        if self.loss is not None and self.loss.recalibrates_norm and self.roles.unlabelled is not None:
-            kept = None if last else _statistics(self.network)
-            self._recalibrate(self.roles.unlabelled)
-        classes = len(self.workspace.data.classes)
-        empty = np.empty((0, classes), dtype=np.float32)
-        target, _ = self._predict(self.roles.validation) if self.roles.validation is not None else (empty, empty)
-        source = self._predict(self.roles.source_validation)[0] if self.roles.source_validation is not None else None
-        outputs = validators.Outputs(
-            target_probabilities=target if len(target) else None,
-            target_labels=_labels(self.roles.validation) if len(target) else None,
-            source_probabilities=source,
-            source_labels=_labels(self.roles.source_validation),
-        )
-        sample = self.roles.sample if last else self.roles.quick_sample
-        if sample is not None:
-            unlabelled, features = self._predict(sample[0])
-            moved, _ = self._predict(sample[1])
-            outputs = replace(
-                outputs,
-                unlabelled_probabilities=unlabelled,
-                unlabelled_features=features,
-                unlabelled_moved_probabilities=moved,
-            )
-        if kept is not None:
-            _restore(kept)
-        seen = (outputs.target_probabilities, outputs.source_probabilities, outputs.unlabelled_probabilities)
-        if not all(np.isfinite(array).all() for array in seen if array is not None):
-            raise self._diverged("the predictions", epoch)
-        metrics = validators.score_all(outputs, SCORED_LAST if last else SCORED)
-        metrics["score"] = selection.score(metrics, classes, len(target))
-        return metrics, target
-
-    @torch.no_grad()
-    def _recalibrate(self, pool: Pool) -> None:
-        """Batch-norm statistics of the target in the stages above the cut; what is frozen stays as it is."""
-        network = self.network
-        network.eval()
-        # Shuffled: folders come in the order of something, and a batch of one kind has other statistics than the whole.
-        order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(self.workspace.settings.seed))
-        batches = (
-            network.model.run(to_inputs(pool.take(index).to(network.device), network), network.entry, network.cut)
-            for index in order.split(EVALUATION_BATCH)
-        )
-        recalibrate_norm(network.stages, network.cut, batches)
-
-    def _evaluate_once(self, epoch: int, *, last: bool) -> tuple[dict[str, float], np.ndarray]:
-        """As :meth:`_evaluate` on rank 0, nothing on the others; where it fails, all workers of the group raise."""
+        """Metrics and probabilities on rank 0, nothing on the others; where it fails, the whole group raises."""
         metrics: dict[str, float] = {}
         probabilities = np.empty((0, len(self.workspace.data.classes)), dtype=np.float32)
-        error: TrialError | None = None
+        failed = False
         if self.group.rank == 0:
             try:
-                metrics, probabilities = self._evaluate(epoch, last=last)
-            except TrialError as failure:
-                error = failure
-        if float(self.group.mean(torch.tensor(float(error is not None), device=self.workspace.device))):
-            raise error or self._diverged("the predictions", epoch)
+                metrics, probabilities = self.validation.run(last=last)
+            except FloatingPointError:
+                failed = True
+        if float(self.group.mean(torch.tensor(float(failed), device=self.workspace.device))):
+            raise self._diverged("the predictions", epoch)
         return metrics, probabilities
-
-    @torch.inference_mode()
-    def _predict(self, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
-        """Softmax probabilities (n, k) and features (n, d) in eval mode."""
-        network = self.network
-        network.eval()
-        probabilities, features = [], []
-        with _autocast(network.device):
-            for batch in pool.batches(EVALUATION_BATCH):
-                f = network.features(to_inputs(batch.to(network.device), network))
-                features.append(f.float())
-                probabilities.append(network.head(f).float().softmax(1))
-        return torch.cat(probabilities).cpu().numpy(), torch.cat(features).cpu().numpy()
 
 
 def _check_fits(strategy: Strategy, data: TrainingData) -> None:
@@ -376,23 +304,5 @@ def _check_fits(strategy: Strategy, data: TrainingData) -> None:
             raise UserError(f"strategy: adaptation '{strategy.adaptation}' needs unlabelled images; add --unlabelled")
 
 
-def _autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Half precision where the hardware has it; bfloat16 needs no scaling of the loss."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
-
-
 def _joined(parts: list[Tensor]) -> Tensor:
     return torch.cat(parts) if len(parts) > 1 else parts[0]
-
-
-def _labels(pool: Pool | None) -> np.ndarray | None:
-    return None if pool is None or pool.labels is None else pool.labels.cpu().numpy()
-
-
-def _statistics(network: Network) -> list[tuple[Tensor, Tensor]]:
-    return [(buffer, buffer.clone()) for stage in network.stages for buffer in stage.buffers()]
-
-
-def _restore(kept: list[tuple[Tensor, Tensor]]) -> None:
-    for buffer, value in kept:
-        buffer.copy_(value)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raytl.evaluation import selection, validators
-from raytl.training.loop import SCORED
+from raytl.training.validation import SCORED
 
 K = 10
 

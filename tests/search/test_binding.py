@@ -108,6 +108,28 @@ class TestEverySetting:
         assert space.space.settings.grace_epochs < space.space.settings.epochs
 
 
+class TestAdaptation:
+    def test_a_loss_that_the_data_never_allows_is_an_error_where_there_is_no_other(self, tmp_path: Path) -> None:
+        message = (
+            "search space 'mine': adaptation 'mcc' needs unlabelled images (--unlabelled), which the task does not "
+            "have; add that, or allow adaptation 'none'"
+        )
+        with pytest.raises(UserError) as caught:
+            bind(tmp_path, FULL, SETTINGS["inductive with a source domain"], "adaptation=mcc")
+        assert str(caught.value) == message
+
+    def test_losses_that_the_data_never_allows_are_named(self, tmp_path: Path) -> None:
+        space = bind(tmp_path, FULL, SETTINGS["inductive with a source domain"], "adaptation=[none, mcc, coral]")
+        assert [str(problem) for problem in space.problems] == [
+            "adaptation: left out: mcc, coral; the task has no unlabelled images (--unlabelled)"
+        ]
+        assert not bind(tmp_path, FULL, SETTINGS["semi-supervised"]).problems
+
+    def test_no_strategy_is_without_a_loss_where_none_is_not_allowed(self, tmp_path: Path) -> None:
+        space = bind(tmp_path, FULL, SETTINGS["semi-supervised"], "adaptation=coral")  # needs a source domain
+        assert {(s.adaptation, s.source_domain is None) for s in sample(space, 40)} == {("coral", False)}
+
+
 @pytest.mark.parametrize("name", shipped_spaces())
 def test_a_shipped_space_does_without_the_models_whose_weights_cannot_be_had(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str

@@ -221,7 +221,7 @@ class TestTestSplit:
     def test_a_baseline_that_could_not_be_refitted_has_no_gain_and_the_others_do(
         self, plan: SearchPlan, space: Workspace
     ) -> None:
-        del plan.refits[BASELINES["scratch"].key]
+        del plan.refits.done[BASELINES["scratch"].key]
         outcome = conclude(plan, space.data, sealed_test(), space, 1.0, interrupted=False)
         assert "scratch" not in outcome.gains and "fine-tune" in outcome.gains
         assert outcome.transfer_gain is None

@@ -97,7 +97,7 @@ class TestPhases:
         # Confirmed: three strategies on two more folds. Refitted: the baselines, the winner, the best without a loss.
         refits = {*(s.key for s in BASELINES.values()), search.plan.winner(), search.plan.without_adaptation()} - {None}
         assert started == {"pretrain": 1, "baseline": 2, "search": 5, "confirm": 6, "refit": len(refits)}
-        assert set(search.plan.refits) == refits
+        assert set(search.plan.refits.done) == refits
         assert search.plan.finished()
 
     def test_overlap_so_that_no_lane_waits(self, space: BoundSpace) -> None:
@@ -113,7 +113,7 @@ class TestPhases:
         during = [e.job for e in events if e.what == "start" and e.time_s < ends[2] and e.job.kind != JobKind.SEARCH]
         assert {job.kind for job in during} >= {JobKind.CONFIRM, JobKind.REFIT}
         assert all(job.baseline for job in during if job.kind == JobKind.REFIT)
-        assert search.plan.winner() in search.plan.refits
+        assert search.plan.winner() in search.plan.refits.done
 
     def test_a_lane_that_asks_too_early_is_told_to_wait_and_the_end_is_not_announced(self, space: BoundSpace) -> None:
         plan = Search(space, trials=1, folds=1, refit_baselines=False).plan
@@ -136,7 +136,7 @@ class TestPhases:
         assert all(job.fold is None for job in refits)
         winner = search.plan.winner()
         assert winner is not None
-        assert search.plan.refits[winner] == f"refits/{winner}"
+        assert search.plan.refits.done[winner] == f"refits/{winner}"
 
     def test_without_folds_nothing_is_validated_on_or_confirmed(self, space: BoundSpace) -> None:
         search = Search(space, folds=0)
@@ -146,7 +146,7 @@ class TestPhases:
     def test_without_a_test_split_only_the_winner_is_refitted(self, space: BoundSpace) -> None:
         search = Search(space, refit_baselines=False)
         search.play(rising)
-        assert list(search.plan.refits) == [search.plan.winner()]
+        assert list(search.plan.refits.done) == [search.plan.winner()]
 
 
 class TestStopping:
@@ -223,7 +223,7 @@ class TestFailures:
             lambda job: Curve(seconds=1.0, reason="nan") if job.kind == JobKind.CONFIRM else rising(job)
         )
         assert sum(e.what == "start" and e.job.kind == JobKind.CONFIRM for e in events) == 6
-        assert search.plan.finished() and search.plan.winner() in search.plan.refits
+        assert search.plan.finished() and search.plan.winner() in search.plan.refits.done
 
     def test_a_failed_refit_makes_the_next_best_the_winner(self, space: BoundSpace) -> None:
         search = Search(space)
@@ -238,8 +238,8 @@ class TestFailures:
         search.play(curves)
         ranking = search.plan.ranking()
         assert first == [ranking[0]]
-        assert search.plan.winner() == ranking[1] and ranking[1] in search.plan.refits
-        assert search.plan.failed_refits == {ranking[0]: "out of memory"}
+        assert search.plan.winner() == ranking[1] and ranking[1] in search.plan.refits.done
+        assert search.plan.refits.failed == {ranking[0]: "out of memory"}
 
     def test_the_search_ends_where_everything_fails(self, space: BoundSpace) -> None:
         search = Search(space)
@@ -262,18 +262,29 @@ class TestEnd:
     def test_a_time_budget_holds_with_all_phases_in_it(self, space: BoundSpace, lanes: int, folds: int) -> None:
         search = Search(space, trials=10_000, folds=folds, lanes=lanes, time_budget_s=200.0)
         events = search.play(rising)
-        assert search.plan.winner() in search.plan.refits
-        assert len(search.plan.refits) >= 3
+        assert search.plan.winner() in search.plan.refits.done
+        assert len(search.plan.refits.done) >= 3
         assert 120.0 <= events[-1].time_s <= 210.0
         if folds > 1:
             assert search.records(JobKind.CONFIRM)
+
+    def test_a_trial_that_the_clock_cut_short_is_interrupted_not_pruned(self, space: BoundSpace) -> None:
+        search = Search(space, trials=10_000, lanes=2, time_budget_s=200.0)
+
+        def curves(job: LaneJob) -> Curve:  # all alike, so that halving stops none
+            return Curve(tuple((0.5, 2.0 * epoch) for epoch in range(1, search.plan.settings.epochs + 1)))
+
+        search.play(curves)
+        statuses = Counter(record.status for record in search.records(JobKind.SEARCH))
+        assert set(statuses) == {TrialStatus.COMPLETED, TrialStatus.INTERRUPTED}
+        assert 1 <= statuses[TrialStatus.INTERRUPTED] <= 2
 
     def test_no_budget_is_too_small_for_the_baselines_and_one_strategy(self, space: BoundSpace) -> None:
         search = Search(space, time_budget_s=1.0)
         search.play(rising)
         assert len(search.records(JobKind.BASELINE)) == 2
         assert all(record.status == TrialStatus.COMPLETED for record in search.records(JobKind.BASELINE))
-        assert search.plan.winner() in search.plan.refits
+        assert search.plan.winner() in search.plan.refits.done
 
     def test_patience_ends_a_search_that_finds_nothing_better(self, space: BoundSpace) -> None:
         def curves(job: LaneJob) -> Curve:

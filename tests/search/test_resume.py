@@ -108,7 +108,7 @@ class TestWhereverItWasKilled:
         search = Search(space)
         search.plan.restore(interrupted_after(space, jobs))
         plan = search.play()
-        assert plan.finished() and plan.winner() in plan.refits
+        assert plan.finished() and plan.winner() in plan.refits.done
         assert [record.number for record in plan.records] == list(range(len(plan.records)))
         ended = [record for record in plan.records if record.status in ENDED]
         kinds = Counter(record.kind for record in ended)
@@ -160,7 +160,7 @@ def test_fewer_trials_than_there_were_make_a_model_of_the_best_so_far(space: Bou
     search.plan.restore(before)
     plan = search.play()
     assert not [job for job in search.jobs if job.kind == JobKind.SEARCH]
-    assert plan.winner() == best.strategy_key and best.strategy_key in plan.refits
+    assert plan.winner() == best.strategy_key and best.strategy_key in plan.refits.done
 
 
 def test_patience_counts_from_before_the_interruption(space: BoundSpace) -> None:

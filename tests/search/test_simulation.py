@@ -93,7 +93,7 @@ def test_a_thousand_trials_run_in_virtual_time(space: BoundSpace) -> None:
     assert len(search) == 1000
     assert {record.status for record in plan.records} == {TrialStatus.COMPLETED, TrialStatus.PRUNED}
     assert plan.finished()
-    work = sum(len(record.history) for record in plan.records) + EPOCHS * len(plan.refits)
+    work = sum(len(record.history) for record in plan.records) + EPOCHS * len(plan.refits.done)
     assert work / 4 <= events[-1].time_s <= work / 4 + 3 * EPOCHS  # all four lanes were busy nearly all the time
 
 
@@ -141,14 +141,14 @@ def test_a_failing_job_is_a_failed_trial_and_the_search_goes_on(space: BoundSpac
     plan, events = searched(space, curves, trials=20)
     failed = [record for record in plan.records if record.status == TrialStatus.FAILED]
     assert failed and all(record.reason == "the loss stopped being finite" for record in failed)
-    assert plan.finished() and plan.winner() in plan.refits
+    assert plan.finished() and plan.winner() in plan.refits.done
     assert sum(event.job.kind == JobKind.SEARCH and event.what == "start" for event in events) == 20
 
 
 def test_a_time_budget_ends_the_search_in_virtual_time(space: BoundSpace) -> None:
     plan, events = searched(space, trials=10_000, time_budget_s=100.0)
     assert events[-1].time_s <= 100.0 + EPOCHS
-    assert plan.winner() in plan.refits
+    assert plan.winner() in plan.refits.done
     assert max(event.time_s for event in events if event.job.kind == JobKind.SEARCH) > 50.0
 
 
@@ -177,5 +177,5 @@ def test_a_plan_does_in_virtual_time_what_it_does_on_tune(space: BoundSpace, tmp
 
     assert told(real) == told(simulated)
     assert {record.status for record in real.records} == {TrialStatus.COMPLETED, TrialStatus.PRUNED}
-    assert list(real.refits) == list(simulated.refits)
+    assert list(real.refits.done) == list(simulated.refits.done)
     assert real.finished() and simulated.finished()

@@ -1,0 +1,121 @@
+"""How a trial's network does on images that it does not train on."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raytl.evaluation import selection, validators
+from raytl.finetuning.freezing import recalibrate_norm
+from raytl.training.network import Network, autocast
+from raytl.training.pools import Pool, to_inputs
+from raytl.training.roles import Roles
+
+BATCH = 256
+SCORED = (
+    "target-accuracy",
+    "target-log-loss",
+    "source-accuracy",
+    "information-maximisation",
+    "entropy",
+    "consistency",
+)
+"""Validators worth their time after every epoch."""
+SCORED_LAST = (*SCORED, "snd")
+"""After the last epoch; the others cost more than the epoch."""
+
+
+class Validation:
+    """Metrics of a network with its current weights; test images are not reachable from here.
+
+    roles: the trial's pools. classes: how many. recalibrates: whether batch norm takes its statistics from the
+    unlabelled target images before anything is measured (AdaBN); before the last epoch they are put back afterwards.
+    """
+
+    def __init__(self, network: Network, roles: Roles, classes: int, *, recalibrates: bool) -> None:
+        self._network = network
+        self._roles = roles
+        self._classes = classes
+        self._recalibrates = recalibrates and roles.unlabelled is not None
+
+    def run(self, *, last: bool) -> tuple[dict[str, float], np.ndarray]:
+        """Metrics with the selection ``score``, and the probabilities (v, k) of the validation fold's v target images.
+
+        last: whether the epoch is, and so worth the slower validators and the larger sample. Raises FloatingPointError
+        where the network's predictions are not finite.
+        """
+        kept = None
+        if self._recalibrates:
+            kept = None if last else _statistics(self._network)
+            self._recalibrate()
+        outputs = self._outputs(self._roles.sample if last else self._roles.quick_sample)
+        if kept is not None:
+            _restore(kept)
+        seen = (outputs.target_probabilities, outputs.source_probabilities, outputs.unlabelled_probabilities)
+        if not all(np.isfinite(array).all() for array in seen if array is not None):
+            raise FloatingPointError("predictions are not finite")
+        target = outputs.target_probabilities
+        if target is None:
+            target = np.empty((0, self._classes), dtype=np.float32)
+        metrics = validators.score_all(outputs, SCORED_LAST if last else SCORED)
+        metrics["score"] = selection.score(metrics, self._classes, len(target))
+        return metrics, target
+
+    def _outputs(self, sample: tuple[Pool, Pool] | None) -> validators.Outputs:
+        """What the network says of the validation images, the held-out source images and a sample without labels."""
+        target, _ = self._predict(self._roles.validation)
+        source, _ = self._predict(self._roles.source_validation)
+        unlabelled, features = self._predict(sample[0] if sample else None)
+        moved, _ = self._predict(sample[1] if sample else None)
+        return validators.Outputs(
+            target_probabilities=target,
+            target_labels=_labels(self._roles.validation),
+            source_probabilities=source,
+            source_labels=_labels(self._roles.source_validation),
+            unlabelled_probabilities=unlabelled,
+            unlabelled_features=features,
+            unlabelled_moved_probabilities=moved,
+        )
+
+    @torch.no_grad()
+    def _recalibrate(self) -> None:
+        """Batch-norm statistics of the target in the stages above the cut; what is frozen stays as it is."""
+        network, pool = self._network, self._roles.unlabelled
+        assert pool is not None
+        network.eval()
+        # Shuffled: folders come in the order of something, and a batch of one kind has other statistics than the whole.
+        order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))
+        batches = (
+            network.model.run(to_inputs(pool.take(index).to(network.device), network), network.entry, network.cut)
+            for index in order.split(BATCH)
+        )
+        recalibrate_norm(network.stages, network.cut, batches)
+
+    @torch.inference_mode()
+    def _predict(self, pool: Pool | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Softmax probabilities (n, k) and features (n, d) in eval mode; None of an empty pool or of none."""
+        if pool is None or not len(pool):
+            return None, None
+        network = self._network
+        network.eval()
+        probabilities, features = [], []
+        with autocast(network.device):
+            for batch in pool.batches(BATCH):
+                f = network.features(to_inputs(batch.to(network.device), network))
+                features.append(f.float())
+                probabilities.append(network.head(f).float().softmax(1))
+        return torch.cat(probabilities).cpu().numpy(), torch.cat(features).cpu().numpy()
+
+
+def _labels(pool: Pool | None) -> np.ndarray | None:
+    return None if pool is None or pool.labels is None or not len(pool) else pool.labels.cpu().numpy()
+
+
+def _statistics(network: Network) -> list[tuple[Tensor, Tensor]]:
+    return [(buffer, buffer.clone()) for stage in network.stages for buffer in stage.buffers()]
+
+
+def _restore(kept: list[tuple[Tensor, Tensor]]) -> None:
+    for buffer, value in kept:
+        buffer.copy_(value)
