@@ -19,7 +19,6 @@ import optuna
 from rich.console import Console
 from rich.table import Table
 
-from raytl.search.binding import BoundSpace
 from raytl.search.jobs import JobKind
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.sampler import TpeSampler
@@ -126,9 +125,9 @@ class Ends(Silent):
 class RandomSampler(TpeSampler):
     """Learns nothing; starts with the same first strategies."""
 
-    def __init__(self, space: BoundSpace, seed: int) -> None:
-        super().__init__(space, seed)
-        self._study.sampler = optuna.samplers.RandomSampler(seed)
+    def make_sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        """As for TPE."""
+        return optuna.samplers.RandomSampler(self._seed + number)
 
 
 def shapes(count: int, side: int, seed: int = 0) -> LabelledImages:

@@ -19,7 +19,7 @@ from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob
 from raytl.search.prior import SourcePrior
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
 from raytl.search.refits import Refits
-from raytl.search.sampler import SpaceExhaustedError, TpeSampler
+from raytl.search.sampler import Handle, SpaceExhaustedError, TpeSampler
 from raytl.search.stopping import expected_gain
 from raytl.search.time_budget import TimeBudget
 from raytl.training.strategy import Strategy
@@ -91,7 +91,7 @@ class SearchPlan:
         self._done = False
         self._jobs: dict[int, LaneJob] = {}
         self._running: set[int] = set()
-        self._handles: dict[int, object] = {}
+        self._handles: dict[int, Handle] = {}
         self._record_of: dict[int, TrialRecord] = {}
         self.prior = prior or SourcePrior({})
         self._unscored = list(self.prior.cuts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,27 @@ from raytl.core.seeding import derive_seed
 from raytl.search.binding import BoundSpace, FirstChoices
 from raytl.training.strategy import Strategy
 
+LEARN_FROM = 300
+"""Trials that TPE looks at. It takes the best tenth, at most 25, as good: more of the others teach it little."""
+BEST = 50
+"""Of them the best ones, whenever they were tried; the rest are the latest."""
+SLACK = 100
+"""So many more come together before the oldest are forgotten."""
 MAX_REPEATS = 20
 MAX_DRAWS = 300
 
 
 class SpaceExhaustedError(Exception):
     """Every strategy of the space, or nearly so, was given out."""
+
+
+@dataclass(eq=False)
+class Handle:
+    """A strategy that was given out: Optuna's trial of it, in whichever study is the present one."""
+
+    strategy: Strategy
+    trial: optuna.Trial
+    scores: dict[int, float] = field(default_factory=dict)
 
 
 class TpeSampler:
@@ -30,24 +46,36 @@ class TpeSampler:
     that a low score after two epochs would count like one after twenty.
     Every source model is tried once, under the space's first strategies or its defaults, before the model decides;
     the one that promises most is tried first (:meth:`prefer`).
+    What TPE needs for a proposal grows with the trials that it knows, so it is kept to the best and the latest of them.
     first: strategies to begin with, as far as the space contains them.
     """
 
     def __init__(self, space: BoundSpace, seed: int, first: Sequence[Strategy] = ()) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space = space
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = optuna.samplers.TPESampler(
-                seed=derive_seed(seed, "sampler"), multivariate=True, group=True, constant_liar=True, n_startup_trials=8
-            )
-        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._seed = seed
+        self._study = optuna.create_study(direction="maximize", sampler=self.make_sampler(0))
+        self._renewals = 0
+        self._known = 0
+        self._open: list[Handle] = []
         self._random = _Random(derive_seed(seed, "random strategies"))
         self._seen: set[str] = set()
         self._ahead = list(first)
         self._waiting = [Strategy.from_dict(values) for values in _first_strategies(space)]
 
-    def ask(self) -> tuple[Any, Strategy]:
+    def make_sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        """Optuna's sampler. number: how many there were before, so that their random numbers differ."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.TPESampler(
+                seed=derive_seed(self._seed, "sampler", number),
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+                n_startup_trials=8,
+            )
+
+    def ask(self) -> tuple[Handle, Strategy]:
         """The next strategy and a handle to tell its results under; never one that was given out before.
 
         Raises SpaceExhaustedError where no other is left.
@@ -61,7 +89,7 @@ class TpeSampler:
             strategy = self._space.suggest(trial)
             if strategy.key not in self._seen:
                 self._seen.add(strategy.key)
-                return trial, strategy
+                return self._opened(Handle(strategy, trial)), strategy
             self._study.tell(trial, state=TrialState.FAIL)
         # TPE keeps to what it knows to be good, and there is nothing new: take something new from anywhere.
         for _ in range(MAX_DRAWS):
@@ -88,32 +116,64 @@ class TpeSampler:
         """Whether the space contains a strategy from elsewhere."""
         return self._space.suggest(_Replay(strategy)) == strategy
 
-    def adopt(self, strategy: Strategy) -> Any:
+    def adopt(self, strategy: Strategy) -> Handle:
         """A handle for a strategy from elsewhere (a first strategy, an earlier run), so that TPE learns from it.
 
         Raises ValueError where it is not in the space: TPE would learn from another point than the one that is tried.
         """
-        replay = _Replay(strategy)
-        if self._space.suggest(replay) != strategy:
+        if not self.contains(strategy):
             raise ValueError(f"strategy {strategy.key} is not in search space '{self._space.space.name}'")
         self._seen.add(strategy.key)
+        return self._opened(Handle(strategy, self._enter(strategy)))
+
+    def report(self, handle: Handle, epoch: int, score: float) -> None:
+        """An intermediate score."""
+        handle.scores[epoch] = score
+        handle.trial.report(score, epoch)
+
+    def tell(self, handle: Handle, *, score: float | None, pruned: bool = False) -> None:
+        """The end of a trial: complete, pruned at its last reported epoch, or (score None) failed."""
+        self._open.remove(handle)
+        if score is None:
+            self._study.tell(handle.trial, state=TrialState.FAIL)
+            return
+        if pruned:
+            self._study.tell(handle.trial, state=TrialState.PRUNED)
+        else:
+            self._study.tell(handle.trial, score)
+        self._known += 1
+        if self._known >= LEARN_FROM + SLACK:
+            self._renew()
+
+    def _opened(self, handle: Handle) -> Handle:
+        self._open.append(handle)
+        return handle
+
+    def _enter(self, strategy: Strategy) -> optuna.Trial:
+        """A trial of the present study for a strategy of the space."""
+        replay = _Replay(strategy)
+        self._space.suggest(replay)
         self._study.enqueue_trial(replay.params)
         trial = self._study.ask()
         self._space.suggest(trial)
         return trial
 
-    def report(self, handle: Any, epoch: int, score: float) -> None:
-        """An intermediate score."""
-        handle.report(score, epoch)
-
-    def tell(self, handle: Any, *, score: float | None, pruned: bool = False) -> None:
-        """The end of a trial: complete, pruned at its last reported epoch, or (score None) failed."""
-        if score is None:
-            self._study.tell(handle, state=TrialState.FAIL)
-        elif pruned:
-            self._study.tell(handle, state=TrialState.PRUNED)
-        else:
-            self._study.tell(handle, score)
+    def _renew(self) -> None:
+        """Go on in a new study that knows the best and the latest trials, and those that are under way."""
+        known = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        complete = [trial for trial in known if trial.state == TrialState.COMPLETE]
+        best = sorted(complete, key=lambda trial: trial.value or 0.0, reverse=True)[:BEST]
+        numbers = {trial.number for trial in best}
+        latest = [trial for trial in known if trial.number not in numbers][len(best) - LEARN_FROM :]
+        kept = sorted((*best, *latest), key=lambda trial: trial.number)
+        self._renewals += 1
+        self._known = len(kept)
+        self._study = optuna.create_study(direction="maximize", sampler=self.make_sampler(self._renewals))
+        self._study.add_trials(kept)
+        for handle in self._open:
+            handle.trial = self._enter(handle.strategy)
+            for epoch, score in handle.scores.items():
+                handle.trial.report(score, epoch)
 
 
 def in_space(space: BoundSpace, strategy: Strategy) -> bool:

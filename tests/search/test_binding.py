@@ -14,7 +14,7 @@ from raytl import adaptation
 from raytl.core.errors import UserError
 from raytl.search.baselines import baselines
 from raytl.search.binding import BoundSpace, FirstChoices
-from raytl.search.sampler import TpeSampler
+from raytl.search.sampler import BEST, LEARN_FROM, SLACK, TpeSampler
 from raytl.search.space import load_space
 from raytl.search.space_file import shipped_spaces
 from raytl.tasks import TrainingData
@@ -266,8 +266,34 @@ class TestSampler:
         first, again = TpeSampler(space, 0), TpeSampler(space, 0)
         for strategy in sample(space, 40):
             handle = first.adopt(strategy)
-            assert space.suggest(handle) == strategy  # what the handle's parameters mean
+            assert space.suggest(handle.trial) == strategy  # what the handle's parameters mean
         for _ in range(15):
             handle, strategy = again.ask()
-            assert space.suggest(handle) == strategy
+            assert space.suggest(handle.trial) == strategy
             again.tell(handle, score=strategy.head_lr)
+
+    def test_remembers_the_best_and_the_latest_and_what_is_under_way(self, tmp_path: Path) -> None:
+        space = bind(tmp_path, "space: {source_model: scratch:cnn-small, head_lr: {low: 0.001, high: 1.0}}", data())
+        sampler = TpeSampler(space, 0)
+        under_way = [sampler.ask()[0] for _ in range(2)]
+        sampler.report(under_way[0], 1, 0.25)
+        told = []
+        for number in range(LEARN_FROM + SLACK):
+            handle, strategy = sampler.ask()
+            score = 1.0 - abs(strategy.head_lr - 0.7)
+            pruned = number % 3 == 0
+            sampler.report(handle, 1, score)
+            sampler.tell(handle, score=score, pruned=pruned)
+            told.append((handle.trial.params["head_lr"], score, pruned))
+        trials = sampler._study.trials
+        known = [trial.params["head_lr"] for trial in trials if trial.state.is_finished()]
+        best = sorted((score, rate) for rate, score, pruned in told if not pruned)[-BEST:]
+        assert len(known) == LEARN_FROM
+        assert {rate for _, rate in best} <= set(known)
+        assert {rate for rate, _, _ in told[-(LEARN_FROM - BEST) :]} <= set(known)
+        running = [trial for trial in trials if trial.state == optuna.trial.TrialState.RUNNING]
+        assert [trial.params for trial in running] == [handle.trial.params for handle in under_way]
+        assert running[0].intermediate_values == {1: 0.25}
+        for handle in under_way:
+            sampler.tell(handle, score=0.5)
+        assert sampler.ask()[1].head_lr not in known
