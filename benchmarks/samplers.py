@@ -6,6 +6,7 @@ Every way runs the product's own plan on the curves of data/digits-curves.parque
 
 raytl            TPE, told of stopped trials as pruned, with their intermediate scores; successive halving
 bridge           the same, but stopped trials are told as complete with their last score, as Ray's OptunaSearch does
+cost-aware       raytl with --cost-aware: expected improvement per second among what TPE proposes
 random           random strategies, the same halving
 tpe, no halving  TPE on full trainings
 random, no halving
@@ -28,6 +29,7 @@ from common import RandomSampler, Silent, finish, say
 from record_curves import CURVES, DATA
 
 from raytl.search.binding import BoundSpace
+from raytl.search.cost import CostAwareSampler
 from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import JobKind
 from raytl.search.plan import PlanSettings, SearchPlan
@@ -63,6 +65,7 @@ class Way:
 WAYS = [
     Way("raytl", TpeSampler, True),
     Way("bridge", BridgeSampler, True),
+    Way("cost-aware", CostAwareSampler, True),
     Way("random", RandomSampler, True),
     Way("tpe, no halving", TpeSampler, False),
     Way("random, no halving", RandomSampler, False),

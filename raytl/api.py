@@ -142,6 +142,7 @@ def search(
     seed: int = 0,
     patience: int | None = None,
     min_gain: float | None = None,
+    cost_aware: bool = False,
     warm_start: bool = True,
     name: str | None = None,
     storage: str | os.PathLike[str] | None = None,
@@ -156,14 +157,25 @@ def search(
     trials: strategies to try. time_budget_s: for everything. lanes: trials at a time, as many as fit by default.
     name: of the run. storage: folder of runs; on a cluster one that all nodes see. address: of a Ray cluster.
     patience: stop when so many trials in a row brought nothing better. min_gain: stop when another trial is expected to
-    raise the best score by less than this. warm_start: begin with the best strategies of earlier runs in the storage
-    whose tasks are similar.
+    raise the best score by less than this. cost_aware: among what TPE proposes, take what promises most per second; of
+    use where some strategies take many times as long as others. warm_start: begin with the best strategies of earlier
+    runs in the storage whose tasks are similar.
     An interrupt (Ctrl-C) ends the search early and is not raised: the run is then ``interrupted``; see :func:`resume`.
     Raises UserError where data, space and settings do not fit together, or no trial succeeded.
     """
     bound = space if isinstance(space, BoundSpace) else bind(task, space, assignments)
     settings = SearchSettings(
-        trials, time_budget_s, lanes, gpus_per_trial, workers_per_trial, seed, patience, address, verbose, min_gain
+        trials,
+        time_budget_s,
+        lanes,
+        gpus_per_trial,
+        workers_per_trial,
+        seed,
+        patience,
+        address,
+        verbose,
+        min_gain,
+        cost_aware,
     )
     store = runs.RunStore(Path(storage) if storage is not None else default_storage())
     embedding = embed(task.data)

@@ -74,6 +74,9 @@ def search(
         float | None,
         typer.Option(min=0.0, metavar="X", help="Stop when another trial is expected to raise the score by less."),
     ] = None,
+    cost_aware: Annotated[
+        bool, typer.Option("--cost-aware", help="Prefer strategies that promise more per second.")
+    ] = False,
     warm_start: Annotated[
         bool, typer.Option("--warm-start/--no-warm-start", help="Begin with what helped in similar earlier runs.")
     ] = True,
@@ -135,7 +138,7 @@ def search(
     with listening(output, trials or loaded.settings.trials, budget) as progress:
         run = api.search(
             task, bound, trials=trials, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
-            workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain,
+            workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain, cost_aware=cost_aware,
             warm_start=warm_start, name=name, storage=storage, address=address, verbose=verbose, listeners=[progress],
         )  # fmt: skip
     _show_end(output, run)

@@ -18,6 +18,7 @@ from ray.tune import RunConfig, TuneConfig, Tuner
 from raytl.search.baselines import baselines
 from raytl.search.binding import BoundSpace
 from raytl.search.cluster import Lanes, cluster
+from raytl.search.cost import CostAwareSampler
 from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import JobResult
 from raytl.search.lane import lane_for
@@ -45,7 +46,8 @@ class SearchSettings:
     trials: None for the space's own number. time_budget_s: for the whole search. lanes: trials at a time, None for as
     many as fit. gpus_per_trial: of each worker, may be a fraction. workers_per_trial: processes that train one trial
     together. patience: trials without a better one after which to stop. min_gain: stop when another trial is expected
-    to raise the best score by less. address: of a Ray cluster, None for this machine.
+    to raise the best score by less. cost_aware: prefer strategies that promise more per second. address: of a Ray
+    cluster, None for this machine.
     """
 
     trials: int | None = None
@@ -58,6 +60,7 @@ class SearchSettings:
     address: str | None = None
     verbose: bool = False
     min_gain: float | None = None
+    cost_aware: bool = False
 
 
 def search(
@@ -170,7 +173,7 @@ def make_plan(
             pretraining.append(uri)
     plan_settings = make_plan_settings(bound, settings, workspace, lanes, directory, has_test=has_test)
     halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs)
-    sampler = TpeSampler(bound, settings.seed, first)
+    sampler = (CostAwareSampler if settings.cost_aware else TpeSampler)(bound, settings.seed, first)
     scored = len(bound.source_models) > 1 and labelled_images(workspace) is not None
     prior = SourcePrior(cuts_of_interest(bound) if scored else {})
     return SearchPlan(plan_settings, sampler, halving, reference, pretraining, listener, time.monotonic, started, prior)

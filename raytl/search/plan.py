@@ -154,9 +154,15 @@ class SearchPlan:
                 handle = self._sampler.adopt(strategy)
                 for metrics in record.history:
                     self._sampler.report(handle, int(metrics["epoch"]), metrics["score"])
-                self._sampler.tell(handle, score=record.score, pruned=record.status == TrialStatus.PRUNED)
+                self._tell(handle, record)
             self._searched += 1
             self._count_patience(record)
+
+    def _tell(self, handle: Handle, record: TrialRecord) -> None:
+        if record.history:
+            last = record.history[-1]
+            self._sampler.took(handle, last.get("seconds", record.seconds) / last["epoch"])
+        self._sampler.tell(handle, score=record.score, pruned=record.status != TrialStatus.COMPLETED)
 
     def _number(self) -> int:
         return len(self._jobs)
@@ -338,9 +344,7 @@ class SearchPlan:
             stopped = TrialStatus.INTERRUPTED if number in self._out_of_time else TrialStatus.PRUNED
             record.status = TrialStatus.COMPLETED if result is not None else stopped
         if job.kind == JobKind.SEARCH:
-            self._sampler.tell(
-                self._handles.pop(number), score=record.score, pruned=record.status != TrialStatus.COMPLETED
-            )
+            self._tell(self._handles.pop(number), record)
             self._count_patience(record)
         self._listener.on_trial(record)
 

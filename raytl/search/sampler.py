@@ -131,6 +131,9 @@ class TpeSampler:
         handle.scores[epoch] = score
         handle.trial.report(score, epoch)
 
+    def took(self, handle: Handle, epoch_s: float) -> None:
+        """Seconds that an epoch of the trial takes, told before its end; for samplers that mind the cost."""
+
     def tell(self, handle: Handle, *, score: float | None, pruned: bool = False) -> None:
         """The end of a trial: complete, pruned at its last reported epoch, or (score None) failed."""
         self._open.remove(handle)
