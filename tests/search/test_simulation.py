@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 
 from raytl.search.binding import BoundSpace
@@ -14,14 +15,15 @@ from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
 from raytl.search.plan import PlanSettings, SearchPlan
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.sampler import TpeSampler
-from raytl.search.simulation import Curve, Event, VirtualClock, simulate
+from raytl.search.simulation import Curve, CurveTable, Event, VirtualClock, simulate
 from raytl.search.space import load_space
-from raytl.tasks import LabelledImages, TrainingData
+from raytl.tasks import LabelledImages, TrainingData, demo_task
 from raytl.tasks.items import PixelsItem
 from raytl.training.strategy import Strategy
 
 EPOCHS = 8
 DATA = Path(__file__).parents[2] / "benchmarks" / "data"
+CURVES = DATA / "digits-curves.parquet"
 SPACE = """
 epochs: 8
 image_size: 16
@@ -179,3 +181,44 @@ def test_a_plan_does_in_virtual_time_what_it_does_on_tune(space: BoundSpace, tmp
     assert {record.status for record in real.records} == {TrialStatus.COMPLETED, TrialStatus.PRUNED}
     assert list(real.refits.done) == list(simulated.refits.done)
     assert real.finished() and simulated.finished()
+
+
+class TestRecordedCurves:
+    """The curves that come with the benchmarks."""
+
+    @pytest.fixture(scope="class")
+    def table(self) -> CurveTable:
+        return CurveTable.read(CURVES, 0)
+
+    @pytest.fixture(scope="class")
+    def digits(self) -> BoundSpace:
+        return BoundSpace(load_space(str(DATA / "recorded-space.yaml")), demo_task(0).data)
+
+    def test_every_strategy_of_the_space_is_there_with_its_whole_curve(
+        self, table: CurveTable, digits: BoundSpace
+    ) -> None:
+        assert len(table.curves) == 294
+        assert all(len(curve.epochs) == EPOCHS for curve in table.curves.values() if curve.reason is None)
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for _ in range(200):
+            assert table.of(digits.suggest(study.ask()).key).duration > 0
+        assert 0.9 < table.best_test_accuracy <= 1.0
+
+    def test_what_was_not_recorded_is_not_guessed(self, table: CurveTable) -> None:
+        with pytest.raises(LookupError, match="no curve was recorded for strategy"):
+            table.of(Strategy("scratch:cnn-small", head_lr=0.0123).key)
+        with pytest.raises(LookupError, match="holds no curves of seed 99"):
+            CurveTable.read(CURVES, 99)
+
+    def test_a_search_on_them_finds_nearly_the_best_in_a_third_of_the_work(
+        self, table: CurveTable, digits: BoundSpace
+    ) -> None:
+        clock, given = VirtualClock(), digits.space.settings
+        settings = PlanSettings(trials=100, folds=1, lanes=2, epochs=EPOCHS, directory=Path(), refit_baselines=False)
+        halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, EPOCHS)
+        plan = SearchPlan(settings, TpeSampler(digits, 0), halving, {}, [], Silent(), clock)
+        events = simulate(plan, table, clock, lanes=2)
+        winner = plan.winner()
+        assert winner is not None
+        assert table.of(winner).test_accuracy > table.best_test_accuracy - 0.03
+        assert 2 * events[-1].time_s < sum(curve.duration for curve in table.curves.values()) / 3
