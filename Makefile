@@ -31,12 +31,13 @@ format: $(VENV)/.installed
 
 setup: $(VENV)/.installed
 
-# Exact versions come from the lock; the package itself is linked, so that edits show without a new install.
+# Exact versions come from the lock; the package itself is linked, so that edits show without a new install. Compiled once
+# here, for a search starts a dozen processes, and where Python may not write bytecode each would compile torch anew.
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "raytl needs Python 3.11, 3.12 or 3.13; name one with: make PYTHON=/path/to/python"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
