@@ -141,7 +141,10 @@ class BoundSpace:
             )
         never = [name for name in missing if not any(name in names for names in found.values())]
         if never:
-            message = f"left out: {', '.join(never)}; the task has no {_named(missing[never[0]], ' and no ')}"
+            losses = set(self.space.components["adaptation"]) - {NONE}
+            what = "all losses" if losses == set(never) else ", ".join(never)
+            least = min((missing[name] for name in never), key=len)
+            message = f"left out: {what}; the task has no {_named(least, ' and no ')}"
             self.problems.append(Problem(Severity.INFO, "adaptation", message))
         return found
 

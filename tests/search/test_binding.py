@@ -121,7 +121,17 @@ class TestAdaptation:
     def test_losses_that_the_data_never_allows_are_named(self, tmp_path: Path) -> None:
         space = bind(tmp_path, FULL, SETTINGS["inductive with a source domain"], "adaptation=[none, mcc, coral]")
         assert [str(problem) for problem in space.problems] == [
-            "adaptation: left out: mcc, coral; the task has no unlabelled images (--unlabelled)"
+            "adaptation: left out: all losses; the task has no unlabelled images (--unlabelled)"
+        ]
+        space = bind(
+            tmp_path,
+            FULL,
+            SETTINGS["semi-supervised without a source domain"],
+            "adaptation=[none, mcc, dann]",
+            "source_model=scratch:cnn-small",
+        )
+        assert [str(problem) for problem in space.problems] == [
+            "adaptation: left out: dann; the task has no source domain with the label names of the target (--source-domain)"
         ]
         assert not bind(tmp_path, FULL, SETTINGS["semi-supervised"]).problems
 
