@@ -130,9 +130,8 @@ class TestAdaptation:
             "adaptation=[none, mcc, dann]",
             "source_model=scratch:cnn-small",
         )
-        assert [str(problem) for problem in space.problems] == [
-            "adaptation: left out: dann; the task has no source domain with the label names of the target (--source-domain)"
-        ]
+        lacking = "the task has no source domain with the label names of the target (--source-domain)"
+        assert [str(problem) for problem in space.problems] == [f"adaptation: left out: dann; {lacking}"]
         assert not bind(tmp_path, FULL, SETTINGS["semi-supervised"]).problems
 
     def test_no_strategy_is_without_a_loss_where_none_is_not_allowed(self, tmp_path: Path) -> None:
