@@ -364,7 +364,7 @@ def pretrain(
     settings = PretrainSettings(steps, batch_size, learning_rate, augmentation=augmentation)
     start = sources.load(architecture, channels=read.channels, image_size=image_size, seed=seed)
     train, held_out = splits.holdout(images.labels, images.groups, 0.15, derive_seed(seed, "pretrain"))
-    model, accuracy = train_source_model(
+    model, accuracy, _ = train_source_model(
         workspace, start, images, train, held_out, settings, seed, progress or (lambda step, loss: None)
     )
     provenance = {"data": str(data), "images": len(train), "seed": seed, **asdict(settings)}

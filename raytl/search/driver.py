@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ray
@@ -31,12 +31,15 @@ from raytl.search.sampler import TpeSampler
 from raytl.search.space import SearchSpace
 from raytl.search.tuning import LaneWatch, PlanScheduler, PlanSearcher, lane_resources, trial_directory
 from raytl.tasks import SealedTest, TrainingData, splits
-from raytl.training.pretrain import checkpoint_path, parse_pretrain
+from raytl.training.pretrain import is_pretrained, parse_pretrain
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
 
 SMALLEST_BATCH = 8
 """Where there is less data than a batch holds, a batch is all the data, but not less than batch norm can use."""
+
+PRETRAIN_SHARE = 0.25
+"""Of a time budget, what pretraining source models may take."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,10 @@ def search(
         if len(ray.nodes()) > 1:
             data = data.portable()
         workspace_settings = make_workspace_settings(data, bound.space, settings, lanes)
+        if settings.time_budget_s is not None:
+            made = sum(parse_pretrain(uri) is not None for uri in bound.source_models)
+            most_s = PRETRAIN_SHARE * settings.time_budget_s / max(1, math.ceil(made / lanes.count))
+            workspace_settings = replace(workspace_settings, pretrain_s=most_s)
         workspace = Workspace(data, workspace_settings)
         plan = make_plan(
             bound, settings, workspace, lanes, directory, listener, first, has_test=test is not None, started=started
@@ -169,7 +176,7 @@ def make_plan(
     pretraining = []
     for uri in dict.fromkeys(needed):
         parsed = parse_pretrain(uri)
-        if parsed is not None and not checkpoint_path(workspace, *parsed).exists():
+        if parsed is not None and not is_pretrained(workspace, *parsed):
             pretraining.append(uri)
     plan_settings = make_plan_settings(bound, settings, workspace, lanes, directory, has_test=has_test)
     halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs)

@@ -176,18 +176,26 @@ class SearchPlan:
         """A source model to score. Not before the default recipe is under way, nor while the model is being made."""
         if self._baselines and len(self._baselines) == len(self.baselines):
             return None
-        running = [self._jobs[number] for number in self._running]
-        made = {job.source_model for job in running if job.kind == JobKind.PRETRAIN}
+        made = self._being_made()
         uri = next((uri for uri in self._unscored if uri not in made), None)
         if uri is None:
             return None
         self._unscored.remove(uri)
         return LaneJob(self._number(), JobKind.PRIOR, source_model=uri, cuts=tuple(self.prior.cuts[uri]))
 
+    def _being_made(self) -> set[str]:
+        """Source models that a lane is pretraining now."""
+        running = [self._jobs[number] for number in self._running]
+        return {job.source_model for job in running if job.kind == JobKind.PRETRAIN}
+
     def _next_baseline(self) -> LaneJob | None:
         if not self._baselines:
             return None
-        name, strategy = self._baselines.pop(0)
+        # The default recipe first; but while its source model is being made, one that need not wait.
+        made = self._being_made()
+        ready = (entry for entry in self._baselines if entry[1].source_model not in made)
+        name, strategy = entry = next(ready, self._baselines[0])
+        self._baselines.remove(entry)
         return LaneJob(self._number(), JobKind.BASELINE, strategy.to_dict(), self._first_fold(), baseline=name)
 
     def _next_search(self) -> LaneJob | None:

@@ -31,7 +31,7 @@ from raytl.search.sampler import SpaceExhaustedError, TpeSampler
 from raytl.sources import SourceModel
 from raytl.tasks.images import Images
 from raytl.training.loop import TrialError, TrialJob, run_trial
-from raytl.training.pretrain import checkpoint_path, parse_pretrain, train_source_model
+from raytl.training.pretrain import is_pretrained, parse_pretrain, train_source_model
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace
 
@@ -177,7 +177,7 @@ def _probe(workspace: Workspace, name: str, strategy: Strategy, at_most_s: float
 
 def _is_there(workspace: Workspace, uri: str) -> bool:
     parsed = parse_pretrain(uri)
-    return parsed is None or checkpoint_path(workspace, *parsed).exists()
+    return parsed is None or is_pretrained(workspace, *parsed)
 
 
 def _pretraining_seconds(workspace: Workspace, bound: BoundSpace) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,9 +27,11 @@ from raytl.tasks.parts import (
 )
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.splits import holdout
+from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role, SealedTest, TrainingData
 
 TEST_FRACTION = 0.2
+_USUAL = 0.9  # share of the images that are as small as a task's ``image_side`` says
 _TEST_NEEDS = 4  # images of every class, for some to be spared for the test
 _CONFLICTS_NAMED = 5  # more are only counted
 _TEST_NEEDS_GROUPS = 3  # groups of every class: one for the test, two for training and validation
@@ -112,6 +114,7 @@ class Task:
             unlabelled=None if pool is None else pool.images,
             source_domains={key: part.images for key, part in parts.items()},
             channels=1 if all(fact.greyscale for part in given for fact in part.facts) else 3,
+            image_side=max(_long_side(part.facts) for part in (goal, pool, *parts.values()) if part is not None),
         )
         self.test = None if final is None else SealedTest(final.images)
 
@@ -219,6 +222,11 @@ class Task:
 def _task_name(target: Labelled | None, unlabelled: Path | Images | None) -> str:
     place = target if target is not None else unlabelled
     return base_name(place) if place is not None else "task"
+
+
+def _long_side(facts: Sequence[Facts]) -> int:
+    """Pixels of the longer side that nine in ten images do not exceed."""
+    return int(np.quantile([max(fact.width, fact.height) for fact in facts] or [0], _USUAL))
 
 
 def _two_classes(images: LabelledImages) -> None:

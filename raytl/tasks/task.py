@@ -34,6 +34,8 @@ class TrainingData:
     unlabelled: images of that domain without labels, or None.
     source_domains: labelled images of other domains by name, each with its own classes.
     channels: 1 where every image of every role is greyscale, else 3.
+    image_side: pixels that the longer side of nine in ten images does not exceed, of the role where it is largest;
+        None where it is not known.
     """
 
     name: str
@@ -42,6 +44,7 @@ class TrainingData:
     unlabelled: Images | None
     source_domains: dict[str, LabelledImages]
     channels: int
+    image_side: int | None = None
 
     def portable(self) -> TrainingData:
         """The same data for machines that do not have the files. Takes the memory of all encoded images."""

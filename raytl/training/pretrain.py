@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,10 @@ from raytl.training.workspace import PretrainSettings, Workspace
 
 PREFIX = "pretrain:"
 EVALUATION_BATCH = 256
+TRIED_STEPS = (5, 15)
+"""From which to which step it is measured how long one takes; the first ones take longer."""
+LEAST_STEPS = 30
+"""However little time there is: fewer make no source model."""
 
 Progress = Callable[[int, float], None]
 
@@ -57,23 +62,21 @@ def pretrained_on_domain(workspace: Workspace, domain: str, architecture: str) -
         raise UserError(
             f"source model '{pretrain_uri(domain, architecture)}': no source domain '{domain}'{nearest(domain, known)}"
         )
-    directory = checkpoint_path(workspace, domain, architecture)
-    with file_lock(directory.with_suffix(".lock")):
-        model = _kept(directory)
+    whole = checkpoint_path(workspace, domain, architecture)
+    hurried = checkpoint_path(workspace, domain, architecture, workspace.settings.pretrain_s)
+    with file_lock(whole.with_suffix(".lock")):
+        model = _kept(whole) or _kept(hurried)
         if model is None:
             seed = derive_seed(workspace.settings.seed, "pretrain", domain, architecture)
             start, _ = workspace.source_model(architecture)
             train, held_out = workspace.source_split(domain)
             settings = workspace.settings.pretrain
-            model, accuracy = train_source_model(workspace, start, known[domain], train, held_out, settings, seed)
-            write_checkpoint(
-                directory,
-                model,
-                {
-                    "metrics": {"accuracy": accuracy},
-                    "provenance": {"domain": domain, "images": len(train), **asdict(settings)},
-                },
+            model, accuracy, steps = train_source_model(
+                workspace, start, known[domain], train, held_out, settings, seed, most_s=workspace.settings.pretrain_s
             )
+            directory = whole if steps == settings.steps else hurried
+            provenance = {"domain": domain, "images": len(train), **asdict(settings), "steps": steps}
+            write_checkpoint(directory, model, {"metrics": {"accuracy": accuracy}, "provenance": provenance})
             _, model = load_checkpoint(directory)
     model.uri = pretrain_uri(domain, architecture)
     return model
@@ -88,20 +91,33 @@ def _kept(directory: Path) -> SourceModel | None:
         return None
 
 
-def checkpoint_path(workspace: Workspace, domain: str, architecture: str) -> Path:
-    """Where the pretrained model is kept; the name depends on all that its weights depend on."""
+def is_pretrained(workspace: Workspace, domain: str, architecture: str) -> bool:
+    """Whether the model was made before."""
+    kept = (
+        checkpoint_path(workspace, domain, architecture, most_s) for most_s in (None, workspace.settings.pretrain_s)
+    )
+    return any(path.exists() for path in kept)
+
+
+def checkpoint_path(workspace: Workspace, domain: str, architecture: str, most_s: float | None = None) -> Path:
+    """Where the pretrained model is kept; the name depends on all that its weights depend on.
+
+    most_s: of a model that had fewer steps than the settings say, the seconds that it was trained in.
+    """
     images = workspace.data.source_domains[domain]
     settings = workspace.settings
-    built = sources.info(architecture, channels=workspace.data.channels, image_size=settings.image_size)
+    size = workspace.image_size(architecture)
+    built = sources.info(architecture, channels=workspace.data.channels, image_size=size)
     parts = [
         architecture,
         [built.stages, built.feature_dim, built.parameters],
         images.fingerprint,
         workspace.data.channels,
-        settings.image_size,
+        size,
         settings.seed,
         asdict(settings.pretrain),
         str(torch.__version__),
+        *([] if most_s is None else [most_s]),
     ]
     return workspace.models_root / hash_json(parts)[:24]
 
@@ -115,10 +131,12 @@ def train_source_model(
     settings: PretrainSettings,
     seed: int,
     progress: Progress = lambda step, loss: None,
-) -> tuple[SourceModel, float]:
-    """Train ``start`` on labelled images (indices ``train``) and return it with its accuracy on ``held_out``.
+    most_s: float | None = None,
+) -> tuple[SourceModel, float, int]:
+    """Train ``start`` on labelled images (indices ``train``); returns it, its accuracy on ``held_out``, and the steps.
 
-    The accuracy is NaN where nothing is held out. Raises UserError where the loss stops being finite.
+    most_s: seconds; where the first steps show that they do not suffice, there will be so many fewer of them, under the
+    whole schedule. The accuracy is NaN where nothing is held out. Raises UserError where the loss stops being finite.
     """
     seed_everything(seed)
     device = workspace.device
@@ -140,9 +158,16 @@ def train_source_model(
     stream = IndexStream(len(train), settings.batch_size, generator)
     train_index = torch.as_tensor(train)
     network.train()
-    for step in range(settings.steps):
+    step, steps, times = 0, settings.steps, [time.monotonic()]
+    while step < steps:
+        if most_s is not None and step in TRIED_STEPS:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.monotonic())
+            if step == TRIED_STEPS[1]:
+                steps = min(steps, max(LEAST_STEPS, _steps_within(most_s, times)))
         for group in optimizer.param_groups:
-            group["lr"] = settings.head_lr * lr_factor("cosine", step / settings.steps, 0.1)
+            group["lr"] = settings.head_lr * lr_factor("cosine", step / steps, 0.1)
         index = train_index[stream.next()].to(device)
         batch = policy(pixels[index].float() / 255, device_generator)
         scale, shift = network.affine
@@ -151,15 +176,23 @@ def train_source_model(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        if step % 20 == 19 or step == settings.steps - 1:
+        step += 1
+        if step % 20 == 0 or step == steps:
             value = loss.item()
             if not np.isfinite(value):
                 raise UserError(
-                    f"{images.name}: pretraining diverged at step {step}; "
+                    f"{images.name}: pretraining diverged by step {step}; "
                     f"lower its learning rate ({settings.head_lr:g})"
                 )
-            progress(step + 1, value)
-    return network.model, _accuracy(network, pixels, labels, held_out)
+            progress(step, value)
+    return network.model, _accuracy(network, pixels, labels, held_out), steps
+
+
+def _steps_within(most_s: float, times: list[float]) -> int:
+    """How many steps fit, by the times of the start and of the tried steps."""
+    started, first, last = times
+    step_s = (last - first) / (TRIED_STEPS[1] - TRIED_STEPS[0])
+    return TRIED_STEPS[1] + int(max(0.0, most_s - (last - started)) / max(step_s, 1e-6))
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,9 @@ from raytl.training.residents import Residents
 
 SOURCE_VALIDATION_SHARE = 0.15
 MODELS_KEPT = 6
+LEAST_SIDE = 32
+"""Pixels: images smaller than this are blown up to it, for networks halve them several times."""
+SIDE_STEP = 16
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,10 @@ class PretrainSettings:
 class WorkspaceSettings:
     """All that a lane needs to know besides the data.
 
-    image_size: side of the network input in pixels, None for each source model's own.
+    image_size: side of the network input in pixels, None for each source model's own; see :meth:`Workspace.image_size`.
     folds: (n_folds, repeats) of the cross-validation; (0, 0) where the target cannot be split.
     threads: of torch in this lane, None to leave as it is. activation_cache: whether frozen stages are cached.
+    pretrain_s: seconds that pretraining a source model may take, with fewer steps where it must; None for any.
     """
 
     seed: int = 0
@@ -77,6 +82,7 @@ class WorkspaceSettings:
     device: str = "auto"
     threads: int | None = None
     activation_cache: bool = True
+    pretrain_s: float | None = None
 
 
 class Workspace:
@@ -122,6 +128,19 @@ class Workspace:
 
     # --- source models ----------------------------------------------------------------------------------------------
 
+    def image_size(self, architecture: str) -> int | None:
+        """Side of a network's input in pixels, None for its own.
+
+        Small images are not blown up for networks that are trained on them alone, which would learn nothing more from
+        it at many times the cost. Networks with published weights have seen objects at another scale.
+        """
+        limit, side = self.settings.image_size, self.data.image_side
+        if side is None or not architecture.startswith("scratch:"):
+            return limit
+        if limit is None:
+            limit = sources.info(architecture, channels=self.data.channels).image_size
+        return min(limit, max(LEAST_SIDE, SIDE_STEP * math.ceil(side / SIDE_STEP)))
+
     def source_model(self, uri: str) -> tuple[SourceModel, str]:
         """A fresh copy of a source model, and the hash of its weights. Trains it first where it is not there yet."""
         if uri not in self._models:
@@ -140,7 +159,7 @@ class Workspace:
         if pretraining is not None:
             return pretrained_on_domain(self, *pretraining)
         seed = derive_seed(self.settings.seed, "init", uri)
-        return sources.load(uri, channels=self.data.channels, image_size=self.settings.image_size, seed=seed)
+        return sources.load(uri, channels=self.data.channels, image_size=self.image_size(uri), seed=seed)
 
 
 def as_tensor(array: np.ndarray) -> Tensor:

@@ -116,6 +116,18 @@ class TestPhases:
         assert all(job.baseline for job in during if job.kind == JobKind.REFIT)
         assert search.plan.winner() in search.plan.refits.done
 
+    def test_a_baseline_whose_source_model_is_being_made_lets_the_others_pass(self, space: BoundSpace) -> None:
+        needs = next(iter(BASELINES.values())).source_model
+        others = [name for name, strategy in BASELINES.items() if strategy.source_model != needs]
+        assert others and next(iter(BASELINES)) not in others
+        plan = Search(space, pretraining=(needs,)).plan
+        first, second = plan.next_job(), plan.next_job()
+        assert isinstance(first, LaneJob) and isinstance(second, LaneJob)
+        assert (first.kind, second.baseline) == (JobKind.PRETRAIN, others[0])
+        plan.on_end(first.number, JobResult())
+        third = plan.next_job()
+        assert isinstance(third, LaneJob) and third.baseline == next(iter(BASELINES))
+
     def test_a_lane_that_asks_too_early_is_told_to_wait_and_the_end_is_not_announced(self, space: BoundSpace) -> None:
         plan = Search(space, trials=1, folds=1, refit_baselines=False).plan
         jobs = [plan.next_job() for _ in range(3)]

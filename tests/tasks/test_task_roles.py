@@ -73,6 +73,15 @@ class TestSettings:
         assert Task(target, source, pool, test).data.channels == 3
         assert Task(target).data.channels == (3 if odd == 0 else 1)
 
+    def test_nine_in_ten_images_are_no_larger_than_the_task_says(self) -> None:
+        def tones(name: str, sides: list[int]) -> LabelledImages:
+            items = [PixelsItem(f"{name} {i}", np.full((8, side), i, dtype=np.uint8)) for i, side in enumerate(sides)]
+            return LabelledImages(name, items, None, ("a", "b"), np.arange(len(items)) % 2)
+
+        target = tones("target", [24] * 19 + [400])
+        assert Task(target).data.image_side == 24
+        assert Task(target, tones("other", [40] * 10)).data.image_side == 40
+
     def test_travels_to_other_processes(self, tmp_path: Path) -> None:
         data = Task(make_folder(tmp_path, {"a": 4, "b": 4})).data
         assert pickle.loads(pickle.dumps(data)).fingerprint == data.fingerprint

@@ -1,0 +1,54 @@
+"""Source models made from source domains: at which size, in how long, and under which name they are kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny import MODEL, PRETRAINED, data, workspace
+
+from raytl.training.pretrain import LEAST_STEPS, checkpoint_path, is_pretrained
+from raytl.training.workspace import PretrainSettings
+
+PARTS = ("bright", MODEL)
+
+
+class TestSize:
+    @pytest.mark.parametrize(
+        ("side", "limit", "expected"),
+        [(8, 96, 32), (28, 96, 32), (33, 96, 48), (300, 96, 96), (300, None, 32), (20, 16, 16), (None, 96, 96)],
+    )
+    def test_small_images_are_not_blown_up(
+        self, tmp_path: Path, side: int | None, limit: int | None, expected: int
+    ) -> None:
+        held = workspace(tmp_path, replace(data(), image_side=side), image_size=limit)
+        assert held.source_model(MODEL)[0].preprocessing.size == expected
+
+    def test_networks_with_published_weights_keep_the_size_that_is_asked_for(self, tmp_path: Path) -> None:
+        held = workspace(tmp_path, replace(data(), image_side=8), image_size=96)
+        assert held.image_size("torchvision:resnet18") == 96
+
+    def test_the_size_is_part_of_what_a_model_is_kept_under(self, tmp_path: Path) -> None:
+        small = workspace(tmp_path, replace(data(), image_side=16), image_size=64)
+        large = workspace(tmp_path, replace(data(), image_side=60), image_size=64)
+        assert checkpoint_path(small, *PARTS) != checkpoint_path(large, *PARTS)
+
+
+class TestTime:
+    def test_too_little_of_it_makes_fewer_steps_and_a_model_of_its_own(self, tmp_path: Path) -> None:
+        settings = PretrainSettings(steps=LEAST_STEPS + 40, batch_size=16, augmentation="none")
+        hurried = workspace(tmp_path, data(), pretrain=settings, pretrain_s=0.001)
+        patient = workspace(tmp_path, data(), pretrain=settings)
+        weights = hurried.source_model(PRETRAINED)[1]
+        assert is_pretrained(hurried, *PARTS) and not is_pretrained(patient, *PARTS)
+        assert weights != patient.source_model(PRETRAINED)[1]
+        again = workspace(tmp_path, data(), pretrain=settings, pretrain_s=0.001)
+        assert again.source_model(PRETRAINED)[1] == patient.source_model(PRETRAINED)[1]  # the whole one is there now
+
+    def test_enough_of_it_changes_nothing(self, tmp_path: Path) -> None:
+        settings = PretrainSettings(steps=LEAST_STEPS + 10, batch_size=16, augmentation="none")
+        unhurried = workspace(tmp_path / "a", data(), pretrain=settings, pretrain_s=600.0)
+        patient = workspace(tmp_path / "b", data(), pretrain=settings)
+        assert unhurried.source_model(PRETRAINED)[1] == patient.source_model(PRETRAINED)[1]
+        assert checkpoint_path(unhurried, *PARTS).exists()
