@@ -323,15 +323,23 @@ def deploy(
 
 
 def find_bundle(model: str | os.PathLike[str] | Run, storage: str | os.PathLike[str] | None = None) -> Path:
-    """The bundle's folder that a path, a run's name or a run means."""
+    """The bundle's folder that a path, a run's name or a run means.
+
+    A folder that is neither run nor bundle does not stand in the way of a run of its name: images often lie in one.
+    """
     if isinstance(model, Run):
         return model.best.bundle_path
     path = Path(model)
     if (path / "run.json").exists():
         return Run(path).best.bundle_path
-    if path.exists():
+    if (path / "model.json").exists():
         return path
-    return open_run(str(model), storage).best.bundle_path
+    try:
+        return open_run(str(model), storage).best.bundle_path
+    except UserError:
+        if path.exists():
+            return path  # what is wrong with it, a bundle's reader says best
+        raise
 
 
 def pretrain(

@@ -131,6 +131,7 @@ class TestAfterwards:
         assert human.code == 0 and "next: raytl deploy" in human.out
 
     def test_export_and_predict(self, searched, place):
+        (place.folder / "flowers" / "images").mkdir(parents=True)  # a folder of the run's name is not in its way
         exported = place.run("export", "flowers", "model", "--json")
         assert undocumented("export", exported.document) == set()
         assert Path(exported.document["path"]) == place.folder / "model"
