@@ -67,7 +67,7 @@ def stacked(dim: int, heads: int, steps: int) -> float:
 def trial_seconds(dim: int, epochs: int, steps_per_epoch: int) -> float:
     """Of a linear probe in the product's loop, its features known from an earlier trial."""
     data = task_of(shapes(200, 64))
-    settings = WorkspaceSettings(Budget(epochs, steps_per_epoch, BATCH), image_size=64, threads=1)
+    settings = WorkspaceSettings(budget=Budget(epochs, steps_per_epoch, BATCH), image_size=64, threads=1)
     with scratch_home() as home:
         workspace = Workspace(data, settings, home)
         times = []

@@ -72,7 +72,7 @@ class CutScore:
 class JobResult:
     """How a job ended in its lane.
 
-    reason: why it failed, None where it did not.
+    reason: why it failed, None where it did not. note: what the user should know of it though it did not.
     validation_index, validation_probabilities: (v,), (v, k) or None.
     model_files: of a refit, a reference to its checkpoint's files (name -> bytes) in Ray's object store: lane and
     driver need no common disk.
@@ -82,6 +82,7 @@ class JobResult:
     seconds: float = 0.0
     lane: str = ""
     reason: str | None = None
+    note: str = ""
     validation_index: np.ndarray | None = None
     validation_probabilities: np.ndarray | None = None
     cut_scores: list[CutScore] = field(default_factory=list)

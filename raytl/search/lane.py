@@ -27,6 +27,7 @@ from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import TrainingData
 from raytl.training.distributed import Group
 from raytl.training.loop import TrialError, TrialJob, run_trial
+from raytl.training.pretrain import is_hurried
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace, WorkspaceSettings
 
@@ -96,6 +97,8 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
     try:
         if job.kind == JobKind.PRETRAIN:
             workspace.source_model(job.source_model)
+            if is_hurried(workspace, job.source_model):
+                result.note = f"{job.source_model}: in fewer steps, as the time budget asks"
         elif job.kind == JobKind.PRIOR:
             images = labelled_images(workspace)
             assert images is not None  # else nobody asks

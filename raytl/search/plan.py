@@ -340,6 +340,8 @@ class SearchPlan:
         if job.kind == JobKind.REFIT:
             self.refits.end(job, reason)
             return
+        if result is not None and result.note:
+            self._listener.on_phase(job.kind, result.note)
         record = self._record_of.get(number)
         if record is None:
             return

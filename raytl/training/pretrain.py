@@ -99,6 +99,12 @@ def is_pretrained(workspace: Workspace, domain: str, architecture: str) -> bool:
     return any(path.exists() for path in kept)
 
 
+def is_hurried(workspace: Workspace, uri: str) -> bool:
+    """Whether a pretrained model was given fewer steps than the settings say, for lack of time."""
+    parsed = parse_pretrain(uri)
+    return parsed is not None and not checkpoint_path(workspace, *parsed).exists()
+
+
 def checkpoint_path(workspace: Workspace, domain: str, architecture: str, most_s: float | None = None) -> Path:
     """Where the pretrained model is kept; the name depends on all that its weights depend on.
 

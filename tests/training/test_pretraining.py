@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny import MODEL, PRETRAINED, data, workspace
 
-from raytl.training.pretrain import LEAST_STEPS, checkpoint_path, is_pretrained
+from raytl.training.pretrain import LEAST_STEPS, checkpoint_path, is_hurried, is_pretrained
 from raytl.training.workspace import PretrainSettings
 
 PARTS = ("bright", MODEL)
@@ -42,7 +42,9 @@ class TestTime:
         patient = workspace(tmp_path, data(), pretrain=settings)
         weights = hurried.source_model(PRETRAINED)[1]
         assert is_pretrained(hurried, *PARTS) and not is_pretrained(patient, *PARTS)
+        assert is_hurried(hurried, PRETRAINED) and not is_hurried(hurried, MODEL)
         assert weights != patient.source_model(PRETRAINED)[1]
+        assert not is_hurried(patient, PRETRAINED)
         again = workspace(tmp_path, data(), pretrain=settings, pretrain_s=0.001)
         assert again.source_model(PRETRAINED)[1] == patient.source_model(PRETRAINED)[1]  # the whole one is there now
 
