@@ -9,9 +9,9 @@ in-process    Optuna's TPE and successive-halving pruner in a loop without Ray
 quicktune     absent: quicktunetool 0.0.4 needs numpy < 2 and scikit-learn 1.5.0, so it cannot stand in one environment
               with raytl, and without its authors' surrogates, trained on other tasks, it is not what they describe
 
-All train with raytl's own loop and its activation cache, each from an empty cache, so only the way of searching
-differs. Ray has been started before. A way's leader is the best by selection score among the trials that ran the full
-budget; leaders are trained once more afterwards for their accuracy on the test split.
+All train with raytl's own loop and its activation cache, each from an empty cache and in a Ray of its own that was
+started before, so only the way of searching differs. A way's leader is the best by selection score among the trials
+that ran the full budget; leaders are trained once more afterwards for their accuracy on the test split.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,7 +113,7 @@ def _in_docs_pattern(setting: Setting, param_space: dict[str, Any], **tuning: An
 
     watch = _Watch(setting.workspace.budget.epochs)
     trainable = docs_trainable(train, setting.home / "train")
-    tune.Tuner(
+    results = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
         param_space=param_space,
         tune_config=tune.TuneConfig(
@@ -119,6 +121,9 @@ def _in_docs_pattern(setting: Setting, param_space: dict[str, Any], **tuning: An
         ),
         run_config=tune.RunConfig(storage_path=str(setting.home / "tune"), verbose=0, callbacks=[watch]),
     ).fit()
+    say(f"{len(results)} trials started, {results.num_errors} failed")
+    for error in results.errors:
+        raise RuntimeError("the documentation's pattern does not run as it should") from error
     return watch.found
 
 
@@ -205,42 +210,66 @@ def main(
     seconds: Annotated[float, typer.Option(help="for each other way")] = 90.0,
     seed: int = 0,
     space: Annotated[str, typer.Option(help="of the digits task")] = "demo",
+    way: Annotated[str, typer.Option(hidden=True, help="run this one only and print what it found")] = "",
 ) -> None:
     """Run the ways one after another."""
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    ways: dict[str, tuple[Callable[[Setting], list[Finished]], float]] = {
-        "docs-asha": (by_docs_asha, docs_seconds),
-        "raytl": (by_raytl, seconds),
-        "docs-random": (by_docs_random, random_seconds),
-        "in-process": (by_in_process, seconds),
-    }
+    if way:
+        print(json.dumps([asdict(trial) for trial in run_way(way, space, seconds, seed)]))
+        return
+    budgets = {"docs-asha": docs_seconds, "raytl": seconds, "docs-random": random_seconds, "in-process": seconds}
+    found: dict[str, list[Finished]] = {}
+    for name, budget in budgets.items():
+        found[name] = in_own_process(name, space, budget, seed)
+        best = leader(found[name])
+        say(f"{name}: {len(found[name])} full trials, best {best.score if best else float('nan'):.3f}")
     task = demo_task(seed)
     assert task.test is not None
     test = task.test.open()
-    bound = BoundSpace(load_space(space), task.data)
-    found: dict[str, list[Finished]] = {}
-    with scratch_home() as home, cluster(None, 0.0) as lanes:
-        # The ways without lanes get the whole machine, as they would have it.
-        whole = Lanes(1, float(os.cpu_count() or 1), 0.0)
-        alone = make_workspace_settings(task.data, bound.space, SearchSettings(seed=seed), whole)
-        for name, (way, budget) in ways.items():
-            own = home if name == "raytl" else home / name
-            found[name] = way(Setting(bound, alone, own, budget, seed))
-            best = leader(found[name])
-            say(f"{name}: {len(found[name])} full trials, best {best.score if best else float('nan'):.3f}")
-        workspace = Setting(bound, alone, home, 0.0, seed).make_workspace()
-        tested = {}
+    tested = {}
+    with scratch_home() as home:
+        workspace = make_setting(space, home, 0.0, seed).make_workspace()
         for name, trials in found.items():
             best = leader(trials)
             if best is not None:
                 result = run_trial(workspace, TrialJob(Strategy.from_dict(best.strategy)), lambda metrics: None)
                 tested[name] = accuracy(result.model, test)
-    _print(found, tested, {name: budget for name, (_, budget) in ways.items()}, lanes)
+    _print(found, tested, budgets)
 
 
-def _print(found: dict[str, list[Finished]], tested: dict[str, float], budgets: dict[str, float], lanes: Lanes) -> None:
+WAYS: dict[str, Callable[[Setting], list[Finished]]] = {
+    "docs-asha": by_docs_asha,
+    "raytl": by_raytl,
+    "docs-random": by_docs_random,
+    "in-process": by_in_process,
+}
+
+
+def make_setting(space: str, home: Path, seconds: float, seed: int) -> Setting:
+    """The digits task in a space. The ways without lanes get the whole machine, as they would have it."""
+    bound = BoundSpace(load_space(space), demo_task(seed).data)
+    whole = Lanes(1, float(os.cpu_count() or 1), 0.0)
+    alone = make_workspace_settings(bound.data, bound.space, SearchSettings(seed=seed), whole)
+    return Setting(bound, alone, home, seconds, seed)
+
+
+def in_own_process(way: str, space: str, seconds: float, seed: int) -> list[Finished]:
+    """A process and a Ray of its own: what one way leaves running must not take the next one's cores."""
+    options = {"--way": way, "--space": space, "--seconds": str(seconds), "--seed": str(seed)}
+    command = [sys.executable, __file__, *(text for option in options.items() for text in option)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return [Finished(**trial) for trial in json.loads(done.stdout.splitlines()[-1])]
+
+
+def run_way(name: str, space: str, seconds: float, seed: int) -> list[Finished]:
+    """One way, from an empty cache, in this process."""
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with scratch_home() as home, cluster(None, 0.0):
+        return WAYS[name](make_setting(space, home, seconds, seed))
+
+
+def _print(found: dict[str, list[Finished]], tested: dict[str, float], budgets: dict[str, float]) -> None:
     moments = [10, 20, 40, 80, 160]
     rows: list[list[str]] = []
     figures: dict[str, dict[str, Any]] = {}
@@ -273,7 +302,7 @@ def _print(found: dict[str, list[Finished]], tested: dict[str, float], budgets: 
     rows.append(["quicktune", "absent", *["-"] * (len(moments) + 5)])
     figures["quicktune"] = {"absent": "quicktunetool 0.0.4 needs numpy < 2"}
     header = ["way", "s", "trials", *(f"{m} s" for m in moments), "end", "test", "raytl had it", "ratio"]
-    extra = {"lanes": lanes.count, "ways": figures}
+    extra = {"ways": figures}
     finish("search", "Best selection score by time (full trainings), and test accuracy of the end", header, rows, extra)
 
 
