@@ -165,17 +165,17 @@ def search(
     """
     bound = space if isinstance(space, BoundSpace) else bind(task, space, assignments)
     settings = SearchSettings(
-        trials,
-        time_budget_s,
-        lanes,
-        gpus_per_trial,
-        workers_per_trial,
-        seed,
-        patience,
-        address,
-        verbose,
-        min_gain,
-        cost_aware,
+        trials=trials,
+        time_budget_s=time_budget_s,
+        lanes=lanes,
+        gpus_per_trial=gpus_per_trial,
+        workers_per_trial=workers_per_trial,
+        seed=seed,
+        patience=patience,
+        address=address,
+        verbose=verbose,
+        min_gain=min_gain,
+        cost_aware=cost_aware,
     )
     store = runs.RunStore(Path(storage) if storage is not None else default_storage())
     embedding = embed(task.data)

@@ -114,7 +114,7 @@ class TpeSampler:
 
     def contains(self, strategy: Strategy) -> bool:
         """Whether the space contains a strategy from elsewhere."""
-        return self._space.suggest(_Replay(strategy)) == strategy
+        return in_space(self._space, strategy)
 
     def adopt(self, strategy: Strategy) -> Handle:
         """A handle for a strategy from elsewhere (a first strategy, an earlier run), so that TPE learns from it.

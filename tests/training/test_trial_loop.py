@@ -349,3 +349,15 @@ class TestScored:
         assert np.allclose(probabilities(result.model, images), result.validation_probabilities, atol=1e-5)
         accuracy = (result.validation_probabilities.argmax(1) == images.labels).mean()
         assert result.metrics["target-accuracy"] == pytest.approx(accuracy)
+
+
+def test_a_final_job_trains_the_same_network_and_looks_at_it_once(tmp_path: Path) -> None:
+    space = workspace(tmp_path, data(), epochs=3)
+    strategy = Strategy(MODEL, head_lr=0.05)
+    usual = run_trial(space, TrialJob(strategy, None), lambda metrics: None)
+    final = run_trial(space, TrialJob(strategy, None, final=True), lambda metrics: None)
+    weights = final.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in usual.model.state_dict().items())
+    assert ["score" in epoch for epoch in usual.history] == [True, True, True]
+    assert ["score" in epoch for epoch in final.history] == [False, False, True]
+    assert final.metrics["score"] == usual.metrics["score"]
