@@ -19,8 +19,9 @@ from typing import Annotated, Any
 import typer
 from common import finish, median, say, shapes, task_of
 
-from raytl.training.loop import TrialJob, run_trial
+from raytl.training.loop import run_trial
 from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialJob
 from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
 
 MODEL = "torchvision:resnet18@none"

@@ -18,8 +18,9 @@ from common import finish, median, say, scratch_home, shapes, task_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raytl.training.loop import TrialJob, run_trial
+from raytl.training.loop import run_trial
 from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialJob
 from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
 
 CLASSES = 10

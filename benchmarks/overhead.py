@@ -33,7 +33,8 @@ from raytl.search.driver import run_plan
 from raytl.search.halving import SuccessiveHalving
 from raytl.search.lane import lane_for
 from raytl.search.plan import PlanSettings, SearchPlan
-from raytl.training.loop import TrialJob, run_trial
+from raytl.training.loop import run_trial
+from raytl.training.trial import TrialJob
 from raytl.training.workspace import Workspace
 
 

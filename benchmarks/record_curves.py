@@ -23,8 +23,9 @@ from raytl.search.cluster import Lanes
 from raytl.search.driver import SearchSettings, make_workspace_settings
 from raytl.search.space import load_space
 from raytl.tasks import LabelledImages, demo_task
-from raytl.training.loop import TrialError, TrialJob, run_trial
+from raytl.training.loop import run_trial
 from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialError, TrialJob
 from raytl.training.workspace import Workspace
 
 DATA = Path(__file__).parent / "data"

@@ -44,8 +44,9 @@ from raytl.search.jobs import JobKind
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space import load_space
 from raytl.tasks import demo_task
-from raytl.training.loop import TrialError, TrialJob, run_trial
+from raytl.training.loop import run_trial
 from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialError, TrialJob
 from raytl.training.workspace import Workspace, WorkspaceSettings
 
 

@@ -23,9 +23,10 @@ from common import finish, median, say, scratch_home, shapes, task_of
 from torch import Tensor
 from torch.nn import functional as F
 
-from raytl.training.loop import TrialJob, run_trial
+from raytl.training.loop import run_trial
 from raytl.training.network import Network
 from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialJob
 from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
 
 MODEL = "torchvision:resnet18@none"

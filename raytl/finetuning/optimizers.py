@@ -12,6 +12,9 @@ from torch.nn.modules.batchnorm import _NormBase
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 OPTIMIZERS = ("sgd", "adamw")
+MOMENTUM = 0.9
+ADAM_BETAS = (0.9, 0.999)
+ADAM_EPSILON = 1e-8
 SCHEDULES = ("cosine", "constant", "inverse")
 
 
@@ -55,9 +58,9 @@ def build_optimizer(name: str, groups: list[dict[str, Any]]) -> torch.optim.Opti
     Raises ValueError for an unknown name.
     """
     if name == "sgd":
-        return torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=True)
+        return torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True, fused=True)
     if name == "adamw":
-        return torch.optim.AdamW(groups, fused=True)
+        return torch.optim.AdamW(groups, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
     raise ValueError(f"unknown optimizer '{name}'; known are {', '.join(OPTIMIZERS)}")
 
 

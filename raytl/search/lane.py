@@ -26,9 +26,10 @@ from raytl.search.prior import labelled_images, score_cuts
 from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import TrainingData
 from raytl.training.distributed import Group
-from raytl.training.loop import TrialError, TrialJob, run_trial
+from raytl.training.loop import run_trial
 from raytl.training.pretrain import is_hurried
 from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialError, TrialJob
 from raytl.training.workspace import Workspace, WorkspaceSettings
 
 OUT_OF_MEMORY = "out of memory"

@@ -30,9 +30,10 @@ from raytl.search.plan import CONFIRM_STRATEGIES, PlanSettings
 from raytl.search.sampler import SpaceExhaustedError, TpeSampler
 from raytl.sources import SourceModel
 from raytl.tasks.images import Images
-from raytl.training.loop import TrialError, TrialJob, run_trial
+from raytl.training.loop import run_trial
 from raytl.training.pretrain import is_pretrained, parse_pretrain, train_source_model
 from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialError, TrialJob
 from raytl.training.workspace import Workspace
 
 PROBE_S = 60.0

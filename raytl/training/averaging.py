@@ -9,11 +9,15 @@ import torch
 from torch import Tensor, nn
 
 
+def ramp(steps: int) -> float:
+    """The largest decay after so many steps: from 0 to 1, so that the first ones, far from the goal, are forgotten."""
+    return (1 + steps) / (10 + steps)
+
+
 class WeightAverage:
     """Keeps an average of the trainable parameters and the float buffers of some modules.
 
-    decay: share of the old average kept per step; ramped up from 0 by min(decay, (1 + t) / (10 + t)), so that the first
-    steps, far from the goal, are soon forgotten.
+    decay: share of the old average kept per step, at most :func:`ramp` of the steps so far.
     """
 
     def __init__(self, modules: list[nn.Module], decay: float) -> None:
@@ -29,7 +33,7 @@ class WeightAverage:
     def update(self) -> None:
         """Take in the weights after an optimizer step."""
         self._steps += 1
-        decay = min(self.decay, (1 + self._steps) / (10 + self._steps))
+        decay = min(self.decay, ramp(self._steps))
         torch._foreach_lerp_(self._average, [tensor.detach() for tensor in self._live], 1 - decay)
 
     @contextmanager

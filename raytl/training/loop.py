@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -15,57 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raytl import adaptation, finetuning
-from raytl.adaptation import AdaptationLoss, Views
-from raytl.core.errors import UserError, nearest
-from raytl.core.seeding import derive_seed, seed_everything
+from raytl import finetuning
+from raytl.adaptation import Views
 from raytl.finetuning.domain_norm import running_statistics_kept
 from raytl.finetuning.optimizers import build_optimizer, lr_factor, parameter_groups
-from raytl.sources import SourceModel
-from raytl.tasks import TrainingData
-from raytl.tasks.task import Role
 from raytl.training.averaging import WeightAverage
 from raytl.training.distributed import Group
-from raytl.training.feed import Feed
-from raytl.training.network import Network, autocast
-from raytl.training.roles import STRONG_VIEW, make_roles
-from raytl.training.strategy import Strategy
+from raytl.training.heads import StackedHeads
+from raytl.training.network import autocast
+from raytl.training.trial import Report, Trial, TrialError, TrialJob, TrialResult, diverged, prepare
 from raytl.training.validation import Validation
 from raytl.training.workspace import Workspace
-
-Report = Callable[[dict[str, Any]], None]
-
-
-class TrialError(Exception):
-    """The strategy could not be trained; the message says why. The search goes on without it."""
-
-
-@dataclass(frozen=True)
-class TrialJob:
-    """One strategy to train.
-
-    fold: index of the validation fold; None trains on all labelled target images and validates on none of them.
-    final: only the trained network counts, so that only the last epoch is evaluated.
-    """
-
-    strategy: Strategy
-    fold: int | None = 0
-    final: bool = False
-
-
-@dataclass
-class TrialResult:
-    """A trained network and how it did.
-
-    metrics: of the last epoch. validation_index, validation_probabilities: (v,), (v, k), the target images of the
-    validation fold and what the network said of them; empty without one.
-    """
-
-    model: SourceModel
-    metrics: dict[str, float]
-    validation_index: np.ndarray
-    validation_probabilities: np.ndarray
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 def run_trial(workspace: Workspace, job: TrialJob, report: Report, group: Group | None = None) -> TrialResult:
@@ -78,56 +36,29 @@ def run_trial(workspace: Workspace, job: TrialJob, report: Report, group: Group 
     after whatever other trials. Raises TrialError where the loss stops being finite, UserError where the strategy does
     not fit the task.
     """
-    return _Trial(workspace, job, group or Group()).run(report)
+    trial = prepare(workspace, job, group)
+    if StackedHeads.can_train(trial):
+        (result,) = StackedHeads(trial, [job]).run(lambda _, metrics: report(metrics))
+        if isinstance(result, TrialError):
+            raise result
+        return result
+    return _Loop(trial).run(report)
 
 
-class _Trial:
-    def __init__(self, workspace: Workspace, job: TrialJob, group: Group) -> None:
-        self.workspace = workspace
-        self.strategy = strategy = job.strategy
-        self.job = job
-        self.group = group
-        self.budget = workspace.settings.budget
-        _check_fits(strategy, workspace.data)
-        model, weights = workspace.source_model(strategy.source_model)
-        seed = derive_seed(workspace.settings.seed, strategy.key, job.fold)
-        # Only now: loading or pretraining the model draws numbers as well, but not in a lane that has it already.
-        seed_everything(seed)
-        # Ranks of a worker group draw different batches but must start from the same weights.
-        self.generator = torch.Generator().manual_seed(derive_seed(seed, group.rank))
-        self.network = Network(model, workspace.data.classes, strategy.cut, device=workspace.device)
-        self.loss = self._adaptation_loss()
-        group.share(
-            [*self.network.model.state_dict().values(), *(self.loss.state_dict().values() if self.loss else ())]
-        )
-        self.roles = make_roles(workspace, self.network, weights, strategy, job.fold, self.loss)
+class _Loop:
+    """Trains whatever is above the cut, with any loss, step by step."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self.workspace = trial.workspace
+        self.strategy = trial.job.strategy
+        self.group = trial.group
+        self.budget = trial.workspace.settings.budget
+        self.network = trial.network
+        self.loss = trial.loss
         recalibrates = self.loss is not None and self.loss.recalibrates_norm
-        self.validation = Validation(self.network, self.roles, len(workspace.data.classes), recalibrates=recalibrates)
+        self.validation = Validation(self.network, trial.roles, len(trial.classes), recalibrates=recalibrates)
         self.regulariser = self._regulariser()
-        device_generator = (
-            self.generator
-            if workspace.device.type == "cpu"
-            else torch.Generator(workspace.device).manual_seed(derive_seed(seed, group.rank, "device"))
-        )
-        self.feed = Feed(
-            self.roles.training,
-            self.roles.strong,
-            max(1, self.budget.batch_size // group.size),
-            self.network,
-            (strategy.augmentation, STRONG_VIEW),
-            self.generator,
-            device_generator,
-        )
-
-    # --- what the trial is made of ----------------------------------------------------------------------------------
-
-    def _adaptation_loss(self) -> AdaptationLoss | None:
-        if self.strategy.adaptation == "none":
-            return None
-        entry = adaptation.get(self.strategy.adaptation)
-        config = self.strategy.adaptation_config or entry.config()
-        loss = entry.loss(config, self.network.model.feature_dim, len(self.workspace.data.classes))
-        return loss.to(self.workspace.device)
 
     def _regulariser(self) -> Any:
         if self.strategy.regulariser == "none":
@@ -140,14 +71,14 @@ class _Trial:
 
     def run(self, report: Report) -> TrialResult:
         started = time.perf_counter()
-        trains = bool(self.roles.training)
+        trains = bool(self.trial.roles.training)
         average = self._average()
         optimizer = self._optimizer() if trains else None
         base_rates = [group["lr"] for group in optimizer.param_groups] if optimizer else []
         history: list[dict[str, float]] = []
         epochs = self.budget.epochs if trains else 1
         metrics: dict[str, float] = {}
-        probabilities = np.empty((0, len(self.workspace.data.classes)), dtype=np.float32)
+        probabilities = np.empty((0, len(self.trial.classes)), dtype=np.float32)
         for epoch in range(1, epochs + 1):
             train_loss = self._epoch(epoch, optimizer, base_rates, average) if optimizer else 0.0
             last = epoch == epochs
@@ -155,7 +86,7 @@ class _Trial:
                 if last:
                     self._finish(average)
                 self._agree_on_statistics()
-                if last or not self.job.final:
+                if last or not self.trial.job.final:
                     metrics, probabilities = self._evaluate(epoch, last=last)
                 if last:
                     self.group.share(self.network.model.state_dict().values())
@@ -163,7 +94,7 @@ class _Trial:
             metrics = {**metrics, "train_loss": train_loss, "epoch": float(epoch), "seconds": seconds}
             history.append(metrics)
             report({**metrics, "last": last})
-        return TrialResult(self.network.model, metrics, self.roles.validation_index, probabilities, history)
+        return TrialResult(self.network.model, metrics, self.trial.roles.validation_index, probabilities, history)
 
     def _agree_on_statistics(self) -> None:
         """Mean of the running batch-norm statistics over the group: every worker has seen other images."""
@@ -225,19 +156,12 @@ class _Trial:
         # Agreed upon, so that all workers of a group stop together where one of them diverges.
         mean = float(self.group.mean(total)) / steps
         if not math.isfinite(mean):
-            raise self._diverged("the loss", epoch)
+            raise diverged("the loss", epoch, self.strategy)
         return mean
-
-    def _diverged(self, what: str, epoch: int) -> TrialError:
-        return TrialError(
-            f"{what} stopped being finite in epoch {epoch} "
-            f"(head_lr {self.strategy.head_lr:g}, {self.strategy.optimizer}, {self.strategy.adaptation}): "
-            "lower the learning rate or the weight of the adaptation loss"
-        )
 
     def _step_loss(self, progress: float) -> Tensor:
         strategy, device = self.strategy, self.workspace.device
-        inputs, labels = self.feed.next()
+        inputs, labels = self.trial.feed.next()
         views = self._forward(inputs, device)
         terms = [
             F.cross_entropy(views[role][1], known, label_smoothing=strategy.label_smoothing)
@@ -277,7 +201,7 @@ class _Trial:
     def _evaluate(self, epoch: int, *, last: bool) -> tuple[dict[str, float], np.ndarray]:
         """Metrics and probabilities on rank 0, nothing on the others; where it fails, the whole group raises."""
         metrics: dict[str, float] = {}
-        probabilities = np.empty((0, len(self.workspace.data.classes)), dtype=np.float32)
+        probabilities = np.empty((0, len(self.trial.classes)), dtype=np.float32)
         failed = False
         if self.group.rank == 0:
             try:
@@ -285,23 +209,8 @@ class _Trial:
             except FloatingPointError:
                 failed = True
         if float(self.group.mean(torch.tensor(float(failed), device=self.workspace.device))):
-            raise self._diverged("the predictions", epoch)
+            raise diverged("the predictions", epoch, self.strategy)
         return metrics, probabilities
-
-
-def _check_fits(strategy: Strategy, data: TrainingData) -> None:
-    """Raise UserError where the strategy needs what the task does not have."""
-    domain = strategy.source_domain
-    if domain is not None and domain not in data.source_domains:
-        raise UserError(f"strategy: no source domain '{domain}'{nearest(domain, data.source_domains)}")
-    if domain is not None and domain not in data.joinable:
-        raise UserError(f"strategy: source domain '{domain}' has labels that the task does not know; it cannot join")
-    if strategy.adaptation != "none":
-        needs = adaptation.get(strategy.adaptation).needs
-        if Role.SOURCE_DOMAIN in needs and domain is None:
-            raise UserError(f"strategy: adaptation '{strategy.adaptation}' needs a source_domain; name one")
-        if Role.UNLABELLED in needs and data.unlabelled is None:
-            raise UserError(f"strategy: adaptation '{strategy.adaptation}' needs unlabelled images; add --unlabelled")
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -17,15 +17,15 @@ from raytl.tasks.preprocessing import Preprocessing
 class Network:
     """A source model made ready for a task.
 
-    cut: stages frozen. entry: the first stage that inputs still have to pass; 0 for pixels, ``cut`` for cached
-    activations.
+    inherits_head: whether the head is the source model's, which knows the same labels. cut: stages frozen. entry: the
+    first stage that inputs still have to pass; 0 for pixels, ``cut`` for cached activations.
     """
 
     def __init__(self, model: SourceModel, classes: tuple[str, ...], cut: int, *, device: torch.device) -> None:
         count = len(model.stage_names)
         if not 0 <= cut <= count:
             raise UserError(f"{model.uri}: cut {cut} is outside 0 to {count}, its number of stages")
-        fit_head(model, classes)
+        self.inherits_head = fit_head(model, classes)
         self.model = model.to(device)
         self.device = device
         self.cut = cut
@@ -70,21 +70,24 @@ class Network:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
 
-def fit_head(model: SourceModel, classes: tuple[str, ...]) -> None:
+def fit_head(model: SourceModel, classes: tuple[str, ...]) -> bool:
     """Give the model a linear head for ``classes``.
 
     Where its own head knows all of these labels by name, their rows are taken over: a model of the same task from
     another domain starts from what it knows. Otherwise the head is new, from the global torch seed.
+    Returns whether it was taken over.
     """
     old = model.head
     rows = (
         [model.labels.index(name) for name in classes] if model.labels and set(classes) <= set(model.labels) else None
     )
     model.replace_head(len(classes), classes)
-    if rows is not None and isinstance(old, nn.Linear) and old.in_features == model.feature_dim:
+    inherits = rows is not None and isinstance(old, nn.Linear) and old.in_features == model.feature_dim
+    if rows is not None and isinstance(old, nn.Linear) and inherits:
         bias = old.bias[rows] if old.bias is not None else torch.zeros(len(rows))
         model.head.load_state_dict({"weight": old.weight[rows].detach(), "bias": bias.detach()})
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return inherits
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:

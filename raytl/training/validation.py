@@ -52,15 +52,7 @@ class Validation:
         outputs = self._outputs(self._roles.sample if last else self._roles.quick_sample)
         if kept is not None:
             _restore(kept)
-        seen = (outputs.target_probabilities, outputs.source_probabilities, outputs.unlabelled_probabilities)
-        if not all(np.isfinite(array).all() for array in seen if array is not None):
-            raise FloatingPointError("predictions are not finite")
-        target = outputs.target_probabilities
-        if target is None:
-            target = np.empty((0, self._classes), dtype=np.float32)
-        metrics = validators.score_all(outputs, SCORED_LAST if last else SCORED)
-        metrics["score"] = selection.score(metrics, self._classes, len(target))
-        return metrics, target
+        return scored(outputs, self._classes, last=last)
 
     def _outputs(self, sample: tuple[Pool, Pool] | None) -> validators.Outputs:
         """What the network says of the validation images, the held-out source images and a sample without labels."""
@@ -70,9 +62,9 @@ class Validation:
         moved, _ = self._predict(sample[1] if sample else None)
         return validators.Outputs(
             target_probabilities=target,
-            target_labels=_labels(self._roles.validation),
+            target_labels=labels_of(self._roles.validation),
             source_probabilities=source,
-            source_labels=_labels(self._roles.source_validation),
+            source_labels=labels_of(self._roles.source_validation),
             unlabelled_probabilities=unlabelled,
             unlabelled_features=features,
             unlabelled_moved_probabilities=moved,
@@ -108,7 +100,25 @@ class Validation:
         return torch.cat(probabilities).cpu().numpy(), torch.cat(features).cpu().numpy()
 
 
-def _labels(pool: Pool | None) -> np.ndarray | None:
+def scored(outputs: validators.Outputs, classes: int, *, last: bool) -> tuple[dict[str, float], np.ndarray]:
+    """Metrics with the selection ``score``, and the probabilities (v, k) of the validation fold's v target images.
+
+    last: whether the epoch is, and so worth the slower validators. Raises FloatingPointError where predictions are not
+    finite.
+    """
+    seen = (outputs.target_probabilities, outputs.source_probabilities, outputs.unlabelled_probabilities)
+    if not all(np.isfinite(array).all() for array in seen if array is not None):
+        raise FloatingPointError("predictions are not finite")
+    target = outputs.target_probabilities
+    if target is None:
+        target = np.empty((0, classes), dtype=np.float32)
+    metrics = validators.score_all(outputs, SCORED_LAST if last else SCORED)
+    metrics["score"] = selection.score(metrics, classes, len(target))
+    return metrics, target
+
+
+def labels_of(pool: Pool | None) -> np.ndarray | None:
+    """Known labels (n,) of a pool; None of an empty one or of none."""
     return None if pool is None or pool.labels is None or not len(pool) else pool.labels.cpu().numpy()
 
 

@@ -18,11 +18,12 @@ from raytl.search.binding import BoundSpace
 from raytl.search.space import load_space
 from raytl.training import Strategy
 from raytl.training.feed import Feed
-from raytl.training.loop import TrialJob, TrialResult, run_trial
+from raytl.training.loop import run_trial
 from raytl.training.network import Network
 from raytl.training.pools import Pool, PoolMaker
 from raytl.training.residents import Residents
 from raytl.training.roles import QUICK_SAMPLE, make_roles
+from raytl.training.trial import TrialJob, TrialResult
 from raytl.training.workspace import Workspace
 
 VIEWED: dict[str, dict[str, Any]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import distributed, multiprocessing
 
 from raytl.training.distributed import Group
-from raytl.training.loop import TrialError, TrialJob, run_trial
+from raytl.training.loop import run_trial
 from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialError, TrialJob
 
 PLAIN = Strategy(tiny.MODEL, head_lr=0.05, backbone_ratio=1.0)
 STRATEGIES = {
@@ -29,7 +31,7 @@ STRATEGIES = {
 }
 
 
-def _train(rank: int, size: int, root: str) -> None:
+def _train(rank: int, size: int, root: str, both_done: Barrier) -> None:
     """One worker: trains every strategy and saves what it ended with."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{root}/meeting", rank=rank, world_size=size)
@@ -45,6 +47,7 @@ def _train(rank: int, size: int, root: str) -> None:
             outcome = {"error": str(error), "epochs": len(epochs)}
         Path(f"{root}/{name}-{rank}.json").write_text(json.dumps(outcome))
     save_file(_gradients(Group(rank, size)), f"{root}/gradients-{rank}.safetensors")
+    both_done.wait(60)  # gloo aborts a process whose peer leaves while it still reads
     distributed.destroy_process_group()
 
 
@@ -61,7 +64,8 @@ def _gradients(group: Group) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("two-workers")
-    multiprocessing.spawn(_train, (2, str(root)), nprocs=2)
+    both_done = multiprocessing.get_context("spawn").Barrier(2)
+    multiprocessing.spawn(_train, (2, str(root), both_done), nprocs=2)
     return root
 
 

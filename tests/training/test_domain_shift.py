@@ -14,7 +14,8 @@ from raytl.core.hashing import hash_tensors
 from raytl.sources import SourceModel
 from raytl.tasks import Images
 from raytl.training import Strategy
-from raytl.training.loop import TrialJob, TrialResult, run_trial
+from raytl.training.loop import run_trial
+from raytl.training.trial import TrialJob, TrialResult
 from raytl.training.workspace import PretrainSettings, Workspace
 
 SOURCE_ONLY: dict[str, Any] = {"source_model": PRETRAINED, "source_domain": "bright", "target_labels": False}

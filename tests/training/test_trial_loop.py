@@ -19,9 +19,10 @@ from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import TrainingData
 from raytl.tasks.task import Role
 from raytl.training import Strategy
-from raytl.training.loop import TrialError, TrialJob, TrialResult, run_trial
+from raytl.training.loop import run_trial
 from raytl.training.network import Network, fit_head
 from raytl.training.pools import PoolMaker
+from raytl.training.trial import TrialError, TrialJob, TrialResult
 from raytl.training.workspace import Workspace
 
 

@@ -1,0 +1,157 @@
+"""A trial: what is asked of it, what comes of it, and what it is made of before it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from raytl import adaptation
+from raytl.adaptation import AdaptationLoss
+from raytl.core.errors import UserError, nearest
+from raytl.core.seeding import derive_seed, seed_everything
+from raytl.sources import SourceModel
+from raytl.tasks import TrainingData
+from raytl.tasks.task import Role
+from raytl.training.distributed import Group
+from raytl.training.feed import Feed
+from raytl.training.network import Network
+from raytl.training.roles import STRONG_VIEW, Roles, make_roles
+from raytl.training.strategy import Strategy
+from raytl.training.workspace import Workspace
+
+Report = Callable[[dict[str, Any]], None]
+
+
+class TrialError(Exception):
+    """The strategy could not be trained; the message says why. The search goes on without it."""
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """One strategy to train.
+
+    fold: index of the validation fold; None trains on all labelled target images and validates on none of them.
+    final: only the trained network counts, so that only the last epoch is evaluated.
+    """
+
+    strategy: Strategy
+    fold: int | None = 0
+    final: bool = False
+
+
+@dataclass
+class TrialResult:
+    """A trained network and how it did.
+
+    metrics: of the last epoch. validation_index, validation_probabilities: (v,), (v, k), the target images of the
+    validation fold and what the network said of them; empty without one.
+    """
+
+    model: SourceModel
+    metrics: dict[str, float]
+    validation_index: np.ndarray
+    validation_probabilities: np.ndarray
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass
+class Trial:
+    """A trial that is ready to train. loss: of adaptation, None without one."""
+
+    workspace: Workspace
+    job: TrialJob
+    group: Group
+    network: Network
+    loss: AdaptationLoss | None
+    roles: Roles
+    feed: Feed
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the task."""
+        return self.workspace.data.classes
+
+
+def prepare(workspace: Workspace, job: TrialJob, group: Group | None = None) -> Trial:
+    """Load the source model, fit a head to the task and find the images, or what the frozen stages make of them.
+
+    group: the worker's place among those that train this trial together.
+    Raises UserError where the strategy does not fit the task.
+    """
+    group = group or Group()
+    strategy = job.strategy
+    _check_fits(strategy, workspace.data)
+    model, weights = workspace.source_model(strategy.source_model)
+    # Only now: loading or pretraining the model draws numbers as well, but not in a lane that has it already.
+    seed_everything(trial_seed(workspace, job))
+    network = Network(model, workspace.data.classes, strategy.cut, device=workspace.device)
+    loss = _adaptation_loss(workspace, strategy, network)
+    group.share([*network.model.state_dict().values(), *(loss.state_dict().values() if loss else ())])
+    roles = make_roles(workspace, network, weights, strategy, job.fold, loss)
+    return Trial(workspace, job, group, network, loss, roles, _feed(workspace, job, group, network, roles))
+
+
+def trial_seed(workspace: Workspace, job: TrialJob) -> int:
+    """What everything random in a trial is drawn from, but for the batches of a trial that trains only a head."""
+    return derive_seed(workspace.settings.seed, job.strategy.key, job.fold)
+
+
+def trains_only_head(strategy: Strategy, stages: int) -> bool:
+    """Whether a linear head on frozen features is all that the strategy trains, of a source model of so many stages.
+
+    Not with images that are augmented anew for each batch: their features are not known beforehand.
+    """
+    fixed = strategy.augmentation == "none" or strategy.cached_views > 0
+    return strategy.cut == stages and strategy.adaptation == "none" and strategy.regulariser == "none" and fixed
+
+
+def diverged(what: str, epoch: int, strategy: Strategy) -> TrialError:
+    """The error of a trial whose numbers are not finite any more."""
+    return TrialError(
+        f"{what} stopped being finite in epoch {epoch} "
+        f"(head_lr {strategy.head_lr:g}, {strategy.optimizer}, {strategy.adaptation}): "
+        "lower the learning rate or the weight of the adaptation loss"
+    )
+
+
+def _feed(workspace: Workspace, job: TrialJob, group: Group, network: Network, roles: Roles) -> Feed:
+    strategy, seed = job.strategy, trial_seed(workspace, job)
+    if trains_only_head(strategy, len(network.stages)):
+        # The same batches for every such strategy, so that one product with the features serves several heads.
+        seed = derive_seed(workspace.settings.seed, "heads", job.fold)
+    # Ranks of a worker group draw different batches.
+    generator = torch.Generator().manual_seed(derive_seed(seed, group.rank))
+    on_device = generator
+    if workspace.device.type != "cpu":
+        on_device = torch.Generator(workspace.device).manual_seed(derive_seed(seed, group.rank, "device"))
+    batch_size = max(1, workspace.settings.budget.batch_size // group.size)
+    policies = (strategy.augmentation, STRONG_VIEW)
+    return Feed(roles.training, roles.strong, batch_size, network, policies, generator, on_device)
+
+
+def _adaptation_loss(workspace: Workspace, strategy: Strategy, network: Network) -> AdaptationLoss | None:
+    if strategy.adaptation == "none":
+        return None
+    entry = adaptation.get(strategy.adaptation)
+    config = strategy.adaptation_config or entry.config()
+    loss = entry.loss(config, network.model.feature_dim, len(workspace.data.classes))
+    return loss.to(workspace.device)
+
+
+def _check_fits(strategy: Strategy, data: TrainingData) -> None:
+    """Raise UserError where the strategy needs what the task does not have."""
+    domain = strategy.source_domain
+    if domain is not None and domain not in data.source_domains:
+        raise UserError(f"strategy: no source domain '{domain}'{nearest(domain, data.source_domains)}")
+    if domain is not None and domain not in data.joinable:
+        raise UserError(f"strategy: source domain '{domain}' has labels that the task does not know; it cannot join")
+    if strategy.adaptation != "none":
+        needs = adaptation.get(strategy.adaptation).needs
+        if Role.SOURCE_DOMAIN in needs and domain is None:
+            raise UserError(f"strategy: adaptation '{strategy.adaptation}' needs a source_domain; name one")
+        if Role.UNLABELLED in needs and data.unlabelled is None:
+            raise UserError(f"strategy: adaptation '{strategy.adaptation}' needs unlabelled images; add --unlabelled")
