@@ -31,6 +31,7 @@ from raytl.search.sampler import TpeSampler
 from raytl.search.space import SearchSpace
 from raytl.search.tuning import LaneWatch, PlanScheduler, PlanSearcher, lane_resources, trial_directory
 from raytl.tasks import SealedTest, TrainingData, splits
+from raytl.training.heads import TOGETHER
 from raytl.training.pretrain import is_pretrained, parse_pretrain
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
@@ -154,6 +155,7 @@ def make_plan_settings(
         refit_baselines=has_test,
         patience=settings.patience,
         min_gain=settings.min_gain,
+        together=TOGETHER if lanes.workers == 1 else 1,  # a job of several workers may land in any of their groups
     )
 
 

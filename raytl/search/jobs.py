@@ -29,6 +29,7 @@ class LaneJob:
     """One job.
 
     number: unique within the search. strategy: flat values. fold: None trains on all. baseline: its name, or None.
+    together: strategies, likewise, whose heads are trained along with the strategy's, for jobs that follow.
     source_model: of a pretraining or a score. cuts: at which to score it. directory: where a refit goes.
     """
 
@@ -40,6 +41,7 @@ class LaneJob:
     source_model: str = ""
     cuts: tuple[int, ...] = ()
     directory: str = ""
+    together: tuple[dict[str, Any], ...] = ()
 
     def to_json(self) -> str:
         """One string: Tune would take a nested mapping for a search space."""
@@ -49,14 +51,19 @@ class LaneJob:
     def from_json(cls, text: str) -> LaneJob:
         """Inverse of :meth:`to_json`."""
         values = json.loads(text)
-        return cls(**{**values, "kind": JobKind(values["kind"]), "cuts": tuple(values["cuts"])})
+        tuples = {name: tuple(values[name]) for name in ("cuts", "together")}
+        return cls(**{**values, "kind": JobKind(values["kind"]), **tuples})
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch's metrics. Not a bare mapping: Tune would flatten that."""
+    """One epoch's metrics. Not a bare mapping: Tune would flatten that.
+
+    known: whether the trial had ended before it reported, having been trained along with another.
+    """
 
     metrics: dict[str, float]
+    known: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from raytl.search import standing
+from raytl.search.exploration import Exploration
 from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob
 from raytl.search.prior import SourcePrior
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
 from raytl.search.refits import Refits
-from raytl.search.sampler import Handle, SpaceExhaustedError, TpeSampler
-from raytl.search.stopping import expected_gain
+from raytl.search.sampler import TpeSampler
 from raytl.search.time_budget import TimeBudget
 from raytl.training.strategy import Strategy
 
@@ -34,7 +35,7 @@ class PlanSettings:
     trials: of the search phase. folds: validation folds there are. lanes: jobs at a time. time_budget_s: for all phases
     together, None for no limit. patience: trials without a better one, min_gain: expected gain of another trial, at
     which to stop searching before that. refit_baselines: whether baselines will be compared on a test split.
-    directory: where refits go.
+    directory: where refits go. together: heads that a lane trains side by side; 1 for none.
     """
 
     trials: int
@@ -46,6 +47,7 @@ class PlanSettings:
     refit_baselines: bool = True
     patience: int | None = None
     min_gain: float | None = None
+    together: int = 1
 
 
 class Wait:
@@ -76,8 +78,6 @@ class SearchPlan:
         self.results: dict[int, JobResult] = {}
         self.baselines = baselines
         self.refits = Refits(settings.directory)
-        self._sampler = sampler
-        self._halving = halving
         self._listener = listener
         self._time = TimeBudget(
             settings.time_budget_s,
@@ -87,40 +87,54 @@ class SearchPlan:
             refits=1 + (len(baselines) if settings.refit_baselines else 0),
             confirms=settings.folds > 1,
         )
-        self._out_of_time: set[int] = set()
         self._done = False
+        self._numbers = count()
+        self._exploration = Exploration(
+            sampler,
+            halving,
+            self._time,
+            self.records,
+            self._numbers,
+            trials=settings.trials,
+            epochs=settings.epochs,
+            fold=self._first_fold(),
+            patience=settings.patience,
+            min_gain=settings.min_gain,
+            together=settings.together,
+        )
         self._jobs: dict[int, LaneJob] = {}
         self._running: set[int] = set()
-        self._handles: dict[int, Handle] = {}
         self._record_of: dict[int, TrialRecord] = {}
         self.prior = prior or SourcePrior({})
         self._unscored = list(self.prior.cuts)
         self._pretraining = list(pretraining)
         self._baselines = list(baselines.items())
-        self._searched = 0
-        self._exhausted = False
-        self._furthest: dict[int, int] = {}
-        self._since_best = 0
-        self._best_score = float("-inf")
         self._phase = ""
 
     # --- jobs out ---------------------------------------------------------------------------------------------------
 
-    def next_job(self) -> LaneJob | Wait | None:
-        """The next job, ``Wait`` while it depends on running ones, None when all is done."""
-        for propose in (
+    def next_job(self, lane: int = 0) -> LaneJob | Wait | None:
+        """The next job, ``Wait`` while it depends on running ones, None when all is done. lane: which one asks."""
+        phases: tuple[Callable[[], LaneJob | None], ...] = (
+            lambda: self._exploration.next_companion(lane),
             self._next_pretraining,
             self._next_prior,
             self._next_baseline,
-            self._next_search,
+            lambda: self._exploration.next_job(lane),
             self._next_confirm,
-        ):
+            lambda: self._exploration.next_left(self._running),
+        )
+        for propose in phases:
             job = propose()
             if job is not None:
                 return self._start(job)
         refit = self._next_refit()
         self._done = refit is None
         return self._start(refit) if isinstance(refit, LaneJob) else refit
+
+    def search_is_over(self) -> bool:
+        """Whether no further strategy will be tried."""
+        return self._exploration.is_over()
 
     def finished(self) -> bool:
         """Whether the last job was handed out and all came back."""
@@ -135,42 +149,23 @@ class SearchPlan:
             if record.status in (TrialStatus.RUNNING, TrialStatus.INTERRUPTED):
                 record.status = TrialStatus.INTERRUPTED
                 if record.kind == JobKind.SEARCH:
-                    self._sampler.try_next(Strategy.from_dict(record.strategy))
+                    self._exploration.sampler.try_next(Strategy.from_dict(record.strategy))
             else:
                 self._learn_again(record)
             self.records.append(record)
             self._listener.on_trial(record)
 
     def _learn_again(self, record: TrialRecord) -> None:
-        """What halving, sampler and patience would know had the trial ended in this search."""
-        if record.kind in (JobKind.BASELINE, JobKind.SEARCH):
-            for metrics in record.history:
-                self._halving.record(int(metrics["epoch"]), metrics["score"])
         if record.kind == JobKind.BASELINE:
+            self._exploration.observe(record)
             self._baselines = [entry for entry in self._baselines if entry[1].key != record.strategy_key]
         if record.kind == JobKind.SEARCH:
-            strategy = Strategy.from_dict(record.strategy)
-            if self._sampler.contains(strategy):  # the space may have lost a source model since
-                handle = self._sampler.adopt(strategy)
-                for metrics in record.history:
-                    self._sampler.report(handle, int(metrics["epoch"]), metrics["score"])
-                self._tell(handle, record)
-            self._searched += 1
-            self._count_patience(record)
-
-    def _tell(self, handle: Handle, record: TrialRecord) -> None:
-        if record.history:
-            last = record.history[-1]
-            self._sampler.took(handle, last.get("seconds", record.seconds) / last["epoch"])
-        self._sampler.tell(handle, score=record.score, pruned=record.status != TrialStatus.COMPLETED)
-
-    def _number(self) -> int:
-        return len(self._jobs)
+            self._exploration.restore(record)
 
     def _next_pretraining(self) -> LaneJob | None:
         if not self._pretraining:
             return None
-        return LaneJob(self._number(), JobKind.PRETRAIN, source_model=self._pretraining.pop(0))
+        return LaneJob(next(self._numbers), JobKind.PRETRAIN, source_model=self._pretraining.pop(0))
 
     def _next_prior(self) -> LaneJob | None:
         """A source model to score. Not before the default recipe is under way, nor while the model is being made."""
@@ -181,7 +176,7 @@ class SearchPlan:
         if uri is None:
             return None
         self._unscored.remove(uri)
-        return LaneJob(self._number(), JobKind.PRIOR, source_model=uri, cuts=tuple(self.prior.cuts[uri]))
+        return LaneJob(next(self._numbers), JobKind.PRIOR, source_model=uri, cuts=tuple(self.prior.cuts[uri]))
 
     def _being_made(self) -> set[str]:
         """Source models that a lane is pretraining now."""
@@ -196,38 +191,7 @@ class SearchPlan:
         ready = (entry for entry in self._baselines if entry[1].source_model not in made)
         name, strategy = entry = next(ready, self._baselines[0])
         self._baselines.remove(entry)
-        return LaneJob(self._number(), JobKind.BASELINE, strategy.to_dict(), self._first_fold(), baseline=name)
-
-    def _next_search(self) -> LaneJob | None:
-        if self.search_is_over():
-            return None
-        try:
-            handle, strategy = self._sampler.ask()
-        except SpaceExhaustedError:
-            self._exhausted = True
-            return None
-        self._searched += 1
-        number = self._number()
-        self._handles[number] = handle
-        return LaneJob(number, JobKind.SEARCH, strategy.to_dict(), self._first_fold())
-
-    def search_is_over(self) -> bool:
-        """Whether no further strategy will be tried: enough trials, none left, no patience left, or no time."""
-        if self._exhausted or self._searched >= self.settings.trials:
-            return True
-        if self.settings.patience is not None and self._since_best >= self.settings.patience:
-            return True
-        if self._gains_too_little():
-            return True
-        return self._searched > 0 and self._time.search_is_over(self.records)
-
-    def _gains_too_little(self) -> bool:
-        """Whether another trial is expected to bring too little; not before every source model had its trial."""
-        if self.settings.min_gain is None or self._sampler.has_first:
-            return False
-        ended = [r for r in self.records if r.kind != JobKind.CONFIRM and r.score is not None]
-        full = [r.score for r in ended if r.status == TrialStatus.COMPLETED and r.score is not None]
-        return expected_gain(full, len(ended)) < self.settings.min_gain
+        return LaneJob(next(self._numbers), JobKind.BASELINE, strategy.to_dict(), self._first_fold(), baseline=name)
 
     def _next_confirm(self) -> LaneJob | None:
         """The strategies that lead on the first fold, on the folds that they were not tried on yet; best first."""
@@ -238,14 +202,14 @@ class SearchPlan:
         for fold in range(1, self.settings.folds):
             for key in standing.leaders(self.records, CONFIRM_STRATEGIES):
                 if (key, fold) not in tried:
-                    return LaneJob(self._number(), JobKind.CONFIRM, self.strategy_of(key), fold)
+                    return LaneJob(next(self._numbers), JobKind.CONFIRM, self.strategy_of(key), fold)
         return None
 
     def _next_refit(self) -> LaneJob | Wait | None:
         if self.settings.refit_baselines:
             for name, strategy in self.baselines.items():
                 if self.refits.wants(strategy.key):
-                    return self.refits.start(self._number(), strategy, name)
+                    return self.refits.start(next(self._numbers), strategy, name)
         if any(self._jobs[number].kind in TRIALS for number in self._running):
             return Wait()
         best = self.winner()
@@ -253,7 +217,7 @@ class SearchPlan:
             return None
         for key in (best, self.without_adaptation() if self.settings.refit_baselines else None):
             if key is not None and self.refits.wants(key):
-                return self.refits.start(self._number(), Strategy.from_dict(self.strategy_of(key)))
+                return self.refits.start(next(self._numbers), Strategy.from_dict(self.strategy_of(key)))
         # A refit can fail, and then the next best is due: nothing is over before the winner's has come back.
         return Wait() if self.refits.is_pending(best) else None
 
@@ -293,8 +257,8 @@ class SearchPlan:
 
     # --- results in -------------------------------------------------------------------------------------------------
 
-    def on_epoch(self, number: int, metrics: dict[str, float]) -> bool:
-        """Take in an epoch's metrics; False stops the trial."""
+    def on_epoch(self, number: int, metrics: dict[str, float], *, known: bool = False) -> bool:
+        """Take in an epoch's metrics; False stops the trial. known: see :meth:`Exploration.on_epoch`."""
         record = self._record_of.get(number)
         if record is None:
             return True
@@ -306,28 +270,11 @@ class SearchPlan:
         record.seconds = metrics.get("seconds", record.seconds)
         record.history.append(metrics)
         self._listener.on_trial(record)
-        if record.kind != JobKind.SEARCH:
-            if record.kind == JobKind.BASELINE:
-                self._halving.record(epoch, record.score)
-            return True
-        if epoch <= self._furthest.get(number, 0):
-            return True  # a trial that was started again: what it had reached was reported and decided on before
-        self._furthest[number] = epoch
-        self._sampler.report(self._handles[number], epoch, record.score)
-        if epoch >= self.settings.epochs:
-            return True
-        if not self._halving.goes_on(epoch, record.score):
-            return False
-        if not self._time.search_is_over(self.records):
-            return True
-        if self._leads(record.score) and self._time.allows_another(self.records):
-            return True
-        self._out_of_time.add(number)
-        return False
-
-    def _leads(self, score: float) -> bool:
-        """Whether a score beats every completed trial's: cut off for time, it would be lost as the winner."""
-        return all(score > (r.score or 0.0) for r in self.records if r.status == TrialStatus.COMPLETED)
+        if record.kind == JobKind.SEARCH:
+            return self._exploration.on_epoch(number, epoch, record.score, known=known)
+        if record.kind == JobKind.BASELINE:
+            self._exploration.halving.record(epoch, record.score)
+        return True
 
     def on_end(self, number: int, result: JobResult | None, error: str | None = None) -> None:
         """Take in the end of a job. result None: it was stopped early, or (with ``error``) its lane died."""
@@ -351,28 +298,20 @@ class SearchPlan:
         if reason is not None:
             record.status, record.reason, record.score = TrialStatus.FAILED, reason, None
         else:
-            stopped = TrialStatus.INTERRUPTED if number in self._out_of_time else TrialStatus.PRUNED
+            stopped = self._exploration.stopped_for(number)
             record.status = TrialStatus.COMPLETED if result is not None else stopped
         if job.kind == JobKind.SEARCH:
-            self._tell(self._handles.pop(number), record)
-            self._count_patience(record)
+            self._exploration.on_end(number, record)
         self._listener.on_trial(record)
 
     def _end_prior(self, uri: str, result: JobResult | None) -> None:
         """A source model that could not be scored keeps its place behind the others; its trials will say why."""
         self.prior.scores[uri] = result.cut_scores if result is not None else []
         order = self.prior.order()
-        self._sampler.prefer(order)
+        self._exploration.sampler.prefer(order)
         if self.prior.complete():
             self._phase = JobKind.PRIOR
             self._listener.on_phase(JobKind.PRIOR, ", ".join(order))
-
-    def _count_patience(self, record: TrialRecord) -> None:
-        if record.score is not None and record.score > self._best_score:
-            self._best_score = record.score
-            self._since_best = 0
-        else:
-            self._since_best += 1
 
     def interrupt(self) -> None:
         """Mark what still runs as interrupted."""

@@ -14,7 +14,9 @@ from optuna.trial import TrialState
 
 from raytl.core.seeding import derive_seed
 from raytl.search.binding import BoundSpace, FirstChoices
+from raytl.training.heads import HEAD_SETTINGS
 from raytl.training.strategy import Strategy
+from raytl.training.trial import trains_only_head
 
 LEARN_FROM = 300
 """Trials that TPE looks at. It takes the best tenth, at most 25, as good: more of the others teach it little."""
@@ -97,6 +99,28 @@ class TpeSampler:
             if strategy.key not in self._seen:
                 return self.adopt(strategy), strategy
         raise SpaceExhaustedError
+
+    def ask_alongside(self, strategy: Strategy, count: int) -> list[tuple[Handle, Strategy]]:
+        """At most so many further strategies whose heads can be trained together with this one's, if it trains a head.
+
+        TPE proposes the settings of the head; all others are the strategy's own.
+        """
+        if not trains_only_head(strategy, self._space.stages[strategy.source_model]):
+            return []
+        replay = _Replay(strategy)
+        self._space.suggest(replay)
+        shared = {name: value for name, value in replay.params.items() if name.partition("/")[0] not in HEAD_SETTINGS}
+        found: list[tuple[Handle, Strategy]] = []
+        for _ in range(count):
+            self._study.enqueue_trial(shared)
+            trial = self._study.ask()
+            other = self._space.suggest(trial)
+            if other.key in self._seen:  # there are few heads, or TPE is sure of itself
+                self._study.tell(trial, state=TrialState.FAIL)
+                continue
+            self._seen.add(other.key)
+            found.append((self._opened(Handle(other, trial)), other))
+        return found
 
     def try_next(self, strategy: Strategy) -> None:
         """Give out this strategy before any other that was not announced earlier, if the space contains it."""

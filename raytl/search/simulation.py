@@ -101,7 +101,7 @@ class _Simulation:
     def _fill(self) -> None:
         """Give every free lane a job, as long as there are jobs."""
         while self._idle and self._asking:
-            job = self.plan.next_job()
+            job = self.plan.next_job(self._idle[-1])
             if isinstance(job, LaneJob):
                 self._begin(self._idle.pop(), job)
             elif isinstance(job, Wait):

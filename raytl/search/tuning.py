@@ -74,7 +74,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         if self._again:
             job, deaths = self._again.popleft()
         else:
-            due = self.plan.next_job()
+            due = self.plan.next_job(lane)
             if not isinstance(due, LaneJob):
                 self._nothing_due = True  # until another job has ended
                 finished: str = Searcher.FINISHED
@@ -101,7 +101,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
 
     def report(self, trial_id: str, report: EpochReport) -> bool:
         """Take in an epoch; False stops the trial."""
-        return self.plan.on_epoch(self._trials[trial_id].job.number, report.metrics)
+        return self.plan.on_epoch(self._trials[trial_id].job.number, report.metrics, known=report.known)
 
     def raised(self, trial_id: str, error: str) -> None:
         """Note the exception that a trial ends with; it would come again in any lane."""

@@ -45,15 +45,16 @@ TILE = 16
 """A head's rows in the stacked weights are a multiple of this. Matrix kernels work in tiles; a head that began within
 one would be summed up in another order than alone, and its last digits would depend on its company."""
 
-_OWN = {
+HEAD_SETTINGS = frozenset({
     "head_lr", "optimizer", "weight_decay", "schedule", "warmup", "label_smoothing", "ema",
-    "backbone_ratio", "batch_norm",  # of what is frozen
-}  # fmt: skip
+    "backbone_ratio", "batch_norm",  # of stages that are frozen
+})  # fmt: skip
+"""What heads that are trained together may differ in."""
 
 
 def common_settings(strategy: Strategy) -> dict[str, Any]:
     """The settings that strategies must have in common if their heads are to be trained together."""
-    return {key: value for key, value in strategy.to_dict().items() if key not in _OWN}
+    return {key: value for key, value in strategy.to_dict().items() if key not in HEAD_SETTINGS}
 
 
 def train_together(workspace: Workspace, jobs: Sequence[TrialJob]) -> list[TrialResult | TrialError]:

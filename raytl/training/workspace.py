@@ -8,6 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from raytl.tasks.images import Images
 from raytl.tasks.preprocessing import Preprocessing
 from raytl.training.arrays import ArrayCache
 from raytl.training.residents import Residents
+
+if TYPE_CHECKING:
+    from raytl.training.trial import TrialError, TrialJob, TrialResult
 
 SOURCE_VALIDATION_SHARE = 0.15
 MODELS_KEPT = 6
@@ -86,7 +90,10 @@ class WorkspaceSettings:
 
 
 class Workspace:
-    """One process's warm state. Everything in it can be rebuilt from ``data`` and ``settings``."""
+    """One process's warm state. Everything in it can be rebuilt from ``data`` and ``settings``.
+
+    ahead: trials whose outcome is known before they are asked for, by job.
+    """
 
     def __init__(self, data: TrainingData, settings: WorkspaceSettings, cache_root: Path | None = None) -> None:
         self.data = data
@@ -95,6 +102,7 @@ class Workspace:
         self.models_root = (cache_root or home()) / "sources"
         self.device = _device(settings.device)
         self.residents = Residents(self.device)
+        self.ahead: dict[TrialJob, TrialResult | TrialError] = {}
         self.activation_bytes: dict[tuple[str, int], int] = {}
         if settings.threads:
             torch.set_num_threads(settings.threads)

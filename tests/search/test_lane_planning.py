@@ -191,9 +191,9 @@ class TestStuckLanes:
         class Waiting(JobList):
             asked = 0
 
-            def next_job(self):
+            def next_job(self, lane=0):
                 self.asked += 1
-                return super().next_job() or Wait()
+                return super().next_job(lane) or Wait()
 
         desk = Desk([])
         desk.plan = desk.searcher.plan = Waiting([loading(0)])

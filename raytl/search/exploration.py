@@ -1,0 +1,179 @@
+"""The search phase of a plan: which strategies to try, when to stop one, when to stop trying."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from raytl.search.companions import Companions
+from raytl.search.halving import SuccessiveHalving
+from raytl.search.jobs import JobKind, LaneJob
+from raytl.search.records import TrialRecord, TrialStatus
+from raytl.search.sampler import Handle, SpaceExhaustedError, TpeSampler
+from raytl.search.stopping import expected_gain
+from raytl.search.time_budget import TimeBudget
+from raytl.training.strategy import Strategy
+
+COMPANION_SHARE = 8
+"""Of the trials that are left, one in so many may go to strategies that are trained along with another."""
+
+
+class Exploration:
+    """Proposes strategies and learns from what they score.
+
+    records: all trials of the plan, as it goes on. numbers: of jobs, from which to take the next. fold: that strategies
+    are tried on, None where there are none. The rest as in :class:`raytl.search.plan.PlanSettings`.
+    """
+
+    def __init__(
+        self,
+        sampler: TpeSampler,
+        halving: SuccessiveHalving,
+        time: TimeBudget,
+        records: list[TrialRecord],
+        numbers: Iterator[int],
+        *,
+        trials: int,
+        epochs: int,
+        fold: int | None,
+        patience: int | None,
+        min_gain: float | None,
+        together: int,
+    ) -> None:
+        self.sampler = sampler
+        self.halving = halving
+        self._time = time
+        self._records = records
+        self._numbers = numbers
+        self._trials = trials
+        self._epochs = epochs
+        self._fold = fold
+        self._patience = patience
+        self._min_gain = min_gain
+        self._together = together
+        self._companions = Companions()
+        self._handles: dict[int, Handle] = {}
+        self._furthest: dict[int, int] = {}
+        self._out_of_time: set[int] = set()
+        self._tried = 0
+        self._exhausted = False
+        self._since_best = 0
+        self._best_score = float("-inf")
+
+    # --- strategies out ---------------------------------------------------------------------------------------------
+
+    def next_companion(self, lane: int) -> LaneJob | None:
+        """A strategy whose head this lane has trained along with another's."""
+        return self._companions.next_of(lane)
+
+    def next_left(self, running: Iterable[int]) -> LaneJob | None:
+        """One that its lane has not come for. running: numbers of the jobs under way."""
+        return self._companions.next_left(running)
+
+    def next_job(self, lane: int) -> LaneJob | None:
+        """A new strategy, and for the lane that takes it perhaps others whose heads to train along with it."""
+        if self.is_over():
+            return None
+        try:
+            handle, strategy = self.sampler.ask()
+        except SpaceExhaustedError:
+            self._exhausted = True
+            return None
+        job = self._job(handle, strategy)
+        room = min(self._together - 1, (self._trials - self._tried) // COMPANION_SHARE)
+        others = self.sampler.ask_alongside(strategy, room) if room > 0 else []
+        if not others:
+            return job
+        job = replace(job, together=tuple(other.to_dict() for _, other in others))
+        self._companions.add(lane, job, [self._job(*other) for other in others])
+        return job
+
+    def _job(self, handle: Handle, strategy: Strategy) -> LaneJob:
+        self._tried += 1
+        number = next(self._numbers)
+        self._handles[number] = handle
+        return LaneJob(number, JobKind.SEARCH, strategy.to_dict(), self._fold)
+
+    def is_over(self) -> bool:
+        """Whether no further strategy will be tried: enough trials, none left, no patience left, or no time."""
+        if self._exhausted or self._tried >= self._trials:
+            return True
+        if self._patience is not None and self._since_best >= self._patience:
+            return True
+        if self._gains_too_little():
+            return True
+        return self._tried > 0 and self._time.search_is_over(self._records)
+
+    def _gains_too_little(self) -> bool:
+        """Whether another trial is expected to bring too little; not before every source model had its trial."""
+        if self._min_gain is None or self.sampler.has_first:
+            return False
+        ended = [r for r in self._records if r.kind != JobKind.CONFIRM and r.score is not None]
+        full = [r.score for r in ended if r.status == TrialStatus.COMPLETED and r.score is not None]
+        return expected_gain(full, len(ended)) < self._min_gain
+
+    # --- scores in --------------------------------------------------------------------------------------------------
+
+    def on_epoch(self, number: int, epoch: int, score: float, *, known: bool) -> bool:
+        """Take in a score; False stops the trial. known: the trial is over already, stopping it would save nothing."""
+        if epoch <= self._furthest.get(number, 0):
+            return True  # a trial that was started again: what it had reached was reported and decided on before
+        self._furthest[number] = epoch
+        self.sampler.report(self._handles[number], epoch, score)
+        if known:
+            if number not in self._companions.numbers:  # so many of one kind would set the bar for all
+                self.halving.record(epoch, score)
+            return True
+        if epoch >= self._epochs:
+            return True
+        if not self.halving.goes_on(epoch, score):
+            return False
+        if not self._time.search_is_over(self._records):
+            return True
+        if self._leads(score) and self._time.allows_another(self._records):
+            return True
+        self._out_of_time.add(number)
+        return False
+
+    def _leads(self, score: float) -> bool:
+        """Whether a score beats every completed trial's: cut off for time, it would be lost as the winner."""
+        return all(score > (r.score or 0.0) for r in self._records if r.status == TrialStatus.COMPLETED)
+
+    def stopped_for(self, number: int) -> TrialStatus:
+        """Why a trial was stopped."""
+        return TrialStatus.INTERRUPTED if number in self._out_of_time else TrialStatus.PRUNED
+
+    def on_end(self, number: int, record: TrialRecord) -> None:
+        """Take in the end of a trial; a companion cost no time, so it tries no patience."""
+        self._tell(self._handles.pop(number), record)
+        self._count_patience(record, costs=number not in self._companions.numbers)
+
+    def restore(self, record: TrialRecord) -> None:
+        """Learn what a trial would have taught had it ended in this search."""
+        strategy = Strategy.from_dict(record.strategy)
+        self.observe(record)
+        if self.sampler.contains(strategy):  # the space may have lost a source model since
+            handle = self.sampler.adopt(strategy)
+            for metrics in record.history:
+                self.sampler.report(handle, int(metrics["epoch"]), metrics["score"])
+            self._tell(handle, record)
+        self._tried += 1
+        self._count_patience(record)
+
+    def observe(self, record: TrialRecord) -> None:
+        """Let the whole history of a trial from elsewhere count at the rungs."""
+        for metrics in record.history:
+            self.halving.record(int(metrics["epoch"]), metrics["score"])
+
+    def _tell(self, handle: Handle, record: TrialRecord) -> None:
+        if record.history:
+            last = record.history[-1]
+            self.sampler.took(handle, last.get("seconds", record.seconds) / last["epoch"])
+        self.sampler.tell(handle, score=record.score, pruned=record.status != TrialStatus.COMPLETED)
+
+    def _count_patience(self, record: TrialRecord, *, costs: bool = True) -> None:
+        if record.score is not None and record.score > self._best_score:
+            self._best_score = record.score
+            self._since_best = 0
+        elif costs:
+            self._since_best += 1
