@@ -49,7 +49,7 @@ def main(
     rates: Annotated[int, typer.Option(help="learning rates per cut")] = 3,
     epochs: int = 10,
     device: str = "cpu",
-    threads: int = 2,
+    threads: Annotated[int, typer.Option(help="of torch; a search on two cores has two lanes of one thread")] = 1,
 ) -> None:
     """Measure each cut."""
     target = shapes(images, 64)
@@ -95,7 +95,13 @@ def main(
         ])  # fmt: skip
     header = ["trainable", "total s, without / with", "ratio", "epoch ms, without / with", "ratio", "score difference"]
     title = f"The same {rates} strategies a cut without and with the activation cache"
-    finish("cache", title, header, rows, {"images": images, "epochs": epochs, "device": device, "cuts": figures})
+    finish(
+        "cache",
+        title,
+        header,
+        rows,
+        {"images": images, "epochs": epochs, "device": device, "threads": threads, "cuts": figures},
+    )
 
 
 if __name__ == "__main__":

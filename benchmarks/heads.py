@@ -1,131 +1,147 @@
-"""Whether training linear heads on the same frozen features together, in one batched pass, would pay.
+"""What training heads together saves: linear heads on the same frozen features, one by one and side by side.
 
     python benchmarks/heads.py
 
-Each head has its own learning rate and its own batches' loss, as different strategies would have; all see the same
-features. The last column is what stacking could save of a whole linear-probe trial of the search (its features in the
-cache, evaluation included): the reason why raytl trains such strategies one by one.
+First the training alone, whole trials of the product's loop with their evaluation, the features in the cache: a head by
+itself and in stacks of several, taking turns. Then searches over heads on Ray Tune, with and without companions.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
-from common import finish, median, say, scratch_home, shapes, task_of
-from torch import Tensor, nn
-from torch.nn import functional as F
+from common import Ends, finish, median, say, scratch_home, shapes, task_of
 
+from raytl.search.binding import BoundSpace
+from raytl.search.cluster import cluster
+from raytl.search.driver import run_plan
+from raytl.search.halving import SuccessiveHalving
+from raytl.search.lane import lane_for
+from raytl.search.plan import PlanSettings, SearchPlan
+from raytl.search.sampler import TpeSampler
+from raytl.search.space import load_space
+from raytl.tasks import LabelledImages, TrainingData
+from raytl.training.heads import TOGETHER, train_together
 from raytl.training.loop import run_trial
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialJob
-from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
+from raytl.training.workspace import Budget, PretrainSettings, Workspace, WorkspaceSettings
 
-CLASSES = 10
-BATCH = 64
 MODELS = {512: "torchvision:resnet18@none", 2048: "torchvision:resnet50@none"}
+CLASSES = (4, 100)
+STACKS = (2, 4, 8, 16)
+SPACE = """
+epochs: 10
+space:
+  source_model: ["pretrain:*/scratch:resnet-small"]
+  cut: all
+  optimizer: [sgd, adamw]
+  head_lr:
+    sgd: {low: 0.003, high: 0.3, log: true}
+    adamw: {low: 0.0003, high: 0.03, log: true}
+  weight_decay: {low: 0.00001, high: 0.01, log: true}
+  label_smoothing: [0.0, 0.1]
+"""
 
 
-def alone(dim: int, steps: int) -> float:
-    """Seconds per step of one head, as the trial loop does it."""
-    features, labels = _data(dim)
-    head = nn.Linear(dim, CLASSES)
-    optimizer = torch.optim.SGD(head.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    started = time.perf_counter()
-    for step in range(steps):
-        batch = _batch(step)
-        for parameter in head.parameters():
-            parameter.grad = None
-        F.cross_entropy(head(features[batch]), labels[batch]).backward()
-        optimizer.step()
-    return (time.perf_counter() - started) / steps
+def with_classes(images: LabelledImages, count: int) -> LabelledImages:
+    """The same images with labels that mean nothing."""
+    labels = np.arange(len(images), dtype=np.int64) % count
+    return LabelledImages(images.name, images.items, None, tuple(f"class {i:03}" for i in range(count)), labels)
 
 
-def stacked(dim: int, heads: int, steps: int) -> float:
-    """Seconds per step and head of so many heads in one batched matrix product."""
-    features, labels = _data(dim)
-    weight = torch.randn(heads, dim, CLASSES).mul_(0.01).requires_grad_()
-    bias = torch.zeros(heads, 1, CLASSES, requires_grad=True)
-    rates = torch.linspace(0.01, 0.1, heads)[:, None, None]
-    velocity = [torch.zeros_like(weight), torch.zeros_like(bias)]
-    started = time.perf_counter()
-    for step in range(steps):
-        batch = _batch(step)
-        weight.grad = bias.grad = None
-        logits = torch.baddbmm(bias, features[batch].expand(heads, -1, -1), weight)
-        loss = F.cross_entropy(logits.reshape(-1, CLASSES), labels[batch].repeat(heads))
-        (loss * heads).backward()
-        with torch.no_grad():
-            for parameter, speed in zip((weight, bias), velocity, strict=True):
-                gradient = parameter.grad.add(parameter, alpha=5e-4)  # type: ignore[union-attr]
-                speed.mul_(0.9).add_(gradient)
-                parameter -= rates * gradient.add(speed, alpha=0.9)
-    return (time.perf_counter() - started) / steps / heads
+def strategies(model: str, cut: int) -> list[Strategy]:
+    """As a search would try them: of both optimizers, every setting of the head different."""
+    plain = Strategy(model, cut=cut)
+    rates = np.geomspace(0.001, 0.02, max(STACKS))
+    return [
+        replace(plain, optimizer="adamw", head_lr=rate / 10) if number % 2 else replace(plain, head_lr=rate)
+        for number, rate in enumerate(map(float, rates))
+    ]
 
 
-def trial_seconds(dim: int, epochs: int, steps_per_epoch: int) -> float:
-    """Of a linear probe in the product's loop, its features known from an earlier trial."""
-    data = task_of(shapes(200, 64))
-    settings = WorkspaceSettings(budget=Budget(epochs, steps_per_epoch, BATCH), image_size=64, threads=1)
-    with scratch_home() as home:
-        workspace = Workspace(data, settings, home)
-        times = []
-        for rate in (0.01, 0.02, 0.04, 0.08):
-            started = time.perf_counter()
-            job = TrialJob(Strategy(MODELS[dim], cut=_stages(workspace, MODELS[dim]), head_lr=rate))
-            run_trial(workspace, job, lambda metrics: None)
-            times.append(time.perf_counter() - started)
-    return median(times[1:])
+def training(rounds: int, images: int) -> tuple[list[list[str]], dict[str, Any]]:
+    """Milliseconds per trial, alone and together, for every model and number of classes."""
+    rows, figures = [], {}
+    for width, model in MODELS.items():
+        for count in CLASSES:
+            data = task_of(with_classes(shapes(images, 64), count))
+            settings = WorkspaceSettings(budget=Budget(10, 20, 64), folds=(2, 1), image_size=64, threads=1)
+            with scratch_home() as home:
+                workspace = Workspace(data, settings, home)
+                cut = len(workspace.source_model(model)[0].stage_names)
+                jobs = [TrialJob(strategy) for strategy in strategies(model, cut)]
+                train_together(workspace, jobs)  # fills the cache
+                seconds: dict[int, list[float]] = {1: [], **{stack: [] for stack in STACKS}}
+                for turn in range(rounds):
+                    started = time.perf_counter()
+                    run_trial(workspace, jobs[turn % len(jobs)], lambda metrics: None)
+                    seconds[1].append(time.perf_counter() - started)
+                    for stack in STACKS:
+                        started = time.perf_counter()
+                        train_together(workspace, jobs[:stack])
+                        seconds[stack].append((time.perf_counter() - started) / stack)
+            each = {stack: median(values) for stack, values in seconds.items()}
+            rows.append([
+                f"{width} features, {count} classes", *(f"{1e3 * value:.0f}" for value in each.values()),
+                f"{each[1] / each[TOGETHER]:.1f}x",
+            ])  # fmt: skip
+            figures[f"{width}x{count}"] = {str(stack): value for stack, value in each.items()}
+            say(f"{width} features, {count} classes done")
+    return rows, figures
 
 
-def _stages(workspace: Workspace, uri: str) -> int:
-    return len(workspace.source_model(uri)[0].stage_names)
-
-
-def _data(dim: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(400, dim, generator=generator), torch.randint(CLASSES, (400,), generator=generator)
-
-
-def _batch(step: int) -> Tensor:
-    return torch.randperm(400, generator=torch.Generator().manual_seed(step))[:BATCH]
+def searching(trials: int, rounds: int) -> dict[int, float]:
+    """Seconds per trial of searches over heads, by how many are trained together."""
+    target, domain = shapes(200, 64), shapes(60, 64, seed=1)
+    data = TrainingData("shapes", target.classes, target, None, {"domain": domain}, 3)
+    found: dict[int, list[float]] = {1: [], TOGETHER: []}
+    with scratch_home() as home, cluster(None, 0.0) as lanes:
+        path = home / "heads.yaml"
+        path.write_text(SPACE)
+        space = BoundSpace(load_space(str(path)), data)
+        settings = WorkspaceSettings(
+            budget=Budget(10, 20, 64), pretrain=PretrainSettings(steps=5), image_size=64, folds=(5, 1), threads=1
+        )
+        Workspace(data, settings).source_model(space.source_models[0])  # made before, as it is not the point
+        for turn in range(rounds):
+            for together in found:
+                ends = Ends()
+                folder = home / f"{together}-{turn}"
+                plan = SearchPlan(
+                    PlanSettings(trials, 0, lanes.count, 10, folder, refit_baselines=False, together=together),
+                    TpeSampler(space, turn), SuccessiveHalving(10, 3, 10), {}, [], ends, time.perf_counter,
+                )  # fmt: skip
+                run_plan(plan, lane_for(data, settings), lanes, folder)
+                first = trials // 6  # each lane loads its features in its first trial
+                found[together].append((ends.times[-1] - ends.times[first]) / (trials - 1 - first))
+                say(f"search, {together} together: {found[together][-1]:.3f} s a trial")
+    return {together: median(values) for together, values in found.items()}
 
 
 def main(
-    epochs: int = 10,
-    steps_per_epoch: Annotated[int, typer.Option(help="of a trial")] = 20,
-    steps: Annotated[int, typer.Option(help="measured at a time")] = 400,
+    rounds: Annotated[int, typer.Option(help="turns of each way to train")] = 9,
+    images: Annotated[int, typer.Option(help="labelled images, half of them for validation")] = 400,
+    trials: Annotated[int, typer.Option(help="of a search")] = 100,
+    searches: Annotated[int, typer.Option(help="of each kind")] = 2,
 ) -> None:
     """Measure."""
     torch.set_num_threads(1)
-    rows: list[list[str]] = []
-    figures: dict[str, Any] = {}
-    for dim in MODELS:
-        whole = trial_seconds(dim, epochs, steps_per_epoch)
-        counts = (1, 8, 32)
-        single: list[float] = []
-        several: dict[int, list[float]] = {count: [] for count in counts}
-        for _ in range(5):
-            single.append(alone(dim, steps))
-            for count in counts:
-                several[count].append(stacked(dim, count, max(20, steps // count)))
-        for count in counts:
-            saved = (median(single) - median(several[count])) * epochs * steps_per_epoch / whole
-            rows.append([
-                str(dim), str(count), f"{1e3 * median(single):.3f}", f"{1e3 * median(several[count]):.3f}",
-                f"{1e3 * whole:.0f}", f"{100 * saved:+.0f} %",
-            ])  # fmt: skip
-            figures[f"{dim}x{count}"] = {
-                "alone_ms": 1e3 * median(single),
-                "stacked_ms": 1e3 * median(several[count]),
-                "trial_s": whole,
-                "saved_share": saved,
-            }
-        say(f"{dim} features done")
-    header = ["features", "heads", "alone, ms/step", "stacked, ms/step/head", "whole trial, ms", "saved of a trial"]
-    finish("heads", "Linear heads one by one and stacked", header, rows, {"figures": figures})
+    rows, figures = training(rounds, images)
+    per_trial = searching(trials, searches)
+    gain = per_trial[1] / per_trial[TOGETHER]
+    header = ["ms per trial", "alone", *(f"{stack} heads" for stack in STACKS), f"gain of {TOGETHER}"]
+    blank = ["" for stack in STACKS if stack != TOGETHER]
+    place = STACKS.index(TOGETHER)
+    cells = [f"{1e3 * per_trial[1]:.0f}", *blank[:place], f"{1e3 * per_trial[TOGETHER]:.0f}", *blank[place:]]
+    rows.append([f"a search of {trials} trials", *cells, f"{gain:.1f}x"])
+    figures = {"trial_s": figures, "search_trial_s": {str(key): value for key, value in per_trial.items()}}
+    finish("heads", "Linear heads one by one and together", header, rows, figures)
 
 
 if __name__ == "__main__":

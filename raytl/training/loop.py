@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from raytl import finetuning
 from raytl.adaptation import Views
 from raytl.finetuning.domain_norm import running_statistics_kept
-from raytl.finetuning.optimizers import build_optimizer, lr_factor, parameter_groups
+from raytl.finetuning.optimizers import Optimizer, build_optimizer, lr_factor, parameter_groups
 from raytl.training.averaging import WeightAverage
 from raytl.training.distributed import Group
 from raytl.training.heads import StackedHeads
@@ -110,7 +110,7 @@ class _Loop:
         if average is not None:
             average.apply()
 
-    def _optimizer(self) -> torch.optim.Optimizer:
+    def _optimizer(self) -> Optimizer:
         strategy = self.strategy
         heads: list[nn.Module] = [self.network.model.head]
         if self.loss is not None:
@@ -129,26 +129,22 @@ class _Loop:
                     group["weight_decay"] = 0.0
         return build_optimizer(strategy.optimizer, groups)
 
-    def _epoch(
-        self, epoch: int, optimizer: torch.optim.Optimizer, base_rates: list[float], average: WeightAverage | None
-    ) -> float:
+    def _epoch(self, epoch: int, optimizer: Optimizer, base_rates: list[float], average: WeightAverage | None) -> float:
         """One epoch of steps; returns the mean loss. Looks at it only once, so that no step waits for the device."""
         self.network.train()
         if self.loss is not None:
             self.loss.train()
         total = torch.zeros((), device=self.workspace.device)
         steps = self.budget.steps_per_epoch
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for step in range(steps):
             progress = ((epoch - 1) * steps + step) / self.budget.steps
             factor = lr_factor(self.strategy.schedule, progress, self.strategy.warmup)
             for rate, group in zip(base_rates, optimizer.param_groups, strict=True):
                 group["lr"] = rate * factor
-            for parameter in parameters:  # as ``zero_grad``, which takes longer than the gradient of a linear head
-                parameter.grad = None
+            optimizer.zero_grad()
             loss = self._step_loss(progress)
             loss.backward()  # type: ignore[no-untyped-call]
-            self.group.average_gradients(parameters)
+            self.group.average_gradients(optimizer.parameters)
             optimizer.step()
             if average is not None:
                 average.update()

@@ -179,7 +179,7 @@ def train_source_model(
         scale, shift = network.affine
         inputs = torch.addcmul(shift, batch, scale * 255).contiguous(memory_format=torch.channels_last)
         loss = F.cross_entropy(network.head(network.features(inputs)), labels[index])
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         step += 1

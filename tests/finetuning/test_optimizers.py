@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given
@@ -95,6 +97,37 @@ def test_each_optimizer_fits_a_small_regression(name: str) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.05 * losses[0]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_memory_layout_changes_nothing(name: str) -> None:
+    """Weights that lie channels last take the steps that torch's own optimizer takes, without a gradient none."""
+    torch.manual_seed(0)
+    first = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 5, 2))
+    nets = {
+        layout: copy.deepcopy(first).to(memory_format=layout) for layout in (torch.channels_last, torch.preserve_format)
+    }
+    kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[name]
+    options = {"momentum": 0.9, "nesterov": True} if name == "sgd" else {}
+    reference = copy.deepcopy(first)
+    steppers = [
+        build_optimizer(name, parameter_groups(list(net), 0, [], head_lr=1, backbone_ratio=0.1, weight_decay=0.0))
+        for net in nets.values()
+    ]
+    steppers.append(kind(reference.parameters(), lr=0.1, weight_decay=0.0, **options))
+    everyone = [*nets.values(), reference]
+    for step in range(4):
+        x = torch.randn(2, 3, 8, 8)
+        for net, optimizer in zip(everyone, steppers, strict=True):
+            optimizer.zero_grad()
+            net(x).square().mean().backward()
+            if step == 2:
+                net[2].weight.grad = None
+            optimizer.step()
+    for net in nets.values():
+        for parameter, expected in zip(net.parameters(), reference.parameters(), strict=True):
+            torch.testing.assert_close(parameter, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(first[0].weight, reference[0].weight)
 
 
 def test_sgd_is_nesterov_with_momentum() -> None:
