@@ -1,4 +1,4 @@
-"""What training heads together saves: linear heads on the same frozen features, one by one and side by side.
+"""What training heads together saves: heads on the same frozen features, one by one and side by side.
 
     python benchmarks/heads.py
 
@@ -33,7 +33,14 @@ from raytl.training.trial import TrialJob
 from raytl.training.workspace import Budget, PretrainSettings, Workspace, WorkspaceSettings
 
 MODELS = {512: "torchvision:resnet18@none", 2048: "torchvision:resnet50@none"}
-CLASSES = (4, 100)
+CASES = (
+    (512, 4, "linear"),
+    (512, 100, "linear"),
+    (512, 4, "mlp"),
+    (2048, 4, "linear"),
+    (2048, 100, "linear"),
+    (2048, 4, "mlp"),
+)
 STACKS = (2, 4, 8, 16)
 SPACE = """
 epochs: 10
@@ -55,9 +62,9 @@ def with_classes(images: LabelledImages, count: int) -> LabelledImages:
     return LabelledImages(images.name, images.items, None, tuple(f"class {i:03}" for i in range(count)), labels)
 
 
-def strategies(model: str, cut: int) -> list[Strategy]:
+def strategies(model: str, cut: int, head: str) -> list[Strategy]:
     """As a search would try them: of both optimizers, every setting of the head different."""
-    plain = Strategy(model, cut=cut)
+    plain = Strategy(model, cut=cut, head=head)
     rates = np.geomspace(0.001, 0.02, max(STACKS))
     return [
         replace(plain, optimizer="adamw", head_lr=rate / 10) if number % 2 else replace(plain, head_lr=rate)
@@ -68,31 +75,28 @@ def strategies(model: str, cut: int) -> list[Strategy]:
 def training(rounds: int, images: int) -> tuple[list[list[str]], dict[str, Any]]:
     """Milliseconds per trial, alone and together, for every model and number of classes."""
     rows, figures = [], {}
-    for width, model in MODELS.items():
-        for count in CLASSES:
-            data = task_of(with_classes(shapes(images, 64), count))
-            settings = WorkspaceSettings(budget=Budget(10, 20, 64), folds=(2, 1), image_size=64, threads=1)
-            with scratch_home() as home:
-                workspace = Workspace(data, settings, home)
-                cut = len(workspace.source_model(model)[0].stage_names)
-                jobs = [TrialJob(strategy) for strategy in strategies(model, cut)]
-                train_together(workspace, jobs)  # fills the cache
-                seconds: dict[int, list[float]] = {1: [], **{stack: [] for stack in STACKS}}
-                for turn in range(rounds):
+    for width, count, head in CASES:
+        data = task_of(with_classes(shapes(images, 64), count))
+        settings = WorkspaceSettings(budget=Budget(10, 20, 64), folds=(2, 1), image_size=64, threads=1)
+        with scratch_home() as home:
+            workspace = Workspace(data, settings, home)
+            cut = len(workspace.source_model(MODELS[width])[0].stage_names)
+            jobs = [TrialJob(strategy) for strategy in strategies(MODELS[width], cut, head)]
+            train_together(workspace, jobs)  # fills the cache
+            seconds: dict[int, list[float]] = {1: [], **{stack: [] for stack in STACKS}}
+            for turn in range(rounds):
+                started = time.perf_counter()
+                run_trial(workspace, jobs[turn % len(jobs)], lambda metrics: None)
+                seconds[1].append(time.perf_counter() - started)
+                for stack in STACKS:
                     started = time.perf_counter()
-                    run_trial(workspace, jobs[turn % len(jobs)], lambda metrics: None)
-                    seconds[1].append(time.perf_counter() - started)
-                    for stack in STACKS:
-                        started = time.perf_counter()
-                        train_together(workspace, jobs[:stack])
-                        seconds[stack].append((time.perf_counter() - started) / stack)
-            each = {stack: median(values) for stack, values in seconds.items()}
-            rows.append([
-                f"{width} features, {count} classes", *(f"{1e3 * value:.0f}" for value in each.values()),
-                f"{each[1] / each[TOGETHER]:.1f}x",
-            ])  # fmt: skip
-            figures[f"{width}x{count}"] = {str(stack): value for stack, value in each.items()}
-            say(f"{width} features, {count} classes done")
+                    train_together(workspace, jobs[:stack])
+                    seconds[stack].append((time.perf_counter() - started) / stack)
+        each = {stack: median(values) for stack, values in seconds.items()}
+        case = f"{head}, {width} features, {count} classes"
+        rows.append([case, *(f"{1e3 * value:.0f}" for value in each.values()), f"{each[1] / each[TOGETHER]:.1f}x"])
+        figures[case] = {str(stack): value for stack, value in each.items()}
+        say(f"{case} done")
     return rows, figures
 
 
@@ -141,7 +145,7 @@ def main(
     cells = [f"{1e3 * per_trial[1]:.0f}", *blank[:place], f"{1e3 * per_trial[TOGETHER]:.0f}", *blank[place:]]
     rows.append([f"a search of {trials} trials", *cells, f"{gain:.1f}x"])
     figures = {"trial_s": figures, "search_trial_s": {str(key): value for key, value in per_trial.items()}}
-    finish("heads", "Linear heads one by one and together", header, rows, figures)
+    finish("heads", "Heads one by one and together", header, rows, figures)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import optuna
 import ray
 import typer
@@ -60,6 +59,15 @@ class Finished:
     time_s: float
     strategy: dict[str, Any]
     score: float
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A way's leader from some moment on: its selection score, and its accuracy on the test split."""
+
+    time_s: float
+    score: float
+    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -198,14 +206,13 @@ def by_in_process(setting: Setting) -> list[Finished]:
     return found
 
 
-def leader(found: list[Finished], time_s: float = float("inf")) -> Finished | None:
-    """The best of the trials that were complete by then."""
-    return max((trial for trial in found if trial.time_s <= time_s), key=lambda trial: trial.score, default=None)
-
-
-def reached(found: list[Finished], score: float) -> float | None:
-    """When a trial with at least this score was complete; None for never."""
-    return min((trial.time_s for trial in found if trial.score >= score), default=None)
+def leaders(found: list[Finished]) -> list[Finished]:
+    """The trials that were the best so far by selection score when they were complete, in order of time."""
+    steps: list[Finished] = []
+    for trial in sorted(found, key=lambda trial: trial.time_s):
+        if not steps or trial.score > steps[-1].score:
+            steps.append(trial)
+    return steps
 
 
 def main(
@@ -223,20 +230,24 @@ def main(
     found: dict[str, list[Finished]] = {}
     for name, budget in budgets.items():
         found[name] = in_own_process(name, space, budget, seed)
-        best = leader(found[name])
-        say(f"{name}: {len(found[name])} full trials, best {best.score if best else float('nan'):.3f}")
+        best = max((trial.score for trial in found[name]), default=float("nan"))
+        say(f"{name}: {len(found[name])} full trials, best {best:.3f}")
+    _print(found, _test(found, space, seed), budgets)
+
+
+def _test(found: dict[str, list[Finished]], space: str, seed: int) -> dict[str, list[Tested]]:
+    """Test accuracy of every leader that a way ever had, trained once more."""
     task = demo_task(seed)
     assert task.test is not None
     test = task.test.open()
-    tested = {}
     with scratch_home() as home:
         workspace = make_setting(space, home, 0.0, seed).make_workspace()
-        for name, trials in found.items():
-            best = leader(trials)
-            if best is not None:
-                result = run_trial(workspace, TrialJob(Strategy.from_dict(best.strategy)), lambda metrics: None)
-                tested[name] = accuracy(result.model, test)
-    _print(found, tested, budgets)
+
+        def tested(trial: Finished) -> Tested:
+            result = run_trial(workspace, TrialJob(Strategy.from_dict(trial.strategy)), lambda metrics: None)
+            return Tested(trial.time_s, trial.score, accuracy(result.model, test))
+
+        return {name: [tested(trial) for trial in leaders(trials)] for name, trials in found.items()}
 
 
 WAYS: dict[str, Callable[[Setting], list[Finished]]] = {
@@ -278,50 +289,45 @@ def run_way(name: str, space: str, seconds: float, seed: int) -> list[Finished]:
             ray.shutdown()
 
 
-def _print(found: dict[str, list[Finished]], tested: dict[str, float], budgets: dict[str, float]) -> None:
+def _print(found: dict[str, list[Finished]], tested: dict[str, list[Tested]], budgets: dict[str, float]) -> None:
     moments = [10, 20, 40, 80, 160, 320]
     rows: list[list[str]] = []
     figures: dict[str, dict[str, Any]] = {}
-    for name, trials in found.items():
-        final = leader(trials)
-        leaders = {moment: leader(trials, moment) for moment in moments if moment <= budgets[name]}
-        own = reached(trials, final.score) if final else None
-        raytl = reached(found["raytl"], final.score) if final else None
+    for name, steps in tested.items():
+        end = steps[-1] if steps else None
+        then = [next((step for step in reversed(steps) if step.time_s <= moment), None) for moment in moments]
+        by_score = _when(tested["raytl"], lambda step, end=end: end is not None and step.score >= end.score)
+        by_test = _when(tested["raytl"], lambda step, end=end: end is not None and step.accuracy >= end.accuracy)
+        # Against the whole of the way's time, which is what its result took.
+        ratio = budgets[name] / by_test if by_test else None
         figures[name] = {
             "seconds": budgets[name],
-            "full_trials": len(trials),
-            "best_score": final.score if final else None,
-            "test_accuracy": tested.get(name),
-            "reached_s": own,
-            "raytl_reached_it_s": raytl,
-            # Against the whole of the peer's time, which is what its result took.
-            "budget_over_raytl": budgets[name] / raytl if raytl else None,
-            "anytime": _steps(trials),
+            "full_trials": len(found[name]),
+            "anytime": [asdict(step) for step in steps],
+            "raytl_reached_score_s": by_score,
+            "raytl_reached_accuracy_s": by_test,
+            "seconds_over_raytl": ratio,
         }
         rows.append([
             name,
             f"{budgets[name]:.0f}",
-            str(len(trials)),
-            *(f"{at.score:.3f}" if (at := leaders.get(moment)) else "-" for moment in moments),
-            f"{final.score:.3f}" if final else "-",
-            f"{tested[name]:.3f}" if name in tested else "-",
-            f"{raytl:.0f} s" if raytl else "not",
-            f"{budgets[name] / raytl:.1f}x" if raytl else "-",
+            str(len(found[name])),
+            *(
+                f"{step.score:.3f}/{step.accuracy:.3f}" if step and moment <= budgets[name] else "-"
+                for step, moment in zip(then, moments, strict=True)
+            ),
+            f"{end.score:.3f}/{end.accuracy:.3f}" if end else "-",
+            f"{by_test:.0f} s, {ratio:.0f}x" if by_test and ratio else "not",
         ])  # fmt: skip
-    rows.append(["quicktune", "absent", *["-"] * (len(moments) + 5)])
+    rows.append(["quicktune", "absent", *["-"] * (len(moments) + 3)])
     figures["quicktune"] = {"absent": "quicktunetool 0.0.4 needs numpy < 2"}
-    header = ["way", "s", "trials", *(f"{m} s" for m in moments), "end", "test", "raytl had it", "ratio"]
-    extra = {"ways": figures}
-    finish("search", "Best selection score by time (full trainings), and test accuracy of the end", header, rows, extra)
+    header = ["way", "s", "trials", *(f"{m} s" for m in moments), "end", "raytl had it"]
+    title = "Selection score / test accuracy of the leader by time; when raytl's had the way's last accuracy"
+    finish("search", title, header, rows, {"ways": figures})
 
 
-def _steps(trials: list[Finished]) -> list[tuple[float, float]]:
-    """The anytime curve: (seconds, score) wherever the leader changes."""
-    steps: list[tuple[float, float]] = []
-    for trial in sorted(trials, key=lambda trial: trial.time_s):
-        if not steps or trial.score > steps[-1][1]:
-            steps.append((trial.time_s, float(np.round(trial.score, 4))))
-    return steps
+def _when(steps: list[Tested], good: Callable[[Tested], bool]) -> float | None:
+    return next((step.time_s for step in steps if good(step)), None)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ from raytl import adaptation, finetuning
 from raytl.core.dimensions import Choice, Dimension, Float, Int, build, dimensions
 from raytl.core.errors import UserError, nearest
 from raytl.finetuning import augmentation
+from raytl.finetuning.optimizers import OPTIMIZERS, SCHEDULES
 from raytl.search.space_file import Lines, find_space, parse_assignment, place, read_yaml
+from raytl.sources.heads import HEADS
 from raytl.training.workspace import PretrainSettings
 
 C = TypeVar("C")
 COMPONENTS = {"adaptation": adaptation, "regulariser": finetuning.regularisers}
-OPTIMIZERS = ("sgd", "adamw")
 ANY = "any"
 NONE = "none"
 ALL = "all"
@@ -29,8 +30,9 @@ LIMITS: dict[str, Dimension] = {
     "warmup": Float(0.0, 0.9),
     "label_smoothing": Float(0.0, 0.9),
     "ema": Float(0.0, 0.9999),
+    "head": Choice(HEADS),
     "optimizer": Choice(OPTIMIZERS),
-    "schedule": Choice(("cosine", "constant", "inverse")),
+    "schedule": Choice(SCHEDULES),
     "batch_norm": Choice(("joint", "separate")),
     "cached_views": Int(0, 64),
 }

@@ -128,7 +128,8 @@ def load_checkpoint(directory: Path) -> tuple[Manifest, SourceModel]:
             f"{where}: its manifest does not fit the architecture {manifest.architecture}; export the model again"
         )
     fit(model, state, where)
-    outputs = int(state["head.weight"].shape[0]) if "head.weight" in state else model.feature_dim
+    last = next((name for name in ("head.output.weight", "head.weight") if name in state), None)
+    outputs = model.feature_dim if last is None else int(state[last].shape[0])
     if manifest.labels is not None and len(manifest.labels) != outputs:
         raise UserError(f"{where}: has {len(manifest.labels)} labels for {outputs} outputs; export the model again")
     model.uri = f"file:{directory}"

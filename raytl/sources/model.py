@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from raytl.sources.heads import make_head
 from raytl.tasks.preprocessing import Preprocessing
 
 
@@ -81,9 +82,9 @@ class SourceModel(nn.Module):
         logits: Tensor = self.head(self.run(x))
         return logits
 
-    def replace_head(self, num_classes: int, labels: tuple[str, ...]) -> None:
-        """Put a fresh linear head for ``labels`` on the features."""
-        self.head = nn.Linear(self.feature_dim, num_classes)
+    def replace_head(self, num_classes: int, labels: tuple[str, ...], kind: str = "linear") -> None:
+        """Put a fresh head for ``labels`` on the features. kind: one of :data:`raytl.sources.heads.HEADS`."""
+        self.head = make_head(kind, self.feature_dim, num_classes)
         self.labels = labels
 
     def backbone_parameters(self) -> Iterator[nn.Parameter]:

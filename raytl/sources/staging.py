@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from raytl.core.errors import UserError
 from raytl.sources.base import Built
+from raytl.sources.heads import MlpHead
 from raytl.sources.model import SourceModel
 from raytl.tasks.preprocessing import Preprocessing
 
@@ -149,7 +150,8 @@ def fit(model: SourceModel, state: dict[str, Tensor], where: str) -> None:
 
 
 def _fit_head(model: SourceModel, state: dict[str, Tensor], where: str) -> None:
-    weight = state.get("head.weight")
+    hidden = state.get("head.hidden.weight")
+    weight = state.get("head.weight", hidden)
     if weight is None:
         return
     if weight.ndim != 2 or weight.shape[1] != model.feature_dim or not weight.shape[0]:
@@ -157,6 +159,10 @@ def _fit_head(model: SourceModel, state: dict[str, Tensor], where: str) -> None:
             f"{where}: the head has shape {tuple(weight.shape)}, but the architecture {model.architecture} gives "
             f"{model.feature_dim} features; give the matching architecture"
         )
+    if hidden is not None:
+        outputs = state.get("head.output.weight", hidden)  # where there is none, it will be missed by its name
+        model.head = MlpHead(model.feature_dim, int(outputs.shape[0]), int(hidden.shape[0]))
+        return
     bias = "head.bias" in state
     head = model.head
     if isinstance(head, nn.Linear) and head.out_features == weight.shape[0] and (head.bias is not None) == bias:

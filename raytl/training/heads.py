@@ -1,4 +1,4 @@
-"""Linear heads on frozen features: strategies that differ only in how they train the head, trained side by side.
+"""Heads on frozen features: strategies that differ only in how they train the head, trained side by side.
 
 All of them see the same batches of the same features, so one product of matrices serves them all, and what a trial
 costs besides (the source model's copy, the batches, the calls into torch) is paid once.
@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from raytl.core.seeding import seed_everything
 from raytl.evaluation.validators import Outputs
-from raytl.finetuning.optimizers import ADAM_BETAS, ADAM_EPSILON, MOMENTUM, lr_factor
 from raytl.sources import SourceModel
-from raytl.training.averaging import ramp
-from raytl.training.network import autocast
+from raytl.sources.heads import make_head
 from raytl.training.pools import Pool
+from raytl.training.stacked_optimizers import StackedAverage, StackedOptimizer
+from raytl.training.stacks import stack_of
 from raytl.training.strategy import Strategy
 from raytl.training.trial import (
     Trial,
@@ -41,10 +40,6 @@ from raytl.training.workspace import Workspace
 
 TOGETHER = 8
 """Heads that are worth training together: more of them save little more, and are proposed knowing less."""
-TILE = 16
-"""A head's rows in the stacked weights are a multiple of this. Matrix kernels work in tiles; a head that began within
-one would be summed up in another order than alone, and its last digits would depend on its company."""
-
 HEAD_SETTINGS = frozenset({
     "head_lr", "optimizer", "weight_decay", "schedule", "warmup", "label_smoothing", "ema",
     "backbone_ratio", "batch_norm",  # of stages that are frozen
@@ -93,28 +88,16 @@ class StackedHeads:
         self._jobs = [jobs[index] for index in self._place]
         self._classes = len(trial.classes)
         self._budget = trial.workspace.settings.budget
-        heads = [_first_head(trial, job) for job in self._jobs]
-        rows = TILE * -(-self._classes // TILE)
-        self._weight = torch.zeros(len(jobs), rows, trial.network.model.feature_dim, device=trial.network.device)
-        self._bias = self._weight.new_zeros(len(jobs), rows)
-        for index, head in enumerate(heads):
-            self._weight[index, : self._classes] = head.weight.detach()
-            self._bias[index, : self._classes] = head.bias.detach()
         strategies = [job.strategy for job in self._jobs]
-        self._smoothing = self._weight.new_tensor([strategy.label_smoothing for strategy in strategies])[:, None]
-        self._optimizers: list[tuple[slice, _Sgd | _AdamW]] = []
-        for name, kind in (("adamw", _AdamW), ("sgd", _Sgd)):
-            places = [index for index, strategy in enumerate(strategies) if strategy.optimizer == name]
-            if places:
-                part = slice(places[0], places[-1] + 1)
-                optimizer = kind(self._weight[part], self._bias[part], strategies[part], self._budget.steps)
-                self._optimizers.append((part, optimizer))
-        self._average = _Average(self._weight, self._bias, strategies)
+        self._stack = stack_of([_first_head(trial, job) for job in self._jobs])
+        self._optimizer = StackedOptimizer(self._stack.parameters, strategies, self._budget.steps)
+        self._average = StackedAverage(self._stack.parameters, strategies)
+        self._smoothing = torch.tensor([s.label_smoothing for s in strategies], device=trial.network.device)
         self._held: dict[int, Tensor] = {}
 
     @staticmethod
     def can_train(trial: Trial) -> bool:
-        """Whether a linear head is all that is trained, and what it is trained on is known."""
+        """Whether a head is all that is trained, and what it is trained on is known."""
         network, strategy = trial.network, trial.job.strategy
         alone = trial.group.size == 1 and trains_only_head(strategy, len(network.stages))
         return alone and network.entry == len(network.stages) and bool(trial.roles.training)
@@ -123,15 +106,15 @@ class StackedHeads:
         """Train to the full budget, calling ``report`` with a job's place and its metrics after each epoch."""
         ends = [_Course() for _ in self._jobs]
         self._train(ends, report)
-        weight, bias = self._average.weights()
+        parameters = self._average.parameters()
         results: list[TrialResult | TrialError | None] = [None] * len(ends)
-        for place, course, own_weight, own_bias in zip(self._place, ends, weight, bias, strict=True):
+        for index, (place, course) in enumerate(zip(self._place, ends, strict=True)):
             if course.error is not None:
                 results[place] = course.error
                 continue
-            model = _with_head(self._trial.network.model, own_weight[: self._classes], own_bias[: self._classes])
-            index = self._trial.roles.validation_index
-            results[place] = TrialResult(model, course.history[-1], index, course.probabilities, course.history)
+            model = _with_head(self._trial.network.model, self._stack.head(index, parameters))
+            validated = self._trial.roles.validation_index
+            results[place] = TrialResult(model, course.history[-1], validated, course.probabilities, course.history)
         return [result for result in results if result is not None]
 
     @torch.inference_mode()
@@ -169,42 +152,18 @@ class StackedHeads:
     def _epoch(self, epoch: int) -> list[float]:
         """Mean loss of each head."""
         steps = self._budget.steps_per_epoch
-        total = self._weight.new_zeros(len(self._jobs))
+        total = torch.zeros_like(self._smoothing)
         for step in range((epoch - 1) * steps, epoch * steps):
             inputs, labels = self._trial.feed.next()
-            loss, by_weight, by_bias = self._gradients([(inputs[role], known) for role, known in labels.items()])
-            total += loss
-            for part, optimizer in self._optimizers:
-                optimizer.step(step, (by_weight[part], by_bias[part]))
+            gradients: list[Tensor] = []
+            for role, known in labels.items():
+                loss, own = self._stack.gradients(inputs[role], known, self._smoothing)
+                total += loss
+                gradients = [a + b for a, b in zip(gradients, own, strict=True)] if gradients else list(own)
+            self._optimizer.step(step, gradients)
             self._average.update()
         mean: list[float] = (total / steps).tolist()
         return mean
-
-    def _gradients(self, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss (h,) and its gradients by the stacked weights and biases: cross-entropy, a mean for each batch.
-
-        batches: features (b, d) and labels (b,) of each role.
-        """
-        heads, rows, width = self._weight.shape
-        loss = self._weight.new_zeros(heads)
-        by_weight, by_bias = torch.zeros_like(self._weight), torch.zeros_like(self._bias)
-        for features, labels in batches:
-            known = self._logits(features, self._weight, self._bias).log_softmax(2)
-            wanted = F.one_hot(labels, self._classes).float()[:, None, :]
-            wanted = wanted * (1 - self._smoothing) + self._smoothing / self._classes
-            # Sums run along memory, one head after the other: across it their order would depend on how many there are.
-            loss -= (wanted * known).sum(2).T.contiguous().mean(1)
-            by_logits = loss.new_zeros(heads, rows, len(features))
-            by_logits[:, : self._classes] = ((known.exp() - wanted) / len(features)).permute(1, 2, 0)
-            by_weight.view(-1, width).addmm_(by_logits.view(-1, len(features)), features.float())
-            by_bias += by_logits.sum(2)
-        return loss, by_weight, by_bias
-
-    def _logits(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """(n, h, k) of features (n, d)."""
-        with autocast(features.device):
-            stacked = F.linear(features, weight.view(-1, weight.shape[2]), bias.view(-1))
-        return stacked.float().view(len(features), len(weight), -1)[:, :, : self._classes]
 
     # --- how they do ------------------------------------------------------------------------------------------------
 
@@ -232,117 +191,28 @@ class StackedHeads:
         """Probabilities (n, k) by each head; None where there are no images."""
         if pool is None or not len(pool):
             return [None] * len(self._jobs)
-        said = self._logits(self._features(pool), *self._average.weights()).softmax(2).transpose(0, 1)
+        said = self._stack.logits(self._features(pool), self._average.parameters()).softmax(2).transpose(0, 1)
         return list(said.cpu().numpy())
 
     def _features(self, pool: Pool) -> Tensor:
         """(n, d), gathered once."""
         if id(pool) not in self._held:
-            device = self._weight.device
+            device = self._trial.network.device
             self._held[id(pool)] = torch.cat([batch.to(device).float() for batch in pool.batches(BATCH)])
         return self._held[id(pool)]
 
 
-class _Sgd:
-    """As :class:`torch.optim.SGD` with Nesterov momentum, for some of the stacked heads, each with its own settings.
-
-    weight: (n, rows, d), bias: (n, rows); changed in place.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor, strategies: Sequence[Strategy], steps: int) -> None:
-        self._parameters = (weight, bias)
-        self._velocity = [torch.zeros_like(parameter) for parameter in self._parameters]
-        self._rates = _rates(strategies, steps).to(weight.device)
-        self._decay = _decay(strategies).to(weight.device)
-
-    def step(self, number: int, gradients: Sequence[Tensor]) -> None:
-        """The step of that number, from 0, against gradients of the parameters' shapes."""
-        rates = self._rates[number]
-        for parameter, gradient, velocity in zip(self._parameters, gradients, self._velocity, strict=True):
-            if parameter.ndim == 3:  # biases do not decay
-                gradient = gradient.add(parameter * _beside(self._decay, parameter))
-            velocity.mul_(MOMENTUM).add_(gradient)
-            parameter.sub_(gradient.add(velocity, alpha=MOMENTUM).mul_(_beside(rates, parameter)))
-
-
-class _AdamW:
-    """As :class:`torch.optim.AdamW`, likewise."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, strategies: Sequence[Strategy], steps: int) -> None:
-        self._parameters = (weight, bias)
-        self._means = [torch.zeros_like(parameter) for parameter in self._parameters]
-        self._squares = [torch.zeros_like(parameter) for parameter in self._parameters]
-        self._rates = _rates(strategies, steps).to(weight.device)
-        self._decay = _decay(strategies).to(weight.device)
-
-    def step(self, number: int, gradients: Sequence[Tensor]) -> None:
-        """Likewise."""
-        first, second = ADAM_BETAS
-        rates = self._rates[number]
-        step_size = rates / (1 - first ** (number + 1))
-        correction = (1 - second ** (number + 1)) ** 0.5
-        moments = zip(self._parameters, gradients, self._means, self._squares, strict=True)
-        for parameter, gradient, mean, square in moments:
-            if parameter.ndim == 3:
-                parameter.mul_(_beside(1 - rates * self._decay, parameter))
-            mean.mul_(first).add_(gradient, alpha=1 - first)
-            square.mul_(second).add_(gradient * gradient, alpha=1 - second)
-            parameter.sub_((mean / (square.sqrt() / correction + ADAM_EPSILON)).mul_(_beside(step_size, parameter)))
-
-
-class _Average:
-    """As :class:`raytl.training.averaging.WeightAverage`, of each head with its own decay; 0 follows the weights."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, strategies: Sequence[Strategy]) -> None:
-        self._live = (weight, bias)
-        self._decays = torch.tensor([strategy.ema for strategy in strategies], device=weight.device)
-        self._kept = (weight.clone(), bias.clone()) if self._decays.any() else None
-        self._steps = 0
-
-    def update(self) -> None:
-        """Take in the weights after a step."""
-        if self._kept is None:
-            return
-        self._steps += 1
-        decays = self._decays.clamp(max=ramp(self._steps))
-        for kept, live in zip(self._kept, self._live, strict=True):
-            kept.mul_(_beside(decays, kept)).add_(live * _beside(1 - decays, live))
-
-    def weights(self) -> tuple[Tensor, Tensor]:
-        """What is evaluated, and left at the end."""
-        return self._kept or self._live
-
-
-def _rates(strategies: Sequence[Strategy], steps: int) -> Tensor:
-    """Learning rates (steps, n)."""
-    return torch.tensor([
-        [s.head_lr * lr_factor(s.schedule, step / steps, s.warmup) for s in strategies] for step in range(steps)
-    ])  # fmt: skip
-
-
-def _decay(strategies: Sequence[Strategy]) -> Tensor:
-    return torch.tensor([strategy.weight_decay for strategy in strategies])
-
-
-def _beside(values: Tensor, parameter: Tensor) -> Tensor:
-    """One value for each head, (n,), in a shape that multiplies the head's parameters."""
-    return values.view(-1, *[1] * (parameter.ndim - 1))
-
-
-def _first_head(trial: Trial, job: TrialJob) -> nn.Linear:
+def _first_head(trial: Trial, job: TrialJob) -> nn.Module:
     """What a job's head starts from: as its own trial would, taken over from the source model or drawn by its seed."""
     model = trial.network.model
-    if job is not trial.job and not trial.network.inherits_head:
-        seed_everything(trial_seed(trial.workspace, job))
-        return nn.Linear(model.feature_dim, len(trial.classes))
-    assert isinstance(model.head, nn.Linear)
-    return model.head
+    if job is trial.job or trial.network.inherits_head:
+        return model.head
+    seed_everything(trial_seed(trial.workspace, job))
+    return make_head(job.strategy.head, model.feature_dim, len(trial.classes))
 
 
-def _with_head(model: SourceModel, weight: Tensor, bias: Tensor) -> SourceModel:
+def _with_head(model: SourceModel, head: nn.Module) -> SourceModel:
     """The model with another head; the stages are the same ones, which are frozen."""
-    head = nn.Linear(model.feature_dim, len(bias), device=weight.device)
-    head.load_state_dict({"weight": weight, "bias": bias})
     twin = copy.copy(model)
     twin._modules = {**model._modules, "head": head}
     return twin

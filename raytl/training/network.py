@@ -18,14 +18,16 @@ class Network:
     """A source model made ready for a task.
 
     inherits_head: whether the head is the source model's, which knows the same labels. cut: stages frozen. entry: the
-    first stage that inputs still have to pass; 0 for pixels, ``cut`` for cached activations.
+    first stage that inputs still have to pass; 0 for pixels, ``cut`` for cached activations. head: its kind.
     """
 
-    def __init__(self, model: SourceModel, classes: tuple[str, ...], cut: int, *, device: torch.device) -> None:
+    def __init__(
+        self, model: SourceModel, classes: tuple[str, ...], cut: int, *, device: torch.device, head: str = "linear"
+    ) -> None:
         count = len(model.stage_names)
         if not 0 <= cut <= count:
             raise UserError(f"{model.uri}: cut {cut} is outside 0 to {count}, its number of stages")
-        self.inherits_head = fit_head(model, classes)
+        self.inherits_head = fit_head(model, classes, head)
         self.model = model.to(device)
         self.device = device
         self.cut = cut
@@ -70,20 +72,19 @@ class Network:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
 
-def fit_head(model: SourceModel, classes: tuple[str, ...]) -> bool:
-    """Give the model a linear head for ``classes``.
+def fit_head(model: SourceModel, classes: tuple[str, ...], kind: str = "linear") -> bool:
+    """Give the model a head for ``classes``.
 
-    Where its own head knows all of these labels by name, their rows are taken over: a model of the same task from
-    another domain starts from what it knows. Otherwise the head is new, from the global torch seed.
+    Where a linear one is wanted and its own knows all of these labels by name, their rows are taken over: a model of
+    the same task from another domain starts from what it knows. Otherwise the head is new, from the global torch seed.
     Returns whether it was taken over.
     """
-    old = model.head
-    rows = (
-        [model.labels.index(name) for name in classes] if model.labels and set(classes) <= set(model.labels) else None
-    )
-    model.replace_head(len(classes), classes)
-    inherits = rows is not None and isinstance(old, nn.Linear) and old.in_features == model.feature_dim
-    if rows is not None and isinstance(old, nn.Linear) and inherits:
+    old, known = model.head, model.labels or ()
+    model.replace_head(len(classes), classes, kind)
+    fits = isinstance(old, nn.Linear) and old.in_features == model.feature_dim
+    inherits = kind == "linear" and fits and set(classes) <= set(known)
+    if inherits and isinstance(old, nn.Linear):
+        rows = [known.index(name) for name in classes]
         bias = old.bias[rows] if old.bias is not None else torch.zeros(len(rows))
         model.head.load_state_dict({"weight": old.weight[rows].detach(), "bias": bias.detach()})
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

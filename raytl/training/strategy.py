@@ -17,6 +17,8 @@ _COMPONENTS: dict[str, Callable[[str], Any]] = {
     "regulariser": finetuning.regularisers.get,
 }
 
+_LATER = {("head", "linear")}
+
 
 @dataclass(frozen=True)
 class Strategy:
@@ -26,6 +28,7 @@ class Strategy:
     source_domain: the source domain whose labelled images join the training, or None.
     target_labels: whether the target's labels train the model (False only in the source-only baseline).
     cut: number of stages frozen, from the input side.
+    head: ``linear``, or ``mlp`` with a hidden layer of 256 units.
     head_lr: peak learning rate of the head; backbone_ratio: the other stages' rate over the head's.
     optimizer: ``sgd`` (Nesterov, momentum 0.9) or ``adamw``. schedule: ``cosine``, ``constant`` or ``inverse``
         (lr0 (1 + 10 p)^-0.75); all with ``warmup`` (share of the budget).
@@ -44,6 +47,7 @@ class Strategy:
     source_domain: str | None = None
     target_labels: bool = True
     cut: int = 0
+    head: str = "linear"
     head_lr: float = 1e-2
     backbone_ratio: float = 0.1
     optimizer: str = "sgd"
@@ -106,5 +110,9 @@ class Strategy:
 
     @property
     def key(self) -> str:
-        """Hash of all settings (12 hex digits): equal strategies have equal keys."""
-        return hash_json(self.to_dict())[:12]
+        """Hash of all settings (12 hex digits): equal strategies have equal keys.
+
+        A setting that strategies were given later leaves the keys alone of those that do without it.
+        """
+        plain = {name: value for name, value in self.to_dict().items() if (name, value) not in _LATER}
+        return hash_json(plain)[:12]

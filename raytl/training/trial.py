@@ -88,7 +88,7 @@ def prepare(workspace: Workspace, job: TrialJob, group: Group | None = None) -> 
     model, weights = workspace.source_model(strategy.source_model)
     # Only now: loading or pretraining the model draws numbers as well, but not in a lane that has it already.
     seed_everything(trial_seed(workspace, job))
-    network = Network(model, workspace.data.classes, strategy.cut, device=workspace.device)
+    network = Network(model, workspace.data.classes, strategy.cut, device=workspace.device, head=strategy.head)
     loss = _adaptation_loss(workspace, strategy, network)
     group.share([*network.model.state_dict().values(), *(loss.state_dict().values() if loss else ())])
     roles = make_roles(workspace, network, weights, strategy, job.fold, loss)
@@ -101,7 +101,7 @@ def trial_seed(workspace: Workspace, job: TrialJob) -> int:
 
 
 def trains_only_head(strategy: Strategy, stages: int) -> bool:
-    """Whether a linear head on frozen features is all that the strategy trains, of a source model of so many stages.
+    """Whether a head on frozen features is all that the strategy trains, of a source model of so many stages.
 
     Not with images that are augmented anew for each batch: their features are not known beforehand.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import resource
 import shutil
 from collections.abc import Callable
@@ -21,7 +22,9 @@ from raytl import sources
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_file, hash_tensors
 from raytl.sources.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
+from raytl.sources.heads import HEADS
 from raytl.sources.model import SourceModel
+from raytl.sources.staging import fit
 
 LABELS = ("cat", "dog", "zebra ß 斑馬")
 
@@ -63,13 +66,14 @@ def refused(path: Path) -> str:
 
 
 class TestRoundTrip:
+    @pytest.mark.parametrize("head", HEADS)
     @pytest.mark.parametrize(
         "uri",
         ["scratch:cnn-small", "scratch:resnet-small", "torchvision:shufflenet_v2_x0_5@none", "timm:resnet10t@none"],
     )
-    def test_gives_the_same_outputs_bit_for_bit(self, uri: str, tmp_path: Path) -> None:
+    def test_gives_the_same_outputs_bit_for_bit(self, uri: str, head: str, tmp_path: Path) -> None:
         made = sources.load(uri, channels=3, image_size=32, seed=4)
-        made.replace_head(3, LABELS)
+        made.replace_head(3, LABELS, head)
         images = torch.randn(3, 3, 32, 32)
         for _ in range(2):
             made.train()(images)  # move the batch-norm statistics
@@ -90,6 +94,18 @@ class TestRoundTrip:
         images = torch.randn(1, 3, 32, 32)
         with torch.inference_mode():
             assert torch.equal(load_checkpoint(tmp_path / "m")[1](images), made(images))
+
+    def test_says_which_part_of_a_head_is_missing_or_too_wide(self, tmp_path: Path) -> None:
+        made = model()
+        made.replace_head(3, LABELS, "mlp")
+        state = made.state_dict()
+        for without, text in (("head.output.weight", "'head.output.weight' is missing"), ("", "the head has shape")):
+            changed = {name: value for name, value in state.items() if name != without}
+            changed["head.hidden.weight"] = torch.zeros(256, made.feature_dim + (not without))
+            with pytest.raises(UserError, match=re.escape(text)):
+                fit(model(), changed, str(tmp_path))
+        with pytest.raises(ValueError, match="unknown head 'lineal'; known are linear, mlp"):
+            made.replace_head(3, LABELS, "lineal")
 
     def test_is_a_source_model_like_any_other(self, saved: Path) -> None:
         info, read = sources.info(f"file:{saved}", image_size=40), sources.load(f"file:{saved}", image_size=40)

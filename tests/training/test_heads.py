@@ -16,8 +16,9 @@ from tiny import PRETRAINED, SIDE, STAGES, data, workspace
 
 from raytl.tasks import LabelledImages, TrainingData
 from raytl.tasks.items import PixelsItem
-from raytl.training.heads import TILE, common_settings, train_together
+from raytl.training.heads import common_settings, train_together
 from raytl.training.loop import run_trial
+from raytl.training.stacks import TILE
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialError, TrialJob, TrialResult
 from raytl.training.workspace import Workspace
@@ -37,6 +38,8 @@ SITUATIONS: dict[str, dict[str, Any]] = {
     "with a source domain": {"source_domain": "bright"},
     "source domain alone": {"source_domain": "bright", "target_labels": False},
     "cached views": {"augmentation": "shift", "cached_views": 2},
+    "a hidden layer": {"head": "mlp"},
+    "a hidden layer and a source domain": {"head": "mlp", "source_domain": "bright"},
 }
 
 
@@ -91,9 +94,8 @@ class TestEveryHead:
             assert len(quick.history) == len(slow.history) == 3
             for one, other in zip(numbers(quick), numbers(slow), strict=True):
                 assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
-            np.testing.assert_allclose(
-                quick.model.head.weight.detach(), slow.model.head.weight.detach(), rtol=1e-3, atol=1e-4
-            )
+            for own, expected in zip(quick.model.head.parameters(), slow.model.head.parameters(), strict=True):
+                np.testing.assert_allclose(own.detach(), expected.detach(), rtol=1e-3, atol=1e-4)
 
 
 class TestCompany:
@@ -102,26 +104,31 @@ class TestCompany:
         max_examples=25,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
     )
-    @given(order=st.lists(st.sampled_from(range(len(HEADS))), min_size=1, max_size=8), threads=st.sampled_from([1, 2]))
-    def test_does_not_change_a_number(self, space, order, threads):
+    @given(
+        order=st.lists(st.sampled_from(range(len(HEADS))), min_size=1, max_size=8),
+        threads=st.sampled_from([1, 2]),
+        head=st.sampled_from(["linear", "mlp"]),
+    )
+    def test_does_not_change_a_number(self, space, order, threads, head):
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
-            known = [alone(space, job) for job in jobs()]
-            results = together(space, [jobs()[index] for index in order])
+            known = [alone(space, job) for job in jobs(head=head)]
+            results = together(space, [jobs(head=head)[index] for index in order])
         finally:
             torch.set_num_threads(before)
         assert all(same_bits(result, known[index]) for index, result in zip(order, results, strict=True))
 
+    @pytest.mark.parametrize("head", ["linear", "mlp"])
     @pytest.mark.parametrize("classes", [2, TILE, TILE + 1, 3 * TILE + 5])
-    def test_does_not_change_a_number_with_any_count_of_classes(self, tmp_path, classes):
+    def test_does_not_change_a_number_with_any_count_of_classes(self, tmp_path, classes, head):
         rng = np.random.default_rng(0)
         items = [PixelsItem(str(i), rng.integers(0, 255, (SIDE, SIDE), dtype=np.uint8)) for i in range(4 * classes)]
         labels = np.arange(4 * classes, dtype=np.int64) % classes
         names = tuple(f"class {index:02}" for index in range(classes))
         task = TrainingData("noise", names, LabelledImages("noise", items, None, names, labels), None, {}, channels=1)
         space = workspace(tmp_path, task)
-        some = jobs(source_model="scratch:cnn-small")
+        some = jobs(source_model="scratch:cnn-small", head=head)
         results = together(space, some)
         assert all(same_bits(result, alone(space, job)) for result, job in zip(results, some, strict=True))
         assert results[0].validation_probabilities.shape[1] == classes
@@ -139,8 +146,9 @@ class TestCompany:
 
 
 class TestResult:
-    def test_is_a_model_that_says_what_was_measured(self, space):
-        results = together(space, jobs())
+    @pytest.mark.parametrize("head", ["linear", "mlp"])
+    def test_is_a_model_that_says_what_was_measured(self, space, head):
+        results = together(space, jobs(head=head))
         images = space.data.target.subset(results[0].validation_index)
         for result in results:
             pixels = space.pixels(images, result.model.preprocessing)
@@ -172,6 +180,7 @@ class TestNotTogether:
         "odd",
         [
             {"cut": STAGES - 1},
+            {"head": "mlp"},
             {"source_domain": "bright"},
             {"augmentation": "shift", "cached_views": 1},
             {"adaptation": "adabn"},

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from raytl import adaptation, finetuning
 from raytl.core.dimensions import Choice, Dimension, Float, dimensions
 from raytl.core.errors import UserError
+from raytl.sources.heads import HEADS
 from raytl.training import Strategy
 
 
@@ -31,6 +32,7 @@ def strategies(draw: st.DrawFn) -> Strategy:
         "source_domain": draw(st.none() | st.sampled_from(["a", "b"])),
         "target_labels": draw(st.booleans()),
         "cut": draw(st.integers(0, 5)),
+        "head": draw(st.sampled_from(HEADS)),
         "head_lr": draw(st.floats(1e-6, 10) | st.integers(1, 3)),
         "weight_decay": draw(st.floats(0, 1) | st.integers(0, 1)),
         "ema": draw(st.floats(0, 0.99) | st.just(0)),
@@ -55,6 +57,11 @@ def test_survives_plain_values_and_json(strategy: Strategy) -> None:
 @given(strategies(), strategies())
 def test_keys_are_equal_where_strategies_are(a: Strategy, b: Strategy) -> None:
     assert (a.key == b.key) == (a == b)
+
+
+def test_a_setting_that_came_later_leaves_the_keys_of_earlier_runs() -> None:
+    """As the first release hashed it; seeds are drawn from keys, and runs are resumed by them."""
+    assert Strategy("scratch:cnn-small").key == "d0dbc9e8182e"
 
 
 def test_one_and_one_point_nought_are_one_setting() -> None:
