@@ -1,4 +1,4 @@
-"""What training heads together saves: heads on the same frozen features, one by one and side by side.
+"""What training heads together saves: linear heads on the same frozen features, one by one and side by side.
 
     python benchmarks/heads.py
 
@@ -34,12 +34,10 @@ from raytl.training.workspace import Budget, PretrainSettings, Workspace, Worksp
 
 MODELS = {512: "torchvision:resnet18@none", 2048: "torchvision:resnet50@none"}
 CASES = (
-    (512, 4, "linear"),
-    (512, 100, "linear"),
-    (512, 4, "mlp"),
-    (2048, 4, "linear"),
-    (2048, 100, "linear"),
-    (2048, 4, "mlp"),
+    (512, 4),
+    (512, 100),
+    (2048, 4),
+    (2048, 100),
 )
 STACKS = (2, 4, 8, 16)
 SPACE = """
@@ -62,9 +60,9 @@ def with_classes(images: LabelledImages, count: int) -> LabelledImages:
     return LabelledImages(images.name, images.items, None, tuple(f"class {i:03}" for i in range(count)), labels)
 
 
-def strategies(model: str, cut: int, head: str) -> list[Strategy]:
+def strategies(model: str, cut: int) -> list[Strategy]:
     """As a search would try them: of both optimizers, every setting of the head different."""
-    plain = Strategy(model, cut=cut, head=head)
+    plain = Strategy(model, cut=cut)
     rates = np.geomspace(0.001, 0.02, max(STACKS))
     return [
         replace(plain, optimizer="adamw", head_lr=rate / 10) if number % 2 else replace(plain, head_lr=rate)
@@ -75,13 +73,13 @@ def strategies(model: str, cut: int, head: str) -> list[Strategy]:
 def training(rounds: int, images: int) -> tuple[list[list[str]], dict[str, Any]]:
     """Milliseconds per trial, alone and together, for every model and number of classes."""
     rows, figures = [], {}
-    for width, count, head in CASES:
+    for width, count in CASES:
         data = task_of(with_classes(shapes(images, 64), count))
         settings = WorkspaceSettings(budget=Budget(10, 20, 64), folds=(2, 1), image_size=64, threads=1)
         with scratch_home() as home:
             workspace = Workspace(data, settings, home)
             cut = len(workspace.source_model(MODELS[width])[0].stage_names)
-            jobs = [TrialJob(strategy) for strategy in strategies(MODELS[width], cut, head)]
+            jobs = [TrialJob(strategy) for strategy in strategies(MODELS[width], cut)]
             train_together(workspace, jobs)  # fills the cache
             seconds: dict[int, list[float]] = {1: [], **{stack: [] for stack in STACKS}}
             for turn in range(rounds):
@@ -93,7 +91,7 @@ def training(rounds: int, images: int) -> tuple[list[list[str]], dict[str, Any]]
                     train_together(workspace, jobs[:stack])
                     seconds[stack].append((time.perf_counter() - started) / stack)
         each = {stack: median(values) for stack, values in seconds.items()}
-        case = f"{head}, {width} features, {count} classes"
+        case = f"{width} features, {count} classes"
         rows.append([case, *(f"{1e3 * value:.0f}" for value in each.values()), f"{each[1] / each[TOGETHER]:.1f}x"])
         figures[case] = {str(stack): value for stack, value in each.items()}
         say(f"{case} done")
@@ -145,7 +143,7 @@ def main(
     cells = [f"{1e3 * per_trial[1]:.0f}", *blank[:place], f"{1e3 * per_trial[TOGETHER]:.0f}", *blank[place:]]
     rows.append([f"a search of {trials} trials", *cells, f"{gain:.1f}x"])
     figures = {"trial_s": figures, "search_trial_s": {str(key): value for key, value in per_trial.items()}}
-    finish("heads", "Heads one by one and together", header, rows, figures)
+    finish("heads", "Linear heads one by one and together", header, rows, figures)
 
 
 if __name__ == "__main__":

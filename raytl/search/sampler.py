@@ -16,7 +16,7 @@ from raytl.core.seeding import derive_seed
 from raytl.search.binding import BoundSpace, FirstChoices
 from raytl.training.heads import HEAD_SETTINGS
 from raytl.training.strategy import Strategy
-from raytl.training.trial import trains_only_head
+from raytl.training.trial import trains_linear_head
 
 LEARN_FROM = 300
 """Trials that TPE looks at. It takes the best tenth, at most 25, as good: more of the others teach it little."""
@@ -105,7 +105,7 @@ class TpeSampler:
 
         TPE proposes the settings of the head; all others are the strategy's own.
         """
-        if not trains_only_head(strategy, self._space.stages[strategy.source_model]):
+        if not trains_linear_head(strategy, self._space.stages[strategy.source_model]):
             return []
         replay = _Replay(strategy)
         self._space.suggest(replay)

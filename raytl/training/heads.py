@@ -1,7 +1,8 @@
-"""Heads on frozen features: strategies that differ only in how they train the head, trained side by side.
+"""Linear heads on frozen features: strategies that differ only in how they train the head, trained side by side.
 
 All of them see the same batches of the same features, so one product of matrices serves them all, and what a trial
-costs besides (the source model's copy, the batches, the calls into torch) is paid once.
+costs besides (the source model's copy, the batches, the calls into torch) is paid once. Heads with a hidden layer are
+trained one by one: their products are wide already, and eight of them took longer together than alone.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from torch import Tensor, nn
 from raytl.core.seeding import seed_everything
 from raytl.evaluation.validators import Outputs
 from raytl.sources import SourceModel
-from raytl.sources.heads import make_head
 from raytl.training.pools import Pool
 from raytl.training.stacked_optimizers import StackedAverage, StackedOptimizer
-from raytl.training.stacks import stack_of
+from raytl.training.stacks import LinearStack
 from raytl.training.strategy import Strategy
 from raytl.training.trial import (
     Trial,
@@ -32,7 +32,7 @@ from raytl.training.trial import (
     TrialResult,
     diverged,
     prepare,
-    trains_only_head,
+    trains_linear_head,
     trial_seed,
 )
 from raytl.training.validation import BATCH, labels_of, scored
@@ -89,7 +89,7 @@ class StackedHeads:
         self._classes = len(trial.classes)
         self._budget = trial.workspace.settings.budget
         strategies = [job.strategy for job in self._jobs]
-        self._stack = stack_of([_first_head(trial, job) for job in self._jobs])
+        self._stack = LinearStack([_first_head(trial, job) for job in self._jobs])
         self._optimizer = StackedOptimizer(self._stack.parameters, strategies, self._budget.steps)
         self._average = StackedAverage(self._stack.parameters, strategies)
         self._smoothing = torch.tensor([s.label_smoothing for s in strategies], device=trial.network.device)
@@ -97,9 +97,9 @@ class StackedHeads:
 
     @staticmethod
     def can_train(trial: Trial) -> bool:
-        """Whether a head is all that is trained, and what it is trained on is known."""
+        """Whether a linear head is all that is trained, and what it is trained on is known."""
         network, strategy = trial.network, trial.job.strategy
-        alone = trial.group.size == 1 and trains_only_head(strategy, len(network.stages))
+        alone = trial.group.size == 1 and trains_linear_head(strategy, len(network.stages))
         return alone and network.entry == len(network.stages) and bool(trial.roles.training)
 
     def run(self, report: Callable[[int, dict[str, Any]], None]) -> list[TrialResult | TrialError]:
@@ -202,13 +202,14 @@ class StackedHeads:
         return self._held[id(pool)]
 
 
-def _first_head(trial: Trial, job: TrialJob) -> nn.Module:
+def _first_head(trial: Trial, job: TrialJob) -> nn.Linear:
     """What a job's head starts from: as its own trial would, taken over from the source model or drawn by its seed."""
     model = trial.network.model
-    if job is trial.job or trial.network.inherits_head:
-        return model.head
-    seed_everything(trial_seed(trial.workspace, job))
-    return make_head(job.strategy.head, model.feature_dim, len(trial.classes))
+    if job is not trial.job and not trial.network.inherits_head:
+        seed_everything(trial_seed(trial.workspace, job))
+        return nn.Linear(model.feature_dim, len(trial.classes))
+    assert isinstance(model.head, nn.Linear)
+    return model.head
 
 
 def _with_head(model: SourceModel, head: nn.Module) -> SourceModel:

@@ -1,7 +1,7 @@
 """The optimizers of :mod:`raytl.finetuning.optimizers` for stacked heads, each head with settings of its own.
 
-Parameters and gradients have the heads along their first dimension; those of three dimensions are weights, the others
-biases, which do not decay. Nothing is summed up across heads.
+Parameters and gradients are pairs: weights (h, rows, d) and biases (h, rows), which do not decay. Nothing is summed up
+across heads.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class StackedOptimizer:
 class StackedAverage:
     """As :class:`raytl.training.averaging.WeightAverage`, of each head with its own decay; 0 follows the weights."""
 
-    def __init__(self, parameters: Sequence[Tensor], strategies: Sequence[Strategy]) -> None:
-        self._live = tuple(parameters)
+    def __init__(self, parameters: tuple[Tensor, Tensor], strategies: Sequence[Strategy]) -> None:
+        self._live = parameters
         self._decays = self._live[0].new_tensor([strategy.ema for strategy in strategies])
-        self._kept = tuple(tensor.clone() for tensor in self._live) if self._decays.any() else None
+        self._kept = (self._live[0].clone(), self._live[1].clone()) if self._decays.any() else None
         self._steps = 0
 
     def update(self) -> None:
@@ -55,7 +55,7 @@ class StackedAverage:
         for kept, live in zip(self._kept, self._live, strict=True):
             kept.mul_(_beside(decays, kept)).add_(live * _beside(1 - decays, live))
 
-    def parameters(self) -> tuple[Tensor, ...]:
+    def parameters(self) -> tuple[Tensor, Tensor]:
         """What is evaluated, and left at the end."""
         return self._kept or self._live
 

@@ -100,13 +100,13 @@ def trial_seed(workspace: Workspace, job: TrialJob) -> int:
     return derive_seed(workspace.settings.seed, job.strategy.key, job.fold)
 
 
-def trains_only_head(strategy: Strategy, stages: int) -> bool:
-    """Whether a head on frozen features is all that the strategy trains, of a source model of so many stages.
+def trains_linear_head(strategy: Strategy, stages: int) -> bool:
+    """Whether a linear head on frozen features is all that the strategy trains, of a model of so many stages.
 
     Not with images that are augmented anew for each batch: their features are not known beforehand.
     """
-    fixed = strategy.augmentation == "none" or strategy.cached_views > 0
-    return strategy.cut == stages and strategy.adaptation == "none" and strategy.regulariser == "none" and fixed
+    plain = strategy.head == "linear" and strategy.adaptation == "none" and strategy.regulariser == "none"
+    return plain and strategy.cut == stages and (strategy.augmentation == "none" or strategy.cached_views > 0)
 
 
 def diverged(what: str, epoch: int, strategy: Strategy) -> TrialError:
@@ -120,7 +120,7 @@ def diverged(what: str, epoch: int, strategy: Strategy) -> TrialError:
 
 def _feed(workspace: Workspace, job: TrialJob, group: Group, network: Network, roles: Roles) -> Feed:
     strategy, seed = job.strategy, trial_seed(workspace, job)
-    if trains_only_head(strategy, len(network.stages)):
+    if trains_linear_head(strategy, len(network.stages)):
         # The same batches for every such strategy, so that one product with the features serves several heads.
         seed = derive_seed(workspace.settings.seed, "heads", job.fold)
     # Ranks of a worker group draw different batches.

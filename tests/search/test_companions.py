@@ -16,7 +16,7 @@ from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.records import TrialStatus
 from raytl.search.sampler import TpeSampler
 from raytl.training.heads import TOGETHER, common_settings
-from raytl.training.trial import trains_only_head
+from raytl.training.trial import trains_linear_head
 
 PROBES = f"""
 epochs: {EPOCHS}
@@ -50,7 +50,7 @@ class TestSampler:
             handle, strategy = sampler.ask()
             others = sampler.ask_alongside(strategy, 5)
             stages = space.stages[strategy.source_model]
-            assert bool(others) == trains_only_head(strategy, stages)
+            assert bool(others) == trains_linear_head(strategy, stages)
             assert len(others) <= 5
             for own, other in others:
                 assert common_settings(other) == common_settings(strategy)
