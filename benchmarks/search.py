@@ -313,16 +313,16 @@ def _print(found: dict[str, list[Finished]], tested: dict[str, list[Tested]], bu
             f"{budgets[name]:.0f}",
             str(len(found[name])),
             *(
-                f"{step.score:.3f}/{step.accuracy:.3f}" if step and moment <= budgets[name] else "-"
+                f"{step.score:.3f}\n{step.accuracy:.3f}" if step and moment <= budgets[name] else "-"
                 for step, moment in zip(then, moments, strict=True)
             ),
-            f"{end.score:.3f}/{end.accuracy:.3f}" if end else "-",
-            f"{by_test:.0f} s, {ratio:.0f}x" if by_test and ratio else "not",
+            f"{end.score:.3f}\n{end.accuracy:.3f}" if end else "-",
+            f"{by_test:.0f} s\n{ratio:.1f}x" if by_test and ratio else "not",
         ])  # fmt: skip
     rows.append(["quicktune", "absent", *["-"] * (len(moments) + 3)])
     figures["quicktune"] = {"absent": "quicktunetool 0.0.4 needs numpy < 2"}
     header = ["way", "s", "trials", *(f"{m} s" for m in moments), "end", "raytl had it"]
-    title = "Selection score / test accuracy of the leader by time; when raytl's had the way's last accuracy"
+    title = "Selection score and test accuracy of the leader by time; when raytl's had the way's last accuracy"
     finish("search", title, header, rows, {"ways": figures})
 
 

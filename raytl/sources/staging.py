@@ -150,7 +150,7 @@ def fit(model: SourceModel, state: dict[str, Tensor], where: str) -> None:
 
 
 def _fit_head(model: SourceModel, state: dict[str, Tensor], where: str) -> None:
-    hidden = state.get("head.hidden.weight")
+    hidden, output = (state.get(f"head.{layer}.weight") for layer in ("hidden", "output"))
     weight = state.get("head.weight", hidden)
     if weight is None:
         return
@@ -160,8 +160,8 @@ def _fit_head(model: SourceModel, state: dict[str, Tensor], where: str) -> None:
             f"{model.feature_dim} features; give the matching architecture"
         )
     if hidden is not None:
-        outputs = state.get("head.output.weight", hidden)  # where there is none, it will be missed by its name
-        model.head = MlpHead(model.feature_dim, int(outputs.shape[0]), int(hidden.shape[0]))
+        classes = int(output.shape[0]) if output is not None and output.ndim else 1  # fit says what is wrong with it
+        model.head = MlpHead(model.feature_dim, classes, int(hidden.shape[0]))
         return
     bias = "head.bias" in state
     head = model.head

@@ -104,18 +104,18 @@ class StackedHeads:
 
     def run(self, report: Callable[[int, dict[str, Any]], None]) -> list[TrialResult | TrialError]:
         """Train to the full budget, calling ``report`` with a job's place and its metrics after each epoch."""
-        ends = [_Course() for _ in self._jobs]
-        self._train(ends, report)
+        courses = [_Course() for _ in self._jobs]
+        self._train(courses, report)
         parameters = self._average.parameters()
-        results: list[TrialResult | TrialError | None] = [None] * len(ends)
-        for index, (place, course) in enumerate(zip(self._place, ends, strict=True)):
+        results: dict[int, TrialResult | TrialError] = {}
+        for index, (place, course) in enumerate(zip(self._place, courses, strict=True)):
             if course.error is not None:
                 results[place] = course.error
                 continue
             model = _with_head(self._trial.network.model, self._stack.head(index, parameters))
             validated = self._trial.roles.validation_index
             results[place] = TrialResult(model, course.history[-1], validated, course.probabilities, course.history)
-        return [result for result in results if result is not None]
+        return [results[place] for place in range(len(courses))]
 
     @torch.inference_mode()
     def _train(self, courses: list[_Course], report: Callable[[int, dict[str, Any]], None]) -> None:
@@ -127,25 +127,34 @@ class StackedHeads:
             evaluated = last or not all(job.final for job in self._jobs)
             outputs = self._outputs(last=last) if evaluated else None
             seconds = (time.perf_counter() - started) / len(courses)
-            for index, (job, course, loss) in enumerate(zip(self._jobs, courses, losses, strict=True)):
+            for index, (course, loss) in enumerate(zip(courses, losses, strict=True)):
                 if course.error is not None:
                     continue
-                metrics: dict[str, float] = {}
                 try:
-                    if not math.isfinite(loss):
-                        raise diverged("the loss", epoch, job.strategy)
-                    if outputs is not None:
-                        metrics, course.probabilities = scored(outputs[index], self._classes, last=last)
-                except FloatingPointError:
-                    course.error = diverged("the predictions", epoch, job.strategy)
+                    metrics = self._measured(index, epoch, loss, outputs, course)
                 except TrialError as error:
                     course.error = error
-                else:
-                    metrics |= {"train_loss": loss, "epoch": float(epoch), "seconds": seconds}
-                    course.history.append(metrics)
-                    report(self._place[index], {**metrics, "last": last})
+                    continue
+                metrics |= {"train_loss": loss, "epoch": float(epoch), "seconds": seconds}
+                course.history.append(metrics)
+                report(self._place[index], {**metrics, "last": last})
             if all(course.error is not None for course in courses):
                 return
+
+    def _measured(
+        self, index: int, epoch: int, loss: float, outputs: list[Outputs] | None, course: _Course
+    ) -> dict[str, float]:
+        """The head's metrics, none where nothing was evaluated; raises TrialError where it has diverged."""
+        strategy = self._jobs[index].strategy
+        if not math.isfinite(loss):
+            raise diverged("the loss", epoch, strategy)
+        if outputs is None:
+            return {}
+        try:
+            metrics, course.probabilities = scored(outputs[index], self._classes, last=epoch == self._budget.epochs)
+        except FloatingPointError:
+            raise diverged("the predictions", epoch, strategy) from None
+        return metrics
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -173,7 +182,7 @@ class StackedHeads:
         sample = roles.sample if last else roles.quick_sample
         target, source = self._predict(roles.validation), self._predict(roles.source_validation)
         still, moved = (self._predict(pool) for pool in sample or (None, None))
-        features = None if sample is None else self._features(sample[0]).cpu().numpy()
+        features = self._features(sample[0]).cpu().numpy() if sample and len(sample[0]) else None
         return [
             Outputs(
                 target_probabilities=target[index],

@@ -99,9 +99,13 @@ class TestRoundTrip:
         made = model()
         made.replace_head(3, LABELS, "mlp")
         state = made.state_dict()
-        for without, text in (("head.output.weight", "'head.output.weight' is missing"), ("", "the head has shape")):
-            changed = {name: value for name, value in state.items() if name != without}
-            changed["head.hidden.weight"] = torch.zeros(256, made.feature_dim + (not without))
+        damaged = {
+            "'head.output.weight' is missing": {name: state[name] for name in state if name != "head.output.weight"},
+            "the head has shape": state | {"head.hidden.weight": torch.zeros(256, made.feature_dim + 1)},
+            "'head.output.weight' has shape (), not (1, 256)": state
+            | {"head.output.weight": torch.tensor(0.0), "head.output.bias": torch.zeros(1)},
+        }
+        for text, changed in damaged.items():
             with pytest.raises(UserError, match=re.escape(text)):
                 fit(model(), changed, str(tmp_path))
         with pytest.raises(ValueError, match="unknown head 'lineal'; known are linear, mlp"):
