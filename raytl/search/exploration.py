@@ -94,6 +94,11 @@ class Exploration:
         self._handles[number] = handle
         return LaneJob(number, JobKind.SEARCH, strategy.to_dict(), self._fold)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a strategy was given out."""
+        return self._tried > 0
+
     def is_over(self) -> bool:
         """Whether no further strategy will be tried: enough trials, none left, no patience left, or no time."""
         if self._exhausted or self._tried >= self._trials:
@@ -102,7 +107,7 @@ class Exploration:
             return True
         if self._gains_too_little():
             return True
-        return self._tried > 0 and self._time.search_is_over(self._records)
+        return self.has_begun and self._time.search_is_over(self._records)
 
     def _gains_too_little(self) -> bool:
         """Whether another trial is expected to bring too little; not before every source model had its trial."""

@@ -26,6 +26,8 @@ from raytl.search.time_budget import TimeBudget
 from raytl.training.strategy import Strategy
 
 CONFIRM_STRATEGIES = 3
+PHASES = ("", *JobKind)
+"""In the order in which they are told of; the first is before them all."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class SearchPlan:
         self._unscored = list(self.prior.cuts)
         self._pretraining = list(pretraining)
         self._baselines = list(baselines.items())
-        self._phase = ""
+        self._phase = PHASES[0]
 
     # --- jobs out ---------------------------------------------------------------------------------------------------
 
@@ -119,6 +121,7 @@ class SearchPlan:
             lambda: self._exploration.next_companion(lane),
             self._next_pretraining,
             self._next_prior,
+            lambda: self._next_promising(lane),
             self._next_baseline,
             lambda: self._exploration.next_job(lane),
             self._next_confirm,
@@ -193,6 +196,14 @@ class SearchPlan:
         self._baselines.remove(entry)
         return LaneJob(next(self._numbers), JobKind.BASELINE, strategy.to_dict(), self._first_fold(), baseline=name)
 
+    def _next_promising(self, lane: int) -> LaneJob | None:
+        """The strategy that promises most, once the default recipe is under way: other baselines can wait for it."""
+        default = next(iter(self.baselines), None)
+        waiting = [name for name, _ in self._baselines]
+        if not waiting or default in waiting or self._exploration.has_begun or not self.prior.complete():
+            return None
+        return self._exploration.next_job(lane)
+
     def _next_confirm(self) -> LaneJob | None:
         """The strategies that lead on the first fold, on the folds that they were not tried on yet; best first."""
         if self.settings.folds <= 1 or not self._time.allows_another(self.records):
@@ -242,7 +253,8 @@ class SearchPlan:
     def _start(self, job: LaneJob) -> LaneJob:
         self._jobs[job.number] = job
         self._running.add(job.number)
-        if job.kind not in (self._phase, JobKind.PRIOR):  # a score takes a moment, and is told of when all are there
+        # A score takes a moment, and is told of when all are there; the rest of an earlier phase is not told of again.
+        if job.kind != JobKind.PRIOR and PHASES.index(job.kind) > PHASES.index(self._phase):
             self._phase = job.kind
             self._listener.on_phase(job.kind, job.source_model or job.baseline or "")
         if job.kind in TRIALS:

@@ -104,17 +104,23 @@ class TestPhases:
         """One trial takes an age: meanwhile the other lanes confirm and refit the baselines, but not the winner."""
 
         def slow(job: LaneJob) -> Curve:
-            if job.kind == JobKind.SEARCH and job.number == 2:  # and is too good to be stopped
+            if job.kind == JobKind.SEARCH and job.number == 3:  # and is too good to be stopped
                 return Curve(tuple((1.0 + score, 50.0 * seconds) for score, seconds in rising(job).epochs))
             return rising(job)
 
         search = Search(space, lanes=3, trials=6)
         events = search.play(slow)
         ends = {event.job.number: event.time_s for event in events if event.what in ("end", "stop")}
-        during = [e.job for e in events if e.what == "start" and e.time_s < ends[2] and e.job.kind != JobKind.SEARCH]
+        during = [e.job for e in events if e.what == "start" and e.time_s < ends[3] and e.job.kind != JobKind.SEARCH]
         assert {job.kind for job in during} >= {JobKind.CONFIRM, JobKind.REFIT}
         assert all(job.baseline for job in during if job.kind == JobKind.REFIT)
         assert search.plan.winner() in search.plan.refits.done
+
+    def test_the_most_promising_strategy_waits_for_no_baseline_but_the_default(self, space: BoundSpace) -> None:
+        search = Search(space, lanes=1)
+        kinds = [event.job.kind for event in search.play(rising) if event.what == "start"]
+        assert kinds[:4] == [JobKind.BASELINE, JobKind.SEARCH, JobKind.BASELINE, JobKind.SEARCH]
+        assert search.heard.phases == ["baseline", "search", "confirm", "refit"]
 
     def test_a_baseline_whose_source_model_is_being_made_lets_the_others_pass(self, space: BoundSpace) -> None:
         needs = next(iter(BASELINES.values())).source_model
@@ -202,8 +208,7 @@ class TestStopping:
     def test_a_trial_whose_lane_died_is_started_again_and_counts_once(self, space: BoundSpace) -> None:
         search = Search(space, trials=1)
         plan = search.plan
-        for _ in range(2):
-            plan.next_job()
+        plan.next_job()
         job = plan.next_job()
         assert isinstance(job, LaneJob) and job.kind == JobKind.SEARCH
         for epoch in (1, 2, 3, 1, 2, 3, 4):  # dies after the third

@@ -178,8 +178,10 @@ class TestInTheSearch:
         value = {PRETRAINED: 1.0, MODEL: 0.0, OTHER: 2.0}
         for job in [self.job(plan) for _ in range(3)]:
             self.score(plan, job, value[job.source_model])
-        self.job(plan)
-        assert [self.job(plan).strategy["source_model"] for _ in range(3)] == [OTHER, PRETRAINED, MODEL]
+        jobs = [self.job(plan) for _ in range(4)]
+        assert [job.kind for job in jobs] == [JobKind.SEARCH, JobKind.BASELINE, JobKind.SEARCH, JobKind.SEARCH]
+        tried = [job.strategy["source_model"] for job in jobs if job.kind == JobKind.SEARCH]
+        assert tried == [OTHER, PRETRAINED, MODEL]
         assert ("prior", f"{OTHER}, {PRETRAINED}, {MODEL}") in heard.phases
 
     def test_a_model_that_is_still_being_made_is_scored_later(self, bound: BoundSpace) -> None:
