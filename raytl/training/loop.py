@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from raytl import finetuning
 from raytl.adaptation import Views
 from raytl.finetuning.domain_norm import running_statistics_kept
-from raytl.finetuning.optimizers import Optimizer, build_optimizer, lr_factor, parameter_groups
+from raytl.finetuning.optimizers import Optimizer, build_optimizer, parameter_groups, set_progress
 from raytl.training.averaging import WeightAverage
 from raytl.training.distributed import Group
 from raytl.training.heads import StackedHeads
@@ -74,13 +74,12 @@ class _Loop:
         trains = bool(self.trial.roles.training)
         average = self._average()
         optimizer = self._optimizer() if trains else None
-        base_rates = [group["lr"] for group in optimizer.param_groups] if optimizer else []
         history: list[dict[str, float]] = []
         epochs = self.budget.epochs if trains else 1
         metrics: dict[str, float] = {}
         probabilities = np.empty((0, len(self.trial.classes)), dtype=np.float32)
         for epoch in range(1, epochs + 1):
-            train_loss = self._epoch(epoch, optimizer, base_rates, average) if optimizer else 0.0
+            train_loss = self._epoch(epoch, optimizer, average) if optimizer else 0.0
             last = epoch == epochs
             with average.applied() if average and not last else nullcontext():
                 if last:
@@ -129,7 +128,7 @@ class _Loop:
                     group["weight_decay"] = 0.0
         return build_optimizer(strategy.optimizer, groups)
 
-    def _epoch(self, epoch: int, optimizer: Optimizer, base_rates: list[float], average: WeightAverage | None) -> float:
+    def _epoch(self, epoch: int, optimizer: Optimizer, average: WeightAverage | None) -> float:
         """One epoch of steps; returns the mean loss. Looks at it only once, so that no step waits for the device."""
         self.network.train()
         if self.loss is not None:
@@ -138,9 +137,7 @@ class _Loop:
         steps = self.budget.steps_per_epoch
         for step in range(steps):
             progress = ((epoch - 1) * steps + step) / self.budget.steps
-            factor = lr_factor(self.strategy.schedule, progress, self.strategy.warmup)
-            for rate, group in zip(base_rates, optimizer.param_groups, strict=True):
-                group["lr"] = rate * factor
+            set_progress(optimizer, self.strategy.schedule, progress, self.strategy.warmup)
             optimizer.zero_grad()
             loss = self._step_loss(progress)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -17,7 +17,7 @@ from raytl.core.errors import UserError, nearest
 from raytl.core.hashing import hash_json
 from raytl.core.seeding import derive_seed, seed_everything
 from raytl.finetuning import augmentation
-from raytl.finetuning.optimizers import build_optimizer, lr_factor, parameter_groups
+from raytl.finetuning.optimizers import build_optimizer, parameter_groups, set_progress
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import load_checkpoint, write_checkpoint
 from raytl.tasks.images import LabelledImages
@@ -172,8 +172,7 @@ def train_source_model(
             times.append(time.monotonic())
             if step == TRIED_STEPS[1]:
                 steps = min(steps, max(LEAST_STEPS, _steps_within(most_s, times)))
-        for group in optimizer.param_groups:
-            group["lr"] = settings.head_lr * lr_factor("cosine", step / steps, 0.1)
+        set_progress(optimizer, "cosine", step / steps, 0.1)
         index = train_index[stream.next()].to(device)
         batch = policy(pixels[index].float() / 255, device_generator)
         scale, shift = network.affine

@@ -24,7 +24,7 @@ _LATER = {("head", "linear")}
 class Strategy:
     """How to get from a source model to a model of the task.
 
-    source_model: URI; ``pretrain:<arch>@<source domain>`` means trained on that source domain first.
+    source_model: URI; ``pretrain:<source domain>/<architecture>`` means trained on that source domain first.
     source_domain: the source domain whose labelled images join the training, or None.
     target_labels: whether the target's labels train the model (False only in the source-only baseline).
     cut: number of stages frozen, from the input side.
