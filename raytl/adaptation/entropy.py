@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ def entropy(logits: Tensor) -> Tensor:
 def mean_prediction_entropy(logits: Tensor) -> Tensor:
     """Entropy in nats of the batch's mean softmax, a scalar: log k where all classes are predicted equally often."""
     # Mean in log space, so that a class that is never predicted does not become log 0.
-    log_mean = torch.log_softmax(logits, dim=1).logsumexp(dim=0) - torch.log(logits.new_tensor(float(len(logits))))
+    log_mean = torch.log_softmax(logits, dim=1).logsumexp(dim=0) - math.log(len(logits))
     return -(log_mean.exp() * log_mean).sum()
 
 

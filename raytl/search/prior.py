@@ -22,6 +22,7 @@ from raytl.search.binding import BoundSpace
 from raytl.search.jobs import CutScore
 from raytl.sources import SourceModel
 from raytl.tasks import LabelledImages, splits
+from raytl.training.devices import autocast, finish
 from raytl.training.network import Network
 from raytl.training.workspace import Workspace
 
@@ -247,9 +248,10 @@ def _cost(workspace: Workspace, uri: str, cut: int, images: LabelledImages) -> t
     fastest = float("inf")
     for _ in range(_TIMED_STEPS):
         started = time.perf_counter()
-        F.cross_entropy(network.head(network.features(inputs)), labels).backward()  # type: ignore[no-untyped-call]
-        if workspace.device.type == "cuda":
-            torch.cuda.synchronize()
+        with autocast(workspace.device):
+            logits = network.head(network.features(inputs))
+        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+        finish(workspace.device)
         fastest = min(fastest, time.perf_counter() - started)
     return 1000 * fastest / len(pixels), sum(parameter.numel() for parameter in network.trainable())
 

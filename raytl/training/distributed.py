@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed, nn
 
+from raytl.training.devices import upload
+
 
 @dataclass(frozen=True)
 class Group:
@@ -29,9 +31,12 @@ class Group:
             return
         known = [parameter for parameter in parameters if parameter.requires_grad]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in known]
-        present = torch.tensor([float(p.grad is not None) for p in known], device=gradients[0].device)
+        own = torch.tensor([float(p.grad is not None) for p in known])
+        present = upload(own, gradients[0].device)
         _in_one_piece([*gradients, present], self._sum)
-        for parameter, gradient, count in zip(known, gradients, present.tolist(), strict=True):
+        # Looked at only where it decides something: reading it waits for the device.
+        counts = own if own.all() else present
+        for parameter, gradient, count in zip(known, gradients, counts.tolist(), strict=True):
             parameter.grad = gradient.div_(self.size) if count else None
 
     def average(self, tensors: Iterable[Tensor]) -> None:

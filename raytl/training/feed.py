@@ -9,6 +9,7 @@ from torch import Tensor
 
 from raytl.finetuning import augmentation
 from raytl.training.batches import IndexStream
+from raytl.training.devices import upload
 from raytl.training.network import Network
 from raytl.training.pools import Pool, to_inputs
 
@@ -53,13 +54,13 @@ class Feed:
                 inputs[STRONG] = self._draw(self._strong, index, self._policies[1])
             inputs[role] = self._draw(pool, index, self._policies[0])
             if pool.labels is not None:
-                labels[role] = pool.labels[index.to(pool.labels.device)]
+                labels[role] = pool.labels[upload(index, pool.labels.device)]
         return inputs, labels
 
     def _draw(self, pool: Pool, index: Tensor, policy: str) -> Tensor:
         network = self._network
         view = int(torch.randint(len(pool.views), (), generator=self._generator)) if pool.views else None
-        batch = pool.take(index, view).to(network.device)
+        batch = upload(pool.take(index, view), network.device)
         if batch.dtype != torch.uint8 or view is not None or policy == "none":
             return to_inputs(batch, network)
         scale, shift = network.affine

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from raytl.core.seeding import seed_everything
 from raytl.evaluation.validators import Outputs
 from raytl.sources import SourceModel
+from raytl.training.devices import upload
 from raytl.training.pools import Pool
 from raytl.training.stacked_optimizers import StackedAverage, StackedOptimizer
 from raytl.training.stacks import LinearStack
@@ -207,7 +208,7 @@ class StackedHeads:
         """(n, d), gathered once."""
         if id(pool) not in self._held:
             device = self._trial.network.device
-            self._held[id(pool)] = torch.cat([batch.to(device).float() for batch in pool.batches(BATCH)])
+            self._held[id(pool)] = torch.cat([upload(batch, device).float() for batch in pool.batches(BATCH)])
         return self._held[id(pool)]
 
 

@@ -18,9 +18,9 @@ from raytl.adaptation import Views
 from raytl.finetuning.domain_norm import running_statistics_kept
 from raytl.finetuning.optimizers import Optimizer, build_optimizer, parameter_groups, set_progress
 from raytl.training.averaging import WeightAverage
+from raytl.training.devices import autocast
 from raytl.training.distributed import Group
 from raytl.training.heads import StackedHeads
-from raytl.training.network import autocast
 from raytl.training.trial import Report, Trial, TrialError, TrialJob, TrialResult, diverged, prepare
 from raytl.training.validation import Validation
 from raytl.training.workspace import Workspace

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 
 import torch
@@ -89,8 +88,3 @@ def fit_head(model: SourceModel, classes: tuple[str, ...], kind: str = "linear")
         model.head.load_state_dict({"weight": old.weight[rows].detach(), "bias": bias.detach()})
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return inherits
-
-
-def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Half precision where the hardware has it; bfloat16 needs no scaling of the loss."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()

@@ -13,6 +13,7 @@ from raytl.core.hashing import hash_json
 from raytl.core.seeding import derive_seed
 from raytl.finetuning import augmentation
 from raytl.tasks.images import Images
+from raytl.training.devices import upload
 from raytl.training.network import Network
 from raytl.training.workspace import Workspace, as_tensor
 
@@ -48,7 +49,7 @@ class Pool:
         """The inputs of the images at ``index``, or of one of their views."""
         rows = index if self.rows is None else self.rows[index]
         tensor = self.inputs if view is None else self.views[view]
-        return _gather(tensor, rows.to(tensor.device))
+        return _gather(tensor, upload(rows, tensor.device))
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """The inputs of all images in order, ``size`` at a time."""
@@ -56,7 +57,7 @@ class Pool:
             yield from self.inputs.split(size)
         else:
             for rows in self.rows.split(size):
-                yield _gather(self.inputs, rows.to(self.inputs.device))
+                yield _gather(self.inputs, upload(rows, self.inputs.device))
 
 
 class PoolMaker:
@@ -111,7 +112,7 @@ class PoolMaker:
         generator = torch.Generator().manual_seed(derive_seed("view", version))
         moved = torch.empty_like(pixels)
         for chunk, out in zip(pixels.split(VIEW_BATCH), moved.split(VIEW_BATCH), strict=True):
-            out.copy_((policy(chunk.to(self._workspace.device).float() / 255, generator) * 255).round())
+            out.copy_((policy(upload(chunk, self._workspace.device).float() / 255, generator) * 255).round())
         return moved
 
     def _key(self, images: Images, cut: int, version: str) -> str:
@@ -140,7 +141,7 @@ class PoolMaker:
         network.eval()
         kept = np.empty((0,), dtype=np.float32)
         for first in range(0, len(inputs), FROZEN_BATCH):
-            batch = to_inputs(inputs[first : first + FROZEN_BATCH].to(device), network)
+            batch = to_inputs(upload(inputs[first : first + FROZEN_BATCH], device), network)
             outputs = _to_rows(network.model.run(batch, start, stop).float()).cpu()
             if not first:
                 kept = np.empty((len(inputs), *outputs.shape[1:]), dtype=np.float32)

@@ -23,6 +23,7 @@ from raytl.sources.checkpoint import load_checkpoint, write_checkpoint
 from raytl.tasks.images import LabelledImages
 from raytl.training.arrays import file_lock
 from raytl.training.batches import IndexStream
+from raytl.training.devices import autocast, finish, upload
 from raytl.training.network import Network
 from raytl.training.pools import to_inputs
 from raytl.training.workspace import PretrainSettings, Workspace
@@ -167,17 +168,18 @@ def train_source_model(
     step, steps, times = 0, settings.steps, [time.monotonic()]
     while step < steps:
         if most_s is not None and step in TRIED_STEPS:
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            finish(device)
             times.append(time.monotonic())
             if step == TRIED_STEPS[1]:
                 steps = min(steps, max(LEAST_STEPS, _steps_within(most_s, times)))
         set_progress(optimizer, "cosine", step / steps, 0.1)
-        index = train_index[stream.next()].to(device)
+        index = upload(train_index[stream.next()], device)
         batch = policy(pixels[index].float() / 255, device_generator)
         scale, shift = network.affine
         inputs = torch.addcmul(shift, batch, scale * 255).contiguous(memory_format=torch.channels_last)
-        loss = F.cross_entropy(network.head(network.features(inputs)), labels[index])
+        with autocast(device):
+            logits = network.head(network.features(inputs))
+        loss = F.cross_entropy(logits.float(), labels[index])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

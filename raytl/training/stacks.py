@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raytl.training.network import autocast
+from raytl.training.devices import autocast
 
 TILE = 16
 """A head that began within a tile would be summed up in another order than alone."""

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from raytl.evaluation import selection, validators
 from raytl.finetuning.freezing import recalibrate_norm
-from raytl.training.network import Network, autocast
+from raytl.training.devices import autocast, upload
+from raytl.training.network import Network
 from raytl.training.pools import Pool, to_inputs
 from raytl.training.roles import Roles
 
@@ -79,7 +80,7 @@ class Validation:
         # Shuffled: folders come in the order of something, and a batch of one kind has other statistics than the whole.
         order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))
         batches = (
-            network.model.run(to_inputs(pool.take(index).to(network.device), network), network.entry, network.cut)
+            network.model.run(to_inputs(upload(pool.take(index), network.device), network), network.entry, network.cut)
             for index in order.split(BATCH)
         )
         recalibrate_norm(network.stages, network.cut, batches)
@@ -94,7 +95,7 @@ class Validation:
         probabilities, features = [], []
         with autocast(network.device):
             for batch in pool.batches(BATCH):
-                f = network.features(to_inputs(batch.to(network.device), network))
+                f = network.features(to_inputs(upload(batch, network.device), network))
                 features.append(f.float())
                 probabilities.append(network.head(f).float().softmax(1))
         return torch.cat(probabilities).cpu().numpy(), torch.cat(features).cpu().numpy()

@@ -23,6 +23,7 @@ from raytl.tasks import TrainingData, splits
 from raytl.tasks.images import Images
 from raytl.tasks.preprocessing import Preprocessing
 from raytl.training.arrays import ArrayCache
+from raytl.training.devices import choose_device
 from raytl.training.residents import Residents
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Workspace:
         self.settings = settings
         self.cache = ArrayCache((cache_root or home()) / "arrays")
         self.models_root = (cache_root or home()) / "sources"
-        self.device = _device(settings.device)
+        self.device = choose_device(settings.device)
         self.residents = Residents(self.device)
         self.ahead: dict[TrialJob, TrialResult | TrialError] = {}
         self.activation_bytes: dict[tuple[str, int], int] = {}
@@ -177,9 +178,3 @@ def as_tensor(array: np.ndarray) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)

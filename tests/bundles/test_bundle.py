@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from emulated_cuda import emulated_cuda
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -79,6 +80,14 @@ class TestPredict:
         assert rows.shape == (n, 3)
         np.testing.assert_allclose(rows, bundle.probabilities(images, 100), atol=1e-6)
         np.testing.assert_allclose(rows.sum(1), 1, atol=1e-5)
+
+    def test_says_the_same_on_a_gpu(self, tmp_path: Path) -> None:
+        """An emulated one."""
+        images = fixture_images()
+        path = export_bundle(tmp_path / "model", make(channels=1), metrics={}, provenance={})
+        with emulated_cuda():
+            there = Bundle.load(path, "cuda:0").probabilities(images)
+        np.testing.assert_allclose(there, Bundle.load(path).probabilities(images), atol=1e-6)
 
     def test_takes_paths_bytes_and_images_alike(self, bundle: Bundle, tmp_path: Path) -> None:
         image = picture(1)
