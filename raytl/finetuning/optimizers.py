@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-OPTIMIZERS = ("sgd", "adamw")
 MOMENTUM = 0.9
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
@@ -51,35 +53,115 @@ def parameter_groups(
     return groups
 
 
-class Optimizer:
-    """A fused torch optimizer over parameters in any memory layout.
+class Optimizer(ABC):
+    """Torch's fused optimizer steps over parameters in any memory layout.
 
     The fused kernels copy what is not contiguous, which takes them as long as the step itself, and the weights of
-    convolutions lie channels last. So they are given the same memory in the order in which it lies.
+    convolutions lie channels last. So they are given the same memory in the order in which it lies. Torch's functions
+    are called rather than its optimizer objects, which import its compiler: more than a second in every lane.
 
-    parameters: as the modules have them. param_groups: the torch optimizer's; rates may be changed there.
+    parameters: as the modules have them. param_groups: as :func:`parameter_groups` gives them; rates may be changed
+    there.
     """
 
-    def __init__(
-        self, kind: Callable[..., torch.optim.Optimizer], groups: Sequence[dict[str, Any]], **options: Any
-    ) -> None:
+    def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
+        self.param_groups: list[dict[str, Any]] = [dict(group) for group in groups]
         self.parameters: list[nn.Parameter] = [parameter for group in groups for parameter in group["params"]]
-        stepped = {id(parameter): _in_memory_order(parameter) for parameter in self.parameters}
-        self._views = [(p, stepped[id(p)]) for p in self.parameters if stepped[id(p)] is not p]
-        listed = [{**group, "params": [stepped[id(p)] for p in group["params"]]} for group in groups]
-        self._inner = kind(listed, fused=True, **options)
-        self.param_groups: list[dict[str, Any]] = self._inner.param_groups
+        self._places = {parameter: _in_memory_order(parameter.detach(), parameter) for parameter in self.parameters}
+        self._states: dict[nn.Parameter, tuple[Tensor, ...]] = {}
 
     def zero_grad(self) -> None:
         """Forget the gradients. By hand, for torch's own takes longer than the gradient of a linear head."""
         for parameter in self.parameters:
             parameter.grad = None
 
+    @torch.no_grad()
     def step(self) -> None:
         """Move against the gradients; a parameter without one stays."""
-        for parameter, view in self._views:
-            view.grad = None if parameter.grad is None else parameter.grad.permute(0, 2, 3, 1)
-        self._inner.step()
+        for group in self.param_groups:
+            gradients = {p: _in_memory_order(p.grad, p) for p in group["params"] if p.grad is not None}
+            for parameter in gradients.keys() - self._states.keys():
+                self._states[parameter] = self._start(self._places[parameter])
+            if gradients:
+                places = [self._places[parameter] for parameter in gradients]
+                self._move(places, list(gradients.values()), [self._states[p] for p in gradients], group)
+
+    @abstractmethod
+    def _start(self, parameter: Tensor) -> tuple[Tensor, ...]:
+        """What is remembered of a parameter, before its first step."""
+
+    @abstractmethod
+    def _move(
+        self,
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        states: list[tuple[Tensor, ...]],
+        group: Mapping[str, Any],
+    ) -> None:
+        """Change parameters and states in place."""
+
+
+class Sgd(Optimizer):
+    """Stochastic gradient descent with Nesterov momentum 0.9."""
+
+    def _start(self, parameter: Tensor) -> tuple[Tensor, ...]:
+        return (torch.zeros_like(parameter),)
+
+    def _move(
+        self,
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        states: list[tuple[Tensor, ...]],
+        group: Mapping[str, Any],
+    ) -> None:
+        sgd(
+            parameters,
+            gradients,
+            [velocity for (velocity,) in states],
+            fused=True,
+            weight_decay=group["weight_decay"],
+            momentum=MOMENTUM,
+            lr=group["lr"],
+            dampening=0.0,
+            nesterov=True,
+            maximize=False,
+        )
+
+
+class AdamW(Optimizer):
+    """AdamW (Loshchilov & Hutter, 2019) with betas 0.9 and 0.999."""
+
+    def _start(self, parameter: Tensor) -> tuple[Tensor, ...]:
+        return torch.zeros_like(parameter), torch.zeros_like(parameter), torch.zeros((), device=parameter.device)
+
+    def _move(
+        self,
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        states: list[tuple[Tensor, ...]],
+        group: Mapping[str, Any],
+    ) -> None:
+        means, squares, steps = (list(each) for each in zip(*states, strict=True))
+        adamw(
+            parameters,
+            gradients,
+            means,
+            squares,
+            [],
+            steps,
+            fused=True,
+            amsgrad=False,
+            beta1=ADAM_BETAS[0],
+            beta2=ADAM_BETAS[1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=ADAM_EPSILON,
+            maximize=False,
+        )
+
+
+_OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "sgd": Sgd}
+OPTIMIZERS = tuple(sorted(_OPTIMIZERS, reverse=True))
 
 
 def build_optimizer(name: str, groups: list[dict[str, Any]]) -> Optimizer:
@@ -87,10 +169,8 @@ def build_optimizer(name: str, groups: list[dict[str, Any]]) -> Optimizer:
 
     Raises ValueError for an unknown name.
     """
-    if name == "sgd":
-        return Optimizer(torch.optim.SGD, groups, momentum=MOMENTUM, nesterov=True)
-    if name == "adamw":
-        return Optimizer(torch.optim.AdamW, groups, betas=ADAM_BETAS, eps=ADAM_EPSILON)
+    if name in _OPTIMIZERS:
+        return _OPTIMIZERS[name](groups)
     raise ValueError(f"unknown optimizer '{name}'; known are {', '.join(OPTIMIZERS)}")
 
 
@@ -121,11 +201,11 @@ def set_progress(optimizer: Optimizer, schedule: str, progress: float, warmup: f
         group["lr"] = group["initial_lr"] * factor
 
 
-def _in_memory_order(parameter: nn.Parameter) -> nn.Parameter:
-    """The parameter itself, or where it lies channels last another one on the same memory, contiguous."""
+def _in_memory_order(tensor: Tensor, parameter: nn.Parameter) -> Tensor:
+    """A parameter's memory, or its gradient, as a contiguous tensor where the parameter lies channels last."""
     if parameter.is_contiguous() or not parameter.is_contiguous(memory_format=torch.channels_last):
-        return parameter
-    return nn.Parameter(parameter.detach().permute(0, 2, 3, 1))
+        return tensor
+    return tensor.permute(0, 2, 3, 1)
 
 
 def _parameters(module: nn.Module) -> Iterator[tuple[nn.Parameter, bool]]:

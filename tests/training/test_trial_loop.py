@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -362,3 +364,26 @@ def test_a_final_job_trains_the_same_network_and_looks_at_it_once(tmp_path: Path
     assert ["score" in epoch for epoch in usual.history] == [True, True, True]
     assert ["score" in epoch for epoch in final.history] == [False, False, True]
     assert final.metrics["score"] == usual.metrics["score"]
+
+
+def test_a_trial_does_not_import_the_compiler() -> None:
+    """It takes longer to import than a small trial to train, and torch's optimizer objects bring it in."""
+    program = """
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from tiny import MODEL, data, workspace
+from raytl.training.loop import run_trial
+from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialJob
+
+with TemporaryDirectory() as root:
+    space = workspace(Path(root), data())
+    for optimizer in ("sgd", "adamw"):
+        run_trial(space, TrialJob(Strategy(MODEL, optimizer=optimizer, adaptation="mcc", ema=0.9)), lambda metrics: None)
+assert "torch._dynamo" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
