@@ -380,7 +380,8 @@ from raytl.training.trial import TrialJob
 with TemporaryDirectory() as root:
     space = workspace(Path(root), data())
     for optimizer in ("sgd", "adamw"):
-        run_trial(space, TrialJob(Strategy(MODEL, optimizer=optimizer, adaptation="mcc", ema=0.9)), lambda metrics: None)
+        strategy = Strategy(MODEL, optimizer=optimizer, adaptation="mcc", ema=0.9)
+        run_trial(space, TrialJob(strategy), lambda metrics: None)
 assert "torch._dynamo" not in sys.modules
 """
     done = subprocess.run(
