@@ -171,6 +171,14 @@ class BoundSpace:
                 cuts.add(max(0, stages + option) if option < 0 else min(option, stages))
         return sorted(cuts)
 
+    def own_domain(self, source_model: str) -> str:
+        """The domain to join a source model's training: that which it learned, else the first that may, or none."""
+        pretraining = parse_pretrain(source_model)
+        domains = [name for name in self.source_domains if name != NONE]
+        if pretraining is not None and pretraining[0] in domains:
+            return pretraining[0]
+        return domains[0] if domains else NONE
+
     # --- sampling ---------------------------------------------------------------------------------------------------
 
     def suggest(self, trial: Suggester) -> Strategy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from raytl.core.seeding import derive_seed
 from raytl.search.binding import BoundSpace, FirstChoices
+from raytl.search.space import ANY
 from raytl.training.heads import HEAD_SETTINGS
 from raytl.training.strategy import Strategy
 from raytl.training.trial import trains_linear_head
@@ -63,7 +64,8 @@ class TpeSampler:
         self._random = _Random(derive_seed(seed, "random strategies"))
         self._seen: set[str] = set()
         self._ahead = list(first)
-        self._waiting = [Strategy.from_dict(values) for values in _first_strategies(space)]
+        self._waiting = _first_strategies(space)
+        self._promising = space.source_models[0]
 
     def make_sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """Optuna's sampler. number: how many there were before, so that their random numbers differ."""
@@ -83,7 +85,7 @@ class TpeSampler:
         Raises SpaceExhaustedError where no other is left.
         """
         while self._ahead or self._waiting:
-            strategy = (self._ahead or self._waiting).pop(0)
+            strategy = self._ahead.pop(0) if self._ahead else self._completed(self._waiting.pop(0))
             if strategy.key not in self._seen and self.contains(strategy):
                 return self.adopt(strategy), strategy
         for _ in range(MAX_REPEATS):
@@ -129,12 +131,24 @@ class TpeSampler:
     @property
     def has_first(self) -> bool:
         """Whether strategies are left that are to be tried before anything is concluded."""
-        return any(strategy.key not in self._seen for strategy in (*self._ahead, *self._waiting))
+        left = (*self._ahead, *(self._completed(partial) for partial in self._waiting))
+        return any(strategy.key not in self._seen for strategy in left)
 
     def prefer(self, source_models: Sequence[str]) -> None:
-        """Take the first strategies of these source models before the others', in this order; none is dropped."""
+        """Take the first strategies of these source models before the others', in this order; none is dropped.
+
+        The first of them is what first strategies get that name no source model.
+        """
         place = {uri: index for index, uri in enumerate(source_models)}
-        self._waiting.sort(key=lambda strategy: place.get(strategy.source_model, len(place)))
+        self._promising = next(iter(source_models), self._promising)
+        self._waiting.sort(key=lambda partial: place.get(partial.get("source_model", self._promising), len(place)))
+
+    def _completed(self, partial: Mapping[str, Any]) -> Strategy:
+        """A first strategy: what it does not say is the source model that promises most, and defaults."""
+        values = {"source_model": self._promising, **partial}
+        if values.get("source_domain") == ANY:
+            values["source_domain"] = self._space.own_domain(values["source_model"])
+        return self._space.suggest(FirstChoices(values))
 
     def contains(self, strategy: Strategy) -> bool:
         """Whether the space contains a strategy from elsewhere."""
@@ -254,15 +268,9 @@ class _Random:
         return choices[self._rng.integers(len(choices))]
 
 
-def _first_strategies(space: BoundSpace) -> list[dict[str, Any]]:
-    """The space's own first strategies, then the default of every source model that they leave out."""
-    found = []
-    for partial in space.space.first:
-        known = partial.get("source_model", space.source_models[0])
-        if known in space.source_models:
-            found.append(space.suggest(FirstChoices(partial)).to_dict())
-    covered = {values["source_model"] for values in found}
-    for model in space.source_models:
-        if model not in covered:
-            found.append(space.suggest(FirstChoices({"source_model": model})).to_dict())
-    return found
+def _first_strategies(space: BoundSpace) -> list[Mapping[str, Any]]:
+    """The space's own first strategies, then the default of every source model that they do not name; partial ones."""
+    models = space.source_models
+    listed = [partial for partial in space.space.first if partial.get("source_model", models[0]) in models]
+    named = {partial.get("source_model") for partial in listed}
+    return [*listed, *({"source_model": model} for model in models if model not in named)]

@@ -281,6 +281,36 @@ class TestSampler:
             assert space.suggest(handle.trial) == strategy
             again.tell(handle, score=strategy.head_lr)
 
+    def test_first_strategies_get_the_source_model_that_promises_most(self, tmp_path: Path) -> None:
+        other = f"pretrain:other/{MODEL}"
+        text = (
+            f"space: {{source_model: [scratch:resnet-small, {PRETRAINED}, '{other}'], adaptation: [none, coral, mcc], "
+            "source_domain: [none, any]}\n"
+            f"first: [{{source_model: '{other}', adaptation: mcc}}, {{adaptation: coral, source_domain: any}}]"
+        )
+        for preferred, expected in {
+            (): [(other, "mcc", None), ("scratch:resnet-small", "coral", "bright")],
+            (PRETRAINED, other): [(PRETRAINED, "coral", "bright"), (PRETRAINED, "none", None), (other, "mcc", None)],
+            (other,): [(other, "mcc", None), (other, "coral", "bright")],
+        }.items():
+            sampler = TpeSampler(bind(tmp_path, text, data()), 0)
+            if preferred:
+                sampler.prefer(preferred)
+            asked = [sampler.ask()[1] for _ in range(4)]
+            told = [(s.source_model, s.adaptation, s.source_domain) for s in asked]
+            assert told[: len(expected)] == expected
+            assert len({strategy.key for strategy in asked}) == 4
+            assert {s.source_model for s in asked} == {"scratch:resnet-small", PRETRAINED, other}
+
+    def test_first_strategies_fall_back_where_the_task_lacks_what_they_ask_for(self, tmp_path: Path) -> None:
+        text = (
+            f"space: {{source_model: {MODEL}, adaptation: [none, mcc], augmentation: [none, flip]}}\n"
+            "first: [{adaptation: mcc, augmentation: flip}, {adaptation: mcc}]"
+        )
+        sampler = TpeSampler(bind(tmp_path, text, data(unlabelled=None, domains=False)), 0)
+        asked = [sampler.ask()[1] for _ in range(2)]
+        assert [(s.adaptation, s.augmentation) for s in asked] == [("none", "flip"), ("none", "none")]
+
     def test_remembers_the_best_and_the_latest_and_what_is_under_way(self, tmp_path: Path) -> None:
         space = bind(tmp_path, "space: {source_model: scratch:cnn-small, head_lr: {low: 0.001, high: 1.0}}", data())
         sampler = TpeSampler(space, 0)
