@@ -10,6 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -18,6 +19,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+import raytl
+
+PACKAGE = str(Path(raytl.__file__).parent)
 DEVICE = torch.device("cuda", 0)
 MEMORY_BYTES = 2**30
 
@@ -37,11 +41,15 @@ class DeviceTensor(Tensor):
 
 
 class EmulatedCuda(TorchFunctionMode):
-    """While it is entered, ``cuda:0`` can be used. waits: where the host had to wait for it, in order."""
+    """While it is entered, ``cuda:0`` can be used.
+
+    waits: where the host had to wait for it, in order. limits: shares of its memory that a process was kept to.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: list[str] = []
+        self.limits: list[float] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -108,7 +116,7 @@ class EmulatedCuda(TorchFunctionMode):
             self._wait("a copy to the device" if to_device else "a copy to the host")
 
     def _wait(self, name: str) -> None:
-        own = [frame for frame in traceback.extract_stack() if "/raytl/" in frame.filename]
+        own = [frame for frame in traceback.extract_stack() if frame.filename.startswith(PACKAGE)]
         place = f"{own[-1].filename.rpartition('/')[2]}:{own[-1].lineno} {own[-1].name}" if own else "a test"
         self.waits.append(f"{name} at {place}")
 
@@ -119,12 +127,17 @@ def emulated_cuda() -> Iterator[EmulatedCuda]:
     mode, autocast = EmulatedCuda(), torch.autocast
     replaced = [
         mock.patch.object(torch.cuda, "is_available", lambda: True),
-        mock.patch.object(torch.cuda, "mem_get_info", lambda device: (MEMORY_BYTES, MEMORY_BYTES)),
+        mock.patch.object(torch.cuda, "_lazy_init", lambda: None),
+        mock.patch.object(torch.cuda.memory, "_lazy_init", lambda: None),
+        mock.patch.object(torch.cuda, "cudart", _Runtime),
+        mock.patch.object(torch._C, "_cuda_getDevice", lambda: 0, create=True),
+        mock.patch.object(
+            torch._C, "_cuda_setMemoryFraction", lambda share, device: mode.limits.append(share), create=True
+        ),
         mock.patch.object(torch.cuda, "synchronize", lambda device=None: mode.waits.append("synchronize")),
         mock.patch.object(torch, "autocast", lambda kind, *args, **kwargs: autocast("cpu", *args, **kwargs)),
         mock.patch.object(torch, "Generator", _Generator),
         mock.patch.object(Tensor, "pin_memory", _pinned),
-        mock.patch.object(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda self: None),
     ]
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # a Parameter can't become a DeviceTensor
     try:
@@ -134,6 +147,13 @@ def emulated_cuda() -> Iterator[EmulatedCuda]:
             yield stack.enter_context(mode)
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(False)
+
+
+class _Runtime:
+    """What is asked of CUDA's runtime library."""
+
+    def cudaMemGetInfo(self, device: int) -> tuple[int, int]:  # noqa: N802
+        return MEMORY_BYTES, MEMORY_BYTES
 
 
 class _Generator(torch.Generator):

@@ -129,6 +129,7 @@ def make_workspace_settings(
         image_size=given.image_size or None,
         folds=folds,
         device="auto" if lanes.gpus else "cpu",
+        gpu_share=min(1.0, lanes.gpus) if lanes.gpus else 1.0,
         threads=max(1, int(lanes.cpus)),
     )
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 
 from raytl.core.errors import UserError
@@ -179,13 +178,6 @@ def _own_memory_bytes() -> int:
     return int(lines[0].split()[1]) * 1024 if lines else 0
 
 
-def share_gpu(device: torch.device) -> None:
-    """Keep to this process's share of the GPU's memory, so that running out of it hurts no other lane."""
-    share = ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0)
-    if device.type == "cuda" and 0 < share < 1:
-        torch.cuda.set_per_process_memory_fraction(share, device)
-
-
 class _OutgrownError(Exception):
     """The lane's process has grown beyond its limit and is to be replaced."""
 
@@ -193,6 +185,4 @@ class _OutgrownError(Exception):
 @lru_cache(maxsize=1)
 def _workspace(held: HeldData, settings: WorkspaceSettings) -> Workspace:
     """The process's workspace; a lane serves one search at a time."""
-    workspace = Workspace(ray.get(held.reference), settings)
-    share_gpu(workspace.device)
-    return workspace
+    return Workspace(ray.get(held.reference), settings)

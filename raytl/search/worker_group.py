@@ -22,7 +22,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from raytl.search.cluster import Lanes
 from raytl.search.jobs import EpochReport, LaneJob
-from raytl.search.lane import OUT_OF_MEMORY, do_job, share_gpu
+from raytl.search.lane import OUT_OF_MEMORY, do_job
 from raytl.search.pool import JobPool, Ticket
 from raytl.tasks import TrainingData
 from raytl.training.distributed import Group
@@ -100,7 +100,6 @@ def work(config: dict[str, Any]) -> None:
             torch.cuda.set_device(device)
         settings = replace(settings, device=str(device))
     workspace = Workspace(ray.get(config["data"]), settings)
-    share_gpu(workspace.device)
     # Verdicts travel beside the gradients, on the CPU whatever the backend. An evaluation may keep the others waiting.
     control = distributed.new_group(backend="gloo", timeout=timedelta(days=1))
     member = _Member(config["pool"], config["group"], group, control)

@@ -9,10 +9,25 @@ from torch import Tensor
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` for a GPU where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    """The device of that name, of a GPU with its number; ``auto`` for a GPU where there is one."""
+    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    if device.type == "cuda" and device.index is None:  # not every function of torch takes it without
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
+
+
+def keep_to_share(device: torch.device, share: float) -> None:
+    """Let this process have no more than its share of the GPU's memory, so that running out of it hurts no other."""
+    if device.type == "cuda" and share < 1:
+        torch.cuda.set_per_process_memory_fraction(share, device)
+
+
+def free_bytes(device: torch.device, share: float) -> int:
+    """Memory that a process may still take of a GPU of which it has a share; 0 of the CPU's, which is nobody's own."""
+    if device.type != "cuda":
+        return 0
+    free, total = torch.cuda.mem_get_info(device)
+    return int(min(free, share * total))
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:

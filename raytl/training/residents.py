@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 DEVICE_SHARE = 0.25
-"""Of the device memory that is free when a lane starts; other lanes and the training itself need the rest."""
+"""Of the device memory that a lane may take when it starts; the training itself needs the rest."""
 
 
 class Residents:
     """The most recently used tensors, on the device, under a byte budget.
 
-    budget_bytes: None for a share of the free memory. On the CPU nothing is copied and nothing kept.
+    On the CPU nothing is copied and nothing kept.
     """
 
-    def __init__(self, device: torch.device, budget_bytes: int | None = None) -> None:
+    def __init__(self, device: torch.device, budget_bytes: int) -> None:
         self.device = device
-        self.budget_bytes = _share(device) if budget_bytes is None else budget_bytes
+        self.budget_bytes = budget_bytes
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
 
     def get(self, key: str, host: Tensor) -> Tensor:
@@ -36,7 +36,3 @@ class Residents:
     def size_bytes(self) -> int:
         """Bytes of all that is kept."""
         return sum(tensor.nbytes for tensor in self._kept.values())
-
-
-def _share(device: torch.device) -> int:
-    return int(DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0

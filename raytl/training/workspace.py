@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ from raytl.tasks import TrainingData, splits
 from raytl.tasks.images import Images
 from raytl.tasks.preprocessing import Preprocessing
 from raytl.training.arrays import ArrayCache
-from raytl.training.devices import choose_device
-from raytl.training.residents import Residents
+from raytl.training.devices import choose_device, free_bytes, keep_to_share
+from raytl.training.residents import DEVICE_SHARE, Residents
 
 if TYPE_CHECKING:
     from raytl.training.trial import TrialError, TrialJob, TrialResult
@@ -75,6 +75,7 @@ class WorkspaceSettings:
 
     image_size: side of the network input in pixels, None for each source model's own; see :meth:`Workspace.image_size`.
     folds: (n_folds, repeats) of the cross-validation; (0, 0) where the target cannot be split.
+    gpu_share: of its GPU that this process may take, where several lanes are packed on one.
     threads: of torch in this lane, None to leave as it is. activation_cache: whether frozen stages are cached.
     pretrain_s: seconds that pretraining a source model may take, with fewer steps where it must; None for any.
     """
@@ -85,9 +86,26 @@ class WorkspaceSettings:
     image_size: int | None = None
     folds: tuple[int, int] = (5, 1)
     device: str = "auto"
+    gpu_share: float = 1.0
     threads: int | None = None
     activation_cache: bool = True
     pretrain_s: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for a run's record."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> WorkspaceSettings:
+        """Inverse of :meth:`to_json`."""
+        return cls(
+            **{
+                **values,
+                "budget": Budget(**values["budget"]),
+                "pretrain": PretrainSettings(**values["pretrain"]),
+                "folds": tuple(values["folds"]),
+            }
+        )
 
 
 class Workspace:
@@ -102,7 +120,8 @@ class Workspace:
         self.cache = ArrayCache((cache_root or home()) / "arrays")
         self.models_root = (cache_root or home()) / "sources"
         self.device = choose_device(settings.device)
-        self.residents = Residents(self.device)
+        keep_to_share(self.device, settings.gpu_share)
+        self.residents = Residents(self.device, int(DEVICE_SHARE * free_bytes(self.device, settings.gpu_share)))
         self.ahead: dict[TrialJob, TrialResult | TrialError] = {}
         self.activation_bytes: dict[tuple[str, int], int] = {}
         if settings.threads:

@@ -182,7 +182,7 @@ class TestResidents:
         assert residents.size_bytes() == 800
 
     def test_copy_nothing_on_the_cpu(self) -> None:
-        residents, tensor = Residents(torch.device("cpu")), torch.zeros(3)
+        residents, tensor = Residents(torch.device("cpu"), 0), torch.zeros(3)
         assert residents.get("a", tensor) is tensor
         assert residents.size_bytes() == 0
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from emulated_cuda import DEVICE, emulated_cuda
+from emulated_cuda import DEVICE, MEMORY_BYTES, emulated_cuda
 from tiny import MODEL, STAGES, data, workspace
 
 from raytl import adaptation, finetuning
@@ -19,7 +19,7 @@ from raytl.training import Strategy
 from raytl.training.heads import train_together
 from raytl.training.loop import run_trial
 from raytl.training.pretrain import train_source_model
-from raytl.training.residents import Residents
+from raytl.training.residents import DEVICE_SHARE, Residents
 from raytl.training.trial import TrialJob, TrialResult
 from raytl.training.workspace import PretrainSettings, Workspace
 
@@ -143,6 +143,16 @@ def test_source_models_are_scored_as_on_the_cpu(tmp_path: Path) -> None:
     with emulated_cuda():
         scores = [(s.cut, s.log_me) for s in score_cuts(on_gpu(tmp_path / "gpu"), MODEL, images, cuts)]
     np.testing.assert_allclose(scores, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(("share", "limits"), [(1.0, []), (0.25, [0.25])])
+def test_a_lane_that_shares_a_gpu_keeps_to_its_share(tmp_path: Path, share: float, limits: list[float]) -> None:
+    """Also with what it keeps there between trials, of which the training itself must not run out of room."""
+    with emulated_cuda() as gpu:
+        space = workspace(tmp_path, data(), device="auto", gpu_share=share)
+    assert gpu.limits == limits
+    assert space.device == DEVICE
+    assert space.residents.budget_bytes == DEVICE_SHARE * share * MEMORY_BYTES
 
 
 class TestTheEmulation:
