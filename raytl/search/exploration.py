@@ -88,6 +88,10 @@ class Exploration:
         self._companions.add(lane, job, [self._job(*other) for other in others])
         return job
 
+    def is_companion(self, number: int) -> bool:
+        """Whether a job's head is trained along with another's."""
+        return number in self._companions.numbers
+
     def _job(self, handle: Handle, strategy: Strategy) -> LaneJob:
         self._tried += 1
         number = next(self._numbers)
@@ -126,7 +130,7 @@ class Exploration:
         self._furthest[number] = epoch
         self.sampler.report(self._handles[number], epoch, score)
         if known:
-            if number not in self._companions.numbers:  # so many of one kind would set the bar for all
+            if not self.is_companion(number):  # so many of one kind would set the bar for all
                 self.halving.record(epoch, score)
             return True
         if epoch >= self._epochs:
@@ -149,14 +153,15 @@ class Exploration:
         return TrialStatus.INTERRUPTED if number in self._out_of_time else TrialStatus.PRUNED
 
     def on_end(self, number: int, record: TrialRecord) -> None:
-        """Take in the end of a trial; a companion cost no time, so it tries no patience."""
+        """Take in the end of a trial."""
         self._tell(self._handles.pop(number), record)
-        self._count_patience(record, costs=number not in self._companions.numbers)
+        self._count_patience(record)
 
     def restore(self, record: TrialRecord) -> None:
         """Learn what a trial would have taught had it ended in this search."""
         strategy = Strategy.from_dict(record.strategy)
-        self.observe(record)
+        if not record.companion:
+            self.observe(record)
         if self.sampler.contains(strategy):  # the space may have lost a source model since
             handle = self.sampler.adopt(strategy)
             for metrics in record.history:
@@ -176,9 +181,10 @@ class Exploration:
             self.sampler.took(handle, last.get("seconds", record.seconds) / last["epoch"])
         self.sampler.tell(handle, score=record.score, pruned=record.status != TrialStatus.COMPLETED)
 
-    def _count_patience(self, record: TrialRecord, *, costs: bool = True) -> None:
+    def _count_patience(self, record: TrialRecord) -> None:
+        """A companion cost no time, so it tries no patience."""
         if record.score is not None and record.score > self._best_score:
             self._best_score = record.score
             self._since_best = 0
-        elif costs:
+        elif not record.companion:
             self._since_best += 1

@@ -262,6 +262,7 @@ class SearchPlan:
             record = TrialRecord(
                 len(self.records), job.kind, job.strategy, strategy.key, fold=job.fold or 0, baseline=job.baseline
             )
+            record.companion = self._exploration.is_companion(job.number)
             self.records.append(record)
             self._record_of[job.number] = record
             self._listener.on_trial(record)

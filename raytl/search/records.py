@@ -32,6 +32,7 @@ class TrialRecord:
     score: the selection score, higher is better; metrics: last validation metrics (``accuracy``, ``log_loss``,
     ``information_maximisation``, ``source_accuracy`` … as far as the setting allows).
     history: one dict per epoch: ``epoch``, ``seconds``, ``train_loss`` and the metrics.
+    companion: whether its head was trained along with another's, at next to no cost.
     """
 
     number: int
@@ -47,6 +48,7 @@ class TrialRecord:
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     lane: str = ""
+    companion: bool = False
 
 
 @dataclass
@@ -76,6 +78,7 @@ class SearchOutcome:
     transfer_gain: test accuracy of the winner minus that of from-scratch; adaptation_gain: winner minus the best
     candidate without adaptation; gains: winner minus each baseline, by name; all with paired bootstrap intervals.
     test_labels: (n_test,) indices into the classes; test_images: what they belong to, opened by now.
+    workspace: what the lanes were told, with which a trial can be trained again.
     """
 
     trials: list[TrialRecord]
@@ -89,6 +92,7 @@ class SearchOutcome:
     test_labels: np.ndarray | None = None
     test_images: LabelledImages | None = None
     interrupted: bool = False
+    workspace: dict[str, Any] | None = None
 
 
 class SearchListener(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -36,6 +35,26 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> BoundSpace:
 
 def is_head(job: LaneJob) -> bool:
     return job.strategy["cut"] == STAGES and job.strategy["adaptation"] == "none"
+
+
+def play_falling(search: Search) -> int:
+    """Play a plan on one lane, each strategy worse than all before; returns how many were no one's companion."""
+    plan, due, leaders = search.plan, 0, 0
+    job = plan.next_job()
+    while isinstance(job, LaneJob):
+        if job.kind != JobKind.SEARCH:
+            plan.on_end(job.number, JobResult({}, 1.0))
+        else:
+            companion = not job.together and due > 0
+            due += len(job.together) - companion
+            leaders += not companion
+            known = companion or bool(job.together)
+            score = 1.0 / (2 + job.number)
+            on = all(plan.on_epoch(job.number, {"epoch": float(e), "score": score}, known=known) for e in (1, 2, 3))
+            assert on or not known
+            plan.on_end(job.number, JobResult({}, 1.0) if on else None)
+        job = plan.next_job()
+    return leaders
 
 
 class TestSampler:
@@ -97,24 +116,21 @@ class TestPlan:
 
     def test_stops_none_that_is_over_and_lets_only_the_leader_count_at_the_rungs(self, space: BoundSpace) -> None:
         search = Search(space, trials=400, lanes=1, folds=1, together=TOGETHER)
-        plan, scores = search.plan, defaultdict(int)
-        job = plan.next_job()
-        while isinstance(job, LaneJob):
-            if job.kind != JobKind.SEARCH:
-                plan.on_end(job.number, JobResult({}, 1.0))
-            else:
-                known = bool(job.together) or scores["followers due"] > 0
-                scores["followers due"] += len(job.together) - (not job.together and known)
-                scores["at the first rung"] += not known or bool(job.together)
-                worst = 1.0 / (2 + job.number)  # each is worse than all before
-                on = all(plan.on_epoch(job.number, {"epoch": float(e), "score": worst}, known=known) for e in (1, 2, 3))
-                assert on or not known
-                plan.on_end(job.number, JobResult({}, 1.0) if on else None)
-            job = plan.next_job()
-        assert len(search.halving.rungs[1]) == scores["at the first rung"] < 400
+        leaders = play_falling(search)
+        assert len(search.halving.rungs[1]) == leaders < 400
         assert {record.status for record in search.records(JobKind.SEARCH)} == {
             TrialStatus.COMPLETED,
             TrialStatus.PRUNED,
+        }
+
+    def test_are_still_told_apart_when_the_search_is_resumed(self, space: BoundSpace) -> None:
+        before, after = (Search(space, trials=60, lanes=1, folds=1, together=TOGETHER) for _ in range(2))
+        play_falling(before)
+        after.plan.restore(before.plan.records)
+        companions = [record for record in before.plan.records if record.companion]
+        assert companions and all(record.kind == JobKind.SEARCH for record in companions)
+        assert {epoch: sorted(seen) for epoch, seen in after.halving.rungs.items()} == {
+            epoch: sorted(seen) for epoch, seen in before.halving.rungs.items()
         }
 
     def test_does_not_lose_patience_over_them(self, space: BoundSpace) -> None:
