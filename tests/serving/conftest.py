@@ -1,4 +1,7 @@
-"""Two real bundles that disagree, and images with the answers that the bundles give without a server."""
+"""Two real bundles that disagree, and images with the answers that the bundles give without a server.
+
+The first has a linear head, the second one with a hidden layer.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,10 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     paths = {}
     for seed, name in enumerate(["first", "second"]):
         model = load("scratch:cnn-small", channels=1, image_size=32, seed=seed)
-        model.replace_head(len(LABELS), LABELS)
+        model.replace_head(len(LABELS), LABELS, "mlp" if seed else "linear")
         # An untrained head answers every image alike; a wide one tells images, and the two bundles, apart.
-        model.head.weight.data.normal_(0, 10)
+        for weight in model.head.parameters():
+            weight.data.normal_(0, 3 if seed else 10)
         metrics = {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}}
         paths[name] = export_bundle(folder / name, model, metrics=metrics, provenance={"run": name})
     return paths
