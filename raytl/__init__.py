@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
         pretrain,
         quote,
         rank_sources,
+        replay,
         resume,
         search,
         undeploy,
@@ -31,6 +34,7 @@ __all__ = [
     "pretrain",
     "quote",
     "rank_sources",
+    "replay",
     "resume",
     "search",
     "undeploy",
@@ -42,7 +46,17 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from raytl import api
 
-        # Importing the package raytl.search has put a module where the function of that name belongs.
         globals().update({known: getattr(api, known) for known in __all__})
         return globals()[name]
     raise AttributeError(f"module 'raytl' has no attribute '{name}'")
+
+
+class _Package(ModuleType):
+    """Keeps ``raytl.search`` the function: importing from the package of that name would put a module in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in __all__ or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -11,6 +11,9 @@ from raytl.cli.app import Json, Model, Port, RunName, Storage, app, runs_app
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
 
+NOT_THE_SAME = 3
+"""Exit code of a replay that came to other numbers."""
+
 
 @app.command()
 def report(run: RunName, storage: Storage = None, json: Json = False) -> None:
@@ -69,7 +72,11 @@ def deploy(
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the endpoint.")] = "raytl",
     min_replicas: Annotated[int, typer.Option(min=0, metavar="N", help="Kept even without requests.")] = 1,
     max_replicas: Annotated[int, typer.Option(min=1, metavar="N", help="Started under load at most.")] = 2,
+    num_cpus: Annotated[float, typer.Option(min=0, metavar="N", help="CPUs kept for each replica.")] = 1.0,
     num_gpus: Annotated[float, typer.Option(min=0, metavar="N", help="Of each replica; may be a fraction.")] = 0.0,
+    route_prefix: Annotated[
+        str, typer.Option(metavar="PATH", help="Where it answers; a second endpoint beside others needs its own.")
+    ] = "/",
     storage: Storage = None,
     json: Json = False,
 ) -> None:
@@ -85,7 +92,7 @@ def deploy(
 
     endpoint = api.deploy(
         model, storage=storage, port=port, host=host, name=name, min_replicas=min_replicas,
-        max_replicas=max_replicas, num_gpus=num_gpus,
+        max_replicas=max_replicas, num_cpus=num_cpus, num_gpus=num_gpus, route_prefix=route_prefix,
     )  # fmt: skip
     output = Output.current
     output.say(f"serving at {endpoint.url}; try: curl -T photo.jpg -X POST {endpoint.url}/v1/predict")
@@ -131,3 +138,39 @@ def runs_show(run: RunName, storage: Storage = None, json: Json = False) -> None
     opened = open_run(run, storage)
     show_run(Output.current, opened)
     Output.current.document(opened.summary())
+
+
+@runs_app.command("replay")
+def runs_replay(
+    run: RunName,
+    trial: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Number of the trial (default: the winner's first).")
+    ] = None,
+    storage: Storage = None,
+    json: Json = False,
+) -> None:
+    """Train a trial of a run again and say whether it comes to the same numbers, to the last bit.
+
+    It should, on one type of machine and with the same versions. Exits with 3 where it does not.
+
+    [bold]Example:[/bold]  raytl runs replay 2026-01-31-01 --trial 7
+    """
+    from raytl import api
+
+    output = Output.current
+    opened = api.open_run(run, storage)
+    with output.progress_console.status("training it again"):
+        told = api.replay(opened, trial)
+    epochs = "1 epoch" if told.epochs == 1 else f"{told.epochs} epochs"
+    if told.same:
+        output.say(f"trial {told.trial}: {epochs}, every figure the same to the last bit (score {told.score:.3f})")
+    else:
+        assert told.difference is not None
+        at = told.difference
+        now = "nothing" if at.now is None else f"{at.now:.6g}"
+        output.say(f"trial {told.trial}: not the same; first in epoch {at.epoch}: {at.metric} {at.then:.6g}, now {now}")
+    for name, (then, now_) in told.changed.items():
+        output.say(f"  {name}: {then} then, {now_} now")
+    output.document(told.to_json())
+    if not told.same:
+        raise typer.Exit(NOT_THE_SAME)

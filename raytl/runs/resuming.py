@@ -55,15 +55,24 @@ def read(run: Run) -> Begun:
         raise UserError(f"run '{run.name}' is {run.status}; only an interrupted search can be resumed")
     if any(phase.phase == "test" for phase in run.phases()):
         raise UserError(f"run '{run.name}' had opened its test split; a second look would bias it. Search anew")
+    task, settings = read_task(run, "resumed"), run.settings
+    known = {spec.name for spec in fields(SearchSettings)}
+    begun = SearchSettings(**{key: value for key, value in settings["search"].items() if key in known})
+    return Begun(task, parse_space(settings["space"], settings["space_values"]), begun, run.seconds)
+
+
+def read_task(run: Run, done: str) -> Task:
+    """A run's data, read again.
+
+    done: what cannot be done without it (``resumed``). Raises UserError where it changed or is not to be had.
+    """
     settings = run.settings
     if "given" not in settings:
-        raise UserError(f"run '{run.name}' was begun by an older raytl and cannot be resumed. Search anew")
+        raise UserError(f"run '{run.name}' was begun by an older raytl and cannot be {done}. Search anew")
     if settings["given"] is None:
-        raise UserError(f"run '{run.name}' got its data from memory, not by path, and cannot be resumed. Search anew")
+        raise UserError(f"run '{run.name}' got its data from memory, not by path, and cannot be {done}. Search anew")
     task = make_task(settings["given"])
     test = task.test.fingerprint if task.test is not None else None
     if (task.data.fingerprint, test) != (settings["fingerprint"], settings["test_fingerprint"]):
         raise UserError(f"run '{run.name}': its data is not what it was when the search was begun. Search anew")
-    known = {spec.name for spec in fields(SearchSettings)}
-    begun = SearchSettings(**{key: value for key, value in settings["search"].items() if key in known})
-    return Begun(task, parse_space(settings["space"], settings["space_values"]), begun, run.seconds)
+    return task

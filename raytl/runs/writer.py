@@ -165,6 +165,7 @@ def _outcome_document(outcome: SearchOutcome) -> dict[str, Any]:
         "transfer_gain": _interval(outcome.transfer_gain),
         "adaptation_gain": _interval(outcome.adaptation_gain),
         "interrupted": outcome.interrupted,
+        "workspace": outcome.workspace,
     }
 
 

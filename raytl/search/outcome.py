@@ -99,6 +99,7 @@ def conclude(
     """Choose, open the test split, compare."""
     best, others, why = choose(plan, data)
     outcome = SearchOutcome(plan.records, best, others, why, seconds, interrupted=interrupted)
+    outcome.workspace = workspace.settings.to_json()
     if test is not None and best.strategy_key in plan.refits.done:
         outcome.test_images = open_test(test, best, others, plan.refits.done, workspace)
         outcome.test_labels = outcome.test_images.labels

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -51,6 +53,12 @@ def test_everything_public_is_there():
     assert all(callable(getattr(raytl, name)) for name in raytl.__all__)
     with pytest.raises(AttributeError, match="serach"):
         _ = raytl.serach
+
+
+def test_search_is_the_function_whatever_was_imported_before():
+    program = "import raytl.search.space, raytl; raytl.search(1, 2, 3)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "search() takes from 1 to 2 positional arguments but 3 were given" in done.stderr, done.stderr
 
 
 def test_an_unknown_run_names_the_nearest(tmp_path):

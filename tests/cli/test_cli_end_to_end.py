@@ -130,6 +130,16 @@ class TestAfterwards:
         human = place.run("runs", "show", "flowers")
         assert human.code == 0 and "next: raytl deploy" in human.out
 
+    def test_a_trial_can_be_had_again_bit_for_bit(self, searched, place):
+        """Trained in a lane then, and in the command's own process now."""
+        trials = pd.read_parquet(place.folder / "raytl-runs/flowers/trials.parquet")
+        pruned = trials.loc[trials["status"] == "pruned", "number"]
+        for number in (0, searched.document["best"]["trial"], *pruned.head(1)):
+            done = place.run("runs", "replay", "flowers", "--trial", str(number), "--json")
+            assert undocumented("runs replay", done.document) == set()
+            assert done.code == 0 and done.document["same"], done.document
+            assert (done.document["changed"], done.document["trial"]) == ({}, number)
+
     def test_export_and_predict(self, searched, place):
         (place.folder / "flowers" / "images").mkdir(parents=True)  # a folder of the run's name is not in its way
         exported = place.run("export", "flowers", "model", "--json")

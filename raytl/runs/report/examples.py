@@ -8,8 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from PIL import Image
+
+from raytl.search.records import SearchOutcome
 
 _PER_CELL = 6  # mistakes shown for one pair of true and predicted class
 _AT_MOST = 60  # mistakes in all, and rightly classified ones
@@ -29,6 +32,20 @@ class ReportExamples:
     predicted: Sequence[int]
     classes: Sequence[str]
     confidences: Sequence[float]
+
+
+def examples_of(outcome: SearchOutcome) -> ReportExamples | None:
+    """What a search's winner made of the test images; None where there are none."""
+    images, probabilities = outcome.test_images, outcome.best.test_probabilities
+    if images is None or probabilities is None:
+        return None
+    return ReportExamples(
+        _Opened(images.items),
+        images.labels.tolist(),
+        probabilities.argmax(1).tolist(),
+        images.classes,
+        probabilities.max(1).tolist(),
+    )
 
 
 def gallery(examples: ReportExamples) -> str:
@@ -71,3 +88,16 @@ def _figure(examples: ReportExamples, index: int) -> str:
         f'<img src="{data_uri(examples.images[index])}" alt="Test image: {words} ({sure} sure)"{crisp}>'
         f"<figcaption>{caption}<br><small>{sure} sure</small></figcaption></figure>"
     )
+
+
+class _Opened(Sequence[Image.Image]):
+    """Opens images when asked for them: the report shows some dozens of perhaps thousands."""
+
+    def __init__(self, items: Sequence[Any]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._items[index].open()

@@ -1,0 +1,36 @@
+"""The public API: what the command line does, for notebooks and scripts.
+
+task = raytl.Task(target="photos/")
+run = raytl.search(task, space="vision-small", trials=40)
+print(run.leaderboard())
+run.best.export("model/")
+endpoint = raytl.deploy("model/")
+"""
+
+from __future__ import annotations
+
+from raytl.api.models import Best, Run, deploy, find_bundle, open_run, replay, report
+from raytl.api.planning import bind, quote, rank_sources
+from raytl.api.pretraining import pretrain
+from raytl.api.searching import resume, search
+from raytl.serving import Endpoint, undeploy
+from raytl.tasks import Task
+
+__all__ = [
+    "Best",
+    "Endpoint",
+    "Run",
+    "Task",
+    "bind",
+    "deploy",
+    "find_bundle",
+    "open_run",
+    "pretrain",
+    "quote",
+    "rank_sources",
+    "replay",
+    "report",
+    "resume",
+    "search",
+    "undeploy",
+]

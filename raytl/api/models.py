@@ -1,0 +1,141 @@
+"""What a search left: its run, the model that it chose, and what can be done with them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raytl import runs
+from raytl.bundles import Bundle, export_bundle
+from raytl.core.errors import UserError
+from raytl.core.paths import default_storage
+from raytl.evaluation.intervals import Interval
+from raytl.runs.replaying import Replay
+from raytl.runs.replaying import replay as replay_trial
+from raytl.runs.report import write_report
+from raytl.runs.run import interval
+from raytl.search.records import SearchOutcome
+from raytl.serving import Endpoint
+from raytl.serving import deploy as deploy_bundle
+from raytl.sources.checkpoint import load_checkpoint
+from raytl.tasks import Task
+
+
+@dataclass(frozen=True)
+class Best:
+    """The strategy that a search chose, and its model.
+
+    validation, test: accuracy with 95 % intervals; None where the task has no labels to measure it on.
+    """
+
+    strategy: dict[str, Any]
+    validation: Interval | None
+    test: Interval | None
+    bundle_path: Path
+
+    def load(self) -> Bundle:
+        """The model, ready to predict."""
+        return Bundle.load(self.bundle_path)
+
+    def export(self, directory: str | os.PathLike[str]) -> Path:
+        """Copy the model's bundle to ``directory``, checked on the way. An older bundle there is replaced.
+
+        Raises UserError where the run has no model or the place holds something that is not a bundle.
+        """
+        manifest, model = load_checkpoint(self.bundle_path)
+        return export_bundle(
+            Path(directory),
+            model,
+            metrics=manifest.metrics,
+            provenance=manifest.provenance,
+            temperature=manifest.temperature,
+        )
+
+
+class Run(runs.Run):
+    """A search on disk."""
+
+    @property
+    def best(self) -> Best:
+        """What the search chose. Raises UserError where it was interrupted before a model was made."""
+        chosen = self.summary()["best"]
+        if chosen is None or not (self.bundle_path / "model.json").exists():
+            raise UserError(
+                f"run '{self.name}' has no model: the search ended before one was made. "
+                "Go on with: raytl search --resume"
+            )
+        return Best(
+            chosen["strategy"], interval(chosen["validation_metric"]), interval(chosen["test_metric"]), self.bundle_path
+        )
+
+
+def open_run(name: str, storage: str | os.PathLike[str] | None = None) -> Run:
+    """A run by name or folder. Raises UserError that names the nearest one."""
+    store = runs.RunStore(Path(storage) if storage is not None else default_storage())
+    return Run(store.open(name).path)
+
+
+def report(run: Run) -> Path:
+    """Write the run's report again; without the example images, which a run does not keep."""
+    return write_report(run)
+
+
+def replay(run: str | os.PathLike[str] | Run, trial: int | None = None) -> Replay:
+    """Train a trial of a run again and say whether it comes to the same numbers.
+
+    run: its name, folder or object. trial: its number, None for the winner's first. Raises UserError where run or trial
+    lack what is needed, or the data changed or was not given by path.
+    """
+    return replay_trial(run if isinstance(run, Run) else open_run(os.fspath(run)), trial)
+
+
+def deploy(
+    model: str | os.PathLike[str] | Run, *, storage: str | os.PathLike[str] | None = None, **options: Any
+) -> Endpoint:
+    """Serve a bundle, or the model of a run (by name, folder or object), on Ray Serve.
+
+    options: those of :func:`raytl.serving.deploy` (port, replicas, resources).
+    """
+    return deploy_bundle(find_bundle(model, storage), **options)
+
+
+def find_bundle(model: str | os.PathLike[str] | Run, storage: str | os.PathLike[str] | None = None) -> Path:
+    """The bundle's folder that a path, a run's name or a run means.
+
+    A folder that is neither run nor bundle does not stand in the way of a run of its name: images often lie in one.
+    """
+    if isinstance(model, Run):
+        return model.best.bundle_path
+    path = Path(model)
+    if (path / "run.json").exists():
+        return Run(path).best.bundle_path
+    if (path / "model.json").exists():
+        return path
+    try:
+        return open_run(str(model), storage).best.bundle_path
+    except UserError:
+        if path.exists():
+            return path  # what is wrong with it, a bundle's reader says best
+        raise
+
+
+def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Task, run_name: str) -> None:
+    """Write the bundle of a search's winner. refit: its checkpoint."""
+    _, model = load_checkpoint(refit)
+    metrics = {"validation_accuracy": _json(outcome.best.validation), "test_accuracy": _json(outcome.best.test)}
+    metrics["gains"] = {name: gain.to_json() for name, gain in outcome.gains.items()}
+    provenance = {
+        "run": run_name,
+        "task": task.data.name,
+        "setting": str(task.data.setting),
+        "strategy": outcome.best.strategy,
+        "data": task.data.fingerprint,
+        "why": outcome.why,
+    }
+    export_bundle(directory, model, metrics=metrics, provenance=provenance)
+
+
+def _json(value: Interval | None) -> Any:
+    return value.to_json() if value is not None else None

@@ -1,0 +1,75 @@
+"""Before a search: what of a space applies to a task, what promises most, what it will take."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from raytl.core.errors import UserError
+from raytl.search.binding import BoundSpace
+from raytl.search.cluster import Lanes, plan_lanes
+from raytl.search.driver import SearchSettings, make_plan_settings, make_workspace_settings
+from raytl.search.prior import RankedSource, labelled_images
+from raytl.search.prior import rank_sources as rank
+from raytl.search.quote import PROBE_S, Quote
+from raytl.search.quote import quote as make_quote
+from raytl.search.space import SearchSpace, load_space
+from raytl.tasks import Task
+from raytl.training.workspace import Workspace
+
+
+def bind(task: Task, space: str | SearchSpace, assignments: Sequence[str] = ()) -> BoundSpace:
+    """What of a space applies to a task; its ``problems`` tell what does not. Fetches published weights.
+
+    Raises UserError where they do not fit together.
+    """
+    return BoundSpace(load_space(space, assignments) if isinstance(space, str) else space, task.data)
+
+
+def rank_sources(
+    task: Task, space: str | SearchSpace | BoundSpace = "vision-small", *, seed: int = 0
+) -> list[RankedSource]:
+    """Which source models, frozen up to which cut, promise most for a task: best first, without training the target.
+
+    Source models that learn a source domain first are trained here, and kept for the search.
+    Raises UserError where no labelled image has the task's classes.
+    """
+    bound = space if isinstance(space, BoundSpace) else bind(task, space)
+    workspace, _ = _on_this_machine(bound, SearchSettings(seed=seed))
+    images = labelled_images(workspace)
+    if images is None:
+        raise UserError(
+            "no labelled image to rank source models by; pass --target, or a --source-domain with its labels"
+        )
+    return rank(workspace, bound, images)
+
+
+def quote(
+    task: Task,
+    space: str | SearchSpace | BoundSpace = "vision-small",
+    *,
+    trials: int | None = None,
+    lanes: int | None = None,
+    gpus_per_trial: float = 0.0,
+    seed: int = 0,
+    probe_s: float = PROBE_S,
+) -> Quote:
+    """What :func:`search` with these arguments would take on this machine, from about ``probe_s`` seconds of probing.
+
+    What the probe computes is kept for the search. Raises UserError where data and space do not fit together.
+    """
+    bound = space if isinstance(space, BoundSpace) else bind(task, space)
+    settings = SearchSettings(trials=trials, lanes=lanes, gpus_per_trial=gpus_per_trial, seed=seed)
+    workspace, planned = _on_this_machine(bound, settings)
+    plan = make_plan_settings(bound, settings, workspace, planned, Path(), has_test=task.test is not None)
+    return make_quote(workspace, bound, plan, planned, probe_s)
+
+
+def _on_this_machine(bound: BoundSpace, settings: SearchSettings) -> tuple[Workspace, Lanes]:
+    """What a lane of a search here would have, without starting Ray."""
+    machine = (float(max(os.cpu_count() or 1, settings.lanes or 1)), float(torch.cuda.device_count()))
+    lanes = plan_lanes(settings.lanes, settings.gpus_per_trial, 1, [machine])
+    return Workspace(bound.data, make_workspace_settings(bound.data, bound.space, settings, lanes)), lanes

@@ -1,0 +1,52 @@
+"""A source model of one's own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raytl import sources
+from raytl.bundles import export_bundle
+from raytl.core.errors import UserError
+from raytl.core.seeding import derive_seed
+from raytl.tasks import TrainingData, read_labelled, splits
+from raytl.training.pretrain import train_source_model
+from raytl.training.workspace import PretrainSettings, Workspace, WorkspaceSettings
+
+
+def pretrain(
+    data: str | os.PathLike[str],
+    architecture: str,
+    out: str | os.PathLike[str],
+    *,
+    steps: int = 1000,
+    batch_size: int = 64,
+    learning_rate: float = 0.05,
+    image_size: int | None = None,
+    augmentation: str = "shift",
+    seed: int = 0,
+    progress: Any = None,
+) -> tuple[Path, float]:
+    """Train a source model on labelled images and write it as a bundle; returns its folder and held-out accuracy.
+
+    architecture: URI of the network to start from (``scratch:cnn-small``, ``torchvision:resnet18``).
+    """
+    read = read_labelled(str(data))
+    images = read.images
+    if len(images.classes) < 2:
+        raise UserError(f"{data}: has one class, '{images.classes[0]}'; a classifier needs at least two")
+    held = TrainingData(images.name, images.classes, images, None, {}, read.channels)
+    workspace = Workspace(held, WorkspaceSettings(seed=seed, image_size=image_size))
+    settings = PretrainSettings(steps, batch_size, learning_rate, augmentation=augmentation)
+    start = sources.load(architecture, channels=read.channels, image_size=image_size, seed=seed)
+    train, held_out = splits.holdout(images.labels, images.groups, 0.15, derive_seed(seed, "pretrain"))
+    model, accuracy, _ = train_source_model(
+        workspace, start, images, train, held_out, settings, seed, progress or (lambda step, loss: None)
+    )
+    provenance = {"data": str(data), "images": len(train), "seed": seed, **asdict(settings)}
+    metrics = {"accuracy": None if np.isnan(accuracy) else accuracy}
+    return export_bundle(Path(out), model.cpu(), metrics=metrics, provenance=provenance), accuracy
