@@ -38,16 +38,22 @@ class TimeBudget:
         """Whether the search phase must end, so that confirming and refitting still fit."""
         if self._seconds is None:
             return False
-        ahead = (self._refits + 1) * _trial_seconds(records) / self._lanes
         confirm = CONFIRM_SHARE * self._seconds if self._confirms else 0.0
-        return self._clock() >= self._started + self._seconds - ahead - confirm
+        return self._clock() >= self._started + self._seconds - self._refit_seconds(records) - confirm
 
     def allows_another(self, records: Sequence[TrialRecord]) -> bool:
         """Whether one more whole trial fits before the refits."""
         if self._seconds is None:
             return True
-        needed = (self._refits / self._lanes + 1) * _trial_seconds(records)
+        needed = _trial_seconds(records) + self._refit_seconds(records)
         return self._clock() + needed < self._started + self._seconds
+
+    def _refit_seconds(self, records: Sequence[TrialRecord]) -> float:
+        """What the refits will take: the baselines what they took before, the winner and its rival the longest."""
+        longest = _trial_seconds(records)
+        known = [record.seconds for record in records if record.baseline and record.status == TrialStatus.COMPLETED]
+        known = known[: self._refits - 1]
+        return max(longest, (sum(known) + (self._refits - len(known) + 1) * longest) / self._lanes)
 
 
 def _trial_seconds(records: Sequence[TrialRecord]) -> float:
