@@ -82,13 +82,15 @@ def report(run: Run) -> Path:
     return write_report(run)
 
 
-def replay(run: str | os.PathLike[str] | Run, trial: int | None = None) -> Replay:
+def replay(
+    run: str | os.PathLike[str] | Run, trial: int | None = None, *, storage: str | os.PathLike[str] | None = None
+) -> Replay:
     """Train a trial of a run again and say whether it comes to the same numbers.
 
     run: its name, folder or object. trial: its number, None for the winner's first. Raises UserError where run or trial
     lack what is needed, or the data changed or was not given by path.
     """
-    return replay_trial(run if isinstance(run, Run) else open_run(os.fspath(run)), trial)
+    return replay_trial(run if isinstance(run, Run) else open_run(os.fspath(run), storage), trial)
 
 
 def deploy(

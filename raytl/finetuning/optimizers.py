@@ -19,6 +19,8 @@ ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
 SCHEDULES = ("cosine", "constant", "inverse")
 
+Tensors = list[Tensor]
+
 
 def parameter_groups(
     stages: Sequence[nn.Module],
@@ -84,21 +86,16 @@ class Optimizer(ABC):
                 self._states[parameter] = self._start(self._places[parameter])
             if gradients:
                 places = [self._places[parameter] for parameter in gradients]
-                self._move(places, list(gradients.values()), [self._states[p] for p in gradients], group)
+                states = [list(each) for each in zip(*(self._states[p] for p in gradients), strict=True)]
+                self._move(places, list(gradients.values()), states, group)
 
     @abstractmethod
     def _start(self, parameter: Tensor) -> tuple[Tensor, ...]:
         """What is remembered of a parameter, before its first step."""
 
     @abstractmethod
-    def _move(
-        self,
-        parameters: list[Tensor],
-        gradients: list[Tensor],
-        states: list[tuple[Tensor, ...]],
-        group: Mapping[str, Any],
-    ) -> None:
-        """Change parameters and states in place."""
+    def _move(self, parameters: Tensors, gradients: Tensors, states: list[Tensors], group: Mapping[str, Any]) -> None:
+        """Change parameters and states in place. states: one list for each thing that is remembered."""
 
 
 class Sgd(Optimizer):
@@ -107,17 +104,11 @@ class Sgd(Optimizer):
     def _start(self, parameter: Tensor) -> tuple[Tensor, ...]:
         return (torch.zeros_like(parameter),)
 
-    def _move(
-        self,
-        parameters: list[Tensor],
-        gradients: list[Tensor],
-        states: list[tuple[Tensor, ...]],
-        group: Mapping[str, Any],
-    ) -> None:
+    def _move(self, parameters: Tensors, gradients: Tensors, states: list[Tensors], group: Mapping[str, Any]) -> None:
         sgd(
             parameters,
             gradients,
-            [velocity for (velocity,) in states],
+            list[Tensor | None](states[0]),
             fused=True,
             weight_decay=group["weight_decay"],
             momentum=MOMENTUM,
@@ -134,14 +125,8 @@ class AdamW(Optimizer):
     def _start(self, parameter: Tensor) -> tuple[Tensor, ...]:
         return torch.zeros_like(parameter), torch.zeros_like(parameter), torch.zeros((), device=parameter.device)
 
-    def _move(
-        self,
-        parameters: list[Tensor],
-        gradients: list[Tensor],
-        states: list[tuple[Tensor, ...]],
-        group: Mapping[str, Any],
-    ) -> None:
-        means, squares, steps = (list(each) for each in zip(*states, strict=True))
+    def _move(self, parameters: Tensors, gradients: Tensors, states: list[Tensors], group: Mapping[str, Any]) -> None:
+        means, squares, steps = states
         adamw(
             parameters,
             gradients,
