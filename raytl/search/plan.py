@@ -91,6 +91,7 @@ class SearchPlan:
         )
         self._done = False
         self._numbers = count()
+        sampler.leave_out(baselines.values())
         self._exploration = Exploration(
             sampler,
             halving,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,6 +123,10 @@ class TpeSampler:
             self._seen.add(other.key)
             found.append((self._opened(Handle(other, trial)), other))
         return found
+
+    def leave_out(self, strategies: Iterable[Strategy]) -> None:
+        """Never give these out: they are tried anyway."""
+        self._seen |= {strategy.key for strategy in strategies}
 
     def try_next(self, strategy: Strategy) -> None:
         """Give out this strategy before any other that was not announced earlier, if the space contains it."""

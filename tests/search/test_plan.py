@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 from tiny import MODEL, PRETRAINED, data
 
-from raytl.search.binding import BoundSpace
+from raytl.search.binding import BoundSpace, FirstChoices
 from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.plan import PlanSettings, SearchPlan, Wait
@@ -89,6 +89,23 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> BoundSpace:
 
 
 class TestPhases:
+    def test_no_strategy_is_tried_as_a_baseline_and_again(self, space: BoundSpace) -> None:
+        """Not even one that an earlier search was won with."""
+        search = Search(space, lanes=2, trials=6, folds=1)
+        inside = space.suggest(FirstChoices({"source_model": MODEL}))
+        plan = SearchPlan(
+            search.plan.settings,
+            TpeSampler(space, 0, [inside]),
+            search.halving,
+            {"scratch": inside},
+            [],
+            search.heard,
+            search.clock,
+        )
+        simulate(plan, rising, search.clock, lanes=2)
+        keys = [record.strategy_key for record in plan.records]
+        assert len(keys) == 7 and len(set(keys)) == 7
+
     def test_follow_one_another(self, space: BoundSpace) -> None:
         search = Search(space, lanes=1, trials=5, pretraining=(PRETRAINED,))
         events = search.play(rising)
