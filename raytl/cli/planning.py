@@ -41,7 +41,9 @@ def rank(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Rank a space's source models for your data before any training: which, frozen up to which cut, promises most.
+    """Rank a space's source models for your data before training on it: which, frozen up to which cut, promises most.
+
+    Those that learn a source domain first (pretrain:…) are trained for that, which may take minutes; they are kept.
 
     By the mean of two ranks: LogME, the evidence of a linear model on the features, and H-score, how much of their
     variance lies between the classes. The interval is where the rank would be on other images of the kind. A search

@@ -32,7 +32,7 @@ def leaderboard(trials: pd.DataFrame, outcome: dict[str, Any] | None = None) -> 
     folds, where there are two or more), ``validation`` and ``test`` (accuracies) with ``_low`` and ``_high``
     (bootstrap intervals; intervals and test are known for the winner and the baselines), ``seconds`` (sum),
     ``epochs``, ``strategy_key``, then the settings under their own names. The chosen strategy comes first; then those
-    trained to the end by score; then the others.
+    trained to the end by score; then the others by how far they got, and by score.
     """
     best_key = outcome["best"]["strategy_key"] if outcome else None
     candidates = {entry["strategy_key"]: entry for entry in _candidates(outcome)}
@@ -56,7 +56,8 @@ def leaderboard(trials: pd.DataFrame, outcome: dict[str, Any] | None = None) -> 
 def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
     """The leaderboard for a terminal of ``width`` columns: the first ``rows`` strategies and every baseline."""
     board = run.leaderboard()
-    told = f"{len(board)} strategies" + (f", the first {rows} and the baselines" if len(board) > rows else "")
+    told = "1 strategy" if len(board) == 1 else f"{len(board)} strategies"
+    told += f", the first {rows} and the baselines" if len(board) > rows else ""
     table = Table(
         *("#", "", Column("source model", overflow="ellipsis", ratio=1), "cut"),
         *(
@@ -143,12 +144,16 @@ def _bounds(interval: dict[str, Any] | None, name: str) -> dict[str, Any]:
     return {name: values.get("value"), f"{name}_low": values.get("low"), f"{name}_high": values.get("high")}
 
 
-def _order(row: dict[str, Any], best_key: str | None) -> tuple[bool, int, float, int]:
+def _order(row: dict[str, Any], best_key: str | None) -> tuple[bool, bool, bool, int, float, int]:
+    """Whoever was let further was better at each epoch where others were stopped, whatever ended it there."""
     score = row["score"]
     known = score is not None and score == score
+    partial = known and row["status"] != "completed"
     return (
         row["strategy_key"] != best_key,
-        _STATUS_ORDER.index(row["status"]) if known else len(_STATUS_ORDER),
+        not known,
+        partial,
+        -row["epochs"] if partial else 0,
         -score if known else 0.0,
         row["trial"],
     )

@@ -125,11 +125,11 @@ def check(path: str | os.PathLike[str], *, filesystem: Any = None) -> CheckRepor
     problems = [
         *_judge_classes(listing.name, counts, lost, listing.labelled),
         *_judge_images(listing.name, len(items)),
+        *listing.problems,  # before what there may be hundreds of
         *(
             Problem(Severity.WARNING, other, f"the same image as {first}, under another label")
             for first, other in conflicts
         ),
-        *listing.problems,
     ]
     order = list(Severity)
     return CheckReport(

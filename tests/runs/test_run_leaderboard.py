@@ -50,6 +50,18 @@ def test_scores_of_fewer_epochs_rank_below_full_ones_and_failures_last():
     assert list(found["rank"]) == [1, 2, 3, 4, 5]
 
 
+def test_of_those_that_were_not_trained_to_the_end_who_got_further_comes_first():
+    def stopped(number: int, key: str, score: float, epochs: int, status: TrialStatus = TrialStatus.PRUNED):
+        return record(number, key, score, status, history=[{"epoch": float(e)} for e in range(1, epochs + 1)])
+
+    found = board(
+        stopped(0, "short", 0.99, 2),
+        stopped(1, "cut off", -0.04, 1, TrialStatus.INTERRUPTED),
+        stopped(2, "far", 0.9, 9),
+    )
+    assert list(found["strategy_key"]) == ["far", "short", "cut off"]
+
+
 def test_the_chosen_strategy_comes_first_with_its_intervals(run):
     found = run.leaderboard()
     first = found.iloc[0]
