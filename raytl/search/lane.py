@@ -122,10 +122,13 @@ def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, gr
         send({"report": EpochReport(plain, known)})
 
     final = job.kind == JobKind.REFIT
+    workspace.hold(job.strategy["source_model"])
+    started = time.perf_counter()  # waiting for the source model is not what the strategy takes
     trial_job = TrialJob(Strategy.from_dict(job.strategy), job.fold, final)
     trained = _trained_ahead(workspace, trial_job, job.together)
     if trained is None:
         trained = run_trial(workspace, trial_job, report, group)
+        result.seconds = time.perf_counter() - started
     else:
         for metrics in trained.history:
             report(metrics, known=True)

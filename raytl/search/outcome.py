@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from raytl.search.records import Candidate, SearchOutcome, TrialStatus
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import load_checkpoint
 from raytl.tasks import Images, LabelledImages, SealedTest, TrainingData
+from raytl.training.pretrain import is_hurried
 from raytl.training.workspace import Workspace
 
 NO_ADAPTATION = "no-adaptation"
@@ -99,7 +101,9 @@ def conclude(
     """Choose, open the test split, compare."""
     best, others, why = choose(plan, data)
     outcome = SearchOutcome(plan.records, best, others, why, seconds, interrupted=interrupted)
-    outcome.workspace = workspace.settings.to_json()
+    used = {record.strategy["source_model"] for record in plan.records}
+    hurried = tuple(sorted(uri for uri in used if is_hurried(workspace, uri)))
+    outcome.workspace = replace(workspace.settings, hurried=hurried).to_json()
     if test is not None and best.strategy_key in plan.refits.done:
         outcome.test_images = open_test(test, best, others, plan.refits.done, workspace)
         outcome.test_labels = outcome.test_images.labels
@@ -132,7 +136,7 @@ def _why(plan: SearchPlan, best: str, data: TrainingData) -> str:
     if data.unlabelled is not None:
         evidence.append("consistency and certainty on the unlabelled images")
     labels = "" if data.target is not None else "; no target label was used"
-    return f"highest score ({score:.3f}: {', '.join(evidence) or 'nothing to score by'}) of {tried} strategies{labels}"
+    return f"highest score ({score:.3f}: {', '.join(evidence) or 'nothing to score by'}) of {_counted(tried)}{labels}"
 
 
 def _all_failed(plan: SearchPlan) -> str:
@@ -145,3 +149,7 @@ def _all_failed(plan: SearchPlan) -> str:
         )
     common = max(set(reasons), key=reasons.count)
     return f"no trial succeeded ({len(reasons)} failed); most often: {common}"
+
+
+def _counted(strategies: int) -> str:
+    return "1 strategy" if strategies == 1 else f"{strategies} strategies"

@@ -66,7 +66,8 @@ def pretrained_on_domain(workspace: Workspace, domain: str, architecture: str) -
     whole = checkpoint_path(workspace, domain, architecture)
     hurried = checkpoint_path(workspace, domain, architecture, workspace.settings.pretrain_s)
     with file_lock(whole.with_suffix(".lock")):
-        model = _kept(whole) or _kept(hurried)
+        wanted = [hurried] if pretrain_uri(domain, architecture) in workspace.settings.hurried else [whole, hurried]
+        model = next((found for place in wanted if (found := _kept(place)) is not None), None)
         if model is None:
             seed = derive_seed(workspace.settings.seed, "pretrain", domain, architecture)
             start, _ = workspace.source_model(architecture)

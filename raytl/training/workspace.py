@@ -78,6 +78,7 @@ class WorkspaceSettings:
     gpu_share: of its GPU that this process may take, where several lanes are packed on one.
     threads: of torch in this lane, None to leave as it is. activation_cache: whether frozen stages are cached.
     pretrain_s: seconds that pretraining a source model may take, with fewer steps where it must; None for any.
+    hurried: source models to take as they were made in less than all steps, though there be better ones by now.
     """
 
     seed: int = 0
@@ -90,6 +91,7 @@ class WorkspaceSettings:
     threads: int | None = None
     activation_cache: bool = True
     pretrain_s: float | None = None
+    hurried: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a run's record."""
@@ -104,6 +106,7 @@ class WorkspaceSettings:
                 "budget": Budget(**values["budget"]),
                 "pretrain": PretrainSettings(**values["pretrain"]),
                 "folds": tuple(values["folds"]),
+                "hurried": tuple(values.get("hurried", ())),
             }
         )
 
@@ -171,14 +174,18 @@ class Workspace:
 
     def source_model(self, uri: str) -> tuple[SourceModel, str]:
         """A fresh copy of a source model, and the hash of its weights. Trains it first where it is not there yet."""
+        self.hold(uri)
+        model, weights = self._models[uri]
+        return copy.deepcopy(model), weights
+
+    def hold(self, uri: str) -> None:
+        """Have a source model at hand; makes it, or waits for the lane that does, where it is not there yet."""
         if uri not in self._models:
             model = self._load(uri).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._models[uri] = (model, hash_tensors(model.state_dict()))
             while len(self._models) > MODELS_KEPT:
                 self._models.popitem(last=False)
         self._models.move_to_end(uri)
-        model, weights = self._models[uri]
-        return copy.deepcopy(model), weights
 
     def _load(self, uri: str) -> SourceModel:
         from raytl.training.pretrain import parse_pretrain, pretrained_on_domain

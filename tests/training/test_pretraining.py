@@ -45,6 +45,8 @@ class TestTime:
         assert is_hurried(hurried, PRETRAINED) and not is_hurried(hurried, MODEL)
         assert weights != patient.source_model(PRETRAINED)[1]
         assert not is_hurried(patient, PRETRAINED)
+        replayed = workspace(tmp_path, data(), pretrain=settings, pretrain_s=0.001, hurried=(PRETRAINED,))
+        assert replayed.source_model(PRETRAINED)[1] == weights  # a whole one is there by now
         again = workspace(tmp_path, data(), pretrain=settings, pretrain_s=0.001)
         assert again.source_model(PRETRAINED)[1] == patient.source_model(PRETRAINED)[1]  # the whole one is there now
 
