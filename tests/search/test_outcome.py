@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import CLASSES, MODEL, SIDE, data, shapes, workspace
+from tiny import CLASSES, MODEL, PRETRAINED, SIDE, data, shapes, workspace
 
 from raytl import sources
 from raytl.core.errors import UserError
@@ -24,7 +25,7 @@ from raytl.search.space import load_space
 from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import LabelledImages, SealedTest
 from raytl.training import Strategy
-from raytl.training.workspace import Workspace
+from raytl.training.workspace import Workspace, WorkspaceSettings
 
 EPOCHS = 2
 TEST = shapes(10, 50, name="test")
@@ -107,6 +108,16 @@ def plan(tmp_path: Path, space: Workspace) -> SearchPlan:
     play(plan, space, by_loss)
     assert plan.finished()
     return plan
+
+
+def test_tells_what_the_lanes_were_told(plan: SearchPlan, space: Workspace) -> None:
+    outcome = conclude(plan, space.data, None, space, 1.0, interrupted=False)
+    assert outcome.workspace is not None
+    told = WorkspaceSettings.from_json(json.loads(json.dumps(outcome.workspace)))
+    assert told == space.settings
+    plan.records[-1].strategy |= {"source_model": PRETRAINED}  # of which there is no model with all steps
+    outcome = conclude(plan, space.data, None, space, 1.0, interrupted=False)
+    assert outcome.workspace is not None and outcome.workspace["hurried"] == (PRETRAINED,)
 
 
 class TestChoice:

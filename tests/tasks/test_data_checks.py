@@ -53,6 +53,7 @@ def test_everything_wrong_is_found_and_the_report_is_json(tmp_path: Path) -> Non
     severities = [problem.severity for problem in report.problems]
     assert severities == sorted(severities, key=list(Severity).index)
     text = " | ".join(problem.message for problem in report.problems)
+    assert text.index("is damaged") < text.index("under another label")  # of which there may be hundreds
     for part in (
         "class 'poppy' has 1 image; a validation split needs 2",
         "class 'weed' has no image that can be read",
