@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from raytl.search.jobs import JobKind
+from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import TrialRecord, TrialStatus
-from raytl.search.sampler import TpeSampler
 from raytl.tasks import LabelledImages, TrainingData
 from raytl.tasks.items import PixelsItem
 

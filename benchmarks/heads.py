@@ -17,14 +17,14 @@ import torch
 import typer
 from common import Ends, finish, median, say, scratch_home, shapes, task_of
 
-from raytl.search.binding import BoundSpace
-from raytl.search.cluster import cluster
 from raytl.search.driver import run_plan
-from raytl.search.halving import SuccessiveHalving
-from raytl.search.lane import lane_for
-from raytl.search.plan import PlanSettings, SearchPlan
-from raytl.search.sampler import TpeSampler
-from raytl.search.space import load_space
+from raytl.search.lanes.cluster import cluster
+from raytl.search.lanes.lane import lane_for
+from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.propose.sampler import TpeSampler
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
 from raytl.tasks import LabelledImages, TrainingData
 from raytl.training.heads import TOGETHER, train_together
 from raytl.training.loop import run_trial

@@ -28,11 +28,11 @@ from docs_pattern import CPUS, concurrency, docs_trainable
 from ray import tune
 from tiny import NO_TRAINING, NoTrainingSampler, tiny_data, tiny_space
 
-from raytl.search.cluster import Lanes, cluster
 from raytl.search.driver import run_plan
-from raytl.search.halving import SuccessiveHalving
-from raytl.search.lane import lane_for
-from raytl.search.plan import PlanSettings, SearchPlan
+from raytl.search.lanes.cluster import Lanes, cluster
+from raytl.search.lanes.lane import lane_for
+from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.schedule import PlanSettings, SearchPlan
 from raytl.training.loop import run_trial
 from raytl.training.trial import TrialJob
 from raytl.training.workspace import Workspace

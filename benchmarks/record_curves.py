@@ -18,10 +18,10 @@ import pandas as pd
 import typer
 from common import accuracy, say, scratch_home
 
-from raytl.search.binding import BoundSpace
-from raytl.search.cluster import Lanes
 from raytl.search.driver import SearchSettings, make_workspace_settings
-from raytl.search.space import load_space
+from raytl.search.lanes.cluster import Lanes
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
 from raytl.tasks import LabelledImages, demo_task
 from raytl.training.loop import run_trial
 from raytl.training.strategy import Strategy

@@ -28,14 +28,14 @@ import typer
 from common import RandomSampler, Silent, finish, say
 from record_curves import CURVES, DATA
 
-from raytl.search.binding import BoundSpace
-from raytl.search.cost import CostAwareSampler
-from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import JobKind
-from raytl.search.plan import PlanSettings, SearchPlan
-from raytl.search.sampler import TpeSampler
-from raytl.search.simulation import Curve, CurveTable, VirtualClock, simulate
-from raytl.search.space import load_space
+from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.plan.simulation import Curve, CurveTable, VirtualClock, simulate
+from raytl.search.propose.cost import CostAwareSampler
+from raytl.search.propose.sampler import TpeSampler
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
 from raytl.tasks import demo_task
 
 REACHED = 0.005

@@ -29,14 +29,14 @@ from ray.cluster_utils import Cluster
 from tiny import tiny_data, tiny_space
 
 from raytl.core.seeding import derive_seed
-from raytl.search.binding import BoundSpace
-from raytl.search.cluster import cluster, quiet_environment
 from raytl.search.driver import run_plan
-from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import EpochReport, JobResult, LaneJob
-from raytl.search.plan import PlanSettings, SearchPlan
-from raytl.search.sampler import TpeSampler
-from raytl.search.simulation import Curve, VirtualClock, simulate
+from raytl.search.lanes.cluster import cluster, quiet_environment
+from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.plan.simulation import Curve, VirtualClock, simulate
+from raytl.search.propose.sampler import TpeSampler
+from raytl.search.space.binding import BoundSpace
 
 EPOCHS = 9
 

@@ -40,12 +40,12 @@ from ray._private import ray_constants
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from raytl.search.binding import BoundSpace
-from raytl.search.cluster import Lanes, quiet_environment
 from raytl.search.driver import SearchSettings, make_workspace_settings, search
 from raytl.search.jobs import JobKind
+from raytl.search.lanes.cluster import Lanes, quiet_environment
 from raytl.search.records import TrialRecord, TrialStatus
-from raytl.search.space import load_space
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
 from raytl.tasks import demo_task
 from raytl.training.loop import run_trial
 from raytl.training.strategy import Strategy

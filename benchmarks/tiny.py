@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from raytl.core.dimensions import Choice, Dimension, Float
-from raytl.search.binding import BoundSpace
-from raytl.search.sampler import TpeSampler
-from raytl.search.space import SearchSpace, SpaceSettings
+from raytl.search.propose.sampler import TpeSampler
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import SearchSpace, SpaceSettings
 from raytl.tasks import LabelledImages, TrainingData
 from raytl.tasks.items import PixelsItem
 from raytl.training.strategy import Strategy

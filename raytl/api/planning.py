@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 
 from raytl.core.errors import UserError
-from raytl.search.binding import BoundSpace
-from raytl.search.cluster import Lanes, plan_lanes
 from raytl.search.driver import SearchSettings, make_plan_settings, make_workspace_settings
-from raytl.search.prior import RankedSource, labelled_images
-from raytl.search.prior import rank_sources as rank
+from raytl.search.lanes.cluster import Lanes, plan_lanes
+from raytl.search.propose.prior import RankedSource, labelled_images
+from raytl.search.propose.prior import rank_sources as rank
 from raytl.search.quote import PROBE_S, Quote
 from raytl.search.quote import quote as make_quote
-from raytl.search.space import SearchSpace, load_space
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import SearchSpace, load_space
 from raytl.tasks import Task
 from raytl.training.workspace import Workspace
 

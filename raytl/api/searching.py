@@ -19,12 +19,12 @@ from raytl.core.paths import default_storage
 from raytl.runs import resuming
 from raytl.runs.earlier import earlier_runs
 from raytl.runs.report import examples_of, write_report
-from raytl.search.binding import BoundSpace
 from raytl.search.driver import SearchSettings
 from raytl.search.driver import search as drive
+from raytl.search.propose.warm_start import embed, warm_starts
 from raytl.search.records import SearchListener, TrialRecord
-from raytl.search.space import SearchSpace
-from raytl.search.warm_start import embed, warm_starts
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import SearchSpace
 from raytl.tasks import Task
 from raytl.training.strategy import Strategy
 

@@ -54,8 +54,8 @@ def spaces_list(json: Json = False) -> None:
 
     [bold]Example:[/bold]  raytl spaces list --json
     """
-    from raytl.search.space import load_space
-    from raytl.search.space_file import find_space, shipped_spaces
+    from raytl.search.space.definition import load_space
+    from raytl.search.space.files import find_space, shipped_spaces
 
     spaces = [
         {"name": name, "about": load_space(name).about, "path": str(find_space(name))} for name in shipped_spaces()

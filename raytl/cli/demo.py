@@ -17,9 +17,9 @@ from raytl.cli.output import Output
 from raytl.cli.progress import Progress
 from raytl.cli.results import show_run
 from raytl.cli.running import listening
-from raytl.search.cluster import quiet_environment
-from raytl.search.cluster import start as start_ray
-from raytl.search.space import load_space
+from raytl.search.lanes.cluster import quiet_environment
+from raytl.search.lanes.cluster import start as start_ray
+from raytl.search.space.definition import load_space
 from raytl.tasks import LabelledImages, demo_task
 
 SPACE = "demo"

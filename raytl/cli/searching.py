@@ -118,7 +118,7 @@ def search(
     """
     from raytl import api
     from raytl.cli.running import listening, show_problems
-    from raytl.search.space import load_space
+    from raytl.search.space.definition import load_space
 
     output = Output.current
     budget = _time(time_budget)

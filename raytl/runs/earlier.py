@@ -7,8 +7,8 @@ from pathlib import Path
 
 from raytl.core.errors import UserError
 from raytl.runs.run import Run
-from raytl.search import standing
-from raytl.search.warm_start import EarlierRun
+from raytl.search.plan import standing
+from raytl.search.propose.warm_start import EarlierRun
 
 NEWEST = 50
 BEST = 4

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from raytl.core.errors import UserError
 from raytl.runs.run import Run
 from raytl.search.driver import SearchSettings
-from raytl.search.space import SearchSpace, parse_space
+from raytl.search.space.definition import SearchSpace, parse_space
 from raytl.tasks import Task, make_task
 
 LEAST_S = 1.0

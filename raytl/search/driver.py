@@ -15,21 +15,21 @@ import ray
 from ray import tune
 from ray.tune import RunConfig, TuneConfig, Tuner
 
-from raytl.search.baselines import baselines
-from raytl.search.binding import BoundSpace
-from raytl.search.cluster import Lanes, cluster
-from raytl.search.cost import CostAwareSampler
-from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import JobResult
-from raytl.search.lane import lane_for
+from raytl.search.lanes.cluster import Lanes, cluster
+from raytl.search.lanes.lane import lane_for
+from raytl.search.lanes.pool import forward
+from raytl.search.lanes.tuning import LaneWatch, PlanScheduler, PlanSearcher, lane_resources, trial_directory
 from raytl.search.outcome import conclude
-from raytl.search.plan import CONFIRM_STRATEGIES, PlanSettings, SearchPlan
-from raytl.search.pool import forward
-from raytl.search.prior import SourcePrior, cuts_of_interest, labelled_images
+from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.schedule import CONFIRM_STRATEGIES, PlanSettings, SearchPlan
+from raytl.search.propose.baselines import baselines
+from raytl.search.propose.cost import CostAwareSampler
+from raytl.search.propose.prior import SourcePrior, cuts_of_interest, labelled_images
+from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener, SearchOutcome, TrialRecord
-from raytl.search.sampler import TpeSampler
-from raytl.search.space import SearchSpace
-from raytl.search.tuning import LaneWatch, PlanScheduler, PlanSearcher, lane_resources, trial_directory
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import SearchSpace
 from raytl.tasks import SealedTest, TrainingData, splits
 from raytl.training.heads import TOGETHER
 from raytl.training.pretrain import is_pretrained, parse_pretrain
@@ -205,7 +205,7 @@ def lane_trainable(
     if lanes.workers == 1:
         yield lane_for(data, settings)
         return
-    from raytl.search.worker_group import worker_groups  # seconds of import that the usual search does not need
+    from raytl.search.lanes.worker_group import worker_groups  # seconds of import that the usual search does not need
 
     with worker_groups(lanes, data, settings, directory / "tune") as pool:
         yield tune.with_parameters(forward, pool=pool)
@@ -216,7 +216,8 @@ def run_plan(
 ) -> bool:
     """Run a plan's jobs on Tune; whether it came to its end without an interrupt.
 
-    trainable: does ``config["job"]`` and reports as :func:`raytl.search.lane.lane` does. directory: for Tune's files.
+    trainable: does ``config["job"]`` and reports as :func:`raytl.search.lanes.lane.lane` does.
+    directory: for Tune's files.
     """
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # every result is in the run's own journal already
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")

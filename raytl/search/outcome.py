@@ -10,8 +10,8 @@ import torch
 
 from raytl.core.errors import UserError
 from raytl.evaluation.intervals import Interval, bootstrap_interval, paired_interval
-from raytl.search.baselines import SCRATCH
-from raytl.search.plan import SearchPlan
+from raytl.search.plan.schedule import SearchPlan
+from raytl.search.propose.baselines import SCRATCH
 from raytl.search.records import Candidate, SearchOutcome, TrialStatus
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import load_checkpoint

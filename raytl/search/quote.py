@@ -22,12 +22,12 @@ import torch
 from raytl.core.errors import UserError
 from raytl.core.seeding import derive_seed
 from raytl.evaluation.intervals import Interval, bootstrap_interval
-from raytl.search.baselines import baselines
-from raytl.search.binding import BoundSpace
-from raytl.search.cluster import Lanes
-from raytl.search.halving import SuccessiveHalving
-from raytl.search.plan import CONFIRM_STRATEGIES, PlanSettings
-from raytl.search.sampler import SpaceExhaustedError, TpeSampler
+from raytl.search.lanes.cluster import Lanes
+from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.schedule import CONFIRM_STRATEGIES, PlanSettings
+from raytl.search.propose.baselines import baselines
+from raytl.search.propose.sampler import SpaceExhaustedError, TpeSampler
+from raytl.search.space.binding import BoundSpace
 from raytl.sources import SourceModel
 from raytl.tasks.images import Images
 from raytl.training.loop import run_trial

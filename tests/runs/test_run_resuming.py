@@ -15,7 +15,7 @@ from raytl.core.errors import UserError
 from raytl.runs import Run, RunStore
 from raytl.runs.resuming import read
 from raytl.search.driver import SearchSettings
-from raytl.search.space import load_space
+from raytl.search.space.definition import load_space
 from raytl.tasks import Task, demo_task, make_task
 
 BEGUN = SearchSettings(trials=20, time_budget_s=600.0, lanes=2, seed=3)

@@ -12,11 +12,11 @@ from tiny import MODEL, PRETRAINED, data
 
 from raytl import adaptation
 from raytl.core.errors import UserError
-from raytl.search.baselines import baselines
-from raytl.search.binding import BoundSpace, FirstChoices
-from raytl.search.sampler import BEST, LEARN_FROM, SLACK, TpeSampler
-from raytl.search.space import load_space
-from raytl.search.space_file import shipped_spaces
+from raytl.search.propose.baselines import baselines
+from raytl.search.propose.sampler import BEST, LEARN_FROM, SLACK, TpeSampler
+from raytl.search.space.binding import BoundSpace, FirstChoices
+from raytl.search.space.definition import load_space
+from raytl.search.space.files import shipped_spaces
 from raytl.tasks import TrainingData
 from raytl.tasks.task import Role
 from raytl.training import Strategy

@@ -9,11 +9,11 @@ from test_binding import FULL, SETTINGS, bind
 from test_plan import EPOCHS, Search, rising
 from tiny import PRETRAINED, STAGES, data
 
-from raytl.search.binding import BoundSpace
-from raytl.search.companions import Companions
 from raytl.search.jobs import JobKind, JobResult, LaneJob
+from raytl.search.plan.companions import Companions
+from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import TrialStatus
-from raytl.search.sampler import TpeSampler
+from raytl.search.space.binding import BoundSpace
 from raytl.training.heads import TOGETHER, common_settings
 from raytl.training.trial import trains_linear_head
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raytl.search.halving import SuccessiveHalving
+from raytl.search.plan.halving import SuccessiveHalving
 
 scores = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=40, unique=True)
 

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 import tiny
 from joblist import JobList, trial
-from raytl.search.cluster import cluster
+from raytl.search.lanes.cluster import cluster
 from raytl.search.driver import lane_trainable, run_plan
 from raytl.training.workspace import Budget, WorkspaceSettings
 

@@ -7,10 +7,10 @@ from joblist import JobList, loading
 from ray.tune.search import Searcher
 
 from raytl.core.errors import UserError
-from raytl.search.cluster import Lanes, fitting, plan_lanes
 from raytl.search.jobs import JobResult, LaneJob
-from raytl.search.plan import Wait
-from raytl.search.tuning import RETRIES, START_PATIENCE_S, PlanSearcher, lane_resources
+from raytl.search.lanes.cluster import Lanes, fitting, plan_lanes
+from raytl.search.lanes.tuning import RETRIES, START_PATIENCE_S, PlanSearcher, lane_resources
+from raytl.search.plan.schedule import Wait
 
 
 class TestLanesThatFit:

@@ -10,8 +10,8 @@ import pytest
 from joblist import trial
 from tiny import data, workspace
 
-from raytl.search import lane
 from raytl.search.jobs import JobResult
+from raytl.search.lanes import lane
 from raytl.sources import SourceModel
 from raytl.training.distributed import Group
 from raytl.training.workspace import Workspace

@@ -16,11 +16,11 @@ from joblist import PLAIN, JobList, loading, trial
 from ray import tune
 from ray._private import state
 
-from raytl.search import tuning
-from raytl.search.cluster import Lanes, plan_lanes
 from raytl.search.driver import run_plan
 from raytl.search.jobs import JobKind, LaneJob
-from raytl.search.lane import GROWTH_LIMIT_BYTES, HeldData, lane, lane_for
+from raytl.search.lanes import tuning
+from raytl.search.lanes.cluster import Lanes, plan_lanes
+from raytl.search.lanes.lane import GROWTH_LIMIT_BYTES, HeldData, lane, lane_for
 from raytl.training.loop import run_trial
 from raytl.training.trial import TrialJob
 from raytl.training.workspace import Budget, PretrainSettings, Workspace, WorkspaceSettings

@@ -14,14 +14,14 @@ from tiny import CLASSES, MODEL, PRETRAINED, SIDE, data, shapes, workspace
 
 from raytl import sources
 from raytl.core.errors import UserError
-from raytl.search.binding import BoundSpace
-from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.outcome import NO_ADAPTATION, choose, conclude
-from raytl.search.plan import PlanSettings, SearchPlan
+from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import TrialRecord
-from raytl.search.sampler import TpeSampler
-from raytl.search.space import load_space
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
 from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import LabelledImages, SealedTest
 from raytl.training import Strategy

@@ -11,14 +11,14 @@ import pytest
 from optuna.trial import TrialState
 from tiny import MODEL, PRETRAINED, data
 
-from raytl.search.binding import BoundSpace, FirstChoices
-from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import JobKind, JobResult, LaneJob
-from raytl.search.plan import PlanSettings, SearchPlan, Wait
+from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.schedule import PlanSettings, SearchPlan, Wait
+from raytl.search.plan.simulation import Curve, Event, VirtualClock, simulate
+from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import TrialRecord, TrialStatus
-from raytl.search.sampler import TpeSampler
-from raytl.search.simulation import Curve, Event, VirtualClock, simulate
-from raytl.search.space import load_space
+from raytl.search.space.binding import BoundSpace, FirstChoices
+from raytl.search.space.definition import load_space
 from raytl.training import Strategy
 
 EPOCHS = 9

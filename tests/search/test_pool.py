@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from raytl.search import pool as pool_module
 from raytl.search.jobs import EpochReport, JobResult
-from raytl.search.pool import ATTEMPTS, BEGUN_LIMIT, JobPool, Ticket
+from raytl.search.lanes import pool as pool_module
+from raytl.search.lanes.pool import ATTEMPTS, BEGUN_LIMIT, JobPool, Ticket
 
 
 @pytest.fixture(autouse=True)

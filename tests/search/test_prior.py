@@ -11,12 +11,11 @@ import torch
 from tiny import MODEL, PRETRAINED, STAGES, data, workspace
 
 from raytl.evaluation.transferability import h_score, log_me
-from raytl.search import prior as prior_module
-from raytl.search.binding import BoundSpace
-from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import CutScore, JobKind, JobResult, LaneJob
-from raytl.search.plan import PlanSettings, SearchPlan
-from raytl.search.prior import (
+from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.propose import prior as prior_module
+from raytl.search.propose.prior import (
     SourcePrior,
     cuts_of_interest,
     labelled_images,
@@ -25,9 +24,10 @@ from raytl.search.prior import (
     rank_sources,
     score_cuts,
 )
+from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import TrialRecord
-from raytl.search.sampler import TpeSampler
-from raytl.search.space import load_space
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
 from raytl.tasks import TrainingData
 from raytl.training import Strategy
 from raytl.training.workspace import Workspace

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from tiny import MODEL, PRETRAINED, SIDE, data, workspace
 
-from raytl.search.binding import BoundSpace
-from raytl.search.cluster import Lanes
-from raytl.search.plan import PlanSettings
+from raytl.search.lanes.cluster import Lanes
+from raytl.search.plan.schedule import PlanSettings
 from raytl.search.quote import Quote, quote
-from raytl.search.space import load_space
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
 from raytl.training.pretrain import checkpoint_path
 from raytl.training.workspace import Workspace
 

@@ -10,14 +10,14 @@ import pytest
 from optuna.trial import TrialState
 from tiny import MODEL, data
 
-from raytl.search.binding import BoundSpace
-from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import JobKind, LaneJob
-from raytl.search.plan import PlanSettings, SearchPlan, Wait
+from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.schedule import PlanSettings, SearchPlan, Wait
+from raytl.search.plan.simulation import Curve, VirtualClock, simulate
+from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import TrialRecord, TrialStatus
-from raytl.search.sampler import TpeSampler
-from raytl.search.simulation import Curve, VirtualClock, simulate
-from raytl.search.space import load_space
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
 from raytl.training import Strategy
 
 EPOCHS = 9

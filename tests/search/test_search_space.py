@@ -9,8 +9,8 @@ import pytest
 
 from raytl.core.dimensions import Choice, Float, Int
 from raytl.core.errors import UserError
-from raytl.search.space import SearchSpace, load_space
-from raytl.search.space_file import shipped_spaces
+from raytl.search.space.definition import SearchSpace, load_space
+from raytl.search.space.files import shipped_spaces
 
 GOOD = """\
 about: a test

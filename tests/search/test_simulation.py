@@ -9,14 +9,14 @@ import numpy as np
 import optuna
 import pytest
 
-from raytl.search.binding import BoundSpace
-from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
-from raytl.search.plan import PlanSettings, SearchPlan
+from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.plan.simulation import Curve, CurveTable, Event, VirtualClock, simulate
+from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import TrialRecord, TrialStatus
-from raytl.search.sampler import TpeSampler
-from raytl.search.simulation import Curve, CurveTable, Event, VirtualClock, simulate
-from raytl.search.space import load_space
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
 from raytl.tasks import LabelledImages, TrainingData, demo_task
 from raytl.tasks.items import PixelsItem
 from raytl.training.strategy import Strategy
@@ -158,8 +158,8 @@ def test_a_plan_does_in_virtual_time_what_it_does_on_tune(space: BoundSpace, tmp
     """Jobs, their strategies, their ends and their curves: with one lane nothing depends on timing."""
     from ray import tune
 
-    from raytl.search.cluster import cluster
     from raytl.search.driver import run_plan
+    from raytl.search.lanes.cluster import cluster
 
     def replay(config: dict[str, str]) -> None:
         job = LaneJob.from_json(config["job"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raytl.search.stopping import LEAST, expected_gain
+from raytl.search.plan.stopping import LEAST, expected_gain
 
 
 @pytest.mark.parametrize(("law", "scale"), [("exponential", 0.1), ("normal", 0.1)])

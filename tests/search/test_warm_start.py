@@ -12,11 +12,19 @@ from tiny import CLASSES, MODEL, data, shapes
 
 from raytl.runs import RunStore
 from raytl.runs.earlier import earlier_runs
-from raytl.search.binding import BoundSpace
+from raytl.search.propose.sampler import TpeSampler
+from raytl.search.propose.warm_start import (
+    MAX_DISTANCE,
+    MOST_RUNS,
+    MOST_STRATEGIES,
+    EarlierRun,
+    distance,
+    embed,
+    warm_starts,
+)
 from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
-from raytl.search.sampler import TpeSampler
-from raytl.search.space import load_space
-from raytl.search.warm_start import MAX_DISTANCE, MOST_RUNS, MOST_STRATEGIES, EarlierRun, distance, embed, warm_starts
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
 from raytl.tasks import LabelledImages, TrainingData
 from raytl.tasks.items import PixelsItem
 from raytl.training import Strategy

@@ -12,9 +12,9 @@ import tiny
 from joblist import JobList, loading, trial
 from ray._private import state
 
-from raytl.search.cluster import plan_lanes
 from raytl.search.driver import lane_trainable, run_plan
 from raytl.search.jobs import JobKind, LaneJob
+from raytl.search.lanes.cluster import plan_lanes
 from raytl.sources.checkpoint import load_checkpoint
 from raytl.training.workspace import Budget, WorkspaceSettings
 

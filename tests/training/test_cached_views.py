@@ -14,8 +14,8 @@ from tiny import CLASSES, MODEL, PRETRAINED, SIDE, STAGES, data, workspace
 
 from raytl import adaptation
 from raytl.core.hashing import hash_tensors
-from raytl.search.binding import BoundSpace
-from raytl.search.space import load_space
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
 from raytl.training import Strategy
 from raytl.training.feed import Feed
 from raytl.training.loop import run_trial

@@ -14,7 +14,7 @@ from emulated_cuda import DEVICE, MEMORY_BYTES, emulated_cuda
 from tiny import MODEL, STAGES, data, workspace
 
 from raytl import adaptation, finetuning
-from raytl.search.prior import labelled_images, score_cuts
+from raytl.search.propose.prior import labelled_images, score_cuts
 from raytl.training import Strategy
 from raytl.training.heads import train_together
 from raytl.training.loop import run_trial

@@ -13,7 +13,7 @@ from raytl.core.dimensions import Choice, Dimension, Float, Int, build, dimensio
 from raytl.core.errors import UserError, nearest
 from raytl.finetuning import augmentation
 from raytl.finetuning.optimizers import OPTIMIZERS, SCHEDULES
-from raytl.search.space_file import Lines, find_space, parse_assignment, place, read_yaml
+from raytl.search.space.files import Lines, find_space, parse_assignment, place, read_yaml
 from raytl.sources.heads import HEADS
 from raytl.training.workspace import PretrainSettings
 

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from raytl.search.jobs import JobResult, LaneJob
-from raytl.search.plan import SearchPlan, Wait
+from raytl.search.plan.schedule import SearchPlan, Wait
 from raytl.training.strategy import Strategy
 
 

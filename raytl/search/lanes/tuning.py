@@ -21,9 +21,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from raytl.search.cluster import Lanes
 from raytl.search.jobs import EpochReport, JobResult, LaneJob
-from raytl.search.plan import SearchPlan, Wait
+from raytl.search.lanes.cluster import Lanes
+from raytl.search.plan.schedule import SearchPlan, Wait
 
 RETRIES = 2
 """Times that a job is started again after its process died, before it counts as failed."""

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from raytl.core.hashing import hash_json
 from raytl.core.seeding import derive_seed
 from raytl.evaluation.transferability import h_score, log_me, rank_aggregate
-from raytl.search.binding import BoundSpace
 from raytl.search.jobs import CutScore
+from raytl.search.space.binding import BoundSpace
 from raytl.sources import SourceModel
 from raytl.tasks import LabelledImages, splits
 from raytl.training.devices import autocast, finish

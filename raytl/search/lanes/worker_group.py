@@ -1,8 +1,8 @@
 """Lanes of several workers: one Ray Train worker group per lane, kept alive from trial to trial.
 
 A trainer that starts its workers for each trial costs many seconds a time. Here each lane is one long run of a
-``TorchTrainer`` whose workers take jobs from a :class:`~raytl.search.pool.JobPool`: rank 0 asks for a job, every rank
-trains its share of each batch, and rank 0 reports, hears whether to go on, and tells the others. Ray Train rebuilds a
+``TorchTrainer`` whose workers take jobs from a :class:`~raytl.search.lanes.pool.JobPool`: rank 0 asks for a job, every
+rank trains its share of each batch, and rank 0 reports, hears whether to go on, and tells the others. Ray Train rebuilds a
 group whose worker died; the pool then hands the job out again.
 """
 
@@ -20,10 +20,10 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, get_context
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from raytl.search.cluster import Lanes
 from raytl.search.jobs import EpochReport, LaneJob
-from raytl.search.lane import OUT_OF_MEMORY, do_job
-from raytl.search.pool import JobPool, Ticket
+from raytl.search.lanes.cluster import Lanes
+from raytl.search.lanes.lane import OUT_OF_MEMORY, do_job
+from raytl.search.lanes.pool import JobPool, Ticket
 from raytl.tasks import TrainingData
 from raytl.training.distributed import Group
 from raytl.training.workspace import Workspace, WorkspaceSettings

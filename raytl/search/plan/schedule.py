@@ -14,15 +14,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from raytl.search import standing
-from raytl.search.exploration import Exploration
-from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob
-from raytl.search.prior import SourcePrior
+from raytl.search.plan import standing
+from raytl.search.plan.exploration import Exploration
+from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.refits import Refits
+from raytl.search.plan.time_budget import TimeBudget
+from raytl.search.propose.prior import SourcePrior
+from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
-from raytl.search.refits import Refits
-from raytl.search.sampler import TpeSampler
-from raytl.search.time_budget import TimeBudget
 from raytl.training.strategy import Strategy
 
 CONFIRM_STRATEGIES = 3

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from raytl.search.sampler import Handle, SpaceExhaustedError, TpeSampler
+from raytl.search.propose.sampler import Handle, SpaceExhaustedError, TpeSampler
 from raytl.training.strategy import Strategy
 
 PROPOSED = 4

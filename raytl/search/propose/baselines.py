@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from raytl.search.binding import BoundSpace, untrained
-from raytl.search.space import NONE
+from raytl.search.space.binding import BoundSpace, untrained
+from raytl.search.space.definition import NONE
 from raytl.training.pretrain import parse_pretrain, pretrain_uri
 from raytl.training.strategy import Strategy
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from raytl import adaptation, sources
 from raytl.core.dimensions import Choice, Dimension, Float, Int
 from raytl.core.errors import UserError, nearest
-from raytl.search.space import ALL, ANY, COMPONENTS, NONE, SearchSpace
+from raytl.search.space.definition import ALL, ANY, COMPONENTS, NONE, SearchSpace
 from raytl.sources import WeightsMissingError
 from raytl.tasks import Problem, Severity, TrainingData
 from raytl.tasks.task import Role

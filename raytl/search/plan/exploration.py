@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from raytl.search.companions import Companions
-from raytl.search.halving import SuccessiveHalving
 from raytl.search.jobs import JobKind, LaneJob
+from raytl.search.plan.companions import Companions
+from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.stopping import expected_gain
+from raytl.search.plan.time_budget import TimeBudget
+from raytl.search.propose.sampler import Handle, SpaceExhaustedError, TpeSampler
 from raytl.search.records import TrialRecord, TrialStatus
-from raytl.search.sampler import Handle, SpaceExhaustedError, TpeSampler
-from raytl.search.stopping import expected_gain
-from raytl.search.time_budget import TimeBudget
 from raytl.training.strategy import Strategy
 
 COMPANION_SHARE = 8
@@ -22,7 +22,7 @@ class Exploration:
     """Proposes strategies and learns from what they score.
 
     records: all trials of the plan, as it goes on. numbers: of jobs, from which to take the next. fold: that strategies
-    are tried on, None where there are none. The rest as in :class:`raytl.search.plan.PlanSettings`.
+    are tried on, None where there are none. The rest as in :class:`raytl.search.plan.schedule.PlanSettings`.
     """
 
     def __init__(

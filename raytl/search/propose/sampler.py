@@ -13,8 +13,8 @@ import optuna
 from optuna.trial import TrialState
 
 from raytl.core.seeding import derive_seed
-from raytl.search.binding import BoundSpace, FirstChoices
-from raytl.search.space import ANY
+from raytl.search.space.binding import BoundSpace, FirstChoices
+from raytl.search.space.definition import ANY
 from raytl.training.heads import HEAD_SETTINGS
 from raytl.training.strategy import Strategy
 from raytl.training.trial import trains_linear_head

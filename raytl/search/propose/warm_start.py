@@ -16,8 +16,8 @@ import torch
 
 from raytl import sources
 from raytl.core.errors import UserError
-from raytl.search.binding import BoundSpace
-from raytl.search.sampler import in_space
+from raytl.search.propose.sampler import in_space
+from raytl.search.space.binding import BoundSpace
 from raytl.tasks import TrainingData
 from raytl.training.strategy import Strategy
 

@@ -21,7 +21,7 @@ from ray import tune
 
 from raytl.core.errors import UserError
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
-from raytl.search.prior import labelled_images, score_cuts
+from raytl.search.propose.prior import labelled_images, score_cuts
 from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import TrainingData
 from raytl.training.distributed import Group

@@ -95,5 +95,5 @@ def _collect_lines(node: yaml.Node | None, path: tuple[str, ...], lines: Lines) 
 def _shipped() -> list[Path]:
     """The YAML files beside the package: packed into the wheel, or at the top of a source checkout."""
     packed = Path(str(resources.files("raytl"))) / "_data" / "search_spaces"
-    folder = packed if packed.is_dir() else Path(__file__).parents[2] / "search_spaces"
+    folder = packed if packed.is_dir() else Path(__file__).parents[3] / "search_spaces"
     return sorted(folder.glob("*.yaml"))
