@@ -2,8 +2,8 @@
 
 A trainer that starts its workers for each trial costs many seconds a time. Here each lane is one long run of a
 ``TorchTrainer`` whose workers take jobs from a :class:`~raytl.search.lanes.pool.JobPool`: rank 0 asks for a job, every
-rank trains its share of each batch, and rank 0 reports, hears whether to go on, and tells the others. Ray Train rebuilds a
-group whose worker died; the pool then hands the job out again.
+rank trains its share of each batch, and rank 0 reports, hears whether to go on, and tells the others. Ray Train
+rebuilds a group whose worker died; the pool then hands the job out again.
 """
 
 from __future__ import annotations
