@@ -26,7 +26,6 @@ _TRIAL_SCHEMA = {
     "seconds": pa.float64(),
     "epochs": pa.int64(),
     "lane": pa.string(),
-    "companion": pa.bool_(),
 }
 
 

@@ -31,7 +31,6 @@ from raytl.search.records import SearchListener, SearchOutcome, TrialRecord
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import SearchSpace
 from raytl.tasks import SealedTest, TrainingData, splits
-from raytl.training.heads import TOGETHER
 from raytl.training.pretrain import is_pretrained, parse_pretrain
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
@@ -156,7 +155,6 @@ def make_plan_settings(
         refit_baselines=has_test,
         patience=settings.patience,
         min_gain=settings.min_gain,
-        together=TOGETHER if lanes.workers == 1 else 1,  # a job of several workers may land in any of their groups
     )
 
 

@@ -13,24 +13,26 @@ import numpy as np
 class JobKind(StrEnum):
     """What a job is for."""
 
+    SURVEY = "survey"  # look at the domains and the class frequencies before anything is trained
     PRETRAIN = "pretrain"  # train a source model on a source domain
-    PRIOR = "prior"  # score a source model's features
+    PROBE = "probe"  # a convex head on a source model's features
     BASELINE = "baseline"
     SEARCH = "search"
     CONFIRM = "confirm"  # a promising strategy on a further fold
+    CONTROL = "control"  # the winner with one part taken out, on a fold
     REFIT = "refit"  # a chosen strategy on all labelled target images, kept on disk
 
 
-TRIALS = (JobKind.BASELINE, JobKind.SEARCH, JobKind.CONFIRM)
+TRIALS = (JobKind.PROBE, JobKind.BASELINE, JobKind.SEARCH, JobKind.CONFIRM, JobKind.CONTROL)
 
 
 @dataclass(frozen=True)
 class LaneJob:
     """One job.
 
-    number: unique within the search. strategy: flat values. fold: None trains on all. baseline: its name, or None.
-    together: strategies, likewise, whose heads are trained along with the strategy's, for jobs that follow.
-    source_model: of a pretraining or a score. cuts: at which to score it. directory: where a refit goes.
+    number: unique within the search. strategy: flat values. fold: None trains on all. baseline: its name, or None; of a
+    control, the part that is taken out. source_model: of a pretraining. frequencies: of the classes, where known.
+    directory: where a refit goes.
     """
 
     number: int
@@ -39,9 +41,8 @@ class LaneJob:
     fold: int | None = None
     baseline: str | None = None
     source_model: str = ""
-    cuts: tuple[int, ...] = ()
+    frequencies: tuple[float, ...] = ()
     directory: str = ""
-    together: tuple[dict[str, Any], ...] = ()
 
     def to_json(self) -> str:
         """One string: Tune would take a nested mapping for a search space."""
@@ -51,28 +52,29 @@ class LaneJob:
     def from_json(cls, text: str) -> LaneJob:
         """Inverse of :meth:`to_json`."""
         values = json.loads(text)
-        tuples = {name: tuple(values[name]) for name in ("cuts", "together")}
-        return cls(**{**values, "kind": JobKind(values["kind"]), **tuples})
+        return cls(**{**values, "kind": JobKind(values["kind"]), "frequencies": tuple(values["frequencies"])})
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch's metrics. Not a bare mapping: Tune would flatten that.
-
-    known: whether the trial had ended before it reported, having been trained along with another.
-    """
+    """One epoch's metrics. Not a bare mapping: Tune would flatten that."""
 
     metrics: dict[str, float]
-    known: bool = False
 
 
 @dataclass(frozen=True)
-class CutScore:
-    """How well a source model's features behind ``cut`` stages tell the classes apart: higher is better in both."""
+class Survey:
+    """What the data tell before anything is trained.
 
-    cut: int
-    log_me: float
-    h_score: float
+    domains: source domains with the task's labels that may join the training, the most promising first.
+    set_aside: why another may not, by its name. frequencies: of the classes among the target images, in the task's
+    order; none given where they cannot be told. notes: sentences for the user.
+    """
+
+    domains: tuple[str, ...] = ()
+    set_aside: dict[str, str] = field(default_factory=dict)
+    frequencies: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -80,7 +82,8 @@ class JobResult:
     """How a job ended in its lane.
 
     reason: why it failed, None where it did not. note: what the user should know of it though it did not.
-    validation_index, validation_probabilities: (v,), (v, k) or None.
+    validation_index, validation_probabilities: (v,), (v, k) or None. survey: what a survey found.
+    forward_s: of a probe, seconds that its source model takes for an image, forward only.
     model_files: of a refit, a reference to its checkpoint's files (name -> bytes) in Ray's object store: lane and
     driver need no common disk.
     """
@@ -92,5 +95,6 @@ class JobResult:
     note: str = ""
     validation_index: np.ndarray | None = None
     validation_probabilities: np.ndarray | None = None
-    cut_scores: list[CutScore] = field(default_factory=list)
+    survey: Survey | None = None
+    forward_s: float = 0.0
     model_files: Any = None

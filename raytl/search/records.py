@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from raytl.evaluation.intervals import Interval
+from raytl.evaluation.intervals import Comparison, Interval
+from raytl.search.jobs import Survey
 from raytl.tasks import LabelledImages
 
 
@@ -26,13 +27,14 @@ class TrialStatus(StrEnum):
 class TrialRecord:
     """One trial.
 
-    number: 0, 1, … in order of start. kind: ``baseline``, ``search`` or ``confirm`` (a promising strategy on further
-    folds). baseline: which one (``scratch``, ``linear-probe``, ``fine-tune``, ``source-only``) or None.
+    number: 0, 1, … in order of start. kind: ``probe``, ``baseline``, ``search``, ``confirm`` (a promising strategy on
+    further folds) or ``control`` (the winner with one part taken out). baseline: which one (``scratch``,
+    ``linear-probe``, ``fine-tune``, ``source-only``) or None; of a control its name.
     strategy: flat plain values (:meth:`Strategy.to_dict`). fold: index of the validation fold.
     score: the selection score, higher is better; metrics: last validation metrics (``accuracy``, ``log_loss``,
     ``information_maximisation``, ``source_accuracy`` … as far as the setting allows).
-    history: one dict per epoch: ``epoch``, ``seconds``, ``train_loss`` and the metrics.
-    companion: whether its head was trained along with another's, at next to no cost.
+    history: one dict per epoch that was looked at: ``epoch``, ``seconds``, ``train_loss`` and the metrics.
+    validated: indices of the target images in the validation fold; predicted: what was said of each, probabilities.
     """
 
     number: int
@@ -48,14 +50,17 @@ class TrialRecord:
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     lane: str = ""
-    companion: bool = False
+    validated: list[int] = field(default_factory=list)
+    predicted: list[list[float]] = field(default_factory=list)
 
 
 @dataclass
 class Candidate:
     """A strategy with all that is known of it: the winner, or a baseline.
 
-    label: ``best`` or the baseline's name. trials: numbers of its trials. validation: pooled over its folds.
+    label: ``best``, or the baseline's or control's name. trials: numbers of its trials. validation: by the metric, each
+    image once; of the winner corrected for having been chosen. temperature: by which its logits are to be divided,
+    fitted on images that it was not trained on; 1 where there are none.
     test: None where there is no test split. test_probabilities: (n_test, k), for paired comparisons and the confusion
     matrix.
     """
@@ -65,8 +70,27 @@ class Candidate:
     strategy_key: str
     trials: list[int]
     validation: Interval | None
+    temperature: float = 1.0
     test: Interval | None = None
     test_probabilities: np.ndarray | None = None
+
+
+@dataclass
+class ControlResult:
+    """The winner held against itself with one part taken out.
+
+    name: such as ``without adaptation``; part: what differs (``source-model``, ``adaptation``, …). strategy: the
+    control's. comparison: winner minus control, on the same images; None where it could not be had. tone: ``helped``,
+    ``did-not``, ``harm`` or ``cannot-tell``, all pairs taken together (Holm). measured_on: ``test`` or ``folds``.
+    """
+
+    name: str
+    part: str
+    strategy: dict[str, Any]
+    strategy_key: str
+    comparison: Comparison | None = None
+    tone: str = "cannot-tell"
+    measured_on: str = ""
 
 
 @dataclass
@@ -74,11 +98,13 @@ class SearchOutcome:
     """The end of a search.
 
     best, baselines: with test figures where a test split exists (opened once, after the choice was made).
-    why: one sentence that says on what grounds the winner was chosen.
-    transfer_gain: test accuracy of the winner minus that of from-scratch; adaptation_gain: winner minus the best
-    candidate without adaptation; gains: winner minus each baseline, by name; all with paired bootstrap intervals.
+    why: one sentence that says on what grounds the winner was chosen. metric: what all figures are in.
+    controls: the winner held against itself. transfer_gain, adaptation_gain: of them, what the pretrained weights and
+    the adaptation loss bring; gains: winner minus each baseline, by name; all with paired intervals.
     test_labels: (n_test,) indices into the classes; test_images: what they belong to, opened by now.
-    workspace: what the lanes were told, with which a trial can be trained again.
+    calibration: expected calibration errors of the winner, ``before`` and ``after`` its temperature.
+    survey: what the data told before anything was trained. workspace: what the lanes were told, with which a trial can
+    be trained again.
     """
 
     trials: list[TrialRecord]
@@ -86,12 +112,16 @@ class SearchOutcome:
     baselines: list[Candidate]
     why: str
     seconds: float
+    metric: str = "accuracy"
+    controls: list[ControlResult] = field(default_factory=list)
     gains: dict[str, Interval] = field(default_factory=dict)
     transfer_gain: Interval | None = None
     adaptation_gain: Interval | None = None
     test_labels: np.ndarray | None = None
     test_images: LabelledImages | None = None
     interrupted: bool = False
+    calibration: dict[str, float] = field(default_factory=dict)
+    survey: Survey | None = None
     workspace: dict[str, Any] | None = None
 
 

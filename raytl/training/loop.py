@@ -18,10 +18,10 @@ from raytl.adaptation import Views
 from raytl.finetuning.domain_norm import running_statistics_kept
 from raytl.finetuning.optimizers import Optimizer, build_optimizer, parameter_groups, set_progress
 from raytl.training.averaging import WeightAverage
+from raytl.training.convex import solve_head
 from raytl.training.devices import autocast
 from raytl.training.distributed import Group
-from raytl.training.heads import StackedHeads
-from raytl.training.trial import Report, Trial, TrialError, TrialJob, TrialResult, diverged, prepare
+from raytl.training.trial import Report, Trial, TrialError, TrialJob, TrialResult, diverged, prepare, trial_seed
 from raytl.training.validation import Validation
 from raytl.training.workspace import Workspace
 
@@ -37,11 +37,12 @@ def run_trial(workspace: Workspace, job: TrialJob, report: Report, group: Group 
     not fit the task.
     """
     trial = prepare(workspace, job, group)
-    if StackedHeads.can_train(trial):
-        (result,) = StackedHeads(trial, [job]).run(lambda _, metrics: report(metrics))
-        if isinstance(result, TrialError):
-            raise result
-        return result
+    if job.strategy.head == "logistic" or job.strategy.start == "probe":
+        try:
+            balanced = job.strategy.class_weights == "balanced"
+            solve_head(trial.network, trial.roles, balanced=balanced, seed=trial_seed(workspace, job))
+        except FloatingPointError:
+            raise TrialError(f"{job.strategy.source_model}: its features of these images are not finite") from None
     return _Loop(trial).run(report)
 
 
@@ -57,7 +58,16 @@ class _Loop:
         self.network = trial.network
         self.loss = trial.loss
         recalibrates = self.loss is not None and self.loss.recalibrates_norm
-        self.validation = Validation(self.network, trial.roles, len(trial.classes), recalibrates=recalibrates)
+        self.steps = trial.steps_per_epoch
+        self.class_weights = self._class_weights()
+        self.validation = Validation(
+            self.network,
+            trial.roles,
+            len(trial.classes),
+            metric=trial.workspace.settings.metric,
+            frequencies=trial.job.frequencies,
+            recalibrates=recalibrates,
+        )
         self.regulariser = self._regulariser()
 
     def _regulariser(self) -> Any:
@@ -67,11 +77,24 @@ class _Loop:
         config = self.strategy.regulariser_config or entry.config()
         return entry.regulariser(config, self.network.stages, self.network.cut)
 
+    def _class_weights(self) -> dict[str, Tensor]:
+        """By labelled role, the weight (k,) of each class in the loss; none where all images weigh the same."""
+        if self.strategy.class_weights == "none":
+            return {}
+        found = {}
+        for role, pool in self.trial.roles.training.items():
+            if pool.labels is not None:
+                counts = torch.bincount(pool.labels.cpu(), minlength=len(self.trial.classes)).float()
+                present = counts > 0
+                weights = torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0)
+                found[role] = weights.to(self.workspace.device)
+        return found
+
     # --- training ---------------------------------------------------------------------------------------------------
 
     def run(self, report: Report) -> TrialResult:
         started = time.perf_counter()
-        trains = bool(self.trial.roles.training)
+        trains = bool(self.trial.roles.training) and self.strategy.head != "logistic"
         average = self._average()
         optimizer = self._optimizer() if trains else None
         history: list[dict[str, float]] = []
@@ -85,10 +108,13 @@ class _Loop:
                 if last:
                     self._finish(average)
                 self._agree_on_statistics()
-                if last or not self.trial.job.final:
+                looked = last or (not self.trial.job.final and self.budget.looks_at(epoch))
+                if looked:
                     metrics, probabilities = self._evaluate(epoch, last=last)
                 if last:
                     self.group.share(self.network.model.state_dict().values())
+            if not looked:
+                continue
             seconds = time.perf_counter() - started
             metrics = {**metrics, "train_loss": train_loss, "epoch": float(epoch), "seconds": seconds}
             history.append(metrics)
@@ -134,9 +160,9 @@ class _Loop:
         if self.loss is not None:
             self.loss.train()
         total = torch.zeros((), device=self.workspace.device)
-        steps = self.budget.steps_per_epoch
+        steps = self.steps
         for step in range(steps):
-            progress = ((epoch - 1) * steps + step) / self.budget.steps
+            progress = ((epoch - 1) * steps + step) / (steps * self.budget.epochs)
             set_progress(optimizer, self.strategy.schedule, progress, self.strategy.warmup)
             optimizer.zero_grad()
             loss = self._step_loss(progress)
@@ -157,7 +183,12 @@ class _Loop:
         inputs, labels = self.trial.feed.next()
         views = self._forward(inputs, device)
         terms = [
-            F.cross_entropy(views[role][1], known, label_smoothing=strategy.label_smoothing)
+            F.cross_entropy(
+                views[role][1],
+                known,
+                weight=self.class_weights.get(role),
+                label_smoothing=strategy.label_smoothing,
+            )
             for role, known in labels.items()
         ]
         if self.loss is not None and not self.loss.gradient_free:

@@ -81,7 +81,7 @@ def fit_head(model: SourceModel, classes: tuple[str, ...], kind: str = "linear")
     old, known = model.head, model.labels or ()
     model.replace_head(len(classes), classes, kind)
     fits = isinstance(old, nn.Linear) and old.in_features == model.feature_dim
-    inherits = kind == "linear" and fits and set(classes) <= set(known)
+    inherits = kind in ("linear", "logistic") and fits and set(classes) <= set(known)
     if inherits and isinstance(old, nn.Linear):
         rows = [known.index(name) for name in classes]
         bias = old.bias[rows] if old.bias is not None else torch.zeros(len(rows))

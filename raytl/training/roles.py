@@ -24,13 +24,14 @@ STRONG_VIEW = "strong"
 class Roles:
     """A trial's pools; None for what the task or the strategy does without.
 
-    training: by role (``target``, ``source``, ``unlabelled``), none of them empty. strong: the unlabelled images for
-    the strong view. unlabelled: all of them, for statistics. sample: some of them, and slightly moved versions;
+    training: by role (``target``, ``source``, ``unlabelled``), none of them empty. groups: of the labelled ones, by
+    role, None where every image is its own. strong: the unlabelled images for the strong view. unlabelled: all of them, for statistics. sample: some of them, and slightly moved versions;
     quick_sample: fewer.
     validation: the target images of the validation fold; validation_index: which ones (v,), empty without a fold.
     """
 
     training: dict[str, Pool] = field(default_factory=dict)
+    groups: dict[str, np.ndarray | None] = field(default_factory=dict)
     strong: Pool | None = None
     unlabelled: Pool | None = None
     sample: tuple[Pool, Pool] | None = None
@@ -76,11 +77,13 @@ def make_roles(
             roles.validation = everything.subset(roles.validation_index)
         if strategy.target_labels:
             training["target"] = everything.subset(train)
+            roles.groups["target"] = None if data.target.groups is None else data.target.groups[train]
     if domain is not None and strategy.source_domain is not None:
         relabelled = domain.with_classes(data.classes)
         pool = make(relabelled, relabelled.labels)
         train, held_out = workspace.source_split(strategy.source_domain)
         training["source"] = pool.subset(train)
+        roles.groups["source"] = None if domain.groups is None else domain.groups[train]
         roles.source_validation = pool.subset(_spread(held_out)) if len(held_out) else None
     if data.unlabelled is not None:
         adapts = loss is not None and not loss.gradient_free

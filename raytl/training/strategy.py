@@ -17,7 +17,7 @@ _COMPONENTS: dict[str, Callable[[str], Any]] = {
     "regulariser": finetuning.regularisers.get,
 }
 
-_LATER = {("head", "linear")}
+_LATER = {("head", "linear"), ("start", "random"), ("class_weights", "none")}
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,11 @@ class Strategy:
     source_domain: the source domain whose labelled images join the training, or None.
     target_labels: whether the target's labels train the model (False only in the source-only baseline).
     cut: number of stages frozen, from the input side.
-    head: ``linear``, or ``mlp`` with a hidden layer of 256 units.
+    head: ``linear``; ``mlp`` with a hidden layer of 256 units; or ``logistic``, a linear one on frozen stages that is
+        solved for (L2-regularised logistic regression, the strength by cross-validation): it has no rates.
+    start: of a linear head, ``random`` (or taken over from a source model with the same labels), or ``probe``: solved
+        for on the source model's features before anything is trained (LP-FT; Kumar et al., 2022).
+    class_weights: ``none``, or ``balanced``: every class counts as much as the others however few images it has.
     head_lr: peak learning rate of the head; backbone_ratio: the other stages' rate over the head's.
     optimizer: ``sgd`` (Nesterov, momentum 0.9) or ``adamw``. schedule: ``cosine``, ``constant`` or ``inverse``
         (lr0 (1 + 10 p)^-0.75); all with ``warmup`` (share of the budget).
@@ -48,6 +52,8 @@ class Strategy:
     target_labels: bool = True
     cut: int = 0
     head: str = "linear"
+    start: str = "random"
+    class_weights: str = "none"
     head_lr: float = 1e-2
     backbone_ratio: float = 0.1
     optimizer: str = "sgd"

@@ -36,11 +36,13 @@ class TrialJob:
 
     fold: index of the validation fold; None trains on all labelled target images and validates on none of them.
     final: only the trained network counts, so that only the last epoch is evaluated.
+    frequencies: of the classes among the target images as far as they are known; none given where they are not.
     """
 
     strategy: Strategy
     fold: int | None = 0
     final: bool = False
+    frequencies: tuple[float, ...] = ()
 
 
 @dataclass
@@ -75,6 +77,12 @@ class Trial:
         """Of the task."""
         return self.workspace.data.classes
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps."""
+        largest = max((len(pool) for pool in self.roles.training.values()), default=0)
+        return self.workspace.settings.budget.steps_for(largest)
+
 
 def prepare(workspace: Workspace, job: TrialJob, group: Group | None = None) -> Trial:
     """Load the source model, fit a head to the task and find the images, or what the frozen stages make of them.
@@ -89,6 +97,8 @@ def prepare(workspace: Workspace, job: TrialJob, group: Group | None = None) -> 
     # Only now: loading or pretraining the model draws numbers as well, but not in a lane that has it already.
     seed_everything(trial_seed(workspace, job))
     network = Network(model, workspace.data.classes, strategy.cut, device=workspace.device, head=strategy.head)
+    if strategy.head == "logistic" and strategy.cut != len(network.stages):
+        raise UserError(f"strategy: a logistic head stands on frozen stages only; set cut to {len(network.stages)}")
     loss = _adaptation_loss(workspace, strategy, network)
     group.share([*network.model.state_dict().values(), *(loss.state_dict().values() if loss else ())])
     roles = make_roles(workspace, network, weights, strategy, job.fold, loss)
@@ -96,17 +106,8 @@ def prepare(workspace: Workspace, job: TrialJob, group: Group | None = None) -> 
 
 
 def trial_seed(workspace: Workspace, job: TrialJob) -> int:
-    """What everything random in a trial is drawn from, but for the batches of a trial that trains only a head."""
+    """What everything random in a trial is drawn from."""
     return derive_seed(workspace.settings.seed, job.strategy.key, job.fold)
-
-
-def trains_linear_head(strategy: Strategy, stages: int) -> bool:
-    """Whether a linear head on frozen features is all that the strategy trains, of a model of so many stages.
-
-    Not with images that are augmented anew for each batch: their features are not known beforehand.
-    """
-    plain = strategy.head == "linear" and strategy.adaptation == "none" and strategy.regulariser == "none"
-    return plain and strategy.cut == stages and (strategy.augmentation == "none" or strategy.cached_views > 0)
 
 
 def diverged(what: str, epoch: int, strategy: Strategy) -> TrialError:
@@ -120,9 +121,6 @@ def diverged(what: str, epoch: int, strategy: Strategy) -> TrialError:
 
 def _feed(workspace: Workspace, job: TrialJob, group: Group, network: Network, roles: Roles) -> Feed:
     strategy, seed = job.strategy, trial_seed(workspace, job)
-    if trains_linear_head(strategy, len(network.stages)):
-        # The same batches for every such strategy, so that one product with the features serves several heads.
-        seed = derive_seed(workspace.settings.seed, "heads", job.fold)
     # Ranks of a worker group draw different batches.
     generator = torch.Generator().manual_seed(derive_seed(seed, group.rank))
     on_device = generator

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +26,8 @@ from raytl.training.arrays import ArrayCache
 from raytl.training.devices import choose_device, free_bytes, keep_to_share
 from raytl.training.residents import DEVICE_SHARE, Residents
 
-if TYPE_CHECKING:
-    from raytl.training.trial import TrialError, TrialJob, TrialResult
-
+LEAST_STEPS, MOST_STEPS = 10, 40
+"""Of an epoch whose steps follow from the data."""
 SOURCE_VALIDATION_SHARE = 0.15
 MODELS_KEPT = 6
 LEAST_SIDE = 32
@@ -40,19 +39,30 @@ SIDE_STEP = 16
 class Budget:
     """How long training may take.
 
-    epochs: of the full budget, the largest fidelity. An epoch is ``steps_per_epoch`` optimizer steps for every strategy
-    of a task, whatever its data, so that two strategies at one epoch have been given the same.
-    batch_size: images per step and role.
+    epochs: of the full budget, the largest fidelity: what strategies are compared at is the share of their own budget.
+    steps_per_epoch: optimizer steps, 0 for as many as what the strategy trains on asks for (:meth:`steps_for`).
+    batch_size: images per step and role. looks: epochs after which a trial is evaluated, besides its last; none given
+    for all: evaluating can cost as much as training, and where nothing is decided it is for nothing.
     """
 
     epochs: int = 12
     steps_per_epoch: int = 20
     batch_size: int = 64
+    looks: tuple[int, ...] = ()
 
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of the full budget."""
-        return self.epochs * self.steps_per_epoch
+    def steps_for(self, images: int) -> int:
+        """Steps of an epoch for a strategy whose largest role has so many images: one pass, within bounds.
+
+        Fewer than the least teach nothing; a pass over thousands of unlabelled images is no better an epoch than a part
+        of one, and takes the time of many strategies.
+        """
+        if self.steps_per_epoch:
+            return self.steps_per_epoch
+        return min(MOST_STEPS, max(LEAST_STEPS, math.ceil(images / self.batch_size)))
+
+    def looks_at(self, epoch: int) -> bool:
+        """Whether a trial is evaluated after this epoch."""
+        return not self.looks or epoch in self.looks or epoch == self.epochs
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,7 @@ class WorkspaceSettings:
     threads: of torch in this lane, None to leave as it is. activation_cache: whether frozen stages are cached.
     pretrain_s: seconds that pretraining a source model may take, with fewer steps where it must; None for any.
     hurried: source models to take as they were made in less than all steps, though there be better ones by now.
+    metric: what the user means by good; a name of :mod:`raytl.evaluation.metrics`.
     """
 
     seed: int = 0
@@ -92,6 +103,7 @@ class WorkspaceSettings:
     activation_cache: bool = True
     pretrain_s: float | None = None
     hurried: tuple[str, ...] = ()
+    metric: str = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a run's record."""
@@ -103,7 +115,7 @@ class WorkspaceSettings:
         return cls(
             **{
                 **values,
-                "budget": Budget(**values["budget"]),
+                "budget": Budget(**{**values["budget"], "looks": tuple(values["budget"].get("looks", ()))}),
                 "pretrain": PretrainSettings(**values["pretrain"]),
                 "folds": tuple(values["folds"]),
                 "hurried": tuple(values.get("hurried", ())),
@@ -112,10 +124,7 @@ class WorkspaceSettings:
 
 
 class Workspace:
-    """One process's warm state. Everything in it can be rebuilt from ``data`` and ``settings``.
-
-    ahead: trials whose outcome is known before they are asked for, by job.
-    """
+    """One process's warm state. Everything in it can be rebuilt from ``data`` and ``settings``."""
 
     def __init__(self, data: TrainingData, settings: WorkspaceSettings, cache_root: Path | None = None) -> None:
         self.data = data
@@ -125,7 +134,6 @@ class Workspace:
         self.device = choose_device(settings.device)
         keep_to_share(self.device, settings.gpu_share)
         self.residents = Residents(self.device, int(DEVICE_SHARE * free_bytes(self.device, settings.gpu_share)))
-        self.ahead: dict[TrialJob, TrialResult | TrialError] = {}
         self.activation_bytes: dict[tuple[str, int], int] = {}
         if settings.threads:
             torch.set_num_threads(settings.threads)

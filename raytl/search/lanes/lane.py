@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,10 @@ from raytl.search.propose.prior import labelled_images, score_cuts
 from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import TrainingData
 from raytl.training.distributed import Group
-from raytl.training.heads import train_together
 from raytl.training.loop import run_trial
 from raytl.training.pretrain import is_hurried
 from raytl.training.strategy import Strategy
-from raytl.training.trial import TrialError, TrialJob, TrialResult
+from raytl.training.trial import TrialError, TrialJob
 from raytl.training.workspace import Workspace, WorkspaceSettings
 
 OUT_OF_MEMORY = "out of memory"
@@ -117,22 +116,15 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
 
 
 def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, group: Group) -> None:
-    def report(metrics: dict[str, Any], *, known: bool = False) -> None:
-        plain = {key: float(value) for key, value in metrics.items() if key != "last"}
-        send({"report": EpochReport(plain, known)})
+    def report(metrics: dict[str, Any]) -> None:
+        send({"report": EpochReport({key: float(value) for key, value in metrics.items() if key != "last"})})
 
     final = job.kind == JobKind.REFIT
     workspace.hold(job.strategy["source_model"])
     started = time.perf_counter()  # waiting for the source model is not what the strategy takes
     trial_job = TrialJob(Strategy.from_dict(job.strategy), job.fold, final)
-    trained = _trained_ahead(workspace, trial_job, job.together)
-    if trained is None:
-        trained = run_trial(workspace, trial_job, report, group)
-        result.seconds = time.perf_counter() - started
-    else:
-        for metrics in trained.history:
-            report(metrics, known=True)
-        result.seconds = trained.metrics["seconds"]
+    trained = run_trial(workspace, trial_job, report, group)
+    result.seconds = time.perf_counter() - started
     result.metrics = trained.metrics
     result.validation_index = trained.validation_index
     result.validation_probabilities = trained.validation_probabilities
@@ -141,20 +133,6 @@ def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, gr
             folder = Path(scratch) / "model"
             write_checkpoint(folder, trained.model.cpu(), {})
             result.model_files = ray.put({path.name: path.read_bytes() for path in folder.iterdir()})
-
-
-def _trained_ahead(workspace: Workspace, job: TrialJob, together: Sequence[dict[str, Any]]) -> TrialResult | None:
-    """What is known of a job because its head was trained with another's, now or before; None where it was not.
-
-    Raises TrialError where it failed then.
-    """
-    if together:
-        jobs = [job, *(replace(job, strategy=Strategy.from_dict(values)) for values in together)]
-        workspace.ahead = dict(zip(jobs, train_together(workspace, jobs), strict=False))
-    known = workspace.ahead.pop(job, None)
-    if isinstance(known, TrialError):
-        raise known
-    return known
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -101,7 +101,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
 
     def report(self, trial_id: str, report: EpochReport) -> bool:
         """Take in an epoch; False stops the trial."""
-        return self.plan.on_epoch(self._trials[trial_id].job.number, report.metrics, known=report.known)
+        return self.plan.on_epoch(self._trials[trial_id].job.number, report.metrics)
 
     def raised(self, trial_id: str, error: str) -> None:
         """Note the exception that a trial ends with; it would come again in any lane."""

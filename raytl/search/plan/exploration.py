@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 
-from raytl.search.jobs import JobKind, LaneJob
-from raytl.search.plan.companions import Companions
+from raytl.search.jobs import JobKind, LaneJob, Survey
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.stopping import expected_gain
-from raytl.search.plan.time_budget import TimeBudget
+from raytl.search.plan.time_budget import TimeBudget, trial_seconds
 from raytl.search.propose.sampler import Handle, SpaceExhaustedError, TpeSampler
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.training.strategy import Strategy
-
-COMPANION_SHARE = 8
-"""Of the trials that are left, one in so many may go to strategies that are trained along with another."""
 
 
 class Exploration:
@@ -23,6 +18,7 @@ class Exploration:
 
     records: all trials of the plan, as it goes on. numbers: of jobs, from which to take the next. fold: that strategies
     are tried on, None where there are none. The rest as in :class:`raytl.search.plan.schedule.PlanSettings`.
+    tried: strategies that were given out.
     """
 
     def __init__(
@@ -38,7 +34,6 @@ class Exploration:
         fold: int | None,
         patience: int | None,
         min_gain: float | None,
-        together: int,
     ) -> None:
         self.sampler = sampler
         self.halving = halving
@@ -50,50 +45,53 @@ class Exploration:
         self._fold = fold
         self._patience = patience
         self._min_gain = min_gain
-        self._together = together
-        self._companions = Companions()
+        self._begun = False
         self._handles: dict[int, Handle] = {}
         self._furthest: dict[int, int] = {}
         self._out_of_time: set[int] = set()
-        self._tried = 0
+        self.tried = 0
         self._exhausted = False
         self._since_best = 0
         self._best_score = float("-inf")
 
     # --- strategies out ---------------------------------------------------------------------------------------------
 
-    def next_companion(self, lane: int) -> LaneJob | None:
-        """A strategy whose head this lane has trained along with another's."""
-        return self._companions.next_of(lane)
+    def begin(
+        self,
+        order: Sequence[str],
+        survey: Survey,
+        *,
+        leave_out: Sequence[Strategy],
+        ahead: Sequence[Strategy],
+        probes: Sequence[TrialRecord],
+        hold_back: Sequence[str],
+    ) -> None:
+        """Begin to propose, now that it is known what promises most.
 
-    def next_left(self, running: Iterable[int]) -> LaneJob | None:
-        """One that its lane has not come for. running: numbers of the jobs under way."""
-        return self._companions.next_left(running)
+        order: of the source models, best first. leave_out: strategies that are tried anyway. ahead: to be proposed
+        before all others. probes: what is known already. hold_back: source models that did not join in yet.
+        """
+        self._begun = True
+        self.sampler.leave_out(leave_out)
+        self.sampler.prefer(order, survey.domains)
+        self.sampler.hold_back(hold_back)
+        for strategy in ahead:
+            self.sampler.try_next(strategy)
+        for record in probes:
+            strategy = Strategy.from_dict(record.strategy)
+            if record.score is not None and self.sampler.contains(strategy):
+                self.sampler.tell(self.sampler.adopt(strategy), score=record.score)
 
     def next_job(self, lane: int) -> LaneJob | None:
-        """A new strategy, and for the lane that takes it perhaps others whose heads to train along with it."""
-        if self.is_over():
+        """A new strategy. lane: which one asks."""
+        if not self._begun or self.is_over():
             return None
         try:
             handle, strategy = self.sampler.ask()
         except SpaceExhaustedError:
             self._exhausted = True
             return None
-        job = self._job(handle, strategy)
-        room = min(self._together - 1, (self._trials - self._tried) // COMPANION_SHARE)
-        others = self.sampler.ask_alongside(strategy, room) if room > 0 else []
-        if not others:
-            return job
-        job = replace(job, together=tuple(other.to_dict() for _, other in others))
-        self._companions.add(lane, job, [self._job(*other) for other in others])
-        return job
-
-    def is_companion(self, number: int) -> bool:
-        """Whether a job's head is trained along with another's."""
-        return number in self._companions.numbers
-
-    def _job(self, handle: Handle, strategy: Strategy) -> LaneJob:
-        self._tried += 1
+        self.tried += 1
         number = next(self._numbers)
         self._handles[number] = handle
         return LaneJob(number, JobKind.SEARCH, strategy.to_dict(), self._fold)
@@ -101,11 +99,11 @@ class Exploration:
     @property
     def has_begun(self) -> bool:
         """Whether a strategy was given out."""
-        return self._tried > 0
+        return self.tried > 0
 
     def is_over(self) -> bool:
         """Whether no further strategy will be tried: enough trials, none left, no patience left, or no time."""
-        if self._exhausted or self._tried >= self._trials:
+        if self._exhausted or self.tried >= self._trials:
             return True
         if self._patience is not None and self._since_best >= self._patience:
             return True
@@ -123,23 +121,19 @@ class Exploration:
 
     # --- scores in --------------------------------------------------------------------------------------------------
 
-    def on_epoch(self, number: int, epoch: int, score: float, *, known: bool) -> bool:
-        """Take in a score; False stops the trial. known: the trial is over already, stopping it would save nothing."""
+    def on_epoch(self, number: int, epoch: int, score: float) -> bool:
+        """Take in a score; False stops the trial."""
         if epoch <= self._furthest.get(number, 0):
             return True  # a trial that was started again: what it had reached was reported and decided on before
         self._furthest[number] = epoch
         self.sampler.report(self._handles[number], epoch, score)
-        if known:
-            if not self.is_companion(number):  # so many of one kind would set the bar for all
-                self.halving.record(epoch, score)
-            return True
         if epoch >= self._epochs:
             return True
         if not self.halving.goes_on(epoch, score):
             return False
         if not self._time.search_is_over(self._records):
             return True
-        if self._leads(score) and self._time.allows_another(self._records):
+        if self._leads(score) and self._time.allows(trial_seconds(self._records), self._records):
             return True
         self._out_of_time.add(number)
         return False
@@ -160,14 +154,13 @@ class Exploration:
     def restore(self, record: TrialRecord) -> None:
         """Learn what a trial would have taught had it ended in this search."""
         strategy = Strategy.from_dict(record.strategy)
-        if not record.companion:
-            self.observe(record)
+        self.observe(record)
         if self.sampler.contains(strategy):  # the space may have lost a source model since
             handle = self.sampler.adopt(strategy)
             for metrics in record.history:
                 self.sampler.report(handle, int(metrics["epoch"]), metrics["score"])
             self._tell(handle, record)
-        self._tried += 1
+        self.tried += 1
         self._count_patience(record)
 
     def observe(self, record: TrialRecord) -> None:
@@ -182,9 +175,8 @@ class Exploration:
         self.sampler.tell(handle, score=record.score, pruned=record.status != TrialStatus.COMPLETED)
 
     def _count_patience(self, record: TrialRecord) -> None:
-        """A companion cost no time, so it tries no patience."""
         if record.score is not None and record.score > self._best_score:
             self._best_score = record.score
             self._since_best = 0
-        elif not record.companion:
+        else:
             self._since_best += 1

@@ -1,33 +1,56 @@
-"""The search as a sequence of jobs: pretrain, baselines, search, confirm, refit. Knows neither Ray nor the real time.
+"""The search as a sequence of jobs, from what is cheap and certain to what is dear and promises more.
 
-Lanes ask for the next job whenever one is free, so the phases overlap: while the last trials of the search run, free
-lanes already confirm the strategies that lead so far, and refit the baselines. Only the refit of the winner waits for
-all.
-The same plan runs on Ray Tune and, in virtual time, on recorded learning curves.
+Survey, probes (convex heads on every source model's features), a first model, baselines, search, confirmation, controls,
+refits. Knows neither Ray nor the real time. Lanes ask for the next job whenever one is free, so the phases overlap:
+while the last trials of the search run, free lanes already confirm the strategies that lead so far. The same plan runs
+on Ray Tune and, in virtual time, on recorded learning curves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob
-from raytl.search.plan import standing
+from raytl.judging.choice import Choice
+from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob, Survey
+from raytl.search.plan.contest import Contest, Labels
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
-from raytl.search.plan.time_budget import TimeBudget
-from raytl.search.propose.prior import SourcePrior
+from raytl.search.plan.time_budget import TimeBudget, trial_seconds
+from raytl.search.propose.recipes import Control
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
 from raytl.training.strategy import Strategy
 
-CONFIRM_STRATEGIES = 3
-PHASES = ("", *JobKind)
+CONFIRM_STRATEGIES = 4
+TOLD = (JobKind.SURVEY, JobKind.PRETRAIN, JobKind.PROBE, JobKind.BASELINE, JobKind.SEARCH, JobKind.CONFIRM)
+PHASES = ("", *TOLD, JobKind.CONTROL, JobKind.REFIT)
 """In the order in which they are told of; the first is before them all."""
+FIRST_MODEL = "first-model"
+
+
+class Recipe(Protocol):
+    """The strategies that a search has whatever is proposed besides (:class:`raytl.search.propose.recipes.Recipes`)."""
+
+    def probes(self, survey: Survey) -> dict[str, list[Strategy]]:
+        """Convex heads by source model."""
+
+    def baselines(self, order: Sequence[str], survey: Survey) -> dict[str, Strategy]:
+        """Baselines by name. order: of the source models, the most promising first."""
+
+    def classical(self, order: Sequence[str], survey: Survey) -> dict[str, Strategy]:
+        """Baselines by name that are among the probes."""
+
+    def joined(self, survey: Survey, order: Sequence[str]) -> list[Strategy]:
+        """Strategies that tell the source domains apart."""
+
+    def controls(self, winner: Strategy, order: Sequence[str], survey: Survey) -> list[Control]:
+        """The winner with one part taken out at a time."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +59,11 @@ class PlanSettings:
 
     trials: of the search phase. folds: validation folds there are. lanes: jobs at a time. time_budget_s: for all phases
     together, None for no limit. patience: trials without a better one, min_gain: expected gain of another trial, at
-    which to stop searching before that. refit_baselines: whether baselines will be compared on a test split.
-    directory: where refits go. together: heads that a lane trains side by side; 1 for none.
+    which to stop searching before that. tested: whether there is a test split that baselines and controls will be
+    compared on. surveys: whether there are domains or unlabelled images to look at first. control_folds: on how many
+    folds the winner is held against its controls where there is no test split. directory: where refits go.
+    trial_images: images that a full training passes through the network, forward passes counted once; pretrain_s:
+    seconds that making a source model may take.
     """
 
     trials: int
@@ -46,10 +72,13 @@ class PlanSettings:
     epochs: int
     directory: Path
     time_budget_s: float | None = None
-    refit_baselines: bool = True
+    tested: bool = True
     patience: int | None = None
     min_gain: float | None = None
-    together: int = 1
+    surveys: bool = False
+    control_folds: int = 3
+    trial_images: int = 0
+    pretrain_s: float = 0.0
 
 
 class Wait:
@@ -59,8 +88,9 @@ class Wait:
 class SearchPlan:
     """Hands out jobs and takes in what came of them.
 
-    clock: seconds, from any origin. started: when the time budget began, by that clock. prior: which source models to
-    score, so that the sampler tries the promising ones first; None for none.
+    recipes: the strategies that are tried in any case. pretraining: source models to be made first, by URI.
+    clock: seconds, from any origin. started: when the time budget began, by that clock. labels: what strategies are
+    judged by, None where the target has none.
     """
 
     def __init__(
@@ -68,30 +98,31 @@ class SearchPlan:
         settings: PlanSettings,
         sampler: TpeSampler,
         halving: SuccessiveHalving,
-        baselines: dict[str, Strategy],
-        pretraining: list[str],
+        recipes: Recipe,
+        pretraining: Sequence[str],
         listener: SearchListener,
         clock: Callable[[], float],
         started: float | None = None,
-        prior: SourcePrior | None = None,
+        labels: Labels | None = None,
     ) -> None:
         self.settings = settings
         self.records: list[TrialRecord] = []
-        self.results: dict[int, JobResult] = {}
-        self.baselines = baselines
+        self.contest = Contest(self.records, labels)
         self.refits = Refits(settings.directory)
+        self.survey: Survey | None = None if settings.surveys else Survey()
+        self.baselines: dict[str, Strategy] = {}
+        self.controls: list[Control] = []
+        self._recipes = recipes
         self._listener = listener
         self._time = TimeBudget(
             settings.time_budget_s,
             clock,
             clock() if started is None else started,
             lanes=settings.lanes,
-            refits=1 + (len(baselines) if settings.refit_baselines else 0),
-            confirms=settings.folds > 1,
+            tested=settings.tested,
+            folds=settings.folds,
         )
-        self._done = False
         self._numbers = count()
-        sampler.leave_out(baselines.values())
         self._exploration = Exploration(
             sampler,
             halving,
@@ -103,35 +134,43 @@ class SearchPlan:
             fold=self._first_fold(),
             patience=settings.patience,
             min_gain=settings.min_gain,
-            together=settings.together,
+        )
+        self._probing = Probing(
+            self.contest,
+            pretraining,
+            settings.folds,
+            trial_images=settings.trial_images,
+            pretrain_s=settings.pretrain_s,
         )
         self._jobs: dict[int, LaneJob] = {}
         self._running: set[int] = set()
         self._record_of: dict[int, TrialRecord] = {}
-        self.prior = prior or SourcePrior({})
-        self._unscored = list(self.prior.cuts)
-        self._pretraining = list(pretraining)
-        self._baselines = list(baselines.items())
+        self._restored: list[TrialRecord] = []
+        self._waiting: list[tuple[str, Strategy]] | None = None
+        self._chosen: Choice | None = None
+        self._first_told = False
+        self._done = False
         self._phase = PHASES[0]
 
     # --- jobs out ---------------------------------------------------------------------------------------------------
 
     def next_job(self, lane: int = 0) -> LaneJob | Wait | None:
         """The next job, ``Wait`` while it depends on running ones, None when all is done. lane: which one asks."""
-        phases: tuple[Callable[[], LaneJob | None], ...] = (
-            lambda: self._exploration.next_companion(lane),
-            self._next_pretraining,
-            self._next_prior,
-            lambda: self._next_promising(lane),
+        if self.survey is None:
+            return self._next_survey()
+        phases: tuple[Callable[[], LaneJob | Wait | None], ...] = (
+            self._next_first_model,
+            self._next_probe,
             self._next_baseline,
+            self._next_late_probe,
             lambda: self._exploration.next_job(lane),
             self._next_confirm,
-            lambda: self._exploration.next_left(self._running),
+            self._next_control,
         )
         for propose in phases:
             job = propose()
             if job is not None:
-                return self._start(job)
+                return self._start(job) if isinstance(job, LaneJob) else job
         refit = self._next_refit()
         self._done = refit is None
         return self._start(refit) if isinstance(refit, LaneJob) else refit
@@ -144,6 +183,166 @@ class SearchPlan:
         """Whether the last job was handed out and all came back."""
         return self._done and not self._running
 
+    def _next_survey(self) -> LaneJob | Wait:
+        if any(self._jobs[number].kind == JobKind.SURVEY for number in self._running):
+            return Wait()
+        return self._start(LaneJob(next(self._numbers), JobKind.SURVEY))
+
+    def _next_first_model(self) -> LaneJob | None:
+        """The best probe as a model, as soon as there is one: whatever happens after it, there is something to use."""
+        best = self._probing.best()
+        if best is None or self._first_told or not self.refits.wants(best):
+            return None
+        self._first_told = True
+        return self.refits.start(next(self._numbers), Strategy.from_dict(self.strategy_of(best)))
+
+    def _next_probe(self) -> LaneJob | None:
+        job = self._probing.next_job(self._numbers, self._running_models())
+        if job is None or (self._first_told and not self._allows(job)):
+            return None
+        return job
+
+    def _next_late_probe(self) -> LaneJob | None:
+        """A source model whose turn has come: one joins in for every few strategies that were tried without it."""
+        if not self._probing.due(self._exploration.tried) or self._exploration.is_over():
+            return None
+        job = self._probing.next_late(self._numbers)
+        return job if job is not None and self._allows(job) else None
+
+    def _running_models(self) -> set[str]:
+        """Source models that a lane is pretraining now."""
+        running = [self._jobs[number] for number in self._running]
+        return {job.source_model for job in running if job.kind == JobKind.PRETRAIN}
+
+    def _allows(self, job: LaneJob) -> bool:
+        """Whether the time budget has room for a job, by what such a job is expected to take."""
+        if not self._time.limited:
+            return True
+        return self._time.allows(self._expected_seconds(job), self.records)
+
+    def _expected_seconds(self, job: LaneJob) -> float:
+        if job.kind == JobKind.PRETRAIN:
+            return 0.0 if self.settings.time_budget_s is None else self._probing.pretrain_s
+        strategy = Strategy.from_dict(job.strategy)
+        if strategy.head == "logistic":
+            return self._probing.seconds()
+        trained = [r for r in self.records if r.strategy.get("head") != "logistic"]
+        return trial_seconds(trained) or self._probing.training_seconds(strategy.source_model)
+
+    def _next_baseline(self) -> LaneJob | None:
+        if self._waiting is None:
+            if not self._probing.has_order():
+                return None
+            self._begin_search()
+        assert self._waiting is not None
+        while self._waiting:
+            name, strategy = self._waiting.pop(0)
+            job = LaneJob(next(self._numbers), JobKind.BASELINE, strategy.to_dict(), self._first_fold(), baseline=name)
+            if self._allows(job):
+                return job
+        return None
+
+    def _begin_search(self) -> None:
+        """Settle what depends on the survey and the probes: the baselines, and what is proposed first."""
+        assert self.survey is not None
+        order = self._probing.order()
+        trained = self._recipes.baselines(order, self.survey)
+        self.baselines = trained | self._recipes.classical(order, self.survey)
+        tried = {record.strategy_key for record in self.records if record.status != TrialStatus.INTERRUPTED}
+        self._waiting = [(name, strategy) for name, strategy in trained.items() if strategy.key not in tried]
+        self._exploration.begin(
+            order,
+            self.survey,
+            leave_out=[*self.baselines.values()],
+            ahead=self._recipes.joined(self.survey, order),
+            probes=[record for record in self.records if record.kind == JobKind.PROBE and record.fold == 0],
+            hold_back=self._probing.late(),
+        )
+        for record in self._restored:
+            self._exploration.restore(record)
+
+    def _next_confirm(self) -> LaneJob | None:
+        """The strategies that lead on the first fold, on the folds that they were not tried on yet; best first.
+
+        Fold by fold, so that all are compared on the same ones; who trails the best beyond doubt is left behind.
+        """
+        if self.settings.folds <= 1:
+            return None
+        ended = [record for record in self.records if record.status != TrialStatus.INTERRUPTED]
+        tried = {(record.strategy_key, record.fold) for record in ended}
+        leaders = self._racing()
+        for fold in range(1, self.settings.folds):
+            for key in leaders:
+                if (key, fold) in tried:
+                    continue
+                job = LaneJob(next(self._numbers), JobKind.CONFIRM, self.strategy_of(key), fold)
+                if not self._allows(job):
+                    return None
+                return job
+        return None
+
+    def _racing(self) -> list[str]:
+        """The leaders that are not beaten yet, and the best probe, which was tried on all folds."""
+        best = self._probing.best()
+        leaders = self.contest.leaders(CONFIRM_STRATEGIES)
+        rivals = [*leaders, *([best] if best is not None else [])]
+        return [key for key in leaders if not any(self.contest.trails(key, other) for other in rivals if other != key)]
+
+    def _next_control(self) -> LaneJob | Wait | None:
+        """The winner with one part taken out, on the folds that the winner was tried on; not where a test split tells.
+
+        Fold by fold for all controls, as long as there is time.
+        """
+        if self.settings.tested or not self.settings.folds:
+            return None
+        winner = self._final_winner()
+        if not isinstance(winner, str):
+            return winner
+        folds = [record.fold for record in self.contest.completed(winner)][: self.settings.control_folds]
+        ended = {(r.strategy_key, r.fold) for r in self.records if r.status != TrialStatus.INTERRUPTED}
+        for fold in folds:
+            for control in self.controls:
+                if (control.strategy.key, fold) in ended:
+                    continue
+                number = next(self._numbers)
+                job = LaneJob(number, JobKind.CONTROL, control.strategy.to_dict(), fold, baseline=control.name)
+                if not self._time.allows(self._expected_seconds(job), self.records, keep_controls=False):
+                    return None
+                return job
+        return None
+
+    def _final_winner(self) -> str | Wait | None:
+        """The winner's key once all trials that could change it have ended; settles its controls."""
+        if any(self._jobs[number].kind in TRIALS and self._jobs[number].kind != JobKind.CONTROL for number in self._running):
+            return Wait()
+        best = self.winner()
+        if best is not None and not self.controls and self.survey is not None:
+            strategy = Strategy.from_dict(self.strategy_of(best))
+            self.controls = self._recipes.controls(strategy, self._probing.order(), self.survey)
+        return best
+
+    def _next_refit(self) -> LaneJob | Wait | None:
+        if self.settings.tested:
+            for name, strategy in self.baselines.items():
+                if self.refits.wants(strategy.key):
+                    return self.refits.start(next(self._numbers), strategy, name)
+        winner = self._final_winner()
+        if not isinstance(winner, str):
+            return winner
+        if any(self._jobs[number].kind == JobKind.CONTROL for number in self._running):
+            return Wait()
+        if self.refits.wants(winner):
+            return self.refits.start(next(self._numbers), Strategy.from_dict(self.strategy_of(winner)))
+        if self.settings.tested:
+            for control in self.controls:
+                longest = trial_seconds(self.records)
+                if self.refits.wants(control.strategy.key) and (not self._time.limited or longest < self._time.left()):
+                    return self.refits.start(next(self._numbers), control.strategy, control.name)
+        # A refit can fail, and then the next best is due: nothing is over before the winner's has come back.
+        return Wait() if self.refits.is_pending(winner) else None
+
+    # --- going on with an earlier search ----------------------------------------------------------------------------
+
     def restore(self, records: Sequence[TrialRecord]) -> None:
         """Take over the trials of a search that was interrupted, before the first job: none that ended is run again.
 
@@ -154,95 +353,23 @@ class SearchPlan:
                 record.status = TrialStatus.INTERRUPTED
                 if record.kind == JobKind.SEARCH:
                     self._exploration.sampler.try_next(Strategy.from_dict(record.strategy))
-            else:
-                self._learn_again(record)
+            elif record.kind == JobKind.BASELINE:
+                self._exploration.observe(record)
+            elif record.kind == JobKind.SEARCH:
+                self._restored.append(record)
             self.records.append(record)
             self._listener.on_trial(record)
 
-    def _learn_again(self, record: TrialRecord) -> None:
-        if record.kind == JobKind.BASELINE:
-            self._exploration.observe(record)
-            self._baselines = [entry for entry in self._baselines if entry[1].key != record.strategy_key]
-        if record.kind == JobKind.SEARCH:
-            self._exploration.restore(record)
+    # --- the standing -----------------------------------------------------------------------------------------------
 
-    def _next_pretraining(self) -> LaneJob | None:
-        if not self._pretraining:
-            return None
-        return LaneJob(next(self._numbers), JobKind.PRETRAIN, source_model=self._pretraining.pop(0))
-
-    def _next_prior(self) -> LaneJob | None:
-        """A source model to score. Not before the default recipe is under way, nor while the model is being made."""
-        if self._baselines and len(self._baselines) == len(self.baselines):
-            return None
-        made = self._being_made()
-        uri = next((uri for uri in self._unscored if uri not in made), None)
-        if uri is None:
-            return None
-        self._unscored.remove(uri)
-        return LaneJob(next(self._numbers), JobKind.PRIOR, source_model=uri, cuts=tuple(self.prior.cuts[uri]))
-
-    def _being_made(self) -> set[str]:
-        """Source models that a lane is pretraining now."""
-        running = [self._jobs[number] for number in self._running]
-        return {job.source_model for job in running if job.kind == JobKind.PRETRAIN}
-
-    def _next_baseline(self) -> LaneJob | None:
-        if not self._baselines:
-            return None
-        # The default recipe first; but while its source model is being made, one that need not wait.
-        made = self._being_made()
-        ready = (entry for entry in self._baselines if entry[1].source_model not in made)
-        name, strategy = entry = next(ready, self._baselines[0])
-        self._baselines.remove(entry)
-        return LaneJob(next(self._numbers), JobKind.BASELINE, strategy.to_dict(), self._first_fold(), baseline=name)
-
-    def _next_promising(self, lane: int) -> LaneJob | None:
-        """The strategy that promises most, once the default recipe is under way: other baselines can wait for it."""
-        default = next(iter(self.baselines), None)
-        waiting = [name for name, _ in self._baselines]
-        if not waiting or default in waiting or self._exploration.has_begun or not self.prior.complete():
-            return None
-        return self._exploration.next_job(lane)
-
-    def _next_confirm(self) -> LaneJob | None:
-        """The strategies that lead on the first fold, on the folds that they were not tried on yet; best first."""
-        if self.settings.folds <= 1 or not self._time.allows_another(self.records):
-            return None
-        ended = [record for record in self.records if record.status != TrialStatus.INTERRUPTED]
-        tried = {(record.strategy_key, record.fold) for record in ended}
-        for fold in range(1, self.settings.folds):
-            for key in standing.leaders(self.records, CONFIRM_STRATEGIES):
-                if (key, fold) not in tried:
-                    return LaneJob(next(self._numbers), JobKind.CONFIRM, self.strategy_of(key), fold)
-        return None
-
-    def _next_refit(self) -> LaneJob | Wait | None:
-        if self.settings.refit_baselines:
-            for name, strategy in self.baselines.items():
-                if self.refits.wants(strategy.key):
-                    return self.refits.start(next(self._numbers), strategy, name)
-        if any(self._jobs[number].kind in TRIALS for number in self._running):
-            return Wait()
-        best = self.winner()
-        if best is None:
-            return None
-        for key in (best, self.without_adaptation() if self.settings.refit_baselines else None):
-            if key is not None and self.refits.wants(key):
-                return self.refits.start(next(self._numbers), Strategy.from_dict(self.strategy_of(key)))
-        # A refit can fail, and then the next best is due: nothing is over before the winner's has come back.
-        return Wait() if self.refits.is_pending(best) else None
+    def choice(self) -> Choice | None:
+        """The winner among the strategies whose refit did not fail, and on what grounds."""
+        return self.contest.choice(tuple(self.refits.failed))
 
     def winner(self) -> str | None:
         """Key of the best strategy whose refit did not fail."""
-        return next((key for key in self.ranking() if key not in self.refits.failed), None)
-
-    def without_adaptation(self) -> str | None:
-        """Key of the best strategy without an adaptation loss, where the winner has one: it is held against that."""
-        best = self.winner()
-        if best is None or self.strategy_of(best)["adaptation"] == "none":
-            return None
-        return next((key for key in self.ranking() if self.strategy_of(key)["adaptation"] == "none"), None)
+        found = self.choice()
+        return None if found is None else found.key
 
     def strategy_of(self, key: str) -> dict[str, Any]:
         """The flat values of a strategy that was tried."""
@@ -252,10 +379,13 @@ class SearchPlan:
         return 0 if self.settings.folds else None
 
     def _start(self, job: LaneJob) -> LaneJob:
+        if self.survey is not None and self.survey.frequencies and job.kind in TRIALS:
+            job = replace(job, frequencies=self.survey.frequencies)
         self._jobs[job.number] = job
         self._running.add(job.number)
-        # A score takes a moment, and is told of when all are there; the rest of an earlier phase is not told of again.
-        if job.kind != JobKind.PRIOR and PHASES.index(job.kind) > PHASES.index(self._phase):
+        # The rest of an earlier phase is not told of again; a first model is told of when it is there.
+        told = job.kind != JobKind.REFIT or self._probing.is_over()
+        if told and PHASES.index(job.kind) > PHASES.index(self._phase):
             self._phase = job.kind
             self._listener.on_phase(job.kind, job.source_model or job.baseline or "")
         if job.kind in TRIALS:
@@ -263,7 +393,6 @@ class SearchPlan:
             record = TrialRecord(
                 len(self.records), job.kind, job.strategy, strategy.key, fold=job.fold or 0, baseline=job.baseline
             )
-            record.companion = self._exploration.is_companion(job.number)
             self.records.append(record)
             self._record_of[job.number] = record
             self._listener.on_trial(record)
@@ -271,8 +400,8 @@ class SearchPlan:
 
     # --- results in -------------------------------------------------------------------------------------------------
 
-    def on_epoch(self, number: int, metrics: dict[str, float], *, known: bool = False) -> bool:
-        """Take in an epoch's metrics; False stops the trial. known: see :meth:`Exploration.on_epoch`."""
+    def on_epoch(self, number: int, metrics: dict[str, float]) -> bool:
+        """Take in an epoch's metrics; False stops the trial."""
         record = self._record_of.get(number)
         if record is None:
             return True
@@ -285,7 +414,7 @@ class SearchPlan:
         record.history.append(metrics)
         self._listener.on_trial(record)
         if record.kind == JobKind.SEARCH:
-            return self._exploration.on_epoch(number, epoch, record.score, known=known)
+            return self._exploration.on_epoch(number, epoch, record.score)
         if record.kind == JobKind.BASELINE:
             self._exploration.halving.record(epoch, record.score)
         return True
@@ -295,11 +424,11 @@ class SearchPlan:
         job = self._jobs[number]
         self._running.discard(number)
         reason = error or (result.reason if result else None)
-        if job.kind == JobKind.PRIOR:
-            self._end_prior(job.source_model, result)
+        if job.kind == JobKind.SURVEY:
+            self._end_survey(result)
             return
         if job.kind == JobKind.REFIT:
-            self.refits.end(job, reason)
+            self._end_refit(job, reason)
             return
         if result is not None and result.note:
             self._listener.on_phase(job.kind, result.note)
@@ -308,7 +437,9 @@ class SearchPlan:
             return
         if result is not None:
             record.seconds, record.lane = result.seconds, result.lane
-            self.results[record.number] = result
+            if result.validation_index is not None and result.validation_probabilities is not None:
+                record.validated = [int(index) for index in result.validation_index]
+                record.predicted = [[round(float(p), 6) for p in row] for row in result.validation_probabilities]
         if reason is not None:
             record.status, record.reason, record.score = TrialStatus.FAILED, reason, None
         else:
@@ -316,16 +447,23 @@ class SearchPlan:
             record.status = TrialStatus.COMPLETED if result is not None else stopped
         if job.kind == JobKind.SEARCH:
             self._exploration.on_end(number, record)
+        if job.kind == JobKind.PROBE:
+            self._probing.end(job, result)
         self._listener.on_trial(record)
 
-    def _end_prior(self, uri: str, result: JobResult | None) -> None:
-        """A source model that could not be scored keeps its place behind the others; its trials will say why."""
-        self.prior.scores[uri] = result.cut_scores if result is not None else []
-        order = self.prior.order()
-        self._exploration.sampler.prefer(order)
-        if self.prior.complete():
-            self._phase = JobKind.PRIOR
-            self._listener.on_phase(JobKind.PRIOR, ", ".join(order))
+    def _end_survey(self, result: JobResult | None) -> None:
+        """Where nothing could be surveyed, the domains are taken as they are."""
+        self.survey = (result.survey if result is not None else None) or Survey()
+        for note in self.survey.notes:
+            self._listener.on_phase(JobKind.SURVEY, note)
+        self._exploration.sampler.space.set_aside(self.survey.set_aside)
+        self._probing.begin(self._recipes.probes(self.survey), self.survey)
+
+    def _end_refit(self, job: LaneJob, reason: str | None) -> None:
+        self.refits.end(job, reason)
+        if reason is None and self._probing.best() == Strategy.from_dict(job.strategy).key and not self._probing.told:
+            self._probing.told = True
+            self._listener.on_phase(FIRST_MODEL, f"{self._time.used():.0f} s")
 
     def interrupt(self) -> None:
         """Mark what still runs as interrupted."""
@@ -335,13 +473,3 @@ class SearchPlan:
                 record.status = TrialStatus.INTERRUPTED
                 self._listener.on_trial(record)
         self._running.clear()
-
-    # --- the standing -----------------------------------------------------------------------------------------------
-
-    def ranking(self) -> list[str]:
-        """Strategy keys, best first."""
-        return standing.ranking(self.records)
-
-    def of_strategy(self, key: str) -> list[TrialRecord]:
-        """The completed trials of a strategy, one per fold."""
-        return standing.completed(self.records, key)

@@ -1,20 +1,27 @@
-"""How a time budget is shared between searching, confirming and refitting."""
+"""How a time budget is shared between probing, searching, confirming, controls and refitting."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
+from raytl.search.jobs import JobKind
 from raytl.search.records import TrialRecord, TrialStatus
 
 CONFIRM_SHARE = 0.25
 """Of the budget, what confirming may take."""
+CONTROL_SHARE = 0.2
+"""Of the budget, what holding the winner against its controls may take."""
+CONTROLS = 3
+"""Controls that are reckoned with before the winner is known: weights, adaptation, domain or freezing."""
 
 
 class TimeBudget:
     """Until when there may be another trial, by what trials took so far.
 
     seconds: for all phases together, None for no limit. clock, started: seconds from any common origin. lanes: jobs at
-    a time. refits: how many models will be trained at the end. confirms: whether leaders are tried on further folds.
+    a time. tested: whether there is a test split, on which baselines and controls are compared after a refit. folds: of
+    the validation.
     """
 
     def __init__(
@@ -24,39 +31,65 @@ class TimeBudget:
         started: float,
         *,
         lanes: int,
-        refits: int,
-        confirms: bool,
+        tested: bool,
+        folds: int,
     ) -> None:
         self._seconds = seconds
         self._clock = clock
         self._started = started
         self._lanes = lanes
-        self._refits = refits
-        self._confirms = confirms
+        self._tested = tested
+        self._folds = folds
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit at all."""
+        return self._seconds is not None
+
+    def used(self) -> float:
+        """Seconds since the start."""
+        return self._clock() - self._started
+
+    def left(self) -> float:
+        """Seconds until the end."""
+        return math.inf if self._seconds is None else self._seconds - self.used()
 
     def search_is_over(self, records: Sequence[TrialRecord]) -> bool:
-        """Whether the search phase must end, so that confirming and refitting still fit."""
+        """Whether the search phase must end, so that what follows still fits."""
         if self._seconds is None:
             return False
-        confirm = CONFIRM_SHARE * self._seconds if self._confirms else 0.0
-        return self._clock() >= self._started + self._seconds - self._refit_seconds(records) - confirm
+        trial_s = trial_seconds(records)
+        confirm_s = CONFIRM_SHARE * self._seconds
+        confirm_s = min(confirm_s, 3 * max(0, self._folds - 1) * trial_s / self._lanes) if trial_s else confirm_s
+        return self.left() <= self._control_seconds(trial_s) + self.refit_seconds(records) + confirm_s
 
-    def allows_another(self, records: Sequence[TrialRecord]) -> bool:
-        """Whether one more whole trial fits before the refits."""
+    def allows(self, seconds: float, records: Sequence[TrialRecord], *, keep_controls: bool = True) -> bool:
+        """Whether a job of so many seconds fits before what must follow it. keep_controls: whether controls must."""
         if self._seconds is None:
             return True
-        needed = _trial_seconds(records) + self._refit_seconds(records)
-        return self._clock() + needed < self._started + self._seconds
+        after = self.refit_seconds(records)
+        if keep_controls:
+            after += self._control_seconds(trial_seconds(records))
+        return seconds + after < self.left()
 
-    def _refit_seconds(self, records: Sequence[TrialRecord]) -> float:
-        """What the refits will take: the baselines what they took before, the winner and its rival the longest."""
-        longest = _trial_seconds(records)
-        known = [record.seconds for record in records if record.baseline and record.status == TrialStatus.COMPLETED]
-        known = known[: self._refits - 1]
-        return max(longest, (sum(known) + (self._refits - len(known) + 1) * longest) / self._lanes)
+    def _control_seconds(self, trial_s: float) -> float:
+        assert self._seconds is not None
+        rounds = 1 if self._tested else max(1, self._folds)
+        return min(CONTROL_SHARE * self._seconds, CONTROLS * rounds * trial_s / self._lanes)
+
+    def refit_seconds(self, records: Sequence[TrialRecord]) -> float:
+        """What the refits will take: of the winner the longest; with a test split the baselines what they took."""
+        longest = trial_seconds(records)
+        if not self._tested:
+            return longest
+        known = [
+            record.seconds
+            for record in records
+            if record.kind in (JobKind.BASELINE, JobKind.PROBE) and record.status == TrialStatus.COMPLETED
+        ]
+        return max(longest, (longest + sum(known[:6])) / self._lanes)
 
 
-def _trial_seconds(records: Sequence[TrialRecord]) -> float:
+def trial_seconds(records: Sequence[TrialRecord]) -> float:
     """What a full trial takes: the longest completed one, since refits are of the winner, not of the average."""
-    done = [record.seconds for record in records if record.status == TrialStatus.COMPLETED]
-    return max(done, default=0.0)
+    return max((record.seconds for record in records if record.status == TrialStatus.COMPLETED), default=0.0)

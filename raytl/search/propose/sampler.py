@@ -14,10 +14,8 @@ from optuna.trial import TrialState
 
 from raytl.core.seeding import derive_seed
 from raytl.search.space.binding import BoundSpace, FirstChoices
-from raytl.search.space.definition import ANY
-from raytl.training.heads import HEAD_SETTINGS
+from raytl.search.space.definition import ANY, NONE
 from raytl.training.strategy import Strategy
-from raytl.training.trial import trains_linear_head
 
 LEARN_FROM = 300
 """Trials that TPE looks at. It takes the best tenth, at most 25, as good: more of the others teach it little."""
@@ -55,7 +53,7 @@ class TpeSampler:
 
     def __init__(self, space: BoundSpace, seed: int, first: Sequence[Strategy] = ()) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._space = space
+        self.space = space
         self._seed = seed
         self._study = optuna.create_study(direction="maximize", sampler=self.make_sampler(0))
         self._renewals = 0
@@ -66,6 +64,8 @@ class TpeSampler:
         self._ahead = list(first)
         self._waiting = _first_strategies(space)
         self._promising = space.source_models[0]
+        self._domains: Sequence[str] = ()
+        self._held_back: set[str] = set()
 
     def make_sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """Optuna's sampler. number: how many there were before, so that their random numbers differ."""
@@ -84,45 +84,36 @@ class TpeSampler:
 
         Raises SpaceExhaustedError where no other is left.
         """
-        while self._ahead or self._waiting:
-            strategy = self._ahead.pop(0) if self._ahead else self._completed(self._waiting.pop(0))
+        while (strategy := self._next_first()) is not None:
             if strategy.key not in self._seen and self.contains(strategy):
                 return self.adopt(strategy), strategy
         for _ in range(MAX_REPEATS):
             trial = self._study.ask()
-            strategy = self._space.suggest(trial)
-            if strategy.key not in self._seen:
+            strategy = self.space.suggest(trial)
+            if self._is_new(strategy):
                 self._seen.add(strategy.key)
                 return self._opened(Handle(strategy, trial)), strategy
             self._study.tell(trial, state=TrialState.FAIL)
         # TPE keeps to what it knows to be good, and there is nothing new: take something new from anywhere.
         for _ in range(MAX_DRAWS):
-            strategy = self._space.suggest(self._random)
-            if strategy.key not in self._seen:
+            strategy = self.space.suggest(self._random)
+            if self._is_new(strategy):
                 return self.adopt(strategy), strategy
         raise SpaceExhaustedError
 
-    def ask_alongside(self, strategy: Strategy, count: int) -> list[tuple[Handle, Strategy]]:
-        """At most so many further strategies whose heads can be trained together with this one's, if it trains a head.
+    def _next_first(self) -> Strategy | None:
+        """The next of those that are to be tried before anything is learned; None where their turn has not come."""
+        if self._ahead:
+            return self._ahead.pop(0)
+        ready = (p for p in self._waiting if p.get("source_model", self._promising) not in self._held_back)
+        partial = next(ready, None)
+        if partial is None:
+            return None
+        self._waiting.remove(partial)
+        return self._completed(partial)
 
-        TPE proposes the settings of the head; all others are the strategy's own.
-        """
-        if not trains_linear_head(strategy, self._space.stages[strategy.source_model]):
-            return []
-        replay = _Replay(strategy)
-        self._space.suggest(replay)
-        shared = {name: value for name, value in replay.params.items() if name.partition("/")[0] not in HEAD_SETTINGS}
-        found: list[tuple[Handle, Strategy]] = []
-        for _ in range(count):
-            self._study.enqueue_trial(shared)
-            trial = self._study.ask()
-            other = self._space.suggest(trial)
-            if other.key in self._seen:  # there are few heads, or TPE is sure of itself
-                self._study.tell(trial, state=TrialState.FAIL)
-                continue
-            self._seen.add(other.key)
-            found.append((self._opened(Handle(other, trial)), other))
-        return found
+    def _is_new(self, strategy: Strategy) -> bool:
+        return strategy.key not in self._seen and strategy.source_model not in self._held_back
 
     def leave_out(self, strategies: Iterable[Strategy]) -> None:
         """Never give these out: they are tried anyway."""
@@ -138,11 +129,17 @@ class TpeSampler:
         left = (*self._ahead, *(self._completed(partial) for partial in self._waiting))
         return any(strategy.key not in self._seen for strategy in left)
 
-    def prefer(self, source_models: Sequence[str]) -> None:
+    def hold_back(self, source_models: Iterable[str]) -> None:
+        """Give out no strategy from these source models, which are not made yet; and again from the others."""
+        self._held_back = set(source_models)
+
+    def prefer(self, source_models: Sequence[str], domains: Sequence[str] = ()) -> None:
         """Take the first strategies of these source models before the others', in this order; none is dropped.
 
-        The first of them is what first strategies get that name no source model.
+        The first of them is what first strategies get that name no source model. domains: source domains, the most
+        promising first, for strategies that are to join any.
         """
+        self._domains = domains
         place = {uri: index for index, uri in enumerate(source_models)}
         self._promising = next(iter(source_models), self._promising)
         self._waiting.sort(key=lambda partial: place.get(partial.get("source_model", self._promising), len(place)))
@@ -151,12 +148,12 @@ class TpeSampler:
         """A first strategy: what it does not say is the source model that promises most, and defaults."""
         values = {"source_model": self._promising, **partial}
         if values.get("source_domain") == ANY:
-            values["source_domain"] = self._space.own_domain(values["source_model"])
-        return self._space.suggest(FirstChoices(values))
+            values["source_domain"] = next((name for name in self._domains if name in self.space.source_domains), NONE)
+        return self.space.suggest(FirstChoices(values))
 
     def contains(self, strategy: Strategy) -> bool:
         """Whether the space contains a strategy from elsewhere."""
-        return in_space(self._space, strategy)
+        return in_space(self.space, strategy)
 
     def adopt(self, strategy: Strategy) -> Handle:
         """A handle for a strategy from elsewhere (a first strategy, an earlier run), so that TPE learns from it.
@@ -164,7 +161,7 @@ class TpeSampler:
         Raises ValueError where it is not in the space: TPE would learn from another point than the one that is tried.
         """
         if not self.contains(strategy):
-            raise ValueError(f"strategy {strategy.key} is not in search space '{self._space.space.name}'")
+            raise ValueError(f"strategy {strategy.key} is not in search space '{self.space.space.name}'")
         self._seen.add(strategy.key)
         return self._opened(Handle(strategy, self._enter(strategy)))
 
@@ -197,10 +194,10 @@ class TpeSampler:
     def _enter(self, strategy: Strategy) -> optuna.Trial:
         """A trial of the present study for a strategy of the space."""
         replay = _Replay(strategy)
-        self._space.suggest(replay)
+        self.space.suggest(replay)
         self._study.enqueue_trial(replay.params)
         trial = self._study.ask()
-        self._space.suggest(trial)
+        self.space.suggest(trial)
         return trial
 
     def _renew(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any, Protocol
 
@@ -10,11 +10,13 @@ from raytl import adaptation, sources
 from raytl.core.dimensions import Choice, Dimension, Float, Int
 from raytl.core.errors import UserError, nearest
 from raytl.search.space.definition import ALL, ANY, COMPONENTS, NONE, SearchSpace
-from raytl.sources import WeightsMissingError
+from raytl.sources import SourceInfo, WeightsMissingError
 from raytl.tasks import Problem, Severity, TrainingData
 from raytl.tasks.task import Role
 from raytl.training.pretrain import parse_pretrain, pretrain_uri
 from raytl.training.strategy import Strategy
+
+LOGISTIC = "logistic"
 
 
 class Suggester(Protocol):
@@ -45,7 +47,7 @@ class BoundSpace:
         self.left_out: dict[str, str] = {}
         self.problems: list[Problem] = []
         self.source_models = self._available(self._expand_models())
-        self.stages = {uri: self._stage_count(uri) for uri in self.source_models}
+        self.stages = {uri: self.stage_count(uri) for uri in self.source_models}
         self.adaptations = self._expand_adaptations(self._expand_domains())
         self.source_domains = list(self.adaptations)
 
@@ -93,11 +95,27 @@ class BoundSpace:
             raise UserError(next(iter(self.left_out.values())))
         return kept
 
-    def _stage_count(self, uri: str) -> int:
+    def stage_count(self, uri: str) -> int:
+        """Stages of a source model, one of the space or not."""
+        return len(self._info(uri).stages)
+
+    def _info(self, uri: str) -> SourceInfo:
         pretraining = parse_pretrain(uri)
         architecture = pretraining[1] if pretraining else uri
         size = self.space.settings.image_size or None
-        return len(sources.info(architecture, channels=self.data.channels, image_size=size).stages)
+        return sources.info(architecture, channels=self.data.channels, image_size=size)
+
+    def set_aside(self, domains: Collection[str]) -> None:
+        """Leave out domains that turned out to do harm, before a strategy was suggested: none of them joins a training.
+
+        Without target labels a model that learned one of them is left out as well: it would bring its wrong labels.
+        """
+        kept = {name: losses for name, losses in self.adaptations.items() if name not in domains}
+        self.adaptations = kept or {NONE: [NONE]}
+        self.source_domains = list(self.adaptations)
+        if self.data.target is None:
+            wrong = {uri for uri in self.source_models if (parse_pretrain(uri) or ("",))[0] in domains}
+            self.source_models = [uri for uri in self.source_models if uri not in wrong] or self.source_models
 
     def _expand_domains(self) -> list[str]:
         """Names of the domains that may join the training, ``none`` for no domain."""
@@ -157,6 +175,8 @@ class BoundSpace:
     def cuts(self, source_model: str) -> list[int]:
         """Allowed cuts of a source model. A negative cut counts from the head; untrained models are never frozen."""
         stages = self.stages[source_model]
+        if not self._info(source_model).trainable:
+            return [stages]
         if untrained(source_model):
             return [0]
         dimension = self.space.plain.get("cut", Choice((ANY,)))
@@ -170,14 +190,6 @@ class BoundSpace:
             else:
                 cuts.add(max(0, stages + option) if option < 0 else min(option, stages))
         return sorted(cuts)
-
-    def own_domain(self, source_model: str) -> str:
-        """The domain to join a source model's training: that which it learned, else the first that may, or none."""
-        pretraining = parse_pretrain(source_model)
-        domains = [name for name in self.source_domains if name != NONE]
-        if pretraining is not None and pretraining[0] in domains:
-            return pretraining[0]
-        return domains[0] if domains else NONE
 
     # --- sampling ---------------------------------------------------------------------------------------------------
 
@@ -193,15 +205,25 @@ class BoundSpace:
         values["cut"] = self._choose(trial, f"cut/{len(cuts)}of{self.stages[model]}", cuts)
         domain = self._choose(trial, "source_domain", self.source_domains)
         values["source_domain"] = None if domain == NONE else domain
-        losses = self.adaptations[domain]
+        losses = self.adaptations[domain] if self._info(model).trainable else [NONE]
         suffix = "" if len(losses) == len(self.space.components["adaptation"]) else f"/{len(losses)}"
         values["adaptation"] = self._choose(trial, f"adaptation{suffix}", losses)
+        heads = [head for head in self._options("head", Strategy.head) if head != LOGISTIC] or [Strategy.head]
+        values["head"] = self._choose(trial, "head", heads)
+        if values["cut"] == self.stages[model] and values["adaptation"] == NONE and values["head"] == "linear":
+            # All there is to train is solved for, and has none of training's settings.
+            weights = self.space.plain.get("class_weights", Choice((Strategy.class_weights,)))
+            return Strategy.from_dict(
+                {**values, "head": LOGISTIC, "class_weights": self._sample(trial, "class_weights", weights)}
+            )
         values["regulariser"] = self._regulariser(trial, values)
         for kind in COMPONENTS:
             for key, dimension in self.space.components[kind].get(values[kind], {}).items():
                 values[f"{kind}.{key}"] = self._sample(trial, f"{kind}.{values[kind]}.{key}", dimension)
         for key, dimension in self.space.plain.items():
-            if key in {"source_model", "source_domain", "cut", "cached_views"}:
+            if key in {"source_model", "source_domain", "cut", "cached_views", "head"}:
+                continue
+            if key == "start" and (untrained(model) or values["head"] != "linear"):
                 continue
             if key == "backbone_ratio" and values["cut"] == self.stages[model]:
                 continue

@@ -31,6 +31,8 @@ LIMITS: dict[str, Dimension] = {
     "label_smoothing": Float(0.0, 0.9),
     "ema": Float(0.0, 0.9999),
     "head": Choice(HEADS),
+    "start": Choice(("random", "probe")),
+    "class_weights": Choice(("none", "balanced")),
     "optimizer": Choice(OPTIMIZERS),
     "schedule": Choice(SCHEDULES),
     "batch_norm": Choice(("joint", "separate")),

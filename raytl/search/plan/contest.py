@@ -1,0 +1,165 @@
+"""How strategies stand by their trials: who leads, who is still in the race, who wins and on what grounds.
+
+Where the target has labels, by what was said of the validation images (:mod:`raytl.judging`); else by the trials' mean
+scores, which is all there is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from raytl.evaluation.intervals import average_repeats
+from raytl.evaluation.metrics import Metric
+from raytl.judging.choice import Choice, Contestant, choose, separates
+from raytl.judging.screening import posterior_means
+from raytl.search.records import TrialRecord, TrialStatus
+from raytl.training.strategy import Strategy
+
+COMMON_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What strategies are judged by: the target's labels (n,), their groups (n,) or None, and the metric."""
+
+    labels: np.ndarray
+    groups: np.ndarray | None
+    classes: int
+    metric: Metric
+
+
+class Contest:
+    """The standing of all strategies.
+
+    records: of all trials, as they come in. labels: None where there are none to judge by.
+    """
+
+    def __init__(self, records: Sequence[TrialRecord], labels: Labels | None) -> None:
+        self.records = records
+        self.labels = labels
+
+    # --- by trials --------------------------------------------------------------------------------------------------
+
+    def completed(self, key: str) -> list[TrialRecord]:
+        """The completed trials of a strategy, one per fold: it may have been tried as several things."""
+        found = {
+            record.fold: record
+            for record in self.records
+            if record.strategy_key == key and record.status == TrialStatus.COMPLETED
+        }
+        return [found[fold] for fold in sorted(found)]
+
+    def scores(self) -> dict[str, dict[int, float]]:
+        """Scores of the completed trials by strategy and fold; controls take no part."""
+        folds: dict[str, dict[int, float]] = defaultdict(dict)
+        for record in self.records:
+            if record.status == TrialStatus.COMPLETED and record.score is not None and record.kind != "control":
+                folds[record.strategy_key][record.fold] = record.score
+        return folds
+
+    def leaders(self, count: int) -> list[str]:
+        """The strategies that promise most by the first fold, on which all were tried; best first.
+
+        The labelled images of one fold are few. Where there are images without labels, what is seen on them counts as
+        far as it has been telling so far (:func:`raytl.judging.screening.posterior_means`).
+        """
+        first = [r for r in self._completed_on(0) if r.score is not None]
+        by_key = {record.strategy_key: record for record in first}
+        keys = list(by_key)
+        if not keys:
+            return []
+        values = self._promise([by_key[key] for key in keys])
+        return [keys[index] for index in np.argsort(-np.asarray(values), kind="stable")][:count]
+
+    def _completed_on(self, fold: int) -> list[TrialRecord]:
+        return [
+            record
+            for record in self.records
+            if record.fold == fold and record.status == TrialStatus.COMPLETED and record.kind != "control"
+        ]
+
+    def _promise(self, records: Sequence[TrialRecord]) -> Sequence[float]:
+        scores = [record.score or 0.0 for record in records]
+        if self.labels is None or not all("labelled" in record.metrics for record in records):
+            return scores
+        direct = np.array([record.metrics["labelled"] for record in records])
+        images = np.array([max(1, len(record.validated)) for record in records])
+        unlabelled = [record.metrics.get("unlabelled") for record in records]
+        known = None if any(value is None for value in unlabelled) else np.array(unlabelled, dtype=np.float64)
+        return list(posterior_means(direct, images, known))
+
+    # --- by what was said of each image -----------------------------------------------------------------------------
+
+    def out_of_fold(self, key: str, folds: set[int] | None = None) -> np.ndarray | None:
+        """Probabilities (n, k) of the labelled target images by trials that did not train on them; rows of NaN for the
+        others. Repeats are averaged. None where nothing was validated. folds: only these."""
+        if self.labels is None:
+            return None
+        records = [r for r in self.completed(key) if r.predicted and (folds is None or r.fold in folds)]
+        if not records:
+            return None
+        return average_repeats(
+            [np.asarray(record.validated, dtype=np.int64) for record in records],
+            [np.asarray(record.predicted, dtype=np.float64) for record in records],
+            len(self.labels.labels),
+        )
+
+    def trails(self, key: str, other: str) -> bool:
+        """Whether a strategy is behind another beyond doubt, on the folds that both were tried on."""
+        common = {r.fold for r in self.completed(key)} & {r.fold for r in self.completed(other)}
+        mine, others = self.out_of_fold(key, common), self.out_of_fold(other, common)
+        if self.labels is None or mine is None or others is None:
+            return False
+        labels = self.labels
+        return separates(mine, others, labels.labels, labels.metric, labels.groups)
+
+    def choice(self, failed: Sequence[str] = ()) -> Choice | None:
+        """The winner; None where nothing was completed. failed: keys of strategies that cannot be had.
+
+        Only those are compared that were tried on as many folds as any: the others were left behind on the way, or not
+        looked at more closely. Strategies that were tried on one fold only, where nobody was on more, are compared by
+        what they promise.
+        """
+        folds = {key: set(found) for key, found in self.scores().items() if key not in failed}
+        if not folds:
+            return None
+        most = max(len(found) for found in folds.values())
+        finalists = [key for key, found in folds.items() if len(found) == most]
+        common = set.intersection(*(folds[key] for key in finalists))
+        if self.labels is None or most == 1:
+            return self._by_score(finalists, common, most)
+        contestants = [self._contestant(key, common) for key in finalists]
+        known = [contestant for contestant in contestants if contestant is not None]
+        if not known:
+            return self._by_score(finalists, common, most)
+        return choose(known, self.labels.labels, self.labels.metric, self.labels.groups)
+
+    def _by_score(self, keys: Sequence[str], common: set[int], most: int) -> Choice | None:
+        if most == 1 and self.labels is not None:
+            leaders = [key for key in self.leaders(len(self.records)) if key in keys]
+            if leaders:
+                return Choice(leaders[0], (leaders[0],), float("nan"), "it promised most on the one fold tried")
+        scores = self.scores()
+        used = common or {0}
+        means = {key: float(np.mean([scores[key].get(fold, -np.inf) for fold in used])) for key in keys}
+        best = max(means, key=lambda key: means[key])
+        return Choice(best, (best,), float("nan"), "highest score")
+
+    def _contestant(self, key: str, folds: set[int]) -> Contestant | None:
+        predicted = self.out_of_fold(key, folds)
+        if predicted is None:
+            return None
+        records = [record for record in self.completed(key) if record.fold in folds]
+        unlabelled = [record.metrics["unlabelled"] for record in records if "unlabelled" in record.metrics]
+        strategy = Strategy.from_dict(records[0].strategy)
+        return Contestant(
+            key,
+            predicted,
+            unlabelled=float(np.mean(unlabelled)) if unlabelled else None,
+            cost=float(np.mean([record.seconds for record in records])),
+            frozen=1.0 if strategy.head == "logistic" else min(0.9, strategy.cut / 10),
+        )

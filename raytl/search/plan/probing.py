@@ -1,0 +1,169 @@
+"""The first rung: a convex head on every source model's features, tried before anything is trained.
+
+A probe takes a second where a fine-tune takes minutes, and is hard to beat on few images. So it is the first model, the
+measure of all that comes after it, and what tells which source model to go on with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+
+from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
+from raytl.search.plan.contest import Contest
+from raytl.search.records import TrialStatus
+from raytl.training.pretrain import parse_pretrain
+from raytl.training.strategy import Strategy
+
+EAGER = 2
+"""Source models that are made from a domain before the search begins; others join in as it goes on."""
+TURN = 4
+"""Strategies of the search after which one more source model joins in."""
+RACING = 3
+"""Probes that are tried on all folds: more are hardly ever of interest."""
+
+
+class Probing:
+    """Which probe is tried next, and what they tell.
+
+    contest: the standing of all strategies. pretraining: source models that are not made yet. folds: of the validation.
+    trial_images: images that a full training passes through the network, forward passes counted once.
+    pretrain_s: seconds that making a source model is expected to take at most.
+    told: whether the first model was told of.
+    """
+
+    def __init__(
+        self,
+        contest: Contest,
+        pretraining: Sequence[str],
+        folds: int,
+        *,
+        trial_images: int = 0,
+        pretrain_s: float = 0.0,
+    ) -> None:
+        self.told = False
+        self.pretrain_s = pretrain_s
+        self._contest = contest
+        self._unmade = list(pretraining)
+        self._folds: tuple[int | None, ...] = tuple(range(folds)) or (None,)
+        self._trial_images = trial_images
+        self._probes: dict[str, list[Strategy]] = {}
+        self._eager: list[str] = []
+        self._late: list[str] = []
+        self._given: set[tuple[str, int]] = set()
+        self._ended: set[tuple[str, int]] = set()
+        self._seconds: list[float] = []
+        self._forward_s: dict[str, float] = {}
+        self._joined_in = 0
+
+    def begin(self, probes: dict[str, list[Strategy]], survey: Survey) -> None:
+        """Settle which probes there are. Models of the domains that promise most come first, others when it is time."""
+        self._probes = dict(probes)
+        place = {name: index for index, name in enumerate(survey.domains)}
+        unmade = sorted(self._unmade, key=lambda uri: place.get((parse_pretrain(uri) or ("",))[0], len(place)))
+        unmade = [uri for uri in unmade if (parse_pretrain(uri) or ("",))[0] not in survey.set_aside]
+        self._late = unmade[EAGER:]
+        self._unmade = unmade[:EAGER]
+        self._eager = [uri for uri in self._probes if uri not in self._late]
+        done = (TrialStatus.COMPLETED, TrialStatus.FAILED)
+        known = {(r.strategy_key, r.fold) for r in self._contest.records if r.kind == JobKind.PROBE and r.status in done}
+        self._given |= known
+        self._ended |= known
+
+    # --- jobs out ---------------------------------------------------------------------------------------------------
+
+    def next_job(self, numbers: Iterator[int], being_made: Collection[str]) -> LaneJob | None:
+        """A source model to make, or a probe; None where none is due. being_made: models that a lane is making."""
+        if self._unmade:
+            return LaneJob(next(numbers), JobKind.PRETRAIN, source_model=self._unmade.pop(0))
+        first = self._folds[0]
+        for uri in self._eager:
+            if uri in being_made:
+                continue
+            for strategy in self._probes[uri]:
+                if (strategy.key, first or 0) not in self._given:
+                    return self._give(numbers, strategy, first)
+        for fold in self._folds[1:]:
+            for strategy in self._racing():
+                if (strategy.key, fold or 0) not in self._given:
+                    return self._give(numbers, strategy, fold)
+        return None
+
+    def _give(self, numbers: Iterator[int], strategy: Strategy, fold: int | None) -> LaneJob:
+        self._given.add((strategy.key, fold or 0))
+        return LaneJob(next(numbers), JobKind.PROBE, strategy.to_dict(), fold)
+
+    def _racing(self) -> list[Strategy]:
+        """The probes that are worth the other folds: the best ones, as far as they do not trail beyond doubt."""
+        ranked = self._ranked()
+        best = ranked[:1]
+        return [s for s in ranked[:RACING] if not any(self._contest.trails(s.key, other.key) for other in best if other != s)]
+
+    def _ranked(self) -> list[Strategy]:
+        """Probes with a score, best first."""
+        scores = self._contest.scores()
+        known = [s for strategies in self._probes.values() for s in strategies if s.key in scores]
+        return sorted(known, key=lambda s: float(np.mean(list(scores[s.key].values()))), reverse=True)
+
+    def due(self, tried: int) -> bool:
+        """Whether one more source model is to join in, after so many strategies of the search."""
+        return bool(self._late) and tried >= TURN * (self._joined_in + 1)
+
+    def next_late(self, numbers: Iterator[int]) -> LaneJob | None:
+        """The model that promises most of those that did not join in yet: it is made, and probed like the others."""
+        uri = self._late.pop(0)
+        self._joined_in += 1
+        self._eager.append(uri)
+        return LaneJob(next(numbers), JobKind.PRETRAIN, source_model=uri)
+
+    # --- what they tell ---------------------------------------------------------------------------------------------
+
+    def end(self, job: LaneJob, result: JobResult | None) -> None:
+        """Take in the end of a probe."""
+        self._ended.add((Strategy.from_dict(job.strategy).key, job.fold or 0))
+        if result is not None:
+            self._seconds.append(result.seconds)
+            if result.forward_s:
+                self._forward_s[job.strategy["source_model"]] = result.forward_s
+
+    def has_order(self) -> bool:
+        """Whether every probe that the search waits for has been tried once."""
+        first = self._folds[0] or 0
+        waited = [s for uri in self._eager for s in self._probes[uri]]
+        return not self._unmade and all((s.key, first) in self._ended for s in waited)
+
+    def is_over(self) -> bool:
+        """Whether the probes have been tried on all folds that they are worth."""
+        if not self.has_order():
+            return False
+        return all((s.key, fold or 0) in self._ended for s in self._racing() for fold in self._folds)
+
+    def best(self) -> str | None:
+        """Key of the best probe, once they are over; None before, and where none succeeded."""
+        if not self.is_over():
+            return None
+        racing = self._racing()
+        return racing[0].key if racing else None
+
+    def order(self) -> list[str]:
+        """Source models, the most promising first: by their probes, then those that did not join in yet."""
+        tried = dict.fromkeys(strategy.source_model for strategy in self._ranked())
+        return list(dict.fromkeys([*tried, *self._eager, *self._late]))
+
+    def late(self) -> list[str]:
+        """Source models that did not join in yet."""
+        return list(self._late)
+
+    # --- what things take -------------------------------------------------------------------------------------------
+
+    def seconds(self) -> float:
+        """What a probe takes."""
+        return max(self._seconds[-8:], default=0.0)
+
+    def training_seconds(self, source_model: str) -> float:
+        """What a full training from a source model is expected to take, before there was any."""
+        parsed = parse_pretrain(source_model)
+        network = parsed[1] if parsed is not None else source_model
+        known = [s for uri, s in self._forward_s.items() if uri == source_model or uri.endswith(network)]
+        return max(known or self._forward_s.values() or [0.0]) * self._trial_images

@@ -1,0 +1,82 @@
+"""What source models make of images, before any training: features of every stage, kept for the next who asks."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raytl.core.hashing import hash_json
+from raytl.core.seeding import derive_seed
+from raytl.sources import SourceModel
+from raytl.tasks import Images, LabelledImages, splits
+from raytl.training.devices import finish
+from raytl.training.workspace import Workspace
+
+_BATCH = 64
+_TIMED_BATCH = 16
+
+
+def pooled_features(workspace: Workspace, uri: str, images: Images) -> list[np.ndarray]:
+    """Outputs of every stage, averaged over positions: one (n, d) array per stage. Kept in the array cache."""
+    model, weights = workspace.source_model(uri)
+    key = hash_json([weights, model.architecture, model.preprocessing.to_json(), images.fingerprint])[:32]
+    cache = workspace.cache
+    widths = cache.get(f"pooled-{key}-widths", lambda: np.array(_widths(workspace, model, images), dtype=np.int64))
+    joined = cache.get(f"pooled-{key}", lambda: np.concatenate(_run_stages(workspace, model, images), axis=1))
+    return np.split(joined, np.cumsum(widths)[:-1], axis=1)
+
+
+def forward_seconds(workspace: Workspace, uri: str) -> float:
+    """Seconds that the whole network takes for an image, forward only and in batches; the better of two tries."""
+    model, _ = workspace.source_model(uri)
+    model = model.to(workspace.device).eval()
+    size = model.preprocessing
+    x = torch.zeros(_TIMED_BATCH, size.channels, size.size, size.size, device=workspace.device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    fastest = float("inf")
+    with torch.inference_mode():
+        for _ in range(2):
+            started = time.perf_counter()
+            model.run(x)
+            finish(workspace.device)
+            fastest = min(fastest, time.perf_counter() - started)
+    return fastest / _TIMED_BATCH
+
+
+def sample(images: LabelledImages, most: int, seed: int) -> LabelledImages:
+    """At most about so many images, each class in its share."""
+    return images if len(images) <= most else images.subset(stratified(images.labels, most, seed))
+
+
+def stratified(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Indices of about ``most`` images, each class in its share; all where there are no more."""
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    return splits.holdout(labels, None, most / len(labels), derive_seed(seed, "sample"))[1]
+
+
+def _widths(workspace: Workspace, model: SourceModel, images: Images) -> list[int]:
+    return [features.shape[1] for features in _run_stages(workspace, model, images.subset([0]))]
+
+
+@torch.inference_mode()
+def _run_stages(workspace: Workspace, model: SourceModel, images: Images) -> list[np.ndarray]:
+    model = model.to(workspace.device).eval()
+    outputs: list[list[Tensor]] = [[] for _ in model.stages]
+    for chunk in workspace.pixels(images, model.preprocessing).split(_BATCH):
+        x = model.preprocessing.normalise(chunk.to(workspace.device)).contiguous(memory_format=torch.channels_last)
+        for stage, kept in zip(model.stage_list(), outputs, strict=True):
+            x = stage(x)
+            kept.append(pool_positions(x).float().cpu())
+    return [torch.cat(kept).numpy() for kept in outputs]
+
+
+def pool_positions(x: Tensor) -> Tensor:
+    """Mean over positions: of maps (n, c, h, w) or (n, h, w, c), of tokens (n, t, c); (n, c) from any of them."""
+    if x.ndim == 4:
+        channels_last = x.shape[1] == x.shape[2] != x.shape[3]
+        return x.mean(dim=(1, 2) if channels_last else (2, 3))
+    return x.mean(dim=1) if x.ndim == 3 else x.flatten(1)

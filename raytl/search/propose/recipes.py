@@ -1,0 +1,179 @@
+"""Strategies that every search has, whatever is proposed besides: probes, the usual recipes, and the winner's controls.
+
+All follow from what was found out so far (which source models and domains promise most), never from the order in which
+options were given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from raytl import adaptation, sources
+from raytl.search.jobs import Survey
+from raytl.search.space.binding import BoundSpace, untrained
+from raytl.tasks.task import Role
+from raytl.training.pretrain import parse_pretrain
+from raytl.training.strategy import Strategy
+
+FINE_TUNE = "fine-tune"
+SCRATCH = "scratch"
+LINEAR_PROBE = "linear-probe"
+SOURCE_ONLY = "source-only"
+PIXELS = "pixels"
+PLAIN_PIXELS = "plain:pixels"
+"""The classical control: what any practitioner tries first, without a network."""
+# A recipe that a careful practitioner would start from; a weak one would flatter all that is held against it.
+_RECIPE = Strategy(source_model="", head_lr=0.03, backbone_ratio=0.3, augmentation="shift")
+
+
+@dataclass(frozen=True)
+class Control:
+    """The winner with one part taken out. name: for people. part: what differs. strategy: what is trained instead."""
+
+    name: str
+    part: str
+    strategy: Strategy
+
+
+class Recipes:
+    """The strategies that a task and its space call for."""
+
+    def __init__(self, space: BoundSpace) -> None:
+        self._space = space
+        self._labelled = space.data.target is not None
+
+    # --- probes -----------------------------------------------------------------------------------------------------
+
+    def probes(self, survey: Survey) -> dict[str, list[Strategy]]:
+        """Convex heads by source model: on the target's labels, and joined with the domain that the model learned.
+
+        Without target labels: on the labels of the most promising domain, and of the model's own.
+        """
+        models = [uri for uri in self._space.source_models if not untrained(uri)]
+        return {uri: self._probes_of(uri, survey) for uri in dict.fromkeys([*models, PLAIN_PIXELS])}
+
+    def _probes_of(self, uri: str, survey: Survey) -> list[Strategy]:
+        pretraining = parse_pretrain(uri)
+        own = pretraining[0] if pretraining is not None and pretraining[0] in survey.domains else None
+        domains: list[str | None] = [own] if own is not None else []
+        if self._labelled:
+            domains.insert(0, None)
+        elif not domains:
+            domains = list(survey.domains[:1])
+        return [
+            Strategy(uri, source_domain=domain, cut=self._space.stage_count(uri), head="logistic") for domain in domains
+        ]
+
+    # --- baselines --------------------------------------------------------------------------------------------------
+
+    def baselines(self, order: Sequence[str], survey: Survey) -> dict[str, Strategy]:
+        """Baselines by name, the default recipe first. order: of the source models, the most promising first.
+
+        ``fine-tune``: the most promising pretrained source model, nothing frozen, a third of the head's rate below the
+        head. ``linear-probe``: logistic regression on its features; ``pixels``: on plain pixels. ``scratch``: the same
+        architecture untrained. ``source-only``: trained on the labels of the most promising source domain alone.
+        Without target labels all of them learn from that domain's.
+        """
+        domain = survey.domains[0] if survey.domains else None
+        labelled = None if self._labelled else domain
+        found: dict[str, Strategy] = {}
+        reference = next((uri for uri in order if not untrained(uri) and sources.info(_network(uri)).trainable), None)
+        if reference is not None:
+            found[FINE_TUNE] = replace(_RECIPE, source_model=reference, source_domain=labelled)
+        scratch = self._scratch(reference)
+        if scratch is not None:
+            found[SCRATCH] = replace(_RECIPE, source_model=scratch, source_domain=labelled, backbone_ratio=1.0)
+        start = reference or scratch
+        if domain is not None and start is not None:
+            found[SOURCE_ONLY] = replace(_RECIPE, source_model=start, source_domain=domain, target_labels=False)
+        return found
+
+    def classical(self, order: Sequence[str], survey: Survey) -> dict[str, Strategy]:
+        """The baselines that are probes, and were tried as such."""
+        probes = self.probes(survey)
+        learned = next((uri for uri in order if uri in probes and not uri.startswith("plain:")), None)
+        found = {} if learned is None else {LINEAR_PROBE: probes[learned][0]}
+        return found | {PIXELS: strategies[0] for uri, strategies in probes.items() if uri == PLAIN_PIXELS and strategies}
+
+    def _scratch(self, reference: str | None) -> str | None:
+        """The reference's architecture untrained, or the space's own untrained model."""
+        found = self.untrained(reference) if reference is not None else None
+        return found or next((uri for uri in self._space.source_models if untrained(uri)), None)
+
+    def untrained(self, uri: str) -> str | None:
+        """The same architecture without what it has learned; None where there is no such thing."""
+        pretraining = parse_pretrain(uri)
+        return pretraining[1] if pretraining is not None else sources.untrained_uri(uri)
+
+    # --- which domain to join ---------------------------------------------------------------------------------------
+
+    def joined(self, survey: Survey, order: Sequence[str]) -> list[Strategy]:
+        """The default recipe joined with each domain that may join, from its own model where there is one.
+
+        They are stopped early like any strategy, the worse ones first: that tells domains apart where fine-tuning from
+        them does not.
+        """
+        trained = [uri for uri in order if not untrained(uri) and not uri.startswith("plain:")]
+        allowed = [name for name in survey.domains if name in self._space.source_domains]
+        found = []
+        for domain in allowed:
+            own = next((uri for uri in trained if (parse_pretrain(uri) or ("",))[0] == domain), None)
+            start = own or next(iter(trained), None) or self._scratch(None)
+            if start is not None:
+                found.append(replace(_RECIPE, source_model=start, source_domain=domain))
+        return found
+
+    # --- controls ---------------------------------------------------------------------------------------------------
+
+    def controls(self, winner: Strategy, order: Sequence[str], survey: Survey) -> list[Control]:
+        """The winner with one part taken out at a time; what it does without has no control."""
+        convex = winner.head == "logistic"
+        baselines = self.baselines([winner.source_model, *order], survey)
+        found: list[Control] = []
+        start = self.untrained(winner.source_model)
+        if start is not None and not untrained(winner.source_model):
+            # Nobody freezes random weights: where all is frozen, what does without is training from scratch.
+            plain = baselines.get(SCRATCH) if convex else _from(winner, start)
+            if plain is not None:
+                found.append(Control("without pretrained weights", "source-model", plain))
+        other = self._unrelated(winner, order)
+        if other is not None:
+            found.append(Control("pretrained on another domain", "source-model-domain", other))
+        if winner.adaptation != "none":
+            bare = replace(winner, adaptation="none", adaptation_config=None)
+            found.append(Control("without adaptation", "adaptation", bare))
+        if winner.source_domain is not None and self._labelled and winner.target_labels:
+            alone = replace(winner, source_domain=None)
+            needs = winner.adaptation != "none" and Role.SOURCE_DOMAIN in adaptation.get(winner.adaptation).needs
+            if needs:
+                alone = replace(alone, adaptation="none", adaptation_config=None)
+            found.append(Control("without the source domain" + (" and its loss" if needs else ""), "source-domain", alone))
+        if convex and FINE_TUNE in baselines and baselines[FINE_TUNE].source_model == winner.source_model:
+            found.append(Control("with nothing frozen", "freezing", baselines[FINE_TUNE]))
+        elif winner.cut and not convex:
+            found.append(Control("with nothing frozen", "freezing", replace(winner, cut=0, cached_views=0)))
+        if winner.augmentation != "none" and not convex:
+            found.append(Control("without augmentation", "augmentation", replace(winner, augmentation="none")))
+        keys = {winner.key}
+        return [control for control in found if control.strategy.key not in keys]
+
+    def _unrelated(self, winner: Strategy, order: Sequence[str]) -> Strategy | None:
+        """The winner from the model of the domain that promises least, of the same architecture."""
+        pretraining = parse_pretrain(winner.source_model)
+        if pretraining is None:
+            return None
+        others = [uri for uri in order if uri != winner.source_model and (parse_pretrain(uri) or ("", ""))[1] == pretraining[1]]
+        return replace(winner, source_model=others[-1]) if others else None
+
+
+def _from(winner: Strategy, start: str) -> Strategy:
+    """The winner from an untrained network: there is nothing to freeze, and nothing to be kept close to."""
+    return replace(
+        winner, source_model=start, cut=0, cached_views=0, start="random", regulariser="none", regulariser_config=None
+    )
+
+
+def _network(uri: str) -> str:
+    pretraining = parse_pretrain(uri)
+    return pretraining[1] if pretraining is not None else uri

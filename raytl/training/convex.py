@@ -1,0 +1,73 @@
+"""Heads that are solved for instead of trained: logistic regression on what the network makes of the labelled images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raytl.evaluation.probes import fit_logistic
+from raytl.training.devices import autocast, upload
+from raytl.training.network import Network
+from raytl.training.pools import Pool, to_inputs
+from raytl.training.roles import Roles
+
+BATCH = 256
+
+
+def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int) -> None:
+    """Put the best linear head for the labelled images of all roles on the network's features, in place.
+
+    Every role weighs the same, as it does in a step of training. balanced: so does every class. Where no role has
+    labels, or its features are not finite, the head stays as it is or FloatingPointError is raised.
+    """
+    labelled = {role: pool for role, pool in roles.training.items() if pool.labels is not None}
+    if not labelled:
+        return
+    features = torch.cat([features_of(network, pool) for pool in labelled.values()])
+    if not torch.isfinite(features).all():
+        raise FloatingPointError("features are not finite")
+    labels = np.concatenate([_labels(pool) for pool in labelled.values()])
+    weights = np.concatenate([np.full(len(pool), 1.0 / len(pool)) for pool in labelled.values()])
+    head = network.model.head
+    assert isinstance(head, nn.Linear)
+    probe = fit_logistic(
+        features,
+        labels,
+        head.out_features,
+        sample_weight=weights,
+        groups=_groups(labelled, roles),
+        class_balanced=balanced,
+        seed=seed,
+    )
+    with torch.no_grad():
+        head.weight.copy_(torch.as_tensor(probe.weight))
+        head.bias.copy_(torch.as_tensor(probe.bias))
+
+
+@torch.inference_mode()
+def features_of(network: Network, pool: Pool) -> Tensor:
+    """Features (n, d) of a pool in eval mode, on the network's device."""
+    network.eval()
+    with autocast(network.device):
+        batches = [network.features(to_inputs(upload(batch, network.device), network)) for batch in pool.batches(BATCH)]
+    return torch.cat(batches).float()
+
+
+def _labels(pool: Pool) -> np.ndarray:
+    assert pool.labels is not None
+    return pool.labels.cpu().numpy()
+
+
+def _groups(labelled: dict[str, Pool], roles: Roles) -> np.ndarray | None:
+    """Group numbers over all roles; None where every image is its own."""
+    if all(roles.groups.get(role) is None for role in labelled):
+        return None
+    found: list[np.ndarray] = []
+    start = 0
+    for role, pool in labelled.items():
+        own = roles.groups.get(role)
+        numbers = np.arange(len(pool)) if own is None else np.unique(own, return_inverse=True)[1]
+        found.append(numbers + start)
+        start += int(numbers.max(initial=-1)) + 1
+    return np.concatenate(found)
