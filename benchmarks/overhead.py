@@ -33,6 +33,7 @@ from raytl.search.lanes.cluster import Lanes, cluster
 from raytl.search.lanes.lane import lane_for
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.plan.simulation import FixedRecipes
 from raytl.training.loop import run_trial
 from raytl.training.trial import TrialJob
 from raytl.training.workspace import Workspace
@@ -41,9 +42,9 @@ from raytl.training.workspace import Workspace
 def raytl_ends(trials: int, lanes: Lanes, folder: Path) -> list[float]:
     """Ends of the trials of a search in lanes."""
     data, ends = tiny_data(), Ends()
-    settings = PlanSettings(trials, 0, lanes.count, 1, folder / "refits", refit_baselines=False)
+    settings = PlanSettings(trials, 0, lanes.count, 1, folder / "refits", tested=False)
     sampler = NoTrainingSampler(tiny_space(data), 0)
-    plan = SearchPlan(settings, sampler, SuccessiveHalving(1, 3, 1), {}, [], ends, time.perf_counter)
+    plan = SearchPlan(settings, sampler, SuccessiveHalving(1, 3, 1), FixedRecipes(), [], ends, time.perf_counter)
     run_plan(plan, lane_for(data, NO_TRAINING), lanes, folder)
     return ends.times
 

@@ -31,7 +31,7 @@ from record_curves import CURVES, DATA
 from raytl.search.jobs import JobKind
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import PlanSettings, SearchPlan
-from raytl.search.plan.simulation import Curve, CurveTable, VirtualClock, simulate
+from raytl.search.plan.simulation import Curve, CurveTable, FixedRecipes, VirtualClock, simulate
 from raytl.search.propose.cost import CostAwareSampler
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.space.binding import BoundSpace
@@ -95,12 +95,12 @@ def run(way: Way, space: BoundSpace, table: CurveTable, seed: int, moments: list
         directory=Path(),
         # The plan keeps time for a refit, which is nobody's concern here: its searching ends after the last moment.
         time_budget_s=moments[-1] + 4 * max(curve.duration for curve in table.curves.values()),
-        refit_baselines=False,
+        tested=False,
     )
     halving = SuccessiveHalving(
         given.grace_epochs if way.halving else given.epochs, given.reduction_factor, given.epochs
     )
-    plan = SearchPlan(settings, way.sampler(space, seed), halving, {}, [], Silent(), clock)
+    plan = SearchPlan(settings, way.sampler(space, seed), halving, FixedRecipes(), [], Silent(), clock)
     events = simulate(plan, table, clock, lanes=lanes)
     searched = [event for event in events if event.job.kind == JobKind.SEARCH and event.time_s <= moments[-1]]
     done = [(event.time_s, table(event.job)) for event in searched if event.what == "end"]

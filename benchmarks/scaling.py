@@ -34,7 +34,7 @@ from raytl.search.jobs import EpochReport, JobResult, LaneJob
 from raytl.search.lanes.cluster import cluster, quiet_environment
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import PlanSettings, SearchPlan
-from raytl.search.plan.simulation import Curve, VirtualClock, simulate
+from raytl.search.plan.simulation import Curve, FixedRecipes, VirtualClock, simulate
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.space.binding import BoundSpace
 
@@ -67,9 +67,11 @@ def trials_per_minute(nodes: int, seconds: float, per_lane: int) -> float:
     ends = Ends()
     try:
         with cluster(None, 0.0) as lanes, tempfile.TemporaryDirectory() as folder:
-            settings = PlanSettings(nodes * per_lane, 0, nodes, 1, Path(folder), refit_baselines=False)
+            settings = PlanSettings(nodes * per_lane, 0, nodes, 1, Path(folder), tested=False)
             sampler = RandomSampler(tiny_space(tiny_data()), 0)
-            plan = SearchPlan(settings, sampler, SuccessiveHalving(1, 3, 1), {}, [], ends, time.perf_counter)
+            plan = SearchPlan(
+                settings, sampler, SuccessiveHalving(1, 3, 1), FixedRecipes(), [], ends, time.perf_counter
+            )
             run_plan(plan, sleeper(seconds, nodes, Path(folder)), lanes, Path(folder))
     finally:
         ray.shutdown()
@@ -81,8 +83,8 @@ def trials_per_minute(nodes: int, seconds: float, per_lane: int) -> float:
 def driver_seconds(trials: int, sampler: TpeSampler) -> float:
     """Processor seconds per trial of a search in virtual time."""
     clock = VirtualClock()
-    settings = PlanSettings(trials, 1, 4, EPOCHS, Path(), refit_baselines=False)
-    plan = SearchPlan(settings, sampler, SuccessiveHalving(1, 3, EPOCHS), {}, [], Silent(), clock)
+    settings = PlanSettings(trials, 1, 4, EPOCHS, Path(), tested=False)
+    plan = SearchPlan(settings, sampler, SuccessiveHalving(1, 3, EPOCHS), FixedRecipes(), [], Silent(), clock)
     started = time.process_time()
     simulate(plan, _curve, clock, lanes=4)
     return (time.process_time() - started) / trials

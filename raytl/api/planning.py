@@ -11,8 +11,8 @@ import torch
 from raytl.core.errors import UserError
 from raytl.search.driver import SearchSettings, make_plan_settings, make_workspace_settings
 from raytl.search.lanes.cluster import Lanes, plan_lanes
-from raytl.search.propose.prior import RankedSource, labelled_images
-from raytl.search.propose.prior import rank_sources as rank
+from raytl.search.propose.ranking import RankedSource, labelled_images
+from raytl.search.propose.ranking import rank_sources as rank
 from raytl.search.quote import PROBE_S, Quote
 from raytl.search.quote import quote as make_quote
 from raytl.search.space.binding import BoundSpace

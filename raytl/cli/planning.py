@@ -45,9 +45,8 @@ def rank(
 
     Those that learn a source domain first (pretrain:…) are trained for that, which may take minutes; they are kept.
 
-    By the mean of two ranks: LogME, the evidence of a linear model on the features, and H-score, how much of their
-    variance lies between the classes. The interval is where the rank would be on other images of the kind. A search
-    tries source models in this order, and drops none.
+    By what logistic regression on the features gets right of images that it was not fitted on. A search finds this out
+    first, tries source models in this order, and drops none.
 
     [bold]Examples:[/bold]
 
@@ -64,27 +63,25 @@ def rank(
     show_problems(output, [*bound.problems, *task.problems])
     ranked = api.rank_sources(task, bound, seed=seed)
     table = Table(
-        Column("rank", justify="right"), "90 %", Column("source model", overflow="fold"), "cut",
-        Column("LogME", justify="right"), Column("H-score", justify="right"),
+        Column("rank", justify="right"), Column("source model", overflow="fold"), "cut",
+        Column("probe", justify="right"), "95 %", Column("log loss", justify="right"),
         Column("ms/image", justify="right"), Column("trained", justify="right"), Column("s", justify="right"), box=None,
     )  # fmt: skip
     for source in ranked:
-        candidate = source.candidate
-        low, high = candidate.interval or (candidate.rank, candidate.rank)
-        stages = bound.stages[candidate.source_model]
+        value = source.value
         table.add_row(
-            str(candidate.rank),
-            f"{low:.0f}-{high:.0f}",
-            Text(candidate.source_model),
-            "all" if candidate.score.cut == stages else str(candidate.score.cut),
-            f"{candidate.log_me_rank:g}",
-            f"{candidate.h_score_rank:g}",
+            str(source.rank),
+            Text(source.source_model),
+            "all" if source.cut == bound.stages[source.source_model] else str(source.cut),
+            "–" if value is None else f"{value.value:.3f}",
+            "" if value is None else f"{value.low:.2f}-{value.high:.2f}",
+            f"{source.log_loss:.3f}",
             f"{source.step_ms:.2f}",
             _count(source.parameters),
             f"{source.seconds:.1f}",
         )
     output.say(table)
-    output.say("LogME and H-score: ranks by each. ms/image and trained: a training step above the cut, its parameters.")
+    output.say("probe: logistic regression on the features. ms/image, trained: a step above the cut, its parameters.")
     output.document({"images": len(task.data.target or ()), "sources": [_ranked_document(source) for source in ranked]})
 
 
@@ -139,11 +136,9 @@ def quote(
 
 
 def _ranked_document(source: Any) -> dict[str, Any]:
-    candidate = asdict(source.candidate)
-    score = candidate.pop("score")
-    cost = {"step_ms": source.step_ms, "parameters": source.parameters, "seconds": source.seconds}
-    numbers = {key: None if value != value else value for key, value in score.items()}  # JSON has no NaN
-    return candidate | numbers | cost
+    document = asdict(source)
+    infinite = document["log_loss"] == float("inf")  # JSON has no word for it
+    return document | ({"log_loss": None} if infinite else {})
 
 
 def _lanes(count: int) -> str:

@@ -3,7 +3,6 @@
 from raytl.evaluation import metrics, validators
 from raytl.evaluation.intervals import Interval, bootstrap_interval, paired_interval
 from raytl.evaluation.metrics import classification_metrics, confusion, correctness, log_losses
-from raytl.evaluation.transferability import h_score, log_me, rank_aggregate
 from raytl.evaluation.validators import Outputs, score_all
 
 __all__ = [
@@ -13,12 +12,9 @@ __all__ = [
     "classification_metrics",
     "confusion",
     "correctness",
-    "h_score",
     "log_losses",
-    "log_me",
     "metrics",
     "paired_interval",
-    "rank_aggregate",
     "score_all",
     "validators",
 ]

@@ -17,8 +17,8 @@ def posterior_means(direct: np.ndarray, images: np.ndarray, unlabelled: np.ndarr
     Each direct figure is off by its sampling error. The strategies' true figures are taken to follow a line in the
     unlabelled score, with a scatter of their own that the data tell; each estimate lies between line and direct figure,
     nearer to the figure the more labelled images there were and the looser the relation is. Where the unlabelled score
-    has not been telling (a slope of zero or below, as where it rewards the wrong thing) it has no say: the line is flat,
-    and the order is that of the direct figures. So evidence without labels counts as far as labels have confirmed it.
+    has not been telling (a slope of zero or below, as where it rewards the wrong thing) it has no say: the line is
+    flat, and the order is that of the direct figures. So it counts as far as labels have confirmed it.
     """
     if unlabelled is None or len(direct) < LEAST or not np.isfinite(unlabelled).all():
         return np.asarray(direct, dtype=np.float64)

@@ -15,17 +15,17 @@ import ray
 from ray import tune
 from ray.tune import RunConfig, TuneConfig, Tuner
 
-from raytl.search.jobs import JobResult
+from raytl.evaluation import metrics
 from raytl.search.lanes.cluster import Lanes, cluster
 from raytl.search.lanes.lane import lane_for
 from raytl.search.lanes.pool import forward
 from raytl.search.lanes.tuning import LaneWatch, PlanScheduler, PlanSearcher, lane_resources, trial_directory
 from raytl.search.outcome import conclude
+from raytl.search.plan.contest import Labels
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import CONFIRM_STRATEGIES, PlanSettings, SearchPlan
-from raytl.search.propose.baselines import baselines
 from raytl.search.propose.cost import CostAwareSampler
-from raytl.search.propose.prior import SourcePrior, cuts_of_interest, labelled_images
+from raytl.search.propose.recipes import Recipes
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener, SearchOutcome, TrialRecord
 from raytl.search.space.binding import BoundSpace
@@ -38,8 +38,10 @@ from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
 SMALLEST_BATCH = 8
 """Where there is less data than a batch holds, a batch is all the data, but not less than batch norm can use."""
 
-PRETRAIN_SHARE = 0.25
-"""Of a time budget, what pretraining source models may take."""
+PRETRAIN_SHARE = 0.1
+"""Of a time budget, what pretraining one source model may take."""
+BACKWARD = 3
+"""Forward passes that a training step on an image takes the time of."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,9 @@ class SearchSettings:
     trials: None for the space's own number. time_budget_s: for the whole search. lanes: trials at a time, None for as
     many as fit. gpus_per_trial: of each worker, may be a fraction. workers_per_trial: processes that train one trial
     together. patience: trials without a better one after which to stop. min_gain: stop when another trial is expected
-    to raise the best score by less. cost_aware: prefer strategies that promise more per second. address: of a Ray
-    cluster, None for this machine.
+    to raise the best score by less. cost_aware: prefer strategies that promise more per second. metric: what is meant
+    by good (:mod:`raytl.evaluation.metrics`); None for accuracy, or balanced accuracy where classes are skewed.
+    address: of a Ray cluster, None for this machine.
     """
 
     trials: int | None = None
@@ -64,6 +67,7 @@ class SearchSettings:
     verbose: bool = False
     min_gain: float | None = None
     cost_aware: bool = False
+    metric: str | None = None
 
 
 def search(
@@ -92,15 +96,12 @@ def search(
             data = data.portable()
         workspace_settings = make_workspace_settings(data, bound.space, settings, lanes)
         if settings.time_budget_s is not None:
-            made = sum(parse_pretrain(uri) is not None for uri in bound.source_models)
-            most_s = PRETRAIN_SHARE * settings.time_budget_s / max(1, math.ceil(made / lanes.count))
-            workspace_settings = replace(workspace_settings, pretrain_s=most_s)
+            workspace_settings = replace(workspace_settings, pretrain_s=PRETRAIN_SHARE * settings.time_budget_s)
         workspace = Workspace(data, workspace_settings)
         plan = make_plan(
             bound, settings, workspace, lanes, directory, listener, first, has_test=test is not None, started=started
         )
         plan.restore(earlier)
-        plan.results |= {record.number: _result_on_record(record, workspace) for record in plan.records}
         with lane_trainable(data, workspace_settings, lanes, directory) as trainable:
             interrupted = not run_plan(plan, trainable, lanes, directory, verbose=settings.verbose)
     if interrupted and plan.winner() is None:
@@ -116,21 +117,28 @@ def search(
 def make_workspace_settings(
     data: TrainingData, space: SearchSpace, settings: SearchSettings, lanes: Lanes
 ) -> WorkspaceSettings:
-    """What every lane is told."""
+    """What every lane is told. Raises UserError for an unknown metric."""
     folds = splits.plan_folds(data.target.labels, data.target.groups) if data.target is not None else (0, 0)
     given = space.settings
     largest = max((len(images) for images in (data.target, data.unlabelled) if images is not None), default=1)
-    steps = given.steps_per_epoch or max(10, math.ceil(largest / given.batch_size))
+    batch = min(given.batch_size, max(largest, SMALLEST_BATCH))
+    rungs = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs).rungs
     return WorkspaceSettings(
         seed=settings.seed,
-        budget=Budget(given.epochs, steps, min(given.batch_size, max(largest, SMALLEST_BATCH))),
+        budget=Budget(given.epochs, given.steps_per_epoch, batch, tuple(rungs)),
         pretrain=space.pretrain,
         image_size=given.image_size or None,
         folds=folds,
         device="auto" if lanes.gpus else "cpu",
         gpu_share=min(1.0, lanes.gpus) if lanes.gpus else 1.0,
         threads=max(1, int(lanes.cpus)),
+        metric=metrics.get(settings.metric).name if settings.metric else usual_metric(data),
     )
+
+
+def usual_metric(data: TrainingData) -> str:
+    """The metric where the user names none."""
+    return "accuracy" if data.target is None else metrics.usual_metric(list(data.target.counts().values()))
 
 
 def make_plan_settings(
@@ -144,17 +152,24 @@ def make_plan_settings(
 ) -> PlanSettings:
     """How much a plan is to search."""
     trials = settings.trials or bound.space.settings.trials
+    data, budget = bound.data, workspace.settings.budget
+    # Confirming must not take more trials than searching did, nor holding the winner against its controls.
+    folds = min(len(workspace.folds), 1 + math.ceil(trials / CONFIRM_STRATEGIES))
+    largest = max((len(images) for images in (data.target, data.unlabelled) if images is not None), default=0)
     return PlanSettings(
         trials=trials,
-        # Confirming must not take more trials than searching did.
-        folds=min(len(workspace.folds), 1 + math.ceil(trials / CONFIRM_STRATEGIES)),
+        folds=folds,
         lanes=lanes.count,
-        epochs=bound.space.settings.epochs,
+        epochs=budget.epochs,
         directory=directory / "refits",
         time_budget_s=settings.time_budget_s,
-        refit_baselines=has_test,
+        tested=has_test,
         patience=settings.patience,
         min_gain=settings.min_gain,
+        surveys=bool(data.joinable) or data.unlabelled is not None,
+        control_folds=folds,
+        trial_images=BACKWARD * budget.epochs * budget.steps_for(largest) * budget.batch_size,
+        pretrain_s=workspace.settings.pretrain_s or 0.0,
     )
 
 
@@ -172,27 +187,23 @@ def make_plan(
 ) -> SearchPlan:
     """The plan of a search over a bound space."""
     given = bound.space.settings
-    reference = baselines(bound)
-    needed = [*bound.source_models, *(strategy.source_model for strategy in reference.values())]
-    pretraining = []
-    for uri in dict.fromkeys(needed):
-        parsed = parse_pretrain(uri)
-        if parsed is not None and not is_pretrained(workspace, *parsed):
-            pretraining.append(uri)
+    parsed = [(uri, parse_pretrain(uri)) for uri in bound.source_models]
+    pretraining = [uri for uri, parts in parsed if parts is not None and not is_pretrained(workspace, *parts)]
     plan_settings = make_plan_settings(bound, settings, workspace, lanes, directory, has_test=has_test)
     halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs)
     sampler = (CostAwareSampler if settings.cost_aware else TpeSampler)(bound, settings.seed, first)
-    scored = len(bound.source_models) > 1 and labelled_images(workspace) is not None
-    prior = SourcePrior(cuts_of_interest(bound) if scored else {})
-    return SearchPlan(plan_settings, sampler, halving, reference, pretraining, listener, time.monotonic, started, prior)
+    return SearchPlan(
+        plan_settings, sampler, halving, Recipes(bound), pretraining, listener, time.monotonic, started,
+        _labels(bound.data, workspace),
+    )  # fmt: skip
 
 
-def _result_on_record(record: TrialRecord, workspace: Workspace) -> JobResult:
-    """What is known of how a trial ended from its record alone."""
-    result = JobResult(record.metrics, record.seconds, record.lane, record.reason)
-    if workspace.folds:
-        result.validation_index = workspace.folds[record.fold][1]
-    return result
+def _labels(data: TrainingData, workspace: Workspace) -> Labels | None:
+    """What strategies are judged by; nothing where no fold of the target can be validated on."""
+    if data.target is None or not workspace.folds:
+        return None
+    metric = metrics.get(workspace.settings.metric)
+    return Labels(data.target.labels, data.target.groups, len(data.classes), metric)
 
 
 @contextmanager

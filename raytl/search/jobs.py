@@ -31,7 +31,7 @@ class LaneJob:
     """One job.
 
     number: unique within the search. strategy: flat values. fold: None trains on all. baseline: its name, or None; of a
-    control, the part that is taken out. source_model: of a pretraining. frequencies: of the classes, where known.
+    control, the part that is taken out. source_model: of a pretraining; source_models: to survey with. frequencies: of the classes, where known.
     directory: where a refit goes.
     """
 
@@ -41,6 +41,7 @@ class LaneJob:
     fold: int | None = None
     baseline: str | None = None
     source_model: str = ""
+    source_models: tuple[str, ...] = ()
     frequencies: tuple[float, ...] = ()
     directory: str = ""
 
@@ -52,7 +53,8 @@ class LaneJob:
     def from_json(cls, text: str) -> LaneJob:
         """Inverse of :meth:`to_json`."""
         values = json.loads(text)
-        return cls(**{**values, "kind": JobKind(values["kind"]), "frequencies": tuple(values["frequencies"])})
+        tuples = {name: tuple(values[name]) for name in ("source_models", "frequencies")}
+        return cls(**{**values, "kind": JobKind(values["kind"]), **tuples})
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,84 +10,25 @@ import numpy as np
 import torch
 
 from raytl.core.errors import UserError
-from raytl.evaluation.intervals import Interval, bootstrap_interval, paired_interval
+from raytl.evaluation import metrics
+from raytl.evaluation.calibration import apply_temperature, calibration_error, fit_temperature
+from raytl.evaluation.intervals import Interval, metric_interval, paired_metric_interval
+from raytl.evaluation.metrics import Metric
+from raytl.judging.choice import Choice
+from raytl.judging.estimates import corrected_estimate
+from raytl.judging.verdict import Pair, judge
+from raytl.search.plan.contest import Labels
 from raytl.search.plan.schedule import SearchPlan
-from raytl.search.propose.baselines import SCRATCH
-from raytl.search.records import Candidate, SearchOutcome, TrialStatus
+from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialStatus
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import load_checkpoint
-from raytl.tasks import Images, LabelledImages, SealedTest, TrainingData
+from raytl.tasks import Images, SealedTest, TrainingData
 from raytl.training.pretrain import is_hurried
 from raytl.training.workspace import Workspace
 
-NO_ADAPTATION = "no-adaptation"
-
-
-def choose(plan: SearchPlan, data: TrainingData) -> tuple[Candidate, list[Candidate], str]:
-    """The winner, the candidates that it is held against, and one sentence on the grounds of the choice.
-
-    Uses validation results only. Raises UserError where no trial succeeded, with the commonest reason.
-    """
-    best = plan.winner()
-    if best is None:
-        raise UserError(_all_failed(plan))
-    tried = {record.strategy_key for record in plan.records}  # not all of them, where the search was interrupted
-    baselines = {name: strategy.key for name, strategy in plan.baselines.items() if strategy.key in tried}
-    others = [candidate(plan, data, name, key) for name, key in baselines.items()]
-    alternative = plan.without_adaptation()
-    if alternative is not None and alternative not in {other.strategy_key for other in others}:
-        others.append(candidate(plan, data, NO_ADAPTATION, alternative))
-    return candidate(plan, data, "best", best), others, _why(plan, best, data)
-
-
-def candidate(plan: SearchPlan, data: TrainingData, label: str, key: str) -> Candidate:
-    """A strategy with its validation accuracy over all folds that it was tried on."""
-    records = plan.of_strategy(key)
-    correct = [np.empty(0)]
-    for record in records:
-        result = plan.results.get(record.number)
-        if result is None or result.validation_index is None or not len(result.validation_index):
-            continue
-        assert data.target is not None
-        if result.validation_probabilities is None:
-            # A trial from before an interruption: how many images it got right is on record, not which.
-            right = round(record.metrics["target-accuracy"] * len(result.validation_index))
-            correct.append((np.arange(len(result.validation_index)) < right).astype(np.float64))
-        else:
-            predicted = result.validation_probabilities.argmax(1)
-            correct.append(predicted == data.target.labels[result.validation_index])
-    pooled = np.concatenate(correct).astype(np.float64)
-    validation = bootstrap_interval(pooled) if len(pooled) else None
-    return Candidate(label, plan.strategy_of(key), key, [record.number for record in records], validation)
-
-
-def open_test(
-    test: SealedTest, best: Candidate, others: list[Candidate], refits: dict[str, str], workspace: Workspace
-) -> LabelledImages:
-    """Open the test split, once, after the choice was made: fill in the candidates' test figures; return the images.
-
-    refits: directories of the refitted models by strategy key.
-    """
-    images = test.open()
-    for entry in [best, *others]:
-        if entry.strategy_key not in refits:
-            continue
-        _, model = load_checkpoint(Path(refits[entry.strategy_key]))
-        entry.test_probabilities = _probabilities(model, workspace, images)
-        entry.test = bootstrap_interval((entry.test_probabilities.argmax(1) == images.labels).astype(np.float64))
-    return images
-
-
-def gains(best: Candidate, others: list[Candidate], labels: np.ndarray) -> dict[str, Interval]:
-    """Test accuracy of the winner minus each other candidate's, with paired bootstrap intervals."""
-    if best.test_probabilities is None:
-        return {}
-    right = (best.test_probabilities.argmax(1) == labels).astype(np.float64)
-    return {
-        other.label: paired_interval(right, (other.test_probabilities.argmax(1) == labels).astype(np.float64))
-        for other in others
-        if other.test_probabilities is not None
-    }
+CLASSICAL = "classical"
+LEAST_CALIBRATING = 20
+"""Images that a temperature is fitted on at least."""
 
 
 def conclude(
@@ -98,20 +40,158 @@ def conclude(
     *,
     interrupted: bool,
 ) -> SearchOutcome:
-    """Choose, open the test split, compare."""
-    best, others, why = choose(plan, data)
-    outcome = SearchOutcome(plan.records, best, others, why, seconds, interrupted=interrupted)
+    """Choose, open the test split, compare. Raises UserError where no trial succeeded, with the commonest reason."""
+    metric = metrics.get(workspace.settings.metric)
+    choice = _with_a_model(plan) if interrupted else plan.choice()
+    choice = choice or plan.choice()
+    if choice is None:
+        raise UserError(_all_failed(plan))
+    best = candidate(plan, metric, "best", choice.key)
+    _correct(plan, metric, best)
+    tried = {record.strategy_key for record in plan.records}  # not all of them, where the search was interrupted
+    others = [
+        candidate(plan, metric, name, strategy.key)
+        for name, strategy in plan.baselines.items()
+        if strategy.key in tried or strategy.key in plan.refits.done
+    ]
+    controls = [ControlResult(c.name, c.part, c.strategy.to_dict(), c.strategy.key) for c in plan.controls]
+    outcome = SearchOutcome(plan.records, best, others, _why(plan, choice, data, metric), seconds)
+    outcome.interrupted, outcome.metric, outcome.survey = interrupted, metric.name, plan.survey
+    outcome.controls = controls
     used = {record.strategy["source_model"] for record in plan.records}
     hurried = tuple(sorted(uri for uri in used if is_hurried(workspace, uri)))
     outcome.workspace = replace(workspace.settings, hurried=hurried).to_json()
+    _calibrate(plan, outcome)
     if test is not None and best.strategy_key in plan.refits.done:
-        outcome.test_images = open_test(test, best, others, plan.refits.done, workspace)
-        outcome.test_labels = outcome.test_images.labels
-        outcome.gains = gains(best, others, outcome.test_labels)
-        outcome.transfer_gain = outcome.gains.get(SCRATCH)
-        plain = plan.without_adaptation()
-        outcome.adaptation_gain = next((outcome.gains.get(o.label) for o in others if o.strategy_key == plain), None)
+        _open_test(plan, test, outcome, workspace, metric)
+    _hold_against_controls(plan, outcome, metric)
     return outcome
+
+
+def _with_a_model(plan: SearchPlan) -> Choice | None:
+    """The best strategy of which there is a model, where a search was interrupted."""
+    without = {record.strategy_key for record in plan.records} - set(plan.refits.done)
+    return plan.contest.choice(tuple(without))
+
+
+def candidate(plan: SearchPlan, metric: Metric, label: str, key: str) -> Candidate:
+    """A strategy with its figure on the validation images, each counted once, over all folds that it was tried on."""
+    records = plan.contest.completed(key)
+    strategy = next((s.to_dict() for s in plan.baselines.values() if s.key == key), None)
+    found = Candidate(label, strategy or plan.strategy_of(key), key, [record.number for record in records], None)
+    labels, said = plan.contest.labels, plan.contest.out_of_fold(key)
+    if labels is not None and said is not None:
+        known = ~np.isnan(said[:, 0])
+        found.validation = metric_interval(metric, said[known], labels.labels[known], _of(labels.groups, known))
+        if known.sum() >= LEAST_CALIBRATING:
+            found.temperature = fit_temperature(np.log(np.clip(said[known], 1e-7, 1)), labels.labels[known])
+    return found
+
+
+def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
+    """The winner was chosen for its figure among many: the figure is what choosing so is worth on other images."""
+    labels = plan.contest.labels
+    said = plan.contest.out_of_fold(best.strategy_key)
+    if labels is None or said is None:
+        return
+    rivals = [plan.contest.out_of_fold(key) for key in plan.contest.scores()]
+    known = ~np.isnan(said[:, 0])
+    full = [rival[known] for rival in rivals if rival is not None and not np.isnan(rival[known]).any()]
+    best.validation = corrected_estimate(metric, full, labels.labels[known], _of(labels.groups, known))
+
+
+def _calibrate(plan: SearchPlan, outcome: SearchOutcome) -> None:
+    labels, said = plan.contest.labels, plan.contest.out_of_fold(outcome.best.strategy_key)
+    if labels is None or said is None:
+        return
+    known = ~np.isnan(said[:, 0])
+    if known.sum() < LEAST_CALIBRATING:
+        return
+    before = calibration_error(said[known], labels.labels[known])
+    after = calibration_error(apply_temperature(said[known], outcome.best.temperature), labels.labels[known])
+    outcome.calibration = {"before": before, "after": after}
+
+
+def _open_test(
+    plan: SearchPlan, test: SealedTest, outcome: SearchOutcome, workspace: Workspace, metric: Metric
+) -> None:
+    """Open the test split, once, after the choice was made: the candidates' figures, and the winner's gains."""
+    images = test.open()
+    outcome.test_images, outcome.test_labels = images, images.labels
+    for entry in [outcome.best, *outcome.baselines]:
+        if entry.strategy_key in plan.refits.done:
+            said = _refitted(plan, entry.strategy_key, entry.temperature, workspace, images)
+            entry.test_probabilities = said
+            entry.test = metric_interval(metric, said, images.labels, images.groups)
+    best = outcome.best.test_probabilities
+    assert best is not None
+    for other in outcome.baselines:
+        if other.test_probabilities is not None and other.strategy_key != outcome.best.strategy_key:
+            pair = paired_metric_interval(metric, best, other.test_probabilities, images.labels, images.groups)
+            outcome.gains[other.label] = Interval(pair.value, pair.low, pair.high)
+    for control in outcome.controls:
+        if control.strategy_key in plan.refits.done:
+            said = _refitted(plan, control.strategy_key, 1.0, workspace, images)
+            control.comparison = paired_metric_interval(metric, best, said, images.labels, images.groups)
+            control.measured_on = "test"
+
+
+def _refitted(plan: SearchPlan, key: str, temperature: float, workspace: Workspace, images: Images) -> np.ndarray:
+    _, model = load_checkpoint(Path(plan.refits.done[key]))
+    return apply_temperature(_probabilities(model, workspace, images), temperature)
+
+
+def _hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metric) -> None:
+    """What each part of the winner brings: on the test split where it was opened, else on the folds that both had.
+
+    The classical recipes stand beside them: who does not beat logistic regression has to say so first.
+    """
+    best, labels = outcome.best, plan.contest.labels
+    for name in ("linear-probe", "pixels"):
+        strategy = plan.baselines.get(name)
+        if strategy is not None and strategy.key != best.strategy_key:
+            outcome.controls.append(ControlResult(name, CLASSICAL, strategy.to_dict(), strategy.key))
+    tests = {entry.strategy_key: entry.test_probabilities for entry in outcome.baselines}
+    for control in outcome.controls:
+        if control.comparison is not None:
+            continue
+        said = tests.get(control.strategy_key)
+        images = outcome.test_images
+        if said is not None and best.test_probabilities is not None and images is not None:
+            control.comparison = paired_metric_interval(
+                metric, best.test_probabilities, said, images.labels, images.groups
+            )
+            control.measured_on = "test"
+        elif labels is not None and outcome.test_images is None:
+            control.comparison = _on_folds(plan, labels, metric, best.strategy_key, control.strategy_key)
+            control.measured_on = "folds" if control.comparison is not None else ""
+    pairs = [Pair(c.name, c.part, c.comparison) for c in outcome.controls if c.comparison is not None]
+    tones = {finding.name: finding for finding in judge(pairs)}
+    for control in outcome.controls:
+        if control.name in tones:
+            control.tone, control.comparison = tones[control.name].tone, tones[control.name].comparison
+    outcome.transfer_gain = _gain(outcome.controls, "source-model")
+    outcome.adaptation_gain = _gain(outcome.controls, "adaptation")
+
+
+def _on_folds(plan: SearchPlan, labels: Labels, metric: Metric, best: str, other: str):  # type: ignore[no-untyped-def]
+    common = {r.fold for r in plan.contest.completed(best)} & {r.fold for r in plan.contest.completed(other)}
+    mine, others = plan.contest.out_of_fold(best, common), plan.contest.out_of_fold(other, common)
+    if mine is None or others is None:
+        return None
+    known = ~np.isnan(mine[:, 0]) & ~np.isnan(others[:, 0])
+    if not known.any():
+        return None
+    return paired_metric_interval(metric, mine[known], others[known], labels.labels[known], _of(labels.groups, known))
+
+
+def _gain(controls: Sequence[ControlResult], part: str) -> Interval | None:
+    found = next((c.comparison for c in controls if c.part == part and c.comparison is not None), None)
+    return None if found is None else Interval(found.value, found.low, found.high)
+
+
+def _of(groups: np.ndarray | None, mask: np.ndarray) -> np.ndarray | None:
+    return None if groups is None else groups[mask]
 
 
 def _probabilities(model: SourceModel, workspace: Workspace, images: Images) -> np.ndarray:
@@ -122,19 +202,20 @@ def _probabilities(model: SourceModel, workspace: Workspace, images: Images) -> 
     return torch.cat(chunks).float().softmax(1).cpu().numpy()
 
 
-def _why(plan: SearchPlan, best: str, data: TrainingData) -> str:
-    """One sentence on what the choice rests on; it names every kind of evidence that the score used, and no other."""
-    records = plan.of_strategy(best)
-    score = float(np.mean([record.score for record in records if record.score is not None]))
-    tried = len({record.strategy_key for record in plan.records})
-    evidence = []
-    if data.target is not None and plan.settings.folds:
+def _why(plan: SearchPlan, choice: Choice, data: TrainingData, metric: Metric) -> str:
+    """One sentence on what the choice rests on; it names every kind of evidence that was used, and no other."""
+    records = plan.contest.completed(choice.key)
+    tried = len({record.strategy_key for record in plan.records if record.kind != "control"})
+    images = sum(len(record.validated) for record in records)
+    if plan.contest.labels is not None and images:
         folds = f"{len(records)} validation folds" if len(records) > 1 else "one validation fold"
-        evidence.append(f"accuracy and log loss on {folds}")
-    elif any("source-accuracy" in record.metrics for record in records):
+        return f"{choice.grounds} ({metric.title} on {folds}), of {_counted(tried)}"
+    evidence = []
+    if any("source-accuracy" in record.metrics for record in records):
         evidence.append("accuracy on held-out images of the source domain")
     if data.unlabelled is not None:
         evidence.append("consistency and certainty on the unlabelled images")
+    score = float(np.mean([record.score for record in records if record.score is not None]))
     labels = "" if data.target is not None else "; no target label was used"
     return f"highest score ({score:.3f}: {', '.join(evidence) or 'nothing to score by'}) of {_counted(tried)}{labels}"
 

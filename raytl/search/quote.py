@@ -22,10 +22,12 @@ import torch
 from raytl.core.errors import UserError
 from raytl.core.seeding import derive_seed
 from raytl.evaluation.intervals import Interval, bootstrap_interval
+from raytl.search.jobs import Survey
 from raytl.search.lanes.cluster import Lanes
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import CONFIRM_STRATEGIES, PlanSettings
-from raytl.search.propose.baselines import baselines
+from raytl.search.plan.time_budget import CONTROLS
+from raytl.search.propose.recipes import Recipes
 from raytl.search.propose.sampler import SpaceExhaustedError, TpeSampler
 from raytl.search.space.binding import BoundSpace
 from raytl.sources import SourceModel
@@ -133,11 +135,16 @@ def quote(workspace: Workspace, bound: BoundSpace, plan: PlanSettings, lanes: La
 
 def _strategies(bound: BoundSpace, seed: int) -> Iterator[tuple[str, Strategy]]:
     """The default recipes, then what the search would begin with."""
-    yield from baselines(bound).items()
+    yield from _recipes(bound).items()
     sampler = TpeSampler(bound, seed)
     with suppress(SpaceExhaustedError):
         for _ in range(MOST_STRATEGIES):
             yield "search", sampler.ask()[1]
+
+
+def _recipes(bound: BoundSpace) -> dict[str, Strategy]:
+    """The baselines as they would be if the options stood in the order of their promise."""
+    return Recipes(bound).baselines(bound.source_models, Survey(domains=tuple(bound.data.joinable)))
 
 
 def _untrained(strategy: Strategy) -> Strategy:
@@ -220,8 +227,9 @@ def _work_seconds(bound: BoundSpace, plan: PlanSettings, trial_s: float, setup_s
         (end - begin) / given.reduction_factor**rung for rung, (begin, end) in enumerate(pairwise(rungs))
     )
     stopped: float = setup_share + (1 - setup_share) * epochs / given.epochs
-    full = len(baselines(bound)) * (2 if plan.refit_baselines else 1) + 2  # the winner and its rival are refitted
+    full = len(_recipes(bound)) * (2 if plan.tested else 1) + 1  # the winner is refitted
     full += max(0, plan.folds - 1) * CONFIRM_STRATEGIES
+    full += CONTROLS * (1 if plan.tested else plan.control_folds)
     return trial_s * (plan.trials * stopped + full)
 
 

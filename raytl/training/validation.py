@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raytl.evaluation import selection, validators
+from raytl.evaluation import metrics, selection, validators
 from raytl.finetuning.freezing import recalibrate_norm
 from raytl.training.devices import autocast, upload
 from raytl.training.network import Network
@@ -30,14 +30,26 @@ SCORED_LAST = (*SCORED, "snd")
 class Validation:
     """Metrics of a network with its current weights; test images are not reachable from here.
 
-    roles: the trial's pools. classes: how many. recalibrates: whether batch norm takes its statistics from the
+    roles: the trial's pools. classes: how many. metric: by which the labelled images count. frequencies: of the classes,
+    as far as known. recalibrates: whether batch norm takes its statistics from the
     unlabelled target images before anything is measured (AdaBN); before the last epoch they are put back afterwards.
     """
 
-    def __init__(self, network: Network, roles: Roles, classes: int, *, recalibrates: bool) -> None:
+    def __init__(
+        self,
+        network: Network,
+        roles: Roles,
+        classes: int,
+        *,
+        metric: str,
+        frequencies: tuple[float, ...],
+        recalibrates: bool,
+    ) -> None:
         self._network = network
         self._roles = roles
         self._classes = classes
+        self._metric = metrics.get(metric)
+        self._frequencies = frequencies
         self._recalibrates = recalibrates and roles.unlabelled is not None
 
     def run(self, *, last: bool) -> tuple[dict[str, float], np.ndarray]:
@@ -53,7 +65,25 @@ class Validation:
         outputs = self._outputs(self._roles.sample if last else self._roles.quick_sample)
         if kept is not None:
             _restore(kept)
-        return scored(outputs, self._classes, last=last)
+        return self._scored(outputs, last=last)
+
+    def _scored(self, outputs: validators.Outputs, *, last: bool) -> tuple[dict[str, float], np.ndarray]:
+        """The validators' scores, the metric and the selection scores; the probabilities of the validation images."""
+        seen = (outputs.target_probabilities, outputs.source_probabilities, outputs.unlabelled_probabilities)
+        if not all(np.isfinite(array).all() for array in seen if array is not None):
+            raise FloatingPointError("predictions are not finite")
+        found = validators.score_all(outputs, SCORED_LAST if last else SCORED)
+        target, labels = outputs.target_probabilities, outputs.target_labels
+        share = None
+        if target is not None and labels is not None:
+            value = self._metric(target, labels)
+            found["target-metric"] = value
+            # A class alone in the fold tells no metric of ranking anything; the middle is what such a fold says.
+            share = 0.5 if np.isnan(value) else value if self._metric.share else float(np.exp(-value))
+        mean = outputs.unlabelled_probabilities
+        count = 0 if target is None else len(target)
+        found |= selection.scores(found, share, count, None if mean is None else mean.mean(0), self._frequencies)
+        return found, np.empty((0, self._classes), dtype=np.float32) if target is None else target
 
     def _outputs(self, sample: tuple[Pool, Pool] | None) -> validators.Outputs:
         """What the network says of the validation images, the held-out source images and a sample without labels."""
@@ -99,23 +129,6 @@ class Validation:
                 features.append(f.float())
                 probabilities.append(network.head(f).float().softmax(1))
         return torch.cat(probabilities).cpu().numpy(), torch.cat(features).cpu().numpy()
-
-
-def scored(outputs: validators.Outputs, classes: int, *, last: bool) -> tuple[dict[str, float], np.ndarray]:
-    """Metrics with the selection ``score``, and the probabilities (v, k) of the validation fold's v target images.
-
-    last: whether the epoch is, and so worth the slower validators. Raises FloatingPointError where predictions are not
-    finite.
-    """
-    seen = (outputs.target_probabilities, outputs.source_probabilities, outputs.unlabelled_probabilities)
-    if not all(np.isfinite(array).all() for array in seen if array is not None):
-        raise FloatingPointError("predictions are not finite")
-    target = outputs.target_probabilities
-    if target is None:
-        target = np.empty((0, classes), dtype=np.float32)
-    metrics = validators.score_all(outputs, SCORED_LAST if last else SCORED)
-    metrics["score"] = selection.score(metrics, classes, len(target))
-    return metrics, target
 
 
 def labels_of(pool: Pool | None) -> np.ndarray | None:

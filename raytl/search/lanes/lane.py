@@ -21,7 +21,8 @@ from ray import tune
 
 from raytl.core.errors import UserError
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
-from raytl.search.propose.prior import labelled_images, score_cuts
+from raytl.search.propose.features import forward_seconds
+from raytl.search.propose.survey import survey
 from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import TrainingData
 from raytl.training.distributed import Group
@@ -99,12 +100,12 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
             workspace.source_model(job.source_model)
             if is_hurried(workspace, job.source_model):
                 result.note = f"{job.source_model}: in fewer steps, as the time budget asks"
-        elif job.kind == JobKind.PRIOR:
-            images = labelled_images(workspace)
-            assert images is not None  # else nobody asks
-            result.cut_scores = score_cuts(workspace, job.source_model, images, job.cuts)
+        elif job.kind == JobKind.SURVEY:
+            result.survey = survey(workspace, job.source_models)
         else:
             _trial(workspace, job, send, result, group or Group())
+            if job.kind == JobKind.PROBE and not job.fold:
+                result.forward_s = forward_seconds(workspace, job.strategy["source_model"])
     except (TrialError, UserError) as error:
         result.reason = str(error)
     except (RuntimeError, MemoryError) as error:
@@ -122,7 +123,7 @@ def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, gr
     final = job.kind == JobKind.REFIT
     workspace.hold(job.strategy["source_model"])
     started = time.perf_counter()  # waiting for the source model is not what the strategy takes
-    trial_job = TrialJob(Strategy.from_dict(job.strategy), job.fold, final)
+    trial_job = TrialJob(Strategy.from_dict(job.strategy), job.fold, final, job.frequencies)
     trained = run_trial(workspace, trial_job, report, group)
     result.seconds = time.perf_counter() - started
     result.metrics = trained.metrics

@@ -95,8 +95,10 @@ class Contest:
     # --- by what was said of each image -----------------------------------------------------------------------------
 
     def out_of_fold(self, key: str, folds: set[int] | None = None) -> np.ndarray | None:
-        """Probabilities (n, k) of the labelled target images by trials that did not train on them; rows of NaN for the
-        others. Repeats are averaged. None where nothing was validated. folds: only these."""
+        """Probabilities (n, k) of the labelled target images by trials that did not train on them; repeats averaged.
+
+        Rows of NaN for images that no trial was asked; None where nothing was validated. folds: only these.
+        """
         if self.labels is None:
             return None
         records = [r for r in self.completed(key) if r.predicted and (folds is None or r.fold in folds)]

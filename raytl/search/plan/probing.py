@@ -50,6 +50,7 @@ class Probing:
         self._trial_images = trial_images
         self._probes: dict[str, list[Strategy]] = {}
         self._eager: list[str] = []
+        self._awaited: list[str] = []
         self._late: list[str] = []
         self._given: set[tuple[str, int]] = set()
         self._ended: set[tuple[str, int]] = set()
@@ -66,8 +67,11 @@ class Probing:
         self._late = unmade[EAGER:]
         self._unmade = unmade[:EAGER]
         self._eager = [uri for uri in self._probes if uri not in self._late]
+        self._awaited = list(self._eager)
         done = (TrialStatus.COMPLETED, TrialStatus.FAILED)
-        known = {(r.strategy_key, r.fold) for r in self._contest.records if r.kind == JobKind.PROBE and r.status in done}
+        known = {
+            (r.strategy_key, r.fold) for r in self._contest.records if r.kind == JobKind.PROBE and r.status in done
+        }
         self._given |= known
         self._ended |= known
 
@@ -98,7 +102,11 @@ class Probing:
         """The probes that are worth the other folds: the best ones, as far as they do not trail beyond doubt."""
         ranked = self._ranked()
         best = ranked[:1]
-        return [s for s in ranked[:RACING] if not any(self._contest.trails(s.key, other.key) for other in best if other != s)]
+        return [
+            s
+            for s in ranked[:RACING]
+            if not any(self._contest.trails(s.key, other.key) for other in best if other != s)
+        ]
 
     def _ranked(self) -> list[Strategy]:
         """Probes with a score, best first."""
@@ -130,7 +138,7 @@ class Probing:
     def has_order(self) -> bool:
         """Whether every probe that the search waits for has been tried once."""
         first = self._folds[0] or 0
-        waited = [s for uri in self._eager for s in self._probes[uri]]
+        waited = [s for uri in self._awaited for s in self._probes[uri]]
         return not self._unmade and all((s.key, first) in self._ended for s in waited)
 
     def is_over(self) -> bool:

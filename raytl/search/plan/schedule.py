@@ -151,6 +151,8 @@ class SearchPlan:
         self._first_told = False
         self._done = False
         self._phase = PHASES[0]
+        if self.survey is not None:
+            self._probing.begin(recipes.probes(self.survey), self.survey)
 
     # --- jobs out ---------------------------------------------------------------------------------------------------
 
@@ -186,7 +188,8 @@ class SearchPlan:
     def _next_survey(self) -> LaneJob | Wait:
         if any(self._jobs[number].kind == JobKind.SURVEY for number in self._running):
             return Wait()
-        return self._start(LaneJob(next(self._numbers), JobKind.SURVEY))
+        models = tuple(self._exploration.sampler.space.source_models)
+        return self._start(LaneJob(next(self._numbers), JobKind.SURVEY, source_models=models))
 
     def _next_first_model(self) -> LaneJob | None:
         """The best probe as a model, as soon as there is one: whatever happens after it, there is something to use."""
@@ -207,6 +210,7 @@ class SearchPlan:
         if not self._probing.due(self._exploration.tried) or self._exploration.is_over():
             return None
         job = self._probing.next_late(self._numbers)
+        self._exploration.sampler.hold_back(self._probing.late())
         return job if job is not None and self._allows(job) else None
 
     def _running_models(self) -> set[str]:
@@ -313,7 +317,9 @@ class SearchPlan:
 
     def _final_winner(self) -> str | Wait | None:
         """The winner's key once all trials that could change it have ended; settles its controls."""
-        if any(self._jobs[number].kind in TRIALS and self._jobs[number].kind != JobKind.CONTROL for number in self._running):
+        if any(
+            self._jobs[number].kind in TRIALS and self._jobs[number].kind != JobKind.CONTROL for number in self._running
+        ):
             return Wait()
         best = self.winner()
         if best is not None and not self.controls and self.survey is not None:

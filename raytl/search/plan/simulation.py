@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 
 import pandas as pd
 
-from raytl.search.jobs import JobResult, LaneJob
+from raytl.search.jobs import JobResult, LaneJob, Survey
 from raytl.search.plan.schedule import SearchPlan, Wait
+from raytl.search.propose.recipes import Control
 from raytl.training.strategy import Strategy
 
 
@@ -53,6 +54,35 @@ class Event:
     job: LaneJob
     what: str
     epoch: int = 0
+
+
+@dataclass(frozen=True)
+class FixedRecipes:
+    """Recipes that are given instead of made for a task."""
+
+    trained: dict[str, Strategy] = field(default_factory=dict)
+    probed: dict[str, list[Strategy]] = field(default_factory=dict)
+    without: tuple[Control, ...] = ()
+
+    def probes(self, survey: Survey) -> dict[str, list[Strategy]]:
+        """As given."""
+        return self.probed
+
+    def baselines(self, order: Sequence[str], survey: Survey) -> dict[str, Strategy]:
+        """As given."""
+        return self.trained
+
+    def classical(self, order: Sequence[str], survey: Survey) -> dict[str, Strategy]:
+        """None."""
+        return {}
+
+    def joined(self, survey: Survey, order: Sequence[str]) -> list[Strategy]:
+        """None."""
+        return []
+
+    def controls(self, winner: Strategy, order: Sequence[str], survey: Survey) -> list[Control]:
+        """As given, whatever wins."""
+        return list(self.without)
 
 
 class VirtualClock:

@@ -79,7 +79,7 @@ class CostAwareSampler(TpeSampler):
         if self.has_first or len(self._scores) < LEAST:
             return super().ask()
         proposed = self._proposals()
-        drawn = [self._space.suggest(self._random) for _ in range(DRAWN)]
+        drawn = [self.space.suggest(self._random) for _ in range(DRAWN)]
         drawn = [strategy for strategy in drawn if strategy.key not in self._seen]
         chosen = self._choose([*(strategy for _, strategy in proposed), *drawn])
         for index, (handle, strategy) in enumerate(proposed):
