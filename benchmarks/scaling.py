@@ -69,9 +69,8 @@ def trials_per_minute(nodes: int, seconds: float, per_lane: int) -> float:
         with cluster(None, 0.0) as lanes, tempfile.TemporaryDirectory() as folder:
             settings = PlanSettings(nodes * per_lane, 0, nodes, 1, Path(folder), tested=False)
             sampler = RandomSampler(tiny_space(tiny_data()), 0)
-            plan = SearchPlan(
-                settings, sampler, SuccessiveHalving(1, 3, 1), FixedRecipes(), [], ends, time.perf_counter
-            )
+            halving = SuccessiveHalving(1, 3, 1)
+            plan = SearchPlan(settings, sampler, halving, FixedRecipes(), [], ends, time.perf_counter)
             run_plan(plan, sleeper(seconds, nodes, Path(folder)), lanes, Path(folder))
     finally:
         ray.shutdown()

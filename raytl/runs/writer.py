@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from raytl.runs.journal import Journal
 from raytl.runs.lock import RunLock
 from raytl.runs.run import Run
 from raytl.runs.tables import history_table, trials_table, write_table
-from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
+from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialRecord, TrialStatus
 
 FORMAT_VERSION = 1
 
@@ -150,8 +151,24 @@ def _candidate_document(candidate: Candidate) -> dict[str, Any]:
         "strategy": candidate.strategy,
         "strategy_key": candidate.strategy_key,
         "trials": candidate.trials,
+        "temperature": candidate.temperature,
         "validation": _interval(candidate.validation),
         "test": _interval(candidate.test),
+    }
+
+
+def _control_document(control: ControlResult) -> dict[str, Any]:
+    compared = control.comparison
+    figures = dict.fromkeys(("value", "low", "high", "p_value"))
+    if compared is not None:
+        figures = {"value": compared.value, "low": compared.low, "high": compared.high, "p_value": compared.p_value}
+    return {
+        "name": control.name,
+        "part": control.part,
+        "verdict": control.tone,
+        "measured_on": control.measured_on,
+        **figures,
+        "strategy": control.strategy,
     }
 
 
@@ -160,6 +177,10 @@ def _outcome_document(outcome: SearchOutcome) -> dict[str, Any]:
         "best": _candidate_document(outcome.best),
         "baselines": [_candidate_document(baseline) for baseline in outcome.baselines],
         "why": outcome.why,
+        "metric": outcome.metric,
+        "controls": [_control_document(control) for control in outcome.controls],
+        "calibration": outcome.calibration,
+        "survey": None if outcome.survey is None else asdict(outcome.survey),
         "seconds": outcome.seconds,
         "gains": {name: gain.to_json() for name, gain in outcome.gains.items()},
         "transfer_gain": _interval(outcome.transfer_gain),

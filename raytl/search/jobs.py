@@ -31,8 +31,8 @@ class LaneJob:
     """One job.
 
     number: unique within the search. strategy: flat values. fold: None trains on all. baseline: its name, or None; of a
-    control, the part that is taken out. source_model: of a pretraining; source_models: to survey with. frequencies: of the classes, where known.
-    directory: where a refit goes.
+    control, its name. source_model: of a pretraining; source_models: to survey with. frequencies: of the classes, where
+    known. directory: where a refit goes.
     """
 
     number: int

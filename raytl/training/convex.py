@@ -1,4 +1,4 @@
-"""Heads that are solved for instead of trained: logistic regression on what the network makes of the labelled images."""
+"""Heads that are solved for instead of trained: logistic regression on what the network makes of labelled images."""
 
 from __future__ import annotations
 

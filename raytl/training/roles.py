@@ -25,8 +25,8 @@ class Roles:
     """A trial's pools; None for what the task or the strategy does without.
 
     training: by role (``target``, ``source``, ``unlabelled``), none of them empty. groups: of the labelled ones, by
-    role, None where every image is its own. strong: the unlabelled images for the strong view. unlabelled: all of them, for statistics. sample: some of them, and slightly moved versions;
-    quick_sample: fewer.
+    role, None where every image is its own. strong: the unlabelled images for the strong view. unlabelled: all of them,
+    for statistics. sample: some of them, and slightly moved versions; quick_sample: fewer.
     validation: the target images of the validation fold; validation_index: which ones (v,), empty without a fold.
     """
 

@@ -30,9 +30,9 @@ SCORED_LAST = (*SCORED, "snd")
 class Validation:
     """Metrics of a network with its current weights; test images are not reachable from here.
 
-    roles: the trial's pools. classes: how many. metric: by which the labelled images count. frequencies: of the classes,
-    as far as known. recalibrates: whether batch norm takes its statistics from the
-    unlabelled target images before anything is measured (AdaBN); before the last epoch they are put back afterwards.
+    roles: the trial's pools. classes: how many. metric: by which the labelled images count. frequencies: of the
+    classes, as far as known. recalibrates: whether batch norm takes its statistics from the unlabelled target images
+    before anything is measured (AdaBN); before the last epoch they are put back afterwards.
     """
 
     def __init__(

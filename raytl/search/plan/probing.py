@@ -68,10 +68,8 @@ class Probing:
         self._unmade = unmade[:EAGER]
         self._eager = [uri for uri in self._probes if uri not in self._late]
         self._awaited = list(self._eager)
-        done = (TrialStatus.COMPLETED, TrialStatus.FAILED)
-        known = {
-            (r.strategy_key, r.fold) for r in self._contest.records if r.kind == JobKind.PROBE and r.status in done
-        }
+        ended = [r for r in self._contest.records if r.status in (TrialStatus.COMPLETED, TrialStatus.FAILED)]
+        known = {(record.strategy_key, record.fold) for record in ended if record.kind == JobKind.PROBE}
         self._given |= known
         self._ended |= known
 
@@ -100,13 +98,8 @@ class Probing:
 
     def _racing(self) -> list[Strategy]:
         """The probes that are worth the other folds: the best ones, as far as they do not trail beyond doubt."""
-        ranked = self._ranked()
-        best = ranked[:1]
-        return [
-            s
-            for s in ranked[:RACING]
-            if not any(self._contest.trails(s.key, other.key) for other in best if other != s)
-        ]
+        ranked = self._ranked()[:RACING]
+        return [s for s in ranked if s == ranked[0] or not self._contest.trails(s.key, ranked[0].key)]
 
     def _ranked(self) -> list[Strategy]:
         """Probes with a score, best first."""

@@ -1,7 +1,7 @@
 """The search as a sequence of jobs, from what is cheap and certain to what is dear and promises more.
 
-Survey, probes (convex heads on every source model's features), a first model, baselines, search, confirmation, controls,
-refits. Knows neither Ray nor the real time. Lanes ask for the next job whenever one is free, so the phases overlap:
+Survey, probes (convex heads on every source model's features), a first model, baselines, search, confirmation,
+controls, refits. Knows neither Ray nor the real time. Lanes ask for the next job whenever one is free, so the phases overlap:
 while the last trials of the search run, free lanes already confirm the strategies that lead so far. The same plan runs
 on Ray Tune and, in virtual time, on recorded learning curves.
 """
@@ -317,10 +317,9 @@ class SearchPlan:
 
     def _final_winner(self) -> str | Wait | None:
         """The winner's key once all trials that could change it have ended; settles its controls."""
-        if any(
-            self._jobs[number].kind in TRIALS and self._jobs[number].kind != JobKind.CONTROL for number in self._running
-        ):
-            return Wait()
+        running = {self._jobs[number].kind for number in self._running}
+        if self._waiting is None or running & (set(TRIALS) - {JobKind.CONTROL}):
+            return Wait() if running else None
         best = self.winner()
         if best is not None and not self.controls and self.survey is not None:
             strategy = Strategy.from_dict(self.strategy_of(best))

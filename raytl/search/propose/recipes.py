@@ -94,9 +94,9 @@ class Recipes:
         probes = self.probes(survey)
         learned = next((uri for uri in order if uri in probes and not uri.startswith("plain:")), None)
         found = {} if learned is None else {LINEAR_PROBE: probes[learned][0]}
-        return found | {
-            PIXELS: strategies[0] for uri, strategies in probes.items() if uri == PLAIN_PIXELS and strategies
-        }
+        if probes[PLAIN_PIXELS]:
+            found[PIXELS] = probes[PLAIN_PIXELS][0]
+        return found
 
     def _scratch(self, reference: str | None) -> str | None:
         """The reference's architecture untrained, or the space's own untrained model."""
@@ -150,9 +150,8 @@ class Recipes:
             needs = winner.adaptation != "none" and Role.SOURCE_DOMAIN in adaptation.get(winner.adaptation).needs
             if needs:
                 alone = replace(alone, adaptation="none", adaptation_config=None)
-            found.append(
-                Control("without the source domain" + (" and its loss" if needs else ""), "source-domain", alone)
-            )
+            name = "without the source domain" + (" and its loss" if needs else "")
+            found.append(Control(name, "source-domain", alone))
         if convex and FINE_TUNE in baselines and baselines[FINE_TUNE].source_model == winner.source_model:
             found.append(Control("with nothing frozen", "freezing", baselines[FINE_TUNE]))
         elif winner.cut and not convex:
@@ -167,11 +166,8 @@ class Recipes:
         pretraining = parse_pretrain(winner.source_model)
         if pretraining is None:
             return None
-        others = [
-            uri
-            for uri in order
-            if uri != winner.source_model and (parse_pretrain(uri) or ("", ""))[1] == pretraining[1]
-        ]
+        same = [uri for uri in order if (parse_pretrain(uri) or ("", ""))[1] == pretraining[1]]
+        others = [uri for uri in same if uri != winner.source_model]
         return replace(winner, source_model=others[-1]) if others else None
 
 

@@ -64,7 +64,7 @@ def survey(workspace: Workspace, source_models: Sequence[str]) -> Survey:
     left = [name for name in order if name not in set_aside]
     frequencies, note = _frequencies(workspace, uri, next((d for d in asked if left and d.name == left[0]), None))
     notes = [f"source domain {name} set aside: {why}" for name, why in set_aside.items()]
-    return Survey(tuple(left), set_aside, frequencies, tuple([*notes, *([note] if note else [])]))
+    return Survey(tuple(left), set_aside, frequencies, (*notes, *([note] if note else [])))
 
 
 def _learned_elsewhere(source_models: Sequence[str]) -> list[str]:
