@@ -126,8 +126,19 @@ def find_bundle(model: str | os.PathLike[str] | Run, storage: str | os.PathLike[
 def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Task, run_name: str) -> None:
     """Write the bundle of a search's winner. refit: its checkpoint."""
     _, model = load_checkpoint(refit)
-    metrics = {"validation_accuracy": _json(outcome.best.validation), "test_accuracy": _json(outcome.best.test)}
-    metrics["gains"] = {name: gain.to_json() for name, gain in outcome.gains.items()}
+    best = outcome.best
+    metrics: dict[str, Any] = {
+        "metric": outcome.metric,
+        "validation": _json(best.validation),
+        "test": _json(best.test),
+        "gains": {name: gain.to_json() for name, gain in outcome.gains.items()},
+        "controls": {
+            control.name: {"verdict": control.tone, **control.comparison.to_json()}
+            for control in outcome.controls
+            if control.comparison is not None
+        },
+        "calibration_error": outcome.calibration,
+    }
     provenance = {
         "run": run_name,
         "task": task.data.name,
@@ -136,7 +147,7 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         "data": task.data.fingerprint,
         "why": outcome.why,
     }
-    export_bundle(directory, model, metrics=metrics, provenance=provenance)
+    export_bundle(directory, model, metrics=metrics, provenance=provenance, temperature=best.temperature)
 
 
 def _json(value: Interval | None) -> Any:

@@ -19,10 +19,27 @@ def share(value: Any) -> str:
     return f"{100 * value:.1f} %" if _known(value) else "–"
 
 
-def points(interval: Interval) -> str:
-    """A gain in percentage points with its interval: ``+9.5 points (95 % interval +7.0 to +12.1)``."""
-    low, high = signed(interval.low), signed(interval.high)
-    return f"{signed(interval.value)} percentage points (95 % interval {low} to {high})"
+def value(figure: Any, *, share: bool = True) -> str:
+    """A metric's value: ``96.3 %`` of a share, ``0.412`` of anything else, a dash for none."""
+    if not _known(figure):
+        return "–"
+    return f"{100 * figure:.1f} %" if share else f"{figure:.3f}"
+
+
+def limits(interval: Interval, *, share: bool = True) -> str:
+    """Both ends: ``94.1 to 97.8``, of shares in percent."""
+    return " to ".join(value(end, share=share).removesuffix(" %") for end in (interval.low, interval.high))
+
+
+def amount(difference: float, *, share: bool = True) -> str:
+    """A difference: ``+9.5 points`` of shares, ``+0.041`` of anything else."""
+    return f"{signed(difference)} points" if share else f"{difference:+.3f}".replace("-", "−")
+
+
+def gain(interval: Interval, *, share: bool = True) -> str:
+    """A difference with its interval: ``+9.5 points (95 % interval +7.0 to +12.1)``."""
+    low, high = (amount(end, share=share).removesuffix(" points") for end in (interval.low, interval.high))
+    return f"{amount(interval.value, share=share)} (95 % interval {low} to {high})"
 
 
 def signed(share: float) -> str:
@@ -71,6 +88,14 @@ def strategy(values: dict[str, Any]) -> str:
         start = f"{source(uri).removeprefix('scratch ').removesuffix('@none')} from random weights"
     else:
         start = f"fine-tuned from {source(uri)}"
+    if uri.startswith("plain:"):
+        start = f"plain image features ({uri.removeprefix('plain:')})"
+    if values.get("head") == "logistic":
+        return f"logistic regression on {start.removeprefix('fine-tuned from ')}" + (
+            f", with the labelled images of {values['source_domain']} in the training"
+            if _known(values.get("source_domain"))
+            else ""
+        )
     cut = values.get("cut")
     frozen = f", {cut} stage{'s' if cut != 1 else ''} frozen" if cut else ""
     loss = values.get("adaptation") or "none"

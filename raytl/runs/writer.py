@@ -159,9 +159,7 @@ def _candidate_document(candidate: Candidate) -> dict[str, Any]:
 
 def _control_document(control: ControlResult) -> dict[str, Any]:
     compared = control.comparison
-    figures = dict.fromkeys(("value", "low", "high", "p_value"))
-    if compared is not None:
-        figures = {"value": compared.value, "low": compared.low, "high": compared.high, "p_value": compared.p_value}
+    figures = dict.fromkeys(("value", "low", "high", "p", "level")) if compared is None else compared.to_json()
     return {
         "name": control.name,
         "part": control.part,

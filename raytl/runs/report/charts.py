@@ -23,10 +23,14 @@ _AXES_AT_MOST = 7
 _ABSENT = -0.12  # where an axis shows strategies that do not have the setting, in shares of its length
 
 
-def gains(found: dict[str, Interval]) -> go.Figure:
-    """What the winner gains over each baseline, in percentage points, with 95 % intervals."""
+def gains(found: dict[str, Interval], title: str = "accuracy", *, share: bool = True) -> go.Figure:
+    """What the winner gains over each baseline or control, with 95 % intervals.
+
+    title: of the metric. share: whether it is one, and so told in percentage points.
+    """
     names = list(found)[::-1]
-    values = [100 * found[name].value for name in names]
+    unit = 100 if share else 1
+    values = [unit * found[name].value for name in names]
     bars = go.Bar(
         x=values,
         y=names,
@@ -35,17 +39,18 @@ def gains(found: dict[str, Interval]) -> go.Figure:
         error_x={
             "type": "data",
             "symmetric": False,
-            "array": [100 * (found[name].high - found[name].value) for name in names],
-            "arrayminus": [100 * (found[name].value - found[name].low) for name in names],
+            "array": [unit * (found[name].high - found[name].value) for name in names],
+            "arrayminus": [unit * (found[name].value - found[name].low) for name in names],
             "thickness": 1.5,
             "width": 5,
             "color": "#555",
         },
-        hovertext=[f"{name}: {wording.points(found[name])}" for name in names],
+        hovertext=[f"{name}: {wording.gain(found[name], share=share)}" for name in names],
         hoverinfo="text",
     )
     figure = _figure([bars], height=90 + 44 * len(names), bargap=0.45)
-    figure.update_xaxes(title="accuracy gained, percentage points", zeroline=True, zerolinewidth=2, ticksuffix=" ")
+    told = f"{title} gained" + (", percentage points" if share else "")
+    figure.update_xaxes(title=told, zeroline=True, zerolinewidth=2, ticksuffix=" ")
     return figure.update_yaxes(automargin=True, ticksuffix="  ")
 
 

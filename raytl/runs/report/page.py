@@ -16,7 +16,7 @@ from raytl.runs.files import replacing
 from raytl.runs.report import charts, tables
 from raytl.runs.report.examples import ReportExamples, gallery
 from raytl.runs.report.importance import METHOD, importance
-from raytl.runs.report.verdict import tone, verdicts
+from raytl.runs.report.verdict import CLASSICAL, metric_of, tone, verdicts
 from raytl.runs.run import Run, interval
 
 # The browser itself then keeps the page from loading anything; Plotly's WebGL traces compile their drawing code.
@@ -103,22 +103,25 @@ def _top(run: Run, test_images: int) -> str:
 def _cards(summary: dict[str, Any]) -> str:
     best = summary["best"] or {}
     cards = []
-    test = interval(best.get("test_metric"))
+    metric = metric_of(summary)
+    test, validation = interval(best.get("test_metric")), best.get("validation_metric") or {}
     if test is not None:
-        under = f"95 % interval {100 * test.low:.1f} to {100 * test.high:.1f}"
-        cards.append(_card("Test accuracy", f"{100 * test.value:.1f} %", under))
-    else:
-        accuracy = (best.get("validation_metric") or {}).get("value")
+        under = f"95 % interval {wording.limits(test, share=metric.share)}"
+        cards.append(_card(f"Test {metric.title}", wording.value(test.value, share=metric.share), under))
+    elif validation.get("value") is None:
         why = "not tested: interrupted" if summary["interrupted"] else "no test split"
-        if accuracy is None:
-            cards.append(_card("Selection score", wording.score(best.get("score")), why))
-        else:
-            cards.append(_card("Validation accuracy", wording.share(accuracy), why))
+        cards.append(_card("Selection score", wording.score(best.get("score")), why))
+    else:
+        known = interval(validation)
+        under = "by cross-validation"
+        if known is not None:
+            under = f"by cross-validation; 95 % interval {wording.limits(known, share=metric.share)}"
+        cards.append(_card(metric.title.capitalize(), wording.value(validation["value"], share=metric.share), under))
     for title, key in [("Gain from transfer", "transfer_gain"), ("Gain from adaptation", "adaptation_gain")]:
         gain = interval(summary[key])
         if gain is not None:
-            under = f"points; {wording.signed(gain.low)} to {wording.signed(gain.high)}"
-            cards.append(_card(title, wording.signed(gain.value), under, tone(gain)))
+            under = f"95 % interval {wording.gain(gain, share=metric.share).partition('interval ')[2].rstrip(')')}"
+            cards.append(_card(title, wording.amount(gain.value, share=metric.share), under, tone(gain)))
     states = summary["trials"]["by_status"]
     words = {"pruned": "stopped early"}
     told = ", ".join(f"{count} {words.get(status, status)}" for status, count in states.items())
@@ -134,14 +137,29 @@ def _card(title: str, figure: str, under: str, kind: str = "") -> str:
 
 
 def _gains(run: Run, parts: _Parts) -> str:
-    found = {name: gain for name, value in run.summary()["gains"].items() if (gain := interval(value)) is not None}
-    if not found:
-        return ""
-    says = "Gains: " + "; ".join(f"over {name} {wording.points(gain)}" for name, gain in found.items())
-    return f"""<h2>Gain over each baseline</h2>
-<p class="note">Test accuracy of the best strategy minus that of the baseline, on the same images; the lines are 95 %
-intervals of a paired bootstrap. A line that crosses zero means that these images cannot tell the two apart.</p>
-{parts.place("gains", charts.gains(found), says)}"""
+    summary = run.summary()
+    metric = metric_of(summary)
+    html = ""
+    controls = {
+        CLASSICAL.get(control["name"], control["name"]): gain
+        for control in summary["controls"]
+        if (gain := interval(control)) is not None
+    }
+    if controls:
+        says = "Controls: " + "; ".join(f"{n} {wording.gain(g, share=metric.share)}" for n, g in controls.items())
+        html += f"""<h2>What each part brings</h2>
+<p class="note">{escape(metric.title.capitalize())} of the best strategy minus that of the same strategy with one part
+taken out, all else equal, on the same images; the lines are 95 % intervals. A line that crosses zero means that these
+images cannot tell the two apart.</p>
+{parts.place("controls", charts.gains(controls, metric.title, share=metric.share), says)}"""
+    found = {name: gain for name, value in summary["gains"].items() if (gain := interval(value)) is not None}
+    if found:
+        says = "Gains: " + "; ".join(f"over {n} {wording.gain(g, share=metric.share)}" for n, g in found.items())
+        html += f"""<h2>Gain over each baseline</h2>
+<p class="note">Test {escape(metric.title)} of the best strategy minus that of a usual recipe, which may differ from it
+in several things, on the same images; the lines are 95 % intervals.</p>
+{parts.place("gains", charts.gains(found, metric.title, share=metric.share), says)}"""
+    return html
 
 
 def _leaderboard(run: Run) -> str:

@@ -1,13 +1,25 @@
-"""What the report says first: how good the winner is, and whether transfer and adaptation helped."""
+"""What the report says first: how good the winner is, what each of its parts brings, and whether less would do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from raytl.evaluation import metrics
 from raytl.evaluation.intervals import Interval
 from raytl.runs import wording
 from raytl.runs.run import interval
+
+PARTS = {
+    "source-model": ("Transfer", "the pretrained weights", "the same from random weights"),
+    "source-model-domain": ("The choice of source model", "this source model", "one pretrained on another domain"),
+    "adaptation": ("Domain adaptation", "adaptation", "the same without it"),
+    "source-domain": ("Joining the source domain", "the source domain's images", "the same without them"),
+    "freezing": ("Freezing", "freezing", "the same with nothing frozen"),
+    "augmentation": ("Augmentation", "augmentation", "the same without it"),
+}
+"""By part of a strategy: how a sentence about it begins, what it is called within one, and what it is held against."""
+CLASSICAL = {"linear-probe": "logistic regression on frozen features", "pixels": "logistic regression on plain pixels"}
 
 
 @dataclass(frozen=True)
@@ -26,35 +38,58 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
     best = summary["best"]
     if best is None:
         return [Verdict("bad", "No trial was completed, so there is no model. The table of trials says why.")]
-    found = [Verdict("plain", _accuracy(summary, test_images))]
+    found = _less_would_do(summary)
+    found.append(Verdict("plain", _figure(summary, test_images)))
     if summary["interrupted"]:
         found.append(Verdict("open", f"This run has not come to its end: {summary['why']}."))
-    scratch = summary["baselines"].get("scratch") or {}
-    is_scratch = bool(scratch) and scratch["strategy"] == best["strategy"]
-    found.append(transfer(interval(summary["transfer_gain"]), is_scratch=is_scratch))
+    shares = decomposition(summary)
+    if shares:
+        found.append(Verdict("plain", shares))
+    found.append(transfer(summary))
     adapted = best["strategy"].get("adaptation", "none") != "none"
-    gain = interval(summary["adaptation_gain"])
-    if gain is not None or adapted:
-        found.append(adaptation(gain, adapted=adapted))
+    if adapted or summary["adaptation_gain"] is not None:
+        found.append(adaptation(summary))
+    found += [
+        _judged(control, summary) for control in _controls(summary) if control["part"] in ("source-domain", "freezing")
+    ]
     return found
 
 
-def transfer(gain: Interval | None, *, is_scratch: bool) -> Verdict:
-    """Whether starting from a source model beat starting from random weights."""
-    if is_scratch:
-        return Verdict("bad", "Transfer did not help: the best strategy found is training from scratch.")
-    if gain is None:
-        return Verdict("open", "Whether transfer helped is not known: there was no test split to compare on.")
-    return _judged(gain, "Transfer", "training from scratch")
+def transfer(summary: dict[str, Any]) -> Verdict:
+    """Whether starting from pretrained weights beat the very same strategy from random ones."""
+    control = _control(summary, "source-model")
+    if control is not None:
+        return _judged(control, summary)
+    uri = str(summary["best"]["strategy"].get("source_model"))
+    if uri.startswith("scratch:") or uri.endswith("@none"):
+        return Verdict("bad", "Transfer did not help: the best strategy found starts from random weights.")
+    if uri.startswith("plain:"):
+        return Verdict("bad", "Transfer did not help: the best model found is a classifier on plain image features.")
+    return Verdict("open", "Whether transfer helped is not known: there was nothing to compare it with.")
 
 
-def adaptation(gain: Interval | None, *, adapted: bool) -> Verdict:
-    """Whether the winner's adaptation loss beat the best strategy without one."""
-    if not adapted:
+def adaptation(summary: dict[str, Any]) -> Verdict:
+    """Whether the winner's adaptation loss beat the very same strategy without one."""
+    control = _control(summary, "adaptation")
+    if control is not None:
+        return _judged(control, summary)
+    if summary["best"]["strategy"].get("adaptation", "none") == "none":
         return Verdict("open", "Domain adaptation did not help: the best strategy found uses no adaptation loss.")
-    if gain is None:
-        return Verdict("open", "Whether adaptation helped is not known: there was nothing to compare it with.")
-    return _judged(gain, "Domain adaptation", "the best strategy without it")
+    return Verdict("open", "Whether adaptation helped is not known: there was nothing to compare it with.")
+
+
+def decomposition(summary: dict[str, Any]) -> str:
+    """Of the gain over plain training from scratch, what each part of the winner brings; empty where not known."""
+    whole = interval((summary["gains"] or {}).get("scratch"))
+    shares = [
+        f"{PARTS[control['part']][1]} {_gain(interval(control), summary)}"
+        for control in _controls(summary)
+        if control["part"] in ("source-model", "adaptation", "source-domain") and interval(control) is not None
+    ]
+    if whole is None or len(shares) < 2:
+        return ""
+    told = f"Of {_amount(whole.value, summary)} over plain training from scratch, taking out one part at a time costs: "
+    return told + "; ".join(shares) + "."
 
 
 def tone(gain: Interval) -> str:
@@ -64,28 +99,72 @@ def tone(gain: Interval) -> str:
     return "bad" if gain.high < 0 else "open"
 
 
-def _judged(gain: Interval, what: str, against: str) -> Verdict:
-    figures = f"{wording.points(gain)} against {against}"
-    sentences = {
-        "good": f"{what} helped: {figures}.",
-        "bad": f"{what} did harm: {figures}.",
-    }
-    if (kind := tone(gain)) in sentences:
-        return Verdict(kind, sentences[kind])
-    if gain.value > 0:
-        return Verdict("open", f"{what} may have helped, but these test images cannot settle it: {figures}.")
-    return Verdict("open", f"{what} did not help: {figures}.")
+def _less_would_do(summary: dict[str, Any]) -> list[Verdict]:
+    """The classical recipes that the winner does not beat beyond doubt: that comes first."""
+    if summary["best"]["strategy"].get("head") == "logistic":
+        return []
+    tied = [
+        (CLASSICAL.get(control["name"], control["name"]), interval(control))
+        for control in _controls(summary)
+        if control["part"] == "classical" and control["verdict"] != "helped"
+    ]
+    return [
+        Verdict("open", f"A simpler model may do as well: {name} is not beaten beyond doubt ({_gain(gain, summary)}).")
+        for name, gain in tied
+        if gain is not None
+    ]
 
 
-def _accuracy(summary: dict[str, Any], test_images: int) -> str:
-    best = summary["best"]
+def _judged(control: dict[str, Any], summary: dict[str, Any]) -> Verdict:
+    what, _, against = PARTS[control["part"]]
+    gain = interval(control)
+    if gain is None:
+        return Verdict("open", f"Whether {what[0].lower()}{what[1:]} helped is not known: it could not be compared.")
+    where = "these test images" if control["measured_on"] == "test" else "these labelled images"
+    figures = f"{_gain(gain, summary)} against {against}"
+    if control["verdict"] == "helped":
+        return Verdict("good", f"{what} helped: {figures}.")
+    if control["verdict"] == "harm":
+        return Verdict("bad", f"{what} did harm: {figures}.")
+    if control["verdict"] == "did-not":
+        return Verdict("open", f"{what} made no difference: {figures}.")
+    return Verdict("open", f"Whether {what[0].lower()}{what[1:]} helped, {where} cannot settle: {figures}.")
+
+
+def _controls(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(summary.get("controls") or [])
+
+
+def _control(summary: dict[str, Any], part: str) -> dict[str, Any] | None:
+    return next((control for control in _controls(summary) if control["part"] == part), None)
+
+
+def _gain(gain: Interval | None, summary: dict[str, Any]) -> str:
+    return "–" if gain is None else wording.gain(gain, share=metric_of(summary).share)
+
+
+def _amount(value: float, summary: dict[str, Any]) -> str:
+    return wording.amount(value, share=metric_of(summary).share)
+
+
+def metric_of(summary: dict[str, Any]) -> metrics.Metric:
+    """What a run's figures are in."""
+    return metrics.get(str(summary.get("metric") or "accuracy"))
+
+
+def _figure(summary: dict[str, Any], test_images: int) -> str:
+    best, metric = summary["best"], metric_of(summary)
     strategy = wording.strategy(best["strategy"])
-    test = interval(best["test_metric"])
+    test, validation = interval(best["test_metric"]), best["validation_metric"] or {}
     if test is not None:
-        images = f" of {test_images} test images" if test_images else " of the test images"
-        share, low, high = (100 * value for value in (test.value, test.low, test.high))
-        return f"The best model gets {share:.1f} %{images} right (95 % interval {low:.1f} to {high:.1f}): {strategy}."
-    accuracy = (best["validation_metric"] or {}).get("value")
-    if accuracy is None:
+        images = f"{test_images} test images" if test_images else "the test images"
+        what = f"The best model has {metric.title} {wording.value(test.value, share=metric.share)} on {images}"
+        return f"{what} (95 % interval {wording.limits(test, share=metric.share)}): {strategy}."
+    if validation.get("value") is None:
         return f"The best model has a selection score of {wording.score(best['score'])}: {strategy}."
-    return f"The best model gets {wording.share(accuracy)} of the validation images right: {strategy}."
+    what = f"The best model has {metric.title} {wording.value(validation['value'], share=metric.share)}"
+    known = interval(validation)
+    if known is None:
+        return f"{what} on the validation images: {strategy}."
+    limits = wording.limits(known, share=metric.share)
+    return f"{what} by cross-validation, corrected for its having been chosen (95 % interval {limits}): {strategy}."
