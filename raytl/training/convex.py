@@ -13,6 +13,8 @@ from raytl.training.pools import Pool, to_inputs
 from raytl.training.roles import Roles
 
 BATCH = 256
+MOST_SOURCE = 600
+"""Images of a source domain that a head is solved for on."""
 
 
 def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int) -> None:
@@ -24,6 +26,8 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int) -> 
     labelled = {role: pool for role, pool in roles.training.items() if pool.labels is not None}
     if not labelled:
         return
+    kept = {role: _spread(pool, seed) if role != "target" else np.arange(len(pool)) for role, pool in labelled.items()}
+    labelled = {role: pool.subset(kept[role]) for role, pool in labelled.items()}
     features = torch.cat([features_of(network, pool) for pool in labelled.values()])
     if not torch.isfinite(features).all():
         raise FloatingPointError("features are not finite")
@@ -36,7 +40,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int) -> 
         labels,
         head.out_features,
         sample_weight=weights,
-        groups=_groups(labelled, roles),
+        groups=_groups(labelled, roles, kept),
         class_balanced=balanced,
         seed=seed,
     )
@@ -59,7 +63,14 @@ def _labels(pool: Pool) -> np.ndarray:
     return pool.labels.cpu().numpy()
 
 
-def _groups(labelled: dict[str, Pool], roles: Roles) -> np.ndarray | None:
+def _spread(pool: Pool, seed: int) -> np.ndarray:
+    """At most so many images of a source domain: the target's few count as much as all of them, and more say no more."""
+    if len(pool) <= MOST_SOURCE:
+        return np.arange(len(pool))
+    return np.sort(np.random.default_rng(seed).choice(len(pool), MOST_SOURCE, replace=False))
+
+
+def _groups(labelled: dict[str, Pool], roles: Roles, kept: dict[str, np.ndarray]) -> np.ndarray | None:
     """Group numbers over all roles; None where every image is its own."""
     if all(roles.groups.get(role) is None for role in labelled):
         return None
@@ -67,7 +78,7 @@ def _groups(labelled: dict[str, Pool], roles: Roles) -> np.ndarray | None:
     start = 0
     for role, pool in labelled.items():
         own = roles.groups.get(role)
-        numbers = np.arange(len(pool)) if own is None else np.unique(own, return_inverse=True)[1]
+        numbers = np.arange(len(pool)) if own is None else np.unique(own[kept[role]], return_inverse=True)[1]
         found.append(numbers + start)
         start += int(numbers.max(initial=-1)) + 1
     return np.concatenate(found)

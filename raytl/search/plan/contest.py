@@ -19,8 +19,6 @@ from raytl.judging.screening import posterior_means
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.training.strategy import Strategy
 
-COMMON_SHARE = 0.5
-
 
 @dataclass(frozen=True)
 class Labels:
@@ -122,32 +120,29 @@ class Contest:
     def choice(self, failed: Sequence[str] = ()) -> Choice | None:
         """The winner; None where nothing was completed. failed: keys of strategies that cannot be had.
 
-        Only those are compared that were tried on as many folds as any: the others were left behind on the way, or not
-        looked at more closely. Strategies that were tried on one fold only, where nobody was on more, are compared by
-        what they promise.
+        All that were looked at as closely as any trained strategy are compared, on the folds that they have in common:
+        the others were left behind on the way. (Probes are on all folds from the start; that they are known better must
+        not shut out what there was less time for.)
         """
         folds = {key: set(found) for key, found in self.scores().items() if key not in failed}
         if not folds:
             return None
-        most = max(len(found) for found in folds.values())
-        finalists = [key for key, found in folds.items() if len(found) == most]
+        closest = [len(found) for key, found in folds.items() if not self._is_probe(key)] or [1]
+        finalists = [key for key, found in folds.items() if len(found) >= max(closest)]
+        finalists = finalists or list(folds)
         common = set.intersection(*(folds[key] for key in finalists))
-        if self.labels is None or most == 1:
-            return self._by_score(finalists, common, most)
         contestants = [self._contestant(key, common) for key in finalists]
         known = [contestant for contestant in contestants if contestant is not None]
-        if not known:
-            return self._by_score(finalists, common, most)
+        if self.labels is None or not known:
+            return self._by_score(finalists, common)
         return choose(known, self.labels.labels, self.labels.metric, self.labels.groups)
 
-    def _by_score(self, keys: Sequence[str], common: set[int], most: int) -> Choice | None:
-        if most == 1 and self.labels is not None:
-            leaders = [key for key in self.leaders(len(self.records)) if key in keys]
-            if leaders:
-                return Choice(leaders[0], (leaders[0],), float("nan"), "it promised most on the one fold tried")
+    def _is_probe(self, key: str) -> bool:
+        return self.completed(key)[0].strategy.get("head") == "logistic"
+
+    def _by_score(self, keys: Sequence[str], common: set[int]) -> Choice:
         scores = self.scores()
-        used = common or {0}
-        means = {key: float(np.mean([scores[key].get(fold, -np.inf) for fold in used])) for key in keys}
+        means = {key: float(np.mean([scores[key][fold] for fold in common or scores[key]])) for key in keys}
         best = max(means, key=lambda key: means[key])
         return Choice(best, (best,), float("nan"), "highest score")
 

@@ -106,7 +106,9 @@ class Recipes:
     def untrained(self, uri: str) -> str | None:
         """The same architecture without what it has learned; None where there is no such thing."""
         pretraining = parse_pretrain(uri)
-        return pretraining[1] if pretraining is not None else sources.untrained_uri(uri)
+        if pretraining is not None:
+            return pretraining[1]
+        return f"{uri.partition('@')[0]}@none" if uri.startswith(("torchvision:", "timm:")) else None  # TEMP
 
     # --- which domain to join ---------------------------------------------------------------------------------------
 

@@ -177,15 +177,18 @@ def _frequencies(workspace: Workspace, uri: str, domain: _Domain | None) -> tupl
     else:
         return (), ""
     said = probe.probabilities(_last(workspace, uri or PLAIN, few))
+    counts = None if data.target is None else np.bincount(data.target.labels, minlength=len(data.classes))
     estimate = estimate_frequencies(
         said,
-        held_out_probabilities=probe.out_of_fold,
-        held_out_labels=labelled.labels,
-        target_counts=None if data.target is None else np.bincount(data.target.labels, minlength=len(data.classes)),
+        probe.out_of_fold,
+        labelled.labels,
+        same_domain=data.target is not None,
+        target_counts=counts,
         seed=workspace.settings.seed,
     )
     if not estimate.reliable:
-        return (), ""
+        # The labels may have been drawn with an even hand; where nothing better is known, that is no worse than even.
+        return (() if counts is None else tuple((counts + 1.0) / (counts.sum() + len(counts)))), ""
     shares = tuple(float(share) for share in estimate.frequencies)
     most = int(np.argmax(shares))
     return shares, f"class frequencies of the target estimated, '{data.classes[most]}' {100 * shares[most]:.0f} %"
