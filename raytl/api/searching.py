@@ -42,6 +42,7 @@ def search(
     patience: int | None = None,
     min_gain: float | None = None,
     cost_aware: bool = False,
+    metric: str | None = None,
     warm_start: bool = True,
     name: str | None = None,
     storage: str | os.PathLike[str] | None = None,
@@ -57,8 +58,10 @@ def search(
     name: of the run. storage: folder of runs; on a cluster one that all nodes see. address: of a Ray cluster.
     patience: stop when so many trials in a row brought nothing better. min_gain: stop when another trial is expected to
     raise the best score by less than this. cost_aware: among what TPE proposes, take what promises most per second; of
-    use where some strategies take many times as long as others. warm_start: begin with the best strategies of earlier
-    runs in the storage whose tasks are similar.
+    use where some strategies take many times as long as others. metric: what is meant by good: ``accuracy``,
+    ``balanced-accuracy``, ``macro-f1``, ``auroc``, ``average-precision`` or ``log-loss``; by default accuracy, or
+    balanced accuracy where the largest class is three times the smallest. warm_start: begin with the best strategies of
+    earlier runs in the storage whose tasks are similar.
     An interrupt (Ctrl-C) ends the search early and is not raised: the run is then ``interrupted``; see :func:`resume`.
     Raises UserError where data, space and settings do not fit together, or no trial succeeded.
     """
@@ -75,6 +78,7 @@ def search(
         verbose=verbose,
         min_gain=min_gain,
         cost_aware=cost_aware,
+        metric=metric,
     )
     store = runs.RunStore(Path(storage) if storage is not None else default_storage())
     embedding = embed(task.data)

@@ -14,12 +14,16 @@ from rich.text import Text
 from raytl.search.records import TrialRecord, TrialStatus
 
 PHASES = {
+    "metric": "judging by",
+    "survey": "looking at the domains",
     "pretrain": "pretraining source models",
     "warm-start": "begins with what helped in earlier runs",
-    "prior": "source models by promise",
+    "probe": "probing every source model",
+    "first-model": "there is a first model",
     "baseline": "baselines",
     "search": "searching",
     "confirm": "confirming the leaders on further folds",
+    "control": "holding the winner against itself with one part taken out",
     "refit": "refitting on all labelled images",
     "test": "choosing, and opening the test split if there is one",
     "report": "writing report and bundle",

@@ -11,6 +11,8 @@ from rich.text import Text
 from raytl.cli.output import Output
 from raytl.core.paths import default_storage
 from raytl.runs import Run, RunStore, render_leaderboard, wording
+from raytl.runs.run import interval
+from raytl.runs.verdict import metric_of, verdicts
 
 SHOWN = 20
 
@@ -27,14 +29,12 @@ def show_run(output: Output, run: Run) -> None:
     output.say("")
     best = summary["best"] or {}
     output.say(f"chosen: {summary['why']}" if best else summary["why"])
-    if best.get("test_metric"):
-        output.say(f"test accuracy: {_figure(best['test_metric'])}")
-    elif best.get("validation_metric"):
-        why = "the search did not get to the test" if summary["interrupted"] else "there was no test split"
-        output.say(f"validation accuracy: {_figure(best['validation_metric'])}; {why}")
-    for name, gain in (summary["gains"] or {}).items():
-        if summary["baselines"][name]["strategy"] != best["strategy"]:
-            output.say(f"  over {name}: {_gain(gain)}")
+    for verdict in verdicts(summary, 0):
+        output.say(verdict.sentence)
+    for name, value in (summary["gains"] or {}).items():
+        gain = interval(value)
+        if gain is not None and summary["baselines"][name]["strategy"] != best["strategy"]:
+            output.say(f"  over {name}: {wording.gain(gain, share=metric_of(summary).share)}")
     if run.report_path.exists():
         output.say(f"report: {run.report_path}")
     if run.status == "interrupted":
@@ -99,15 +99,3 @@ def show_predictions(output: Output, model: str, paths: Sequence[Path], out: Pat
         record = {"file": row["file"], **(dict.fromkeys(known) if failed else known)}
         records.append(record | {"error": row["error"] if failed else None})
     output.document({"model": model, "out": str(out) if out else None, "predictions": records})
-
-
-def _figure(metric: dict[str, float]) -> str:
-    if metric["low"] is None:
-        return f"{metric['value']:.3f}"
-    return f"{metric['value']:.3f} (95 % interval {metric['low']:.3f} to {metric['high']:.3f})"
-
-
-def _gain(gain: dict[str, float]) -> str:
-    sure = "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "no sure difference"
-    low, high = (f"{100 * gain[key]:+.1f}" for key in ("low", "high"))
-    return f"{100 * gain['value']:+.1f} points (95 % interval {low} to {high}): {sure}"

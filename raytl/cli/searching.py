@@ -84,6 +84,14 @@ def search(
         str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run; data and space are its own.")
     ] = None,
     lanes: Lanes = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What good means: accuracy, balanced-accuracy, macro-f1, auroc, average-precision or log-loss "
+            "(default: accuracy; balanced-accuracy where one class has three times the images of another).",
+        ),
+    ] = None,
     gpus_per_trial: Annotated[float, typer.Option(min=0, metavar="N", help="May be a fraction, to share a GPU.")] = 0.0,
     workers_per_trial: Annotated[
         int, typer.Option(min=1, metavar="N", help="Data-parallel workers of each trial.")
@@ -138,7 +146,8 @@ def search(
     with listening(output, trials or loaded.settings.trials, budget) as progress:
         run = api.search(
             task, bound, trials=trials, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
-            workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain, cost_aware=cost_aware,
+            workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain, metric=metric,
+            cost_aware=cost_aware,
             warm_start=warm_start, name=name, storage=storage, address=address, verbose=verbose, listeners=[progress],
         )  # fmt: skip
     _show_end(output, run)

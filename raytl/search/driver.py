@@ -102,6 +102,9 @@ def search(
             bound, settings, workspace, lanes, directory, listener, first, has_test=test is not None, started=started
         )
         plan.restore(earlier)
+        if settings.metric is None and workspace_settings.metric != "accuracy":
+            title = metrics.get(workspace_settings.metric).title
+            listener.on_phase("metric", f"{title}: one class has over {metrics.SKEWED} times the images of another")
         with lane_trainable(data, workspace_settings, lanes, directory) as trainable:
             interrupted = not run_plan(plan, trainable, lanes, directory, verbose=settings.verbose)
     if interrupted and plan.winner() is None:

@@ -64,7 +64,7 @@ def _labels(pool: Pool) -> np.ndarray:
 
 
 def _spread(pool: Pool, seed: int) -> np.ndarray:
-    """At most so many images of a source domain: the target's few count as much as all of them, and more say no more."""
+    """At most so many images of a source domain: the target's few count as much, and more would say no more."""
     if len(pool) <= MOST_SOURCE:
         return np.arange(len(pool))
     return np.sort(np.random.default_rng(seed).choice(len(pool), MOST_SOURCE, replace=False))

@@ -22,7 +22,7 @@ from raytl.runs.report import ReportExamples, write_report
 from raytl.runs.report.charts import confusion, curves, parallel
 from raytl.runs.report.examples import data_uri
 from raytl.runs.report.importance import importance
-from raytl.runs.report.verdict import adaptation, transfer
+from raytl.runs.verdict import adaptation, transfer
 
 test_images.__test__ = False  # a helper of the example, not a test
 

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from raytl.evaluation.intervals import Interval
 from raytl.runs import wording
 from raytl.runs.leaderboard import settings_columns
-from raytl.runs.report.verdict import tone
+from raytl.runs.verdict import tone
 
 TONES = {"good": "#1a9850", "open": "#8c8c8c", "bad": "#d73027"}
 BEST = "#1f77b4"

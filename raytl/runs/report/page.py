@@ -16,8 +16,8 @@ from raytl.runs.files import replacing
 from raytl.runs.report import charts, tables
 from raytl.runs.report.examples import ReportExamples, gallery
 from raytl.runs.report.importance import METHOD, importance
-from raytl.runs.report.verdict import CLASSICAL, metric_of, tone, verdicts
 from raytl.runs.run import Run, interval
+from raytl.runs.verdict import CLASSICAL, metric_of, tone, verdicts
 
 # The browser itself then keeps the page from loading anything; Plotly's WebGL traces compile their drawing code.
 _POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'"

@@ -1,9 +1,9 @@
 """The search as a sequence of jobs, from what is cheap and certain to what is dear and promises more.
 
 Survey, probes (convex heads on every source model's features), a first model, baselines, search, confirmation,
-controls, refits. Knows neither Ray nor the real time. Lanes ask for the next job whenever one is free, so the phases overlap:
-while the last trials of the search run, free lanes already confirm the strategies that lead so far. The same plan runs
-on Ray Tune and, in virtual time, on recorded learning curves.
+controls, refits. Knows neither Ray nor the real time. Lanes ask for the next job whenever one is free, so the phases
+overlap: while the last trials of the search run, free lanes already confirm the strategies that lead so far. The same
+plan runs on Ray Tune and, in virtual time, on recorded learning curves.
 """
 
 from __future__ import annotations
