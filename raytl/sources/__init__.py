@@ -1,4 +1,4 @@
-"""Source models: pretrained networks as ordered stages, from torchvision, timm, a local bundle, or untrained."""
+"""Source models: pretrained networks as ordered stages, from torchvision, timm, a local bundle, or unlearned."""
 
 from raytl.sources.base import SourceEntry, WeightsMissingError
 from raytl.sources.catalogue import build_architecture, catalogue, info, load

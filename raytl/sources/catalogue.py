@@ -10,8 +10,8 @@ from raytl.sources.model import SourceInfo, SourceModel
 def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: int = 0) -> SourceModel:
     """A source model with its weights, in eval mode on the CPU.
 
-    uri: ``scratch:<architecture>``, ``torchvision:<name>[@<weights>|@none]``, ``timm:<name>[@none]``, ``file:PATH``
-        (a bundle) or ``file:PATH.safetensors?arch=<architecture URI>``.
+    uri: ``scratch:<architecture>``, ``plain:<features>``, ``torchvision:<name>[@<weights>|@none]``,
+        ``timm:<name>[@none]``, ``file:PATH`` (a bundle) or ``file:PATH.safetensors?arch=<architecture URI>``.
     channels: of the task's images, 1 or 3; scratch networks take it, pretrained ones keep their own and their
         preprocessing converts.
     image_size: wished side of the input, pixels; taken where the network accepts it (at least its smallest size, not

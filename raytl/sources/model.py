@@ -18,6 +18,7 @@ class SourceInfo:
     uri: as the user writes it. stages: names, input side first. feature_dim: width of the head's input.
     parameters: count, head included. image_size: side of the input it was built for, pixels; fixed_size: whether it
     accepts only that. pretrained: whether it brings weights. labels: of the source task, where known.
+    trainable: whether its stages hold anything to train; where not, every strategy has all of them frozen.
     """
 
     uri: str
@@ -28,6 +29,7 @@ class SourceInfo:
     fixed_size: bool
     pretrained: bool
     labels: tuple[str, ...] | None = None
+    trainable: bool = True
 
 
 class SourceModel(nn.Module):
@@ -66,6 +68,11 @@ class SourceModel(nn.Module):
     def stage_names(self) -> tuple[str, ...]:
         """Names of the stages, input side first."""
         return tuple(self.stages.keys())
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the stages hold anything to train."""
+        return any(True for _ in self.stages.parameters())
 
     def stage_list(self) -> list[nn.Module]:
         """The stages, input side first."""

@@ -120,9 +120,9 @@ def test_build_architecture_gives_the_stages_and_a_head_of_its_own_width() -> No
     assert hash_tensors(models[0].state_dict()) == hash_tensors(models[1].state_dict())
 
 
-def test_catalogue_lists_scratch_and_torchvision_but_timm_only_when_asked() -> None:
+def test_catalogue_lists_all_providers_but_timm_unasked() -> None:
     kinds = {entry.uri.partition(":")[0] for entry in sources.catalogue()}
-    assert kinds == {"scratch", "torchvision"}
+    assert kinds == {"plain", "scratch", "torchvision"}
     assert any(entry.uri.startswith("timm:resnet18") for entry in sources.catalogue("timm"))
 
 
