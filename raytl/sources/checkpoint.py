@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ from raytl.sources.catalogue import build_architecture
 from raytl.sources.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, Weights, jsonable, parse
 from raytl.sources.model import SourceModel
 from raytl.sources.staging import fit
+from raytl.sources.weights import tensors
 
 _EXTRA = ("metrics", "provenance", "temperature")
 
@@ -142,15 +142,6 @@ def load_checkpoint(directory: Path) -> tuple[Manifest, SourceModel]:
 def is_checkpoint(directory: Path) -> bool:
     """Whether the folder claims to hold a saved model."""
     return (Path(directory) / MANIFEST_FILE).is_file()
-
-
-def tensors(data: bytes, where: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file's bytes. Raises UserError for anything else."""
-    try:
-        state: dict[str, Tensor] = safetensors.torch.load(data)
-        return state
-    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise UserError(f"{where}: is not a readable safetensors file ({error}); copy or export it again") from error
 
 
 def _own_version() -> str:

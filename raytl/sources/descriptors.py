@@ -32,7 +32,8 @@ ORIENTATIONS = 9
 def area_weights(size: int, cells: int) -> Tensor:
     """Rows that average ``size`` values in ``cells`` equal parts, shape (cells, size).
 
-    A value across a border is shared. Unlike adaptive pooling exact for every size, and a product of matrices to any exporter.
+    A value across a border is shared. Unlike adaptive pooling it is exact for every size, and to any exporter a product
+    of matrices.
     """
     edges = torch.arange(cells + 1, dtype=torch.float64) * size / cells
     left = torch.arange(size, dtype=torch.float64)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from raytl.sources.heads import make_head
+from raytl.sources.licences import UNKNOWN
 from raytl.tasks.preprocessing import Preprocessing
 
 
@@ -19,6 +20,7 @@ class SourceInfo:
     parameters: count, head included. image_size: side of the input it was built for, pixels; fixed_size: whether it
     accepts only that. pretrained: whether it brings weights. labels: of the source task, where known.
     trainable: whether its stages hold anything to train; where not, every strategy has all of them frozen.
+    licence: of the weights, as :mod:`raytl.sources.licences` has it.
     """
 
     uri: str
@@ -30,6 +32,7 @@ class SourceInfo:
     pretrained: bool
     labels: tuple[str, ...] | None = None
     trainable: bool = True
+    licence: str = UNKNOWN
 
 
 class SourceModel(nn.Module):

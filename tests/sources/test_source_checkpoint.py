@@ -100,8 +100,9 @@ class TestRoundTrip:
         made.replace_head(3, LABELS, "mlp")
         state = made.state_dict()
         damaged = {
-            "'head.output.weight' is missing": {name: state[name] for name in state if name != "head.output.weight"},
-            "the head has shape": state | {"head.hidden.weight": torch.zeros(256, made.feature_dim + 1)},
+            "1 missing ('head.output.weight')": {name: state[name] for name in state if name != "head.output.weight"},
+            "4 unexpected ('head.hidden.weight'": state
+            | {"head.hidden.weight": torch.zeros(256, made.feature_dim + 1)},
             "'head.output.weight' has shape (), not (1, 256)": state
             | {"head.output.weight": torch.tensor(0.0), "head.output.bias": torch.zeros(1)},
         }

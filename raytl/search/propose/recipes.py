@@ -106,9 +106,7 @@ class Recipes:
     def untrained(self, uri: str) -> str | None:
         """The same architecture without what it has learned; None where there is no such thing."""
         pretraining = parse_pretrain(uri)
-        if pretraining is not None:
-            return pretraining[1]
-        return f"{uri.partition('@')[0]}@none" if uri.startswith(("torchvision:", "timm:")) else None  # TEMP
+        return pretraining[1] if pretraining is not None else sources.untrained_uri(uri)
 
     # --- which domain to join ---------------------------------------------------------------------------------------
 

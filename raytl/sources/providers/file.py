@@ -1,4 +1,7 @@
-"""``file:PATH``: a model that raytl saved, or ``file:PATH.safetensors?arch=<URI>``: bare weights of a known network."""
+"""``file:PATH``: a model that raytl saved, or ``file:PATH.safetensors?arch=<URI>``: bare weights of a known network.
+
+Bare weights may also be a .pth or .pt file, in the names of the network, of raytl, or of other common libraries.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from torch import Tensor
 
 from raytl.core.errors import UserError
 from raytl.sources.base import Built, Provider, Request, SourceEntry, provider, providers
-from raytl.sources.catalogue import info
-from raytl.sources.checkpoint import load_checkpoint, read_manifest, tensors
+from raytl.sources.catalogue import info, untrained_uri
+from raytl.sources.checkpoint import load_checkpoint, read_manifest
 from raytl.sources.manifest import Manifest
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.staging import fit_original
+from raytl.sources.weights import SUFFIXES, in_own_names, read_weights
 
 
 @provider("file")
@@ -46,6 +50,11 @@ class File(Provider):
         """Not offered: a path is no architecture."""
         raise UserError(f"file:{name}: is no architecture; name one, for example scratch:cnn-small")
 
+    def untrained(self, name: str) -> str | None:
+        """That of the architecture, which takes the task's own channels where it can."""
+        path, architecture = _split(name)
+        return untrained_uri(architecture or read_manifest(path).architecture)
+
     def names(self) -> list[str]:
         """None: files are named by the user."""
         return []
@@ -60,7 +69,7 @@ def _split(name: str) -> tuple[Path, str | None]:
     text, mark, query = name.partition("?")
     path = Path(text).expanduser()
     if not mark:
-        if path.suffix == ".safetensors":
+        if path.suffix in SUFFIXES and not path.is_dir():
             raise UserError(
                 f"file:{name}: bare weights need their architecture; add ?arch=torchvision:resnet18 or the like"
             )
@@ -69,7 +78,7 @@ def _split(name: str) -> tuple[Path, str | None]:
     if key != "arch" or not architecture:
         raise UserError(f"file:{name}: write the architecture of bare weights as ?arch=<URI>")
     if not path.is_file():
-        raise UserError(f"{path}: does not exist or is no file; give the path of a safetensors file")
+        raise UserError(f"{path}: does not exist or is no file; give the path of a .safetensors, .pth or .pt file")
     return path, architecture
 
 
@@ -87,12 +96,10 @@ def _provider_info(architecture: str, request: Request) -> SourceInfo:
 
 def _bare(path: Path, architecture: str, request: Request) -> SourceModel:
     kind, _, rest = architecture.partition(":")
-    try:
-        state = tensors(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
+    state = read_weights(path)
     built = providers.get(kind).build(rest, replace(request, channels=_channels(state, request.channels)))
-    fit_original(built, state, str(path))
+    own = list(dict.fromkeys([*built.renames, *built.model.state_dict()]))
+    fit_original(built, in_own_names(state, own), str(path), head_optional=True)
     built.model.labels = None
     return built.model.eval()
 

@@ -11,6 +11,7 @@ from torch import nn
 from raytl.core.errors import UserError, nearest
 from raytl.sources.base import Built, Hollow, Provider, Request, SourceEntry, provider, seeded
 from raytl.sources.descriptors import DESCRIPTORS
+from raytl.sources.licences import NO_WEIGHTS
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.tasks.preprocessing import Preprocessing
 
@@ -39,12 +40,17 @@ class Plain(Provider):
             fixed_size=True,
             pretrained=False,
             trainable=False,
+            licence=NO_WEIGHTS,
         )
 
     def build(self, name: str, request: Request) -> Built:
         """The same as :meth:`load`: there are no weights to leave out."""
         with seeded("plain", name, request.seed):
             return Built(self._model(name, request))
+
+    def untrained(self, name: str) -> None:
+        """None: nothing is learned but the head."""
+        _known(name)
 
     def names(self) -> list[str]:
         """Every descriptor."""
@@ -53,11 +59,10 @@ class Plain(Provider):
     def entry(self, name: str) -> SourceEntry:
         """At its default size."""
         info = self.info(name, Request())
-        return SourceEntry(info.uri, info.parameters, info.stages, info.image_size)
+        return SourceEntry(info.uri, info.parameters, info.stages, info.image_size, licence=NO_WEIGHTS, trainable=False)
 
     def _model(self, name: str, request: Request) -> SourceModel:
-        if name not in DESCRIPTORS:
-            raise UserError(f"unknown plain features '{name}'{nearest(name, DESCRIPTORS)}")
+        _known(name)
         size = _IMAGE_SIZE if request.image_size is None else max(request.image_size, _MIN_SIZE)
         features = DESCRIPTORS[name](request.channels, size)
         uri = f"plain:{name}"
@@ -71,3 +76,8 @@ class Plain(Provider):
                 size=size, channels=request.channels, mean=(0.5,) * request.channels, std=(0.5,) * request.channels
             ),
         ).eval()
+
+
+def _known(name: str) -> None:
+    if name not in DESCRIPTORS:
+        raise UserError(f"unknown plain features '{name}'{nearest(name, DESCRIPTORS)}")

@@ -6,6 +6,7 @@ from torch import nn
 
 from raytl.sources.architectures.base import registry
 from raytl.sources.base import Built, Hollow, Provider, Request, SourceEntry, provider, seeded
+from raytl.sources.licences import NO_WEIGHTS
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.tasks.preprocessing import Preprocessing
 
@@ -33,12 +34,18 @@ class Scratch(Provider):
             image_size=model.preprocessing.size,
             fixed_size=False,
             pretrained=False,
+            licence=NO_WEIGHTS,
         )
 
     def build(self, name: str, request: Request) -> Built:
         """The same as :meth:`load`: there are no weights to leave out."""
         with seeded("scratch", name, request.seed):
             return Built(self._model(name, request))
+
+    def untrained(self, name: str) -> str:
+        """Itself."""
+        registry.get(name)
+        return f"scratch:{name}"
 
     def names(self) -> list[str]:
         """Every registered architecture."""
@@ -47,7 +54,7 @@ class Scratch(Provider):
     def entry(self, name: str) -> SourceEntry:
         """At its own size."""
         info = self.info(name, Request())
-        return SourceEntry(info.uri, info.parameters, info.stages, info.image_size)
+        return SourceEntry(info.uri, info.parameters, info.stages, info.image_size, licence=NO_WEIGHTS)
 
     def _model(self, name: str, request: Request) -> SourceModel:
         entry = registry.get(name)

@@ -11,6 +11,7 @@ import httpx
 
 from raytl.core.errors import UserError, nearest
 from raytl.sources.base import Built, Provider, Request, SourceEntry, WeightsMissingError, hint, provider, seeded
+from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.staging import Staged, assemble
 from raytl.sources.timm_stages import is_exact, stages_of
@@ -47,11 +48,16 @@ class Timm(Provider):
             image_size=_image_size(config, request.image_size),
             fixed_size=bool(config.get("fixed_input_size")),
             pretrained=trained,
+            licence=_licence(config.get("license")) if trained else NO_WEIGHTS,
         )
 
     def build(self, name: str, request: Request) -> Built:
         """Untrained."""
         return self._built(name, _split(name)[0], request, trained=False)
+
+    def untrained(self, name: str) -> str:
+        """Whatever the weights."""
+        return f"timm:{_split(name)[0]}@none"
 
     def names(self) -> list[str]:
         """Every network with published weights; nothing where timm is not installed."""
@@ -63,7 +69,15 @@ class Timm(Provider):
     def entry(self, name: str) -> SourceEntry:
         """Without building it."""
         config = _timm().get_pretrained_cfg(name)
-        return SourceEntry(f"timm:{name}", None, None, config.input_size[-1], weights=config.tag or "default")
+        return SourceEntry(
+            uri=f"timm:{name}",
+            parameters=None,
+            stages=None,
+            image_size=config.input_size[-1],
+            weights=config.tag or "default",
+            licence=_licence(config.license),
+            preprocessing=_preprocessing(config.to_dict(), None),
+        )
 
     def _built(self, name: str, model: str, request: Request, *, trained: bool) -> Built:
         config = _config(model)
@@ -83,7 +97,9 @@ def _timm() -> ModuleType:
     try:
         import timm
     except ImportError as error:
-        raise UserError("timm: source models need the timm package; run: pip install 'raytl[timm]'") from error
+        raise WeightsMissingError(
+            "timm: source models need the timm package; run: pip install 'raytl[timm]'"
+        ) from error
     module: ModuleType = timm
     return module
 
@@ -113,6 +129,11 @@ def _config(model: str) -> dict[str, Any]:
     if config["input_size"][0] != 3:
         raise UserError(f"timm model '{model}' takes {config['input_size'][0]} channels; choose one for RGB images")
     return config
+
+
+def _licence(stated: str | None) -> str:
+    """As the publisher states it on the model's card; ``other`` is no licence that could be looked up."""
+    return UNKNOWN if stated in (None, "", "other") else stated
 
 
 def _image_size(config: dict[str, Any], wished: int | None) -> int:

@@ -28,6 +28,7 @@ from raytl.sources.base import (
     provider,
     seeded,
 )
+from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.staging import assemble, fit_original
 from raytl.sources.torchvision_stages import ChannelAffine, stages_of
@@ -92,6 +93,13 @@ class _Choice:
         return self.name.startswith(("vit_", "maxvit_"))
 
     @property
+    def licence(self) -> str:
+        """Stated for the SWAG weights alone; that of torchvision's code does not cover weights."""
+        if self.weights is None:
+            return NO_WEIGHTS
+        return "CC-BY-NC-4.0" if "SWAG" in self.weights.name else UNKNOWN
+
+    @property
     def labels(self) -> tuple[str, ...] | None:
         return tuple(self.weights.meta["categories"]) if self.weights is not None else None
 
@@ -127,6 +135,7 @@ class Torchvision(Provider):
             fixed_size=chosen.fixed_size,
             pretrained=chosen.weights is not None,
             labels=chosen.labels,
+            licence=chosen.licence,
         )
 
     def build(self, name: str, request: Request) -> Built:
@@ -144,6 +153,10 @@ class Torchvision(Provider):
             labels=chosen.labels,
         )
 
+    def untrained(self, name: str) -> str:
+        """Whatever the weights."""
+        return f"torchvision:{_choose(name).name}@none"
+
     def names(self) -> tuple[str, ...]:
         """Every classification model."""
         return _names()
@@ -160,6 +173,8 @@ class Torchvision(Provider):
             weights=chosen.weights.name,
             cached=_cache_path(chosen.weights).exists(),
             size_bytes=round(chosen.weights.meta["_file_size"] * 2**20),
+            licence=chosen.licence,
+            preprocessing=chosen.preprocessing,
         )
 
 
