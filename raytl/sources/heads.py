@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-HEADS = ("linear", "mlp")
+HEADS = ("linear", "mlp", "logistic")
 HIDDEN = 256
 """Width of the hidden layer, that of the usual bottleneck between backbone and head."""
 
@@ -25,8 +25,11 @@ class MlpHead(nn.Module):
 
 
 def make_head(kind: str, features: int, outputs: int) -> nn.Module:
-    """A head of one of the ``HEADS``, its weights drawn from torch's generator. Raises ValueError for another kind."""
-    if kind == "linear":
+    """A head of one of the ``HEADS``, its weights drawn from torch's generator. Raises ValueError for another kind.
+
+    A logistic one is a linear one; it differs in how its weights are found.
+    """
+    if kind in ("linear", "logistic"):
         return nn.Linear(features, outputs)
     if kind == "mlp":
         return MlpHead(features, outputs)
