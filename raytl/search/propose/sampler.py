@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from raytl.core.seeding import derive_seed
 from raytl.search.space.binding import BoundSpace, FirstChoices
-from raytl.search.space.definition import ANY, NONE
+from raytl.search.space.definition import ALL, ANY, NONE
 from raytl.training.strategy import Strategy
 
 LEARN_FROM = 300
@@ -149,6 +149,10 @@ class TpeSampler:
         values = {"source_model": self._promising, **partial}
         if values.get("source_domain") == ANY:
             values["source_domain"] = next((name for name in self._domains if name in self.space.source_domains), NONE)
+        stages = self.space.stages[values["source_model"]]
+        cut = values.get("cut")
+        if cut == ALL or (isinstance(cut, int) and cut < 0):
+            values["cut"] = stages if cut == ALL else max(0, stages + cut)
         return self.space.suggest(FirstChoices(values))
 
     def contains(self, strategy: Strategy) -> bool:

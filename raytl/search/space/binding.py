@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import fields
+from functools import cached_property
 from typing import Any, Protocol
 
 from raytl import adaptation, sources
 from raytl.core.dimensions import Choice, Dimension, Float, Int
 from raytl.core.errors import UserError, nearest
+from raytl.evaluation import metrics
 from raytl.search.space.definition import ALL, ANY, COMPONENTS, NONE, SearchSpace
 from raytl.sources import SourceInfo, WeightsMissingError
 from raytl.tasks import Problem, Severity, TrainingData
@@ -104,6 +106,15 @@ class BoundSpace:
         architecture = pretraining[1] if pretraining else uri
         size = self.space.settings.image_size or None
         return sources.info(architecture, channels=self.data.channels, image_size=size)
+
+    @cached_property
+    def skewed(self) -> bool:
+        """Whether the classes are so unlike in size that it may matter how much each of them counts."""
+        images = [self.data.target] if self.data.target is not None else []
+        images = images or [
+            self.data.source_domains[name].with_classes(self.data.classes) for name in self.data.joinable
+        ]
+        return any(metrics.usual_metric(list(known.counts().values())) != "accuracy" for known in images)
 
     def set_aside(self, domains: Collection[str]) -> None:
         """Leave out domains that turned out to do harm, before a strategy was suggested: none of them joins a training.
@@ -212,10 +223,10 @@ class BoundSpace:
         values["head"] = self._choose(trial, "head", heads)
         if values["cut"] == self.stages[model] and values["adaptation"] == NONE and values["head"] == "linear":
             # All there is to train is solved for, and has none of training's settings.
-            weights = self.space.plain.get("class_weights", Choice((Strategy.class_weights,)))
-            return Strategy.from_dict(
-                {**values, "head": LOGISTIC, "class_weights": self._sample(trial, "class_weights", weights)}
-            )
+            values["head"] = LOGISTIC
+            if "class_weights" in self.space.plain and self.skewed:
+                values["class_weights"] = self._sample(trial, "class_weights", self.space.plain["class_weights"])
+            return Strategy.from_dict(values)
         values["regulariser"] = self._regulariser(trial, values)
         for kind in COMPONENTS:
             for key, dimension in self.space.components[kind].get(values[kind], {}).items():
@@ -224,6 +235,8 @@ class BoundSpace:
             if key in {"source_model", "source_domain", "cut", "cached_views", "head"}:
                 continue
             if key == "start" and (untrained(model) or values["head"] != "linear"):
+                continue
+            if key == "class_weights" and not self.skewed:
                 continue
             if key == "backbone_ratio" and values["cut"] == self.stages[model]:
                 continue
