@@ -14,6 +14,7 @@ from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace
 
 EVALUATION_SAMPLE = 512
+PROBE_SAMPLE = 128
 QUICK_SAMPLE = 256
 """Unlabelled images looked at before the last epoch: enough to tell who falls behind, at half the price."""
 STRONG_VIEW = "strong"
@@ -92,7 +93,9 @@ def make_roles(
             training["unlabelled"] = roles.unlabelled
         if second_view:
             roles.strong = maker.make(data.unlabelled, None, STRONG_VIEW, strategy.cached_views)
-        chosen = _spread(np.arange(len(data.unlabelled)))
+        # Of frozen features little is to be learned from more images, and each is a pass through the whole network.
+        most = PROBE_SAMPLE if strategy.head == "logistic" else EVALUATION_SAMPLE
+        chosen = _spread(np.arange(len(data.unlabelled)), most)
         still, moved = roles.unlabelled.subset(chosen), maker.make_moved(data.unlabelled.subset(chosen))
         few = _spread(np.arange(len(chosen)), QUICK_SAMPLE)
         roles.sample, roles.quick_sample = (still, moved), (still.subset(few), moved.subset(few))

@@ -57,15 +57,15 @@ class Probing:
         self._seconds: list[float] = []
         self._forward_s: dict[str, float] = {}
         self._joined_in = 0
+        self._closed = False
 
     def begin(self, probes: dict[str, list[Strategy]], survey: Survey) -> None:
         """Settle which probes there are. Models of the domains that promise most come first, others when it is time."""
         self._probes = dict(probes)
         place = {name: index for index, name in enumerate(survey.domains)}
         unmade = sorted(self._unmade, key=lambda uri: place.get((parse_pretrain(uri) or ("",))[0], len(place)))
-        unmade = [uri for uri in unmade if (parse_pretrain(uri) or ("",))[0] not in survey.set_aside]
-        self._late = unmade[EAGER:]
-        self._unmade = unmade[:EAGER]
+        unmade = [uri for uri in unmade if uri in probes]
+        self._late, self._unmade = unmade[EAGER:], unmade[:EAGER]
         self._eager = [uri for uri in self._probes if uri not in self._late]
         self._awaited = list(self._eager)
         ended = [r for r in self._contest.records if r.status in (TrialStatus.COMPLETED, TrialStatus.FAILED)]
@@ -77,20 +77,29 @@ class Probing:
 
     def next_job(self, numbers: Iterator[int], being_made: Collection[str]) -> LaneJob | None:
         """A source model to make, or a probe; None where none is due. being_made: models that a lane is making."""
-        if self._unmade:
-            return LaneJob(next(numbers), JobKind.PRETRAIN, source_model=self._unmade.pop(0))
+        if self._unmade and not being_made:
+            return self._make(numbers)
         first = self._folds[0]
         for uri in self._eager:
-            if uri in being_made:
+            if uri in being_made or uri in self._unmade:
                 continue
             for strategy in self._probes[uri]:
                 if (strategy.key, first or 0) not in self._given:
                     return self._give(numbers, strategy, first)
-        for fold in self._folds[1:]:
+        if self._unmade:
+            return self._make(numbers)
+        for fold in () if self._closed else self._folds[1:]:
             for strategy in self._racing():
                 if (strategy.key, fold or 0) not in self._given:
                     return self._give(numbers, strategy, fold)
         return None
+
+    def _make(self, numbers: Iterator[int]) -> LaneJob:
+        return LaneJob(next(numbers), JobKind.PRETRAIN, source_model=self._unmade.pop(0))
+
+    def close(self) -> None:
+        """Try no further folds: the time is to go into what promises more."""
+        self._closed = True
 
     def _give(self, numbers: Iterator[int], strategy: Strategy, fold: int | None) -> LaneJob:
         self._given.add((strategy.key, fold or 0))
@@ -138,7 +147,8 @@ class Probing:
         """Whether the probes have been tried on all folds that they are worth."""
         if not self.has_order():
             return False
-        return all((s.key, fold or 0) in self._ended for s in self._racing() for fold in self._folds)
+        given = ((s.key, fold or 0) for s in self._racing() for fold in self._folds)
+        return all(which in self._ended for which in given if not self._closed or which in self._given)
 
     def best(self) -> str | None:
         """Key of the best probe, once they are over; None before, and where none succeeded."""

@@ -8,7 +8,7 @@ plan runs on Ray Tune and, in virtual time, on recorded learning curves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -32,6 +32,8 @@ TOLD = (JobKind.SURVEY, JobKind.PRETRAIN, JobKind.PROBE, JobKind.BASELINE, JobKi
 PHASES = ("", *TOLD, JobKind.CONTROL, JobKind.REFIT)
 """In the order in which they are told of; the first is before them all."""
 FIRST_MODEL = "first-model"
+PROBE_SHARE = 0.25
+"""Of a time budget: after so much of it probes are tried on no further folds."""
 
 
 class Recipe(Protocol):
@@ -163,9 +165,9 @@ class SearchPlan:
         phases: tuple[Callable[[], LaneJob | Wait | None], ...] = (
             self._next_first_model,
             self._next_probe,
-            self._next_baseline,
+            self._begin_search,
             self._next_late_probe,
-            lambda: self._exploration.next_job(lane),
+            lambda: self._next_trained(lane),
             self._next_confirm,
             self._next_control,
         )
@@ -200,10 +202,9 @@ class SearchPlan:
         return self.refits.start(next(self._numbers), Strategy.from_dict(self.strategy_of(best)))
 
     def _next_probe(self) -> LaneJob | None:
-        job = self._probing.next_job(self._numbers, self._running_models())
-        if job is None or (self._first_told and not self._allows(job)):
-            return None
-        return job
+        if self._time.limited and self._time.used() > PROBE_SHARE * (self.settings.time_budget_s or 0.0):
+            self._probing.close()
+        return self._probing.next_job(self._numbers, self._running_models())
 
     def _next_late_probe(self) -> LaneJob | None:
         """A source model whose turn has come: one joins in for every few strategies that were tried without it."""
@@ -233,12 +234,15 @@ class SearchPlan:
         trained = [r for r in self.records if r.strategy.get("head") != "logistic"]
         return trial_seconds(trained) or self._probing.training_seconds(strategy.source_model)
 
-    def _next_baseline(self) -> LaneJob | None:
-        if self._waiting is None:
-            if not self._probing.has_order():
-                return None
-            self._begin_search()
+    def _next_trained(self, lane: int) -> LaneJob | None:
+        """Baselines and strategies of the search in turn, so that what promises most waits for no baseline."""
         assert self._waiting is not None
+        given = sum(record.kind == JobKind.BASELINE for record in self.records)
+        if given <= self._exploration.tried:
+            return self._next_baseline() or self._exploration.next_job(lane)
+        return self._exploration.next_job(lane) or self._next_baseline()
+
+    def _next_baseline(self) -> LaneJob | None:
         while self._waiting:
             name, strategy = self._waiting.pop(0)
             job = LaneJob(next(self._numbers), JobKind.BASELINE, strategy.to_dict(), self._first_fold(), baseline=name)
@@ -246,8 +250,12 @@ class SearchPlan:
                 return job
         return None
 
-    def _begin_search(self) -> None:
+    def _begin_search(self) -> Wait | None:
         """Settle what depends on the survey and the probes: the baselines, and what is proposed first."""
+        if self._waiting is not None:
+            return None
+        if not self._probing.has_order():
+            return Wait()
         assert self.survey is not None
         order = self._probing.order()
         trained = self._recipes.baselines(order, self.survey)
@@ -264,6 +272,7 @@ class SearchPlan:
         )
         for record in self._restored:
             self._exploration.restore(record)
+        return None
 
     def _next_confirm(self) -> LaneJob | None:
         """The strategies that lead on the first fold, on the folds that they were not tried on yet; best first.
@@ -327,10 +336,14 @@ class SearchPlan:
         return best
 
     def _next_refit(self) -> LaneJob | Wait | None:
-        if self.settings.tested:
-            for name, strategy in self.baselines.items():
-                if self.refits.wants(strategy.key):
-                    return self.refits.start(next(self._numbers), strategy, name)
+        """The winner first, then what it is held against on the test split, as long as there is time.
+
+        Where there is time without end the baselines are refitted while the last trials still run.
+        """
+        if self.settings.tested and not self._time.limited:
+            early = self._next_compared(self.baselines.items())
+            if early is not None:
+                return early
         winner = self._final_winner()
         if not isinstance(winner, str):
             return winner
@@ -339,12 +352,21 @@ class SearchPlan:
         if self.refits.wants(winner):
             return self.refits.start(next(self._numbers), Strategy.from_dict(self.strategy_of(winner)))
         if self.settings.tested:
-            for control in self.controls:
-                longest = trial_seconds(self.records)
-                if self.refits.wants(control.strategy.key) and (not self._time.limited or longest < self._time.left()):
-                    return self.refits.start(next(self._numbers), control.strategy, control.name)
+            compared = [(control.name, control.strategy) for control in self.controls]
+            job = self._next_compared([*compared, *self.baselines.items()])
+            if job is not None:
+                return job
         # A refit can fail, and then the next best is due: nothing is over before the winner's has come back.
         return Wait() if self.refits.is_pending(winner) else None
+
+    def _next_compared(self, strategies: Iterable[tuple[str, Strategy]]) -> LaneJob | None:
+        """The next of these that there is time to refit. What it took before tells what it will take."""
+        for name, strategy in strategies:
+            took = [record.seconds for record in self.contest.completed(strategy.key)]
+            needed = max(took, default=trial_seconds(self.records))
+            if self.refits.wants(strategy.key) and (not self._time.limited or needed < self._time.left()):
+                return self.refits.start(next(self._numbers), strategy, name)
+        return None
 
     # --- going on with an earlier search ----------------------------------------------------------------------------
 

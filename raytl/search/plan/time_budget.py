@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from raytl.search.jobs import JobKind
 from raytl.search.records import TrialRecord, TrialStatus
 
 CONFIRM_SHARE = 0.25
@@ -78,16 +77,8 @@ class TimeBudget:
         return min(CONTROL_SHARE * self._seconds, CONTROLS * rounds * trial_s / self._lanes)
 
     def refit_seconds(self, records: Sequence[TrialRecord]) -> float:
-        """What the refits will take: of the winner the longest; with a test split the baselines what they took."""
-        longest = trial_seconds(records)
-        if not self._tested:
-            return longest
-        known = [
-            record.seconds
-            for record in records
-            if record.kind in (JobKind.BASELINE, JobKind.PROBE) and record.status == TrialStatus.COMPLETED
-        ]
-        return max(longest, (longest + sum(known[:6])) / self._lanes)
+        """What the winner's refit will take at the longest; a job in another lane may have to end before it."""
+        return trial_seconds(records)
 
 
 def trial_seconds(records: Sequence[TrialRecord]) -> float:

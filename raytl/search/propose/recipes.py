@@ -50,7 +50,11 @@ class Recipes:
 
         Without target labels: on the labels of the most promising domain, and of the model's own.
         """
-        models = [uri for uri in self._space.source_models if not untrained(uri)]
+        models = [
+            uri
+            for uri in self._space.source_models
+            if not untrained(uri) and (parse_pretrain(uri) or ("",))[0] not in survey.set_aside
+        ]
         return {uri: self._probes_of(uri, survey) for uri in dict.fromkeys([*models, PLAIN_PIXELS])}
 
     def _probes_of(self, uri: str, survey: Survey) -> list[Strategy]:

@@ -117,16 +117,15 @@ class BoundSpace:
         return any(metrics.usual_metric(list(known.counts().values())) != "accuracy" for known in images)
 
     def set_aside(self, domains: Collection[str]) -> None:
-        """Leave out domains that turned out to do harm, before a strategy was suggested: none of them joins a training.
+        """Leave out domains whose labels turned out to be wrong, before a strategy was suggested.
 
-        Without target labels a model that learned one of them is left out as well: it would bring its wrong labels.
+        None of them joins a training, and no model that learned one is started from.
         """
         kept = {name: losses for name, losses in self.adaptations.items() if name not in domains}
         self.adaptations = kept or {NONE: [NONE]}
         self.source_domains = list(self.adaptations)
-        if self.data.target is None:
-            wrong = {uri for uri in self.source_models if (parse_pretrain(uri) or ("",))[0] in domains}
-            self.source_models = [uri for uri in self.source_models if uri not in wrong] or self.source_models
+        wrong = {uri for uri in self.source_models if (parse_pretrain(uri) or ("",))[0] in domains}
+        self.source_models = [uri for uri in self.source_models if uri not in wrong] or self.source_models
 
     def _expand_domains(self) -> list[str]:
         """Names of the domains that may join the training, ``none`` for no domain."""
