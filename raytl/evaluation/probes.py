@@ -1,0 +1,202 @@
+"""Convex heads on frozen features: multinomial logistic regression, its strength chosen by cross-validation.
+
+On a few hundred images they take a second, have one optimum, and are hard to beat; a fine-tuned network should be
+asked whether it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import log_softmax
+from torch import Tensor
+
+from raytl.evaluation.axes import principal_axes
+from raytl.evaluation.calibration import fit_temperature
+from raytl.evaluation.multinomial import solve
+from raytl.tasks.splits import folds
+
+STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Penalties tried where none are given, for features whose mean square length is 1."""
+
+_FALLBACK = 1e-2
+_STANDARD_ERRORS = 0.0
+_ABSENT = 1000.0
+"""How far below the others' mean the logit of a class without images lies: nothing even at the highest temperature."""
+_CELLS = 60_000_000
+"""Probabilities (problems x classes x items) held at once; more problems than that are solved in turns."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear classifier on raw features, and what its making tells.
+
+    weight: (k, d); bias: (k,), both float64: logits are ``features @ weight.T + bias``.
+    strength: the penalty chosen; log_losses: of each strength tried, out of fold, in nats (empty without folds).
+    out_of_fold: (n, k) probabilities of each item by models that it did not train, before any temperature; rows of
+    NaN for items that were in every training part. temperature: fitted on them, 1.0 where there are none.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    strength: float
+    out_of_fold: np.ndarray
+    temperature: float
+    log_losses: dict[float, float]
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Logits (m, k) of raw features (m, d), before the temperature."""
+        return np.asarray(np.asarray(features, dtype=np.float64) @ self.weight.T + self.bias)
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities (m, k) of raw features (m, d)."""
+        return np.asarray(np.exp(log_softmax(self.logits(features) / self.temperature, axis=1)))
+
+
+def fit_logistic(
+    features: np.ndarray | Tensor,
+    labels: np.ndarray | Tensor,
+    classes: int,
+    *,
+    strengths: Sequence[float] | None = None,
+    sample_weight: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    class_balanced: bool = False,
+    seed: int = 0,
+    max_folds: int = 5,
+    device: torch.device | str | None = None,
+) -> Probe:
+    """Multinomial logistic regression with an L2 penalty on standardised features, solved to its optimum.
+
+    features: (n, d), any scale; labels: (n,) in [0, classes); sample_weight: (n,) >= 0, items of weight 0 count as
+    absent; groups: (n,), never on two sides of a fold; class_balanced: every class weighs the same in sum.
+    Minimises the weighted mean cross-entropy plus strength / 2 times the sum of the squared weights, on features
+    standardised and divided by sqrt(d): scikit-learn's LogisticRegression there with C = 1 / (n strength).
+
+    strengths: tried by stratified (group-aware) cross-validation of at most ``max_folds`` folds, twice with under a
+    hundred items; a single one is only measured. Within a fold the classes keep the shares they have in all items.
+    A class with a single group is in every training part. Where no class has two groups there are no folds.
+    Classes without an item get a probability of about 0. device: where to compute; by default where the features are.
+    Raises ValueError for features that are not finite and arguments that do not fit together.
+    """
+    where = device if device is not None else features.device if isinstance(features, Tensor) else "cpu"
+    y = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels, dtype=np.int64)
+    weights = np.ones(len(y)) if sample_weight is None else np.array(sample_weight, dtype=np.float64)
+    grid = sorted({float(s) for s in (STRENGTHS if strengths is None else strengths)}, reverse=True)
+    _check(features, y, weights, classes, grid)
+    used = np.flatnonzero(weights > 0)
+    y_used, own = y[used], None if groups is None else np.asarray(groups)[used]
+    present, targets = np.unique(y_used, return_inverse=True)
+    w = weights[used]
+    if class_balanced:
+        w = w / np.bincount(targets, weights=w)[targets]
+    w = w / w.sum()
+    rows = torch.as_tensor(used, device=where)
+    chosen = features.to(where)[rows] if isinstance(features, Tensor) else features[used]
+    axes = principal_axes(chosen, torch.as_tensor(w, device=where))
+    one_hot = torch.as_tensor(np.eye(len(present))[:, targets], device=where)
+
+    splits = _folds(targets, own, max_folds, seed) if len(present) > 1 else []
+    strength, log_losses = grid[np.argmin([abs(np.log(s / _FALLBACK)) for s in grid])], dict[float, float]()
+    out_of_fold, temperature = np.full((len(y), classes), np.nan), 1.0
+    if splits:
+        predicted = _cross_validate(axes.design, one_hot, w, targets, splits, grid)
+        held = ~np.isnan(predicted[0, :, 0])
+        losses = -predicted[:, np.arange(len(targets)), targets]
+        strength, log_losses = _choose(losses[:, held], w[held], None if own is None else own[held], grid)
+        logs = predicted[grid.index(strength)]
+        temperature = fit_temperature(logs, targets, w)
+        out_of_fold[np.ix_(used, present)] = np.exp(logs)
+        out_of_fold[np.ix_(used[held], np.setdiff1d(np.arange(classes), present))] = 0.0
+    penalty = torch.tensor([strength], dtype=torch.float64, device=where)
+    fitted = solve(axes.design, one_hot, torch.as_tensor(w, device=where)[None], penalty)[0]
+    raw_weight, raw_bias = axes.to_raw(fitted[:, :-1], fitted[:, -1])
+    weight, bias = np.zeros((classes, raw_weight.shape[1])), np.full(classes, raw_bias.mean() - _ABSENT)
+    weight[present], bias[present] = raw_weight, raw_bias
+    return Probe(weight, bias, strength, out_of_fold, temperature, log_losses)
+
+
+def _check(
+    features: np.ndarray | Tensor, labels: np.ndarray, weights: np.ndarray, classes: int, grid: Sequence[float]
+) -> None:
+    if features.ndim != 2 or labels.shape != tuple(features.shape[:1]) or weights.shape != labels.shape:
+        raise ValueError(
+            f"features {tuple(features.shape)}, labels {labels.shape} and weights {weights.shape} do not fit together"
+        )
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise ValueError("sample weights must be finite, at least 0, and not all 0")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, there are {classes} classes")
+    if not grid or min(grid) <= 0 or not np.isfinite(max(grid)):
+        raise ValueError("strengths must be finite and above 0")
+
+
+def _folds(labels: np.ndarray, groups: np.ndarray | None, most: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(training, validation) pairs, none of them empty; [] where no class has a group to spare.
+
+    As many folds as allowed even where a class has fewer images than that: each is then missing from some validation
+    parts, but the training parts stay near the whole in size, where two folds would halve them.
+    """
+    if most < 2:
+        return []
+    repeats = 2 if len(labels) < 100 else 1
+    return [split for split in folds(labels, groups, most, repeats, seed) if len(split[1])]
+
+
+def _cross_validate(
+    design: Tensor,
+    one_hot: Tensor,
+    weights: np.ndarray,
+    labels: np.ndarray,
+    splits: list[tuple[np.ndarray, np.ndarray]],
+    grid: Sequence[float],
+) -> np.ndarray:
+    """Log-probabilities (strengths, n, k) out of fold, averaged over repeats as probabilities; NaN if never held."""
+    n, k = len(labels), len(one_hot)
+    totals = np.bincount(labels, weights=weights, minlength=k)
+    fold_weights, shares = np.zeros((len(splits), n)), np.zeros(len(splits))
+    for row, (training, _) in enumerate(splits):
+        # Holding out an item must not make its class look rarer than it is: with two images of a class it would
+        # count as half as frequent exactly where it is asked for.
+        kept = np.bincount(labels[training], weights=weights[training], minlength=k)
+        fold_weights[row, training] = weights[training] * (totals / kept)[labels[training]]
+        shares[row] = kept.sum()
+    result = np.zeros((len(grid), n, k))
+    times = np.zeros(n)
+    for _, validation in splits:
+        times[validation] += 1
+    problems = [(s, f) for s in range(len(grid)) for f in range(len(splits))]
+    step = max(1, _CELLS // (n * k))
+    for start in range(0, len(problems), step):
+        some = problems[start : start + step]
+        # The penalty stands against the sum over the items, as a prior does, and a fold has fewer of them.
+        penalties = torch.tensor([grid[s] / shares[f] for s, f in some], dtype=torch.float64, device=design.device)
+        rows = torch.as_tensor(fold_weights[[f for _, f in some]], device=design.device)
+        fitted = solve(design, one_hot, rows, penalties)
+        for (s, f), model in zip(some, fitted, strict=True):
+            validation = splits[f][1]
+            held = design[torch.as_tensor(validation, device=design.device)]
+            logits = held @ model[:, :-1].T + model[:, -1]
+            result[s, validation] += logits.softmax(dim=1).clamp_min(1e-300).cpu().numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(result / np.where(times > 0, times, np.nan)[:, None])
+
+
+def _choose(
+    losses: np.ndarray, weights: np.ndarray, groups: np.ndarray | None, grid: Sequence[float]
+) -> tuple[float, dict[float, float]]:
+    """The strength, and the weighted mean loss of each; losses: (strengths, items), strengths falling.
+
+    The strongest penalty whose loss is within ``_STANDARD_ERRORS`` standard errors (paired, over groups) of the least.
+    """
+    shares = weights / weights.sum()
+    means = losses @ shares
+    best = int(means.argmin())
+    own = np.arange(len(shares)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    excess = (losses - losses[best] - (means - means[best])[:, None]) * shares
+    errors = np.array([np.sqrt((np.bincount(own, weights=row) ** 2).sum()) for row in excess])
+    allowed = means - means[best] <= _STANDARD_ERRORS * errors
+    return grid[int(allowed.argmax())], dict(zip(grid, means.tolist(), strict=True))
