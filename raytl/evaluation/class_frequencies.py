@@ -12,12 +12,28 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize, nnls
 from scipy.special import log_softmax, logsumexp
+from scipy.stats import chi2
 
 _SMALLEST = 1e-12
 _STEPS = 2000
 _CHANGE = 1e-8
 _CONTRADICTION = 3.0
 """Standard errors by which the labels' shares must differ from the images' before they are not believed."""
+
+_PULL = 10.0
+"""Items' worth of a prior towards no correction of bias and temperature (log), of variance 1."""
+
+_UNSEEN = 0.2
+"""Share of images that an estimate from another domain is off by without any sign of it in the predictions."""
+
+_PER_UNEXPLAINED = 2.0
+"""Share of images that an estimate is off by, for each share of the predictions that frequencies do not explain."""
+
+_WIDE = 0.5
+"""Mean half-width of the ranges over the classes' mean frequency, from which on an estimate tells nothing."""
+
+_REDRAWN = 2000
+"""Unlabelled images redrawn at most in each round: from there on the held-out images are what limits."""
 
 
 def em_frequencies(
@@ -90,8 +106,8 @@ def fit_bias_correction(probabilities: np.ndarray, labels: np.ndarray) -> BiasCo
     """Bias-corrected temperature scaling (Alexandari et al., 2020) on items that did not train the model.
 
     probabilities: (n, k); labels: (n,). Temperature scaling alone leaves classes over- or understated, and that is
-    just what frequencies are read from. A small pull (one item's worth) towards no correction keeps few items, or
-    none of a class, from asking for an infinite one.
+    just what frequencies are read from. A pull towards no correction keeps few items, or none of a class, from asking
+    for an infinite one.
     """
     logs, n = _logs(probabilities), len(labels)
     k = logs.shape[1]
@@ -100,9 +116,9 @@ def fit_bias_correction(probabilities: np.ndarray, labels: np.ndarray) -> BiasCo
     def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
         z = logs * math.exp(x[0]) + x[1:]
         p = np.exp(log_softmax(z, axis=1))
-        value = (logsumexp(z, axis=1) - (z * hot).sum(axis=1)).sum() + 0.5 * (x @ x)
+        value = (logsumexp(z, axis=1) - (z * hot).sum(axis=1)).sum() + 0.5 * _PULL * (x @ x)
         inner = ((p - hot) * logs).sum() * math.exp(x[0])
-        return float(value) / n, (np.r_[inner, (p - hot).sum(axis=0)] + x) / n
+        return float(value) / n, (np.r_[inner, (p - hot).sum(axis=0)] + _PULL * x) / n
 
     bounds = [(-3.0, 3.0)] + [(-8.0, 8.0)] * k
     best = minimize(loss, np.zeros(k + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
@@ -113,8 +129,8 @@ def fit_bias_correction(probabilities: np.ndarray, labels: np.ndarray) -> BiasCo
 class Frequencies:
     """Estimated class frequencies of the unlabelled images.
 
-    frequencies, low, high: (k,), the range covering about 90 % where ``reliable``. reliable: the predictions look as
-    label shift would have them, and the range is narrow enough to tell something. reasons: why not, one sentence each.
+    frequencies, low, high: (k,), each range meant to hold the truth in nine of ten cases. reliable: nothing speaks
+    against the estimate, and the ranges are narrow enough to tell something. reasons: why not, one sentence each.
     labels_believed: whether the labels' shares went into the estimate.
     """
 
@@ -124,6 +140,104 @@ class Frequencies:
     reliable: bool
     reasons: tuple[str, ...]
     labels_believed: bool
+
+
+def estimate_frequencies(
+    unlabelled: np.ndarray,
+    held_out: np.ndarray,
+    held_out_labels: np.ndarray,
+    *,
+    same_domain: bool,
+    target_counts: np.ndarray | None = None,
+    seed: int = 0,
+    rounds: int = 50,
+) -> Frequencies:
+    """Class frequencies of unlabelled images, their uncertainty, and whether they can be relied on.
+
+    unlabelled: (m, k) probabilities; held_out: (n, k) of the same (kind of) model for labelled images that it did not
+    train on, both before or both after any temperature; rows of NaN are left out. held_out_labels: (n,). How often
+    each class occurs among them is no matter, only how it is predicted. same_domain: whether these are images of
+    the target (out of fold) and not of a source domain; the former are to be preferred from two a class on.
+
+    target_counts: (k,) labels of the target. Nobody knows how they were drawn; an even hand is as likely as a fair one.
+    They count as draws (a Dirichlet prior) unless they are more even than draws are, or contradict what the unlabelled
+    images say; and they do not narrow the ranges.
+
+    The ranges come from redrawing unlabelled and, within classes, held-out images, calibrated anew each time, and hold
+    the estimate by :func:`bbse_frequencies` too. Where no frequencies make the held-out predictions look like the
+    unlabelled ones, the images themselves differ. EM then made the estimate worse in every case tried, so the shares
+    of the predictions stand, and the ranges widen with what is unexplained. But a shift of the images can be large
+    without a sign in the predictions, so estimates from another domain are never called reliable.
+    """
+    p, q, y = np.asarray(unlabelled, np.float64), np.asarray(held_out, np.float64), np.asarray(held_out_labels)
+    seen = np.isfinite(q).all(axis=1)
+    q, y, k = q[seen], y[seen], p.shape[1]
+    counts = np.bincount(y, minlength=k).astype(np.float64)
+    if not len(p) or (counts < 2).any():
+        why = "there is no unlabelled image" if not len(p) else "a class has fewer than 2 held-out images"
+        return Frequencies(np.full(k, 1.0 / k), np.zeros(k), np.ones(k), False, (why,), False)
+    first = _calibrated_em(p, q, y)
+    weights = (first / counts)[y]
+    gap = _moments(p) - _moments(q, weights)
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(y == c) for c in range(k)]
+    draws, chance = [], []
+    for _ in range(rounds):
+        again = np.concatenate([rng.choice(m, len(m)) for m in members])
+        redrawn = p[rng.integers(0, len(p), min(len(p), _REDRAWN))]
+        draws.append(_calibrated_em(redrawn, q[again], y[again]))
+        chance.append(np.abs(_moments(redrawn) - _moments(q[again], weights[again]) - gap).sum() / 2)
+    unexplained = max(0.0, float(np.abs(gap).sum() / 2 - np.quantile(chance, 0.95)))
+    # Errors of this total, spread at random over the classes.
+    doubt = (_PER_UNEXPLAINED * unexplained + _UNSEEN * (not same_domain)) * math.sqrt(2.0 / k)
+    shares = np.bincount(p.argmax(axis=1), minlength=k) / len(p)
+    bbse = bbse_frequencies(np.bincount(y * k + q.argmax(axis=1), minlength=k * k).reshape(k, k), shares)
+    estimate = shares if unexplained > 0 else first
+    deviation = np.sqrt(np.var(draws, axis=0) + doubt**2)
+    low = np.minimum(np.quantile(draws, 0.05, axis=0), np.minimum(estimate, bbse)) - doubt
+    high = np.maximum(np.quantile(draws, 0.95, axis=0), np.maximum(estimate, bbse)) + doubt
+
+    labels = np.zeros(k) if target_counts is None else np.asarray(target_counts, dtype=np.float64)
+    believed = labels.sum() > 0 and not _too_even(labels) and not _contradict(labels, estimate, deviation)
+    if believed:
+        # The unlabelled images are worth as many labels as would leave the same uncertainty.
+        worth = float(np.clip((estimate * (1 - estimate)).sum() / max((deviation**2).sum(), 1e-12), 1.0, len(p)))
+        # The ranges stay: that the labels were drawn fairly is only not excluded.
+        estimate = (worth * estimate + labels) / (worth + labels.sum())
+    low, high = np.clip(low, 0.0, estimate), np.clip(high, estimate, 1.0)
+    reasons = []
+    if not same_domain:
+        reasons.append("the labelled images are of another domain, whose classes may look different")
+    if unexplained > 0:
+        reasons.append("the unlabelled images are predicted in a way that other class frequencies do not explain")
+    if float((high - low).mean()) / 2 * k > _WIDE:
+        reasons.append("the ranges of the frequencies are too wide to tell much")
+    return Frequencies(estimate, low, high, not reasons, tuple(reasons), believed)
+
+
+def _calibrated_em(p: np.ndarray, q: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    correction = fit_bias_correction(q, labels)
+    return em_frequencies(correction(p), correction(q).mean(axis=0))
+
+
+def _moments(p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Mean of the products of two classes' probabilities, (k, k), summing to 1: what is predicted, and how surely."""
+    w = np.full(len(p), 1.0 / len(p)) if weights is None else weights / weights.sum()
+    return np.asarray((p * w[:, None]).T @ p)
+
+
+def _too_even(counts: np.ndarray) -> bool:
+    """Whether fair draws, be it from even classes, would nearly never come out as even as this: somebody saw to it."""
+    expected = counts.sum() / len(counts)
+    return bool(((counts - expected) ** 2).sum() / expected <= chi2.ppf(0.01, len(counts) - 1))
+
+
+def _contradict(counts: np.ndarray, frequencies: np.ndarray, deviation: np.ndarray) -> bool:
+    """Whether label counts are further from the frequencies than both their errors allow, in any class."""
+    # One label more of each class: none among few says little about its frequency.
+    shares = (counts + 1.0) / (counts.sum() + len(counts))
+    errors = np.sqrt(shares * (1 - shares) / (counts.sum() + len(counts)) + deviation**2)
+    return bool((np.abs(shares - frequencies) > _CONTRADICTION * errors).any())
 
 
 def _logs(probabilities: np.ndarray) -> np.ndarray:
