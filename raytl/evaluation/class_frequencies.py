@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize, nnls
-from scipy.special import log_softmax, logsumexp
-from scipy.stats import chi2
+from scipy.special import chdtri, log_softmax, logsumexp
 
 _SMALLEST = 1e-12
 _STEPS = 2000
@@ -23,7 +22,7 @@ _CONTRADICTION = 3.0
 _PULL = 10.0
 """Items' worth of a prior towards no correction of bias and temperature (log), of variance 1."""
 
-_UNSEEN = 0.2
+_UNSEEN = 0.3
 """Share of images that an estimate from another domain is off by without any sign of it in the predictions."""
 
 _PER_UNEXPLAINED = 2.0
@@ -229,7 +228,7 @@ def _moments(p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
 def _too_even(counts: np.ndarray) -> bool:
     """Whether fair draws, be it from even classes, would nearly never come out as even as this: somebody saw to it."""
     expected = counts.sum() / len(counts)
-    return bool(((counts - expected) ** 2).sum() / expected <= chi2.ppf(0.01, len(counts) - 1))
+    return bool(((counts - expected) ** 2).sum() / expected <= chdtri(len(counts) - 1, 0.99))
 
 
 def _contradict(counts: np.ndarray, frequencies: np.ndarray, deviation: np.ndarray) -> bool:
