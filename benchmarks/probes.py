@@ -2,8 +2,9 @@
 
     python benchmarks/probes.py
 
-One thread, the same grid, folds and objective, on rectified Gaussian features of a network's size. The difference of the
-log losses out of fold shows that both found the same optima.
+One thread, the same grid, folds and objective, on rectified Gaussian features of a network's size. The difference of
+the log losses out of fold shows that both found the same optima; under a hundred items ours are of two passes, whose
+probabilities are averaged.
 """
 
 from __future__ import annotations

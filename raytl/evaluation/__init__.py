@@ -1,7 +1,7 @@
 """How good a model is, how sure one can be of it, and how to choose without seeing what must not be seen.
 
-:mod:`raytl.evaluation.probes` and :mod:`raytl.evaluation.class_frequencies` are to be imported by name: they bring torch
-and scipy's optimisers, which reading a leaderboard does without.
+:mod:`raytl.evaluation.probes` and :mod:`raytl.evaluation.class_frequencies` are to be imported by name: they bring
+torch and scipy's optimisers, which reading a leaderboard does without.
 """
 
 from raytl.evaluation import validators
