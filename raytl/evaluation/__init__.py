@@ -1,6 +1,11 @@
-"""How good a model is, how sure one can be of it, and how to choose without seeing what must not be seen."""
+"""How good a model is, how sure one can be of it, and how to choose without seeing what must not be seen.
+
+:mod:`raytl.evaluation.probes` and :mod:`raytl.evaluation.class_frequencies` are to be imported by name: they bring
+torch and scipy's optimisers, which reading a leaderboard does without.
+"""
 
 from raytl.evaluation import metrics, validators
+from raytl.evaluation.calibration import apply_temperature, calibration_error, fit_temperature
 from raytl.evaluation.intervals import (
     Comparison,
     Interval,
@@ -19,11 +24,14 @@ __all__ = [
     "Comparison",
     "Interval",
     "Outputs",
+    "apply_temperature",
     "average_repeats",
     "bootstrap_interval",
+    "calibration_error",
     "classification_metrics",
     "confusion",
     "correctness",
+    "fit_temperature",
     "holm",
     "holm_comparisons",
     "log_losses",

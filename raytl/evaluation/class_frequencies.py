@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize, nnls
-from scipy.special import log_softmax, logsumexp
+from scipy.special import chdtri, log_softmax, logsumexp
 
 _SMALLEST = 1e-12
 _STEPS = 2000
@@ -22,7 +22,7 @@ _CONTRADICTION = 3.0
 _PULL = 10.0
 """Items' worth of a prior towards no correction of bias and temperature (log), of variance 1."""
 
-_UNSEEN = 0.2
+_UNSEEN = 0.3
 """Share of images that an estimate from another domain is off by without any sign of it in the predictions."""
 
 _PER_UNEXPLAINED = 2.0
@@ -159,7 +159,8 @@ def estimate_frequencies(
     the target (out of fold) and not of a source domain; the former are to be preferred from two a class on.
 
     target_counts: (k,) labels of the target. Nobody knows how they were drawn; an even hand is as likely as a fair one.
-    They count as draws (a Dirichlet prior) unless they contradict what the unlabelled images say.
+    They count as draws (a Dirichlet prior) unless they are more even than draws are, or contradict what the unlabelled
+    images say; and they do not narrow the ranges.
 
     The ranges come from redrawing unlabelled and, within classes, held-out images, calibrated anew each time, and hold
     the estimate by :func:`bbse_frequencies` too. Where no frequencies make the held-out predictions look like the
@@ -196,14 +197,12 @@ def estimate_frequencies(
     high = np.maximum(np.quantile(draws, 0.95, axis=0), np.maximum(estimate, bbse)) + doubt
 
     labels = np.zeros(k) if target_counts is None else np.asarray(target_counts, dtype=np.float64)
-    believed = labels.sum() > 0 and not _contradict(labels, estimate, deviation)
+    believed = labels.sum() > 0 and not _too_even(labels) and not _contradict(labels, estimate, deviation)
     if believed:
         # The unlabelled images are worth as many labels as would leave the same uncertainty.
         worth = float(np.clip((estimate * (1 - estimate)).sum() / max((deviation**2).sum(), 1e-12), 1.0, len(p)))
-        renewed = (worth * estimate + labels) / (worth + labels.sum())
-        narrower = math.sqrt(worth / (worth + labels.sum()))
-        low, high = renewed - (estimate - low) * narrower, renewed + (high - estimate) * narrower
-        estimate = renewed
+        # The ranges stay: that the labels were drawn fairly is only not excluded.
+        estimate = (worth * estimate + labels) / (worth + labels.sum())
     low, high = np.clip(low, 0.0, estimate), np.clip(high, estimate, 1.0)
     reasons = []
     if not same_domain:
@@ -224,6 +223,12 @@ def _moments(p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Mean of the products of two classes' probabilities, (k, k), summing to 1: what is predicted, and how surely."""
     w = np.full(len(p), 1.0 / len(p)) if weights is None else weights / weights.sum()
     return np.asarray((p * w[:, None]).T @ p)
+
+
+def _too_even(counts: np.ndarray) -> bool:
+    """Whether fair draws, be it from even classes, would nearly never come out as even as this: somebody saw to it."""
+    expected = counts.sum() / len(counts)
+    return bool(((counts - expected) ** 2).sum() / expected <= chdtri(len(counts) - 1, 0.99))
 
 
 def _contradict(counts: np.ndarray, frequencies: np.ndarray, deviation: np.ndarray) -> bool:

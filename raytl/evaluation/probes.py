@@ -30,7 +30,7 @@ _PULL = 16.0
 
 _ABSENT = 1000.0
 """How far below the others' mean the logit of a class without images lies: nothing even at the highest temperature."""
-_CELLS = 60_000_000
+_CELLS = 10_000_000
 """Probabilities (problems x classes x items) held at once; more problems than that are solved in turns."""
 
 

@@ -2,7 +2,7 @@
 
 from raytl.judging.choice import Choice, Contestant, choose, separates
 from raytl.judging.estimates import corrected_estimate
-from raytl.judging.verdict import Control, Part, Tone, Verdict, equivalence_margin, verdicts
+from raytl.judging.verdict import Control, Part, Tone, Verdict, equivalence_margin, judged, verdicts
 
 __all__ = [
     "Choice",
@@ -14,6 +14,7 @@ __all__ = [
     "choose",
     "corrected_estimate",
     "equivalence_margin",
+    "judged",
     "separates",
     "verdicts",
 ]

@@ -15,13 +15,18 @@ _OF_A_LOSS = 0.05
 
 
 class Part(StrEnum):
-    """What of a strategy a control leaves out."""
+    """What of a strategy a control leaves out, or what it does instead.
+
+    OTHER_SOURCE: starts from another source model. CLASSICAL: trains no network at all.
+    """
 
     SOURCE_MODEL = "source-model"
     ADAPTATION = "adaptation"
     SOURCE_DOMAIN = "source-domain"
     FREEZING = "freezing"
     AUGMENTATION = "augmentation"
+    OTHER_SOURCE = "other-source"
+    CLASSICAL = "classical"
 
 
 class Tone(StrEnum):
@@ -72,19 +77,24 @@ def verdicts(controls: Sequence[Control], *, margin: float) -> list[Verdict]:
     margin helped, if little. Of several controls of a part the one with the worst news decides: a part has helped
     where it beats everything that it was held against.
     """
-    adjusted = holm_comparisons([control.comparison for control in controls])
-    judged = [
-        Verdict(control.part, _tone(wide, margin), control.name, control.comparison, wide, margin)
-        for control, wide in zip(controls, adjusted, strict=True)
-    ]
+    found = judged(controls, margin=margin)
     order = list(Tone)
     return [
         min(
-            (one for one in judged if one.part == part),
+            (one for one in found if one.part == part),
             key=lambda one: (order.index(one.tone), one.comparison.value, one.control),
         )
         for part in Part
-        if any(one.part == part for one in judged)
+        if any(one.part == part for one in found)
+    ]
+
+
+def judged(controls: Sequence[Control], *, margin: float) -> list[Verdict]:
+    """What each control says, in the order given; the intervals are Holm's for all of them together."""
+    adjusted = holm_comparisons([control.comparison for control in controls])
+    return [
+        Verdict(control.part, _tone(wide, margin), control.name, control.comparison, wide, margin)
+        for control, wide in zip(controls, adjusted, strict=True)
     ]
 
 

@@ -12,7 +12,7 @@ from raytl.runs.run import interval
 
 PARTS = {
     "source-model": ("Transfer", "the pretrained weights", "the same from random weights"),
-    "source-model-domain": ("The choice of source model", "this source model", "one pretrained on another domain"),
+    "other-source": ("The choice of source model", "this source model", "one pretrained on another domain"),
     "adaptation": ("Domain adaptation", "adaptation", "the same without it"),
     "source-domain": ("Joining the source domain", "the source domain's images", "the same without them"),
     "freezing": ("Freezing", "freezing", "the same with nothing frozen"),

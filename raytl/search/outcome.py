@@ -12,11 +12,11 @@ import torch
 from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.evaluation.calibration import apply_temperature, calibration_error, fit_temperature
-from raytl.evaluation.intervals import Interval, metric_interval, paired_metric_interval
+from raytl.evaluation.intervals import Comparison, Interval, metric_interval, paired_metric_interval
 from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import Choice
 from raytl.judging.estimates import corrected_estimate
-from raytl.judging.verdict import Pair, judge
+from raytl.judging.verdict import Control, Part, equivalence_margin, judged
 from raytl.search.plan.contest import Labels
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialStatus
@@ -26,7 +26,16 @@ from raytl.tasks import Images, SealedTest, TrainingData
 from raytl.training.pretrain import is_hurried
 from raytl.training.workspace import Workspace
 
-CLASSICAL = "classical"
+_GROUNDS = {
+    "alone": "the only one",
+    "metric": "highest {metric}, by more than chance gives,",
+    "log-loss": "as high a {metric} as the highest, and a lower log loss,",
+    "unlabelled": "as high a {metric} as the highest, and the steadiest on the unlabelled images,",
+    "frozen": "as high a {metric} as the highest, and the least trained,",
+    "cost": "as high a {metric} as the highest, and the cheapest,",
+    "key": "as high a {metric} as the highest,",
+    "highest score": "highest score",
+}
 LEAST_CALIBRATING = 20
 """Images that a temperature is fitted on at least."""
 
@@ -95,9 +104,8 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
     if labels is None or said is None:
         return
     rivals = [plan.contest.out_of_fold(key) for key in plan.contest.scores()]
-    known = ~np.isnan(said[:, 0])
-    full = [rival[known] for rival in rivals if rival is not None and not np.isnan(rival[known]).any()]
-    best.validation = corrected_estimate(metric, full, labels.labels[known], _of(labels.groups, known))
+    known = [rival for rival in rivals if rival is not None]
+    best.validation = corrected_estimate(metric, known, labels.labels, labels.groups)
 
 
 def _calibrate(plan: SearchPlan, outcome: SearchOutcome) -> None:
@@ -150,7 +158,7 @@ def _hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Met
     for name in ("linear-probe", "pixels"):
         strategy = plan.baselines.get(name)
         if strategy is not None and strategy.key != best.strategy_key:
-            outcome.controls.append(ControlResult(name, CLASSICAL, strategy.to_dict(), strategy.key))
+            outcome.controls.append(ControlResult(name, Part.CLASSICAL, strategy.to_dict(), strategy.key))
     tests = {entry.strategy_key: entry.test_probabilities for entry in outcome.baselines}
     for control in outcome.controls:
         if control.comparison is not None:
@@ -165,16 +173,17 @@ def _hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Met
         elif labels is not None and outcome.test_images is None:
             control.comparison = _on_folds(plan, labels, metric, best.strategy_key, control.strategy_key)
             control.measured_on = "folds" if control.comparison is not None else ""
-    pairs = [Pair(c.name, c.part, c.comparison) for c in outcome.controls if c.comparison is not None]
-    tones = {finding.name: finding for finding in judge(pairs)}
-    for control in outcome.controls:
-        if control.name in tones:
-            control.tone, control.comparison = tones[control.name].tone, tones[control.name].comparison
+    value = best.test or best.validation
+    compared = [control for control in outcome.controls if control.comparison is not None]
+    pairs = [Control(c.name, Part(c.part), c.comparison) for c in compared if c.comparison is not None]
+    margin = equivalence_margin(metric, value.value if value is not None else 0.5)
+    for control, verdict in zip(compared, judged(pairs, margin=margin), strict=True):
+        control.tone, control.comparison = str(verdict.tone), verdict.adjusted
     outcome.transfer_gain = _gain(outcome.controls, "source-model")
     outcome.adaptation_gain = _gain(outcome.controls, "adaptation")
 
 
-def _on_folds(plan: SearchPlan, labels: Labels, metric: Metric, best: str, other: str):  # type: ignore[no-untyped-def]
+def _on_folds(plan: SearchPlan, labels: Labels, metric: Metric, best: str, other: str) -> Comparison | None:
     common = {r.fold for r in plan.contest.completed(best)} & {r.fold for r in plan.contest.completed(other)}
     mine, others = plan.contest.out_of_fold(best, common), plan.contest.out_of_fold(other, common)
     if mine is None or others is None:
@@ -209,7 +218,7 @@ def _why(plan: SearchPlan, choice: Choice, data: TrainingData, metric: Metric) -
     images = sum(len(record.validated) for record in records)
     if plan.contest.labels is not None and images:
         folds = f"{len(records)} validation folds" if len(records) > 1 else "one validation fold"
-        return f"{choice.grounds} ({metric.title} on {folds}), of {_counted(tried)}"
+        return f"{_GROUNDS[choice.grounds].format(metric=metric.title)} on {folds}, of {_counted(tried)}"
     evidence = []
     if any("source-accuracy" in record.metrics for record in records):
         evidence.append("accuracy on held-out images of the source domain")

@@ -112,6 +112,19 @@ def test_an_only_image_of_a_class_is_learned_and_never_held_out() -> None:
     assert (one_each.probabilities(features[[0, 1, 30]]).argmax(axis=1) == [0, 1, 2]).all()
 
 
+def test_features_that_say_nothing_leave_the_shares_of_the_classes() -> None:
+    labels = np.r_[np.zeros(9, int), np.ones(3, int)]
+    for features in (np.ones((12, 4)), np.zeros((12, 0))):
+        np.testing.assert_allclose(
+            raw_probabilities(fit_logistic(features, labels, 2), features), [[0.75, 0.25]] * 12, atol=1e-3
+        )
+
+
+def test_one_group_of_all_items_cannot_be_held_out() -> None:
+    probe = fit_logistic(*data(30, 4), 3, groups=np.zeros(30))
+    assert not probe.log_losses and np.isnan(probe.out_of_fold).all() and probe.strength == 0.1
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_features_that_are_not_finite_are_refused(bad: float) -> None:
     features, labels = data(12, 3)

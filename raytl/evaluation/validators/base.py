@@ -25,7 +25,8 @@ class Outputs:
 
     target_*: the validation fold of the labelled target images; source_*: held-out images of the source domain;
     unlabelled_*: unlabelled target images; unlabelled_moved_probabilities: of slightly moved versions of them.
-    probabilities: float (n, k); labels: int64 (n,); features: float (n, d).
+    class_frequencies: of the unlabelled target, where they are known or reliably estimated; None is unknown, not even.
+    probabilities: float (n, k); labels: int64 (n,); features: float (n, d); frequencies: float (k,), not all 0.
     """
 
     target_probabilities: np.ndarray | None = None
@@ -35,6 +36,7 @@ class Outputs:
     unlabelled_probabilities: np.ndarray | None = None
     unlabelled_features: np.ndarray | None = None
     unlabelled_moved_probabilities: np.ndarray | None = None
+    class_frequencies: np.ndarray | None = None
 
 
 _FIELDS = tuple(spec.name for spec in fields(Outputs))

@@ -10,5 +10,8 @@ from raytl.evaluation.validators.entropies import mutual_information
 
 @validator("information-maximisation", "unlabelled_probabilities")
 def information_maximisation(probabilities: np.ndarray) -> float:
-    """Entropy of the mean prediction minus the mean entropy, in [0, log k]; assumes about uniform target classes."""
+    """Entropy of the mean prediction minus the mean entropy, in [0, log k].
+
+    Assumes about uniform target classes; where their frequencies are known, ``frequency-match`` does not have to.
+    """
     return mutual_information(probabilities)

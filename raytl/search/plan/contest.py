@@ -111,11 +111,10 @@ class Contest:
     def trails(self, key: str, other: str) -> bool:
         """Whether a strategy is behind another beyond doubt, on the folds that both were tried on."""
         common = {r.fold for r in self.completed(key)} & {r.fold for r in self.completed(other)}
-        mine, others = self.out_of_fold(key, common), self.out_of_fold(other, common)
+        mine, others = self._contestant(key, common), self._contestant(other, common)
         if self.labels is None or mine is None or others is None:
             return False
-        labels = self.labels
-        return separates(mine, others, labels.labels, labels.metric, labels.groups)
+        return separates(mine, others, self.labels.labels, self.labels.metric, self.labels.groups)
 
     def choice(self, failed: Sequence[str] = ()) -> Choice | None:
         """The winner; None where nothing was completed. failed: keys of strategies that cannot be had.

@@ -145,7 +145,7 @@ class Recipes:
                 found.append(Control("without pretrained weights", "source-model", plain))
         other = self._unrelated(winner, order)
         if other is not None:
-            found.append(Control("pretrained on another domain", "source-model-domain", other))
+            found.append(Control("pretrained on another domain", "other-source", other))
         if winner.adaptation != "none":
             bare = replace(winner, adaptation="none", adaptation_config=None)
             found.append(Control("without adaptation", "adaptation", bare))
