@@ -103,9 +103,10 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
     said = plan.contest.out_of_fold(best.strategy_key)
     if labels is None or said is None:
         return
+    known = ~np.isnan(said[:, 0])  # probes are tried on more folds than there was time for others
     rivals = [plan.contest.out_of_fold(key) for key in plan.contest.scores()]
-    known = [rival for rival in rivals if rival is not None]
-    best.validation = corrected_estimate(metric, known, labels.labels, labels.groups)
+    compared = [rival[known] for rival in rivals if rival is not None and not np.isnan(rival[known]).all()]
+    best.validation = corrected_estimate(metric, compared, labels.labels[known], _of(labels.groups, known))
 
 
 def _calibrate(plan: SearchPlan, outcome: SearchOutcome) -> None:
