@@ -8,8 +8,6 @@ documented pattern, costs seconds per trial instead.
 from __future__ import annotations
 
 import os
-import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,24 +17,13 @@ from typing import Any
 import ray
 from ray import tune
 
-from raytl.core.errors import UserError
-from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
-from raytl.search.propose.features import forward_seconds
-from raytl.search.propose.survey import survey
-from raytl.sources.checkpoint import write_checkpoint
+from raytl.search.jobs import JobKind, JobResult, LaneJob
+from raytl.search.lanes.work import do_job
 from raytl.tasks import TrainingData
-from raytl.training.distributed import Group
-from raytl.training.loop import run_trial
-from raytl.training.pretrain import is_hurried
-from raytl.training.strategy import Strategy
-from raytl.training.trial import TrialError, TrialJob
 from raytl.training.workspace import Workspace, WorkspaceSettings
 
-OUT_OF_MEMORY = "out of memory"
 GROWTH_LIMIT_BYTES = 2 * 2**30
 """What a lane's own memory may grow by, over its first job, before its process is replaced by a fresh one."""
-
-Send = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -74,7 +61,7 @@ def lane(config: dict[str, Any], held: HeldData, settings: WorkspaceSettings, gr
     workspace = _workspace(held, settings)
 
     def train_loop() -> None:
-        result = do_job(workspace, job, tune.report)
+        result = in_store(do_job(workspace, job, tune.report))
         # A refit's files live as long as the process that put them into the object store.
         if _grown_bytes() > growth_limit_bytes and job.kind != JobKind.REFIT:
             tune.report({"report": result})
@@ -87,57 +74,15 @@ def lane(config: dict[str, Any], held: HeldData, settings: WorkspaceSettings, gr
     TorchTrainer(train_loop, scaling_config=ScalingConfig(num_workers=0, use_gpu=workspace.device.type == "cuda")).fit()
 
 
-def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None = None) -> JobResult:
-    """Do one job; together with the other workers where there is a ``group``.
+def in_store(result: JobResult) -> JobResult:
+    """The result as it leaves the lane: named after its process, a model's files in Ray's object store.
 
-    What is wrong with the strategy or the data is an answer (``reason``), not an exception: a trial that fails must not
-    cost Tune the lane.
+    Lane and driver need no common disk then. The files live as long as the process that put them there.
     """
-    started = time.perf_counter()
-    result = JobResult(lane=f"{ray.get_runtime_context().get_node_id()[:6]}-{os.getpid()}")
-    try:
-        if job.kind == JobKind.PRETRAIN:
-            workspace.source_model(job.source_model)
-            if is_hurried(workspace, job.source_model):
-                result.note = f"{job.source_model}: in fewer steps, as the time budget asks"
-        elif job.kind == JobKind.SURVEY:
-            result.survey = survey(workspace, job.source_models)
-        else:
-            _trial(workspace, job, send, result, group or Group())
-            if job.kind == JobKind.PROBE and not job.fold:
-                result.forward_s = forward_seconds(workspace, job.strategy["source_model"])
-    except (TrialError, UserError) as error:
-        result.reason = str(error)
-    except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
-            raise
-        result.reason = f"{OUT_OF_MEMORY}: {str(error).splitlines()[0]}"
-    result.seconds = result.seconds or time.perf_counter() - started
+    result.lane = f"{ray.get_runtime_context().get_node_id()[:6]}-{os.getpid()}"
+    if result.model_files is not None:
+        result.model_files = ray.put(result.model_files)
     return result
-
-
-def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, group: Group) -> None:
-    def report(metrics: dict[str, Any]) -> None:
-        send({"report": EpochReport({key: float(value) for key, value in metrics.items() if key != "last"})})
-
-    final = job.kind == JobKind.REFIT
-    workspace.hold(job.strategy["source_model"])
-    started = time.perf_counter()  # waiting for the source model is not what the strategy takes
-    trial_job = TrialJob(Strategy.from_dict(job.strategy), job.fold, final, job.frequencies)
-    trained = run_trial(workspace, trial_job, report, group)
-    result.seconds = time.perf_counter() - started
-    result.metrics = trained.metrics
-    result.validation_index = trained.validation_index
-    result.validation_probabilities = trained.validation_probabilities
-    if final and group.rank == 0:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "model"
-            write_checkpoint(folder, trained.model.cpu(), {})
-            result.model_files = ray.put({path.name: path.read_bytes() for path in folder.iterdir()})
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or OUT_OF_MEMORY in str(error) or "can't allocate memory" in str(error)
 
 
 def _grown_bytes() -> int:

@@ -23,6 +23,7 @@ from ray.tune.search import Searcher
 
 from raytl.search.jobs import EpochReport, JobResult, LaneJob
 from raytl.search.lanes.cluster import Lanes
+from raytl.search.lanes.work import keep_files
 from raytl.search.plan.schedule import SearchPlan, Wait
 
 RETRIES = 2
@@ -138,7 +139,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         if isinstance(report, JobResult):
             dispatch.result = report
         if dispatch.result is not None and dispatch.result.model_files is not None:
-            keep_files(dispatch.job, dispatch.result)
+            fetch_files(dispatch.job, dispatch.result)
         if dispatch.withdrawn:
             self._again.append((dispatch.job, dispatch.deaths))
         elif not error:
@@ -163,18 +164,13 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         """Nothing, likewise."""
 
 
-def keep_files(job: LaneJob, result: JobResult) -> None:
+def fetch_files(job: LaneJob, result: JobResult) -> None:
     """Write a refit's checkpoint where the plan wants it; a lost one is a failed refit."""
-    directory = Path(job.directory)
     try:
         files: dict[str, bytes] = ray.get(result.model_files)
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (directory / name).write_bytes(content)
+        result.reason = keep_files(Path(job.directory), files)
     except ray.exceptions.RayError as error:
         result.reason = f"its model was lost with the process that held it ({type(error).__name__})"
-    except OSError as error:
-        result.reason = f"{directory}: cannot keep the refitted model ({error.strerror})"
     result.model_files = None
 
 

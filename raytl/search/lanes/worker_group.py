@@ -22,8 +22,9 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from raytl.search.jobs import EpochReport, LaneJob
 from raytl.search.lanes.cluster import Lanes
-from raytl.search.lanes.lane import OUT_OF_MEMORY, do_job
+from raytl.search.lanes.lane import in_store
 from raytl.search.lanes.pool import JobPool, Ticket
+from raytl.search.lanes.work import OUT_OF_MEMORY, do_job
 from raytl.tasks import TrainingData
 from raytl.training.distributed import Group
 from raytl.training.workspace import Workspace, WorkspaceSettings
@@ -138,7 +139,7 @@ class _Member:
                 raise _StoppedError
 
         try:
-            result = do_job(workspace, LaneJob.from_json(ticket.job), send, self.group)
+            result = in_store(do_job(workspace, LaneJob.from_json(ticket.job), send, self.group))
         except _StoppedError:
             return
         exhausted = result.reason is not None and result.reason.startswith(OUT_OF_MEMORY)

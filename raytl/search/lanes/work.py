@@ -1,0 +1,89 @@
+"""What is done for a job, wherever the lane is: the one place that turns jobs into training. No Ray in here."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from raytl.core.errors import UserError
+from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
+from raytl.search.propose.features import forward_seconds
+from raytl.search.propose.survey import survey
+from raytl.sources.checkpoint import write_checkpoint
+from raytl.training.distributed import Group
+from raytl.training.loop import run_trial
+from raytl.training.pretrain import is_hurried
+from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialError, TrialJob
+from raytl.training.workspace import Workspace
+
+OUT_OF_MEMORY = "out of memory"
+
+Send = Callable[[dict[str, Any]], None]
+
+
+def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None = None) -> JobResult:
+    """Do one job; together with the other workers where there is a ``group``.
+
+    What is wrong with the strategy or the data is an answer (``reason``), not an exception: a trial that fails must not
+    cost Tune the lane.
+    """
+    started = time.perf_counter()
+    result = JobResult()
+    try:
+        if job.kind == JobKind.PRETRAIN:
+            workspace.source_model(job.source_model)
+            if is_hurried(workspace, job.source_model):
+                result.note = f"{job.source_model}: in fewer steps, as the time budget asks"
+        elif job.kind == JobKind.SURVEY:
+            result.survey = survey(workspace, job.source_models)
+        else:
+            _trial(workspace, job, send, result, group or Group())
+            if job.kind == JobKind.PROBE and not job.fold:
+                result.forward_s = forward_seconds(workspace, job.strategy["source_model"])
+    except (TrialError, UserError) as error:
+        result.reason = str(error)
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+        result.reason = f"{OUT_OF_MEMORY}: {str(error).splitlines()[0]}"
+    result.seconds = result.seconds or time.perf_counter() - started
+    return result
+
+
+def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, group: Group) -> None:
+    def report(metrics: dict[str, Any]) -> None:
+        send({"report": EpochReport({key: float(value) for key, value in metrics.items() if key != "last"})})
+
+    final = job.kind == JobKind.REFIT
+    workspace.hold(job.strategy["source_model"])
+    started = time.perf_counter()  # waiting for the source model is not what the strategy takes
+    trial_job = TrialJob(Strategy.from_dict(job.strategy), job.fold, final, job.frequencies)
+    trained = run_trial(workspace, trial_job, report, group)
+    result.seconds = time.perf_counter() - started
+    result.metrics = trained.metrics
+    result.validation_index = trained.validation_index
+    result.validation_probabilities = trained.validation_probabilities
+    if final and group.rank == 0:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "model"
+            write_checkpoint(folder, trained.model.cpu(), {})
+            result.model_files = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or OUT_OF_MEMORY in str(error) or "can't allocate memory" in str(error)
+
+
+def keep_files(directory: Path, files: Mapping[str, bytes]) -> str | None:
+    """Write a refit's checkpoint; why it could not be kept, None where it was."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (directory / name).write_bytes(content)
+    except OSError as error:
+        return f"{directory}: cannot keep the refitted model ({error.strerror})"
+    return None
