@@ -18,8 +18,8 @@ import pandas as pd
 import typer
 from common import accuracy, say, scratch_home
 
-from raytl.search.driver import SearchSettings, make_workspace_settings
-from raytl.search.lanes.cluster import Lanes
+from raytl.search.lanes.sizing import Lanes
+from raytl.search.planning import SearchSettings, make_workspace_settings
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.tasks import LabelledImages, demo_task

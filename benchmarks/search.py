@@ -40,9 +40,10 @@ from ray._private import ray_constants
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from raytl.search.driver import SearchSettings, make_workspace_settings, search
+from raytl.search.driver import search
 from raytl.search.jobs import JobKind
 from raytl.search.lanes.cluster import Lanes, quiet_environment
+from raytl.search.planning import SearchSettings, make_workspace_settings
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from raytl.core.errors import UserError
-from raytl.search.driver import SearchSettings, make_plan_settings, make_workspace_settings
-from raytl.search.lanes.cluster import Lanes, plan_lanes
+from raytl.search.lanes.sizing import Lanes, plan_lanes
+from raytl.search.planning import SearchSettings, make_plan_settings, make_workspace_settings
 from raytl.search.propose.ranking import RankedSource, labelled_images
 from raytl.search.propose.ranking import rank_sources as rank
 from raytl.search.quote import PROBE_S, Quote

@@ -19,8 +19,8 @@ from raytl.core.paths import default_storage
 from raytl.runs import resuming
 from raytl.runs.earlier import earlier_runs
 from raytl.runs.report import examples_of, write_report
-from raytl.search.driver import SearchSettings
 from raytl.search.driver import search as drive
+from raytl.search.planning import SearchSettings
 from raytl.search.propose.warm_start import embed, warm_starts
 from raytl.search.records import SearchListener, TrialRecord
 from raytl.search.space.binding import BoundSpace

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 
 from raytl.core.errors import UserError
 from raytl.runs.run import Run
-from raytl.search.driver import SearchSettings
+from raytl.search.planning import SearchSettings
 from raytl.search.space.definition import SearchSpace, parse_space
 from raytl.tasks import Task, make_task
 

@@ -23,7 +23,7 @@ from raytl.core.errors import UserError
 from raytl.core.seeding import derive_seed
 from raytl.evaluation.intervals import Interval, bootstrap_interval
 from raytl.search.jobs import Survey
-from raytl.search.lanes.cluster import Lanes
+from raytl.search.lanes.sizing import Lanes
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import CONFIRM_STRATEGIES, PlanSettings
 from raytl.search.plan.time_budget import CONTROLS

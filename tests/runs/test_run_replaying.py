@@ -16,7 +16,7 @@ from tiny import CLASSES, MODEL, STAGES, shape
 from raytl.core.errors import UserError
 from raytl.runs import Run, RunStore
 from raytl.runs.replaying import replay
-from raytl.search.driver import SearchSettings
+from raytl.search.planning import SearchSettings
 from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
 from raytl.tasks import Task
 from raytl.training.loop import run_trial

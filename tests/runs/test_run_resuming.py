@@ -14,7 +14,7 @@ from PIL import Image
 from raytl.core.errors import UserError
 from raytl.runs import Run, RunStore
 from raytl.runs.resuming import read
-from raytl.search.driver import SearchSettings
+from raytl.search.planning import SearchSettings
 from raytl.search.space.definition import load_space
 from raytl.tasks import Task, demo_task, make_task
 

@@ -6,31 +6,12 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import ray
 from ray._private import ray_constants
 
 from raytl.core.errors import UserError
-
-
-@dataclass(frozen=True)
-class Lanes:
-    """How many jobs run at a time and what each of them gets.
-
-    cpus, gpus: of each of a lane's ``workers`` processes. wanted: whether the user said how many; otherwise there are
-    as many as fit the cluster, more or fewer when nodes come or go.
-    """
-
-    count: int
-    cpus: float
-    gpus: float
-    workers: int = 1
-    wanted: bool = True
-
-    def room(self) -> int:
-        """How many lanes may run now, at least one: a search waits for its last node to come back."""
-        return self.count if self.wanted else max(1, fitting(_nodes(), self.cpus, self.gpus, self.workers))
+from raytl.search.lanes.sizing import Lanes, fitting, plan_lanes
 
 
 def quiet_environment(verbose: bool) -> None:
@@ -111,44 +92,9 @@ def _on_loopback() -> Iterator[None]:
             os.environ[variable] = before
 
 
-def plan_lanes(wanted: int | None, gpus_per_trial: float, workers: int, nodes: list[tuple[float, float]]) -> Lanes:
-    """The lanes for a cluster of ``nodes``, (CPUs, GPUs) each.
-
-    gpus_per_trial: of a whole lane's worker; below 1, several lanes share a GPU. Where there are GPUs and the user says
-    nothing, each worker gets one. Without GPUs the CPUs of the nodes are divided evenly.
-    Raises UserError where no lane fits, or the GPU share is not one that Ray can give.
-    """
-    gpus = sum(node[1] for node in nodes)
-    if gpus_per_trial > gpus:
-        raise UserError(f"--gpus-per-trial {gpus_per_trial:g}, but the cluster has {gpus:g} GPUs")
-    if gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial):
-        raise UserError(f"--gpus-per-trial {gpus_per_trial:g}: a share of one GPU (0.25) or a whole number of GPUs")
-    if gpus and not gpus_per_trial and wanted is None:
-        gpus_per_trial = 1.0
-    fit = fitting(nodes, 1.0, gpus_per_trial, workers)
-    if not fit and workers > 1 and wanted is None:
-        cpus = sum(node[0] for node in nodes)
-        raise UserError(
-            f"--workers-per-trial {workers}, but the cluster's {cpus:g} CPUs and {gpus:g} GPUs hold fewer workers"
-        )
-    count = max(1, wanted or fit)
-    cpus = 1.0
-    if not gpus_per_trial:
-        largest = int(max((node[0] for node in nodes), default=1.0))
-        cpus = float(next((c for c in range(largest, 0, -1) if fitting(nodes, c, 0.0, workers) >= count), 1))
-    return Lanes(count, cpus, gpus_per_trial, workers, wanted is not None)
-
-
-def fitting(nodes: list[tuple[float, float]], cpus: float, gpus: float, workers: int = 1) -> int:
-    """How many lanes of ``workers`` processes, each with so many CPUs and GPUs, fit. A share lies on one GPU."""
-    slots = 0
-    for node_cpus, node_gpus in nodes:
-        here = int(node_cpus / cpus)
-        if gpus:
-            per_gpu = int(1 / gpus + 1e-6)
-            here = min(here, int(node_gpus) * per_gpu if gpus <= 1 else int(node_gpus / gpus))
-        slots += here
-    return slots // workers
+def room(lanes: Lanes) -> int:
+    """How many lanes may run now, at least one: a search waits for its last node to come back."""
+    return lanes.count if lanes.wanted else max(1, fitting(_nodes(), lanes.cpus, lanes.gpus, lanes.workers))
 
 
 def _nodes() -> list[tuple[float, float]]:

@@ -22,7 +22,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from raytl.search.jobs import EpochReport, JobResult, LaneJob
-from raytl.search.lanes.cluster import Lanes
+from raytl.search.lanes.sizing import Lanes
 from raytl.search.lanes.work import keep_files
 from raytl.search.plan.schedule import SearchPlan, Wait
 

@@ -21,9 +21,9 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from raytl.search.jobs import EpochReport, LaneJob
-from raytl.search.lanes.cluster import Lanes
 from raytl.search.lanes.lane import in_store
 from raytl.search.lanes.pool import JobPool, Ticket
+from raytl.search.lanes.sizing import Lanes
 from raytl.search.lanes.work import OUT_OF_MEMORY, do_job
 from raytl.tasks import TrainingData
 from raytl.training.distributed import Group

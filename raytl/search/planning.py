@@ -1,0 +1,149 @@
+"""From a task, a space and a user's wishes to a plan and what every lane is told. No Ray in here."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from raytl.evaluation import metrics
+from raytl.search.lanes.sizing import Lanes
+from raytl.search.plan.contest import Labels
+from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.schedule import CONFIRM_STRATEGIES, PlanSettings, SearchPlan
+from raytl.search.propose.cost import CostAwareSampler
+from raytl.search.propose.recipes import Recipes
+from raytl.search.propose.sampler import TpeSampler
+from raytl.search.records import SearchListener
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import SearchSpace
+from raytl.tasks import TrainingData, splits
+from raytl.training.pretrain import is_pretrained, parse_pretrain
+from raytl.training.strategy import Strategy
+from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
+
+SMALLEST_BATCH = 8
+"""Where there is less data than a batch holds, a batch is all the data, but not less than batch norm can use."""
+
+BACKWARD = 3
+"""Forward passes that a training step on an image takes the time of."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What the user decides besides the data and the space.
+
+    trials: None for the space's own number. time_budget_s: for the whole search. lanes: trials at a time, None for as
+    many as fit. gpus_per_trial: of each worker, may be a fraction. workers_per_trial: processes that train one trial
+    together. patience: trials without a better one after which to stop. min_gain: stop when another trial is expected
+    to raise the best score by less. cost_aware: prefer strategies that promise more per second. metric: what is meant
+    by good (:mod:`raytl.evaluation.metrics`); None for accuracy, or balanced accuracy where classes are skewed.
+    address: of a Ray cluster, None for this machine.
+    """
+
+    trials: int | None = None
+    time_budget_s: float | None = None
+    lanes: int | None = None
+    gpus_per_trial: float = 0.0
+    workers_per_trial: int = 1
+    seed: int = 0
+    patience: int | None = None
+    address: str | None = None
+    verbose: bool = False
+    min_gain: float | None = None
+    cost_aware: bool = False
+    metric: str | None = None
+
+
+def make_workspace_settings(
+    data: TrainingData, space: SearchSpace, settings: SearchSettings, lanes: Lanes
+) -> WorkspaceSettings:
+    """What every lane is told. Raises UserError for an unknown metric."""
+    folds = splits.plan_folds(data.target.labels, data.target.groups) if data.target is not None else (0, 0)
+    given = space.settings
+    largest = max((len(images) for images in (data.target, data.unlabelled) if images is not None), default=1)
+    batch = min(given.batch_size, max(largest, SMALLEST_BATCH))
+    rungs = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs).rungs
+    return WorkspaceSettings(
+        seed=settings.seed,
+        budget=Budget(given.epochs, given.steps_per_epoch, batch, tuple(rungs)),
+        pretrain=space.pretrain,
+        image_size=given.image_size or None,
+        folds=folds,
+        device="auto" if lanes.gpus else "cpu",
+        gpu_share=min(1.0, lanes.gpus) if lanes.gpus else 1.0,
+        threads=max(1, int(lanes.cpus)),
+        metric=metrics.get(settings.metric).name if settings.metric else usual_metric(data),
+    )
+
+
+def usual_metric(data: TrainingData) -> str:
+    """The metric where the user names none."""
+    return "accuracy" if data.target is None else metrics.usual_metric(list(data.target.counts().values()))
+
+
+def make_plan_settings(
+    bound: BoundSpace,
+    settings: SearchSettings,
+    workspace: Workspace,
+    lanes: Lanes,
+    directory: Path,
+    *,
+    has_test: bool,
+) -> PlanSettings:
+    """How much a plan is to search."""
+    trials = settings.trials or bound.space.settings.trials
+    data, budget = bound.data, workspace.settings.budget
+    # Confirming must not take more trials than searching did, nor holding the winner against its controls.
+    folds = min(len(workspace.folds), 1 + math.ceil(trials / CONFIRM_STRATEGIES))
+    largest = max((len(images) for images in (data.target, data.unlabelled) if images is not None), default=0)
+    return PlanSettings(
+        trials=trials,
+        folds=folds,
+        lanes=lanes.count,
+        epochs=budget.epochs,
+        directory=directory / "refits",
+        time_budget_s=settings.time_budget_s,
+        tested=has_test,
+        patience=settings.patience,
+        min_gain=settings.min_gain,
+        surveys=bool(data.joinable) or data.unlabelled is not None,
+        control_folds=folds,
+        trial_images=BACKWARD * budget.epochs * budget.steps_for(largest) * budget.batch_size,
+        pretrain_s=workspace.settings.pretrain_s or 0.0,
+    )
+
+
+def make_plan(
+    bound: BoundSpace,
+    settings: SearchSettings,
+    workspace: Workspace,
+    lanes: Lanes,
+    directory: Path,
+    listener: SearchListener,
+    first: Sequence[Strategy] = (),
+    *,
+    has_test: bool,
+    started: float,
+) -> SearchPlan:
+    """The plan of a search over a bound space, timed from ``started`` of the monotonic clock."""
+    given = bound.space.settings
+    parsed = [(uri, parse_pretrain(uri)) for uri in bound.source_models]
+    pretraining = [uri for uri, parts in parsed if parts is not None and not is_pretrained(workspace, *parts)]
+    plan_settings = make_plan_settings(bound, settings, workspace, lanes, directory, has_test=has_test)
+    halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs)
+    sampler = (CostAwareSampler if settings.cost_aware else TpeSampler)(bound, settings.seed, first)
+    return SearchPlan(
+        plan_settings, sampler, halving, Recipes(bound), pretraining, listener, time.monotonic, started,
+        _labels(bound.data, workspace),
+    )  # fmt: skip
+
+
+def _labels(data: TrainingData, workspace: Workspace) -> Labels | None:
+    """What strategies are judged by; nothing where no fold of the target can be validated on."""
+    if data.target is None or not workspace.folds:
+        return None
+    metric = metrics.get(workspace.settings.metric)
+    return Labels(data.target.labels, data.target.groups, len(data.classes), metric)
