@@ -1,7 +1,7 @@
 """Data and weights that come in packages, in a cache folder of the benchmarks' own: never installed, never shipped.
 
-The photographs of solar cells (elpv-dataset) are for non-commercial use only (CC BY-NC-SA 4.0): Buerhop-Lutz et al. (2018),
-A benchmark for visual identification of defective solar cells in electroluminescence imagery.
+The photographs of solar cells (elpv-dataset) are for non-commercial use only (CC BY-NC-SA 4.0): Buerhop-Lutz et al.,
+A Benchmark for Visual Identification of Defective Solar Cells in Electroluminescence Imagery (2018).
 """
 
 from __future__ import annotations
