@@ -75,6 +75,8 @@ def by_raytl(made: Case, budget: float, seed: int, settings: list[str], space: s
         found = searched(made, home / "search", seed=seed, space=space, time_budget_s=budget, assignments=settings)
         if found.refused is not None:
             return [{"way": f"raytl, {budget:g} s", "refused": found.refused}]
+        if not found.models:
+            return [{"way": f"raytl, {budget:g} s", "refused": f"no model after {found.seconds:.0f} s"}]
         estimate = stated(found.summary())
         results = []
         for name, (seconds, path) in zip(

@@ -33,11 +33,15 @@ from measured import Searched, metric_of, one_ray, paired, probabilities, search
 from tasks import LABELS, SPECS, Case, case
 
 from raytl.bundles import Bundle
+from raytl.core.errors import UserError
 
 QUICK = (
     ("digits", 5), ("digits", 0), ("digits-skewed", 5), ("digits-is-it-8", 5), ("digits-permuted", 5),
     ("digits-mixture", 5), ("digits-mixture-reversed", 5), ("letters-unrelated", 5), ("solar", 5),
     ("solar-mono-to-poly", 0), ("icons-outline", 5), ("digits-other-frequencies", 0), ("letters", 1), ("solar", 20),
+)  # fmt: skip
+HEADER = (
+    "task", "labels", "seed", "chosen", "best tried", "regret", "majority", "pixels", "30 lines", "stated", "verdicts",
 )  # fmt: skip
 _REVERSED = "-reversed"
 _POINT = 0.01
@@ -63,7 +67,10 @@ def judged(made: Case, found: Searched) -> dict[str, Any]:
         return record | {"refused": found.refused}
     summary, labels = found.summary(), made.truth.labels
     metric = metric_of(summary)
-    chosen = probabilities(found.run.best.load(), made).argmax(1)
+    try:
+        chosen = probabilities(found.run.best.load(), made).argmax(1)
+    except UserError as error:  # the budget was over before a model was made
+        return record | {"refused": str(error)}
     tried = {name: probabilities(Bundle.load(path), made).argmax(1) for name, path in found.candidates.items()}
     values = {name: worth(predicted, labels, metric) for name, predicted in tried.items()}
     board = found.run.leaderboard()
@@ -258,51 +265,35 @@ def main(
     seconds = None if trials else budget or (20.0 if quick else 25.0)
     planned = _plan(quick, only, labels or [], seeds)
     records: list[dict[str, Any]] = []
-    with scratch_home() as home:
-        settings = space_settings(as_shipped)
-        with one_ray():
-            for number, (name, count, seed) in enumerate(planned):
-                if time.perf_counter() > stop:
-                    break
-                made = case(name, count, seed)
-                found = searched(
-                    made, home / "searches" / str(number), seed=seed, test=test, space=space, trials=trials,
-                    time_budget_s=seconds, assignments=settings,
-                )  # fmt: skip
-                record = {"task": name, "labels": count, "seed": seed, **judged(made, found)}
-                records.append(record)
-                say("  ".join(_row(record)))
-                if "refused" in record:
-                    say(f"    {record['refused']}")
-                if out is not None:
-                    with out.open("a") as file:
-                        file.write(json.dumps(_plain(record)) + "\n")
-    left = [f"{name}/{count}/{seed}" for name, count, seed in planned[len(records) :]]
-    figures = _figures(records, Floors())
-    header = [
-        "task",
-        "labels",
-        "seed",
-        "chosen",
-        "best tried",
-        "regret",
-        "majority",
-        "pixels",
-        "30 lines",
-        "stated",
-        "verdicts",
-    ]
-    title = (
-        "What searches chose and said, against the truth (%; * below the best control, ! truth outside the interval)"
-    )
-    extra = {
-        "space": space,
-        "budget_s": seconds,
-        "trials": trials,
-        "left_out": left,
-        "cases": [_plain(r) for r in records],
-    }
-    finish("judgement", title, header, [_row(record) for record in records], figures | extra)
+    try:
+        with scratch_home() as home:
+            settings = space_settings(as_shipped)
+            with one_ray():
+                for number, (name, count, seed) in enumerate(planned):
+                    if time.perf_counter() > stop:
+                        break
+                    made = case(name, count, seed)
+                    found = searched(
+                        made, home / "searches" / str(number), seed=seed, test=test, space=space, trials=trials,
+                        time_budget_s=seconds, assignments=settings,
+                    )  # fmt: skip
+                    records.append({"task": name, "labels": count, "seed": seed, **judged(made, found)})
+                    _tell(records[-1], out)
+    finally:  # what is known is worth telling, whatever ended it
+        left = [f"{name}/{count}/{seed}" for name, count, seed in planned[len(records) :]]
+        extra = {"space": space, "budget_s": seconds, "trials": trials, "left_out": left}
+        extra["cases"] = [_plain(record) for record in records]
+        title = "What searches chose and said, against the truth (%; * below the best control, ! outside the interval)"
+        finish("judgement", title, HEADER, [_row(record) for record in records], _figures(records, Floors()) | extra)
+
+
+def _tell(record: dict[str, Any], out: Path | None) -> None:
+    say("  ".join(_row(record)))
+    if "refused" in record:
+        say(f"    {record['refused']}")
+    if out is not None:
+        with out.open("a") as file:
+            file.write(json.dumps(_plain(record)) + "\n")
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:

@@ -80,6 +80,8 @@ def searched(case: Case, folder: Path, *, seed: int, test: bool = False, **optio
         except UserError as error:
             found.refused = str(error)
     found.seconds = time.perf_counter() - started
+    if found.run is not None and found.run.status == "interrupted":
+        raise KeyboardInterrupt  # which a search takes for its own end
     return found
 
 

