@@ -88,18 +88,19 @@ def main(
     epochs: int = 4,
     turns: int = 3,
     threads: int = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda; by default both, where there is a GPU")] = "",
 ) -> None:
     """Measure on each device."""
     data = task_of(shapes(images, side))
-    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    devices = [device] if device else ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     loops: dict[str, Callable[[Workspace, int], list[float]]] = {"raytl": trial_epochs, "bare": bare_epochs}
     rows, figures = [], {}
     with scratch_home() as home:
-        for device in devices:
+        for where in devices:
             for name, cut in CUTS.items():
-                count = steps * (10 if device == "cuda" or name == "cached, probe" else 1)
+                count = steps * (10 if where == "cuda" or name == "cached, probe" else 1)
                 settings = WorkspaceSettings(
-                    budget=Budget(epochs, count, batch), image_size=side, folds=(0, 0), device=device, threads=threads
+                    budget=Budget(epochs, count, batch), image_size=side, folds=(0, 0), device=where, threads=threads
                 )
                 workspace = Workspace(data, settings, Path(home))
                 seconds: dict[str, list[float]] = {kind: [] for kind in loops}
@@ -107,9 +108,9 @@ def main(
                     for kind, loop in loops.items():
                         seconds[kind] += loop(workspace, cut)
                 rate = {kind: batch * count / median(values) for kind, values in seconds.items()}
-                figures[f"{device}, {name}"] = {**rate, "ratio": rate["raytl"] / rate["bare"]}
+                figures[f"{where}, {name}"] = {**rate, "ratio": rate["raytl"] / rate["bare"]}
                 rows.append(
-                    [device, name, f"{rate['raytl']:.0f}", f"{rate['bare']:.0f}", f"{rate['raytl'] / rate['bare']:.2f}"]
+                    [where, name, f"{rate['raytl']:.0f}", f"{rate['bare']:.0f}", f"{rate['raytl'] / rate['bare']:.2f}"]
                 )
                 say(" ".join(rows[-1]))
     header = ["device", "loop", "raytl images/s", "bare images/s", "ratio"]

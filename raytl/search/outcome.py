@@ -98,14 +98,18 @@ def candidate(plan: SearchPlan, metric: Metric, label: str, key: str) -> Candida
 
 
 def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
-    """The winner was chosen for its figure among many: the figure is what choosing so is worth on other images."""
+    """The winner was chosen for its figure among some: the figure is what choosing so is worth on other images.
+
+    Among those that came to the end of the race. That who was left behind on the way was left behind by chance as well
+    would lower the figure further; that the model is trained on all labels, and these were on a part, raises it.
+    """
     labels = plan.contest.labels
     said = plan.contest.out_of_fold(best.strategy_key)
     if labels is None or said is None:
         return
     known = ~np.isnan(said[:, 0])  # probes are tried on more folds than there was time for others
     rivals = [plan.contest.out_of_fold(key) for key in plan.contest.scores()]
-    compared = [rival[known] for rival in rivals if rival is not None and not np.isnan(rival[known]).all()]
+    compared = [rival[known] for rival in rivals if rival is not None and not np.isnan(rival[known]).any()]
     best.validation = corrected_estimate(metric, compared, labels.labels[known], _of(labels.groups, known))
 
 

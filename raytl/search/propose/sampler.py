@@ -141,7 +141,8 @@ class TpeSampler:
         """
         self._domains = domains
         place = {uri: index for index, uri in enumerate(source_models)}
-        self._promising = next(iter(source_models), self._promising)
+        trained = (uri for uri in source_models if uri in self.space.source_models and self.space.is_trainable(uri))
+        self._promising = next(trained, self._promising)
         self._waiting.sort(key=lambda partial: place.get(partial.get("source_model", self._promising), len(place)))
 
     def _completed(self, partial: Mapping[str, Any]) -> Strategy:

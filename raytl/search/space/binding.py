@@ -101,6 +101,10 @@ class BoundSpace:
         """Stages of a source model, one of the space or not."""
         return len(self._info(uri).stages)
 
+    def is_trainable(self, uri: str) -> bool:
+        """Whether a source model's stages hold anything to train."""
+        return self._info(uri).trainable
+
     def _info(self, uri: str) -> SourceInfo:
         pretraining = parse_pretrain(uri)
         architecture = pretraining[1] if pretraining else uri
@@ -185,7 +189,7 @@ class BoundSpace:
     def cuts(self, source_model: str) -> list[int]:
         """Allowed cuts of a source model. A negative cut counts from the head; untrained models are never frozen."""
         stages = self.stages[source_model]
-        if not self._info(source_model).trainable:
+        if not self.is_trainable(source_model):
             return [stages]
         if untrained(source_model):
             return [0]
@@ -215,7 +219,7 @@ class BoundSpace:
         values["cut"] = self._choose(trial, f"cut/{len(cuts)}of{self.stages[model]}", cuts)
         domain = self._choose(trial, "source_domain", self.source_domains)
         values["source_domain"] = None if domain == NONE else domain
-        losses = self.adaptations[domain] if self._info(model).trainable else [NONE]
+        losses = self.adaptations[domain] if self.is_trainable(model) else [NONE]
         suffix = "" if len(losses) == len(self.space.components["adaptation"]) else f"/{len(losses)}"
         values["adaptation"] = self._choose(trial, f"adaptation{suffix}", losses)
         heads = [head for head in self._options("head", Strategy.head) if head != LOGISTIC] or [Strategy.head]
