@@ -67,3 +67,14 @@ def test_version(raytl):
 def test_names_in_brackets_are_shown_as_they_are(raytl, tmp_path):
     folder(tmp_path / "photos [red]", 2)
     assert "photos [red]/" in raytl("check", "photos [red]").out
+
+
+def test_sources_can_be_listed_by_licence(raytl):
+    done = raytl("sources", "list", "package:", "--licence", "commercial", "--json")
+    assert [entry["licence"] for entry in done.document["sources"]] == ["Apache-2.0"]
+    assert done.document["sources"][0]["preprocessing"]["interpolation"] == "bicubic"
+    shown = raytl("sources", "list", "package:")
+    assert "images: 224 pixels, bicubic, crop to 0.875" in shown.out
+    refused = raytl("sources", "list", "torchvision:resnet18", "--licence", "commercial")
+    assert refused.code == 2
+    assert "no licence here is known to allow commercial use" in refused.err

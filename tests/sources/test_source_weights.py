@@ -15,6 +15,7 @@ from torchvision import models as tv
 from raytl import sources
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_tensors
+from raytl.sources.weights import in_own_names
 
 ARCH = "torchvision:resnet18"
 State = dict[str, Tensor]
@@ -96,6 +97,13 @@ def test_efficientnet_pytorch_names_go_to_timms_blocks_with_squeeze_and_excitati
     images = torch.randn(1, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(model(images), network(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "encoder.", "model.backbone."])
+def test_a_network_whose_own_names_begin_like_a_wrapper_keeps_them(prefix: str) -> None:
+    with torch.device("meta"):
+        own = tv.vit_b_32().state_dict()  # has encoder.layers..., class_token and heads...
+    assert set(in_own_names(wrapped(prefix, own), list(own))) == set(own)
 
 
 def test_raytls_own_names_in_a_pth_file(tmp_path: Path) -> None:
