@@ -183,7 +183,7 @@ def _hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Met
     pairs = [Control(c.name, Part(c.part), c.comparison) for c in compared if c.comparison is not None]
     margin = equivalence_margin(metric, value.value if value is not None else 0.5)
     for control, verdict in zip(compared, judged(pairs, margin=margin), strict=True):
-        control.tone, control.comparison = str(verdict.tone), verdict.adjusted
+        control.tone = str(verdict.tone)  # of all pairs together; the interval shown is that of the pair by itself
     outcome.transfer_gain = _gain(outcome.controls, "source-model")
     outcome.adaptation_gain = _gain(outcome.controls, "adaptation")
 
