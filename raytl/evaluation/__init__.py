@@ -1,6 +1,6 @@
 """How good a model is, how sure one can be of it, and how to choose without seeing what must not be seen."""
 
-from raytl.evaluation import validators
+from raytl.evaluation import metrics, validators
 from raytl.evaluation.intervals import Interval, bootstrap_interval, paired_interval
 from raytl.evaluation.metrics import classification_metrics, confusion, correctness, log_losses
 from raytl.evaluation.transferability import h_score, log_me, rank_aggregate
@@ -16,6 +16,7 @@ __all__ = [
     "h_score",
     "log_losses",
     "log_me",
+    "metrics",
     "paired_interval",
     "rank_aggregate",
     "score_all",

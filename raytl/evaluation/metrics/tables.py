@@ -1,4 +1,4 @@
-"""What a classifier's probabilities are worth against true labels."""
+"""What metrics are counted from: right and wrong answers, confusions, losses; and the usual figures at a glance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def classification_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dic
 
 def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Counts, int64 (k, k): rows are the true class, columns the predicted one. Arguments as above."""
-    _check(probabilities, labels)
+    check(probabilities, labels)
     k = probabilities.shape[1]
     cells = np.bincount(labels * k + probabilities.argmax(axis=1), minlength=k * k)
     return np.asarray(cells.reshape(k, k), dtype=np.int64)
@@ -36,18 +36,24 @@ def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def correctness(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """1.0 where the most probable class is the label, else 0.0; (n,), for intervals and paired comparisons."""
-    _check(probabilities, labels)
+    check(probabilities, labels)
     return np.asarray(probabilities.argmax(axis=1) == labels, dtype=np.float64)
 
 
 def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Minus the log probability of each label, (n,), in nats and finite."""
-    _check(probabilities, labels)
+    check(probabilities, labels)
     given = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return np.asarray(-np.log(np.clip(given, _SMALLEST, 1.0)))
 
 
-def _check(probabilities: np.ndarray, labels: np.ndarray) -> None:
+def one_hot(labels: np.ndarray, k: int) -> np.ndarray:
+    """(n,) indices -> float64 (n, k)."""
+    return np.asarray(labels[:, None] == np.arange(k), dtype=np.float64)
+
+
+def check(probabilities: np.ndarray, labels: np.ndarray) -> None:
+    """Raise ValueError where the two do not belong together, or there are none."""
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not len(labels):
         raise ValueError(f"probabilities {probabilities.shape} and labels {labels.shape} do not belong together")
     if labels.min() < 0 or labels.max() >= probabilities.shape[1]:

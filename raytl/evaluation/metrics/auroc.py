@@ -1,0 +1,39 @@
+"""Area under the ROC curve: how often an item of a class gets a higher probability for it than another item."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raytl.evaluation.metrics.base import mean_of, metric, ratio
+from raytl.evaluation.metrics.ranking import Ranking, compared_classes
+
+
+def _influence(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    parts = []
+    for label in compared_classes(labels, probabilities.shape[1]):
+        ranking = Ranking.of(probabilities[:, label], labels == label)
+        (mine,), (rest,) = ranking.counts(weights[None])
+        if not mine.sum() or not rest.sum():
+            continue
+        beaten = (rest.sum() - np.cumsum(rest) + rest / 2) / rest.sum()
+        beating = (np.cumsum(mine) - mine / 2) / mine.sum()
+        area = mine @ beaten / mine.sum()
+        above, below = (beaten - area) / mine.sum(), (beating - area) / rest.sum()
+        parts.append(np.where(ranking.positive, above[ranking.place], below[ranking.place]))
+    return np.mean(parts, axis=0) if parts else np.full(len(labels), np.nan)
+
+
+@metric("auroc", "area under the ROC curve", gradient=_influence)
+def auroc(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean over the classes that occur of each one's area against the rest; ties count half.
+
+    In a task of two classes the usual area, by the second class's probability. NaN where only one class has weight:
+    there is nothing to rank.
+    """
+    areas = []
+    for label in compared_classes(labels, probabilities.shape[1]):
+        mine, rest = Ranking.of(probabilities[:, label], labels == label).counts(weights)
+        lower = rest.sum(axis=1, keepdims=True) - np.cumsum(rest, axis=1) + rest / 2
+        areas.append(ratio((mine * lower).sum(axis=1), mine.sum(axis=1) * rest.sum(axis=1)))
+    table = np.stack(areas, axis=1)
+    return mean_of(np.isfinite(table), table)

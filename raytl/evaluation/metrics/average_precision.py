@@ -1,0 +1,53 @@
+"""Average precision: the precision at each item of a class, going down by its probability; for finding what is rare."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raytl.evaluation.metrics.base import mean_of, metric, ratio
+from raytl.evaluation.metrics.ranking import Ranking
+
+
+def _classes(labels: np.ndarray, k: int) -> list[int]:
+    """Those that occur; of two the rarer, because finding the common one takes no skill; the second of equal ones.
+
+    Goes by the labels and not by the weights, so that all resamples of the same items measure the same thing.
+    """
+    if k == 2:
+        return [int(2 * labels.sum() <= len(labels))]
+    return [int(label) for label in np.unique(labels)]
+
+
+def _influence(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    parts = []
+    for label in _classes(labels, probabilities.shape[1]):
+        ranking = Ranking.of(probabilities[:, label], labels == label)
+        (mine,), (rest,) = ranking.counts(weights[None])
+        total = mine.sum()
+        if not total:
+            continue
+        found, taken = np.cumsum(mine), np.cumsum(mine + rest)
+        precision = np.nan_to_num(ratio(found, taken))
+        # An item moves the precision at its own place and at all places below.
+        gain = np.nan_to_num(ratio(mine * (taken - found), taken**2))[::-1].cumsum()[::-1]
+        loss = np.nan_to_num(ratio(mine * found, taken**2))[::-1].cumsum()[::-1]
+        own = precision - mine @ precision / total + gain
+        parts.append(np.where(ranking.positive, own[ranking.place], -loss[ranking.place]) / total)
+    return np.mean(parts, axis=0) if parts else np.full(len(labels), np.nan)
+
+
+@metric("average-precision", "average precision", gradient=_influence)
+def average_precision(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean over the classes that occur of each one's average precision against the rest; equal scores share a place.
+
+    In a task of two classes that of the rarer one among the labels (of the second, where both are as many). NaN where
+    no item of such a class has weight.
+    """
+    scores = []
+    for label in _classes(labels, probabilities.shape[1]):
+        mine, rest = Ranking.of(probabilities[:, label], labels == label).counts(weights)
+        found = np.cumsum(mine, axis=1)
+        precision = np.nan_to_num(ratio(found, found + np.cumsum(rest, axis=1)))
+        scores.append(ratio((mine * precision).sum(axis=1), mine.sum(axis=1)))
+    table = np.stack(scores, axis=1)
+    return mean_of(np.isfinite(table), table)

@@ -1,0 +1,137 @@
+"""What a metric is: one figure from probabilities, labels and multiplicities, quick enough for thousands of resamples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from raytl.core.registry import Registry
+from raytl.evaluation.metrics.tables import check
+
+Values = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""(probabilities (n, k), labels (n,), weights (b, n)) -> (b,)"""
+Influence = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""(probabilities (n, k), labels (n,), weights (n,)) -> (n,)"""
+_CHUNK = 2_000_000
+"""Weights taken at a time, so that many resamples of many items do not fill the memory."""
+_STEP = 1e-5
+SKEWED = 3
+"""Where the largest class has so many times the images of the smallest, accuracy mostly tells of the largest."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A registered metric.
+
+    title: for people. higher_is_better: false for losses. share: a share of 1, shown in percent. limits: the least and
+    the greatest value that the metric can take.
+    function: the values under rows of weights, NaN where undefined. gradient: the derivative of the value by each
+    item's weight, or None to take differences.
+    """
+
+    name: str
+    title: str
+    function: Values
+    gradient: Influence | None = None
+    higher_is_better: bool = True
+    share: bool = True
+    limits: tuple[float, float] = (0.0, 1.0)
+
+    def __call__(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
+        """The figure, NaN where it is undefined (no item has weight, or as the metric's own text says).
+
+        probabilities: (n, k), finite, rows summing to 1. labels: (n,), indices into the k columns. weights: (n,), how
+        often each item counts, >= 0 (0: not at all); None: once each. Raises ValueError for shapes that do not fit.
+        """
+        weights = np.ones(len(labels)) if weights is None else np.asarray(weights)
+        return float(self.values(probabilities, labels, weights[None])[0])
+
+    def values(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """The figure under each row of ``weights`` (b, n), as from :meth:`__call__`: (b,)."""
+        check(probabilities, labels)
+        weights = np.asarray(weights, dtype=np.float64)
+        if weights.ndim != 2 or weights.shape[1] != len(labels) or not (weights >= 0).all():
+            raise ValueError(f"weights {weights.shape} are not rows of {len(labels)} multiplicities of 0 or more")
+        step = max(1, _CHUNK // len(labels))
+        parts = [self.function(probabilities, labels, weights[i : i + step]) for i in range(0, len(weights), step)]
+        return np.concatenate([np.empty(0), *parts])
+
+    def influence(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        """How the figure changes per unit of each item's weight, (n,): sums to zero under the weights.
+
+        The item's empirical influence over the sum of weights (Efron, 1982); its squares sum to the figure's variance.
+        """
+        weights = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
+        if self.gradient is not None:
+            check(probabilities, labels)
+            return self.gradient(probabilities, labels, weights)
+        n, step = len(labels), _STEP * float(weights.mean())
+        size = max(1, _CHUNK // n)
+        moved = [
+            self.values(probabilities, labels, weights + step * np.eye(min(size, n - start), n, start))
+            for start in range(0, n, size)
+        ]
+        return (np.concatenate(moved) - self(probabilities, labels, weights)) / step
+
+    def oriented(self, value: float) -> float:
+        """``value`` turned so that higher is better."""
+        return value if self.higher_is_better else -value
+
+
+registry: Registry[Metric] = Registry("metric", "raytl.evaluation.metrics")
+
+
+def metric(
+    name: str,
+    title: str,
+    *,
+    gradient: Influence | None = None,
+    higher_is_better: bool = True,
+    share: bool = True,
+    limits: tuple[float, float] = (0.0, 1.0),
+) -> Callable[[Values], Values]:
+    """Decorator that registers a function of probabilities, labels and rows of weights. Arguments as in Metric."""
+
+    def register(function: Values) -> Values:
+        registry.add(name, Metric(name, title, function, gradient, higher_is_better, share, limits))
+        return function
+
+    return register
+
+
+def names() -> list[str]:
+    """The registered metrics."""
+    return registry.names()
+
+
+def get(name: str) -> Metric:
+    """The metric called ``name``. Raises UserError that names the nearest known one."""
+    return registry.get(name)
+
+
+def usual_metric(counts: Collection[int]) -> str:
+    """The metric to go by where the user names none, from the number of images of each class.
+
+    ``accuracy``, or ``balanced-accuracy`` where the largest class has at least three times the images of the smallest
+    that has any: there, a model that forgets a small class loses hardly any accuracy.
+    """
+    occurring = [count for count in counts if count > 0]
+    if occurring and max(occurring) >= SKEWED * min(occurring):
+        return "balanced-accuracy"
+    return "accuracy"
+
+
+def mean_of(defined: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean along the last axis over the entries that are ``defined``; NaN where none is. Shapes (b, k) -> (b,)."""
+    count = defined.sum(axis=-1)
+    total = np.where(defined, values, 0.0).sum(axis=-1)
+    return np.where(count > 0, total / np.maximum(count, 1), math.nan)
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """``above / below``, NaN where ``below`` is zero."""
+    below = np.asarray(below, dtype=np.float64)
+    return np.asarray(np.divide(above, below, out=np.full(np.shape(below), math.nan), where=below > 0))
