@@ -1,4 +1,4 @@
-"""What a metric is: one figure from probabilities, labels and multiplicities, quick enough for thousands of resamples."""
+"""What a metric is: one figure from probabilities, labels and multiplicities, quick enough to resample."""
 
 from __future__ import annotations
 

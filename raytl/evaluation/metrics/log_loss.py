@@ -15,9 +15,7 @@ def _influence(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarra
     return np.asarray((losses - weights @ losses / weights.sum()) / weights.sum())
 
 
-@metric(
-    "log-loss", "log loss", gradient=_influence, higher_is_better=False, share=False, limits=(0.0, math.inf)
-)
+@metric("log-loss", "log loss", gradient=_influence, higher_is_better=False, share=False, limits=(0.0, math.inf))
 def log_loss(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted mean; lower is better; a probability below 1e-7 counts as 1e-7."""
     return ratio(weights @ log_losses(probabilities, labels), weights.sum(axis=1))

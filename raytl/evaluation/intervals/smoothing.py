@@ -1,0 +1,77 @@
+"""The variance of a figure on few items, with imagined ones added: ten right of ten do not vary and prove little."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from raytl.evaluation.metrics import Metric
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric of one model, or of one minus another: (sign, probabilities (n, k)) for each, on the same items."""
+
+    metric: Metric
+    terms: Sequence[tuple[int, np.ndarray]]
+    labels: np.ndarray
+
+    def value(self, weights: np.ndarray) -> float:
+        """Under the weights (n,)."""
+        return sum(sign * self.metric(rows, self.labels, weights) for sign, rows in self.terms)
+
+    def influence(self, weights: np.ndarray) -> np.ndarray:
+        """Derivative by the weights (n,), at the weights."""
+        return np.asarray(sum(sign * self.metric.influence(rows, self.labels, weights) for sign, rows in self.terms))
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """A figure with imagined items among the real ones.
+
+    value: with them. squares: (n,), the mean square of the influences in the item's class, with them. reach: (n,), how
+    far an item of the class can move the figure, without them; reach_with: with them. added: (n,), imagined items of
+    the class over its real ones.
+    """
+
+    value: float
+    squares: np.ndarray
+    reach: np.ndarray
+    reach_with: np.ndarray
+    added: np.ndarray
+
+
+def smoothed(figure: Figure, each: float) -> Smoothed:
+    """Add ``each`` items of the greatest value that an item can have, and as many of the least.
+
+    Two of each make Agresti and Coull's interval of a share (1998); one of each, of a difference on the same items,
+    Bonett and Price's (2012). Where classes count unequally the additions go to each in proportion to its part in the
+    variance (as Price and Bonett's, 2004, do for a mean of shares): a class of three items needs them, one of 300 not.
+    """
+    n, k = figure.terms[0][1].shape
+    classes, codes, counts = np.unique(figure.labels, return_inverse=True, return_counts=True)
+    codes, m = codes.reshape(-1), len(classes)
+    eye = np.eye(k)
+    other = np.roll(classes, -1) if m > 1 else (classes + 1) % k
+    right, wrong = eye[classes], eye[other]
+    whole = Figure(
+        figure.metric,
+        [(s, np.concatenate([rows, *((right, wrong) if s > 0 else (wrong, right))])) for s, rows in figure.terms],
+        np.concatenate([figure.labels, classes, classes]),
+    )
+    reach = _reach(whole.influence(np.repeat([1.0, 0.0], [n, 2 * m])), n)
+    worth = counts * reach**2
+    worth = each * (worth / worth.sum() if worth.sum() > 0 else counts / n)
+    weights = np.concatenate([np.ones(n), worth, worth])
+    influence = whole.influence(weights)
+    which = np.concatenate([codes, np.arange(m), np.arange(m)])
+    squares = np.bincount(which, weights * influence**2, m) / (counts + 2 * worth)
+    by_class = (squares, reach, _reach(influence, n), 2 * worth / counts)
+    return Smoothed(whole.value(weights), *(values[codes] for values in by_class))
+
+
+def _reach(influence: np.ndarray, n: int) -> np.ndarray:
+    best, worst = np.split(influence[n:], 2)
+    return np.asarray(np.abs(best - worst))
