@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtrit
@@ -28,56 +29,69 @@ def metric_interval(
     the variance, because a sample without any great loss does not show that there are none. Where the metric is
     undefined: NaN, between the limits.
     """
-    value = metric(probabilities, labels)
-    if not math.isfinite(value):
-        return Interval(value, *metric.limits)
-    if not math.isfinite(metric.limits[1] - metric.limits[0]):
-        return _loss(metric, value, probabilities, labels, groups)
-    variance, answers, df = _effective(metric, probabilities, labels, groups)
-    return wilson(metric, value, answers, df) if variance else Interval(value, value, value)
+    return interval_at(metric, metric(probabilities, labels), spread_of(metric, probabilities, labels), labels, groups)
 
 
-def wilson(metric: Metric, value: float, answers: float, df: float) -> Interval:
-    """Wilson's interval between the limits of ``metric``, for as many independent ``answers`` (a fraction, too)."""
+@dataclass(frozen=True)
+class Spread:
+    """How a metric varies with the items it is taken on.
+
+    influence: (n,), of each item. expected: (n,), the expected square of each. smoothed: the metric with imagined items
+    among the real ones. guess: the loss of a guess at random, for losses.
+    """
+
+    influence: np.ndarray
+    expected: np.ndarray
+    smoothed: float
+    guess: float
+
+
+def spread_of(metric: Metric, probabilities: np.ndarray, labels: np.ndarray) -> Spread:
+    """Of one model, arguments as in :func:`metric_interval`; NaN where the metric is undefined."""
+    n, guess = len(labels), math.log(max(2, probabilities.shape[1]))
+    influence = metric.influence(probabilities, labels)
+    if not _bounded(metric):
+        mean_square = float((influence**2).mean()) * n / max(n - 1, 1)
+        return Spread(influence, np.full(n, mean_square + (guess / n) ** 2 / n), math.nan, guess)
+    found = smoothed(Figure(metric, [(1, probabilities)], labels), 2.0)
+    # What the imagined items add to the number of items is taken off again: they widen, they do not inform.
+    scale = np.divide(found.reach, found.reach_with, out=np.ones(n), where=found.reach_with > 0)
+    return Spread(influence, found.squares * scale**2, found.value, guess)
+
+
+def interval_at(
+    metric: Metric, value: float, spread: Spread, labels: np.ndarray, groups: np.ndarray | None
+) -> Interval:
+    """The interval of :func:`metric_interval` around any value that varies as ``spread`` says."""
     low, high = metric.limits
-    share, z = (value - low) / (high - low), quantile(0.95, df)
+    if not math.isfinite(value):
+        return Interval(value, low, high)
+    among = dependence(spread.influence, spread.expected, labels, groups)
+    variance = float(spread.expected.sum()) * among.inflation
+    if not variance:
+        return Interval(value, value, value)
+    if _bounded(metric):
+        answers = max(1.0, (spread.smoothed - low) * (high - spread.smoothed) / variance)
+        ends = _wilson((value - low) / (high - low), answers, quantile(0.95, among.df))
+        ends = (low + (high - low) * ends[0], low + (high - low) * ends[1])
+    else:
+        df = 1 / (1 / max(len(labels) - 1, 1) + 1 / among.df)
+        # Losses lean to the right, the more the smaller they are: symmetric on the scale of log(loss + a guess's loss).
+        factor = math.exp(quantile(0.95, df) * math.sqrt(variance) / (value + spread.guess))
+        ends = ((value + spread.guess) / factor - spread.guess, (value + spread.guess) * factor - spread.guess)
+    return Interval(value, max(low, min(value, ends[0])), min(high, max(value, ends[1])))
+
+
+def _wilson(share: float, answers: float, z: float) -> tuple[float, float]:
     centre = (share + z**2 / (2 * answers)) / (1 + z**2 / answers)
     half = z / (1 + z**2 / answers) * math.sqrt(max(0.0, share * (1 - share)) / answers + (z / (2 * answers)) ** 2)
-    ends = (max(0.0, centre - half), min(1.0, centre + half))
-    return Interval(value, min(value, low + (high - low) * ends[0]), max(value, low + (high - low) * ends[1]))
+    return centre - half, centre + half
+
+
+def _bounded(metric: Metric) -> bool:
+    return math.isfinite(metric.limits[1] - metric.limits[0])
 
 
 def quantile(level: float, df: float) -> float:
     """Half-width of a central interval of Student's t, in standard errors."""
     return float(-stdtrit(min(df, 1e9), (1 - level) / 2))
-
-
-def _effective(
-    metric: Metric, probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
-) -> tuple[float, float, float]:
-    """Variance, as many independent answers, degrees of freedom."""
-    low, high = metric.limits
-    found = smoothed(Figure(metric, [(1, probabilities)], labels), 2.0)
-    # What the imagined items add to the number of items is taken off again: they widen, they do not inform.
-    scale = np.divide(found.reach, found.reach_with, out=np.ones(len(labels)), where=found.reach_with > 0)
-    expected = found.squares * scale**2
-    among = dependence(metric.influence(probabilities, labels), expected, labels, groups)
-    variance = float(expected.sum()) * among.inflation
-    spread = (found.value - low) * (high - found.value)
-    return variance, max(1.0, spread / variance) if variance > 0 else math.inf, among.df
-
-
-def _loss(
-    metric: Metric, value: float, probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
-) -> Interval:
-    n, k = probabilities.shape
-    guess = math.log(max(2, k))
-    influence = metric.influence(probabilities, labels)
-    expected = np.full(n, float((influence**2).mean()) * n / max(n - 1, 1) + (guess / n) ** 2 / n)
-    among = dependence(influence, expected, labels, groups)
-    error = math.sqrt(float(expected.sum()) * among.inflation)
-    df = 1 / (1 / max(n - 1, 1) + 1 / among.df)
-    # Losses lean to the right, the more the smaller they are: symmetric on the scale of log(loss + a guess's loss).
-    factor = math.exp(quantile(0.95, df) * error / (value + guess))
-    low, high = ((value + guess) * turn - guess for turn in (1 / factor, factor))
-    return Interval(value, max(metric.limits[0], low), min(metric.limits[1], high))

@@ -1,0 +1,195 @@
+"""The choice among candidates, by evidence: labels first, then what needs none, then what is simpler."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from raytl.evaluation import metrics
+from raytl.evaluation.intervals import Comparison, paired_metric_interval
+from raytl.evaluation.metrics import Metric
+
+_DOUBT = 0.02
+"""Two-sided: at one look, one in a hundred strategies that are as good as their rival is taken to trail it."""
+_LEAST_ITEMS = 6
+"""On five items that all speak for one side a sign test says 1 in 16, whatever the metric."""
+_TEMPERATURES = (math.log(0.05), math.log(20.0))
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """What is known of one strategy.
+
+    probabilities: (n, k), out-of-fold (repeats averaged), NaN rows where not validated. unlabelled: a score that needs
+    no labels, higher is better, or None. cost: seconds. frozen: share of the stages that are frozen, 1 = head only.
+    """
+
+    key: str
+    probabilities: np.ndarray
+    unlabelled: float | None
+    cost: float
+    frozen: float
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Which items it was validated on, (n,)."""
+        return np.asarray(np.isfinite(self.probabilities).all(axis=1))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, and why.
+
+    tied: keys within one standard error of the best, best first; the chosen is one of them. standard_error: of the
+    paired difference between the best and the chosen, or where the best was chosen between it and the runner-up; NaN
+    where there was no other. grounds: what decided: ``alone``, ``metric``, ``log-loss``, ``unlabelled``, ``frozen``,
+    ``cost`` or ``key`` (alike in everything: the first by name).
+    """
+
+    key: str
+    tied: tuple[str, ...]
+    standard_error: float
+    grounds: str
+
+
+def choose(
+    contestants: Sequence[Contestant], labels: np.ndarray, metric: Metric, groups: np.ndarray | None = None
+) -> Choice:
+    """The contestant to take. labels: (n,); groups: (n,) or None, as for ``metric_interval``.
+
+    The final is held among the contestants with the most validated items, on exactly these items (where different
+    items are as many, those that most contestants have): who was tried on fewer was left behind by the race, or not
+    confirmed. The metric decides. Those that trail the best by no more than one standard error of the paired
+    difference over items or groups (Breiman et al., 1984) are tied with it. Among the tied, in this order:
+
+    1. log loss, after each contestant's own best temperature, sets aside those more than one standard error worse
+       than the best in it: labels still, but finer than a count of right answers. The temperature, which is fitted
+       before a model is shipped anyway, keeps an overconfident model from losing to an unsure one that ranks worse.
+    2. the unlabelled evidence, where all that are left have it: the highest. It never outvotes labels.
+    3. the most frozen, then the cheapest, then the first by name.
+
+    Where this fails: where the better one leads by less than one standard error, and the worse one is more frozen (or
+    liked by the unlabelled evidence). On few items that is a real difference: the choice gives up what lies within the
+    paired standard error, no more than that on average, against always taking the highest. It also fails where
+    validated items are unlike those that the model will meet, and where unlabelled evidence and truth disagree among
+    tied contestants. Raises ValueError without contestants, or where none was validated at all and none has unlabelled
+    evidence.
+    """
+    final, items = _final(contestants)
+    ordered = sorted(final, key=lambda one: one.key)
+    if not items.any():
+        chosen, grounds = _by_the_rest(ordered)
+        return Choice(chosen.key, tuple(one.key for one in ordered), math.nan, grounds)
+    if len(ordered) == 1:
+        return Choice(ordered[0].key, (ordered[0].key,), math.nan, "alone")
+    y, g = labels[items], None if groups is None else groups[items]
+    rows = {one.key: one.probabilities[items] for one in ordered}
+    ranked = _ranked(ordered, rows, y, metric)
+    if not ranked:  # one class only, say: the metric cannot be had, log loss can
+        metric = metrics.get("log-loss")
+        ranked = _ranked(ordered, rows, y, metric)
+    best = ranked[0]
+    against = {one.key: paired_metric_interval(metric, rows[best.key], rows[one.key], y, g) for one in ranked[1:]}
+    tied = [best, *(one for one in ranked[1:] if _ties(against[one.key]))]
+    keys = tuple(one.key for one in tied)
+    if len(tied) == 1:
+        return Choice(best.key, keys, against[ranked[1].key].standard_error, "metric")
+    left = _by_log_loss(tied, rows, y, g)
+    chosen, grounds = (left[0], "log-loss") if len(left) == 1 else _by_the_rest(left)
+    other = against[(ranked[1] if chosen is best else chosen).key]
+    return Choice(chosen.key, keys, other.standard_error, grounds)
+
+
+def separates(
+    a: Contestant, b: Contestant, labels: np.ndarray, metric: Metric, groups: np.ndarray | None = None
+) -> bool:
+    """Whether ``a`` trails ``b`` beyond doubt on the items that both have, so that it need not be tried on more.
+
+    The paired difference's two-sided p value is below 0.02 and on ``b``'s side, on six items (or groups) at least.
+    """
+    both = a.seen & b.seen
+    independent = int(both.sum()) if groups is None else len(np.unique(groups[both]))
+    if independent < _LEAST_ITEMS:
+        return False
+    gap = paired_metric_interval(
+        metric, b.probabilities[both], a.probabilities[both], labels[both], None if groups is None else groups[both]
+    )
+    return bool(gap.p < _DOUBT and gap.value > 0)
+
+
+def _final(contestants: Sequence[Contestant]) -> tuple[list[Contestant], np.ndarray]:
+    if not contestants:
+        raise ValueError("a choice needs contestants")
+    seen = {one.key: one.seen for one in contestants}
+    patterns = {items.tobytes(): items for items in seen.values()}
+    backed = {
+        pattern: sum(bool((other >= items).all()) for other in seen.values()) for pattern, items in patterns.items()
+    }
+    pattern = max(patterns, key=lambda one: (int(patterns[one].sum()), backed[one], one))
+    items = patterns[pattern]
+    if not items.any() and all(one.unlabelled is None for one in contestants):
+        raise ValueError("no contestant was validated, and none has unlabelled evidence")
+    return [one for one in contestants if (seen[one.key] >= items).all()], items
+
+
+def _ranked(
+    final: Sequence[Contestant], rows: dict[str, np.ndarray], labels: np.ndarray, metric: Metric
+) -> list[Contestant]:
+    """Best first; equal ones by name. Empty where the metric is undefined."""
+    scores = {one.key: metric.oriented(metric(rows[one.key], labels)) for one in final}
+    if not all(math.isfinite(score) for score in scores.values()):
+        return []
+    return sorted(final, key=lambda one: (-scores[one.key], one.key))
+
+
+def _ties(gap: Comparison) -> bool:
+    return gap.value <= gap.standard_error + 1e-12
+
+
+def _by_log_loss(
+    tied: Sequence[Contestant], rows: dict[str, np.ndarray], labels: np.ndarray, groups: np.ndarray | None
+) -> list[Contestant]:
+    loss = metrics.get("log-loss")
+    tempered = {one.key: _tempered(rows[one.key], labels) for one in tied}
+    best = _ranked(tied, tempered, labels, loss)[0]
+    return [
+        one
+        for one in tied
+        if one is best or _ties(paired_metric_interval(loss, tempered[best.key], tempered[one.key], labels, groups))
+    ]
+
+
+def _tempered(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The probabilities at the temperature that gives the least log loss on them (Guo et al., 2017)."""
+    logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-7))
+
+    def at(log_temperature: float) -> np.ndarray:
+        scaled = logits / math.exp(log_temperature)
+        raised = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+
+    def loss(log_temperature: float) -> float:
+        return float(metrics.log_losses(at(log_temperature), labels).mean())
+
+    return at(float(minimize_scalar(loss, bounds=_TEMPERATURES, method="bounded").x))
+
+
+def _by_the_rest(left: Sequence[Contestant]) -> tuple[Contestant, str]:
+    """The one that is left, and the first merit that leaves one; each merit judges those that the last one left."""
+    merits: list[tuple[str, Callable[[Contestant], float | None]]] = [
+        ("unlabelled", lambda one: one.unlabelled),
+        ("frozen", lambda one: one.frozen),
+        ("cost", lambda one: -one.cost),
+    ]
+    for grounds, merit in merits:
+        values = [math.nan if (value := merit(one)) is None else value for one in left]
+        if not all(math.isfinite(value) for value in values):
+            continue
+        left = [one for one, value in zip(left, values, strict=True) if value == max(values)]
+        if len(left) == 1:
+            return left[0], grounds
+    return min(left, key=lambda one: one.key), "key"

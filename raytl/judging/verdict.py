@@ -1,0 +1,110 @@
+"""From matched pairs to what they mean: for each part of the winner, whether it helped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from raytl.evaluation.intervals import Comparison, holm_comparisons
+from raytl.evaluation.metrics import Metric
+
+_MOST = 0.02
+_OF_THE_REST = 0.25
+_OF_A_LOSS = 0.05
+
+
+class Part(StrEnum):
+    """What of a strategy a control leaves out."""
+
+    SOURCE_MODEL = "source-model"
+    ADAPTATION = "adaptation"
+    SOURCE_DOMAIN = "source-domain"
+    FREEZING = "freezing"
+    AUGMENTATION = "augmentation"
+
+
+class Tone(StrEnum):
+    """What a comparison says, from the worst news to the best."""
+
+    HARM = "harm"
+    CANNOT_TELL = "cannot-tell"
+    DID_NOT = "did-not"
+    HELPED = "helped"
+
+
+@dataclass(frozen=True)
+class Control:
+    """The winner held against the same strategy without one part.
+
+    comparison: winner minus control, on the same items.
+    """
+
+    name: str
+    part: Part
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the controls of one part say.
+
+    control: the one that decides. comparison: against it, by itself. adjusted: with p value and interval for all
+    comparisons together. margin: differences within it count as none.
+    """
+
+    part: Part
+    tone: Tone
+    control: str
+    comparison: Comparison
+    adjusted: Comparison
+    margin: float
+
+
+def verdicts(controls: Sequence[Control], *, margin: float) -> list[Verdict]:
+    """One verdict for each part that has a control, in the order of :class:`Part`.
+
+    margin: as from :func:`equivalence_margin`, > 0, in the metric's unit.
+
+    Every interval is Holm's for all the controls together. ``helped`` where it lies above zero, ``harm`` where it lies
+    below; ``did-not`` where it lies within the margin on both sides: then the part changes nothing that matters, and
+    that is shown, not merely not seen; else ``cannot-tell``. A difference that is both above zero and within the
+    margin helped, if little. Of several controls of a part the one with the worst news decides: a part has helped
+    where it beats everything that it was held against.
+    """
+    adjusted = holm_comparisons([control.comparison for control in controls])
+    judged = [
+        Verdict(control.part, _tone(wide, margin), control.name, control.comparison, wide, margin)
+        for control, wide in zip(controls, adjusted, strict=True)
+    ]
+    order = list(Tone)
+    return [
+        min(
+            (one for one in judged if one.part == part),
+            key=lambda one: (order.index(one.tone), one.comparison.value, one.control),
+        )
+        for part in Part
+        if any(one.part == part for one in judged)
+    ]
+
+
+def equivalence_margin(metric: Metric, value: float) -> float:
+    """The difference that does not matter, for a winner with this value of the metric; > 0.
+
+    Shares: two in a hundred, about what the same strategy gains or loses when trained again with another seed on a few
+    hundred images, so that nobody could keep a smaller gain; but no more than a quarter of what is left to the best
+    possible, because at 99 % right two points are all the mistakes there are. Losses: a twentieth of the value.
+    """
+    low, high = metric.limits
+    best = high if metric.higher_is_better else low
+    if metric.share:
+        return max(1e-3, min(_MOST, _OF_THE_REST * abs(best - value)))
+    return max(1e-3, _OF_A_LOSS * abs(value))
+
+
+def _tone(gap: Comparison, margin: float) -> Tone:
+    if gap.low > 0:
+        return Tone.HELPED
+    if gap.high < 0:
+        return Tone.HARM
+    return Tone.DID_NOT if -margin <= gap.low and gap.high <= margin else Tone.CANNOT_TELL
