@@ -77,7 +77,12 @@ def paired_metric_interval(
     if not math.isfinite(value):
         return Comparison(value, -width, width, 1.0, math.nan, math.nan, 0.0, (-width, width), level)
     influence = figure.influence(ones)
-    if math.isfinite(width):
+    if metric.reach is not None:
+        worth = metric.reach(labels, a.shape[1]) ** 2
+        # As much as two answers that differ add, one for each model.
+        centre, expected = value, _class_means(influence**2, labels) + worth * 2 / (1 / max(worth.sum(), 1 / n) + 2)
+        df = float(worth.sum() ** 2 / (worth**2).sum() - 1)
+    elif math.isfinite(width):
         found = smoothed(figure, 1.0)
         centre, expected = found.value, found.squares * (1 + found.added)
         worth = found.reach**2
@@ -91,6 +96,12 @@ def paired_metric_interval(
     df = 1 / (1 / max(df, 1.0) + 1 / among.df)
     p = 2 * float(stdtr(df, -abs(centre) / error)) if error > 0 else float(centre == 0)
     return Comparison(value, value, value, p, centre, error, df, (-width, width)).at(level)
+
+
+def _class_means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Each item's class's sum of values over one item less than it has, as for a variance; (n,)."""
+    counts = np.bincount(labels)
+    return np.asarray((np.bincount(labels, values) / np.maximum(counts - 1, 1))[labels])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

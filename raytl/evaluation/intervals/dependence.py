@@ -63,7 +63,7 @@ def dependence(
     excess = excess + _UNSEEN * unseen * shared
     rho, trust = 0.1, shared
     for _ in range(_ROUNDS):
-        trust = shared / np.maximum(alone + rho * shared, _TINY) ** 2
+        trust = np.divide(shared, (alone + rho * shared) ** 2, out=np.zeros(count), where=shared > 0)
         rho = min(1.0, max(0.0, float(trust @ excess / (trust @ shared))))
     spread = alone + rho * shared
     noise = 2 * float(trust**2 @ (spread**2 - per_group(expected**2))) / float(trust @ shared) ** 2

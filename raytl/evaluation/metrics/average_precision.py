@@ -36,7 +36,14 @@ def _influence(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarra
     return np.mean(parts, axis=0) if parts else np.full(len(labels), np.nan)
 
 
-@metric("average-precision", "average precision", gradient=_influence)
+def _reach(labels: np.ndarray, k: int) -> np.ndarray:
+    """A share of each class's items, as Boyd, Eng & Page (2013) take it for intervals."""
+    classes = _classes(labels, k)
+    counts = np.bincount(labels, minlength=k)
+    return np.where(np.isin(labels, classes), 1 / (len(classes) * counts[labels]), 0.0)
+
+
+@metric("average-precision", "average precision", gradient=_influence, reach=_reach)
 def average_precision(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean over the classes that occur of each one's average precision against the rest; equal scores share a place.
 

@@ -15,6 +15,8 @@ Values = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """(probabilities (n, k), labels (n,), weights (b, n)) -> (b,)"""
 Influence = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """(probabilities (n, k), labels (n,), weights (n,)) -> (n,)"""
+Reach = Callable[[np.ndarray, int], np.ndarray]
+"""(labels (n,), number of classes) -> (n,)"""
 _CHUNK = 2_000_000
 """Weights taken at a time, so that many resamples of many items do not fill the memory."""
 _STEP = 1e-5
@@ -29,7 +31,9 @@ class Metric:
     title: for people. higher_is_better: false for losses. share: a share of 1, shown in percent. limits: the least and
     the greatest value that the metric can take.
     function: the values under rows of weights, NaN where undefined. gradient: the derivative of the value by each
-    item's weight, or None to take differences.
+    item's weight, or None to take differences. reach: for a metric that one item can change beyond all proportion (a
+    mistake at the top of a ranking), how far each item counts where the metric is seen as a mean of right and wrong
+    answers; intervals then go by these, not by what the worst item could do.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Metric:
     higher_is_better: bool = True
     share: bool = True
     limits: tuple[float, float] = (0.0, 1.0)
+    reach: Reach | None = None
 
     def __call__(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
         """The figure, NaN where it is undefined (no item has weight, or as the metric's own text says).
@@ -92,11 +97,12 @@ def metric(
     higher_is_better: bool = True,
     share: bool = True,
     limits: tuple[float, float] = (0.0, 1.0),
+    reach: Reach | None = None,
 ) -> Callable[[Values], Values]:
     """Decorator that registers a function of probabilities, labels and rows of weights. Arguments as in Metric."""
 
     def register(function: Values) -> Values:
-        registry.add(name, Metric(name, title, function, gradient, higher_is_better, share, limits))
+        registry.add(name, Metric(name, title, function, gradient, higher_is_better, share, limits, reach))
         return function
 
     return register

@@ -1,0 +1,160 @@
+"""The choice among candidates: what decides, and what it costs where it is wrong."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from raytl.evaluation import metrics, paired_metric_interval
+from raytl.judging import Contestant, choose, separates
+
+ACCURACY = metrics.get("accuracy")
+
+
+def rows(right: np.ndarray, y: np.ndarray, sure: float = 0.8) -> np.ndarray:
+    return np.where((right == (y == 1))[:, None], [1 - sure, sure], [sure, 1 - sure])
+
+
+def contestant(
+    key: str, p: np.ndarray, unlabelled: float | None = None, cost: float = 1.0, frozen: float = 0.0
+) -> Contestant:
+    return Contestant(key, p, unlabelled, cost, frozen)
+
+
+Y = np.arange(100) % 2
+MOST = np.arange(100) < 80
+
+
+def test_a_clear_lead_decides_against_everything_else() -> None:
+    good = contestant("good", rows(np.arange(100) < 95, Y), unlabelled=0.0, cost=100.0)
+    poor = contestant("poor", rows(np.arange(100) < 60, Y), unlabelled=9.0, cost=1.0, frozen=1.0)
+    choice = choose([poor, good], Y, ACCURACY)
+    assert (choice.key, choice.tied, choice.grounds) == ("good", ("good",), "metric")
+    assert 0 < choice.standard_error < 0.1
+
+
+def test_among_tied_ones_the_unlabelled_evidence_then_frozenness_then_cost_then_the_name_decide() -> None:
+    p = rows(MOST, Y)
+    plain = contestant("a", p)
+    cheap = contestant("b", p, cost=0.5)
+    frozen = contestant("c", p, cost=9.0, frozen=1.0)
+    assert choose([plain, frozen, cheap], Y, ACCURACY).grounds == "frozen"
+    assert choose([plain, frozen, cheap], Y, ACCURACY).key == "c"
+    assert (choose([plain, cheap], Y, ACCURACY).key, choose([plain, cheap], Y, ACCURACY).grounds) == ("b", "cost")
+    assert choose([contestant("z", p), plain], Y, ACCURACY).key == "a"
+    liked = [contestant("d", p, unlabelled=0.7), contestant("e", p, unlabelled=0.6, frozen=1.0)]
+    assert (choose(liked, Y, ACCURACY).key, choose(liked, Y, ACCURACY).grounds) == ("d", "unlabelled")
+    # One without unlabelled evidence: the evidence cannot be compared, so it does not count.
+    assert choose([*liked, plain], Y, ACCURACY).key == "e"
+
+
+def test_log_loss_tells_apart_what_a_count_of_right_answers_cannot() -> None:
+    rng = np.random.default_rng(0)
+    strength = np.where(MOST, rng.uniform(0.85, 0.99, 100), rng.uniform(0.5, 0.6, 100))
+    informed = np.where(((Y == 1) == MOST)[:, None], np.c_[1 - strength, strength], np.c_[strength, 1 - strength])
+    flat = contestant("flat", rows(MOST, Y), unlabelled=9.0, frozen=1.0)
+    choice = choose([flat, contestant("informed", informed, unlabelled=0.0)], Y, ACCURACY)
+    assert (choice.key, choice.grounds, set(choice.tied)) == ("informed", "log-loss", {"informed", "flat"})
+
+
+def test_overconfidence_alone_costs_nothing() -> None:
+    loud = contestant("loud", rows(MOST, Y, sure=0.9999), frozen=1.0)
+    quiet = contestant("quiet", rows(MOST, Y, sure=0.8))
+    assert choose([loud, quiet], Y, ACCURACY).key == "loud"
+
+
+def test_one_tried_on_fewer_items_is_not_in_the_final() -> None:
+    lucky = rows(np.ones(100, dtype=bool), Y)
+    lucky[20:] = np.nan
+    choice = choose([contestant("lucky", lucky), contestant("whole", rows(MOST, Y))], Y, ACCURACY)
+    assert (choice.key, choice.grounds) == ("whole", "alone")
+    assert math.isnan(choice.standard_error)
+
+
+def test_without_labels_the_unlabelled_evidence_decides() -> None:
+    nothing = np.full((100, 2), np.nan)
+    pair = [contestant("a", nothing, unlabelled=0.1, frozen=1.0), contestant("b", nothing, unlabelled=0.2)]
+    assert choose(pair, Y, ACCURACY).key == "b"
+    with pytest.raises(ValueError, match="no contestant was validated"):
+        choose([contestant("a", nothing)], Y, ACCURACY)
+    with pytest.raises(ValueError, match="needs contestants"):
+        choose([], Y, ACCURACY)
+
+
+def test_a_metric_that_cannot_be_had_leaves_it_to_log_loss() -> None:
+    ones = np.ones(30, dtype=np.int64)
+    good, poor = contestant("good", rows(ones > 0, ones, 0.95)), contestant("poor", rows(np.arange(30) < 5, ones))
+    assert choose([poor, good], ones, metrics.get("auroc")).key == "good"
+
+
+@given(st.integers(0, 10**6), st.integers(4, 40))
+@settings(max_examples=40)
+def test_neither_the_order_of_items_nor_of_contestants_matters(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    y, g = rng.integers(0, 3, n), rng.integers(0, 8, n)
+    field = [
+        contestant(
+            str(i), rng.dirichlet(np.full(3, 0.5), size=n), rng.random(), rng.random(), float(rng.integers(0, 2))
+        )
+        for i in range(4)
+    ]
+    order = rng.permutation(n)
+    moved = [contestant(c.key, c.probabilities[order], c.unlabelled, c.cost, c.frozen) for c in reversed(field)]
+    first, second = choose(field, y, ACCURACY, g), choose(moved, y[order], ACCURACY, g[order])
+    assert (first.key, first.tied, first.grounds) == (second.key, second.tied, second.grounds)
+    assert first.key in first.tied
+
+
+@pytest.mark.parametrize("n", [40, 150])
+def test_where_the_worse_one_is_simpler_the_rule_gives_up_less_than_a_standard_error(n: int) -> None:
+    """The data that the rule fails on: the better one leads by about what cannot be seen, and is not frozen."""
+    rng = np.random.default_rng(n)
+    better, worse = 0.82, 0.77
+    given_up, errors = [], []
+    for _ in range(150):
+        y = np.arange(n) % 2
+        hard = rng.standard_normal(n)
+        right = [0.8 * hard + 0.6 * rng.standard_normal(n) < norm.ppf(p) for p in (better, worse)]
+        a, b = (rows(one, y) for one in right)
+        field = [contestant("better", a), contestant("worse", b, unlabelled=None, frozen=1.0)]
+        plain = better if right[0].sum() >= right[1].sum() else worse
+        given_up.append(plain - {"better": better, "worse": worse}[choose(field, y, ACCURACY).key])
+        errors.append(paired_metric_interval(ACCURACY, a, b, y).standard_error)
+    assert 0.0 < np.mean(given_up) < np.mean(errors)
+
+
+def test_five_items_separate_nobody_and_sixty_do() -> None:
+    def pair(n: int) -> tuple[Contestant, Contestant, np.ndarray]:
+        y = np.arange(n) % 2
+        return contestant("a", rows(np.zeros(n, dtype=bool), y)), contestant("b", rows(np.ones(n, dtype=bool), y)), y
+
+    for name in ("accuracy", "balanced-accuracy", "log-loss"):
+        trails, leads, y = pair(5)
+        assert not separates(trails, leads, y, metrics.get(name))
+        trails, leads, y = pair(60)
+        assert separates(trails, leads, y, metrics.get(name))
+        assert not separates(leads, trails, y, metrics.get(name))
+        # Sixty images of five patients are five.
+        assert not separates(trails, leads, y, metrics.get(name), np.arange(60) % 5)
+
+
+def test_equals_are_seldom_separated() -> None:
+    rng = np.random.default_rng(7)
+    wrong = []
+    for n in (6, 12, 60):
+        y = np.arange(n) % 2
+        for _ in range(300):
+            a, b = (contestant(key, rows(rng.random(n) < 0.7, y)) for key in "ab")
+            wrong.append(separates(a, b, y, ACCURACY))
+    assert np.mean(wrong) < 0.015
+
+
+def test_only_common_items_separate() -> None:
+    half = rows(np.zeros(100, dtype=bool), Y)
+    half[3:] = np.nan
+    assert not separates(contestant("a", half), contestant("b", rows(MOST, Y)), Y, ACCURACY)

@@ -1,0 +1,115 @@
+"""What the winner of many is worth."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from raytl.evaluation import metric_interval, metrics
+from raytl.judging import corrected_estimate
+
+ACCURACY = metrics.get("accuracy")
+
+
+def candidates(
+    rng: np.random.Generator, sizes: list[int], truths: np.ndarray, alike: float, together: float = 0.0
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Predictions of models with these accuracies. alike, together: correlation between models, and within groups."""
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    n = len(groups)
+    shared = rng.standard_normal(len(sizes))[groups]
+    hard = math.sqrt(together) * shared + math.sqrt(1 - together) * rng.standard_normal(n)
+    latent = math.sqrt(alike) * hard + math.sqrt(1 - alike) * rng.standard_normal((len(truths), n))
+    y = np.arange(n) % 2
+    right = latent < norm.ppf(truths)[:, None]
+    return [np.where((row == (y == 1))[:, None], [0.2, 0.8], [0.8, 0.2]) for row in right], y, groups
+
+
+def simulate(
+    sizes: list[int], count: int, *, together: float = 0.0, spread: float = 0.0, raced: bool = False, runs: int = 80
+) -> tuple[float, float, float]:
+    """Share of runs in which the corrected and the plain interval hold the winner's truth, and the mean error."""
+    rng = np.random.default_rng(len(sizes))
+    hits, plain, errors = [], [], []
+    for _ in range(runs):
+        truths = np.clip(0.7 + spread * rng.standard_normal(count), 0.5, 0.95)
+        p, y, groups = candidates(rng, sizes, truths, 0.7, together)
+        grouped = groups if together else None
+        if raced:
+            first = len(y) // 5
+            order = np.argsort([-ACCURACY(rows[:first], y[:first]) for rows in p], kind="stable")
+            for index in order[5:]:
+                p[index][first:] = np.nan
+        complete = [index for index, rows in enumerate(p) if np.isfinite(rows).all()]
+        winner = max(complete, key=lambda index: ACCURACY(p[index], y))
+        found = corrected_estimate(ACCURACY, p, y, grouped)
+        alone = metric_interval(ACCURACY, p[winner], y, grouped)
+        hits.append(found.low <= truths[winner] <= found.high)
+        plain.append(alone.low <= truths[winner] <= alone.high)
+        errors.append(found.value - truths[winner])
+    return float(np.mean(hits)), float(np.mean(plain)), float(np.mean(errors))
+
+
+@pytest.mark.parametrize("n", [30, 60, 200])
+def test_the_winner_of_equals_is_worth_what_they_all_are(n: int) -> None:
+    covered, plain, error = simulate([1] * n, 30)
+    assert covered >= 0.90
+    assert plain < 0.85
+    assert abs(error) < 0.005 + 3 * math.sqrt(0.7 * 0.3 / n / 80)
+
+
+def test_also_with_groups() -> None:
+    covered, _, error = simulate([10] * 20, 20, together=0.3)
+    assert covered >= 0.90
+    assert abs(error) < 0.02
+
+
+def test_also_where_some_are_better() -> None:
+    covered, _, error = simulate([1] * 100, 20, spread=0.05)
+    assert covered >= 0.88
+    assert -0.03 < error < 0.01
+
+
+def test_also_where_most_were_left_behind_after_the_first_fold() -> None:
+    covered, plain, error = simulate([1] * 100, 30, raced=True, runs=40)
+    assert covered >= 0.90
+    assert plain < covered
+    assert abs(error) < 0.025
+
+
+def test_one_candidate_needs_no_correction() -> None:
+    p, y, _ = candidates(np.random.default_rng(0), [1] * 80, np.array([0.8]), 0.5)
+    found, alone = corrected_estimate(ACCURACY, p, y), metric_interval(ACCURACY, p[0], y)
+    assert found.value == pytest.approx(alone.value, abs=0.01)
+    assert (found.low, found.high) == pytest.approx((alone.low, alone.high), abs=0.015)
+
+
+def test_the_seed_decides_and_the_choosers_choice_counts() -> None:
+    p, y, _ = candidates(np.random.default_rng(1), [1] * 60, np.array([0.9, 0.5, 0.6]), 0.2)
+    assert corrected_estimate(ACCURACY, p, y, seed=3) == corrected_estimate(ACCURACY, p, y, seed=3)
+    worst = corrected_estimate(ACCURACY, p, y, choose=lambda scores: int(np.argmin(scores)))
+    assert worst.value < 0.65 < corrected_estimate(ACCURACY, p, y).value
+
+
+@pytest.mark.parametrize("name", metrics.names())
+def test_every_metric_stays_within_its_limits(name: str) -> None:
+    rng = np.random.default_rng(2)
+    y = rng.integers(0, 3, 40)
+    p = [rng.dirichlet(np.ones(3), size=40) for _ in range(6)]
+    p[0][10:] = np.nan
+    p[1][25:] = np.nan
+    metric = metrics.get(name)
+    found = corrected_estimate(metric, p, y)
+    assert metric.limits[0] <= found.low <= found.value <= found.high <= metric.limits[1]
+
+
+def test_where_nothing_is_common_there_is_nothing_to_estimate() -> None:
+    p = np.full((2, 4, 2), 0.5)
+    p[0, :2], p[1, 2:] = np.nan, np.nan
+    with pytest.raises(ValueError, match="no item in common"):
+        corrected_estimate(ACCURACY, list(p), np.array([0, 1, 0, 1]))
+    with pytest.raises(ValueError, match="needs candidates"):
+        corrected_estimate(ACCURACY, [], np.array([0, 1]))
