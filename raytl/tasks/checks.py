@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _IMBALANCE = 10.0  # largest class over smallest
 _TEST_NEEDS = 4  # as in the task: fewer images of a class leave none for a test split
+_NARROW = 16  # as in the preprocessing: beyond it a centre crop shows a sixteenth
+_MIXED = 0.1  # share of the images below which the greyscale, or the coloured, ones are odd
 _SHOWN = 30  # problems in the table
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 
@@ -141,7 +143,7 @@ def check(
         conflicts = [(names[first], names[other]) for first, other in label_conflicts(digests, numbers)]
     problems = [
         *_judge_classes(listing, entries, learned),
-        *_judge_images(listing.name, len(items)),
+        *_judge_images(listing.name, names, facts),
         *listing.problems,  # before what there may be hundreds of
         *(
             Problem(Severity.WARNING, other, f"the same image as {first}, under another label")
@@ -183,8 +185,34 @@ def _learned(listing: Listing, split: str | None) -> set[int]:
     return learned
 
 
-def _judge_images(where: str, images: int) -> list[Problem]:
-    return [] if images else [Problem(Severity.ERROR, where, "no image can be read; replace the files")]
+def _judge_images(where: str, names: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:
+    if not names:
+        return [Problem(Severity.ERROR, where, "no image can be read; replace the files")]
+    problems = []
+    narrow = [
+        name
+        for name, fact in zip(names, facts, strict=True)
+        if max(fact.width, fact.height) > _NARROW * min(fact.width, fact.height)
+    ]
+    if narrow:
+        images = "1 image is" if len(narrow) == 1 else f"{len(narrow)} images are"
+        what = (
+            f"{images} more than {_NARROW} times as long as wide ({_examples(narrow)}); a network sees little of them"
+        )
+        problems.append(Problem(Severity.WARNING, where, what))
+    grey = [name for name, fact in zip(names, facts, strict=True) if fact.greyscale]
+    if 0 < len(grey) < len(names) and len(names) - len(grey) <= _MIXED * len(names):
+        colour = [name for name, fact in zip(names, facts, strict=True) if not fact.greyscale]
+        what = f"{len(grey)} images are greyscale and {len(colour)} in colour ({_examples(colour)})"
+        problems.append(Problem(Severity.INFO, where, what))
+    elif 0 < len(grey) <= _MIXED * len(names):
+        what = f"{len(names) - len(grey)} images are in colour and {len(grey)} greyscale ({_examples(grey)})"
+        problems.append(Problem(Severity.INFO, where, what))
+    return problems
+
+
+def _examples(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _judge_classes(listing: Listing, read: Sequence[Entry], learned: set[int]) -> list[Problem]:

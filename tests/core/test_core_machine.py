@@ -44,7 +44,7 @@ def test_a_folder_that_is_somebody_elses_is_not_trusted(monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", NOWHERE)
     (tmp_path / "theirs").mkdir()
     (tmp_path / f"raytl-{os.getuid()}").symlink_to(tmp_path / "theirs")
-    with pytest.raises(UserError, match="neither the home folder .* can be used; set RAYTL_HOME"):
+    with pytest.raises(UserError, match=r"neither the home folder .* can be used; set RAYTL_HOME"):
         machine.user_folder()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -133,6 +135,44 @@ def competition(root: Path) -> Path:
         (root / "test" / f"{n}.png").rename(root / "test" / f"t{n}.png")
     (root / "sample_submission.csv").write_text("id,breed\nt0,cat\nt1,cat\n")
     return root
+
+
+def zipped(kind: str) -> Callable[[Path], Path]:
+    def make(root: Path) -> Path:
+        images(root, {f"data/{s}/{c}": 2 for s in ("train", "test") for c in ("cat", "dog")} | {"__MACOSX": 1})
+        return Path(shutil.make_archive(str(root.with_name("photos")), kind, root))
+
+    return make
+
+
+def zipped_with_table(root: Path) -> Path:
+    table(lines("{n},{label}", "id,breed"))(root)
+    return Path(shutil.make_archive(str(root.with_name("photos")), "zip", root))
+
+
+def saved_to_disk(root: Path) -> Path:
+    """As Hugging Face's save_to_disk does: a folder a split with an Arrow stream and JSON beside it."""
+    for number, split in enumerate(["train", "test"]):
+        (root / split).mkdir(parents=True)
+        cells = pa.table(rows(*["cat", "dog"] * 4, first=10 * number))
+        path = str(root / split / "data-00000-of-00001.arrow")
+        with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, cells.schema) as stream:
+            stream.write_table(cells)
+        (root / split / "state.json").write_text("{}")
+    return root
+
+
+def named_by_label(root: Path) -> Path:
+    root.mkdir()
+    for n in range(8):
+        picture(n).save(root / f"{['cat', 'dog'][n % 2]}.{n}.png")
+    return root
+
+
+def broken_archive(root: Path) -> Path:
+    path = zipped("zip")(root)
+    path.write_bytes(path.read_bytes()[:300])
+    return path
 
 
 @dataclass
@@ -274,6 +314,29 @@ LAYOUTS = {
     "a competition": Row(
         competition, HALF, 0, ["labels are taken from its table train.csv", "2 images are not named in the table"]
     ),
+    "a zip file": Row(zipped("zip"), {"cat": 2, "dog": 2}, 4, ["the class folders lie in", "train (4 images) is the"]),
+    "a tar file": Row(
+        zipped("gztar"), {"cat": 2, "dog": 2}, 4, ["the class folders lie in", "train (4 images) is the"]
+    ),
+    "a zip file with a table": Row(zipped_with_table, HALF, 0, ["taken from its table labels.csv", "is img/0.png"]),
+    "saved to disk": Row(saved_to_disk, HALF, 8, ["train (8 images) is the target, test (8 images) the test"]),
+    "other endings": Row(table(lines("img/{n}.JPG,{label}")), HALF, 0, ["'img/0.JPG' in column 'path' is img/0.png"]),
+    "a separator line": Row(table("sep=;\n" + lines("img/{n}.png;{label}", "path;label")), HALF),
+    "no header, with splits": Row(
+        table("".join(f"{'TEST' if n > 5 else 'TRAIN'},img/{n}.png,{['cat', 'dog'][n % 2]}\n" for n in range(8))),
+        {"cat": 3, "dog": 3},
+        2,
+        ["the first line looks like data", "train (6 images) is the target, test (2 images) the test"],
+    ),
+    "labels with spaces": Row(
+        table(lines("img/{n}.png,{label} ")), HALF, 0, ["8 labels have spaces around ('cat '); taken without them"]
+    ),
+    "images and masks": Row(
+        in_folders({"images": 4, "masks": 4}),
+        {"images": 4, "masks": 4},
+        0,
+        ["classes 'images', 'masks' have names of kinds of files; are they classes?"],
+    ),
     "shards": Row(shards, HALF, 4, ["train (8 images) is the target, test (4 images) the test"]),
     "shards without test labels": Row(
         shards_without_test_labels, HALF, 0, ["test has 3 images without labels; left out"]
@@ -332,6 +395,8 @@ class TestLayouts:
         ),
         (in_folders({"train": 2, "test": 2}), "its folders are splits, not classes"),
         (in_folders({"photos": 4}), "only one class"),
+        (named_by_label, "the files' names begin with 'cat', 'dog'; if these are the labels move each into a folder"),
+        (broken_archive, "the archive cannot be read .*; unpack it and give the folder"),
         (table(lines("img/{n}.png,cat|{n}|dog") + "img/0.png,cat\n"), "several labels"),
         (table(lines("img/{n}.png,{label}") + "img/0.png,cat|dog\n"), "'cat\\|dog' in column 'label'"),
         (table(lines("img/{n}.png,1,{is_dog}", "path,fur,dog")), "several labels .* row 2 has several set"),
@@ -381,7 +446,11 @@ class TestTablesAndFolders:
         images(tmp_path, TWO)
         body = [f"{label}/{n}.png,{index}" for index, label in enumerate(TWO) for n in range(4)]
         (tmp_path / "labels.csv").write_text("\n".join(["path,label", *body]))
-        assert read_labelled(tmp_path).images.counts() == HALF
+        result = read_labelled(tmp_path)
+        assert result.images.counts() == HALF
+        assert [p.message for p in result.problems if p.leading] == [
+            "labels are taken from its folders, not from its table labels.csv"
+        ]
 
     def test_several_sets_of_shards_are_asked(self, tmp_path: Path) -> None:
         shard(tmp_path / "plain" / "train.parquet", rows("cat", "dog"))
@@ -433,6 +502,23 @@ class TestSplitOption:
         report = check(root)
         assert not report.ok
         assert "class 'dogs' is only in a split that is not learned from" in report.problems[0].message
+
+
+def test_images_in_an_archive_travel_without_its_content(tmp_path: Path) -> None:
+    images_there = read_labelled(zipped("zip")(tmp_path / "set")).images
+    there = pickle.loads(pickle.dumps(images_there))
+    assert len(pickle.dumps(images_there)) < 20_000
+    assert [item.open().tobytes() for item in there.items] == [item.open().tobytes() for item in images_there.items]
+    assert Task(tmp_path / "photos.zip").name == "photos"
+
+
+def test_narrow_images_and_a_few_grey_ones_are_named_by_check(tmp_path: Path) -> None:
+    images(tmp_path, {"cat": 6, "dog": 6})
+    picture(50, size=(2, 300)).save(tmp_path / "cat" / "strip.png")
+    picture(51, mode="L").save(tmp_path / "dog" / "grey.png")
+    messages = [problem.message for problem in check(tmp_path).problems]
+    assert any("1 image is more than 16 times as long as wide (" in message for message in messages)
+    assert any("13 images are in colour and 1 greyscale (" in message for message in messages)
 
 
 def test_a_class_of_unreadable_images_is_an_error_that_says_what_to_install(tmp_path: Path) -> None:

@@ -21,10 +21,11 @@ IMAGE_COLUMNS = (
 )
 LABEL_COLUMNS = (
     *("label", "labels", "class", "class_name", "classname", "category", "target", "y", "species", "diagnosis", "tag"),
-    *("label_name", "class_label", "class_id", "category_name", "ground_truth"),
+    *("label_name", "class_label", "class_id", "category_name", "ground_truth", "choice"),
 )
 GROUP_COLUMNS = ("group", "groups", "group_id", "patient", "patient_id", "subject", "subject_id")
 SPLIT_COLUMNS = ("split", "set", "subset", "partition", "dataset", "data_set", "fold", "usage", "phase")
+NAMELESS = "column "  # and its number, in a table without a header
 _TRIED = 20  # values of a column that files are looked for
 _MISSING = frozenset({"nan", "NaN", "<NA>", "#N/A", "NaT"})  # what pandas and spreadsheets write for no value
 
@@ -107,6 +108,12 @@ def label_values(table: Any, columns: Columns, listing: Listing) -> list[str | N
     ):
         raise _multi_label(listing.name, f"lists in column '{columns.label}'")
     values = text_values(table, columns.label)
+    spaced = [
+        value for value in table.column(columns.label).to_pylist() if isinstance(value, str) and _is_spaced(value)
+    ]
+    if spaced:
+        labels = "1 label has" if len(spaced) == 1 else f"{len(spaced)} labels have"
+        listing.announce(f"{labels} spaces around ('{spaced[0]}'); taken without them")
     _refuse_joined(values, columns.label, listing.name)
     missing = sorted({value for value in values if value in _MISSING})
     if missing:
@@ -181,17 +188,24 @@ def _name_files(column: Any, is_file: Callable[[str], bool]) -> bool:
 
 def _split_column(table: Any, taken: set[str | None]) -> str | None:
     """A column of that name whose values all speak of splits."""
-    found = _named(table, SPLIT_COLUMNS, {name for name in taken if name is not None})
-    if found is None:
-        return None
-    values = {value for value in text_values(table, found) if value is not None}
-    return found if values and all(split_of(value) is not None for value in values) else None
+    named = _named(table, SPLIT_COLUMNS, {name for name in taken if name is not None})
+    nameless = [name for name in table.column_names if name.startswith(NAMELESS) and name not in taken]
+    for found in [named, *nameless]:
+        if found is not None:
+            values = {value for value in text_values(table, found) if value is not None}
+            if len(values) > (found != named) and all(split_of(value) is not None for value in values):
+                return str(found)
+    return None
 
 
 def _is_flag(column: Any) -> bool:
     """Whether all values are 0 or 1, as numbers, text or booleans."""
     values = set(column.to_pylist())
     return bool(values) and all(_number(value) in {0.0, 1.0} for value in values)
+
+
+def _is_spaced(value: str) -> bool:
+    return bool(value.strip()) and value != value.strip()
 
 
 def _number(value: Any) -> float | None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import Any
 
 import pyarrow as pa
 
 from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
-from raytl.tasks.readers.columns import IMAGE_COLUMNS, LABEL_COLUMNS
+from raytl.tasks.readers.columns import IMAGE_COLUMNS, LABEL_COLUMNS, NAMELESS
 from raytl.tasks.readers.listing import Listing, Place, first_line
 from raytl.tasks.readers.tree import is_image
 
 DELIMITED = frozenset({".csv", ".tsv"})
 JSON_LINES = frozenset({".jsonl", ".ndjson"})
+_SEPARATOR_LINE = re.compile(r"sep=(.)\n")
 _SPARE = 20  # columns beyond the header's, to see what is in them
 
 
@@ -26,9 +28,11 @@ def read_delimited(place: Place, listing: Listing) -> Any:
     goes to the listing. Raises UserError where it is no such file, or a line has more cells than there are columns.
     """
     text = _text(place, "CSV")
-    lines = text.lstrip("\n").split("\n", 1)
-    header = lines[0]
-    separator = max(",;\t|", key=header.count)
+    text = text.lstrip("\n")
+    told = _SEPARATOR_LINE.match(text)  # Excel's
+    text = text[told.end() :] if told else text
+    header = text.split("\n", 1)[0]
+    separator = told[1] if told else max(",;\t|", key=header.count)
     quote = "'" if header.lstrip().startswith("'") and header.rstrip(f" \r{separator}").endswith("'") else '"'
     first = next(csv.reader([header], delimiter=separator, quotechar=quote, skipinitialspace=True), [])
     frame = _frame(place, text, separator, quote, len(first))
@@ -43,7 +47,7 @@ def read_delimited(place: Place, listing: Listing) -> Any:
         )
     frame = frame.iloc[:, : len(names)]
     if _is_data(names, frame.iloc[1:]):
-        names = [f"column {number}" for number in range(1, len(names) + 1)]
+        names = [f"{NAMELESS}{number}" for number in range(1, len(names) + 1)]
         listing.announce(f"the first line looks like data ({header.strip()[:60]}); read as a table without a header")
     else:
         frame = frame.iloc[1:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -19,6 +20,8 @@ from raytl.tasks.readers.table import TABLES, list_table, read_as
 from raytl.tasks.readers.tree import Tree, Walk, is_image, name_of, walk
 
 _NAMED = 4
+_MOST_WORDS = 1000
+_NUMBERED = re.compile(r"(\w*[^\W\d_])[\W_]*\d+[^/]*$")  # cat.17.jpg
 
 
 def list_folder(place: Place, *, images: Place | None = None, split: str | None = None, labels: bool = True) -> Listing:
@@ -125,6 +128,7 @@ def _by_table(
         by_folder = {found.path: found.label for found in folders.files if found.label is not None}
         other = next((name for name, labels in said.items() if not _agree(by_folder, labels)), None)
         if other is None or split == NONE:
+            listing.announce(f"labels are taken from its folders, not from its table {next(iter(beside))}")
             return None
         raise UserError(
             f"{listing.name}: its folders and its table {other} give the images different labels; pass "
@@ -202,8 +206,16 @@ def _agree(one: Mapping[str, str | None], other: Mapping[str, str | None]) -> bo
 
 
 def _why_unlabelled(place: Place, tree: Tree, images: Place | None) -> str:
-    """What keeps the one table in a folder from giving labels."""
+    """What keeps the one table in a folder from giving labels, or where else labels seem to be."""
     tables = [path for path in tree.files if PurePosixPath(path).suffix.lower() in TABLES]
+    if not tables:
+        begin = Counter(
+            spoken[1] for path in tree.files if is_image(path) and (spoken := _NUMBERED.match(name_of(path)))
+        )
+        words = sorted(word for word, count in begin.items() if count > 1)
+        if 1 < len(words) <= _MOST_WORDS and 2 * sum(begin[word] for word in words) > tree.images():
+            listed = ", ".join(f"'{word}'" for word in words[:_NAMED])
+            return f"the files' names begin with {listed}; if these are the labels move each into a folder of its own"
     if len(tables) != 1:
         return ""
     try:

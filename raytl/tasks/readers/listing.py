@@ -10,6 +10,7 @@ from typing import Any
 from raytl.core.errors import UserError
 from raytl.tasks.items import EncodedItem, FileItem
 from raytl.tasks.problems import Problem, Severity
+from raytl.tasks.readers.archive import Archive, is_archive
 from raytl.tasks.readers.web import WEB, is_web
 
 
@@ -84,6 +85,8 @@ def locate(path: str | os.PathLike[str], filesystem: Any = None) -> Place:
         if not os.path.lexists(text):
             raise UserError(f"{shown}: no such file or folder; check the path")
         # Lanes read the files too, and work in a folder of their own.
+        if is_archive(text):
+            return Place(Archive(os.path.join(os.getcwd(), text), shown), "/", shown)  # noqa: PTH109, PTH118
         return Place(None, os.path.join(os.getcwd(), text), shown)  # noqa: PTH109, PTH118  # surrogate-escaped names
     if not exists(filesystem, text):
         raise UserError(f"{shown}: no such file or folder there; check the address and your access to it")
@@ -102,6 +105,8 @@ def exists(filesystem: Any, path: str) -> bool:
 
 def is_folder(place: Place) -> bool:
     """Whether the place is a folder."""
+    if isinstance(place.filesystem, Archive):
+        return True
     if place.filesystem is WEB:
         return False
     if place.filesystem is None:

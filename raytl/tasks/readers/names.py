@@ -8,7 +8,40 @@ from collections.abc import Sequence
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.split_names import split_of
 
-_MISSING = frozenset({"nan", "none", "null", "na", "n/a", "<na>", "#n/a", "nil", "unlabelled", "unlabeled", "?", "-"})
+_MISSING = frozenset(
+    {
+        *("nan", "none", "null", "na", "n/a", "<na>", "#n/a", "nil", "?", "-"),
+        *("unlabelled", "unlabeled", "unknown", "unsorted", "todo"),
+    }
+)
+_FILES = frozenset(
+    {
+        *("image", "images", "img", "imgs", "jpegimages", "jpg", "jpeg", "png", "pictures", "photos", "mask", "masks"),
+        *(
+            "annotation",
+            "annotations",
+            "label",
+            "labels",
+            "gt",
+            "ground_truth",
+            "groundtruth",
+            "trimaps",
+            "segmentation",
+        ),
+        *(
+            "segmented",
+            "bboxes",
+            "thumbnails",
+            "raw",
+            "original",
+            "originals",
+            "augmented",
+            "color",
+            "colour",
+            "grayscale",
+        ),
+    }
+)
 _DATE = re.compile(r"^(19|20)\d\d([-_.]?[01]\d([-_.]?[0-3]\d)?)?$")
 _MONTH = re.compile(
     r"^(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?|dec(ember)?)$"
@@ -35,6 +68,7 @@ def judge_names(where: str, names: Sequence[str]) -> list[Problem]:
         ([name for name in names if (found := split_of(name)) and not found[1]], "splits"),
         (names if all(_DATE.match(name) or _MONTH.match(name.casefold()) for name in names) else [], "dates"),
         (names if all(_PART.match(name.casefold()) for name in names) else [], "parts of one collection"),
+        (names if all(name.casefold() in _FILES for name in names) else [], "kinds of files"),
     ):
         if names_alike:
             listed = ", ".join(f"'{name}'" for name in names_alike[:4])

@@ -14,9 +14,10 @@ from typing import Any
 
 from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
+from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.listing import Listing, Place, is_local, open_uri, printable
 from raytl.tasks.readers.tree import is_image, walk
-from raytl.tasks.readers.web import WEB, is_web
+from raytl.tasks.readers.web import WEB, Web, is_web
 
 _ASKED = 3
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
@@ -102,7 +103,7 @@ class Resolver:
         """Whether the first files are at a place where asking for each, or listing all, may take long."""
         from pyarrow import fs
 
-        if self.folder.filesystem is None or self.folder.filesystem is WEB or not items:
+        if self.folder.filesystem is None or isinstance(self.folder.filesystem, Web | Archive) or not items:
             return False
         infos = self.folder.filesystem.get_file_info([item.path for item in items if item is not None])
         return all(info.type != fs.FileType.NotFound for info in infos)
@@ -121,12 +122,25 @@ class Resolver:
         return dict(named)
 
     @cached_property
+    def _by_lower_stem(self) -> dict[str, list[str]]:
+        named: dict[str, list[str]] = defaultdict(list)
+        for stem, paths in self._by_stem.items():
+            named[stem.lower()] += paths
+        return dict(named)
+
+    @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
         named = defaultdict(list)
         for path in sorted(self._relative):
             if is_image(path):
                 named[PurePosixPath(path).stem].append(path)
         return dict(named)
+
+    def _candidates(self, name: str) -> list[str]:
+        """Files of a name, else of another ending or case."""
+        stem = PurePosixPath(name).stem if is_image(name) else name
+        found = self._by_name.get(name) or self._by_stem.get(stem)
+        return found or self._by_lower_stem.get(stem.lower(), [])
 
     def _moved(self, missing: dict[int, str], *, found_some: bool) -> dict[int, str]:
         """The files that paths which lead nowhere are likely to mean, by row.
@@ -142,9 +156,7 @@ class Resolver:
             parts = _parts(path)
             if not parts:
                 continue
-            candidates = self._by_name.get(parts[-1], [])
-            if not candidates and not is_image(parts[-1]):
-                candidates = self._by_stem.get(parts[-1], [])
+            candidates = self._candidates(parts[-1])
             if not candidates:
                 continue
             best = _closest(parts, candidates)
@@ -158,6 +170,8 @@ class Resolver:
                 continue
             shared = _shared(parts, best[0])
             there = best[0].split("/")
+            if shared == 1 and there[-1] != parts[-1]:
+                continue  # neither its folder nor its name
             moves[_Moved(tuple(parts[:-shared]), tuple(there[:-shared]))][row] = best[0]
         if not moves or found_some:
             return bare

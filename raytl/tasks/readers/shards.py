@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from raytl.core.errors import UserError
 from raytl.tasks.readers.listing import Listing, Place, printable
 from raytl.tasks.readers.split_names import NONE, shard_split, split_of
-from raytl.tasks.readers.table import PARQUET, list_table
+from raytl.tasks.readers.table import ARROW, PARQUET, list_table
 
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
@@ -20,7 +20,7 @@ def list_tables(place: Place, paths: list[str], images: Place | None, split: str
     paths: of the tables. Parquet files go before others. split: "none" leaves names of splits alone.
     Raises UserError where the files belong to several data sets, or only some of their names speak of splits.
     """
-    parquet = [path for path in paths if PurePosixPath(path).suffix.lower() in PARQUET]
+    parquet = [path for path in paths if PurePosixPath(path).suffix.lower() in PARQUET | ARROW]
     chosen = sorted(parquet or paths)
     shown = place.shown.rstrip("/") + "/"
     start = len(place.path.rstrip("/")) + 1

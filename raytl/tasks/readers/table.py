@@ -12,14 +12,17 @@ import pyarrow as pa
 
 from raytl.core.errors import UserError
 from raytl.tasks.items import EncodedItem, FileItem
+from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.columns import choose_columns, label_values, text_values
 from raytl.tasks.readers.delimited import DELIMITED, JSON_LINES, read_delimited, read_json_lines
 from raytl.tasks.readers.listing import Entry, Listing, Place, first_line, printable
 from raytl.tasks.readers.resolving import Resolver
 from raytl.tasks.readers.split_names import split_of
+from raytl.tasks.readers.web import Web
 
 PARQUET = frozenset({".parquet", ".pq"})
-TABLES = PARQUET | DELIMITED | JSON_LINES
+ARROW = frozenset({".arrow", ".feather"})
+TABLES = PARQUET | ARROW | DELIMITED | JSON_LINES
 
 
 def list_table(place: Place, images: Place | None = None, keys: Mapping[str, str | None] | None = None) -> Listing:
@@ -69,17 +72,34 @@ def _read(place: Place, listing: Listing) -> Any:
         return read_delimited(place, listing)
     if place.suffix in JSON_LINES:
         return read_json_lines(place)
-    import pyarrow.parquet as pq
-
+    kind = "Arrow" if place.suffix in ARROW else "Parquet"
     try:
-        # One file: what the folders above it are called is for the caller to say.
-        table = pq.read_table(place.path, filesystem=place.filesystem, partitioning=None)
+        table = _read_arrow(place) if place.suffix in ARROW else _read_parquet(place)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{place.shown}: not a readable Parquet file ({first_line(error)}); write it again") from None
+        raise UserError(f"{place.shown}: not a readable {kind} file ({first_line(error)}); write it again") from None
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             table = table.set_column(index, field.name, table.column(index).cast(field.type.value_type))
     return table
+
+
+def _read_parquet(place: Place) -> Any:
+    import pyarrow.parquet as pq
+
+    if isinstance(place.filesystem, Archive | Web):
+        return pq.read_table(pa.BufferReader(FileItem(place.shown, place.path, place.filesystem).read()))
+    # One file: what the folders above it are called is for the caller to say.
+    return pq.read_table(place.path, filesystem=place.filesystem, partitioning=None)
+
+
+def _read_arrow(place: Place) -> Any:
+    """As a stream, which Hugging Face's ``save_to_disk`` writes, or as a file (Feather)."""
+    buffer = pa.BufferReader(FileItem(place.shown, place.path, place.filesystem).read())
+    try:
+        return pa.ipc.open_stream(buffer).read_all()
+    except pa.ArrowInvalid:
+        buffer.seek(0)
+        return pa.ipc.open_file(buffer).read_all()
 
 
 def _splits(table: Any, column: str | None) -> list[str | None]:

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
 from raytl.tasks.decoding import SUFFIXES
+from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.listing import Place, printable
 
 # Nobody means these as data, whatever is in them.
@@ -101,23 +102,29 @@ def _local(tree: Tree, above: frozenset[str], result: Walk, hidden: str | None) 
 
 
 def _remote(place: Place) -> Walk:
-    from pyarrow import fs
-
     root = place.path.rstrip("/")
     result = Walk(Tree(place.path))
-    for info in sorted(
-        place.filesystem.get_file_info(fs.FileSelector(place.path, recursive=True)), key=lambda info: str(info.path)
-    ):
-        parts = info.path[len(root) :].strip("/").split("/")
-        is_folder = info.type == fs.FileType.Directory
+    for path, is_folder in _paths(place):
+        parts = path[len(root) :].strip("/").split("/")
         litter = next((part for part in parts if not _visible(part)), None)
         if litter is not None:
-            if not is_folder and is_image(info.path):
+            if not is_folder and is_image(path):
                 result.passed_over[litter] = result.passed_over.get(litter, 0) + 1
             continue
         tree = result.tree
         for depth, part in enumerate(parts if is_folder else parts[:-1], 1):
             tree = tree.folders.setdefault(part, Tree("/".join([root, *parts[:depth]])))
         if not is_folder:
-            tree.files.append(info.path)
+            tree.files.append(path)
     return result
+
+
+def _paths(place: Place) -> list[tuple[str, bool]]:
+    """All paths below, sorted, and whether each is a folder."""
+    if isinstance(place.filesystem, Archive):
+        root = place.path.rstrip("/") + "/"
+        return [(name, False) for name in place.filesystem.names() if name.startswith(root)]
+    from pyarrow import fs
+
+    infos = place.filesystem.get_file_info(fs.FileSelector(place.path, recursive=True))
+    return sorted((str(info.path), info.type == fs.FileType.Directory) for info in infos)
