@@ -124,6 +124,25 @@ def one_table_a_split(root: Path) -> Path:
     return root
 
 
+def tables_of_splits(root: Path) -> Path:
+    """Class folders, and a table for each split that names their files and numbers the classes."""
+    images(root, TWO)
+    for split, numbers in {"train": range(3), "test": range(3, 4)}.items():
+        body = [f"{label}/{n}.png,{index},{label}" for index, label in enumerate(TWO) for n in numbers]
+        (root / f"{split}.csv").write_text("\n".join(["Filename,Label,ClassName", *body]))
+    return root
+
+
+def parts_and_metadata(root: Path) -> Path:
+    """One collection in two folders, and a table that labels it in a column of another name."""
+    images(root, {"a_part_1": 4})
+    images(root, {"a_part_2": 4}, first=10)
+    for n in range(4):
+        (root / "a_part_2" / f"{n}.png").rename(root / "a_part_2" / f"{n + 4}.png")
+    (root / "metadata.csv").write_text(lines("{n},{label},{n}", "image_id,dx,age"))
+    return root
+
+
 def competition(root: Path) -> Path:
     """Flat images in train/ and test/, labels for the first, a form to hand in for the second."""
     images(root, {"train": 8})
@@ -252,7 +271,7 @@ LAYOUTS = {
         in_folders({"cat": 4, "Cat": 4, "dog": 4}),
         {"Cat": 4, "cat": 4, "dog": 4},
         0,
-        ["classes 'Cat' and 'cat' differ only in case, spaces or hyphens"],
+        ["classes 'Cat' and 'cat' differ only in case, spaces, hyphens or as copies do"],
     ),
     "a class of nothing": Row(
         in_folders({"nan": 4, "dog": 4}), {"dog": 4, "nan": 4}, 0, ["class 'nan' looks like a missing label"]
@@ -337,6 +356,55 @@ LAYOUTS = {
         0,
         ["classes 'images', 'masks' have names of kinds of files; are they classes?"],
     ),
+    "class folders and tables of splits": Row(
+        tables_of_splits,
+        {"cat": 3, "dog": 3},
+        2,
+        ["the split of each image is taken from its tables test.csv and train.csv", "test (2 images) the test"],
+    ),
+    "one collection in parts": Row(
+        parts_and_metadata,
+        {"a_part_1": 4, "a_part_2": 4},
+        0,
+        [
+            "its table metadata.csv is not used: none of its columns 'dx', 'age' is named 'label'",
+            "have names of parts of one collection; are they classes?",
+        ],
+    ),
+    "a table whose column of numbers has words beside it": Row(
+        table(lines("img/{n}.png,{is_cat},{label}", "path,label,class_name")), HALF
+    ),
+    "splits of which two have one folder": Row(
+        in_folders({"train/cat/images": 4, "train/dog/images": 4, "val/images": 3, "test/images": 3}),
+        HALF,
+        0,
+        ["val has 3 images without labels", "test has 3 images without labels"],
+    ),
+    "a class only for validation": Row(
+        in_folders({"train/cat": 4, "train/dog": 4, "val/cat": 2, "val/dogs": 2}),
+        {"cat": 6, "dog": 4, "dogs": 2},
+        0,
+        ["class 'dogs' is in val only; did you mean 'dog'?", "train (8 images) and val (4 images) are the target"],
+    ),
+    "labelled and unlabelled": Row(
+        in_folders({"labeled/cat": 4, "labeled/dog": 4, "unlabeled": 4}),
+        {"labeled": 8, "unlabeled": 4},
+        0,
+        ["the folders inside (cat, dog) are not told apart", "class 'unlabeled' looks like a missing label"],
+    ),
+    "a copy of a folder": Row(
+        in_folders({"cat": 4, "cat - Copy": 4, "dog": 4}),
+        {"cat": 4, "cat - Copy": 4, "dog": 4},
+        0,
+        ["classes 'cat' and 'cat - Copy' differ only in"],
+    ),
+    "lists as text": Row(table(lines("img/{n}.png,['{label}']")), HALF),
+    "labels of two words": Row(
+        table(lines("img/{n}.png,{label}") + "img/0.png,cat dog\nimg/1.png,cat dog\n"),
+        {"cat": 4, "cat dog": 2, "dog": 4},
+        0,
+        ["'cat dog' in column 'label' is learned as one class; if it is several labels, give one"],
+    ),
     "shards": Row(shards, HALF, 4, ["train (8 images) is the target, test (4 images) the test"]),
     "shards without test labels": Row(
         shards_without_test_labels, HALF, 0, ["test has 3 images without labels; left out"]
@@ -396,6 +464,7 @@ class TestLayouts:
         (in_folders({"train": 2, "test": 2}), "its folders are splits, not classes"),
         (in_folders({"photos": 4}), "only one class"),
         (named_by_label, "the files' names begin with 'cat', 'dog'; if these are the labels move each into a folder"),
+        (table(lines("img/{n}.png,\"['cat', '{label}']\"")), r"several labels \(\['cat', 'cat'\] in column 'label'\)"),
         (broken_archive, "the archive cannot be read .*; unpack it and give the folder"),
         (table(lines("img/{n}.png,cat|{n}|dog") + "img/0.png,cat\n"), "several labels"),
         (table(lines("img/{n}.png,{label}") + "img/0.png,cat|dog\n"), "'cat\\|dog' in column 'label'"),

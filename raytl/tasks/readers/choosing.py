@@ -43,6 +43,11 @@ def choose_split(listing: Listing, role: str, split: str | None) -> bool:
     elif others:
         parts.append(f"{_counted(listing, others, labelled)} not read")
     hint = "; --split NAME takes one alone" if role == Role.TARGET else ""
+    if VALIDATION in chosen and TRAIN in chosen:
+        classes = {name: {str(entry.label) for entry in labelled[name]} for name in _LEARNED}
+        for new in sorted(classes[VALIDATION] - classes[TRAIN])[:1]:
+            where = "/".join(listing.split_names.get(VALIDATION) or [VALIDATION])
+            listing.announce(f"class '{new}' is in {where} only{nearest(new, classes[TRAIN])}", Severity.WARNING)
     listing.announce(f"it is in splits: {', '.join(parts)}{hint}")
     _say_left_out(listing)
     kept = {name: {id(entry) for entry in labelled[name]} for name in chosen}

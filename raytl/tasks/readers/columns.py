@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from raytl.core.errors import UserError
+from raytl.tasks.problems import Severity
 from raytl.tasks.readers.listing import Listing
 from raytl.tasks.readers.split_names import split_of
 from raytl.tasks.readers.tree import is_image
@@ -53,8 +55,7 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[[str], bool])
     taken = {name for name in (image, group, split) if name is not None}
     named = [column for name in LABEL_COLUMNS if (column := _named(table, (name,), taken)) is not None]
     if named:
-        _say_choice(table, named, listing)
-        return Columns(image, named[0], group, split)
+        return Columns(image, _chosen_label(table, named, listing), group, split)
     others = [name for name in table.column_names if name not in taken]
     flags = [name for name in others if _is_flag(table.column(name))]
     if len(flags) >= 2:
@@ -107,7 +108,7 @@ def label_values(table: Any, columns: Columns, listing: Listing) -> list[str | N
         value is not None and len(value) > 1 for value in table.column(columns.label).to_pylist()
     ):
         raise _multi_label(listing.name, f"lists in column '{columns.label}'")
-    values = text_values(table, columns.label)
+    values = [_unlisted(value, columns.label, listing.name) for value in text_values(table, columns.label)]
     spaced = [
         value for value in table.column(columns.label).to_pylist() if isinstance(value, str) and _is_spaced(value)
     ]
@@ -115,6 +116,7 @@ def label_values(table: Any, columns: Columns, listing: Listing) -> list[str | N
         labels = "1 label has" if len(spaced) == 1 else f"{len(spaced)} labels have"
         listing.announce(f"{labels} spaces around ('{spaced[0]}'); taken without them")
     _refuse_joined(values, columns.label, listing.name)
+    _say_spaced_words(values, columns.label, listing)
     missing = sorted({value for value in values if value in _MISSING})
     if missing:
         count = sum(value in _MISSING for value in values)
@@ -123,13 +125,18 @@ def label_values(table: Any, columns: Columns, listing: Listing) -> list[str | N
     return [None if value in _MISSING else value for value in values]
 
 
-def _say_choice(table: Any, named: list[str], listing: Listing) -> None:
-    """Several columns with names of labels: say which is taken, unless they say the same."""
+def _chosen_label(table: Any, named: list[str], listing: Listing) -> str:
+    """Of several columns with names of labels the first; words rather than the numbers that stand for them."""
     first = text_values(table, named[0])
+    same = [named[0]]
     for other in named[1:]:
         pairs = set(zip(first, text_values(table, other), strict=True))
-        if not len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs):
+        if len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs):
+            same.append(other)
+        else:
             listing.announce(f"labels are taken from column '{named[0]}', not from '{other}'")
+    words = [name for name in same if not all((value or "0").isdigit() for value in text_values(table, name))]
+    return (words or same)[0]
 
 
 def _named(table: Any, names: Sequence[str], taken: set[str]) -> str | None:
@@ -204,6 +211,19 @@ def _is_flag(column: Any) -> bool:
     return bool(values) and all(_number(value) in {0.0, 1.0} for value in values)
 
 
+def _unlisted(value: str | None, column: str, shown: str) -> str | None:
+    """``cat`` for the text of a list of one, ``['cat']``, which pandas writes. Raises UserError for longer ones."""
+    if value is None or not (value.startswith("[") and value.endswith("]")):
+        return value
+    try:
+        labels = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+    if len(labels) > 1:
+        raise _multi_label(shown, f"{value} in column '{column}'")
+    return str(labels[0]).strip() if labels else None
+
+
 def _is_spaced(value: str) -> bool:
     return bool(value.strip()) and value != value.strip()
 
@@ -244,6 +264,17 @@ def _refuse_joined(values: list[str | None], column: str, shown: str) -> None:
         shared = {part for found in parts for part in found if sum(part in other for other in parts) > 1}
         if separator == "|" and len(joined) > 1 and shared:
             raise _multi_label(shown, f"'{min(joined)}' in column '{column}'")
+
+
+def _say_spaced_words(values: list[str | None], column: str, listing: Listing) -> None:
+    """Labels such as ``scab rust`` where both words are labels too: several labels, or one of two words."""
+    present = {value for value in values if value is not None}
+    joined = sorted(value for value in present if " " in value and set(value.split()) <= present)
+    if joined:
+        listing.announce(
+            f"'{joined[0]}' in column '{column}' is learned as one class; if it is several labels, give one",
+            Severity.WARNING,
+        )
 
 
 def _multi_label(shown: str, what: str) -> UserError:

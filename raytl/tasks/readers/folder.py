@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
+from raytl.tasks.readers.beside import inside, list_with_tables
 from raytl.tasks.readers.layouts import Found, Layout, recognise
 from raytl.tasks.readers.listing import Entry, Listing, Place, printable
 from raytl.tasks.readers.shards import list_tables
-from raytl.tasks.readers.split_names import NONE, shard_split, split_of
-from raytl.tasks.readers.table import TABLES, list_table, read_as
+from raytl.tasks.readers.split_names import split_of
+from raytl.tasks.readers.table import TABLES, list_table
 from raytl.tasks.readers.tree import Tree, Walk, is_image, name_of, walk
 
 _NAMED = 4
@@ -44,11 +44,9 @@ def list_folder(place: Place, *, images: Place | None = None, split: str | None 
     if not labels:
         layout = Layout("images", [Found(path) for path in found.tree.below()])
     else:
-        beside = _tables_beside(place, found.tree, images)
-        if beside:
-            taken = _by_table(place, found.tree, beside, listing, split)
-            if taken is not None:
-                return taken
+        taken = list_with_tables(place, found.tree, listing, images, split)
+        if taken is not None:
+            return taken
         layout = recognise(found.tree, name, split=split)
         further = _tables_further_down(place, found.tree, layout, images, split)
         if further is not None:
@@ -90,79 +88,6 @@ def _fill(listing: Listing, layout: Layout, place: Place) -> None:
         listing.announce(message, Severity.WARNING if lost else Severity.INFO)
 
 
-def _tables_beside(place: Place, tree: Tree, images: Place | None) -> dict[str, Listing]:
-    """Tables in the folder that label most of the files that they name, by name; without what is to be handed in."""
-    usable = {}
-    for path in tree.files:
-        if PurePosixPath(path).suffix.lower() not in TABLES or "submission" in name_of(path).lower():
-            continue
-        try:
-            listing = list_table(_inside(place, path), images)
-        except UserError:
-            continue  # of some other kind; said where nothing else gives labels
-        there = set(tree.below())
-        paths = [entry.item.path for entry in listing.entries if isinstance(entry.item, FileItem)]
-        if listing.labelled and paths and (images is not None or 2 * sum(path in there for path in paths) > len(paths)):
-            usable[name_of(path)] = listing
-    return usable
-
-
-def _inside(place: Place, path: str) -> Place:
-    start = len(place.path.rstrip("/")) + 1
-    return Place(place.filesystem, path, place.shown.rstrip("/") + "/" + printable(path[start:]))
-
-
-def _by_table(
-    place: Place, tree: Tree, beside: dict[str, Listing], listing: Listing, split: str | None
-) -> Listing | None:
-    """What a folder's tables say of its images; None where its class folders say the same.
-
-    Raises UserError where they contradict each other or the folders.
-    """
-    said = {name: read_as(table) for name, table in beside.items()}
-    splits = {name: shard_split(name) for name in beside}
-    folders: Layout | None = None
-    with suppress(UserError):  # what the folders leave open the table may answer
-        folders = recognise(tree, listing.name, split=split)
-    if folders is not None and len(folders.classes) > 1:
-        by_folder = {found.path: found.label for found in folders.files if found.label is not None}
-        other = next((name for name, labels in said.items() if not _agree(by_folder, labels)), None)
-        if other is None or split == NONE:
-            listing.announce(f"labels are taken from its folders, not from its table {next(iter(beside))}")
-            return None
-        raise UserError(
-            f"{listing.name}: its folders and its table {other} give the images different labels; pass "
-            f"{listing.name}{other} to take the table's, or --split none to take the folders'"
-        )
-    names = sorted(beside, key=lambda name: (not name.lower().startswith("metadata."), name))
-    if len(names) > 1 and len(set(splits.values())) == len(names) and None not in splits.values():
-        chosen = names
-    elif names[0].lower().startswith("metadata.") or all(_agree(said[names[0]], said[name]) for name in names[1:]):
-        chosen = names[:1]
-    else:
-        raise UserError(
-            f"{listing.name}: its tables {' and '.join(names[:2])} give different labels; pass one, as in "
-            f"{listing.name}{names[0]}"
-        )
-    result = Listing(listing.name, layout="images with a table beside them", labelled=True)
-    result.problems += listing.problems
-    result.announce(f"labels are taken from its table {' and '.join(chosen)}")
-    for name in chosen:
-        result.problems += beside[name].problems
-        for entry in beside[name].entries:
-            part = splits[name] if len(chosen) > 1 else entry.split
-            result.entries.append(Entry(entry.item, entry.label, entry.group, entry.certain, part))
-            if part is not None:
-                result.split_names.setdefault(part, [part])
-    named = {entry.item.path for entry in result.entries if isinstance(entry.item, FileItem)}
-    left = [path for path in tree.below() if is_image(path) and path not in named]
-    if left:
-        files = "1 image is" if len(left) == 1 else f"{len(left)} images are"
-        first = _inside(place, left[0]).shown
-        result.announce(f"{files} not named in the table (first: {first}); left out", Severity.WARNING)
-    return result
-
-
 def _tables_further_down(
     place: Place, tree: Tree, layout: Layout, images: Place | None, split: str | None
 ) -> Listing | None:
@@ -179,7 +104,7 @@ def _tables_further_down(
         return None
     result = Listing(place.shown.rstrip("/") + "/", layout="images with a table beside them", labelled=True)
     for name, found in parts.items():
-        part = list_folder(_inside(place, tree.folders[name].path), images=images, split=split)
+        part = list_folder(inside(place, tree.folders[name].path), images=images, split=split)
         if not part.labelled:
             continue
         result.problems += part.problems
@@ -193,16 +118,10 @@ def _tables_further_down(
     named = {entry.item.path for entry in result.entries if isinstance(entry.item, FileItem)}
     for found_file in layout.files:
         if found_file.path not in named and is_image(found_file.path):
-            item = FileItem(_inside(place, found_file.path).shown, found_file.path, place.filesystem)
+            item = FileItem(inside(place, found_file.path).shown, found_file.path, place.filesystem)
             if not any(found_file.path.startswith(tree.folders[name].path + "/") for name in parts):
                 result.entries.append(Entry(item, None, split=found_file.split))
     return result
-
-
-def _agree(one: Mapping[str, str | None], other: Mapping[str, str | None]) -> bool:
-    """Whether two labellings say the same of the files that both name, whatever they call the classes."""
-    pairs = {(one[path], other[path]) for path in one.keys() & other.keys()}
-    return bool(pairs) and len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs)
 
 
 def _why_unlabelled(place: Place, tree: Tree, images: Place | None) -> str:
@@ -219,7 +138,7 @@ def _why_unlabelled(place: Place, tree: Tree, images: Place | None) -> str:
     if len(tables) != 1:
         return ""
     try:
-        found = list_table(_inside(place, tables[0]), images)
+        found = list_table(inside(place, tables[0]), images)
     except UserError as error:
         return f"its table cannot be used ({error})"
     return f"its table {name_of(tables[0])}: {found.unlabelled_because}" if found.unlabelled_because else ""

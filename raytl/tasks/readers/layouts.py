@@ -143,7 +143,7 @@ def _splits(tree: Tree, full: dict[str, Tree], names: dict[str, str], shown: str
     """
     classes = {name: _classes_in(full[name]) for name in names}
     for name, inside in classes.items():
-        elsewhere = set().union(*(found for other, found in classes.items() if other != name))
+        elsewhere = set().union(*(found for other, found in classes.items() if other != name and len(found) > 1))
         if len(inside) == 1 and elsewhere and not inside & elsewhere:
             classes[name] = set()  # test/test, beside train/cat and train/dog
     inside = set().union(*classes.values())
@@ -224,18 +224,18 @@ def _refuse_same_inside(full: dict[str, Tree], shown: str) -> None:
         raise UserError(
             f"{shown}: its folders {_few(full)} have the same folders inside ({_few(sorted(common))}); "
             f"if those inside are the classes give one, as in {shown}{printable(first)}, and the others as "
-            f"--source-domain or --test; if '{printable(first)}' and '{printable(second)}' are pass --split none"
+            f"--source-domain or --test; if '{printable(first)}' and '{printable(second)}' are, pass --split none"
         )
 
 
 def _say_taken_together(layout: Layout, full: dict[str, Tree]) -> None:
-    """Class folders that all have several folders inside may be groups of classes."""
-    if len(full) < 2 or any(map(_has_images, full.values())):
+    """Class folders that have several folders inside, and no images of their own, may be groups of classes."""
+    if len(full) < 2:
         return
-    inside = [list(_full(folder)) for folder in full.values()]
-    if all(len(names) > 1 for names in inside):
-        below = _few(name for names in inside for name in names)
-        said = f"the classes are its folders {_few(full)}; the folders inside ({below}) are not told apart"
+    inside = [list(_full(folder)) for folder in full.values() if not _has_images(folder)]
+    below = [name for names in inside if len(names) > 1 for name in names]
+    if below:
+        said = f"the classes are its folders {_few(full)}; the folders inside ({_few(below)}) are not told apart"
         layout.said.append((said, False))
 
 

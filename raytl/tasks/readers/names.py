@@ -46,7 +46,8 @@ _DATE = re.compile(r"^(19|20)\d\d([-_.]?[01]\d([-_.]?[0-3]\d)?)?$")
 _MONTH = re.compile(
     r"^(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?|dec(ember)?)$"
 )
-_PART = re.compile(r"^(part|batch|fold|chunk|images?|img|folder|new folder|session|page)[-_ ]*\(?\d+\)?$")
+_COPY = re.compile(r"( - copy| copy|\s*\(\d+\))$", re.IGNORECASE)
+_PART = re.compile(r"^(.*[ _-])?(part|batch|fold|chunk|images?|img|folder|new folder|session|page)[-_ ]*\(?\d+\)?$")
 
 
 def judge_names(where: str, names: Sequence[str]) -> list[Problem]:
@@ -54,11 +55,11 @@ def judge_names(where: str, names: Sequence[str]) -> list[Problem]:
     said = []
     plain: dict[str, list[str]] = {}
     for name in names:
-        plain.setdefault(re.sub(r"[\s_-]+", " ", name).strip().casefold(), []).append(name)
+        plain.setdefault(re.sub(r"[\s_-]+", " ", _COPY.sub("", name)).strip().casefold(), []).append(name)
     for alike in plain.values():
         if len(alike) > 1:
             listed = " and ".join(f"'{name}'" for name in alike)
-            said.append(f"classes {listed} differ only in case, spaces or hyphens, and are learned as different ones")
+            said.append(f"classes {listed} differ only in case, spaces, hyphens or as copies do, and are learned apart")
     for name in names:
         if name.strip().casefold() in _MISSING:
             said.append(

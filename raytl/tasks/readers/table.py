@@ -133,8 +133,3 @@ def _encoded(value: Any, name: str) -> EncodedItem | None:
     except (binascii.Error, ValueError):
         return None
     return EncodedItem(printable(name), data)
-
-
-def read_as(listing: Listing) -> dict[str, str | None]:
-    """The label of every file that a table names, by the file's path."""
-    return {entry.item.path: entry.label for entry in listing.entries if isinstance(entry.item, FileItem)}
