@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from raytl import sources
 from raytl.bundles import export_bundle
 from raytl.core.errors import UserError
 from raytl.core.seeding import derive_seed
-from raytl.tasks import TrainingData, read_labelled, splits
+from raytl.tasks import Problem, TrainingData, read_labelled, splits
 from raytl.training.pretrain import train_source_model
 from raytl.training.workspace import PretrainSettings, Workspace, WorkspaceSettings
 
@@ -30,13 +31,17 @@ def pretrain(
     augmentation: str = "shift",
     seed: int = 0,
     progress: Any = None,
+    noticed: Callable[[Sequence[Problem]], None] | None = None,
 ) -> tuple[Path, float]:
     """Train a source model on labelled images and write it as a bundle; returns its folder and held-out accuracy.
 
-    architecture: URI of the network to start from (``scratch:cnn-small``, ``torchvision:resnet18``).
+    architecture: URI of the network to start from (``scratch:cnn-small``, ``torchvision:resnet18``). noticed: told what
+    there is to say about the data, before the training.
     """
     read = read_labelled(str(data))
     images = read.images
+    if noticed is not None:
+        noticed(read.problems)
     if len(images.classes) < 2:
         raise UserError(f"{data}: has one class, '{images.classes[0]}'; a classifier needs at least two")
     held = TrainingData(images.name, images.classes, images, None, {}, read.channels)

@@ -31,6 +31,15 @@ Storage = Annotated[
 Seed = Annotated[int, typer.Option(metavar="N", help="All randomness comes from it.")]
 Lanes = Annotated[int | None, typer.Option(min=1, metavar="N", help="Trials at a time (default: as many as fit).")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Let Ray speak.")]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="The one split to learn from; 'none' where folders named train or test are classes."
+    ),
+]
+ImagesFolder = Annotated[
+    str | None, typer.Option("--images", metavar="DIR", help="Folder that the paths in a table count from.")
+]
 Port = Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port of the endpoint.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Bundle, run name or run folder.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run.")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raytl.cli.app import Json, Lanes, Seed, Storage, Verbose, app
+from raytl.cli.app import ImagesFolder, Json, Lanes, Seed, Split, Storage, Verbose, app
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
 
@@ -54,8 +54,12 @@ def search(
     ] = None,
     test: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="Labelled images for the final test (default: a fifth of the target)."),
+        typer.Option(
+            metavar="PATH", help="Labelled images for the final test (default: its own test split or a fifth of it)."
+        ),
     ] = None,
+    split: Split = None,
+    images: ImagesFolder = None,
     space: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="A shipped search space (see 'raytl spaces list') or a YAML file.")
     ] = "vision-small",
@@ -109,8 +113,9 @@ def search(
 ) -> None:
     """Search for the best way to transfer to your data: leaderboard, report, and a model to serve.
 
-    PATH is a folder with one subfolder of images per class (flat for images without labels), a Parquet or a CSV file;
-    local, or at a URI.
+    PATH is a folder with one subfolder of images per class (flat for images without labels), also inside folders of
+    splits (train, valid, test), a folder with a table beside its images, or a Parquet, CSV or JSON-lines file; local,
+    or at a URI.
 
     [bold]Examples:[/bold]
 
@@ -140,7 +145,7 @@ def search(
         _show_end(output, run)
         return
     loaded = load_space(space, set_ or [])
-    task = api.Task(target, source_domain or [], unlabelled, test, seed=seed)
+    task = api.Task(target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images)
     bound = api.bind(task, loaded)
     show_problems(output, [*bound.problems, *task.problems])
     with listening(output, trials or loaded.settings.trials, budget) as progress:
@@ -184,6 +189,8 @@ def _show_end(output: Output, run: Run) -> None:
 @app.command()
 def check(
     path: Annotated[str, typer.Argument(metavar="PATH", help="Image folder, Parquet or CSV file, local or at a URI.")],
+    split: Split = None,
+    images: ImagesFolder = None,
     json: Json = False,
 ) -> None:
     """Report what is in a data set and what is wrong with it.
@@ -192,7 +199,7 @@ def check(
     """
     from raytl.tasks.checks import check as check_data
 
-    report = check_data(path)
+    report = check_data(path, split=split, images=images)
     Output.current.say(report.table())
     Output.current.document(report.to_json())
 
@@ -219,6 +226,7 @@ def pretrain(
     from rich.progress import Progress as Bar
 
     from raytl import api
+    from raytl.cli.running import show_problems
 
     output = Output.current
     console = output.progress_console
@@ -227,6 +235,7 @@ def pretrain(
         path, accuracy = api.pretrain(
             data, arch, out, steps=steps, batch_size=batch_size, learning_rate=learning_rate, image_size=image_size,
             augmentation=augmentation, seed=seed, progress=lambda step, loss: bar.update(line, completed=step),
+            noticed=lambda problems: show_problems(output, problems),
         )  # fmt: skip
     known = accuracy == accuracy
     held = f"accuracy {accuracy:.3f} on held-out images" if known else "too few images to hold any out"

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -25,6 +24,7 @@ from pathlib import Path
 from ray._private import ray_constants
 
 from raytl.core.errors import UserError
+from raytl.core.machine import ray_token, short_temp_dir
 from raytl.core.paths import home
 
 _START_S = 90.0
@@ -96,8 +96,8 @@ def one_at_a_time() -> Iterator[None]:
 
 def start_head() -> LocalHead:
     """Start a detached head with this machine's cores. Raises UserError with its last words if it does not come up."""
-    _ensure_token()
-    temp_dir = tempfile.mkdtemp(prefix="raytl-", dir=_short_temp_dir())
+    ray_token()
+    temp_dir = tempfile.mkdtemp(prefix="raytl-", dir=short_temp_dir())
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0"]
     command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
     # Fixed default ports would collide with every other Ray on the machine.
@@ -159,21 +159,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _short_temp_dir() -> str | None:
-    """Ray's socket paths below it must stay under 108 bytes, which a long TMPDIR breaks."""
-    return None if len(tempfile.gettempdir()) <= 20 else "/tmp"
-
-
-def _ensure_token() -> None:
-    """Ray asks for a token wherever one exists: without it, any user of the machine could run code in this head.
-
-    Ray would write the file readable by everybody.
-    """
-    path = Path.home() / ".ray" / "auth_token"
-    if path.exists() or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(32))

@@ -23,6 +23,7 @@ from raytl.tasks.parts import (
     labelled_part,
     named_domains,
     occurring,
+    own_test,
     unlabelled_part,
 )
 from raytl.tasks.problems import Problem, Severity
@@ -44,10 +45,13 @@ class Task:
         Parquet or CSV file (local or a URI), or a LabelledImages.
     source_domain: labelled images of other domains: one, several, (name, images) pairs, or a mapping by name.
     unlabelled: images of the target domain without labels.
-    test: labelled images for the final test. Without it, a fifth of the target is held out where each class has
-        at least four images.
+    test: labelled images for the final test. Without it, the target's own test split where it has one, else a fifth of
+        the target is held out where each class has at least four images.
     name: what the task is called; the folder's name by default.
     seed: decides which images are held out.
+    split: the one split of the target to learn from; "none" where folders with names of splits are classes. By default
+        what it has for training and validation.
+    images: the folder that the paths in tables count from, where that is not the table's own.
 
     data: all that a search may see. test: the sealed test split, or None. problems: what was noticed about the data.
     given: what it was made of (:func:`raytl.tasks.given.make_task`), None where images were given in memory.
@@ -63,6 +67,8 @@ class Task:
         *,
         name: str | None = None,
         seed: int = 0,
+        split: str | None = None,
+        images: Path | None = None,
     ) -> None:
         domains = named_domains(source_domain)
         if target is None and not domains:
@@ -72,10 +78,12 @@ class Task:
         if target is None and unlabelled is None:
             raise UserError("no data of the target domain; pass --target PATH (labelled) or --unlabelled PATH")
         self.seed = seed
-        parts = {key: labelled_part(place, Role.SOURCE_DOMAIN) for key, place in domains.items()}
-        goal = None if target is None else labelled_part(target, Role.TARGET)
-        pool = None if unlabelled is None else unlabelled_part(unlabelled)
-        final = None if test is None else labelled_part(test, "test")
+        parts = {key: labelled_part(place, Role.SOURCE_DOMAIN, tables_images=images) for key, place in domains.items()}
+        goal = None if target is None else labelled_part(target, Role.TARGET, split=split, tables_images=images)
+        pool = None if unlabelled is None else unlabelled_part(unlabelled, tables_images=images)
+        final = None if test is None else labelled_part(test, "test", tables_images=images)
+        if final is None and target is not None and goal is not None and goal.has_test:
+            final = own_test(target, goal, tables_images=images)
         given = [part for part in (goal, pool, final, *parts.values()) if part is not None]
         self.problems: list[Problem] = [problem for part in given for problem in part.problems]
 
@@ -105,8 +113,8 @@ class Task:
             self._note_half_shared(key, part.images, classes)
 
         self.name = name or _task_name(target, unlabelled)
-        roles = {"target": target, "unlabelled": unlabelled, "test": test}
-        self.given = given_paths(roles, domains, self.name, seed)
+        roles = {"target": target, "unlabelled": unlabelled, "test": test, "images": images}
+        self.given = given_paths(roles, domains, self.name, seed, split)
         self.data = TrainingData(
             name=self.name,
             classes=classes,

@@ -10,17 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raytl.core.errors import UserError
+from raytl.core.errors import UserError, nearest
+from raytl.tasks.decoding import KNOWN
 from raytl.tasks.duplicates import components, exact_groups, label_conflicts, near_pairs, several
 from raytl.tasks.problems import Problem, Severity
-from raytl.tasks.readers import decode_all, list_path, note_strays
+from raytl.tasks.readers import decode_all, list_path, no_labels, note_strays, vanished
+from raytl.tasks.readers.choosing import choose_split
+from raytl.tasks.readers.listing import Entry, Listing
+from raytl.tasks.readers.names import judge_names
 from raytl.tasks.survey import Facts
+from raytl.tasks.task import Role
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _IMBALANCE = 10.0  # largest class over smallest
 _TEST_NEEDS = 4  # as in the task: fewer images of a class leave none for a test split
+_NARROW = 16  # as in the preprocessing: beyond it a centre crop shows a sixteenth
+_MIXED = 0.1  # share of the images below which the greyscale, or the coloured, ones are odd
 _SHOWN = 30  # problems in the table
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 
@@ -38,6 +45,7 @@ class Range:
 class CheckReport:
     """What :func:`check` found.
 
+    layout: what the path was taken for. splits: readable images per split that the data has of itself.
     counts: readable images per class, empty for unlabelled data. width, height: in pixels, None without any image.
     modes: images per Pillow mode. corrupt: files that do not decode, each with its reason.
     exact_duplicates, near_duplicates: names of images that are the same bytes, or look the same (not both).
@@ -46,6 +54,8 @@ class CheckReport:
     """
 
     path: str
+    layout: str
+    splits: dict[str, int]
     images: int
     counts: dict[str, int]
     width: Range | None
@@ -76,7 +86,10 @@ class CheckReport:
         from rich.table import Table
 
         facts = Table(title=escape(self.path), show_header=False, title_justify="left")
+        facts.add_row("layout", escape(self.layout))
         facts.add_row("images", f"{self.images:,}")
+        if self.splits:
+            facts.add_row("splits", ", ".join(f"{name} ({count})" for name, count in self.splits.items()))
         for side, found in (("width", self.width), ("height", self.height)):
             if found is not None:
                 facts.add_row(f"{side}, pixels", f"{found.least} to {found.most}, median {found.median}")
@@ -98,24 +111,30 @@ class CheckReport:
         return Group(facts, *([classes] if self.counts else []), *closing)
 
 
-def check(path: str | os.PathLike[str], *, filesystem: Any = None) -> CheckReport:
-    """Look at every image under a path, labelled or not, and say what is there and what is wrong.
+def check(
+    path: str | os.PathLike[str],
+    *,
+    filesystem: Any = None,
+    split: str | None = None,
+    images: str | os.PathLike[str] | None = None,
+) -> CheckReport:
+    """Look at every image under a path, labelled or not, and say what is there and what is wrong with it.
 
-    path, filesystem: as for :func:`raytl.tasks.readers.read_labelled`.
-    Raises UserError where there is nothing to look at; damaged images are reported, even where all are.
+    path, filesystem, split, images: as for :func:`raytl.tasks.readers.read_labelled`.
+    Raises UserError where there is nothing to look at, or the path may be meant in several ways; damaged images are
+    reported, even where all are.
     """
-    listing = list_path(path, filesystem)
+    listing = list_path(path, filesystem, split=split, images=images)
     if not listing.entries:
         raise UserError(f"{listing.name}: no images found; give a folder, Parquet or CSV file with images")
+    learned = _learned(listing, split)
     entries, items, facts, corrupt = decode_all(listing)
     if not items and not corrupt:
-        raise UserError(f"{listing.name}: no images found; give JPEG, PNG, WebP, BMP, TIFF or GIF files")
-    if listing.labelled:
-        note_strays(listing)
+        raise UserError(f"{listing.name}: no images found; {KNOWN} files")
     names, digests = [item.name for item in items], [item.digest for item in items]
     found = [entry.label for entry in entries]
     counts = dict(sorted(Counter(label for label in found if label is not None).items()))
-    lost = {entry.label for entry in listing.entries if entry.label is not None and entry.certain} - set(counts)
+    in_splits = Counter(entry.split for entry in entries if entry.split is not None)
 
     exact = exact_groups(digests)
     conflicts: list[tuple[str, str]] = []
@@ -123,8 +142,8 @@ def check(path: str | os.PathLike[str], *, filesystem: Any = None) -> CheckRepor
         numbers = np.array([list(counts).index(label) if label is not None else -1 for label in found], dtype=np.int64)
         conflicts = [(names[first], names[other]) for first, other in label_conflicts(digests, numbers)]
     problems = [
-        *_judge_classes(listing.name, counts, lost, listing.labelled),
-        *_judge_images(listing.name, len(items)),
+        *_judge_classes(listing, entries, learned),
+        *_judge_images(listing.name, names, facts),
         *listing.problems,  # before what there may be hundreds of
         *(
             Problem(Severity.WARNING, other, f"the same image as {first}, under another label")
@@ -134,6 +153,8 @@ def check(path: str | os.PathLike[str], *, filesystem: Any = None) -> CheckRepor
     order = list(Severity)
     return CheckReport(
         path=listing.name,
+        layout=listing.layout,
+        splits={name: in_splits[name] for name in listing.split_names if in_splits[name]},
         images=len(items),
         counts=counts,
         width=_range([fact.width for fact in facts]),
@@ -144,21 +165,72 @@ def check(path: str | os.PathLike[str], *, filesystem: Any = None) -> CheckRepor
         exact_duplicates=[[names[i] for i in group] for group in several(exact)],
         near_duplicates=_near(names, facts, exact),
         label_conflicts=conflicts,
-        problems=sorted(problems, key=lambda problem: order.index(problem.severity)),
+        problems=sorted(problems, key=lambda problem: (order.index(problem.severity), not problem.leading)),
     )
 
 
-def _judge_images(where: str, images: int) -> list[Problem]:
-    return [] if images else [Problem(Severity.ERROR, where, "no image can be read; replace the files")]
+def _learned(listing: Listing, split: str | None) -> set[int]:
+    """Which entries, by their identity, a search would learn from; what a search would announce goes to the listing."""
+    if not listing.labelled:
+        if listing.unlabelled_because or listing.split_names:
+            listing.announce(no_labels(listing, "--target").removeprefix(f"{listing.name}: "), Severity.WARNING)
+        return set()
+    everything = list(listing.entries)
+    choose_split(listing, Role.TARGET, split)
+    if split is not None:
+        everything = list(listing.entries)  # it was asked for this one alone
+    note_strays(listing)
+    learned = {id(entry) for entry in listing.entries if entry.label is not None}
+    listing.entries = everything
+    return learned
 
 
-def _judge_classes(where: str, counts: dict[str, int], lost: set[str], labelled: bool) -> list[Problem]:
-    if not labelled:
-        return []
-    problems = [
-        Problem(Severity.WARNING, where, f"class '{name}' has no image that can be read; the class is left out")
-        for name in sorted(lost)
+def _judge_images(where: str, names: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:
+    if not names:
+        return [Problem(Severity.ERROR, where, "no image can be read; replace the files")]
+    problems = []
+    narrow = [
+        name
+        for name, fact in zip(names, facts, strict=True)
+        if max(fact.width, fact.height) > _NARROW * min(fact.width, fact.height)
     ]
+    if narrow:
+        images = "1 image is" if len(narrow) == 1 else f"{len(narrow)} images are"
+        what = (
+            f"{images} more than {_NARROW} times as long as wide ({_examples(narrow)}); a network sees little of them"
+        )
+        problems.append(Problem(Severity.WARNING, where, what))
+    grey = [name for name, fact in zip(names, facts, strict=True) if fact.greyscale]
+    if 0 < len(grey) < len(names) and len(names) - len(grey) <= _MIXED * len(names):
+        colour = [name for name, fact in zip(names, facts, strict=True) if not fact.greyscale]
+        what = f"{len(grey)} images are greyscale and {len(colour)} in colour ({_examples(colour)})"
+        problems.append(Problem(Severity.INFO, where, what))
+    elif 0 < len(grey) <= _MIXED * len(names):
+        what = f"{len(names) - len(grey)} images are in colour and {len(grey)} greyscale ({_examples(grey)})"
+        problems.append(Problem(Severity.INFO, where, what))
+    return problems
+
+
+def _examples(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _judge_classes(listing: Listing, read: Sequence[Entry], learned: set[int]) -> list[Problem]:
+    """What is wrong with the classes that a search would learn from. read: the entries that decode."""
+    if not listing.labelled:
+        return []
+    where = listing.name
+    meant = Counter(str(entry.label) for entry in listing.entries if entry.certain and id(entry) in learned)
+    counts = dict(sorted(Counter(str(entry.label) for entry in read if id(entry) in learned).items()))
+    problems = [
+        Problem(Severity.ERROR, where, vanished(listing, name, meant[name]))
+        for name in sorted(set(meant) - set(counts))
+    ]
+    problems += judge_names(where, tuple(counts))
+    others = sorted({entry.label for entry in read if entry.label is not None} - set(meant))
+    if others:
+        what = f"class '{others[0]}' is only in a split that is not learned from{nearest(others[0], counts)}"
+        problems.append(Problem(Severity.ERROR, where, what))
     if len(counts) == 1:
         only = next(iter(counts))
         problems.append(Problem(Severity.ERROR, where, f"only one class, '{only}'; a classifier needs at least two"))

@@ -1,29 +1,70 @@
 """From the bytes of an image file to pixels, the same way for training, prediction and serving.
 
-JPEG, PNG, WebP, BMP, TIFF and GIF (first frame or page). What comes out is upright (EXIF orientation applied) and of
-mode L or RGB.
+JPEG, PNG, WebP, BMP, TIFF and GIF (first frame or page), AVIF, JPEG 2000 and PPM, and HEIC where pillow-heif is
+installed. What comes out is upright (EXIF orientation applied) and of mode L or RGB.
+
+Decoding takes at most 12 bytes a pixel: 1.1 GB for the largest image that is let in, and those beyond 16 megapixels
+are decoded one at a time.
 """
 
 from __future__ import annotations
 
 import io
 import struct
+import threading
 import warnings
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from raytl.core.errors import UserError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"})
+try:
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    _HEIF: tuple[str, ...] = ("HEIF",)
+except ImportError:
+    _HEIF = ()
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", *_HEIF)
+HEIC_SUFFIXES = frozenset({".heic", ".heif"})
+# Pictures of kinds that nothing here reads; whoever has them is told so.
+FOREIGN_SUFFIXES = frozenset(
+    {
+        *(".jxl", ".ico", ".svg", ".psd", ".exr", ".hdr", ".dcm", ".dicom", ".nii"),
+        *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw"),
+    }
+)
+# Files with these suffixes are meant to be images, whether they can be read or not.
+SUFFIXES = (
+    HEIC_SUFFIXES
+    | FOREIGN_SUFFIXES
+    | frozenset(
+        {
+            *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
+            *(".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"),
+        }
+    )
+)
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"})
+HEIC_NEEDED = "HEIC needs an extra: pip install 'raytl[heic]'"
+KNOWN = "give JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or JPEG 2000"
 
 # Pillow's own warning level: a larger header is a decompression bomb or a scan that nobody meant to feed to a network.
 MAX_PIXELS = 89_478_485
+# A side as long as no scanner makes it costs memory by itself: row pointers, weights of the resizing filter.
+MAX_SIDE = 262_144
 # libjpeg decodes at 1/2, 1/4 or 1/8 for almost nothing; no network here reads more than this many pixels a side.
 _DRAFT_SIDE = 1024
+_LARGE = 16_000_000  # pixels
+_TILE = 1024  # pixels a side: what needs several copies on its way is done in such squares
+_one_at_a_time = threading.Lock()
 
 # What Pillow warns of (a damaged EXIF block, a huge header) is either harmless or becomes an error below; and a filter
 # around each call, from several threads, would not be safe.
@@ -37,8 +78,8 @@ _BROKEN_BINARY = (struct.error, zlib.error, Image.DecompressionBombError)
 class Decoded:
     """One image and what its file said.
 
-    image: upright, mode L or RGB. Of a JPEG whose sides are both 2048 px or more it is a reduced version, at least
-        1024 px a side.
+    image: upright, mode L or RGB. Of a JPEG whose sides are both 2048 px or more, and of any other such image beyond
+        16 megapixels, it is a reduced version, at least 1024 px a side.
     width, height: upright size of the full image in pixels.
     mode: Pillow's mode before conversion (``I;16``, ``CMYK``, …).
     """
@@ -69,15 +110,18 @@ def decode_with_facts(data: bytes, name: str) -> Decoded:
             mode, (width, height) = image.mode, image.size
             if width * height > MAX_PIXELS:
                 raise _too_large(name)
+            if max(width, height) > MAX_SIDE:
+                raise UserError(f"{name}: the image is {max(width, height):,} pixels long; cut it into pieces first")
             if image.format == "JPEG" and min(width, height) >= 2 * _DRAFT_SIDE:
                 image.draft(None, (_DRAFT_SIDE, _DRAFT_SIDE))
-            image.load()
-            upright = _upright(image)
-            if (upright.width > upright.height) != (image.width > image.height):
-                width, height = height, width
-            return Decoded(_to_l_or_rgb(upright), width, height, mode)
+            with _one_at_a_time if image.width * image.height > _LARGE else nullcontext():
+                image.load()
+                upright = _upright(image)
+                if (upright.width > upright.height) != (image.width > image.height):
+                    width, height = height, width
+                return Decoded(_reduced(_to_l_or_rgb(upright)), width, height, mode)
     except UnidentifiedImageError:
-        raise UserError(f"{name}: not an image that can be read; give JPEG, PNG, WebP, BMP, TIFF or GIF") from None
+        raise UserError(_unknown(data, name)) from None
     except Image.DecompressionBombError:
         raise _too_large(name) from None
     except (*_BROKEN, *_BROKEN_BINARY) as error:
@@ -103,46 +147,105 @@ def _too_large(name: str) -> UserError:
     return UserError(f"{name}: the image has more than {MAX_PIXELS // 1_000_000} megapixels; scale it down first")
 
 
+def _unknown(data: bytes, name: str) -> str:
+    """Why bytes are no image of a known format."""
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+        return f"{name}: cannot be read ({HEIC_NEEDED}); install it or convert the image"
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in HEIC_SUFFIXES and not _HEIF:
+        return f"{name}: cannot be read ({HEIC_NEEDED}); install it or convert the image"
+    if suffix in FOREIGN_SUFFIXES:
+        return f"{name}: {suffix} images are not read; convert them to PNG or JPEG"
+    return f"{name}: not an image that can be read; {KNOWN}"
+
+
 def _upright(image: Image.Image) -> Image.Image:
+    """A copy, since the original closes with its file."""
     try:
         return ImageOps.exif_transpose(image)
     except (*_BROKEN, *_BROKEN_BINARY):
-        return image  # a damaged EXIF block says nothing about the pixels
+        return image.copy()  # a damaged EXIF block says nothing about the pixels
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """Beyond 16 megapixels the means of square blocks, as libjpeg reduces, at least 1024 px a side."""
+    if image.width * image.height <= _LARGE or min(image.size) < 2 * _DRAFT_SIDE:
+        return image
+    return image.reduce(min(image.size) // _DRAFT_SIDE)
 
 
 def _to_l_or_rgb(image: Image.Image) -> Image.Image:
     if image.mode in {"L", "RGB"} and "transparency" not in image.info:
-        return image.copy()  # a copy, since the original closes with its file
+        return image
     if image.mode == "1":
         return image.convert("L")
     if image.mode.startswith(("I", "F")):
         return _deep_to_l(image)
     if image.has_transparency_data:
-        return _on_background(image.convert("LA" if image.mode in {"L", "LA", "La"} else "RGBA"))
+        return _on_background(image, "LA" if image.mode in {"L", "LA", "La"} else "RGBA")
     return image.convert("RGB")
 
 
 def _deep_to_l(image: Image.Image) -> Image.Image:
     """More than 8 bits of grey to 8: by the range of the type, or of the values where the type has no natural range."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
+
+    def values(tile: Image.Image) -> np.ndarray:
+        return np.nan_to_num(np.asarray(tile, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+
+    extrema = [(float(found.min()), float(found.max())) for found in map(values, _tiles(image))]
+    low, high = min(low for low, _ in extrema), max(high for _, high in extrema)
+    shift = 0.0
     if image.mode.startswith("I;16"):
         top = 65535.0
     elif image.mode == "F" and low >= 0 and high <= 1:
         top = 1.0
     else:
-        values = values - min(low, 0.0)
-        top = max(high - min(low, 0.0), 1.0)
+        shift = min(low, 0.0)
+        top = max(high - shift, 1.0)
         top = next((limit for limit in (255.0, 65535.0) if top <= limit), top)
-    return Image.fromarray(np.rint(values * (255.0 / top)).astype(np.uint8))
+
+    def scaled(tile: Image.Image) -> Image.Image:
+        return Image.fromarray(np.rint((values(tile) - shift) * (255.0 / top)).astype(np.uint8))
+
+    return _by_tiles(image, "L", scaled)
 
 
-def _on_background(image: Image.Image) -> Image.Image:
-    """Composite LA or RGBA on white, or on black where the shape would vanish on white (white glyphs on nothing)."""
-    alpha = image.getchannel("A")
-    opaque = image.convert(image.mode[:-1])
-    on_white = Image.composite(opaque, Image.new(opaque.mode, opaque.size, "white"), alpha)
-    darkest, brightest = on_white.convert("L").getextrema()
+def _on_background(image: Image.Image, mode: str) -> Image.Image:
+    """Composite on white, or on black where the shape would vanish on white (white glyphs on nothing).
+
+    mode: LA or RGBA, to convert to first.
+    """
+
+    def laid_on(colour: str) -> Callable[[Image.Image], Image.Image]:
+        def laid(tile: Image.Image) -> Image.Image:
+            tile = tile.convert(mode)
+            opaque = tile.convert(mode[:-1])
+            return Image.composite(opaque, Image.new(opaque.mode, opaque.size, colour), tile.getchannel("A"))
+
+        return laid
+
+    on_white = _by_tiles(image, mode[:-1], laid_on("white"))
+    extrema = [tile.convert("L").getextrema() for tile in _tiles(on_white)]
+    darkest, brightest = min(low for low, _ in extrema), max(high for _, high in extrema)  # type: ignore[type-var]
     if brightest - darkest >= 16:  # type: ignore[operator]
         return on_white
-    return Image.composite(opaque, Image.new(opaque.mode, opaque.size, "black"), alpha)
+    del on_white
+    return _by_tiles(image, mode[:-1], laid_on("black"))
+
+
+def _boxes(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    for top in range(0, image.height, _TILE):
+        for left in range(0, image.width, _TILE):
+            yield left, top, min(left + _TILE, image.width), min(top + _TILE, image.height)
+
+
+def _tiles(image: Image.Image) -> Iterator[Image.Image]:
+    return (image.crop(box) for box in _boxes(image))
+
+
+def _by_tiles(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """``convert`` of an image, done in squares."""
+    whole = Image.new(mode, image.size)
+    for box in _boxes(image):
+        whole.paste(convert(image.crop(box)), box)
+    return whole

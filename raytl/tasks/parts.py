@@ -14,6 +14,8 @@ from raytl.core.errors import UserError
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.problems import Problem
 from raytl.tasks.readers import read_labelled, read_unlabelled
+from raytl.tasks.readers.archive import ENDINGS
+from raytl.tasks.readers.table import TABLES
 from raytl.tasks.survey import Facts, survey
 
 I_ = TypeVar("I_", bound=Images)
@@ -24,11 +26,15 @@ SourceDomains = Labelled | Mapping[str, Labelled] | Iterable[Labelled | tuple[st
 
 @dataclass
 class Part(Generic[I_]):
-    """Images of one role with what one look at them told."""
+    """Images of one role with what one look at them told.
+
+    has_test: whether the data that they were read from has labelled images of its own for the test, not among these.
+    """
 
     images: I_
     facts: list[Facts]
     problems: list[Problem] = field(default_factory=list)
+    has_test: bool = False
 
     def keep(self, mask: np.ndarray) -> Part[I_]:
         """Only the images where ``mask``."""
@@ -37,25 +43,37 @@ class Part(Generic[I_]):
         return Part(subset, [self.facts[i] for i in indices], self.problems)
 
 
-def labelled_part(place: Labelled, role: str) -> Part[LabelledImages]:
+def labelled_part(
+    place: Labelled, role: str, *, split: str | None = None, tables_images: Path | None = None
+) -> Part[LabelledImages]:
     """Labelled images from a path or from memory; classes without an image are left out.
 
-    role: what they are for, to word the errors.
+    role: what they are for, to word the errors and to choose among the data's own splits. split, tables_images: as
+    ``split`` and ``images`` of :func:`raytl.tasks.readers.read_labelled`.
     """
     if isinstance(place, LabelledImages):
         present = occurring(place)
         return _in_memory(place.with_classes(tuple(name for name in place.classes if name in present)))
-    result = read_labelled(place, role=role)
-    return Part(result.images, result.facts, result.problems)
+    result = read_labelled(place, role=role, split=split, images=tables_images)
+    return Part(result.images, result.facts, result.problems, result.has_test)
 
 
-def unlabelled_part(place: Path | Images) -> Part[Images]:
+def own_test(
+    place: Labelled, target: Part[LabelledImages], *, tables_images: Path | None = None
+) -> Part[LabelledImages]:
+    """The test split of the data that the target was read from; what was said of that is not said again."""
+    part = labelled_part(place, "test", tables_images=tables_images)
+    part.problems = [problem for problem in part.problems if not problem.leading and problem not in target.problems]
+    return part
+
+
+def unlabelled_part(place: Path | Images, *, tables_images: Path | None = None) -> Part[Images]:
     """Images from a path or from memory; labels that are there are dropped."""
     if isinstance(place, LabelledImages):
         place = place.without_labels()
     if isinstance(place, Images):
         return _in_memory(place)
-    result = read_unlabelled(place)
+    result = read_unlabelled(place, images=tables_images)
     return Part(result.images, result.facts, result.problems)
 
 
@@ -95,7 +113,9 @@ def base_name(place: Path | Images) -> str:
     path = PurePosixPath(text.rstrip("/").split("://")[-1])
     if path.name in {"", ".", ".."} and not isinstance(place, Images):
         path = PurePosixPath(os.path.realpath(text))
-    return (path.stem if path.suffix.lower() in {".parquet", ".pq", ".csv", ".tsv"} else path.name) or "data"
+    archive = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
+    name = path.stem if path.suffix.lower() in TABLES else path.name
+    return name[: len(name) - len(archive)] or "data"
 
 
 def occurring(images: LabelledImages) -> set[str]:

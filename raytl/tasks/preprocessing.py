@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Resize = Literal["squash", "crop", "pad"]
+Box = tuple[float, float, float, float]
 _INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_SUPPORT = {Image.Resampling.BILINEAR: 1.0, Image.Resampling.BICUBIC: 2.0}
+_LONGEST = 16  # outputs: images up to this aspect ratio are resized whole, narrower ones cut first
 
 
 @dataclass(frozen=True)
@@ -36,26 +40,25 @@ class Preprocessing:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def to_uint8(self, image: Image.Image) -> np.ndarray:
-        """One decoded image (mode L or RGB) to a uint8 array of shape (channels, size, size)."""
-        image = image.convert("L" if self.channels == 1 else "RGB")
-        resample = _INTERPOLATION[self.interpolation]
-        width, height = image.size
+        """One decoded image (mode L or RGB) to a uint8 array of shape (channels, size, size).
+
+        Whatever the image's shape, this takes no more memory than 64 outputs beside one or two copies of the image:
+        what is not going to be seen is cut off before it is enlarged.
+        """
+        if image.mode not in {"L", "RGB"} or (self.channels == 1 and image.mode == "RGB"):
+            image = image.convert("L" if self.channels == 1 else "RGB")
+        side, resample = (self.size, self.size), _INTERPOLATION[self.interpolation]
         if self.resize == "squash":
-            image = image.resize((self.size, self.size), resample)
+            image = _resized(image, side, resample)
         elif self.resize == "crop":
-            scale = round(self.size / self.crop_fraction) / min(width, height)
-            image = image.resize(
-                (max(self.size, round(width * scale)), max(self.size, round(height * scale))), resample
-            )
-            left, top = (image.width - self.size) // 2, (image.height - self.size) // 2
-            image = image.crop((left, top, left + self.size, top + self.size))
+            image = _centre(image, self.size, round(self.size / self.crop_fraction), resample)
         else:
-            scale = self.size / max(width, height)
-            image = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), resample)
-            canvas = Image.new(image.mode, (self.size, self.size))
-            canvas.paste(image, ((self.size - image.width) // 2, (self.size - image.height) // 2))
-            image = canvas
-        array = np.asarray(image, dtype=np.uint8)
+            scale = self.size / max(image.size)
+            whole = _resized(image, (max(1, round(image.width * scale)), max(1, round(image.height * scale))), resample)
+            image = Image.new(image.mode, side)
+            image.paste(whole, ((self.size - whole.width) // 2, (self.size - whole.height) // 2))
+        # Grey to RGB only now: the three channels are the same at any size.
+        array = np.asarray(image if self.channels == 1 else image.convert("RGB"), dtype=np.uint8)
         return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
     def normalise(self, batch: Tensor) -> Tensor:
@@ -79,3 +82,34 @@ class Preprocessing:
     def from_json(cls, values: dict[str, Any]) -> Preprocessing:
         """Inverse of :meth:`to_json`."""
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+def _centre(image: Image.Image, side: int, short_side: int, resample: Image.Resampling) -> Image.Image:
+    """The middle square of ``side`` pixels of an image whose short side is made ``short_side`` pixels long."""
+    scale = short_side / min(image.size)
+    whole = [max(side, round(length * scale)) for length in image.size]
+    first = [(length - side) // 2 for length in whole]
+    if max(whole) <= _LONGEST * side:
+        resized = image.resize((whole[0], whole[1]), resample)
+        return resized.crop((first[0], first[1], first[0] + side, first[1] + side))
+    # What the square shows is cut out before anything becomes larger, with the pixels around that have a part in it.
+    low, high, starts, ends = [], [], [], []
+    for length, new, begin in zip(image.size, whole, first, strict=True):
+        start, end = begin * length / new, min(length, (begin + side) * length / new)
+        around = math.ceil(_SUPPORT[resample] * max(1.0, length / new)) + 1
+        low.append(max(0, math.floor(start) - around))
+        high.append(min(length, math.ceil(end) + around))
+        starts.append(start - low[-1])
+        ends.append(end - low[-1])
+    region = image.crop((low[0], low[1], high[0], high[1]))
+    return _resized(region, (side, side), resample, (starts[0], starts[1], ends[0], ends[1]))
+
+
+def _resized(
+    image: Image.Image, side: tuple[int, int], resample: Image.Resampling, box: Box | None = None
+) -> Image.Image:
+    """Resized with antialiasing, and without more memory than a few outputs."""
+    if box is None and image.height > _LONGEST * side[1] and image.width < side[0]:
+        # The plain way makes the width first, as tall as the input.
+        image = image.resize((image.width, side[1]), resample)
+    return image.resize(side, resample, box)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -20,15 +20,17 @@ class Problem:
 
     where: the path, file or row it is about.
     message: what was seen and what was done about it.
+    leading: whether it says what was taken for what, and so is to be shown before everything else.
     """
 
     severity: Severity
     where: str
     message: str
+    leading: bool = False
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"
 
     def to_json(self) -> dict[str, str]:
         """Plain values."""
-        return {**asdict(self), "severity": self.severity.value}
+        return {"severity": self.severity.value, "where": self.where, "message": self.message}

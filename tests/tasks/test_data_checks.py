@@ -56,7 +56,7 @@ def test_everything_wrong_is_found_and_the_report_is_json(tmp_path: Path) -> Non
     assert text.index("is damaged") < text.index("under another label")  # of which there may be hundreds
     for part in (
         "class 'poppy' has 1 image; a validation split needs 2",
-        "class 'weed' has no image that can be read",
+        "class 'weed' would vanish: its only image cannot be read",
         "class 'lily' has 42 images, 'poppy' 1",
         "under another label",
         "1 file is not an image (.txt)",

@@ -144,7 +144,9 @@ class TestFolders:
         (tmp_path / "rose" / "._0.png").write_bytes(b"litter")
         result = read_labelled(tmp_path)
         assert result.images.counts() == {"lily": 2, "rose": 2}
-        assert result.problems == []
+        assert [problem.message for problem in result.problems] == [
+            "3 images lie in hidden places or ones that systems leave behind (.cache, __MACOSX, ._0.png); passed over"
+        ]
 
     def test_foreign_files_are_counted_not_named_one_by_one(self, tmp_path: Path) -> None:
         make_folder(tmp_path, {"a": 2, "b": 2})
@@ -167,15 +169,14 @@ class TestFolders:
         assert result.images.classes == ("a", "b")
         assert [problem.message for problem in result.problems] == [
             "folder 'c' is empty; left out",
-            "1 image lies outside the class folders; left out",
+            f"1 image lies outside the class folders (first: {tmp_path}/stray.png); left out",
         ]
 
-    def test_a_class_whose_images_are_all_damaged_is_noted(self, tmp_path: Path) -> None:
+    def test_a_class_whose_images_are_all_damaged_is_an_error_and_not_left_out(self, tmp_path: Path) -> None:
         make_folder(tmp_path, {"a": 2, "b": 2, "c": 0})
         (tmp_path / "c" / "0.jpg").write_bytes(b"")
-        result = read_labelled(tmp_path)
-        assert result.images.classes == ("a", "b")
-        assert "class 'c' has no image that can be read; the class is left out" in [p.message for p in result.problems]
+        with pytest.raises(UserError, match=r"class 'c' would vanish: its only image cannot be read; .*0.jpg"):
+            read_labelled(tmp_path)
 
     def test_names_that_are_no_utf8_are_read_and_printable(self, tmp_path: Path) -> None:
         folder = tmp_path / os.fsdecode(b"caf\xe9")
@@ -212,7 +213,7 @@ class TestFolders:
         ("folders", "sentence"),
         [
             ({".": 2}, "no labels for --source-domain; put each class into a folder of its own"),
-            ({"train/a": 1, "test/a": 1}, "its folders are splits, not classes"),
+            ({"train": 1, "test": 1}, "its folders are splits, not classes"),
         ],
     )
     def test_a_folder_without_classes_is_told_what_to_do(self, folders, sentence: str, tmp_path: Path) -> None:

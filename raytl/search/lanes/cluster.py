@@ -6,11 +6,13 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray._private import ray_constants
 
 from raytl.core.errors import UserError
+from raytl.core.machine import ray_token, short_temp_dir
 from raytl.search.lanes.sizing import Lanes, fitting, plan_lanes
 
 
@@ -66,7 +68,11 @@ def start(slots: int, *, verbose: bool = False, address: str | None = None) -> N
             ) from None
     else:
         cores = max(os.cpu_count() or 1, slots)
-        options = {"include_dashboard": False, "log_to_driver": verbose, "logging_level": level}
+        options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": verbose, "logging_level": level}
+        ray_token()
+        short = short_temp_dir()
+        if short is not None and "RAY_TMPDIR" not in os.environ:
+            options["_temp_dir"] = f"{short}/ray"
         with _on_loopback():
             # "local", or else Ray would join a cluster that it finds on this machine: an endpoint's, say.
             ray.init(address="local", num_cpus=cores, **options)

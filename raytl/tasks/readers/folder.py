@@ -1,101 +1,144 @@
-"""Image folders: ``class/…`` subfolders with labels, a flat or nested folder without."""
+"""Folders: of images in class folders, in splits or in a heap with a table beside them; of Parquet shards."""
 
 from __future__ import annotations
 
-import os
-import unicodedata
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import PurePosixPath
 
-from raytl.tasks.decoding import SUFFIXES
+from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
+from raytl.tasks.readers.beside import inside, list_with_tables
+from raytl.tasks.readers.layouts import Found, Layout, recognise
 from raytl.tasks.readers.listing import Entry, Listing, Place, printable
+from raytl.tasks.readers.shards import list_tables
+from raytl.tasks.readers.split_names import split_of
+from raytl.tasks.readers.table import TABLES, list_table
+from raytl.tasks.readers.tree import Tree, Walk, is_image, name_of, walk
 
-# Left behind by operating systems and archives; nobody means them as data.
-_LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir"})
+_NAMED = 4
+_MOST_WORDS = 1000
+_NUMBERED = re.compile(r"(\w*[^\W\d_])[\W_]*\d+[^/]*$")  # cat.17.jpg
 
 
-def list_folder(place: Place) -> Listing:
-    """Entries for all files below a folder; the top-level folder that a file is in is its label.
+def list_folder(place: Place, *, images: Place | None = None, split: str | None = None, labels: bool = True) -> Listing:
+    """Entries for all files below a folder, with the labels and splits that its layout gives them.
 
-    Files directly in the folder have no label. Hidden files are skipped; symbolic links are followed, cycles not.
+    images: the folder that paths in its tables count from. split: "none" takes names of splits for names of classes.
+    labels: whether any are wanted; if not, every image counts, wherever it lies.
+    Raises UserError where the folder may be meant in several ways. Hidden files are passed over; symbolic links are
+    followed, cycles not.
     """
     name = place.shown.rstrip("/") + "/"
+    found = walk(place)
     listing = Listing(name)
-    walk = _walk_local(place.path) if place.filesystem is None else _walk_remote(place)
-    empty = []
-    for top, paths in walk:
-        label = None if top is None else unicodedata.normalize("NFC", printable(top))
-        if label is not None and not paths:
-            empty.append(label)
-        for path in paths:
-            relative = path[len(place.path.rstrip("/")) + 1 :]
-            item = FileItem(name + printable(relative), path, place.filesystem)
-            listing.entries.append(Entry(item, label, certain=PurePosixPath(path).suffix.lower() in SUFFIXES))
-    listing.labelled = any(entry.label is not None for entry in listing.entries)
-    for label in empty:
-        listing.note(f"folder '{label}' is empty; left out")
+    _say_passed_over(found, listing)
+    tables = [path for path in found.tree.below() if PurePosixPath(path).suffix.lower() in TABLES]
+    if not found.tree.images() and tables:
+        shards = list_tables(place, tables, images, split)
+        shards.problems[:0] = listing.problems
+        return shards
+    if not labels:
+        layout = Layout("images", [Found(path) for path in found.tree.below()])
+    else:
+        taken = list_with_tables(place, found.tree, listing, images, split)
+        if taken is not None:
+            return taken
+        layout = recognise(found.tree, name, split=split)
+        further = _tables_further_down(place, found.tree, layout, images, split)
+        if further is not None:
+            further.problems[:0] = listing.problems
+            return further
+    _fill(listing, layout, place)
+    if labels and not listing.labelled:
+        listing.unlabelled_because = _why_unlabelled(place, found.tree, images)
     return listing
 
 
-def describe_suffixes(paths: list[str]) -> str:
+def describe_suffixes(paths: Iterable[str]) -> str:
     """``.txt (3), .db``: which kinds of files, the most frequent first."""
     counts = Counter(PurePosixPath(path).suffix.lower() or "no suffix" for path in paths)
     return ", ".join(suffix if count == 1 else f"{suffix} ({count})" for suffix, count in counts.most_common(4))
 
 
-def _visible(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in _LITTER
+def _say_passed_over(found: Walk, listing: Listing) -> None:
+    count = sum(found.passed_over.values())
+    if not count:
+        return
+    places = list(found.passed_over)
+    named = ", ".join(places[:_NAMED]) + (", …" if len(places) > _NAMED else "")
+    files = "1 image lies" if count == 1 else f"{count} images lie"
+    listing.note(f"{files} in hidden places or ones that systems leave behind ({named}); passed over", Severity.INFO)
 
 
-def _walk_local(root: str) -> Iterator[tuple[str | None, list[str]]]:
-    """(top-level folder or None, files below it), in the order of their names."""
-    with os.scandir(root) as scan:
-        children = sorted((child for child in scan if _visible(child.name)), key=lambda child: child.name)
-    yield None, [child.path for child in children if not child.is_dir()]
-    for child in children:
-        if child.is_dir():
-            yield child.name, sorted(_files_below(child.path, frozenset({os.path.realpath(root)})))
+def _fill(listing: Listing, layout: Layout, place: Place) -> None:
+    start = len(place.path.rstrip("/")) + 1
+    listing.layout = layout.kind
+    for found in layout.files:
+        item = FileItem(listing.name + printable(found.path[start:]), found.path, place.filesystem)
+        listing.entries.append(Entry(item, found.label, certain=is_image(found.path), split=found.split))
+    listing.labelled = any(entry.label is not None for entry in listing.entries)
+    listing.split_names = layout.splits
+    for label in layout.empty:
+        listing.note(f"folder '{label}' is empty; left out")
+    for message, lost in layout.said:
+        listing.announce(message, Severity.WARNING if lost else Severity.INFO)
 
 
-def _files_below(folder: str, above: frozenset[str]) -> Iterator[str]:
-    real = os.path.realpath(folder)
-    if real in above:
-        return  # a link to a folder that contains it
-    with os.scandir(folder) as scan:
-        for child in scan:
-            if not _visible(child.name):
-                continue
-            if child.is_dir():
-                yield from _files_below(child.path, above | {real})
-            else:
-                yield child.path
+def _tables_further_down(
+    place: Place, tree: Tree, layout: Layout, images: Place | None, split: str | None
+) -> Listing | None:
+    """Images with a table beside them in the only folder, or in the split folders; None where that is not so."""
 
+    def has_table(folder: Tree) -> bool:
+        return any(PurePosixPath(path).suffix.lower() in TABLES for path in folder.files)
 
-def _walk_remote(place: Place) -> Iterator[tuple[str | None, list[str]]]:
-    from pyarrow import fs
-
-    root = place.path.rstrip("/")
-    folders: dict[str, list[str]] = {}
-    direct = []
-    for info in place.filesystem.get_file_info(fs.FileSelector(place.path, recursive=True)):
-        parts = info.path[len(root) :].strip("/").split("/")
-        if not all(map(_visible, parts)):
+    if layout.kind == "splits without classes":
+        parts = {name: split_of(name) for name, folder in tree.folders.items() if has_table(folder)}
+    elif len(layout.classes) == 1 and len(tree.folders) == 1:
+        parts = {name: None for name, folder in tree.folders.items() if has_table(folder)}
+    else:
+        return None
+    result = Listing(place.shown.rstrip("/") + "/", layout="images with a table beside them", labelled=True)
+    for name, found in parts.items():
+        part = list_folder(inside(place, tree.folders[name].path), images=images, split=split)
+        if not part.labelled:
             continue
-        if info.type == fs.FileType.Directory:
-            folders.setdefault(parts[0], [])
-        elif len(parts) == 1:
-            direct.append(info.path)
+        result.problems += part.problems
+        result.entries += [replace(entry, split=found[0] if found else entry.split) for entry in part.entries]
+        if found:
+            result.split_names.setdefault(found[0], []).append(name)
         else:
-            folders.setdefault(parts[0], []).append(info.path)
-    yield None, sorted(direct)
-    for top in sorted(folders):
-        yield top, sorted(folders[top])
+            result.split_names |= part.split_names
+    if not result.entries:
+        return None
+    named = {entry.item.path for entry in result.entries if isinstance(entry.item, FileItem)}
+    for found_file in layout.files:
+        if found_file.path not in named and is_image(found_file.path):
+            item = FileItem(inside(place, found_file.path).shown, found_file.path, place.filesystem)
+            if not any(found_file.path.startswith(tree.folders[name].path + "/") for name in parts):
+                result.entries.append(Entry(item, None, split=found_file.split))
+    return result
 
 
-def empty_note(listing: Listing, count: int, suffixes: str) -> None:
-    """Say that files which are no images were left out."""
-    files = "1 file is not an image" if count == 1 else f"{count} files are not images"
-    listing.note(f"{files} ({suffixes}); left out", Severity.INFO)
+def _why_unlabelled(place: Place, tree: Tree, images: Place | None) -> str:
+    """What keeps the one table in a folder from giving labels, or where else labels seem to be."""
+    tables = [path for path in tree.files if PurePosixPath(path).suffix.lower() in TABLES]
+    if not tables:
+        begin = Counter(
+            spoken[1] for path in tree.files if is_image(path) and (spoken := _NUMBERED.match(name_of(path)))
+        )
+        words = sorted(word for word, count in begin.items() if count > 1)
+        if 1 < len(words) <= _MOST_WORDS and 2 * sum(begin[word] for word in words) > tree.images():
+            listed = ", ".join(f"'{word}'" for word in words[:_NAMED])
+            return f"the files' names begin with {listed}; if these are the labels move each into a folder of its own"
+    if len(tables) != 1:
+        return ""
+    try:
+        found = list_table(inside(place, tables[0]), images)
+    except UserError as error:
+        return f"its table cannot be used ({error})"
+    return f"its table {name_of(tables[0])}: {found.unlabelled_because}" if found.unlabelled_because else ""

@@ -10,6 +10,8 @@ from typing import Any
 from raytl.core.errors import UserError
 from raytl.tasks.items import EncodedItem, FileItem
 from raytl.tasks.problems import Problem, Severity
+from raytl.tasks.readers.archive import Archive, is_archive
+from raytl.tasks.readers.web import WEB, is_web
 
 
 @dataclass(frozen=True)
@@ -18,29 +20,40 @@ class Entry:
 
     label, group: as text, None where there is none.
     certain: whether it is meant to be an image; a file with an unknown suffix is one only if its bytes say so.
+    split: "train", "validation" or "test", None where the data is in one piece.
     """
 
     item: FileItem | EncodedItem
     label: str | None = None
     group: str | None = None
     certain: bool = True
+    split: str | None = None
 
 
 @dataclass
 class Listing:
     """All entries of a path, in a fixed order.
 
-    name: the path as messages show it. labelled: whether the path has labels at all.
+    name: the path as messages show it. labelled: whether the path has labels at all. layout: what the path was taken
+    for, in a few words. unlabelled_because: why there are no labels, where that is known, as a sentence. split_names:
+    what the folders or files of each split are called.
     """
 
     name: str
     entries: list[Entry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     labelled: bool = False
+    layout: str = ""
+    unlabelled_because: str = ""
+    split_names: dict[str, list[str]] = field(default_factory=dict)
 
     def note(self, message: str, severity: Severity = Severity.WARNING) -> None:
         """Add a problem about the path as a whole."""
         self.problems.append(Problem(severity, self.name, message))
+
+    def announce(self, message: str, severity: Severity = Severity.INFO) -> None:
+        """Say what something was taken for."""
+        self.problems.append(Problem(severity, self.name, message, leading=True))
 
 
 @dataclass(frozen=True)
@@ -57,19 +70,23 @@ class Place:
     @property
     def suffix(self) -> str:
         """Lower-case, with the dot."""
-        return PurePosixPath(self.path).suffix.lower()
+        return PurePosixPath(self.path.split("?")[0] if self.filesystem is WEB else self.path).suffix.lower()
 
 
 def locate(path: str | os.PathLike[str], filesystem: Any = None) -> Place:
     """Find the filesystem of a path or URI and check that something is there. Raises UserError otherwise."""
     text = os.path.expanduser(os.fspath(path))  # noqa: PTH111  # surrogate-escaped names, URIs
     shown = printable(text)
+    if filesystem is None and is_web(text):
+        return Place(WEB, text, shown)
     if filesystem is None and "://" in text:
         filesystem, text = open_uri(text)
     if is_local(filesystem):
         if not os.path.lexists(text):
             raise UserError(f"{shown}: no such file or folder; check the path")
         # Lanes read the files too, and work in a folder of their own.
+        if is_archive(text):
+            return Place(Archive(os.path.join(os.getcwd(), text), shown), "/", shown)  # noqa: PTH109, PTH118
         return Place(None, os.path.join(os.getcwd(), text), shown)  # noqa: PTH109, PTH118  # surrogate-escaped names
     if not exists(filesystem, text):
         raise UserError(f"{shown}: no such file or folder there; check the address and your access to it")
@@ -88,6 +105,10 @@ def exists(filesystem: Any, path: str) -> bool:
 
 def is_folder(place: Place) -> bool:
     """Whether the place is a folder."""
+    if isinstance(place.filesystem, Archive):
+        return True
+    if place.filesystem is WEB:
+        return False
     if place.filesystem is None:
         return os.path.isdir(place.path)  # noqa: PTH112  # surrogate-escaped names
     from pyarrow import fs

@@ -1,200 +1,135 @@
-"""Parquet and CSV: a column with image bytes or paths, a label column, optionally a group column."""
+"""Parquet, CSV and JSON lines: columns with image bytes or paths, labels, and optionally groups and splits."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import io
-import json
 import posixpath
-from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import PurePosixPath
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from raytl.core.errors import UserError
-from raytl.tasks.decoding import SUFFIXES
 from raytl.tasks.items import EncodedItem, FileItem
-from raytl.tasks.readers.listing import Entry, Listing, Place, first_line, is_local, open_uri, printable
+from raytl.tasks.readers.archive import Archive
+from raytl.tasks.readers.columns import choose_columns, label_values, text_values
+from raytl.tasks.readers.delimited import DELIMITED, JSON_LINES, read_delimited, read_json_lines
+from raytl.tasks.readers.listing import Entry, Listing, Place, first_line, printable
+from raytl.tasks.readers.resolving import Resolver
+from raytl.tasks.readers.split_names import split_of
+from raytl.tasks.readers.web import Web
 
-IMAGE_COLUMNS = (
-    *("image", "images", "img", "image_bytes", "bytes", "image_path", "image_file", "path", "file", "file_name"),
-    *("filename", "file_path", "filepath", "uri", "url"),
-)
-LABEL_COLUMNS = (
-    *("label", "labels", "class", "class_name", "classname", "category", "target", "y", "species", "diagnosis", "tag"),
-)
-GROUP_COLUMNS = ("group", "groups", "group_id", "patient", "patient_id", "subject", "subject_id")
+PARQUET = frozenset({".parquet", ".pq"})
+ARROW = frozenset({".arrow", ".feather"})
+TABLES = PARQUET | ARROW | DELIMITED | JSON_LINES
 
 
-def list_table(place: Place) -> Listing:
-    """Entries for the rows of a Parquet or CSV file.
+def list_table(place: Place, images: Place | None = None, keys: Mapping[str, str | None] | None = None) -> Listing:
+    """Entries for the rows of a Parquet, CSV or JSON-lines file.
 
-    Columns are found by their usual names, else by their type. Paths count from the folder that the table lies in.
-    Raises UserError naming the columns where they cannot be told.
+    Columns are found by their usual names, else by their type and content. Paths count from the folder that the table
+    lies in, or from ``images``. keys: further columns with one value each, from the names of the folders that the table
+    lies in. Raises UserError naming the columns where they cannot be told.
     """
-    table = _read_csv(place) if place.suffix in {".csv", ".tsv"} else _read_parquet(place)
-    image = _image_column(table, place.shown)
-    group = _named(table, GROUP_COLUMNS, {image})
-    label = _label_column(table, image, group)
-    listing = Listing(place.shown, labelled=label is not None)
-    labels = _texts(table, label, _class_names(table, label)) if label else [None] * table.num_rows
-    groups = _texts(table, group, None) if group else [None] * table.num_rows
+    listing = Listing(place.shown, layout="table")
+    table = _read(place, listing)
+    for name, value in (keys or {}).items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.array([value] * table.num_rows, pa.string()))
+    folder = images or Place(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.shown) or ".")
+    resolver = Resolver(folder)
+    columns = choose_columns(table, listing, resolver.is_file)
+    labels = label_values(table, columns, listing)
+    groups = text_values(table, columns.group) if columns.group else [None] * table.num_rows
+    splits = _splits(table, columns.split)
+    listing.labelled = columns.label is not None or bool(columns.one_hot)
+    values = [_cell(value, listing.name, columns.image) for value in table.column(columns.image).to_pylist()]
+    encoded = [_encoded(value, f"{place.shown} row {row + 1}") for row, value in enumerate(values)]
+    named = [None if item is not None or not value else str(value) for item, value in zip(encoded, values, strict=True)]
+    files = resolver.items(named, columns.image, listing)
     unlabelled = 0
-    for row, value in enumerate(table.column(image).to_pylist()):
-        item = _item(value, f"{place.shown} row {row + 1}", place)
+    for row, item in enumerate(mine or file for mine, file in zip(encoded, files, strict=True)):
         if item is None:
             listing.note(f"row {row + 1} has no image; left out")
-        elif label and labels[row] is None:
+        elif listing.labelled and labels[row] is None:
             unlabelled += 1
         else:
-            listing.entries.append(Entry(item, labels[row], groups[row]))
-    if unlabelled:
+            listing.entries.append(Entry(item, labels[row], groups[row], split=splits[row]))
+    if unlabelled and not listing.entries:
+        listing.labelled = False
+        listing.entries = [Entry(item, None, split=split) for item, split in zip(files, splits, strict=True) if item]
+        listing.entries = listing.entries or [Entry(item) for item in encoded if item is not None]
+        listing.unlabelled_because = "no row has a label"
+    elif unlabelled:
         rows = "1 row has" if unlabelled == 1 else f"{unlabelled} rows have"
-        listing.note(f"{rows} no label in column '{label}'; left out")
+        listing.note(f"{rows} no label in column '{columns.label}'; left out")
     return listing
+
+
+def _read(place: Place, listing: Listing) -> Any:
+    if place.suffix in DELIMITED:
+        return read_delimited(place, listing)
+    if place.suffix in JSON_LINES:
+        return read_json_lines(place)
+    kind = "Arrow" if place.suffix in ARROW else "Parquet"
+    try:
+        table = _read_arrow(place) if place.suffix in ARROW else _read_parquet(place)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{place.shown}: not a readable {kind} file ({first_line(error)}); write it again") from None
+    for index, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(index, field.name, table.column(index).cast(field.type.value_type))
+    return table
 
 
 def _read_parquet(place: Place) -> Any:
     import pyarrow.parquet as pq
 
+    if isinstance(place.filesystem, Archive | Web):
+        return pq.read_table(pa.BufferReader(FileItem(place.shown, place.path, place.filesystem).read()))
+    # One file: what the folders above it are called is for the caller to say.
+    return pq.read_table(place.path, filesystem=place.filesystem, partitioning=None)
+
+
+def _read_arrow(place: Place) -> Any:
+    """As a stream, which Hugging Face's ``save_to_disk`` writes, or as a file (Feather)."""
+    buffer = pa.BufferReader(FileItem(place.shown, place.path, place.filesystem).read())
     try:
-        return pq.read_table(place.path, filesystem=place.filesystem)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{place.shown}: not a readable Parquet file ({first_line(error)}); write it again") from None
+        return pa.ipc.open_stream(buffer).read_all()
+    except pa.ArrowInvalid:
+        buffer.seek(0)
+        return pa.ipc.open_file(buffer).read_all()
 
 
-def _read_csv(place: Place) -> Any:
-    """All columns as text: a label '007' must not become 7."""
-    import pandas as pd
-
-    try:
-        text = FileItem(place.shown, place.path, place.filesystem).read().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{place.shown}: not a CSV file in UTF-8; save it in that encoding") from None
-    header = text.split("\n", 1)[0]
-    separator = max(",;\t", key=header.count)
-    try:
-        frame = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(
-            f"{place.shown}: not a readable CSV file ({first_line(error)}); give one with a header"
-        ) from None
-    return pa.table({str(name): pa.array(frame[name].tolist(), pa.string()) for name in frame.columns})
+def _splits(table: Any, column: str | None) -> list[str | None]:
+    if column is None:
+        return [None] * table.num_rows
+    found = (split_of(value) if value is not None else None for value in text_values(table, column))
+    return [split[0] if split is not None else None for split in found]
 
 
-def _named(table: Any, names: Sequence[str], taken: set[str]) -> str | None:
-    by_lower = {column.lower().strip(): column for column in reversed(table.column_names) if column not in taken}
-    return next((by_lower[name] for name in names if name in by_lower), None)
-
-
-def _holds_bytes(kind: Any) -> bool:
-    if pa.types.is_struct(kind):
-        return any(field.name == "bytes" for field in kind)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
-
-
-def _is_text(kind: Any) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _image_column(table: Any, shown: str) -> str:
-    fits = [f.name for f in table.schema if _holds_bytes(f.type) or _is_text(f.type) or pa.types.is_null(f.type)]
-    found = _named(table.select(fits), IMAGE_COLUMNS, set())
-    if found is None:
-        binary = [f.name for f in table.schema if _holds_bytes(f.type)]
-        paths = [name for name in fits if name not in binary and _looks_like_paths(table.column(name))]
-        candidates = binary or paths
-        found = candidates[0] if len(candidates) == 1 else None
-    if found is None:
-        columns = ", ".join(f"'{name}'" for name in table.column_names) or "none"
-        raise UserError(f"{shown}: no column with images among {columns}; name it 'image' (bytes) or 'path'")
-    return str(found)
-
-
-def _looks_like_paths(column: Any) -> bool:
-    first = next((value for value in column.to_pylist() if value), "")
-    return PurePosixPath(first).suffix.lower() in SUFFIXES
-
-
-def _label_column(table: Any, image: str, group: str | None) -> str | None:
-    taken = {image, group or image}
-    named = _named(table, LABEL_COLUMNS, taken)
-    if named is not None:
-        return named
-    others = [
-        f.name
-        for f in table.schema
-        if f.name not in taken and (_is_text(f.type) or pa.types.is_integer(f.type) or pa.types.is_dictionary(f.type))
-    ]
-    return others[0] if len(others) == 1 and table.num_columns == len(taken) + 1 else None
-
-
-def _class_names(table: Any, column: str) -> list[str] | None:
-    """The names behind the integers of a Hugging Face ClassLabel column."""
-    try:
-        features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = features[column]["names"]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return [str(name) for name in names] if isinstance(names, list) else None
-
-
-def _texts(table: Any, column: str, names: list[str] | None) -> list[str | None]:
-    def text(value: Any) -> str | None:
-        if value is None or value == "" or value != value:  # missing, or NaN
-            return None
-        if isinstance(value, bool):
-            return str(value).lower()
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # integers with gaps arrive as floats
-        if names is not None and isinstance(value, int):
-            return names[value] if 0 <= value < len(names) else None
-        return str(value).strip() or None
-
-    return [text(value) for value in table.column(column).to_pylist()]
-
-
-def _item(value: Any, name: str, place: Place) -> FileItem | EncodedItem | None:
+def _cell(value: Any, shown: str, column: str) -> Any:
+    """Bytes or text of one image. Raises UserError for several in a row."""
+    if isinstance(value, list):
+        if len(value) > 1:
+            raise UserError(f"{shown}: column '{column}' holds several images a row; give one image a row")
+        value = value[0] if value else None
     if isinstance(value, dict):  # Hugging Face: {"bytes": …, "path": …}
         value = value.get("bytes") or value.get("path")
-    if value is None or len(value) == 0:
-        return None
+    if value is None or isinstance(value, bytes):
+        return value or None
+    return str(value).strip() or None
+
+
+def _encoded(value: Any, name: str) -> EncodedItem | None:
+    """An image that is in the table itself: bytes, or a data URI or base64, since a CSV cell cannot hold bytes."""
     if isinstance(value, bytes):
-        return EncodedItem(name, value)
-    encoded = _from_base64(str(value))
-    return EncodedItem(name, encoded) if encoded is not None else _file(str(value).strip(), place)
-
-
-def _from_base64(text: str) -> bytes | None:
-    """A CSV cell cannot hold bytes; a data URI, or text longer than any path, is base64."""
-    if not text.startswith("data:") and len(text) < 4096:
-        return None
+        return EncodedItem(printable(name), value)
+    if value is None or (not value.startswith("data:") and len(value) < 4096):
+        return None  # text longer than any path is base64
     try:
-        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text)
+        data = base64.b64decode(value.partition(",")[2] if value.startswith("data:") else value)
     except (binascii.Error, ValueError):
         return None
-
-
-def _open_uri(uri: str) -> tuple[str, Any]:
-    """Path and filesystem. The filesystem is found once per host or bucket: that can take a request each time."""
-    scheme, rest = uri.split("://", 1)
-    host, _, inner = rest.partition("/")
-    filesystem, prefix = _bucket(f"{scheme}://{host}/")
-    return prefix + inner, filesystem
-
-
-@lru_cache
-def _bucket(uri: str) -> tuple[Any, str]:
-    filesystem, path = open_uri(uri)
-    return (None if is_local(filesystem) else filesystem), path.rstrip("/") + "/"
-
-
-def _file(path: str, place: Place) -> FileItem:
-    if "://" in path:
-        return FileItem(printable(path), *_open_uri(path))
-    folder = posixpath.dirname(place.path)
-    shown = posixpath.join(posixpath.dirname(place.shown), path)
-    return FileItem(printable(shown), posixpath.join(folder, path), place.filesystem)
+    return EncodedItem(printable(name), data)

@@ -1,0 +1,85 @@
+"""What a machine may lack: a home folder that can be written to, a short name for temporary files."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from raytl.core.errors import UserError
+
+# Ray's sockets lie up to 68 bytes below its folder, and a socket's whole path must stay under 108.
+_LONGEST_TEMP_DIR = 32
+_TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+def user_folder() -> Path:
+    """The user's home folder; where there is none or it cannot be written to, one of the user's own in its place.
+
+    Containers often run as a user without a home. Raises UserError where no folder can be had at all.
+    """
+    return _user_folder(os.environ.get("HOME"), tempfile.gettempdir())
+
+
+@lru_cache
+def _user_folder(home: str | None, temporary: str) -> Path:
+    try:
+        found = Path(home) if home else Path.home()
+    except RuntimeError:  # no HOME, and the user is not in the password file
+        found = None
+    if found is not None and found.is_absolute() and writable(found):
+        return found
+    instead = Path(temporary) / f"raytl-{os.getuid()}"
+    if not writable(instead, mode=0o700) or instead.is_symlink() or instead.stat().st_uid != os.getuid():
+        raise UserError(
+            f"neither the home folder ({home or 'HOME is not set'}) nor {instead} can be used; set RAYTL_HOME"
+        )
+    return instead
+
+
+def writable(folder: Path, *, mode: int = 0o777) -> bool:
+    """Whether a folder is there, or can be made, and may be written to."""
+    try:
+        folder.mkdir(mode, parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def short_temp_dir() -> str | None:
+    """A folder for temporary files where sockets fit, None where the usual one will do.
+
+    Batch systems set TMPDIR to long names. Raises UserError where there is no short one either.
+    """
+    try:
+        if len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_TEMP_DIR:
+            return None
+    except FileNotFoundError:
+        raise UserError("there is no folder for temporary files that can be written to; set TMPDIR to one") from None
+    found = next((name for name in ("/tmp", "/var/tmp", "/dev/shm") if os.access(name, os.W_OK | os.X_OK)), None)
+    if found is None:
+        raise UserError(f"TMPDIR ({tempfile.gettempdir()}) is too long for Ray's sockets; set it to a shorter one")
+    return found
+
+
+def ray_token() -> None:
+    """See to it that there is a token for a Ray of this machine: without it, any of its users could run code in there.
+
+    Ray would write the file readable by everybody, and fails where the home folder cannot be written to.
+    """
+    if any(name in os.environ for name in _TOKEN_VARIABLES):
+        return
+    folder = user_folder()
+    path = folder / ".ray" / "auth_token"
+    if str(folder) != os.path.expanduser("~"):  # noqa: PTH111  # where Ray looks, home or not
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        return  # another process was first

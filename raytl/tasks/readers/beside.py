@@ -1,0 +1,138 @@
+"""Folders of images with tables beside them that say what the images are, or which split each is in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from raytl.core.errors import UserError
+from raytl.tasks.items import FileItem
+from raytl.tasks.problems import Severity
+from raytl.tasks.readers.layouts import Layout, recognise
+from raytl.tasks.readers.listing import Listing, Place, printable
+from raytl.tasks.readers.split_names import NONE, shard_split
+from raytl.tasks.readers.table import TABLES, list_table
+from raytl.tasks.readers.tree import Tree, is_image, name_of
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """A table that names images of the folder it lies in. labels: by the images' paths."""
+
+    listing: Listing
+    labels: dict[str, str | None]
+
+
+def inside(place: Place, path: str) -> Place:
+    """A path below a folder, as messages show it."""
+    start = len(place.path.rstrip("/")) + 1
+    return Place(place.filesystem, path, place.shown.rstrip("/") + "/" + printable(path[start:]))
+
+
+def list_with_tables(
+    place: Place, tree: Tree, listing: Listing, images: Place | None, split: str | None
+) -> Listing | None:
+    """What the tables in a folder say of its images; None where there are none, or the folders are to be believed.
+
+    listing: what was noticed so far, and is from here on. Raises UserError where the tables contradict each other or
+    the class folders.
+    """
+    every = _tables(place, tree, images)
+    beside = {name: table for name, table in every.items() if table.listing.labelled}
+    folders = _class_folders(tree, listing.name, split)
+    if not beside:
+        silent = next(iter(every.items()), None)
+        if silent is not None and folders is not None and silent[1].listing.unlabelled_because:
+            name, table = silent
+            why = table.listing.unlabelled_because
+            listing.announce(
+                f"labels are taken from its folders; its table {name} is not used: {why}", Severity.WARNING
+            )
+        return None
+    by_folder = {} if folders is None else {f.path: f.label for f in folders.files if f.label is not None}
+    chosen = _chosen(beside, by_folder, listing, split)
+    if not chosen:
+        return None
+    result = Listing(listing.name, layout="images with a table beside them", labelled=True)
+    result.problems += listing.problems
+    what = "the split of each image is" if by_folder and len(chosen) > 1 else "labels are"
+    result.announce(f"{what} taken from its table{'s' if len(chosen) > 1 else ''} {' and '.join(chosen)}")
+    for name in chosen:
+        part = shard_split(name) if len(chosen) > 1 else None
+        result.problems += beside[name].listing.problems
+        for entry in beside[name].listing.entries:
+            label = by_folder.get(entry.item.path, entry.label) if isinstance(entry.item, FileItem) else entry.label
+            result.entries.append(replace(entry, label=label, split=part or entry.split))
+    for entry in result.entries:
+        if entry.split is not None:
+            result.split_names.setdefault(entry.split, [entry.split])
+    named = set().union(*(beside[name].labels for name in chosen))
+    left = [path for path in tree.below() if is_image(path) and path not in named]
+    if left:
+        files = "1 image is" if len(left) == 1 else f"{len(left)} images are"
+        first = inside(place, left[0]).shown
+        result.announce(f"{files} not named in the table (first: {first}); left out", Severity.WARNING)
+    return result
+
+
+def _tables(place: Place, tree: Tree, images: Place | None) -> dict[str, _Beside]:
+    """Tables in the folder most of whose files are there, by name; without what is to be handed in."""
+    found = {}
+    there = set(tree.below())
+    for path in tree.files:
+        if PurePosixPath(path).suffix.lower() not in TABLES or "submission" in name_of(path).lower():
+            continue
+        try:
+            listing = list_table(inside(place, path), images)
+        except UserError:
+            continue  # of some other kind; said where nothing else gives labels
+        labels = {entry.item.path: entry.label for entry in listing.entries if isinstance(entry.item, FileItem)}
+        if labels and (images is not None or 2 * len(labels.keys() & there) > len(labels)):
+            found[name_of(path)] = _Beside(listing, labels)
+    return found
+
+
+def _class_folders(tree: Tree, shown: str, split: str | None) -> Layout | None:
+    """The layout without the tables where it has several classes."""
+    with suppress(UserError):  # what the folders leave open the table may answer
+        layout = recognise(tree, shown, split=split)
+        return layout if len(layout.classes) > 1 else None
+    return None
+
+
+def _chosen(
+    beside: Mapping[str, _Beside], by_folder: Mapping[str, str | None], listing: Listing, split: str | None
+) -> list[str]:
+    """The tables to believe; none where the class folders are."""
+    splits = [shard_split(name) for name in beside]
+    by_splits = len(beside) > 1 and len(set(splits)) == len(splits) and None not in splits and split != NONE
+    names = sorted(beside, key=lambda name: (not name.lower().startswith("metadata."), name))
+    if by_folder:
+        other = next((name for name in names if not _agree(by_folder, beside[name].labels)), None)
+        if other is not None and split != NONE:
+            raise UserError(
+                f"{listing.name}: its folders and its table {other} give the images different labels; pass "
+                f"{listing.name}{other} to take the table's, or --split none to take the folders'"
+            )
+        if not by_splits:
+            listing.announce(f"labels are taken from its folders, not from its table {names[0]}")
+            return []
+    first = names[0]
+    if by_splits:
+        return sorted(beside)
+    if first.lower().startswith("metadata.") or all(
+        _agree(beside[first].labels, beside[name].labels) for name in names[1:]
+    ):
+        return [first]
+    raise UserError(
+        f"{listing.name}: its tables {' and '.join(names[:2])} give different labels; pass one, as in "
+        f"{listing.name}{first}"
+    )
+
+
+def _agree(one: Mapping[str, str | None], other: Mapping[str, str | None]) -> bool:
+    """Whether two labellings say the same of the files that both name, whatever they call the classes."""
+    pairs = {(one[path], other[path]) for path in one.keys() & other.keys()}
+    return bool(pairs) and len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs)

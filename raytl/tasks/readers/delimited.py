@@ -1,0 +1,123 @@
+"""CSV, TSV and JSON-lines files as people write them, to tables of text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import Any
+
+import pyarrow as pa
+
+from raytl.core.errors import UserError
+from raytl.tasks.items import FileItem
+from raytl.tasks.readers.columns import IMAGE_COLUMNS, LABEL_COLUMNS, NAMELESS
+from raytl.tasks.readers.listing import Listing, Place, first_line
+from raytl.tasks.readers.tree import is_image
+
+DELIMITED = frozenset({".csv", ".tsv"})
+JSON_LINES = frozenset({".jsonl", ".ndjson"})
+_SEPARATOR_LINE = re.compile(r"sep=(.)\n")
+_SPARE = 20  # columns beyond the header's, to see what is in them
+
+
+def read_delimited(place: Place, listing: Listing) -> Any:
+    """All columns as text: a label '007' must not become 7.
+
+    Quotes may be single; lines may end in a separator; a first line that is data is taken as data. What was noticed
+    goes to the listing. Raises UserError where it is no such file, or a line has more cells than there are columns.
+    """
+    text = _text(place, "CSV")
+    text = text.lstrip("\n")
+    told = _SEPARATOR_LINE.match(text)  # Excel's
+    text = text[told.end() :] if told else text
+    header = text.split("\n", 1)[0]
+    separator = told[1] if told else max(",;\t|", key=header.count)
+    quote = "'" if header.lstrip().startswith("'") and header.rstrip(f" \r{separator}").endswith("'") else '"'
+    first = next(csv.reader([header], delimiter=separator, quotechar=quote, skipinitialspace=True), [])
+    frame = _frame(place, text, separator, quote, len(first))
+    names = [name.strip() for name in first]
+    spare = frame.iloc[:, len(names) :]
+    over = spare.apply(lambda column: column.str.strip() != "").any(axis=1)
+    if over.any():
+        row = int(over.to_numpy().argmax())
+        raise UserError(
+            f"{place.shown}: line {row + 1} has more cells than the header's {len(names)}; put cells that hold a "
+            f"'{separator}' into quotes"
+        )
+    frame = frame.iloc[:, : len(names)]
+    if _is_data(names, frame.iloc[1:]):
+        names = [f"{NAMELESS}{number}" for number in range(1, len(names) + 1)]
+        listing.announce(f"the first line looks like data ({header.strip()[:60]}); read as a table without a header")
+    else:
+        frame = frame.iloc[1:]
+    return _table(place, names, [frame[column].tolist() for column in frame.columns])
+
+
+def read_json_lines(place: Place) -> Any:
+    """One JSON object a line. Raises UserError where it is no such file."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_json(io.StringIO(_text(place, "JSON-lines")), lines=True, dtype=False, convert_dates=False)
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except (ValueError, TypeError, pa.ArrowException) as error:
+        raise UserError(
+            f"{place.shown}: not a readable JSON-lines file ({first_line(error)}); give one object a line"
+        ) from None
+
+
+def _text(place: Place, kind: str) -> str:
+    data = FileItem(place.shown, place.path, place.filesystem).read()
+    try:
+        # Excel's "Unicode text" is UTF-16 and says so.
+        text = data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{place.shown}: not a {kind} file in UTF-8; save it in that encoding") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _frame(place: Place, text: str, separator: str, quote: str, columns: int) -> Any:
+    """All lines, the first included, with some columns to spare. A name for each keeps pandas from taking an index."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(
+            io.StringIO(text), sep=separator, quotechar=quote, skipinitialspace=True, header=None, index_col=False,
+            names=list(range(columns + _SPARE)), dtype=str, keep_default_na=False,
+        )  # fmt: skip
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+        raise UserError(
+            f"{place.shown}: not a readable CSV file ({first_line(error)}); give one with a header"
+        ) from None
+    if frame.empty or not columns:
+        raise UserError(f"{place.shown}: not a readable CSV file (it is empty); give one with a header")
+    return frame.fillna("")
+
+
+def _is_data(names: list[str], rows: Any) -> bool:
+    """Whether what should be a header is a row: it names an image, or one of its cells comes again below it."""
+    known = {*IMAGE_COLUMNS, *LABEL_COLUMNS}
+    if any(name.lower() in known for name in names):
+        return False
+    if any(is_image(name) and not name.startswith(".") for name in names):
+        return True
+    words = [index for index, name in enumerate(names) if name and not name.lstrip("-").replace(".", "").isdigit()]
+    return any((rows.iloc[:, index].str.strip() == names[index]).any() for index in words)
+
+
+def _table(place: Place, names: list[str], columns: list[list[str]]) -> Any:
+    """Without columns that have no name: the row numbers of an earlier program, or nothing at all."""
+    kept: dict[str, Any] = {}
+    for name, values in zip(names, columns, strict=True):
+        if not name and (not any(value.strip() for value in values) or _counts_up(values)):
+            continue
+        if name in kept:
+            raise UserError(f"{place.shown}: two columns are named '{name}'; rename one")
+        kept[name] = pa.array(values, pa.string())
+    return pa.table(kept)
+
+
+def _counts_up(values: list[str]) -> bool:
+    start = values[0] if values else ""
+    return start in {"0", "1"} and values == [str(number) for number in range(int(start), int(start) + len(values))]

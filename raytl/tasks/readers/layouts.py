@@ -1,0 +1,244 @@
+"""What a folder of image files is: class folders, splits with class folders inside, or a heap of images."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from raytl.core.errors import UserError
+from raytl.tasks.readers.listing import printable
+from raytl.tasks.readers.split_names import NONE, TRAIN, splits_of
+from raytl.tasks.readers.tree import Tree, is_image
+
+_NAMED = 4
+
+
+@dataclass
+class Found:
+    """One file and what its place says. label: None outside of class folders. split: "train", "validation", "test"."""
+
+    path: str
+    label: str | None = None
+    split: str | None = None
+
+
+@dataclass
+class Layout:
+    """What a folder was taken for.
+
+    kind: in words. files: every file, the folder's own first. said: sentences about it, (message, whether something was
+    left out). empty: class folders without any file. splits: names of the folders of each split.
+    """
+
+    kind: str
+    files: list[Found]
+    said: list[tuple[str, bool]] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    splits: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the class folders that hold files."""
+        return list(dict.fromkeys(found.label for found in self.files if found.label is not None))
+
+
+def recognise(tree: Tree, shown: str, *, split: str | None = None) -> Layout:
+    """The layout of a folder whose files are images.
+
+    shown: the folder in messages, with a slash at its end. split: "none" takes names of splits for names of classes.
+    Raises UserError where it may be meant in two ways.
+    """
+    full = _full(tree)
+    if split == NONE:
+        return _class_folders(tree)
+    outside = _splits_inside(full)
+    if outside is not None:
+        return _joined(tree, outside)
+    names = splits_of(full)
+    if len(full) == 1:
+        inner = _inner(next(iter(full.items())), shown)
+        if inner is not None:
+            return _beside(tree, inner)
+    elif names:
+        taken = _splits(tree, full, names, shown)
+        if taken is not None:
+            return taken
+    _refuse_same_inside(full, shown)
+    layout = _class_folders(tree)
+    _say_taken_together(layout, full)
+    return layout
+
+
+def _full(tree: Tree) -> dict[str, Tree]:
+    """The folders that hold images; folders of files without suffix where no file has the suffix of an image."""
+    with_images = {name: folder for name, folder in tree.folders.items() if folder.images()}
+    return with_images or {name: folder for name, folder in tree.folders.items() if any(True for _ in folder.below())}
+
+
+def _has_images(tree: Tree) -> bool:
+    """Whether the folder itself holds images."""
+    return any(map(is_image, tree.files)) or (bool(tree.files) and not tree.images())
+
+
+def _label(name: str) -> str:
+    return unicodedata.normalize("NFC", printable(name))
+
+
+def _class_folders(tree: Tree) -> Layout:
+    files = [Found(path) for path in tree.files]
+    empty = []
+    for name, folder in tree.folders.items():
+        below = sorted(folder.below())
+        files += [Found(path, _label(name)) for path in below]
+        if not below:
+            empty.append(_label(name))
+    return Layout(
+        "class folders" if any(found.label for found in files) else "images without folders", files, [], empty
+    )
+
+
+def _inner(only: tuple[str, Tree], shown: str) -> Layout | None:
+    """The layout of the one folder that there is, where that has class folders inside."""
+    name, folder = only
+    if _has_images(folder) or not _full(folder):
+        return None
+    layout = recognise(folder, f"{shown}{printable(name)}/")
+    several = len(layout.classes) > 1 or bool(layout.splits)
+    if not several or layout.kind == "images without folders":
+        return None
+    if not layout.said or not layout.said[0][0].startswith("the class folders lie in"):
+        layout.said.insert(0, (f"the class folders lie in {shown}{printable(name)}/; they are taken from there", False))
+    layout.kind = layout.kind if layout.kind.endswith("further down") else f"{layout.kind} further down"
+    return layout
+
+
+def _beside(tree: Tree, layout: Layout) -> Layout:
+    """A layout found further down, with the files that lie above it."""
+    known = {found.path for found in layout.files}
+    layout.files = [Found(path) for path in tree.below() if path not in known] + layout.files
+    return layout
+
+
+def _classes_in(folder: Tree) -> set[str]:
+    """Names of the class folders inside a split's folder."""
+    return set(_full(_unwrapped(folder))) if not _has_images(folder) else set()
+
+
+def _unwrapped(folder: Tree) -> Tree:
+    """``seg_train/seg_train``: past folders that hold one folder and no images."""
+    inside = _full(folder)
+    while len(inside) == 1 and not _has_images(folder):
+        below = next(iter(inside.values()))
+        if _has_images(below):
+            break  # a single class
+        folder, inside = below, _full(below)
+    return folder
+
+
+def _splits(tree: Tree, full: dict[str, Tree], names: dict[str, str], shown: str) -> Layout | None:
+    """Split folders with class folders inside, None where the names of splits are names of classes.
+
+    A split folder without class folders inside holds images without labels, unless it is the one to train on.
+    """
+    classes = {name: _classes_in(full[name]) for name in names}
+    for name, inside in classes.items():
+        elsewhere = set().union(*(found for other, found in classes.items() if other != name and len(found) > 1))
+        if len(inside) == 1 and elsewhere and not inside & elsewhere:
+            classes[name] = set()  # test/test, beside train/cat and train/dog
+    inside = set().union(*classes.values())
+    others = [name for name in full if name not in names]
+    kinds = set(names.values())
+    if not inside:
+        if others and len(kinds) < 2:
+            return None  # a class that happens to be called 'train'
+        if not others:
+            return _split_layout("splits without classes", tree, full, names, {})
+    same = [name for name in others if _classes_in(full[name]) & inside]
+    blank = [name for name, split in names.items() if split == TRAIN and not classes[name]]
+    if same or blank or not inside or len(kinds) < 2:
+        odd = f", and '{printable((same or others)[0])}' is another" if others else ""
+        raise UserError(
+            f"{shown}: its folders {_few(names)} may be splits or classes{odd}; give one of them, as in "
+            f"{shown}{printable(next(iter(names)))}, or pass --split none to take all folders for classes"
+        )
+    return _split_layout("split folders", tree, full, names, classes)
+
+
+def _split_layout(
+    kind: str, tree: Tree, full: dict[str, Tree], names: dict[str, str], classes: dict[str, set[str]]
+) -> Layout:
+    layout = Layout(kind, [Found(path) for path in tree.files], splits=_by_split(names))
+    for name, split in names.items():
+        if not classes.get(name):
+            layout.files += [Found(path, None, split) for path in sorted(full[name].below())]
+            continue
+        below = _class_folders(_unwrapped(full[name]))
+        known = {found.path for found in below.files}
+        layout.files += [Found(found.path, found.label, split) for found in below.files]
+        layout.files += [Found(path) for path in full[name].below() if path not in known]
+        layout.empty += [f"{_label(name)}/{empty}" for empty in below.empty]
+    rest = [folder for name, folder in tree.folders.items() if name not in names]
+    layout.files += [Found(path) for folder in rest for path in sorted(folder.below())]
+    return layout
+
+
+def _by_split(names: dict[str, str]) -> dict[str, list[str]]:
+    by_split: dict[str, list[str]] = {}
+    for name, split in names.items():
+        by_split.setdefault(split, []).append(_label(name))
+    return by_split
+
+
+def _splits_inside(full: dict[str, Tree]) -> dict[str, dict[str, str]] | None:
+    """The splits inside each class folder (``cat/train``, ``cat/test``), None where that is not the layout."""
+    if len(full) < 2 or any(map(_has_images, full.values())):
+        return None
+    inside = {name: splits_of(_full(folder)) for name, folder in full.items()}
+    kinds = {split for names in inside.values() for split in names.values()}
+    exact = all(len(names) == len(_full(full[name])) for name, names in inside.items())
+    return inside if exact and len(kinds) > 1 else None
+
+
+def _joined(tree: Tree, inside: dict[str, dict[str, str]]) -> Layout:
+    layout = Layout("class folders with splits inside", [Found(path) for path in tree.files])
+    for name, folder in tree.folders.items():
+        names = inside.get(name, {})
+        layout.files += [Found(path) for path in folder.files]
+        for child, below in folder.folders.items():
+            label = _label(name) if child in names else None
+            layout.files += [Found(path, label, names.get(child)) for path in sorted(below.below())]
+            if child in names and child not in layout.splits.get(names[child], []):
+                layout.splits.setdefault(names[child], []).append(child)
+    return layout
+
+
+def _refuse_same_inside(full: dict[str, Tree], shown: str) -> None:
+    """Folders with the same folders inside: domains or splits of unknown names, or classes with the same parts."""
+    if len(full) < 2 or any(map(_has_images, full.values())):
+        return
+    inside = [set(_full(_unwrapped(folder))) for folder in full.values()]
+    common, union = set.intersection(*inside), set.union(*inside)
+    if len(common) >= 2 and 2 * len(common) >= len(union):
+        first, second = list(full)[:2]
+        raise UserError(
+            f"{shown}: its folders {_few(full)} have the same folders inside ({_few(sorted(common))}); "
+            f"if those inside are the classes give one, as in {shown}{printable(first)}, and the others as "
+            f"--source-domain or --test; if '{printable(first)}' and '{printable(second)}' are, pass --split none"
+        )
+
+
+def _say_taken_together(layout: Layout, full: dict[str, Tree]) -> None:
+    """Class folders that have several folders inside, and no images of their own, may be groups of classes."""
+    if len(full) < 2:
+        return
+    inside = [list(_full(folder)) for folder in full.values() if not _has_images(folder)]
+    below = [name for names in inside if len(names) > 1 for name in names]
+    if below:
+        said = f"the classes are its folders {_few(full)}; the folders inside ({_few(below)}) are not told apart"
+        layout.said.append((said, False))
+
+
+def _few(names: Iterable[str]) -> str:
+    listed = [printable(name) for name in names]
+    return ", ".join(listed[:_NAMED]) + (", …" if len(listed) > _NAMED else "")

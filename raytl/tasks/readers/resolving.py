@@ -1,0 +1,227 @@
+"""From what a table says of its image files to the files: paths of this machine or another, names, ids, addresses."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import PurePosixPath
+from typing import Any
+
+from raytl.core.errors import UserError
+from raytl.tasks.items import FileItem
+from raytl.tasks.readers.archive import Archive
+from raytl.tasks.readers.listing import Listing, Place, is_local, open_uri, printable
+from raytl.tasks.readers.tree import is_image, walk
+from raytl.tasks.readers.web import WEB, Web, is_web
+
+_ASKED = 3
+_DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """A path that leads nowhere: parts of it to drop, and parts that lead to the file instead."""
+
+    dropped: tuple[str, ...]
+    added: tuple[str, ...]
+
+
+class Resolver:
+    """Finds the image files of a table.
+
+    folder: what paths count from: the folder that the table lies in, or the one that ``--images`` names.
+    """
+
+    def __init__(self, folder: Place) -> None:
+        self.folder = folder
+
+    def items(self, values: Sequence[str | None], column: str, listing: Listing) -> list[FileItem | None]:
+        """A file for every value, None for no value; how they were found is said in the listing.
+
+        A file that is not there keeps the path that the table gives, so that reading it says so.
+        Raises UserError where none of several is there, or a name stands for several files.
+        """
+        cleaned = [None if value is None else clean(value) for value in values]
+        items = [None if value is None else self._given(value) for value in cleaned]
+        wanted = [row for row, value in enumerate(cleaned) if value is not None and "://" not in value]
+        if self._far_away_and_there([items[row] for row in wanted[:_ASKED]]):
+            return items
+        missing = [row for row in wanted if not self._exists(str(cleaned[row]), items[row])]
+        if not missing:
+            return items
+        found = self._moved({row: str(cleaned[row]) for row in missing}, found_some=len(missing) < len(wanted))
+        for row, path in found.items():
+            items[row] = self._item(path)
+        left = [row for row in missing if row not in found]
+        if len(left) == len(wanted) and len(left) > 1:
+            raise UserError(
+                f"{listing.name}: none of the {len(left)} files in column '{column}' is there (first: "
+                f"{printable(str(values[left[0]]))}); paths count from {self.folder.shown}/; "
+                "pass --images DIR for another folder"
+            )
+        if found:
+            row, path = next(iter(found.items()))
+            was, now = printable(str(values[row])), printable(path)
+            files = "1 file is" if len(found) == 1 else f"{len(found)} files are"
+            listing.announce(
+                f"{files} found by looking below {self.folder.shown}/: '{was}' in column '{column}' is {now}"
+            )
+        return items
+
+    def is_file(self, value: str) -> bool:
+        """Whether a value is the name of an image file in the folder, with or without its ending."""
+        name = _parts(clean(value))[-1:]
+        return bool(name) and bool(self._by_name.get(name[0]) or self._by_stem.get(name[0]))
+
+    def _given(self, path: str) -> FileItem:
+        if is_web(path):
+            return FileItem(printable(path), path, WEB)
+        if "://" in path:
+            return FileItem(printable(path), *_open_uri(path))
+        if self.folder.filesystem is WEB:
+            address = f"{self.folder.path}/{path}"
+            return FileItem(printable(address), address, WEB)
+        return self._item(path)
+
+    def _item(self, path: str) -> FileItem:
+        shown = path if path.startswith("/") else posixpath.join(self.folder.shown, path)
+        return FileItem(printable(shown), posixpath.join(self.folder.path, path), self.folder.filesystem)
+
+    def _exists(self, path: str, item: FileItem | None) -> bool:
+        if item is None or item.filesystem is WEB:
+            return True
+        if item.filesystem is None:
+            return os.path.lexists(item.path)
+        return path in self._relative
+
+    def _far_away_and_there(self, items: Sequence[FileItem | None]) -> bool:
+        """Whether the first files are at a place where asking for each, or listing all, may take long."""
+        from pyarrow import fs
+
+        if self.folder.filesystem is None or isinstance(self.folder.filesystem, Web | Archive) or not items:
+            return False
+        infos = self.folder.filesystem.get_file_info([item.path for item in items if item is not None])
+        return all(info.type != fs.FileType.NotFound for info in infos)
+
+    @cached_property
+    def _relative(self) -> set[str]:
+        """Paths of all files below the folder, counted from it."""
+        start = len(self.folder.path.rstrip("/")) + 1
+        return {path[start:] for path in walk(self.folder).tree.below()}
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        named = defaultdict(list)
+        for path in sorted(self._relative):
+            named[path.rpartition("/")[2]].append(path)
+        return dict(named)
+
+    @cached_property
+    def _by_lower_stem(self) -> dict[str, list[str]]:
+        named: dict[str, list[str]] = defaultdict(list)
+        for stem, paths in self._by_stem.items():
+            named[stem.lower()] += paths
+        return dict(named)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        named = defaultdict(list)
+        for path in sorted(self._relative):
+            if is_image(path):
+                named[PurePosixPath(path).stem].append(path)
+        return dict(named)
+
+    def _candidates(self, name: str) -> list[str]:
+        """Files of a name, else of another ending or case."""
+        stem = PurePosixPath(name).stem if is_image(name) else name
+        found = self._by_name.get(name) or self._by_stem.get(stem)
+        return found or self._by_lower_stem.get(stem.lower(), [])
+
+    def _moved(self, missing: dict[int, str], *, found_some: bool) -> dict[int, str]:
+        """The files that paths which lead nowhere are likely to mean, by row.
+
+        A bare name is looked up. Paths with folders are taken for those of another machine only where all have to lose
+        the same folders, or the file of one class would stand for another's.
+        """
+        if self.folder.filesystem is WEB:
+            return {}
+        bare: dict[int, str] = {}
+        moves: dict[_Moved, dict[int, str]] = defaultdict(dict)
+        for row, path in missing.items():
+            parts = _parts(path)
+            if not parts:
+                continue
+            candidates = self._candidates(parts[-1])
+            if not candidates:
+                continue
+            best = _closest(parts, candidates)
+            if len(best) > 1:
+                raise UserError(
+                    f"{self.folder.shown}/: '{printable(path)}' may be {printable(best[0])} or {printable(best[1])}; "
+                    "give paths in the table, or the folder with --images DIR"
+                )
+            if len(parts) == 1:
+                bare[row] = best[0]
+                continue
+            shared = _shared(parts, best[0])
+            there = best[0].split("/")
+            if shared == 1 and there[-1] != parts[-1]:
+                continue  # neither its folder nor its name
+            moves[_Moved(tuple(parts[:-shared]), tuple(there[:-shared]))][row] = best[0]
+        if not moves or found_some:
+            return bare
+        counted = Counter({move: len(rows) for move, rows in moves.items()})
+        move, count = counted.most_common(1)[0]
+        total = sum(counted.values())
+        return bare | moves[move] if 2 * count > total and 2 * count > len(missing) - len(bare) else bare
+
+
+def clean(value: str) -> str:
+    """A cell without the quotes around it, and with a home folder in place of ``~``."""
+    text = value.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1].strip()
+    if text.startswith("~"):
+        text = os.path.expanduser(text)  # noqa: PTH111  # no error where there is no home
+    # A name may hold a backslash, but hardly ever does; a path that Windows wrote always does.
+    return text.replace("\\", "/") if "\\" in text and "://" not in text else text
+
+
+def _parts(path: str) -> list[str]:
+    if _DRIVE.match(path):
+        path = path[2:]
+    return [part for part in path.split("/") if part not in {"", "."}]
+
+
+def _shared(parts: Sequence[str], path: str) -> int:
+    """How many parts at the end two paths have in common; the last counts even without its ending."""
+    shared = 1
+    for mine, other in zip(reversed(parts[:-1]), reversed(path.split("/")[:-1]), strict=False):
+        if mine != other:
+            break
+        shared += 1
+    return shared
+
+
+def _closest(parts: Sequence[str], candidates: Sequence[str]) -> list[str]:
+    most = max(_shared(parts, path) for path in candidates)
+    return [path for path in candidates if _shared(parts, path) == most]
+
+
+def _open_uri(uri: str) -> tuple[str, Any]:
+    """Path and filesystem. The filesystem is found once per host or bucket: that can take a request each time."""
+    scheme, rest = uri.split("://", 1)
+    host, _, inner = rest.partition("/")
+    filesystem, prefix = _bucket(f"{scheme}://{host}/")
+    return prefix + inner, filesystem
+
+
+@lru_cache
+def _bucket(uri: str) -> tuple[Any, str]:
+    filesystem, path = open_uri(uri)
+    return (None if is_local(filesystem) else filesystem), path.rstrip("/") + "/"

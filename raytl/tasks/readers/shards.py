@@ -1,0 +1,86 @@
+"""Folders of tables without image files: Parquet shards by split as hubs publish them, hive partitions, CSV files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import PurePosixPath
+from urllib.parse import unquote
+
+from raytl.core.errors import UserError
+from raytl.tasks.readers.listing import Listing, Place, printable
+from raytl.tasks.readers.split_names import NONE, shard_split, split_of
+from raytl.tasks.readers.table import ARROW, PARQUET, list_table
+
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def list_tables(place: Place, paths: list[str], images: Place | None, split: str | None) -> Listing:
+    """The rows of all tables of a folder, with the splits that the files' or folders' names speak of.
+
+    paths: of the tables. Parquet files go before others. split: "none" leaves names of splits alone.
+    Raises UserError where the files belong to several data sets, or only some of their names speak of splits.
+    """
+    parquet = [path for path in paths if PurePosixPath(path).suffix.lower() in PARQUET | ARROW]
+    chosen = sorted(parquet or paths)
+    shown = place.shown.rstrip("/") + "/"
+    start = len(place.path.rstrip("/")) + 1
+    relative = {path: path[start:] for path in chosen}
+    _refuse_several(shown, list(relative.values()))
+    splits = {path: None if split == NONE else _split(inner) for path, inner in relative.items()}
+    odd = next((relative[path] for path, found in splits.items() if found is None), None)
+    if odd is not None and any(splits.values()):
+        known = next(relative[path] for path, found in splits.items() if found is not None)
+        raise UserError(
+            f"{shown}: {printable(known)} is named like a split and {printable(odd)} is not; give one file, "
+            "or pass --split none to take all together"
+        )
+    joined = Listing(shown, layout="tables")
+    for path in chosen:
+        inner = printable(relative[path])
+        table = list_table(Place(place.filesystem, path, shown + inner), images, _keys(relative[path]))
+        joined.problems += table.problems
+        part = splits[path]
+        joined.entries += [replace(entry, split=part or entry.split) for entry in table.entries]
+        for name in dict.fromkeys(entry.split for entry in joined.entries if entry.split is not None):
+            joined.split_names.setdefault(name, [name])
+        joined.labelled = joined.labelled or table.labelled
+        joined.unlabelled_because = joined.unlabelled_because or table.unlabelled_because
+    if len(chosen) > 1 and not joined.split_names:
+        joined.announce(f"{len(chosen)} tables are read as one")
+    return joined
+
+
+def _keys(relative: str) -> dict[str, str | None]:
+    """The columns in the names of a hive partition's folders: ``label=cat/part-0.parquet``."""
+    keys: dict[str, str | None] = {}
+    for part in relative.split("/")[:-1]:
+        name, equals, value = part.partition("=")
+        if equals and name:
+            keys[unquote(name)] = None if value == _HIVE_NULL else unquote(value)
+    return keys
+
+
+def _split(relative: str) -> str | None:
+    *folders, name = relative.split("/")
+    for folder in reversed(folders):
+        key, equals, value = folder.partition("=")
+        found = split_of(value if equals and key.lower() in {"split", "set", "subset"} else "" if equals else folder)
+        if found is not None and not found[1]:
+            return found[0]
+    return shard_split(name)
+
+
+def _refuse_several(shown: str, relative: list[str]) -> None:
+    """Raise for files in folders that are neither splits nor partitions: several sets, or several forms of one."""
+    sets: dict[tuple[str, ...], str] = {}
+    for path in relative:
+        folders = path.split("/")[:-1]
+        kept = tuple(part for part in folders if "=" not in part and not ((found := split_of(part)) and not found[1]))
+        sets.setdefault(kept, path)
+    if len(sets) > 1:
+        first, second, *_ = sets.values()
+        folder = shown + (first.rpartition("/")[0] or "")
+        raise UserError(
+            f"{shown}: it holds several sets of tables ({printable(first)}, {printable(second)}); "
+            f"give the folder of one, as in {printable(folder)}"
+        )

@@ -1,0 +1,130 @@
+"""The files below a folder, as a tree, without what operating systems and tools leave behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from raytl.core.errors import UserError
+from raytl.tasks.decoding import SUFFIXES
+from raytl.tasks.readers.archive import Archive
+from raytl.tasks.readers.listing import Place, printable
+
+# Nobody means these as data, whatever is in them.
+_LITTER = frozenset(
+    {
+        *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "@recycle", "$recycle.bin"),
+        *("recycler", "system volume information", "lost+found", "found.000", "__pycache__", "node_modules"),
+    }
+)
+
+
+@dataclass
+class Tree:
+    """One folder.
+
+    path: in its filesystem. files: full paths, sorted; folders: by name, sorted.
+    """
+
+    path: str
+    files: list[str] = field(default_factory=list)
+    folders: dict[str, Tree] = field(default_factory=dict)
+
+    def below(self) -> Iterator[str]:
+        """All files, those of the folder itself first."""
+        yield from self.files
+        for folder in self.folders.values():
+            yield from folder.below()
+
+    def images(self) -> int:
+        """How many files below have a suffix of images."""
+        return sum(map(is_image, self.below()))
+
+
+@dataclass
+class Walk:
+    """A tree, and what was passed over on the way: names of places, and how many images are in them."""
+
+    tree: Tree
+    passed_over: dict[str, int] = field(default_factory=dict)
+
+
+def is_image(path: str) -> bool:
+    """Whether a path has a suffix of images."""
+    return PurePosixPath(path).suffix.lower() in SUFFIXES
+
+
+def name_of(path: str) -> str:
+    """The last part of a path, for people."""
+    return printable(path.rstrip("/").rpartition("/")[2])
+
+
+def walk(place: Place) -> Walk:
+    """The tree below a folder. Links are followed, circles not. Raises UserError for a folder that cannot be read."""
+    if place.filesystem is None:
+        found = Walk(Tree(place.path))
+        _local(found.tree, frozenset(), found, hidden=None)
+        return found
+    return _remote(place)
+
+
+def _visible(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in _LITTER
+
+
+def _local(tree: Tree, above: frozenset[str], result: Walk, hidden: str | None) -> None:
+    """hidden: the name of the place to be passed over that the tree lies in."""
+    real = os.path.realpath(tree.path)
+    if real in above:
+        return  # a link to a folder that contains it
+    try:
+        with os.scandir(tree.path) as scan:
+            children = sorted(scan, key=lambda child: child.name)
+    except OSError as error:
+        if hidden is not None:
+            return  # nobody wanted to know
+        raise UserError(
+            f"{printable(tree.path)}: the folder cannot be read ({error.strerror}); check its permissions"
+        ) from None
+    for child in children:
+        passed = hidden or (None if _visible(child.name) else child.name)
+        if child.is_dir():
+            below = Tree(child.path)
+            _local(below, above | {real}, result, passed)
+            if passed is None:
+                tree.folders[child.name] = below
+        elif passed is None:
+            tree.files.append(child.path)
+        elif is_image(child.name):
+            result.passed_over[printable(passed)] = result.passed_over.get(printable(passed), 0) + 1
+
+
+def _remote(place: Place) -> Walk:
+    root = place.path.rstrip("/")
+    result = Walk(Tree(place.path))
+    for path, is_folder in _paths(place):
+        parts = path[len(root) :].strip("/").split("/")
+        litter = next((part for part in parts if not _visible(part)), None)
+        if litter is not None:
+            if not is_folder and is_image(path):
+                result.passed_over[litter] = result.passed_over.get(litter, 0) + 1
+            continue
+        tree = result.tree
+        for depth, part in enumerate(parts if is_folder else parts[:-1], 1):
+            tree = tree.folders.setdefault(part, Tree("/".join([root, *parts[:depth]])))
+        if not is_folder:
+            tree.files.append(path)
+    return result
+
+
+def _paths(place: Place) -> list[tuple[str, bool]]:
+    """All paths below, sorted, and whether each is a folder."""
+    if isinstance(place.filesystem, Archive):
+        root = place.path.rstrip("/") + "/"
+        return [(name, False) for name in place.filesystem.names() if name.startswith(root)]
+    from pyarrow import fs
+
+    infos = place.filesystem.get_file_info(fs.FileSelector(place.path, recursive=True))
+    return sorted((str(info.path), info.type == fs.FileType.Directory) for info in infos)

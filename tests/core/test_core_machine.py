@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from raytl.core import machine
+from raytl.core.errors import UserError
+from raytl.core.paths import home
+
+# A folder that nobody can make, whoever runs the tests.
+NOWHERE = "/dev/null/home"
+
+
+@pytest.fixture(autouse=True)
+def anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.delenv("RAYTL_HOME", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    machine._user_folder.cache_clear()
+    yield
+    machine._user_folder.cache_clear()
+
+
+def test_the_home_folder_is_used_where_it_can_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    assert home() == tmp_path / "me" / ".cache" / "raytl"
+
+
+def test_without_a_usable_home_a_folder_of_ones_own_takes_its_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", NOWHERE)
+    folder = machine.user_folder()
+    assert folder == tmp_path / f"raytl-{os.getuid()}"
+    assert folder.stat().st_mode & 0o077 == 0
+    assert home() == folder / ".cache" / "raytl"
+
+
+def test_a_folder_that_is_somebody_elses_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", NOWHERE)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / f"raytl-{os.getuid()}").symlink_to(tmp_path / "theirs")
+    with pytest.raises(UserError, match=r"neither the home folder .* can be used; set RAYTL_HOME"):
+        machine.user_folder()
+
+
+def test_a_cache_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYTL_HOME", NOWHERE)
+    with pytest.raises(UserError, match="RAYTL_HOME is /dev/null/home, which cannot be written to"):
+        home()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user that does not exist")
+def test_a_user_without_name_or_home_has_a_folder_too() -> None:
+    code = "import os, raytl.core.machine as m; os.setuid(54321); print(m.user_folder())"
+    environment = {key: value for key, value in os.environ.items() if key not in {"HOME", "TMPDIR"}}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    found = Path(done.stdout.strip())
+    assert found.name == "raytl-54321", done.stderr
+    found.rmdir()
+
+
+class TestShortTempDir:
+    def test_the_usual_one_will_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+        assert machine.short_temp_dir() is None
+
+    def test_a_long_one_is_passed_by(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 80)))
+        assert machine.short_temp_dir() in {"/tmp", "/var/tmp", "/dev/shm"}
+
+
+class TestRayToken:
+    @pytest.fixture(autouse=True)
+    def untouched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+            monkeypatch.setenv(name, "")  # so that it is put back afterwards
+            monkeypatch.delenv(name)
+
+    def test_is_written_once_and_for_the_user_alone(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path / "me"))
+        machine.ray_token()
+        path = tmp_path / "me" / ".ray" / "auth_token"
+        token = path.read_text()
+        assert len(token) == 64
+        assert path.stat().st_mode & 0o077 == 0
+        machine.ray_token()
+        assert path.read_text() == token
+        assert "RAY_AUTH_TOKEN_PATH" not in os.environ
+
+    def test_without_a_home_ray_is_told_where_it_is(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("HOME", NOWHERE)
+        machine.ray_token()
+        assert Path(os.environ["RAY_AUTH_TOKEN_PATH"]) == tmp_path / f"raytl-{os.getuid()}" / ".ray" / "auth_token"
+        assert len(Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()) == 64
