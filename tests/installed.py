@@ -19,8 +19,9 @@ def install(folder: Path, package: str, modules: Mapping[str, str], entry_points
         (folder / f"{name}.py").write_text(source)
 
 
-def run_python(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Python in a process of its own, as a lane is one, where the packages of ``folder`` are installed."""
-    path = os.pathsep.join([str(folder), str(Path(__file__).parents[1])])
-    command = [sys.executable, *(arguments or ("-c", code))]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    path = os.pathsep.join(map(str, [folder, *Path(__file__).parents[:2]]))
+    return subprocess.run(
+        [sys.executable, *arguments], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )

@@ -14,17 +14,6 @@ from raytl.training.pools import Pool, to_inputs
 from raytl.training.roles import Roles
 
 BATCH = 256
-SCORED = (
-    "target-accuracy",
-    "target-log-loss",
-    "source-accuracy",
-    "information-maximisation",
-    "entropy",
-    "consistency",
-)
-"""Validators worth their time after every epoch."""
-SCORED_LAST = (*SCORED, "snd")
-"""After the last epoch; the others cost more than the epoch."""
 
 
 class Validation:
@@ -113,7 +102,7 @@ def scored(outputs: validators.Outputs, classes: int, *, last: bool) -> tuple[di
     target = outputs.target_probabilities
     if target is None:
         target = np.empty((0, classes), dtype=np.float32)
-    metrics = validators.score_all(outputs, SCORED_LAST if last else SCORED)
+    metrics = validators.score_all(outputs, last=last)
     metrics["score"] = selection.score(metrics, classes, len(target))
     return metrics, target
 

@@ -78,6 +78,18 @@ assert sources.load("scratch:cnn-tiny").feature_dim == sources.load("mine:cnn-ti
 assert any(entry.uri == "scratch:cnn-tiny" for entry in sources.catalogue("mine"))
 print("found")
 """
+TRAIN = """
+import sys, tiny
+from pathlib import Path
+from raytl.training import Strategy
+from raytl.training.loop import run_trial
+from raytl.training.trial import TrialJob
+values = {"source_model": "mine:cnn-tiny", "adaptation": "mean-matching", "source_domain": "bright",
+          "regulariser": "feature-norm"}
+space = tiny.workspace(Path(sys.argv[1]), tiny.data())
+result = run_trial(space, TrialJob(Strategy.from_dict(values)), lambda metrics: None)
+print(0 < result.metrics["margin"] <= 1, "margin" in result.history[0])
+"""
 
 
 @pytest.fixture
@@ -190,14 +202,22 @@ class TestProviders:
 
 def test_every_kind_of_component_works_from_an_installed_package_in_any_process(tmp_path: Path) -> None:
     install(tmp_path, "raytl-kit", {"kit": PLUGIN}, ENTRY_POINTS)
-    done = run_python(tmp_path, USE)
+    done = run_python(tmp_path, "-c", USE)
     assert done.stdout == "found\n", done.stderr
+
+
+def test_a_trial_of_nothing_but_such_components_trains_and_is_measured_by_them(tmp_path: Path) -> None:
+    install(tmp_path, "raytl-kit", {"kit": PLUGIN}, ENTRY_POINTS)
+    done = run_python(tmp_path, "-c", TRAIN, str(tmp_path))
+    assert done.stdout == "True False\n", done.stderr  # after the last epoch only: it is not declared to be cheap
 
 
 def test_the_catalogue_and_the_command_line_go_on_without_a_package_that_fails(tmp_path: Path) -> None:
     install(tmp_path, "raytl-kit", {"kit": "1 / 0"}, ENTRY_POINTS)
     done = run_python(
-        tmp_path, "import sys; sys.argv = ['raytl', 'sources', 'list', 'scratch']; from raytl.cli import main; main()"
+        tmp_path,
+        "-c",
+        "import sys; sys.argv = ['raytl', 'sources', 'list', 'scratch']; from raytl.cli import main; main()",
     )
     assert done.returncode == 0 and "scratch:cnn-small" in done.stdout, done.stderr
     assert "raytl: left out: source model provider 'mine' of package 'raytl-kit' cannot be imported" in done.stderr

@@ -14,6 +14,7 @@ from tiny import CLASSES, MODEL, PRETRAINED, SIDE, STAGES, data, workspace
 
 from raytl import adaptation
 from raytl.core.hashing import hash_tensors
+from raytl.evaluation import validators
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.training import Strategy
@@ -165,7 +166,9 @@ def test_before_the_last_epoch_fewer_unlabelled_images_are_looked_at(tmp_path: P
     rows = {tuple(image.flatten().tolist()) for image in everything}
     assert len({tuple(image.flatten().tolist()) for image in still} & rows) == QUICK_SAMPLE
     history = run_trial(space, TrialJob(Strategy(MODEL)), lambda metrics: None).history
-    assert ["snd" in epoch for epoch in history] == [False, True]
+    measured = [set(epoch) & set(validators.names()) for epoch in history]
+    assert measured[-1] == {name for name in validators.names() if "source_labels" not in validators.get(name).inputs}
+    assert measured[0] == {name for name in measured[-1] if validators.get(name).every_epoch} < measured[-1]
 
 
 class TestResidents:
