@@ -15,6 +15,8 @@ from tiny import CLASSES, MODEL, PRETRAINED, SIDE, STAGES, data, workspace
 from raytl import adaptation
 from raytl.core.hashing import hash_tensors
 from raytl.evaluation import validators
+from raytl.finetuning import augmentation
+from raytl.finetuning.policy import Policy
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.training import Strategy
@@ -22,10 +24,11 @@ from raytl.training.feed import Feed
 from raytl.training.loop import run_trial
 from raytl.training.network import Network
 from raytl.training.pools import Pool, PoolMaker
+from raytl.training.pretrain import checkpoint_path
 from raytl.training.residents import Residents
 from raytl.training.roles import QUICK_SAMPLE, make_roles
 from raytl.training.trial import TrialJob, TrialResult
-from raytl.training.workspace import Workspace
+from raytl.training.workspace import PretrainSettings, Workspace
 
 VIEWED: dict[str, dict[str, Any]] = {
     "augmented": {"augmentation": "shift"},
@@ -149,6 +152,33 @@ class TestPool:
             gap = (one.float() - other.float()).abs().mean(dim=(1, 2, 3))
             assert gap.min() > 1  # of 255: moved
             assert gap.mean() < 40  # but the same picture
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_policy_that_was_changed_does_not_find_the_views_it_made_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    space = workspace(tmp_path, data(domains=False))
+    model, weights = space.source_model(MODEL)
+    net = Network(model, CLASSES, 2, device=space.device)
+    maker = PoolMaker(space, net, weights, cached=cached)
+    images = space.data.target
+    assert images is not None
+    before = [maker.make(images, None, "shift", 1).views[0].clone(), maker.make_moved(images).inputs.clone()]
+    assert torch.equal(maker.make(images, None, "shift", 1).views[0], before[0])
+    monkeypatch.setitem(augmentation._POLICIES, "shift", Policy(rotation=45.0, brightness=0.5))
+    after = [maker.make(images, None, "shift", 1).views[0], maker.make_moved(images).inputs]
+    assert not any(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    fresh = workspace(tmp_path / "fresh", data(domains=False))
+    assert torch.equal(PoolMaker(fresh, net, weights, cached=cached).make_moved(images).inputs, after[1])
+
+
+def test_a_source_model_is_kept_under_what_its_policy_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = workspace(tmp_path, data(), pretrain=PretrainSettings(augmentation="shift"))
+    before = checkpoint_path(space, "bright", MODEL)
+    assert checkpoint_path(space, "bright", MODEL) == before
+    monkeypatch.setitem(augmentation._POLICIES, "shift", Policy(rotation=45.0))
+    assert checkpoint_path(space, "bright", MODEL) != before
 
 
 def test_before_the_last_epoch_fewer_unlabelled_images_are_looked_at(tmp_path: Path) -> None:
