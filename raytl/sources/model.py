@@ -18,6 +18,7 @@ class SourceInfo:
     uri: as the user writes it. stages: names, input side first. feature_dim: width of the head's input.
     parameters: count, head included. image_size: side of the input it was built for, pixels; fixed_size: whether it
     accepts only that. pretrained: whether it brings weights. labels: of the source task, where known.
+    batch_norm_stages: those of the stages that keep statistics of batches; None where that is not known.
     """
 
     uri: str
@@ -28,6 +29,7 @@ class SourceInfo:
     fixed_size: bool
     pretrained: bool
     labels: tuple[str, ...] | None = None
+    batch_norm_stages: tuple[str, ...] | None = None
 
 
 class SourceModel(nn.Module):

@@ -7,6 +7,7 @@ from torch import nn
 from raytl.sources.architectures.base import registry
 from raytl.sources.base import Built, Hollow, Provider, Request, SourceEntry, provider, seeded
 from raytl.sources.model import SourceInfo, SourceModel
+from raytl.sources.staging import batch_norm_stages
 from raytl.tasks.preprocessing import Preprocessing
 
 # The head of an untrained network is a placeholder until the labels are known.
@@ -33,6 +34,7 @@ class Scratch(Provider):
             image_size=model.preprocessing.size,
             fixed_size=False,
             pretrained=False,
+            batch_norm_stages=batch_norm_stages(model.stages.items()),
         )
 
     def build(self, name: str, request: Request) -> Built:

@@ -12,7 +12,7 @@ import httpx
 from raytl.core.errors import UserError, nearest
 from raytl.sources.base import Built, Provider, Request, SourceEntry, WeightsMissingError, hint, provider, seeded
 from raytl.sources.model import SourceInfo, SourceModel
-from raytl.sources.staging import Staged, assemble
+from raytl.sources.staging import Staged, assemble, batch_norm_stages
 from raytl.sources.timm_stages import is_exact, stages_of
 from raytl.tasks.preprocessing import Preprocessing
 
@@ -47,6 +47,7 @@ class Timm(Provider):
             image_size=_image_size(config, request.image_size),
             fixed_size=bool(config.get("fixed_input_size")),
             pretrained=trained,
+            batch_norm_stages=facts.batch_norm_stages,
         )
 
     def build(self, name: str, request: Request) -> Built:
@@ -154,6 +155,7 @@ class _Facts:
     feature_dim: int
     parameters: int
     cut: bool
+    batch_norm_stages: tuple[str, ...]
 
 
 @cache
@@ -168,4 +170,5 @@ def _facts(model: str) -> _Facts:
         staged = Staged([("network", network)], staged.head, staged.feature_dim)
     modules = [*(module for _, module in staged.stages), staged.head]
     parameters = sum(parameter.numel() for module in modules for parameter in module.parameters())
-    return _Facts(tuple(name for name, _ in staged.stages), staged.feature_dim, parameters, cut)
+    names = tuple(name for name, _ in staged.stages)
+    return _Facts(names, staged.feature_dim, parameters, cut, batch_norm_stages(staged.stages))
