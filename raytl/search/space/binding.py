@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, Protocol
 
 from raytl import adaptation, sources
 from raytl.core.dimensions import Choice, Dimension, Float, Int
 from raytl.core.errors import UserError, nearest
 from raytl.search.space.definition import ALL, ANY, COMPONENTS, NONE, SearchSpace
-from raytl.sources import WeightsMissingError
+from raytl.sources import SourceInfo, WeightsMissingError
 from raytl.tasks import Problem, Severity, TrainingData
 from raytl.tasks.task import Role
 from raytl.training.pretrain import parse_pretrain, pretrain_uri
@@ -44,10 +43,12 @@ class BoundSpace:
         self.data = data
         self.left_out: dict[str, str] = {}
         self.problems: list[Problem] = []
-        self.source_models = self._available(self._expand_models())
-        self.stages = {uri: self._stage_count(uri) for uri in self.source_models}
+        models = self._available(self._expand_models())
+        self._infos = {uri: self._info(uri) for uri in models}
+        self.stages = {uri: len(info.stages) for uri, info in self._infos.items()}
         self.adaptations = self._expand_adaptations(self._expand_domains())
         self.source_domains = list(self.adaptations)
+        self.source_models = self._adaptable(models)
 
     # --- what applies -----------------------------------------------------------------------------------------------
 
@@ -93,11 +94,25 @@ class BoundSpace:
             raise UserError(next(iter(self.left_out.values())))
         return kept
 
-    def _stage_count(self, uri: str) -> int:
+    def _adaptable(self, models: list[str]) -> list[str]:
+        """The models that some allowed loss (``none`` is one) can do something to; the others are told of."""
+        kept = [uri for uri in models if self.cuts(uri)]
+        losses = ", ".join(name for name in self.space.components["adaptation"])
+        for uri in [uri for uri in models if uri not in kept]:
+            message = f"left out: no adaptation that the space allows ({losses}) does anything to what is not frozen"
+            self.problems.append(Problem(Severity.WARNING, uri, message))
+        if not kept:
+            raise UserError(
+                f"search space '{self.space.name}': adaptation {losses} does nothing to any of its source models, of "
+                "which all that it acts on is frozen or missing; allow adaptation 'none', or other cuts"
+            )
+        return kept
+
+    def _info(self, uri: str) -> SourceInfo:
         pretraining = parse_pretrain(uri)
         architecture = pretraining[1] if pretraining else uri
         size = self.space.settings.image_size or None
-        return len(sources.info(architecture, channels=self.data.channels, image_size=size).stages)
+        return sources.info(architecture, channels=self.data.channels, image_size=size)
 
     def _expand_domains(self) -> list[str]:
         """Names of the domains that may join the training, ``none`` for no domain."""
@@ -155,7 +170,29 @@ class BoundSpace:
         return list(dimension.options)
 
     def cuts(self, source_model: str) -> list[int]:
-        """Allowed cuts of a source model. A negative cut counts from the head; untrained models are never frozen."""
+        """Allowed cuts of a source model, above which some allowed loss, or ``none``, has something to act on.
+
+        A negative cut counts from the head; untrained models are never frozen.
+        """
+        return [cut for cut in self._wanted_cuts(source_model) if self.domains(source_model, cut)]
+
+    def domains(self, source_model: str, cut: int) -> list[str]:
+        """The domains (or none) that may join the training, with which some loss, or ``none``, can act."""
+        return [domain for domain in self.source_domains if self.losses(source_model, cut, domain)]
+
+    def losses(self, source_model: str, cut: int, domain: str) -> list[str]:
+        """The losses whose roles are there and that act on something which is not frozen."""
+        info = self._infos[source_model]
+        open_stages = info.stages[cut:]
+        norms = info.stages if info.batch_norm_stages is None else info.batch_norm_stages
+        features, batch_norm = bool(open_stages), any(stage in norms for stage in open_stages)
+        return [
+            loss
+            for loss in self.adaptations[domain]
+            if loss == NONE or adaptation.get(loss).can_act(features=features, batch_norm=batch_norm)
+        ]
+
+    def _wanted_cuts(self, source_model: str) -> list[int]:
         stages = self.stages[source_model]
         if untrained(source_model):
             return [0]
@@ -191,11 +228,13 @@ class BoundSpace:
         model = values["source_model"] = self._choose(trial, "source_model", self.source_models)
         cuts = self.cuts(model)
         values["cut"] = self._choose(trial, f"cut/{len(cuts)}of{self.stages[model]}", cuts)
-        domain = self._choose(trial, "source_domain", self.source_domains)
+        domains = self.domains(model, values["cut"])
+        domain = self._choose(trial, _name("source_domain", domains, self.source_domains), domains)
         values["source_domain"] = None if domain == NONE else domain
-        losses = self.adaptations[domain]
-        suffix = "" if len(losses) == len(self.space.components["adaptation"]) else f"/{len(losses)}"
-        values["adaptation"] = self._choose(trial, f"adaptation{suffix}", losses)
+        losses = self.losses(model, values["cut"], domain)
+        values["adaptation"] = self._choose(
+            trial, _name("adaptation", losses, list(self.space.components["adaptation"])), losses
+        )
         values["regulariser"] = self._regulariser(trial, values)
         for kind in COMPONENTS:
             for key, dimension in self.space.components[kind].get(values[kind], {}).items():
@@ -237,6 +276,11 @@ class BoundSpace:
         return trial.suggest_int(name, dimension.low, dimension.high, log=dimension.log)
 
 
+def _name(dimension: str, options: list[str], every: list[str]) -> str:
+    """What a sampler is told that a dimension is called which has these of all its options."""
+    return dimension if len(options) == len(every) else f"{dimension}/{','.join(options)}"
+
+
 def _views_exist(values: Mapping[str, Any]) -> bool:
     """Whether there are augmented images and frozen stages that need not see a new version of them in every batch."""
     loss = values["adaptation"]
@@ -259,42 +303,3 @@ def _named(roles: set[Role], joined: str) -> str:
 def untrained(uri: str) -> bool:
     """Whether a source model brings no weights worth freezing."""
     return uri.startswith("scratch:") or uri.endswith("@none")
-
-
-def component_defaults() -> dict[str, Any]:
-    """Every default of a loss or regulariser, under its dimension's name (``adaptation.mcc.weight``)."""
-    return {
-        f"{kind}.{name}.{spec.name}": spec.default
-        for kind, components in COMPONENTS.items()
-        for name in components.names()
-        for spec in fields(components.get(name).config)
-    }
-
-
-class FirstChoices:
-    """A suggester of given values, else of a loss's own defaults, else of the first or middle of a range.
-
-    Makes whole strategies from the partial ones under a space's ``first`` key, and the default recipe.
-    """
-
-    def __init__(self, wanted: Mapping[str, Any]) -> None:
-        self._wanted = {**component_defaults(), **wanted}
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """The wanted value as far as the range allows it, or the middle of the range (geometric where log)."""
-        middle = (low * high) ** 0.5 if log else (low + high) / 2
-        return min(max(float(self._get(name, middle)), low), high)
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        """Likewise, rounded."""
-        middle = (low * high) ** 0.5 if log else (low + high) / 2
-        return min(max(int(self._get(name, round(middle))), low), high)
-
-    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
-        """The wanted value if it is among the choices, else the first choice."""
-        wanted = self._get(name, choices[0])
-        return wanted if wanted in choices else choices[0]
-
-    def _get(self, name: str, default: Any) -> Any:
-        """By full name, or by the name before the first ``/``."""
-        return self._wanted.get(name, self._wanted.get(name.partition("/")[0], default))
