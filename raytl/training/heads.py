@@ -180,8 +180,8 @@ class StackedHeads:
     def _outputs(self, *, last: bool) -> list[Outputs]:
         """What each head says of the validation images, the held-out source images and a sample without labels."""
         roles = self._trial.roles
-        sample = roles.sample if last else roles.quick_sample
-        target, source = self._predict(roles.validation), self._predict(roles.source_validation)
+        sample, held_out = roles.evaluated(last=last)
+        target, source = self._predict(roles.validation), self._predict(held_out)
         still, moved = (self._predict(pool) for pool in sample or (None, None))
         features = self._features(sample[0]).cpu().numpy() if sample and len(sample[0]) else None
         return [
@@ -189,7 +189,7 @@ class StackedHeads:
                 target_probabilities=target[index],
                 target_labels=labels_of(roles.validation),
                 source_probabilities=source[index],
-                source_labels=labels_of(roles.source_validation),
+                source_labels=labels_of(held_out),
                 unlabelled_probabilities=still[index],
                 unlabelled_features=features,
                 unlabelled_moved_probabilities=moved[index],

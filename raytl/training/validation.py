@@ -39,22 +39,23 @@ class Validation:
         if self._recalibrates:
             kept = None if last else _statistics(self._network)
             self._recalibrate()
-        outputs = self._outputs(self._roles.sample if last else self._roles.quick_sample)
+        outputs = self._outputs(last=last)
         if kept is not None:
             _restore(kept)
         return scored(outputs, self._classes, last=last)
 
-    def _outputs(self, sample: tuple[Pool, Pool] | None) -> validators.Outputs:
+    def _outputs(self, *, last: bool) -> validators.Outputs:
         """What the network says of the validation images, the held-out source images and a sample without labels."""
+        sample, held_out = self._roles.evaluated(last=last)
         target, _ = self._predict(self._roles.validation)
-        source, _ = self._predict(self._roles.source_validation)
+        source, _ = self._predict(held_out)
         unlabelled, features = self._predict(sample[0] if sample else None)
         moved, _ = self._predict(sample[1] if sample else None)
         return validators.Outputs(
             target_probabilities=target,
             target_labels=labels_of(self._roles.validation),
             source_probabilities=source,
-            source_labels=labels_of(self._roles.source_validation),
+            source_labels=labels_of(held_out),
             unlabelled_probabilities=unlabelled,
             unlabelled_features=features,
             unlabelled_moved_probabilities=moved,
