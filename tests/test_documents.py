@@ -7,17 +7,19 @@ name exists (tests/api runs the README's); the loss of extending.md is registere
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
-import subprocess
-import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import typer
+from installed import install, run_python
 from typer.main import get_command
 
 import raytl
+import raytl.testing
 from raytl.cli.commands import app
 
 ROOT = Path(__file__).parents[1]
@@ -95,19 +97,23 @@ def test_the_readme_is_two_screens_and_shows_the_report():
     assert "docs/report.png" in text and picture.read_bytes()[:4] == b"\x89PNG" and picture.stat().st_size < 400_000
 
 
-def test_the_loss_of_the_extending_page_works(tmp_path):
+def test_the_loss_of_the_extending_page_passes_its_suite_from_an_installed_package(tmp_path):
     """In a process of its own: a registry is for good."""
-    (tmp_path / "mean_matching.py").write_text(blocks(ROOT / "docs" / "extending.md", "python")[0])
-    (tmp_path / "use.py").write_text(
-        "import torch, mean_matching\n"
-        "from raytl import adaptation\n"
-        "from raytl.adaptation.base import Views\n"
-        "entry = adaptation.get('mean-matching')\n"
-        "loss = mean_matching.MeanMatching(mean_matching.MeanMatchingConfig(), 4, 3)\n"
-        "one, other = torch.zeros(5, 4), torch.ones(7, 4, requires_grad=True)\n"
-        "value = loss(Views(one, torch.zeros(5, 3)), Views(other, torch.zeros(7, 3)), 0.5)\n"
-        "value.backward()\n"
-        "assert value.item() == 4 and other.grad.abs().sum() > 0, value\n"
-    )
-    done = subprocess.run([sys.executable, "use.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    loss, suite = blocks(ROOT / "docs" / "extending.md", "python")
+    (project,) = blocks(ROOT / "docs" / "extending.md", "toml")
+    ((group, announced),) = tomllib.loads(project)["project"]["entry-points"].items()
+    entry_points = "".join(f"{name} = {value}\n" for name, value in announced.items())
+    install(tmp_path, "raytl-mean-matching", {"mean_matching": loss, "test_mine": suite}, f"[{group}]\n{entry_points}")
+    done = run_python(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_mine.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"2\d passed, 1 skipped", done.stdout), done.stdout
+
+
+def test_the_extending_page_names_what_is_there():
+    page = (ROOT / "docs" / "extending.md").read_text()
+    rows = re.findall(r"^\| [a-z ]+ \| `([\w.]+)` \| `([\w/]+)` \| `(raytl\.\w+)` \| `(\w+)`", page, flags=re.MULTILINE)
+    assert len(rows) == 5
+    for decorator, folder, group, suite in rows:
+        module, _, name = decorator.rpartition(".")
+        assert callable(getattr(importlib.import_module(module), name)) and (ROOT / folder).is_dir()
+        assert group.removeprefix("raytl.") == Path(folder).name and suite in raytl.testing.__all__

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from raytl.adaptation.base import AdaptationConfig, AdaptationLoss, Views, adaptation
+from raytl.adaptation.base import ActsOn, AdaptationConfig, AdaptationLoss, Views, adaptation
 from raytl.tasks.task import Role
 
 
@@ -17,7 +17,7 @@ class AdaBNConfig(AdaptationConfig):
     weight: float = 1.0
 
 
-@adaptation("adabn", config=AdaBNConfig, needs={Role.UNLABELLED})
+@adaptation("adabn", config=AdaBNConfig, needs={Role.UNLABELLED}, acts_on={ActsOn.BATCH_NORM})
 class AdaBN(AdaptationLoss):
     """No loss: the training loop re-estimates the batch-norm statistics on unlabelled images once training is over."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raytl.adaptation.base import AdaptationConfig, AdaptationLoss, Views, adaptation
+from raytl.adaptation.base import ActsOn, AdaptationConfig, AdaptationLoss, Views, adaptation
 from raytl.core.dimensions import log_uniform, searchable
 from raytl.tasks.task import Role
 
@@ -25,7 +25,7 @@ class AfnConfig(AdaptationConfig):
     step: float = 1.0
 
 
-@adaptation("afn", config=AfnConfig, needs={Role.UNLABELLED})
+@adaptation("afn", config=AfnConfig, needs={Role.UNLABELLED}, acts_on={ActsOn.FEATURES})
 class Afn(AdaptationLoss):
     """Mean squared distance of each feature norm from its own present value plus one step.
 

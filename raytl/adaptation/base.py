@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,17 @@ from torch import Tensor, nn
 from raytl.core.dimensions import log_uniform, searchable
 from raytl.core.registry import Registry
 from raytl.tasks.task import Role
+
+
+class ActsOn(StrEnum):
+    """What of a network a loss moves; where all of that is frozen, the loss does nothing and is not offered."""
+
+    FEATURES = "features"
+    """Through a gradient at the features: the stages above the cut."""
+    LOGITS = "logits"
+    """Through a gradient at the logits: the head, which always trains, and the stages above the cut."""
+    BATCH_NORM = "batch_norm"
+    """The running statistics of batch norm above the cut."""
 
 
 @dataclass(frozen=True)
@@ -85,24 +97,40 @@ class AdaptationLoss(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class AdaptationEntry:
-    """A registered loss: its class, its settings and the roles without which it cannot run."""
+    """A registered loss: its class, its settings, the roles without which it cannot run, and what it moves."""
 
     name: str
     loss: type[AdaptationLoss]
     config: type[AdaptationConfig]
     needs: frozenset[Role]
+    acts_on: frozenset[ActsOn] = frozenset({ActsOn.FEATURES, ActsOn.LOGITS})
+
+    def can_act(self, *, features: bool, batch_norm: bool) -> bool:
+        """Whether the loss does anything to a network with a trainable head, by what of the rest is not frozen.
+
+        features: whether any stage trains. batch_norm: whether any of those that do holds batch norm.
+        """
+        moved = {ActsOn.FEATURES: features, ActsOn.LOGITS: True, ActsOn.BATCH_NORM: batch_norm}
+        return any(moved[what] for what in self.acts_on)
 
 
 registry: Registry[AdaptationEntry] = Registry("adaptation loss", "raytl.adaptation")
 
 
 def adaptation(
-    name: str, *, config: type[AdaptationConfig], needs: set[Role]
+    name: str,
+    *,
+    config: type[AdaptationConfig],
+    needs: set[Role],
+    acts_on: Collection[ActsOn] = (ActsOn.FEATURES, ActsOn.LOGITS),
 ) -> Callable[[type[AdaptationLoss]], type[AdaptationLoss]]:
-    """Class decorator that registers a loss under ``name``."""
+    """Class decorator that registers a loss under ``name``.
+
+    acts_on: what the loss moves; a search offers it only where some of that is not frozen.
+    """
 
     def register(loss: type[AdaptationLoss]) -> type[AdaptationLoss]:
-        registry.add(name, AdaptationEntry(name, loss, config, frozenset(needs)))
+        registry.add(name, AdaptationEntry(name, loss, config, frozenset(needs), frozenset(acts_on)))
         return loss
 
     return register

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from raytl.adaptation.base import AdaptationConfig, AdaptationLoss, Views, adaptation
+from raytl.adaptation.base import ActsOn, AdaptationConfig, AdaptationLoss, Views, adaptation
 from raytl.tasks.task import Role
 
 
-@adaptation("bnm", config=AdaptationConfig, needs={Role.UNLABELLED})
+@adaptation("bnm", config=AdaptationConfig, needs={Role.UNLABELLED}, acts_on={ActsOn.LOGITS})
 class Bnm(AdaptationLoss):
     """Minus the nuclear norm of the batch's softmax matrix over the number of images.
 

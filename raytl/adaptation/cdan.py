@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from raytl.adaptation.adversarial import discriminator, domain_risk, reverse_gradient, warm_up
-from raytl.adaptation.base import AdaptationConfig, AdaptationLoss, Views, adaptation
+from raytl.adaptation.base import ActsOn, AdaptationConfig, AdaptationLoss, Views, adaptation
 from raytl.adaptation.entropy import certainty_weights
 from raytl.tasks.task import Role
 
@@ -16,7 +16,7 @@ MAP_WIDTH = 1024
 """Products more than 4 times as wide go through a fixed random map to this width (paper, eq. 6)."""
 
 
-@adaptation("cdan", config=AdaptationConfig, needs={Role.SOURCE_DOMAIN, Role.UNLABELLED})
+@adaptation("cdan", config=AdaptationConfig, needs={Role.SOURCE_DOMAIN, Role.UNLABELLED}, acts_on={ActsOn.FEATURES})
 class Cdan(AdaptationLoss):
     """Risk of a discriminator on softmax ⊗ features behind gradient reversal, certain predictions weighing more.
 

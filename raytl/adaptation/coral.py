@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raytl.adaptation.base import AdaptationConfig, AdaptationLoss, Views, adaptation
+from raytl.adaptation.base import ActsOn, AdaptationConfig, AdaptationLoss, Views, adaptation
 from raytl.core.dimensions import log_uniform, searchable
 from raytl.tasks.task import Role
 
@@ -23,7 +23,7 @@ class CoralConfig(AdaptationConfig):
     weight: float = searchable(30.0, log_uniform(1.0, 1000.0))
 
 
-@adaptation("coral", config=CoralConfig, needs={Role.SOURCE_DOMAIN, Role.UNLABELLED})
+@adaptation("coral", config=CoralConfig, needs={Role.SOURCE_DOMAIN, Role.UNLABELLED}, acts_on={ActsOn.FEATURES})
 class Coral(AdaptationLoss):
     """Squared Frobenius distance of the feature covariances over 4 d².
 

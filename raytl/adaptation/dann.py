@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from raytl.adaptation.adversarial import discriminator, domain_risk, reverse_gradient, warm_up
-from raytl.adaptation.base import AdaptationConfig, AdaptationLoss, Views, adaptation
+from raytl.adaptation.base import ActsOn, AdaptationConfig, AdaptationLoss, Views, adaptation
 from raytl.tasks.task import Role
 
 
-@adaptation("dann", config=AdaptationConfig, needs={Role.SOURCE_DOMAIN, Role.UNLABELLED})
+@adaptation("dann", config=AdaptationConfig, needs={Role.SOURCE_DOMAIN, Role.UNLABELLED}, acts_on={ActsOn.FEATURES})
 class Dann(AdaptationLoss):
     """Risk of a domain discriminator behind gradient reversal, about log 2 = 0.69 for identical domains.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from raytl.adaptation.base import AdaptationConfig, AdaptationLoss, Views, adaptation
+from raytl.adaptation.base import ActsOn, AdaptationConfig, AdaptationLoss, Views, adaptation
 from raytl.adaptation.entropy import entropy, mean_prediction_entropy
 from raytl.tasks.task import Role
 
 
-@adaptation("information-maximisation", config=AdaptationConfig, needs={Role.UNLABELLED})
+@adaptation("information-maximisation", config=AdaptationConfig, needs={Role.UNLABELLED}, acts_on={ActsOn.LOGITS})
 class InformationMaximisation(AdaptationLoss):
     """Mean entropy of the predictions minus the entropy of their mean, in nats, in [-log k, 0].
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raytl.adaptation.base import AdaptationConfig, AdaptationLoss, Views, adaptation
+from raytl.adaptation.base import ActsOn, AdaptationConfig, AdaptationLoss, Views, adaptation
 from raytl.adaptation.entropy import certainty_weights
 from raytl.core.dimensions import log_uniform, searchable
 from raytl.tasks.task import Role
@@ -23,7 +23,7 @@ class MccConfig(AdaptationConfig):
     temperature: float = searchable(2.5, log_uniform(0.5, 5.0))
 
 
-@adaptation("mcc", config=MccConfig, needs={Role.UNLABELLED})
+@adaptation("mcc", config=MccConfig, needs={Role.UNLABELLED}, acts_on={ActsOn.LOGITS})
 class Mcc(AdaptationLoss):
     """Mean share of confusion with other classes, in [0, 1)."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from raytl.adaptation.base import AdaptationConfig, AdaptationLoss, Views, adaptation
+from raytl.adaptation.base import ActsOn, AdaptationConfig, AdaptationLoss, Views, adaptation
 from raytl.adaptation.mcc import class_confusion
 from raytl.adaptation.pseudo_label import confident_cross_entropy, ramp
 from raytl.core.dimensions import log_uniform, searchable, uniform
@@ -30,7 +30,7 @@ class MccPseudoLabelConfig(AdaptationConfig):
     ramp: float = 0.2
 
 
-@adaptation("mcc-pseudo-label", config=MccPseudoLabelConfig, needs={Role.UNLABELLED})
+@adaptation("mcc-pseudo-label", config=MccPseudoLabelConfig, needs={Role.UNLABELLED}, acts_on={ActsOn.LOGITS})
 class MccPseudoLabel(AdaptationLoss):
     """Class confusion of the weak view plus the strong view's cross-entropy against confident predictions.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raytl.adaptation.base import AdaptationConfig, AdaptationLoss, Views, adaptation
+from raytl.adaptation.base import ActsOn, AdaptationConfig, AdaptationLoss, Views, adaptation
 from raytl.core.dimensions import log_uniform, searchable
 from raytl.tasks.task import Role
 
@@ -22,7 +22,7 @@ class MkMmdConfig(AdaptationConfig):
     weight: float = searchable(0.5, log_uniform(0.03, 10.0))
 
 
-@adaptation("mkmmd", config=MkMmdConfig, needs={Role.SOURCE_DOMAIN, Role.UNLABELLED})
+@adaptation("mkmmd", config=MkMmdConfig, needs={Role.SOURCE_DOMAIN, Role.UNLABELLED}, acts_on={ActsOn.FEATURES})
 class MkMmd(AdaptationLoss):
     """Squared discrepancy under a sum of Gaussian kernels of bandwidth α · mean squared distance, α in 2^-3 … 2^1.
 

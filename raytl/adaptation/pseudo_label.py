@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from raytl.adaptation.base import AdaptationConfig, AdaptationLoss, Views, adaptation
+from raytl.adaptation.base import ActsOn, AdaptationConfig, AdaptationLoss, Views, adaptation
 from raytl.core.dimensions import searchable, uniform
 from raytl.tasks.task import Role
 
@@ -28,7 +28,7 @@ class PseudoLabelConfig(AdaptationConfig):
     ramp: float = 0.2
 
 
-@adaptation("pseudo-label", config=PseudoLabelConfig, needs={Role.UNLABELLED})
+@adaptation("pseudo-label", config=PseudoLabelConfig, needs={Role.UNLABELLED}, acts_on={ActsOn.LOGITS})
 class PseudoLabel(AdaptationLoss):
     """Cross-entropy of the strong view against the weak view's confident predictions, over the whole batch.
 

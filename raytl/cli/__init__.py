@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from types import FrameType
+from typing import Any
 
 import typer
 from typer.main import get_command
 
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
+from raytl.core.plugins import PluginWarning
 
 INTERRUPTED = 130
 
@@ -23,6 +26,7 @@ def main() -> None:
     output = Output.for_arguments(sys.argv[1:])
     sys.excepthook = output.crashed
     signal.signal(signal.SIGINT, _interrupt)
+    warnings.showwarning = _plain_warnings(output, warnings.showwarning)
     try:
         from raytl.cli.commands import app
 
@@ -39,6 +43,18 @@ def main() -> None:
     if code == INTERRUPTED and not output.told:
         output.fail("interrupted", code=INTERRUPTED)
     sys.exit(code)
+
+
+def _plain_warnings(output: Output, otherwise: Any) -> Any:
+    """How warnings are shown: of an installed package that fails, the user need not see our line that found out."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, PluginWarning):
+            output.note(f"raytl: {message}")
+        else:
+            otherwise(message, category, *where)
+
+    return show
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from raytl.core.errors import UserError, nearest
+from raytl.core.plugins import Plugin, plugins, warn_left_out
 from raytl.core.seeding import derive_seed
 from raytl.sources.licences import UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
@@ -120,35 +121,80 @@ class Provider(ABC):
 class Providers:
     """The providers by name; unlike :class:`raytl.core.registry.Registry` it imports only the one that is asked for.
 
-    torchvision takes seconds to import, and a process that serves a ``scratch:`` model never needs it.
+    torchvision takes seconds to import, and a process that serves a ``scratch:`` model never needs it. Those of other
+    installed packages are found by their entry points in the group ``raytl.providers``.
     """
 
-    def __init__(self, package: str) -> None:
+    def __init__(self, package: str, group: str = "raytl.providers") -> None:
         self._package = package
+        self._group = group
         self._entries: dict[str, Provider] = {}
 
     def add(self, name: str, entry: Provider) -> None:
-        """Register ``entry``, from the module of the same name."""
+        """Register ``entry``. Raises ValueError where the name is taken."""
+        if name in self._entries:
+            raise ValueError(f"source model provider '{name}' is registered twice")
         self._entries[name] = entry
 
     def names(self) -> list[str]:
-        """All names, sorted."""
-        return sorted(module.name for module in iter_modules(import_module(self._package).__path__))
+        """All names, sorted. Raises UserError where an installed package takes a built-in one's."""
+        return sorted({*self._own(), *self._announced(), *self._entries})
 
     def get(self, name: str) -> Provider:
-        """The provider called ``name``. Raises UserError that names the nearest known one."""
+        """The provider called ``name``. Raises UserError with the nearest known one, or the package that fails."""
         if name not in self._entries:
-            if name not in self.names():
+            announced = self._announced()
+            if name in self._own():
+                import_module(f"{self._package}.{name}")
+            elif name in announced:
+                self._load(announced[name])
+            else:
                 raise UserError(f"unknown source model provider '{name}'{nearest(name, self.names())}")
-            import_module(f"{self._package}.{name}")
         return self._entries[name]
+
+    def listed(self) -> list[str]:
+        """Those whose entries the catalogue shows unasked. An installed package that fails costs a warning."""
+        found = []
+        for name in self.names():
+            try:
+                if self.get(name).listed:
+                    found.append(name)
+            except UserError as error:
+                warn_left_out(str(error))
+        return found
+
+    def _own(self) -> set[str]:
+        return {module.name for module in iter_modules(import_module(self._package).__path__)}
+
+    def _announced(self) -> dict[str, Plugin]:
+        found = plugins(self._group)
+        for name in sorted(self._own() & set(found)):
+            raise UserError(
+                f"source model provider {found[name]} has the name of a built-in one ({self._package}.{name}); rename "
+                f"it, or uninstall {found[name].package}"
+            )
+        return found
+
+    def _load(self, plugin: Plugin) -> None:
+        try:
+            plugin.load()
+        except UserError as error:
+            raise UserError(f"source model provider {error}") from error
+        if plugin.name not in self._entries:
+            raise UserError(
+                f"source model provider {plugin} is announced, but importing it registers none of that name; the entry "
+                f"point of {plugin.package} must have the name that is registered"
+            )
 
 
 providers = Providers("raytl.sources.providers")
 
 
 def provider(name: str) -> Callable[[type[Provider]], type[Provider]]:
-    """Class decorator that registers a provider for URIs that begin with ``name:``; its module has the same name."""
+    """Class decorator that registers a provider for URIs that begin with ``name:``.
+
+    Its module in ``raytl/sources/providers/``, or its entry point, has the same name.
+    """
 
     def register(kind: type[Provider]) -> type[Provider]:
         providers.add(name, kind())

@@ -67,7 +67,7 @@ def catalogue(provider: str | None = None, match: str = "") -> list[SourceEntry]
     provider: list that one only (``timm`` is listed only when asked for). match: only URIs that contain it; telling
     about a network takes a moment, and these are told about only. Raises UserError for an unknown provider.
     """
-    kinds = [provider] if provider else [kind for kind in providers.names() if providers.get(kind).listed]
+    kinds = [provider] if provider else providers.listed()
     listed = [(kind, name) for kind in kinds for name in providers.get(kind).names()]
     return [providers.get(kind).entry(name) for kind, name in listed if match in f"{kind}:{name}"]
 

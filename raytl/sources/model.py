@@ -21,6 +21,7 @@ class SourceInfo:
     accepts only that. pretrained: whether it brings weights. labels: of the source task, where known.
     trainable: whether its stages hold anything to train; where not, every strategy has all of them frozen.
     licence: of the weights, as :mod:`raytl.sources.licences` has it.
+    batch_norm_stages: those of the stages that keep statistics of batches; None where that is not known.
     """
 
     uri: str
@@ -33,6 +34,7 @@ class SourceInfo:
     labels: tuple[str, ...] | None = None
     trainable: bool = True
     licence: str = UNKNOWN
+    batch_norm_stages: tuple[str, ...] | None = None
 
 
 class SourceModel(nn.Module):

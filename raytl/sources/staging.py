@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from raytl.core.errors import UserError
 from raytl.sources.base import Built
@@ -37,6 +38,15 @@ class Pool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The mean over height and width."""
         return x.mean((2, 3))
+
+
+def batch_norm_stages(stages: Iterable[tuple[str, nn.Module]]) -> tuple[str, ...]:
+    """Names of the stages in which some batch norm keeps running statistics."""
+    return tuple(
+        name
+        for name, stage in stages
+        if any(isinstance(layer, _BatchNorm) and layer.running_mean is not None for layer in stage.modules())
+    )
 
 
 def chain(modules: Iterable[nn.Module]) -> nn.Module:

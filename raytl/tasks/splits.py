@@ -129,3 +129,10 @@ def _repeat_seed(seed: int, repeat: int) -> int:
 
 def _split(second: np.ndarray) -> Split:
     return np.flatnonzero(~second), np.flatnonzero(second)
+
+
+def spread(indices: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the indices, always the same; at random, as the first may all be of one class."""
+    if len(indices) <= most:
+        return indices
+    return np.sort(np.random.default_rng(0).choice(indices, most, replace=False))

@@ -64,7 +64,8 @@ class PoolMaker:
     """Makes the pools of one trial: of activations where the frozen stages can be run beforehand, else of pixels.
 
     Cached activations are valid only while everything below the cut is frozen, in eval mode and free of augmentation,
-    or augmented beforehand. The key holds all they depend on: weights, architecture, cut, transform, images, dtype.
+    or augmented beforehand. The key holds all they depend on: weights, architecture, cut, transform and what its
+    policy is defined as, images, dtype.
 
     images: how many images' activations the trial will want, views included; what the cache's budget cannot hold is
     not cached at all.
@@ -117,7 +118,7 @@ class PoolMaker:
 
     def _key(self, images: Images, cut: int, version: str) -> str:
         model = self._network.model
-        transform = [model.preprocessing.to_json(), version]
+        transform = [model.preprocessing.to_json(), version, _definition(version)]
         computed = ["float32", self._workspace.device.type, str(torch.__version__)]
         parts = [transform, images.fingerprint, *computed]
         if not cut:
@@ -156,6 +157,11 @@ class PoolMaker:
             blank = torch.zeros((1, preprocessing.channels, preprocessing.size, preprocessing.size), dtype=torch.uint8)
             known[key] = self._run(blank, 0, self._network.cut).nbytes
         return known[key]
+
+
+def _definition(version: str) -> str:
+    """Of the policy that made a version: its name stays when its settings change. Empty for images as they are."""
+    return augmentation.definition(version.partition("/")[0]) if version else ""
 
 
 def to_inputs(batch: Tensor, network: Network) -> Tensor:

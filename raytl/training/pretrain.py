@@ -124,6 +124,7 @@ def checkpoint_path(workspace: Workspace, domain: str, architecture: str, most_s
         size,
         settings.seed,
         asdict(settings.pretrain),
+        augmentation.definition(settings.pretrain.augmentation),
         str(torch.__version__),
         *([] if most_s is None else [most_s]),
     ]

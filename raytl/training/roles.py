@@ -8,12 +8,12 @@ import numpy as np
 
 from raytl.adaptation import AdaptationLoss
 from raytl.tasks import Images
+from raytl.tasks.splits import spread
 from raytl.training.network import Network
 from raytl.training.pools import Pool, PoolMaker
 from raytl.training.strategy import Strategy
-from raytl.training.workspace import Workspace
+from raytl.training.workspace import EVALUATION_SAMPLE, Workspace
 
-EVALUATION_SAMPLE = 512
 PROBE_SAMPLE = 128
 QUICK_SAMPLE = 256
 """Unlabelled images looked at before the last epoch: enough to tell who falls behind, at half the price."""
@@ -29,6 +29,9 @@ class Roles:
     role, None where every image is its own. strong: the unlabelled images for the strong view. unlabelled: all of them,
     for statistics. sample: some of them, and slightly moved versions; quick_sample: fewer.
     validation: the target images of the validation fold; validation_index: which ones (v,), empty without a fold.
+    source_sample: held-out images of the source domains that may join a training, whether or not one joins this one, so
+    that trials with and without are scored alike; quick_source_sample: fewer, and None where a validation fold says
+    better who falls behind.
     """
 
     training: dict[str, Pool] = field(default_factory=dict)
@@ -39,7 +42,12 @@ class Roles:
     quick_sample: tuple[Pool, Pool] | None = None
     validation: Pool | None = None
     validation_index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    source_validation: Pool | None = None
+    source_sample: Pool | None = None
+    quick_source_sample: Pool | None = None
+
+    def evaluated(self, *, last: bool) -> tuple[tuple[Pool, Pool] | None, Pool | None]:
+        """The images without labels, still and moved, and the source images to look at after an epoch, or the last."""
+        return (self.sample, self.source_sample) if last else (self.quick_sample, self.quick_source_sample)
 
 
 def make_roles(
@@ -55,7 +63,8 @@ def make_roles(
     domain = None if strategy.source_domain is None else data.source_domains[strategy.source_domain]
     augments = strategy.augmentation != "none"
     second_view = loss is not None and loss.wants_strong_view
-    collections = [images for images in (data.target, data.unlabelled, domain) if images is not None]
+    held_out = workspace.held_out_source_images
+    collections = [images for images in (data.target, data.unlabelled, domain, held_out) if images is not None]
     views = strategy.cached_views * (augments + second_view)
     maker = PoolMaker(
         workspace,
@@ -82,10 +91,13 @@ def make_roles(
     if domain is not None and strategy.source_domain is not None:
         relabelled = domain.with_classes(data.classes)
         pool = make(relabelled, relabelled.labels)
-        train, held_out = workspace.source_split(strategy.source_domain)
+        train = workspace.source_split(strategy.source_domain)[0]
         training["source"] = pool.subset(train)
         roles.groups["source"] = None if domain.groups is None else domain.groups[train]
-        roles.source_validation = pool.subset(_spread(held_out)) if len(held_out) else None
+    if held_out is not None:
+        roles.source_sample = maker.make(held_out, held_out.labels)
+        if roles.validation is None:
+            roles.quick_source_sample = roles.source_sample.subset(spread(np.arange(len(held_out)), QUICK_SAMPLE))
     if data.unlabelled is not None:
         adapts = loss is not None and not loss.gradient_free
         roles.unlabelled = make(data.unlabelled) if adapts else maker.make(data.unlabelled)
@@ -95,16 +107,9 @@ def make_roles(
             roles.strong = maker.make(data.unlabelled, None, STRONG_VIEW, strategy.cached_views)
         # Of frozen features little is to be learned from more images, and each is a pass through the whole network.
         most = PROBE_SAMPLE if strategy.head == "logistic" else EVALUATION_SAMPLE
-        chosen = _spread(np.arange(len(data.unlabelled)), most)
+        chosen = spread(np.arange(len(data.unlabelled)), most)
         still, moved = roles.unlabelled.subset(chosen), maker.make_moved(data.unlabelled.subset(chosen))
-        few = _spread(np.arange(len(chosen)), QUICK_SAMPLE)
+        few = spread(np.arange(len(chosen)), QUICK_SAMPLE)
         roles.sample, roles.quick_sample = (still, moved), (still.subset(few), moved.subset(few))
     roles.training = {role: pool for role, pool in training.items() if len(pool)}
     return roles
-
-
-def _spread(indices: np.ndarray, most: int = EVALUATION_SAMPLE) -> np.ndarray:
-    """At most so many of the indices, always the same; at random, as the first may all be of one class."""
-    if len(indices) <= most:
-        return indices
-    return np.sort(np.random.default_rng(0).choice(indices, most, replace=False))

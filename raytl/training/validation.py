@@ -14,17 +14,6 @@ from raytl.training.pools import Pool, to_inputs
 from raytl.training.roles import Roles
 
 BATCH = 256
-SCORED = (
-    "target-accuracy",
-    "target-log-loss",
-    "source-accuracy",
-    "information-maximisation",
-    "entropy",
-    "consistency",
-)
-"""Validators worth their time after every epoch."""
-SCORED_LAST = (*SCORED, "snd")
-"""After the last epoch; the others cost more than the epoch."""
 
 
 class Validation:
@@ -62,7 +51,7 @@ class Validation:
         if self._recalibrates:
             kept = None if last else _statistics(self._network)
             self._recalibrate()
-        outputs = self._outputs(self._roles.sample if last else self._roles.quick_sample)
+        outputs = self._outputs(last=last)
         if kept is not None:
             _restore(kept)
         return self._scored(outputs, last=last)
@@ -72,7 +61,7 @@ class Validation:
         seen = (outputs.target_probabilities, outputs.source_probabilities, outputs.unlabelled_probabilities)
         if not all(np.isfinite(array).all() for array in seen if array is not None):
             raise FloatingPointError("predictions are not finite")
-        found = validators.score_all(outputs, SCORED_LAST if last else SCORED)
+        found = validators.score_all(outputs, last=last)
         target, labels = outputs.target_probabilities, outputs.target_labels
         share = None
         if target is not None and labels is not None:
@@ -85,20 +74,22 @@ class Validation:
         found |= selection.scores(found, share, count, None if mean is None else mean.mean(0), self._frequencies)
         return found, np.empty((0, self._classes), dtype=np.float32) if target is None else target
 
-    def _outputs(self, sample: tuple[Pool, Pool] | None) -> validators.Outputs:
+    def _outputs(self, *, last: bool) -> validators.Outputs:
         """What the network says of the validation images, the held-out source images and a sample without labels."""
+        sample, held_out = self._roles.evaluated(last=last)
         target, _ = self._predict(self._roles.validation)
-        source, _ = self._predict(self._roles.source_validation)
+        source, _ = self._predict(held_out)
         unlabelled, features = self._predict(sample[0] if sample else None)
         moved, _ = self._predict(sample[1] if sample else None)
         return validators.Outputs(
             target_probabilities=target,
             target_labels=labels_of(self._roles.validation),
             source_probabilities=source,
-            source_labels=labels_of(self._roles.source_validation),
+            source_labels=labels_of(held_out),
             unlabelled_probabilities=unlabelled,
             unlabelled_features=features,
             unlabelled_moved_probabilities=moved,
+            class_frequencies=np.array(self._frequencies) if self._frequencies else None,
         )
 
     @torch.no_grad()

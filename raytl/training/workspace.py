@@ -20,7 +20,7 @@ from raytl.core.paths import home
 from raytl.core.seeding import derive_seed
 from raytl.sources import SourceModel
 from raytl.tasks import TrainingData, splits
-from raytl.tasks.images import Images
+from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.preprocessing import Preprocessing
 from raytl.training.arrays import ArrayCache
 from raytl.training.devices import choose_device, free_bytes, keep_to_share
@@ -29,6 +29,8 @@ from raytl.training.residents import DEVICE_SHARE, Residents
 LEAST_STEPS, MOST_STEPS = 10, 40
 """Of an epoch whose steps follow from the data."""
 SOURCE_VALIDATION_SHARE = 0.15
+EVALUATION_SAMPLE = 512
+"""Images of a kind that a network is evaluated on while the search runs."""
 MODELS_KEPT = 6
 LEAST_SIDE = 32
 """Pixels: images smaller than this are blown up to it, for networks halve them several times."""
@@ -165,6 +167,26 @@ class Workspace:
         seed = derive_seed(self.settings.seed, "source-validation", domain)
         return splits.holdout(images.labels, images.groups, SOURCE_VALIDATION_SHARE, seed)
 
+    @cached_property
+    def held_out_source_images(self) -> LabelledImages | None:
+        """Some images of every source domain that may join a training, which no training sees; None without.
+
+        The same ones for every strategy, whether or not it has a domain join, so that all are scored alike.
+        """
+        classes = self.data.classes
+        held_out = {name: self.source_split(name)[1] for name in self.data.joinable}
+        most = max(1, EVALUATION_SAMPLE // max(1, len(held_out)))
+        parts = [
+            self.data.source_domains[name].subset(splits.spread(index, most)).with_classes(classes)
+            for name, index in held_out.items()
+            if len(index)
+        ]
+        if not parts:
+            return None
+        items = [item for part in parts for item in part.items]
+        labels = np.concatenate([part.labels for part in parts])
+        return LabelledImages("held-out source images", items, None, classes, labels)
+
     # --- source models ----------------------------------------------------------------------------------------------
 
     def image_size(self, architecture: str) -> int | None:
@@ -174,7 +196,7 @@ class Workspace:
         it at many times the cost. Networks with published weights have seen objects at another scale.
         """
         limit, side = self.settings.image_size, self.data.image_side
-        if side is None or not architecture.startswith("scratch:"):
+        if side is None or not architecture.startswith(("scratch:", "plain:")):
             return limit
         if limit is None:
             limit = sources.info(architecture, channels=self.data.channels).image_size

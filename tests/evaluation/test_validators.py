@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -12,27 +11,12 @@ from sklearn.metrics import cohen_kappa_score
 from raytl.core.errors import UserError
 from raytl.evaluation import Outputs, score_all, validators
 from raytl.evaluation.validators.snd import soft_neighbourhood_density
+from raytl.testing import ValidatorSuite
+from raytl.testing.validators import K, N, model, softmax
 
-N, K = 240, 4
 FALLS_FOR_COLLAPSE = {"entropy"}
 FALLS_FOR_SHRUG = {"frequency-match"}
 LABEL_FREE = [name for name in validators.names() if validators.get(name).touches == {"unlabelled"}]
-
-
-def softmax(z: np.ndarray) -> np.ndarray:
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
-
-
-def model(sharpness: float, n: int = N, k: int = K, seed: int = 0) -> Outputs:
-    """Clusters in feature space, and predictions that follow them the better, the greater the sharpness."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(n) % k
-    features = 6 * np.eye(k)[labels] + rng.normal(size=(n, k))
-    logits = sharpness * 6 * np.eye(k)[labels] + rng.normal(size=(n, k))
-    p = softmax(logits)
-    moved = softmax(logits + rng.normal(size=(n, k)))
-    return Outputs(p, labels, p, labels, p, features, moved, class_frequencies=np.full(k, 1 / k))
 
 
 def collapsed(outputs: Outputs, sure: float = 0.999) -> Outputs:
@@ -51,43 +35,10 @@ def collapsed(outputs: Outputs, sure: float = 0.999) -> Outputs:
     )
 
 
-@pytest.mark.parametrize("name", validators.names())
-class TestEveryValidator:
-    def test_prefers_the_better_model(self, name: str) -> None:
-        entry = validators.get(name)
-        scores = [entry.score(model(sharpness)) for sharpness in (0.1, 0.4, 1.5)]
-        assert scores == sorted(scores)
-        assert scores[2] > scores[0]
-
-    def test_sees_only_the_inputs_that_it_declares(self, name: str) -> None:
-        entry, full = validators.get(name), model(0.5)
-        declared = Outputs(**{field: getattr(full, field) for field in entry.inputs})
-        assert entry.score(declared) == entry.score(full)
-        assert set(score_all(declared)) >= {name}
-
-    def test_is_left_out_where_an_input_is_missing_or_empty(self, name: str) -> None:
-        entry, full = validators.get(name), model(0.5)
-        for missing in entry.inputs:
-            for absent in (None, getattr(full, missing)[:0]):
-                values = {spec.name: getattr(full, spec.name) for spec in fields(full)} | {missing: absent}
-                assert name not in score_all(Outputs(**values))
-
-    @pytest.mark.parametrize("n", [1, 2, 3, 50])
-    @pytest.mark.parametrize("kind", ["one-hot", "uniform", "collapsed", "one class"])
-    def test_is_finite_on_degenerate_outputs(self, name: str, n: int, kind: str) -> None:
-        k = 1 if kind == "one class" else 3
-        labels = np.arange(n) % k
-        p = {"uniform": np.full((n, k), 1 / k), "collapsed": np.eye(k)[np.zeros(n, dtype=int)]}.get(
-            kind, np.eye(k)[labels]
-        )
-        outputs = Outputs(p, labels, p, labels, p.astype(np.float32), np.zeros((n, 4)), p, np.eye(k)[0])
-        score = validators.get(name).score(outputs)
-        assert math.isfinite(score)
-
-    def test_touches_only_what_is_known(self, name: str) -> None:
-        touches = validators.get(name).touches
-        assert touches
-        assert touches <= {"target_labels", "source_labels", "unlabelled"}
+class TestEveryValidator(ValidatorSuite):
+    @pytest.fixture(params=validators.names(), autouse=True)
+    def _each(self, request: pytest.FixtureRequest) -> None:
+        self.name = request.param
 
 
 def test_what_each_touches() -> None:
@@ -187,7 +138,6 @@ def test_plain_formulas() -> None:
         return -sum(float(v) * math.log(v) for v in row)
 
     scores = score_all(outputs)
-    assert score_all(outputs, ["snd", "bnm"]) == {name: scores[name] for name in ("snd", "bnm")}
     moved = outputs.unlabelled_moved_probabilities
     assert moved is not None
     assert scores["consistency"] == pytest.approx(cohen_kappa_score(p.argmax(1), moved.argmax(1)))
@@ -197,6 +147,15 @@ def test_plain_formulas() -> None:
     assert scores["bnm"] == pytest.approx(np.sqrt(np.linalg.eigvalsh(p.T @ p)).sum() / len(p))
     assert scores["target-log-loss"] == pytest.approx(sum(math.log(p[i, c]) for i, c in enumerate(y)) / len(p))
     assert scores["target-accuracy"] == scores["source-accuracy"] == sum(p.argmax(1) == y) / len(p)
+
+
+def test_before_the_last_epoch_only_what_is_worth_computing_every_epoch_is() -> None:
+    outputs = model(0.4, n=12)
+    every, last = score_all(outputs, last=False), score_all(outputs)
+    assert set(last) == set(validators.names())
+    assert every == {name: last[name] for name in last if validators.get(name).every_epoch}
+    # What trials are compared by while they train.
+    assert set(every) == set(last) - {"bnm", "class-clustering", "frequency-match", "snd"}
 
 
 def test_clustering_sees_predictions_that_do_not_follow_the_features() -> None:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from raytl.core.dimensions import dimensions
 from raytl.core.errors import UserError
 from raytl.finetuning import freeze, regularisers
+from raytl.testing import RegulariserSuite
 
 
 @pytest.fixture(autouse=True)
@@ -22,36 +22,10 @@ def make(name: str, stages: list[nn.Module], cut: int = 0) -> regularisers.Regul
     return entry.regulariser(entry.config(), stages, cut)
 
 
-@pytest.mark.parametrize("name", regularisers.names())
-class TestEveryRegulariser:
-    def test_reaches_the_backbone_once_it_has_moved(self, name: str) -> None:
-        stage = nn.Linear(4, 3)
-        penalty = make(name, [stage])
-        with torch.no_grad():
-            stage.weight += 0.1
-        penalty(stage(torch.randn(8, 4))).backward()
-        assert stage.weight.grad is not None
-        assert stage.weight.grad.norm() > 1e-4
-
-    @pytest.mark.parametrize("n", [1, 2, 20])
-    def test_is_a_finite_non_negative_float32_scalar(self, name: str, n: int) -> None:
-        stage = nn.Linear(4, 3)
-        penalty = make(name, [stage])
-        for features in (stage(torch.randn(n, 4)), torch.zeros(n, 3, requires_grad=True)):
-            value = penalty(features.bfloat16())
-            assert value.shape == ()
-            assert value.dtype == torch.float32
-            assert value.isfinite()
-            assert value >= 0
-
-    def test_a_fully_frozen_backbone_is_no_error(self, name: str) -> None:
-        stage = nn.Linear(4, 3)
-        freeze([stage], 1)
-        assert make(name, [stage], 1)(stage(torch.randn(8, 4))).isfinite()
-
-    def test_its_weight_is_searched_over_a_range_with_its_default(self, name: str) -> None:
-        config = regularisers.get(name).config
-        assert dimensions(config)["weight"].contains(config().weight)
+class TestEveryRegulariser(RegulariserSuite):
+    @pytest.fixture(params=regularisers.names(), autouse=True)
+    def _each(self, request: pytest.FixtureRequest) -> None:
+        self.name = request.param
 
 
 def test_l2_sp_is_half_the_squared_way_from_the_start() -> None:

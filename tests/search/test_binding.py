@@ -14,7 +14,8 @@ from raytl import adaptation
 from raytl.core.errors import UserError
 from raytl.search.propose.baselines import baselines
 from raytl.search.propose.sampler import BEST, LEARN_FROM, SLACK, TpeSampler
-from raytl.search.space.binding import BoundSpace, FirstChoices
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.choices import FirstChoices
 from raytl.search.space.definition import load_space
 from raytl.search.space.files import shipped_spaces
 from raytl.tasks import TrainingData
@@ -137,6 +138,53 @@ class TestAdaptation:
     def test_no_strategy_is_without_a_loss_where_none_is_not_allowed(self, tmp_path: Path) -> None:
         space = bind(tmp_path, FULL, SETTINGS["semi-supervised"], "adaptation=coral")  # needs a source domain
         assert {(s.adaptation, s.source_domain is None) for s in sample(space, 40)} == {("coral", False)}
+
+
+class TestWhatIsFrozen:
+    """Losses are offered only where what they act on is there and not frozen."""
+
+    NORMLESS = "torchvision:vgg11@none"
+    MODELS = f"source_model=[{PRETRAINED}, {MODEL}, '{NORMLESS}']"
+
+    def test_leaves_the_losses_that_act_on_something_else(self, tmp_path: Path) -> None:
+        space = bind(tmp_path, FULL, data(), self.MODELS)
+        offered: dict[bool, set[str]] = {True: set(), False: set()}
+        for strategy in sample(space, 300):
+            offered[strategy.cut == 5].add(strategy.adaptation)
+        everything = set(space.space.components["adaptation"])
+        assert offered[False] == everything
+        assert offered[True] == everything - {"adabn", "coral", "mkmmd", "dann", "cdan", "afn"}
+
+    def test_adabn_is_not_offered_without_batch_norm(self, tmp_path: Path) -> None:
+        space = bind(tmp_path, FULL, data(), self.MODELS)
+        assert "adabn" in space.losses(MODEL, 0, "none")
+        assert set(space.losses(MODEL, 0, "none")) - set(space.losses(self.NORMLESS, 0, "none")) == {"adabn"}
+
+    def test_cuts_that_leave_the_only_loss_nothing_are_not_offered(self, tmp_path: Path) -> None:
+        space = bind(tmp_path, FULL, data(), self.MODELS, "adaptation=[coral, adabn]")
+        assert space.cuts(PRETRAINED) == [0, 1, 2, 3, 4]
+        assert {(s.adaptation, s.source_domain) for s in sample(space) if s.source_model == self.NORMLESS} == {
+            ("coral", "bright")  # without a domain there would be AdaBN alone
+        }
+
+    def test_a_model_that_the_only_loss_does_nothing_to_is_left_out_with_the_reason(self, tmp_path: Path) -> None:
+        space = bind(tmp_path, FULL, data(), self.MODELS, "adaptation=adabn")
+        assert space.source_models == [PRETRAINED, MODEL]
+        (problem,) = space.problems
+        assert problem.where == self.NORMLESS and "(adabn) does anything to what is not frozen" in problem.message
+        with pytest.raises(UserError, match="adaptation adabn does nothing to any of its source models"):
+            bind(tmp_path, FULL, data(), f"source_model='{self.NORMLESS}'", "adaptation=adabn")
+
+    def test_every_name_has_one_distribution(self, tmp_path: Path) -> None:
+        for losses in ("[none, adabn, coral, mcc]", "[adabn, coral]", "[adabn, mcc, afn]"):
+            space = bind(tmp_path, FULL, data(), self.MODELS, f"adaptation={losses}")
+            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+            known: dict[str, Any] = {}
+            for _ in range(150):
+                trial = study.ask()
+                space.suggest(trial)
+                for name, distribution in trial.distributions.items():
+                    assert known.setdefault(name, distribution) == distribution, name
 
 
 @pytest.mark.parametrize("name", shipped_spaces())

@@ -17,7 +17,8 @@ from raytl.search.plan.schedule import PlanSettings, SearchPlan, Wait
 from raytl.search.plan.simulation import Curve, Event, VirtualClock, simulate
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import TrialRecord, TrialStatus
-from raytl.search.space.binding import BoundSpace, FirstChoices
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.choices import FirstChoices
 from raytl.search.space.definition import load_space
 from raytl.training import Strategy
 

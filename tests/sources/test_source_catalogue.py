@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models as tv
@@ -18,55 +16,24 @@ from raytl import sources
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_tensors
 from raytl.sources.architectures.base import registry
+from raytl.testing import ArchitectureSuite, SourceModelSuite
 
-SCRATCH = [f"scratch:{name}" for name in registry.names()]
+
+class TestEveryScratchArchitecture(ArchitectureSuite):
+    @pytest.fixture(params=registry.names(), autouse=True)
+    def _each(self, request: pytest.FixtureRequest) -> None:
+        self.name = request.param
 
 
-@pytest.mark.parametrize("uri", SCRATCH)
-class TestEveryScratchArchitecture:
-    def test_info_agrees_with_the_model(self, uri: str) -> None:
-        for channels in (1, 3):
-            info, model = sources.info(uri, channels=channels), sources.load(uri, channels=channels)
-            assert info.stages == model.stage_names
-            assert info.feature_dim == model.feature_dim
-            assert info.parameters == sum(parameter.numel() for parameter in model.parameters())
-            assert info.image_size == model.preprocessing.size
-            assert not info.pretrained
-            assert not info.fixed_size
-            assert model.preprocessing.channels == channels
+class TestOtherSourceModels(SourceModelSuite):
+    image_size = 64
 
-    @settings(max_examples=15)
-    @given(size=st.integers(16, 70), channels=st.sampled_from([1, 3]), n=st.integers(1, 3))
-    def test_takes_any_size_from_16(self, uri: str, size: int, channels: int, n: int) -> None:
-        model = sources.load(uri, channels=channels, image_size=size)
-        assert model.preprocessing.size == size
-        images = torch.zeros(n, channels, size, size)
-        assert model.run(images).shape == (n, model.feature_dim)
-
-    def test_smaller_images_are_enlarged(self, uri: str) -> None:
-        assert sources.load(uri, image_size=8).preprocessing.size == 16
-
-    def test_weights_depend_on_the_seed_alone(self, uri: str) -> None:
-        torch.manual_seed(5)
-        state = torch.get_rng_state()
-        first = hash_tensors(sources.load(uri, seed=3).state_dict())
-        assert torch.equal(torch.get_rng_state(), state)
-        torch.manual_seed(6)
-        assert hash_tensors(sources.load(uri, seed=3).state_dict()) == first
-        assert hash_tensors(sources.load(uri, seed=4).state_dict()) != first
-
-    def test_stages_leave_their_input_alone(self, uri: str) -> None:
-        x = torch.randn(2, 3, 32, 32)
-        for stage in sources.load(uri).stage_list():
-            given = x.clone()
-            y = stage(x)
-            assert torch.equal(x, given)
-            x = y
-
-    def test_every_parameter_learns(self, uri: str) -> None:
-        model = sources.load(uri).train()
-        model(torch.randn(4, 3, 32, 32)).square().sum().backward()
-        assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+    @pytest.fixture(
+        params=["torchvision:mobilenet_v3_small@none", "torchvision:squeezenet1_1@none", "timm:resnet18@none"],
+        autouse=True,
+    )
+    def _each(self, request: pytest.FixtureRequest) -> None:
+        self.uri = request.param
 
 
 def test_cnn_small_is_small() -> None:

@@ -14,6 +14,9 @@ from tiny import CLASSES, MODEL, PRETRAINED, SIDE, STAGES, data, workspace
 
 from raytl import adaptation
 from raytl.core.hashing import hash_tensors
+from raytl.evaluation import validators
+from raytl.finetuning import augmentation
+from raytl.finetuning.policy import Policy
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.training import Strategy
@@ -21,10 +24,11 @@ from raytl.training.feed import Feed
 from raytl.training.loop import run_trial
 from raytl.training.network import Network
 from raytl.training.pools import Pool, PoolMaker
+from raytl.training.pretrain import checkpoint_path
 from raytl.training.residents import Residents
 from raytl.training.roles import QUICK_SAMPLE, make_roles
 from raytl.training.trial import TrialJob, TrialResult
-from raytl.training.workspace import Workspace
+from raytl.training.workspace import PretrainSettings, Workspace
 
 VIEWED: dict[str, dict[str, Any]] = {
     "augmented": {"augmentation": "shift"},
@@ -150,6 +154,33 @@ class TestPool:
             assert gap.mean() < 40  # but the same picture
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_policy_that_was_changed_does_not_find_the_views_it_made_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    space = workspace(tmp_path, data(domains=False))
+    model, weights = space.source_model(MODEL)
+    net = Network(model, CLASSES, 2, device=space.device)
+    maker = PoolMaker(space, net, weights, cached=cached)
+    images = space.data.target
+    assert images is not None
+    before = [maker.make(images, None, "shift", 1).views[0].clone(), maker.make_moved(images).inputs.clone()]
+    assert torch.equal(maker.make(images, None, "shift", 1).views[0], before[0])
+    monkeypatch.setitem(augmentation._POLICIES, "shift", Policy(rotation=45.0, brightness=0.5))
+    after = [maker.make(images, None, "shift", 1).views[0], maker.make_moved(images).inputs]
+    assert not any(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    fresh = workspace(tmp_path / "fresh", data(domains=False))
+    assert torch.equal(PoolMaker(fresh, net, weights, cached=cached).make_moved(images).inputs, after[1])
+
+
+def test_a_source_model_is_kept_under_what_its_policy_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = workspace(tmp_path, data(), pretrain=PretrainSettings(augmentation="shift"))
+    before = checkpoint_path(space, "bright", MODEL)
+    assert checkpoint_path(space, "bright", MODEL) == before
+    monkeypatch.setitem(augmentation._POLICIES, "shift", Policy(rotation=45.0))
+    assert checkpoint_path(space, "bright", MODEL) != before
+
+
 def test_before_the_last_epoch_fewer_unlabelled_images_are_looked_at(tmp_path: Path) -> None:
     space = workspace(tmp_path, data(unlabelled=100, domains=False))
     model, weights = space.source_model(MODEL)
@@ -165,7 +196,9 @@ def test_before_the_last_epoch_fewer_unlabelled_images_are_looked_at(tmp_path: P
     rows = {tuple(image.flatten().tolist()) for image in everything}
     assert len({tuple(image.flatten().tolist()) for image in still} & rows) == QUICK_SAMPLE
     history = run_trial(space, TrialJob(Strategy(MODEL)), lambda metrics: None).history
-    assert ["snd" in epoch for epoch in history] == [False, True]
+    measured = [set(epoch) & set(validators.names()) for epoch in history]
+    assert measured[-1] == {name for name in validators.names() if "source_labels" not in validators.get(name).inputs}
+    assert measured[0] == {name for name in measured[-1] if validators.get(name).every_epoch} < measured[-1]
 
 
 class TestResidents:

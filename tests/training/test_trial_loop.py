@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,32 @@ class TestPools:
         result = train(space, source_domain="bright", adaptation="mcc")
         assert space.folds == []
         assert "source-accuracy" in result.metrics and "target-accuracy" not in result.metrics
+
+    @pytest.mark.parametrize("cut", [0, 3, STAGES])
+    def test_accuracy_on_source_domains_is_that_on_the_same_images_whether_or_not_one_joins(
+        self, tmp_path: Path, cut: int
+    ) -> None:
+        held = data(target=1)
+        more = {**held.source_domains, "dim": shapes(8, 5, name="dim", classes=CLASSES[::-1], light=-20.0)}
+        space = workspace(tmp_path, replace(held, source_domains=more), folds=(0, 0))
+        seen = space.held_out_source_images
+        assert seen is not None
+        of = {name: space.source_split(name)[1] for name in ("bright", "dim")}
+        assert len(seen) == sum(map(len, of.values())) and all(map(len, of.values()))
+        names = [more[name].classes[more[name].labels[i]] for name, index in of.items() for i in index]
+        assert [CLASSES[label] for label in seen.labels] == names
+        for domain in (None, "bright", "dim"):
+            result = train(space, source_domain=domain, source_model=PRETRAINED, cut=cut)
+            assert all("source-accuracy" in epoch for epoch in result.history)
+            model = result.model.eval()
+            with torch.inference_mode():
+                said = model(model.preprocessing.normalise(seen.tensor(model.preprocessing))).argmax(1).numpy()
+            assert result.metrics["source-accuracy"] == pytest.approx((said == seen.labels).mean())
+
+    def test_beside_a_validation_fold_source_domains_are_looked_at_last(self, semi: Workspace) -> None:
+        for domain in (None, "bright"):
+            measured = ["source-accuracy" in epoch for epoch in train(semi, source_domain=domain).history]
+            assert measured == [False] * (len(measured) - 1) + [True]
 
     def test_the_whole_target_trains_without_a_fold(self, inductive: Workspace) -> None:
         assert len(train(inductive, fold=None).validation_index) == 0

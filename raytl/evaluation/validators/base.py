@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
@@ -49,11 +49,13 @@ class ValidatorEntry:
 
     function: takes the arrays named by ``inputs`` in that order, returns a finite number, higher is better.
     inputs: fields of :class:`Outputs`.
+    every_epoch: whether it is worth its time after every epoch; others are computed after the last one.
     """
 
     name: str
     function: Score
     inputs: tuple[str, ...]
+    every_epoch: bool = False
 
     @property
     def touches(self) -> frozenset[str]:
@@ -73,14 +75,18 @@ class ValidatorEntry:
 registry: Registry[ValidatorEntry] = Registry("validator", "raytl.evaluation.validators")
 
 
-def validator(name: str, *inputs: str) -> Callable[[Score], Score]:
-    """Decorator that registers a function of the given :class:`Outputs` fields under ``name``."""
+def validator(name: str, *inputs: str, every_epoch: bool = False) -> Callable[[Score], Score]:
+    """Decorator that registers a function of the given :class:`Outputs` fields under ``name``.
+
+    Every trial is measured by it from then on, as far as the task has the inputs: after the last epoch, and after every
+    other one too where ``every_epoch``, which is for what takes a millisecond and is needed to tell who falls behind.
+    """
     unknown = set(inputs) - set(_FIELDS)
     if unknown or not inputs:
         raise ValueError(f"validator '{name}': inputs must be among {', '.join(_FIELDS)}")
 
     def register(function: Score) -> Score:
-        registry.add(name, ValidatorEntry(name, function, inputs))
+        registry.add(name, ValidatorEntry(name, function, inputs, every_epoch))
         return function
 
     return register
@@ -96,7 +102,10 @@ def get(name: str) -> ValidatorEntry:
     return registry.get(name)
 
 
-def score_all(outputs: Outputs, only: Collection[str] | None = None) -> dict[str, float]:
-    """Every validator (or those of ``only``) whose inputs are all there, by name."""
-    entries = [get(name) for name in (names() if only is None else only)]
+def score_all(outputs: Outputs, *, last: bool = True) -> dict[str, float]:
+    """Every registered validator whose inputs are all there, by name.
+
+    last: whether this is after the last epoch; before it only those that are worth computing every epoch.
+    """
+    entries = [entry for entry in map(get, names()) if last or entry.every_epoch]
     return {entry.name: entry.score(outputs) for entry in entries if entry.applies(outputs)}

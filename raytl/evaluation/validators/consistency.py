@@ -7,7 +7,7 @@ import numpy as np
 from raytl.evaluation.validators.base import validator
 
 
-@validator("consistency", "unlabelled_probabilities", "unlabelled_moved_probabilities")
+@validator("consistency", "unlabelled_probabilities", "unlabelled_moved_probabilities", every_epoch=True)
 def consistency(probabilities: np.ndarray, moved: np.ndarray) -> float:
     """Cohen's kappa of the classes predicted for the images and for slightly moved versions of them, at most 1.
 

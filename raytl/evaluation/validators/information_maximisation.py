@@ -8,7 +8,7 @@ from raytl.evaluation.validators.base import validator
 from raytl.evaluation.validators.entropies import mutual_information
 
 
-@validator("information-maximisation", "unlabelled_probabilities")
+@validator("information-maximisation", "unlabelled_probabilities", every_epoch=True)
 def information_maximisation(probabilities: np.ndarray) -> float:
     """Entropy of the mean prediction minus the mean entropy, in [0, log k].
 

@@ -8,7 +8,7 @@ from raytl.evaluation.metrics import correctness
 from raytl.evaluation.validators.base import validator
 
 
-@validator("source-accuracy", "source_probabilities", "source_labels")
+@validator("source-accuracy", "source_probabilities", "source_labels", every_epoch=True)
 def source_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Share of right answers on the source domain, in [0, 1]."""
     return float(correctness(probabilities, labels).mean())

@@ -8,7 +8,7 @@ from raytl.evaluation.metrics import log_losses
 from raytl.evaluation.validators.base import validator
 
 
-@validator("target-log-loss", "target_probabilities", "target_labels")
+@validator("target-log-loss", "target_probabilities", "target_labels", every_epoch=True)
 def target_log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean log probability of the labels in nats, <= 0."""
     return float(-log_losses(probabilities, labels).mean())

@@ -13,7 +13,8 @@ import optuna
 from optuna.trial import TrialState
 
 from raytl.core.seeding import derive_seed
-from raytl.search.space.binding import BoundSpace, FirstChoices
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.choices import FirstChoices
 from raytl.search.space.definition import ALL, ANY, NONE
 from raytl.training.strategy import Strategy
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import fields
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -48,10 +47,12 @@ class BoundSpace:
         self.data = data
         self.left_out: dict[str, str] = {}
         self.problems: list[Problem] = []
-        self.source_models = self._available(self._expand_models())
-        self.stages = {uri: self.stage_count(uri) for uri in self.source_models}
+        models = self._available(self._expand_models())
+        self._infos = {uri: self._info(uri) for uri in models}
+        self.stages = {uri: len(info.stages) for uri, info in self._infos.items()}
         self.adaptations = self._expand_adaptations(self._expand_domains())
         self.source_domains = list(self.adaptations)
+        self.source_models = self._adaptable(models)
 
     # --- what applies -----------------------------------------------------------------------------------------------
 
@@ -90,20 +91,32 @@ class BoundSpace:
                 kept.append(uri)
             except WeightsMissingError as error:
                 self.left_out[uri] = str(error)
-                cause = f" ({error.__cause__})" if error.__cause__ else ""
-                message = f"left out: its weights are not on this machine and could not be fetched{cause}"
-                self.problems.append(Problem(Severity.WARNING, uri, message))
+                self.problems.append(Problem(Severity.WARNING, uri, f"left out: {error}"))
         if not kept:
             raise UserError(next(iter(self.left_out.values())))
         return kept
 
     def stage_count(self, uri: str) -> int:
         """Stages of a source model, one of the space or not."""
-        return len(self._info(uri).stages)
+        return len((self._infos.get(uri) or self._info(uri)).stages)
 
     def is_trainable(self, uri: str) -> bool:
         """Whether a source model's stages hold anything to train."""
-        return self._info(uri).trainable
+        return (self._infos.get(uri) or self._info(uri)).trainable
+
+    def _adaptable(self, models: list[str]) -> list[str]:
+        """The models that some allowed loss (``none`` is one) can do something to; the others are told of."""
+        kept = [uri for uri in models if self.cuts(uri)]
+        losses = ", ".join(name for name in self.space.components["adaptation"])
+        for uri in [uri for uri in models if uri not in kept]:
+            message = f"left out: no adaptation that the space allows ({losses}) does anything to what is not frozen"
+            self.problems.append(Problem(Severity.WARNING, uri, message))
+        if not kept:
+            raise UserError(
+                f"search space '{self.space.name}': adaptation {losses} does nothing to any of its source models, of "
+                "which all that it acts on is frozen or missing; allow adaptation 'none', or other cuts"
+            )
+        return kept
 
     def _info(self, uri: str) -> SourceInfo:
         pretraining = parse_pretrain(uri)
@@ -187,7 +200,31 @@ class BoundSpace:
         return list(dimension.options)
 
     def cuts(self, source_model: str) -> list[int]:
-        """Allowed cuts of a source model. A negative cut counts from the head; untrained models are never frozen."""
+        """Allowed cuts of a source model, above which some allowed loss, or ``none``, has something to act on.
+
+        A negative cut counts from the head; untrained models are never frozen.
+        """
+        return [cut for cut in self._wanted_cuts(source_model) if self.domains(source_model, cut)]
+
+    def domains(self, source_model: str, cut: int) -> list[str]:
+        """The domains (or none) that may join the training, with which some loss, or ``none``, can act."""
+        return [domain for domain in self.source_domains if self.losses(source_model, cut, domain)]
+
+    def losses(self, source_model: str, cut: int, domain: str) -> list[str]:
+        """The losses whose roles are there and that act on something which is not frozen."""
+        info = self._infos[source_model]
+        if not info.trainable:
+            return [loss for loss in self.adaptations[domain] if loss == NONE]
+        open_stages = info.stages[cut:]
+        norms = info.stages if info.batch_norm_stages is None else info.batch_norm_stages
+        features, batch_norm = bool(open_stages), any(stage in norms for stage in open_stages)
+        return [
+            loss
+            for loss in self.adaptations[domain]
+            if loss == NONE or adaptation.get(loss).can_act(features=features, batch_norm=batch_norm)
+        ]
+
+    def _wanted_cuts(self, source_model: str) -> list[int]:
         stages = self.stages[source_model]
         if not self.is_trainable(source_model):
             return [stages]
@@ -217,11 +254,13 @@ class BoundSpace:
         model = values["source_model"] = self._choose(trial, "source_model", self.source_models)
         cuts = self.cuts(model)
         values["cut"] = self._choose(trial, f"cut/{len(cuts)}of{self.stages[model]}", cuts)
-        domain = self._choose(trial, "source_domain", self.source_domains)
+        domains = self.domains(model, values["cut"])
+        domain = self._choose(trial, _name("source_domain", domains, self.source_domains), domains)
         values["source_domain"] = None if domain == NONE else domain
-        losses = self.adaptations[domain] if self.is_trainable(model) else [NONE]
-        suffix = "" if len(losses) == len(self.space.components["adaptation"]) else f"/{len(losses)}"
-        values["adaptation"] = self._choose(trial, f"adaptation{suffix}", losses)
+        losses = self.losses(model, values["cut"], domain)
+        values["adaptation"] = self._choose(
+            trial, _name("adaptation", losses, list(self.space.components["adaptation"])), losses
+        )
         heads = [head for head in self._options("head", Strategy.head) if head != LOGISTIC] or [Strategy.head]
         values["head"] = self._choose(trial, "head", heads)
         if values["cut"] == self.stages[model] and values["adaptation"] == NONE and values["head"] == "linear":
@@ -275,6 +314,11 @@ class BoundSpace:
         return trial.suggest_int(name, dimension.low, dimension.high, log=dimension.log)
 
 
+def _name(dimension: str, options: list[str], every: list[str]) -> str:
+    """What a sampler is told that a dimension is called which has these of all its options."""
+    return dimension if len(options) == len(every) else f"{dimension}/{','.join(options)}"
+
+
 def _views_exist(values: Mapping[str, Any]) -> bool:
     """Whether there are augmented images and frozen stages that need not see a new version of them in every batch."""
     loss = values["adaptation"]
@@ -297,42 +341,3 @@ def _named(roles: set[Role], joined: str) -> str:
 def untrained(uri: str) -> bool:
     """Whether a source model brings no weights worth freezing."""
     return uri.startswith("scratch:") or uri.endswith("@none")
-
-
-def component_defaults() -> dict[str, Any]:
-    """Every default of a loss or regulariser, under its dimension's name (``adaptation.mcc.weight``)."""
-    return {
-        f"{kind}.{name}.{spec.name}": spec.default
-        for kind, components in COMPONENTS.items()
-        for name in components.names()
-        for spec in fields(components.get(name).config)
-    }
-
-
-class FirstChoices:
-    """A suggester of given values, else of a loss's own defaults, else of the first or middle of a range.
-
-    Makes whole strategies from the partial ones under a space's ``first`` key, and the default recipe.
-    """
-
-    def __init__(self, wanted: Mapping[str, Any]) -> None:
-        self._wanted = {**component_defaults(), **wanted}
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """The wanted value as far as the range allows it, or the middle of the range (geometric where log)."""
-        middle = (low * high) ** 0.5 if log else (low + high) / 2
-        return min(max(float(self._get(name, middle)), low), high)
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        """Likewise, rounded."""
-        middle = (low * high) ** 0.5 if log else (low + high) / 2
-        return min(max(int(self._get(name, round(middle))), low), high)
-
-    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
-        """The wanted value if it is among the choices, else the first choice."""
-        wanted = self._get(name, choices[0])
-        return wanted if wanted in choices else choices[0]
-
-    def _get(self, name: str, default: Any) -> Any:
-        """By full name, or by the name before the first ``/``."""
-        return self._wanted.get(name, self._wanted.get(name.partition("/")[0], default))

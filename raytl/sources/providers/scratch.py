@@ -8,6 +8,7 @@ from raytl.sources.architectures.base import registry
 from raytl.sources.base import Built, Hollow, Provider, Request, SourceEntry, provider, seeded
 from raytl.sources.licences import NO_WEIGHTS
 from raytl.sources.model import SourceInfo, SourceModel
+from raytl.sources.staging import batch_norm_stages
 from raytl.tasks.preprocessing import Preprocessing
 
 # The head of an untrained network is a placeholder until the labels are known.
@@ -35,6 +36,7 @@ class Scratch(Provider):
             fixed_size=False,
             pretrained=False,
             licence=NO_WEIGHTS,
+            batch_norm_stages=batch_norm_stages(model.stages.items()),
         )
 
     def build(self, name: str, request: Request) -> Built:

@@ -13,7 +13,7 @@ from raytl.core.errors import UserError, nearest
 from raytl.sources.base import Built, Provider, Request, SourceEntry, WeightsMissingError, hint, provider, seeded
 from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
-from raytl.sources.staging import Staged, assemble
+from raytl.sources.staging import Staged, assemble, batch_norm_stages
 from raytl.sources.timm_stages import is_exact, stages_of
 from raytl.tasks.preprocessing import Preprocessing
 
@@ -49,6 +49,7 @@ class Timm(Provider):
             fixed_size=bool(config.get("fixed_input_size")),
             pretrained=trained,
             licence=_licence(config.get("license")) if trained else NO_WEIGHTS,
+            batch_norm_stages=facts.batch_norm_stages,
         )
 
     def build(self, name: str, request: Request) -> Built:
@@ -175,6 +176,7 @@ class _Facts:
     feature_dim: int
     parameters: int
     cut: bool
+    batch_norm_stages: tuple[str, ...]
 
 
 @cache
@@ -189,4 +191,5 @@ def _facts(model: str) -> _Facts:
         staged = Staged([("network", network)], staged.head, staged.feature_dim)
     modules = [*(module for _, module in staged.stages), staged.head]
     parameters = sum(parameter.numel() for module in modules for parameter in module.parameters())
-    return _Facts(tuple(name for name, _ in staged.stages), staged.feature_dim, parameters, cut)
+    names = tuple(name for name, _ in staged.stages)
+    return _Facts(names, staged.feature_dim, parameters, cut, batch_norm_stages(staged.stages))

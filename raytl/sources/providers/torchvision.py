@@ -30,7 +30,7 @@ from raytl.sources.base import (
 )
 from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
-from raytl.sources.staging import assemble, fit_original
+from raytl.sources.staging import assemble, batch_norm_stages, fit_original
 from raytl.sources.torchvision_stages import ChannelAffine, stages_of
 from raytl.tasks.preprocessing import Preprocessing
 
@@ -125,7 +125,7 @@ class Torchvision(Provider):
     def info(self, name: str, request: Request) -> SourceInfo:
         """Counted without allocating anything, once per process."""
         chosen = _choose(name)
-        stages, feature_dim, parameters = _facts(chosen.name)
+        stages, feature_dim, parameters, batch_norm = _facts(chosen.name)
         return SourceInfo(
             uri=chosen.uri,
             stages=stages,
@@ -136,6 +136,7 @@ class Torchvision(Provider):
             pretrained=chosen.weights is not None,
             labels=chosen.labels,
             licence=chosen.licence,
+            batch_norm_stages=batch_norm,
         )
 
     def build(self, name: str, request: Request) -> Built:
@@ -164,7 +165,7 @@ class Torchvision(Provider):
     def entry(self, name: str) -> SourceEntry:
         """With its default weights."""
         chosen = _choose(name)
-        stages, _, parameters = _facts(name)
+        stages, _, parameters, _ = _facts(name)
         return SourceEntry(
             uri=chosen.uri,
             parameters=parameters,
@@ -216,14 +217,18 @@ def _network(name: str, size: int) -> nn.Module:
 
 
 @cache
-def _facts(name: str) -> tuple[tuple[str, ...], int, int]:
-    """Stage names, feature width and number of parameters; the same for all weights but for a ViT's positions."""
+def _facts(name: str) -> tuple[tuple[str, ...], int, int, tuple[str, ...]]:
+    """Stage names, feature width, number of parameters, stages with batch norm.
+
+    The same for all weights but for a ViT's positions.
+    """
     chosen = _choose(name)
     with Hollow():
         network = _network(chosen.name, chosen.preprocessing.size)
     staged = stages_of(network)
     count = sum(parameter.numel() for parameter in network.parameters())
-    return tuple(stage for stage, _ in staged.stages), staged.feature_dim, count
+    names = tuple(stage for stage, _ in staged.stages)
+    return names, staged.feature_dim, count, batch_norm_stages(staged.stages)
 
 
 def _cache_path(weights: Any) -> Path:
