@@ -9,7 +9,7 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from raytl.cli.app import Json, Lanes, Seed, app, sources_app
+from raytl.cli.app import Holdout, Json, Lanes, Seed, app, sources_app
 from raytl.cli.output import Output
 
 Target = Annotated[str | None, typer.Option(metavar="PATH", help="Labelled images of the domain the model is for.")]
@@ -20,7 +20,7 @@ SourceDomain = Annotated[
 Unlabelled = Annotated[str | None, typer.Option(metavar="PATH", help="Images of the target domain without labels.")]
 Test = Annotated[
     str | None,
-    typer.Option(metavar="PATH", help="Labelled images for the final test (default: a fifth of the target)."),
+    typer.Option(metavar="PATH", help="Labelled images for the final test (default: see --holdout)."),
 ]
 Space = Annotated[
     str, typer.Option(metavar="NAME|FILE", help="A shipped search space (see 'raytl spaces list') or a YAML file.")
@@ -36,6 +36,7 @@ def rank(
     source_domain: SourceDomain = None,
     unlabelled: Unlabelled = None,
     test: Test = None,
+    holdout: Holdout = None,
     space: Space = "vision-small",
     set_: Assignments = None,
     seed: Seed = 0,
@@ -59,7 +60,7 @@ def rank(
     from raytl.cli.running import show_problems
 
     output = Output.current
-    task = api.Task(target, source_domain or [], unlabelled, test, seed=seed)
+    task = api.Task(target, source_domain or [], unlabelled, test, seed=seed, holdout=holdout)
     bound = api.bind(task, space, set_ or [])
     show_problems(output, [*bound.problems, *task.problems])
     ranked = api.rank_sources(task, bound, seed=seed)
@@ -94,6 +95,7 @@ def quote(
     source_domain: SourceDomain = None,
     unlabelled: Unlabelled = None,
     test: Test = None,
+    holdout: Holdout = None,
     space: Space = "vision-small",
     set_: Assignments = None,
     trials: Annotated[
@@ -115,7 +117,7 @@ def quote(
     from raytl.cli.running import show_problems
 
     output = Output.current
-    task = api.Task(target, source_domain or [], unlabelled, test, seed=seed)
+    task = api.Task(target, source_domain or [], unlabelled, test, seed=seed, holdout=holdout)
     bound = api.bind(task, space, set_ or [])
     show_problems(output, [*bound.problems, *task.problems])
     with output.progress_console.status("probing for about a minute"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raytl.cli.app import Json, Lanes, Seed, Storage, Verbose, app
+from raytl.cli.app import Holdout, Json, Lanes, Seed, Storage, Verbose, app
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
 
@@ -54,8 +54,9 @@ def search(
     ] = None,
     test: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="Labelled images for the final test (default: a fifth of the target)."),
+        typer.Option(metavar="PATH", help="Labelled images for the final test (default: see --holdout)."),
     ] = None,
+    holdout: Holdout = None,
     space: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="A shipped search space (see 'raytl spaces list') or a YAML file.")
     ] = "vision-small",
@@ -132,7 +133,7 @@ def search(
         _show_end(output, run)
         return
     loaded = load_space(space, set_ or [])
-    task = api.Task(target, source_domain or [], unlabelled, test, seed=seed)
+    task = api.Task(target, source_domain or [], unlabelled, test, seed=seed, holdout=holdout)
     bound = api.bind(task, loaded)
     show_problems(output, [*bound.problems, *task.problems])
     with listening(output, trials or loaded.settings.trials, budget) as progress:

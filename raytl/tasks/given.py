@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 DEMO = "demo"
 
 
-def given_paths(roles: Mapping[str, Any], domains: Mapping[str, Any], name: str, seed: int) -> dict[str, Any] | None:
+def given_paths(
+    roles: Mapping[str, Any], domains: Mapping[str, Any], name: str, seed: int, holdout: float | None
+) -> dict[str, Any] | None:
     """The arguments of a task as JSON values, local paths absolute; None where images were given in memory.
 
     roles: by the argument's name. domains: places of the source domains by name.
@@ -23,7 +25,7 @@ def given_paths(roles: Mapping[str, Any], domains: Mapping[str, Any], name: str,
         return None
     found: dict[str, Any] = {role: _absolute(place) for role, place in places.items()}
     found["source_domain"] = {key: _absolute(place) for key, place in domains.items()}
-    return found | {"name": name, "seed": seed}
+    return found | {"name": name, "seed": seed, "holdout": holdout}
 
 
 def make_task(given: Mapping[str, Any]) -> Task:

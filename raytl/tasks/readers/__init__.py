@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -36,11 +36,13 @@ class ReadResult(Generic[I_co]):
     """Images that all decode, and what was noticed on the way.
 
     facts: one per image, same order. channels: 1 where every image is greyscale, else 3.
+    group_names: what the group column says of each image, None where it says nothing; empty without such a column.
     """
 
     images: I_co
     problems: list[Problem]
     facts: list[Facts]
+    group_names: list[str | None] = field(default_factory=list)
 
     @property
     def channels(self) -> int:
@@ -81,7 +83,8 @@ def read_labelled(
     for lost in sorted(str(label) for label in named - set(found)):
         listing.note(f"class '{lost}' has no image that can be read; the class is left out")
     labels = np.array([classes.index(label) for label in found], dtype=np.int64)
-    return ReadResult(LabelledImages(listing.name, items, _groups(entries), classes, labels), listing.problems, facts)
+    images = LabelledImages(listing.name, items, _groups(entries), classes, labels)
+    return ReadResult(images, listing.problems, facts, _group_names(entries))
 
 
 def read_unlabelled(path: str | os.PathLike[str], *, filesystem: Any = None) -> ReadResult[Images]:
@@ -93,7 +96,8 @@ def read_unlabelled(path: str | os.PathLike[str], *, filesystem: Any = None) -> 
     if not listing.entries:
         raise UserError(f"{listing.name}: no images found; give a folder, Parquet or CSV file with images")
     entries, items, facts = load(listing)
-    return ReadResult(Images(listing.name, items, _groups(entries)), listing.problems, facts)
+    images = Images(listing.name, items, _groups(entries))
+    return ReadResult(images, listing.problems, facts, _group_names(entries))
 
 
 def note_strays(listing: Listing) -> None:
@@ -172,6 +176,11 @@ def _groups(entries: Sequence[Entry]) -> np.ndarray | None:
     numbers: dict[object, int] = {}
     keys = [row if entry.group is None else entry.group for row, entry in enumerate(entries)]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def _group_names(entries: Sequence[Entry]) -> list[str | None]:
+    names = [entry.group for entry in entries]
+    return [] if all(name is None for name in names) else names
 
 
 def _shards(place: Place, listing: Listing) -> Listing | None:
