@@ -83,7 +83,7 @@ class TestKilledSearch:
         folder(place.folder / "photos", 24)
         process = subprocess.Popen(
             [RAYTL, "search", "--target", "photos", "--space", "tiny.yaml", "--trials", "10", "--lanes", "2",
-             "--name", "flowers"],
+             "--holdout", "0.2", "--name", "flowers"],
             cwd=place.folder, env=place.environment, start_new_session=True, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip

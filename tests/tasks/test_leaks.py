@@ -274,7 +274,8 @@ class TestWhatCountsAsTheSamePicture:
 
         fonts = _usable_fonts(DIGITS)
         drawn = [[_cropped(_draw(font, digit)).resize((28, 28)) for digit in DIGITS] for font in fonts]
-        assert not any(np.isin(a, b).any() for a, b in combinations(pictures(*drawn), 2))
+        found = sum(int(np.isin(a, b).sum()) for a, b in combinations(pictures(*drawn), 2))
+        assert found <= 1  # of 2,310: the 8 of Computer Modern is one drawing in two of its fonts
 
     def test_colours_that_differ_tell_pictures_apart_and_grey_ones_are_copies(self) -> None:
         original = picture(3, size=(96, 64))
