@@ -48,23 +48,22 @@ def hold_out(
     if share == 0:
         return target, None, []
     counts, groups = images.counts(), groups_per_class(images)
+    fewest, least = min(groups, key=lambda key: (groups[key], key)), min(counts, key=lambda key: (counts[key], key))
+    possible = counts[least] >= _NEEDS_IMAGES and groups[fewest] >= _NEEDS_GROUPS
     usual = median(groups.values())
     if share is None and usual < _WORTH_A_TEST:
         counted = "" if groups == counts else ", copies and groups counted once"
-        message = (
-            f"{usual:g} labelled images a class (the median{counted}) are too few to give any up for a test; "
-            "cross-validation tells how good the model is. For a test split pass --holdout 0.2 or --test PATH"
-        )
+        message = f"too few labelled images to give any up for a test (a class has {usual:g}, the median{counted})"
+        if groups[fewest] > 1:
+            message += "; cross-validation tells how good the model is"
+        message += f". For a test split pass {'--holdout 0.2 or ' if possible else ''}--test PATH"
         return target, None, [Problem(Severity.INFO, images.name, message)]
-    scarce = min(counts, key=lambda key: (counts[key], key))
-    if counts[scarce] < _NEEDS_IMAGES:
-        has = f"class '{scarce}' has {counts[scarce]} image{'s' if counts[scarce] > 1 else ''}"
-        return target, None, [Problem(Severity.WARNING, images.name, f"{has}, too few to spare any for a test")]
-    scarce = min(groups, key=lambda key: (groups[key], key))
-    if groups[scarce] < _NEEDS_GROUPS:
-        grouped = f"{groups[scarce]} group{'s' if groups[scarce] > 1 else ''} of duplicates or of the group column"
-        message = f"the {counts[scarce]} images of class '{scarce}' are {grouped}, too few to spare any for a test"
-        return target, None, [Problem(Severity.WARNING, images.name, message)]
+    if not possible:
+        message = f"class '{least}' has {counts[least]} image{_s(counts[least])}"
+        if counts[least] >= _NEEDS_IMAGES:
+            grouped = f"{groups[fewest]} group{_s(groups[fewest])} of duplicates or of the group column"
+            message = f"the {counts[fewest]} images of class '{fewest}' are {grouped}"
+        return target, None, [Problem(Severity.WARNING, images.name, f"{message}, too few to spare any for a test")]
     _, held = holdout(
         images.labels, images.groups, share or TEST_FRACTION, derive_seed("test split", seed), keep=_NEEDS_GROUPS - 1
     )
@@ -78,3 +77,7 @@ def groups_per_class(images: LabelledImages) -> dict[str, int]:
     """How many groups each class has images of; images without a group are groups of their own."""
     groups = np.arange(len(images)) if images.groups is None else images.groups
     return {name: len(np.unique(groups[images.labels == index])) for index, name in enumerate(images.classes)}
+
+
+def _s(number: int) -> str:
+    return "" if number == 1 else "s"

@@ -169,9 +169,8 @@ def _thin(roles: Roles, other: Part[LabelledImages], where: str, *, groups: bool
         roles.unlabelled = part.keep(apart)
         return
     if roles.target is None:
-        raise UserError(
-            f"{part.images.name}: every image is also in {where}; give images that are in no other role to --unlabelled"
-        )
+        also = f"every image is also in another role, such as {where}"
+        raise UserError(f"{part.images.name}: {also}; give other images to --unlabelled")
     _say(roles, part, other, where, copies, companions & ~copies, "no unlabelled images are left to use")
     roles.unlabelled = None
 

@@ -100,7 +100,9 @@ class TestBetweenTargetAndOthers:
         task = Task(images, unlabelled=of("pool", list(range(8))))
         assert task.data.unlabelled is None
         assert said(task, "no unlabelled images are left to use")
-        with pytest.raises(UserError, match="pool: every image is also in the source domain s; give images that"):
+        with pytest.raises(
+            UserError, match="pool: every image is also in another role, such as the source domain s; give"
+        ):
             Task(None, {"s": images}, of("pool", list(range(8))))
 
     def test_one_shot_transfer_from_the_shots_themselves_is_refused(self) -> None:
@@ -118,7 +120,7 @@ class TestTheTest:
 
     def test_is_not_used_without_labels_either(self) -> None:
         final = of("final", [30, 31])
-        with pytest.raises(UserError, match="pool: every image is also in the test set final; give images that are in"):
+        with pytest.raises(UserError, match="also in another role, such as the test set final; give other images"):
             Task(None, {"s": of("s", list(range(8)))}, of("pool", [30, 31]), final)
 
     def test_wrong_labels_are_counted(self) -> None:

@@ -175,7 +175,7 @@ class TestHeldOut:
         assert [(p.severity, str(p)) for p in Task(images).problems] == [
             (
                 Severity.INFO,
-                "images: 7 labelled images a class (the median) are too few to give any up for a test; "
+                "images: too few labelled images to give any up for a test (a class has 7, the median); "
                 "cross-validation tells how good the model is. For a test split pass --holdout 0.2 or --test PATH",
             )
         ]
@@ -185,7 +185,7 @@ class TestHeldOut:
         images = labelled("images", {"a": 40, "b": 40})
         task = Task(replace(images, groups=np.arange(80) // 4))
         assert task.test is None
-        assert "10 labelled images a class (the median, copies and groups counted once)" in task.problems[-1].message
+        assert "a class has 10, the median, copies and groups counted once" in task.problems[-1].message
 
     @pytest.mark.parametrize(
         ("roles", "share", "sentence"),
@@ -324,6 +324,10 @@ class TestRefusals:
         task = Task(labelled("shots", {"a": 1, "b": 1}), labelled("drawings", {"a": 4, "b": 4}, 20))
         assert len(task.data.target or ()) == 2
         assert task.test is None
+        assert [str(problem) for problem in task.problems] == [
+            "shots: too few labelled images to give any up for a test (a class has 1, the median). "
+            "For a test split pass --test PATH"
+        ]
 
     def test_the_same_image_under_two_labels_is_noted(self) -> None:
         images = labelled("photos", {"a": 4, "b": 4})
