@@ -29,6 +29,13 @@ Storage = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Folder of runs (default RAYTL_STORAGE or ./raytl-runs).")
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="All randomness comes from it.")]
+Holdout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Share of the target to test on, 0 for none (default: 0.2 where most classes have 30 images or more).",
+    ),
+]
 Lanes = Annotated[int | None, typer.Option(min=1, metavar="N", help="Trials at a time (default: as many as fit).")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Let Ray speak.")]
 Split = Annotated[

@@ -9,7 +9,7 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from raytl.cli.app import ImagesFolder, Json, Lanes, Seed, Split, app, sources_app
+from raytl.cli.app import Holdout, ImagesFolder, Json, Lanes, Seed, Split, app, sources_app
 from raytl.cli.output import Output
 
 Target = Annotated[str | None, typer.Option(metavar="PATH", help="Labelled images of the domain the model is for.")]
@@ -20,9 +20,7 @@ SourceDomain = Annotated[
 Unlabelled = Annotated[str | None, typer.Option(metavar="PATH", help="Images of the target domain without labels.")]
 Test = Annotated[
     str | None,
-    typer.Option(
-        metavar="PATH", help="Labelled images for the final test (default: its own test split or a fifth of it)."
-    ),
+    typer.Option(metavar="PATH", help="Labelled images for the final test (default: its own, or see --holdout)."),
 ]
 Space = Annotated[
     str, typer.Option(metavar="NAME|FILE", help="A shipped search space (see 'raytl spaces list') or a YAML file.")
@@ -40,6 +38,7 @@ def rank(
     test: Test = None,
     split: Split = None,
     images: ImagesFolder = None,
+    holdout: Holdout = None,
     space: Space = "vision-small",
     set_: Assignments = None,
     seed: Seed = 0,
@@ -62,7 +61,9 @@ def rank(
     from raytl.cli.running import show_problems
 
     output = Output.current
-    task = api.Task(target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images)
+    task = api.Task(
+        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout
+    )
     bound = api.bind(task, space, set_ or [])
     show_problems(output, [*bound.problems, *task.problems])
     ranked = api.rank_sources(task, bound, seed=seed)
@@ -97,6 +98,7 @@ def quote(
     test: Test = None,
     split: Split = None,
     images: ImagesFolder = None,
+    holdout: Holdout = None,
     space: Space = "vision-small",
     set_: Assignments = None,
     trials: Annotated[
@@ -118,7 +120,9 @@ def quote(
     from raytl.cli.running import show_problems
 
     output = Output.current
-    task = api.Task(target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images)
+    task = api.Task(
+        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout
+    )
     bound = api.bind(task, space, set_ or [])
     show_problems(output, [*bound.problems, *task.problems])
     with output.progress_console.status("probing for about a minute"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raytl.cli.app import ImagesFolder, Json, Lanes, Seed, Split, Storage, Verbose, app
+from raytl.cli.app import Holdout, ImagesFolder, Json, Lanes, Seed, Split, Storage, Verbose, app
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
 
@@ -54,12 +54,11 @@ def search(
     ] = None,
     test: Annotated[
         str | None,
-        typer.Option(
-            metavar="PATH", help="Labelled images for the final test (default: its own test split or a fifth of it)."
-        ),
+        typer.Option(metavar="PATH", help="Labelled images for the final test (default: its own, or see --holdout)."),
     ] = None,
     split: Split = None,
     images: ImagesFolder = None,
+    holdout: Holdout = None,
     space: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="A shipped search space (see 'raytl spaces list') or a YAML file.")
     ] = "vision-small",
@@ -145,7 +144,9 @@ def search(
         _show_end(output, run)
         return
     loaded = load_space(space, set_ or [])
-    task = api.Task(target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images)
+    task = api.Task(
+        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout
+    )
     bound = api.bind(task, loaded)
     show_problems(output, [*bound.problems, *task.problems])
     with listening(output, trials or loaded.settings.trials, budget) as progress:

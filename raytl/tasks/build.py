@@ -9,10 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from raytl.core.errors import UserError, nearest
-from raytl.core.seeding import derive_seed
-from raytl.tasks.duplicates import duplicate_groups, label_conflicts, merge_groups
+from raytl.tasks.duplicates import label_conflicts, merge_groups
 from raytl.tasks.given import given_paths
+from raytl.tasks.holding_out import checked_holdout, groups_per_class, hold_out
 from raytl.tasks.images import Images, LabelledImages
+from raytl.tasks.leaks import Roles, compare, count_are, separate, separate_test
 from raytl.tasks.parts import (
     I_,
     Labelled,
@@ -27,15 +28,11 @@ from raytl.tasks.parts import (
     unlabelled_part,
 )
 from raytl.tasks.problems import Problem, Severity
-from raytl.tasks.splits import holdout
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role, SealedTest, TrainingData
 
-TEST_FRACTION = 0.2
 _USUAL = 0.9  # share of the images that are as small as a task's ``image_side`` says
-_TEST_NEEDS = 4  # images of every class, for some to be spared for the test
 _CONFLICTS_NAMED = 5  # more are only counted
-_TEST_NEEDS_GROUPS = 3  # groups of every class: one for the test, two for training and validation
 
 
 class Task:
@@ -45,10 +42,12 @@ class Task:
         Parquet or CSV file (local or a URI), or a LabelledImages.
     source_domain: labelled images of other domains: one, several, (name, images) pairs, or a mapping by name.
     unlabelled: images of the target domain without labels.
-    test: labelled images for the final test. Without it, the target's own test split where it has one, else a fifth of
-        the target is held out where each class has at least four images.
+    test: labelled images for the final test. Without it, the target's own test split where it has one; else a part of
+        the target may be held out.
     name: what the task is called; the folder's name by default.
     seed: decides which images are held out.
+    holdout: the share of the target that is held out as the test, 0 for none. By default a fifth where at least half of
+        the classes have 30 images or more, and every class four; with fewer all labels are learned from.
     split: the one split of the target to learn from; "none" where folders with names of splits are classes. By default
         what it has for training and validation.
     images: the folder that the paths in tables count from, where that is not the table's own.
@@ -67,6 +66,7 @@ class Task:
         *,
         name: str | None = None,
         seed: int = 0,
+        holdout: float | None = None,
         split: str | None = None,
         images: Path | None = None,
     ) -> None:
@@ -77,6 +77,7 @@ class Task:
             )
         if target is None and unlabelled is None:
             raise UserError("no data of the target domain; pass --target PATH (labelled) or --unlabelled PATH")
+        holdout = checked_holdout(holdout, has_target=target is not None, has_test=test is not None)
         self.seed = seed
         parts = {key: labelled_part(place, Role.SOURCE_DOMAIN, tables_images=images) for key, place in domains.items()}
         goal = None if target is None else labelled_part(target, Role.TARGET, split=split, tables_images=images)
@@ -84,47 +85,51 @@ class Task:
         final = None if test is None else labelled_part(test, "test", tables_images=images)
         if final is None and target is not None and goal is not None and goal.has_test:
             final = own_test(target, goal, tables_images=images)
-        given = [part for part in (goal, pool, final, *parts.values()) if part is not None]
-        self.problems: list[Problem] = [problem for part in given for problem in part.problems]
-
+            checked_holdout(holdout, has_target=True, has_test=True)
+        self.problems: list[Problem] = []
+        roles = Roles(goal, pool, final, parts, self.problems)
+        self.problems += [problem for part in roles.parts() for problem in part.problems]
         for labelled in [goal, *parts.values()]:
             if labelled is not None:
                 _two_classes(labelled.images)
+
+        compare(roles.parts())
+        if goal is not None:
+            self._note_conflicts(goal.images)
+        separate(roles)
+        goal, final = roles.target, roles.test
         wanted = None if final is None else occurring(final.images)
-        classes = goal.images.classes if goal is not None else self._agreed(parts, wanted)
+        classes = goal.images.classes if goal is not None else self._agreed(roles.source_domains, wanted)
         classes = tuple(sorted(classes))
         if final is not None:
             final.images = _into_classes(final.images, classes, "the target" if goal else "any source domain")
         if goal is not None:
             goal.images = goal.images.with_classes(classes)
-            self._note_conflicts(goal.images)
-            if final is not None:
-                goal = self._without(goal, final)
             goal.images = self._grouped(goal)
-            if not parts:
+            if not roles.source_domains:
                 _enough_to_validate(goal.images)
             if final is None:
-                goal, final = self._hold_out(goal)
-        if final is not None:
-            pool = pool and self._without(pool, final)
-            parts = {key: self._without(part, final) for key, part in parts.items()}
-        for key, part in parts.items():
+                roles.target, roles.test, said = hold_out(goal, holdout, seed)
+                self.problems += said
+                separate_test(roles)
+        for key, part in roles.source_domains.items():
             part.images = self._grouped(part)
             self._note_half_shared(key, part.images, classes)
 
         self.name = name or _task_name(target, unlabelled)
-        roles = {"target": target, "unlabelled": unlabelled, "test": test, "images": images}
-        self.given = given_paths(roles, domains, self.name, seed, split)
+        places = {"target": target, "unlabelled": unlabelled, "test": test, "images": images}
+        self.given = given_paths(places, domains, self.name, seed, split, holdout)
+        seen = [part for part in roles.parts() if part is not roles.test]
         self.data = TrainingData(
             name=self.name,
             classes=classes,
-            target=None if goal is None else goal.images,
-            unlabelled=None if pool is None else pool.images,
-            source_domains={key: part.images for key, part in parts.items()},
-            channels=1 if all(fact.greyscale for part in given for fact in part.facts) else 3,
-            image_side=max(_long_side(part.facts) for part in (goal, pool, *parts.values()) if part is not None),
+            target=None if roles.target is None else roles.target.images,
+            unlabelled=None if roles.unlabelled is None else roles.unlabelled.images,
+            source_domains={key: part.images for key, part in roles.source_domains.items()},
+            channels=1 if all(fact.greyscale for part in roles.parts() for fact in part.facts) else 3,
+            image_side=max(_long_side(part.facts) for part in seen),
         )
-        self.test = None if final is None else SealedTest(final.images)
+        self.test = None if roles.test is None else SealedTest(roles.test.images)
 
     def __repr__(self) -> str:
         data = self.data
@@ -178,53 +183,13 @@ class Task:
     def _grouped(self, part: Part[I_]) -> I_:
         """The images with groups that keep duplicates together; without groups where every image is its own."""
         images = part.images
-        alike = duplicate_groups([item.digest for item in images.items], part.facts)
+        alike = part.alike
         copies = len(alike) - len(np.unique(alike))
         if copies:
-            message = f"{_count(copies)} a copy of another, or nearly; copies stay on one side of every split"
+            message = f"{count_are(copies)} a copy of another, or nearly; copies stay on one side of every split"
             self._note(images.name, message.replace("are a copy", "are copies"), Severity.INFO)
         groups = merge_groups(len(alike), alike, images.groups)
         return replace(images, groups=groups if len(np.unique(groups)) < len(groups) else None)
-
-    def _without(self, part: Part[I_], final: Part[LabelledImages]) -> Part[I_]:
-        digests = [item.digest for item in [*final.images.items, *part.images.items]]
-        groups = duplicate_groups(digests, [*final.facts, *part.facts])
-        apart = ~np.isin(groups[len(final.facts) :], groups[: len(final.facts)])
-        dropped = int((~apart).sum())
-        if not dropped:
-            return part
-        images = part.images
-        lost = _lost_classes(images, apart) if isinstance(images, LabelledImages) else []
-        if lost or dropped == len(images):
-            what = f"every image of class '{lost[0]}'" if dropped < len(images) else "every image"
-            raise UserError(
-                f"{images.name}: {what} is also in the test set {final.images.name}; give a test set of other images"
-            )
-        self._note(images.name, f"{_count(dropped)} also in the test set {final.images.name}; left out of the training")
-        return part.keep(apart)
-
-    def _hold_out(self, goal: Part[LabelledImages]) -> tuple[Part[LabelledImages], Part[LabelledImages] | None]:
-        images = goal.images
-        counts = images.counts()
-        scarce = min(counts, key=lambda key: (counts[key], key))
-        if counts[scarce] < _TEST_NEEDS:
-            self._note(
-                images.name,
-                f"class '{scarce}' has {counts[scarce]} image{_s(counts[scarce])}, too few to spare any for a test",
-            )
-            return goal, None
-        groups = _groups_per_class(images)
-        scarce = min(groups, key=lambda key: (groups[key], key))
-        if groups[scarce] < _TEST_NEEDS_GROUPS:
-            reason = f"the {counts[scarce]} images of class '{scarce}' are {groups[scarce]} group{_s(groups[scarce])}"
-            self._note(images.name, f"{reason} of duplicates or of the group column, too few to spare any for a test")
-            return goal, None
-        seed = derive_seed("test split", self.seed)
-        _, held = holdout(images.labels, images.groups, TEST_FRACTION, seed, keep=_TEST_NEEDS_GROUPS - 1)
-        mask = np.zeros(len(images), dtype=bool)
-        mask[held] = True
-        self._note(images.name, f"{_count(len(held))} held out as the test split", Severity.INFO)
-        return goal.keep(~mask), goal.keep(mask)
 
 
 def _task_name(target: Labelled | None, unlabelled: Path | Images | None) -> str:
@@ -251,7 +216,7 @@ def _into_classes(images: LabelledImages, classes: tuple[str, ...], where: str) 
 
 
 def _enough_to_validate(images: LabelledImages) -> None:
-    groups = _groups_per_class(images)
+    groups = groups_per_class(images)
     lonely = next((name for name in images.classes if groups[name] < 2), None)
     if lonely is None:
         return
@@ -261,20 +226,6 @@ def _enough_to_validate(images: LabelledImages) -> None:
         f"{images.name}: class '{lonely}' has {has}; a validation split needs 2. "
         "Add images, or pass --source-domain for one-shot transfer."
     )
-
-
-def _groups_per_class(images: LabelledImages) -> dict[str, int]:
-    groups = np.arange(len(images)) if images.groups is None else images.groups
-    return {name: len(np.unique(groups[images.labels == index])) for index, name in enumerate(images.classes)}
-
-
-def _lost_classes(images: LabelledImages, kept: np.ndarray) -> list[str]:
-    left = set(images.labels[kept].tolist())
-    return [name for index, name in enumerate(images.classes) if index not in left]
-
-
-def _count(number: int) -> str:
-    return "1 image is" if number == 1 else f"{number} images are"
 
 
 def _s(number: int) -> str:

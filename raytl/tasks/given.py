@@ -14,7 +14,12 @@ DEMO = "demo"
 
 
 def given_paths(
-    roles: Mapping[str, Any], domains: Mapping[str, Any], name: str, seed: int, split: str | None = None
+    roles: Mapping[str, Any],
+    domains: Mapping[str, Any],
+    name: str,
+    seed: int,
+    split: str | None,
+    holdout: float | None,
 ) -> dict[str, Any] | None:
     """The arguments of a task as JSON values, local paths absolute; None where images were given in memory.
 
@@ -25,7 +30,8 @@ def given_paths(
         return None
     found: dict[str, Any] = {role: _absolute(place) for role, place in places.items()}
     found["source_domain"] = {key: _absolute(place) for key, place in domains.items()}
-    return found | {"name": name, "seed": seed} | ({"split": split} if split is not None else {})
+    chosen = {"split": split} if split is not None else {}
+    return found | {"name": name, "seed": seed, "holdout": holdout} | chosen
 
 
 def make_task(given: Mapping[str, Any]) -> Task:

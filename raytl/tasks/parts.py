@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Generic, TypeVar
 
@@ -29,18 +29,31 @@ class Part(Generic[I_]):
     """Images of one role with what one look at them told.
 
     has_test: whether the data that they were read from has labelled images of its own for the test, not among these.
+    group_names: as of :class:`raytl.tasks.readers.ReadResult`; empty for images in memory, whose group numbers mean
+        nothing outside of them.
+    pictures, alike: int64 (n,), see :func:`raytl.tasks.leaks.compare`.
     """
 
     images: I_
     facts: list[Facts]
     problems: list[Problem] = field(default_factory=list)
     has_test: bool = False
+    group_names: list[str | None] = field(default_factory=list)
+    pictures: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    alike: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def keep(self, mask: np.ndarray) -> Part[I_]:
         """Only the images where ``mask``."""
         indices = np.flatnonzero(mask)
         subset: I_ = self.images.subset(indices)  # type: ignore[assignment]
-        return Part(subset, [self.facts[i] for i in indices], self.problems)
+        return replace(
+            self,
+            images=subset,
+            facts=[self.facts[i] for i in indices],
+            group_names=[self.group_names[i] for i in indices] if self.group_names else [],
+            pictures=self.pictures[mask],
+            alike=self.alike[mask],
+        )
 
 
 def labelled_part(
@@ -55,7 +68,7 @@ def labelled_part(
         present = occurring(place)
         return _in_memory(place.with_classes(tuple(name for name in place.classes if name in present)))
     result = read_labelled(place, role=role, split=split, images=tables_images)
-    return Part(result.images, result.facts, result.problems, result.has_test)
+    return Part(result.images, result.facts, result.problems, result.has_test, group_names=result.group_names)
 
 
 def own_test(
@@ -74,7 +87,7 @@ def unlabelled_part(place: Path | Images, *, tables_images: Path | None = None) 
     if isinstance(place, Images):
         return _in_memory(place)
     result = read_unlabelled(place, images=tables_images)
-    return Part(result.images, result.facts, result.problems)
+    return Part(result.images, result.facts, result.problems, group_names=result.group_names)
 
 
 def _in_memory(images: I_) -> Part[I_]:

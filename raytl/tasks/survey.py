@@ -1,4 +1,4 @@
-"""What one look at every image tells: size, mode, colour, and a thumbnail to find near-duplicates by."""
+"""What one look at every image tells: size, mode, colour, and what to find duplicates by."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from raytl.core.hashing import hash_bytes
 from raytl.tasks.decoding import is_greyscale
 from raytl.tasks.images import ImageItem, Images
 
@@ -24,7 +25,8 @@ B = TypeVar("B")
 class Facts:
     """About one image.
 
-    width, height: pixels; mode: Pillow's, as the file has it; thumbnail: uint8 (16, 16), grey.
+    width, height: pixels; mode: Pillow's, as the file has it; thumbnail: uint8 (16, 16), grey; colour: mean red, green
+    and blue; pixels: hash of what was decoded, the same for any lossless encoding.
     """
 
     width: int
@@ -32,13 +34,26 @@ class Facts:
     mode: str
     greyscale: bool
     thumbnail: np.ndarray = field(repr=False)
+    colour: tuple[float, float, float]
+    pixels: str = field(repr=False)
 
 
 def facts_of(image: Image.Image, *, width: int = 0, height: int = 0, mode: str = "") -> Facts:
     """Facts about a decoded image; size and mode are the image's own unless its file is known to say otherwise."""
     # Bicubic: of Pillow's filters the one whose thumbnails change least when the picture is rescaled before.
-    thumbnail = np.asarray(image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC))
-    return Facts(width or image.width, height or image.height, mode or image.mode, is_greyscale(image), thumbnail)
+    small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
+    red, green, blue = np.asarray(small.convert("RGB"), dtype=np.float64).mean(axis=(0, 1)).tolist()
+    greyscale = is_greyscale(image)
+    content = image.convert("L") if greyscale else image
+    return Facts(
+        width=width or image.width,
+        height=height or image.height,
+        mode=mode or image.mode,
+        greyscale=greyscale,
+        thumbnail=np.asarray(small.convert("L")),
+        colour=(red, green, blue),
+        pixels=hash_bytes(str((content.mode, content.size)).encode(), content.tobytes()),
+    )
 
 
 def survey(images: Images) -> list[Facts]:

@@ -113,7 +113,7 @@ def test_the_readme_in_five_lines(tmp_path, capsys):
     ]:
         assert original in code
         code = code.replace(original, smaller)
-    photos(tmp_path / "photos")
+    photos(tmp_path / "photos", 30)  # enough for a test split to be held out
     (tmp_path / "mine.yaml").write_text(SPACE)
     names: dict[str, object] = {}
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)

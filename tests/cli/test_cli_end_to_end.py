@@ -36,7 +36,7 @@ def place(make_place):
 def searched(place):
     done = place.run(
         *("search", "--target", "photos", "--space", "tiny.yaml", "--trials", "4", "--lanes", "1"),
-        *("--name", "flowers", "--json"),
+        *("--holdout", "0.2", "--name", "flowers", "--json"),
     )
     assert done.code == 0, done.err
     return done

@@ -65,6 +65,14 @@ class TestQuote:
         assert {"name", "strategy", "seconds", "epochs"} == set(document["probed"][0])
 
 
+class TestHoldout:
+    @pytest.mark.parametrize("command", [("quote",), ("sources", "rank"), ("search",)])
+    def test_what_cannot_be_held_out_is_refused(self, raytl, photos, command):
+        done = raytl(*command, "--target", "photos", "--space", "tiny.yaml", "--holdout", "20")
+        assert done.code == 2
+        assert "--holdout 20: give the share of the target to test on, such as 0.2" in done.err
+
+
 class TestResumeMistakes:
     def test_a_run_that_is_not_there(self, raytl):
         done = raytl("search", "--resume", "flowers")
@@ -83,7 +91,7 @@ class TestKilledSearch:
         folder(place.folder / "photos", 24)
         process = subprocess.Popen(
             [RAYTL, "search", "--target", "photos", "--space", "tiny.yaml", "--trials", "10", "--lanes", "2",
-             "--name", "flowers"],
+             "--holdout", "0.2", "--name", "flowers"],
             cwd=place.folder, env=place.environment, start_new_session=True, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip

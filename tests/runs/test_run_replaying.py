@@ -50,7 +50,7 @@ def searched(
 
     change: made to the outcome on disk. said: what the record says that the first one's strategy was.
     """
-    task = Task(photos)
+    task = Task(photos, holdout=0.2)
     workspace = Workspace(task.data, SETTINGS)
     records = []
     for number, strategy in enumerate((WHOLE, PROBE)):

@@ -53,7 +53,7 @@ def interrupted(root: Path, task: Task, phases: tuple[str, ...] = ("search",), *
 def test_gives_back_task_space_and_settings(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also from another working directory than it was begun in."""
     monkeypatch.chdir(tmp_path)
-    task = Task("photos", seed=3)
+    task = Task("photos", seed=3, holdout=0.3)
     run = interrupted(tmp_path, task)
     monkeypatch.chdir(Path("/"))
     begun = read(run)
@@ -63,7 +63,7 @@ def test_gives_back_task_space_and_settings(tmp_path: Path, photos: Path, monkey
 
 
 def test_time_that_was_used_is_spent_and_what_is_given_goes_before(tmp_path: Path, photos: Path) -> None:
-    run = interrupted(tmp_path, Task(photos, seed=3))
+    run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3))
     document = json.loads((run.path / "run.json").read_text())
     document |= {"started": "2026-01-31T10:00:00+00:00", "ended": "2026-01-31T10:07:30+00:00"}
     (run.path / "run.json").write_text(json.dumps(document))
@@ -87,11 +87,11 @@ def test_time_that_was_used_is_spent_and_what_is_given_goes_before(tmp_path: Pat
 )
 def test_is_refused(tmp_path: Path, photos: Path, changes: dict[str, Any], why: str) -> None:
     with pytest.raises(UserError, match=why):
-        read(interrupted(tmp_path, Task(photos, seed=3), **changes))
+        read(interrupted(tmp_path, Task(photos, seed=3, holdout=0.3), **changes))
 
 
 def test_is_refused_where_an_image_went(tmp_path: Path, photos: Path) -> None:
-    run = interrupted(tmp_path, Task(photos, seed=3))
+    run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3))
     (photos / "daisy" / "0.png").unlink()
     with pytest.raises(UserError, match="its data is not what it was"):
         read(run)

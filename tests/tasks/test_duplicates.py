@@ -9,19 +9,22 @@ from sklearn.datasets import load_digits
 
 from raytl.tasks.decoding import decode
 from raytl.tasks.duplicates import (
-    duplicate_groups,
+    components,
     exact_groups,
     label_conflicts,
     merge_groups,
-    near_groups,
     near_pairs,
 )
-from raytl.tasks.survey import facts_of
+from raytl.tasks.survey import Facts, facts_of
 from tests.tasks.pictures import encoded, picture
 
 
 def reopened(data: bytes) -> Image.Image:
     return decode(data, "copy")
+
+
+def near_groups(facts: list[Facts]) -> np.ndarray:
+    return components(len(facts), near_pairs(facts))
 
 
 COPIES = {
@@ -79,14 +82,6 @@ def test_every_pair_is_found_among_many() -> None:
     copies = [COPIES["recompressed"](image) for image in pictures[:50]]
     pairs = near_pairs([facts_of(image) for image in [*pictures, *copies]])
     assert sorted(map(tuple, pairs.tolist())) == [(n, 400 + n) for n in range(50)]
-
-
-def test_chains_become_one_group_together_with_digests_and_the_users_groups() -> None:
-    pictures = [picture(n, size=(64, 64)) for n in range(4)]
-    pictures.append(COPIES["recompressed"](pictures[0]))
-    facts = [facts_of(image) for image in pictures]
-    groups = duplicate_groups(["a", "b", "b", "c", "d"], facts, np.array([5, 6, 7, 7, 8]))
-    assert groups.tolist() == [0, 1, 1, 1, 0]
 
 
 partitions = st.integers(1, 25).flatmap(

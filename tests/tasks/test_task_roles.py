@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,8 @@ def digests(images: Images | None) -> set[str]:
 
 
 class TestSettings:
-    def test_target_alone_is_inductive_with_a_fifth_held_out(self, tmp_path: Path) -> None:
-        task = Task(make_folder(tmp_path / "flowers", {"rose": 20, "lily": 10, "poppy": 5}))
+    def test_target_alone_is_inductive_with_as_much_held_out_as_asked(self, tmp_path: Path) -> None:
+        task = Task(make_folder(tmp_path / "flowers", {"rose": 20, "lily": 10, "poppy": 5}), holdout=0.2)
         assert task.data.setting is Setting.INDUCTIVE
         assert task.data.classes == ("lily", "poppy", "rose")
         assert (task.name, task.data.name, task.data.channels) == ("flowers", "flowers", 3)
@@ -41,7 +42,7 @@ class TestSettings:
         assert task.test.open().counts() == {"lily": 2, "poppy": 1, "rose": 4}
 
     def test_three_classes_of_eight_images_are_enough(self, tmp_path: Path) -> None:
-        task = Task(make_folder(tmp_path, {"a": 8, "b": 8, "c": 8}))
+        task = Task(make_folder(tmp_path, {"a": 8, "b": 8, "c": 8}), holdout=0.2)
         assert len(task.data.target or ()) == 18
         assert len(task.test or ()) == 6
         assert [problem.severity for problem in task.problems] == [Severity.INFO]
@@ -92,7 +93,7 @@ class TestHeldOut:
     @given(st.integers(0, 10**6))
     def test_depends_on_the_seed_alone_and_shares_nothing_with_the_training(self, seed: int) -> None:
         images = labelled("images", {"a": 9, "b": 6})
-        once, again = Task(images, seed=seed), Task(images, seed=seed)
+        once, again = Task(images, seed=seed, holdout=0.2), Task(images, seed=seed, holdout=0.2)
         assert once.test is not None
         assert again.test is not None
         assert once.test.fingerprint == again.test.fingerprint
@@ -103,11 +104,12 @@ class TestHeldOut:
 
     def test_another_seed_holds_out_others(self) -> None:
         images = labelled("images", {"a": 20, "b": 20})
-        tests = {task.test.fingerprint for task in (Task(images, seed=s) for s in range(4)) if task.test is not None}
+        tasks = [Task(images, seed=s, holdout=0.2) for s in range(4)]
+        tests = {task.test.fingerprint for task in tasks if task.test is not None}
         assert len(tests) == 4
 
     def test_too_few_images_leave_no_test_and_say_so(self) -> None:
-        task = Task(labelled("images", {"a": 9, "b": 3}))
+        task = Task(labelled("images", {"a": 9, "b": 3}), holdout=0.2)
         assert task.test is None
         assert [str(p) for p in task.problems] == ["images: class 'b' has 3 images, too few to spare any for a test"]
 
@@ -115,7 +117,7 @@ class TestHeldOut:
         root = make_folder(tmp_path, {"a": 10, "b": 10})
         for number in range(10):  # a JPEG copy of every picture of class a
             (root / "a" / f"copy{number}.jpg").write_bytes(encoded(picture(number), "JPEG", quality=70))
-        task = Task(root)
+        task = Task(root, holdout=0.2)
         assert task.test is not None
         sides = []
         for images in (task.data.target, task.test.open()):
@@ -130,7 +132,7 @@ class TestHeldOut:
         data = [encoded(picture(n)) for n in range(24)]
         patients = [f"p{n // 3}" for n in range(24)]
         pq.write_table(pa.table({"image": data, "label": ["a", "b"] * 12, "patient": patients}), tmp_path / "t.parquet")
-        task = Task(tmp_path / "t.parquet")
+        task = Task(tmp_path / "t.parquet", holdout=0.2)
         assert task.test is not None
         assert task.data.target is not None
         sealed = task.test.open()
@@ -145,26 +147,74 @@ class TestHeldOut:
         grouped = LabelledImages(
             "images", images.items, np.array([0] * 3 + [1] * 3 + list(range(2, 8))), images.classes, images.labels
         )
-        task = Task(grouped)
+        task = Task(grouped, holdout=0.2)
         assert task.test is None
         assert "the 6 images of class 'a' are 2 groups" in task.problems[0].message
 
-    def test_unlabelled_copies_of_held_out_images_are_dropped(self) -> None:
-        images = labelled("images", {"a": 10, "b": 10})
-        task = Task(images, unlabelled=images)
-        assert task.test is not None
-        assert not digests(task.test.open()) & digests(task.data.unlabelled)
-        assert any("4 images are also in the test set" in problem.message for problem in task.problems)
+    @pytest.mark.parametrize(
+        ("counts", "share", "held"),
+        [
+            ([29, 29, 500], None, None),  # one frequent class does not take from many rare ones
+            ([30, 30, 4], None, [6, 6, 1]),  # one rare class does not cost the others the test
+            ([30, 30, 3], None, None),
+            ([12, 30], None, None),
+            ([10, 50], None, [2, 10]),
+            ([10, 10], 0.5, [5, 5]),
+            ([40, 40], 0.0, None),
+        ],
+    )
+    def test_few_labels_are_not_given_away_unless_asked(
+        self, counts: list[int], share: float | None, held: list[int] | None
+    ) -> None:
+        task = Task(labelled("images", dict(zip("abc", counts, strict=False))), holdout=share)
+        assert (None if task.test is None else list(task.test.open().counts().values())) == held
+        assert len(task.data.target or ()) == sum(counts) - sum(held or ())
+
+    def test_says_why_nothing_was_held_out_and_how_to_get_a_test(self) -> None:
+        images = labelled("images", {"a": 9, "b": 5})
+        assert [(p.severity, str(p)) for p in Task(images).problems] == [
+            (
+                Severity.INFO,
+                "images: too few labelled images to give any up for a test (a class has 7, the median); "
+                "cross-validation tells how good the model is. For a test split pass --holdout 0.2 or --test PATH",
+            )
+        ]
+        assert Task(images, holdout=0).problems == []
+
+    def test_many_images_of_few_groups_count_as_few(self) -> None:
+        images = labelled("images", {"a": 40, "b": 40})
+        task = Task(replace(images, groups=np.arange(80) // 4))
+        assert task.test is None
+        assert "a class has 10, the median, copies and groups counted once" in task.problems[-1].message
+
+    @pytest.mark.parametrize(
+        ("roles", "share", "sentence"),
+        [
+            ({"target": True}, 1.0, "--holdout 1: give the share of the target to test on, such as 0.2"),
+            ({"target": True}, -0.1, "--holdout -0.1: give the share"),
+            ({"target": True}, float("nan"), "--holdout nan: give the share"),
+            ({"target": True, "test": True}, 0.2, "--holdout beside --test"),
+            ({"source_domain": True, "unlabelled": True}, 0.2, "there is no --target"),
+        ],
+    )
+    def test_a_share_that_cannot_be_held_out_is_refused(
+        self, roles: dict[str, bool], share: float, sentence: str
+    ) -> None:
+        given = {role: labelled(role, {"a": 5, "b": 5}, 20 * number) for number, role in enumerate(roles)}
+        with pytest.raises(UserError, match=sentence):
+            Task(**given, holdout=share)
 
 
 class TestGivenTest:
     def test_what_it_shares_with_any_role_is_left_out_there(self) -> None:
         test = labelled("test", {"a": 3, "b": 3}, 100)
-        mixed = labelled("mixed", {"a": 5, "b": 5})
-        mixed = LabelledImages(
-            "mixed", [*mixed.items, test.items[0], test.items[5]], None, ("a", "b"), np.append(mixed.labels, [0, 1])
-        )
-        task = Task(mixed, [("other", mixed)], mixed, test)
+
+        def beside(images: LabelledImages) -> LabelledImages:
+            items = [*images.items, test.items[0], test.items[5]]
+            return LabelledImages(images.name, items, None, ("a", "b"), np.append(images.labels, [0, 1]))
+
+        mixed, other, pool = (beside(labelled(name, {"a": 5, "b": 5}, 20 * n)) for n, name in enumerate("mop"))
+        task = Task(mixed, [("other", other)], pool, test)
         for images in (task.data.target, task.data.unlabelled, task.data.source_domains["other"]):
             assert len(images or ()) == 10
             assert not digests(images) & digests(test)
@@ -198,7 +248,8 @@ class TestSourceDomains:
         ]
         table = tmp_path / "scans.parquet"
         pq.write_table(pa.table({"image": [encoded(picture(90 + n)) for n in range(4)], "label": list("abab")}), table)
-        task = Task(labelled("target", {"a": 4, "b": 4}, 50), [*paths, str(table), f"{paths[0]}/"])
+        more = make_folder(tmp_path / "w" / "photos", {"a": 2, "b": 2}, first=100)
+        task = Task(labelled("target", {"a": 4, "b": 4}, 50), [*paths, str(table), f"{more}/"])
         assert list(task.data.source_domains) == ["photos", "photos-2", "photos-3", "scans", "photos-4"]
 
     def test_one_several_pairs_or_a_mapping(self, tmp_path: Path) -> None:
@@ -273,6 +324,10 @@ class TestRefusals:
         task = Task(labelled("shots", {"a": 1, "b": 1}), labelled("drawings", {"a": 4, "b": 4}, 20))
         assert len(task.data.target or ()) == 2
         assert task.test is None
+        assert [str(problem) for problem in task.problems] == [
+            "shots: too few labelled images to give any up for a test (a class has 1, the median). "
+            "For a test split pass --test PATH"
+        ]
 
     def test_the_same_image_under_two_labels_is_noted(self) -> None:
         images = labelled("photos", {"a": 4, "b": 4})
@@ -291,7 +346,7 @@ class TestRefusals:
 
 def test_portable_data_survives_the_loss_of_its_files(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "flowers", {"rose": 5, "lily": 5})
-    data = Task(folder, unlabelled=make_folder(tmp_path / "more", {"x": 6})).data
+    data = Task(folder, unlabelled=make_folder(tmp_path / "more", {"x": 6}, first=20)).data
     fingerprint = data.fingerprint
     portable = pickle.loads(pickle.dumps(data.portable()))
     shutil.rmtree(folder)

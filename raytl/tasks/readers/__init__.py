@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -41,12 +41,14 @@ class ReadResult(Generic[I_co]):
 
     facts: one per image, same order. channels: 1 where every image is greyscale, else 3. has_test: whether the data's
     own splits hold labelled images for the test, which are not among these.
+    group_names: what the group column says of each image, None where it says nothing; empty without such a column.
     """
 
     images: I_co
     problems: list[Problem]
     facts: list[Facts]
     has_test: bool = False
+    group_names: list[str | None] = field(default_factory=list)
 
     @property
     def channels(self) -> int:
@@ -92,7 +94,7 @@ def read_labelled(
     listing.problems += judge_names(listing.name, classes)
     labels = np.array([classes.index(label) for label in found], dtype=np.int64)
     read = LabelledImages(listing.name, items, _groups(entries), classes, labels)
-    return ReadResult(read, listing.problems, facts, has_test)
+    return ReadResult(read, listing.problems, facts, has_test, _group_names(entries))
 
 
 def read_unlabelled(path: Pathlike, *, filesystem: Any = None, images: Pathlike | None = None) -> ReadResult[Images]:
@@ -104,7 +106,8 @@ def read_unlabelled(path: Pathlike, *, filesystem: Any = None, images: Pathlike 
     if not listing.entries:
         raise UserError(f"{listing.name}: no images found; give a folder, Parquet or CSV file with images")
     entries, items, facts = load(listing)
-    return ReadResult(Images(listing.name, items, _groups(entries)), listing.problems, facts)
+    read = Images(listing.name, items, _groups(entries))
+    return ReadResult(read, listing.problems, facts, group_names=_group_names(entries))
 
 
 def no_labels(listing: Listing, option: str) -> str:
@@ -264,3 +267,8 @@ def _groups(entries: Sequence[Entry]) -> np.ndarray | None:
     numbers: dict[object, int] = {}
     keys = [row if entry.group is None else entry.group for row, entry in enumerate(entries)]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def _group_names(entries: Sequence[Entry]) -> list[str | None]:
+    names = [entry.group for entry in entries]
+    return [] if all(name is None for name in names) else names
