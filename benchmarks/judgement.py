@@ -32,6 +32,7 @@ import typer
 from common import finish, say, scratch_home
 from controls import controls
 from measured import Searched, metric_of, one_ray, paired, probabilities, searched, space_settings, stated, worth
+from scipy.stats import binomtest
 from tasks import LABELS, SPECS, Case, case
 
 from raytl.bundles import Bundle
@@ -171,17 +172,26 @@ def _figures(records: list[dict[str, Any]], floors: Floors) -> dict[str, Any]:
     def held(value: float | None, most: float) -> bool | None:
         return None if value is None else value <= most + 1e-9
 
-    low, high = floors.coverage
     figures["floors"] = {
         "regret_with_labels": held(figures["regret_with_labels"], floors.regret_with_labels),
         "regret_without": held(figures["regret_without"], floors.regret_without),
         "below_control": held(figures["below_control"], floors.below_control),
         "below_control_skewed_or_junk": held(figures["below_control_skewed_or_junk"], 0),
         "contradictions": held(figures["contradictions"], floors.contradictions),
-        "coverage": None if figures["coverage"] is None else low <= figures["coverage"] <= high,
+        "coverage": _covers(
+            sum(record.get("covered", False) for record in done), figures["estimates"], floors.coverage
+        ),
         "order": held(largest, floors.order),
     }
     return figures
+
+
+def _covers(covered: int, estimates: int, wanted: tuple[float, float]) -> bool | None:
+    """Whether a coverage within ``wanted`` is consistent with what was counted, at 95 %: ten of ten disproves nothing."""
+    if not estimates:
+        return None
+    interval = binomtest(covered, estimates).proportion_ci()
+    return bool(interval.low <= wanted[1] and interval.high >= wanted[0])
 
 
 def _orders(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
