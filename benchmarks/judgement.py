@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import polite  # noqa: F401
 import typer
 from common import finish, say, scratch_home
 from controls import controls
@@ -187,7 +188,7 @@ def _figures(records: list[dict[str, Any]], floors: Floors) -> dict[str, Any]:
 
 
 def _covers(covered: int, estimates: int, wanted: tuple[float, float]) -> bool | None:
-    """Whether a coverage within ``wanted`` is consistent with what was counted, at 95 %: ten of ten disproves nothing."""
+    """Whether a coverage within ``wanted`` would count like this, at 95 %: ten of ten disproves nothing."""
     if not estimates:
         return None
     interval = binomtest(covered, estimates).proportion_ci()
