@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polite  # noqa: F401
 import torch
 from packages import cache_folder, lite0
 from PIL import Image

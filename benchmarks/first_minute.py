@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
+import polite  # noqa: F401
 import torch
 import typer
 from common import finish, say, scratch_home

@@ -259,8 +259,8 @@ _add(
     "skewed",
 )
 _add(
-    "digits-other-frequencies",
-    _digits("digits-other-frequencies", *_USUAL, pool_frequencies=_RISING, truth_frequencies=_RISING),
+    "digits-frequencies",
+    _digits("digits-frequencies", *_USUAL, pool_frequencies=_RISING, truth_frequencies=_RISING),
 )
 _add("digits-missing-classes", _digits("digits-missing-classes", *_USUAL, pool_frequencies=_EIGHT_OF_TEN))
 _add("digits-foreign", _foreign_digits)
@@ -356,12 +356,12 @@ def _solar(name: str, *, poly: bool, unlabelled: bool, graded: tuple[float, ...]
 
 
 _add("solar", _solar("solar", poly=False, unlabelled=True), without=(0,))
-_add("solar-labels-only", _solar("solar-labels-only", poly=False, unlabelled=False), without=(0,))
+_add("solar-alone", _solar("solar-alone", poly=False, unlabelled=False), without=(0,))
 _add("solar-doubtful", _solar("solar-doubtful", poly=False, unlabelled=True, graded=_ALL), without=(0,))
-_add("solar-mono-to-poly", _solar("solar-mono-to-poly", poly=True, unlabelled=True))
+_add("solar-to-poly", _solar("solar-to-poly", poly=True, unlabelled=True))
 _add(
-    "solar-mono-to-poly-labels-only",
-    _solar("solar-mono-to-poly-labels-only", poly=True, unlabelled=False),
+    "solar-to-poly-alone",
+    _solar("solar-to-poly-alone", poly=True, unlabelled=False),
     without=(0,),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from judgement import Floors, _figures, _verdicts
+from judgement import Floors, _covers, _figures, _verdicts
 from measured import auroc, calibration_error, paired, stated
 
 
@@ -76,3 +76,10 @@ def test_calibration_and_ranking_have_known_values():
 def test_an_estimate_without_an_interval_is_none():
     assert stated({"best": {"validation_metric": {"value": 0.9, "low": None, "high": None}}}) is None
     assert stated({"best": {"validation_metric": {"value": 0.9, "low": 0.8, "high": 1.0}}})["low"] == 0.8
+
+
+def test_coverage_is_only_missed_beyond_chance():
+    assert _covers(10, 10, (0.90, 0.98)) is True
+    assert _covers(400, 400, (0.90, 0.98)) is False
+    assert _covers(5, 10, (0.90, 0.98)) is False
+    assert _covers(0, 0, (0.90, 0.98)) is None
