@@ -48,6 +48,6 @@ def test_tables_and_images_on_the_web_are_read_and_fetched_once(name: str, addre
 def test_what_the_web_does_not_give_is_one_sentence(address: str) -> None:
     with pytest.raises(UserError, match=r"nowhere.csv: no such file"):
         read_labelled(f"{address}/nowhere.csv")
-    with pytest.raises(UserError, match="the web does not give it: Cannot connect to host 127.0.0.1:9") as caught:
+    with pytest.raises(UserError, match=r"the web does not give it: Cannot connect to host 127.0.0.1:9") as caught:
         read_labelled("http://127.0.0.1:9/t.csv")
     assert "\n" not in str(caught.value)
