@@ -48,6 +48,11 @@ def shards(root: Path) -> Path:
     return root
 
 
+def shards_and_a_figure(root: Path) -> Path:
+    images(root, {"assets": 1}, first=90)
+    return shards(root)
+
+
 def shards_without_test_labels(root: Path) -> Path:
     shard(root / "train-00000-of-00001.parquet", rows(*["cat", "dog"] * 4))
     table = rows(*["cat"] * 3, first=50) | {"label": pa.array([None] * 3, pa.string())}
@@ -404,6 +409,12 @@ LAYOUTS = {
         {"cat": 4, "cat dog": 2, "dog": 4},
         0,
         ["'cat dog' in column 'label' is learned as one class; if it is several labels, give one"],
+    ),
+    "shards and a figure": Row(
+        shards_and_a_figure,
+        HALF,
+        4,
+        ["its tables are read, and 1 image beside them left out", "train (8 images) is the"],
     ),
     "shards": Row(shards, HALF, 4, ["train (8 images) is the target, test (4 images) the test"]),
     "shards without test labels": Row(

@@ -16,7 +16,7 @@ from raytl.tasks.readers.layouts import Found, Layout, recognise
 from raytl.tasks.readers.listing import Entry, Listing, Place, printable
 from raytl.tasks.readers.shards import list_tables
 from raytl.tasks.readers.split_names import split_of
-from raytl.tasks.readers.table import TABLES, list_table
+from raytl.tasks.readers.table import ARROW, PARQUET, TABLES, list_table
 from raytl.tasks.readers.tree import Tree, Walk, is_image, name_of, walk
 
 _NAMED = 4
@@ -41,8 +41,13 @@ def list_folder(place: Place, *, images: Place | None = None, split: str | None 
         shards = list_tables(place, tables, images, split)
         shards.problems[:0] = listing.problems
         return shards
+    columnar = [path for path in tables if PurePosixPath(path).suffix.lower() in PARQUET | ARROW]
     if not labels:
         layout = Layout("images", [Found(path) for path in found.tree.below()])
+        if columnar:
+            listing.announce(
+                f"its {len(columnar)} Parquet or Arrow files are not read, its images are", Severity.WARNING
+            )
     else:
         taken = list_with_tables(place, found.tree, listing, images, split)
         if taken is not None:
@@ -52,6 +57,12 @@ def list_folder(place: Place, *, images: Place | None = None, split: str | None 
         if further is not None:
             further.problems[:0] = listing.problems
             return further
+        if columnar and len(layout.classes) < 2:
+            shards = list_tables(place, columnar, images, split)
+            shards.problems[:0] = listing.problems
+            what = "1 image" if found.tree.images() == 1 else f"{found.tree.images()} images"
+            shards.announce(f"its tables are read, and {what} beside them left out", Severity.WARNING)
+            return shards
     _fill(listing, layout, place)
     if labels and not listing.labelled:
         listing.unlabelled_because = _why_unlabelled(place, found.tree, images)
@@ -84,8 +95,8 @@ def _fill(listing: Listing, layout: Layout, place: Place) -> None:
     listing.split_names = layout.splits
     for label in layout.empty:
         listing.note(f"folder '{label}' is empty; left out")
-    for message, lost in layout.said:
-        listing.announce(message, Severity.WARNING if lost else Severity.INFO)
+    for message in layout.said:
+        listing.announce(message)
 
 
 def _tables_further_down(

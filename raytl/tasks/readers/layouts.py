@@ -27,20 +27,21 @@ class Found:
 class Layout:
     """What a folder was taken for.
 
-    kind: in words. files: every file, the folder's own first. said: sentences about it, (message, whether something was
-    left out). empty: class folders without any file. splits: names of the folders of each split.
+    kind: in words. files: every file, the folder's own first. said: sentences about it. empty: class folders
+    without any file. splits: names of the folders of each split.
     """
 
     kind: str
     files: list[Found]
-    said: list[tuple[str, bool]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     splits: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def classes(self) -> list[str]:
-        """Names of the class folders that hold files."""
-        return list(dict.fromkeys(found.label for found in self.files if found.label is not None))
+        """Names of the class folders that hold images, or files at all where none has the suffix of an image."""
+        images = [found for found in self.files if is_image(found.path)] or self.files
+        return list(dict.fromkeys(found.label for found in images if found.label is not None))
 
 
 def recognise(tree: Tree, shown: str, *, split: str | None = None) -> Layout:
@@ -107,8 +108,8 @@ def _inner(only: tuple[str, Tree], shown: str) -> Layout | None:
     several = len(layout.classes) > 1 or bool(layout.splits)
     if not several or layout.kind == "images without folders":
         return None
-    if not layout.said or not layout.said[0][0].startswith("the class folders lie in"):
-        layout.said.insert(0, (f"the class folders lie in {shown}{printable(name)}/; they are taken from there", False))
+    if not layout.said or not layout.said[0].startswith("the class folders lie in"):
+        layout.said.insert(0, f"the class folders lie in {shown}{printable(name)}/; they are taken from there")
     layout.kind = layout.kind if layout.kind.endswith("further down") else f"{layout.kind} further down"
     return layout
 
@@ -236,7 +237,7 @@ def _say_taken_together(layout: Layout, full: dict[str, Tree]) -> None:
     below = [name for names in inside if len(names) > 1 for name in names]
     if below:
         said = f"the classes are its folders {_few(full)}; the folders inside ({_few(below)}) are not told apart"
-        layout.said.append((said, False))
+        layout.said.append(said)
 
 
 def _few(names: Iterable[str]) -> str:
