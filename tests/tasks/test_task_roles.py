@@ -193,7 +193,7 @@ class TestHeldOut:
             ({"target": True}, 1.0, "--holdout 1: give the share of the target to test on, such as 0.2"),
             ({"target": True}, -0.1, "--holdout -0.1: give the share"),
             ({"target": True}, float("nan"), "--holdout nan: give the share"),
-            ({"target": True, "test": True}, 0.2, "--holdout beside --test"),
+            ({"target": True, "test": True}, 0.2, "there is a test set already"),
             ({"source_domain": True, "unlabelled": True}, 0.2, "there is no --target"),
         ],
     )
