@@ -30,9 +30,7 @@ def checked_holdout(share: float | None, *, has_target: bool, has_test: bool) ->
     if not 0 <= share < 1:
         raise UserError(f"--holdout {share:g}: give the share of the target to test on, such as 0.2, or 0 for none")
     if share and has_test:
-        raise UserError(
-            "--holdout: there is a test set already (--test, or the target's own); leave one of them out"
-        )
+        raise UserError("--holdout: there is a test set already (--test, or the target's own); leave one of them out")
     if share and not has_target:
         raise UserError("--holdout takes labelled images of the target, and there is no --target; pass --test PATH")
     return share

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from raytl.search.jobs import JobKind, LaneJob, Survey
-from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.halving import SuccessiveHalving, kind_of
 from raytl.search.plan.stopping import expected_gain
 from raytl.search.plan.time_budget import TimeBudget, trial_seconds
 from raytl.search.propose.sampler import Handle, SpaceExhaustedError, TpeSampler
@@ -129,7 +129,7 @@ class Exploration:
         self.sampler.report(self._handles[number], epoch, score)
         if epoch >= self._epochs:
             return True
-        if not self.halving.goes_on(epoch, score):
+        if not self.halving.goes_on(epoch, score, kind_of(self._handles[number].strategy.to_dict())):
             return False
         if not self._time.search_is_over(self._records):
             return True
@@ -166,7 +166,7 @@ class Exploration:
     def observe(self, record: TrialRecord) -> None:
         """Let the whole history of a trial from elsewhere count at the rungs."""
         for metrics in record.history:
-            self.halving.record(int(metrics["epoch"]), metrics["score"])
+            self.halving.record(int(metrics["epoch"]), metrics["score"], kind_of(record.strategy))
 
     def _tell(self, handle: Handle, record: TrialRecord) -> None:
         if record.history:

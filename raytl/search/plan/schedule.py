@@ -18,7 +18,7 @@ from raytl.judging.choice import Choice
 from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.contest import Contest, Labels
 from raytl.search.plan.exploration import Exploration
-from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.halving import SuccessiveHalving, kind_of
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
 from raytl.search.plan.time_budget import TimeBudget, trial_seconds
@@ -443,7 +443,7 @@ class SearchPlan:
         if record.kind == JobKind.SEARCH:
             return self._exploration.on_epoch(number, epoch, record.score)
         if record.kind == JobKind.BASELINE:
-            self._exploration.halving.record(epoch, record.score)
+            self._exploration.halving.record(epoch, record.score, kind_of(record.strategy))
         return True
 
     def on_end(self, number: int, result: JobResult | None, error: str | None = None) -> None:
