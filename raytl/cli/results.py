@@ -45,7 +45,10 @@ def show_run(output: Output, run: Run) -> None:
 
 
 def _say_how_to_go_on(output: Output, run: Run) -> None:
-    output.say(f"interrupted: what it learned is in {run.path}, a model is not")
+    model = run.bundle_path.exists()
+    output.say(f"interrupted: what it learned is in {run.path}" + ("" if model else ", a model is not"))
+    if model:
+        output.say(f"the best model that was made so far: raytl deploy {run.path}")
     if run.settings.get("given") is None:
         output.say("its data was given from memory: to go on, search again (pretrained source models are kept)")
         return

@@ -12,7 +12,8 @@ from raytl.evaluation import metrics
 from raytl.search.lanes.sizing import Lanes
 from raytl.search.plan.contest import Labels
 from raytl.search.plan.halving import SuccessiveHalving
-from raytl.search.plan.schedule import CONFIRM_STRATEGIES, PlanSettings, SearchPlan
+from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.plan.time_budget import CONFIRMED
 from raytl.search.propose.cost import CostAwareSampler
 from raytl.search.propose.recipes import Recipes
 from raytl.search.propose.sampler import TpeSampler
@@ -97,7 +98,7 @@ def make_plan_settings(
     trials = settings.trials or bound.space.settings.trials
     data, budget = bound.data, workspace.settings.budget
     # Confirming must not take more trials than searching did, nor holding the winner against its controls.
-    folds = min(len(workspace.folds), 1 + math.ceil(trials / CONFIRM_STRATEGIES))
+    folds = min(len(workspace.folds), 1 + math.ceil(trials / CONFIRMED))
     largest = max((len(images) for images in (data.target, data.unlabelled) if images is not None), default=0)
     return PlanSettings(
         trials=trials,

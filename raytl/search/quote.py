@@ -25,8 +25,8 @@ from raytl.evaluation.intervals import Interval, bootstrap_interval
 from raytl.search.jobs import Survey
 from raytl.search.lanes.sizing import Lanes
 from raytl.search.plan.halving import SuccessiveHalving
-from raytl.search.plan.schedule import CONFIRM_STRATEGIES, PlanSettings
-from raytl.search.plan.time_budget import CONTROLS
+from raytl.search.plan.schedule import PlanSettings
+from raytl.search.plan.time_budget import CONFIRMED, CONTROLS
 from raytl.search.propose.recipes import Recipes
 from raytl.search.propose.sampler import SpaceExhaustedError, TpeSampler
 from raytl.search.space.binding import BoundSpace
@@ -228,7 +228,7 @@ def _work_seconds(bound: BoundSpace, plan: PlanSettings, trial_s: float, setup_s
     )
     stopped: float = setup_share + (1 - setup_share) * epochs / given.epochs
     full = len(_recipes(bound)) * (2 if plan.tested else 1) + 1  # the winner is refitted
-    full += max(0, plan.folds - 1) * CONFIRM_STRATEGIES
+    full += max(0, plan.folds - 1) * CONFIRMED
     full += CONTROLS * (1 if plan.tested else plan.control_folds)
     return trial_s * (plan.trials * stopped + full)
 

@@ -21,13 +21,12 @@ from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
-from raytl.search.plan.time_budget import TimeBudget, trial_seconds
+from raytl.search.plan.time_budget import CONFIRMED, TimeBudget, trial_seconds
 from raytl.search.propose.recipes import Control
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
 from raytl.training.strategy import Strategy
 
-CONFIRM_STRATEGIES = 4
 TOLD = (JobKind.SURVEY, JobKind.PRETRAIN, JobKind.PROBE, JobKind.BASELINE, JobKind.SEARCH, JobKind.CONFIRM)
 PHASES = ("", *TOLD, JobKind.CONTROL, JobKind.REFIT)
 """In the order in which they are told of; the first is before them all."""
@@ -297,7 +296,7 @@ class SearchPlan:
     def _racing(self) -> list[str]:
         """The leaders that are not beaten yet, and the best probe, which was tried on all folds."""
         best = self._probing.best()
-        leaders = self.contest.leaders(CONFIRM_STRATEGIES)
+        leaders = self.contest.leaders(CONFIRMED)
         rivals = [*leaders, *([best] if best is not None else [])]
         return [key for key in leaders if not any(self.contest.trails(key, other) for other in rivals if other != key)]
 

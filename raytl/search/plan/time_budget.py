@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 
 from raytl.search.records import TrialRecord, TrialStatus
 
-CONFIRM_SHARE = 0.25
+CONFIRM_SHARE = 0.35
 """Of the budget, what confirming may take."""
-CONTROL_SHARE = 0.2
+CONTROL_SHARE = 0.15
 """Of the budget, what holding the winner against its controls may take."""
+CONFIRMED = 4
+"""Strategies that are tried on all folds."""
 CONTROLS = 3
 """Controls that are reckoned with before the winner is known: weights, adaptation, domain or freezing."""
 
@@ -59,7 +61,8 @@ class TimeBudget:
             return False
         trial_s = trial_seconds(records)
         confirm_s = CONFIRM_SHARE * self._seconds
-        confirm_s = min(confirm_s, 3 * max(0, self._folds - 1) * trial_s / self._lanes) if trial_s else confirm_s
+        whole_s = CONFIRMED * max(0, self._folds - 1) * trial_s / self._lanes
+        confirm_s = min(confirm_s, whole_s) if trial_s else confirm_s
         return self.left() <= self._control_seconds(trial_s) + self.refit_seconds(records) + confirm_s
 
     def allows(self, seconds: float, records: Sequence[TrialRecord], *, keep_controls: bool = True) -> bool:
