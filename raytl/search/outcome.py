@@ -29,11 +29,11 @@ from raytl.training.workspace import Workspace
 _GROUNDS = {
     "alone": "the only one",
     "metric": "highest {metric}, by more than chance gives,",
-    "log-loss": "as high a {metric} as the highest, and a lower log loss,",
-    "unlabelled": "as high a {metric} as the highest, and the steadiest on the unlabelled images,",
-    "frozen": "as high a {metric} as the highest, and the least trained,",
-    "cost": "as high a {metric} as the highest, and the cheapest,",
-    "key": "as high a {metric} as the highest,",
+    "log-loss": "{metric} no worse than the highest, and a lower log loss,",
+    "unlabelled": "{metric} no worse than the highest, and the steadiest on the unlabelled images,",
+    "frozen": "{metric} no worse than the highest, and the least trained,",
+    "cost": "{metric} no worse than the highest, and the cheapest,",
+    "key": "{metric} no worse than the highest,",
     "highest score": "highest score",
 }
 LEAST_CALIBRATING = 20
