@@ -31,7 +31,8 @@ def kill(server: Server, mark: str) -> Callable[[], None]:
     """A fault: one process whose name has the mark dies."""
 
     def fault() -> None:
-        pid = min(pid for pid, line in processes(server.marks).items() if mark in line and "python" not in line)
+        # The newest: HAProxies that were replaced finish their connections.
+        pid = max(pid for pid, line in processes(server.marks).items() if mark in line and "haproxy.py" not in line)
         os.kill(pid, signal.SIGKILL)
 
     return fault
@@ -102,6 +103,7 @@ def main() -> None:
             for name, fault in faults.items():
                 say(name)
                 figures[name] = asyncio.run(under_load(server.url, body, given.seconds, fault))
+                say(f"  {figures[name]}")
                 time.sleep(20)  # whatever the fault set going has come to its end
     rows = [
         [name, str(f["requests"]), str(f["failed"]), f"{f['longest_wait_s']:.2f}", f"{f['longest_silence_s']:.2f}"]

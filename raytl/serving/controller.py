@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -23,7 +24,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from raytl.core.errors import UserError
 from raytl.serving.head import LocalHead, find_head, loopback, one_at_a_time, start_head
-from raytl.serving.ingress import PROXY_CHECKS, environment_of_head
+from raytl.serving.ingress import PROXY_CHECKS, clear_session, environment_of_session
 
 _NAMESPACE = "raytl"
 _REQUEST_BACKSTOP_S = 120.0
@@ -154,8 +155,25 @@ def head_environment(host: str) -> dict[str, str]:
     """
     if len([node for node in ray.nodes() if node["Alive"]]) > 1 and host not in ("0.0.0.0", "::"):
         return dict(PROXY_CHECKS)
-    environment: dict[str, str] = ray.get(ray.remote(num_cpus=0)(environment_of_head).options(**_on_head()).remote())
+    environment: dict[str, str] = ray.get(ray.remote(num_cpus=0)(_prepare).options(**_on_head()).remote())
     return environment
+
+
+def clear_head() -> None:
+    """Remove what :func:`head_environment` left on the head node."""
+    ray.get(ray.remote(num_cpus=0)(_clear).options(**_on_head()).remote())
+
+
+def _prepare() -> dict[str, str]:
+    return environment_of_session(_session_folder())
+
+
+def _clear() -> None:
+    clear_session(_session_folder())
+
+
+def _session_folder() -> Path:
+    return Path(ray._private.worker.global_worker.node.get_session_dir_path())
 
 
 def _on_head() -> dict[str, Any]:

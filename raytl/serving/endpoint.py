@@ -20,6 +20,7 @@ from raytl.serving.controller import (
     AppConfig,
     RaySession,
     Serve,
+    clear_head,
     failure,
     free_port_or_refuse,
     head_environment,
@@ -245,6 +246,8 @@ def _summary(name: str, base: str, application: dict[str, Any]) -> dict[str, Any
 def _stop(serve: Serve, ray_session: RaySession) -> None:
     serve.shutdown()
     drop_snapshots(keep=())
+    if ray_session.head is None:
+        clear_head()
     _stop_head(ray_session)
 
 

@@ -110,7 +110,7 @@ def start_head() -> LocalHead:
         process = subprocess.Popen(
             command,
             # The user's own settings win: whoever sets one has a reason.
-            env={**environment(Path(temp_dir) / "serve"), **os.environ, **_LOOPBACK},
+            env={**environment(Path(temp_dir) / "h"), **os.environ, **_LOOPBACK},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

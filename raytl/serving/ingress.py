@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import random
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from raytl.serving import haproxy
@@ -40,6 +41,7 @@ SWITCHES = {
 PROXY_CHECKS = {"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1"}
 
 _REPLICA_PORTS = 100
+_REMEMBERED = "raytl-haproxy"
 
 
 def haproxy_runs() -> bool:
@@ -74,7 +76,8 @@ def environment(folder: Path) -> dict[str, str]:
         **PROXY_CHECKS,
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(command),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin"),
+        # Serve puts the node's id, 57 characters, before the name, and HAProxy takes 97 in all.
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "a"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "state"),
@@ -88,11 +91,23 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def environment_of_head() -> dict[str, str]:
-    """The same for a Ray session that was started without it, run on its head node; {} where somebody has chosen."""
+def environment_of_session(session: Path) -> dict[str, str]:
+    """The same for a Ray session that was started without it, on its head node; {} where somebody has chosen.
+
+    session: its directory, whose path is too long for HAProxy's socket: it remembers a folder with a shorter one.
+    """
     if SWITCHES.keys() & os.environ.keys():
         return {}
-    return environment(Path(tempfile.mkdtemp(prefix="raytl-", dir="/tmp")))
+    folder = tempfile.mkdtemp(prefix="raytl-", dir="/tmp")
+    (session / _REMEMBERED).write_text(folder)
+    return environment(Path(folder))
+
+
+def clear_session(session: Path) -> None:
+    """Remove what :func:`environment_of_session` left. For when Serve has stopped."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree((session / _REMEMBERED).read_text(), ignore_errors=True)
+        (session / _REMEMBERED).unlink()
 
 
 def _free_ports(count: int) -> list[int]:
