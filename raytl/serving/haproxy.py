@@ -40,6 +40,8 @@ _ORPHAN_S = 60.0
 # One that dies sooner cannot run, for want of a port perhaps: starting it again would not help.
 _STARTUP_S = 2.0
 _POLL_S = 0.25
+# How long after its start an actor may not know what is deployed; it hears of replicas and of applications separately.
+_NEW_ACTOR_S = 20.0
 _HEADERS_S = 30
 
 _UNAVAILABLE = (
@@ -57,9 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = Path(arguments[arguments.index("-f") + 1])
     mend(config)
     admin = admin_socket(config)
+    _keep_routes(config)
     if "-sf" not in arguments:
         arguments += _take_over(admin)
     _leave_guard(config, admin, arguments)
+    with contextlib.suppress(PermissionError):  # it leads a group already
+        os.setpgid(0, 0)  # with the group of a killed actor Ray would kill HAProxy, which is to serve on
     os.execv(binary, [binary, *arguments])
 
 
@@ -103,6 +108,8 @@ def mend(config: Path) -> None:
         lines.append(line)
     temporary = config.with_name(f"{config.name}.{os.getpid()}")
     temporary.write_text("\n".join(lines) + "\n")
+    if _has_routes(temporary):
+        shutil.copyfile(temporary, _with_routes(config))
     temporary.replace(config)
 
 
@@ -134,6 +141,22 @@ def _take_over(admin: Path) -> list[str]:
     """Arguments that make HAProxy inherit the ports of the one that an earlier actor left, where there is one."""
     before = answering(admin)
     return [] if before is None else ["-x", str(admin), "-sf", str(before)]
+
+
+def _keep_routes(config: Path) -> None:
+    """Leave the routes as they were, where a new actor has not heard of any application yet."""
+    if not _has_routes(config) and _age_s(os.getppid()) < _NEW_ACTOR_S:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(_with_routes(config), config)
+
+
+def _has_routes(config: Path) -> bool:
+    return re.search(r"^\s*use_backend ", config.read_text(), re.MULTILINE) is not None  # Serve's comments say it too
+
+
+def _with_routes(config: Path) -> Path:
+    """Where the last configuration is kept that had any."""
+    return config.with_name("routes.cfg")
 
 
 def _leave_guard(config: Path, admin: Path, arguments: Sequence[str]) -> None:
@@ -254,7 +277,17 @@ def _owner(config: Path) -> int:
 
 
 def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return int(_stat(pid)[1])
+
+
+def _age_s(pid: int) -> float:
+    up_s = float(Path("/proc/uptime").read_text().split()[0])
+    return up_s - int(_stat(pid)[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    """What /proc says of a process, from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 if __name__ == "__main__":

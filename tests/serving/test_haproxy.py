@@ -48,6 +48,7 @@ frontend prometheus
     http-request use-service prometheus-exporter if {{ path /metrics }}
 frontend http_frontend
     bind 127.0.0.1:{port}
+    # Static use_backend selection below.
     http-request return status 200 content-type text/plain string "fine" if {{ path /fine }}
     use_backend replicas
 backend replicas
@@ -58,6 +59,8 @@ listen stats
   stats enable
   stats uri /stats
 """
+
+NO_ROUTES = "\n".join(line for line in CONFIG.split("\n") if "    use_backend" not in line and "/fine" not in line)
 
 
 class Node:
@@ -76,11 +79,11 @@ class Node:
         self.raylet = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         self.actors: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, config: str = CONFIG) -> subprocess.Popen[bytes]:
         """An actor with its HAProxy, when that answers."""
         (self.config.parent / "500.http").write_text("HTTP/1.1 500 Internal Server Error\r\n\r\n")
         known = {"port": self.port, "metrics": self.metrics, "statistics": self.statistics}
-        self.config.write_text(CONFIG.format(folder=self.config.parent, **known))
+        self.config.write_text(config.format(folder=self.config.parent, **known))
         before = self.haproxy()
         command = [sys.executable, "-c", ACTOR, self._command, "-db", "-f", str(self.config), "-dR", *arguments]
         actor = subprocess.Popen(command, env={**os.environ, "RAY_RAYLET_PID": str(self.raylet.pid)})
@@ -183,7 +186,7 @@ class TestGuard:
         actor.wait()
         failures = []
         with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"]) as clock:
-            node.start()
+            node.start(config=NO_ROUTES)  # a new actor has heard of nothing yet
             while clock.poll() is None:
                 failures += [] if node.answers() else [time.monotonic()]
         assert failures == []
@@ -196,6 +199,10 @@ class TestGuard:
         actor.wait()
         wait_for(lambda: node.processes() == [], 5)
         assert not node.answers()
+
+    def test_survives_that_ray_kills_the_actors_group(self, node):
+        actor = node.start()
+        assert os.getpgid(node.haproxy()) != os.getpgid(actor.pid)
 
     def test_after_a_reload_only_the_newest_comes_back(self, node):
         node.start()
