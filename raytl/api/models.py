@@ -51,6 +51,7 @@ class Best:
             metrics=manifest.metrics,
             provenance=manifest.provenance,
             temperature=manifest.temperature,
+            threshold=manifest.threshold,
         )
 
 

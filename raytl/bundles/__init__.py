@@ -2,13 +2,14 @@
 
 from raytl.bundles.bundle import Bundle, ImageLike, Prediction, export_bundle
 from raytl.bundles.files import predict_files, write_predictions
-from raytl.sources.manifest import Manifest
+from raytl.sources.manifest import Manifest, Threshold
 
 __all__ = [
     "Bundle",
     "ImageLike",
     "Manifest",
     "Prediction",
+    "Threshold",
     "export_bundle",
     "predict_files",
     "write_predictions",

@@ -15,7 +15,7 @@ from torch import Tensor
 from raytl.core.errors import UserError
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import load_checkpoint, write_checkpoint
-from raytl.sources.manifest import Manifest
+from raytl.sources.manifest import Manifest, Threshold
 from raytl.tasks.decoding import decode
 
 ImageLike = Image.Image | bytes | Path
@@ -25,7 +25,8 @@ ImageLike = Image.Image | bytes | Path
 class Prediction:
     """What a model says of one image.
 
-    label: the most probable one. confidence: its probability. probabilities: of every label, in the model's order.
+    label: the most probable one, or that on whose side of the model's threshold the image lies. confidence: its
+        probability, below one half where the threshold decided so. probabilities: of every label, in the model's order.
     """
 
     label: str
@@ -97,11 +98,23 @@ class Bundle:
             predictions += [self.prediction(row) for row in rows]
         return predictions
 
+    def decide(self, rows: np.ndarray) -> np.ndarray:
+        """The predicted label of each row of :meth:`probabilities`, (n, k), as its number, int64 (n,).
+
+        The most probable one, unless the model has a threshold: that decides whatever the other probability is.
+        """
+        threshold = self.manifest.threshold
+        if threshold is None:
+            best: np.ndarray = rows.argmax(axis=1)
+            return best
+        label = self.labels.index(threshold.label)
+        return np.where(rows[:, label] >= threshold.value, label, 1 - label)
+
     def prediction(self, row: np.ndarray) -> Prediction:
         """The prediction that a row of :meth:`probabilities`, shape (k,), amounts to."""
-        best = int(row.argmax())
+        chosen = int(self.decide(row[None])[0])
         named = {label: float(value) for label, value in zip(self.labels, row, strict=True)}
-        return Prediction(self.labels[best], float(row[best]), named)
+        return Prediction(self.labels[chosen], float(row[chosen]), named)
 
 
 def export_bundle(
@@ -111,17 +124,25 @@ def export_bundle(
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
     temperature: float = 1.0,
+    threshold: Threshold | None = None,
 ) -> Path:
     """Write ``model`` as a bundle; an earlier bundle at the place is replaced in one step.
 
     metrics, provenance: JSON values for people, non-finite numbers become null.
     temperature: by which logits are divided before the softmax, > 0.
+    threshold: the operating point of a model of two classes. An older raytl refuses the bundle then, rather than
+        deciding otherwise.
     Raises UserError where the model has no labels, the place holds something else, or cannot be written.
     """
     directory = Path(directory)
     if model.labels is None:
         raise UserError(f"{directory}: a model without labels cannot become a bundle; train it on a task first")
-    write_checkpoint(
-        directory, model, {"metrics": dict(metrics), "provenance": dict(provenance), "temperature": temperature}
-    )
+    if threshold is not None and (len(model.labels) != 2 or threshold.label not in model.labels):
+        known = ", ".join(model.labels)
+        raise UserError(
+            f"{directory}: a threshold on '{threshold.label}' needs a model of two classes, one of which is "
+            f"'{threshold.label}'; this one has {known}"
+        )
+    extra = {"metrics": dict(metrics), "provenance": dict(provenance), "temperature": temperature}
+    write_checkpoint(directory, model, {**extra, "threshold": threshold})
     return directory

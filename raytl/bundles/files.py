@@ -19,13 +19,12 @@ _BATCH = 64
 def predict_files(bundle: Bundle, paths: Iterable[str | Path]) -> pd.DataFrame:
     """One row per image file, in the order given; a folder stands for the images below it, sorted by path.
 
-    Columns: ``file``, ``label``, ``confidence``, ``p(<label>)`` for every label, ``error``. A file that cannot be
-    decoded has its sentence in ``error`` and nothing in the others.
+    Columns: ``file``, ``label`` and ``confidence`` (as :class:`Prediction` has them), ``p(<label>)`` for every label,
+    ``error``. A file that cannot be decoded has its sentence in ``error`` and nothing in the others.
     Raises UserError for a path that does not exist, or where there is no image at all.
     """
     files = _expand(paths)
     columns = [f"p({label})" for label in bundle.labels]
-    labels: list[str | None] = []
     errors: list[str | None] = []
     probabilities = np.full((len(files), len(columns)), np.nan, dtype=np.float32)
     for start in range(0, len(files), _BATCH):
@@ -40,10 +39,10 @@ def predict_files(bundle: Bundle, paths: Iterable[str | Path]) -> pd.DataFrame:
             probabilities[list(arrays)] = bundle.probabilities(
                 torch.from_numpy(np.stack(list(arrays.values()))), _BATCH
             )
-    for values, sentence in zip(probabilities, errors, strict=True):
-        labels.append(None if sentence else bundle.labels[int(values.argmax())])
+    chosen = bundle.decide(np.nan_to_num(probabilities))
+    labels = [None if error else bundle.labels[number] for number, error in zip(chosen, errors, strict=True)]
     frame = pd.DataFrame({"file": [str(file) for file in files], "label": pd.Series(labels, dtype="str")})
-    frame["confidence"] = probabilities.max(axis=1)
+    frame["confidence"] = probabilities[np.arange(len(files)), chosen]
     frame = pd.concat([frame, pd.DataFrame(probabilities, columns=columns)], axis=1)
     frame["error"] = pd.Series(errors, dtype="str")
     return frame

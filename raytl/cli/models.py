@@ -96,6 +96,8 @@ def deploy(
     )  # fmt: skip
     output = Output.current
     output.say(f"serving at {endpoint.url}; try: curl -T photo.jpg -X POST {endpoint.url}/v1/predict")
+    if endpoint.notice:
+        output.say(endpoint.notice)
     output.say("take it down with: raytl undeploy" + (f" --name {name}" if name != "raytl" else ""))
     output.document(endpoint.to_json())
 

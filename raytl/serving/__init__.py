@@ -1,5 +1,19 @@
 """A bundle behind an autoscaling HTTP endpoint: ``deploy``, ``undeploy`` and ``status`` on Ray Serve."""
 
-from raytl.serving.deploy import Endpoint, deploy, status, undeploy
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raytl.serving.endpoint import Endpoint, deploy, status, undeploy
 
 __all__ = ["Endpoint", "deploy", "status", "undeploy"]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: ``raytl-haproxy`` lies in this package, runs at every change of the replicas and needs no Ray.
+    if name not in __all__:
+        raise AttributeError(f"module 'raytl.serving' has no attribute '{name}'")
+    from raytl.serving import endpoint
+
+    return getattr(endpoint, name)

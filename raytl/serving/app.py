@@ -76,7 +76,8 @@ def build_app(args: dict[str, object]) -> serve.Application:
         # A bundle that does not load now will not load at the twentieth attempt.
         max_constructor_retry_count=3,
         graceful_shutdown_wait_loop_s=0.5,
-        health_check_period_s=5,
+        # A dead replica is found and replaced this much sooner.
+        health_check_period_s=1,
         health_check_timeout_s=30,
         ray_actor_options={"num_cpus": 1},
         logging_config={"enable_access_log": False},

@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray import serve
+from ray._common.constants import HEAD_NODE_RESOURCE_NAME
 from ray.exceptions import RayError
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_LOGGER_NAME, SERVE_NAMESPACE
 from ray.serve.context import _disconnect, _get_global_client
@@ -22,6 +24,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from raytl.core.errors import UserError
 from raytl.serving.head import LocalHead, find_head, loopback, one_at_a_time, start_head
+from raytl.serving.ingress import PROXY_CHECKS, clear_session, environment_of_session
 
 _NAMESPACE = "raytl"
 _REQUEST_BACKSTOP_S = 120.0
@@ -86,13 +89,17 @@ class Serve:
         return None if client is None else cls(client)
 
     @classmethod
-    def start(cls, host: str, port: int) -> Serve:
-        """Start an instance whose HTTP proxy, on the head node, listens there."""
-        with _quiet_serve():
-            serve.start(
-                proxy_location="HeadOnly",
-                http_options={"host": host, "port": port, "request_timeout_s": _REQUEST_BACKSTOP_S},
-            )
+    def start(cls, host: str, port: int, environment: Mapping[str, str]) -> Serve:
+        """Start an instance whose HTTP proxy, on the head node, listens there.
+
+        environment: of its processes, in addition to that in which Ray was started.
+        """
+        if environment:
+            # What a task starts inherits the task's environment, on whatever node it runs, and what that starts too.
+            start = ray.remote(num_cpus=0, runtime_env={"env_vars": dict(environment)})(_start)
+            ray.get(start.options(**_on_head()).remote(host, port))
+        else:
+            _start(host, port)
         return cls(_get_global_client())
 
     @property
@@ -139,6 +146,47 @@ class Serve:
         while (_controller_lives() or port_taken(host, port)) and time.monotonic() < deadline:
             time.sleep(0.05)
         _disconnect()
+
+
+def head_environment(host: str) -> dict[str, str]:
+    """What Serve needs in its environment, beyond what Ray was started with, for the fast way to a server on ``host``.
+
+    HAProxy reaches the replicas of other nodes only where they listen on all interfaces.
+    """
+    if len([node for node in ray.nodes() if node["Alive"]]) > 1 and host not in ("0.0.0.0", "::"):
+        return dict(PROXY_CHECKS)
+    environment: dict[str, str] = ray.get(ray.remote(num_cpus=0)(_prepare).options(**_on_head()).remote())
+    return environment
+
+
+def clear_head() -> None:
+    """Remove what :func:`head_environment` left on the head node."""
+    ray.get(ray.remote(num_cpus=0)(_clear).options(**_on_head()).remote())
+
+
+def _prepare() -> dict[str, str]:
+    return environment_of_session(_session_folder())
+
+
+def _clear() -> None:
+    clear_session(_session_folder())
+
+
+def _session_folder() -> Path:
+    return Path(ray._private.worker.global_worker.node.get_session_dir_path())
+
+
+def _on_head() -> dict[str, Any]:
+    """Options of a task that runs on the head node."""
+    return {"resources": {HEAD_NODE_RESOURCE_NAME: 0.001}}
+
+
+def _start(host: str, port: int) -> None:
+    with _quiet_serve():
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": host, "port": port, "request_timeout_s": _REQUEST_BACKSTOP_S},
+        )
 
 
 def _controller_lives() -> bool:

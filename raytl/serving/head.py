@@ -26,6 +26,7 @@ from ray._private import ray_constants
 from raytl.core.errors import UserError
 from raytl.core.machine import ray_token, short_temp_dir
 from raytl.core.paths import home
+from raytl.serving.ingress import environment
 
 _START_S = 90.0
 _STOP_S = 20.0
@@ -108,7 +109,8 @@ def start_head() -> LocalHead:
         fcntl.flock(lock, fcntl.LOCK_EX)  # inherited: released when the child is gone
         process = subprocess.Popen(
             command,
-            env={**os.environ, **_LOOPBACK},
+            # The user's own settings win: whoever sets one has a reason.
+            env={**environment(Path(temp_dir) / "h"), **os.environ, **_LOOPBACK},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from raytl.serving.requests import RequestError, read_images, read_top
 from raytl.serving.service import Service, predictions
@@ -30,22 +31,31 @@ def create_http(service: Service) -> FastAPI:
         try:
             async with asyncio.timeout(live.settings.request_timeout_s):
                 top = read_top(request)
-                images = await read_images(request, live.settings)
-                probabilities = await service.classify(live, images)
+                asked = await read_images(request, live.settings)
+                probabilities = await service.classify(live, asked.images)
         except RequestError as refused:
             return _sentence(refused.status, refused.sentence)
         except TimeoutError:
             seconds = f"{live.settings.request_timeout_s:g}"
             return _sentence(504, f"no answer within {seconds} s; send fewer images or try again later", retry=True)
-        answer = {"model": live.name, "predictions": predictions(live.labels, probabilities, top)}
-        return _json(200, answer)
+        answer = {"model": live.name, "predictions": predictions(live.bundle, probabilities, top)}
+        return _json(200, {**answer, "ignored": asked.ignored} if asked.ignored else answer)
 
+    # FastAPI's own handling of a request (dependencies, exit stacks, validation) costs as much as decoding a small
+    # image. The bare route is found first; the one above tells the OpenAPI document of it.
+    app.router.routes.insert(0, Route("/v1/predict", predict, methods=["POST"]))
+
+    # Load balancers and `curl -I` ask for the head alone.
+    @app.head("/v1/model", include_in_schema=False)
     @app.get("/v1/model", summary="Describe the model")
     async def model() -> Response:
         """Labels, metrics with intervals, provenance, preprocessing and versions of the served model."""
         return _json(200, service.live.describe())
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", summary="Is the model ready?")
+    @app.head("/readyz", include_in_schema=False)
+    @app.get("/readyz", summary="Is the model ready? (as Kubernetes asks)")
     async def healthz() -> Response:
         """Name and version of the served model; ``refused`` says why a newer one is not served."""
         live = service.live
@@ -81,7 +91,7 @@ _PREDICT_BODY = {
             "name": "top",
             "in": "query",
             "required": False,
-            "description": "List only the K most probable labels, best first.",
+            "description": "List only K labels, the predicted one first and then the most probable.",
             "schema": {"type": "integer", "minimum": 1},
         }
     ],
@@ -123,7 +133,15 @@ _PREDICTION = {
 _ANSWER = {
     "type": "object",
     "required": ["model", "predictions"],
-    "properties": {"model": {"type": "string"}, "predictions": {"type": "array", "items": _PREDICTION}},
+    "properties": {
+        "model": {"type": "string"},
+        "predictions": {"type": "array", "items": _PREDICTION},
+        "ignored": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Keys of the request's JSON that mean nothing here; there only if there are any.",
+        },
+    },
 }
 _ERROR_SCHEMA = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 _ERROR = {"content": {"application/json": {"schema": _ERROR_SCHEMA}}}

@@ -6,7 +6,9 @@ import asyncio
 import base64
 import binascii
 import json
+import zlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -15,6 +17,9 @@ from starlette.requests import Request
 from raytl.serving.settings import ServingSettings
 
 NamedBytes = tuple[str, bytes]
+_SMALL_BYTES = 64 * 1024
+_URL_SAFE = str.maketrans("-_", "+/")
+_GZIP_WINDOW = 31  # zlib's way to ask for gzip's frame
 FORMS = "image bytes (image/* or application/octet-stream), multipart/form-data files, or JSON with base64 images"
 
 
@@ -27,15 +32,36 @@ class RequestError(Exception):
         self.sentence = sentence
 
 
-async def read_images(request: Request, settings: ServingSettings) -> list[NamedBytes]:
-    """The encoded images of a request, in order, each with a name for messages. Raises RequestError."""
+@dataclass(frozen=True)
+class Images:
+    """What a request asks to have classified.
+
+    images: encoded, in order, each with a name for messages. ignored: keys of a JSON body that mean nothing here.
+    """
+
+    images: list[NamedBytes]
+    ignored: tuple[str, ...] = ()
+
+
+async def read_images(request: Request, settings: ServingSettings) -> Images:
+    """The encoded images of a request. Raises RequestError."""
     body = await _read_body(request, settings.max_body_bytes)
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding in ("gzip", "x-gzip"):
+        body = await asyncio.to_thread(_unpack, body, settings.max_body_bytes)
+    elif coding != "identity":
+        raise RequestError(415, f"content encoding '{coding}' is not understood; send gzip or none")
+    ignored: tuple[str, ...] = ()
     if not body:
         raise RequestError(400, f"the request is empty; send {FORMS}")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        # A body of megabytes takes tens of milliseconds to parse: not on the event loop.
-        images = await asyncio.to_thread(_from_json, body)
+        # A body of megabytes takes tens of milliseconds to parse: not on the event loop. A small one takes less than
+        # the way to a thread and back.
+        if len(body) > _SMALL_BYTES:
+            images, ignored = await asyncio.to_thread(_from_json, body)
+        else:
+            images, ignored = _from_json(body)
     elif kind == "multipart/form-data":
         images = await _from_multipart(request, body, settings)
     elif not kind or kind == "application/octet-stream" or kind.startswith("image/"):
@@ -46,7 +72,7 @@ async def read_images(request: Request, settings: ServingSettings) -> list[Named
         raise RequestError(400, f"the request holds no image; send {FORMS}")
     if len(images) > settings.max_images:
         raise RequestError(413, f"the request holds {len(images)} images; send at most {settings.max_images} at a time")
-    return images
+    return Images(images, ignored)
 
 
 def read_top(request: Request) -> int | None:
@@ -96,25 +122,48 @@ async def _from_multipart(request: Request, body: bytes, settings: ServingSettin
     return images
 
 
-def _from_json(body: bytes) -> list[NamedBytes]:
+def _unpack(body: bytes, limit: int) -> bytes:
+    """The content of one gzip frame or several after one another, but never more than ``limit`` bytes of it."""
+    content = bytearray()
+    try:
+        while body:
+            frame = zlib.decompressobj(_GZIP_WINDOW)
+            content += frame.decompress(body, limit + 1 - len(content))
+            if len(content) > limit:
+                raise RequestError(413, f"the request unpacks to more than {limit} bytes; send fewer or smaller images")
+            if not frame.eof:
+                raise RequestError(400, "the gzip body ends too early; send it again")
+            body = frame.unused_data
+    except zlib.error as error:
+        raise RequestError(400, f"the body is not gzip ({error}); send it without Content-Encoding") from None
+    return bytes(content)
+
+
+def _from_json(body: bytes) -> tuple[list[NamedBytes], tuple[str, ...]]:
+    """The images and the keys that mean nothing."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         raise RequestError(400, 'the body is not JSON; send {"image": base64} or {"images": [base64, …]}') from None
-    keys = set(document) if isinstance(document, dict) else set()
-    if keys == {"image"}:
-        return [("image", _from_base64("image", document["image"]))]
-    if keys == {"images"} and isinstance(document["images"], list):
-        return [(f"images[{i}]", _from_base64(f"images[{i}]", text)) for i, text in enumerate(document["images"])]
+    keys = document.keys() if isinstance(document, dict) else set()
+    form = keys & {"image", "images"}
+    ignored = tuple(str(key) for key in keys if key not in form)
+    if form == {"image"}:
+        return [("image", _from_base64("image", document["image"]))], ignored
+    if form == {"images"} and isinstance(document["images"], list):
+        texts = enumerate(document["images"])
+        return [(f"images[{i}]", _from_base64(f"images[{i}]", text)) for i, text in texts], ignored
     raise RequestError(400, 'the JSON is not of the form {"image": base64} or {"images": [base64, …]}')
 
 
 def _from_base64(name: str, text: object) -> bytes:
+    """Bytes from base64 as people write it: with line breaks, of either alphabet, with or without padding."""
     if not isinstance(text, str):
         raise RequestError(400, f"{name} is not a string; send the image's bytes in base64")
     if text.startswith("data:"):  # what a browser's FileReader gives
         text = text.partition(",")[2]
+    compact = "".join(text.split()).translate(_URL_SAFE).rstrip("=")
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise RequestError(400, f"{name} is not base64; send the image's bytes in base64") from None

@@ -11,7 +11,7 @@ from raytl.core.dimensions import build
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_file
 
-_LIMITS = ("max_batch_size", "max_images", "max_body_bytes", "request_timeout_s")
+_LIMITS = ("max_batch_size", "max_images", "max_body_bytes", "max_pixels", "request_timeout_s")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class ServingSettings:
         than the one that was deployed.
     model: what answers call the model; "" takes the bundle directory's name.
     max_batch_size: images in one pass through the network.
-    max_images, max_body_bytes: the most that one request may bring.
+    max_images, max_body_bytes (also after unpacking), max_pixels (of all its images together, as decoded; a large JPEG
+        is decoded at a fraction of its size): the most that one request may bring.
     request_timeout_s: time from the request's first byte to the answer; beyond it the client gets 504.
     """
 
@@ -33,6 +34,7 @@ class ServingSettings:
     max_batch_size: int = 64
     max_images: int = 256
     max_body_bytes: int = 32 * 1024 * 1024
+    max_pixels: int = 256 * 1024 * 1024
     request_timeout_s: float = 30.0
 
     def __post_init__(self) -> None:

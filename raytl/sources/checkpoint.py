@@ -24,13 +24,14 @@ from raytl.sources.model import SourceModel
 from raytl.sources.staging import fit
 from raytl.sources.weights import tensors
 
-_EXTRA = ("metrics", "provenance", "temperature")
+_EXTRA = ("metrics", "provenance", "temperature", "threshold")
 
 
 def write_checkpoint(directory: Path, model: SourceModel, extra: Mapping[str, Any]) -> None:
     """Save a model; the folder appears, or replaces an earlier saved model, in one step.
 
-    extra: any of ``metrics`` and ``provenance`` (JSON values; non-finite numbers become null) and ``temperature``.
+    extra: any of ``metrics`` and ``provenance`` (JSON values; non-finite numbers become null), ``temperature`` and
+        ``threshold`` (a :class:`Threshold` or None).
     Raises UserError where the place holds something else than a saved model or cannot be written; then nothing of the
     new model is left and the earlier one is as it was.
     """
@@ -41,7 +42,9 @@ def write_checkpoint(directory: Path, model: SourceModel, extra: Mapping[str, An
     _check_target(directory)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(model.state_dict().items())}
     data = safetensors.torch.save(state)
+    threshold = extra.get("threshold")
     manifest = Manifest(
+        format_version=1 if threshold is None else 2,
         architecture=model.architecture,
         stages=model.stage_names,
         feature_dim=model.feature_dim,
@@ -53,7 +56,8 @@ def write_checkpoint(directory: Path, model: SourceModel, extra: Mapping[str, An
         raytl=_own_version(),
         torch=torch.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        **{key: jsonable(value) for key, value in extra.items()},
+        threshold=threshold,
+        **{key: jsonable(value) for key, value in extra.items() if key != "threshold"},
     )
     try:
         target = directory.resolve()  # a link keeps pointing at the folder, and "." has a name

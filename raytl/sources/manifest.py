@@ -12,7 +12,9 @@ from pydantic_core import from_json
 from raytl.core.errors import UserError
 from raytl.tasks.preprocessing import Preprocessing
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The newest version that is read. Version 2 added ``threshold``; a model without one is still written as version 1,
+which every raytl reads."""
 WEIGHTS_FILE = "model.safetensors"
 MANIFEST_FILE = "model.json"
 
@@ -30,6 +32,18 @@ class Weights(BaseModel):
     size_bytes: int = Field(ge=8)
 
 
+class Threshold(BaseModel):
+    """Where a model of two classes decides: for ``label`` from a calibrated probability of ``value`` on, else not.
+
+    A value of 0.2 finds more of the label's images than one half does, at the price of false alarms.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    label: _Label
+    value: float = Field(ge=0, le=1)
+
+
 class Manifest(BaseModel):
     """Everything needed to rebuild and use a saved model, apart from the weights.
 
@@ -37,13 +51,14 @@ class Manifest(BaseModel):
     feature_dim: width of the head's input. channels, image_size (pixels): of the network's input.
     labels: of the head's outputs, in order; None for the outputs of an unknown task.
     temperature: by which logits are divided before the softmax; 1 is no calibration.
+    threshold: the operating point of a model of two classes; None decides for the most probable label.
     raytl, torch: versions that wrote it. created: ISO 8601, UTC. metrics, provenance: free-form, for people.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     format: Literal["raytl-model"] = "raytl-model"
-    format_version: int = Field(default=FORMAT_VERSION, ge=1)
+    format_version: int = Field(default=1, ge=1)
     architecture: _Name
     stages: tuple[_Name, ...] = Field(min_length=1, max_length=1000)
     feature_dim: int = Field(ge=1, le=1_000_000)
@@ -52,6 +67,7 @@ class Manifest(BaseModel):
     preprocessing: Preprocessing
     labels: tuple[_Label, ...] | None = Field(default=None, min_length=1, max_length=100_000)
     temperature: float = Field(default=1.0, gt=0, le=1000)
+    threshold: Threshold | None = None
     weights: Weights
     raytl: str = Field(max_length=200)
     torch: str = Field(max_length=200)
@@ -72,13 +88,21 @@ class Manifest(BaseModel):
             raise ValueError("preprocessing: crop_fraction must be from 0.05 to 1")
         if self.labels is not None and len(set(self.labels)) != len(self.labels):
             raise ValueError("labels: a label occurs twice")
+        if self.threshold is not None:
+            if self.format_version < 2:
+                raise ValueError("threshold: there is none in format version 1")
+            if self.labels is None or len(self.labels) != 2:
+                raise ValueError("threshold: only a model of two classes has one")
+            if self.threshold.label not in self.labels:
+                raise ValueError(f"threshold: '{self.threshold.label}' is none of the labels")
         if self.architecture.partition(":")[0] == "file":
             raise ValueError("architecture: must not be a path")
         return self
 
     def to_text(self) -> str:
         """JSON, indented for people."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        values = self.model_dump(mode="json", exclude={"threshold"} if self.threshold is None else None)
+        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def parse(data: bytes, where: str) -> Manifest:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from raytl import sources
-from raytl.bundles import Bundle, export_bundle, predict_files, write_predictions
+from raytl.bundles import Bundle, Threshold, export_bundle, predict_files, write_predictions
 from raytl.core.errors import UserError
 from raytl.sources.checkpoint import write_checkpoint
 
@@ -115,6 +115,50 @@ class TestPredict:
         for wrong in (torch.zeros(1, 3, 24, 24), torch.zeros(1, 1, 24, 24, dtype=torch.uint8)):
             with pytest.raises(ValueError, match="uint8 of shape"):
                 bundle.probabilities(wrong)
+
+
+@pytest.fixture(scope="module")
+def screening(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Says 'defect' from a probability of 0.2 on."""
+    model = sources.build_architecture("scratch:cnn-small", num_classes=2, channels=3, image_size=24, seed=0)
+    model.labels = ("defect", "fine")
+    point = Threshold(label="defect", value=0.2)
+    path = tmp_path_factory.mktemp("screening") / "model"
+    return Bundle.load(export_bundle(path, model, metrics={}, provenance={}, threshold=point))
+
+
+class TestThreshold:
+    @pytest.mark.parametrize(("defect", "label"), [(0.9, "defect"), (0.2, "defect"), (0.19, "fine"), (0.0, "fine")])
+    def test_decides_instead_of_one_half(self, screening: Bundle, defect: float, label: str) -> None:
+        prediction = screening.prediction(np.array([defect, 1 - defect], dtype=np.float32))
+        assert prediction.label == label
+        assert prediction.confidence == prediction.probabilities[label]
+
+    def test_the_other_label_may_have_it(self, screening: Bundle) -> None:
+        strict = screening.manifest.model_copy(update={"threshold": Threshold(label="fine", value=0.75)})
+        rows = np.array([[0.2, 0.8], [0.3, 0.7], [0.6, 0.4]], dtype=np.float32)
+        assert Bundle(screening.model, strict).decide(rows).tolist() == [1, 0, 0]
+
+    def test_a_table_and_single_predictions_agree(self, screening: Bundle, tmp_path: Path) -> None:
+        for seed in range(8):
+            picture(seed).save(tmp_path / f"{seed}.png")
+        (tmp_path / "9.png").write_bytes(b"")
+        frame = predict_files(screening, [tmp_path])
+        single = screening.predict([tmp_path / f"{seed}.png" for seed in range(8)])
+        assert frame["label"].tolist()[:8] == [prediction.label for prediction in single]
+        np.testing.assert_allclose(frame["confidence"][:8], [prediction.confidence for prediction in single], atol=1e-6)
+        assert frame["label"].isna().tolist() == [False] * 8 + [True] and np.isnan(frame["confidence"][8])
+
+    def test_is_format_2_and_without_one_it_is_format_1(self, screening: Bundle, bundle: Bundle) -> None:
+        """A raytl of before names the version and refuses; a bundle that needs nothing new it can read."""
+        assert (screening.manifest.format_version, bundle.manifest.format_version) == (2, 1)
+        assert "threshold" not in json.loads(bundle.manifest.to_text())
+        assert json.loads(screening.manifest.to_text())["threshold"] == {"label": "defect", "value": 0.2}
+
+    def test_only_for_one_of_two_classes(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"needs a model of two classes.*ash, birch, cedar"):
+            point = Threshold(label="ash", value=0.2)
+            export_bundle(tmp_path / "m", make(), metrics={}, provenance={}, threshold=point)
 
 
 class TestExport:

@@ -22,6 +22,17 @@ def descendants(pid: int) -> dict[int, str]:
     return found
 
 
+def mentioning(text: str) -> dict[int, str]:
+    """All processes with ``text`` in their command line."""
+    found = {}
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(ValueError, OSError):
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if text in line:
+                found[int(process.name)] = line
+    return found
+
+
 def open_to_the_network(pid: int) -> list[str]:
     """Local addresses, as /proc/net writes them, at which a process listens beyond loopback."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):

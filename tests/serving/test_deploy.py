@@ -20,6 +20,7 @@ from raytl.bundles import Bundle
 from raytl.core.errors import UserError
 from raytl.serving import Endpoint, deploy, status, undeploy
 from raytl.serving.controller import Serve, port_taken
+from raytl.serving.ingress import haproxy_runs
 from raytl.serving.settings import bundle_version
 
 pytestmark = pytest.mark.slow  # a Ray session and Serve take half a minute on two busy cores
@@ -167,6 +168,8 @@ def test_no_room_in_the_cluster_is_a_sentence_and_keeps_what_is_served(endpoint,
 
 def test_undeploy_frees_the_port_and_leaves_no_process(endpoint):
     assert len(serve_processes()) >= 3  # controller, proxy, replica
+    remembered = Path(ray._private.worker.global_worker.node.get_session_dir_path()) / "raytl-haproxy"
+    folder = Path(remembered.read_text() if haproxy_runs() else "nowhere")
     assert undeploy()
     assert not port_taken("127.0.0.1", PORT)
     assert status() == [] and not undeploy()
@@ -174,6 +177,8 @@ def test_undeploy_frees_the_port_and_leaves_no_process(endpoint):
     while serve_processes() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert serve_processes() == []
+    assert [name for name in descendants(os.getpid()).values() if "haproxy" in name] == []
+    assert not remembered.exists() and not folder.exists()
 
 
 def test_a_taken_port_is_refused_before_anything_is_started(ray_session, bundles):

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from processes import descendants, open_to_the_network
+from processes import descendants, mentioning, open_to_the_network
 
 from raytl.bundles import Bundle
+from raytl.serving.ingress import haproxy_runs
 
 pytestmark = pytest.mark.slow  # a Ray head, Serve, and three processes that import Ray
 
@@ -24,11 +30,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_the_endpoint_outlives_its_command_stays_on_loopback_and_goes_without_a_trace(bundles, png, tmp_path):
-    environment = {**os.environ, "RAYTL_HOME": str(tmp_path / "home")}
+def commands(home: Path) -> Callable[[str], Any]:
+    """Evaluates an expression in a process of its own, as a user whose RAYTL_HOME this is."""
+    environment = {**os.environ, "RAYTL_HOME": str(home)}
     environment.pop("RAY_ADDRESS", None)
 
-    def command(code: str) -> object:
+    def command(code: str) -> Any:
         lines = ["import json", "from raytl.serving import deploy, status, undeploy", f"print(json.dumps({code}))"]
         done = subprocess.run(
             [sys.executable, "-c", "\n".join(lines)], env=environment, capture_output=True, text=True, timeout=240
@@ -36,9 +43,35 @@ def test_the_endpoint_outlives_its_command_stays_on_loopback_and_goes_without_a_
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 
+    return command
+
+
+def head_of(home: Path) -> dict[str, Any]:
+    return json.loads((home / "serving" / "head.json").read_text())
+
+
+def other_addresses() -> list[str]:
+    """Of this machine, beside loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        return [probe.getsockname()[0]]
+    return []
+
+
+def gone(text: str) -> None:
+    """Waits until no process mentions ``text``."""
+    deadline = time.monotonic() + 15
+    while mentioning(text) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert mentioning(text) == {}
+
+
+def test_the_endpoint_outlives_its_command_stays_on_loopback_and_goes_without_a_trace(bundles, png, tmp_path):
+    command = commands(tmp_path / "home")
     endpoint = command(f"deploy({str(bundles['first'])!r}, port={free_port()}).to_json()")
-    head = json.loads((tmp_path / "home" / "serving" / "head.json").read_text())
-    processes = {head["pid"]: "", **descendants(head["pid"])}
+    head = head_of(tmp_path / "home")
+    # HAProxy's guard is nobody's child.
+    processes = {head["pid"]: "", **descendants(head["pid"]), **mentioning(head["temp_dir"])}
     try:
         assert endpoint["detached"]
         answer = httpx.post(f"{endpoint['url']}/v1/predict", content=png(0), trust_env=False).json()
@@ -48,10 +81,35 @@ def test_the_endpoint_outlives_its_command_stays_on_loopback_and_goes_without_a_
         assert any(name.startswith("ray::ServeReplica") for name in processes.values())
         # Serve by itself opens a port in every replica, on all interfaces, that unpickles what it gets.
         assert {name: open_to_the_network(pid) for pid, name in processes.items() if open_to_the_network(pid)} == {}
+        assert not haproxy_runs() or any("haproxy.cfg" in name for name in processes.values())
+        for address in other_addresses():
+            with pytest.raises(httpx.ConnectError):
+                httpx.get(endpoint["url"].replace("127.0.0.1", address), trust_env=False)
     finally:
         assert command("undeploy()") is True
     assert command("[status(), undeploy()]") == [[], False]
     assert descendants(head["pid"]) == {}
+    gone(head["temp_dir"])
     assert not Path(head["temp_dir"]).exists()
     with pytest.raises(httpx.ConnectError):
         httpx.get(endpoint["url"], trust_env=False)
+
+
+def test_two_side_by_side_and_nothing_is_left_of_one_that_is_killed(bundles, png, tmp_path):
+    first, second = commands(tmp_path / "a"), commands(tmp_path / "b")
+    port = free_port()
+    try:
+        urls = [first(f"deploy({str(bundles['first'])!r}, port={port}).url")]
+        urls.append(second(f"deploy({str(bundles['second'])!r}, port={free_port()}).url"))
+        for url, name in zip(urls, ("first", "second"), strict=True):
+            answer = httpx.post(f"{url}/v1/predict", content=png(0), trust_env=False).json()
+            assert answer["model"] == name
+        killed = head_of(tmp_path / "a")
+        os.kill(killed["pid"], signal.SIGKILL)
+        gone(killed["temp_dir"])
+        assert httpx.get(f"{urls[1]}/healthz", trust_env=False).json()["model"] == "second"
+        # The port is free again, and there is no head in the way of the next one.
+        assert first(f"deploy({str(bundles['second'])!r}, port={port}).url") == urls[0]
+    finally:
+        undone = [first("undeploy()"), second("undeploy()")]
+    assert undone == [True, True]

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
+import io
 import json
+import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from starlette.testclient import TestClient
 
-from raytl.bundles import Bundle
+from raytl.bundles import Bundle, Threshold, export_bundle
 from raytl.core.errors import UserError
 from raytl.serving.http import create_http
 from raytl.serving.service import Service
 from raytl.serving.settings import ServingSettings, bundle_version
+from raytl.sources import load
+from raytl.tasks.decoding import MAX_PIXELS
 
 
 def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+def gz(data: bytes) -> bytes:
+    return gzip.compress(data, 1)
 
 
 def client_of(service: Service) -> TestClient:
@@ -35,6 +47,13 @@ def serving(bundle, **limits) -> Service:
 @pytest.fixture(scope="module")
 def client(bundles):
     with client_of(serving(bundles["first"], max_images=4, max_body_bytes=100_000)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def roomy(bundles):
+    """With the limits as they are by default."""
+    with client_of(serving(bundles["first"])) as client:
         yield client
 
 
@@ -91,6 +110,12 @@ REFUSALS = {
     "other JSON": ({"json": {"picture": "x"}}, 400, '{"image": base64}'),
     "no list": ({"json": {"images": "x"}}, 400, '{"images": [base64'),
     "empty list": ({"json": {"images": []}}, 400, "holds no image"),
+    "neither image nor images": ({"json": {"image": "", "images": []}}, 400, "not of the form"),
+    "another coding": ({"content": b"x", "headers": {"content-encoding": "br"}}, 415, "'br' is not understood"),
+    "not gzip": ({"content": b"hello", "headers": {"content-encoding": "gzip"}}, 400, "not gzip"),
+    "half a gzip": ({"content": gz(b"x" * 99)[:-9], "headers": {"content-encoding": "gzip"}}, 400, "ends too early"),
+    "base64 of an odd length": ({"json": {"image": "abcde"}}, 400, "not base64"),
+    "base64 in another script": ({"json": {"image": "\u0416\u0416\u0416\u0416"}}, 400, "not base64"),
     "not base64": ({"json": {"images": ["!"]}}, 400, "images[0] is not base64"),
     "not a string": ({"json": {"images": [7]}}, 400, "images[0] is not a string"),
     "multipart without files": ({"files": {"a": (None, "b")}}, 400, "holds no image"),
@@ -103,6 +128,153 @@ REFUSALS = {
     "too many in JSON": ({"json": {"images": ["eA=="] * 5}}, 413, "at most 4"),
     "too large": ({"content": b"x" * 100_001}, 413, "100000 bytes"),
 }
+
+
+PACKED = {"content-encoding": "gzip"}
+
+
+class TestAsPeopleSend:
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda data: base64.encodebytes(data).decode(),
+            lambda data: base64.encodebytes(data).decode().replace("\n", "\r\n"),
+            lambda data: base64.urlsafe_b64encode(data).decode(),
+            lambda data: base64.b64encode(data).decode().rstrip("="),
+            lambda data: "data:image/png;base64," + base64.urlsafe_b64encode(data).decode().rstrip("="),
+        ],
+        ids=["line breaks", "CRLF", "URL-safe", "no padding", "data URL"],
+    )
+    @pytest.mark.parametrize("tail", [b"", b"x", b"xy"])  # for each length of the padding; Pillow ignores what follows
+    def test_base64_in_each_of_its_forms(self, client, png, truth, write, tail):
+        answer = client.post("/v1/predict", json={"image": write(png(1) + tail)})
+        assert answer.status_code == 200 and agrees(answer.json()["predictions"][0], truth[1])
+
+    def test_a_gzip_body(self, client, png, truth):
+        for body, kind in ((png(1), "image/png"), (json.dumps({"image": b64(png(1))}).encode(), "application/json")):
+            answer = client.post("/v1/predict", content=gz(body), headers={**PACKED, "content-type": kind})
+            assert answer.status_code == 200 and agrees(answer.json()["predictions"][0], truth[1])
+
+    def test_a_gzip_body_of_several_frames(self, client, png):
+        data = png(1)
+        answer = client.post("/v1/predict", content=gz(data[:50]) + gz(data[50:]), headers=PACKED)
+        assert answer.status_code == 200
+
+    @pytest.mark.parametrize("frames", [1, 1000])
+    def test_a_gzip_bomb_is_cut_off_at_the_limit(self, client, frames):
+        body = gz(bytes(2_000_000 // frames)) * frames
+        answer = client.post("/v1/predict", content=body[:90_000], headers=PACKED)
+        assert answer.status_code == 413 and "unpacks" in answer.json()["error"]
+
+    def test_other_keys_are_named_and_left_aside(self, client, png, truth):
+        answer = client.post("/v1/predict", json={"image": b64(png(1)), "id": 7, "user": "x"}).json()
+        assert agrees(answer["predictions"][0], truth[1]) and answer["ignored"] == ["id", "user"]
+        assert "ignored" not in client.post("/v1/predict", json={"image": b64(png(1))}).json()
+
+    @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v1/model"])
+    def test_head_is_get_without_the_body(self, client, path):
+        head, get = client.head(path), client.get(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == str(len(get.content))
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def gradient(mode: str) -> Image.Image:
+    return Image.linear_gradient("L").convert(mode)
+
+
+ODD = {
+    "animated GIF": lambda: encoded(gradient("P"), "GIF", save_all=True, append_images=[gradient("P")] * 3),
+    "animated WebP": lambda: encoded(gradient("RGB"), "WEBP", save_all=True, append_images=[gradient("RGB")] * 3),
+    "animated PNG": lambda: encoded(gradient("RGB"), "PNG", save_all=True, append_images=[gradient("RGB")] * 3),
+    "pages of a TIFF": lambda: encoded(gradient("RGB"), "TIFF", save_all=True, append_images=[gradient("RGB")]),
+    "CMYK JPEG": lambda: encoded(gradient("CMYK"), "JPEG"),
+    "CMYK TIFF": lambda: encoded(gradient("CMYK"), "TIFF"),
+    "LAB TIFF": lambda: encoded(Image.new("LAB", (9, 9)), "TIFF"),
+    "16 bits": lambda: encoded(Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64)), "PNG"),
+    "floating point": lambda: encoded(gradient("F"), "TIFF"),
+    "one bit": lambda: encoded(gradient("1"), "PNG"),
+    "palette with transparency": lambda: encoded(gradient("P"), "PNG", transparency=3),
+    "transparent": lambda: encoded(gradient("RGBA"), "PNG"),
+    "one pixel": lambda: encoded(Image.new("RGB", (1, 1)), "PNG"),
+    "a profile of nonsense": lambda: encoded(gradient("RGB"), "JPEG", icc_profile=b"nonsense" * 99),
+    "EXIF of nonsense": lambda: encoded(gradient("RGB"), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
+    "with something behind it": lambda: encoded(gradient("RGB"), "PNG") + b"<script>" * 99,
+}
+BROKEN = {
+    "half a JPEG": lambda: encoded(gradient("RGB"), "JPEG")[:300],
+    "half a WebP": lambda: encoded(gradient("RGB"), "WEBP")[:60],
+    "half a TIFF": lambda: encoded(gradient("RGB"), "TIFF")[:200],
+    "a flipped byte": lambda: bytes(b ^ (i == 60) for i, b in enumerate(encoded(gradient("RGB"), "PNG"))),
+    "too many pixels": lambda: encoded(Image.new("1", (30_000, 30_000)), "PNG"),
+    "SVG": lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "PDF": lambda: b"%PDF-1.7",
+    "icon": lambda: encoded(gradient("RGB"), "ICO"),
+}
+
+
+class TestThreshold:
+    @pytest.fixture
+    def screening(self, bundles, tmp_path):
+        """The first bundle's network with two of its labels, and a threshold that is easily met."""
+        model = load(f"file:{bundles['first']}")
+        model.replace_head(2, ("defect", "fine"))
+        point = Threshold(label="defect", value=0.0)
+        return export_bundle(tmp_path / "screening", model, metrics={}, provenance={}, threshold=point)
+
+    def test_decides_what_is_answered(self, screening, png):
+        with client_of(serving(screening)) as client:
+            answer = client.post("/v1/predict?top=1", files=[("f", png(seed)) for seed in range(8)]).json()
+            assert client.get("/v1/model").json()["threshold"] == {"label": "defect", "value": 0.0}
+        offline = Bundle.load(screening).predict([png(seed) for seed in range(8)])
+        assert {p["label"] for p in answer["predictions"]} == {"defect"} == {p.label for p in offline}
+        for prediction, expected in zip(answer["predictions"], offline, strict=True):
+            assert prediction["confidence"] == pytest.approx(expected.confidence, abs=1e-5)
+            assert list(prediction["probabilities"]) == ["defect"]
+
+
+class TestHostileImages:
+    @pytest.mark.parametrize("name", ODD)
+    def test_an_odd_image_gets_an_answer(self, roomy, name):
+        answer = roomy.post("/v1/predict", content=ODD[name]())
+        assert answer.status_code == 200, answer.text
+
+    @pytest.mark.parametrize("name", BROKEN)
+    def test_a_broken_one_gets_a_sentence(self, roomy, name):
+        answer = roomy.post("/v1/predict", content=BROKEN[name]())
+        assert answer.status_code == 422 and list(answer.json()) == ["error"]
+
+    def test_many_images_just_under_the_limit_are_refused_before_they_are_decoded(self, roomy):
+        side = int(MAX_PIXELS**0.5)
+        bomb = encoded(Image.new("1", (side, side)), "PNG")
+        start = time.monotonic()
+        answer = roomy.post("/v1/predict", files=[("f", bomb)] * 16)
+        assert time.monotonic() - start < 2
+        assert answer.status_code == 413
+        assert answer.json()["error"].startswith("the 16 images have together 1432 megapixels, more than 268;")
+
+    def test_large_ones_are_decoded_one_after_another_and_leave_no_memory_behind(self, roomy):
+        side = 5000
+        large = encoded(Image.new("RGB", (side, side)), "PNG", compress_level=1)
+        roomy.post("/v1/predict", content=large)  # whatever is loaded once
+        before = resident_mb()
+        answer = roomy.post("/v1/predict", files=[("f", large)] * 6)
+        assert answer.status_code == 200 and len(answer.json()["predictions"]) == 6
+        assert resident_mb() - before < 50  # one such image has 100 MB
+
+    def test_an_operators_limit_holds_for_a_single_image(self, bundles):
+        with client_of(serving(bundles["first"], max_pixels=100)) as client:
+            answer = client.post("/v1/predict", content=encoded(gradient("RGB"), "PNG"))
+        assert answer.status_code == 413 and "scale it down" in answer.json()["error"]
+
+
+def resident_mb() -> int:
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) // 1024
 
 
 class TestRefusals:
@@ -164,7 +336,7 @@ class TestDescription:
 
     def test_openapi_documents_the_routes(self, client):
         paths = client.get("/openapi.json").json()["paths"]
-        assert set(paths) == {"/v1/predict", "/v1/model", "/healthz"}
+        assert set(paths) == {"/v1/predict", "/v1/model", "/healthz", "/readyz"}
         assert set(paths["/v1/predict"]["post"]["requestBody"]["content"]) >= {"application/json", "image/*"}
 
 

@@ -13,6 +13,7 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from raytl.serving.app import build_app
+from raytl.serving.ingress import PROXY_CHECKS, SWITCHES
 from raytl.serving.settings import DEPLOYMENT, IMPORT_PATH, ServingSettings
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,22 @@ def test_kuberay_clusters_ask_for_a_token_and_run_this_ray(path):
     assert cluster["authOptions"] == {"mode": "token"}
     assert cluster["rayVersion"] == ray.__version__
     assert cluster["enableInTreeAutoscaling"] is True
+
+
+def test_kuberay_pods_have_the_fast_request_path():
+    groups = read("serve/kuberay-rayservice.yaml")["spec"]["rayClusterConfig"]
+    for group in (groups["headGroupSpec"], *groups["workerGroupSpecs"]):
+        (container,) = group["template"]["spec"]["containers"]
+        values = {entry["name"]: entry["value"] for entry in container["env"]}
+        assert {name: values.get(name) for name in SWITCHES | PROXY_CHECKS} == SWITCHES | PROXY_CHECKS
+        assert values["RAY_SERVE_HAPROXY_BINARY_PATH"].endswith("/bin/raytl-haproxy")
+
+
+def test_the_environment_file_sets_what_deploy_sets():
+    lines = (ROOT / "serve" / "haproxy.env").read_text().splitlines()
+    values = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    told = {name: values.get(name, "").strip("'") for name in SWITCHES | PROXY_CHECKS}
+    assert told == SWITCHES | PROXY_CHECKS
 
 
 class TestCluster:

@@ -196,6 +196,10 @@ class TestWriting:
             write_checkpoint(tmp_path / "m", model(), {"metric": {}})
 
 
+def threshold(label: str, value: float = 0.5) -> dict[str, object]:
+    return {"label": label, "value": value}
+
+
 class TestDamage:
     @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(share=st.floats(0, 0.999))
@@ -256,7 +260,17 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("change", "sentence"),
         [
-            (lambda v: v.update(format_version=2), "format version 2, this raytl reads up to 1; update raytl"),
+            (lambda v: v.update(format_version=3), "format version 3, this raytl reads up to 2; update raytl"),
+            (lambda v: v.update(threshold=threshold("a")), "threshold: there is none in format version 1"),
+            (
+                lambda v: v.update(format_version=2, labels=["a"], threshold=threshold("a")),
+                "threshold: only a model of two classes has one",
+            ),
+            (
+                lambda v: v.update(format_version=2, labels=["a", "b"], threshold=threshold("z")),
+                "threshold: 'z' is none of the labels",
+            ),
+            (lambda v: v.update(format_version=2, threshold=threshold("a", 1.5)), "threshold.value"),
             (lambda v: v.update(format="other"), "not the manifest of a raytl model"),
             (lambda v: v.update(colour="red"), "colour: Extra inputs"),
             (lambda v: v.update(feature_dim=10**18), "feature_dim"),

@@ -16,11 +16,25 @@ import ray
 from ray.serve.schema import ApplicationStatus
 
 from raytl.core.errors import UserError
-from raytl.serving.controller import AppConfig, RaySession, Serve, failure, free_port_or_refuse, session
+from raytl.serving.controller import (
+    AppConfig,
+    RaySession,
+    Serve,
+    clear_head,
+    failure,
+    free_port_or_refuse,
+    head_environment,
+    session,
+)
+from raytl.serving.ingress import SWITCHES, haproxy_runs
 from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, IMPORT_PATH, ServingSettings, bundle_version
 from raytl.serving.snapshots import drop_snapshots, snapshot
 
 _POLL_S = 0.1
+_SLOW = (
+    "requests go through Ray Serve's own proxy, several times slower than HAProxy, which comes with ray[serve] on "
+    "Linux, and on a cluster of several nodes needs --host 0.0.0.0"
+)
 
 
 @dataclass(frozen=True)
@@ -28,13 +42,14 @@ class Endpoint:
     """A served bundle.
 
     url: without a trailing slash; ``POST {url}/v1/predict``. version: of the bundle that answers.
-    detached: whether the endpoint outlives this process.
+    detached: whether the endpoint outlives this process. notice: what its operator should know, a sentence or nothing.
     """
 
     url: str
     name: str
     version: str
     detached: bool
+    notice: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -74,7 +89,7 @@ def deploy(
     with session(start=True) as ray_session:
         assert ray_session is not None  # start=True
         try:
-            serve = _serve_at(host, port)
+            serve, notice = _serve_at(host, port, ray_session)
         except UserError:
             if Serve.running() is None:  # refused before anything is served: leave no head behind
                 _stop_head(ray_session)
@@ -106,7 +121,7 @@ def deploy(
                 _stop(serve, ray_session)
             raise
         _drop_unused_snapshots(serve)
-        return Endpoint(url, name, version, ray_session.detached)
+        return Endpoint(url, name, version, ray_session.detached, notice)
 
 
 def undeploy(name: str = "raytl") -> bool:
@@ -136,17 +151,22 @@ def status() -> list[dict[str, Any]]:
         return [_summary(name, base, application) for name, application in serve.applications().items()]
 
 
-def _serve_at(host: str, port: int) -> Serve:
+def _serve_at(host: str, port: int, ray_session: RaySession) -> tuple[Serve, str]:
     serve = Serve.running()
     if serve is None:
         free_port_or_refuse(host, port)
-        return Serve.start(host, port)
+        if ray_session.head is not None:  # was started with all that Serve needs
+            fast, more = haproxy_runs(), {}
+        else:
+            more = head_environment(host)
+            fast = not more or SWITCHES.keys() <= more.keys()
+        return Serve.start(host, port, more), "" if fast else _SLOW
     if (serve.host, serve.port) != (host, port):
         raise UserError(
             f"Serve already listens on {serve.host}:{serve.port} in this Ray cluster and cannot move; "
             f"deploy with --port {serve.port}, or take down what it serves first"
         )
-    return serve
+    return serve, ""
 
 
 def _refuse_shared_route(configs: dict[str, AppConfig], name: str, route_prefix: str) -> None:
@@ -226,6 +246,8 @@ def _summary(name: str, base: str, application: dict[str, Any]) -> dict[str, Any
 def _stop(serve: Serve, ray_session: RaySession) -> None:
     serve.shutdown()
     drop_snapshots(keep=())
+    if ray_session.head is None:
+        clear_head()
     _stop_head(ray_session)
 
 

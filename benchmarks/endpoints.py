@@ -1,0 +1,148 @@
+"""Endpoints of the serving benchmarks: started, counted and stopped as processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from raytl.bundles import export_bundle
+from raytl.sources import build_architecture
+
+PEERS = Path(__file__).parent / "peers"
+OLD_WAY = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
+"""Ray Serve's own proxy, as it is by default."""
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Server:
+    """What answers at ``url``; ``marks`` are found in the command lines of its processes or of their ancestors."""
+
+    name: str
+    url: str
+    marks: tuple[str, ...]
+    json_body: bool = False
+
+    def cpu_s(self) -> float:
+        """Processor time that its processes have used so far, seconds."""
+        total = 0.0
+        for pid in processes(self.marks):
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                total += (int(fields[11]) + int(fields[12])) * _TICK_S
+        return total
+
+
+def processes(marks: tuple[str, ...]) -> dict[int, str]:
+    """Processes whose command line has one of the marks, and all below them, with their command lines."""
+    parents, lines = {}, {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(entry.name)
+            lines[pid] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf8", "replace")
+            parents[pid] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found = {pid for pid, line in lines.items() if any(mark in line for mark in marks) and pid != os.getpid()}
+    grown = True
+    while grown:
+        more = {pid for pid, parent in parents.items() if parent in found} - found
+        found |= more
+        grown = bool(more)
+    return {pid: lines[pid] for pid in found}
+
+
+def make_bundle(folder: Path, network: str, channels: int, size: int, seed: int = 0) -> Path:
+    """An untrained network with ten labels; how fast it answers does not depend on its weights."""
+    labels = tuple(f"class {number}" for number in range(10))
+    model = build_architecture(network, num_classes=len(labels), channels=channels, image_size=size, seed=seed)
+    model.labels = labels
+    return export_bundle(folder, model, metrics={}, provenance={})
+
+
+def picture(channels: int, size: int) -> bytes:
+    """A PNG of that size."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (8, 8, channels), dtype=np.uint8).squeeze()
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((size, size)).save(file, "PNG")
+    return file.getvalue()
+
+
+def free_port() -> int:
+    """A port of this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def raytl(
+    name: str, bundle: Path, home: Path, environment: Mapping[str, str] | None = None, **options: object
+) -> Iterator[Server]:
+    """raytl's endpoint, as ``raytl deploy`` makes it."""
+    port = free_port()
+    told = command(home, f"deploy({str(bundle)!r}, port={port}, **{options!r}).to_json()", environment)
+    head = json.loads((home / "serving" / "head.json").read_text())
+    try:
+        yield Server(name, str(told["url"]), (head["temp_dir"],))
+    finally:
+        command(home, "undeploy()")
+
+
+def command(home: Path, code: str, environment: Mapping[str, str] | None = None) -> dict[str, object]:
+    """What an expression of ``raytl.serving`` gives, evaluated in a process of its own."""
+    lines = ["import json", "from raytl.serving import deploy, undeploy", f"print(json.dumps({code}))"]
+    given = {**os.environ, "RAYTL_HOME": str(home), **(environment or {})}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], env=given, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    told: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+@contextlib.contextmanager
+def peer(
+    name: str, script: str, bundle: Path, packages: Path | None = None, json_body: bool = False
+) -> Iterator[Server]:
+    """A peer of ``benchmarks/peers``. packages: a folder that has what it needs beside raytl."""
+    port = free_port()
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), str(packages or "")]))
+    arguments = [sys.executable, str(PEERS / script), str(bundle), str(port)]
+    process = subprocess.Popen(
+        arguments,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _wait_for(port, process)
+        yield Server(name, f"http://127.0.0.1:{port}", (f"{script} {bundle} {port}",), json_body)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # LitServe's workers would outlive it
+        process.wait(20)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(httpx.HTTPError):
+            httpx.get(f"http://127.0.0.1:{port}/docs", trust_env=False)
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"{process.args} did not start")

@@ -1,0 +1,135 @@
+"""The request path: HAProxy straight to the replicas where the platform has it, else through Ray Serve's own proxy.
+
+Serve's proxy is a Python process that every request passes through twice; HAProxy in its place, and the model's HTTP
+server on the replica's main event loop, are several times as fast on the same cores. Serve reads the switches from the
+environment of each of its processes, so they must be set before the first one starts.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from raytl.serving import haproxy
+
+# What holds wherever Serve runs; serve/haproxy.env says the same to operators.
+SWITCHES = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # Throughput mode would have replicas called by gRPC, on a port that unpickles what anybody sends it. Nobody calls
+    # them: requests come from HAProxy.
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "0",
+    # A replica that goes stays reachable this long. HAProxy knows after a tenth of a second and tries another one after
+    # that; Serve's 30 s are for load balancers that have to find out.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    # A prediction may be asked for twice: where a replica dies with a request, another one answers it. HAProxy can do
+    # so with what fits its buffer.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response response-timeout",
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",
+    # HAProxy's log of requests: nobody listens at the system log's network port, and a request is nobody's business.
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+}
+# Serve asks a proxy three times before it starts another one: ten seconds between would be half a minute of silence.
+PROXY_CHECKS = {"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1"}
+
+_REPLICA_PORTS = 100
+_REMEMBERED = "raytl-haproxy"
+
+
+def haproxy_runs() -> bool:
+    """Whether there is an HAProxy that runs on this machine: ``ray[serve]`` brings one on Linux with glibc."""
+    if sys.platform != "linux":
+        return False
+    try:
+        return subprocess.run([haproxy.find_binary(), "-v"], capture_output=True, timeout=10).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The environment that gives Serve's processes HAProxy, with files and ports that no other endpoint uses.
+
+    folder: for HAProxy's files; of this user alone, and with a short path, for a socket lies in it.
+    Where HAProxy does not run the switches are missing, and Serve takes its own proxy.
+    """
+    if not haproxy_runs():
+        return dict(PROXY_CHECKS)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    command = folder / "haproxy"
+    start = [sys.executable, "-I", "-S", haproxy.__file__]
+    known = {"RAYTL_HAPROXY": haproxy.find_binary(), "RAYTL_HAPROXY_FOLDER": str(folder)}
+    given = " ".join(f"{name}={shlex.quote(value)}" for name, value in known.items())
+    command.write_text(f'#!/bin/sh\n{given} exec {shlex.join(start)} "$@"\n')
+    command.chmod(0o700)
+    metrics, statistics, fallback = map(str, _free_ports(3))
+    first = _free_block(_REPLICA_PORTS)
+    return {
+        **SWITCHES,
+        **PROXY_CHECKS,
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(command),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        # Serve puts the node's id, 57 characters, before the name, and HAProxy takes 97 in all.
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "a"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": metrics,
+        "RAY_SERVE_HAPROXY_STATS_PORT": statistics,
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": fallback,
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        # Of its own, lest another endpoint's replica is found where one of ours was.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + _REPLICA_PORTS - 1),
+    }
+
+
+def environment_of_session(session: Path) -> dict[str, str]:
+    """The same for a Ray session that was started without it, on its head node; {} where somebody has chosen.
+
+    session: its directory, whose path is too long for HAProxy's socket: it remembers a folder with a shorter one.
+    """
+    if SWITCHES.keys() & os.environ.keys():
+        return {}
+    folder = tempfile.mkdtemp(prefix="raytl-", dir="/tmp")
+    (session / _REMEMBERED).write_text(folder)
+    return environment(Path(folder))
+
+
+def clear_session(session: Path) -> None:
+    """Remove what :func:`environment_of_session` left. For when Serve has stopped."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree((session / _REMEMBERED).read_text(), ignore_errors=True)
+        (session / _REMEMBERED).unlink()
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in sockets:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in sockets]
+
+
+def _free_block(size: int) -> int:
+    """The first of ``size`` ports in a row that nobody uses, below those that the system hands out by itself."""
+    starts = list(range(20000, 32000 - size, size))
+    random.SystemRandom().shuffle(starts)
+    for start in starts:
+        try:
+            with ExitStack() as stack:
+                for port in range(start, start + size):
+                    probe = stack.enter_context(socket.socket())
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return start
+    return starts[0]
