@@ -22,7 +22,7 @@ from raytl.tasks.items import PixelsItem
 from raytl.training.strategy import Strategy
 
 EPOCHS = 8
-DATA = Path(__file__).parents[2] / "benchmarks" / "data"
+DATA = Path(__file__).parents[3] / "benchmarks" / "data"
 CURVES = DATA / "digits-curves.parquet"
 SPACE = """
 epochs: 8
