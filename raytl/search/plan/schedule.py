@@ -149,7 +149,7 @@ class SearchPlan:
         self._restored: list[TrialRecord] = []
         self._waiting: list[tuple[str, Strategy]] | None = None
         self._chosen: Choice | None = None
-        self._first_told = False
+        self._first_model: int | None = None
         self._done = False
         self._phase = PHASES[0]
         if self.survey is not None:
@@ -195,10 +195,11 @@ class SearchPlan:
     def _next_first_model(self) -> LaneJob | None:
         """The best probe as a model, as soon as there is one: whatever happens after it, there is something to use."""
         best = self._probing.best()
-        if best is None or self._first_told or not self.refits.wants(best):
+        if best is None or self._first_model is not None or not self.refits.wants(best):
             return None
-        self._first_told = True
-        return self.refits.start(next(self._numbers), Strategy.from_dict(self.strategy_of(best)))
+        job = self.refits.start(next(self._numbers), Strategy.from_dict(self.strategy_of(best)))
+        self._first_model = job.number
+        return job
 
     def _next_probe(self) -> LaneJob | None:
         if self._time.limited and self._time.used() > PROBE_SHARE * (self.settings.time_budget_s or 0.0):
@@ -410,7 +411,7 @@ class SearchPlan:
         self._jobs[job.number] = job
         self._running.add(job.number)
         # The rest of an earlier phase is not told of again; a first model is told of when it is there.
-        told = job.kind != JobKind.REFIT or self._probing.is_over()
+        told = job.number != self._first_model
         if told and PHASES.index(job.kind) > PHASES.index(self._phase):
             self._phase = job.kind
             self._listener.on_phase(job.kind, job.source_model or job.baseline or "")
