@@ -210,9 +210,11 @@ class SearchPlan:
         """A source model whose turn has come: one joins in for every few strategies that were tried without it."""
         if not self._probing.due(self._exploration.tried) or self._exploration.is_over():
             return None
+        if not self._time.allows(self._probing.pretrain_s, self.records):
+            return None
         job = self._probing.next_late(self._numbers)
         self._exploration.sampler.hold_back(self._probing.late())
-        return job if job is not None and self._allows(job) else None
+        return job
 
     def _running_models(self) -> set[str]:
         """Source models that a lane is pretraining now."""
@@ -226,8 +228,6 @@ class SearchPlan:
         return self._time.allows(self._expected_seconds(job), self.records)
 
     def _expected_seconds(self, job: LaneJob) -> float:
-        if job.kind == JobKind.PRETRAIN:
-            return 0.0 if self.settings.time_budget_s is None else self._probing.pretrain_s
         strategy = Strategy.from_dict(job.strategy)
         if strategy.head == "logistic":
             return self._probing.seconds()
@@ -386,6 +386,7 @@ class SearchPlan:
                 self._restored.append(record)
             self.records.append(record)
             self._listener.on_trial(record)
+        self._probing.take_over()
 
     # --- the standing -----------------------------------------------------------------------------------------------
 
