@@ -208,12 +208,13 @@ class SearchPlan:
 
     def _next_late_probe(self) -> LaneJob | None:
         """A source model whose turn has come: one joins in for every few strategies that were tried without it."""
-        if not self._probing.due(self._exploration.tried) or self._exploration.is_over():
+        due = self._probing.due(self._exploration.tried) or (self._exploration.exhausted and self._probing.late())
+        if not due or self._exploration.has_enough():
             return None
         if not self._time.allows(self._probing.pretrain_s, self.records):
             return None
         job = self._probing.next_late(self._numbers)
-        self._exploration.sampler.hold_back(self._probing.late())
+        self._exploration.hold_back(self._probing.late())
         return job
 
     def _running_models(self) -> set[str]:
@@ -225,10 +226,9 @@ class SearchPlan:
         """Whether the time budget has room for a job, by what such a job is expected to take."""
         if not self._time.limited:
             return True
-        return self._time.allows(self._expected_seconds(job), self.records)
+        return self._time.allows(self._expected_seconds(Strategy.from_dict(job.strategy)), self.records)
 
-    def _expected_seconds(self, job: LaneJob) -> float:
-        strategy = Strategy.from_dict(job.strategy)
+    def _expected_seconds(self, strategy: Strategy) -> float:
         if strategy.head == "logistic":
             return self._probing.seconds()
         trained = [r for r in self.records if r.strategy.get("head") != "logistic"]
@@ -319,7 +319,7 @@ class SearchPlan:
                     continue
                 number = next(self._numbers)
                 job = LaneJob(number, JobKind.CONTROL, control.strategy.to_dict(), fold, baseline=control.name)
-                if not self._time.allows(self._expected_seconds(job), self.records, keep_controls=False):
+                if not self._time.allows(self._expected_seconds(control.strategy), self.records, keep_controls=False):
                     return None
                 return job
         return None
@@ -360,10 +360,10 @@ class SearchPlan:
         return Wait() if self.refits.is_pending(winner) else None
 
     def _next_compared(self, strategies: Iterable[tuple[str, Strategy]]) -> LaneJob | None:
-        """The next of these that there is time to refit. What it took before tells what it will take."""
+        """The next of these that there is time to refit. What it took before tells what it will take, if anything."""
         for name, strategy in strategies:
             took = [record.seconds for record in self.contest.completed(strategy.key)]
-            needed = max(took, default=trial_seconds(self.records))
+            needed = max(took) if took else self._expected_seconds(strategy)
             if self.refits.wants(strategy.key) and (not self._time.limited or needed < self._time.left()):
                 return self.refits.start(next(self._numbers), strategy, name)
         return None
