@@ -53,7 +53,12 @@ class TestPhases:
         assert (given["survey"], given["pretrain"], given["probe"]) == (1, 1, 6)
         assert (given["baseline"], given["search"], given["confirm"], given["control"]) == (2, 5, 8, 0)
         # Refitted: the first model, the winner, what it is held against.
-        refits = {PROBE.key, search.plan.winner(), *(s.key for s in BASELINES.values()), *(c.strategy.key for c in WITHOUT)}
+        refits = {
+            PROBE.key,
+            search.plan.winner(),
+            *(s.key for s in BASELINES.values()),
+            *(c.strategy.key for c in WITHOUT),
+        }
         assert set(search.plan.refits.done) == refits
         assert search.plan.finished()
 
