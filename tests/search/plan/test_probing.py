@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import MODEL, PRETRAINED, STAGES, data, shapes
+from tiny import MODEL, STAGES, data, shapes
 from virtual import BASELINES, EPOCHS, Search, key, rising
 
 from raytl.evaluation import metrics
@@ -214,7 +214,7 @@ class TestResumed:
 def test_what_training_will_take_is_reckoned_from_a_forward_pass(
     space: BoundSpace, forward_s: float, trained: bool
 ) -> None:
-    """Before anything was trained: a model that would not end in time is not, and not refitted for comparison either."""
+    """Before anything was trained: what would not end in time is not, and not refitted for comparison."""
     recipes = FixedRecipes({"fine-tune": Strategy(MADE[0])}, {MADE[0]: [probe(MADE[0])]})
     search = Search(space, lanes=1, recipes=recipes, trials=0, folds=1, time_budget_s=100.0, trial_images=1000)
     plan, given = search.plan, []
