@@ -132,7 +132,7 @@ class TestLeaders:
         assert told.contest.leaders(2) == [TRAINED["b"].key, TRAINED["c"].key]
 
     def crowd(self, telling: float) -> Told:
-        """Of sixteen strategies the unlabelled images rank the first one highest; two are equal by the labelled ones."""
+        """Of sixteen strategies the unlabelled images rank the first highest; two are equal by the labelled ones."""
         told = Told()
         for i, strategy in enumerate(TRAINED.values()):
             right = 0.9 if i in (0, 15) else 0.85 - 0.04 * i
