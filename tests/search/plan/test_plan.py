@@ -267,7 +267,7 @@ class TestStopping:
         assert isinstance(job, LaneJob) and job.kind == JobKind.SEARCH
         for epoch in (1, 2, 3, 1, 2, 3, 4):  # dies after the third
             assert plan.on_epoch(job.number, {"epoch": float(epoch), "score": 0.1 * epoch, "seconds": 1.0})
-        assert {rung: len(scores) for rung, scores in search.halving.rungs.items()} == {1: 1, 3: 1}
+        assert {rung: sum(map(len, kinds.values())) for rung, kinds in search.halving.rungs.items()} == {1: 1, 3: 1}
         assert [entry["epoch"] for entry in plan.records[-1].history] == [1.0, 2.0, 3.0, 4.0]
         plan.on_end(job.number, None)
         assert search.sampler._study.trials[0].intermediate_values == pytest.approx({1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4})

@@ -48,11 +48,10 @@ def test_a_trial_takes_what_the_longest_completed_one_took() -> None:
 
 
 def test_the_winners_refit_and_its_controls_are_kept_room_for() -> None:
-    """100 s of which 40 are used; a refit takes 10, controls 20 at most, so that 30 are left."""
-    given = budget(100.0, used=40.0)
-    assert given.allows(29.0, took(10.0)) and not given.allows(31.0, took(10.0))
-    assert given.allows(49.0, took(10.0), keep_controls=False)
-    assert not given.allows(51.0, took(10.0), keep_controls=False)
+    given, room = budget(1000.0, used=400.0), 600.0 - 10.0 - 10.0 * CONTROLS
+    assert given.allows(room - 1, took(10.0)) and not given.allows(room + 1, took(10.0))
+    assert given.allows(589.0, took(10.0), keep_controls=False)
+    assert not given.allows(591.0, took(10.0), keep_controls=False)
 
 
 def test_controls_take_no_more_than_their_share() -> None:
