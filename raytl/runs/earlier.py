@@ -7,7 +7,7 @@ from pathlib import Path
 
 from raytl.core.errors import UserError
 from raytl.runs.run import Run
-from raytl.search.plan import standing
+from raytl.search.plan.contest import Contest
 from raytl.search.propose.warm_start import EarlierRun
 
 NEWEST = 50
@@ -22,9 +22,10 @@ def earlier_runs(storage: Path) -> Iterator[EarlierRun]:
             run = Run(file.parent)
             if run.status != "finished" or "embedding" not in run.settings:
                 continue
-            records = run.records()
+            records, outcome = run.records(), run.outcome
         except UserError:
             continue
         strategies = {record.strategy_key: record.strategy for record in records}
-        best = tuple(strategies[key] for key in standing.ranking(records)[:BEST])
-        yield EarlierRun(run.name, run.settings["embedding"], best)
+        winner = [outcome["best"]["strategy_key"]] if outcome is not None else []
+        best = list(dict.fromkeys([*winner, *Contest(records, None).leaders(BEST)]))[:BEST]
+        yield EarlierRun(run.name, run.settings["embedding"], tuple(strategies[key] for key in best))

@@ -54,7 +54,8 @@ def score(
     if source is not None:
         seen |= {"source_probabilities": source, "source_labels": many}
     metrics = validators.score_all(validators.Outputs(**seen), last=False)
-    return selection.score(metrics, K, target * K)
+    mean = seen["unlabelled_probabilities"].mean(0) if unlabelled else None
+    return selection.scores(metrics, metrics.get("target-accuracy"), target * K, mean)["score"]
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -99,19 +100,56 @@ def test_confident_mistakes_cost_more_than_doubtful_ones() -> None:
 
 @given(st.integers(1, 2000), st.floats(0, 1), st.floats(-3, 0))
 def test_labels_have_the_greater_say_the_more_there_are(images: int, accuracy: float, log_loss: float) -> None:
-    metrics = {"target-accuracy": accuracy, "target-log-loss": log_loss}
-    unlabelled = {"consistency": 0.0, "information-maximisation": 0.0, "entropy": 0.0}
-    full = selection.score(metrics, K, images)
+    labelled = {"target-log-loss": log_loss}
+    unlabelled = {"consistency": 0.0, "entropy": -math.log(K)}  # knows nothing at all
+    full = selection.scores(labelled, accuracy, images, None)
+    mixed = selection.scores(labelled | unlabelled, accuracy, images, np.full(K, 1 / K))
     share = images / (images + selection.PSEUDO_COUNT)
-    assert selection.score(metrics | unlabelled, K, images) == pytest.approx(share * full, abs=1e-9)
+    assert full["score"] == full["labelled"] == mixed["labelled"]
+    assert mixed["unlabelled"] == pytest.approx(0.0, abs=1e-9)
+    assert mixed["score"] == pytest.approx(share * full["score"], abs=1e-9)
 
 
 def test_with_nothing_to_score_by_all_are_equal() -> None:
-    assert selection.score({}, K, 0) == 0.0
+    assert selection.scores({}, None, 0, None) == {"score": 0.0}
 
 
 def test_a_perfect_model_scores_about_one() -> None:
     for setting in ({"target": 5}, {"target": 5, "unlabelled": True}, {"unlabelled": True}):
         assert score(lambda labels, seed: answers(labels, 1.0, 1 - 1e-9), **setting) == pytest.approx(1.0, abs=1e-3)
-    metrics = {"information-maximisation": math.log(2), "entropy": 0.0, "consistency": 1.0}
-    assert selection.score(metrics, 2, 0) == pytest.approx(1.0)
+
+
+class TestClassFrequencies:
+    """What is known of them takes the place of evenness."""
+
+    def of(self, mean: list[float], frequencies: tuple[float, ...] = ()) -> float:
+        return selection.scores({"consistency": 1.0, "entropy": 0.0}, None, 0, np.array(mean), frequencies)["unlabelled"]
+
+    def test_predictions_that_match_them_are_best(self) -> None:
+        skewed = (0.8, 0.1, 0.1)
+        assert self.of([0.8, 0.1, 0.1], skewed) > self.of([1 / 3] * 3, skewed) > self.of([0.1, 0.1, 0.8], skewed)
+        assert self.of([1 / 3] * 3) > self.of([0.8, 0.1, 0.1])
+
+    def test_a_small_gap_costs_nothing_for_both_are_estimates(self) -> None:
+        assert self.of([0.75, 0.15, 0.1], (0.8, 0.1, 0.1)) == pytest.approx(1.0)
+
+    def test_what_says_nothing_but_the_frequencies_scores_nothing(self) -> None:
+        """However skewed they are: it is as unsure as they are."""
+        for frequencies in ((0.9, 0.05, 0.05), (0.4, 0.3, 0.3)):
+            entropy = -sum(share * math.log(share) for share in frequencies)
+            guess = {"consistency": 0.0, "entropy": -entropy}
+            found = selection.scores(guess, None, 0, np.array(frequencies), frequencies)
+            assert found["unlabelled"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_without_target_labels_held_out_source_images_have_a_say() -> None:
+    metrics = {"consistency": 0.8, "entropy": -0.1}
+    low, high = (selection.scores(metrics | {"source-accuracy": a}, None, 0, np.full(K, 1 / K)) for a in (0.2, 0.9))
+    assert low["unlabelled"] == high["unlabelled"]
+    assert high["score"] - low["score"] == pytest.approx(0.7 / 4)
+
+
+def test_a_metric_that_is_no_accuracy_counts_in_its_place() -> None:
+    """Balanced accuracy, say, may be far below accuracy: what is told to be good is what counts."""
+    metrics = {"target-accuracy": 0.9, "target-log-loss": -0.5}
+    assert selection.scores(metrics, 0.4, 30, None)["score"] == pytest.approx(0.4 - 0.1 * 0.5)

@@ -11,13 +11,21 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from raytl.core.hashing import hash_json
-from raytl.evaluation.intervals import Interval
+from raytl.evaluation import metrics as registered
+from raytl.evaluation.intervals import Comparison, Interval, paired_metric_interval
+from raytl.judging import Control, Part, equivalence_margin, judged
 from raytl.runs import Run, RunStore, RunWriter
-from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
+from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialRecord, TrialStatus
 
 CLASSES = tuple(map(str, range(10)))
 EPOCHS = 12
 SOURCES = {"printed": 0.06, "letters": 0.02, "textures": -0.05}
+CONTROLS = {
+    "without pretrained weights": ("source-model", "scratch"),
+    "without adaptation": ("adaptation", "fine-tune"),
+    "linear-probe": ("classical", "linear-probe"),
+}
+"""By name, which part of the winner is taken out, and the baseline whose predictions stand for what is left."""
 LOSSES = {"none": 0.0, "mcc": 0.035, "pseudo-label": 0.04, "coral": 0.01, "dann": 0.0}
 DEFAULTS: dict[str, Any] = {
     "source_model": "scratch:cnn-small",
@@ -104,6 +112,8 @@ def outcome_of(records: list[TrialRecord], *, helped: bool = True, seed: int = 1
     }
     best = candidates.pop("best")
     gains = {name: _gain(best, other, labels, rng) for name, other in candidates.items()}
+    controls = _controls(best, candidates, labels)
+    compared = {control.part: control.comparison for control in controls}
     return SearchOutcome(
         trials=records,
         best=best,
@@ -111,8 +121,9 @@ def outcome_of(records: list[TrialRecord], *, helped: bool = True, seed: int = 1
         why="highest mean validation accuracy over 3 folds among the strategies confirmed on all of them",
         seconds=171.3,
         gains=gains,
-        transfer_gain=gains["scratch"],
-        adaptation_gain=gains["fine-tune"],
+        controls=controls,
+        transfer_gain=_interval(compared["source-model"]),
+        adaptation_gain=_interval(compared["adaptation"]),
         test_labels=labels,
     )
 
@@ -181,6 +192,8 @@ def _train(
         writer.on_trial(record)
     else:
         record.status = TrialStatus.COMPLETED
+        record.validated = list(range(fold, 30, 3))
+        record.predicted = [[round(float(p), 6) for p in row] for row in rng.dirichlet(np.ones(len(CLASSES)), 10)]
     writer.on_trial(record)
     return record
 
@@ -204,7 +217,36 @@ def _candidate(
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     test = _bootstrap((probabilities.argmax(axis=1) == labels).astype(float), rng)
     validation = Interval(score, max(0.0, score - 0.04), min(1.0, score + 0.035))
-    return Candidate(label, own[0].strategy, own[0].strategy_key, trials, validation, test, probabilities)
+    return Candidate(
+        label,
+        own[0].strategy,
+        own[0].strategy_key,
+        trials,
+        validation,
+        temperature=1.1,
+        test=test,
+        test_probabilities=probabilities,
+    )
+
+
+def _controls(best: Candidate, others: dict[str, Candidate], labels: np.ndarray) -> list[ControlResult]:
+    accuracy = registered.get("accuracy")
+    found = []
+    for name, (part, baseline) in CONTROLS.items():
+        other = others[baseline]
+        assert best.test_probabilities is not None and other.test_probabilities is not None
+        pair = paired_metric_interval(accuracy, best.test_probabilities, other.test_probabilities, labels)
+        found.append(ControlResult(name, part, other.strategy, other.strategy_key, pair, measured_on="test"))
+    assert best.test is not None
+    pairs = [Control(c.name, Part(c.part), c.comparison) for c in found if c.comparison is not None]
+    verdicts = judged(pairs, margin=equivalence_margin(accuracy, best.test.value))
+    for control, verdict in zip(found, verdicts, strict=True):
+        control.tone = str(verdict.tone)
+    return found
+
+
+def _interval(found: Comparison | None) -> Interval | None:
+    return None if found is None else Interval(found.value, found.low, found.high)
 
 
 def _gain(best: Candidate, other: Candidate, labels: np.ndarray, rng: np.random.Generator) -> Interval:

@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,6 @@ from example import CLASSES, SETTINGS, play, test_images, write_example
 from PIL import Image
 
 from raytl.core.errors import UserError
-from raytl.evaluation.intervals import Interval
 from raytl.runs import RunStore
 from raytl.runs.report import ReportExamples, write_report
 from raytl.runs.report.charts import confusion, curves, parallel
@@ -88,20 +88,20 @@ class TestPage:
         assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(levels))
         assert all(attributes.get("alt") for attributes, _ in page.all("img"))
         pictures = [attributes for attributes, _ in page.all("div") if attributes.get("role") == "img"]
-        assert len(pictures) == 5 and all(attributes["aria-label"] for attributes in pictures)
+        assert len(pictures) == 6 and all(attributes["aria-label"] for attributes in pictures)
         identities = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
         assert len(identities) == len(set(identities))
 
     def test_every_figure_has_its_place_and_readable_data(self, page):
         figures = {a["data-figure"]: json.loads(text) for a, text in page.all("script") if "data-figure" in a}
-        assert set(figures) == {"gains", "curves", "importance", "parallel", "confusion"}
+        assert set(figures) == {"controls", "gains", "curves", "importance", "parallel", "confusion"}
         places = {attributes.get("id") for attributes, _ in page.all("div")}
         assert set(figures) <= places
         assert all(figure["data"] for figure in figures.values())
 
     def test_it_says_the_figures(self, page, run):
         summary = run.summary()
-        assert f"{100 * summary['best']['test_metric']['value']:.1f} % of 600 test images" in page.text
+        assert f"{100 * summary['best']['test_metric']['value']:.1f} % on 600 test images" in page.text
         assert "Transfer helped: +" in page.text and "Domain adaptation helped: +" in page.text
         assert "cannot be decoded; left out" in page.text
         assert SETTINGS["command"] in page.text
@@ -155,7 +155,8 @@ class TestOtherRuns:
     def test_where_transfer_did_not_help(self, tmp_path):
         page = Page(write_report(write_example(tmp_path, trials=8, helped=False)).read_text("utf-8"))
         assert "Transfer helped" not in page.text
-        assert re.search(r"Transfer did (not help|harm): ", page.text)
+        assert re.search(r"Transfer (made no difference|did harm): |Whether transfer helped, these test", page.text)
+        assert "A simpler model may do as well: logistic regression on frozen features" in page.text
 
     def test_a_disk_that_refuses_is_one_sentence(self, tmp_path):
         run = write_example(tmp_path, trials=4)
@@ -164,36 +165,47 @@ class TestOtherRuns:
             write_report(run)
 
 
+def summary_of(part: str, verdict: str, gain: tuple[float, float, float] | None, **best: object) -> dict[str, Any]:
+    """A run's summary with one control."""
+    value, low, high = gain or (None, None, None)
+    control = {"name": part, "part": part, "verdict": verdict, "measured_on": "test"}
+    strategy = {"source_model": "pretrain:printed/scratch:cnn-small", "adaptation": "mcc"} | best
+    figures = {"value": value, "low": low, "high": high}
+    return {"best": {"strategy": strategy}, "controls": [control | figures], "gains": {}, "metric": "accuracy"}
+
+
 class TestVerdict:
     @pytest.mark.parametrize(
-        ("gain", "tone", "words"),
+        ("verdict", "gain", "tone", "words"),
         [
-            (
-                Interval(0.095, 0.07, 0.121),
-                "good",
-                "Transfer helped: +9.5 percentage points (95 % interval +7.0 to +12.1)",
-            ),
-            (Interval(0.012, -0.008, 0.031), "open", "may have helped, but these test images cannot settle it: +1.2"),
-            (Interval(0.0, -0.02, 0.02), "open", "Transfer did not help: 0.0 percentage points"),
-            (Interval(-0.01, -0.03, 0.01), "open", "Transfer did not help: −1.0 percentage points"),
-            (Interval(-0.05, -0.08, -0.02), "bad", "Transfer did harm: −5.0 percentage points"),
-            (Interval(0.01, 0.0, 0.02), "open", "may have helped"),
-            (None, "open", "not known"),
+            ("helped", (0.095, 0.07, 0.121), "good", "Transfer helped: +9.5 points (95 % interval +7.0 to +12.1)"),
+            ("cannot-tell", (0.012, -0.008, 0.031), "open", "helped, these test images cannot settle: +1.2 points"),
+            ("did-not", (0.0, -0.01, 0.01), "open", "Transfer made no difference: 0.0 points"),
+            ("harm", (-0.05, -0.08, -0.02), "bad", "Transfer did harm: −5.0 points"),
+            ("cannot-tell", None, "open", "it could not be compared"),
         ],
     )
-    def test_transfer(self, gain, tone, words):
-        verdict = transfer(gain, is_scratch=False)
-        assert verdict.tone == tone and words in verdict.sentence
+    def test_of_a_part_is_that_of_its_control(self, verdict, gain, tone, words):
+        found = transfer(summary_of("source-model", verdict, gain))
+        assert found.tone == tone and words in found.sentence
+        assert adaptation(summary_of("adaptation", verdict, gain)).tone == tone
 
-    def test_a_winner_from_scratch_is_called_that(self):
-        assert (
-            "did not help: the best strategy found is training from scratch"
-            in transfer(Interval(0.0, 0.0, 0.0), is_scratch=True).sentence
-        )
+    def test_what_was_not_compared_is_not_known(self):
+        nothing = summary_of("freezing", "helped", (0.1, 0.05, 0.2))
+        assert "is not known" in transfer(nothing).sentence and "is not known" in adaptation(nothing).sentence
+
+    @pytest.mark.parametrize("uri", ["scratch:cnn-small", "torchvision:resnet18@none", "plain:pixels"])
+    def test_a_winner_that_transfers_nothing_is_called_that(self, uri):
+        found = transfer(summary_of("freezing", "helped", (0.1, 0.05, 0.2), source_model=uri))
+        assert found.tone == "bad" and found.sentence.startswith("Transfer did not help: the best")
 
     def test_a_winner_without_adaptation_is_called_that(self):
-        verdict = adaptation(Interval(0.0, 0.0, 0.0), adapted=False)
-        assert "the best strategy found uses no adaptation loss" in verdict.sentence
+        found = adaptation(summary_of("freezing", "helped", None, adaptation="none"))
+        assert "the best strategy found uses no adaptation loss" in found.sentence
+
+    def test_losses_are_told_in_their_own_unit(self):
+        summary = summary_of("source-model", "helped", (0.041, 0.02, 0.06)) | {"metric": "log-loss"}
+        assert "+0.041 (95 % interval +0.020 to +0.060)" in transfer(summary).sentence
 
 
 class TestImportance:

@@ -54,6 +54,8 @@ class TestFinishedRun:
                 len(record.history),
                 record.strategy["cut"],
             )
+        said = [record for record in finished.records() if record.status is TrialStatus.COMPLETED]
+        assert said and all(len(r.validated) == len(r.predicted) == 10 and len(r.predicted[0]) == 10 for r in said)
         assert len(finished.history()) == sum(len(record.history) for record in finished.records())
 
     def test_summary_is_the_document_of_search_json(self, finished):
@@ -66,7 +68,10 @@ class TestFinishedRun:
             assert (
                 candidate["test_metric"]["low"] <= candidate["test_metric"]["value"] <= candidate["test_metric"]["high"]
             )
-        assert summary["transfer_gain"] == summary["gains"]["scratch"]
+        told = {control["part"]: control for control in summary["controls"]}
+        assert set(told) == {"source-model", "adaptation", "classical"}
+        for gain, part in (("transfer_gain", "source-model"), ("adaptation_gain", "adaptation")):
+            assert summary[gain] == {name: told[part][name] for name in ("value", "low", "high")}
         assert summary["setting"] == "semi-supervised adaptation"
         assert summary["interrupted"] is False and summary["seconds"] == 171.3
 

@@ -1,25 +1,30 @@
-"""From a finished plan to what it means: the choice, the gains, and a test split that is opened once."""
+"""From a finished plan to what it means: the choice, the controls, and a test split that is opened once."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny import CLASSES, MODEL, PRETRAINED, SIDE, data, shapes, workspace
+from tiny import CLASSES, MODEL, PRETRAINED, SIDE, STAGES, data, shapes, workspace
 
 from raytl import sources
 from raytl.core.errors import UserError
+from raytl.evaluation import metrics
 from raytl.search.jobs import JobKind, JobResult, LaneJob
-from raytl.search.outcome import NO_ADAPTATION, choose, conclude
+from raytl.search.outcome import candidate, conclude
+from raytl.search.plan.contest import Labels
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.plan.simulation import FixedRecipes
+from raytl.search.propose.recipes import Control
 from raytl.search.propose.sampler import TpeSampler
-from raytl.search.records import TrialRecord
+from raytl.search.records import SearchOutcome, TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.sources.checkpoint import write_checkpoint
@@ -30,6 +35,14 @@ from raytl.training.workspace import Workspace, WorkspaceSettings
 EPOCHS = 2
 TEST = shapes(10, 50, name="test")
 BASELINES = {"scratch": Strategy(MODEL, head_lr=0.02), "fine-tune": Strategy(MODEL, head_lr=0.03)}
+PROBE = Strategy(PRETRAINED, cut=STAGES, head="logistic")
+BARE = Strategy(MODEL, head_lr=0.5)
+UNTRAINED = Strategy(MODEL, head_lr=0.5, adaptation="mcc")
+CONTROLS = (
+    Control("without adaptation", "adaptation", BARE),
+    Control("without pretrained weights", "source-model", UNTRAINED),
+)
+ACCURACY = metrics.get("accuracy")
 Right = Callable[[LaneJob], float]
 
 
@@ -39,14 +52,32 @@ class Silent:
     def on_phase(self, phase: str, detail: str) -> None: ...
 
 
-def make_plan(root: Path, *, trials: int = 4, folds: int = 2) -> SearchPlan:
+class Recipes(FixedRecipes):
+    """With the probe among the baselines."""
+
+    def classical(self, order, survey):
+        return {"linear-probe": PROBE} if self.probed else {}
+
+
+def make_plan(
+    root: Path,
+    held: Workspace,
+    *,
+    trials: int = 4,
+    tested: bool = True,
+    probed: bool = False,
+    controls: tuple[Control, ...] = CONTROLS,
+) -> SearchPlan:
     path = root / "small.yaml"
     rates = ", ".join(f"0.1{i}" for i in range(9))
     path.write_text(f"space: {{source_model: {MODEL}, head_lr: [{rates}], adaptation: [mcc, none]}}")
-    space = BoundSpace(load_space(str(path)), data())
-    settings = PlanSettings(trials, folds, 1, EPOCHS, root / "refits")
+    space = BoundSpace(load_space(str(path)), held.data)
+    settings = PlanSettings(trials, 2, 1, EPOCHS, root / "refits", tested=tested)
     halving = SuccessiveHalving(1, 3, EPOCHS)
-    return SearchPlan(settings, TpeSampler(space, 0), halving, BASELINES, [], Silent(), lambda: 0.0)
+    recipes = Recipes(BASELINES, {PRETRAINED: [PROBE]} if probed else {}, controls)
+    target = held.data.target
+    labels = None if target is None else Labels(target.labels, target.groups, len(CLASSES), ACCURACY)
+    return SearchPlan(settings, TpeSampler(space, 0), halving, recipes, [], Silent(), lambda: 0.0, labels=labels)
 
 
 def play(plan: SearchPlan, space: Workspace, right: Right, jobs: int = 10**6) -> None:
@@ -62,7 +93,7 @@ def play(plan: SearchPlan, space: Workspace, right: Right, jobs: int = 10**6) ->
         assert space.data.target is not None and job.fold is not None
         index = space.folds[job.fold][1]
         probabilities = answers(space.data.target.labels[index], right(job))
-        metrics = {"score": right(job), "seconds": 1.0}
+        metrics = {"score": right(job), "labelled": right(job), "seconds": 1.0}
         goes_on = all(plan.on_epoch(job.number, {**metrics, "epoch": float(e + 1)}) for e in range(EPOCHS))
         result = JobResult(validation_index=index, validation_probabilities=probabilities)
         plan.on_end(job.number, result if goes_on else None)
@@ -99,81 +130,116 @@ def by_loss(job: LaneJob) -> float:
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return workspace(tmp_path_factory.mktemp("outcome"), data())
+    """Sixteen labelled images of each class: enough to tell 0.9 from 0.4."""
+    return workspace(tmp_path_factory.mktemp("outcome"), data(16))
 
 
 @pytest.fixture
 def plan(tmp_path: Path, space: Workspace) -> SearchPlan:
-    plan = make_plan(tmp_path)
+    plan = make_plan(tmp_path, space)
     play(plan, space, by_loss)
     assert plan.finished()
     return plan
 
 
+def end(plan: SearchPlan, space: Workspace, sealed: SealedTest | None = None, **given: bool) -> SearchOutcome:
+    return conclude(plan, space.data, sealed, space, 1.0, interrupted=given.get("interrupted", False))
+
+
 def test_tells_what_the_lanes_were_told(plan: SearchPlan, space: Workspace) -> None:
-    outcome = conclude(plan, space.data, None, space, 1.0, interrupted=False)
+    outcome = end(plan, space)
     assert outcome.workspace is not None
     told = WorkspaceSettings.from_json(json.loads(json.dumps(outcome.workspace)))
     assert told == space.settings
     plan.records[-1].strategy |= {"source_model": PRETRAINED}  # of which there is no model with all steps
-    outcome = conclude(plan, space.data, None, space, 1.0, interrupted=False)
+    outcome = end(plan, space)
     assert outcome.workspace is not None and outcome.workspace["hurried"] == (PRETRAINED,)
 
 
 class TestChoice:
     def test_is_by_validation_and_says_on_what_grounds(self, plan: SearchPlan, space: Workspace) -> None:
-        best, others, why = choose(plan, space.data)
-        assert best.label == "best" and best.strategy["adaptation"] == "mcc"
-        assert [other.label for other in others] == ["scratch", "fine-tune", NO_ADAPTATION][: len(others)]
-        assert all(other.strategy["adaptation"] == "none" for other in others)
-        assert why.startswith("highest score (0.900: accuracy and log loss on 2 validation folds, ")
-        assert best.test is None and best.test_probabilities is None
+        outcome = end(plan, space)
+        assert outcome.best.label == "best" and outcome.best.strategy["adaptation"] == "mcc"
+        assert [other.label for other in outcome.baselines] == ["scratch", "fine-tune"]
+        assert "high a accuracy as the highest" in outcome.why or "highest accuracy" in outcome.why
+        assert outcome.why.endswith("on 2 validation folds, of 6 strategies")
+        assert outcome.best.test is None and outcome.best.test_probabilities is None
+        assert outcome.metric == "accuracy"
 
-    def test_pools_the_folds_each_image_once(self, plan: SearchPlan, space: Workspace) -> None:
-        best, _, _ = choose(plan, space.data)
-        assert len(best.trials) == 2
+    def test_counts_each_validation_image_once(self, plan: SearchPlan, space: Workspace) -> None:
+        outcome = end(plan, space)
+        figure = candidate(plan, ACCURACY, "best", outcome.best.strategy_key)
+        assert len(figure.trials) == 2
         sizes = [len(space.folds[fold][1]) for fold in (0, 1)]
         expected = sum(round(0.9 * size) for size in sizes) / sum(sizes)
-        assert best.validation is not None
-        assert best.validation.value == pytest.approx(expected)
-        assert best.validation.low <= expected <= best.validation.high
+        assert figure.validation is not None
+        assert figure.validation.value == pytest.approx(expected)
+        assert figure.validation.low <= expected <= figure.validation.high
 
-    def test_a_strategy_that_was_baseline_and_found_again_counts_once(self, tmp_path: Path, space: Workspace) -> None:
-        plan = make_plan(tmp_path)
-        play(plan, space, by_loss)
-        first = plan.records[0]
+    def test_the_winners_figure_is_corrected_for_having_been_chosen(self, tmp_path: Path, space: Workspace) -> None:
+        """All strategies answer at random; the best of many looks good, and is worth no more than the others."""
+        plan = make_plan(tmp_path, space, trials=30)
+        target, rng = space.data.target, np.random.default_rng(0)
+        assert target is not None
+        while isinstance(job := plan.next_job(), LaneJob):
+            result = JobResult()
+            if job.kind != JobKind.REFIT:
+                index = result.validation_index = space.folds[job.fold or 0][1]
+                said = result.validation_probabilities = rng.dirichlet(np.ones(3), len(index))
+                right = float((said.argmax(1) == target.labels[index]).mean())
+                plan.on_epoch(job.number, {"epoch": float(EPOCHS), "score": right, "labelled": right, "seconds": 1.0})
+            plan.on_end(job.number, result)
+        told = end(plan, space).best.validation
+        keys = {record.strategy_key for record in plan.records if record.fold == 1}
+        figures = [candidate(plan, ACCURACY, "", key).validation for key in keys]
+        best = max(figure.value for figure in figures if figure is not None)
+        assert told is not None and best > 0.4
+        assert told.value < best - 0.05
+        assert told.low < 1 / 3 < told.high
+
+    def test_a_strategy_that_was_baseline_and_found_again_counts_once(self, plan: SearchPlan, space: Workspace) -> None:
+        first = next(record for record in plan.records if record.baseline == "scratch")
         plan.records.append(TrialRecord(**{**vars(first), "number": len(plan.records), "kind": "search"}))
-        plan.results[plan.records[-1].number] = plan.results[first.number]
-        _, others, _ = choose(plan, space.data)
-        scratch = next(other for other in others if other.label == "scratch")
+        scratch = next(other for other in end(plan, space).baselines if other.label == "scratch")
         assert len(scratch.trials) == len({plan.records[number].fold for number in scratch.trials})
 
     def test_is_made_of_what_there_is_after_an_early_interrupt(self, tmp_path: Path, space: Workspace) -> None:
-        plan = make_plan(tmp_path)
+        plan = make_plan(tmp_path, space)
         play(plan, space, by_loss, jobs=1)  # one baseline done, nothing else begun
         plan.interrupt()
-        best, others, _ = choose(plan, space.data)
-        assert best.strategy_key == BASELINES["scratch"].key
-        assert [other.label for other in others] == ["scratch"]
+        outcome = end(plan, space, interrupted=True)
+        assert outcome.best.strategy_key == BASELINES["scratch"].key
+        assert [other.label for other in outcome.baselines] == ["scratch"]
+
+    def test_of_an_interrupted_search_is_the_best_of_which_there_is_a_model(
+        self, tmp_path: Path, space: Workspace
+    ) -> None:
+        plan = make_plan(tmp_path, space, probed=True)
+        play(plan, space, by_loss, jobs=8)  # the probe on both folds, its model, and better ones without a model
+        plan.interrupt()
+        assert plan.winner() != PROBE.key
+        outcome = end(plan, space, interrupted=True)
+        assert outcome.best.strategy_key == PROBE.key and outcome.interrupted
+        assert plan.refits.done.get(outcome.best.strategy_key) is not None
 
     def test_one_sentence_where_all_failed(self, tmp_path: Path, space: Workspace) -> None:
-        plan = make_plan(tmp_path, trials=3)
+        plan = make_plan(tmp_path, space, trials=3)
         for reason in ("nan", "out of memory", "nan", "nan", "other"):
             job = plan.next_job()
             assert isinstance(job, LaneJob)
             plan.on_end(job.number, JobResult(reason=reason))
         with pytest.raises(UserError, match=r"no trial succeeded \(5 failed\); most often: nan"):
-            choose(plan, space.data)
+            end(plan, space)
 
     def test_another_where_there_was_no_time(self, tmp_path: Path, space: Workspace) -> None:
-        plan = make_plan(tmp_path)
+        plan = make_plan(tmp_path, space)
         plan.next_job()
         plan.interrupt()
         with pytest.raises(UserError, match="ended before any trial was complete: give it more time"):
-            choose(plan, space.data)
+            end(plan, space, interrupted=True)
 
     def test_and_where_no_refit_succeeded_their_reason(self, tmp_path: Path, space: Workspace) -> None:
-        plan = make_plan(tmp_path)
+        plan = make_plan(tmp_path, space)
         while isinstance(job := plan.next_job(), LaneJob):
             if job.kind == JobKind.REFIT:
                 plan.on_end(job.number, JobResult(reason="disk full"))
@@ -181,58 +247,148 @@ class TestChoice:
             plan.on_epoch(job.number, {"epoch": float(EPOCHS), "score": 0.5, "seconds": 1.0})
             plan.on_end(job.number, JobResult())
         with pytest.raises(UserError, match="most often: disk full"):
-            choose(plan, space.data)
+            end(plan, space)
+
+
+class TestCalibration:
+    def test_the_temperature_is_fitted_on_images_that_the_winner_was_not_trained_on(
+        self, plan: SearchPlan, space: Workspace
+    ) -> None:
+        """It says 0.8 and is right of 0.9: cooler than 1; after it the stated probability is nearer to the truth."""
+        outcome = end(plan, space)
+        assert outcome.best.temperature < 1.0
+        assert outcome.calibration["after"] < outcome.calibration["before"]
+
+    def test_on_few_images_nothing_is_fitted(self, tmp_path: Path) -> None:
+        few = workspace(tmp_path, data(6))
+        plan = make_plan(tmp_path, few)
+        play(plan, few, by_loss)
+        outcome = end(plan, few)
+        assert outcome.best.temperature == 1.0 and outcome.calibration == {}
+
+
+class TestControls:
+    def test_are_told_on_the_test_split_where_there_is_one(self, plan: SearchPlan, space: Workspace) -> None:
+        outcome = end(plan, space, sealed_test())
+        assert outcome.best.strategy["adaptation"] == "mcc"
+        told = {control.name: control for control in outcome.controls}
+        assert set(told) == {"without adaptation", "without pretrained weights"}
+        # The winner says bar of everything, right of eight in ten; without adaptation disc, never right.
+        bare = told["without adaptation"]
+        assert bare.measured_on == "test" and bare.comparison is not None
+        assert bare.comparison.value == pytest.approx(0.8) and bare.tone == "helped"
+        same = told["without pretrained weights"]  # mcc as well, and so bar of everything
+        assert same.comparison is not None and same.comparison.value == 0.0 and same.tone != "helped"
+        assert outcome.adaptation_gain is not None and outcome.adaptation_gain.value == pytest.approx(0.8)
+        assert outcome.transfer_gain is not None and outcome.transfer_gain.value == 0.0
+
+    def test_are_told_on_the_folds_where_there_is_none(self, tmp_path: Path, space: Workspace) -> None:
+        plan = make_plan(tmp_path, space, tested=False)
+        play(plan, space, by_loss)
+        outcome = end(plan, space)
+        told = {control.name: control for control in outcome.controls}
+        assert {control.measured_on for control in outcome.controls} == {"folds"}
+        bare = told["without adaptation"]
+        assert bare.comparison is not None and bare.tone == "helped"
+        assert bare.comparison.value == pytest.approx(0.5, abs=0.05)
+        assert outcome.adaptation_gain is not None and outcome.adaptation_gain.low > 0
+        assert outcome.adaptation_gain.value == bare.comparison.value
+        assert outcome.gains == {}
+
+    def test_that_could_not_be_had_say_nothing(self, tmp_path: Path, space: Workspace) -> None:
+        plan = make_plan(tmp_path, space, tested=False)
+        play(plan, space, by_loss)
+        for record in plan.records:
+            if record.kind == JobKind.CONTROL:
+                record.status = TrialStatus.FAILED
+        outcome = end(plan, space)
+        assert {(c.comparison, c.tone, c.measured_on) for c in outcome.controls} == {(None, "cannot-tell", "")}
+        assert outcome.transfer_gain is None and outcome.adaptation_gain is None
+
+    def test_the_classical_recipes_stand_beside_them(self, tmp_path: Path, space: Workspace) -> None:
+        plan = make_plan(tmp_path, space, tested=False, probed=True)
+        play(plan, space, by_loss)
+        found = {control.name: control for control in end(plan, space).controls}
+        assert found["linear-probe"].part == "classical"
+        assert found["linear-probe"].comparison is not None and found["linear-probe"].comparison.value > 0.3
+
+    def test_none_where_the_winner_is_the_classical_recipe(self, tmp_path: Path, space: Workspace) -> None:
+        plan = make_plan(tmp_path, space, tested=False, probed=True, controls=())
+        play(plan, space, lambda job: 0.95 if job.strategy["head"] == "logistic" else 0.4)
+        outcome = end(plan, space)
+        assert outcome.best.strategy_key == PROBE.key and outcome.controls == []
+
+    def test_the_verdicts_are_for_all_of_them_together(self, tmp_path: Path, space: Workspace) -> None:
+        """The more was compared the surer each has to be; the interval that is shown is the pair's own."""
+
+        def right(job: LaneJob) -> float:
+            return 0.9 if job.strategy["adaptation"] == "mcc" or job.strategy["ema"] else 0.75
+
+        more = tuple(Control(f"n{i}", "augmentation", replace(BARE, ema=0.1 * i)) for i in range(1, 9))
+        told = []
+        for controls in (CONTROLS[:1], (*CONTROLS[:1], *more)):
+            plan = make_plan(tmp_path, space, tested=False, controls=controls)
+            play(plan, space, right)
+            told.append(next(c for c in end(plan, space).controls if c.name == "without adaptation"))
+        assert [control.tone for control in told] == ["helped", "cannot-tell"]
+        assert told[0].comparison == told[1].comparison
 
 
 class TestTestSplit:
     def test_is_opened_once(self, plan: SearchPlan, space: Workspace) -> None:
         sealed = sealed_test()
-        conclude(plan, space.data, sealed, space, 1.0, interrupted=False)
+        end(plan, space, sealed)
         with pytest.raises(RuntimeError, match="opened before"):
-            conclude(plan, space.data, sealed, space, 1.0, interrupted=False)
+            end(plan, space, sealed)
 
     def test_stays_sealed_where_the_winner_was_not_refitted(self, tmp_path: Path, space: Workspace) -> None:
-        plan = make_plan(tmp_path)
+        plan = make_plan(tmp_path, space)
         play(plan, space, by_loss, jobs=4)
         plan.interrupt()
         sealed = sealed_test()
-        outcome = conclude(plan, space.data, sealed, space, 1.0, interrupted=True)
+        outcome = end(plan, space, sealed, interrupted=True)
         assert outcome.best.test is None and outcome.gains == {} and outcome.interrupted
         assert len(sealed.open()) == 10
 
     def test_gives_every_candidate_its_accuracy_and_the_gains_between_them(
         self, plan: SearchPlan, space: Workspace
     ) -> None:
-        outcome = conclude(plan, space.data, sealed_test(), space, 1.0, interrupted=False)
-        # The winner says bar of everything, eight times right of ten; the others say disc, never right.
+        outcome = end(plan, space, sealed_test())
         assert outcome.best.test is not None and outcome.best.test.value == pytest.approx(0.8)
         for other in outcome.baselines:
             assert other.test is not None and other.test.value == 0.0
             assert outcome.gains[other.label].value == pytest.approx(0.8)
-        assert outcome.transfer_gain == outcome.gains["scratch"]
-        assert outcome.adaptation_gain is not None
-        assert outcome.adaptation_gain.value == pytest.approx(0.8) and outcome.adaptation_gain.low > 0.0
         assert isinstance(outcome.test_images, LabelledImages)
         assert np.array_equal(outcome.test_labels, outcome.test_images.labels)  # type: ignore[arg-type]
 
-    def test_there_is_no_adaptation_gain_where_the_winner_has_no_adaptation(
-        self, tmp_path: Path, space: Workspace
-    ) -> None:
-        plan = make_plan(tmp_path)
-        play(plan, space, lambda job: 0.4 if job.strategy["adaptation"] == "mcc" else 0.9)
-        outcome = conclude(plan, space.data, sealed_test(), space, 1.0, interrupted=False)
-        assert outcome.best.strategy["adaptation"] == "none"
-        assert outcome.adaptation_gain is None and outcome.transfer_gain is not None
-
     def test_a_search_without_one_has_no_test_figures(self, plan: SearchPlan, space: Workspace) -> None:
-        outcome = conclude(plan, space.data, None, space, 1.0, interrupted=False)
-        figures: list[Any] = [outcome.best.test, outcome.test_labels, outcome.transfer_gain, outcome.adaptation_gain]
-        assert figures == [None] * 4 and outcome.best.validation is not None
+        outcome = end(plan, space)
+        figures: list[Any] = [outcome.best.test, outcome.test_labels, outcome.test_images]
+        assert figures == [None] * 3 and outcome.best.validation is not None
 
     def test_a_baseline_that_could_not_be_refitted_has_no_gain_and_the_others_do(
         self, plan: SearchPlan, space: Workspace
     ) -> None:
         del plan.refits.done[BASELINES["scratch"].key]
-        outcome = conclude(plan, space.data, sealed_test(), space, 1.0, interrupted=False)
+        outcome = end(plan, space, sealed_test())
         assert "scratch" not in outcome.gains and "fine-tune" in outcome.gains
-        assert outcome.transfer_gain is None
+
+
+def test_without_target_labels_the_choice_rests_on_what_there_is(tmp_path: Path) -> None:
+    held = workspace(tmp_path, data(target=None), folds=(0, 0))
+    file = tmp_path / "uda.yaml"
+    file.write_text(f"space: {{source_model: {MODEL}, head_lr: [0.01, 0.1]}}")
+    space = BoundSpace(load_space(str(file)), held.data)
+    settings = PlanSettings(2, 0, 1, EPOCHS, tmp_path / "refits", tested=False)
+    sampler, halving = TpeSampler(space, 0), SuccessiveHalving(1, 3, EPOCHS)
+    plan = SearchPlan(settings, sampler, halving, FixedRecipes(), [], Silent(), lambda: 0.0)
+    while isinstance(job := plan.next_job(), LaneJob):
+        score = float(job.strategy["head_lr"])
+        told = {"epoch": float(EPOCHS), "score": score, "source-accuracy": 0.5, "unlabelled": score, "seconds": 1.0}
+        plan.on_epoch(job.number, told)
+        plan.on_end(job.number, JobResult())
+    outcome = end(plan, held)
+    assert outcome.best.strategy["head_lr"] == 0.1 and outcome.best.validation is None
+    for words in ("highest score (0.100", "held-out images of the source domain", "no target label was used"):
+        assert words in outcome.why
+    assert outcome.controls == [] and outcome.calibration == {}

@@ -53,7 +53,7 @@ def test_ranges_hold_the_expectation(told: Quote) -> None:
 
 
 def test_the_default_recipes_and_some_strategies_are_probed(told: Quote) -> None:
-    assert [probe.name for probe in told.probed[:3]] == ["fine-tune", "linear-probe", "scratch"]
+    assert [probe.name for probe in told.probed[:3]] == ["fine-tune", "scratch", "source-only"]
     assert "search" in {probe.name for probe in told.probed}
     assert all(probe.epochs == 4 for probe in told.probed if probe.strategy.target_labels)
 

@@ -14,9 +14,8 @@ from emulated_cuda import DEVICE, MEMORY_BYTES, emulated_cuda
 from tiny import MODEL, STAGES, data, workspace
 
 from raytl import adaptation, finetuning
-from raytl.search.propose.prior import labelled_images, score_cuts
+from raytl.search.propose.features import pooled_features
 from raytl.training import Strategy
-from raytl.training.heads import train_together
 from raytl.training.loop import run_trial
 from raytl.training.pretrain import train_source_model
 from raytl.training.residents import DEVICE_SHARE, Residents
@@ -30,6 +29,8 @@ STRATEGIES = {
     "from pixels": replace(BASE, cut=0, augmentation="color"),
     "cached views": replace(BASE, augmentation="shift", cached_views=2),
     "linear head": replace(BASE, cut=STAGES),
+    "from the probe": replace(BASE, start="probe"),
+    "balanced classes": replace(BASE, class_weights="balanced"),
     "mlp head": replace(BASE, cut=STAGES, head="mlp"),
     "separate batch norm": replace(BASE, batch_norm="separate"),
     "averaged adamw": replace(BASE, optimizer="adamw", ema=0.9, label_smoothing=0.1),
@@ -74,19 +75,6 @@ def test_no_step_waits_where_the_images_stay_on_the_host(tmp_path: Path, monkeyp
     monkeypatch.setattr(Residents, "get", lambda self, key, host: host)
     few, many = (waits(tmp_path, STRATEGIES["from pixels"], steps) for steps in (STEPS, 2 * STEPS))
     assert many == few
-
-
-def test_no_step_of_heads_in_company_waits(tmp_path: Path) -> None:
-    jobs = [TrialJob(replace(STRATEGIES["linear head"], head_lr=lr, ema=lr), 0) for lr in (0.01, 0.1, 0.3)]
-    seen = []
-    for steps in (STEPS, 2 * STEPS):
-        with emulated_cuda() as gpu:
-            space = on_gpu(tmp_path, steps=steps)
-            train_together(space, jobs)
-            gpu.waits.clear()
-            assert len(train_together(space, jobs)) == len(jobs)
-            seen.append(Counter(gpu.waits))
-    assert seen[0] == seen[1]
 
 
 @pytest.mark.parametrize("name", sorted(SAME_DRAWS))
@@ -134,15 +122,25 @@ def test_source_models_are_pretrained_on_it(tmp_path: Path) -> None:
     assert seen[0] == seen[1]
 
 
-def test_source_models_are_scored_as_on_the_cpu(tmp_path: Path) -> None:
-    cuts = range(1, STAGES + 1)
-    here = workspace(tmp_path / "cpu", data())
-    images = labelled_images(here)
-    assert images is not None
-    expected = [(score.cut, score.log_me) for score in score_cuts(here, MODEL, images, cuts)]
+def test_a_head_is_solved_for_as_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy = Strategy(MODEL, cut=STAGES, head="logistic", source_domain="bright")
+    cpu = train(workspace(tmp_path / "cpu", data()), strategy)
+    real = torch.autocast
     with emulated_cuda():
-        scores = [(s.cut, s.log_me) for s in score_cuts(on_gpu(tmp_path / "gpu"), MODEL, images, cuts)]
-    np.testing.assert_allclose(scores, expected, atol=1e-3)
+        monkeypatch.setattr(torch, "autocast", lambda kind, *args, **kwargs: real("cpu", enabled=False))
+        gpu = train(on_gpu(tmp_path / "gpu"), strategy)
+    np.testing.assert_allclose(gpu.validation_probabilities, cpu.validation_probabilities, atol=1e-4)
+
+
+def test_source_models_make_the_same_of_images_as_on_the_cpu(tmp_path: Path) -> None:
+    here = workspace(tmp_path / "cpu", data())
+    assert here.data.target is not None
+    expected = pooled_features(here, MODEL, here.data.target)
+    with emulated_cuda():
+        there = pooled_features(on_gpu(tmp_path / "gpu"), MODEL, here.data.target)
+    assert len(there) == len(expected) == STAGES
+    for ours, theirs in zip(there, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
 @pytest.mark.parametrize(("share", "limits"), [(1.0, []), (0.25, [0.25])])

@@ -18,7 +18,7 @@ class Exploration:
 
     records: all trials of the plan, as it goes on. numbers: of jobs, from which to take the next. fold: that strategies
     are tried on, None where there are none. The rest as in :class:`raytl.search.plan.schedule.PlanSettings`.
-    tried: strategies that were given out.
+    tried: strategies that were given out. exhausted: whether none is left of the source models that joined in.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Exploration:
         self._furthest: dict[int, int] = {}
         self._out_of_time: set[int] = set()
         self.tried = 0
-        self._exhausted = False
+        self.exhausted = False
         self._since_best = 0
         self._best_score = float("-inf")
 
@@ -89,7 +89,7 @@ class Exploration:
         try:
             handle, strategy = self.sampler.ask()
         except SpaceExhaustedError:
-            self._exhausted = True
+            self.exhausted = True
             return None
         self.tried += 1
         number = next(self._numbers)
@@ -101,9 +101,18 @@ class Exploration:
         """Whether a strategy was given out."""
         return self.tried > 0
 
+    def hold_back(self, source_models: Sequence[str]) -> None:
+        """Propose nothing from these source models, which did not join in yet; and again from the others."""
+        self.sampler.hold_back(source_models)
+        self.exhausted = False
+
     def is_over(self) -> bool:
-        """Whether no further strategy will be tried: enough trials, none left, no patience left, or no time."""
-        if self._exhausted or self.tried >= self._trials:
+        """Whether no further strategy will be tried: none is left, or there have been enough."""
+        return self.exhausted or self.has_enough()
+
+    def has_enough(self) -> bool:
+        """Whether no further strategy is worth it: enough trials, no patience left, too little to gain, or no time."""
+        if self.tried >= self._trials:
             return True
         if self._patience is not None and self._since_best >= self._patience:
             return True

@@ -68,6 +68,10 @@ class Probing:
         self._late, self._unmade = unmade[EAGER:], unmade[:EAGER]
         self._eager = [uri for uri in self._probes if uri not in self._late]
         self._awaited = list(self._eager)
+        self.take_over()
+
+    def take_over(self) -> None:
+        """Let probes that an earlier search ended count: they are not tried again."""
         ended = [r for r in self._contest.records if r.status in (TrialStatus.COMPLETED, TrialStatus.FAILED)]
         known = {(record.strategy_key, record.fold) for record in ended if record.kind == JobKind.PROBE}
         self._given |= known

@@ -149,7 +149,7 @@ class SearchPlan:
         self._restored: list[TrialRecord] = []
         self._waiting: list[tuple[str, Strategy]] | None = None
         self._chosen: Choice | None = None
-        self._first_told = False
+        self._first_model: int | None = None
         self._done = False
         self._phase = PHASES[0]
         if self.survey is not None:
@@ -195,10 +195,11 @@ class SearchPlan:
     def _next_first_model(self) -> LaneJob | None:
         """The best probe as a model, as soon as there is one: whatever happens after it, there is something to use."""
         best = self._probing.best()
-        if best is None or self._first_told or not self.refits.wants(best):
+        if best is None or self._first_model is not None or not self.refits.wants(best):
             return None
-        self._first_told = True
-        return self.refits.start(next(self._numbers), Strategy.from_dict(self.strategy_of(best)))
+        job = self.refits.start(next(self._numbers), Strategy.from_dict(self.strategy_of(best)))
+        self._first_model = job.number
+        return job
 
     def _next_probe(self) -> LaneJob | None:
         if self._time.limited and self._time.used() > PROBE_SHARE * (self.settings.time_budget_s or 0.0):
@@ -207,11 +208,14 @@ class SearchPlan:
 
     def _next_late_probe(self) -> LaneJob | None:
         """A source model whose turn has come: one joins in for every few strategies that were tried without it."""
-        if not self._probing.due(self._exploration.tried) or self._exploration.is_over():
+        due = self._probing.due(self._exploration.tried) or (self._exploration.exhausted and self._probing.late())
+        if not due or self._exploration.has_enough():
+            return None
+        if not self._time.allows(self._probing.pretrain_s, self.records):
             return None
         job = self._probing.next_late(self._numbers)
-        self._exploration.sampler.hold_back(self._probing.late())
-        return job if job is not None and self._allows(job) else None
+        self._exploration.hold_back(self._probing.late())
+        return job
 
     def _running_models(self) -> set[str]:
         """Source models that a lane is pretraining now."""
@@ -222,12 +226,9 @@ class SearchPlan:
         """Whether the time budget has room for a job, by what such a job is expected to take."""
         if not self._time.limited:
             return True
-        return self._time.allows(self._expected_seconds(job), self.records)
+        return self._time.allows(self._expected_seconds(Strategy.from_dict(job.strategy)), self.records)
 
-    def _expected_seconds(self, job: LaneJob) -> float:
-        if job.kind == JobKind.PRETRAIN:
-            return 0.0 if self.settings.time_budget_s is None else self._probing.pretrain_s
-        strategy = Strategy.from_dict(job.strategy)
+    def _expected_seconds(self, strategy: Strategy) -> float:
         if strategy.head == "logistic":
             return self._probing.seconds()
         trained = [r for r in self.records if r.strategy.get("head") != "logistic"]
@@ -318,7 +319,7 @@ class SearchPlan:
                     continue
                 number = next(self._numbers)
                 job = LaneJob(number, JobKind.CONTROL, control.strategy.to_dict(), fold, baseline=control.name)
-                if not self._time.allows(self._expected_seconds(job), self.records, keep_controls=False):
+                if not self._time.allows(self._expected_seconds(control.strategy), self.records, keep_controls=False):
                     return None
                 return job
         return None
@@ -359,10 +360,10 @@ class SearchPlan:
         return Wait() if self.refits.is_pending(winner) else None
 
     def _next_compared(self, strategies: Iterable[tuple[str, Strategy]]) -> LaneJob | None:
-        """The next of these that there is time to refit. What it took before tells what it will take."""
+        """The next of these that there is time to refit. What it took before tells what it will take, if anything."""
         for name, strategy in strategies:
             took = [record.seconds for record in self.contest.completed(strategy.key)]
-            needed = max(took, default=trial_seconds(self.records))
+            needed = max(took) if took else self._expected_seconds(strategy)
             if self.refits.wants(strategy.key) and (not self._time.limited or needed < self._time.left()):
                 return self.refits.start(next(self._numbers), strategy, name)
         return None
@@ -385,6 +386,7 @@ class SearchPlan:
                 self._restored.append(record)
             self.records.append(record)
             self._listener.on_trial(record)
+        self._probing.take_over()
 
     # --- the standing -----------------------------------------------------------------------------------------------
 
@@ -410,7 +412,7 @@ class SearchPlan:
         self._jobs[job.number] = job
         self._running.add(job.number)
         # The rest of an earlier phase is not told of again; a first model is told of when it is there.
-        told = job.kind != JobKind.REFIT or self._probing.is_over()
+        told = job.number != self._first_model
         if told and PHASES.index(job.kind) > PHASES.index(self._phase):
             self._phase = job.kind
             self._listener.on_phase(job.kind, job.source_model or job.baseline or "")

@@ -130,7 +130,7 @@ def _order(domains: Sequence[_Domain], *, has_target: bool) -> list[str]:
 
     def promise(domain: _Domain) -> tuple[float, float, str]:
         abroad = [share for place, share in domain.shares.items() if place != TARGET]
-        mean = float(np.mean(abroad)) if abroad else 0.0
+        mean = round(float(np.mean(abroad)), 9) if abroad else 0.0  # a sum's last digits follow the options' order
         return (-domain.shares.get(TARGET, 0.0) if has_target else 0.0, -mean, domain.name)
 
     return [domain.name for domain in sorted(domains, key=promise)]

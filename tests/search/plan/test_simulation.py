@@ -12,7 +12,7 @@ import pytest
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import PlanSettings, SearchPlan
-from raytl.search.plan.simulation import Curve, CurveTable, Event, VirtualClock, simulate
+from raytl.search.plan.simulation import Curve, CurveTable, Event, FixedRecipes, VirtualClock, simulate
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
@@ -22,7 +22,7 @@ from raytl.tasks.items import PixelsItem
 from raytl.training.strategy import Strategy
 
 EPOCHS = 8
-DATA = Path(__file__).parents[2] / "benchmarks" / "data"
+DATA = Path(__file__).parents[3] / "benchmarks" / "data"
 CURVES = DATA / "digits-curves.parquet"
 SPACE = """
 epochs: 8
@@ -70,9 +70,9 @@ def make_plan(
     **settings: object,
 ) -> SearchPlan:
     given = PlanSettings(trials, folds, lanes, EPOCHS, Path("refits"), **settings)  # type: ignore[arg-type]
-    baselines = {"scratch": Strategy("scratch:cnn-small", head_lr=0.05)}
+    recipes = FixedRecipes({"scratch": Strategy("scratch:cnn-small", head_lr=0.05)})
     halving = SuccessiveHalving(2, 3, EPOCHS)
-    return SearchPlan(given, TpeSampler(space, seed), halving, baselines, [], Silent(), clock)
+    return SearchPlan(given, TpeSampler(space, seed), halving, recipes, [], Silent(), clock)
 
 
 def searched(space: BoundSpace, curves=rising, lanes: int = 2, **settings) -> tuple[SearchPlan, list[Event]]:
@@ -214,9 +214,9 @@ class TestRecordedCurves:
         self, table: CurveTable, digits: BoundSpace
     ) -> None:
         clock, given = VirtualClock(), digits.space.settings
-        settings = PlanSettings(trials=100, folds=1, lanes=2, epochs=EPOCHS, directory=Path(), refit_baselines=False)
+        settings = PlanSettings(trials=100, folds=1, lanes=2, epochs=EPOCHS, directory=Path(), tested=False)
         halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, EPOCHS)
-        plan = SearchPlan(settings, TpeSampler(digits, 0), halving, {}, [], Silent(), clock)
+        plan = SearchPlan(settings, TpeSampler(digits, 0), halving, FixedRecipes(), [], Silent(), clock)
         events = simulate(plan, table, clock, lanes=2)
         winner = plan.winner()
         assert winner is not None

@@ -11,7 +11,7 @@ from joblist import trial
 from tiny import data, workspace
 
 from raytl.search.jobs import JobResult
-from raytl.search.lanes import lane
+from raytl.search.lanes import work
 from raytl.sources import SourceModel
 from raytl.training.distributed import Group
 from raytl.training.workspace import Workspace
@@ -29,6 +29,6 @@ def test_leaves_out_waiting_for_the_source_model(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Workspace, "_load", slow)
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)) + 3600.0 * len(waited))
     result = JobResult()
-    lane._trial(workspace(tmp_path, data()), trial(0), lambda report: None, result, Group())
+    work._trial(workspace(tmp_path, data()), trial(0), lambda report: None, result, Group())
     assert waited
     assert 0.0 < result.seconds < 3600.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from tiny import MODEL, PRETRAINED, data
 
 from raytl import adaptation
 from raytl.core.errors import UserError
-from raytl.search.propose.baselines import baselines
-from raytl.search.propose.sampler import BEST, LEARN_FROM, SLACK, TpeSampler
+from raytl.search.jobs import Survey
+from raytl.search.propose.recipes import Recipes
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.choices import FirstChoices
 from raytl.search.space.definition import load_space
@@ -65,6 +66,13 @@ def sample(space: BoundSpace, count: int = 150) -> list[Strategy]:
     return [space.suggest(study.ask()) for _ in range(count)]
 
 
+def recipes(space: BoundSpace) -> list[Strategy]:
+    """Baselines and probes, where no domain was set aside."""
+    survey, found = Survey(tuple(space.data.joinable)), Recipes(space)
+    probes = [strategy for strategies in found.probes(survey).values() for strategy in strategies]
+    return [*found.baselines(space.source_models, survey).values(), *probes]
+
+
 def check(space: BoundSpace, held: TrainingData, strategy: Strategy) -> None:
     """That the data has all that the strategy needs."""
     assert strategy.source_domain is None or strategy.source_domain in held.joinable
@@ -73,7 +81,8 @@ def check(space: BoundSpace, held: TrainingData, strategy: Strategy) -> None:
         needs = adaptation.get(strategy.adaptation).needs
         assert Role.UNLABELLED not in needs or held.unlabelled is not None
         assert Role.SOURCE_DOMAIN not in needs or strategy.source_domain is not None
-    assert 0 <= strategy.cut <= space.stages[strategy.source_model]
+    assert 0 <= strategy.cut <= space.stage_count(strategy.source_model)
+    assert strategy.head != "logistic" or strategy.cut == space.stage_count(strategy.source_model)
     if strategy.source_model.startswith("scratch:"):
         assert strategy.cut == 0 and strategy.regulariser == "none"
 
@@ -104,7 +113,7 @@ class TestEverySetting:
     def test_every_shipped_space_fits(self, setting: str, name: str) -> None:
         held = SETTINGS[setting]
         space = BoundSpace(load_space(name, ["source_model=[scratch:cnn-small, scratch:resnet-small]"]), held)
-        for strategy in [*sample(space, 40), *baselines(space).values()]:
+        for strategy in [*sample(space, 40), *recipes(space)]:
             check(space, held, strategy)
         assert space.space.settings.grace_epochs < space.space.settings.epochs
 
@@ -202,7 +211,7 @@ def test_a_shipped_space_does_without_the_models_whose_weights_cannot_be_had(
     assert [problem.where for problem in space.problems] == list(space.left_out)
     assert bool(space.left_out) == (name != "demo")
     assert space.source_models and not set(space.left_out) & set(space.source_models)
-    for strategy in [*sample(space, 40), *baselines(space).values()]:
+    for strategy in [*sample(space, 40), *recipes(space)]:
         check(space, held, strategy)
 
 
@@ -289,98 +298,34 @@ class TestFirst:
         assert (strategy.head_lr, strategy.adaptation, strategy.cut) == (0.1, "none", 0)
 
 
-class TestBaselines:
-    def names(
-        self, tmp_path: Path, held: TrainingData, model: str = f"['pretrain:*/{MODEL}', {MODEL}]"
-    ) -> dict[str, Any]:
-        return baselines(bind(tmp_path, f"space: {{source_model: {model}}}", held))
+class TestHeads:
+    def test_where_all_is_frozen_the_head_is_solved_for_and_has_no_rates(self, tmp_path: Path) -> None:
+        space = bind(tmp_path, FULL, data(), f"source_model={PRETRAINED}", "cut=all", "adaptation=none")
+        strategies = set(sample(space, 30))
+        assert strategies == {Strategy(PRETRAINED, domain, cut=5, head="logistic") for domain in (None, "bright")}
 
-    def test_with_all_roles(self, tmp_path: Path) -> None:
-        found = self.names(tmp_path, data())
-        assert list(found) == ["fine-tune", "linear-probe", "scratch", "source-only"]
-        assert found["fine-tune"].source_model == PRETRAINED and found["fine-tune"].cut == 0
-        assert found["linear-probe"].cut == 5
-        assert found["scratch"].source_model == MODEL
-        only = found["source-only"]
-        assert only.source_domain == "bright" and not only.target_labels and only.adaptation == "none"
+    def test_class_weights_are_tried_only_where_classes_differ_in_size(self, tmp_path: Path) -> None:
+        text = f"space: {{source_model: {MODEL}, class_weights: [none, balanced]}}"
+        even = data()
+        assert even.target is not None
+        skewed = replace(even, target=even.target.subset([0, 1, 2, 3, 4, 5, 6, 12]))
+        tried = {
+            name: {strategy.class_weights for strategy in sample(bind(tmp_path, text, held), 30)}
+            for name, held in {"even": even, "skewed": skewed}.items()
+        }
+        assert tried == {"even": {"none"}, "skewed": {"none", "balanced"}}
 
-    def test_the_domain_of_the_tasks_labels_is_the_reference_wherever_it_stands(self, tmp_path: Path) -> None:
-        held = data()
-        turned = TrainingData(**{**vars(held), "source_domains": dict(reversed(held.source_domains.items()))})
-        assert self.names(tmp_path, turned)["fine-tune"].source_model == PRETRAINED
-
-    def test_without_target_labels_all_learn_from_the_source_domain(self, tmp_path: Path) -> None:
-        assert {s.source_domain for s in self.names(tmp_path, data(target=None)).values()} == {"bright"}
-
-    def test_with_nothing_to_transfer_from_there_is_from_scratch(self, tmp_path: Path) -> None:
-        assert list(self.names(tmp_path, data(domains=False), MODEL)) == ["scratch"]
+    def test_a_start_from_the_probe_is_for_linear_heads_on_what_was_learned(self, tmp_path: Path) -> None:
+        text = f"space: {{source_model: [{PRETRAINED}, {MODEL}], start: [random, probe], head: [linear, mlp]}}"
+        starts = {(s.source_model, s.head, s.start) for s in sample(bind(tmp_path, text, data()))}
+        assert {entry for entry in starts if entry[2] == "probe"} == {(PRETRAINED, "linear", "probe")}
 
 
-class TestSampler:
-    @pytest.mark.parametrize("setting", SETTINGS)
-    def test_tells_optuna_of_exactly_the_strategy_that_it_hands_out(self, tmp_path: Path, setting: str) -> None:
-        space = bind(tmp_path, FULL, SETTINGS[setting], "source_model=[scratch:cnn-small, scratch:resnet-small]")
-        first, again = TpeSampler(space, 0), TpeSampler(space, 0)
-        for strategy in sample(space, 40):
-            handle = first.adopt(strategy)
-            assert space.suggest(handle.trial) == strategy  # what the handle's parameters mean
-        for _ in range(15):
-            handle, strategy = again.ask()
-            assert space.suggest(handle.trial) == strategy
-            again.tell(handle, score=strategy.head_lr)
-
-    def test_first_strategies_get_the_source_model_that_promises_most(self, tmp_path: Path) -> None:
-        other = f"pretrain:other/{MODEL}"
-        text = (
-            f"space: {{source_model: [scratch:resnet-small, {PRETRAINED}, '{other}'], adaptation: [none, coral, mcc], "
-            "source_domain: [none, any]}\n"
-            f"first: [{{source_model: '{other}', adaptation: mcc}}, {{adaptation: coral, source_domain: any}}]"
-        )
-        for preferred, expected in {
-            (): [(other, "mcc", None), ("scratch:resnet-small", "coral", "bright")],
-            (PRETRAINED, other): [(PRETRAINED, "coral", "bright"), (PRETRAINED, "none", None), (other, "mcc", None)],
-            (other,): [(other, "mcc", None), (other, "coral", "bright")],
-        }.items():
-            sampler = TpeSampler(bind(tmp_path, text, data()), 0)
-            if preferred:
-                sampler.prefer(preferred)
-            asked = [sampler.ask()[1] for _ in range(4)]
-            told = [(s.source_model, s.adaptation, s.source_domain) for s in asked]
-            assert told[: len(expected)] == expected
-            assert len({strategy.key for strategy in asked}) == 4
-            assert {s.source_model for s in asked} == {"scratch:resnet-small", PRETRAINED, other}
-
-    def test_first_strategies_fall_back_where_the_task_lacks_what_they_ask_for(self, tmp_path: Path) -> None:
-        text = (
-            f"space: {{source_model: {MODEL}, adaptation: [none, mcc], augmentation: [none, flip]}}\n"
-            "first: [{adaptation: mcc, augmentation: flip}, {adaptation: mcc}]"
-        )
-        sampler = TpeSampler(bind(tmp_path, text, data(unlabelled=None, domains=False)), 0)
-        asked = [sampler.ask()[1] for _ in range(2)]
-        assert [(s.adaptation, s.augmentation) for s in asked] == [("none", "flip"), ("none", "none")]
-
-    def test_remembers_the_best_and_the_latest_and_what_is_under_way(self, tmp_path: Path) -> None:
-        space = bind(tmp_path, "space: {source_model: scratch:cnn-small, head_lr: {low: 0.001, high: 1.0}}", data())
-        sampler = TpeSampler(space, 0)
-        under_way = [sampler.ask()[0] for _ in range(2)]
-        sampler.report(under_way[0], 1, 0.25)
-        told = []
-        for number in range(LEARN_FROM + SLACK):
-            handle, strategy = sampler.ask()
-            score = 1.0 - abs(strategy.head_lr - 0.7)
-            pruned = number % 3 == 0
-            sampler.report(handle, 1, score)
-            sampler.tell(handle, score=score, pruned=pruned)
-            told.append((handle.trial.params["head_lr"], score, pruned))
-        trials = sampler._study.trials
-        known = [trial.params["head_lr"] for trial in trials if trial.state.is_finished()]
-        best = sorted((score, rate) for rate, score, pruned in told if not pruned)[-BEST:]
-        assert len(known) == LEARN_FROM
-        assert {rate for _, rate in best} <= set(known)
-        assert {rate for rate, _, _ in told[-(LEARN_FROM - BEST) :]} <= set(known)
-        running = [trial for trial in trials if trial.state == optuna.trial.TrialState.RUNNING]
-        assert [trial.params for trial in running] == [handle.trial.params for handle in under_way]
-        assert running[0].intermediate_values == {1: 0.25}
-        for handle in under_way:
-            sampler.tell(handle, score=0.5)
-        assert sampler.ask()[1].head_lr not in known
+class TestSettingAside:
+    def test_no_strategy_learns_from_such_a_domain(self, tmp_path: Path) -> None:
+        space = bind(tmp_path, FULL, data())
+        space.set_aside({"bright": "its labels are wrong"})
+        left = sample(space)
+        assert {s.source_domain for s in left} == {None}
+        assert {s.source_model for s in left} == {f"pretrain:other/{MODEL}", MODEL}
+        assert not any(Role.SOURCE_DOMAIN in adaptation.get(s.adaptation).needs for s in left if s.adaptation != "none")

@@ -8,22 +8,19 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import ray
 import tiny
-from joblist import PLAIN, JobList, loading, trial
+from joblist import JobList, loading, trial
 from ray import tune
 from ray._private import state
 
 from raytl.search.driver import run_plan
-from raytl.search.jobs import JobKind, LaneJob
+from raytl.search.jobs import LaneJob
 from raytl.search.lanes import tuning
 from raytl.search.lanes.cluster import Lanes, plan_lanes
 from raytl.search.lanes.lane import GROWTH_LIMIT_BYTES, HeldData, lane, lane_for
-from raytl.training.loop import run_trial
-from raytl.training.trial import TrialJob
-from raytl.training.workspace import Budget, PretrainSettings, Workspace, WorkspaceSettings
+from raytl.training.workspace import Budget, WorkspaceSettings
 
 SETTINGS = WorkspaceSettings(budget=Budget(3, 2, 16), image_size=tiny.SIDE, folds=(2, 1), device="cpu", threads=1)
 NODE = [(4.0, 1.0)]
@@ -165,22 +162,3 @@ class TestDeath:
         run(plan, tune.with_parameters(narrow, held=held, settings=greedy), ONE_LANE, tmp_path)
         assert plan.results[1].reason.startswith("out of memory")
         assert plan.results[0].lane == plan.results[1].lane == plan.results[2].lane
-
-
-class TestHeadsTogether:
-    def test_are_trials_of_their_own_with_the_numbers_that_they_have_alone(self, tmp_path):
-        probe = replace(PLAIN, source_model=tiny.PRETRAINED, cut=tiny.STAGES)
-        strategies = [replace(probe, head_lr=rate) for rate in (0.03, 0.1, 1e38, 0.3, 0.1)]
-        jobs = [LaneJob(number, JobKind.SEARCH, strategy.to_dict(), 0) for number, strategy in enumerate(strategies)]
-        # The last one is asked for a second time, and has to be trained again.
-        jobs[0] = replace(jobs[0], together=tuple(strategy.to_dict() for strategy in strategies[1:4]))
-        settings = replace(SETTINGS, pretrain=PretrainSettings(steps=5))
-        plan = run(JobList(jobs), lane_for(tiny.data(), settings), ONE_LANE, tmp_path)
-        space = Workspace(tiny.data(), settings, tmp_path)
-        for number in (0, 1, 3, 4):
-            result, alone = plan.results[number], run_trial(space, TrialJob(strategies[number]), lambda metrics: None)
-            assert plan.epochs[number] == [1, 2, 3]
-            assert {**result.metrics, "seconds": 0.0} == {**alone.metrics, "seconds": 0.0}
-            np.testing.assert_array_equal(result.validation_probabilities, alone.validation_probabilities)
-        assert "stopped being finite" in plan.results[2].reason
-        assert plan.known == {0, 1, 3}

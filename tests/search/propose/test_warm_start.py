@@ -134,12 +134,13 @@ class TestChoice:
 
 class TestStore:
     def write(self, store: RunStore, name: str, bound: BoundSpace, *, ends: bool = True, **settings: Any) -> list[str]:
-        strategies = of_space(bound, 3, seed=len(name))
+        strategies = of_space(bound, 5, seed=len(name))
         with store.create(name, settings) as writer:
             for number, strategy in enumerate(strategies):
+                kind = "control" if number == 3 else "search"
                 status = TrialStatus.PRUNED if number == 2 else TrialStatus.COMPLETED
                 score = 0.5 + 0.1 * number
-                record = TrialRecord(number, "search", strategy.to_dict(), strategy.key, status=status, score=score)
+                record = TrialRecord(number, kind, strategy.to_dict(), strategy.key, status=status, score=score)
                 writer.on_trial(record)
             if ends:
                 best = Candidate("best", strategies[1].to_dict(), strategies[1].key, [1], None)
@@ -147,6 +148,7 @@ class TestStore:
         return [strategy.key for strategy in strategies]
 
     def test_tells_the_best_strategies_of_finished_runs(self, tmp_path: Path, bound: BoundSpace) -> None:
+        """The winner first, then by score; a control is none of them however good."""
         store = RunStore(tmp_path)
         keys = self.write(store, "whole", bound, embedding=embed(bound.data))
         self.write(store, "cut-short", bound, ends=False, embedding=embed(bound.data))
@@ -155,7 +157,7 @@ class TestStore:
         (tmp_path / "damaged" / "run.json").write_text("{")
         found = list(earlier_runs(tmp_path))
         assert [run.name for run in found] == ["whole"]
-        assert [Strategy.from_dict(values).key for values in found[0].strategies] == [keys[1], keys[0]]
+        assert [Strategy.from_dict(values).key for values in found[0].strategies] == [keys[1], keys[4], keys[0]]
 
     def test_an_empty_store_has_nothing_to_tell(self, tmp_path: Path) -> None:
         assert list(earlier_runs(tmp_path / "nowhere")) == []

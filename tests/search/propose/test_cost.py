@@ -12,7 +12,7 @@ from tiny import MODEL, data
 from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import PlanSettings, SearchPlan
-from raytl.search.plan.simulation import Curve, VirtualClock, simulate
+from raytl.search.plan.simulation import Curve, FixedRecipes, VirtualClock, simulate
 from raytl.search.propose.cost import PROPOSED, AdditiveModel, CostAwareSampler
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import TrialRecord
@@ -121,8 +121,8 @@ def test_finds_good_strategies_sooner_where_costs_differ_much(space: BoundSpace)
 
     def seconds(kind: type[TpeSampler], seed: int) -> float:
         clock = VirtualClock()
-        settings = PlanSettings(trials=40, folds=1, lanes=2, epochs=4, directory=Path(), refit_baselines=False)
-        plan = SearchPlan(settings, kind(space, seed), SuccessiveHalving(4, 3, 4), {}, [], Silent(), clock)
+        settings = PlanSettings(trials=40, folds=1, lanes=2, epochs=4, directory=Path(), tested=False)
+        plan = SearchPlan(settings, kind(space, seed), SuccessiveHalving(4, 3, 4), FixedRecipes(), [], Silent(), clock)
         events = simulate(plan, curve, clock, lanes=2)
         assert plan.finished()
         ended = [event for event in events if event.what == "end" and event.job.kind == JobKind.SEARCH]

@@ -53,7 +53,7 @@ def processes(mark: str) -> list[int]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ends_the_search_and_leaves_no_process(tmp_path, workers):
     mark = uuid.uuid4().hex
-    places = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
+    places = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])
     environment = {**os.environ, MARK: mark, "RAYTL_HOME": str(tmp_path / "home"), "PYTHONPATH": places}
     command = [sys.executable, "-c", SEARCH, str(tmp_path), str(workers)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as search:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.halving import SuccessiveHalving, kind_of
+from raytl.training import Strategy
 
 scores = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=40, unique=True)
 
@@ -57,7 +60,24 @@ def test_about_one_in_factor_goes_on(factor: int) -> None:
 def test_between_rungs_nothing_is_decided_or_counted() -> None:
     halving = SuccessiveHalving(2, 3, 10)
     assert all(halving.goes_on(epoch, score) for epoch in (1, 3, 5, 7) for score in (0.9, 0.5, 0.1))
-    assert halving.rungs == {2: [], 6: []}
+    assert halving.rungs == {2: {}, 6: {}}
+
+
+def test_strategies_are_held_against_their_own_kind() -> None:
+    """What comes to its best late is not stopped by what is ahead early."""
+    halving = SuccessiveHalving(2, 3, 10)
+    assert [halving.goes_on(2, 0.9, "early") for _ in range(3)] == [True] * 3
+    assert halving.goes_on(2, 0.2, "late") and halving.goes_on(2, 0.3, "late") and halving.goes_on(2, 0.4, "late")
+    assert not halving.goes_on(2, 0.1, "late") and not halving.goes_on(2, 0.4, "early")
+
+
+def test_kinds_are_what_makes_curves_cross() -> None:
+    plain = Strategy("scratch:cnn-small")
+    same = [plain, replace(plain, head_lr=0.5), replace(plain, source_domain="a")]
+    others = [replace(plain, adaptation="mcc"), replace(plain, start="probe")]
+    kinds = [kind_of(strategy.to_dict()) for strategy in (*same, *others)]
+    assert len(set(kinds[:3])) == 1 and len(set(kinds)) == 3
+    assert kind_of({}) == kinds[0]  # a record that does not say
 
 
 def test_recorded_scores_of_others_raise_the_bar() -> None:

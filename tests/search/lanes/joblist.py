@@ -27,7 +27,6 @@ def loading(number: int) -> LaneJob:
 class JobList:
     """Hands out the jobs in order and notes what came of them.
 
-    known: jobs that were over before they reported.
     watch: called with every epoch, (job number, epoch); False stops the trial.
     """
 
@@ -35,7 +34,6 @@ class JobList:
         self.results: dict[int, JobResult | None] = {}
         self.errors: dict[int, str | None] = {}
         self.epochs: dict[int, list[int]] = defaultdict(list)
-        self.known: set[int] = set()
         self.interrupted = False
         self._waiting = list(jobs)
         self._running: set[int] = set()
@@ -48,9 +46,8 @@ class JobList:
         self._running.add(job.number)
         return job
 
-    def on_epoch(self, number: int, metrics: dict[str, float], *, known: bool = False) -> bool:
+    def on_epoch(self, number: int, metrics: dict[str, float]) -> bool:
         self.epochs[number].append(int(metrics["epoch"]))
-        self.known |= {number} if known else set()
         return self._watch(number, int(metrics["epoch"]))
 
     def on_end(self, number: int, result: JobResult | None, error: str | None = None) -> None:

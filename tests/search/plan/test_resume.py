@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from pathlib import Path
+from typing import Any
 
 import pytest
+import virtual
 from optuna.trial import TrialState
-from tiny import MODEL, data
+from tiny import MODEL, STAGES, data
+from virtual import EPOCHS, key
 
 from raytl.search.jobs import JobKind, LaneJob
-from raytl.search.plan.halving import SuccessiveHalving
-from raytl.search.plan.schedule import PlanSettings, SearchPlan, Wait
-from raytl.search.plan.simulation import Curve, VirtualClock, simulate
-from raytl.search.propose.sampler import TpeSampler
+from raytl.search.plan.schedule import SearchPlan, Wait
+from raytl.search.plan.simulation import Curve, FixedRecipes, simulate
+from raytl.search.propose.recipes import Control
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.training import Strategy
 
-EPOCHS = 9
 TRIALS = 14
 SPACE = f"""
 epochs: {EPOCHS}
@@ -30,6 +30,8 @@ space:
   adaptation: [none, mcc]
 """
 BASELINES = {"fine-tune": Strategy(MODEL, head_lr=0.01), "scratch": Strategy(MODEL, head_lr=0.02)}
+PROBES = {uri: [Strategy(uri, cut=STAGES, head="logistic")] for uri in (MODEL, "plain:pixels")}
+CONTROLS = (Control("without augmentation", "augmentation", Strategy(MODEL, head_lr=0.06, ema=0.5)),)
 ENDED = (TrialStatus.COMPLETED, TrialStatus.PRUNED, TrialStatus.FAILED)
 
 
@@ -40,38 +42,29 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> BoundSpace:
     return BoundSpace(load_space(str(file)), data())
 
 
-class Heard:
-    def __init__(self) -> None:
-        self.numbers: list[int] = []
-
-    def on_trial(self, record: TrialRecord) -> None:
-        self.numbers.append(record.number)
-
-    def on_phase(self, phase: str, detail: str) -> None: ...
-
-
-class Search:
-    def __init__(self, space: BoundSpace, **settings: object) -> None:
-        self.clock = VirtualClock()
-        self.heard = Heard()
-        self.sampler = TpeSampler(space, 0)
-        self.halving = SuccessiveHalving(1, 3, EPOCHS)
-        defaults: dict[str, object] = {"trials": TRIALS, "folds": 3, "lanes": 2, "epochs": EPOCHS, "directory": Path()}
-        given = PlanSettings(**(defaults | settings))  # type: ignore[arg-type]
-        self.plan = SearchPlan(given, self.sampler, self.halving, BASELINES, [], self.heard, self.clock)
-        self.jobs: list[LaneJob] = []
+class Search(virtual.Search):
+    def __init__(self, space: BoundSpace, **settings: Any) -> None:
+        recipes = FixedRecipes(BASELINES, PROBES, CONTROLS)
+        super().__init__(space, recipes=recipes, **({"trials": TRIALS, "tested": False} | settings))
 
     def curve(self, job: LaneJob) -> Curve:
-        self.jobs.append(job)
         rate = float(job.strategy["head_lr"])
+        if job.strategy["head"] == "logistic":
+            return Curve(((0.3 + 0.01 * (job.strategy["source_model"] == MODEL), 1.0),))
         if rate > 0.5:
             return Curve(seconds=1.0, reason="the loss stopped being finite")
         top = 0.9 - abs(rate - 0.05) - 0.01 * (job.fold or 0)
         return Curve(tuple((top - 0.02 * (EPOCHS - epoch), float(epoch)) for epoch in range(1, EPOCHS + 1)))
 
-    def play(self) -> SearchPlan:
-        simulate(self.plan, self.curve, self.clock, lanes=2)
+    def end(self) -> SearchPlan:
+        self.play(self.curve)
         return self.plan
+
+
+def begun(search: Search) -> None:
+    """Ask for the first model, and for what comes after it: now all that was known is."""
+    for _ in range(2):
+        search.plan.next_job()
 
 
 def interrupted_after(space: BoundSpace, jobs: int) -> list[TrialRecord]:
@@ -83,7 +76,8 @@ def interrupted_after(space: BoundSpace, jobs: int) -> list[TrialRecord]:
     search = Search(space)
 
     def curve(job: LaneJob) -> Curve:
-        if len(search.jobs) == jobs:
+        search.jobs.append(job)
+        if len(search.jobs) > jobs:
             raise KilledError
         return search.curve(job)
 
@@ -92,44 +86,48 @@ def interrupted_after(space: BoundSpace, jobs: int) -> list[TrialRecord]:
     return copy.deepcopy(search.plan.records)
 
 
-@pytest.mark.parametrize("jobs", [1, 2, 5, 11, 17, 20])
+@pytest.mark.parametrize("jobs", [1, 2, 5, 8, 16, 24, 31, 33])
 class TestWhereverItWasKilled:
     def test_no_trial_that_ended_runs_again(self, space: BoundSpace, jobs: int) -> None:
         before = interrupted_after(space, jobs)
         done = {(record.strategy_key, record.fold) for record in before if record.status in ENDED}
         search = Search(space)
         search.plan.restore(before)
-        search.play()
-        started = [(Strategy.from_dict(job.strategy).key, job.fold) for job in search.jobs if job.kind != JobKind.REFIT]
+        search.end()
+        started = [(key(job), job.fold) for job in search.jobs if job.kind != JobKind.REFIT]
         assert not done & set(started)
         assert max(Counter(started).values()) == 1
 
     def test_the_search_ends_with_all_its_trials(self, space: BoundSpace, jobs: int) -> None:
         search = Search(space)
         search.plan.restore(interrupted_after(space, jobs))
-        plan = search.play()
+        plan = search.end()
         assert plan.finished() and plan.winner() in plan.refits.done
         assert [record.number for record in plan.records] == list(range(len(plan.records)))
         ended = [record for record in plan.records if record.status in ENDED]
         kinds = Counter(record.kind for record in ended)
-        assert (kinds[JobKind.BASELINE], kinds[JobKind.SEARCH], kinds[JobKind.CONFIRM]) == (2, TRIALS, 6)
+        assert (kinds[JobKind.PROBE], kinds[JobKind.BASELINE], kinds[JobKind.SEARCH]) == (6, 2, TRIALS)
+        assert (kinds[JobKind.CONFIRM], kinds[JobKind.CONTROL]) == (8, 3)
 
 
 def test_what_was_under_way_is_tried_first(space: BoundSpace) -> None:
-    before = interrupted_after(space, 11)
+    before = interrupted_after(space, 14)
     cut_off = [r.strategy_key for r in before if r.kind == JobKind.SEARCH and r.status == TrialStatus.RUNNING]
     assert cut_off
     search = Search(space)
     search.plan.restore(before)
-    next_jobs = [search.plan.next_job() for _ in cut_off]
-    assert [Strategy.from_dict(job.strategy).key for job in next_jobs if isinstance(job, LaneJob)] == cut_off
+    first_model = search.plan.next_job()
+    assert isinstance(first_model, LaneJob) and first_model.kind == JobKind.REFIT
+    given = [job for job in (search.plan.next_job() for _ in range(4)) if isinstance(job, LaneJob)]
+    assert [key(job) for job in given if job.kind == JobKind.SEARCH][: len(cut_off)] == cut_off
     assert all(before[r.number].status == TrialStatus.INTERRUPTED for r in before if r.strategy_key in cut_off)
 
 
 def test_the_sampler_and_the_rungs_know_what_they_knew(space: BoundSpace) -> None:
     first, resumed = Search(space), Search(space)
-    first.play()
+    first.end()
     resumed.plan.restore(copy.deepcopy(first.plan.records))
+    begun(resumed)
     told = [
         {
             (tuple(sorted(t.params.items())), t.state, t.value, tuple(t.intermediate_values.items()))
@@ -139,37 +137,40 @@ def test_the_sampler_and_the_rungs_know_what_they_knew(space: BoundSpace) -> Non
     ]
     assert told[0] == told[1]
     assert {trial.state for trial in resumed.sampler._study.trials} >= {TrialState.COMPLETE, TrialState.PRUNED}
-    assert {rung: sorted(scores) for rung, scores in resumed.halving.rungs.items()} == {
-        rung: sorted(scores) for rung, scores in first.halving.rungs.items()
-    }
+    known = [
+        {rung: {kind: sorted(scores) for kind, scores in kinds.items()} for rung, kinds in search.halving.rungs.items()}
+        for search in (first, resumed)
+    ]
+    assert known[0] == known[1] and all(known[0].values())
 
 
 def test_a_search_that_had_ended_only_refits(space: BoundSpace) -> None:
     first, resumed = Search(space), Search(space)
-    records = copy.deepcopy(first.play().records)
+    records = copy.deepcopy(first.end().records)
     resumed.plan.restore(records)
-    plan = resumed.play()
+    plan = resumed.end()
     assert {job.kind for job in resumed.jobs} == {JobKind.REFIT}
     assert plan.winner() == first.plan.winner()
 
 
 def test_fewer_trials_than_there_were_make_a_model_of_the_best_so_far(space: BoundSpace) -> None:
-    before = interrupted_after(space, 9)
+    before = interrupted_after(space, 14)
     best = max((r for r in before if r.status == TrialStatus.COMPLETED), key=lambda r: r.score or 0.0)
     search = Search(space, trials=1, folds=1)
     search.plan.restore(before)
-    plan = search.play()
+    plan = search.end()
     assert not [job for job in search.jobs if job.kind == JobKind.SEARCH]
     assert plan.winner() == best.strategy_key and best.strategy_key in plan.refits.done
 
 
 def test_patience_counts_from_before_the_interruption(space: BoundSpace) -> None:
-    records = copy.deepcopy(Search(space).play().records)
+    records = copy.deepcopy(Search(space).end().records)
     best = max((r.number for r in records if r.kind == JobKind.SEARCH), key=lambda n: records[n].score or 0.0)
     since = sum(r.number > best for r in records if r.kind == JobKind.SEARCH)
     for patience, over in ((max(since, 1), since > 0), (since + 1, False)):
         search = Search(space, trials=TRIALS + 20, patience=patience)
         search.plan.restore(copy.deepcopy(records))
+        begun(search)
         assert search.plan.search_is_over() is over
 
 
@@ -178,7 +179,7 @@ def test_a_search_stops_when_another_trial_brings_too_little(space: BoundSpace) 
     found = {}
     for min_gain in (None, 1e-4, 5e-3):
         search = Search(space, trials=60, folds=1, min_gain=min_gain)
-        plan = search.play()
+        plan = search.end()
         tried = [record for record in plan.records if record.kind == JobKind.SEARCH]
         found[min_gain] = len(tried), max(record.score or 0.0 for record in tried)
     assert 60 == found[None][0] > found[1e-4][0] > found[5e-3][0]
@@ -189,5 +190,5 @@ def test_all_that_was_there_is_heard(space: BoundSpace) -> None:
     before = interrupted_after(space, 8)
     search = Search(space)
     search.plan.restore(before)
-    assert search.heard.numbers == [record.number for record in before]
+    assert [number for number, _ in search.heard.trials] == [record.number for record in before]
     assert not isinstance(search.plan.next_job(), Wait)

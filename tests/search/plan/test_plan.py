@@ -3,88 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 from tiny import MODEL, PRETRAINED, data
+from virtual import BASELINES, EPOCHS, PROBE, PROBES, SPACE, Search, flat, key, rising, top
 
-from raytl.search.jobs import JobKind, JobResult, LaneJob
-from raytl.search.plan.halving import SuccessiveHalving
-from raytl.search.plan.schedule import PlanSettings, SearchPlan, Wait
-from raytl.search.plan.simulation import Curve, Event, VirtualClock, simulate
-from raytl.search.propose.sampler import TpeSampler
-from raytl.search.records import TrialRecord, TrialStatus
+from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
+from raytl.search.plan.schedule import FIRST_MODEL, Wait
+from raytl.search.plan.simulation import Curve, FixedRecipes
+from raytl.search.propose.recipes import Control
+from raytl.search.records import TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.choices import FirstChoices
 from raytl.search.space.definition import load_space
 from raytl.training import Strategy
 
-EPOCHS = 9
-SPACE = f"""
-epochs: {EPOCHS}
-space:
-  source_model: ['{PRETRAINED}', {MODEL}]
-  head_lr: {{low: 0.001, high: 1.0, log: true}}
-  adaptation: [none, mcc]
-"""
-BASELINES = {
-    "fine-tune": Strategy(PRETRAINED, head_lr=0.01),
-    "scratch": Strategy(MODEL, head_lr=0.02),
-}
-Curves = Callable[[LaneJob], Curve]
+WITHOUT = (
+    Control("without pretrained weights", "source-model", Strategy(MODEL, head_lr=0.7)),
+    Control("without augmentation", "augmentation", Strategy(PRETRAINED, head_lr=0.7)),
+)
 
 
-class Heard:
-    """A listener that keeps what it hears."""
-
-    def __init__(self) -> None:
-        self.phases: list[str] = []
-        self.trials: list[tuple[int, TrialStatus]] = []
-
-    def on_trial(self, record: TrialRecord) -> None:
-        self.trials.append((record.number, record.status))
-
-    def on_phase(self, phase: str, detail: str) -> None:
-        self.phases.append(phase)
-
-
-class Search:
-    """A plan and what it takes to play it."""
-
-    def __init__(self, space: BoundSpace, *, seed: int = 0, pretraining: tuple[str, ...] = (), **settings: Any) -> None:
-        defaults: dict[str, Any] = {"trials": 12, "folds": 3, "lanes": 2, "epochs": EPOCHS, "directory": Path("refits")}
-        self.clock = VirtualClock()
-        self.heard = Heard()
-        self.sampler = TpeSampler(space, seed)
-        self.halving = SuccessiveHalving(1, 3, EPOCHS)
-        given = PlanSettings(**(defaults | settings))
-        self.plan = SearchPlan(given, self.sampler, self.halving, BASELINES, list(pretraining), self.heard, self.clock)
-
-    def play(self, curves: Curves) -> list[Event]:
-        return simulate(self.plan, curves, self.clock, lanes=self.plan.settings.lanes)
-
-    def records(self, kind: JobKind) -> list[TrialRecord]:
-        return [record for record in self.plan.records if record.kind == kind]
-
-
-def top(job: LaneJob) -> float:
-    """A score between 0 and 1 that only the strategy decides: the higher the rate the better, MCC better still."""
-    return 0.3 + 0.2 * float(job.strategy["head_lr"]) + 0.1 * (job.strategy["adaptation"] == "mcc")
-
-
-def rising(job: LaneJob) -> Curve:
-    """A second an epoch, curves that never cross."""
-    if job.kind == JobKind.PRETRAIN:
-        return Curve(seconds=5.0)
-    return Curve(tuple((top(job) - 0.01 * (EPOCHS - epoch), float(epoch)) for epoch in range(1, EPOCHS + 1)))
-
-
-@pytest.fixture(scope="module")
-def space(tmp_path_factory: pytest.TempPathFactory) -> BoundSpace:
-    path = tmp_path_factory.mktemp("space") / "plan.yaml"
+@pytest.fixture
+def space(tmp_path: Path) -> BoundSpace:
+    path = tmp_path / "plan.yaml"
     path.write_text(SPACE)
     return BoundSpace(load_space(str(path)), data())
 
@@ -92,29 +36,29 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> BoundSpace:
 class TestPhases:
     def test_no_strategy_is_tried_as_a_baseline_and_again(self, space: BoundSpace) -> None:
         """Not even one that an earlier search was won with."""
-        search = Search(space, lanes=2, trials=6, folds=1)
         inside = space.suggest(FirstChoices({"source_model": MODEL}))
-        plan = SearchPlan(
-            search.plan.settings,
-            TpeSampler(space, 0, [inside]),
-            search.halving,
-            {"scratch": inside},
-            [],
-            search.heard,
-            search.clock,
-        )
-        simulate(plan, rising, search.clock, lanes=2)
-        keys = [record.strategy_key for record in plan.records]
+        search = Search(space, recipes=FixedRecipes({"scratch": inside}), first=[inside], trials=6, folds=1)
+        search.play(rising)
+        keys = [record.strategy_key for record in search.plan.records]
         assert len(keys) == 7 and len(set(keys)) == 7
 
     def test_follow_one_another(self, space: BoundSpace) -> None:
-        search = Search(space, lanes=1, trials=5, pretraining=(PRETRAINED,))
-        events = search.play(rising)
-        assert search.heard.phases == ["pretrain", "baseline", "search", "confirm", "refit"]
-        started = Counter(event.job.kind for event in events if event.what == "start")
-        # Confirmed: three strategies on two more folds. Refitted: the baselines, the winner, the best without a loss.
-        refits = {*(s.key for s in BASELINES.values()), search.plan.winner(), search.plan.without_adaptation()} - {None}
-        assert started == {"pretrain": 1, "baseline": 2, "search": 5, "confirm": 6, "refit": len(refits)}
+        recipes = FixedRecipes(BASELINES, PROBES, WITHOUT)
+        search = Search(space, lanes=1, trials=5, pretraining=[PRETRAINED], recipes=recipes, surveys=True)
+        search.play(rising)
+        told = ["survey", "pretrain", "probe", FIRST_MODEL, "baseline", "search", "confirm", "refit"]
+        assert search.heard.phases == told
+        given = Counter(job.kind for job in search.jobs)
+        # Probes and the four that lead are tried on three folds; of the others one is enough.
+        assert (given["survey"], given["pretrain"], given["probe"]) == (1, 1, 6)
+        assert (given["baseline"], given["search"], given["confirm"], given["control"]) == (2, 5, 8, 0)
+        # Refitted: the first model, the winner, what it is held against.
+        refits = {
+            PROBE.key,
+            search.plan.winner(),
+            *(s.key for s in BASELINES.values()),
+            *(c.strategy.key for c in WITHOUT),
+        }
         assert set(search.plan.refits.done) == refits
         assert search.plan.finished()
 
@@ -136,24 +80,13 @@ class TestPhases:
 
     def test_the_most_promising_strategy_waits_for_no_baseline_but_the_default(self, space: BoundSpace) -> None:
         search = Search(space, lanes=1)
-        kinds = [event.job.kind for event in search.play(rising) if event.what == "start"]
+        search.play(rising)
+        kinds = [job.kind for job in search.jobs]
         assert kinds[:4] == [JobKind.BASELINE, JobKind.SEARCH, JobKind.BASELINE, JobKind.SEARCH]
         assert search.heard.phases == ["baseline", "search", "confirm", "refit"]
 
-    def test_a_baseline_whose_source_model_is_being_made_lets_the_others_pass(self, space: BoundSpace) -> None:
-        needs = next(iter(BASELINES.values())).source_model
-        others = [name for name, strategy in BASELINES.items() if strategy.source_model != needs]
-        assert others and next(iter(BASELINES)) not in others
-        plan = Search(space, pretraining=(needs,)).plan
-        first, second = plan.next_job(), plan.next_job()
-        assert isinstance(first, LaneJob) and isinstance(second, LaneJob)
-        assert (first.kind, second.baseline) == (JobKind.PRETRAIN, others[0])
-        plan.on_end(first.number, JobResult())
-        third = plan.next_job()
-        assert isinstance(third, LaneJob) and third.baseline == next(iter(BASELINES))
-
     def test_a_lane_that_asks_too_early_is_told_to_wait_and_the_end_is_not_announced(self, space: BoundSpace) -> None:
-        plan = Search(space, trials=1, folds=1, refit_baselines=False).plan
+        plan = Search(space, trials=1, folds=1, tested=False).plan
         jobs = [plan.next_job() for _ in range(3)]
         assert [isinstance(job, LaneJob) for job in jobs] == [True] * 3
         assert isinstance(plan.next_job(), Wait) and not plan.finished()
@@ -169,21 +102,124 @@ class TestPhases:
 
     def test_the_winner_is_refitted_on_everything(self, space: BoundSpace) -> None:
         search = Search(space)
-        refits = [e.job for e in search.play(rising) if e.what == "start" and e.job.kind == JobKind.REFIT]
-        assert all(job.fold is None for job in refits)
+        search.play(rising)
+        assert {job.fold for job in search.given(JobKind.REFIT)} == {None}
         winner = search.plan.winner()
         assert winner is not None
         assert search.plan.refits.done[winner] == f"refits/{winner}"
 
     def test_without_folds_nothing_is_validated_on_or_confirmed(self, space: BoundSpace) -> None:
-        search = Search(space, folds=0)
-        assert {event.job.fold for event in search.play(rising)} == {None}
-        assert not search.records(JobKind.CONFIRM)
-
-    def test_without_a_test_split_only_the_winner_is_refitted(self, space: BoundSpace) -> None:
-        search = Search(space, refit_baselines=False)
+        search = Search(space, folds=0, recipes=FixedRecipes(BASELINES, PROBES, WITHOUT), tested=False)
         search.play(rising)
-        assert list(search.plan.refits.done) == [search.plan.winner()]
+        assert {job.fold for job in search.jobs} == {None}
+        assert not search.given(JobKind.CONFIRM, JobKind.CONTROL)
+        assert len(search.given(JobKind.PROBE)) == 2
+        assert search.plan.winner() in search.plan.refits.done
+
+    def test_without_a_test_split_only_the_first_model_and_the_winner_are_refitted(self, space: BoundSpace) -> None:
+        search = Search(space, tested=False, recipes=FixedRecipes(BASELINES, PROBES))
+        search.play(rising)
+        assert list(search.plan.refits.done) == [PROBE.key, search.plan.winner()]
+
+
+class TestSurvey:
+    def test_comes_before_all_else_and_is_told_which_models_there_are(self, space: BoundSpace) -> None:
+        plan = Search(space, surveys=True, recipes=FixedRecipes(BASELINES, PROBES)).plan
+        job = plan.next_job()
+        assert isinstance(job, LaneJob) and job.kind == JobKind.SURVEY
+        assert job.source_models == (PRETRAINED, MODEL)
+        assert isinstance(plan.next_job(), Wait)
+
+    def test_is_heard_and_every_trial_after_it_knows_the_class_frequencies(self, space: BoundSpace) -> None:
+        search = Search(space, surveys=True, lanes=1, recipes=FixedRecipes(BASELINES, PROBES))
+        plan = search.plan
+        first = plan.next_job()
+        assert isinstance(first, LaneJob)
+        found = Survey(("bright",), {}, (0.5, 0.3, 0.2), ("one thing", "another"))
+        plan.on_end(first.number, JobResult(survey=found))
+        assert search.heard.said[1:] == [("survey", "one thing"), ("survey", "another")]
+        seen = Counter()
+        while isinstance(job := plan.next_job(), LaneJob):
+            plan.on_epoch(job.number, {"epoch": float(EPOCHS), "score": top(job), "seconds": 9.0})
+            plan.on_end(job.number, JobResult())
+            seen[job.kind, job.frequencies] += 1
+        assert {frequencies for kind, frequencies in seen if kind != JobKind.REFIT} == {(0.5, 0.3, 0.2)}
+        assert {kind for kind, _ in seen} >= {JobKind.PROBE, JobKind.BASELINE, JobKind.SEARCH, JobKind.CONFIRM}
+
+    def test_what_it_sets_aside_is_not_searched(self, space: BoundSpace) -> None:
+        search = Search(space, surveys=True, lanes=1, recipes=FixedRecipes({"scratch": BASELINES["scratch"]}))
+        plan = search.plan
+        first = plan.next_job()
+        assert isinstance(first, LaneJob)
+        plan.on_end(first.number, JobResult(survey=Survey((), {"bright": "its labels are wrong"})))
+        search.play(rising)
+        assert {job.strategy["source_model"] for job in search.jobs} == {MODEL}
+
+    def test_that_fails_leaves_the_domains_as_they_are(self, space: BoundSpace) -> None:
+        search = Search(space, surveys=True)
+        search.play(lambda job: Curve(seconds=1.0, reason="no memory") if job.kind == JobKind.SURVEY else rising(job))
+        assert search.plan.survey == Survey()
+        assert PRETRAINED in {record.strategy["source_model"] for record in search.records(JobKind.SEARCH)}
+
+
+class TestFirstModel:
+    def test_is_there_before_anything_is_trained_and_told_of_once(self, space: BoundSpace) -> None:
+        search = Search(space, lanes=1, recipes=FixedRecipes(BASELINES, PROBES))
+        search.play(rising)
+        kinds = [job.kind for job in search.jobs]
+        assert kinds[: kinds.index(JobKind.BASELINE)] == [JobKind.PROBE] * 6 + [JobKind.REFIT]
+        assert key(search.jobs[6]) == PROBE.key
+        assert search.heard.said.count((FIRST_MODEL, "7 s")) == search.heard.phases.count(FIRST_MODEL) == 1
+
+    def test_that_cannot_be_made_holds_up_nothing(self, space: BoundSpace) -> None:
+        def curves(job: LaneJob) -> Curve:
+            failed = job.kind == JobKind.REFIT and job.strategy["head"] == "logistic"
+            return Curve(seconds=1.0, reason="disk full") if failed else rising(job)
+
+        search = Search(space, recipes=FixedRecipes(BASELINES, PROBES))
+        search.play(curves)
+        assert FIRST_MODEL not in search.heard.phases
+        assert search.plan.refits.failed == {PROBE.key: "disk full"}
+        assert search.plan.winner() in search.plan.refits.done
+
+    def test_that_wins_is_not_made_twice(self, space: BoundSpace) -> None:
+        best = {PROBE.key: 2.0}
+        search = Search(space, recipes=FixedRecipes(BASELINES, PROBES), tested=False)
+        search.play(lambda job: Curve(((best.get(key(job), 0.0) + rising(job).epochs[-1][0], 1.0),)))
+        assert search.plan.winner() == PROBE.key
+        assert [key(job) for job in search.given(JobKind.REFIT)] == [PROBE.key]
+
+
+class TestControls:
+    def test_are_tried_on_the_winners_folds_where_there_is_no_test_split(self, space: BoundSpace) -> None:
+        """After all that could change the winner, fold by fold, and as many folds as they may be tried on."""
+        search = Search(space, tested=False, recipes=FixedRecipes(BASELINES, {}, WITHOUT), control_folds=2)
+        search.play(rising)
+        given = search.given(JobKind.CONTROL)
+        assert [(job.baseline, job.fold) for job in given] == [(c.name, fold) for fold in (0, 1) for c in WITHOUT]
+        before = [job.kind for job in search.jobs[: search.jobs.index(given[0])]]
+        assert set(before) == {JobKind.BASELINE, JobKind.SEARCH, JobKind.CONFIRM}
+        assert len(before) == len(search.jobs) - len(given) - 1  # what is left is the winner's refit
+        assert [record.baseline for record in search.records(JobKind.CONTROL)] == [job.baseline for job in given]
+
+    def test_never_win_however_good(self, space: BoundSpace) -> None:
+        search = Search(space, tested=False, recipes=FixedRecipes(BASELINES, {}, WITHOUT))
+        search.play(lambda job: flat(9.0) if job.kind == JobKind.CONTROL else rising(job))
+        assert search.plan.winner() not in {control.strategy.key for control in WITHOUT}
+        assert search.given(JobKind.CONTROL)
+
+    def test_are_refitted_where_there_is_a_test_split_the_winner_first(self, space: BoundSpace) -> None:
+        search = Search(space, lanes=1, recipes=FixedRecipes({}, {}, WITHOUT))
+        search.play(rising)
+        assert not search.given(JobKind.CONTROL)
+        refits = [(job.baseline, key(job)) for job in search.given(JobKind.REFIT)]
+        assert refits == [(None, search.plan.winner()), *((c.name, c.strategy.key) for c in WITHOUT)]
+
+    def test_that_were_tried_anyway_are_not_tried_again(self, space: BoundSpace) -> None:
+        given = (Control("a baseline", "freezing", BASELINES["scratch"]),)
+        search = Search(space, tested=False, folds=1, recipes=FixedRecipes(BASELINES, {}, given))
+        search.play(rising)
+        assert not search.given(JobKind.CONTROL)
 
 
 class TestStopping:
@@ -231,7 +267,7 @@ class TestStopping:
         assert isinstance(job, LaneJob) and job.kind == JobKind.SEARCH
         for epoch in (1, 2, 3, 1, 2, 3, 4):  # dies after the third
             assert plan.on_epoch(job.number, {"epoch": float(epoch), "score": 0.1 * epoch, "seconds": 1.0})
-        assert {rung: len(scores) for rung, scores in search.halving.rungs.items()} == {1: 1, 3: 1}
+        assert {rung: sum(map(len, kinds.values())) for rung, kinds in search.halving.rungs.items()} == {1: 1, 3: 1}
         assert [entry["epoch"] for entry in plan.records[-1].history] == [1.0, 2.0, 3.0, 4.0]
         plan.on_end(job.number, None)
         assert search.sampler._study.trials[0].intermediate_values == pytest.approx({1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4})
@@ -258,7 +294,7 @@ class TestFailures:
         events = search.play(
             lambda job: Curve(seconds=1.0, reason="nan") if job.kind == JobKind.CONFIRM else rising(job)
         )
-        assert sum(e.what == "start" and e.job.kind == JobKind.CONFIRM for e in events) == 6
+        assert sum(e.what == "start" and e.job.kind == JobKind.CONFIRM for e in events) == 8
         assert search.plan.finished() and search.plan.winner() in search.plan.refits.done
 
     def test_a_failed_refit_makes_the_next_best_the_winner(self, space: BoundSpace) -> None:
@@ -267,12 +303,17 @@ class TestFailures:
 
         def curves(job: LaneJob) -> Curve:
             if job.kind == JobKind.REFIT and job.baseline is None and not first:
-                first.append(Strategy.from_dict(job.strategy).key)
+                first.append(key(job))
                 return Curve(seconds=1.0, reason="out of memory")
             return rising(job)
 
         search.play(curves)
-        ranking = search.plan.ranking()
+        scores = {
+            record.strategy_key: record.score or 0.0
+            for record in search.plan.records
+            if record.status == TrialStatus.COMPLETED and record.fold == 2
+        }
+        ranking = sorted(scores, key=scores.__getitem__, reverse=True)
         assert first == [ranking[0]]
         assert search.plan.winner() == ranking[1] and ranking[1] in search.plan.refits.done
         assert search.plan.refits.failed == {ranking[0]: "out of memory"}
@@ -315,12 +356,22 @@ class TestEnd:
         assert set(statuses) == {TrialStatus.COMPLETED, TrialStatus.INTERRUPTED}
         assert 1 <= statuses[TrialStatus.INTERRUPTED] <= 2
 
-    def test_no_budget_is_too_small_for_the_baselines_and_one_strategy(self, space: BoundSpace) -> None:
-        search = Search(space, time_budget_s=1.0)
+    def test_no_budget_is_too_small_for_a_model(self, space: BoundSpace) -> None:
+        search = Search(space, time_budget_s=0.5, recipes=FixedRecipes(BASELINES, PROBES))
         search.play(rising)
-        assert len(search.records(JobKind.BASELINE)) == 2
-        assert all(record.status == TrialStatus.COMPLETED for record in search.records(JobKind.BASELINE))
-        assert search.plan.winner() in search.plan.refits.done
+        assert search.plan.winner() == PROBE.key
+        assert list(search.plan.refits.done) == [PROBE.key]
+
+    def test_probes_take_no_more_than_their_share_of_a_budget(self, space: BoundSpace) -> None:
+        """They are tried on no further folds, so that something is trained as well."""
+        search = Search(space, lanes=1, trials=100, time_budget_s=80.0, recipes=FixedRecipes(BASELINES, PROBES))
+
+        def curves(job: LaneJob) -> Curve:
+            return Curve(((top(job), 9.0),)) if job.kind == JobKind.PROBE else rising(job)
+
+        search.play(curves)
+        assert [job.fold for job in search.given(JobKind.PROBE)] == [0, 0, 1]
+        assert search.given(JobKind.BASELINE, JobKind.SEARCH)
 
     def test_patience_ends_a_search_that_finds_nothing_better(self, space: BoundSpace) -> None:
         def curves(job: LaneJob) -> Curve:
@@ -360,49 +411,39 @@ class TestEnd:
         assert not search.plan.finished()
 
 
-class TestRanking:
-    def confirmed(self, space: BoundSpace, folds: int, luck: Callable[[LaneJob], float]) -> Search:
-        """All strategies get 0.5 plus what ``luck`` adds."""
-        search = Search(space, folds=folds, trials=8)
-        epochs = range(1, EPOCHS + 1)
-        search.play(lambda job: Curve(tuple((0.5 + luck(job) + 0.001 * epoch, float(epoch)) for epoch in epochs)))
-        return search
-
+class TestConfirmation:
     def test_who_was_lucky_on_one_fold_loses_to_who_holds_on_several(self, space: BoundSpace) -> None:
-        def luck(job: LaneJob) -> float:
-            if job.kind == JobKind.BASELINE:
-                return {"fine-tune": 0.4 if job.fold == 0 else -0.4, "scratch": 0.3}[job.baseline or ""]
-            mine = Strategy.from_dict(job.strategy).key
-            lucky = BASELINES["fine-tune"].key
-            return -0.4 if mine == lucky else 0.3 if mine == BASELINES["scratch"].key else 0.0
+        lucky, steady = BASELINES["fine-tune"].key, BASELINES["scratch"].key
 
-        search = self.confirmed(space, 3, luck)
-        assert search.plan.winner() == BASELINES["scratch"].key
-        assert [record.fold for record in search.plan.of_strategy(BASELINES["scratch"].key)] == [0, 1, 2]
+        def curves(job: LaneJob) -> Curve:
+            luck = {lucky: 0.4 if job.fold == 0 else -0.4, steady: 0.3}
+            return flat(0.5 + luck.get(key(job), 0.0))
+
+        search = Search(space, trials=8)
+        search.play(curves)
+        assert search.plan.winner() == steady
+        assert [record.fold for record in search.plan.contest.completed(steady)] == [0, 1, 2]
 
     def test_a_leader_that_comes_late_is_confirmed_too(self, space: BoundSpace) -> None:
         """The best trial ends when the others' confirmations are long done."""
+        late: list[str] = []
 
         def curves(job: LaneJob) -> Curve:
-            late = job.kind == JobKind.SEARCH and job.number == 3
-            key = Strategy.from_dict(job.strategy).key
-            if late:
-                late_key.append(key)
-            score = 0.9 if key in late_key else 0.5
-            return Curve(tuple((score, epoch * (100.0 if late else 1.0)) for epoch in range(1, EPOCHS + 1)))
+            slow = job.kind == JobKind.SEARCH and job.number == 3
+            if slow:
+                late.append(key(job))
+            return flat(0.9 if key(job) in late else 0.5, 100.0 if slow else 1.0)
 
-        late_key: list[str] = []
-        search = Search(space, folds=3, trials=6, lanes=2)
+        search = Search(space, trials=6)
         search.play(curves)
-        assert search.plan.winner() == late_key[0]
-        assert [record.fold for record in search.plan.of_strategy(late_key[0])] == [0, 1, 2]
+        assert search.plan.winner() == late[0]
+        assert [record.fold for record in search.plan.contest.completed(late[0])] == [0, 1, 2]
 
-    def test_folds_of_different_difficulty_are_not_compared(self, space: BoundSpace) -> None:
-        """The leader was also tried on an easy fold, when time ran out: that must not make it better."""
-        plan = Search(space).plan
-        for number, (key, fold, score) in enumerate(
-            [("a", 0, 0.61), ("b", 0, 0.60), ("a", 1, 0.50), ("b", 1, 0.59), ("a", 2, 0.95)]
-        ):
-            record = TrialRecord(number, "confirm", {}, key, fold=fold, status=TrialStatus.COMPLETED, score=score)
-            plan.records.append(record)
-        assert plan.ranking() == ["b", "a"]
+    def test_goes_fold_by_fold_the_best_first(self, space: BoundSpace) -> None:
+        search = Search(space, lanes=1, trials=6)
+        search.play(rising)
+        given = search.given(JobKind.CONFIRM)
+        assert [job.fold for job in given] == [1] * 4 + [2] * 4
+        tops = [top(job) for job in given[:4]]
+        assert tops == sorted(tops, reverse=True)
+        assert [key(job) for job in given[4:]] == [key(job) for job in given[:4]]

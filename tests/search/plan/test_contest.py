@@ -1,0 +1,211 @@
+"""How strategies stand: on which folds they are compared, who leads, who trails, who wins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from raytl.evaluation import metrics
+from raytl.search.plan.contest import Contest, Labels
+from raytl.search.records import TrialRecord, TrialStatus
+from raytl.training import Strategy
+
+CLASSES, FOLDS, IMAGES = 3, 4, 120
+TRUTH = np.tile(np.arange(CLASSES), IMAGES // CLASSES)
+LABELS = Labels(TRUTH, None, CLASSES, metrics.get("accuracy"))
+TRAINED = {name: Strategy("scratch:cnn-small", head_lr=0.01 * (i + 1)) for i, name in enumerate("abcdefghijklmnop")}
+PROBE = Strategy("plain:pixels", cut=1, head="logistic")
+
+
+def answers(index: np.ndarray, right: float, sure: float = 0.8) -> np.ndarray:
+    """Right of the first ``right`` of the images."""
+    said = np.where(np.arange(len(index)) < round(right * len(index)), TRUTH[index], (TRUTH[index] + 1) % CLASSES)
+    return (1 - sure) / CLASSES + sure * np.eye(CLASSES)[said]
+
+
+class Told:
+    """A contest that is told of trials."""
+
+    def __init__(self, labels: Labels | None = LABELS) -> None:
+        self.records: list[TrialRecord] = []
+        self.contest = Contest(self.records, labels)
+
+    def add(
+        self,
+        strategy: Strategy,
+        fold: int,
+        right: float,
+        *,
+        kind: str = "search",
+        status: TrialStatus = TrialStatus.COMPLETED,
+        seconds: float = 1.0,
+        **measured: float,
+    ) -> None:
+        index = np.arange(fold, IMAGES, FOLDS)
+        record = TrialRecord(len(self.records), kind, strategy.to_dict(), strategy.key, fold, None, status)
+        record.score, record.seconds = measured.get("score", right), seconds
+        record.metrics = {"labelled": right} | measured
+        record.validated = index.tolist()
+        record.predicted = answers(index, right).tolist()
+        self.records.append(record)
+
+    def winner(self, *failed: str) -> str | None:
+        found = self.contest.choice(failed)
+        return None if found is None else found.key
+
+
+class TestChoice:
+    def test_is_on_the_folds_that_all_have(self) -> None:
+        """A probe has an easy fold more: that makes it no better."""
+        told = Told()
+        for fold, (probe, trained) in enumerate([(0.5, 0.8), (0.5, 0.8)]):
+            told.add(PROBE, fold, probe, kind="probe")
+            told.add(TRAINED["a"], fold, trained)
+        for fold in (2, 3):
+            told.add(PROBE, fold, 1.0, kind="probe")
+        assert told.winner() == TRAINED["a"].key
+
+    def test_a_probe_wins_where_it_is_better_on_these(self) -> None:
+        told = Told()
+        for fold in range(FOLDS):
+            told.add(PROBE, fold, 0.9, kind="probe")
+        told.add(TRAINED["a"], 0, 0.5)
+        assert told.winner() == PROBE.key
+
+    def test_who_was_left_behind_on_the_way_does_not_win_by_a_lucky_fold(self) -> None:
+        told = Told()
+        for fold in range(3):
+            told.add(TRAINED["a"], fold, 0.7)
+            told.add(TRAINED["b"], fold, 0.8)
+        told.add(TRAINED["c"], 0, 1.0)
+        assert told.winner() == TRAINED["b"].key
+
+    def test_what_could_not_be_refitted_is_not_chosen(self) -> None:
+        told = Told()
+        told.add(TRAINED["a"], 0, 0.9)
+        told.add(TRAINED["b"], 0, 0.4)
+        assert told.winner() == TRAINED["a"].key
+        assert told.winner(TRAINED["a"].key) == TRAINED["b"].key
+        assert told.winner(TRAINED["a"].key, TRAINED["b"].key) is None
+
+    def test_controls_take_no_part(self) -> None:
+        told = Told()
+        for fold in range(2):
+            told.add(TRAINED["a"], fold, 0.6)
+            told.add(TRAINED["b"], fold, 1.0, kind="control")
+        assert told.winner() == TRAINED["a"].key
+        assert told.contest.leaders(5) == [TRAINED["a"].key]
+        assert set(told.contest.scores()) == {TRAINED["a"].key}
+
+    @pytest.mark.parametrize("status", [TrialStatus.PRUNED, TrialStatus.FAILED, TrialStatus.RUNNING])
+    def test_nor_does_what_was_not_completed(self, status: TrialStatus) -> None:
+        told = Told()
+        told.add(TRAINED["a"], 0, 0.5)
+        told.add(TRAINED["b"], 0, 1.0, status=status)
+        assert told.winner() == TRAINED["a"].key
+
+    def test_without_labels_is_by_the_mean_score_on_common_folds(self) -> None:
+        told = Told(labels=None)
+        for fold, (a, b) in enumerate([(0.6, 0.5), (0.6, 0.9)]):
+            told.add(TRAINED["a"], fold, 0.0, score=a)
+            told.add(TRAINED["b"], fold, 0.0, score=b)
+        found = told.contest.choice()
+        assert found is not None and (found.key, found.grounds) == (TRAINED["b"].key, "highest score")
+
+    def test_of_nothing_is_nothing(self) -> None:
+        assert Told().winner() is None
+
+    def test_among_equals_what_is_frozen_goes_before_what_is_trained(self) -> None:
+        """The contest tells the judges what each strategy is: a probe has everything frozen."""
+        told = Told()
+        told.add(TRAINED["a"], 0, 0.7)
+        told.add(PROBE, 0, 0.7, kind="probe")
+        assert told.winner() == PROBE.key
+
+
+class TestLeaders:
+    def test_are_by_the_first_fold_on_which_all_were_tried(self) -> None:
+        told = Told()
+        for name, right in (("a", 0.5), ("b", 0.7), ("c", 0.6)):
+            told.add(TRAINED[name], 0, right)
+        told.add(TRAINED["a"], 1, 1.0)
+        assert told.contest.leaders(2) == [TRAINED["b"].key, TRAINED["c"].key]
+
+    def crowd(self, telling: float) -> Told:
+        """Of sixteen strategies the unlabelled images rank the first highest; two are equal by the labelled ones."""
+        told = Told()
+        for i, strategy in enumerate(TRAINED.values()):
+            right = 0.9 if i in (0, 15) else 0.85 - 0.04 * i
+            told.add(strategy, 0, right, unlabelled=0.5 + telling * (0.9 - 0.05 * i))
+        return told
+
+    def test_what_is_seen_without_labels_helps_where_it_has_been_telling(self) -> None:
+        first, last = TRAINED["a"].key, TRAINED["p"].key
+        leaders = self.crowd(1.0).contest.leaders(16)
+        assert leaders[0] == first and leaders.index(last) > 0
+
+    def test_and_has_no_say_where_it_has_been_misleading(self) -> None:
+        told = self.crowd(-1.0)
+        by_labels = sorted(told.records, key=lambda record: -record.metrics["labelled"])
+        assert told.contest.leaders(16)[:2] == [record.strategy_key for record in by_labels][:2]
+
+    def test_are_by_score_where_nothing_else_is_known(self) -> None:
+        told = Told(labels=None)
+        for name, score in (("a", 0.1), ("b", 0.3), ("c", 0.2)):
+            told.add(TRAINED[name], 0, 0.5, score=score)
+        assert told.contest.leaders(3) == [TRAINED[name].key for name in "bca"]
+
+
+class TestTrailing:
+    def test_is_beyond_doubt_on_the_folds_that_both_have(self) -> None:
+        told = Told()
+        told.add(TRAINED["a"], 0, 0.3)
+        told.add(TRAINED["b"], 0, 0.9)
+        assert told.contest.trails(TRAINED["a"].key, TRAINED["b"].key)
+        assert not told.contest.trails(TRAINED["b"].key, TRAINED["a"].key)
+
+    def test_not_where_they_are_close_or_share_no_fold(self) -> None:
+        told = Told()
+        told.add(TRAINED["a"], 0, 0.8)
+        told.add(TRAINED["b"], 0, 0.84)
+        told.add(TRAINED["c"], 1, 0.1)
+        assert not told.contest.trails(TRAINED["a"].key, TRAINED["b"].key)
+        assert not told.contest.trails(TRAINED["c"].key, TRAINED["b"].key)
+
+    def test_never_without_labels(self) -> None:
+        told = Told(labels=None)
+        told.add(TRAINED["a"], 0, 0.0)
+        told.add(TRAINED["b"], 0, 1.0)
+        assert not told.contest.trails(TRAINED["a"].key, TRAINED["b"].key)
+
+
+class TestOutOfFold:
+    def test_every_image_once_and_repeats_averaged(self) -> None:
+        told = Told()
+        told.add(TRAINED["a"], 0, 1.0)
+        told.add(TRAINED["a"], 1, 1.0)
+        again = TrialRecord(**vars(told.records[0]))
+        again.number, again.fold = 2, 2  # a repeat of the first fold's images under another number
+        again.predicted = np.full((len(again.validated), CLASSES), 1 / CLASSES).tolist()
+        told.records.append(again)
+        found = told.contest.out_of_fold(TRAINED["a"].key)
+        assert found is not None and found.shape == (IMAGES, CLASSES)
+        known = ~np.isnan(found[:, 0])
+        assert known.tolist() == [i % FOLDS < 2 for i in range(IMAGES)]
+        assert found[0, TRUTH[0]] == pytest.approx((0.8 + 0.2 / 3 + 1 / 3) / 2)
+        assert found[1, TRUTH[1]] == pytest.approx(0.8 + 0.2 / 3)
+        only = told.contest.out_of_fold(TRAINED["a"].key, {1})
+        assert only is not None and np.isnan(only[0, 0]) and not np.isnan(only[1, 0])
+
+    def test_a_fold_that_was_tried_twice_counts_once(self) -> None:
+        """As a baseline and by the search, say."""
+        told = Told()
+        told.add(TRAINED["a"], 0, 0.5, kind="baseline")
+        told.add(TRAINED["a"], 0, 0.5)
+        assert len(told.contest.completed(TRAINED["a"].key)) == 1
+
+    def test_of_what_said_nothing_is_nothing(self) -> None:
+        told = Told()
+        told.add(TRAINED["a"], 0, 0.5)
+        told.records[0].predicted = []
+        assert told.contest.out_of_fold(TRAINED["a"].key) is None

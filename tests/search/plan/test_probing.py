@@ -1,0 +1,227 @@
+"""The ladder's first rung: in which order probes are tried, on how many folds, and who joins in when."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import MODEL, STAGES, data, shapes
+from virtual import BASELINES, EPOCHS, Search, key, rising
+
+from raytl.evaluation import metrics
+from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
+from raytl.search.plan.contest import Labels
+from raytl.search.plan.probing import EAGER, RACING, TURN
+from raytl.search.plan.schedule import Wait
+from raytl.search.plan.simulation import Curve, FixedRecipes
+from raytl.search.records import TrialStatus
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
+from raytl.tasks import TrainingData
+from raytl.training import Strategy
+
+DOMAINS = ("a", "b", "c", "d")
+MADE = [f"pretrain:{name}/{MODEL}" for name in DOMAINS]
+
+
+def probe(uri: str) -> Strategy:
+    return Strategy(uri, cut=STAGES, head="logistic")
+
+
+PROBES = {uri: [probe(uri)] for uri in (*MADE, "plain:pixels")}
+
+
+def bind(folder: Path, settings: str = "head_lr: {low: 0.001, high: 1.0, log: true}") -> BoundSpace:
+    file = folder / "probing.yaml"
+    file.write_text(f"epochs: {EPOCHS}\nspace: {{source_model: ['pretrain:*/{MODEL}', {MODEL}], {settings}}}")
+    held = data()
+    domains = {name: shapes(4, number, name=name) for number, name in enumerate(DOMAINS)}
+    return BoundSpace(load_space(str(file)), TrainingData(**{**vars(held), "source_domains": domains}))
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> BoundSpace:
+    return bind(tmp_path)
+
+
+def by_name(job: LaneJob) -> Curve:
+    """The models of the domains in the order b, d, a, c; pixels last. Making one takes 50 s."""
+    if job.kind == JobKind.PRETRAIN:
+        return Curve(seconds=50.0)
+    if job.kind == JobKind.SURVEY:
+        return Curve(seconds=1.0)
+    if job.strategy["head"] != "logistic":
+        return rising(job)
+    place = [*(MADE[i] for i in (1, 3, 0, 2)), "plain:pixels"].index(job.strategy["source_model"])
+    return Curve(((0.25 - 0.01 * place, 1.0),))
+
+
+def surveyed(search: Search, *domains: str) -> None:
+    """Let the survey come back with the domains in this order of promise."""
+    job = search.plan.next_job()
+    assert isinstance(job, LaneJob) and job.kind == JobKind.SURVEY
+    search.plan.on_end(job.number, JobResult(survey=Survey(domains)))
+
+
+class TestOrder:
+    def test_what_needs_no_making_is_probed_while_the_first_models_are_made(self, space: BoundSpace) -> None:
+        search = Search(space, pretraining=MADE, recipes=FixedRecipes(BASELINES, PROBES), surveys=True)
+        surveyed(search, "c", "a", "d", "b")
+        jobs = [search.plan.next_job() for _ in range(3)]
+        assert [job.kind for job in jobs if isinstance(job, LaneJob)][:2] == [JobKind.PRETRAIN, JobKind.PROBE]
+        assert isinstance(jobs[0], LaneJob) and jobs[0].source_model == MADE[2]
+        assert isinstance(jobs[1], LaneJob) and jobs[1].strategy["source_model"] == "plain:pixels"
+        # Nothing else is ready: the second model is made meanwhile.
+        assert isinstance(jobs[2], LaneJob) and jobs[2].source_model == MADE[0]
+        assert isinstance(search.plan.next_job(), Wait)
+
+    def test_the_search_waits_for_the_first_probes_only(self, space: BoundSpace) -> None:
+        search = Search(space, lanes=1, pretraining=MADE, recipes=FixedRecipes(BASELINES, PROBES), surveys=True)
+        surveyed(search, *DOMAINS)
+        search.play(by_name)
+        kinds = [job.kind for job in search.jobs]
+        before = search.jobs[: kinds.index(JobKind.BASELINE)]
+        assert [job.source_model for job in before if job.kind == JobKind.PRETRAIN] == MADE[:EAGER]
+        probed = {job.strategy["source_model"] for job in before if job.kind == JobKind.PROBE}
+        assert probed == {*MADE[:EAGER], "plain:pixels"}
+
+    def test_tells_the_search_which_source_model_to_begin_with(self, tmp_path: Path) -> None:
+        space = bind(tmp_path, "optimizer: [sgd, adamw]")
+        search = Search(space, lanes=1, recipes=FixedRecipes({}, PROBES), trials=4, folds=1)
+        search.play(by_name)
+        order = [job.strategy["source_model"] for job in search.given(JobKind.SEARCH)]
+        assert order == [MADE[1], MADE[3], MADE[0], MADE[2]]
+
+    def test_is_the_order_of_the_baselines_too(self, space: BoundSpace) -> None:
+        asked: list[list[str]] = []
+
+        class Noting(FixedRecipes):
+            def baselines(self, order, survey):
+                asked.append(list(order))
+                return {}
+
+        search = Search(space, recipes=Noting({}, PROBES))
+        search.play(by_name)
+        assert asked == [[MADE[1], MADE[3], MADE[0], MADE[2], "plain:pixels"]]
+
+
+class TestRacing:
+    def test_the_best_few_are_tried_on_all_folds(self, space: BoundSpace) -> None:
+        search = Search(space, recipes=FixedRecipes(BASELINES, PROBES), folds=4)
+        search.play(by_name)
+        folds = {uri: [] for uri in PROBES}
+        for job in search.given(JobKind.PROBE):
+            folds[job.strategy["source_model"]].append(job.fold)
+        assert {uri: len(found) for uri, found in folds.items()} == {
+            MADE[1]: 4, MADE[3]: 4, MADE[0]: 4, MADE[2]: 1, "plain:pixels": 1
+        }  # fmt: skip
+        assert RACING == 3
+        assert search.plan.winner() is not None
+
+    def test_who_trails_beyond_doubt_is_tried_on_no_further_fold(self, space: BoundSpace) -> None:
+        """By what was said of each validation image: one is right of all, one of half, one nearly of all."""
+        truth = np.tile(np.arange(3), 20)
+        labels = Labels(truth, None, 3, metrics.get("accuracy"))
+        right = {MADE[1]: 1.0, MADE[3]: 0.95, MADE[0]: 0.5}
+        probes = {uri: [probe(uri)] for uri in right}
+        search = Search(space, recipes=FixedRecipes({}, probes), labels=labels, trials=0)
+        tried: dict[str, list[int | None]] = {uri: [] for uri in right}
+        while isinstance(job := search.plan.next_job(), LaneJob):
+            if job.kind == JobKind.PROBE:
+                uri = job.strategy["source_model"]
+                tried[uri].append(job.fold)
+                index = np.arange(job.fold or 0, 60, 3)
+                said = np.where(np.arange(20) < right[uri] * 20, truth[index], (truth[index] + 1) % 3)
+                search.plan.on_epoch(job.number, {"epoch": 1.0, "score": right[uri], "seconds": 1.0})
+                search.plan.on_end(job.number, JobResult({}, 1.0, "", None, "", index, 0.1 + 0.7 * np.eye(3)[said]))
+            else:
+                search.plan.on_end(job.number, JobResult())
+        assert tried == {MADE[1]: [0, 1, 2], MADE[3]: [0, 1, 2], MADE[0]: [0]}
+
+    def test_a_probe_that_fails_holds_up_nothing(self, space: BoundSpace) -> None:
+        def curves(job: LaneJob) -> Curve:
+            bad = job.kind == JobKind.PROBE and job.strategy["source_model"] in MADE
+            return Curve(seconds=1.0, reason="its features are not finite") if bad else by_name(job)
+
+        search = Search(space, recipes=FixedRecipes(BASELINES, PROBES))
+        search.play(curves)
+        assert search.plan.finished()
+        failed = [record for record in search.plan.records if record.status == TrialStatus.FAILED]
+        assert len(failed) == len(MADE)
+        assert [job.fold for job in search.given(JobKind.PROBE) if job.strategy["source_model"] == "plain:pixels"] == [
+            0, 1, 2
+        ]  # fmt: skip
+
+
+class TestLateModels:
+    def played(self, space: BoundSpace, **settings: object) -> Search:
+        search = Search(space, lanes=1, pretraining=MADE, recipes=FixedRecipes(BASELINES, PROBES), **settings)
+        search.play(by_name)
+        return search
+
+    def test_join_in_one_after_every_few_strategies_and_are_probed(self, space: BoundSpace) -> None:
+        search = self.played(space, trials=20)
+        tried = 0
+        made_after, used_after = {}, {}
+        for job in search.jobs:
+            if job.kind == JobKind.PRETRAIN:
+                made_after[job.source_model] = tried
+            elif job.kind == JobKind.SEARCH:
+                tried += 1
+                used_after.setdefault(job.strategy["source_model"], tried)
+        assert made_after == {MADE[0]: 0, MADE[1]: 0, MADE[2]: TURN, MADE[3]: 2 * TURN}
+        assert used_after[MADE[2]] > TURN and used_after[MADE[3]] > 2 * TURN
+        assert {job.strategy["source_model"] for job in search.given(JobKind.PROBE)} == set(PROBES)
+
+    def test_do_not_join_a_search_that_is_over(self, space: BoundSpace) -> None:
+        search = self.played(space, trials=TURN)
+        assert [job.source_model for job in search.given(JobKind.PRETRAIN)] == MADE[:EAGER]
+
+    def test_join_where_nothing_else_is_left_to_try(self, tmp_path: Path) -> None:
+        search = self.played(bind(tmp_path, "optimizer: [sgd]"), trials=20)
+        assert {job.strategy["source_model"] for job in search.given(JobKind.SEARCH)} == {*MADE, MODEL}
+
+    def test_are_not_made_where_there_is_no_time_for_it(self, space: BoundSpace) -> None:
+        """Nor by the probe that would follow."""
+        late = set(MADE[EAGER:])
+        search = self.played(space, trials=1000, time_budget_s=300.0, pretrain_s=200.0)
+        assert search.records(JobKind.SEARCH)
+        assert not late & {job.source_model or job.strategy.get("source_model") for job in search.jobs}
+        assert self.played(space, trials=1000, time_budget_s=300.0, pretrain_s=20.0).given(JobKind.PRETRAIN)[EAGER:]
+
+
+class TestResumed:
+    @pytest.mark.parametrize("surveys", [False, True])
+    def test_probes_that_ended_are_not_run_again(self, space: BoundSpace, surveys: bool) -> None:
+        recipes = FixedRecipes(BASELINES, PROBES)
+        first = Search(space, recipes=recipes, surveys=surveys)
+        first.play(by_name)
+        records = copy.deepcopy(first.records(JobKind.PROBE))
+        for number, record in enumerate(records):
+            record.number = number
+        records[-1].status = TrialStatus.RUNNING
+        again = Search(space, recipes=recipes, surveys=surveys)
+        again.plan.restore(records)
+        again.play(by_name)
+        cut_off = [(records[-1].strategy_key, records[-1].fold)]
+        assert [(key(job), job.fold) for job in again.given(JobKind.PROBE)] == cut_off
+        assert again.plan.winner() == first.plan.winner()
+
+
+@pytest.mark.parametrize(("forward_s", "trained"), [(0.5, False), (0.01, True)])
+def test_what_training_will_take_is_reckoned_from_a_forward_pass(
+    space: BoundSpace, forward_s: float, trained: bool
+) -> None:
+    """Before anything was trained: what would not end in time is not, and not refitted for comparison."""
+    recipes = FixedRecipes({"fine-tune": Strategy(MADE[0])}, {MADE[0]: [probe(MADE[0])]})
+    search = Search(space, lanes=1, recipes=recipes, trials=0, folds=1, time_budget_s=100.0, trial_images=1000)
+    plan, given = search.plan, []
+    while isinstance(job := plan.next_job(), LaneJob):
+        given.append((job.kind, job.strategy["head"]))
+        if job.kind != JobKind.REFIT:
+            plan.on_epoch(job.number, {"epoch": float(EPOCHS), "score": 0.5, "seconds": 1.0})
+        plan.on_end(job.number, JobResult(seconds=1.0, forward_s=forward_s))
+    assert given[:2] == [(JobKind.PROBE, "logistic"), (JobKind.REFIT, "logistic")]
+    assert given[2:] == ([(JobKind.BASELINE, "linear"), (JobKind.REFIT, "linear")] if trained else [])

@@ -1,0 +1,100 @@
+"""How a time budget is shared: what must follow still fits, and nothing is left unused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raytl.search.plan.time_budget import CONFIRM_SHARE, CONTROL_SHARE, CONTROLS, TimeBudget, trial_seconds
+from raytl.search.records import TrialRecord, TrialStatus
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def budget(seconds: float | None, used: float = 0.0, **settings: Any) -> TimeBudget:
+    clock = Clock()
+    made = TimeBudget(seconds, clock, clock.now, **({"lanes": 1, "tested": True, "folds": 1} | settings))
+    clock.now += used
+    return made
+
+
+def took(*seconds: float) -> list[TrialRecord]:
+    return [
+        TrialRecord(n, "search", {}, str(n), status=TrialStatus.COMPLETED, seconds=s) for n, s in enumerate(seconds)
+    ]
+
+
+def test_without_a_limit_everything_fits() -> None:
+    free = budget(None, used=1e9)
+    assert not free.limited and free.left() == math.inf
+    assert free.allows(1e9, took(100.0)) and not free.search_is_over(took(100.0))
+
+
+def test_a_trial_takes_what_the_longest_completed_one_took() -> None:
+    records = took(5.0, 20.0, 10.0)
+    records.append(TrialRecord(9, "search", {}, "x", status=TrialStatus.PRUNED, seconds=99.0))
+    assert trial_seconds(records) == 20.0
+    assert trial_seconds([]) == 0.0
+
+
+def test_the_winners_refit_and_its_controls_are_kept_room_for() -> None:
+    given, room = budget(1000.0, used=400.0), 600.0 - 10.0 - 10.0 * CONTROLS
+    assert given.allows(room - 1, took(10.0)) and not given.allows(room + 1, took(10.0))
+    assert given.allows(589.0, took(10.0), keep_controls=False)
+    assert not given.allows(591.0, took(10.0), keep_controls=False)
+
+
+def test_controls_take_no_more_than_their_share() -> None:
+    long = took(30.0)  # three controls would take 90 s
+    given = budget(100.0)
+    room = 100.0 - 30.0 - CONTROL_SHARE * 100.0
+    assert given.allows(room - 1, long) and not given.allows(room + 1, long)
+
+
+def test_on_folds_controls_take_as_many_rounds_as_there_are_folds() -> None:
+    short = took(1.0)
+    once, on_folds = budget(100.0), budget(100.0, tested=False, folds=4)
+    assert once.allows(99.0 - CONTROLS - 0.1, short) and not once.allows(99.0 - CONTROLS + 0.1, short)
+    assert on_folds.allows(99.0 - 4 * CONTROLS - 0.1, short) and not on_folds.allows(99.0 - 4 * CONTROLS + 0.1, short)
+
+
+def test_confirming_takes_no_more_than_its_share() -> None:
+    """With trials too long to confirm, the search goes on until its share begins."""
+    records = took(40.0)
+    keep = CONTROL_SHARE * 200.0 + 40.0 + CONFIRM_SHARE * 200.0
+    assert not budget(200.0, used=200.0 - keep - 1, folds=5).search_is_over(records)
+    assert budget(200.0, used=200.0 - keep + 1, folds=5).search_is_over(records)
+
+
+def test_short_trials_leave_the_search_the_rest() -> None:
+    assert not budget(200.0, used=170.0, folds=5).search_is_over(took(1.0))
+    assert budget(200.0, used=185.0, folds=5).search_is_over(took(1.0))
+
+
+@given(
+    st.floats(1, 1e4), st.floats(0, 1), st.floats(0, 1e3), st.integers(1, 8), st.integers(0, 10), st.booleans()
+)  # fmt: skip
+def test_more_lanes_never_leave_the_search_less(
+    seconds: float, share: float, trial_s: float, lanes: int, folds: int, tested: bool
+) -> None:
+    settings: dict[str, Any] = {"tested": tested, "folds": folds}
+    one = budget(seconds, used=share * seconds, lanes=lanes, **settings)
+    more = budget(seconds, used=share * seconds, lanes=lanes + 1, **settings)
+    records = took(trial_s) if trial_s else []
+    assert one.search_is_over(records) or not more.search_is_over(records)
+
+
+@pytest.mark.parametrize("tested", [True, False])
+def test_before_anything_was_tried_confirming_is_kept_its_share_and_nothing_else(tested: bool) -> None:
+    given = budget(100.0, used=100.0 * (1 - CONFIRM_SHARE) - 1, tested=tested, folds=5)
+    assert not given.search_is_over([]) and given.allows(CONFIRM_SHARE * 100.0, [])

@@ -1,0 +1,210 @@
+"""Probes, baselines and controls: what they are, and that no order of options decides them."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+from tiny import MODEL, PRETRAINED, STAGES, data, shapes
+
+from raytl.search.jobs import Survey
+from raytl.search.propose.recipes import Recipes
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
+from raytl.tasks import TrainingData
+from raytl.training import Strategy
+
+OTHER = f"pretrain:other/{MODEL}"
+DARK = f"pretrain:dark/{MODEL}"
+SPACE = """
+space:
+  source_model: [%s]
+  source_domain: [none, any]
+  adaptation: [none, coral, mcc]
+  augmentation: [none, shift]
+  cut: any
+"""
+SURVEY = Survey(("bright",))
+ORDER = (PRETRAINED, OTHER, "plain:pixels", MODEL)
+
+
+def bind(folder: Path, held: TrainingData, *models: str) -> BoundSpace:
+    file = folder / "recipes.yaml"
+    file.write_text(SPACE % ", ".join(f"'{uri}'" for uri in models or (f"pretrain:*/{MODEL}", MODEL)))
+    return BoundSpace(load_space(str(file)), held)
+
+
+def recipes(folder: Path, held: TrainingData | None = None, *models: str) -> Recipes:
+    return Recipes(bind(folder, held or data(), *models))
+
+
+def differing(one: Strategy, other: Strategy) -> set[str]:
+    """Names of the settings that two strategies differ in."""
+    return {spec.name for spec in fields(one) if getattr(one, spec.name) != getattr(other, spec.name)}
+
+
+class TestProbes:
+    def test_every_learned_source_model_has_one_and_so_have_plain_pixels(self, tmp_path: Path) -> None:
+        probes = recipes(tmp_path).probes(SURVEY)
+        assert list(probes) == [PRETRAINED, OTHER, "plain:pixels"]  # of an untrained network there is nothing to ask
+        assert all(s.head == "logistic" for strategies in probes.values() for s in strategies)
+        assert {s.cut for s in probes[PRETRAINED]} == {STAGES}
+
+    def test_a_model_is_also_probed_together_with_the_domain_that_it_learned(self, tmp_path: Path) -> None:
+        probes = recipes(tmp_path).probes(SURVEY)
+        domains = {uri: [strategy.source_domain for strategy in strategies] for uri, strategies in probes.items()}
+        # The labels of 'other' are not the task's: it cannot join.
+        assert domains == {PRETRAINED: [None, "bright"], OTHER: [None], "plain:pixels": [None]}
+
+    def test_without_target_labels_they_learn_from_the_most_promising_domain(self, tmp_path: Path) -> None:
+        probes = recipes(tmp_path, data(target=None)).probes(SURVEY)
+        assert {s.source_domain for strategies in probes.values() for s in strategies} == {"bright"}
+
+    def test_a_domain_that_was_set_aside_is_asked_nothing(self, tmp_path: Path) -> None:
+        probes = recipes(tmp_path).probes(Survey((), {"bright": "its labels are wrong"}))
+        assert list(probes) == [OTHER, "plain:pixels"]
+
+
+class TestBaselines:
+    def test_with_all_roles(self, tmp_path: Path) -> None:
+        made = recipes(tmp_path)
+        found = made.baselines(ORDER, SURVEY)
+        assert list(found) == ["fine-tune", "scratch", "source-only"]
+        assert found["fine-tune"].source_model == PRETRAINED and found["fine-tune"].cut == 0
+        assert found["scratch"].source_model == MODEL
+        assert differing(found["scratch"], found["fine-tune"]) == {"source_model", "backbone_ratio"}
+        only = found["source-only"]
+        assert only.source_domain == "bright" and not only.target_labels and only.adaptation == "none"
+
+    def test_the_classical_ones_are_probes(self, tmp_path: Path) -> None:
+        made = recipes(tmp_path)
+        probes = made.probes(SURVEY)
+        found = made.classical(ORDER, SURVEY)
+        assert found == {"linear-probe": probes[PRETRAINED][0], "pixels": probes["plain:pixels"][0]}
+
+    def test_follow_the_order_of_promise(self, tmp_path: Path) -> None:
+        made = recipes(tmp_path)
+        order = ("plain:pixels", OTHER, PRETRAINED)
+        assert made.baselines(order, SURVEY)["fine-tune"].source_model == OTHER  # pixels cannot be trained
+        assert made.classical(order, SURVEY)["linear-probe"].source_model == OTHER
+
+    def test_without_target_labels_all_learn_from_the_source_domain(self, tmp_path: Path) -> None:
+        made = recipes(tmp_path, data(target=None))
+        found = made.baselines(ORDER, SURVEY) | made.classical(ORDER, SURVEY)
+        assert {strategy.source_domain for strategy in found.values()} == {"bright"}
+
+    def test_with_nothing_to_transfer_from_there_is_from_scratch(self, tmp_path: Path) -> None:
+        made = recipes(tmp_path, data(domains=False), MODEL)
+        assert list(made.baselines([MODEL], Survey())) == ["scratch"]
+        assert list(made.classical(["plain:pixels"], Survey())) == ["pixels"]
+
+
+class TestOrderOfOptions:
+    """Of source models in the space and of source domains in the task."""
+
+    def held(self, names: tuple[str, ...]) -> TrainingData:
+        domains = data().source_domains | {"dark": shapes(8, 9, name="dark", light=-20)}
+        return replace(data(), source_domains={name: domains[name] for name in names})
+
+    def test_decides_nothing(self, tmp_path: Path) -> None:
+        survey = Survey(("dark", "bright"))
+        order = (DARK, PRETRAINED, OTHER, "plain:pixels", MODEL)
+        told = []
+        for names in itertools.permutations(("bright", "other", "dark")):
+            for models in ((f"pretrain:*/{MODEL}", MODEL), (MODEL, f"pretrain:*/{MODEL}")):
+                made = recipes(tmp_path, self.held(names), *models)
+                winner = replace(made.baselines(order, survey)["fine-tune"], source_domain="bright", adaptation="coral")
+                told.append(
+                    (
+                        dict(sorted(made.probes(survey).items())),
+                        made.baselines(order, survey),
+                        made.classical(order, survey),
+                        made.joined(survey, order),
+                        made.controls(winner, order, survey),
+                    )
+                )
+        assert all(entry == told[0] for entry in told)
+        assert told[0][1]["fine-tune"].source_model == DARK
+
+
+class TestJoined:
+    def test_every_domain_joins_once_from_its_own_model(self, tmp_path: Path) -> None:
+        found = recipes(tmp_path).joined(SURVEY, ORDER)
+        assert [(s.source_domain, s.source_model) for s in found] == [("bright", PRETRAINED)]
+        found = recipes(tmp_path, None, OTHER, MODEL).joined(SURVEY, (OTHER, MODEL))
+        assert [(s.source_domain, s.source_model) for s in found] == [("bright", OTHER)]
+
+    def test_none_where_the_space_lets_none_join(self, tmp_path: Path) -> None:
+        file = tmp_path / "alone.yaml"
+        file.write_text(f"space: {{source_model: '{PRETRAINED}'}}")
+        alone = Recipes(BoundSpace(load_space(str(file)), data()))
+        assert alone.joined(SURVEY, (PRETRAINED,)) == []
+
+
+PLAIN = Strategy(PRETRAINED, head_lr=0.02)
+PARTS = {
+    "source-model": {"source_model"},
+    "other-source": {"source_model"},
+    "adaptation": {"adaptation", "adaptation_config"},
+    "source-domain": {"source_domain"},
+    "freezing": {"cut"},
+    "augmentation": {"augmentation"},
+}
+
+
+class TestControls:
+    def of(self, folder: Path, winner: Strategy, held: TrainingData | None = None) -> dict[str, Strategy]:
+        found = recipes(folder, held).controls(winner, ORDER, SURVEY)
+        assert len({control.part for control in found}) == len(found)
+        return {control.part: control.strategy for control in found}
+
+    def test_a_winner_of_many_parts_has_one_for_each_that_differs_in_nothing_else(self, tmp_path: Path) -> None:
+        winner = replace(PLAIN, source_domain="bright", adaptation="mcc", augmentation="shift", cut=2)
+        found = self.of(tmp_path, winner)
+        assert set(found) == set(PARTS)
+        for part in set(PARTS) - {"source-model"}:
+            assert differing(found[part], winner) <= PARTS[part]
+            assert found[part] != winner
+        # Untrained stages are not frozen: that goes with the weights.
+        assert differing(found["source-model"], winner) == {"source_model", "cut"}
+        assert found["source-model"].source_model == MODEL
+        assert found["other-source"].source_model == OTHER
+
+    def test_a_loss_that_needs_the_source_domain_goes_with_it(self, tmp_path: Path) -> None:
+        found = self.of(tmp_path, replace(PLAIN, source_domain="bright", adaptation="coral"))
+        assert differing(found["source-domain"], replace(PLAIN, source_domain=None)) == set()
+        assert found["adaptation"].source_domain == "bright" and found["adaptation"].adaptation == "none"
+
+    @pytest.mark.parametrize(
+        ("winner", "parts"),
+        [
+            (PLAIN, {"source-model", "other-source"}),
+            (replace(PLAIN, cut=1), {"source-model", "other-source", "freezing"}),
+            (replace(PLAIN, augmentation="shift"), {"source-model", "other-source", "augmentation"}),
+            (replace(PLAIN, source_model=MODEL), set()),
+            (replace(PLAIN, source_model=MODEL, adaptation="mcc"), {"adaptation"}),
+        ],
+    )
+    def test_none_for_what_the_winner_does_without(self, tmp_path: Path, winner: Strategy, parts: set[str]) -> None:
+        assert set(self.of(tmp_path, winner)) == parts
+
+    def test_a_probe_is_held_against_training_from_scratch_and_with_nothing_frozen(self, tmp_path: Path) -> None:
+        probe = Strategy(PRETRAINED, cut=STAGES, head="logistic")
+        found = self.of(tmp_path, probe)
+        assert set(found) == {"source-model", "other-source", "freezing"}
+        assert (found["source-model"].source_model, found["source-model"].cut) == (MODEL, 0)
+        assert (found["freezing"].source_model, found["freezing"].cut) == (PRETRAINED, 0)
+        assert differing(found["other-source"], probe) == {"source_model"}
+        for part in ("source-model", "freezing"):
+            assert found[part].head == "linear"
+
+    def test_without_target_labels_the_source_domain_is_no_part_to_do_without(self, tmp_path: Path) -> None:
+        winner = replace(PLAIN, source_domain="bright", adaptation="mcc")
+        assert "source-domain" not in self.of(tmp_path, winner, data(target=None))
+
+    def test_of_a_start_from_the_probe_from_scratch_starts_at_random(self, tmp_path: Path) -> None:
+        found = self.of(tmp_path, replace(PLAIN, start="probe", cut=1, augmentation="shift", cached_views=2))
+        assert (found["source-model"].start, found["source-model"].cached_views) == ("random", 0)
+        assert (found["freezing"].start, found["freezing"].cached_views) == ("probe", 0)

@@ -1,0 +1,165 @@
+"""What the data tell before anything is trained: whose labels are of use, and how frequent the classes are."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import CLASSES, MODEL, shapes, workspace
+
+from raytl.search.jobs import Survey
+from raytl.search.propose.survey import survey
+from raytl.tasks import Images, LabelledImages, TrainingData
+from raytl.tasks.items import PixelsItem
+
+
+def domain(name: str, seed: int, per_class: int = 16, **light: float) -> LabelledImages:
+    return shapes(per_class, seed, name=name, **light)
+
+
+def permuted(images: LabelledImages) -> LabelledImages:
+    """The same images under labels that mean nothing: those of each class are dealt out to all classes in turn."""
+    return replace(images, labels=(images.labels + np.arange(len(images))) % len(CLASSES))
+
+
+def swapped(images: LabelledImages) -> LabelledImages:
+    """Every label stands for another class: worse than chance."""
+    return replace(images, labels=(images.labels + 1) % len(CLASSES))
+
+
+def noise(name: str, seed: int, per_class: int = 16) -> LabelledImages:
+    """Random pixels under random labels: no features carry anything over."""
+    rng = np.random.default_rng(seed)
+    items = [PixelsItem(f"{name} {i}", rng.integers(0, 256, (16, 16), dtype=np.uint8)) for i in range(3 * per_class)]
+    return LabelledImages(name, items, None, CLASSES, np.repeat(np.arange(3), per_class))
+
+
+def told(
+    folder: Path,
+    *domains: LabelledImages,
+    target: LabelledImages | None = None,
+    unlabelled: Images | None = None,
+    models: tuple[str, ...] = (MODEL,),
+) -> Survey:
+    named = {images.name: images for images in domains}
+    held = TrainingData("shapes", CLASSES, target, unlabelled, named, channels=1)
+    return survey(workspace(folder, held), models)
+
+
+TARGET = shapes(8, 1, name="target")
+
+
+class TestDomains:
+    def test_of_wrong_labels_are_set_aside_where_the_targets_labels_tell(self, tmp_path: Path) -> None:
+        for wrong in (permuted(domain("wrong", 4)), swapped(domain("wrong", 4))):
+            found = told(tmp_path, domain("good", 3), wrong, target=TARGET)
+            assert found.domains == ("good",)
+            assert set(found.set_aside) == {"wrong"}
+            assert "no better than chance against good and the target's labels" in found.set_aside["wrong"]
+            assert any("source domain wrong set aside" in note for note in found.notes)
+
+    def test_and_where_only_other_domains_tell(self, tmp_path: Path) -> None:
+        unlabelled = shapes(8, 2, name="unlabelled").without_labels()
+        found = told(
+            tmp_path, domain("good", 3), domain("fine", 5), permuted(domain("wrong", 4)), unlabelled=unlabelled
+        )
+        assert set(found.set_aside) == {"wrong"} and set(found.domains) == {"good", "fine"}
+
+    def test_one_against_one_proves_nothing(self, tmp_path: Path) -> None:
+        """Without target labels either of two may be the wrong one."""
+        unlabelled = shapes(8, 2, name="unlabelled").without_labels()
+        found = told(tmp_path, domain("good", 3), permuted(domain("wrong", 4)), unlabelled=unlabelled)
+        assert found.set_aside == {} and set(found.domains) == {"good", "wrong"}
+
+    def test_nobody_is_set_aside_where_features_carry_nothing_over(self, tmp_path: Path) -> None:
+        for seed in range(3):
+            domains = [noise(name, 10 * seed + i) for i, name in enumerate("abc")]
+            found = told(tmp_path, *domains, target=noise("target", 10 * seed + 9, 8))
+            assert found.set_aside == {} and set(found.domains) == {"a", "b", "c"}
+
+    def test_that_look_most_like_the_target_come_first(self, tmp_path: Path) -> None:
+        """Inverted in light, shapes have the same edges and other pixels; of another size of set nothing follows."""
+        near, far = domain("z-near", 3), swapped_partly(domain("a-far", 5))
+        found = told(tmp_path, far, near, target=TARGET)
+        assert found.domains[0] == "z-near"
+
+    def test_no_order_of_options_changes_anything(self, tmp_path: Path) -> None:
+        domains = [domain("good", 3), domain("fine", 5, light=30.0), permuted(domain("wrong", 4)), domain("dim", 6)]
+        unlabelled = shapes(8, 2, name="unlabelled").without_labels()
+        found = [
+            told(tmp_path, *order, target=TARGET, unlabelled=unlabelled)
+            for order in list(itertools.permutations(domains))[::5]
+        ]
+        assert all(one.domains == found[0].domains for one in found)
+        assert all(one.frequencies == found[0].frequencies for one in found)
+        assert {tuple(one.set_aside) for one in found} == {("wrong",)}
+
+    def test_with_labels_of_their_own_have_no_say(self, tmp_path: Path) -> None:
+        other = shapes(12, 7, name="other", classes=("p", "q"))
+        assert told(tmp_path, domain("good", 3), other, target=TARGET).domains == ("good",)
+
+    def test_that_cannot_be_looked_at_are_left_as_they_are(self, tmp_path: Path) -> None:
+        assert told(tmp_path, target=TARGET) == Survey()
+
+
+def swapped_partly(images: LabelledImages) -> LabelledImages:
+    """A third of the labels stand for another class."""
+    wrong = np.random.default_rng(0).random(len(images)) < 0.4
+    return replace(images, labels=np.where(wrong, (images.labels + 1) % len(CLASSES), images.labels))
+
+
+def skewed(total: int, shares: tuple[float, ...], seed: int, name: str) -> LabelledImages:
+    images = shapes(total, seed, name=name)
+    kept = np.concatenate([np.flatnonzero(images.labels == c)[: round(total * s)] for c, s in enumerate(shares)])
+    return images.subset(kept)
+
+
+class TestFrequencies:
+    SHARES = (0.8, 0.1, 0.1)
+
+    @pytest.fixture(scope="class")
+    def unlabelled(self) -> Images:
+        return skewed(150, self.SHARES, 2, "unlabelled").without_labels()
+
+    def test_of_a_skewed_target_are_skewed_though_its_labels_were_drawn_with_an_even_hand(
+        self, tmp_path: Path, unlabelled: Images
+    ) -> None:
+        found = told(tmp_path, target=shapes(20, 1, name="target"), unlabelled=unlabelled)
+        assert sum(found.frequencies) == pytest.approx(1.0)
+        assert found.frequencies[0] > 0.6
+        assert any("'bar'" in note for note in found.notes)
+
+    def test_are_not_claimed_from_another_domain_alone(self, tmp_path: Path, unlabelled: Images) -> None:
+        """Its classes may look different, and no prediction would show it."""
+        found = told(tmp_path, domain("good", 3, 40), domain("fine", 5, 40), unlabelled=unlabelled)
+        assert found.frequencies == () and not any("frequencies" in note for note in found.notes)
+
+    def test_of_an_even_target_are_even(self, tmp_path: Path) -> None:
+        even = skewed(60, (1.0, 1.0, 1.0), 2, "unlabelled").without_labels()
+        found = told(tmp_path, domain("good", 3, 40), target=shapes(20, 1, name="target"), unlabelled=even)
+        np.testing.assert_allclose(found.frequencies, 1 / 3, atol=0.12)
+
+    def test_of_labels_that_cannot_be_told_apart_are_those_of_the_labels(self, tmp_path: Path) -> None:
+        """Nothing is to be read from the predictions, so that the shares among the labels stand, a little evened."""
+        target = skewed(20, (1.0, 0.3, 0.2), 1, "target")
+        blind = replace(noise("target", 0, 10), labels=np.repeat([0, 1, 2], [20, 6, 4]))
+        assert len(target) == len(blind)
+        found = told(tmp_path, target=blind, unlabelled=noise("unlabelled", 1, 30).without_labels())
+        np.testing.assert_allclose(found.frequencies, np.array([21, 7, 5]) / 33)
+
+    def test_nobody_knows_without_unlabelled_images_or_without_labels(self, tmp_path: Path, unlabelled: Images) -> None:
+        assert told(tmp_path, domain("good", 3), target=TARGET).frequencies == ()
+        other = shapes(12, 7, name="other", classes=("p", "q"))
+        assert told(tmp_path, other, unlabelled=unlabelled).frequencies == ()
+
+
+def test_is_the_same_each_time(tmp_path: Path) -> None:
+    unlabelled = shapes(8, 2, name="unlabelled").without_labels()
+    one, again = (
+        told(tmp_path / name, domain("good", 3), domain("fine", 5), target=TARGET, unlabelled=unlabelled)
+        for name in ("one", "again")
+    )
+    assert one == again
