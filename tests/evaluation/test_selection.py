@@ -123,7 +123,9 @@ class TestClassFrequencies:
     """What is known of them takes the place of evenness."""
 
     def of(self, mean: list[float], frequencies: tuple[float, ...] = ()) -> float:
-        return selection.scores({"consistency": 1.0, "entropy": 0.0}, None, 0, np.array(mean), frequencies)["unlabelled"]
+        return selection.scores({"consistency": 1.0, "entropy": 0.0}, None, 0, np.array(mean), frequencies)[
+            "unlabelled"
+        ]
 
     def test_predictions_that_match_them_are_best(self) -> None:
         skewed = (0.8, 0.1, 0.1)
