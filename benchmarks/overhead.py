@@ -25,8 +25,8 @@ import ray
 import typer
 from common import Ends, finish, median, say, scratch_home
 from docs_pattern import CPUS, concurrency, docs_trainable
+from no_training import NO_TRAINING, NoTrainingSampler, tiny_data, tiny_space
 from ray import tune
-from tiny import NO_TRAINING, NoTrainingSampler, tiny_data, tiny_space
 
 from raytl.search.driver import run_plan
 from raytl.search.lanes.cluster import Lanes, cluster

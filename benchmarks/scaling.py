@@ -24,9 +24,9 @@ from typing import Annotated, Any
 import ray
 import typer
 from common import Ends, RandomSampler, Silent, finish, say, scratch_home
+from no_training import tiny_data, tiny_space
 from ray import tune
 from ray.cluster_utils import Cluster
-from tiny import tiny_data, tiny_space
 
 from raytl.core.seeding import derive_seed
 from raytl.search.driver import run_plan

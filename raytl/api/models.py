@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raytl import runs
-from raytl.bundles import Bundle, export_bundle
+from raytl.bundles import Bundle, Threshold, export_bundle
 from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
 from raytl.evaluation.intervals import Interval
@@ -148,7 +148,11 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         "data": task.data.fingerprint,
         "why": outcome.why,
     }
-    export_bundle(directory, model, metrics=metrics, provenance=provenance, temperature=best.temperature)
+    point = outcome.operating_point
+    threshold = None if point is None else Threshold(label=point.label, value=point.value)
+    export_bundle(
+        directory, model, metrics=metrics, provenance=provenance, temperature=best.temperature, threshold=threshold
+    )
 
 
 def _json(value: Interval | None) -> Any:

@@ -43,6 +43,7 @@ def search(
     min_gain: float | None = None,
     cost_aware: bool = False,
     metric: str | None = None,
+    at: str | None = None,
     warm_start: bool = True,
     name: str | None = None,
     storage: str | os.PathLike[str] | None = None,
@@ -60,7 +61,8 @@ def search(
     raise the best score by less than this. cost_aware: among what TPE proposes, take what promises most per second; of
     use where some strategies take many times as long as others. metric: what is meant by good: ``accuracy``,
     ``balanced-accuracy``, ``macro-f1``, ``auroc``, ``average-precision`` or ``log-loss``; by default accuracy, or
-    balanced accuracy where the largest class is three times the smallest. warm_start: begin with the best strategies of
+    balanced accuracy where the largest class is three times the smallest. at: of two classes, the recall or precision
+    of the rarer one that the model is to decide at (``recall=0.95``). warm_start: begin with the best strategies of
     earlier runs in the storage whose tasks are similar.
     An interrupt (Ctrl-C) ends the search early and is not raised: the run is then ``interrupted``; see :func:`resume`.
     Raises UserError where data, space and settings do not fit together, or no trial succeeded.
@@ -79,6 +81,7 @@ def search(
         min_gain=min_gain,
         cost_aware=cost_aware,
         metric=metric,
+        at=at,
     )
     store = runs.RunStore(Path(storage) if storage is not None else default_storage())
     embedding = embed(task.data)

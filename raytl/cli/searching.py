@@ -95,6 +95,10 @@ def search(
             "(default: accuracy; balanced-accuracy where one class has three times the images of another).",
         ),
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="GOAL", help="Two classes: decide where the rarer one has recall=0.95, or precision=0.9."),
+    ] = None,
     gpus_per_trial: Annotated[float, typer.Option(min=0, metavar="N", help="May be a fraction, to share a GPU.")] = 0.0,
     workers_per_trial: Annotated[
         int, typer.Option(min=1, metavar="N", help="Data-parallel workers of each trial.")
@@ -153,7 +157,7 @@ def search(
         run = api.search(
             task, bound, trials=trials, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
             workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain, metric=metric,
-            cost_aware=cost_aware,
+            at=at, cost_aware=cost_aware,
             warm_start=warm_start, name=name, storage=storage, address=address, verbose=verbose, listeners=[progress],
         )  # fmt: skip
     _show_end(output, run)

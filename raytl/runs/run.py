@@ -147,6 +147,7 @@ class Run:
             "metric": outcome.get("metric", "accuracy"),
             "controls": outcome.get("controls", []),
             "calibration": outcome.get("calibration", {}),
+            "operating_point": outcome.get("operating_point"),
             "survey": outcome.get("survey"),
             "transfer_gain": outcome["transfer_gain"],
             "adaptation_gain": outcome["adaptation_gain"],

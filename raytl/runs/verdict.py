@@ -42,6 +42,8 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
     found.append(Verdict("plain", _figure(summary, test_images)))
     if summary["interrupted"]:
         found.append(Verdict("open", f"This run has not come to its end: {summary['why']}."))
+    if (point := summary.get("operating_point")) is not None:
+        found.append(_operating(point))
     shares = decomposition(summary)
     if shares:
         found.append(Verdict("plain", shares))
@@ -97,6 +99,19 @@ def tone(gain: Interval) -> str:
     if gain.low > 0:
         return "good"
     return "bad" if gain.high < 0 else "open"
+
+
+def _operating(point: dict[str, Any]) -> Verdict:
+    recall, precision = interval(point["recall"]), interval(point["precision"])
+    figures = [
+        f"{name} {wording.value(value.value)} ({wording.limits(value)})"
+        for name, value in (("recall", recall), ("precision", precision))
+        if value is not None
+    ]
+    told = f"It says '{point['label']}' from a probability of {point['value']:.3f} on: {', '.join(figures)}"
+    if point["reached"]:
+        return Verdict("plain", f"{told}, on images that it was not trained on.")
+    return Verdict("open", f"{told}; no threshold reaches what was asked for on the labelled images.")
 
 
 def _less_would_do(summary: dict[str, Any]) -> list[Verdict]:

@@ -15,7 +15,9 @@ import ray
 from ray import tune
 from ray.tune import RunConfig, TuneConfig, Tuner
 
+from raytl.core.errors import UserError
 from raytl.evaluation import metrics
+from raytl.judging.operating import parse_goal
 from raytl.search.lanes.cluster import cluster, room
 from raytl.search.lanes.lane import lane_for
 from raytl.search.lanes.pool import forward
@@ -54,6 +56,10 @@ def search(
     """
     started = time.monotonic()
     data = bound.data
+    if settings.at is not None:
+        parse_goal(settings.at)  # said now rather than after the search
+        if len(data.classes) != 2:
+            raise UserError(f"--at needs a task of two classes, and this one has {len(data.classes)}")
     resources = (settings.lanes, settings.gpus_per_trial, settings.workers_per_trial)
     with cluster(*resources, verbose=settings.verbose, address=settings.address) as lanes:
         if len(ray.nodes()) > 1:
@@ -76,7 +82,9 @@ def search(
     if not interrupted:
         listener.on_phase("test", "")
     seconds = time.monotonic() - started
-    outcome = conclude(plan, data, None if interrupted else test, workspace, seconds, interrupted=interrupted)
+    goal = None if settings.at is None else parse_goal(settings.at)
+    opened = None if interrupted else test
+    outcome = conclude(plan, data, opened, workspace, seconds, interrupted=interrupted, at=goal)
     refit = plan.refits.done.get(outcome.best.strategy_key)
     return outcome, Path(refit) if refit else None
 

@@ -16,6 +16,7 @@ from raytl.evaluation.intervals import Comparison, Interval, metric_interval, pa
 from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import Choice
 from raytl.judging.estimates import corrected_estimate
+from raytl.judging.operating import Goal, operating_point
 from raytl.judging.verdict import Control, Part, equivalence_margin, judged
 from raytl.search.plan.contest import Labels
 from raytl.search.plan.schedule import SearchPlan
@@ -48,8 +49,12 @@ def conclude(
     seconds: float,
     *,
     interrupted: bool,
+    at: Goal | None = None,
 ) -> SearchOutcome:
-    """Choose, open the test split, compare. Raises UserError where no trial succeeded, with the commonest reason."""
+    """Choose, open the test split, compare. at: the operating point that is asked for.
+
+    Raises UserError where no trial succeeded, with the commonest reason.
+    """
     metric = metrics.get(workspace.settings.metric)
     choice = _with_a_model(plan) if interrupted else plan.choice()
     choice = choice or plan.choice()
@@ -70,7 +75,7 @@ def conclude(
     used = {record.strategy["source_model"] for record in plan.records}
     hurried = tuple(sorted(uri for uri in used if is_hurried(workspace, uri)))
     outcome.workspace = replace(workspace.settings, hurried=hurried).to_json()
-    _calibrate(plan, outcome)
+    _calibrate(plan, outcome, data.classes, at)
     if test is not None and best.strategy_key in plan.refits.done:
         _open_test(plan, test, outcome, workspace, metric)
     _hold_against_controls(plan, outcome, metric)
@@ -113,15 +118,18 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
     best.validation = corrected_estimate(metric, compared, labels.labels[known], _of(labels.groups, known))
 
 
-def _calibrate(plan: SearchPlan, outcome: SearchOutcome) -> None:
+def _calibrate(plan: SearchPlan, outcome: SearchOutcome, classes: tuple[str, ...], at: Goal | None) -> None:
     labels, said = plan.contest.labels, plan.contest.out_of_fold(outcome.best.strategy_key)
     if labels is None or said is None:
         return
     known = ~np.isnan(said[:, 0])
     if known.sum() < LEAST_CALIBRATING:
         return
+    tempered = apply_temperature(said[known], outcome.best.temperature)
     before = calibration_error(said[known], labels.labels[known])
-    after = calibration_error(apply_temperature(said[known], outcome.best.temperature), labels.labels[known])
+    after = calibration_error(tempered, labels.labels[known])
+    if at is not None:
+        outcome.operating_point = operating_point(tempered, labels.labels[known], classes, at)
     outcome.calibration = {"before": before, "after": after}
 
 

@@ -41,7 +41,7 @@ class SearchSettings:
     together. patience: trials without a better one after which to stop. min_gain: stop when another trial is expected
     to raise the best score by less. cost_aware: prefer strategies that promise more per second. metric: what is meant
     by good (:mod:`raytl.evaluation.metrics`); None for accuracy, or balanced accuracy where classes are skewed.
-    address: of a Ray cluster, None for this machine.
+    at: the operating point asked for, such as ``recall=0.95``. address: of a Ray cluster, None for this machine.
     """
 
     trials: int | None = None
@@ -56,6 +56,7 @@ class SearchSettings:
     min_gain: float | None = None
     cost_aware: bool = False
     metric: str | None = None
+    at: str | None = None
 
 
 def make_workspace_settings(

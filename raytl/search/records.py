@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from raytl.evaluation.intervals import Comparison, Interval
+from raytl.judging.operating import OperatingPoint
 from raytl.search.jobs import Survey
 from raytl.tasks import LabelledImages
 
@@ -103,7 +104,8 @@ class SearchOutcome:
     the adaptation loss bring; gains: winner minus each baseline, by name; all with paired intervals.
     test_labels: (n_test,) indices into the classes; test_images: what they belong to, opened by now.
     calibration: expected calibration errors of the winner, ``before`` and ``after`` its temperature.
-    survey: what the data told before anything was trained. workspace: what the lanes were told, with which a trial can
+    operating_point: of a two-class model, where one was asked for. survey: what the data told before anything was
+    trained. workspace: what the lanes were told, with which a trial can
     be trained again.
     """
 
@@ -121,6 +123,7 @@ class SearchOutcome:
     test_images: LabelledImages | None = None
     interrupted: bool = False
     calibration: dict[str, float] = field(default_factory=dict)
+    operating_point: OperatingPoint | None = None
     survey: Survey | None = None
     workspace: dict[str, Any] | None = None
 

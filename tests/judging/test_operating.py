@@ -1,0 +1,60 @@
+"""The operating point of a two-class model: what is asked for is met, and as little as may be given up for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raytl.core.errors import UserError
+from raytl.judging.operating import Goal, operating_point, parse_goal
+
+CLASSES = ("fine", "broken")
+
+
+def said(scores: list[float]) -> np.ndarray:
+    """Probabilities (n, 2) with these for the second class."""
+    second = np.array(scores)
+    return np.stack([1 - second, second], axis=1)
+
+
+def test_recall_takes_the_highest_threshold_that_finds_enough() -> None:
+    scores = [0.9, 0.8, 0.3, 0.2, 0.6, 0.1, 0.05, 0.02, 0.01, 0.0]
+    labels = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+    half = operating_point(said(scores), labels, CLASSES, Goal("recall", 0.5))
+    assert (half.label, half.value, half.recall.value, half.reached) == ("broken", 0.8, 0.5, True)
+    most = operating_point(said(scores), labels, CLASSES, Goal("recall", 1.0))
+    assert most.value == 0.2 and most.precision is not None and most.precision.value == pytest.approx(4 / 5)
+
+
+def test_precision_takes_the_lowest_threshold_that_is_sure_enough() -> None:
+    scores, labels = [0.9, 0.8, 0.7, 0.6, 0.5], np.array([1, 0, 1, 0, 0])
+    point = operating_point(said(scores), labels, CLASSES, Goal("precision", 0.6))
+    assert point.value == 0.7 and point.reached
+    assert not operating_point(said([0.1, 0.9, 0.9]), np.array([1, 0, 0]), CLASSES, Goal("precision", 0.9)).reached
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=40), st.floats(0.01, 1.0))
+def test_a_recall_can_always_be_had(items: list[tuple[float, bool]], share: float) -> None:
+    labels = np.array([int(positive) for _, positive in items])
+    if labels.min() == labels.max():
+        return
+    point = operating_point(said([score for score, _ in items]), labels, CLASSES, Goal("recall", share))
+    assert point.reached and point.recall.value >= share - 1e-12
+    assert 0 <= point.value <= 1
+
+
+def test_other_than_two_classes_are_refused() -> None:
+    with pytest.raises(UserError, match="two classes, and this one has 3"):
+        operating_point(np.full((3, 3), 1 / 3), np.arange(3), ("a", "b", "c"), Goal("recall", 0.9))
+
+
+@pytest.mark.parametrize("text", ["recall", "recall=", "recall=2", "recall=0", "f1=0.9", "=0.9", "recall=nan"])
+def test_what_is_no_goal_is_refused_with_the_way_to_write_it(text: str) -> None:
+    with pytest.raises(UserError, match=r"--at .*: write recall=0\.95"):
+        parse_goal(text)
+
+
+def test_a_goal_is_read() -> None:
+    assert parse_goal("precision=0.9") == Goal("precision", 0.9)
