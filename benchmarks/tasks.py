@@ -17,8 +17,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from packages import solar_cells
-from pictures import (
+from drawn import (
     OTHER_SERIFS,
     SANS,
     SERIFS,
@@ -32,6 +31,7 @@ from pictures import (
     permuted,
     renamed,
 )
+from packages import solar_cells
 
 import raytl
 from raytl.tasks import Images, LabelledImages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +70,8 @@ def choose(
        than the best in it: labels still, but finer than a count of right answers. The temperature, which is fitted
        before a model is shipped anyway, keeps an overconfident model from losing to an unsure one that ranks worse.
     2. the unlabelled evidence, where all that are left have it: the highest. It never outvotes labels.
-    3. the most frozen, then the cheapest, then the first by name.
+    3. the most frozen; of equally frozen ones the least log loss, however little less; then the cheapest, then the first
+       by name.
 
     Where this fails: where the better one leads by less than one standard error, and the worse one is more frozen (or
     liked by the unlabelled evidence). On few items that is a real difference: the choice gives up what lies within the
@@ -98,8 +99,10 @@ def choose(
     keys = tuple(one.key for one in tied)
     if len(tied) == 1:
         return Choice(best.key, keys, against[ranked[1].key].standard_error, "metric")
-    left = _by_log_loss(tied, rows, y, g)
-    chosen, grounds = (left[0], "log-loss") if len(left) == 1 else _by_the_rest(left)
+    losses = {one.key: _tempered(rows[one.key], y) for one in tied}
+    left = _by_log_loss(tied, losses, y, g)
+    means = {key: round(float(metrics.log_losses(said, y).mean()), 9) for key, said in losses.items()}
+    chosen, grounds = (left[0], "log-loss") if len(left) == 1 else _by_the_rest(left, means)
     other = against[(ranked[1] if chosen is best else chosen).key]
     return Choice(chosen.key, keys, other.standard_error, grounds)
 
@@ -151,10 +154,9 @@ def _ties(gap: Comparison) -> bool:
 
 
 def _by_log_loss(
-    tied: Sequence[Contestant], rows: dict[str, np.ndarray], labels: np.ndarray, groups: np.ndarray | None
+    tied: Sequence[Contestant], tempered: dict[str, np.ndarray], labels: np.ndarray, groups: np.ndarray | None
 ) -> list[Contestant]:
     loss = metrics.get("log-loss")
-    tempered = {one.key: _tempered(rows[one.key], labels) for one in tied}
     best = _ranked(tied, tempered, labels, loss)[0]
     return [
         one
@@ -178,11 +180,15 @@ def _tempered(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return at(float(minimize_scalar(loss, bounds=_TEMPERATURES, method="bounded").x))
 
 
-def _by_the_rest(left: Sequence[Contestant]) -> tuple[Contestant, str]:
-    """The one that is left, and the first merit that leaves one; each merit judges those that the last one left."""
+def _by_the_rest(left: Sequence[Contestant], losses: Mapping[str, float] | None = None) -> tuple[Contestant, str]:
+    """The one that is left, and the first merit that leaves one; each merit judges those that the last one left.
+
+    losses: log losses by key, None where no image was validated.
+    """
     merits: list[tuple[str, Callable[[Contestant], float | None]]] = [
         ("unlabelled", lambda one: one.unlabelled),
         ("frozen", lambda one: one.frozen),
+        ("log-loss", lambda one: None if losses is None else -losses[one.key]),
         ("cost", lambda one: -one.cost),
     ]
     for grounds, merit in merits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pictures import display_digits, permuted
+from drawn import display_digits, permuted
 from tasks import SPECS, case, dump, handwritten
 
 from raytl.tasks.demo import printed_digits

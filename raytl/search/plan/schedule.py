@@ -32,7 +32,7 @@ PHASES = ("", *TOLD, JobKind.CONTROL, JobKind.REFIT)
 """In the order in which they are told of; the first is before them all."""
 FIRST_MODEL = "first-model"
 PROBE_SHARE = 0.25
-"""Of a time budget: after so much of it probes are tried on no further folds."""
+"""Of a time budget: once probes have taken so much of it, they are tried on no further folds."""
 
 
 class Recipe(Protocol):
@@ -202,8 +202,10 @@ class SearchPlan:
         return job
 
     def _next_probe(self) -> LaneJob | None:
-        if self._time.limited and self._time.used() > PROBE_SHARE * (self.settings.time_budget_s or 0.0):
-            self._probing.close()
+        if self._time.limited:
+            spent = sum(record.seconds for record in self.records if record.kind == JobKind.PROBE)
+            if spent > PROBE_SHARE * (self.settings.time_budget_s or 0.0) * self.settings.lanes:
+                self._probing.close()
         return self._probing.next_job(self._numbers, self._running_models())
 
     def _next_late_probe(self) -> LaneJob | None:
