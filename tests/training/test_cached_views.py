@@ -195,7 +195,8 @@ def test_before_the_last_epoch_fewer_unlabelled_images_are_looked_at(tmp_path: P
     assert (still - moved).abs().mean() < (still - moved.roll(1, 0)).abs().mean()  # the same images in the same order
     rows = {tuple(image.flatten().tolist()) for image in everything}
     assert len({tuple(image.flatten().tolist()) for image in still} & rows) == QUICK_SAMPLE
-    history = run_trial(space, TrialJob(Strategy(MODEL)), lambda metrics: None).history
+    job = TrialJob(Strategy(MODEL), frequencies=(1 / 3,) * 3)
+    history = run_trial(space, job, lambda metrics: None).history
     measured = [set(epoch) & set(validators.names()) for epoch in history]
     assert measured[-1] == {name for name in validators.names() if "source_labels" not in validators.get(name).inputs}
     assert measured[0] == {name for name in measured[-1] if validators.get(name).every_epoch} < measured[-1]

@@ -25,8 +25,8 @@ from raytl.training import Strategy
 from raytl.training.loop import run_trial
 from raytl.training.network import Network, fit_head
 from raytl.training.pools import PoolMaker
-from raytl.training.trial import TrialError, TrialJob, TrialResult
-from raytl.training.workspace import Workspace
+from raytl.training.trial import TrialError, TrialJob, TrialResult, prepare
+from raytl.training.workspace import LEAST_STEPS, MOST_STEPS, Budget, Workspace
 
 
 def train(space: Workspace, fold: int | None = 0, **values: Any) -> TrialResult:
@@ -389,7 +389,7 @@ def test_a_final_job_trains_the_same_network_and_looks_at_it_once(tmp_path: Path
     weights = final.model.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in usual.model.state_dict().items())
     assert ["score" in epoch for epoch in usual.history] == [True, True, True]
-    assert ["score" in epoch for epoch in final.history] == [False, False, True]
+    assert [epoch["epoch"] for epoch in final.history] == [3.0]
     assert final.metrics["score"] == usual.metrics["score"]
 
 
@@ -415,3 +415,38 @@ assert "torch._dynamo" not in sys.modules
         [sys.executable, "-c", program], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+class TestLooks:
+    """Epochs after which nothing is decided are trained and not evaluated."""
+
+    @pytest.mark.parametrize("variant", ["cached", "ema", "adabn", "strong views"])
+    def test_change_nothing_but_what_is_seen(self, tmp_path: Path, variant: str) -> None:
+        strategy = Strategy.from_dict({"source_model": MODEL} | VARIANTS[variant])
+        told: dict[tuple[int, ...], list[float]] = {}
+        results = []
+        for looks in ((), (2,)):
+            space = workspace(tmp_path, data(), budget=Budget(5, 4, 16, looks))
+            heard = told.setdefault(looks, [])
+            results.append(run_trial(space, TrialJob(strategy), lambda m, heard=heard: heard.append(m["epoch"])))
+        assert told == {(): [1.0, 2.0, 3.0, 4.0, 5.0], (2,): [2.0, 5.0]}
+        every, few = results
+        assert [entry["epoch"] for entry in few.history] == [2.0, 5.0]
+        assert {**every.history[1], "seconds": 0} == {**few.history[0], "seconds": 0}
+        np.testing.assert_array_equal(every.validation_probabilities, few.validation_probabilities)
+
+
+class TestBudget:
+    def test_an_epoch_is_a_pass_over_the_largest_role_within_bounds(self) -> None:
+        budget = Budget(steps_per_epoch=0, batch_size=32)
+        assert budget.steps_for(640) == 20
+        assert budget.steps_for(641) == 21
+        assert budget.steps_for(1) == LEAST_STEPS
+        assert budget.steps_for(10**6) == MOST_STEPS
+        assert Budget(steps_per_epoch=7, batch_size=32).steps_for(10**6) == 7
+
+    def test_of_a_trial_counts_the_roles_that_its_strategy_trains_on(self, tmp_path: Path) -> None:
+        space = workspace(tmp_path, data(target=6, unlabelled=400, domains=False), budget=Budget(1, 0, 32))
+        assert prepare(space, TrialJob(Strategy(MODEL))).steps_per_epoch == LEAST_STEPS
+        adapted = prepare(space, TrialJob(Strategy(MODEL, adaptation="mcc"))).steps_per_epoch
+        assert adapted == 38  # 1200 unlabelled images

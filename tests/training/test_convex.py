@@ -1,0 +1,177 @@
+"""Heads that are solved for: they are the optimum that the probes of raytl.evaluation find on the same features."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from tiny import CLASSES, MODEL, PRETRAINED, SIDE, STAGES, data, shapes, workspace
+
+from raytl import sources
+from raytl.core.errors import UserError
+from raytl.evaluation.probes import Probe, fit_logistic
+from raytl.sources.checkpoint import write_checkpoint
+from raytl.tasks import LabelledImages
+from raytl.training import Strategy
+from raytl.training.convex import solve_head
+from raytl.training.loop import run_trial
+from raytl.training.trial import TrialError, TrialJob, TrialResult, prepare, trial_seed
+from raytl.training.workspace import Workspace
+
+HEAD = Strategy(PRETRAINED, cut=STAGES, head="logistic")
+
+
+def train(space: Workspace, strategy: Strategy, fold: int | None = 0) -> TrialResult:
+    return run_trial(space, TrialJob(strategy, fold), lambda metrics: None)
+
+
+def features(space: Workspace, uri: str, images: LabelledImages) -> np.ndarray:
+    """What the source model makes of the images, straight from its pixels."""
+    model = space.source_model(uri)[0].eval()
+    with torch.inference_mode():
+        return model.run(model.preprocessing.normalise(images.tensor(model.preprocessing))).numpy()
+
+
+def fitted(
+    space: Workspace, strategy: Strategy, *parts: LabelledImages, fold: int | None = 0, **settings: Any
+) -> Probe:
+    """The probe of these images, each collection weighing the same in all."""
+    made = np.concatenate([features(space, strategy.source_model, images) for images in parts])
+    labels = np.concatenate([images.labels for images in parts])
+    weights = np.concatenate([np.full(len(images), 1 / len(images)) for images in parts])
+    seed = trial_seed(space, TrialJob(strategy, fold))
+    return fit_logistic(made, labels, len(CLASSES), sample_weight=weights, seed=seed, **settings)
+
+
+def assert_is(result: TrialResult, probe: Probe) -> None:
+    weight, bias = result.model.head.weight.detach().numpy(), result.model.head.bias.detach().numpy()
+    scale = np.abs(probe.weight).max()
+    np.testing.assert_allclose(weight, probe.weight, atol=1e-3 * scale)
+    np.testing.assert_allclose(bias - bias.mean(), probe.bias - probe.bias.mean(), atol=1e-2 * max(1.0, scale))
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return workspace(tmp_path_factory.mktemp("convex"), data(8))
+
+
+@pytest.fixture(scope="module")
+def target(space: Workspace) -> LabelledImages:
+    assert space.data.target is not None
+    return space.data.target
+
+
+class TestLogisticHead:
+    def test_is_logistic_regression_on_the_folds_features(self, space: Workspace, target: LabelledImages) -> None:
+        kept, held = space.folds[0]
+        result = train(space, HEAD)
+        probe = fitted(space, HEAD, target.subset(kept))
+        assert_is(result, probe)
+        said = softmax(probe.logits(features(space, PRETRAINED, target.subset(held))), axis=1)
+        np.testing.assert_allclose(result.validation_probabilities, said, atol=1e-3)
+        assert [entry["epoch"] for entry in result.history] == [1.0]
+
+    def test_joined_with_a_domain_each_of_the_two_weighs_the_same(
+        self, space: Workspace, target: LabelledImages
+    ) -> None:
+        strategy = replace(HEAD, source_domain="bright")
+        joined = space.data.source_domains["bright"].subset(space.source_split("bright")[0])
+        own = target.subset(space.folds[0][0])
+        assert len(joined) != len(own)
+        result = train(space, strategy)
+        assert_is(result, fitted(space, strategy, own, joined))
+        assert not np.allclose(result.model.head.weight.detach().numpy(), fitted(space, strategy, own).weight)
+
+    def test_refitted_it_stands_on_all_labelled_images(self, space: Workspace, target: LabelledImages) -> None:
+        assert_is(train(space, HEAD, None), fitted(space, HEAD, target, fold=None))
+
+    def test_without_target_labels_it_is_the_source_domains(self, tmp_path: Path) -> None:
+        blind = workspace(tmp_path, data(target=None), folds=(0, 0))
+        strategy = replace(HEAD, source_domain="bright")
+        joined = blind.data.source_domains["bright"].subset(blind.source_split("bright")[0])
+        assert_is(train(blind, strategy, None), fitted(blind, strategy, joined, fold=None))
+
+    def test_is_the_same_in_another_lane(self, space: Workspace, tmp_path: Path) -> None:
+        other = workspace(tmp_path, data(8))
+        one, again = train(space, HEAD), train(other, HEAD)
+        np.testing.assert_array_equal(one.validation_probabilities, again.validation_probabilities)
+
+    def test_groups_stand_on_one_side_when_its_strength_is_chosen(self, tmp_path: Path) -> None:
+        """Four copies of each image under labels that mean nothing: who looks at copies thinks that it knows."""
+        images = shapes(6, 1, name="target").subset(np.repeat(np.arange(18), 4))
+        labels = np.repeat(np.random.default_rng(0).permutation(np.arange(18) % 3), 4)
+        copies = replace(images, labels=labels, groups=np.repeat(np.arange(18), 4))
+        held = workspace(tmp_path, replace(data(), target=copies))
+        kept = held.folds[0][0]
+        assert copies.groups is not None
+        own, groups = copies.subset(kept), copies.groups[kept]
+        with_groups = fitted(held, HEAD, own, groups=groups)
+        without = fitted(held, HEAD, own)
+        assert with_groups.strength > 10 * without.strength
+        assert_is(train(held, HEAD), with_groups)
+
+    def test_balanced_every_class_counts_as_much(self, tmp_path: Path) -> None:
+        skewed = shapes(12, 1, name="target").subset([*range(12), *range(12, 16), *range(24, 28)])
+        held = workspace(tmp_path, replace(data(), target=skewed))
+        strategy = replace(HEAD, class_weights="balanced")
+        own = skewed.subset(held.folds[0][0])
+        balanced = fitted(held, strategy, own, class_balanced=True)
+        result = train(held, strategy)
+        assert_is(result, balanced)
+        assert not np.allclose(result.model.head.bias.detach().numpy(), fitted(held, strategy, own).bias, atol=0.01)
+
+    def test_stands_on_frozen_stages_only(self, space: Workspace) -> None:
+        with pytest.raises(UserError, match=f"a logistic head stands on frozen stages only; set cut to {STAGES}"):
+            train(space, replace(HEAD, cut=1))
+
+    def test_of_plain_pixels_too(self, space: Workspace, target: LabelledImages) -> None:
+        strategy = Strategy("plain:pixels", cut=1, head="logistic")
+        assert_is(train(space, strategy), fitted(space, strategy, target.subset(space.folds[0][0])))
+
+
+class TestStartFromTheProbe:
+    START = Strategy(PRETRAINED, cut=STAGES, start="probe")
+
+    def test_before_any_step_the_head_is_the_probe(self, space: Workspace, target: LabelledImages) -> None:
+        job = TrialJob(self.START)
+        trial = prepare(space, job)
+        solve_head(trial.network, trial.roles, balanced=False, seed=trial_seed(space, job))
+        probe = fitted(space, self.START, target.subset(space.folds[0][0]))
+        weight = trial.network.model.head.weight.detach().numpy()
+        np.testing.assert_allclose(weight, probe.weight, atol=1e-3 * np.abs(probe.weight).max())
+
+    @pytest.mark.parametrize("cut", [0, 2, STAGES])
+    def test_training_goes_on_from_there(self, space: Workspace, target: LabelledImages, cut: int) -> None:
+        """With next to no rate it stays there; a head that starts at random would not be anywhere near."""
+        still = replace(self.START, cut=cut, head_lr=1e-9)
+        probe = fitted(space, still, target.subset(space.folds[0][0]))
+        result = train(space, still)
+        assert_is(result, probe)
+        moved = train(space, replace(self.START, cut=cut, head_lr=0.3))
+        assert not np.allclose(moved.validation_probabilities, result.validation_probabilities, atol=0.02)
+
+    def test_is_trained_for_all_epochs(self, space: Workspace) -> None:
+        assert [entry["epoch"] for entry in train(space, self.START).history] == [1.0, 2.0]
+
+
+class TestBrokenFeatures:
+    @pytest.fixture(scope="class")
+    def broken(self, tmp_path_factory: pytest.TempPathFactory) -> str:
+        """A source model whose last stage divides by nothing."""
+        model = sources.load(MODEL, channels=1, image_size=SIDE)
+        with torch.no_grad():
+            for parameter in model.stage_list()[-1].parameters():
+                parameter.fill_(float("inf"))
+        folder = tmp_path_factory.mktemp("broken") / "model"
+        write_checkpoint(folder, model, {})
+        return f"file:{folder}"
+
+    @pytest.mark.parametrize("values", [{"head": "logistic"}, {"start": "probe"}])
+    def test_fail_the_trial_with_one_sentence(self, space: Workspace, broken: str, values: dict[str, str]) -> None:
+        with pytest.raises(TrialError, match=r"model: its features of these images are not finite$"):
+            train(space, Strategy(broken, cut=STAGES, **values))
