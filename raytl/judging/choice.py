@@ -70,8 +70,8 @@ def choose(
        than the best in it: labels still, but finer than a count of right answers. The temperature, which is fitted
        before a model is shipped anyway, keeps an overconfident model from losing to an unsure one that ranks worse.
     2. the unlabelled evidence, where all that are left have it: the highest. It never outvotes labels.
-    3. the most frozen; of equally frozen ones the least log loss, however little less; then the cheapest, then the first
-       by name.
+    3. the most frozen; of equally frozen ones the least log loss, however little less; then the cheapest, then the
+       first by name.
 
     Where this fails: where the better one leads by less than one standard error, and the worse one is more frozen (or
     liked by the unlabelled evidence). On few items that is a real difference: the choice gives up what lies within the
