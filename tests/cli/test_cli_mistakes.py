@@ -103,7 +103,7 @@ class TestArguments:
         [
             (["frob"], "no such command 'frob'; see: raytl --help"),
             (["check"], "missing argument 'PATH'; see: raytl check --help"),
-            (["search", "--trails", "3"], "no such option: --trails (Possible options: --trials); see: raytl search"),
+            (["search", "--trails", "3"], "no such option: --trails (Possible options: --metric, --trials); see: "),
             (["search", "--trials", "0"], "invalid value for '--trials'"),
             (["deploy", "model", "--port", "70000"], "invalid value for '--port'"),
             (["search", "--set", "nothing", "--target", "photos"], "--set nothing: write key=value"),

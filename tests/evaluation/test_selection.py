@@ -123,9 +123,8 @@ class TestClassFrequencies:
     """What is known of them takes the place of evenness."""
 
     def of(self, mean: list[float], frequencies: tuple[float, ...] = ()) -> float:
-        return selection.scores({"consistency": 1.0, "entropy": 0.0}, None, 0, np.array(mean), frequencies)[
-            "unlabelled"
-        ]
+        sure = {"consistency": 1.0, "entropy": 0.0}
+        return selection.scores(sure, None, 0, np.array(mean), frequencies)["unlabelled"]
 
     def test_predictions_that_match_them_are_best(self) -> None:
         skewed = (0.8, 0.1, 0.1)
