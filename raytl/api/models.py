@@ -27,7 +27,8 @@ from raytl.tasks import Task
 class Best:
     """The strategy that a search chose, and its model.
 
-    validation, test: accuracy with 95 % intervals; None where the task has no labels to measure it on.
+    validation, test: the run's metric with 95 % intervals, the first corrected for the choice; None where the task has
+    no labels to measure it on.
     """
 
     strategy: dict[str, Any]

@@ -29,7 +29,7 @@ class RunSummary:
     """One line of ``raytl runs list``.
 
     status: as :attr:`Run.status`, or ``damaged`` (then ``problem`` says how, and the figures are missing).
-    score: of the best strategy; test: its test accuracy.
+    score: of the best strategy; test: its figure on the test split.
     """
 
     name: str

@@ -29,11 +29,11 @@ class TrialRecord:
     """One trial.
 
     number: 0, 1, … in order of start. kind: ``probe``, ``baseline``, ``search``, ``confirm`` (a promising strategy on
-    further folds) or ``control`` (the winner with one part taken out). baseline: which one (``scratch``,
-    ``linear-probe``, ``fine-tune``, ``source-only``) or None; of a control its name.
+    further folds) or ``control`` (the winner with one part taken out). baseline: which one (``fine-tune``, ``scratch``,
+    ``source-only``) or None, also of a probe that serves as one; of a control its name.
     strategy: flat plain values (:meth:`Strategy.to_dict`). fold: index of the validation fold.
-    score: the selection score, higher is better; metrics: last validation metrics (``accuracy``, ``log_loss``,
-    ``information_maximisation``, ``source_accuracy`` … as far as the setting allows).
+    score: the selection score, higher is better; metrics: of the last look (``target-accuracy``,
+    ``target-log-loss``, ``source-accuracy``, ``labelled``, ``unlabelled`` … as far as the setting allows).
     history: one dict per epoch that was looked at: ``epoch``, ``seconds``, ``train_loss`` and the metrics.
     validated: indices of the target images in the validation fold; predicted: what was said of each, probabilities.
     """
@@ -135,4 +135,4 @@ class SearchListener(Protocol):
         """A trial started, reported an epoch or ended."""
 
     def on_phase(self, phase: str, detail: str) -> None:
-        """The search entered a phase: ``pretrain``, ``search``, ``confirm``, ``refit``, ``test``."""
+        """The search entered a phase (a job's kind, ``first-model``, ``test``, …), or has something to say of one."""

@@ -47,8 +47,8 @@ class SpaceSettings:
     """What holds for every strategy of a space.
 
     epochs: the full budget; grace_epochs: no trial is stopped before; reduction_factor: one in so many trials goes on
-    at each rung. steps_per_epoch: 0 for one pass over the largest target pool. image_size: pixels, 0 for each model's
-    own. trials: how many without --trials.
+    at each rung. steps_per_epoch: 0 for one pass over the largest role that a strategy trains on, within bounds.
+    image_size: pixels, 0 for each model's own. trials: how many without --trials.
     """
 
     epochs: int = 12
