@@ -32,7 +32,8 @@ from raytl.search.driver import run_plan
 from raytl.search.lanes.cluster import Lanes, cluster
 from raytl.search.lanes.lane import lane_for
 from raytl.search.plan.halving import SuccessiveHalving
-from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.plan.schedule import SearchPlan
+from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.simulation import FixedRecipes
 from raytl.training.loop import run_trial
 from raytl.training.trial import TrialJob

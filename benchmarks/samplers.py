@@ -30,7 +30,8 @@ from record_curves import CURVES, DATA
 
 from raytl.search.jobs import JobKind
 from raytl.search.plan.halving import SuccessiveHalving
-from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.plan.schedule import SearchPlan
+from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.simulation import Curve, CurveTable, FixedRecipes, VirtualClock, simulate
 from raytl.search.propose.cost import CostAwareSampler
 from raytl.search.propose.sampler import TpeSampler

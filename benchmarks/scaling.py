@@ -33,7 +33,8 @@ from raytl.search.driver import run_plan
 from raytl.search.jobs import EpochReport, JobResult, LaneJob
 from raytl.search.lanes.cluster import cluster, quiet_environment
 from raytl.search.plan.halving import SuccessiveHalving
-from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.plan.schedule import SearchPlan
+from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.simulation import Curve, FixedRecipes, VirtualClock, simulate
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.space.binding import BoundSpace

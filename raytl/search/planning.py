@@ -12,7 +12,8 @@ from raytl.evaluation import metrics
 from raytl.search.lanes.sizing import Lanes
 from raytl.search.plan.contest import Labels
 from raytl.search.plan.halving import SuccessiveHalving
-from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.plan.schedule import SearchPlan
+from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import CONFIRMED
 from raytl.search.propose.cost import CostAwareSampler
 from raytl.search.propose.recipes import Recipes

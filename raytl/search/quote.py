@@ -25,7 +25,7 @@ from raytl.evaluation.intervals import Interval, bootstrap_interval
 from raytl.search.jobs import Survey
 from raytl.search.lanes.sizing import Lanes
 from raytl.search.plan.halving import SuccessiveHalving
-from raytl.search.plan.schedule import PlanSettings
+from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import CONFIRMED, CONTROLS
 from raytl.search.propose.recipes import Recipes
 from raytl.search.propose.sampler import SpaceExhaustedError, TpeSampler

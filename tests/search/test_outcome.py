@@ -20,7 +20,8 @@ from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.outcome import candidate, conclude
 from raytl.search.plan.contest import Labels
 from raytl.search.plan.halving import SuccessiveHalving
-from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.plan.schedule import SearchPlan
+from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.simulation import FixedRecipes
 from raytl.search.propose.recipes import Control
 from raytl.search.propose.sampler import TpeSampler

@@ -9,7 +9,7 @@ import pytest
 from tiny import MODEL, PRETRAINED, SIDE, data, workspace
 
 from raytl.search.lanes.cluster import Lanes
-from raytl.search.plan.schedule import PlanSettings
+from raytl.search.plan.settings import PlanSettings
 from raytl.search.quote import Quote, quote
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space

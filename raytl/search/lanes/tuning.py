@@ -24,7 +24,8 @@ from ray.tune.search import Searcher
 from raytl.search.jobs import EpochReport, JobResult, LaneJob
 from raytl.search.lanes.sizing import Lanes
 from raytl.search.lanes.work import keep_files
-from raytl.search.plan.schedule import SearchPlan, Wait
+from raytl.search.plan.schedule import SearchPlan
+from raytl.search.plan.settings import Wait
 
 RETRIES = 2
 """Times that a job is started again after its process died, before it counts as failed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,10 @@ class Contest:
             if record.strategy_key == key and record.status == TrialStatus.COMPLETED
         }
         return [found[fold] for fold in sorted(found)]
+
+    def strategy_of(self, key: str) -> dict[str, Any]:
+        """The flat values of a strategy that was tried."""
+        return next(record.strategy for record in self.records if record.strategy_key == key)
 
     def scores(self) -> dict[str, dict[int, float]]:
         """Scores of the completed trials by strategy and fold; controls take no part."""

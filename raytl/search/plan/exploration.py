@@ -17,7 +17,7 @@ class Exploration:
     """Proposes strategies and learns from what they score.
 
     records: all trials of the plan, as it goes on. numbers: of jobs, from which to take the next. fold: that strategies
-    are tried on, None where there are none. The rest as in :class:`raytl.search.plan.schedule.PlanSettings`.
+    are tried on, None where there are none. The rest as in :class:`raytl.search.plan.settings.PlanSettings`.
     tried: strategies that were given out. exhausted: whether none is left of the source models that joined in.
     """
 

@@ -8,20 +8,21 @@ plan runs on Ray Tune and, in virtual time, on recorded learning curves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from raytl.judging.choice import Choice
 from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob, Survey
+from raytl.search.plan.closing import Closing
 from raytl.search.plan.contest import Contest, Labels
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
-from raytl.search.plan.time_budget import CONFIRMED, TimeBudget, trial_seconds
+from raytl.search.plan.settings import PlanSettings, Recipe, Wait
+from raytl.search.plan.time_budget import TimeBudget, trial_seconds
 from raytl.search.propose.recipes import Control
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
@@ -33,57 +34,6 @@ PHASES = ("", *TOLD, JobKind.CONTROL, JobKind.REFIT)
 FIRST_MODEL = "first-model"
 PROBE_SHARE = 0.25
 """Of a time budget: once probes have taken so much of it, they are tried on no further folds."""
-
-
-class Recipe(Protocol):
-    """The strategies that a search has whatever is proposed besides (:class:`raytl.search.propose.recipes.Recipes`)."""
-
-    def probes(self, survey: Survey) -> dict[str, list[Strategy]]:
-        """Convex heads by source model."""
-
-    def baselines(self, order: Sequence[str], survey: Survey) -> dict[str, Strategy]:
-        """Baselines by name. order: of the source models, the most promising first."""
-
-    def classical(self, order: Sequence[str], survey: Survey) -> dict[str, Strategy]:
-        """Baselines by name that are among the probes."""
-
-    def joined(self, survey: Survey, order: Sequence[str]) -> list[Strategy]:
-        """Strategies that tell the source domains apart."""
-
-    def controls(self, winner: Strategy, order: Sequence[str], survey: Survey) -> list[Control]:
-        """The winner with one part taken out at a time."""
-
-
-@dataclass(frozen=True)
-class PlanSettings:
-    """How much to search.
-
-    trials: of the search phase. folds: validation folds there are. lanes: jobs at a time. time_budget_s: for all phases
-    together, None for no limit. patience: trials without a better one, min_gain: expected gain of another trial, at
-    which to stop searching before that. tested: whether there is a test split that baselines and controls will be
-    compared on. surveys: whether there are domains or unlabelled images to look at first. control_folds: on how many
-    folds the winner is held against its controls where there is no test split. directory: where refits go.
-    trial_images: images that a full training passes through the network, forward passes counted once; pretrain_s:
-    seconds that making a source model may take.
-    """
-
-    trials: int
-    folds: int
-    lanes: int
-    epochs: int
-    directory: Path
-    time_budget_s: float | None = None
-    tested: bool = True
-    patience: int | None = None
-    min_gain: float | None = None
-    surveys: bool = False
-    control_folds: int = 3
-    trial_images: int = 0
-    pretrain_s: float = 0.0
-
-
-class Wait:
-    """No job now; ask again when another one has ended."""
 
 
 class SearchPlan:
@@ -111,8 +61,6 @@ class SearchPlan:
         self.contest = Contest(self.records, labels)
         self.refits = Refits(settings.directory)
         self.survey: Survey | None = None if settings.surveys else Survey()
-        self.baselines: dict[str, Strategy] = {}
-        self.controls: list[Control] = []
         self._recipes = recipes
         self._listener = listener
         self._time = TimeBudget(
@@ -143,12 +91,21 @@ class SearchPlan:
             trial_images=settings.trial_images,
             pretrain_s=settings.pretrain_s,
         )
+        self._closing = Closing(
+            settings,
+            self.contest,
+            self.refits,
+            self._time,
+            self._probing,
+            recipes,
+            self._numbers,
+            self._expected_seconds,
+        )
         self._jobs: dict[int, LaneJob] = {}
         self._running: set[int] = set()
         self._record_of: dict[int, TrialRecord] = {}
         self._restored: list[TrialRecord] = []
         self._waiting: list[tuple[str, Strategy]] | None = None
-        self._chosen: Choice | None = None
         self._first_model: int | None = None
         self._done = False
         self._phase = PHASES[0]
@@ -159,7 +116,8 @@ class SearchPlan:
 
     def next_job(self, lane: int = 0) -> LaneJob | Wait | None:
         """The next job, ``Wait`` while it depends on running ones, None when all is done. lane: which one asks."""
-        if self.survey is None:
+        survey = self.survey
+        if survey is None:
             return self._next_survey()
         phases: tuple[Callable[[], LaneJob | Wait | None], ...] = (
             self._next_first_model,
@@ -167,16 +125,19 @@ class SearchPlan:
             self._begin_search,
             self._next_late_probe,
             lambda: self._next_trained(lane),
-            self._next_confirm,
-            self._next_control,
+            self._closing.next_confirm,
+            lambda: self._closing.next_control(self._running_kinds(), survey),
+            lambda: self._closing.next_refit(self._running_kinds(), survey),
         )
         for propose in phases:
             job = propose()
             if job is not None:
                 return self._start(job) if isinstance(job, LaneJob) else job
-        refit = self._next_refit()
-        self._done = refit is None
-        return self._start(refit) if isinstance(refit, LaneJob) else refit
+        self._done = True
+        return None
+
+    def _running_kinds(self) -> set[JobKind]:
+        return {self._jobs[number].kind for number in self._running}
 
     def search_is_over(self) -> bool:
         """Whether no further strategy will be tried."""
@@ -261,113 +222,19 @@ class SearchPlan:
         assert self.survey is not None
         order = self._probing.order()
         trained = self._recipes.baselines(order, self.survey)
-        self.baselines = trained | self._recipes.classical(order, self.survey)
+        self._closing.baselines = trained | self._recipes.classical(order, self.survey)
         tried = {record.strategy_key for record in self.records if record.status != TrialStatus.INTERRUPTED}
         self._waiting = [(name, strategy) for name, strategy in trained.items() if strategy.key not in tried]
         self._exploration.begin(
             order,
             self.survey,
-            leave_out=[*self.baselines.values()],
+            leave_out=list(self.baselines.values()),
             ahead=self._recipes.joined(self.survey, order),
             probes=[record for record in self.records if record.kind == JobKind.PROBE and record.fold == 0],
             hold_back=self._probing.late(),
         )
         for record in self._restored:
             self._exploration.restore(record)
-        return None
-
-    def _next_confirm(self) -> LaneJob | None:
-        """The strategies that lead on the first fold, on the folds that they were not tried on yet; best first.
-
-        Fold by fold, so that all are compared on the same ones; who trails the best beyond doubt is left behind.
-        """
-        if self.settings.folds <= 1:
-            return None
-        ended = [record for record in self.records if record.status != TrialStatus.INTERRUPTED]
-        tried = {(record.strategy_key, record.fold) for record in ended}
-        leaders = self._racing()
-        for fold in range(1, self.settings.folds):
-            for key in leaders:
-                if (key, fold) in tried:
-                    continue
-                job = LaneJob(next(self._numbers), JobKind.CONFIRM, self.strategy_of(key), fold)
-                if not self._allows(job):
-                    return None
-                return job
-        return None
-
-    def _racing(self) -> list[str]:
-        """The leaders that are not beaten yet, and the best probe, which was tried on all folds."""
-        best = self._probing.best()
-        leaders = self.contest.leaders(CONFIRMED)
-        rivals = [*leaders, *([best] if best is not None else [])]
-        return [key for key in leaders if not any(self.contest.trails(key, other) for other in rivals if other != key)]
-
-    def _next_control(self) -> LaneJob | Wait | None:
-        """The winner with one part taken out, on the folds that the winner was tried on; not where a test split tells.
-
-        Fold by fold for all controls, as long as there is time.
-        """
-        if self.settings.tested or not self.settings.folds:
-            return None
-        winner = self._final_winner()
-        if not isinstance(winner, str):
-            return winner
-        folds = [record.fold for record in self.contest.completed(winner)][: self.settings.control_folds]
-        ended = {(r.strategy_key, r.fold) for r in self.records if r.status != TrialStatus.INTERRUPTED}
-        for fold in folds:
-            for control in self.controls:
-                if (control.strategy.key, fold) in ended:
-                    continue
-                number = next(self._numbers)
-                job = LaneJob(number, JobKind.CONTROL, control.strategy.to_dict(), fold, baseline=control.name)
-                if not self._time.allows(self._expected_seconds(control.strategy), self.records, keep_controls=False):
-                    return None
-                return job
-        return None
-
-    def _final_winner(self) -> str | Wait | None:
-        """The winner's key once all trials that could change it have ended; settles its controls."""
-        running = {self._jobs[number].kind for number in self._running}
-        if self._waiting is None or running & (set(TRIALS) - {JobKind.CONTROL}):
-            return Wait() if running else None
-        best = self.winner()
-        if best is not None and not self.controls and self.survey is not None:
-            strategy = Strategy.from_dict(self.strategy_of(best))
-            self.controls = self._recipes.controls(strategy, self._probing.order(), self.survey)
-        return best
-
-    def _next_refit(self) -> LaneJob | Wait | None:
-        """The winner first, then what it is held against on the test split, as long as there is time.
-
-        Where there is time without end the baselines are refitted while the last trials still run.
-        """
-        if self.settings.tested and not self._time.limited:
-            early = self._next_compared(self.baselines.items())
-            if early is not None:
-                return early
-        winner = self._final_winner()
-        if not isinstance(winner, str):
-            return winner
-        if any(self._jobs[number].kind == JobKind.CONTROL for number in self._running):
-            return Wait()
-        if self.refits.wants(winner):
-            return self.refits.start(next(self._numbers), Strategy.from_dict(self.strategy_of(winner)))
-        if self.settings.tested:
-            compared = [(control.name, control.strategy) for control in self.controls]
-            job = self._next_compared([*compared, *self.baselines.items()])
-            if job is not None:
-                return job
-        # A refit can fail, and then the next best is due: nothing is over before the winner's has come back.
-        return Wait() if self.refits.is_pending(winner) else None
-
-    def _next_compared(self, strategies: Iterable[tuple[str, Strategy]]) -> LaneJob | None:
-        """The next of these that there is time to refit. What it took before tells what it will take, if anything."""
-        for name, strategy in strategies:
-            took = [record.seconds for record in self.contest.completed(strategy.key)]
-            needed = max(took) if took else self._expected_seconds(strategy)
-            if self.refits.wants(strategy.key) and (not self._time.limited or needed < self._time.left()):
-                return self.refits.start(next(self._numbers), strategy, name)
         return None
 
     # --- going on with an earlier search ----------------------------------------------------------------------------
@@ -392,9 +259,19 @@ class SearchPlan:
 
     # --- the standing -----------------------------------------------------------------------------------------------
 
+    @property
+    def baselines(self) -> dict[str, Strategy]:
+        """By name, once they are settled."""
+        return self._closing.baselines
+
+    @property
+    def controls(self) -> list[Control]:
+        """Of the winner, once it is known."""
+        return self._closing.controls
+
     def choice(self) -> Choice | None:
         """The winner among the strategies whose refit did not fail, and on what grounds."""
-        return self.contest.choice(tuple(self.refits.failed))
+        return self._closing.choice()
 
     def winner(self) -> str | None:
         """Key of the best strategy whose refit did not fail."""
@@ -403,7 +280,7 @@ class SearchPlan:
 
     def strategy_of(self, key: str) -> dict[str, Any]:
         """The flat values of a strategy that was tried."""
-        return next(record.strategy for record in self.records if record.strategy_key == key)
+        return self.contest.strategy_of(key)
 
     def _first_fold(self) -> int | None:
         return 0 if self.settings.folds else None
@@ -483,10 +360,11 @@ class SearchPlan:
 
     def _end_survey(self, result: JobResult | None) -> None:
         """Where nothing could be surveyed, the domains are taken as they are."""
-        self.survey = (result.survey if result is not None else None) or Survey()
+        space = self._exploration.sampler.space
+        self.survey = (result.survey if result is not None else None) or Survey(tuple(sorted(space.data.joinable)))
         for note in self.survey.notes:
             self._listener.on_phase(JobKind.SURVEY, note)
-        self._exploration.sampler.space.set_aside(self.survey.set_aside)
+        space.set_aside(self.survey.set_aside)
         self._probing.begin(self._recipes.probes(self.survey), self.survey)
 
     def _end_refit(self, job: LaneJob, reason: str | None) -> None:

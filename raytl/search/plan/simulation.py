@@ -17,7 +17,8 @@ from typing import Any
 import pandas as pd
 
 from raytl.search.jobs import JobResult, LaneJob, Survey
-from raytl.search.plan.schedule import SearchPlan, Wait
+from raytl.search.plan.schedule import SearchPlan
+from raytl.search.plan.settings import Wait
 from raytl.search.propose.recipes import Control
 from raytl.training.strategy import Strategy
 

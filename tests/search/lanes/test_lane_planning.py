@@ -10,7 +10,7 @@ from raytl.core.errors import UserError
 from raytl.search.jobs import JobResult, LaneJob
 from raytl.search.lanes.cluster import Lanes, fitting, plan_lanes
 from raytl.search.lanes.tuning import RETRIES, START_PATIENCE_S, PlanSearcher, lane_resources
-from raytl.search.plan.schedule import Wait
+from raytl.search.plan.settings import Wait
 
 
 class TestLanesThatFit:

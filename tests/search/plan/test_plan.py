@@ -11,7 +11,8 @@ from tiny import MODEL, PRETRAINED, data
 from virtual import BASELINES, EPOCHS, PROBE, PROBES, SPACE, Search, flat, key, rising, top
 
 from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
-from raytl.search.plan.schedule import FIRST_MODEL, Wait
+from raytl.search.plan.schedule import FIRST_MODEL
+from raytl.search.plan.settings import Wait
 from raytl.search.plan.simulation import Curve, FixedRecipes
 from raytl.search.propose.recipes import Control
 from raytl.search.records import TrialStatus

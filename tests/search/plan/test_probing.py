@@ -14,7 +14,7 @@ from raytl.evaluation import metrics
 from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.contest import Labels
 from raytl.search.plan.probing import EAGER, RACING, TURN
-from raytl.search.plan.schedule import Wait
+from raytl.search.plan.settings import Wait
 from raytl.search.plan.simulation import Curve, FixedRecipes
 from raytl.search.records import TrialStatus
 from raytl.search.space.binding import BoundSpace

@@ -13,7 +13,8 @@ from tiny import MODEL, STAGES, data
 from virtual import EPOCHS, key
 
 from raytl.search.jobs import JobKind, LaneJob
-from raytl.search.plan.schedule import SearchPlan, Wait
+from raytl.search.plan.schedule import SearchPlan
+from raytl.search.plan.settings import Wait
 from raytl.search.plan.simulation import Curve, FixedRecipes, simulate
 from raytl.search.propose.recipes import Control
 from raytl.search.records import TrialRecord, TrialStatus

@@ -11,7 +11,8 @@ import pytest
 
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
 from raytl.search.plan.halving import SuccessiveHalving
-from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.plan.schedule import SearchPlan
+from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.simulation import Curve, CurveTable, Event, FixedRecipes, VirtualClock, simulate
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import TrialRecord, TrialStatus

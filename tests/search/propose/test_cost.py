@@ -11,7 +11,8 @@ from tiny import MODEL, data
 
 from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.plan.halving import SuccessiveHalving
-from raytl.search.plan.schedule import PlanSettings, SearchPlan
+from raytl.search.plan.schedule import SearchPlan
+from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.simulation import Curve, FixedRecipes, VirtualClock, simulate
 from raytl.search.propose.cost import PROPOSED, AdditiveModel, CostAwareSampler
 from raytl.search.propose.sampler import TpeSampler

@@ -1,0 +1,63 @@
+"""What a plan is told, and what it asks of others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from raytl.search.jobs import Survey
+from raytl.search.propose.recipes import Control
+from raytl.training.strategy import Strategy
+
+
+class Recipe(Protocol):
+    """The strategies that a search has whatever is proposed besides (:class:`raytl.search.propose.recipes.Recipes`)."""
+
+    def probes(self, survey: Survey) -> dict[str, list[Strategy]]:
+        """Convex heads by source model."""
+
+    def baselines(self, order: Sequence[str], survey: Survey) -> dict[str, Strategy]:
+        """Baselines by name. order: of the source models, the most promising first."""
+
+    def classical(self, order: Sequence[str], survey: Survey) -> dict[str, Strategy]:
+        """Baselines by name that are among the probes."""
+
+    def joined(self, survey: Survey, order: Sequence[str]) -> list[Strategy]:
+        """Strategies that tell the source domains apart."""
+
+    def controls(self, winner: Strategy, order: Sequence[str], survey: Survey) -> list[Control]:
+        """The winner with one part taken out at a time."""
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """How much to search.
+
+    trials: of the search phase. folds: validation folds there are. lanes: jobs at a time. time_budget_s: for all phases
+    together, None for no limit. patience: trials without a better one, min_gain: expected gain of another trial, at
+    which to stop searching before that. tested: whether there is a test split that baselines and controls will be
+    compared on. surveys: whether there are domains or unlabelled images to look at first. control_folds: on how many
+    folds the winner is held against its controls where there is no test split. directory: where refits go.
+    trial_images: images that a full training passes through the network, forward passes counted once; pretrain_s:
+    seconds that making a source model may take.
+    """
+
+    trials: int
+    folds: int
+    lanes: int
+    epochs: int
+    directory: Path
+    time_budget_s: float | None = None
+    tested: bool = True
+    patience: int | None = None
+    min_gain: float | None = None
+    surveys: bool = False
+    control_folds: int = 3
+    trial_images: int = 0
+    pretrain_s: float = 0.0
+
+
+class Wait:
+    """No job now; ask again when another one has ended."""
