@@ -8,6 +8,7 @@ import pandas as pd
 from rich.table import Column, Table
 from rich.text import Text
 
+from raytl.evaluation import metrics
 from raytl.runs import wording
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def leaderboard(trials: pd.DataFrame, outcome: dict[str, Any] | None = None) -> 
     trials: as in ``trials.parquet``. outcome: the document ``outcome.json``, or None.
     Returns one row per strategy: ``rank`` (1 = best), ``label`` (``best``, a baseline's name, ``best, …`` for both;
     else empty), ``baseline``, ``trial`` (its first), ``folds``, ``status``, ``score`` (mean over folds), ``std`` (over
-    folds, where there are two or more), ``validation`` and ``test`` (accuracies) with ``_low`` and ``_high``
+    folds, where there are two or more), ``validation`` and ``test`` (by the run's metric) with ``_low`` and ``_high``
     (bootstrap intervals; intervals and test are known for the winner and the baselines), ``seconds`` (sum),
     ``epochs``, ``strategy_key``, then the settings under their own names. The chosen strategy comes first; then those
     trained to the end by score; then the others by how far they got, and by score.
@@ -56,6 +57,7 @@ def leaderboard(trials: pd.DataFrame, outcome: dict[str, Any] | None = None) -> 
 def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
     """The leaderboard for a terminal of ``width`` columns: the first ``rows`` strategies and every baseline."""
     board = run.leaderboard()
+    share = metrics.get(str((run.outcome or {}).get("metric") or "accuracy")).share
     told = "1 strategy" if len(board) == 1 else f"{len(board)} strategies"
     told += f", the first {rows} and the baselines" if len(board) > rows else ""
     table = Table(
@@ -63,8 +65,8 @@ def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
         *(
             Column("adaptation", overflow="ellipsis", max_width=12 if width < 100 else None),
             "score",
-            "val %",
-            "test %",
+            "val %" if share else "val",
+            "test %" if share else "test",
             "folds",
         ),
         box=None,
@@ -86,8 +88,8 @@ def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
             wording.setting(row.get("cut")),
             Text(wording.setting(row.get("adaptation"))),
             wording.score(row["score"]),
-            wording.share(row["validation"]).removesuffix(" %"),
-            wording.share(row["test"]).removesuffix(" %"),
+            wording.value(row["validation"], share=share).removesuffix(" %"),
+            wording.value(row["test"], share=share).removesuffix(" %"),
             str(row["folds"]),
             style="bold green" if best else "cyan" if row["label"] else "" if done else "dim",
         )
@@ -127,16 +129,16 @@ def _pooled(group: pd.DataFrame) -> dict[str, Any]:
         "status": status,
         "score": float(scores.mean()) if len(scores) else None,
         "std": float(scores.std()) if len(scores) > 1 else None,
-        "validation": _mean(counted, "metric.target-accuracy"),
+        "validation": _mean(counted, "metric.target-metric", "metric.target-accuracy"),
         "seconds": float(group["seconds"].sum()),
         "epochs": int(counted["epochs"].max()),
     }
 
 
-def _mean(trials: pd.DataFrame, name: str) -> float | None:
-    if name not in trials or trials[name].isna().all():
-        return None
-    return float(trials[name].mean())
+def _mean(trials: pd.DataFrame, *names: str) -> float | None:
+    """Of the first of these columns that says anything."""
+    known = next((name for name in names if name in trials and not trials[name].isna().all()), None)
+    return None if known is None else float(trials[known].mean())
 
 
 def _bounds(interval: dict[str, Any] | None, name: str) -> dict[str, Any]:

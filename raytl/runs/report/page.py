@@ -150,7 +150,7 @@ def _gains(run: Run, parts: _Parts) -> str:
         html += f"""<h2>What each part brings</h2>
 <p class="note">{escape(metric.title.capitalize())} of the best strategy minus that of the same strategy with one part
 taken out, all else equal, on the same images; the lines are 95 % intervals. A line that crosses zero means that these
-images cannot tell the two apart.</p>
+images cannot tell the two apart; the verdicts above count all pairs together and so ask for a little more.</p>
 {parts.place("controls", charts.gains(controls, metric.title, share=metric.share), says)}"""
     found = {name: gain for name, value in summary["gains"].items() if (gain := interval(value)) is not None}
     if found:
@@ -165,10 +165,12 @@ in several things, on the same images; the lines are 95 % intervals.</p>
 def _leaderboard(run: Run) -> str:
     trials = run.trials()
     reasons = dict(zip(trials["strategy_key"], trials["reason"].fillna(""), strict=True))
-    board = tables.leaderboard_table(run.leaderboard(), reasons)
+    share = metric_of(run.summary()).share
+    board = tables.leaderboard_table(run.leaderboard(), reasons, share=share)
     return f"""<h2>Leaderboard</h2>
-<p class="note">One row per strategy, folds pooled. The score chose the winner; scores and validation accuracies of the
-best few are a little too good for having been chosen, the test accuracy is not. Stopped trials had fewer epochs.</p>
+<p class="note">One row per strategy, folds pooled. The score decides who goes on; validation figures of the best few
+are a little too good for having been chosen (the winner's is corrected for it), test figures are not. Stopped trials
+had fewer epochs.</p>
 {board}"""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from raytl.evaluation.intervals import Interval
 from raytl.runs import wording
 from raytl.runs.leaderboard import settings_columns
 
@@ -16,23 +17,23 @@ _STACKED = " class=stacked"  # on a phone each row becomes a card
 _OPEN_ROWS = 8  # leaderboard rows before the fold
 
 
-def leaderboard_table(board: pd.DataFrame, reasons: dict[str, str]) -> str:
+def leaderboard_table(board: pd.DataFrame, reasons: dict[str, str], *, share: bool = True) -> str:
     """The leaderboard: the first rows and all baselines in sight, the rest to be unfolded.
 
-    reasons: by strategy key, why a trial was stopped or failed.
+    reasons: by strategy key, why a trial was stopped or failed. share: whether the metric is one, told in percent.
     """
     settings = [name for name in settings_columns(board) if _varies(board[name])]
-    head = ["", "", "source model", "cut", "adaptation", "score", "validation accuracy", "test accuracy"]
+    head = ["", "", "source model", "cut", "adaptation", "score", "validation", "test"]
     in_sight = (board["rank"] <= _OPEN_ROWS) | board["baseline"].notna()
     rest = board[~in_sight]
     html = _table(
         head,
-        _leaderboard_rows(board[in_sight], reasons, settings),
+        _leaderboard_rows(board[in_sight], reasons, settings, share),
         "Best strategies and baselines",
         kind=_STACKED,
     )
     if len(rest):
-        rows = _leaderboard_rows(rest, reasons, settings)
+        rows = _leaderboard_rows(rest, reasons, settings, share)
         folded = _table(head, rows, "Other strategies", kind=_STACKED)
         html += f"<details><summary>{len(rest)} more strategies</summary>{folded}</details>"
     return html
@@ -68,7 +69,7 @@ def settings_table(values: dict[str, Any], caption: str) -> str:
     return _table(["", ""], rows, caption, kind=" class=pairs") if rows else ""
 
 
-def _leaderboard_rows(board: pd.DataFrame, reasons: dict[str, str], settings: list[str]) -> list[str]:
+def _leaderboard_rows(board: pd.DataFrame, reasons: dict[str, str], settings: list[str], share: bool) -> list[str]:
     rows = []
     for _, row in board.iterrows():
         kind = "best" if str(row["label"]).startswith("best") else "baseline" if row["label"] else str(row["status"])
@@ -85,8 +86,8 @@ def _leaderboard_rows(board: pd.DataFrame, reasons: dict[str, str], settings: li
             f'<td data-label="cut">{escape(wording.setting(row.get("cut")))}</td>'
             f'<td class="keep">{escape(wording.setting(row.get("adaptation")))}</td>'
             f'<td class="score" data-label="score">{_score(row, reasons)}</td>'
-            f'<td class="keep validation" data-label="validation">{_bounded(row, "validation")}</td>'
-            f'<td class="keep test" data-label="test">{_bounded(row, "test")}</td>'
+            f'<td class="keep validation" data-label="validation">{_bounded(row, "validation", share)}</td>'
+            f'<td class="keep test" data-label="test">{_bounded(row, "test", share)}</td>'
             "</tr>"
         )
     return rows
@@ -101,10 +102,10 @@ def _score(row: pd.Series, reasons: dict[str, str]) -> str:
     return f"{text}<br><small>mean of {row['folds']} folds</small>" if row["folds"] > 1 else text
 
 
-def _bounded(row: pd.Series, name: str) -> str:
+def _bounded(row: pd.Series, name: str, share: bool) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    bounds = "" if pd.isna(low) else f"<br><small>{100 * low:.1f} to {100 * high:.1f}</small>"
-    return wording.share(row[name]) + bounds
+    limits = "" if pd.isna(low) else wording.limits(Interval(row[name], low, high), share=share)
+    return wording.value(row[name], share=share) + (f"<br><small>{limits}</small>" if limits else "")
 
 
 def _table(head: list[str], rows: list[str], caption: str, numbers: tuple[int, ...] = (), kind: str = "") -> str:

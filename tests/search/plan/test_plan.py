@@ -159,7 +159,7 @@ class TestSurvey:
     def test_that_fails_leaves_the_domains_as_they_are(self, space: BoundSpace) -> None:
         search = Search(space, surveys=True)
         search.play(lambda job: Curve(seconds=1.0, reason="no memory") if job.kind == JobKind.SURVEY else rising(job))
-        assert search.plan.survey == Survey()
+        assert search.plan.survey == Survey(("bright",))
         assert PRETRAINED in {record.strategy["source_model"] for record in search.records(JobKind.SEARCH)}
 
 
