@@ -83,6 +83,14 @@ def test_a_score_that_does_not_follow_the_truth_costs_next_to_nothing(slope: flo
     assert np.mean(lost) < 0.015
 
 
+def test_among_equals_a_misleading_score_favours_nobody() -> None:
+    """Not even the other way round: what was wrong so far is no evidence."""
+    _, direct, unlabelled = made(0, images=15, slope=-1.0)
+    direct[1], unlabelled[:2] = direct[0], (0.4, 0.9)
+    estimate = posterior_means(direct, np.full(30, 15), unlabelled)
+    assert estimate[0] == pytest.approx(estimate[1])
+
+
 def test_with_many_labels_it_is_the_direct_figures() -> None:
     _, direct, unlabelled = made(0, images=100_000, slope=1.0)
     estimate = posterior_means(direct, np.full(30, 100_000), unlabelled)

@@ -68,7 +68,6 @@ class Probing:
         self._late, self._unmade = unmade[EAGER:], unmade[:EAGER]
         self._eager = [uri for uri in self._probes if uri not in self._late]
         self._awaited = list(self._eager)
-        self.take_over()
 
     def take_over(self) -> None:
         """Let probes that an earlier search ended count: they are not tried again."""

@@ -128,6 +128,12 @@ class TestOrderOfOptions:
         assert all(entry == told[0] for entry in told)
         assert told[0][1]["fine-tune"].source_model == DARK
 
+    def test_nor_where_a_domain_has_no_model_of_its_own(self, tmp_path: Path) -> None:
+        order, held = (DARK, OTHER, MODEL), self.held(("bright", "other", "dark"))
+        for models in itertools.permutations((DARK, OTHER, MODEL)):
+            found = recipes(tmp_path, held, *models).joined(Survey(("bright",)), order)
+            assert [(s.source_domain, s.source_model) for s in found] == [("bright", DARK)]
+
 
 class TestJoined:
     def test_every_domain_joins_once_from_its_own_model(self, tmp_path: Path) -> None:
