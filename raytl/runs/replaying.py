@@ -81,8 +81,10 @@ def replay(run: Run, number: int | None = None) -> Replay:
         if len(now) == len(record.history):
             raise _EnoughError
 
+    survey = (run.outcome or {}).get("survey") or {}
+    job = TrialJob(Strategy.from_dict(record.strategy), fold, frequencies=tuple(survey.get("frequencies", ())))
     with suppress(_EnoughError, TrialError):
-        run_trial(workspace, TrialJob(Strategy.from_dict(record.strategy), fold), report)
+        run_trial(workspace, job, report)
     return Replay(
         run.name,
         record.number,

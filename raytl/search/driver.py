@@ -85,6 +85,8 @@ def search(
     goal = None if settings.at is None else parse_goal(settings.at)
     opened = None if interrupted else test
     outcome = conclude(plan, data, opened, workspace, seconds, interrupted=interrupted, at=goal)
+    if goal is not None and outcome.operating_point is None:
+        listener.on_phase("test", "too few labelled images were validated for the operating point that --at asks for")
     refit = plan.refits.done.get(outcome.best.strategy_key)
     return outcome, Path(refit) if refit else None
 

@@ -70,7 +70,7 @@ class TestSearch:
         assert (document["run"], document["status"], document["interrupted"]) == ("flowers", "finished", False)
         assert document["trials"]["count"] >= 4
         assert document["best"]["validation_metric"]["low"] <= document["best"]["validation_metric"]["high"]
-        assert set(document["baselines"]) == {"scratch"}
+        assert set(document["baselines"]) == {"scratch", "pixels"}
 
     def test_colours_are_told_apart(self, searched):
         assert searched.document["best"]["test_metric"]["value"] >= 5 / 6
@@ -126,7 +126,7 @@ class TestAfterwards:
         assert shown.document == searched.document
         page = Path(place.run("report", "flowers", "--json").document["report"])
         assert page == place.folder / "raytl-runs/flowers/report.html"
-        assert "training from scratch" in page.read_text()
+        assert "Leaderboard" in page.read_text() and "The best model has accuracy" in page.read_text()
         human = place.run("runs", "show", "flowers")
         assert human.code == 0 and "next: raytl deploy" in human.out
 
