@@ -70,7 +70,7 @@ class TestSearch:
         assert (document["run"], document["status"], document["interrupted"]) == ("flowers", "finished", False)
         assert document["trials"]["count"] >= 4
         assert document["best"]["validation_metric"]["low"] <= document["best"]["validation_metric"]["high"]
-        assert set(document["baselines"]) == {"scratch"}
+        assert set(document["baselines"]) == {"scratch", "pixels"}
 
     def test_colours_are_told_apart(self, searched):
         assert searched.document["best"]["test_metric"]["value"] >= 5 / 6
