@@ -59,14 +59,15 @@ def read_table(path: Path) -> pa.Table:
 def column(values: Sequence[Any]) -> pa.Array:
     """An Arrow column of the narrowest plain type that holds all values: boolean, whole, real, or text.
 
-    Values of kinds that do not mix (``True`` beside ``0.5``, ``"auto"`` beside ``3``) are written as text, all of them.
+    Values of kinds that do not mix (``True`` beside ``0.5``, ``"auto"`` beside ``3``, a whole number that no real one
+    is equal to beside reals) are written as text, all of them.
     """
     kinds = {_kind(value) for value in values} - {None}
     if kinds <= {bool}:
         return pa.array(values, pa.bool_() if kinds else pa.string())
     if kinds == {int}:
         return pa.array(values, pa.int64())
-    if kinds <= {int, float}:
+    if kinds <= {int, float} and all(not isinstance(value, int) or float(value) == value for value in values):
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
     return pa.array([None if value is None else _text(value) for value in values], pa.string())
 

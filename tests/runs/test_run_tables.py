@@ -48,6 +48,7 @@ def test_only_the_mixed_column_becomes_text():
     table = trials_table(records([{"cut": 1, "size": 3}, {"cut": "all", "size": 4}]))
     assert table["strategy.cut"].to_pylist() == ["1", "all"]
     assert table["strategy.size"].to_pylist() == [3, 4]
+    assert column([2**53 + 1, 0.5, None]).to_pylist() == [str(2**53 + 1), "0.5", None]
 
 
 def test_numpy_values_are_taken_as_plain_ones():
