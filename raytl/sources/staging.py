@@ -13,7 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from raytl.core.errors import UserError
 from raytl.sources.base import Built
 from raytl.sources.heads import MlpHead
-from raytl.sources.model import SourceModel
+from raytl.sources.licences import NO_WEIGHTS
+from raytl.sources.model import SourceInfo, SourceModel
 from raytl.tasks.preprocessing import Preprocessing
 
 Stages = list[tuple[str, nn.Module]]
@@ -38,6 +39,22 @@ class Pool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The mean over height and width."""
         return x.mean((2, 3))
+
+
+def untrained_info(model: SourceModel, *, fixed_size: bool) -> SourceInfo:
+    """What the catalogue says of a model without learned weights; read from the model, which may be hollow."""
+    return SourceInfo(
+        uri=model.uri,
+        stages=model.stage_names,
+        feature_dim=model.feature_dim,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        image_size=model.preprocessing.size,
+        fixed_size=fixed_size,
+        pretrained=False,
+        trainable=model.trainable,
+        licence=NO_WEIGHTS,
+        batch_norm_stages=batch_norm_stages(model.stages.items()),
+    )
 
 
 def batch_norm_stages(stages: Iterable[tuple[str, nn.Module]]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from raytl.sources.base import Built, Hollow, Provider, Request, SourceEntry, pr
 from raytl.sources.descriptors import DESCRIPTORS
 from raytl.sources.licences import NO_WEIGHTS
 from raytl.sources.model import SourceInfo, SourceModel
+from raytl.sources.staging import untrained_info
 from raytl.tasks.preprocessing import Preprocessing
 
 _IMAGE_SIZE, _MIN_SIZE = 64, 8
@@ -31,17 +32,7 @@ class Plain(Provider):
         """Of a fixed size: at another, the cells of the features cover other pixels."""
         with Hollow():
             model = self._model(name, request)
-        return SourceInfo(
-            uri=model.uri,
-            stages=model.stage_names,
-            feature_dim=model.feature_dim,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            image_size=model.preprocessing.size,
-            fixed_size=True,
-            pretrained=False,
-            trainable=False,
-            licence=NO_WEIGHTS,
-        )
+        return untrained_info(model, fixed_size=True)
 
     def build(self, name: str, request: Request) -> Built:
         """The same as :meth:`load`: there are no weights to leave out."""

@@ -8,7 +8,7 @@ from raytl.sources.architectures.base import registry
 from raytl.sources.base import Built, Hollow, Provider, Request, SourceEntry, provider, seeded
 from raytl.sources.licences import NO_WEIGHTS
 from raytl.sources.model import SourceInfo, SourceModel
-from raytl.sources.staging import batch_norm_stages
+from raytl.sources.staging import untrained_info
 from raytl.tasks.preprocessing import Preprocessing
 
 # The head of an untrained network is a placeholder until the labels are known.
@@ -27,17 +27,7 @@ class Scratch(Provider):
         """Counted without allocating anything."""
         with Hollow():
             model = self._model(name, request)
-        return SourceInfo(
-            uri=model.uri,
-            stages=model.stage_names,
-            feature_dim=model.feature_dim,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            image_size=model.preprocessing.size,
-            fixed_size=False,
-            pretrained=False,
-            licence=NO_WEIGHTS,
-            batch_norm_stages=batch_norm_stages(model.stages.items()),
-        )
+        return untrained_info(model, fixed_size=False)
 
     def build(self, name: str, request: Request) -> Built:
         """The same as :meth:`load`: there are no weights to leave out."""
