@@ -16,13 +16,14 @@ from raytl import runs
 from raytl.api.models import Run, export_winner, open_run
 from raytl.api.planning import bind
 from raytl.core.paths import default_storage
-from raytl.runs import resuming
+from raytl.evaluation import metrics
+from raytl.runs import resuming, wording
 from raytl.runs.earlier import earlier_runs
 from raytl.runs.report import examples_of, write_report
 from raytl.search.driver import search as drive
 from raytl.search.planning import SearchSettings
 from raytl.search.propose.warm_start import embed, warm_starts
-from raytl.search.records import SearchListener, TrialRecord
+from raytl.search.records import SearchListener, SearchOutcome, TrialRecord
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import SearchSpace
 from raytl.tasks import Task
@@ -134,8 +135,19 @@ def _search(
         first = [Strategy.from_dict(values) for start in warm for values in start["strategies"]]
         if first:
             listener.on_phase("warm-start", ", ".join(start["run"] for start in warm))
+
+        def keep(outcome: SearchOutcome, refit: Path) -> str:
+            export_winner(writer.path / "model", refit, outcome, task, writer.name)
+            metric, worth = metrics.get(outcome.metric), outcome.best.validation
+            if worth is None:
+                return ""
+            figure = wording.value(worth.value, share=metric.share)
+            return f"{metric.title} {figure} ({wording.limits(worth, share=metric.share)})"
+
         try:
-            outcome, refit = drive(bound, task.test, settings, writer.path, listener, first=first, earlier=earlier)
+            outcome, refit = drive(
+                bound, task.test, settings, writer.path, listener, first=first, earlier=earlier, keep_model=keep
+            )
             listener.on_phase("report", "")
             if refit is not None:
                 export_winner(writer.path / "model", refit, outcome, task, writer.name)

@@ -9,6 +9,7 @@ from raytl.evaluation import metrics
 from raytl.evaluation.intervals import Interval
 from raytl.runs import wording
 from raytl.runs.run import interval
+from raytl.sources.heads import CONVEX
 
 PARTS = {
     "source-model": ("Transfer", "the pretrained weights", "the same from random weights"),
@@ -116,7 +117,7 @@ def _operating(point: dict[str, Any]) -> Verdict:
 
 def _less_would_do(summary: dict[str, Any]) -> list[Verdict]:
     """The classical recipes that the winner does not beat beyond doubt: that comes first."""
-    if summary["best"]["strategy"].get("head") == "logistic":
+    if summary["best"]["strategy"].get("head") in CONVEX:
         return []
     tied = [
         (CLASSICAL.get(control["name"], control["name"]), interval(control))

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,12 @@ from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.judging.operating import parse_goal
 from raytl.search.lanes.cluster import cluster, room
+from raytl.search.lanes.here import Beginning, lanes_here
 from raytl.search.lanes.lane import lane_for
 from raytl.search.lanes.pool import forward
 from raytl.search.lanes.sizing import Lanes
 from raytl.search.lanes.tuning import LaneWatch, PlanScheduler, PlanSearcher, lane_resources, trial_directory
-from raytl.search.outcome import conclude
+from raytl.search.outcome import conclude, so_far
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.planning import SearchSettings, make_plan, make_workspace_settings
 from raytl.search.records import SearchListener, SearchOutcome, TrialRecord
@@ -45,38 +46,68 @@ def search(
     *,
     first: Sequence[Strategy] = (),
     earlier: Sequence[TrialRecord] = (),
+    keep_model: Callable[[SearchOutcome, Path], str] | None = None,
 ) -> tuple[SearchOutcome, Path | None]:
     """Search, choose, refit, open the test split once. Returns the outcome and the directory of the winner's model.
 
     directory: of the run, on the driver's disk; refitted models and Tune's own files go below it.
     first: strategies to try before the space's own. earlier: trials of this search from before it was interrupted.
+    keep_model: given the first model (what it is worth so far, its directory) long before the search ends, and better
+    ones of its kind; says what it is worth.
     An interrupt (Ctrl-C) ends the search early; what is known by then is concluded from, without a refit and with the
     test split sealed, so that the search can be resumed.
     Raises UserError where no trial succeeded, KeyboardInterrupt where it was interrupted before one had.
     """
     started = time.monotonic()
-    data = bound.data
     if settings.at is not None:
         parse_goal(settings.at)  # said now rather than after the search
-        if len(data.classes) != 2:
-            raise UserError(f"--at needs a task of two classes, and this one has {len(data.classes)}")
-    resources = (settings.lanes, settings.gpus_per_trial, settings.workers_per_trial)
-    with cluster(*resources, verbose=settings.verbose, address=settings.address) as lanes:
-        if len(ray.nodes()) > 1:
-            data = data.portable()
+        if len(bound.data.classes) != 2:
+            raise UserError(f"--at needs a task of two classes, and this one has {len(bound.data.classes)}")
+
+    def prepared(data: TrainingData, lanes: Lanes) -> tuple[Workspace, SearchPlan]:
         workspace_settings = make_workspace_settings(data, bound.space, settings, lanes)
         if settings.time_budget_s is not None:
             workspace_settings = replace(workspace_settings, pretrain_s=PRETRAIN_SHARE * settings.time_budget_s)
-        workspace = Workspace(data, workspace_settings)
+        workspace, metric = Workspace(data, workspace_settings), metrics.get(workspace_settings.metric)
+
+        def keep(key: str) -> str:
+            if keep_model is None:
+                return ""
+            return keep_model(so_far(plan, metric, key, time.monotonic() - started), Path(plan.refits.done[key]))
+
         plan = make_plan(
-            bound, settings, workspace, lanes, directory, listener, first, has_test=test is not None, started=started
-        )
+            bound, settings, workspace, lanes, directory, listener, first,
+            has_test=test is not None, started=started, on_first_model=keep,
+        )  # fmt: skip
         plan.restore(earlier)
-        if settings.metric is None and workspace_settings.metric != "accuracy":
-            title = metrics.get(workspace_settings.metric).title
-            listener.on_phase("metric", f"{title}: one class has over {metrics.SKEWED} times the images of another")
-        with lane_trainable(data, workspace_settings, lanes, directory) as trainable:
-            interrupted = not run_plan(plan, trainable, lanes, directory, verbose=settings.verbose)
+        if settings.metric is None and metric.name != "accuracy":
+            why = f"one class has over {metrics.SKEWED} times the images of another"
+            listener.on_phase("metric", f"{metric.title}: {why}")
+        return workspace, plan
+
+    plan: SearchPlan | None = None
+    try:
+        with ExitStack() as stack:
+            data = bound.data
+            wanted = (settings.lanes, settings.gpus_per_trial, settings.workers_per_trial)
+            lanes = lanes_here(*wanted, settings.address)
+            meant = cluster(*wanted, verbose=settings.verbose, address=settings.address)
+            if lanes is not None:
+                workspace, plan = prepared(data, lanes)
+                beginning = stack.enter_context(Beginning(plan, workspace))
+                stack.enter_context(meant)
+                beginning.finish()
+            else:
+                lanes = stack.enter_context(meant)
+                data = data.portable() if len(ray.nodes()) > 1 else data
+                workspace, plan = prepared(data, lanes)
+            with lane_trainable(data, workspace.settings, lanes, directory) as trainable:
+                interrupted = not run_plan(plan, trainable, lanes, directory, verbose=settings.verbose)
+    except KeyboardInterrupt:
+        if plan is None:
+            raise
+        plan.interrupt()
+        interrupted = True
     if interrupted and plan.winner() is None:
         raise KeyboardInterrupt
     if not interrupted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,6 +130,7 @@ def make_plan(
     *,
     has_test: bool,
     started: float,
+    on_first_model: Callable[[str], str] | None = None,
 ) -> SearchPlan:
     """The plan of a search over a bound space, timed from ``started`` of the monotonic clock."""
     given = bound.space.settings
@@ -140,7 +141,7 @@ def make_plan(
     sampler = (CostAwareSampler if settings.cost_aware else TpeSampler)(bound, settings.seed, first)
     return SearchPlan(
         plan_settings, sampler, halving, Recipes(bound), pretraining, listener, time.monotonic, started,
-        _labels(bound.data, workspace),
+        _labels(bound.data, workspace), on_first_model,
     )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def write_checkpoint(directory: Path, model: SourceModel, extra: Mapping[str, An
     data = safetensors.torch.save(state)
     threshold = extra.get("threshold")
     manifest = Manifest(
-        format_version=1 if threshold is None else 2,
+        format_version=3 if model.reads_stages else 1 if threshold is None else 2,
         architecture=model.architecture,
         stages=model.stage_names,
         feature_dim=model.feature_dim,
@@ -132,7 +132,7 @@ def load_checkpoint(directory: Path) -> tuple[Manifest, SourceModel]:
             f"{where}: its manifest does not fit the architecture {manifest.architecture}; export the model again"
         )
     fit(model, state, where)
-    last = next((name for name in ("head.output.weight", "head.weight") if name in state), None)
+    last = next((name for name in ("head.parts.0.weight", "head.output.weight", "head.weight") if name in state), None)
     outputs = model.feature_dim if last is None else int(state[last].shape[0])
     if manifest.labels is not None and len(manifest.labels) != outputs:
         raise UserError(f"{where}: has {len(manifest.labels)} labels for {outputs} outputs; export the model again")

@@ -100,15 +100,20 @@ def make_roles(
             roles.quick_source_sample = roles.source_sample.subset(spread(np.arange(len(held_out)), QUICK_SAMPLE))
     if data.unlabelled is not None:
         adapts = loss is not None and not loss.gradient_free
-        roles.unlabelled = make(data.unlabelled) if adapts else maker.make(data.unlabelled)
+        # Of frozen features little is to be learned from more images, and each is a pass through the whole network.
+        most = PROBE_SAMPLE if strategy.convex else EVALUATION_SAMPLE
+        chosen = spread(np.arange(len(data.unlabelled)), most)
+        seen = data.unlabelled.subset(chosen)
+        if strategy.convex:
+            still = maker.make(seen)
+        else:
+            roles.unlabelled = make(data.unlabelled) if adapts else maker.make(data.unlabelled)
+            still = roles.unlabelled.subset(chosen)
         if adapts:
             training["unlabelled"] = roles.unlabelled
         if second_view:
             roles.strong = maker.make(data.unlabelled, None, STRONG_VIEW, strategy.cached_views)
-        # Of frozen features little is to be learned from more images, and each is a pass through the whole network.
-        most = PROBE_SAMPLE if strategy.head == "logistic" else EVALUATION_SAMPLE
-        chosen = spread(np.arange(len(data.unlabelled)), most)
-        still, moved = roles.unlabelled.subset(chosen), maker.make_moved(data.unlabelled.subset(chosen))
+        moved = maker.make_moved(seen)
         few = spread(np.arange(len(chosen)), QUICK_SAMPLE)
         roles.sample, roles.quick_sample = (still, moved), (still.subset(few), moved.subset(few))
     roles.training = {role: pool for role, pool in training.items() if len(pool)}

@@ -97,8 +97,10 @@ def prepare(workspace: Workspace, job: TrialJob, group: Group | None = None) -> 
     # Only now: loading or pretraining the model draws numbers as well, but not in a lane that has it already.
     seed_everything(trial_seed(workspace, job))
     network = Network(model, workspace.data.classes, strategy.cut, device=workspace.device, head=strategy.head)
-    if strategy.head == "logistic" and strategy.cut != len(network.stages):
-        raise UserError(f"strategy: a logistic head stands on frozen stages only; set cut to {len(network.stages)}")
+    if strategy.convex and strategy.cut != len(network.stages):
+        raise UserError(
+            f"strategy: a head of kind '{strategy.head}' stands on frozen stages only; set cut to {len(network.stages)}"
+        )
     loss = _adaptation_loss(workspace, strategy, network)
     group.share([*network.model.state_dict().values(), *(loss.state_dict().values() if loss else ())])
     roles = make_roles(workspace, network, weights, strategy, job.fold, loss)

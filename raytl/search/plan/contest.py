@@ -142,7 +142,7 @@ class Contest:
         return choose(known, self.labels.labels, self.labels.metric, self.labels.groups)
 
     def _is_probe(self, key: str) -> bool:
-        return self.completed(key)[0].strategy.get("head") == "logistic"
+        return Strategy.from_dict(self.strategy_of(key)).convex
 
     def _by_score(self, keys: Sequence[str], common: set[int]) -> Choice:
         scores = self.scores()
@@ -162,5 +162,5 @@ class Contest:
             predicted,
             unlabelled=float(np.mean(unlabelled)) if unlabelled else None,
             cost=float(np.mean([record.seconds for record in records])),
-            frozen=1.0 if strategy.head == "logistic" else min(0.9, strategy.cut / 10),
+            frozen=1.0 if strategy.convex else min(0.9, strategy.cut / 10),
         )

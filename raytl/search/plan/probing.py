@@ -30,7 +30,6 @@ class Probing:
     contest: the standing of all strategies. pretraining: source models that are not made yet. folds: of the validation.
     trial_images: images that a full training passes through the network, forward passes counted once.
     pretrain_s: seconds that making a source model is expected to take at most.
-    told: whether the first model was told of.
     """
 
     def __init__(
@@ -42,7 +41,6 @@ class Probing:
         trial_images: int = 0,
         pretrain_s: float = 0.0,
     ) -> None:
-        self.told = False
         self.pretrain_s = pretrain_s
         self._contest = contest
         self._unmade = list(pretraining)
@@ -82,15 +80,29 @@ class Probing:
         """A source model to make, or a probe; None where none is due. being_made: models that a lane is making."""
         if self._unmade and not being_made:
             return self._make(numbers)
-        first = self._folds[0]
-        for uri in self._eager:
-            if uri in being_made or uri in self._unmade:
-                continue
-            for strategy in self._probes[uri]:
-                if (strategy.key, first or 0) not in self._given:
-                    return self._give(numbers, strategy, first)
-        if self._unmade:
+        made = [uri for uri in self._eager if uri not in being_made and uri not in self._unmade]
+        first = self._on_first_fold(numbers, made)
+        if first is None and self._unmade:
             return self._make(numbers)
+        return first or self._on_further_folds(numbers)
+
+    def next_quick(self, numbers: Iterator[int], *, begin: bool) -> LaneJob | None:
+        """A probe of a source model that is at hand; begin: also of one that none was tried of yet."""
+        given = {key for key, _ in self._given}
+        made = [
+            uri
+            for uri in self._eager
+            if uri not in self._unmade and (begin or any(s.key in given for s in self._probes[uri]))
+        ]
+        return self._on_first_fold(numbers, made) or self._on_further_folds(numbers)
+
+    def _on_first_fold(self, numbers: Iterator[int], models: Sequence[str]) -> LaneJob | None:
+        fold = self._folds[0]
+        due = (s for uri in models for s in self._probes[uri] if (s.key, fold or 0) not in self._given)
+        strategy = next(due, None)
+        return None if strategy is None else self._give(numbers, strategy, fold)
+
+    def _on_further_folds(self, numbers: Iterator[int]) -> LaneJob | None:
         for fold in () if self._closed else self._folds[1:]:
             for strategy in self._racing():
                 if (strategy.key, fold or 0) not in self._given:
@@ -148,16 +160,20 @@ class Probing:
 
     def is_over(self) -> bool:
         """Whether the probes have been tried on all folds that they are worth."""
-        if not self.has_order():
-            return False
+        return self.has_order() and self._raced()
+
+    def _raced(self) -> bool:
+        """Whether those in front have been tried on all folds that they are worth."""
         given = ((s.key, fold or 0) for s in self._racing() for fold in self._folds)
         return all(which in self._ended for which in given if not self._closed or which in self._given)
 
     def best(self) -> str | None:
         """Key of the best probe, once they are over; None before, and where none succeeded."""
-        if not self.is_over():
-            return None
-        racing = self._racing()
+        return self.best_so_far() if self.is_over() else None
+
+    def best_so_far(self) -> str | None:
+        """Key of the best probe among those tried, once the race between them is over."""
+        racing = self._racing() if self._raced() else []
         return racing[0].key if racing else None
 
     def order(self) -> list[str]:

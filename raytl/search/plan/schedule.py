@@ -26,6 +26,7 @@ from raytl.search.plan.time_budget import TimeBudget, trial_seconds
 from raytl.search.propose.recipes import Control
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
+from raytl.sources.heads import CONVEX
 from raytl.training.strategy import Strategy
 
 TOLD = (JobKind.SURVEY, JobKind.PRETRAIN, JobKind.PROBE, JobKind.BASELINE, JobKind.SEARCH, JobKind.CONFIRM)
@@ -41,7 +42,8 @@ class SearchPlan:
 
     recipes: the strategies that are tried in any case. pretraining: source models to be made first, by URI.
     clock: seconds, from any origin. started: when the time budget began, by that clock. labels: what strategies are
-    judged by, None where the target has none.
+    judged by, None where the target has none. on_first_model: told the key of the best probe once it is a model, and of
+    a better one again; says what it is worth.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class SearchPlan:
         clock: Callable[[], float],
         started: float | None = None,
         labels: Labels | None = None,
+        on_first_model: Callable[[str], str] | None = None,
     ) -> None:
         self.settings = settings
+        self._on_first_model = on_first_model
         self.records: list[TrialRecord] = []
         self.contest = Contest(self.records, labels)
         self.refits = Refits(settings.directory)
@@ -106,7 +110,8 @@ class SearchPlan:
         self._record_of: dict[int, TrialRecord] = {}
         self._restored: list[TrialRecord] = []
         self._waiting: list[tuple[str, Strategy]] | None = None
-        self._first_model: int | None = None
+        self._first_models: set[int] = set()
+        self._told_first_model = False
         self._done = False
         self._phase = PHASES[0]
         if self.survey is not None:
@@ -153,21 +158,40 @@ class SearchPlan:
         models = tuple(self._exploration.sampler.space.source_models)
         return self._start(LaneJob(next(self._numbers), JobKind.SURVEY, source_models=models))
 
+    def next_quick(self, *, begin: bool = True) -> LaneJob | None:
+        """The next job that trains nothing and needs nothing but what is at hand; None where there is none.
+
+        The survey, probes of source models that need not be made, and the best of these as a model. Meant to be done
+        one by one before there are lanes. begin: whether probes of a further source model may be begun.
+        """
+        if self.survey is None:
+            survey = self._next_survey()
+            return survey if isinstance(survey, LaneJob) else None
+        self._close_probing()
+        job = self._probing.next_quick(self._numbers, begin=begin) or self._as_model(self._probing.best_so_far())
+        return None if job is None else self._start(job)
+
     def _next_first_model(self) -> LaneJob | None:
+        return self._as_model(self._probing.best())
+
+    def _as_model(self, best: str | None) -> LaneJob | None:
         """The best probe as a model, as soon as there is one: whatever happens after it, there is something to use."""
-        best = self._probing.best()
-        if best is None or self._first_model is not None or not self.refits.wants(best):
+        if best is None or not self.refits.wants(best):
             return None
         job = self.refits.start(next(self._numbers), Strategy.from_dict(self.strategy_of(best)))
-        self._first_model = job.number
+        self._first_models.add(job.number)
         return job
 
     def _next_probe(self) -> LaneJob | None:
+        self._close_probing()
+        return self._probing.next_job(self._numbers, self._running_models())
+
+    def _close_probing(self) -> None:
+        """Try no probe on further folds once they have had their share of the time."""
         if self._time.limited:
             spent = sum(record.seconds for record in self.records if record.kind == JobKind.PROBE)
             if spent > PROBE_SHARE * (self.settings.time_budget_s or 0.0) * self.settings.lanes:
                 self._probing.close()
-        return self._probing.next_job(self._numbers, self._running_models())
 
     def _next_late_probe(self) -> LaneJob | None:
         """A source model whose turn has come: one joins in for every few strategies that were tried without it."""
@@ -192,9 +216,9 @@ class SearchPlan:
         return self._time.allows(self._expected_seconds(Strategy.from_dict(job.strategy)), self.records)
 
     def _expected_seconds(self, strategy: Strategy) -> float:
-        if strategy.head == "logistic":
+        if strategy.convex:
             return self._probing.seconds()
-        trained = [r for r in self.records if r.strategy.get("head") != "logistic"]
+        trained = [r for r in self.records if r.strategy.get("head") not in CONVEX]
         return trial_seconds(trained) or self._probing.training_seconds(strategy.source_model)
 
     def _next_trained(self, lane: int) -> LaneJob | None:
@@ -291,7 +315,7 @@ class SearchPlan:
         self._jobs[job.number] = job
         self._running.add(job.number)
         # The rest of an earlier phase is not told of again; a first model is told of when it is there.
-        told = job.number != self._first_model
+        told = job.number not in self._first_models
         if told and PHASES.index(job.kind) > PHASES.index(self._phase):
             self._phase = job.kind
             self._listener.on_phase(job.kind, job.source_model or job.baseline or "")
@@ -369,9 +393,12 @@ class SearchPlan:
 
     def _end_refit(self, job: LaneJob, reason: str | None) -> None:
         self.refits.end(job, reason)
-        if reason is None and self._probing.best() == Strategy.from_dict(job.strategy).key and not self._probing.told:
-            self._probing.told = True
-            self._listener.on_phase(FIRST_MODEL, f"{self._time.used():.0f} s")
+        if reason is not None or job.number not in self._first_models:
+            return
+        worth = self._on_first_model(Strategy.from_dict(job.strategy).key) if self._on_first_model is not None else ""
+        if not self._told_first_model:
+            self._told_first_model = True
+            self._listener.on_phase(FIRST_MODEL, f"{self._time.used():.0f} s{worth and ', '}{worth}")
 
     def interrupt(self) -> None:
         """Mark what still runs as interrupted."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from raytl.core.hashing import hash_json
 from raytl.core.seeding import derive_seed
 from raytl.sources import SourceModel
+from raytl.sources.model import pool_positions
 from raytl.tasks import Images, LabelledImages, splits
 from raytl.training.devices import finish
 from raytl.training.workspace import Workspace
@@ -72,11 +73,3 @@ def _run_stages(workspace: Workspace, model: SourceModel, images: Images) -> lis
             x = stage(x)
             kept.append(pool_positions(x).float().cpu())
     return [torch.cat(kept).numpy() for kept in outputs]
-
-
-def pool_positions(x: Tensor) -> Tensor:
-    """Mean over positions: of maps (n, c, h, w) or (n, h, w, c), of tokens (n, t, c); (n, c) from any of them."""
-    if x.ndim == 4:
-        channels_last = x.shape[1] == x.shape[2] != x.shape[3]
-        return x.mean(dim=(1, 2) if channels_last else (2, 3))
-    return x.mean(dim=1) if x.ndim == 3 else x.flatten(1)
