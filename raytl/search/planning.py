@@ -16,6 +16,7 @@ from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import CONFIRMED
 from raytl.search.propose.cost import CostAwareSampler
+from raytl.search.propose.effort import Effort
 from raytl.search.propose.recipes import Recipes
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener
@@ -25,12 +26,6 @@ from raytl.tasks import TrainingData, splits
 from raytl.training.pretrain import is_pretrained, parse_pretrain
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
-
-SMALLEST_BATCH = 8
-"""Where there is less data than a batch holds, a batch is all the data, but not less than batch norm can use."""
-
-BACKWARD = 3
-"""Forward passes that a training step on an image takes the time of."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +61,10 @@ def make_workspace_settings(
     """What every lane is told. Raises UserError for an unknown metric."""
     folds = splits.plan_folds(data.target.labels, data.target.groups) if data.target is not None else (0, 0)
     given = space.settings
-    largest = max((len(images) for images in (data.target, data.unlabelled) if images is not None), default=1)
-    batch = min(given.batch_size, max(largest, SMALLEST_BATCH))
     rungs = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs).rungs
     return WorkspaceSettings(
         seed=settings.seed,
-        budget=Budget(given.epochs, given.steps_per_epoch, batch, tuple(rungs)),
+        budget=Budget(given.epochs, given.steps_per_epoch, given.batch_size, tuple(rungs)),
         pretrain=space.pretrain,
         image_size=given.image_size or None,
         folds=folds,
@@ -101,7 +94,6 @@ def make_plan_settings(
     data, budget = bound.data, workspace.settings.budget
     # Confirming must not take more trials than searching did, nor holding the winner against its controls.
     folds = min(len(workspace.folds), 1 + math.ceil(trials / CONFIRMED))
-    largest = max((len(images) for images in (data.target, data.unlabelled) if images is not None), default=0)
     return PlanSettings(
         trials=trials,
         folds=folds,
@@ -114,7 +106,7 @@ def make_plan_settings(
         min_gain=settings.min_gain,
         surveys=bool(data.joinable) or data.unlabelled is not None,
         control_folds=folds,
-        trial_images=BACKWARD * budget.epochs * budget.steps_for(largest) * budget.batch_size,
+        passes=Effort(bound, budget).passes,
         pretrain_s=workspace.settings.pretrain_s or 0.0,
     )
 

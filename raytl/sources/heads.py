@@ -64,4 +64,4 @@ def make_head(kind: str, features: int, outputs: int) -> nn.Module:
         return nn.Linear(features, outputs)
     if kind == "mlp":
         return MlpHead(features, outputs)
-    raise ValueError(f"no head '{kind}' on the last stage's features")
+    raise ValueError(f"unknown head '{kind}'; known are {', '.join(HEADS)}")

@@ -80,8 +80,7 @@ class Trial:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps."""
-        largest = max((len(pool) for pool in self.roles.training.values()), default=0)
-        return self.workspace.settings.budget.steps_for(largest)
+        return self.workspace.settings.budget.steps_for(self.roles.largest)
 
 
 def prepare(workspace: Workspace, job: TrialJob, group: Group | None = None) -> Trial:
@@ -128,7 +127,7 @@ def _feed(workspace: Workspace, job: TrialJob, group: Group, network: Network, r
     on_device = generator
     if workspace.device.type != "cpu":
         on_device = torch.Generator(workspace.device).manual_seed(derive_seed(seed, group.rank, "device"))
-    batch_size = max(1, workspace.settings.budget.batch_size // group.size)
+    batch_size = max(1, workspace.settings.budget.batch_for(roles.largest) // group.size)
     policies = (strategy.augmentation, STRONG_VIEW)
     return Feed(roles.training, roles.strong, batch_size, network, policies, generator, on_device)
 

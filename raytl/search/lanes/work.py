@@ -10,7 +10,7 @@ from typing import Any
 
 from raytl.core.errors import UserError
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
-from raytl.search.propose.features import forward_seconds
+from raytl.search.propose.features import forward_seconds, step_seconds
 from raytl.search.propose.survey import survey
 from raytl.sources.checkpoint import write_checkpoint
 from raytl.training.distributed import Group
@@ -42,8 +42,8 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
             result.survey = survey(workspace, job.source_models)
         else:
             _trial(workspace, job, send, result, group or Group())
-            if job.kind == JobKind.PROBE and not job.fold:
-                result.forward_s = forward_seconds(workspace, job.strategy["source_model"])
+            if job.kind == JobKind.PROBE:
+                _measure(workspace, job, result)
     except (TrialError, UserError) as error:
         result.reason = str(error)
     except (RuntimeError, MemoryError) as error:
@@ -72,6 +72,15 @@ def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, gr
             folder = Path(scratch) / "model"
             write_checkpoint(folder, trained.model.cpu(), {})
             result.model_files = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _measure(workspace: Workspace, job: LaneJob, result: JobResult) -> None:
+    """How long an image takes: forward for every source model, in training for those that are in the race."""
+    uri = job.strategy["source_model"]
+    if not job.fold:
+        result.forward_s = forward_seconds(workspace, uri)
+    if job.fold in (None, 1) and job.strategy["head"] == "logistic":
+        result.step_s = step_seconds(workspace, uri)
 
 
 def _out_of_memory(error: BaseException) -> bool:

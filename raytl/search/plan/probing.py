@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
+from raytl.search.jobs import JobKind, LaneJob, Survey
 from raytl.search.plan.contest import Contest
 from raytl.search.records import TrialStatus
 from raytl.training.pretrain import parse_pretrain
@@ -28,7 +28,6 @@ class Probing:
     """Which probe is tried next, and what they tell.
 
     contest: the standing of all strategies. pretraining: source models that are not made yet. folds: of the validation.
-    trial_images: images that a full training passes through the network, forward passes counted once.
     pretrain_s: seconds that making a source model is expected to take at most.
     """
 
@@ -38,22 +37,18 @@ class Probing:
         pretraining: Sequence[str],
         folds: int,
         *,
-        trial_images: int = 0,
         pretrain_s: float = 0.0,
     ) -> None:
         self.pretrain_s = pretrain_s
         self._contest = contest
         self._unmade = list(pretraining)
         self._folds: tuple[int | None, ...] = tuple(range(folds)) or (None,)
-        self._trial_images = trial_images
         self._probes: dict[str, list[Strategy]] = {}
         self._eager: list[str] = []
         self._awaited: list[str] = []
         self._late: list[str] = []
         self._given: set[tuple[str, int]] = set()
         self._ended: set[tuple[str, int]] = set()
-        self._seconds: list[float] = []
-        self._forward_s: dict[str, float] = {}
         self._joined_in = 0
         self._closed = False
 
@@ -144,13 +139,9 @@ class Probing:
 
     # --- what they tell ---------------------------------------------------------------------------------------------
 
-    def end(self, job: LaneJob, result: JobResult | None) -> None:
+    def end(self, job: LaneJob) -> None:
         """Take in the end of a probe."""
         self._ended.add((Strategy.from_dict(job.strategy).key, job.fold or 0))
-        if result is not None:
-            self._seconds.append(result.seconds)
-            if result.forward_s:
-                self._forward_s[job.strategy["source_model"]] = result.forward_s
 
     def has_order(self) -> bool:
         """Whether every probe that the search waits for has been tried once."""
@@ -184,16 +175,3 @@ class Probing:
     def late(self) -> list[str]:
         """Source models that did not join in yet."""
         return list(self._late)
-
-    # --- what things take -------------------------------------------------------------------------------------------
-
-    def seconds(self) -> float:
-        """What a probe takes."""
-        return max(self._seconds[-8:], default=0.0)
-
-    def training_seconds(self, source_model: str) -> float:
-        """What a full training from a source model is expected to take, before there was any."""
-        parsed = parse_pretrain(source_model)
-        network = parsed[1] if parsed is not None else source_model
-        known = [s for uri, s in self._forward_s.items() if uri == source_model or uri.endswith(network)]
-        return max(known or self._forward_s.values() or [0.0]) * self._trial_images

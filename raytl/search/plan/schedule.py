@@ -17,16 +17,16 @@ from raytl.judging.choice import Choice
 from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.closing import Closing
 from raytl.search.plan.contest import Contest, Labels
+from raytl.search.plan.durations import Durations
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
 from raytl.search.plan.settings import PlanSettings, Recipe, Wait
-from raytl.search.plan.time_budget import TimeBudget, trial_seconds
+from raytl.search.plan.time_budget import TimeBudget
 from raytl.search.propose.recipes import Control
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
-from raytl.sources.heads import CONVEX
 from raytl.training.strategy import Strategy
 
 TOLD = (JobKind.SURVEY, JobKind.PRETRAIN, JobKind.PROBE, JobKind.BASELINE, JobKind.SEARCH, JobKind.CONFIRM)
@@ -76,6 +76,7 @@ class SearchPlan:
             folds=settings.folds,
         )
         self._numbers = count()
+        self._durations = Durations(self.records, settings.epochs, settings.passes)
         self._exploration = Exploration(
             sampler,
             halving,
@@ -87,14 +88,9 @@ class SearchPlan:
             fold=self._first_fold(),
             patience=settings.patience,
             min_gain=settings.min_gain,
+            seconds=self._durations.of,
         )
-        self._probing = Probing(
-            self.contest,
-            pretraining,
-            settings.folds,
-            trial_images=settings.trial_images,
-            pretrain_s=settings.pretrain_s,
-        )
+        self._probing = Probing(self.contest, pretraining, settings.folds, pretrain_s=settings.pretrain_s)
         self._closing = Closing(
             settings,
             self.contest,
@@ -103,7 +99,7 @@ class SearchPlan:
             self._probing,
             recipes,
             self._numbers,
-            self._expected_seconds,
+            self._durations.of,
         )
         self._jobs: dict[int, LaneJob] = {}
         self._running: set[int] = set()
@@ -213,13 +209,7 @@ class SearchPlan:
         """Whether the time budget has room for a job, by what such a job is expected to take."""
         if not self._time.limited:
             return True
-        return self._time.allows(self._expected_seconds(Strategy.from_dict(job.strategy)), self.records)
-
-    def _expected_seconds(self, strategy: Strategy) -> float:
-        if strategy.convex:
-            return self._probing.seconds()
-        trained = [r for r in self.records if r.strategy.get("head") not in CONVEX]
-        return trial_seconds(trained) or self._probing.training_seconds(strategy.source_model)
+        return self._time.allows(self._durations.of(Strategy.from_dict(job.strategy)), self.records)
 
     def _next_trained(self, lane: int) -> LaneJob | None:
         """Baselines and strategies of the search in turn, so that what promises most waits for no baseline."""
@@ -379,7 +369,9 @@ class SearchPlan:
         if job.kind == JobKind.SEARCH:
             self._exploration.on_end(number, record)
         if job.kind == JobKind.PROBE:
-            self._probing.end(job, result)
+            self._probing.end(job)
+            if result is not None:
+                self._durations.probed(job, result)
         self._listener.on_trial(record)
 
     def _end_survey(self, result: JobResult | None) -> None:

@@ -13,11 +13,12 @@ from raytl.core.seeding import derive_seed
 from raytl.sources import SourceModel
 from raytl.sources.model import pool_positions
 from raytl.tasks import Images, LabelledImages, splits
-from raytl.training.devices import finish
+from raytl.training.devices import autocast, finish
 from raytl.training.workspace import Workspace
 
 _BATCH = 64
 _TIMED_BATCH = 16
+_STEP_BATCH = 8
 
 
 def pooled_features(workspace: Workspace, uri: str, images: Images) -> list[np.ndarray]:
@@ -45,6 +46,26 @@ def forward_seconds(workspace: Workspace, uri: str) -> float:
             finish(workspace.device)
             fastest = min(fastest, time.perf_counter() - started)
     return fastest / _TIMED_BATCH
+
+
+def step_seconds(workspace: Workspace, uri: str) -> float:
+    """Seconds that a step of training the whole network takes for an image, the second of two; 0 of a fixed one."""
+    model, _ = workspace.source_model(uri)
+    if not model.trainable:
+        return 0.0
+    model = model.to(workspace.device).train()
+    size = model.preprocessing
+    x = torch.zeros(_STEP_BATCH, size.channels, size.size, size.size, device=workspace.device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    seconds = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        with autocast(workspace.device):
+            loss = model.run(x).float().square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        finish(workspace.device)
+        seconds = time.perf_counter() - started
+    return seconds / _STEP_BATCH
 
 
 def sample(images: LabelledImages, most: int, seed: int) -> LabelledImages:

@@ -56,7 +56,7 @@ class Recipes:
             for uri in self._space.source_models
             if not untrained(uri) and (parse_pretrain(uri) or ("",))[0] not in survey.set_aside
         ]
-        return {uri: self._probes_of(uri, survey) for uri in dict.fromkeys([*models, PLAIN_PIXELS])}
+        return {uri: self._probes_of(uri, survey) for uri in dict.fromkeys([PLAIN_PIXELS, *models])}
 
     def _probes_of(self, uri: str, survey: Survey) -> list[Strategy]:
         pretraining = parse_pretrain(uri)
