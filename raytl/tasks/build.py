@@ -106,7 +106,7 @@ class Task:
         if goal is not None:
             goal.images = goal.images.with_classes(classes)
             goal.images = self._grouped(goal)
-            if not roles.source_domains:
+            if not roles.source_domains and roles.unlabelled is None:
                 _enough_to_validate(goal.images)
             if final is None:
                 roles.target, roles.test, said = hold_out(goal, holdout, seed)
@@ -216,15 +216,16 @@ def _into_classes(images: LabelledImages, classes: tuple[str, ...], where: str) 
 
 
 def _enough_to_validate(images: LabelledImages) -> None:
+    """Without two classes that can be validated, there must be something else to choose by."""
     groups = groups_per_class(images)
     lonely = next((name for name in images.classes if groups[name] < 2), None)
-    if lonely is None:
+    if lonely is None or sum(groups[name] > 1 for name in images.classes) > 1:
         return
     count = images.counts()[lonely]
     has = f"{count} image{_s(count)}" + (" that belong together (duplicates or one group)" if count > 1 else "")
     raise UserError(
-        f"{images.name}: class '{lonely}' has {has}; a validation split needs 2. "
-        "Add images, or pass --source-domain for one-shot transfer."
+        f"{images.name}: class '{lonely}' has {has}; a validation split needs 2 of two classes at least. "
+        "Add images, or pass --source-domain or --unlabelled for one-shot transfer."
     )
 
 

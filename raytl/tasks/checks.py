@@ -234,9 +234,16 @@ def _judge_classes(listing: Listing, read: Sequence[Entry], learned: set[int]) -
     if len(counts) == 1:
         only = next(iter(counts))
         problems.append(Problem(Severity.ERROR, where, f"only one class, '{only}'; a classifier needs at least two"))
+    validated = sum(count > 1 for count in counts.values()) > 1
     for name, count in counts.items():
-        if count == 1:
-            what = f"class '{name}' has 1 image; a validation split needs 2, unless there is a source domain"
+        if count == 1 and validated:
+            what = f"class '{name}' has 1 image: it is learned, and nothing can be said of how well"
+            problems.append(Problem(Severity.WARNING, where, what))
+        elif count == 1:
+            what = (
+                f"class '{name}' has 1 image; a validation split needs 2 of two classes at least, unless there is a "
+                "source domain or unlabelled images"
+            )
             problems.append(Problem(Severity.ERROR, where, what))
         elif count < _TEST_NEEDS:
             what = f"class '{name}' has {count} images, too few to spare any for a test"

@@ -55,7 +55,7 @@ def test_everything_wrong_is_found_and_the_report_is_json(tmp_path: Path) -> Non
     text = " | ".join(problem.message for problem in report.problems)
     assert text.index("is damaged") < text.index("under another label")  # of which there may be hundreds
     for part in (
-        "class 'poppy' has 1 image; a validation split needs 2",
+        "class 'poppy' has 1 image: it is learned, and nothing can be said of how well",
         "class 'weed' would vanish: its only image cannot be read",
         "class 'lily' has 42 images, 'poppy' 1",
         "under another label",
