@@ -124,16 +124,23 @@ class Contest:
     def choice(self, failed: Sequence[str] = ()) -> Choice | None:
         """The winner; None where nothing was completed. failed: keys of strategies that cannot be had.
 
-        All that were looked at as closely as any trained strategy are compared, on the folds that they have in common:
-        the others were left behind on the way. (Probes are on all folds from the start; that they are known better must
-        not shut out what there was less time for.)
+        All that were looked at most closely are compared, on the folds that they have in common. Probes are on all
+        folds from the start; what there was less time for takes a probe's place only where it beats it beyond doubt on
+        the folds that both have: one of several, on a few images, is ahead by chance.
         """
         folds = {key: set(found) for key, found in self.scores().items() if key not in failed}
         if not folds:
             return None
-        closest = [len(found) for key, found in folds.items() if not self._is_probe(key)] or [1]
-        finalists = [key for key, found in folds.items() if len(found) >= max(closest)]
-        finalists = finalists or list(folds)
+        trained = max((len(found) for key, found in folds.items() if not self._is_probe(key)), default=0)
+        most = max(len(found) for found in folds.values())
+        known = self._among([key for key, found in folds.items() if len(found) == most], folds)
+        if not 0 < trained < most:
+            return known
+        hurried = self._among([key for key, found in folds.items() if len(found) >= trained], folds)
+        return hurried if self.labels is None or self.trails(known.key, hurried.key) else known
+
+    def _among(self, finalists: Sequence[str], folds: dict[str, set[int]]) -> Choice:
+        """The choice among these, on the folds that all of them have."""
         common = set.intersection(*(folds[key] for key in finalists))
         contestants = [self._contestant(key, common) for key in finalists]
         known = [contestant for contestant in contestants if contestant is not None]
