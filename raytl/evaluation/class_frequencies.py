@@ -227,8 +227,8 @@ def _told_apart(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """How far from chance (0) to certainty (1) the mean recall of the classes is."""
     k = probabilities.shape[1]
     right = probabilities.argmax(axis=1) == labels
-    recall = float(np.mean([right[labels == c].mean() for c in range(k)]))
-    return (recall - 1 / k) / (1 - 1 / k)
+    recall = np.mean([right[labels == c].mean() for c in range(k)])
+    return float((recall - 1 / k) / (1 - 1 / k))
 
 
 def _calibrated_em(p: np.ndarray, q: np.ndarray, labels: np.ndarray) -> np.ndarray:

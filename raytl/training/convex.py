@@ -17,6 +17,8 @@ from raytl.training.pools import Pool, to_inputs
 from raytl.training.roles import Roles
 
 BATCH = 256
+STAGE_FOLDS = 3
+"""By which the strength of each stage's head is chosen: their average forgives what five would do better."""
 MOST_SOURCE = 600
 """Images of a source domain that a head is solved for on."""
 
@@ -44,6 +46,8 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int) -> 
     solve = partial(
         fit_logistic, sample_weight=weights, groups=_groups(labelled, roles, kept), class_balanced=balanced, seed=seed
     )
+    if isinstance(head, StagesHead):
+        solve = partial(solve, max_folds=STAGE_FOLDS)
     probes = []
     for layer, seen in zip(own, features.split(widths, dim=1), strict=True):
         assert isinstance(layer, nn.Linear)

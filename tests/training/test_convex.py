@@ -193,7 +193,9 @@ class TestStages:
                 x = stage(x)
                 outputs.append(x.flatten(2).mean(2).numpy() if x.ndim == 4 else x.numpy())
         seed = trial_seed(space, TrialJob(self.STRATEGY, 0))
-        probes = [fit_logistic(f[training], target.labels[training], len(CLASSES), seed=seed) for f in outputs]
+        probes = [
+            fit_logistic(f[training], target.labels[training], len(CLASSES), seed=seed, max_folds=3) for f in outputs
+        ]
         each = [softmax(probe.logits(f[validation]), axis=1) for probe, f in zip(probes, outputs, strict=True)]
         mean = np.log(np.mean(each, axis=0))
         sharpness = float(result.model.head.sharpness)

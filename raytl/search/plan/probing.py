@@ -162,6 +162,21 @@ class Probing:
         """Key of the best probe, once they are over; None before, and where none succeeded."""
         return self.best_so_far() if self.is_over() else None
 
+    def front(self) -> str | None:
+        """Key of what leads by the first fold, between two source models; None before one of them has learned."""
+        first = self._folds[0] or 0
+        tried = [uri for uri in self._probes if all((s.key, first) in self._ended for s in self._probes[uri])]
+        begun = [uri for uri in self._probes if any((s.key, first) in self._given for s in self._probes[uri])]
+        alone = all(uri.startswith("plain:") for uri in self._probes)
+        between = tried == begun and (alone or any(not uri.startswith("plain:") for uri in tried))
+        ranked = self._ranked() if between else []
+        return ranked[0].key if ranked else None
+
+    def left(self) -> list[Strategy]:
+        """Of the race: a probe for every fold that it was not given yet."""
+        folds = () if self._closed else self._folds[1:]
+        return [s for s in self._racing() for fold in folds if (s.key, fold or 0) not in self._given]
+
     def best_so_far(self) -> str | None:
         """Key of the best probe among those tried, once the race between them is over."""
         racing = self._racing() if self._raced() else []

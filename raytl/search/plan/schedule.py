@@ -33,6 +33,8 @@ TOLD = (JobKind.SURVEY, JobKind.PRETRAIN, JobKind.PROBE, JobKind.BASELINE, JobKi
 PHASES = ("", *TOLD, JobKind.CONTROL, JobKind.REFIT)
 """In the order in which they are told of; the first is before them all."""
 FIRST_MODEL = "first-model"
+EARLY_S = 3.0
+"""Seconds of racing between probes for which the first model does not wait."""
 PROBE_SHARE = 0.25
 """Of a time budget: once probes have taken so much of it, they are tried on no further folds."""
 
@@ -107,7 +109,7 @@ class SearchPlan:
         self._restored: list[TrialRecord] = []
         self._waiting: list[tuple[str, Strategy]] | None = None
         self._first_models: set[int] = set()
-        self._told_first_model = False
+        self._known_worth: dict[str, int] = {}  # by key of a first model, folds that its worth was told from
         self._done = False
         self._phase = PHASES[0]
         if self.survey is not None:
@@ -164,15 +166,26 @@ class SearchPlan:
             survey = self._next_survey()
             return survey if isinstance(survey, LaneJob) else None
         self._close_probing()
-        job = self._probing.next_quick(self._numbers, begin=begin) or self._as_model(self._probing.best_so_far())
+        job = self._early_model() or self._probing.next_quick(self._numbers, begin=begin)
+        job = job or self._as_model(self._probing.best_so_far())
         return None if job is None else self._start(job)
 
     def _next_first_model(self) -> LaneJob | None:
-        return self._as_model(self._probing.best())
+        return self._early_model() or self._as_model(self._probing.best())
+
+    def _early_model(self) -> LaneJob | None:
+        """What leads after one fold as a model, where the race between the probes will take its time."""
+        front = self._probing.front()
+        if front is None or not self.refits.wants(front):
+            return None
+        takes_long = sum(self._durations.of(probe) for probe in self._probing.left()) >= EARLY_S
+        return self._as_model(front) if takes_long else None
 
     def _as_model(self, best: str | None) -> LaneJob | None:
         """The best probe as a model, as soon as there is one: whatever happens after it, there is something to use."""
         if best is None or not self.refits.wants(best):
+            if best in self.refits.done and len(self.contest.completed(best)) > self._known_worth.get(best, 0):
+                self._tell_first_model(best)  # what it is worth is known better by now
             return None
         job = self.refits.start(next(self._numbers), Strategy.from_dict(self.strategy_of(best)))
         self._first_models.add(job.number)
@@ -385,11 +398,14 @@ class SearchPlan:
 
     def _end_refit(self, job: LaneJob, reason: str | None) -> None:
         self.refits.end(job, reason)
-        if reason is not None or job.number not in self._first_models:
-            return
-        worth = self._on_first_model(Strategy.from_dict(job.strategy).key) if self._on_first_model is not None else ""
-        if not self._told_first_model:
-            self._told_first_model = True
+        if reason is None and job.number in self._first_models:
+            self._tell_first_model(Strategy.from_dict(job.strategy).key)
+
+    def _tell_first_model(self, key: str) -> None:
+        told = bool(self._known_worth)
+        self._known_worth[key] = len(self.contest.completed(key))
+        worth = self._on_first_model(key) if self._on_first_model is not None else ""
+        if not told:
             self._listener.on_phase(FIRST_MODEL, f"{self._time.used():.0f} s{worth and ', '}{worth}")
 
     def interrupt(self) -> None:
