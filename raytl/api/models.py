@@ -148,6 +148,9 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         "strategy": outcome.best.strategy,
         "data": task.data.fingerprint,
         "why": outcome.why,
+        "trained_on": "all labels, those of the test included; test figures are of the same strategy without them"
+        if outcome.trained_on == "all"
+        else "the target's labels",
     }
     point = outcome.operating_point
     threshold = None if point is None else Threshold(label=point.label, value=point.value)

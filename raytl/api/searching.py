@@ -15,6 +15,7 @@ from typing import Any
 from raytl import runs
 from raytl.api.models import Run, export_winner, open_run
 from raytl.api.planning import bind
+from raytl.core.errors import UserError, nearest
 from raytl.core.paths import default_storage
 from raytl.evaluation import metrics
 from raytl.runs import resuming, wording
@@ -28,6 +29,8 @@ from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import SearchSpace
 from raytl.tasks import Task
 from raytl.training.strategy import Strategy
+
+SHIPPED = ("tested", "all")
 
 
 def search(
@@ -45,6 +48,7 @@ def search(
     cost_aware: bool = False,
     metric: str | None = None,
     at: str | None = None,
+    ship: str = "tested",
     warm_start: bool = True,
     name: str | None = None,
     storage: str | os.PathLike[str] | None = None,
@@ -63,11 +67,14 @@ def search(
     use where some strategies take many times as long as others. metric: what is meant by good: ``accuracy``,
     ``balanced-accuracy``, ``macro-f1``, ``auroc``, ``average-precision`` or ``log-loss``; by default accuracy, or
     balanced accuracy where the largest class is three times the smallest. at: of two classes, the recall or precision
-    of the rarer one that the model is to decide at (``recall=0.95``). warm_start: begin with the best strategies of
-    earlier runs in the storage whose tasks are similar.
+    of the rarer one that the model is to decide at (``recall=0.95``). ship: the model that was ``tested``, or one
+    trained on ``all`` labels once the test was opened, the test's own included. warm_start: begin with the best
+    strategies of earlier runs in the storage whose tasks are similar.
     An interrupt (Ctrl-C) ends the search early and is not raised: the run is then ``interrupted``; see :func:`resume`.
     Raises UserError where data, space and settings do not fit together, or no trial succeeded.
     """
+    if ship not in SHIPPED:
+        raise UserError(f"ship '{ship}': one of {', '.join(SHIPPED)}{nearest(ship, SHIPPED)}")
     bound = space if isinstance(space, BoundSpace) else bind(task, space, assignments)
     settings = SearchSettings(
         trials=trials,
@@ -83,6 +90,7 @@ def search(
         cost_aware=cost_aware,
         metric=metric,
         at=at,
+        ship=ship,
     )
     store = runs.RunStore(Path(storage) if storage is not None else default_storage())
     embedding = embed(task.data)

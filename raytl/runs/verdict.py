@@ -43,6 +43,9 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
     found.append(Verdict("plain", _figure(summary, test_images)))
     if summary["interrupted"]:
         found.append(Verdict("open", f"This run has not come to its end: {summary['why']}."))
+    elif summary["trials"]["trained"] == 0 and best["strategy"].get("head") in CONVEX:
+        told = "No training came to its end in the time given: the model is a head on frozen features"
+        found.append(Verdict("open", f"{told}. A larger --time-budget tells whether training does better."))
     if (point := summary.get("operating_point")) is not None:
         found.append(_operating(point))
     shares = decomposition(summary)

@@ -179,6 +179,7 @@ def _outcome_document(outcome: SearchOutcome) -> dict[str, Any]:
         "controls": [_control_document(control) for control in outcome.controls],
         "calibration": outcome.calibration,
         "operating_point": None if outcome.operating_point is None else asdict(outcome.operating_point),
+        "trained_on": outcome.trained_on,
         "survey": None if outcome.survey is None else asdict(outcome.survey),
         "seconds": outcome.seconds,
         "gains": {name: gain.to_json() for name, gain in outcome.gains.items()},

@@ -19,7 +19,7 @@ from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.judging.operating import parse_goal
 from raytl.search.lanes.cluster import cluster, room
-from raytl.search.lanes.here import Beginning, lanes_here
+from raytl.search.lanes.here import Beginning, lanes_here, refit_on_all
 from raytl.search.lanes.lane import lane_for
 from raytl.search.lanes.pool import forward
 from raytl.search.lanes.sizing import Lanes
@@ -119,6 +119,12 @@ def search(
     if goal is not None and outcome.operating_point is None:
         listener.on_phase("test", "too few labelled images were validated for the operating point that --at asks for")
     refit = plan.refits.done.get(outcome.best.strategy_key)
+    if refit is not None and settings.ship == "all" and outcome.test_images is not None:
+        listener.on_phase("refit", "on all labels, those of the test included")
+        reason = refit_on_all(workspace, outcome.best.strategy, outcome.test_images, Path(refit))
+        outcome.trained_on = "target" if reason else "all"
+        if reason:
+            listener.on_phase("refit", f"the tested model is kept: {reason}")
     return outcome, Path(refit) if refit else None
 
 

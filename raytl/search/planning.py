@@ -37,7 +37,8 @@ class SearchSettings:
     together. patience: trials without a better one after which to stop. min_gain: stop when another trial is expected
     to raise the best score by less. cost_aware: prefer strategies that promise more per second. metric: what is meant
     by good (:mod:`raytl.evaluation.metrics`); None for accuracy, or balanced accuracy where classes are skewed.
-    at: the operating point asked for, such as ``recall=0.95``. address: of a Ray cluster, None for this machine.
+    at: the operating point asked for, such as ``recall=0.95``. ship: the model that was ``tested``, or one trained on
+    ``all`` labels, the test's included, after that was opened. address: of a Ray cluster, None for this machine.
     """
 
     trials: int | None = None
@@ -53,6 +54,7 @@ class SearchSettings:
     cost_aware: bool = False
     metric: str | None = None
     at: str | None = None
+    ship: str = "tested"
 
 
 def make_workspace_settings(

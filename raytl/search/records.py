@@ -105,8 +105,9 @@ class SearchOutcome:
     test_labels: (n_test,) indices into the classes; test_images: what they belong to, opened by now.
     calibration: expected calibration errors of the winner, ``before`` and ``after`` its temperature.
     operating_point: of a two-class model, where one was asked for. survey: what the data told before anything was
-    trained. workspace: what the lanes were told, with which a trial can
-    be trained again.
+    trained. trained_on: ``target`` or ``all``, the labelled images that the model left behind was trained on; all
+    includes the test's, so the test figures are of the model before. workspace: what the lanes were told, with which a
+    trial can be trained again.
     """
 
     trials: list[TrialRecord]
@@ -125,6 +126,7 @@ class SearchOutcome:
     calibration: dict[str, float] = field(default_factory=dict)
     operating_point: OperatingPoint | None = None
     survey: Survey | None = None
+    trained_on: str = "target"
     workspace: dict[str, Any] | None = None
 
 

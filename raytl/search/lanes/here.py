@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +17,7 @@ from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.lanes.sizing import Lanes, plan_lanes
 from raytl.search.lanes.work import do_job, keep_files
 from raytl.search.plan.schedule import SearchPlan
+from raytl.tasks import LabelledImages
 from raytl.training.workspace import Workspace
 
 
@@ -84,6 +87,24 @@ class Beginning:
                 do_here(self._plan, self._workspace, job)
         except BaseException as error:  # noqa: BLE001, raised again in the main thread
             self._error = error
+
+
+def refit_on_all(
+    workspace: Workspace, strategy: Mapping[str, Any], more: LabelledImages, directory: Path
+) -> str | None:
+    """Train a strategy on the target's labels and on more of them, in place of the model in ``directory``.
+
+    more: of a test that was opened; no figure may be taken from them afterwards. Why it could not be done, or None.
+    """
+    target = workspace.data.target
+    if target is None:
+        return "the search used no target label, and its strategies learn from none"
+    data = replace(workspace.data, target=target.joined(more))
+    job = LaneJob(0, JobKind.REFIT, dict(strategy), None, directory=str(directory))
+    result = do_job(Workspace(data, workspace.settings), job, lambda message: None)
+    if result.reason is None and result.model_files is not None:
+        return keep_files(directory, result.model_files)
+    return result.reason
 
 
 def lanes_here(wanted: int | None, gpus_per_trial: float, workers: int, address: str | None) -> Lanes | None:

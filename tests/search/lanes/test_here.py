@@ -6,18 +6,21 @@ import threading
 from pathlib import Path
 
 import pytest
-from tiny import MODEL, SIDE, data
+from tiny import MODEL, PRETRAINED, SIDE, STAGES, data, shapes, workspace
 
-from raytl.search.jobs import JobKind
+from raytl.core.hashing import hash_tensors
+from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.lanes import here
-from raytl.search.lanes.here import Beginning, lanes_here
+from raytl.search.lanes.here import Beginning, lanes_here, refit_on_all
 from raytl.search.lanes.sizing import Lanes
+from raytl.search.lanes.work import do_job, keep_files
 from raytl.search.plan.schedule import FIRST_MODEL, SearchPlan
 from raytl.search.planning import SearchSettings, make_plan, make_workspace_settings
 from raytl.search.records import TrialRecord
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.sources.checkpoint import load_checkpoint
+from raytl.training import Strategy
 from raytl.training.workspace import Workspace
 
 LANES = Lanes(2, 1.0, 0.0)
@@ -108,3 +111,23 @@ class TestLanesHere:
         assert lanes_here(None, 0.0, 1, "ray://head:10001") is None
         monkeypatch.setenv("RAY_ADDRESS", "auto")
         assert lanes_here(None, 0.0, 1, None) is None
+
+
+class TestRefitOnAll:
+    def test_learns_from_the_test_as_well_in_place_of_the_tested_model(self, tmp_path: Path) -> None:
+        own = workspace(tmp_path, data(4))
+        more = shapes(6, 9, name="test")
+        strategy = Strategy(PRETRAINED, cut=STAGES, head="logistic")
+        job = LaneJob(0, JobKind.REFIT, strategy.to_dict(), directory=str(tmp_path / "m"))
+        kept = do_job(own, job, lambda message: None).model_files
+        assert keep_files(tmp_path / "m", kept) is None
+        before = hash_tensors(load_checkpoint(tmp_path / "m")[1].state_dict())
+        assert refit_on_all(own, strategy.to_dict(), more, tmp_path / "m") is None
+        after = load_checkpoint(tmp_path / "m")[1]
+        assert hash_tensors(after.state_dict()) != before
+        assert own.data.target is not None and len(own.data.target) == len(data(4).target or ())
+
+    def test_is_refused_where_no_target_label_was_used(self, tmp_path: Path) -> None:
+        own = workspace(tmp_path, data(4, target=None))
+        reason = refit_on_all(own, Strategy(MODEL).to_dict(), shapes(6, 9), tmp_path / "m")
+        assert reason is not None and "no target label" in reason
