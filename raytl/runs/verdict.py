@@ -86,16 +86,26 @@ def adaptation(summary: dict[str, Any]) -> Verdict:
 
 def decomposition(summary: dict[str, Any]) -> str:
     """Of the gain over plain training from scratch, what each part of the winner brings; empty where not known."""
-    whole = interval((summary["gains"] or {}).get("scratch"))
-    shares = [
-        f"{PARTS[control['part']][1]} {_gain(interval(control), summary)}"
-        for control in _controls(summary)
-        if control["part"] in ("source-model", "adaptation", "source-domain") and interval(control) is not None
-    ]
-    if whole is None or len(shares) < 2:
+    whole, parts = shares(summary)
+    if whole is None:
         return ""
     told = f"Of {_amount(whole.value, summary)} over plain training from scratch, taking out one part at a time costs: "
-    return told + "; ".join(shares) + "."
+    return told + "; ".join(f"{name} {_gain(gain, summary)}" for name, gain in parts.items()) + "."
+
+
+def shares(summary: dict[str, Any]) -> tuple[Interval | None, dict[str, Interval]]:
+    """The winner's gain over plain training from scratch, and what each of its parts brings; (None, {}) if not known.
+
+    Parts may be worth more together than one by one, or less: they need not sum up to the whole.
+    """
+    whole = interval((summary["gains"] or {}).get("scratch"))
+    parts = {
+        PARTS[control["part"]][1]: gain
+        for control in _controls(summary)
+        if control["part"] in ("source-model", "adaptation", "source-domain")
+        and (gain := interval(control)) is not None
+    }
+    return (whole, parts) if whole is not None and len(parts) > 1 else (None, {})
 
 
 def tone(gain: Interval) -> str:

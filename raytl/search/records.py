@@ -35,6 +35,7 @@ class TrialRecord:
     score: the selection score, higher is better; metrics: of the last look (``target-accuracy``,
     ``target-log-loss``, ``source-accuracy``, ``labelled``, ``unlabelled`` … as far as the setting allows).
     history: one dict per epoch that was looked at: ``epoch``, ``seconds``, ``train_loss`` and the metrics.
+    ended: seconds of the search at its end, time before an interruption included; None while it runs, or in older runs.
     validated: indices of the target images in the validation fold; predicted: what was said of each, probabilities.
     """
 
@@ -50,6 +51,7 @@ class TrialRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    ended: float | None = None
     lane: str = ""
     validated: list[int] = field(default_factory=list)
     predicted: list[list[float]] = field(default_factory=list)

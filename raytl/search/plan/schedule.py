@@ -111,6 +111,7 @@ class SearchPlan:
         self._first_models: set[int] = set()
         self._known_worth: dict[str, int] = {}  # by key of a first model, folds that its worth was told from
         self._done = False
+        self._before = 0.0  # seconds that an earlier search took, whose trials this one goes on with
         self._phase = PHASES[0]
         if self.survey is not None:
             self._probing.begin(recipes.probes(self.survey), self.survey)
@@ -282,6 +283,7 @@ class SearchPlan:
                 self._restored.append(record)
             self.records.append(record)
             self._listener.on_trial(record)
+        self._before = max((record.ended or 0.0 for record in records), default=0.0)
         self._probing.take_over()
 
     # --- the standing -----------------------------------------------------------------------------------------------
@@ -374,6 +376,7 @@ class SearchPlan:
             if result.validation_index is not None and result.validation_probabilities is not None:
                 record.validated = [int(index) for index in result.validation_index]
                 record.predicted = [[round(float(p), 6) for p in row] for row in result.validation_probabilities]
+        record.ended = self._before + self._time.used()
         if reason is not None:
             record.status, record.reason, record.score = TrialStatus.FAILED, reason, None
         else:

@@ -128,6 +128,6 @@ class TestRefitOnAll:
         assert own.data.target is not None and len(own.data.target) == len(data(4).target or ())
 
     def test_is_refused_where_no_target_label_was_used(self, tmp_path: Path) -> None:
-        own = workspace(tmp_path, data(4, target=None))
+        own = workspace(tmp_path, data(target=None))
         reason = refit_on_all(own, Strategy(MODEL).to_dict(), shapes(6, 9), tmp_path / "m")
         assert reason is not None and "no target label" in reason
