@@ -20,6 +20,7 @@ from raytl.runs import resuming
 from raytl.runs.earlier import earlier_runs
 from raytl.runs.report import examples_of, write_report
 from raytl.search.driver import search as drive
+from raytl.search.lanes.cluster import check_address
 from raytl.search.planning import SearchSettings
 from raytl.search.propose.warm_start import embed, warm_starts
 from raytl.search.records import SearchListener, TrialRecord
@@ -67,6 +68,7 @@ def search(
     An interrupt (Ctrl-C) ends the search early and is not raised: the run is then ``interrupted``; see :func:`resume`.
     Raises UserError where data, space and settings do not fit together, or no trial succeeded.
     """
+    check_address(address)  # before there is a run that could not begin
     bound = space if isinstance(space, BoundSpace) else bind(task, space, assignments)
     settings = SearchSettings(
         trials=trials,
@@ -110,6 +112,7 @@ def resume(
     Raises UserError where the run ended, its test split was opened, or its data changed or was not given by path.
     """
     opened = run if isinstance(run, Run) else open_run(os.fspath(run), storage)
+    check_address(address)
     begun = resuming.read(opened)
     settings = begun.settings(trials=trials, time_budget_s=time_budget_s, lanes=lanes, address=address, verbose=verbose)
     task, bound = begun.task, bind(begun.task, begun.space)

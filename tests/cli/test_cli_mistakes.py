@@ -77,6 +77,16 @@ class TestSpace:
         assert "could not be fetched" in said and "torchvision:resnet18@none" in said
 
 
+class TestCluster:
+    def test_an_address_where_nobody_answers_is_told_before_a_run_is_begun(self, raytl, tmp_path):
+        folder(tmp_path / "photos")
+        space(tmp_path)
+        named = ("--space", "tiny.yaml", "--name", "mine", "--holdout", "0")
+        said = only_sentence(raytl("search", "--target", "photos", *named, "--address", "127.0.0.1:1"))
+        assert said.startswith("no Ray cluster answers at '127.0.0.1:1' (connection refused): check --address")
+        assert not (tmp_path / "raytl-runs").exists()
+
+
 class TestRunsAndModels:
     def test_an_unknown_run(self, raytl):
         assert only_sentence(raytl("runs", "show", "tulips")) == "no run 'tulips' in raytl-runs; it holds no run yet"

@@ -13,6 +13,7 @@ from ray._private import ray_constants
 
 from raytl.core.errors import UserError
 from raytl.core.machine import ray_token, short_temp_dir
+from raytl.machines.reaching import address_of, reach
 from raytl.search.lanes.sizing import Lanes, fitting, plan_lanes
 
 
@@ -40,6 +41,7 @@ def cluster(
 
     Uses a Ray that this process is connected to or that ``address`` (or RAY_ADDRESS) names; otherwise starts one for
     this machine with at least as many slots as the lanes need, and stops it at the end.
+    Raises UserError where nothing answers at the address, or what does will not have us.
     """
     quiet_environment(verbose)
     # Threads of a lane that wait for each other by spinning hold up the very ones they wait for where a core is taken
@@ -55,16 +57,25 @@ def cluster(
             ray.shutdown()
 
 
+def check_address(address: str | None) -> None:
+    """Raise UserError where a search could not use the cluster that ``address`` or RAY_ADDRESS names."""
+    used = address_of(address)
+    if used is not None and not ray.is_initialized():
+        reach(used)
+
+
 def start(slots: int, *, verbose: bool = False, address: str | None = None) -> None:
     """Connect to a cluster or start a local one with at least so many CPU slots."""
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = address_of(address)
     level = logging.INFO if verbose else logging.ERROR
-    if address:
+    if address is not None:
+        found = reach(address)
         try:
-            ray.init(address=address, log_to_driver=verbose, logging_level=level)
-        except ConnectionError as error:
+            ray.init(address=found.address, log_to_driver=verbose, logging_level=level)
+        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+            said = " ".join(str(error).split()).split(". ")[0].rstrip(".")
             raise UserError(
-                f"no Ray cluster answers at '{address}' ({error}): check RAY_ADDRESS or --address"
+                f"the Ray cluster at '{address}' answers, but this process cannot join it: {said} (see --verbose)"
             ) from None
     else:
         cores = max(os.cpu_count() or 1, slots)
