@@ -51,6 +51,6 @@ def _do(plan: SearchPlan, workspace: Workspace, job: LaneJob) -> None:
         plan.on_end(job.number, None)
         return
     if job.kind == JobKind.REFIT and result.model_files is not None:
-        result.reason = keep_files(Path(job.directory), result.model_files)
+        keep_files(Path(job.directory), result.model_files)
         result.model_files = None
     plan.on_end(job.number, result)

@@ -13,6 +13,7 @@ from ray._private import ray_constants
 
 from raytl.core.errors import UserError
 from raytl.core.machine import ray_token, short_temp_dir
+from raytl.machines.memory import memory
 from raytl.machines.reaching import address_of, reach
 from raytl.search.lanes.sizing import Lanes, fitting, plan_lanes
 
@@ -51,7 +52,7 @@ def cluster(
     if mine:
         start((lanes or 1) * workers_per_trial, verbose=verbose, address=address)
     try:
-        yield plan_lanes(lanes, gpus_per_trial, workers_per_trial, _nodes())
+        yield plan_lanes(lanes, gpus_per_trial, workers_per_trial, _nodes(), _held_by_memory(mine, address))
     finally:
         if mine:
             ray.shutdown()
@@ -111,7 +112,16 @@ def _on_loopback() -> Iterator[None]:
 
 def room(lanes: Lanes) -> int:
     """How many lanes may run now, at least one: a search waits for its last node to come back."""
-    return lanes.count if lanes.wanted else max(1, fitting(_nodes(), lanes.cpus, lanes.gpus, lanes.workers))
+    if lanes.wanted:
+        return lanes.count
+    fit = fitting(_nodes(), lanes.cpus, lanes.gpus, lanes.workers)
+    return max(1, fit if lanes.most is None else min(fit, lanes.most))
+
+
+def _held_by_memory(mine: bool, address: str | None) -> int | None:
+    """How many processes the memory holds that other programs leave; of a cluster's other nodes nobody knows."""
+    free = memory() if mine and address_of(address) is None else None
+    return None if free is None else free.lanes
 
 
 def _nodes() -> list[tuple[float, float]]:
