@@ -48,9 +48,9 @@ def reach(address: str) -> Reached:
     Raises UserError where none answers, it wants another token, is of another version, or has no node here.
     """
     found = look(address)
-    mismatch = _mismatch(found)
-    if mismatch is not None:
-        raise UserError(f"the Ray cluster at '{address}' runs {mismatch}")
+    other = mismatch(found)
+    if other is not None:
+        raise UserError(f"the Ray cluster at '{address}' runs {other}")
     if not found.here:
         raise UserError(f"the Ray cluster at '{address}' has no node on this machine: run raytl on one of its nodes")
     if found.token is not None:
@@ -88,7 +88,7 @@ def look(address: str) -> Reached:
     return Reached(canonical, *versions, source, resources, _is_here([node.node_id.hex() for node in alive]))
 
 
-def _mismatch(found: Reached) -> str | None:
+def mismatch(found: Reached) -> str | None:
     """What is of another version there, and what to do; None where Ray will take the two for the same."""
     from ray._private.utils import check_version_info, compute_version_info
 

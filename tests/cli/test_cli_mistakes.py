@@ -86,6 +86,12 @@ class TestCluster:
         assert said.startswith("no Ray cluster answers at '127.0.0.1:1' (connection refused): check --address")
         assert not (tmp_path / "raytl-runs").exists()
 
+    def test_the_doctor_exits_with_1_and_says_what_to_do(self, raytl):
+        done = raytl("doctor", "--address", "127.0.0.1:1")
+        first = next(line for line in done.out.splitlines() if "problem" in line)
+        assert done.code == 1 and first.split()[:2] == ["problem", "cluster"]
+        assert "check --address or RAY_ADDRESS" in " ".join(done.out.split())
+
 
 class TestRunsAndModels:
     def test_an_unknown_run(self, raytl):
