@@ -74,10 +74,9 @@ def start(slots: int, *, verbose: bool = False, address: str | None = None) -> N
         try:
             ray.init(address=found.address, log_to_driver=verbose, logging_level=level)
         except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
-            said = " ".join(str(error).split()).split(". ")[0].rstrip(".")
             raise UserError(
-                f"the Ray cluster at '{address}' answers, but this process cannot join it: {said} (see --verbose)"
-            ) from None
+                f"the Ray cluster at '{address}' answers, but this process cannot join it: {_first_sentence(error)}"
+            ) from error
     else:
         cores = max(os.cpu_count() or 1, slots)
         options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": verbose, "logging_level": level}
@@ -87,7 +86,17 @@ def start(slots: int, *, verbose: bool = False, address: str | None = None) -> N
             options["_temp_dir"] = f"{short}/ray"
         with _on_loopback():
             # "local", or else Ray would join a cluster that it finds on this machine: an endpoint's, say.
-            ray.init(address="local", num_cpus=cores, **options)
+            try:
+                ray.init(address="local", num_cpus=cores, **options)
+            except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+                raise UserError(
+                    f"a Ray of this machine's own cannot be started: {_first_sentence(error)}; raytl doctor looks for "
+                    "what is in the way"
+                ) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    return " ".join(str(error).split()).split(". ")[0].rstrip(".") or type(error).__name__
 
 
 @contextmanager
