@@ -29,8 +29,8 @@ def survive(controller: Any, starved: Callable[[str], None]) -> None:
         death: Exception = ActorDiedError()
         return death
 
-    def on_task(task: Any, exception: Exception) -> None:
-        task_failed(task, died(task._tracked_actor, exception))
+    def on_task(tracked_actor_task: Any, exception: Exception) -> None:
+        task_failed(tracked_actor_task, died(tracked_actor_task._tracked_actor, exception))
 
     def on_start(tracked_actor: Any, exception: Exception) -> None:
         start_failed(tracked_actor, died(tracked_actor, exception))
