@@ -9,6 +9,7 @@ endpoint = raytl.deploy("model/")
 
 from __future__ import annotations
 
+from raytl.api.checkup import checkup
 from raytl.api.models import Best, Run, deploy, find_bundle, open_run, replay, report
 from raytl.api.planning import bind, quote, rank_sources
 from raytl.api.pretraining import pretrain
@@ -22,6 +23,7 @@ __all__ = [
     "Run",
     "Task",
     "bind",
+    "checkup",
     "deploy",
     "find_bundle",
     "open_run",

@@ -19,7 +19,7 @@ from raytl.runs.run import interval
 from raytl.search.records import SearchOutcome
 from raytl.serving import Endpoint
 from raytl.serving import deploy as deploy_bundle
-from raytl.sources.checkpoint import load_checkpoint
+from raytl.sources.checkpoint import load_checkpoint, write_metrics
 from raytl.tasks import Task
 
 
@@ -126,21 +126,9 @@ def find_bundle(model: str | os.PathLike[str] | Run, storage: str | os.PathLike[
 
 
 def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Task, run_name: str) -> None:
-    """Write the bundle of a search's winner. refit: its checkpoint."""
+    """Write the bundle of a search's winner, with what is known of it so far. refit: its checkpoint."""
     _, model = load_checkpoint(refit)
     best = outcome.best
-    metrics: dict[str, Any] = {
-        "metric": outcome.metric,
-        "validation": _json(best.validation),
-        "test": _json(best.test),
-        "gains": {name: gain.to_json() for name, gain in outcome.gains.items()},
-        "controls": {
-            control.name: {"verdict": control.tone, **control.comparison.to_json()}
-            for control in outcome.controls
-            if control.comparison is not None
-        },
-        "calibration_error": outcome.calibration,
-    }
     provenance = {
         "run": run_name,
         "task": task.data.name,
@@ -155,8 +143,33 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
     point = outcome.operating_point
     threshold = None if point is None else Threshold(label=point.label, value=point.value)
     export_bundle(
-        directory, model, metrics=metrics, provenance=provenance, temperature=best.temperature, threshold=threshold
+        directory,
+        model,
+        metrics=_figures(outcome),
+        provenance=provenance,
+        temperature=best.temperature,
+        threshold=threshold,
     )
+
+
+def tell_figures(directory: Path, outcome: SearchOutcome) -> None:
+    """Put the figures of a search's end, those of the test among them, into its winner's bundle."""
+    write_metrics(directory, _figures(outcome))
+
+
+def _figures(outcome: SearchOutcome) -> dict[str, Any]:
+    return {
+        "metric": outcome.metric,
+        "validation": _json(outcome.best.validation),
+        "test": _json(outcome.best.test),
+        "gains": {name: gain.to_json() for name, gain in outcome.gains.items()},
+        "controls": {
+            control.name: {"verdict": control.tone, **control.comparison.to_json()}
+            for control in outcome.controls
+            if control.comparison is not None
+        },
+        "calibration_error": outcome.calibration,
+    }
 
 
 def _json(value: Interval | None) -> Any:

@@ -6,22 +6,23 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from raytl import runs
-from raytl.api.models import Run, export_winner, open_run
+from raytl.api.models import Run, export_winner, open_run, tell_figures
 from raytl.api.planning import bind
-from raytl.core.errors import UserError, nearest
+from raytl.core.errors import NotWrittenError, UserError, nearest
 from raytl.core.paths import default_storage
 from raytl.evaluation import metrics
 from raytl.runs import resuming, wording
 from raytl.runs.earlier import earlier_runs
 from raytl.runs.report import examples_of, write_report
 from raytl.search.driver import search as drive
+from raytl.search.lanes.cluster import check_address
 from raytl.search.planning import SearchSettings
 from raytl.search.propose.warm_start import embed, warm_starts
 from raytl.search.records import SearchListener, SearchOutcome, TrialRecord
@@ -75,6 +76,7 @@ def search(
     """
     if ship not in SHIPPED:
         raise UserError(f"ship '{ship}': one of {', '.join(SHIPPED)}{nearest(ship, SHIPPED)}")
+    check_address(address)  # before there is a run that could not begin
     bound = space if isinstance(space, BoundSpace) else bind(task, space, assignments)
     settings = SearchSettings(
         trials=trials,
@@ -108,6 +110,7 @@ def resume(
     lanes: int | None = None,
     storage: str | os.PathLike[str] | None = None,
     address: str | None = None,
+    moved: Mapping[str, str] | None = None,
     verbose: bool = False,
     listeners: Sequence[SearchListener] = (),
 ) -> Run:
@@ -115,14 +118,16 @@ def resume(
 
     run: its name, folder or object. Data, space and settings are the run's own. trials: of the whole search, the run's
     number by default; with 1 nothing new is tried, and the best so far is made into a model. time_budget_s: for what is
-    still to do; by default the rest of the run's own budget.
+    still to do; by default the rest of the run's own budget. moved: where its data is now, old place by new one; it is
+    verified to be the same.
     Raises UserError where the run ended, its test split was opened, or its data changed or was not given by path.
     """
     opened = run if isinstance(run, Run) else open_run(os.fspath(run), storage)
-    begun = resuming.read(opened)
+    check_address(address)
+    begun = resuming.read(opened, moved)
     settings = begun.settings(trials=trials, time_budget_s=time_budget_s, lanes=lanes, address=address, verbose=verbose)
     task, bound = begun.task, bind(begun.task, begun.space)
-    writer = runs.RunStore(opened.path.parent).create(opened.name, opened.settings, resume=True)
+    writer = runs.RunStore(opened.path.parent).create(opened.name, opened.settings | {"given": task.given}, resume=True)
     return _search(writer, task, bound, settings, listeners, earlier=writer.trials)
 
 
@@ -134,7 +139,7 @@ def _search(
     listeners: Sequence[SearchListener],
     earlier: Sequence[TrialRecord] = (),
 ) -> Run:
-    examples = None
+    examples, outcome = None, None
     with run_writer as writer, suppress(KeyboardInterrupt):
         _clear(writer.path)  # what a killed search left
         (writer.path / "outcome.json").unlink(missing_ok=True)
@@ -153,19 +158,38 @@ def _search(
             return f"{metric.title} {figure} ({wording.limits(worth, share=metric.share)})"
 
         try:
-            outcome, refit = drive(
-                bound, task.test, settings, writer.path, listener, first=first, earlier=earlier, keep_model=keep
-            )
+            outcome = drive(bound, task.test, settings, writer.path, listener, first=first, earlier=earlier, keep=keep)
             listener.on_phase("report", "")
-            if refit is not None:
-                export_winner(writer.path / "model", refit, outcome, task, writer.name)
             writer.finish(outcome)
             examples = examples_of(outcome)
+        except NotWrittenError as error:
+            raise UserError(f"{_sentence(error)} {_going_on(task, writer.path)}") from error
         finally:
             _clear(writer.path)
     run = Run(writer.path)
-    write_report(run, examples)
+    if outcome is not None and run.bundle_path.exists():
+        tell_figures(run.bundle_path, outcome)
+    try:
+        write_report(run, examples)
+    except NotWrittenError as error:
+        after = f"Then, for its report: raytl report {_named(run.path)}"
+        raise UserError(f"{_sentence(error)} The run is {run.status}. {after}") from error
     return run
+
+
+def _going_on(task: Task, folder: Path) -> str:
+    if task.given is None:
+        return "Its data was given from memory: what was tried is kept, but the search cannot be resumed."
+    return f"Then go on, with all that was tried so far: raytl search --resume {_named(folder)}"
+
+
+def _sentence(error: UserError) -> str:
+    return f"{str(error).rstrip('.')}."
+
+
+def _named(folder: Path) -> str:
+    """A run as a command takes it."""
+    return folder.name if folder.parent.absolute() == default_storage().absolute() else shlex.quote(str(folder))
 
 
 class _Everyone:

@@ -86,6 +86,10 @@ def search(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run; data and space are its own.")
     ] = None,
+    moved: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="With --resume: the data, or a folder above it, is in NEW now."),
+    ] = None,
     lanes: Lanes = None,
     metric: Annotated[
         str | None,
@@ -131,6 +135,8 @@ def search(
     raytl search --source-domain catalogue/ --unlabelled more/
 
     raytl search --resume 2026-01-31-01
+
+    raytl search --resume 2026-01-31-01 --moved /data/photos=/mnt/photos
     """
     from raytl import api
     from raytl.cli.running import listening, show_problems
@@ -143,10 +149,12 @@ def search(
         with listening(output, trials or _trials_of(resume, storage), budget) as progress:
             run = api.resume(
                 resume, trials=trials, time_budget_s=budget, lanes=lanes, storage=storage, address=address,
-                verbose=verbose, listeners=[progress],
+                moved=_moves(moved), verbose=verbose, listeners=[progress],
             )  # fmt: skip
         _show_end(output, run)
         return
+    if moved:
+        raise UserError("--moved says where the data of a run went, and goes with --resume RUN")
     loaded = load_space(space, set_ or [])
     task = api.Task(
         target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout
@@ -163,7 +171,16 @@ def search(
     _show_end(output, run)
 
 
-_WITH_RESUME = {"resume", "trials", "time_budget", "lanes", "storage", "address", "json", "verbose"}
+_WITH_RESUME = {"resume", "trials", "time_budget", "lanes", "storage", "address", "moved", "json", "verbose"}
+
+
+def _moves(given: list[str] | None) -> dict[str, str]:
+    """Old places by new ones."""
+    pairs = [text.partition("=") for text in given or []]
+    wrong = next((text for text, (old, _, new) in zip(given or [], pairs, strict=True) if not old or not new), None)
+    if wrong is not None:
+        raise UserError(f"--moved {wrong}: give OLD=NEW, two paths")
+    return {old: new for old, _, new in pairs}
 
 
 def _refuse_beside_resume(context: typer.Context) -> None:

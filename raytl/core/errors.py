@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class NotWrittenError(UserError):
+    """A disk did not take what was to be kept. The sentence ends with what to do about the disk."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The hint ``; did you mean 'x'?`` for a misspelt word, or a list of what is known.
 

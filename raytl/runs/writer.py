@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from raytl.core.errors import NotWrittenError, UserError
 from raytl.evaluation.intervals import Interval
 from raytl.runs.environment import environment
 from raytl.runs.files import plain, read_json, write_json, writing
@@ -96,10 +97,15 @@ class RunWriter:
             for record in outcome.trials:
                 self._journal.trial(record)
             self._compact()
-            if outcome.test_labels is not None:
-                write_table(self.path / "predictions.parquet", _predictions(outcome))
-            write_json(self.path / "outcome.json", _outcome_document(outcome) | {"extra": summary_extra or {}})
-            return self._end("interrupted" if outcome.interrupted else "finished")
+            try:
+                if outcome.test_labels is not None:
+                    write_table(self.path / "predictions.parquet", _predictions(outcome))
+                write_json(self.path / "outcome.json", _outcome_document(outcome) | {"extra": summary_extra or {}})
+                return self._end("interrupted" if outcome.interrupted else "finished")
+            except NotWrittenError:
+                for name in ("outcome.json", "predictions.parquet"):  # all figures or none: the run can be resumed
+                    (self.path / name).unlink(missing_ok=True)
+                raise
 
     def interrupt(self) -> Run:
         """Keep what there is of a search that ended before its time, and let go of the run; twice is once."""
@@ -117,7 +123,11 @@ class RunWriter:
     ) -> None:
         try:
             self.interrupt()
+        except NotWrittenError:
+            if not isinstance(error, UserError):  # otherwise the full disk has been told already
+                raise
         finally:  # a full disk must not leave the run locked for the life of this process
+            self._journal.close()
             self._lock.release()
 
     def _compact(self) -> None:

@@ -22,6 +22,7 @@ def test_the_page_covers_every_command():
     ("name", "arguments"),
     [
         ("check", "photos"),
+        ("doctor", ""),
         ("sources list", "scratch"),
         ("spaces list", ""),
         ("runs list", ""),
@@ -38,7 +39,7 @@ def test_documents_are_as_documented(place, name, arguments):
 
 def test_tables_fit_80_columns_and_hide_nothing(raytl, tmp_path):
     folder(tmp_path / "photos", 4)
-    for arguments in (["check", "photos"], ["sources", "list"], ["spaces", "list"], ["runs", "list"]):
+    for arguments in (["check", "photos"], ["doctor"], ["sources", "list"], ["spaces", "list"], ["runs", "list"]):
         done = raytl(*arguments)
         assert done.code == 0, done.err
         assert max(map(len, done.out.splitlines())) <= 80 or arguments == ["spaces", "list"]

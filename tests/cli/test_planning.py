@@ -14,6 +14,8 @@ from conftest import RAYTL
 from documented import undocumented
 from photos import SPACE, folder, space
 
+from raytl.runs import RunStore
+
 RATES = "[0.01, 0.02, 0.03, 0.05, 0.1, 0.2]"
 
 
@@ -84,6 +86,13 @@ class TestResumeMistakes:
         done = raytl("search", "--resume", "flowers", "--target", "photos")
         assert done.code == 2 and done.err.strip().endswith("leave out --target")
 
+    def test_moved_data_without_a_run_or_a_place(self, raytl):
+        done = raytl("search", "--target", "photos", "--moved", "a=b")
+        assert done.code == 2 and "goes with --resume RUN" in done.err
+        RunStore(Path("raytl-runs")).create("flowers", {"search": {"trials": 3}}).interrupt()
+        done = raytl("search", "--resume", "flowers", "--moved", "elsewhere")
+        assert done.code == 2 and "--moved elsewhere: give OLD=NEW, two paths" in done.err
+
 
 @pytest.mark.slow
 class TestKilledSearch:
@@ -125,7 +134,10 @@ class TestKilledSearch:
         assert "raytl search --resume flowers" in shown.out
         before = place.run("runs", "show", "flowers", "--json").document
         assert before["status"] == "interrupted" and before["best"]["test_metric"] is None
-        done = place.run("search", "--resume", "flowers", "--json")
+        photos = (place.folder / "photos").rename(place.folder / "moved").with_name("photos")
+        lost = place.run("search", "--resume", "flowers")
+        assert lost.code == 2 and f"raytl search --resume flowers --moved {photos}=NEW" in lost.err
+        done = place.run("search", "--resume", "flowers", "--moved", "photos=moved", "--json")
         assert done.code == 0, done.err
         document = done.document
         assert document["status"] == "finished" and document["best"]["test_metric"] is not None

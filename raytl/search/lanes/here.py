@@ -13,6 +13,9 @@ from typing import Any
 import ray
 import torch
 
+from raytl.core.errors import NotWrittenError
+from raytl.machines.memory import memory
+from raytl.machines.reaching import address_of
 from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.lanes.sizing import Lanes, plan_lanes
 from raytl.search.lanes.work import do_job, keep_files
@@ -39,7 +42,7 @@ def do_here(plan: SearchPlan, workspace: Workspace, job: LaneJob) -> None:
         return
     result.lane = "driver"
     if job.kind == JobKind.REFIT and result.model_files is not None:
-        result.reason = keep_files(Path(job.directory), result.model_files)
+        keep_files(Path(job.directory), result.model_files)
         result.model_files = None
     plan.on_end(job.number, result)
 
@@ -103,7 +106,10 @@ def refit_on_all(
     job = LaneJob(0, JobKind.REFIT, dict(strategy), None, directory=str(directory))
     result = do_job(Workspace(data, workspace.settings), job, lambda message: None)
     if result.reason is None and result.model_files is not None:
-        return keep_files(directory, result.model_files)
+        try:
+            keep_files(directory, result.model_files)
+        except NotWrittenError as error:
+            return str(error)
     return result.reason
 
 
@@ -112,7 +118,9 @@ def lanes_here(wanted: int | None, gpus_per_trial: float, workers: int, address:
 
     Arguments and errors as of :func:`raytl.search.lanes.cluster.cluster`.
     """
-    if address or os.environ.get("RAY_ADDRESS") or ray.is_initialized():
+    if address_of(address) is not None or ray.is_initialized():
         return None
     cores = max(os.cpu_count() or 1, (wanted or 1) * workers)
-    return plan_lanes(wanted, gpus_per_trial, workers, [(float(cores), float(torch.cuda.device_count()))])
+    free = memory()
+    machine = (float(cores), float(torch.cuda.device_count()))
+    return plan_lanes(wanted, gpus_per_trial, workers, [machine], None if free is None else free.lanes)
