@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raytl.cli.app import Holdout, ImagesFolder, Json, Lanes, Seed, Split, Storage, Verbose, app
+from raytl.cli.app import (
+    Holdout,
+    ImageColumn,
+    ImagesFolder,
+    Json,
+    LabelColumn,
+    Lanes,
+    Seed,
+    Split,
+    Storage,
+    Verbose,
+    app,
+)
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
 
@@ -58,6 +70,8 @@ def search(
     ] = None,
     split: Split = None,
     images: ImagesFolder = None,
+    label: LabelColumn = None,
+    image_column: ImageColumn = None,
     holdout: Holdout = None,
     space: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="A shipped search space (see 'raytl spaces list') or a YAML file.")
@@ -149,8 +163,9 @@ def search(
         return
     loaded = load_space(space, set_ or [])
     task = api.Task(
-        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout
-    )
+        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
+        label=label, image_column=image_column,
+    )  # fmt: skip
     bound = api.bind(task, loaded)
     show_problems(output, [*bound.problems, *task.problems])
     with listening(output, trials or loaded.settings.trials, budget) as progress:
@@ -196,6 +211,8 @@ def check(
     path: Annotated[str, typer.Argument(metavar="PATH", help="Image folder, Parquet or CSV file, local or at a URI.")],
     split: Split = None,
     images: ImagesFolder = None,
+    label: LabelColumn = None,
+    image_column: ImageColumn = None,
     json: Json = False,
 ) -> None:
     """Report what is in a data set and what is wrong with it.
@@ -204,7 +221,7 @@ def check(
     """
     from raytl.tasks.checks import check as check_data
 
-    report = check_data(path, split=split, images=images)
+    report = check_data(path, split=split, images=images, label=label, image_column=image_column)
     Output.current.say(report.table())
     Output.current.document(report.to_json())
 

@@ -51,6 +51,7 @@ class Task:
     split: the one split of the target to learn from; "none" where folders with names of splits are classes. By default
         what it has for training and validation.
     images: the folder that the paths in tables count from, where that is not the table's own.
+    label, image_column: the columns of tables that hold labels and images, where their names do not say so.
 
     data: all that a search may see. test: the sealed test split, or None. problems: what was noticed about the data.
     given: what it was made of (:func:`raytl.tasks.given.make_task`), None where images were given in memory.
@@ -69,6 +70,8 @@ class Task:
         holdout: float | None = None,
         split: str | None = None,
         images: Path | None = None,
+        label: str | None = None,
+        image_column: str | None = None,
     ) -> None:
         domains = named_domains(source_domain)
         if target is None and not domains:
@@ -79,12 +82,13 @@ class Task:
             raise UserError("no data of the target domain; pass --target PATH (labelled) or --unlabelled PATH")
         holdout = checked_holdout(holdout, has_target=target is not None, has_test=test is not None)
         self.seed = seed
-        parts = {key: labelled_part(place, Role.SOURCE_DOMAIN, tables_images=images) for key, place in domains.items()}
-        goal = None if target is None else labelled_part(target, Role.TARGET, split=split, tables_images=images)
-        pool = None if unlabelled is None else unlabelled_part(unlabelled, tables_images=images)
-        final = None if test is None else labelled_part(test, "test", tables_images=images)
+        tables = {"images": images, "label": label, "image_column": image_column}
+        parts = {key: labelled_part(place, Role.SOURCE_DOMAIN, tables=tables) for key, place in domains.items()}
+        goal = None if target is None else labelled_part(target, Role.TARGET, split=split, tables=tables)
+        pool = None if unlabelled is None else unlabelled_part(unlabelled, tables=tables)
+        final = None if test is None else labelled_part(test, "test", tables=tables)
         if final is None and target is not None and goal is not None and goal.has_test:
-            final = own_test(target, goal, tables_images=images)
+            final = own_test(target, goal, tables=tables)
             checked_holdout(holdout, has_target=True, has_test=True)
         self.problems: list[Problem] = []
         roles = Roles(goal, pool, final, parts, self.problems)
@@ -117,8 +121,9 @@ class Task:
             self._note_half_shared(key, part.images, classes)
 
         self.name = name or _task_name(target, unlabelled)
+        chosen = {"split": split, "label": label, "image_column": image_column}
         places = {"target": target, "unlabelled": unlabelled, "test": test, "images": images}
-        self.given = given_paths(places, domains, self.name, seed, split, holdout)
+        self.given = given_paths(places, domains, self.name, seed, holdout, chosen)
         seen = [part for part in roles.parts() if part is not roles.test]
         self.data = TrainingData(
             name=self.name,

@@ -14,9 +14,10 @@ from raytl.core.errors import UserError, nearest
 from raytl.tasks.decoding import KNOWN
 from raytl.tasks.duplicates import components, exact_groups, label_conflicts, near_pairs, several
 from raytl.tasks.problems import Problem, Severity
-from raytl.tasks.readers import decode_all, list_path, no_labels, note_strays, vanished
+from raytl.tasks.readers import list_path, no_labels, note_strays
 from raytl.tasks.readers.choosing import choose_split
 from raytl.tasks.readers.listing import Entry, Listing
+from raytl.tasks.readers.loading import decode_all, vanished
 from raytl.tasks.readers.names import judge_names
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role
@@ -117,20 +118,22 @@ def check(
     filesystem: Any = None,
     split: str | None = None,
     images: str | os.PathLike[str] | None = None,
+    label: str | None = None,
+    image_column: str | None = None,
 ) -> CheckReport:
     """Look at every image under a path, labelled or not, and say what is there and what is wrong with it.
 
-    path, filesystem, split, images: as for :func:`raytl.tasks.readers.read_labelled`.
+    path, filesystem, split, images, label, image_column: as for :func:`raytl.tasks.readers.read_labelled`.
     Raises UserError where there is nothing to look at, or the path may be meant in several ways; damaged images are
     reported, even where all are.
     """
-    listing = list_path(path, filesystem, split=split, images=images)
+    listing = list_path(path, filesystem, split=split, images=images, label=label, image_column=image_column)
     if not listing.entries:
-        raise UserError(f"{listing.name}: no images found; give a folder, Parquet or CSV file with images")
+        raise listing.no_images()
     learned = _learned(listing, split)
     entries, items, facts, corrupt = decode_all(listing)
     if not items and not corrupt:
-        raise UserError(f"{listing.name}: no images found; {KNOWN} files")
+        raise UserError(f"{listing.name}: no images found; {listing.empty_because or f'{KNOWN} files'}")
     names, digests = [item.name for item in items], [item.digest for item in items]
     found = [entry.label for entry in entries]
     counts = dict(sorted(Counter(label for label in found if label is not None).items()))
@@ -232,8 +235,8 @@ def _judge_classes(listing: Listing, read: Sequence[Entry], learned: set[int]) -
         what = f"class '{others[0]}' is only in a split that is not learned from{nearest(others[0], counts)}"
         problems.append(Problem(Severity.ERROR, where, what))
     if len(counts) == 1:
-        only = next(iter(counts))
-        problems.append(Problem(Severity.ERROR, where, f"only one class, '{only}'; a classifier needs at least two"))
+        why = listing.unlabelled_because or "a classifier needs at least two"
+        problems.insert(0, Problem(Severity.ERROR, where, f"only one class, '{next(iter(counts))}'; {why}"))
     for name, count in counts.items():
         if count == 1:
             what = f"class '{name}' has 1 image; a validation split needs 2, unless there is a source domain"

@@ -148,6 +148,12 @@ def parts_and_metadata(root: Path) -> Path:
     return root
 
 
+def parts_and_wide_metadata(root: Path) -> Path:
+    parts_and_metadata(root)
+    (root / "metadata.csv").write_text(lines("{n},{label},{is_cat}f,{n}", "image_id,dx,sex,age"))
+    return root
+
+
 def competition(root: Path) -> Path:
     """Flat images in train/ and test/, labels for the first, a form to hand in for the second."""
     images(root, {"train": 8})
@@ -367,15 +373,6 @@ LAYOUTS = {
         2,
         ["the split of each image is taken from its tables test.csv and train.csv", "test (2 images) the test"],
     ),
-    "one collection in parts": Row(
-        parts_and_metadata,
-        {"a_part_1": 4, "a_part_2": 4},
-        0,
-        [
-            "its table metadata.csv is not used: none of its columns 'dx', 'age' is named 'label'",
-            "have names of parts of one collection; are they classes?",
-        ],
-    ),
     "a table whose column of numbers has words beside it": Row(
         table(lines("img/{n}.png,{is_cat},{label}", "path,label,class_name")), HALF
     ),
@@ -479,6 +476,12 @@ class TestLayouts:
         (in_folders({"photos": 4}), "only one class"),
         (named_by_label, "the files' names begin with 'cat', 'dog'; if these are the labels move each into a folder"),
         (table(lines("img/{n}.png,\"['cat', '{label}']\"")), r"several labels \(\['cat', 'cat'\] in column 'label'\)"),
+        (parts_and_metadata, "its folders and its table metadata.csv give the images different labels"),
+        (
+            parts_and_wide_metadata,
+            "names of parts, not of classes, and of its table metadata.csv none of its columns 'dx', 'sex', 'age' is "
+            "named 'label'; say which one holds the labels, as in --label dx",
+        ),
         (broken_archive, "the archive cannot be read .*; unpack it and give the folder"),
         (table(lines("img/{n}.png,cat|{n}|dog") + "img/0.png,cat\n"), "several labels"),
         (table(lines("img/{n}.png,{label}") + "img/0.png,cat|dog\n"), "'cat\\|dog' in column 'label'"),
@@ -486,7 +489,10 @@ class TestLayouts:
         (table(lines("img/{n}.png,0,{is_dog}", "path,fur,dog")), "row 1 has no 1 in any of the columns"),
         (table(lines("img/{n}.png,{label},x", "path,label")), "line 2 has more cells than the header's 2"),
         (table(lines("no/{n}.jpg,{label}")), r"none of the 8 files in column 'path' is there .* pass --images DIR"),
-        (table(lines("img/{n}.png,{label},{n}", "path,a,b")), "none of its columns 'a', 'b' is named 'label'"),
+        (
+            table(lines("img/{n}.png,{label},{is_dog}", "path,a,b")),
+            "none of its columns 'a', 'b' is named 'label'; say which one holds the labels, as in --label a",
+        ),
         (table(lines("{n}.png,{label}", "a,a")), "two columns are named 'a'"),
     ],
 )

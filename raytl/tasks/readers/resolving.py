@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
@@ -20,6 +21,8 @@ from raytl.tasks.readers.tree import is_image, walk
 from raytl.tasks.readers.web import WEB, Web, is_web
 
 _ASKED = 3
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-(.+)$")  # as Label Studio renames what is uploaded
+_SERVED = re.compile(r"^/?data/(?:local-files/\?d=|upload/(?:\d+/)?)(.+)$")  # what Label Studio calls its files
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
 
 
@@ -139,8 +142,9 @@ class Resolver:
     def _candidates(self, name: str) -> list[str]:
         """Files of a name, else of another ending or case."""
         stem = PurePosixPath(name).stem if is_image(name) else name
-        found = self._by_name.get(name) or self._by_stem.get(stem)
-        return found or self._by_lower_stem.get(stem.lower(), [])
+        found = self._by_name.get(name) or self._by_stem.get(stem) or self._by_lower_stem.get(stem.lower(), [])
+        uploaded = _UPLOADED.match(name)
+        return found or (self._candidates(uploaded[1]) if uploaded else [])
 
     def _moved(self, missing: dict[int, str], *, found_some: bool) -> dict[int, str]:
         """The files that paths which lead nowhere are likely to mean, by row.
@@ -186,6 +190,9 @@ def clean(value: str) -> str:
     text = value.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1].strip()
+    served = _SERVED.match(text)
+    if served:
+        text = unquote(served[1])
     if text.startswith("~"):
         text = os.path.expanduser(text)  # noqa: PTH111  # no error where there is no home
     # A name may hold a backslash, but hardly ever does; a path that Windows wrote always does.
