@@ -13,6 +13,7 @@ from raytl.tasks.duplicates import label_conflicts, merge_groups
 from raytl.tasks.given import given_paths
 from raytl.tasks.holding_out import checked_holdout, groups_per_class, hold_out
 from raytl.tasks.images import Images, LabelledImages
+from raytl.tasks.judgements import judge_colours, judge_role_colours, judge_test
 from raytl.tasks.leaks import Roles, compare, count_are, separate, separate_test
 from raytl.tasks.parts import (
     I_,
@@ -102,6 +103,7 @@ class Task:
             self._note_conflicts(goal.images)
         separate(roles)
         goal, final = roles.target, roles.test
+        self.problems += _judge_colours(roles)
         wanted = None if final is None else occurring(final.images)
         classes = goal.images.classes if goal is not None else self._agreed(roles.source_domains, wanted)
         classes = tuple(sorted(classes))
@@ -109,6 +111,9 @@ class Task:
             final.images = _into_classes(final.images, classes, "the target" if goal else "any source domain")
         if goal is not None:
             goal.images = goal.images.with_classes(classes)
+            if final is not None:
+                learned = {name: count for name, count in goal.images.counts().items() if count}
+                self.problems += judge_test(final.images.name, learned, set(), occurring(final.images))
             goal.images = self._grouped(goal)
             if not roles.source_domains:
                 _enough_to_validate(goal.images)
@@ -195,6 +200,22 @@ class Task:
             self._note(images.name, message.replace("are a copy", "are copies"), Severity.INFO)
         groups = merge_groups(len(alike), alike, images.groups)
         return replace(images, groups=groups if len(np.unique(groups)) < len(groups) else None)
+
+
+def _judge_colours(roles: Roles) -> list[Problem]:
+    """What being grey or in colour would give away: of classes of the target, and of one role against another."""
+    goal, named = roles.target, {"the target": roles.target, "the unlabelled images": roles.unlabelled}
+    named |= {"the test": roles.test} | {f"source domain {key}": part for key, part in roles.source_domains.items()}
+    problems = []
+    if goal is not None:
+        labels = [goal.images.classes[label] for label in goal.images.labels]
+        problems = judge_colours(goal.images.name, labels, goal.facts)
+    shares = {
+        role: float(np.mean([fact.greyscale for fact in part.facts]))
+        for role, part in named.items()
+        if part is not None and part.facts
+    }
+    return problems + judge_role_colours(shares, next(part for part in roles.parts()).images.name)
 
 
 def _task_name(target: Labelled | None, unlabelled: Path | Images | None) -> str:

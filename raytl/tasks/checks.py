@@ -10,25 +10,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raytl.core.errors import UserError, nearest
+from raytl.core.errors import UserError
 from raytl.tasks.decoding import KNOWN
 from raytl.tasks.duplicates import components, exact_groups, label_conflicts, near_pairs, several
+from raytl.tasks.judgements import (
+    judge_colours,
+    judge_conflicts,
+    judge_counts,
+    judge_images,
+    judge_near,
+    judge_test,
+)
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers import list_path, no_labels, note_strays
 from raytl.tasks.readers.choosing import choose_split
 from raytl.tasks.readers.listing import Entry, Listing
 from raytl.tasks.readers.loading import decode_all, vanished
-from raytl.tasks.readers.names import judge_names
+from raytl.tasks.readers.names import judge_names, judge_numbers
+from raytl.tasks.readers.split_names import TEST
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_IMBALANCE = 10.0  # largest class over smallest
-_TEST_NEEDS = 4  # as in the task: fewer images of a class leave none for a test split
-_NARROW = 16  # as in the preprocessing: beyond it a centre crop shows a sixteenth
-_MIXED = 0.1  # share of the images below which the greyscale, or the coloured, ones are odd
+_VANISHED = 3  # classes of which no image can be read that are named one by one
 _SHOWN = 30  # problems in the table
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 
@@ -144,14 +150,13 @@ def check(
     if listing.labelled:
         numbers = np.array([list(counts).index(label) if label is not None else -1 for label in found], dtype=np.int64)
         conflicts = [(names[first], names[other]) for first, other in label_conflicts(digests, numbers)]
+    near, pairs = _near(facts, exact)
     problems = [
         *_judge_classes(listing, entries, learned),
-        *_judge_images(listing.name, names, facts),
-        *listing.problems,  # before what there may be hundreds of
-        *(
-            Problem(Severity.WARNING, other, f"the same image as {first}, under another label")
-            for first, other in conflicts
-        ),
+        *judge_images(listing.name, names, facts),
+        *_judge_pictures(listing.name, entries, names, facts, pairs, digests, learned),
+        *listing.problems,
+        *judge_conflicts(listing.name, conflicts),
     ]
     order = list(Severity)
     return CheckReport(
@@ -166,7 +171,7 @@ def check(
         greyscale=bool(facts) and all(fact.greyscale for fact in facts),
         corrupt=corrupt,
         exact_duplicates=[[names[i] for i in group] for group in several(exact)],
-        near_duplicates=_near(names, facts, exact),
+        near_duplicates=[[names[i] for i in group] for group in near],
         label_conflicts=conflicts,
         problems=sorted(problems, key=lambda problem: (order.index(problem.severity), not problem.leading)),
     )
@@ -188,36 +193,6 @@ def _learned(listing: Listing, split: str | None) -> set[int]:
     return learned
 
 
-def _judge_images(where: str, names: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:
-    if not names:
-        return [Problem(Severity.ERROR, where, "no image can be read; replace the files")]
-    problems = []
-    narrow = [
-        name
-        for name, fact in zip(names, facts, strict=True)
-        if max(fact.width, fact.height) > _NARROW * min(fact.width, fact.height)
-    ]
-    if narrow:
-        images = "1 image is" if len(narrow) == 1 else f"{len(narrow)} images are"
-        what = (
-            f"{images} more than {_NARROW} times as long as wide ({_examples(narrow)}); a network sees little of them"
-        )
-        problems.append(Problem(Severity.WARNING, where, what))
-    grey = [name for name, fact in zip(names, facts, strict=True) if fact.greyscale]
-    if 0 < len(grey) < len(names) and len(names) - len(grey) <= _MIXED * len(names):
-        colour = [name for name, fact in zip(names, facts, strict=True) if not fact.greyscale]
-        what = f"{len(grey)} images are greyscale and {len(colour)} in colour ({_examples(colour)})"
-        problems.append(Problem(Severity.INFO, where, what))
-    elif 0 < len(grey) <= _MIXED * len(names):
-        what = f"{len(names) - len(grey)} images are in colour and {len(grey)} greyscale ({_examples(grey)})"
-        problems.append(Problem(Severity.INFO, where, what))
-    return problems
-
-
-def _examples(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-
-
 def _judge_classes(listing: Listing, read: Sequence[Entry], learned: set[int]) -> list[Problem]:
     """What is wrong with the classes that a search would learn from. read: the entries that decode."""
     if not listing.labelled:
@@ -225,39 +200,43 @@ def _judge_classes(listing: Listing, read: Sequence[Entry], learned: set[int]) -
     where = listing.name
     meant = Counter(str(entry.label) for entry in listing.entries if entry.certain and id(entry) in learned)
     counts = dict(sorted(Counter(str(entry.label) for entry in read if id(entry) in learned).items()))
-    problems = [
-        Problem(Severity.ERROR, where, vanished(listing, name, meant[name]))
-        for name in sorted(set(meant) - set(counts))
-    ]
-    problems += judge_names(where, tuple(counts))
-    others = sorted({entry.label for entry in read if entry.label is not None} - set(meant))
-    if others:
-        what = f"class '{others[0]}' is only in a split that is not learned from{nearest(others[0], counts)}"
+    gone = sorted(set(meant) - set(counts))
+    problems = [Problem(Severity.ERROR, where, vanished(listing, name, meant[name])) for name in gone[:_VANISHED]]
+    if len(gone) > _VANISHED:
+        what = f"{len(gone) - _VANISHED} more classes would vanish ({', '.join(gone[_VANISHED:][:3])}, …)"
         problems.append(Problem(Severity.ERROR, where, what))
+    problems += judge_names(where, tuple(counts))
+    others = {entry.label for entry in read if entry.label is not None} - set(meant)
+    test = {str(entry.label) for entry in read if entry.split == TEST and id(entry) not in learned and entry.label}
+    problems += judge_test(where, counts, others, test)
     if len(counts) == 1:
         why = listing.unlabelled_because or "a classifier needs at least two"
-        problems.insert(0, Problem(Severity.ERROR, where, f"only one class, '{next(iter(counts))}'; {why}"))
-    for name, count in counts.items():
-        if count == 1:
-            what = f"class '{name}' has 1 image; a validation split needs 2, unless there is a source domain"
-            problems.append(Problem(Severity.ERROR, where, what))
-        elif count < _TEST_NEEDS:
-            what = f"class '{name}' has {count} images, too few to spare any for a test"
-            problems.append(Problem(Severity.WARNING, where, what))
-    if counts and max(counts.values()) >= _IMBALANCE * min(counts.values()):
-        most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-        what = (
-            f"class '{most}' has {counts[most]} images, '{least}' {counts[least]}; accuracy will hide the small class"
-        )
-        problems.append(Problem(Severity.WARNING, where, what))
-    return problems
+        problems.insert(len(gone), Problem(Severity.ERROR, where, f"only one class, '{next(iter(counts))}'; {why}"))
+    return problems + judge_counts(where, counts) + judge_numbers(where, tuple(counts))
 
 
-def _near(names: Sequence[str], facts: Sequence[Facts], exact: np.ndarray) -> list[list[str]]:
-    """Groups of images that look alike, one name for each set of exact duplicates."""
+def _judge_pictures(
+    where: str,
+    entries: Sequence[Entry],
+    names: Sequence[str],
+    facts: Sequence[Facts],
+    pairs: np.ndarray,
+    digests: Sequence[str],
+    learned: set[int],
+) -> list[Problem]:
+    """What the pictures tell of the labels and the splits."""
+    labels, splits = [entry.label for entry in entries], [entry.split for entry in entries]
+    coloured = [(str(entry.label), fact) for entry, fact in zip(entries, facts, strict=True) if id(entry) in learned]
+    problems = judge_colours(where, [label for label, _ in coloured], [fact for _, fact in coloured])
+    return problems + judge_near(where, names, labels, splits, facts, pairs, digests)
+
+
+def _near(facts: Sequence[Facts], exact: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Groups of images that look alike, and all pairs of them; one image for each set of exact duplicates."""
     _, firsts = np.unique(exact, return_index=True)
     pairs = near_pairs([facts[i] for i in firsts])
-    return [[names[firsts[i]] for i in group] for group in several(components(len(firsts), pairs))]
+    groups = [firsts[group] for group in several(components(len(firsts), pairs))]
+    return groups, firsts[pairs]
 
 
 def _range(values: Sequence[int]) -> Range | None:

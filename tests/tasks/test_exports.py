@@ -35,9 +35,7 @@ def write(root: Path, name: str, content: object) -> Path:
 
 
 def csv(header: str, pattern: str) -> str:
-    rows = [
-        pattern.format(n=n, label=LABELS[n], half=n // 4, flag=n % 2, other=1 - n % 2) for n in range(8)
-    ]
+    rows = [pattern.format(n=n, label=LABELS[n], half=n // 4, flag=n % 2, other=1 - n % 2) for n in range(8)]
     return "\n".join([header, *rows, ""])
 
 
