@@ -213,16 +213,25 @@ def check(
     images: ImagesFolder = None,
     label: LabelColumn = None,
     image_column: ImageColumn = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the findings as pictures, one page.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Report what is in a data set and what is wrong with it.
+    """Report what is in a data set and what is wrong with it, likely wrong labels included.
 
-    [bold]Example:[/bold]  raytl check photos/
+    [bold]Examples:[/bold]
+
+    raytl check photos/
+
+    raytl check photos/ --html findings.html
     """
-    from raytl.tasks.checks import check as check_data
+    from raytl.evaluation.data_check import check as check_data
 
-    report = check_data(path, split=split, images=images, label=label, image_column=image_column)
+    report = check_data(path, split=split, images=images, label=label, image_column=image_column, html=html)
     Output.current.say(report.table())
+    if html is not None:
+        Output.current.say(f"wrote {html}")
     Output.current.document(report.to_json())
 
 

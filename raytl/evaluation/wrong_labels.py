@@ -2,7 +2,8 @@
 
 The judges are logistic regression out of fold and the nearest neighbours, both on features of a frozen network. One
 alone is often wrong on hard images; a label that neither would give, and that its own class hardly knows, is worth a
-look. Clean data has next to none: on load_digits 2 of 1,797 are named, on the demo's target none.
+look. Measured on load_digits: of 300, 600 and 1,797 images with right labels none is named, and of labels changed at
+random half. Of 5,400 from overlapping normal distributions 2 are.
 
 It fails where most labels of a class are wrong in the same way, and finds little where the features are poor: then the
 probe is unsure, and nothing is said.
@@ -21,8 +22,8 @@ MIN_PER_CLASS = 8
 
 _NEIGHBOURS = 5
 _AGREEING = 4  # of the neighbours with one other label
-_ODDS = 20.0  # of the other label to the given one, out of fold
-_SKILL = 2.0  # times as many right as guessing the most frequent class leaves wrong; see `_skilled`
+_ODDS = 100.0  # of the other label to the given one, out of fold
+_SKILL = 2.0  # how many times as many mistakes naming the most frequent class has to make
 
 
 @dataclass(frozen=True)

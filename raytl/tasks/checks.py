@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from raytl.core.errors import UserError
+from raytl.tasks.check_report import CheckReport, gravest_first, range_of
 from raytl.tasks.decoding import KNOWN
-from raytl.tasks.duplicates import components, exact_groups, label_conflicts, near_pairs, several
+from raytl.tasks.duplicates import components, exact_groups, label_conflicts, merge_groups, near_pairs, several
+from raytl.tasks.images import ImageItem, LabelledImages
 from raytl.tasks.judgements import (
     judge_colours,
     judge_conflicts,
@@ -22,7 +24,7 @@ from raytl.tasks.judgements import (
     judge_test,
 )
 from raytl.tasks.problems import Problem, Severity
-from raytl.tasks.readers import list_path, no_labels, note_strays
+from raytl.tasks.readers import groups_of, list_path, no_labels, note_strays
 from raytl.tasks.readers.choosing import choose_split
 from raytl.tasks.readers.listing import Entry, Listing
 from raytl.tasks.readers.loading import decode_all, vanished
@@ -31,94 +33,29 @@ from raytl.tasks.readers.split_names import TEST
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
 _VANISHED = 3  # classes of which no image can be read that are named one by one
-_SHOWN = 30  # problems in the table
-_COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 
 
 @dataclass(frozen=True)
-class Range:
-    """Smallest, median and largest of a number of pixels."""
+class Look:
+    """What one look at the data gave.
 
-    least: int
-    median: int
-    most: int
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """What :func:`check` found.
-
-    layout: what the path was taken for. splits: readable images per split that the data has of itself.
-    counts: readable images per class, empty for unlabelled data. width, height: in pixels, None without any image.
-    modes: images per Pillow mode. corrupt: files that do not decode, each with its reason.
-    exact_duplicates, near_duplicates: names of images that are the same bytes, or look the same (not both).
-    label_conflicts: pairs of names of the same image under two labels.
-    problems: everything worth saying, the gravest first.
+    report: what was found. images: those that a search would learn from, copies in one group; None without labels.
+    items: every image that decodes, by name. labels: likewise.
     """
 
-    path: str
-    layout: str
-    splits: dict[str, int]
-    images: int
-    counts: dict[str, int]
-    width: Range | None
-    height: Range | None
-    modes: dict[str, int]
-    greyscale: bool
-    corrupt: list[Problem]
-    exact_duplicates: list[list[str]]
-    near_duplicates: list[list[str]]
-    label_conflicts: list[tuple[str, str]]
-    problems: list[Problem]
-
-    @property
-    def ok(self) -> bool:
-        """Whether a search would take this data as it is."""
-        return all(problem.severity is not Severity.ERROR for problem in self.problems)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, with ``ok`` beside them."""
-        lists = {key: [problem.to_json() for problem in getattr(self, key)] for key in ("corrupt", "problems")}
-        pairs = [list(pair) for pair in self.label_conflicts]
-        return {**asdict(self), **lists, "label_conflicts": pairs, "ok": self.ok}
-
-    def table(self) -> RenderableType:
-        """The report for a terminal."""
-        from rich.console import Group
-        from rich.markup import escape
-        from rich.table import Table
-
-        facts = Table(title=escape(self.path), show_header=False, title_justify="left")
-        facts.add_row("layout", escape(self.layout))
-        facts.add_row("images", f"{self.images:,}")
-        if self.splits:
-            facts.add_row("splits", ", ".join(f"{name} ({count})" for name, count in self.splits.items()))
-        for side, found in (("width", self.width), ("height", self.height)):
-            if found is not None:
-                facts.add_row(f"{side}, pixels", f"{found.least} to {found.most}, median {found.median}")
-        facts.add_row("modes", ", ".join(f"{mode} ({count})" for mode, count in self.modes.items()) or "none")
-        facts.add_row("damaged files", str(len(self.corrupt)))
-        facts.add_row("duplicates", f"{_extra(self.exact_duplicates)} exact, {_extra(self.near_duplicates)} near")
-        classes = Table("class", "images", "", title="classes", title_justify="left")
-        top = max(self.counts.values(), default=1)
-        for name, count in self.counts.items():
-            classes.add_row(escape(name), str(count), "█" * max(1, round(20 * count / top)))
-        problems = Table("", "where", "what", title="problems", title_justify="left")
-        problems.columns[1].overflow = "fold"
-        if len(self.problems) > _SHOWN:
-            problems.caption = f"and {len(self.problems) - _SHOWN} more; the JSON form has all"
-        for problem in self.problems[:_SHOWN]:
-            grade = f"[{_COLOURS[problem.severity]}]{problem.severity.value}[/]"
-            problems.add_row(grade, escape(problem.where), escape(problem.message))
-        closing = [problems] if self.problems else ["no problems found"]
-        return Group(facts, *([classes] if self.counts else []), *closing)
+    report: CheckReport
+    images: LabelledImages | None
+    items: dict[str, ImageItem]
+    labels: dict[str, str | None]
 
 
-def check(
+def check(path: str | os.PathLike[str], **told: Any) -> CheckReport:
+    """The report of :func:`look`."""
+    return look(path, **told).report
+
+
+def look(
     path: str | os.PathLike[str],
     *,
     filesystem: Any = None,
@@ -126,7 +63,7 @@ def check(
     images: str | os.PathLike[str] | None = None,
     label: str | None = None,
     image_column: str | None = None,
-) -> CheckReport:
+) -> Look:
     """Look at every image under a path, labelled or not, and say what is there and what is wrong with it.
 
     path, filesystem, split, images, label, image_column: as for :func:`raytl.tasks.readers.read_labelled`.
@@ -158,23 +95,30 @@ def check(
         *listing.problems,
         *judge_conflicts(listing.name, conflicts),
     ]
-    order = list(Severity)
-    return CheckReport(
+    report = CheckReport(
         path=listing.name,
         layout=listing.layout,
         splits={name: in_splits[name] for name in listing.split_names if in_splits[name]},
         images=len(items),
         counts=counts,
-        width=_range([fact.width for fact in facts]),
-        height=_range([fact.height for fact in facts]),
+        width=range_of([fact.width for fact in facts]),
+        height=range_of([fact.height for fact in facts]),
         modes=dict(Counter(fact.mode for fact in facts).most_common()),
         greyscale=bool(facts) and all(fact.greyscale for fact in facts),
         corrupt=corrupt,
         exact_duplicates=[[names[i] for i in group] for group in several(exact)],
         near_duplicates=[[names[i] for i in group] for group in near],
         label_conflicts=conflicts,
-        problems=sorted(problems, key=lambda problem: (order.index(problem.severity), not problem.leading)),
+        problems=gravest_first(problems),
     )
+    told = None
+    if listing.labelled:
+        keep = [index for index, entry in enumerate(entries) if id(entry) in learned]
+        groups = merge_groups(len(items), exact, components(len(items), pairs), groups_of(entries))
+        classes = tuple(sorted({str(found[index]) for index in keep}))
+        labels = np.array([classes.index(str(found[index])) for index in keep], dtype=np.int64)
+        told = LabelledImages(listing.name, [items[index] for index in keep], groups[keep], classes, labels)
+    return Look(report, told, dict(zip(names, items, strict=True)), dict(zip(names, found, strict=True)))
 
 
 def _learned(listing: Listing, split: str | None) -> set[int]:
@@ -237,11 +181,3 @@ def _near(facts: Sequence[Facts], exact: np.ndarray) -> tuple[list[np.ndarray], 
     pairs = near_pairs([facts[i] for i in firsts])
     groups = [firsts[group] for group in several(components(len(firsts), pairs))]
     return groups, firsts[pairs]
-
-
-def _range(values: Sequence[int]) -> Range | None:
-    return Range(min(values), int(np.median(values)), max(values)) if values else None
-
-
-def _extra(groups: Sequence[Sequence[str]]) -> int:
-    return sum(len(group) - 1 for group in groups)

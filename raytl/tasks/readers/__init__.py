@@ -25,7 +25,7 @@ from raytl.tasks.readers.table import TABLES, list_table
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role
 
-__all__ = ["ReadResult", "list_path", "read_labelled", "read_unlabelled"]
+__all__ = ["ReadResult", "groups_of", "list_path", "read_labelled", "read_unlabelled"]
 
 Pathlike = str | os.PathLike[str]
 I_co = TypeVar("I_co", bound=Images, covariant=True)
@@ -100,7 +100,7 @@ def read_labelled(
         raise UserError(no_labels(listing, option))
     listing.problems += judge_names(listing.name, classes)
     labels = np.array([classes.index(label) for label in found], dtype=np.int64)
-    read = LabelledImages(listing.name, items, _groups(entries), classes, labels)
+    read = LabelledImages(listing.name, items, groups_of(entries), classes, labels)
     return ReadResult(read, listing.problems, facts, has_test, _group_names(entries))
 
 
@@ -115,7 +115,7 @@ def read_unlabelled(
     if not listing.entries:
         raise listing.no_images()
     entries, items, facts = load(listing)
-    read = Images(listing.name, items, _groups(entries))
+    read = Images(listing.name, items, groups_of(entries))
     return ReadResult(read, listing.problems, facts, group_names=_group_names(entries))
 
 
@@ -180,7 +180,7 @@ def list_path(
     return listing
 
 
-def _groups(entries: Sequence[Entry]) -> np.ndarray | None:
+def groups_of(entries: Sequence[Entry]) -> np.ndarray | None:
     """Group numbers; an image without a group is its own. None where no image has one."""
     if all(entry.group is None for entry in entries):
         return None
