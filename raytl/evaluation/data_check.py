@@ -10,11 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from raytl import sources
 from raytl.core.errors import UserError
-from raytl.evaluation.wrong_labels import MIN_PER_CLASS, suspects
 from raytl.tasks import CheckReport, LabelledImages, Problem, Severity, splits
 from raytl.tasks.check_page import write_page
 from raytl.tasks.check_report import Suspect, gravest_first
@@ -33,6 +30,7 @@ _PLAIN = "plain:gradients"
 _SIDE = 96
 _BATCH = 64
 _EXAMPLES = 3
+_FEWEST = 16  # images: eight of two classes
 
 
 def check(
@@ -70,8 +68,10 @@ def likely_wrong(images: LabelledImages) -> list[Suspect]:
     Of more than 2,000 images a share of each class is looked at. Nothing is downloaded: without published weights the
     features are oriented gradients, which tell fewer things apart, and then less is found.
     """
-    if not 2 <= len(images.classes) <= _MOST_CLASSES or len(images) < 2 * MIN_PER_CLASS:
+    if not 2 <= len(images.classes) <= _MOST_CLASSES or len(images) < _FEWEST:
         return []
+    from raytl.evaluation.wrong_labels import suspects  # torch: some seconds that small data is spared
+
     if len(images) > MOST_IMAGES:
         images = images.subset(splits.holdout(images.labels, images.groups, MOST_IMAGES / len(images), 0)[1])
     found = suspects(_features(images), images.labels, len(images.classes), images.groups)
@@ -88,6 +88,10 @@ def likely_wrong(images: LabelledImages) -> list[Suspect]:
 
 def _features(images: LabelledImages) -> np.ndarray:
     """Features (n, d) of a frozen network."""
+    import torch
+
+    from raytl import sources
+
     kept = [uri for uri in _PRETRAINED if _is_here(uri)]
     uri, side = (kept[0], _SIDE) if kept else (_PLAIN, None)
     model = sources.load(uri, channels=3, image_size=side, seed=0).eval()
@@ -104,6 +108,8 @@ def _features(images: LabelledImages) -> np.ndarray:
 
 def _is_here(uri: str) -> bool:
     """Whether a network's weights need no download."""
+    from raytl import sources
+
     try:
         return any(entry.uri == uri and entry.cached for entry in sources.catalogue(uri.partition(":")[0], uri))
     except UserError:
