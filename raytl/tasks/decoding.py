@@ -1,7 +1,7 @@
 """From the bytes of an image file to pixels, the same way for training, prediction and serving.
 
-JPEG, PNG, WebP, BMP, TIFF and GIF (first frame or page), AVIF, JPEG 2000 and PPM, and HEIC where pillow-heif is
-installed. What comes out is upright (EXIF orientation applied) and of mode L or RGB.
+JPEG, PNG, WebP, BMP, TIFF and GIF (first frame or page), AVIF, JPEG 2000, PPM and ICO (the largest), and HEIC where
+pillow-heif is installed. What comes out is upright (EXIF orientation applied) and of mode L or RGB.
 
 Decoding takes at most 12 bytes a pixel: 1.1 GB for the largest image that is let in, and those beyond 16 megapixels
 are decoded one at a time.
@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from raytl.core.errors import UserError
+from raytl.tasks import icons
 
 try:
     from pillow_heif import register_heif_opener
@@ -33,12 +34,12 @@ try:
 except ImportError:
     _HEIF = ()
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", *_HEIF)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", "ICO", *_HEIF)
 HEIC_SUFFIXES = frozenset({".heic", ".heif"})
 # Pictures of kinds that nothing here reads; whoever has them is told so.
 FOREIGN_SUFFIXES = frozenset(
     {
-        *(".jxl", ".ico", ".svg", ".psd", ".exr", ".hdr", ".dcm", ".dicom", ".nii"),
+        *(".jxl", ".svg", ".psd", ".exr", ".hdr", ".dcm", ".dicom", ".nii"),
         ".icloud",
         *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw"),
     }
@@ -50,7 +51,7 @@ SUFFIXES = (
     | frozenset(
         {
             *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
-            *(".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"),
+            *(".avif", ".ico", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"),
         }
     )
 )
@@ -109,6 +110,8 @@ def decode_with_facts(data: bytes, name: str) -> Decoded:
     if not data:
         raise UserError(f"{name}: the file is empty; replace it or leave it out")
     try:
+        if data.startswith(icons.MAGIC):
+            data = icons.largest(data)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             mode, (width, height) = image.mode, image.size
             if width * height > MAX_PIXELS:
@@ -137,6 +140,7 @@ def pixels_to_decode(data: bytes) -> int:
     Reads the header only: some microseconds, whatever the size.
     """
     try:
+        data = icons.largest(data) if data.startswith(icons.MAGIC) else data
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _draft(image)
             return image.width * image.height

@@ -15,6 +15,7 @@ from raytl.core.errors import UserError
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.problems import Problem
 from raytl.tasks.readers import read_labelled, read_unlabelled
+from raytl.tasks.readers.annotations import ANNOTATIONS
 from raytl.tasks.readers.archive import ENDINGS
 from raytl.tasks.readers.table import TABLES
 from raytl.tasks.survey import Facts, survey
@@ -129,7 +130,7 @@ def base_name(place: Path | Images) -> str:
     if path.name in {"", ".", ".."} and not isinstance(place, Images):
         path = PurePosixPath(os.path.realpath(text))
     archive = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
-    name = path.stem if path.suffix.lower() in TABLES else path.name
+    name = path.stem if path.suffix.lower() in TABLES | ANNOTATIONS else path.name
     return name[: len(name) - len(archive)] or "data"
 
 

@@ -315,6 +315,16 @@ LAYOUTS = {
     "semicolons": Row(table(lines("img/{n}.png;{label}", "path;label")), HALF),
     "single quotes": Row(table(lines("'img/{n}.png','{label}'", "'path','label'")), HALF),
     "quoted cells": Row(table(lines("'img/{n}.png',{label}")), HALF),
+    "comments": Row(
+        table("# made by hand\n#\n" + lines("img/{n}.png,{label}")),
+        HALF,
+        0,
+        ["header is passed over (# made by hand)"],
+    ),
+    "a header that begins with a number sign": Row(table(lines("{n},img/{n}.png,{label}", "#,path,label")), HALF),
+    "a title": Row(
+        table("My labels,,\n" + lines("img/{n}.png,{label},", "path,label,")), HALF, 0, ["passed over (My labels)"]
+    ),
     "no header": Row(
         table(lines("img/{n}.png,{label}", "")), HALF, 0, ["the first line looks like data (img/0.png,cat)"]
     ),
@@ -661,14 +671,20 @@ FILES = st.sampled_from(
         "._0.png",
         "labels.csv",
         "t.jsonl",
+        "coco.json",
+        "t.xml",
+        "more.zip",
+        ".0.png.icloud",
+        "0_mask.png",
     ]
 )
 TREES = st.recursive(
-    st.dictionaries(FILES, st.integers(0, 5), max_size=4),
-    lambda inner: st.dictionaries(NAMES, inner, max_size=4) | st.dictionaries(FILES, st.integers(0, 5), max_size=3),
+    st.dictionaries(FILES, st.integers(0, 7), max_size=4),
+    lambda inner: st.dictionaries(NAMES, inner, max_size=4) | st.dictionaries(FILES, st.integers(0, 7), max_size=3),
     max_leaves=12,
 )
 CONTENT = [encoded(picture(n)) for n in range(4)] + [b"", b"path,label\n0.png,cat\n1.png,dog\nimg/0.png,cat\n"]
+CONTENT += [b'{"0.png": "cat", "1.png": "dog"}', b'[{"path": "0.png", "label": "cat"}]']
 
 
 def grow(root: Path, tree: dict) -> None:

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_bytes
+from raytl.tasks import icons
 from raytl.tasks.decoding import KNOWN, decode_with_facts, is_dicom
 from raytl.tasks.items import EncodedItem, FileItem
 from raytl.tasks.problems import Problem, Severity
@@ -17,7 +18,17 @@ from raytl.tasks.readers.listing import Entry, Listing
 from raytl.tasks.readers.web import WEB
 from raytl.tasks.survey import Facts, facts_of, threaded
 
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF", b"\x00\x00\x00\x0cjP")
+_MAGIC = (
+    b"\xff\xd8\xff",
+    b"\x89PNG",
+    b"GIF8",
+    b"BM",
+    b"II*\x00",
+    b"MM\x00*",
+    b"RIFF",
+    b"\x00\x00\x00\x0cjP",
+    icons.MAGIC,
+)
 _FEW = 3  # files of one fault that are named one by one
 
 
@@ -31,8 +42,8 @@ def load(listing: Listing) -> tuple[list[Entry], list[FileItem | EncodedItem], l
         raise UserError(f"{listing.name}: no images found; {listing.empty_because or f'{KNOWN} files'}")
     if not items:
         files = "the only image cannot" if len(bad) == 1 else f"none of the {len(bad)} images can"
-        first = f"{bad[0].where}: {bad[0].message.removesuffix('; left out')}"
-        raise UserError(f"{listing.name}: {files} be read (first: {first}); replace them")
+        first = next(entry for entry in listing.entries if entry.item.name == bad[0].where)
+        raise UserError(f"{listing.name}: {files} be read; {_load_one(first)}")
     return entries, items, facts
 
 

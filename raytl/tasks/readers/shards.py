@@ -45,6 +45,9 @@ def list_tables(place: Place, paths: list[str], options: TableOptions, split: st
             joined.split_names.setdefault(name, [name])
         joined.labelled = joined.labelled or table.labelled
         joined.unlabelled_because = joined.unlabelled_because or table.unlabelled_because
+    if len(chosen) > 1 and not joined.labelled and not joined.unlabelled_because and not joined.split_names:
+        names = ", ".join(printable(relative[path]) for path in chosen[:2])
+        joined.unlabelled_because = f"its tables ({names}, …) have no column of labels; add one"
     if len(chosen) > 1 and not joined.split_names:
         joined.announce(f"{len(chosen)} tables are read as one")
     return joined
