@@ -78,7 +78,9 @@ EXPORTS = {
     "cvat": ("annotations.xml", cvat(lambda n: [LABELS[n]])),
     "names to labels": ("labels.json", {f"{n}.png": LABELS[n] for n in range(8)}),
     "a list of objects": ("labels.json", [{"file": f"{n}.png", "label": LABELS[n], "of": {"w": 1}} for n in range(8)]),
-}
+    "labels to names": ("l.json", {label: [f"{n}.png" for n in range(8) if LABELS[n] == label] for label in HALF}),
+    "pairs": ("dataset.json", {"labels": [[f"images/{n}.png", LABELS[n]] for n in range(8)]}),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EXPORTS)
@@ -97,6 +99,11 @@ SEVERAL = {
     "coco": ("c.json", coco(lambda n: [1, 2]), "0.png has 'cat' and 'dog', in boxes"),
     "cvat": ("c.xml", cvat(lambda n: ["cat", "dog"]), "0.png has 'cat' and 'dog'"),
     "label studio": ("c.json", [label_studio(n, ["cat", "dog"]) for n in range(8)], "has 'cat' and 'dog'"),
+    "label studio, short": (
+        "c.json",
+        [{"image": f"/data/upload/{n}.png", "choice": {"choices": ["cat", "dog"]}} for n in range(8)],
+        "lists in column 'choice'",
+    ),
     "rows of boxes": (
         "boxes.csv",
         csv("filename,class", "{n}.png,cat") + csv("", "{n}.png,dog").lstrip(),
@@ -403,3 +410,54 @@ def test_bytes_in_two_columns_are_asked(tmp_path: Path) -> None:
         read_labelled(tmp_path / "t.parquet")
     first = read_labelled(tmp_path / "t.parquet", image_column="right").images.items[0]
     assert first.open().tobytes() == picture(3).tobytes()
+
+
+SPLITS = {
+    "is_train": ("is_train,{two}", (6, 2), "column 'is_train' is read as splits: 1 is for train, 0 for test"),
+    "is_test": ("is_test,{true}", (6, 2), "column 'is_test' is read as splits: 1 is for test, 0 for train"),
+    "Is Valid": ("Is Valid,{true}", (8, 0), "column 'Is Valid' is read as splits: 1 is for validation, 0 for train"),
+    "another name": ("part of,{word}", (6, 2), "train (6 images) is the target, test (2 images) the test"),
+    "more than splits": ("split,{odd}", (5, 2), "1 image outside the splits (first: "),
+    "numbers": ("split,{two}", (8, 0), "column 'split' (0, 1) does not name splits, and all of its rows are read"),
+    "folds": ("fold,{fold}", (8, 0), "column 'fold' (0, 1) does not name splits"),
+}
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_columns_that_set_images_apart_are_obeyed_or_said(name: str, tmp_path: Path) -> None:
+    column, (learned, tested), sentence = SPLITS[name]
+    header, _, cell = column.partition(",")
+    flat(tmp_path)
+    rows = [f"path,label,{header}"]
+    for n in range(8):
+        words = {"two": int(n < 6), "true": n >= 6, "word": ["train", "test"][n >= 6], "fold": n % 2}
+        odd = "extra" if n == 0 else words["word"]
+        rows.append(f"images/{n}.png,{LABELS[n]}," + cell.format(**words, odd=odd))
+    write(tmp_path, "t.csv", "\n".join(rows))
+    task = Task(tmp_path / "t.csv")
+    assert len(task.data.target or ()) == learned
+    assert len(task.test or ()) == tested
+    leading = [problem.message for problem in task.problems if problem.leading]
+    assert any(sentence in message for message in leading), leading
+
+
+@pytest.mark.parametrize(
+    ("pattern", "cells"),
+    [("{n:04}.png", "{n}"), ("img_{n}.png", "IMG_{n}"), ("a {n}.png", "images/a%20{n}.png")],
+)
+def test_names_that_other_programs_changed_are_found_and_said(pattern: str, cells: str, tmp_path: Path) -> None:
+    named(pattern)(flat(tmp_path))
+    write(tmp_path, "t.csv", csv("file id,label,age", cells + ",{label},{half}"))
+    result = read_labelled(tmp_path / "t.csv")
+    assert result.images.counts() == HALF
+    assert any("8 files are found by looking below" in problem.message for problem in result.problems)
+
+
+def test_partitions_name_classes_and_nested_cells_are_no_labels(tmp_path: Path) -> None:
+    assert read_labelled(make_folder(tmp_path / "a", {"label=cat": 2, "label=dog": 2})).images.classes == ("cat", "dog")
+    lines = [json.dumps({"file_name": f"images/{n}.png", "objects": {"bbox": [[0, 0, 1, 1]]}}) for n in range(8)]
+    write(flat(tmp_path / "b"), "metadata.jsonl", "\n".join(lines))
+    with pytest.raises(UserError, match="none of its columns 'objects' is named 'label'"):
+        Task(tmp_path / "b")
+    double = make_folder(tmp_path / "c", {"train/train/cat": 2, "train/train/dog": 2, "test/test": 2})
+    assert read_labelled(double).images.counts() == {"cat": 2, "dog": 2}

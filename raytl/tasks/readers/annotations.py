@@ -13,6 +13,7 @@ from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers.labels import multi_label
 from raytl.tasks.readers.listing import Listing, Place, first_line
+from raytl.tasks.readers.tree import is_image
 
 ANNOTATIONS = frozenset({".json", ".xml"})
 _IMAGE, _LABEL = "image", "label"
@@ -40,6 +41,10 @@ def read_annotations(place: Place, listing: Listing) -> Any:
         return _table(_coco(content, listing))
     if isinstance(content, dict) and content and all(isinstance(value, str) for value in content.values()):
         return _table(list(content.items()))  # {"a.jpg": "cat"}
+    if isinstance(content, dict) and content and all(map(_are_names, content.values())):
+        return _table([(name, label) for label, names in content.items() for name in names])  # {"cat": ["a.jpg"]}
+    if isinstance(content, dict) and content.get("labels") and all(map(_is_pair, content["labels"])):
+        return _table([(name, str(label)) for name, label in content["labels"]])  # {"labels": [["a.jpg", 0]]}
     if isinstance(content, list) and content and all(isinstance(value, dict) for value in content):
         if all("annotations" in value or "completions" in value for value in content):
             return _table(_label_studio(content, place.shown))
@@ -58,8 +63,18 @@ def _table(pairs: _Pairs) -> Any:
     return pa.table({_IMAGE: pa.array(images, pa.string()), _LABEL: pa.array(labels, pa.string())})
 
 
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) and is_image(name) for name in value)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], str | int)
+
+
 def _same_keys(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with the cells that a table can hold."""
+    """Rows with the cells that a table can hold; of Label Studio's choices the list."""
+    for row in rows:
+        row |= {name: cell["choices"] for name, cell in row.items() if isinstance(cell, dict) and "choices" in cell}
     plain = [name for name in rows[0] if not any(isinstance(row.get(name), dict) for row in rows)]
     return [{name: row.get(name) for name in plain} for row in rows]
 

@@ -54,7 +54,8 @@ def list_with_tables(
                     f"{listing.useless.get(name, 'no row has a label')}; or pass --split none to take the folders"
                 )
             for name, why in listing.useless.items():
-                listing.announce_warning(f"labels are taken from its folders; its table {name} is not used: {why}")
+                grade = Severity.INFO if why.startswith("no column with images") else Severity.WARNING
+                listing.announce(f"labels are taken from its folders; its table {name} is not used: {why}", grade)
         return None
     by_folder = {} if folders is None else {f.path: f.label for f in folders.files if f.label is not None}
     chosen = _chosen(beside, by_folder, listing, split)

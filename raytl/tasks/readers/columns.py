@@ -14,7 +14,7 @@ import pyarrow as pa
 from raytl.core.errors import UserError, nearest
 from raytl.tasks.readers.labels import multi_label, number, text_values
 from raytl.tasks.readers.listing import Listing, TableOptions
-from raytl.tasks.readers.split_names import split_of
+from raytl.tasks.readers.split_columns import named_column, split_column
 from raytl.tasks.readers.tree import is_image
 
 IMAGE_COLUMNS = (
@@ -27,8 +27,6 @@ LABEL_COLUMNS = (
     *("label_name", "class_label", "class_id", "category_name", "ground_truth", "choice"),
 )
 GROUP_COLUMNS = ("group", "groups", "group_id", "patient", "patient_id", "subject", "subject_id")
-SPLIT_COLUMNS = ("split", "set", "subset", "partition", "dataset", "data_set", "fold", "usage", "phase")
-NAMELESS = "column "  # and its number, in a table without a header
 _ENOUGH = 7  # values from which on something can be said of a column
 _WORDS = 4  # a value with as many is a sentence
 _PIXEL = re.compile(r"^(pixel|px|p)?[_ ]?\d+(x\d+)?$")
@@ -46,7 +44,7 @@ class Columns:
     one_hot: tuple[str, ...] = ()
 
 
-def choose_columns(table: Any, listing: Listing, is_file: Callable[[str], bool], options: TableOptions) -> Columns:
+def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], options: TableOptions) -> Columns:
     """As the options say; else by usual names, else by type and content. What is ambiguous is an error or said.
 
     is_file: whether a value is the name of an image file, with or without its ending.
@@ -55,12 +53,12 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[[str], bool],
     told = _told(table, options.label, "--label", listing.name, must=options.must)
     image = _told(table, options.image_column, "--image-column", listing.name, must=options.must)
     image = image or _image_column(table, listing.name, is_file, told)
-    group = _named(table, GROUP_COLUMNS, {name for name in (image, told) if name is not None})
-    split = _split_column(table, {image, group, told})
+    group = named_column(table, GROUP_COLUMNS, {name for name in (image, told) if name is not None})
+    split = split_column(table, {name for name in (image, group, told) if name is not None}, listing)
     if told is not None:
         return Columns(image, told, group, split)
     taken = {name for name in (image, group, split) if name is not None}
-    named = [column for name in LABEL_COLUMNS if (column := _named(table, (name,), taken)) is not None]
+    named = [column for name in LABEL_COLUMNS if (column := named_column(table, (name,), taken)) is not None]
     if named:
         label = _chosen_label(table, named, listing)
         refuse_texts(table, label, listing.name)
@@ -142,15 +140,6 @@ def _chosen_label(table: Any, named: list[str], listing: Listing) -> str:
     return (words or same)[0]
 
 
-def _named(table: Any, names: Sequence[str], taken: set[str]) -> str | None:
-    by_lower = {
-        column.lower().strip().replace(" ", "_").replace("-", "_"): column
-        for column in reversed(table.column_names)
-        if column not in taken
-    }
-    return next((by_lower[name] for name in names if name in by_lower), None)
-
-
 def _holds_bytes(kind: Any) -> bool:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _holds_bytes(kind.value_type)
@@ -167,10 +156,10 @@ def _is_integer(kind: Any) -> bool:
     return bool(pa.types.is_integer(kind))
 
 
-def _image_column(table: Any, shown: str, is_file: Callable[[str], bool], label: str | None) -> str:
+def _image_column(table: Any, shown: str, is_file: Callable[..., bool], label: str | None) -> str:
     fits = [f.name for f in table.schema if _holds_bytes(f.type) or _is_text(f.type) or pa.types.is_null(f.type)]
     fits = [name for name in fits if name != label]
-    found = _named(table.select(fits), IMAGE_COLUMNS, set())
+    found = named_column(table.select(fits), IMAGE_COLUMNS, set())
     if found is not None:
         return found
     candidates = [f.name for f in table.schema if f.name in fits and _holds_bytes(f.type)]
@@ -178,6 +167,7 @@ def _image_column(table: Any, shown: str, is_file: Callable[[str], bool], label:
     if not candidates:
         texts = [f.name for f in table.schema if f.name != label and (_is_text(f.type) or _is_integer(f.type))]
         candidates = [name for name in texts if _name_files(table.column(name), is_file)]
+        candidates = candidates or [name for name in texts if _number_files(table.column(name), is_file)]
     if len(candidates) == 1:
         return str(candidates[0])
     if candidates:
@@ -197,25 +187,22 @@ def _first(column: Any) -> str:
     return str(next((value for value in column.to_pylist() if value), ""))
 
 
-def _name_files(column: Any, is_file: Callable[[str], bool]) -> bool:
+def _name_files(column: Any, is_file: Callable[..., bool]) -> bool:
     values = [str(value) for value in column.to_pylist()[:_TRIED] if value is not None and str(value).strip()]
     return bool(values) and sum(map(is_file, values)) > len(values) / 2
 
 
-def _split_column(table: Any, taken: set[str | None]) -> str | None:
-    """A column of that name whose values all speak of splits."""
-    named = _named(table, SPLIT_COLUMNS, {name for name in taken if name is not None})
-    nameless = [name for name in table.column_names if name.startswith(NAMELESS) and name not in taken]
-    for found in [named, *nameless]:
-        if found is not None:
-            values = {value for value in text_values(table, found) if value is not None}
-            if len(values) > (found != named) and all(split_of(value) is not None for value in values):
-                return str(found)
-    return None
+def _number_files(column: Any, is_file: Callable[..., bool]) -> bool:
+    """Whether a column numbers the files, each once: a spreadsheet takes the zeros from 0012."""
+    values = [str(value).strip() for value in column.to_pylist() if value is not None]
+    several = len(values) > 1 and len(set(values)) == len(values)
+    return several and all(value.isdecimal() and is_file(value, by_number=True) for value in values[:_TRIED])
 
 
 def _is_flag(column: Any) -> bool:
     """Whether all values are 0 or 1, as numbers, text or booleans."""
+    if pa.types.is_nested(column.type):
+        return False
     values = set(column.to_pylist())
     return bool(values) and all(number(value) in {0.0, 1.0} for value in values)
 

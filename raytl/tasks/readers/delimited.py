@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
-from raytl.tasks.readers.columns import IMAGE_COLUMNS, LABEL_COLUMNS, NAMELESS
+from raytl.tasks.readers.columns import IMAGE_COLUMNS, LABEL_COLUMNS
 from raytl.tasks.readers.listing import Listing, Place, first_line
+from raytl.tasks.readers.split_columns import NAMELESS
 from raytl.tasks.readers.tree import is_image
 
 DELIMITED = frozenset({".csv", ".tsv"})

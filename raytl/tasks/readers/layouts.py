@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from raytl.tasks.readers.split_names import NONE, TRAIN, splits_of
 from raytl.tasks.readers.tree import Tree, is_image
 
 _NAMED = 4
+_PARTITION = re.compile(r"^(?:label|class|category|target|species)=(.+)$")  # as hive partitions are named
 
 
 @dataclass
@@ -85,7 +87,9 @@ def _has_images(tree: Tree) -> bool:
 
 
 def _label(name: str) -> str:
-    return unicodedata.normalize("NFC", printable(name))
+    text = unicodedata.normalize("NFC", printable(name))
+    partition = _PARTITION.match(text)
+    return partition[1] if partition else text
 
 
 def _class_folders(tree: Tree) -> Layout:
@@ -199,7 +203,7 @@ def _splits_inside(full: dict[str, Tree]) -> dict[str, dict[str, str]] | None:
         return None
     inside = {name: splits_of(_full(folder)) for name, folder in full.items()}
     below = [set(_full(_full(full[name])[split])) for name, splits in inside.items() for split in splits]
-    if sum(len(names) > 1 for names in below) > len(below) / 2:
+    if any(len(names) > 1 for names in below):
         return None  # several data sets, each with splits and classes
     kinds = {split for names in inside.values() for split in names.values()}
     exact = all(len(names) == len(_full(full[name])) for name, names in inside.items())

@@ -76,10 +76,13 @@ class Resolver:
             )
         return items
 
-    def is_file(self, value: str) -> bool:
-        """Whether a value is the name of an image file in the folder, with or without its ending."""
+    def is_file(self, value: str, *, by_number: bool = False) -> bool:
+        """Whether a value is the name of an image file in the folder, with or without its ending.
+
+        by_number: also without the zeros that it begins with.
+        """
         name = _parts(clean(value))[-1:]
-        return bool(name) and bool(self._by_name.get(name[0]) or self._by_stem.get(name[0]))
+        return bool(name) and bool(self._candidates(name[0], by_number=by_number))
 
     def _given(self, path: str) -> FileItem:
         if is_web(path):
@@ -132,6 +135,14 @@ class Resolver:
         return dict(named)
 
     @cached_property
+    def _by_number(self) -> dict[int, list[str]]:
+        named: dict[int, list[str]] = defaultdict(list)
+        for stem, paths in self._by_stem.items():
+            if stem.isdecimal():
+                named[int(stem)] += paths
+        return dict(named)
+
+    @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
         named = defaultdict(list)
         for path in sorted(self._relative):
@@ -139,10 +150,14 @@ class Resolver:
                 named[PurePosixPath(path).stem].append(path)
         return dict(named)
 
-    def _candidates(self, name: str) -> list[str]:
+    def _candidates(self, name: str, *, by_number: bool = True) -> list[str]:
         """Files of a name, else of another ending or case."""
         stem = PurePosixPath(name).stem if is_image(name) else name
         found = self._by_name.get(name) or self._by_stem.get(stem) or self._by_lower_stem.get(stem.lower(), [])
+        if not found and by_number and stem.isdecimal():
+            found = self._by_number.get(int(stem), [])  # a spreadsheet takes the zeros from 0012
+        if not found and "%" in name and unquote(name) != name:
+            found = self._candidates(unquote(name))
         uploaded = _UPLOADED.match(name)
         return found or (self._candidates(uploaded[1]) if uploaded else [])
 

@@ -19,7 +19,7 @@ from raytl.tasks.readers.delimited import DELIMITED, JSON_LINES, read_delimited,
 from raytl.tasks.readers.labels import label_values, multi_label, text_values
 from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, first_line, printable
 from raytl.tasks.readers.resolving import Resolver
-from raytl.tasks.readers.split_names import split_of
+from raytl.tasks.readers.split_columns import split_values
 from raytl.tasks.readers.web import Web
 
 PARQUET = frozenset({".parquet", ".pq"})
@@ -46,7 +46,7 @@ def list_table(
     columns = choose_columns(table, listing, resolver.is_file, options)
     labels = label_values(table, columns.label, columns.one_hot, listing)
     groups = text_values(table, columns.group) if columns.group else [None] * table.num_rows
-    splits = _splits(table, columns.split)
+    splits = split_values(table, columns.split)
     listing.labelled = columns.label is not None or bool(columns.one_hot)
     values = [_cell(value, listing.name, columns.image) for value in table.column(columns.image).to_pylist()]
     encoded = [_encoded(value, f"{place.shown} row {row + 1}") for row, value in enumerate(values)]
@@ -124,13 +124,6 @@ def _read_arrow(place: Place) -> Any:
     except pa.ArrowInvalid:
         buffer.seek(0)
         return pa.ipc.open_file(buffer).read_all()
-
-
-def _splits(table: Any, column: str | None) -> list[str | None]:
-    if column is None:
-        return [None] * table.num_rows
-    found = (split_of(value) if value is not None else None for value in text_values(table, column))
-    return [split[0] if split is not None else None for split in found]
 
 
 def _cell(value: Any, shown: str, column: str) -> Any:
