@@ -453,6 +453,15 @@ def test_names_that_other_programs_changed_are_found_and_said(pattern: str, cell
     assert any("8 files are found by looking below" in problem.message for problem in result.problems)
 
 
+def test_other_json_files_are_not_taken_for_labels(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"cat": 3, "dog": 3})
+    write(tmp_path, "names.json", {"0": "cat", "1": "dog"})
+    write(tmp_path, "config.json", {"rate": "0.1", "steps": [1, 2], "labels": "0.png"})
+    write(tmp_path, "log.json", [1, 2, 3])
+    messages = [problem.message for problem in read_labelled(tmp_path).problems]
+    assert messages == ["3 files are not images (.json (3)); left out"]
+
+
 def test_partitions_name_classes_and_nested_cells_are_no_labels(tmp_path: Path) -> None:
     assert read_labelled(make_folder(tmp_path / "a", {"label=cat": 2, "label=dog": 2})).images.classes == ("cat", "dog")
     lines = [json.dumps({"file_name": f"images/{n}.png", "objects": {"bbox": [[0, 0, 1, 1]]}}) for n in range(8)]

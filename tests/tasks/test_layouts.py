@@ -129,6 +129,12 @@ def one_table_a_split(root: Path) -> Path:
     return root
 
 
+def one_table_a_split_but_the_test(root: Path) -> Path:
+    one_table_a_split(root)
+    (root / "test" / "_classes.csv").write_text("filename\n" + "".join(f"{n}.png\n" for n in range(4)))
+    return root
+
+
 def tables_of_splits(root: Path) -> Path:
     """Class folders, and a table for each split that names their files and numbers the classes."""
     images(root, TWO)
@@ -350,6 +356,12 @@ LAYOUTS = {
     "a split column": Row(split_column, {"cat": 3, "dog": 3}, 2, ["train (6 images) is the target, test (2 images)"]),
     "a table in each split": Row(
         one_table_a_split, HALF, 4, ["train (4 images) and valid (4 images) are the target, test (4 images) the test"]
+    ),
+    "a table in each split, without labels in the test": Row(
+        one_table_a_split_but_the_test,
+        HALF,
+        0,
+        ["test has 4 images without labels; left out", "train (4 images) and valid (4 images) are the target"],
     ),
     "a competition": Row(
         competition, HALF, 0, ["labels are taken from its table train.csv", "2 images are not named in the table"]

@@ -113,11 +113,13 @@ def _tables_further_down(
     else:
         return None
     result = Listing(place.shown.rstrip("/") + "/", layout="images with a table beside them", labelled=True)
+    read = []  # what a table gives labels of; the images of other splits are counted as they are
     for name, found in parts.items():
         part = list_folder(inside(place, tree.folders[name].path), options=options, split=split)
         if not part.labelled or part.unlabelled_because:
             useless |= {f"{name}/{table}": why for table, why in part.useless.items()}
             continue
+        read.append(tree.folders[name].path + "/")
         result.problems += part.problems
         result.entries += [replace(entry, split=found[0] if found else entry.split) for entry in part.entries]
         if found:
@@ -130,6 +132,6 @@ def _tables_further_down(
     for found_file in layout.files:
         if found_file.path not in named and is_image(found_file.path):
             item = FileItem(inside(place, found_file.path).shown, found_file.path, place.filesystem)
-            if not any(found_file.path.startswith(tree.folders[name].path + "/") for name in parts):
+            if not found_file.path.startswith(tuple(read)):
                 result.entries.append(Entry(item, None, split=found_file.split))
     return result
