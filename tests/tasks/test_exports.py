@@ -458,8 +458,9 @@ def test_other_json_files_are_not_taken_for_labels(tmp_path: Path) -> None:
     write(tmp_path, "names.json", {"0": "cat", "1": "dog"})
     write(tmp_path, "config.json", {"rate": "0.1", "steps": [1, 2], "labels": "0.png"})
     write(tmp_path, "log.json", [1, 2, 3])
-    messages = [problem.message for problem in read_labelled(tmp_path).problems]
-    assert messages == ["3 files are not images (.json (3)); left out"]
+    result = read_labelled(tmp_path)
+    assert result.images.counts() == {"cat": 3, "dog": 3}
+    assert result.problems == []
 
 
 def test_partitions_name_classes_and_nested_cells_are_no_labels(tmp_path: Path) -> None:

@@ -39,9 +39,12 @@ def read_annotations(place: Place, listing: Listing) -> Any:
         raise UserError(f"{place.shown}: not a readable JSON file ({first_line(error)}); write it again") from None
     if isinstance(content, dict) and isinstance(content.get("images"), list) and "annotations" in content:
         return _table(_coco(content, listing))
-    if isinstance(content, dict) and content and all(is_image(name) for name in content):
-        if all(isinstance(value, str | int) for value in content.values()):
-            return _table([(name, str(label)) for name, label in content.items()])  # {"a.jpg": "cat"}
+    if (
+        isinstance(content, dict)
+        and content
+        and all(is_image(k) and isinstance(v, str | int) for k, v in content.items())
+    ):
+        return _table([(name, str(label)) for name, label in content.items()])  # {"a.jpg": "cat"}
     if isinstance(content, dict) and content and all(map(_are_names, content.values())):
         return _table([(name, label) for label, names in content.items() for name in names])  # {"cat": ["a.jpg"]}
     if isinstance(content, dict) and content.get("labels") and all(map(_is_pair, content["labels"])):
