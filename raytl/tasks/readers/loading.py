@@ -43,7 +43,8 @@ def load(listing: Listing) -> tuple[list[Entry], list[FileItem | EncodedItem], l
     if not items:
         files = "the only image cannot" if len(bad) == 1 else f"none of the {len(bad)} images can"
         first = next(entry for entry in listing.entries if entry.item.name == bad[0].where)
-        raise UserError(f"{listing.name}: {files} be read; {_load_one(first)}")
+        reason, _, remedy = str(_load_one(first)).rpartition("; ")
+        raise UserError(f"{listing.name}: {files} be read (first: {reason}); {remedy}")
     return entries, items, facts
 
 
