@@ -14,6 +14,7 @@ from raytl.api.models import Best, Run, deploy, find_bundle, open_run, replay, r
 from raytl.api.planning import bind, quote, rank_sources
 from raytl.api.pretraining import pretrain
 from raytl.api.searching import resume, search
+from raytl.evaluation.data_check import check
 from raytl.serving import Endpoint, undeploy
 from raytl.tasks import Task
 
@@ -23,6 +24,7 @@ __all__ = [
     "Run",
     "Task",
     "bind",
+    "check",
     "checkup",
     "deploy",
     "find_bundle",

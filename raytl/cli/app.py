@@ -47,6 +47,12 @@ Split = Annotated[
 ImagesFolder = Annotated[
     str | None, typer.Option("--images", metavar="DIR", help="Folder that the paths in a table count from.")
 ]
+LabelColumn = Annotated[
+    str | None, typer.Option("--label", metavar="COLUMN", help="Column of a table that holds the labels.")
+]
+ImageColumn = Annotated[
+    str | None, typer.Option("--image-column", metavar="COLUMN", help="Column of a table that holds the images.")
+]
 Port = Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port of the endpoint.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Bundle, run name or run folder.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run.")]

@@ -9,7 +9,7 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from raytl.cli.app import Holdout, ImagesFolder, Json, Lanes, Seed, Split, app, sources_app
+from raytl.cli.app import Holdout, ImageColumn, ImagesFolder, Json, LabelColumn, Lanes, Seed, Split, app, sources_app
 from raytl.cli.output import Output
 
 Target = Annotated[str | None, typer.Option(metavar="PATH", help="Labelled images of the domain the model is for.")]
@@ -38,6 +38,8 @@ def rank(
     test: Test = None,
     split: Split = None,
     images: ImagesFolder = None,
+    label: LabelColumn = None,
+    image_column: ImageColumn = None,
     holdout: Holdout = None,
     space: Space = "vision-small",
     set_: Assignments = None,
@@ -62,8 +64,9 @@ def rank(
 
     output = Output.current
     task = api.Task(
-        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout
-    )
+        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
+        label=label, image_column=image_column,
+    )  # fmt: skip
     bound = api.bind(task, space, set_ or [])
     show_problems(output, [*bound.problems, *task.problems])
     ranked = api.rank_sources(task, bound, seed=seed)
@@ -98,6 +101,8 @@ def quote(
     test: Test = None,
     split: Split = None,
     images: ImagesFolder = None,
+    label: LabelColumn = None,
+    image_column: ImageColumn = None,
     holdout: Holdout = None,
     space: Space = "vision-small",
     set_: Assignments = None,
@@ -121,8 +126,9 @@ def quote(
 
     output = Output.current
     task = api.Task(
-        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout
-    )
+        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
+        label=label, image_column=image_column,
+    )  # fmt: skip
     bound = api.bind(task, space, set_ or [])
     show_problems(output, [*bound.problems, *task.problems])
     with output.progress_console.status("probing for about a minute"):

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raytl.cli.app import Holdout, ImagesFolder, Json, Lanes, Seed, Split, Storage, Verbose, app
+from raytl.cli.app import (
+    Holdout,
+    ImageColumn,
+    ImagesFolder,
+    Json,
+    LabelColumn,
+    Lanes,
+    Seed,
+    Split,
+    Storage,
+    Verbose,
+    app,
+)
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
 
@@ -58,6 +70,8 @@ def search(
     ] = None,
     split: Split = None,
     images: ImagesFolder = None,
+    label: LabelColumn = None,
+    image_column: ImageColumn = None,
     holdout: Holdout = None,
     space: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="A shipped search space (see 'raytl spaces list') or a YAML file.")
@@ -157,8 +171,9 @@ def search(
         raise UserError("--moved says where the data of a run went, and goes with --resume RUN")
     loaded = load_space(space, set_ or [])
     task = api.Task(
-        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout
-    )
+        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
+        label=label, image_column=image_column,
+    )  # fmt: skip
     bound = api.bind(task, loaded)
     show_problems(output, [*bound.problems, *task.problems])
     with listening(output, trials or loaded.settings.trials, budget) as progress:
@@ -213,16 +228,27 @@ def check(
     path: Annotated[str, typer.Argument(metavar="PATH", help="Image folder, Parquet or CSV file, local or at a URI.")],
     split: Split = None,
     images: ImagesFolder = None,
+    label: LabelColumn = None,
+    image_column: ImageColumn = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the findings as pictures, one page.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Report what is in a data set and what is wrong with it.
+    """Report what is in a data set and what is wrong with it, likely wrong labels included.
 
-    [bold]Example:[/bold]  raytl check photos/
+    [bold]Examples:[/bold]
+
+    raytl check photos/
+
+    raytl check photos/ --html findings.html
     """
-    from raytl.tasks.checks import check as check_data
+    from raytl.evaluation.data_check import check as check_data
 
-    report = check_data(path, split=split, images=images)
+    report = check_data(path, split=split, images=images, label=label, image_column=image_column, html=html)
     Output.current.say(report.table())
+    if html is not None:
+        Output.current.say(f"wrote {html}")
     Output.current.document(report.to_json())
 
 

@@ -22,20 +22,21 @@ def given_paths(
     domains: Mapping[str, Any],
     name: str,
     seed: int,
-    split: str | None,
     holdout: float | None,
+    chosen: Mapping[str, str | None],
 ) -> dict[str, Any] | None:
     """The arguments of a task as JSON values, local paths absolute; None where images were given in memory.
 
-    roles: by the argument's name. domains: places of the source domains by name.
+    roles: by the argument's name. domains: places of the source domains by name. chosen: the split
+    and the columns that were asked for by name.
     """
     places = {role: place for role, place in roles.items() if place is not None}
     if not all(isinstance(place, str | os.PathLike) for place in (*places.values(), *domains.values())):
         return None
     found: dict[str, Any] = {role: _absolute(place) for role, place in places.items()}
     found["source_domain"] = {key: _absolute(place) for key, place in domains.items()}
-    chosen = {"split": split} if split is not None else {}
-    return found | {"name": name, "seed": seed, "holdout": holdout} | chosen
+    named = {key: value for key, value in chosen.items() if value is not None}
+    return found | {"name": name, "seed": seed, "holdout": holdout} | named
 
 
 def moved(given: Mapping[str, Any], moves: Mapping[str, str]) -> dict[str, Any]:
