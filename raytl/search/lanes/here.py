@@ -78,6 +78,7 @@ class Beginning:
         """Wait for what was begun; raises what went wrong with it."""
         self._ready.set()
         self._thread.join()
+        self._workspace.residents.release()  # the lanes are to have the device
         if self._error is not None:
             raise self._error
 
