@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from raytl.api import (
         Best,
         Endpoint,
+        JobHandle,
         Run,
         Task,
         deploy,
+        find_job,
         open_run,
         pretrain,
         quote,
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         replay,
         resume,
         search,
+        submit,
         undeploy,
     )
 
@@ -27,9 +30,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Best",
     "Endpoint",
+    "JobHandle",
     "Run",
     "Task",
     "deploy",
+    "find_job",
     "open_run",
     "pretrain",
     "quote",
@@ -37,6 +42,7 @@ __all__ = [
     "replay",
     "resume",
     "search",
+    "submit",
     "undeploy",
 ]
 

@@ -13,17 +13,21 @@ from raytl.api.models import Best, Run, deploy, find_bundle, open_run, replay, r
 from raytl.api.planning import bind, quote, rank_sources
 from raytl.api.pretraining import pretrain
 from raytl.api.searching import resume, search
+from raytl.api.submitting import JobHandle, find_job, find_run, submit, submit_options
 from raytl.serving import Endpoint, undeploy
 from raytl.tasks import Task
 
 __all__ = [
     "Best",
     "Endpoint",
+    "JobHandle",
     "Run",
     "Task",
     "bind",
     "deploy",
     "find_bundle",
+    "find_job",
+    "find_run",
     "open_run",
     "pretrain",
     "quote",
@@ -32,5 +36,7 @@ __all__ = [
     "report",
     "resume",
     "search",
+    "submit",
+    "submit_options",
     "undeploy",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -137,9 +138,9 @@ def search(
     from raytl.search.space.definition import load_space
 
     output = Output.current
-    budget = _time(time_budget)
+    budget = parse_time(time_budget)
     if resume is not None:
-        _refuse_beside_resume(context)
+        refuse_beside_resume(context)
         with listening(output, trials or _trials_of(resume, storage), budget) as progress:
             run = api.resume(
                 resume, trials=trials, time_budget_s=budget, lanes=lanes, storage=storage, address=address,
@@ -166,11 +167,11 @@ def search(
 _WITH_RESUME = {"resume", "trials", "time_budget", "lanes", "storage", "address", "json", "verbose"}
 
 
-def _refuse_beside_resume(context: typer.Context) -> None:
+def refuse_beside_resume(context: typer.Context, more: Collection[str] = ()) -> None:
     """Raise for an option that an interrupted run has its own value of."""
     for option in context.command.params:
         source = context.get_parameter_source(str(option.name))
-        if source is not None and source.name == "COMMANDLINE" and option.name not in _WITH_RESUME:
+        if source is not None and source.name == "COMMANDLINE" and option.name not in {*_WITH_RESUME, *more}:
             raise UserError(f"--resume goes on with the run's own data and settings; leave out {option.opts[0]}")
 
 
@@ -248,7 +249,7 @@ def pretrain(
     output.document({"path": str(path.resolve()), "accuracy": accuracy if known else None, "uri": f"file:{path}"})
 
 
-def _time(text: str | None) -> float | None:
+def parse_time(text: str | None) -> float | None:
     """``90``, ``90s``, ``10m``, ``2h`` to seconds."""
     if text is None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ DEFAULT = "http://127.0.0.1:8265"
 _CONNECT_S = 5.0
 _ANSWER_S = 60.0
 _FILE_S = 3600
+_NOISY = ("job.sdk", "dashboard_sdk")
 _VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 
@@ -39,6 +41,8 @@ class Dashboard(JobSubmissionClient):  # type: ignore[misc]
         self.url = _url(address)
         self._loopback = is_loopback(str(urlsplit(self.url).hostname))
         token = self._examine()
+        for name in _NOISY:
+            logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
         with _without(_VARIABLES):  # which would overrule the address
             super().__init__(self.url, headers={"Authorization": f"Bearer {token}"} if token else {})
 

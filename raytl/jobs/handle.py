@@ -26,7 +26,6 @@ ENDED = ("stopped", "succeeded", "failed")
 NOT_FETCHED = {"run.lock"}
 _POLL_S = 0.5
 _PATIENCE_S = 60.0
-_LINK_S = 60.0
 # What Ray writes above the job's own words, into the same file.
 _PREAMBLE = re.compile(r"Running entrypoint for job |\S+ \S+\tINFO job_manager\.py:")
 

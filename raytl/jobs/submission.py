@@ -7,7 +7,7 @@ import secrets
 import shlex
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from raytl.jobs.packing import Parcel
 
 STOP_S = 120
 """What a search that is told to stop may take to keep its best model."""
+_LINK_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -43,26 +44,45 @@ def fresh_name() -> str:
 
 def submit(dashboard: Dashboard, submission: Submission) -> JobHandle:
     """Send a search and return at once. Raises UserError where the head does not take it."""
-    taken = {job.id for job in list_jobs(dashboard, of_all=True)}
     metadata = {RUN: submission.run, VERSION: __version__}
     if submission.storage is not None:
         metadata[STORAGE] = submission.storage
+    command = entrypoint(submission.run, submission.storage, submission.arguments)
+    return _send(dashboard, f"raytl-{submission.run}", command, metadata, submission.parcel, submission.width)
+
+
+def submit_link(dashboard: Dashboard, run: str, storage: str | None) -> JobHandle:
+    """Make the files of a run reachable that no job of this head is known for; takes seconds.
+
+    Raises UserError where that fails.
+    """
+    handle = _send(dashboard, f"raytl-link-{run}", entrypoint(run, storage, ()), {}, Parcel())
+    if not handle.wait(_LINK_S) or handle.job.status != "succeeded":
+        said = handle.logs().strip().splitlines()
+        raise UserError(f"run '{run}' cannot be reached on {dashboard.url}: {said[-1] if said else handle.job.message}")
+    return JobHandle(dashboard, replace(handle.job, run=run, storage=storage))
+
+
+def _send(
+    dashboard: Dashboard, name: str, command: str, metadata: dict[str, str], parcel: Parcel, width: int = 100
+) -> JobHandle:
+    taken = {job.id for job in list_jobs(dashboard, of_all=True)}
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "raytl.zip"
-        submission.parcel.write(archive)
+        parcel.write(archive)
         job = dashboard.submit_job(
-            entrypoint=entrypoint(submission.run, submission.storage, submission.arguments),
-            submission_id=_free_id(submission.run, taken),
+            entrypoint=command,
+            submission_id=_free_id(name, taken),
             metadata=metadata,
-            runtime_env={"working_dir": str(archive), "env_vars": _environment(submission.width)},
+            runtime_env={"working_dir": str(archive), "env_vars": _environment(width)},
         )
     return JobHandle(dashboard, Job.of(dashboard.get_job_info(job)))
 
 
 def entrypoint(run: str, storage: str | None, arguments: Sequence[str]) -> str:
     """The job's command line."""
-    own = ["python", "-P", "-m", "raytl.jobs.launch", "--run", run]
-    return shlex.join([*own, *(["--storage", storage] if storage else []), "--", *arguments])
+    own = ["python", "-P", "-m", "raytl.jobs.launch", "--run", run, *(["--storage", storage] if storage else [])]
+    return shlex.join([*own, *(["--", *arguments] if arguments else [])])
 
 
 def _environment(width: int) -> dict[str, str]:
@@ -70,9 +90,9 @@ def _environment(width: int) -> dict[str, str]:
     return {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S), "COLUMNS": str(width)}
 
 
-def _free_id(run: str, taken: set[str]) -> str:
+def _free_id(name: str, taken: set[str]) -> str:
     """A run may take several jobs: one that failed at once, one that goes on with it."""
-    name = "raytl-" + re.sub(r"[^A-Za-z0-9._-]", "-", run)
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", name)
     number, found = 2, name
     while found in taken:
         found, number = f"{name}-{number}", number + 1
