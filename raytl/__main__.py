@@ -1,4 +1,4 @@
-"""``python -m raytl``: the command line where no ``raytl`` program is installed, as in a job that brought the package."""
+"""``python -m raytl``: the command line where no such program is installed, as in a job that brought the package."""
 
 import sys
 

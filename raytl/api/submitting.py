@@ -108,11 +108,8 @@ def find_run(run: str, *, address: str | None = None, storage: str | None = None
     storage: folder of runs there, where it is not the head's own. Raises UserError where there is no such run.
     """
     dashboard = Dashboard(address)
-    try:
-        if storage is None:
-            return JobHandle(dashboard, jobs.find_job(dashboard, run).job)
-    except UserError:
-        pass
+    if storage is None and any(run in (job.run, job.id) for job in jobs.list_jobs(dashboard)):
+        return JobHandle(dashboard, jobs.find_job(dashboard, run).job)
     return JobHandle(dashboard, submit_link(dashboard, run, storage).job)
 
 

@@ -53,7 +53,8 @@ def submit(
     from raytl import api
 
     output = Output.current
-    given = given_options(context, set(inspect.signature(search).parameters) - {"context", "address", "json"})
+    names = [name for name in inspect.signature(search).parameters if name not in ("context", "address", "json")]
+    given = given_options(context, names)
     parse_time(given.get("time_budget"))
     if "resume" in given:
         refuse_beside_resume(context, {"on_cluster", "detach"})
@@ -187,14 +188,10 @@ def _follow(output: Output, handle: JobHandle, flags: str) -> None:
     job = handle.job
     if job.status == "succeeded":
         output.say(f"bring it home: raytl fetch {handle.run}{flags}")
+    elif job.status == "stopped":
+        output.note(f"stopped; to go on: raytl submit --resume {handle.run}{flags}")
     else:
-        output.note(f"the job has {job.status}" + (f": {_reason(job.message)}" if job.status == "failed" else ""))
+        output.note(f"the job has failed: {job.message or 'Ray gives no reason'}")
     output.document({**job.to_json(), "followed_to_the_end": True})
     if job.status != "succeeded":
         raise typer.Exit(130 if job.status == "stopped" else job.exit_code or 1)
-
-
-def _reason(message: str) -> str:
-    """The first sentence of what Ray says of a failed job; the rest are lines of its log, which stand above."""
-    first = message.splitlines()[0] if message else "Ray gives no reason"
-    return first.partition(", last available logs")[0].partition(" Last available logs")[0]

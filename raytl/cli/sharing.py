@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import typer
@@ -32,10 +32,10 @@ def with_options_of(command: Callable[..., Any]) -> Callable[[F], F]:
     return decorate
 
 
-def given_options(context: typer.Context, names: set[str]) -> dict[str, Any]:
+def given_options(context: typer.Context, names: Iterable[str]) -> dict[str, Any]:
     """What of these options was given on the command line, by the names of their parameters."""
     found = {}
-    for name in names & set(context.params):
+    for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             found[name] = context.params[name]

@@ -1,4 +1,4 @@
-"""The dashboard of a cluster's head: who is let in, Ray's client for jobs behind it, and the files that it hands out."""
+"""The dashboard of a cluster's head: who is let in, Ray's client for jobs behind it, the files that it hands out."""
 
 from __future__ import annotations
 
@@ -109,11 +109,14 @@ class Dashboard(JobSubmissionClient):  # type: ignore[misc]
         if self._loopback:  # which no proxy knows the way to
             options["proxies"] = dict.fromkeys(("http", "https", "all"), "")
         try:
-            return super()._do_request(method, endpoint, timeout=(_CONNECT_S, _ANSWER_S), **options)
+            answer: requests.Response = super()._do_request(
+                method, endpoint, timeout=(_CONNECT_S, _ANSWER_S), **options
+            )
         except AuthenticationError:
             raise UserError(_wrong_token(self.url)) from None
         except requests.RequestException:
             raise UserError(_nobody(self.url)) from None
+        return answer
 
     def _raise_error(self, answer: requests.Response) -> None:
         raise UserError(f"{self.url}: {_last_line(answer.text) or f'answered {answer.status_code}'}")

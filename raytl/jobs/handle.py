@@ -59,7 +59,7 @@ class Job:
             id=str(details.submission_id),
             run=metadata.get(RUN, ""),
             status=str(details.status.value).lower(),
-            message=(details.message or "").strip(),
+            message=(details.message or "").partition(", last available logs")[0].strip(),
             command=shlex.join(["raytl", *words[words.index("--") + 1 :]] if "--" in words else words),
             started=datetime.fromtimestamp(begun / 1000, UTC) if begun else None,
             seconds=(end - begun) / 1000 if begun else None,
@@ -130,12 +130,13 @@ class JobHandle:
                 away_since = away_since or time.monotonic()
                 if time.monotonic() - away_since > _PATIENCE_S:
                     raise UserError(
-                        f"the connection to {self.dashboard.url} is gone ({error}); the search goes on without it. Take "
-                        f"it up again with: raytl jobs follow {self.run}"
+                        f"the connection to {self.dashboard.url} is gone ({error}); the search goes on without it, and "
+                        f"is found again by: raytl jobs follow {self.run}"
                     ) from None
             time.sleep(_POLL_S)
-        if line:
-            yield line
+        # Ray may close the stream of a job that ends before it has sent the last lines.
+        rest = line + str(self.dashboard.get_job_logs(self.id))[seen:]
+        yield from (each for each in rest.splitlines() if not _PREAMBLE.match(each))
 
     def stop(self) -> bool:
         """Ask the search to end, as Ctrl-C would: it keeps its best model. Returns whether it was still going on."""
@@ -169,9 +170,7 @@ class JobHandle:
             raise UserError(f"run '{self.run}': its job has not begun ({self.job.message or self.job.status})")
         names = self.dashboard.files(str(self.job.node), f"{LINKS}/{self.run}")
         if not any(name.endswith("/run.json") for name in names):
-            raise UserError(
-                f"run '{self.run}': there is nothing on the cluster yet; what its job says: raytl jobs logs {self.run}"
-            )
+            raise UserError(f"run '{self.run}': nothing of it is on {self.dashboard.url} yet; see: raytl jobs list")
         return names
 
     def _tail(self) -> Iterator[str]:

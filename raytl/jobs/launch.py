@@ -41,8 +41,8 @@ def main(arguments: list[str]) -> None:
         missing = [name for name in _NEEDED if find_spec(name) is None]
         if missing:
             raise UserError(
-                f"the cluster's Python ({sys.executable}) has no {', '.join(missing)}: pip install raytl there (what it "
-                "needs; raytl itself came along)"
+                f"the cluster's Python ({sys.executable}) has no {', '.join(missing)}: install there what raytl needs "
+                "(pip install raytl), raytl itself comes along"
             )
         place = settle(Path.cwd())
     except UserError as error:

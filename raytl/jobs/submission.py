@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from raytl import __version__
+from raytl.core.errors import UserError
 from raytl.jobs.dashboard import Dashboard
 from raytl.jobs.handle import RUN, STORAGE, VERSION, Job, JobHandle, list_jobs
 from raytl.jobs.packing import Parcel
