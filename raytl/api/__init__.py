@@ -12,6 +12,7 @@ from __future__ import annotations
 from raytl.api.models import Best, Run, deploy, find_bundle, open_run, replay, report
 from raytl.api.planning import bind, quote, rank_sources
 from raytl.api.pretraining import pretrain
+from raytl.api.promotion import Condition, deploy_when
 from raytl.api.searching import resume, search
 from raytl.api.submitting import JobHandle, find_job, find_run, submit, submit_options
 from raytl.serving import Endpoint, undeploy
@@ -19,12 +20,14 @@ from raytl.tasks import Task
 
 __all__ = [
     "Best",
+    "Condition",
     "Endpoint",
     "JobHandle",
     "Run",
     "Task",
     "bind",
     "deploy",
+    "deploy_when",
     "find_bundle",
     "find_job",
     "find_run",

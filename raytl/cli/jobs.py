@@ -9,11 +9,11 @@ import typer
 
 from raytl.cli.app import Json, RunName, Storage, app, jobs_app
 from raytl.cli.output import Output
-from raytl.cli.searching import parse_time, refuse_beside_resume, search
+from raytl.cli.searching import NOT_DEPLOYED, parse_time, refuse_beside_resume, search
 from raytl.cli.sharing import given_options, with_options_of
 
 if TYPE_CHECKING:
-    from raytl.jobs import JobHandle
+    from raytl.jobs import Job, JobHandle
 
 Address = Annotated[
     str | None,
@@ -117,7 +117,7 @@ def jobs_list(address: Address = None, json: Json = False) -> None:
     for job in found:
         started = f"{job.started:%Y-%m-%d %H:%M}" if job.started else ""
         took = wording.duration(job.seconds) if job.seconds is not None else ""
-        table.add_row(Text(job.run), job.status, started, took, Text(job.command))
+        table.add_row(Text(job.run), _status(job), started, took, Text(job.command))
     output.say(
         table if found else f"no search was submitted to {dashboard.url}; begin with: raytl submit --target PATH"
     )
@@ -186,7 +186,7 @@ def _follow(output: Output, handle: JobHandle, flags: str) -> None:
         output.document({**handle.job.to_json(), "followed_to_the_end": False})
         raise typer.Exit(130) from None
     job = handle.job
-    if job.status == "succeeded":
+    if job.status == "succeeded" or job.exit_code == NOT_DEPLOYED:
         output.say(f"bring it home: raytl fetch {handle.run}{flags}")
     elif job.status == "stopped":
         output.note(f"stopped; to go on: raytl submit --resume {handle.run}{flags}")
@@ -195,3 +195,8 @@ def _follow(output: Output, handle: JobHandle, flags: str) -> None:
     output.document({**job.to_json(), "followed_to_the_end": True})
     if job.status != "succeeded":
         raise typer.Exit(130 if job.status == "stopped" else job.exit_code or 1)
+
+
+def _status(job: Job) -> str:
+    """In words. A search whose winner was not deployed has come to its end, whatever Ray calls that."""
+    return "succeeded, not deployed" if job.exit_code == NOT_DEPLOYED else job.status

@@ -13,7 +13,10 @@ from raytl.cli.output import Output
 from raytl.core.errors import UserError
 
 if TYPE_CHECKING:
-    from raytl.api import Run
+    from raytl.api import Condition, Run
+
+NOT_DEPLOYED = 4
+"""Exit code of a search that came to its end and whose winner --deploy-when does not deploy."""
 
 
 @app.command()
@@ -100,6 +103,13 @@ def search(
         str | None,
         typer.Option(metavar="GOAL", help="Two classes: decide where the rarer one has recall=0.95, or precision=0.9."),
     ] = None,
+    deploy_when: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC>=X",
+            help="Deploy the winner if the low end of its interval reaches X: balanced-accuracy>=0.9 (see 'deploy').",
+        ),
+    ] = None,
     gpus_per_trial: Annotated[float, typer.Option(min=0, metavar="N", help="May be a fraction, to share a GPU.")] = 0.0,
     workers_per_trial: Annotated[
         int, typer.Option(min=1, metavar="N", help="Data-parallel workers of each trial.")
@@ -139,6 +149,7 @@ def search(
 
     output = Output.current
     budget = parse_time(time_budget)
+    condition = None if deploy_when is None else api.Condition.parse(deploy_when, metric)
     if resume is not None:
         refuse_beside_resume(context)
         with listening(output, trials or _trials_of(resume, storage), budget) as progress:
@@ -146,7 +157,7 @@ def search(
                 resume, trials=trials, time_budget_s=budget, lanes=lanes, storage=storage, address=address,
                 verbose=verbose, listeners=[progress],
             )  # fmt: skip
-        _show_end(output, run)
+        _show_end(output, run, condition)
         return
     loaded = load_space(space, set_ or [])
     task = api.Task(
@@ -157,14 +168,14 @@ def search(
     with listening(output, trials or loaded.settings.trials, budget) as progress:
         run = api.search(
             task, bound, trials=trials, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
-            workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain, metric=metric,
-            at=at, cost_aware=cost_aware,
+            workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain,
+            metric=metric if condition is None else condition.metric.name, at=at, cost_aware=cost_aware,
             warm_start=warm_start, name=name, storage=storage, address=address, verbose=verbose, listeners=[progress],
         )  # fmt: skip
-    _show_end(output, run)
+    _show_end(output, run, condition)
 
 
-_WITH_RESUME = {"resume", "trials", "time_budget", "lanes", "storage", "address", "json", "verbose"}
+_WITH_RESUME = {"resume", "trials", "time_budget", "lanes", "storage", "address", "deploy_when", "json", "verbose"}
 
 
 def refuse_beside_resume(context: typer.Context, more: Collection[str] = ()) -> None:
@@ -183,13 +194,24 @@ def _trials_of(name: str, storage: Path | None) -> int:
     return int(settings["search"]["trials"] or settings["space_settings"]["trials"])
 
 
-def _show_end(output: Output, run: Run) -> None:
+def _show_end(output: Output, run: Run, condition: Condition | None) -> None:
+    from raytl import api
     from raytl.cli.results import show_run
 
     show_run(output, run)
-    output.document(run.summary())
-    if run.status == "interrupted":
-        raise typer.Exit(130)
+    document, code = run.summary(), 130 if run.status == "interrupted" else 0
+    if condition is not None:
+        deployed, why = None, None
+        try:
+            deployed = api.deploy_when(run, condition)
+            output.say(f"deployed: {deployed.url}")
+        except UserError as refused:
+            why, code = str(refused), code or NOT_DEPLOYED
+            output.say(why)
+        document |= {"deployment": {"endpoint": deployed.to_json() if deployed else None, "why_not": why}}
+    output.document(document)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()

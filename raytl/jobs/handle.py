@@ -20,7 +20,7 @@ from raytl.core.errors import UserError, nearest
 from raytl.jobs.dashboard import Dashboard
 from raytl.jobs.launch import LINKS
 
-RUN, STORAGE, VERSION = "raytl_run", "raytl_storage", "raytl_version"
+RUN, STORAGE = "raytl_run", "raytl_storage"
 """Keys of a job's metadata."""
 ENDED = ("stopped", "succeeded", "failed")
 NOT_FETCHED = {"run.lock"}

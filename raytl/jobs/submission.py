@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from raytl import __version__
 from raytl.core.errors import UserError
 from raytl.jobs.dashboard import Dashboard
-from raytl.jobs.handle import RUN, STORAGE, VERSION, Job, JobHandle, list_jobs
+from raytl.jobs.handle import RUN, STORAGE, Job, JobHandle, list_jobs
 from raytl.jobs.packing import Parcel
 
 STOP_S = 120
@@ -45,7 +44,7 @@ def fresh_name() -> str:
 
 def submit(dashboard: Dashboard, submission: Submission) -> JobHandle:
     """Send a search and return at once. Raises UserError where the head does not take it."""
-    metadata = {RUN: submission.run, VERSION: __version__}
+    metadata = {RUN: submission.run}
     if submission.storage is not None:
         metadata[STORAGE] = submission.storage
     command = entrypoint(submission.run, submission.storage, submission.arguments)
