@@ -155,8 +155,8 @@ def _json(answer: httpx.Response, key: str) -> str | None:
     """A value of an answer, None where it has none or is no JSON."""
     try:
         document = answer.json() if answer.status_code == 200 else {}
-        return str(document[key]) if key in document else None
-    except (ValueError, TypeError):
+        return None if document.get(key) is None else str(document[key])
+    except (ValueError, AttributeError):
         return None
 
 

@@ -1,0 +1,194 @@
+"""Submit, be killed, come back, fetch, deploy: one real head with a token on loopback for all of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from photos import folder, picture, space
+
+import raytl
+from raytl.core.errors import UserError
+
+pytestmark = pytest.mark.slow  # a Ray head, three searches as jobs of it, and an endpoint
+PROGRAMS = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
+    """A head as ``ray start`` makes one, with a token in its home folder, and a user's folder beside it."""
+    home, desk = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("desk")
+    (home / ".ray").mkdir()
+    os.close(os.open(home / ".ray" / "auth_token", os.O_WRONLY | os.O_CREAT, 0o600))
+    (home / ".ray" / "auth_token").write_text(secrets.token_hex(32))
+    folder(desk / "photos")
+    space(desk)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "RAYTL_"))}
+    own = {"HOME": str(home), "RAYTL_HOME": str(home / "cache"), "PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
+    environment = {**kept, **own, "http_proxy": "http://127.0.0.1:9", "COLUMNS": "100"}
+    port, temporary = free_port(), tempfile.mkdtemp(prefix="raytl-", dir="/tmp")
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0", "--num-cpus=4"]
+    command += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"]
+    command += [f"--ray-client-server-port={free_port()}", "--dashboard-agent-listen-port=0", "--no-monitor"]
+    command += ["--disable-usage-stats", "--object-store-memory=134217728", f"--temp-dir={temporary}"]
+    loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # or Ray listens on every interface
+    with (Path(temporary) / "head.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env={**environment, **loopback}, stdout=log, stderr=log, start_new_session=True
+        )
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 200
+    while True:
+        try:
+            if httpx.get(f"{url}/api/authentication_mode", trust_env=False).json() == {"authentication_mode": "token"}:
+                break
+        except httpx.TransportError:
+            assert process.poll() is None and time.monotonic() < deadline, "the head did not come up"
+        time.sleep(0.2)
+    yield SimpleNamespace(url=url, desk=desk, home=home, environment=environment)
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def start(head, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "raytl", *words], cwd=head.desk, env=head.environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def run(head, *words: str, code: int = 0, timeout_s: float = 400) -> str:
+    process = start(head, *words)
+    out, _ = process.communicate(timeout=timeout_s)
+    assert process.returncode == code, out
+    return out
+
+
+@pytest.fixture(scope="module")
+def by_hand(head):
+    """A search that Ray's own program submits, and that goes on beside the others."""
+    command = [PROGRAMS / "ray", "job", "submit", "--address", head.url, "--working-dir", ".", "--no-wait", "--"]
+    command += ["raytl", "search", "--target", "photos", "--space", "tiny.yaml", "--trials", "1", "--lanes", "1"]
+    command += ["--name", "by-hand", "--storage", str(head.home / "elsewhere")]
+    token = {"RAY_AUTH_MODE": "token", "no_proxy": "127.0.0.1"}
+    subprocess.run(
+        command, cwd=head.desk, env={**head.environment, **token}, check=True, capture_output=True, timeout=400
+    )
+
+
+@pytest.fixture(scope="module")
+def killed(head, by_hand):
+    """A client that is killed as soon as its search goes on."""
+    asked = ["--target", "photos", "--space", "tiny.yaml", "--trials", "2", "--lanes", "2", "--name", "flowers"]
+    client = start(head, "submit", *asked, "--deploy-when", "accuracy>=0.99", "--address", head.url)
+    said = []
+    for line in client.stdout:
+        said.append(line)
+        if "probing" in line:
+            break
+    client.kill()
+    client.communicate()
+    assert "submitted: flowers (job raytl-flowers)\n" in said, said
+    return head
+
+
+@pytest.fixture(scope="module")
+def followed(killed):
+    return run(killed, "jobs", "follow", "flowers", "--address", killed.url, code=4)
+
+
+def test_a_search_outlives_its_client_and_is_followed_from_its_first_line_on(followed):
+    assert "probing every source model" in followed and "writing report and bundle" in followed
+    assert "Running entrypoint" not in followed
+    assert f"{'flowers'}: " in followed and "chosen: " in followed
+
+
+def test_the_model_is_not_deployed_on_the_strength_of_so_few_images(followed):
+    assert "not deployed: accuracy " in followed
+    assert "does not reach the 99.0 %" in followed or "too wide an interval to tell" in followed
+
+
+def test_the_list_has_it(head, followed):
+    out = run(head, "jobs", "list", "--address", head.url)
+    assert "flowers" in out and "succeeded, not deployed" in " ".join(out.split())
+
+
+def test_the_run_is_fetched_served_and_answers(head, followed):
+    out = run(head, "fetch", "flowers", "--address", head.url)
+    assert "report: raytl-runs/flowers/report.html" in out
+    got, there = (place / "raytl-runs" / "flowers" for place in (head.desk, head.home))
+    names = {str(path.relative_to(there)) for path in there.rglob("*") if path.is_file()} - {"run.lock"}
+    assert {"report.html", "model/model.safetensors", "trials.parquet"} <= names
+    assert all((got / name).read_bytes() == (there / name).read_bytes() for name in names)
+    run(head, "fetch", "flowers", "--address", head.url)  # again: the same run takes its own place
+
+    port = str(free_port())
+    run(head, "deploy", "flowers", "--port", port)
+    try:
+        picture("poppy", 99).save(head.desk / "new.png")
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            answer = client.post(f"http://127.0.0.1:{port}/v1/predict", content=(head.desk / "new.png").read_bytes())
+        assert answer.json()["predictions"][0]["label"] == "poppy"
+    finally:
+        run(head, "undeploy")
+
+
+def test_another_run_of_that_name_here_is_not_overwritten(head, followed):
+    there = head.desk / "mine" / "flowers"
+    shutil.copytree(head.home / "raytl-runs" / "flowers", there)
+    document = (there / "run.json").read_text()
+    began = str(raytl.open_run("flowers", there.parent).started.year)
+    (there / "run.json").write_text(document.replace(f'"started": "{began}', '"started": "1999'))
+    out = run(head, "fetch", "flowers", "--address", head.url, "--storage", "mine", code=2)
+    assert out.strip().endswith("is there already and another one; give another --storage, or move it away")
+
+
+def test_from_python_and_stopped_it_keeps_what_it_learned(head, followed, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(head.home / ".ray" / "auth_token"))
+    monkeypatch.chdir(head.desk)
+    handle = raytl.submit(
+        raytl.Task(target="photos"), "tiny.yaml", trials=400, lanes=2, name="endless", address=head.url
+    )
+    for line in handle.follow():
+        if "trial 0" in line:
+            break
+    assert handle.status() == "running" and "trial 0" in handle.logs()
+    assert handle.stop() and handle.wait(150) and handle.status() == "stopped"
+    fetched = handle.fetch("stopped")
+    assert fetched.status == "interrupted" and len(fetched.trials()) >= 1
+
+
+def test_what_ray_submits_runs_as_well_and_can_be_fetched(head, by_hand, followed):
+    elsewhere = head.home / "elsewhere"
+    deadline = time.monotonic() + 400
+    while not (elsewhere / "by-hand" / "report.html").exists() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    out = run(head, "fetch", "by-hand", "--address", head.url, "--cluster-storage", str(elsewhere))
+    assert "report: raytl-runs/by-hand/report.html" in out
+
+
+def test_without_the_right_token_nothing_goes(head, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "wrong")
+    with pytest.raises(UserError, match="does not take this machine's token"):
+        raytl.find_job("flowers", address=head.url)
