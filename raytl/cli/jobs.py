@@ -63,7 +63,7 @@ def submit(
     output.note(f"submitted: {handle.run} (job {handle.id})")
     if detach:
         output.say(f"follow it: raytl jobs follow {handle.run}{flags}")
-        output.document(handle.job.to_json())
+        output.document({**handle.job.to_json(), "followed_to_the_end": False})
         return
     _follow(output, handle, flags)
 

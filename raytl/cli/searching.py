@@ -199,7 +199,8 @@ def _show_end(output: Output, run: Run, condition: Condition | None) -> None:
     from raytl.cli.results import show_run
 
     show_run(output, run)
-    document, code = run.summary(), 130 if run.status == "interrupted" else 0
+    document, deployment = run.summary(), None
+    code = 130 if run.status == "interrupted" else 0
     if condition is not None:
         deployed, why = None, None
         try:
@@ -208,8 +209,8 @@ def _show_end(output: Output, run: Run, condition: Condition | None) -> None:
         except UserError as refused:
             why, code = str(refused), code or NOT_DEPLOYED
             output.say(why)
-        document |= {"deployment": {"endpoint": deployed.to_json() if deployed else None, "why_not": why}}
-    output.document(document)
+        deployment = {"endpoint": deployed.to_json() if deployed else None, "why_not": why}
+    output.document(document | {"deployment": deployment})
     if code:
         raise typer.Exit(code)
 

@@ -95,7 +95,7 @@ class TestOptions:
         assert packed["unlabelled"] == "a"
 
     def test_what_is_not_there_is_said(self, photos):
-        with pytest.raises(UserError, match="--unlabelled nowhere: no such file or folder.*--on-cluster"):
+        with pytest.raises(UserError, match=r"--unlabelled nowhere: no such file or folder.*--on-cluster"):
             pack({"unlabelled": "nowhere"}, Parcel())
 
     def test_a_table_takes_the_images_that_it_names_along_and_no_others(self, photos, tmp_path):
