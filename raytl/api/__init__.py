@@ -10,7 +10,7 @@ endpoint = raytl.deploy("model/")
 from __future__ import annotations
 
 from raytl.api.models import Best, Run, deploy, find_bundle, open_run, replay, report
-from raytl.api.planning import bind, quote, rank_sources
+from raytl.api.planning import bind, quote, rank_sources, read_cluster, reckon
 from raytl.api.pretraining import pretrain
 from raytl.api.promotion import Condition, deploy_when
 from raytl.api.searching import resume, search
@@ -35,6 +35,8 @@ __all__ = [
     "pretrain",
     "quote",
     "rank_sources",
+    "read_cluster",
+    "reckon",
     "replay",
     "report",
     "resume",
