@@ -19,6 +19,7 @@ import pytest
 from photos import folder, picture, space
 
 import raytl
+import raytl.api
 from raytl.core.errors import UserError
 
 pytestmark = pytest.mark.slow  # a Ray head, three searches as jobs of it, and an endpoint
@@ -141,7 +142,6 @@ def test_the_run_is_fetched_served_and_answers(head, followed):
     names = {str(path.relative_to(there)) for path in there.rglob("*") if path.is_file()} - {"run.lock"}
     assert {"report.html", "model/model.safetensors", "trials.parquet"} <= names
     assert all((got / name).read_bytes() == (there / name).read_bytes() for name in names)
-    run(head, "fetch", "flowers", "--address", head.url)  # again: the same run takes its own place
 
     port = str(free_port())
     run(head, "deploy", "flowers", "--port", port)
@@ -154,19 +154,25 @@ def test_the_run_is_fetched_served_and_answers(head, followed):
         run(head, "undeploy")
 
 
-def test_another_run_of_that_name_here_is_not_overwritten(head, followed):
-    there = head.desk / "mine" / "flowers"
-    shutil.copytree(head.home / "raytl-runs" / "flowers", there)
-    document = (there / "run.json").read_text()
-    began = str(raytl.open_run("flowers", there.parent).started.year)
-    (there / "run.json").write_text(document.replace(f'"started": "{began}', '"started": "1999'))
-    out = run(head, "fetch", "flowers", "--address", head.url, "--storage", "mine", code=2)
-    assert out.strip().endswith("is there already and another one; give another --storage, or move it away")
-
-
-def test_from_python_and_stopped_it_keeps_what_it_learned(head, followed, monkeypatch):
+@pytest.fixture
+def at_the_desk(head, monkeypatch):
+    """This process, with the head's token and the user's folder."""
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(head.home / ".ray" / "auth_token"))
     monkeypatch.chdir(head.desk)
+
+
+def test_a_run_fetched_again_takes_its_own_place_and_no_others(head, followed, at_the_desk):
+    handle = raytl.find_job("flowers", address=head.url)
+    assert [handle.fetch("mine").name for _ in range(2)] == ["flowers", "flowers"]
+    document = head.desk / "mine" / "flowers" / "run.json"
+    began = str(raytl.open_run("flowers", "mine").started.year)
+    document.write_text(document.read_text().replace(f'"started": "{began}', '"started": "1999'))
+    with pytest.raises(UserError, match="is there already and another one; give another --storage"):
+        handle.fetch("mine")
+    assert [path.name for path in (head.desk / "mine").iterdir()] == ["flowers"]
+
+
+def test_from_python_and_stopped_it_keeps_what_it_learned(head, followed, at_the_desk):
     handle = raytl.submit(
         raytl.Task(target="photos"), "tiny.yaml", trials=400, lanes=2, name="endless", address=head.url
     )
@@ -179,13 +185,13 @@ def test_from_python_and_stopped_it_keeps_what_it_learned(head, followed, monkey
     assert fetched.status == "interrupted" and len(fetched.trials()) >= 1
 
 
-def test_what_ray_submits_runs_as_well_and_can_be_fetched(head, by_hand, followed):
+def test_what_ray_submits_runs_as_well_and_can_be_fetched(head, by_hand, followed, at_the_desk):
     elsewhere = head.home / "elsewhere"
     deadline = time.monotonic() + 400
     while not (elsewhere / "by-hand" / "report.html").exists() and time.monotonic() < deadline:
         time.sleep(0.5)
-    out = run(head, "fetch", "by-hand", "--address", head.url, "--cluster-storage", str(elsewhere))
-    assert "report: raytl-runs/by-hand/report.html" in out
+    found = raytl.api.find_run("by-hand", address=head.url, storage=str(elsewhere))
+    assert found.fetch().report_path.exists()
 
 
 def test_without_the_right_token_nothing_goes(head, monkeypatch):
