@@ -21,7 +21,7 @@ from raytl.tasks import Task
 from raytl.tasks.given import DEMO
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers import list_path
-from raytl.tasks.readers.listing import is_folder, locate
+from raytl.tasks.readers.listing import open_uri
 
 LABELLED = ("target", "source_domain", "test")
 PLACES = (*LABELLED, "unlabelled", "images")
@@ -90,8 +90,7 @@ def submit_options(
     run = str(given.get("resume") or given["name"])
     dashboard = Dashboard(address)
     parcel = Parcel()
-    if not on_cluster:
-        given = pack(given, parcel)
+    given = pack(given, parcel, on_cluster=on_cluster)
     sent = Submission(to_arguments(given), run, None if storage is None else str(storage), parcel, width)
     return JobHandle(dashboard, jobs.submit(dashboard, sent).job)
 
@@ -105,31 +104,38 @@ def find_job(run: str, *, address: str | None = None) -> JobHandle:
 def find_run(run: str, *, address: str | None = None, storage: str | None = None) -> JobHandle:
     """A run on a cluster's head, with a job that is known or without: one from before the head was started anew.
 
-    storage: folder of runs there, where it is not the head's own. Raises UserError where there is no such run.
+    run: its name, or its folder there. storage: folder of runs there, where it is not the head's own.
+    Raises UserError where there is no such run.
     """
+    if storage is None and "/" in run.rstrip("/"):
+        storage, _, run = run.rstrip("/").rpartition("/")
     dashboard = Dashboard(address)
     if storage is None and any(run in (job.run, job.id) for job in jobs.list_jobs(dashboard)):
         return JobHandle(dashboard, jobs.find_job(dashboard, run).job)
     return JobHandle(dashboard, submit_link(dashboard, run, storage).job)
 
 
-def pack(options: Mapping[str, Any], parcel: Parcel) -> dict[str, Any]:
+def pack(options: Mapping[str, Any], parcel: Parcel, *, on_cluster: bool = False) -> dict[str, Any]:
     """The options with local paths by their places in the parcel, which takes the files along; URIs stay.
 
+    on_cluster: paths of data are the cluster's and stay too; a search space of one's own is sent all the same.
     Raises UserError for data that is not there, too large, or names files that cannot be sent along.
     """
     packed = dict(options)
     tables_images = options.get("images")
     for name in PLACES:
         value = options.get(name)
+        places = [value] if isinstance(value, str | os.PathLike) else list(value or ())
         option = f"--{name.replace('_', '-')}"
-        if isinstance(value, str | os.PathLike):
-            packed[name] = _packed(value, option, parcel, name, tables_images)
-        elif value is not None:
-            packed[name] = [_packed(place, option, parcel, name, tables_images) for place in value]
+        if on_cluster:
+            for place in places:
+                _refuse_relative(os.fspath(place), option)
+        elif places:
+            sent = [_packed(place, option, parcel, name, tables_images) for place in places]
+            packed[name] = sent if isinstance(value, list | tuple) else sent[0]
     packed["set_"] = [_rewritten(text, "--set", parcel) for text in options.get("set_") or ()]
     space = str(options.get("space") or "")
-    if Path(space).suffix in (".yaml", ".yml"):
+    if Path(space).suffix in (".yaml", ".yml") and not (on_cluster and Path(space).is_absolute()):
         try:
             text = Path(space).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -168,6 +174,11 @@ def _packed(place: str | os.PathLike[str], option: str, parcel: Parcel, role: st
     return parcel.add(path, option, files if tables_images is None else [])
 
 
+def _refuse_relative(place: str, option: str) -> None:
+    if "://" not in place and not Path(place).is_absolute():
+        raise UserError(f"{option} {place}: with --on-cluster give the full path that the data has there")
+
+
 def _rewritten(text: str, option: str, parcel: Parcel) -> str:
     """A text with local source models (``file:my-model``) by their places in the parcel."""
 
@@ -192,12 +203,13 @@ def _copy_from(uri: str, folder: Path) -> None:
     import pyarrow
     from pyarrow import fs
 
-    place = locate(uri)
-    if place.filesystem is None or not is_folder(place):
-        raise UserError(f"{uri}: there is no run yet; what its job says: raytl jobs logs {folder.name}")
+    filesystem, inner = open_uri(uri)
     try:
+        if filesystem.get_file_info(f"{inner}/run.json").type != fs.FileType.File:
+            raise UserError(f"{uri}: there is no run yet; what its job says: raytl jobs logs {folder.name}")
         folder.mkdir(parents=True)
-        fs.copy_files(place.path, str(folder), source_filesystem=place.filesystem)
+        fs.copy_files(inner, str(folder), source_filesystem=filesystem)
+        (folder / "run.lock").unlink(missing_ok=True)
     except (OSError, pyarrow.ArrowException) as error:
         raise UserError(f"{uri}: cannot be read ({str(error).splitlines()[0][:200]})") from None
 

@@ -56,6 +56,8 @@ def submit(
     names = [name for name in inspect.signature(search).parameters if name not in ("context", "address", "json")]
     given = given_options(context, names)
     parse_time(given.get("time_budget"))
+    if "deploy_when" in given:
+        api.Condition.parse(given["deploy_when"], given.get("metric"))
     if "resume" in given:
         refuse_beside_resume(context, {"on_cluster", "detach"})
     handle = api.submit_options(given, address=address, on_cluster=on_cluster, width=output.console.width)

@@ -134,6 +134,15 @@ class TestOptions:
         assert pack({"space": "vision-small"}, parcel)["space"] == "vision-small"
         assert contents(parcel, tmp_path) == []
 
+    def test_paths_of_the_cluster_stay_and_a_space_goes_along(self, photos, tmp_path):
+        Path("mine.yaml").write_text("space:\n  source_model: [scratch:cnn-small]\n")
+        parcel = Parcel()
+        given = {"target": "/mnt/photos", "unlabelled": "s3://bucket/more", "space": "mine.yaml"}
+        assert pack(given, parcel, on_cluster=True) == given | {"set_": []}
+        assert contents(parcel, tmp_path) == ["data/mine.yaml"]
+        with pytest.raises(UserError, match="--target photos: with --on-cluster give the full path"):
+            pack({"target": "photos"}, parcel, on_cluster=True)
+
     def test_arguments(self):
         given = {"target": "photos", "source_domain": ["a", "b"], "set_": ["cut=0"], "warm_start": False,
                  "cost_aware": True, "verbose": False, "gpus_per_trial": 0.5, "test": None}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from documented import undocumented
 from photos import folder, picture, space
 
 import raytl
@@ -131,8 +133,10 @@ def test_the_model_is_not_deployed_on_the_strength_of_so_few_images(followed):
 
 
 def test_the_list_has_it(head, followed):
-    out = run(head, "jobs", "list", "--address", head.url)
-    assert "flowers" in out and "succeeded, not deployed" in " ".join(out.split())
+    out = run(head, "jobs", "list", "--address", head.url, "--json")
+    document = json.loads(out.splitlines()[-1])
+    assert undocumented("jobs list", document) == set()
+    assert [(job["run"], job["exit_code"]) for job in document["jobs"]] == [("flowers", 4)]
 
 
 def test_the_run_is_fetched_served_and_answers(head, followed):
