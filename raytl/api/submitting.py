@@ -14,7 +14,7 @@ from raytl.api.models import Run
 from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
 from raytl.jobs.dashboard import Dashboard
-from raytl.jobs.packing import Parcel
+from raytl.jobs.packing import DATA, Parcel
 from raytl.jobs.submission import Submission, fresh_name, submit_link
 from raytl.runs.files import writing
 from raytl.tasks import Task
@@ -180,11 +180,14 @@ def _refuse_relative(place: str, option: str) -> None:
 
 
 def _rewritten(text: str, option: str, parcel: Parcel) -> str:
-    """A text with local source models (``file:my-model``) by their places in the parcel."""
+    """A text with local source models (``file:my-model``) by their places in the parcel.
+
+    Lanes read them too, on any node: from the folder of the job, below which :data:`DATA` lies on all of them.
+    """
 
     def place(match: re.Match[str]) -> str:
         path = Path(match[1]).expanduser()
-        return f"file:{parcel.add(path, option)}" if path.exists() else match[0]
+        return f"file:{DATA}/{parcel.add(path, option)}" if path.exists() else match[0]
 
     return _FILE_URI.sub(place, text)
 

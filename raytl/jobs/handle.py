@@ -119,13 +119,13 @@ class JobHandle:
             try:
                 skip = seen
                 for text in self._tail():
+                    away_since = None
                     new, skip = text[skip:], max(0, skip - len(text))
                     seen += len(new)
                     *whole, line = (line + new).split("\n")
                     yield from (each for each in whole if not _PREAMBLE.match(each))
                 if self.status() in ENDED:
                     break
-                away_since = None
             except (UserError, RuntimeError, aiohttp.ClientError, OSError) as error:
                 away_since = away_since or time.monotonic()
                 if time.monotonic() - away_since > _PATIENCE_S:

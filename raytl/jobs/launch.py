@@ -73,6 +73,8 @@ def settle(job: Path) -> Path | None:
             place.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=place.parent) as temporary:
                 shutil.copytree(job / DATA, Path(temporary) / DATA)
+                # Source models are named by their place below the job's folder, where lanes on other nodes find them.
+                (Path(temporary) / DATA / DATA).symlink_to(".")
                 (Path(temporary) / DATA).rename(place)
         except OSError as error:
             if not place.is_dir():  # else another job was first

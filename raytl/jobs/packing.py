@@ -15,8 +15,9 @@ from raytl.core.errors import UserError
 
 LIMIT_BYTES = 100 * 2**20
 """Of all data together. Ray keeps what is sent in the head's memory and copies it to every node."""
-DATA = "data"
-DIGEST = "data.digest"
+DATA = "raytl-data"
+"""Folder of the archive that data lies in."""
+DIGEST = "raytl-data.digest"
 _SAFE = re.compile(r"[^\w.-]+")
 
 
@@ -71,10 +72,10 @@ class Parcel:
 
     def _place_of(self, root: Path) -> str:
         if root not in self._roots:
-            name = _SAFE.sub("-", root.name) or DATA
+            name = _SAFE.sub("-", root.name) or "files"
             number = 2
             place = name
-            while place in self._roots.values():
+            while place in {DATA, *self._roots.values()}:
                 place, number = f"{name}-{number}", number + 1
             self._roots[root] = place
         return self._roots[root]

@@ -32,7 +32,10 @@ def job(tmp_path, monkeypatch):
 def test_data_stays_where_the_next_job_finds_it(job):
     place = settle(job)
     assert (place / "photos" / "1.txt").read_text() == "one"
-    (job / "data" / "photos" / "1.txt").unlink()  # Ray clears its folders
+    assert (
+        place / "raytl-data" / "photos" / "1.txt"
+    ).read_text() == "one"  # as lanes call it, which are in the job's folder
+    (job / "raytl-data" / "photos" / "1.txt").unlink()  # Ray clears its folders
     assert settle(job) == place and (place / "photos" / "1.txt").exists()
     assert [path.name for path in place.parent.iterdir()] == [place.name]
 

@@ -38,7 +38,7 @@ def contents(parcel: Parcel, tmp_path: Path) -> list[str]:
 def test_a_folder_is_taken_without_hidden_files_and_keeps_its_name(photos, tmp_path):
     parcel = Parcel()
     assert parcel.add(Path("photos"), "--target") == "photos"
-    assert contents(parcel, tmp_path) == [f"data/photos/{name}" for name in ("a/1.png", "a/2.png", "b/1.png")]
+    assert contents(parcel, tmp_path) == [f"raytl-data/photos/{name}" for name in ("a/1.png", "a/2.png", "b/1.png")]
 
 
 def test_two_folders_of_one_name_stay_apart_and_one_folder_is_taken_once(photos, tmp_path):
@@ -47,7 +47,7 @@ def test_two_folders_of_one_name_stay_apart_and_one_folder_is_taken_once(photos,
     assert [parcel.add(Path(place), "--target") for place in ("photos", "more/photos", "photos")] == [
         "photos", "photos-2", "photos",
     ]  # fmt: skip
-    assert "data/photos-2/c/1.png" in contents(parcel, tmp_path)
+    assert "raytl-data/photos-2/c/1.png" in contents(parcel, tmp_path)
     assert len(contents(parcel, tmp_path)) == 4
 
 
@@ -102,7 +102,9 @@ class TestOptions:
         Path("photos/labels.csv").write_text("file,label\na/1.png,x\nb/1.png,y\n")
         parcel = Parcel()
         assert pack({"target": "photos/labels.csv"}, parcel)["target"] == "photos/labels.csv"
-        assert contents(parcel, tmp_path) == [f"data/photos/{name}" for name in ("a/1.png", "b/1.png", "labels.csv")]
+        assert contents(parcel, tmp_path) == [
+            f"raytl-data/photos/{name}" for name in ("a/1.png", "b/1.png", "labels.csv")
+        ]
 
     def test_a_table_with_an_images_folder(self, photos, tmp_path):
         Path("tables").mkdir()
@@ -110,7 +112,7 @@ class TestOptions:
         parcel = Parcel()
         packed = pack({"target": "tables/labels.csv", "images": "photos"}, parcel)
         assert (packed["target"], packed["images"]) == ("tables/labels.csv", "photos")
-        assert {"data/tables/labels.csv", "data/photos/b/1.png"} <= set(contents(parcel, tmp_path))
+        assert {"raytl-data/tables/labels.csv", "raytl-data/photos/b/1.png"} <= set(contents(parcel, tmp_path))
 
     def test_a_table_that_names_files_elsewhere_cannot_be_sent(self, photos, tmp_path):
         Path("tables").mkdir()
@@ -126,8 +128,8 @@ class TestOptions:
         Path("mine.yaml").write_text("space:\n  source_model: [file:my-model, torchvision:resnet18]\n")
         parcel = Parcel()
         packed = pack({"space": "mine.yaml", "set_": ["source_model=file:my-model", "cut=0"]}, parcel)
-        assert packed["space"] == "mine.yaml" and packed["set_"] == ["source_model=file:my-model", "cut=0"]
-        assert {"data/mine.yaml", "data/my-model/model.json"} <= set(contents(parcel, tmp_path))
+        assert packed["space"] == "mine.yaml" and packed["set_"] == ["source_model=file:raytl-data/my-model", "cut=0"]
+        assert {"raytl-data/mine.yaml", "raytl-data/my-model/model.json"} <= set(contents(parcel, tmp_path))
 
     def test_a_shipped_space_is_not_sent(self, photos, tmp_path):
         parcel = Parcel()
@@ -139,7 +141,7 @@ class TestOptions:
         parcel = Parcel()
         given = {"target": "/mnt/photos", "unlabelled": "s3://bucket/more", "space": "mine.yaml"}
         assert pack(given, parcel, on_cluster=True) == given | {"set_": []}
-        assert contents(parcel, tmp_path) == ["data/mine.yaml"]
+        assert contents(parcel, tmp_path) == ["raytl-data/mine.yaml"]
         with pytest.raises(UserError, match="--target photos: with --on-cluster give the full path"):
             pack({"target": "photos"}, parcel, on_cluster=True)
 

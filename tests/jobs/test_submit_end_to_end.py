@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,7 +49,7 @@ def head(tmp_path_factory):
     own = {"HOME": str(home), "RAYTL_HOME": str(home / "cache"), "PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
     environment = {**kept, **own, "http_proxy": "http://127.0.0.1:9", "COLUMNS": "100"}
     port, temporary = free_port(), tempfile.mkdtemp(prefix="raytl-", dir="/tmp")
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0", "--num-cpus=4"]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0", "--num-cpus=1"]
     command += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"]
     command += [f"--ray-client-server-port={free_port()}", "--dashboard-agent-listen-port=0", "--no-monitor"]
     command += ["--disable-usage-stats", "--object-store-memory=134217728", f"--temp-dir={temporary}"]
@@ -103,7 +105,7 @@ def by_hand(head):
 @pytest.fixture(scope="module")
 def killed(head, by_hand):
     """A client that is killed as soon as its search goes on."""
-    asked = ["--target", "photos", "--space", "tiny.yaml", "--trials", "2", "--lanes", "2", "--name", "flowers"]
+    asked = ["--target", "photos", "--space", "tiny.yaml", "--trials", "2", "--lanes", "1", "--name", "flowers"]
     client = start(head, "submit", *asked, "--deploy-when", "accuracy>=0.99", "--address", head.url)
     said = []
     for line in client.stdout:
@@ -176,17 +178,53 @@ def test_a_run_fetched_again_takes_its_own_place_and_no_others(head, followed, a
     assert [path.name for path in (head.desk / "mine").iterdir()] == ["flowers"]
 
 
-def test_from_python_and_stopped_it_keeps_what_it_learned(head, followed, at_the_desk):
+class Tunnel:
+    """A way to the head that breaks, as those through SSH do."""
+
+    def __init__(self, url: str) -> None:
+        self._port = int(url.rpartition(":")[2])
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._ends: list[socket.socket] = []
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        while True:
+            ends = self._server.accept()[0], socket.create_connection(("127.0.0.1", self._port))
+            self._ends += ends
+            for one, other in (ends, ends[::-1]):
+                threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(1 << 16):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+
+def test_from_python_through_a_way_that_breaks_and_stopped_it_keeps_what_it_learned(head, followed, at_the_desk):
+    tunnel = Tunnel(head.url)
     handle = raytl.submit(
-        raytl.Task(target="photos"), "tiny.yaml", trials=400, lanes=2, name="endless", address=head.url
+        raytl.Task(target="photos"), "tiny.yaml", trials=400, lanes=1, name="endless", address=tunnel.url
     )
+    lines, cut = [], False
     for line in handle.follow():
-        if "trial 0" in line:
+        lines.append(line)
+        if not cut and "trial 0" in line:
+            tunnel.cut()
+            cut = True
+        elif cut and "trial 3" in line:
             break
-    assert handle.status() == "running" and "trial 0" in handle.logs()
+    assert len(lines) == len(set(lines)) and handle.logs().splitlines()[: len(lines)] == lines
+    assert handle.status() == "running"
     assert handle.stop() and handle.wait(150) and handle.status() == "stopped"
     fetched = handle.fetch("stopped")
-    assert fetched.status == "interrupted" and len(fetched.trials()) >= 1
+    assert fetched.status == "interrupted" and len(fetched.trials()) >= 4
 
 
 def test_what_ray_submits_runs_as_well_and_can_be_fetched(head, by_hand, followed, at_the_desk):
