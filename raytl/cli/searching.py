@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +25,10 @@ from raytl.cli.output import Output
 from raytl.core.errors import UserError
 
 if TYPE_CHECKING:
-    from raytl.api import Run
+    from raytl.api import Condition, Run
+
+NOT_DEPLOYED = 4
+"""Exit code of a search that came to its end and whose winner --deploy-when does not deploy."""
 
 
 @app.command()
@@ -117,6 +121,20 @@ def search(
         str | None,
         typer.Option(metavar="GOAL", help="Two classes: decide where the rarer one has recall=0.95, or precision=0.9."),
     ] = None,
+    deploy_when: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC>=X",
+            help="Deploy the winner if the low end of its interval reaches X: balanced-accuracy>=0.9 (see 'deploy').",
+        ),
+    ] = None,
+    ship: Annotated[
+        str,
+        typer.Option(
+            metavar="tested|all",
+            help="Leave the model that was tested, or train it again on all labels, the test's too.",
+        ),
+    ] = "tested",
     gpus_per_trial: Annotated[float, typer.Option(min=0, metavar="N", help="May be a fraction, to share a GPU.")] = 0.0,
     workers_per_trial: Annotated[
         int, typer.Option(min=1, metavar="N", help="Data-parallel workers of each trial.")
@@ -157,15 +175,16 @@ def search(
     from raytl.search.space.definition import load_space
 
     output = Output.current
-    budget = _time(time_budget)
+    budget = parse_time(time_budget)
+    condition = None if deploy_when is None else api.Condition.parse(deploy_when, metric)
     if resume is not None:
-        _refuse_beside_resume(context)
+        refuse_beside_resume(context)
         with listening(output, trials or _trials_of(resume, storage), budget) as progress:
             run = api.resume(
                 resume, trials=trials, time_budget_s=budget, lanes=lanes, storage=storage, address=address,
                 moved=_moves(moved), verbose=verbose, listeners=[progress],
             )  # fmt: skip
-        _show_end(output, run)
+        _show_end(output, run, condition)
         return
     if moved:
         raise UserError("--moved says where the data of a run went, and goes with --resume RUN")
@@ -179,14 +198,25 @@ def search(
     with listening(output, trials or loaded.settings.trials, budget) as progress:
         run = api.search(
             task, bound, trials=trials, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
-            workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain, metric=metric,
-            at=at, cost_aware=cost_aware,
+            workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain,
+            metric=metric if condition is None else condition.metric.name, at=at, ship=ship, cost_aware=cost_aware,
             warm_start=warm_start, name=name, storage=storage, address=address, verbose=verbose, listeners=[progress],
         )  # fmt: skip
-    _show_end(output, run)
+    _show_end(output, run, condition)
 
 
-_WITH_RESUME = {"resume", "trials", "time_budget", "lanes", "storage", "address", "moved", "json", "verbose"}
+_WITH_RESUME = {
+    "resume",
+    "trials",
+    "time_budget",
+    "lanes",
+    "storage",
+    "address",
+    "moved",
+    "deploy_when",
+    "json",
+    "verbose",
+}
 
 
 def _moves(given: list[str] | None) -> dict[str, str]:
@@ -198,11 +228,11 @@ def _moves(given: list[str] | None) -> dict[str, str]:
     return {old: new for old, _, new in pairs}
 
 
-def _refuse_beside_resume(context: typer.Context) -> None:
+def refuse_beside_resume(context: typer.Context, more: Collection[str] = ()) -> None:
     """Raise for an option that an interrupted run has its own value of."""
     for option in context.command.params:
         source = context.get_parameter_source(str(option.name))
-        if source is not None and source.name == "COMMANDLINE" and option.name not in _WITH_RESUME:
+        if source is not None and source.name == "COMMANDLINE" and option.name not in {*_WITH_RESUME, *more}:
             raise UserError(f"--resume goes on with the run's own data and settings; leave out {option.opts[0]}")
 
 
@@ -214,13 +244,25 @@ def _trials_of(name: str, storage: Path | None) -> int:
     return int(settings["search"]["trials"] or settings["space_settings"]["trials"])
 
 
-def _show_end(output: Output, run: Run) -> None:
+def _show_end(output: Output, run: Run, condition: Condition | None) -> None:
+    from raytl import api
     from raytl.cli.results import show_run
 
     show_run(output, run)
-    output.document(run.summary())
-    if run.status == "interrupted":
-        raise typer.Exit(130)
+    document, deployment = run.summary(), None
+    code = 130 if run.status == "interrupted" else 0
+    if condition is not None:
+        deployed, why = None, None
+        try:
+            deployed = api.deploy_when(run, condition)
+            output.say(f"deployed: {deployed.url}")
+        except UserError as refused:
+            why, code = str(refused), code or NOT_DEPLOYED
+            output.say(why)
+        deployment = {"endpoint": deployed.to_json() if deployed else None, "why_not": why}
+    output.document(document | {"deployment": deployment})
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -291,7 +333,7 @@ def pretrain(
     output.document({"path": str(path.resolve()), "accuracy": accuracy if known else None, "uri": f"file:{path}"})
 
 
-def _time(text: str | None) -> float | None:
+def parse_time(text: str | None) -> float | None:
     """``90``, ``90s``, ``10m``, ``2h`` to seconds."""
     if text is None:
         return None

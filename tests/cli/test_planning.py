@@ -16,6 +16,7 @@ from photos import SPACE, folder, space
 
 from raytl.runs import RunStore
 
+CLUSTER = Path(__file__).parents[2] / "cluster.yaml"
 RATES = "[0.01, 0.02, 0.03, 0.05, 0.1, 0.2]"
 
 
@@ -63,10 +64,18 @@ class TestQuote:
     def test_document(self, place):
         space(place.folder)
         folder(place.folder / "photos")
-        document = place.run("quote", "--target", "photos", "--space", "tiny.yaml", "--json").document
+        cluster = ("--cluster", str(CLUSTER), "--price", "head=0.1", "--price", "gpu-spot=0.5")
+        document = place.run("quote", "--target", "photos", "--space", "tiny.yaml", *cluster, "--json").document
+        assert undocumented("quote", document) == set()
+        assert document["cluster"]["nodes"] == {"head": 1, "gpu-spot": 4} and document["cluster"]["lanes"] == 4
+        assert document["cluster"]["money"]["value"] == pytest.approx(2.1 * document["cluster"]["hours"]["value"])
         assert document["search_s"]["low"] <= document["search_s"]["value"] <= document["search_s"]["high"]
         assert document["trials"] == 40 and document["memory_bytes"] > 0 and document["disk_bytes"] > 0
         assert {"name", "strategy", "seconds", "epochs"} == set(document["probed"][0])
+
+    def test_prices_are_of_a_cluster(self, raytl, photos):
+        done = raytl("quote", "--target", "photos", "--price", "head=1")
+        assert done.code == 2 and "say which with --cluster FILE" in done.err
 
 
 class TestHoldout:
