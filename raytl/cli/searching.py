@@ -132,7 +132,7 @@ def search(
         str,
         typer.Option(
             metavar="tested|all",
-            help="Leave the model that was tested, or train it again on all labels, the test's too.",
+            help="Leave the model that was tested, or one trained again on all labels.",
         ),
     ] = "tested",
     gpus_per_trial: Annotated[float, typer.Option(min=0, metavar="N", help="May be a fraction, to share a GPU.")] = 0.0,

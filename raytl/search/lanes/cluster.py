@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, state
 
 from raytl.core.errors import UserError
 from raytl.core.machine import ray_token, short_temp_dir
@@ -52,7 +52,8 @@ def cluster(
     if mine:
         start((lanes or 1) * workers_per_trial, verbose=verbose, address=address)
     try:
-        yield plan_lanes(lanes, gpus_per_trial, workers_per_trial, _nodes(), _held_by_memory(mine, address))
+        nodes = _nodes() if mine and address_of(address) is None else _free_nodes()
+        yield plan_lanes(lanes, gpus_per_trial, workers_per_trial, nodes, _held_by_memory(mine, address))
     finally:
         if mine:
             ray.shutdown()
@@ -131,6 +132,18 @@ def _held_by_memory(mine: bool, address: str | None) -> int | None:
     """How many processes the memory holds that other programs leave; of a cluster's other nodes nobody knows."""
     free = memory() if mine and address_of(address) is None else None
     return None if free is None else free.lanes
+
+
+def _free_nodes() -> list[tuple[float, float]]:
+    """CPUs that others leave on each node, and all GPUs; where no CPU is free now, as if all were: a lane waits then.
+
+    What an endpoint or another search holds is not there for lanes, and one that asks for it would never start.
+    """
+    left = state.available_resources_per_node()
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    free = [float(int(left.get(node["NodeID"], {}).get("CPU", 0.0))) for node in alive]
+    nodes = [(cpus, node["Resources"].get("GPU", 0.0)) for cpus, node in zip(free, alive, strict=True) if cpus]
+    return nodes or _nodes()
 
 
 def _nodes() -> list[tuple[float, float]]:

@@ -80,6 +80,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         self._again: deque[tuple[LaneJob, int]] = deque()
         self._warm: list[int] = []
         self._nothing_due = False
+        self._said_waiting = False
         self.homeless: str | None = None
         self.failure: UserError | None = None
 
@@ -149,6 +150,12 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
             with self._noting():
                 self._notice(f"memory ran out, and Ray ended a lane: going on with {counted(left)}")
 
+    def _say_waiting(self) -> None:
+        if not self._said_waiting:
+            self._said_waiting = True
+            with self._noting():
+                self._notice("waiting for the cluster to have room: others hold the CPUs or GPUs that a lane needs")
+
     def rehouse(self, placed: Callable[[str], bool]) -> str | None:
         """A trial to stop, because its job can have a warm lane at once instead of one that there is no room for.
 
@@ -158,6 +165,8 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         late = self._clock() - START_PATIENCE_S
         waiting = (key for key, entry in self._trials.items() if not entry.begun and entry.since < late)
         self.homeless = next((key for key in waiting if not placed(key)), None)
+        if self.homeless is not None and not any(entry.begun for entry in self._trials.values()) and not self._warm:
+            self._say_waiting()
         if self.homeless is None or not self._warm:
             return None
         found, self.homeless = self.homeless, None
