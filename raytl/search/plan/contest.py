@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from raytl.evaluation.intervals import average_repeats
+from raytl.evaluation.intervals import average_repeats, paired_metric_interval
 from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import Choice, Contestant, choose, separates
 from raytl.judging.screening import posterior_means
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.training.strategy import Strategy
+
+ONE_IN_TWENTY = 1.645
+"""Standard errors that a difference exceeds by chance in one of twenty cases."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,8 @@ class Contest:
         """The winner; None where nothing was completed. failed: keys of strategies that cannot be had.
 
         All that were looked at most closely are compared, on the folds that they have in common. Probes are on all
-        folds from the start; what there was less time for takes a probe's place only where it beats it beyond doubt on
-        the folds that both have: one of several, on a few images, is ahead by chance.
+        folds from the start; what there was less time for has to overtake the best of them (:meth:`_overtakes`): one of
+        several, on a few images, is ahead by chance.
         """
         folds = {key: set(found) for key, found in self.scores().items() if key not in failed}
         if not folds:
@@ -137,7 +140,24 @@ class Contest:
         if not 0 < trained < most:
             return known
         hurried = self._among([key for key, found in folds.items() if len(found) >= trained], folds)
-        return hurried if self.labels is None or self.trails(known.key, hurried.key) else known
+        return hurried if self.labels is None or self._overtakes(hurried.key, known.key) else known
+
+    def _overtakes(self, key: str, other: str) -> bool:
+        """Whether a strategy is ahead of one that is known better by more than its fewer images give by chance.
+
+        By one in twenty on the folds that both were tried on; by one standard error where what is seen of the
+        unlabelled images says the same.
+        """
+        common = {r.fold for r in self.completed(key)} & {r.fold for r in self.completed(other)}
+        mine, rival = self._contestant(key, common), self._contestant(other, common)
+        if self.labels is None or mine is None or rival is None:
+            return False
+        both = mine.seen & rival.seen
+        labels, groups = self.labels.labels[both], None if self.labels.groups is None else self.labels.groups[both]
+        rows = mine.probabilities[both], rival.probabilities[both]
+        gap = paired_metric_interval(self.labels.metric, *rows, labels, groups)
+        agrees = mine.unlabelled is not None and rival.unlabelled is not None and mine.unlabelled > rival.unlabelled
+        return bool(gap.value > (1.0 if agrees else ONE_IN_TWENTY) * gap.standard_error and gap.value > 0)
 
     def _among(self, finalists: Sequence[str], folds: dict[str, set[int]]) -> Choice:
         """The choice among these, on the folds that all of them have."""

@@ -47,21 +47,42 @@ class Durations:
     def of(self, strategy: Strategy) -> float:
         """Seconds that a strategy is expected to take in full; 0 while nothing is known.
 
-        By what its passes come to, times what trainings from the same source model took over that, or from others.
+        By what its passes come to, times what trainings from the same source model took over that, or from others whose
+        passes were measured. Of a network that was neither measured nor trained: by what a pass took in others.
         """
         if strategy.convex:
             return max(self._probes[-RECENT:], default=0.0)
-        factors = self._factors()
-        if not factors and not self._forward_s:
-            return 0.0
-        others = [factor for found in factors.values() for factor in found]
-        known = factors.get(strategy.source_model) or others or [OVERHEAD]
-        return self._bare(strategy) * statistics.median(known)
+        uri, factors = strategy.source_model, self._factors()
+        measured = bool(self._measured(self._forward_s, uri))
+        alike = [
+            factor
+            for other, found in factors.items()
+            for factor in found
+            if bool(self._measured(self._forward_s, other)) == measured
+        ]
+        known = factors.get(uri) or alike or ([OVERHEAD] if measured else [])
+        if known:
+            return self._bare(strategy) * statistics.median(known)
+        passes, rates = self._passes(strategy), self._rates()
+        return (passes.forward + BACKWARD * passes.trained) * max(rates, default=0.0)
+
+    def _rates(self) -> list[float]:
+        """Seconds that trainings took for a forward pass of whatever network."""
+        found = []
+        for record in self._records:
+            share, seconds = self._progress(record)
+            passes = self._passes(Strategy.from_dict(record.strategy))
+            bare = passes.forward + BACKWARD * passes.trained
+            if share >= LEAST_SHARE and seconds and bare and not Strategy.from_dict(record.strategy).convex:
+                found.append(seconds / share / bare)
+        return found
 
     def _bare(self, strategy: Strategy) -> float:
         """Seconds of a strategy's passes alone; in units of an unknown pass where no pass was measured."""
         passes = self._passes(strategy)
-        forward_s = self._measured(self._forward_s, strategy.source_model) or 1.0
+        forward_s = self._measured(self._forward_s, strategy.source_model)
+        if not forward_s:
+            return passes.forward + BACKWARD * passes.trained
         ratios = [step_s / self._forward_s[uri] for uri, step_s in self._step_s.items() if self._forward_s.get(uri)]
         usual = forward_s * (statistics.median(ratios) if ratios else BACKWARD)
         step_s = self._measured(self._step_s, strategy.source_model) or usual

@@ -167,6 +167,10 @@ class Exploration:
         self._out_of_time.add(number)
         return False
 
+    def out_of_time(self, number: int) -> None:
+        """Note that a trial is stopped because it could not come to its end."""
+        self._out_of_time.add(number)
+
     def _leads(self, score: float) -> bool:
         """Whether a score beats every completed trial's: cut off for time, it would be lost as the winner."""
         return all(score > (r.score or 0.0) for r in self._records if r.status == TrialStatus.COMPLETED)

@@ -349,11 +349,19 @@ class SearchPlan:
         record.seconds = metrics.get("seconds", record.seconds)
         record.history.append(metrics)
         self._listener.on_trial(record)
+        if record.kind in (JobKind.SEARCH, JobKind.BASELINE) and not self._will_end_in_time(record, epoch):
+            self._exploration.out_of_time(number)
+            return False
         if record.kind == JobKind.SEARCH:
             return self._exploration.on_epoch(number, epoch, record.score)
         if record.kind == JobKind.BASELINE:
             self._exploration.halving.record(epoch, record.score, kind_of(record.strategy))
         return True
+
+    def _will_end_in_time(self, record: TrialRecord, epoch: int) -> bool:
+        """Whether a training can come to its end at the pace that it goes; what had never been timed may not."""
+        epochs = self.settings.epochs
+        return not self._time.limited or record.seconds / epoch * (epochs - epoch) <= self._time.left()
 
     def on_end(self, number: int, result: JobResult | None, error: str | None = None) -> None:
         """Take in the end of a job. result None: it was stopped early, or (with ``error``) its lane died."""

@@ -93,3 +93,17 @@ class TestAfterTraining:
         known = durations(*(record(Strategy(uri), seconds, epoch) for uri, seconds, epoch in tried))
         known.probed(probe(SMALL), JobResult(seconds=1.0, forward_s=0.1, step_s=0.3))
         assert known.of(Strategy(SMALL, cut=cut + 1)) <= known.of(Strategy(SMALL, cut=cut))
+
+
+class TestOfWhatWasNeverTimed:
+    def test_an_untrained_network_is_not_reckoned_by_another_kind(self) -> None:
+        """Plain pixels were probed; that says nothing of a network, whose trainings must not be taken for hours."""
+        known = durations()
+        known.probed(probe("plain:pixels"), JobResult(seconds=1.0, forward_s=1e-5))
+        assert known.of(Strategy("scratch:cnn")) == 0.0
+
+    def test_it_is_reckoned_by_what_a_pass_took_in_others(self) -> None:
+        known = durations(record(Strategy(SMALL), 310.0))
+        assert known.of(Strategy("scratch:cnn")) == pytest.approx(310.0)
+        known.probed(probe(SMALL), JobResult(seconds=1.0, forward_s=0.1, step_s=0.3))
+        assert known.of(Strategy("scratch:cnn")) == pytest.approx(310.0)
