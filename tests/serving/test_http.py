@@ -214,7 +214,6 @@ BROKEN = {
     "too many pixels": lambda: encoded(Image.new("1", (30_000, 30_000)), "PNG"),
     "SVG": lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     "PDF": lambda: b"%PDF-1.7",
-    "icon": lambda: encoded(gradient("RGB"), "ICO"),
 }
 
 

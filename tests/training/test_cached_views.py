@@ -26,7 +26,7 @@ from raytl.training.network import Network
 from raytl.training.pools import Pool, PoolMaker
 from raytl.training.pretrain import checkpoint_path
 from raytl.training.residents import Residents
-from raytl.training.roles import QUICK_SAMPLE, make_roles
+from raytl.training.roles import PROBE_SAMPLE, QUICK_SAMPLE, make_roles
 from raytl.training.trial import TrialJob, TrialResult
 from raytl.training.workspace import PretrainSettings, Workspace
 
@@ -185,7 +185,9 @@ def test_before_the_last_epoch_fewer_unlabelled_images_are_looked_at(tmp_path: P
     space = workspace(tmp_path, data(unlabelled=100, domains=False))
     model, weights = space.source_model(MODEL)
     net = Network(model, CLASSES, 0, device=space.device)
-    roles = make_roles(space, net, weights, Strategy(MODEL), 0, None)
+    plain = make_roles(space, net, weights, Strategy(MODEL), 0, None)
+    assert plain.sample is not None and [len(pool) for pool in plain.sample] == [PROBE_SAMPLE, PROBE_SAMPLE]
+    roles = make_roles(space, net, weights, Strategy(MODEL, adaptation="mcc"), 0, None)
     assert roles.sample is not None and roles.quick_sample is not None
     assert [len(pool) for pool in roles.sample] == [300, 300]
     assert [len(pool) for pool in roles.quick_sample] == [QUICK_SAMPLE, QUICK_SAMPLE]

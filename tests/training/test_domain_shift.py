@@ -104,7 +104,7 @@ class TestL2SP:
     @pytest.fixture(scope="class")
     def space(self, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         """One step on one batch that holds every training image, so that two trials see the same."""
-        held = data(target=8, unlabelled=None)
+        held = data(target=4, unlabelled=None)
         return workspace(tmp_path_factory.mktemp("l2"), held, epochs=1, steps=1, folds=(3, 1))
 
     def weights(self, space: Workspace, **values: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,7 +113,8 @@ class TestL2SP:
         return model.stage_list()[1][0].weight.detach(), model.head.weight.detach()
 
     def test_the_batch_is_the_whole_training_fold(self, space: Workspace) -> None:
-        assert {len(training) for training, _ in space.folds} == {space.settings.budget.batch_size}
+        sizes = {len(training) for training, _ in space.folds}
+        assert {space.settings.budget.batch_for(size) for size in sizes} == sizes
 
     def test_takes_the_place_of_weight_decay_below_the_head(self, space: Workspace) -> None:
         backbone, head = self.weights(space, regulariser="l2-sp", weight_decay=0.0)

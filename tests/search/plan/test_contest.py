@@ -72,7 +72,9 @@ class TestChoice:
         told.add(TRAINED["a"], 0, 0.5)
         assert told.winner() == PROBE.key
 
-    @pytest.mark.parametrize(("right", "unlabelled", "wins"), [(0.67, None, False), (0.67, 0.9, True), (1.0, None, True)])
+    @pytest.mark.parametrize(
+        ("right", "unlabelled", "wins"), [(0.67, None, False), (0.67, 0.9, True), (1.0, None, True)]
+    )
     def test_on_few_images_a_trained_strategy_has_to_lead_by_more_than_luck(
         self, right: float, unlabelled: float | None, wins: bool
     ) -> None:
