@@ -19,6 +19,7 @@ from raytl.search.plan.closing import Closing
 from raytl.search.plan.contest import Contest, Labels
 from raytl.search.plan.durations import Durations
 from raytl.search.plan.exploration import Exploration
+from raytl.search.plan.first_model import FirstModel
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
@@ -33,8 +34,6 @@ TOLD = (JobKind.SURVEY, JobKind.PRETRAIN, JobKind.PROBE, JobKind.BASELINE, JobKi
 PHASES = ("", *TOLD, JobKind.CONTROL, JobKind.REFIT)
 """In the order in which they are told of; the first is before them all."""
 FIRST_MODEL = "first-model"
-EARLY_S = 3.0
-"""Seconds of racing between probes for which the first model does not wait."""
 PROBE_SHARE = 0.25
 """Of a time budget: once probes have taken so much of it, they are tried on no further folds."""
 
@@ -62,7 +61,6 @@ class SearchPlan:
         on_first_model: Callable[[str], str] | None = None,
     ) -> None:
         self.settings = settings
-        self._on_first_model = on_first_model
         self.records: list[TrialRecord] = []
         self.contest = Contest(self.records, labels)
         self.refits = Refits(settings.directory)
@@ -93,6 +91,15 @@ class SearchPlan:
             seconds=self._durations.of,
         )
         self._probing = Probing(self.contest, pretraining, settings.folds, pretrain_s=settings.pretrain_s)
+        self._first_model = FirstModel(
+            self._probing,
+            self.contest,
+            self.refits,
+            self._durations,
+            self._numbers,
+            on_first_model,
+            self._announce_first_model,
+        )
         self._closing = Closing(
             settings,
             self.contest,
@@ -108,8 +115,6 @@ class SearchPlan:
         self._record_of: dict[int, TrialRecord] = {}
         self._restored: list[TrialRecord] = []
         self._waiting: list[tuple[str, Strategy]] | None = None
-        self._first_models: set[int] = set()
-        self._known_worth: dict[str, int] = {}  # by key of a first model, folds that its worth was told from
         self._done = False
         self._before = 0.0  # seconds that an earlier search took, whose trials this one goes on with
         self._phase = PHASES[0]
@@ -167,30 +172,15 @@ class SearchPlan:
             survey = self._next_survey()
             return survey if isinstance(survey, LaneJob) else None
         self._close_probing()
-        job = self._early_model() or self._probing.next_quick(self._numbers, begin=begin)
-        job = job or self._as_model(self._probing.best_so_far())
+        job = self._first_model.next_early() or self._probing.next_quick(self._numbers, begin=begin)
+        job = job or self._first_model.next_of(self._probing.best_so_far())
         return None if job is None else self._start(job)
 
     def _next_first_model(self) -> LaneJob | None:
-        return self._early_model() or self._as_model(self._probing.best())
+        return self._first_model.next_early() or self._first_model.next_of(self._probing.best())
 
-    def _early_model(self) -> LaneJob | None:
-        """What leads after one fold as a model, where the race between the probes will take its time."""
-        front = self._probing.front()
-        if front is None or not self.refits.wants(front):
-            return None
-        takes_long = sum(self._durations.of(probe) for probe in self._probing.left()) >= EARLY_S
-        return self._as_model(front) if takes_long else None
-
-    def _as_model(self, best: str | None) -> LaneJob | None:
-        """The best probe as a model, as soon as there is one: whatever happens after it, there is something to use."""
-        if best is None or not self.refits.wants(best):
-            if best in self.refits.done and len(self.contest.completed(best)) > self._known_worth.get(best, 0):
-                self._tell_first_model(best)  # what it is worth is known better by now
-            return None
-        job = self.refits.start(next(self._numbers), Strategy.from_dict(self.strategy_of(best)))
-        self._first_models.add(job.number)
-        return job
+    def _announce_first_model(self, worth: str) -> None:
+        self._listener.on_phase(FIRST_MODEL, f"{self._time.used():.0f} s{worth and ', '}{worth}")
 
     def _next_probe(self) -> LaneJob | None:
         self._close_probing()
@@ -320,7 +310,7 @@ class SearchPlan:
         self._jobs[job.number] = job
         self._running.add(job.number)
         # The rest of an earlier phase is not told of again; a first model is told of when it is there.
-        told = job.number not in self._first_models
+        told = not self._first_model.is_one(job.number)
         if told and PHASES.index(job.kind) > PHASES.index(self._phase):
             self._phase = job.kind
             self._listener.on_phase(job.kind, job.source_model or job.baseline or "")
@@ -409,15 +399,8 @@ class SearchPlan:
 
     def _end_refit(self, job: LaneJob, reason: str | None) -> None:
         self.refits.end(job, reason)
-        if reason is None and job.number in self._first_models:
-            self._tell_first_model(Strategy.from_dict(job.strategy).key)
-
-    def _tell_first_model(self, key: str) -> None:
-        told = bool(self._known_worth)
-        self._known_worth[key] = len(self.contest.completed(key))
-        worth = self._on_first_model(key) if self._on_first_model is not None else ""
-        if not told:
-            self._listener.on_phase(FIRST_MODEL, f"{self._time.used():.0f} s{worth and ', '}{worth}")
+        if reason is None and self._first_model.is_one(job.number):
+            self._first_model.made(job)
 
     def interrupt(self) -> None:
         """Mark what still runs as interrupted."""

@@ -184,7 +184,7 @@ class TestFirstModel:
         told: list[tuple[str, int]] = []
         search = Search(space, lanes=1, recipes=FixedRecipes(BASELINES, PROBES))
         plan = search.plan
-        plan._on_first_model = lambda made: str(told.append((made, len(plan.contest.completed(made)))))
+        plan._first_model._keep = lambda made: str(told.append((made, len(plan.contest.completed(made)))))
         search.play(rising)
         assert told == [(PROBE.key, 1), (PROBE.key, 3)]
 
