@@ -20,6 +20,8 @@ from raytl.judging.screening import posterior_means
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.training.strategy import Strategy
 
+LEAST_IMAGES = 6
+"""On fewer images that all speak for one side a standard error says nothing."""
 ONE_IN_TWENTY = 1.645
 """Standard errors that a difference exceeds by chance in one of twenty cases."""
 
@@ -153,6 +155,8 @@ class Contest:
         if self.labels is None or mine is None or rival is None:
             return False
         both = mine.seen & rival.seen
+        if both.sum() < LEAST_IMAGES:
+            return False
         labels, groups = self.labels.labels[both], None if self.labels.groups is None else self.labels.groups[both]
         rows = mine.probabilities[both], rival.probabilities[both]
         gap = paired_metric_interval(self.labels.metric, *rows, labels, groups)

@@ -86,6 +86,14 @@ class TestChoice:
         told.add(TRAINED["a"], 0, right, **more)
         assert told.winner() == (TRAINED["a"] if wins else PROBE).key
 
+    def test_on_hardly_any_image_it_cannot(self) -> None:
+        told = Told()
+        for fold in range(FOLDS):
+            told.add(PROBE, fold, 0.6, kind="probe", unlabelled=0.5)
+        told.add(TRAINED["a"], 0, 1.0, unlabelled=0.9)
+        told.records[-1].validated, told.records[-1].predicted = [0, 4], told.records[-1].predicted[:2]
+        assert told.winner() == PROBE.key
+
     def test_who_was_left_behind_on_the_way_does_not_win_by_a_lucky_fold(self) -> None:
         told = Told()
         for fold in range(3):
