@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 
@@ -27,20 +28,25 @@ class Durations:
     that training a strategy comes to (:class:`raytl.search.propose.effort.Effort`).
     """
 
-    def __init__(self, records: Sequence[TrialRecord], epochs: int, passes: Callable[[Strategy], Passes]) -> None:
+    def __init__(
+        self, records: Sequence[TrialRecord], epochs: int, passes: Callable[[Strategy, float | None], Passes]
+    ) -> None:
         self._records = records
         self._epochs = epochs
         self._passes = passes
         self._probes: list[float] = []
         self._forward_s: dict[str, float] = {}
         self._step_s: dict[str, float] = {}
+        self._stages: dict[str, tuple[float, ...]] = {}
 
     def probed(self, job: LaneJob, result: JobResult) -> None:
         """Take in the end of a probe."""
         uri = job.strategy["source_model"]
         self._probes.append(result.seconds)
         if result.forward_s:
-            self._forward_s[uri] = min(result.forward_s, self._forward_s.get(uri, result.forward_s))
+            known = self._forward_s.get(uri, math.inf)
+            self._forward_s[uri] = min(sum(result.forward_s), known)
+            self._stages[uri] = result.forward_s
         if result.step_s:
             self._step_s[uri] = result.step_s
 
@@ -63,15 +69,21 @@ class Durations:
         known = factors.get(uri) or alike or ([OVERHEAD] if measured else [])
         if known:
             return self._bare(strategy) * statistics.median(known)
-        passes, rates = self._passes(strategy), self._rates()
+        passes, rates = self._passes_of(strategy), self._rates()
         return (passes.forward + BACKWARD * passes.trained) * max(rates, default=0.0)
+
+    def _passes_of(self, strategy: Strategy) -> Passes:
+        """With the stages that are frozen counted by what they take, where that was measured."""
+        times = next((times for uri, times in self._stages.items() if _is_of(uri, strategy.source_model)), ())
+        frozen = sum(times[: strategy.cut]) / sum(times) if times and sum(times) else None
+        return self._passes(strategy, frozen)
 
     def _rates(self) -> list[float]:
         """Seconds that trainings took for a forward pass of whatever network."""
         found = []
         for record in self._records:
             share, seconds = self._progress(record)
-            passes = self._passes(Strategy.from_dict(record.strategy))
+            passes = self._passes_of(Strategy.from_dict(record.strategy))
             bare = passes.forward + BACKWARD * passes.trained
             if share >= LEAST_SHARE and seconds and bare and not Strategy.from_dict(record.strategy).convex:
                 found.append(seconds / share / bare)
@@ -79,7 +91,7 @@ class Durations:
 
     def _bare(self, strategy: Strategy) -> float:
         """Seconds of a strategy's passes alone; in units of an unknown pass where no pass was measured."""
-        passes = self._passes(strategy)
+        passes = self._passes_of(strategy)
         forward_s = self._measured(self._forward_s, strategy.source_model)
         if not forward_s:
             return passes.forward + BACKWARD * passes.trained
@@ -109,7 +121,11 @@ class Durations:
         return last["epoch"] / self._epochs, last.get("seconds", 0.0)
 
     def _measured(self, seconds: dict[str, float], uri: str) -> float:
-        """Of a network: its own, or one's of the same architecture, or the slowest's; 0 where none is known."""
-        parsed = parse_pretrain(uri)
-        network = parsed[1] if parsed is not None else uri
-        return max([s for other, s in seconds.items() if other == uri or other.endswith(network)], default=0.0)
+        """Of a network: its own, or one's of the same architecture; 0 where none is known."""
+        return max([s for other, s in seconds.items() if _is_of(other, uri)], default=0.0)
+
+
+def _is_of(other: str, uri: str) -> bool:
+    """Whether a source model has the architecture of another."""
+    parsed = parse_pretrain(uri)
+    return other == uri or other.endswith(parsed[1] if parsed is not None else uri)

@@ -36,6 +36,8 @@ PHASES = ("", *TOLD, JobKind.CONTROL, JobKind.REFIT)
 FIRST_MODEL = "first-model"
 PROBE_SHARE = 0.25
 """Of a time budget: once probes have taken so much of it, they are tried on no further folds."""
+LATEST = 0.4
+"""Share of a time budget after which they are not either, whatever took it."""
 
 
 class SearchPlan:
@@ -190,7 +192,8 @@ class SearchPlan:
         """Try no probe on further folds once they have had their share of the time."""
         if self._time.limited:
             spent = sum(record.seconds for record in self.records if record.kind == JobKind.PROBE)
-            if spent > PROBE_SHARE * (self.settings.time_budget_s or 0.0) * self.settings.lanes:
+            budget = self.settings.time_budget_s or 0.0
+            if spent > PROBE_SHARE * budget * self.settings.lanes or self._time.used() > LATEST * budget:
                 self._probing.close()
 
     def _next_late_probe(self) -> LaneJob | None:

@@ -56,7 +56,7 @@ class PlanSettings:
     min_gain: float | None = None
     surveys: bool = False
     control_folds: int = 3
-    passes: Callable[[Strategy], Passes] = lambda strategy: Passes(0.0, 0.0)
+    passes: Callable[[Strategy, float | None], Passes] = lambda strategy, frozen: Passes(0.0, 0.0)
     pretrain_s: float = 0.0
 
 

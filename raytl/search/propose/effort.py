@@ -25,16 +25,16 @@ class Passes:
 class Effort:
     """Of full trainings on a task.
 
-    space: bound to the task. budget: of the full training. Stages are taken to cost the same; which of a strategy's
-    images can be run through its frozen stages beforehand is what makes the difference.
+    space: bound to the task. budget: of the full training. Which of a strategy's images can be run through its frozen
+    stages beforehand is what makes the difference; stages are taken to cost the same unless it is said.
     """
 
     def __init__(self, space: BoundSpace, budget: Budget) -> None:
         self._space = space
         self._budget = budget
 
-    def passes(self, strategy: Strategy) -> Passes:
-        """Of a full training, evaluation included."""
+    def passes(self, strategy: Strategy, frozen: float | None = None) -> Passes:
+        """Of a full training, evaluation included. frozen: share of a pass that the frozen stages take, where known."""
         pools = self._pools(strategy)
         if strategy.convex or not pools:
             return Passes(float(sum(pools.values())), 0.0)
@@ -42,7 +42,8 @@ class Effort:
         strong = strategy.adaptation != "none" and adaptation.get(strategy.adaptation).loss.wants_strong_view
         drawn = self._budget.epochs * self._budget.steps_for(largest) * self._budget.batch_for(largest)
         trained = drawn * (len(pools) + strong)
-        frozen = min(1.0, strategy.cut / max(1, self._space.stage_count(strategy.source_model)))
+        if frozen is None:
+            frozen = min(1.0, strategy.cut / max(1, self._space.stage_count(strategy.source_model)))
         beforehand = frozen > 0 and (strategy.cached_views > 0 or (strategy.augmentation == "none" and not strong))
         looked, looks = self._looked_at(strategy), len(self._budget.looks) + 1
         kept = sum(pools.values()) * (1 + strategy.cached_views) + looked if beforehand else trained + looks * looked

@@ -217,7 +217,7 @@ def test_what_training_will_take_is_reckoned_from_a_forward_pass(
 ) -> None:
     """Before anything was trained: what would not end in time is not, and not refitted for comparison."""
 
-    def passes(strategy: Strategy) -> Passes:
+    def passes(strategy: Strategy, frozen: float | None) -> Passes:
         return Passes(100.0, 300.0)
 
     recipes = FixedRecipes({"fine-tune": Strategy(MADE[0])}, {MADE[0]: [probe(MADE[0])]})
@@ -227,6 +227,6 @@ def test_what_training_will_take_is_reckoned_from_a_forward_pass(
         given.append((job.kind, job.strategy["head"]))
         if job.kind != JobKind.REFIT:
             plan.on_epoch(job.number, {"epoch": float(EPOCHS), "score": 0.5, "seconds": 1.0})
-        plan.on_end(job.number, JobResult(seconds=1.0, forward_s=forward_s))
+        plan.on_end(job.number, JobResult(seconds=1.0, forward_s=(forward_s,)))
     assert given[:2] == [(JobKind.PROBE, "logistic"), (JobKind.REFIT, "logistic")]
     assert given[2:] == ([(JobKind.BASELINE, "linear"), (JobKind.REFIT, "linear")] if trained else [])
