@@ -53,8 +53,9 @@ class Durations:
     def of(self, strategy: Strategy) -> float:
         """Seconds that a strategy is expected to take in full; 0 while nothing is known.
 
-        By what its passes come to, times what trainings from the same source model took over that, or from others whose
-        passes were measured. Of a network that was neither measured nor trained: by what a pass took in others.
+        By what its passes come to, times what trainings from the same source model took over that, or from others. A
+        network that was not measured is taken to be as slow as the slowest that was; where none was, by what a pass took
+        in others' trainings.
         """
         if strategy.convex:
             return max(self._probes[-RECENT:], default=0.0)
@@ -121,11 +122,16 @@ class Durations:
         return last["epoch"] / self._epochs, last.get("seconds", 0.0)
 
     def _measured(self, seconds: dict[str, float], uri: str) -> float:
-        """Of a network: its own, or one's of the same architecture; 0 where none is known."""
-        return max([s for other, s in seconds.items() if _is_of(other, uri)], default=0.0)
+        """Of a network: its own, or one's of the same architecture, or the slowest's; 0 where none was measured."""
+        alike = [s for other, s in seconds.items() if _is_of(other, uri)]
+        return max(alike or [s for other, s in seconds.items() if not other.startswith("plain:")], default=0.0)
 
 
 def _is_of(other: str, uri: str) -> bool:
-    """Whether a source model has the architecture of another."""
+    """Whether a source model has the architecture of another: as it was published, untrained, or trained on a domain."""
+    return _architecture(other) == _architecture(uri)
+
+
+def _architecture(uri: str) -> str:
     parsed = parse_pretrain(uri)
-    return other == uri or other.endswith(parsed[1] if parsed is not None else uri)
+    return (parsed[1] if parsed is not None else uri).removesuffix("@none")

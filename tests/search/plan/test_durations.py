@@ -96,6 +96,18 @@ class TestAfterTraining:
 
 
 class TestOfWhatWasNeverTimed:
+    def test_it_is_as_slow_as_the_slowest_network(self) -> None:
+        known = durations()
+        known.probed(probe(SMALL), JobResult(seconds=1.0, forward_s=(0.01,) * 10, step_s=0.3))
+        known.probed(probe(LARGE), JobResult(seconds=1.0, forward_s=(0.02,) * 10, step_s=0.6))
+        assert known.of(Strategy("scratch:cnn")) == known.of(Strategy(LARGE))
+
+    def test_an_untrained_network_takes_what_its_trained_one_does(self) -> None:
+        known = durations()
+        known.probed(probe(SMALL), JobResult(seconds=1.0, forward_s=(0.01,) * 10, step_s=0.3))
+        known.probed(probe(LARGE), JobResult(seconds=1.0, forward_s=(0.02,) * 10, step_s=0.6))
+        assert known.of(Strategy(f"{SMALL}@none")) == known.of(Strategy(SMALL))
+
     def test_an_untrained_network_is_not_reckoned_by_another_kind(self) -> None:
         """Plain pixels were probed; that says nothing of a network, whose trainings must not be taken for hours."""
         known = durations()
