@@ -54,18 +54,15 @@ class Durations:
         """Seconds that a strategy is expected to take in full; 0 while nothing is known.
 
         By what its passes come to, times what trainings from the same source model took over that, or from others. A
-        network that was not measured is taken to be as slow as the slowest that was; where none was, by what a pass took
-        in others' trainings.
+        network that was not measured is taken to be as slow as the slowest that was; where none was, by what a pass
+        took in others' trainings.
         """
         if strategy.convex:
             return max(self._probes[-RECENT:], default=0.0)
         uri, factors = strategy.source_model, self._factors()
-        measured = bool(self._measured(self._forward_s, uri))
+        measured = bool(self._forward(uri))
         alike = [
-            factor
-            for other, found in factors.items()
-            for factor in found
-            if bool(self._measured(self._forward_s, other)) == measured
+            factor for other, found in factors.items() for factor in found if bool(self._forward(other)) == measured
         ]
         known = factors.get(uri) or alike or ([OVERHEAD] if measured else [])
         if known:
@@ -93,12 +90,12 @@ class Durations:
     def _bare(self, strategy: Strategy) -> float:
         """Seconds of a strategy's passes alone; in units of an unknown pass where no pass was measured."""
         passes = self._passes_of(strategy)
-        forward_s = self._measured(self._forward_s, strategy.source_model)
+        forward_s = self._forward(strategy.source_model)
         if not forward_s:
             return passes.forward + BACKWARD * passes.trained
         ratios = [step_s / self._forward_s[uri] for uri, step_s in self._step_s.items() if self._forward_s.get(uri)]
         usual = forward_s * (statistics.median(ratios) if ratios else BACKWARD)
-        step_s = self._measured(self._step_s, strategy.source_model) or usual
+        step_s = _alike(self._step_s, strategy.source_model) or usual
         return passes.forward * forward_s + passes.trained * step_s
 
     def _factors(self) -> dict[str, list[float]]:
@@ -121,14 +118,19 @@ class Durations:
         last = record.history[-1]
         return last["epoch"] / self._epochs, last.get("seconds", 0.0)
 
-    def _measured(self, seconds: dict[str, float], uri: str) -> float:
+    def _forward(self, uri: str) -> float:
         """Of a network: its own, or one's of the same architecture, or the slowest's; 0 where none was measured."""
-        alike = [s for other, s in seconds.items() if _is_of(other, uri)]
-        return max(alike or [s for other, s in seconds.items() if not other.startswith("plain:")], default=0.0)
+        learned = [seconds for other, seconds in self._forward_s.items() if not other.startswith("plain:")]
+        return _alike(self._forward_s, uri) or max(learned, default=0.0)
+
+
+def _alike(seconds: dict[str, float], uri: str) -> float:
+    """Of a network of the same architecture, 0 where none is known."""
+    return max([s for other, s in seconds.items() if _is_of(other, uri)], default=0.0)
 
 
 def _is_of(other: str, uri: str) -> bool:
-    """Whether a source model has the architecture of another: as it was published, untrained, or trained on a domain."""
+    """Whether a source model has the architecture of another: as published, untrained, or trained on a domain."""
     return _architecture(other) == _architecture(uri)
 
 
