@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from typing import Any
 from raytl import runs
 from raytl.api.models import Run, export_winner, open_run
 from raytl.api.planning import bind
+from raytl.core.errors import StorageWarning
 from raytl.core.paths import default_storage
 from raytl.runs import resuming
 from raytl.runs.earlier import earlier_runs
@@ -56,7 +58,7 @@ def search(
 
     space: name of a shipped search space, a YAML file, or a loaded one; assignments narrow it (``"cut=0"``).
     trials: strategies to try. time_budget_s: for everything. lanes: trials at a time, as many as fit by default.
-    name: of the run. storage: folder of runs; on a cluster one that all nodes see. address: of a Ray cluster.
+    name: of the run. storage: folder or URI (``s3://bucket/runs``) of runs. address: of a Ray cluster.
     patience: stop when so many trials in a row brought nothing better. min_gain: stop when another trial is expected to
     raise the best score by less than this. cost_aware: among what TPE proposes, take what promises most per second; of
     use where some strategies take many times as long as others. metric: what is meant by good: ``accuracy``,
@@ -83,9 +85,10 @@ def search(
         metric=metric,
         at=at,
     )
-    store = runs.RunStore(Path(storage) if storage is not None else default_storage())
+    store = runs.RunStore(storage if storage is not None else default_storage())
+    store.check()
     embedding = embed(task.data)
-    starts = warm_starts(embedding, earlier_runs(store.storage), bound) if warm_start else []
+    starts = warm_starts(embedding, earlier_runs(store), bound) if warm_start else []
     described = _run_settings(task, bound, settings)
     described |= {"embedding": embedding, "warm_start": [start.to_json() for start in starts]}
     return _search(store.create(name, described), task, bound, settings, listeners)
@@ -104,16 +107,16 @@ def resume(
 ) -> Run:
     """Go on with a search that was interrupted or killed: no trial that ended is run again.
 
-    run: its name, folder or object. Data, space and settings are the run's own. trials: of the whole search, the run's
-    number by default; with 1 nothing new is tried, and the best so far is made into a model. time_budget_s: for what is
-    still to do; by default the rest of the run's own budget.
+    run: its name, folder, URI or object. Data, space and settings are the run's own. trials: of the whole search, the
+    run's number by default; with 1 nothing new is tried, and the best so far is made into a model. time_budget_s: for
+    what is still to do; by default the rest of the run's own budget.
     Raises UserError where the run ended, its test split was opened, or its data changed or was not given by path.
     """
     opened = run if isinstance(run, Run) else open_run(os.fspath(run), storage)
     begun = resuming.read(opened)
     settings = begun.settings(trials=trials, time_budget_s=time_budget_s, lanes=lanes, address=address, verbose=verbose)
     task, bound = begun.task, bind(begun.task, begun.space)
-    writer = runs.RunStore(opened.path.parent).create(opened.name, opened.settings, resume=True)
+    writer = runs.RunWriter(opened.place.write(resume=True), opened.place, opened.settings, resume=True)
     return _search(writer, task, bound, settings, listeners, earlier=writer.trials)
 
 
@@ -126,25 +129,30 @@ def _search(
     earlier: Sequence[TrialRecord] = (),
 ) -> Run:
     examples = None
-    with run_writer as writer, suppress(KeyboardInterrupt):
-        _clear(writer.path)  # what a killed search left
-        (writer.path / "outcome.json").unlink(missing_ok=True)
-        listener = _Everyone([writer, *listeners])
-        warm = Run(writer.path).settings.get("warm_start", [])
-        first = [Strategy.from_dict(values) for start in warm for values in start["strategies"]]
-        if first:
-            listener.on_phase("warm-start", ", ".join(start["run"] for start in warm))
-        try:
-            outcome, refit = drive(bound, task.test, settings, writer.path, listener, first=first, earlier=earlier)
-            listener.on_phase("report", "")
-            if refit is not None:
-                export_winner(writer.path / "model", refit, outcome, task, writer.name)
-            writer.finish(outcome)
-            examples = examples_of(outcome)
-        finally:
-            _clear(writer.path)
-    run = Run(writer.path)
-    write_report(run, examples)
+    with run_writer as writer:
+        with suppress(KeyboardInterrupt):
+            _clear(writer.path)  # what a killed search left
+            writer.drop("outcome.json")
+            listener = _Everyone([writer, *listeners])
+            warm = Run(writer.path).settings.get("warm_start", [])
+            first = [Strategy.from_dict(values) for start in warm for values in start["strategies"]]
+            if first:
+                listener.on_phase("warm-start", ", ".join(start["run"] for start in warm))
+            try:
+                outcome, refit = drive(bound, task.test, settings, writer.path, listener, first=first, earlier=earlier)
+                listener.on_phase("report", "")
+                if refit is not None:
+                    export_winner(writer.path / "model", refit, outcome, task, writer.name)
+                    writer.keep("model")
+                writer.finish(outcome)
+                examples = examples_of(outcome)
+            finally:
+                _clear(writer.path)
+        run = Run(writer.interrupt().place)
+        write_report(run, examples)
+        writer.keep(run.report_path.name)
+    if writer.unkept is not None:
+        warnings.warn(writer.unkept, StorageWarning, stacklevel=3)
     return run
 
 

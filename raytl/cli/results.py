@@ -17,8 +17,8 @@ from raytl.runs.verdict import metric_of, verdicts
 SHOWN = 20
 
 
-def open_run(name: str, storage: Path | None) -> Run:
-    """A run by name or folder."""
+def open_run(name: str, storage: str | None) -> Run:
+    """A run by name, folder or URI."""
     return RunStore(storage or default_storage()).open(name)
 
 
@@ -35,29 +35,30 @@ def show_run(output: Output, run: Run) -> None:
         gain = interval(value)
         if gain is not None and summary["baselines"][name]["strategy"] != best["strategy"]:
             output.say(f"  over {name}: {wording.gain(gain, share=metric_of(summary).share)}")
-    if run.report_path.exists():
-        output.say(f"report: {run.report_path}")
+    if run.place.has(run.report_path.name):
+        output.say(f"report: {run.where}/{run.report_path.name}")
     if run.status == "interrupted":
         _say_how_to_go_on(output, run)
-    elif run.bundle_path.exists():
-        output.say(f"next: raytl deploy {run.path}")
-        output.say(f"  or: raytl export {run.path} model/")
+    elif run.has_model:
+        output.say(f"next: raytl deploy {run.where}")
+        output.say(f"  or: raytl export {run.where} model/")
 
 
 def _say_how_to_go_on(output: Output, run: Run) -> None:
-    model = run.bundle_path.exists()
-    output.say(f"interrupted: what it learned is in {run.path}" + ("" if model else ", a model is not"))
+    model = run.has_model
+    output.say(f"interrupted: what it learned is in {run.where}" + ("" if model else ", a model is not"))
     if model:
-        output.say(f"the best model that was made so far: raytl deploy {run.path}")
+        output.say(f"the best model that was made so far: raytl deploy {run.where}")
     if run.settings.get("given") is None:
         output.say("its data was given from memory: to go on, search again (pretrained source models are kept)")
         return
-    name = run.name if run.path.parent.absolute() == default_storage().absolute() else run.path
+    usual = run.where.rpartition("/")[0] == default_storage().rstrip("/")
+    name = run.name if usual else run.where
     output.say(f"to go on: raytl search --resume {name}")
     output.say(f"for a model of the best so far, without new trials: raytl search --resume {name} --trials 1")
 
 
-def show_runs(output: Output, storage: Path | None) -> None:
+def show_runs(output: Output, storage: str | None) -> None:
     """One line per run, newest first."""
     store = RunStore(storage or default_storage())
     found = store.list()
@@ -66,11 +67,11 @@ def show_runs(output: Output, storage: Path | None) -> None:
         started = f"{run.started:%Y-%m-%d %H:%M}" if run.started else ""
         figures = (wording.score(run.score), wording.share(run.test).removesuffix(" %"))
         table.add_row(Text(run.name), started, run.status, str(run.trials or ""), *figures)
-    output.say(table if found else f"no runs in {store.storage} yet; begin with: raytl search --target PATH")
-    output.document({"storage": str(store.storage), "runs": [run.to_json() for run in found]})
+    output.say(table if found else f"no runs in {store.shown} yet; begin with: raytl search --target PATH")
+    output.document({"storage": store.shown, "runs": [run.to_json() for run in found]})
 
 
-def show_predictions(output: Output, model: str, paths: Sequence[Path], out: Path | None, storage: Path | None) -> None:
+def show_predictions(output: Output, model: str, paths: Sequence[Path], out: Path | None, storage: str | None) -> None:
     """Classify files and show, or write, the table."""
     from raytl import api
     from raytl.bundles import Bundle, predict_files, write_predictions

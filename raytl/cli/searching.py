@@ -174,7 +174,7 @@ def _refuse_beside_resume(context: typer.Context) -> None:
             raise UserError(f"--resume goes on with the run's own data and settings; leave out {option.opts[0]}")
 
 
-def _trials_of(name: str, storage: Path | None) -> int:
+def _trials_of(name: str, storage: str | None) -> int:
     """How many strategies a run set out to try."""
     from raytl import api
 

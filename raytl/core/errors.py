@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class StorageWarning(UserWarning):
+    """One clear sentence: what a storage did not take, and where it is instead."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The hint ``; did you mean 'x'?`` for a misspelt word, or a list of what is known.
 

@@ -13,13 +13,17 @@ from raytl.core.errors import UserError
 from raytl.runs.files import writing
 
 
+class TakenError(UserError):
+    """A run's name is taken: by a run, by something else, or by a process that is writing it."""
+
+
 class RunLock:
     """The lock of one run folder, held from construction to :meth:`release`.
 
     The operating system's own file lock decides on this machine: it is gone with its process, however that ended, and
     cannot mistake a reused process number for the old writer. The file also names host and process, for the message,
     and for writers on other machines of a shared folder, where file locks may not reach.
-    Raises UserError where another process holds it.
+    Raises TakenError where another process holds it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,7 +33,7 @@ class RunLock:
         try:
             holder = _holder(self._path, self._file)
             if holder is not None:
-                raise UserError(_occupied(folder, holder))
+                raise TakenError(_occupied(folder, holder))
             with writing(self._path):
                 os.ftruncate(self._file, 0)
                 os.pwrite(self._file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
