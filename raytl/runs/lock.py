@@ -12,6 +12,8 @@ from pathlib import Path
 from raytl.core.errors import UserError
 from raytl.runs.files import writing
 
+FILE = "run.lock"
+
 
 class TakenError(UserError):
     """A run's name is taken: by a run, by something else, or by a process that is writing it."""
@@ -27,7 +29,7 @@ class RunLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "run.lock"
+        self._path = folder / FILE
         with writing(self._path):
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -51,7 +53,7 @@ class RunLock:
 
 def is_locked(folder: Path) -> bool:
     """Whether some process is writing the run in ``folder`` now."""
-    path = folder / "run.lock"
+    path = folder / FILE
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError:
@@ -105,5 +107,5 @@ def _occupied(folder: Path, holder: dict[str, object]) -> str:
         "Wait for it, or start with another --name."
     )
     if holder["host"] != socket.gethostname():
-        sentence += f" If that machine is gone, remove {folder / 'run.lock'}."
+        sentence += f" If that machine is gone, remove {folder / FILE}."
     return sentence

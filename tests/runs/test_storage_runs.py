@@ -63,7 +63,7 @@ class TestReading:
         write_example(uri, trials=3)
         names = set(remote.ObjectStorage(uri).place("digits").listed())
         journal = {name for name in names if name.startswith("journal/")}
-        assert len(journal) == 1
+        assert journal == {"journal/000001", "journal/000001-000000-000000.jsonl"}
         assert names - journal == {path.name for path in here.path.iterdir()} - {"trials.jsonl", "run.lock"}
 
     def test_all_runs_of_a_storage_are_listed_and_the_nearest_is_named(self, uri, machine):

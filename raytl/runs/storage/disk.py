@@ -8,6 +8,7 @@ from pathlib import Path
 
 from raytl.core.errors import UserError
 from raytl.runs.files import writing
+from raytl.runs.lock import FILE as LOCK
 from raytl.runs.lock import RunLock, TakenError, is_locked
 from raytl.runs.storage.places import DOCUMENT, Keeper
 
@@ -126,7 +127,7 @@ class DiskKeeper:
 
     def release(self) -> str | None:
         """Let go of the lock."""
-        with writing(self.folder / "run.lock"):
+        with writing(self.folder / LOCK):
             self._lock.release()
         return None
 
@@ -136,6 +137,6 @@ def _taken(folder: Path) -> Keeper | None:
     if folder.is_dir() and (folder / DOCUMENT).exists():
         RunLock(folder).release()  # says so if the run is being written
         return None
-    if not folder.is_dir() or any(path.name != "run.lock" for path in folder.iterdir()):
+    if not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir()):
         raise TakenError(f"{folder} exists and is not a run. Give another --name, or remove it.")
     return DiskKeeper(folder)

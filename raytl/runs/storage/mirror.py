@@ -31,12 +31,15 @@ class Task:
 
 
 class Outbox:
-    """What waits to be sent. folder: where it is written. check: raises LostError where it may no longer be sent."""
+    """What waits to be sent. folder: where it is written. check: raises LostError where it may no longer be sent.
 
-    def __init__(self, folder: Path, objects: Objects, session: int, check: Callable[[], None]) -> None:
+    Raises OSError where the store does not take anything now.
+    """
+
+    def __init__(self, folder: Path, objects: Objects, check: Callable[[], None]) -> None:
         self.folder = folder
         self._objects = objects
-        self._journal = SegmentedJournal(objects, session)
+        self._journal = SegmentedJournal(objects)
         self._check = check
         self._tasks: deque[Task] = deque()
         self._mutex = threading.Lock()

@@ -16,7 +16,8 @@ from raytl.core.errors import UserError
 from raytl.core.hashing import hash_json
 from raytl.core.paths import home
 from raytl.runs.files import read_json, replacing
-from raytl.runs.lock import TakenError
+from raytl.runs.lock import FILE as LOCK
+from raytl.runs.lock import RunLock, TakenError
 from raytl.runs.storage import lease, segments
 from raytl.runs.storage.lease import Lease
 from raytl.runs.storage.mirror import Mirror, Outbox, describe_trouble
@@ -26,7 +27,7 @@ from raytl.runs.storage.places import DOCUMENT, JOURNAL, Keeper, Place
 PATIENCE_S = 60.0
 """How long the end of a search waits for a store that does not answer."""
 SENT = ".sent"
-NEVER_SENT = {SENT, JOURNAL, DOCUMENT, "refits", "tune"}
+NEVER_SENT = {SENT, LOCK, JOURNAL, DOCUMENT, "refits", "tune"}
 """Names in a working copy that are scratch, or sent apart from the others."""
 KEPT_S = 24 * 3600.0
 """How long a working copy stays after all of it was sent."""
@@ -78,7 +79,8 @@ class ObjectStorage:
         with reaching(place.shown, write=True):
             held = Lease(self._objects.below(name), name)
         try:
-            others = [key for key in place.listed() if not key.startswith(f"{lease.FOLDER}/")]
+            own = (f"{lease.FOLDER}/", f"{segments.FOLDER}/")  # of a start that failed
+            others = [key for key in place.listed() if not key.startswith(own)]
             if DOCUMENT in others:
                 held.release()
                 return None
@@ -194,9 +196,10 @@ class ObjectPlace:
         """Write the run in a working copy. held: the right to; resume: whether it goes on from what is there."""
         self._tidy()
         folder = self._working / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        here = RunLock(folder)  # a driver of this machine that was taken for dead, and is not, writes this folder too
         if resume and not self._is_ahead(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            _empty(folder)
             for name in self.listed():
                 if not name.startswith((f"{segments.FOLDER}/", f"{lease.FOLDER}/")):
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -204,10 +207,9 @@ class ObjectPlace:
             if self.has(JOURNAL):
                 shutil.copy2(self.file(JOURNAL), folder / JOURNAL)
         elif not resume:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            _empty(folder)
         (folder / SENT).unlink(missing_ok=True)
-        return self._keeper(held, folder)
+        return self._keeper(held, here, folder)
 
     def send(self) -> str | None:
         """Send what a search on this machine could not; a sentence on what still cannot be.
@@ -223,7 +225,7 @@ class ObjectPlace:
             self._listed = None
             if self.has(DOCUMENT) and not self._is_ahead(folder):
                 raise UserError(f"{self.shown} went on elsewhere since; what is on this machine is in {folder}")
-            keeper = self._keeper(held, folder)
+            keeper = self._keeper(held, RunLock(folder), folder)
         except BaseException:
             held.release()
             raise
@@ -233,9 +235,10 @@ class ObjectPlace:
         keeper.keep(*files, DOCUMENT)
         return keeper.release()
 
-    def _keeper(self, held: Lease, folder: Path) -> ObjectKeeper:
-        outbox = Outbox(folder, self._objects, segments.sessions(self.listed()) + 1, held.check)
-        return ObjectKeeper(self, folder, held, outbox, self._mirror(outbox))
+    def _keeper(self, held: Lease, here: RunLock, folder: Path) -> ObjectKeeper:
+        with reaching(self.shown, write=True):
+            outbox = Outbox(folder, self._objects, held.check)
+        return ObjectKeeper(self, folder, (here, held), outbox, self._mirror(outbox))
 
     def _is_ahead(self, folder: Path) -> bool:
         """Whether the working copy of this machine has all that the storage has: what a driver did not get there."""
@@ -299,10 +302,12 @@ class ObjectPlace:
 class ObjectKeeper:
     """The right to write a run in a working copy, which is mirrored."""
 
-    def __init__(self, place: ObjectPlace, folder: Path, held: Lease, outbox: Outbox, mirror: Mirror) -> None:
+    def __init__(
+        self, place: ObjectPlace, folder: Path, locks: Sequence[RunLock | Lease], outbox: Outbox, mirror: Mirror
+    ) -> None:
         self.folder = folder
         self._place = place
-        self._held = held
+        self._locks = locks
         self._outbox = outbox
         self._mirror = mirror
         self._released = False
@@ -337,7 +342,8 @@ class ObjectKeeper:
             with suppress(OSError):
                 self._outbox.close()
             (self.folder / SENT).touch()
-        self._held.release()
+        for lock in self._locks:
+            lock.release()
         if not waiting:
             return None
         why = describe_trouble(self._mirror.trouble)
@@ -346,6 +352,14 @@ class ObjectKeeper:
             f"{self._place.shown} ({why}). Once it can be: raytl runs send {self._place.name} --storage "
             f"{self._place.shown.rpartition('/')[0]}"
         )
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 def _is_current(target: Path, seen: Seen) -> bool:

@@ -45,15 +45,15 @@ def newest(listed: Mapping[str, Seen]) -> list[Segment]:
     return [segment for index, segment in enumerate(own) if segment.number == index]
 
 
-def sessions(listed: Mapping[str, Seen]) -> int:
-    """How many sessions there were at least."""
-    return max((known.session for key in listed if (known := _parse(key)) is not None), default=0)
-
-
 class SegmentedJournal:
-    """The writing end. session: its number, above all earlier ones."""
+    """The writing end of a session, whose number is put down at once: the next one's is above it whatever comes.
 
-    def __init__(self, objects: Objects, session: int) -> None:
+    Raises OSError where the store does not take that.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        session = 1 + max(map(_session, objects.list(FOLDER)), default=0)
+        objects.put(f"{FOLDER}/{session:06d}", b"")
         self._objects = objects
         self._next = Segment(session, 0, 0)
         self._base = 0
@@ -79,10 +79,15 @@ class SegmentedJournal:
     def _begin(self, content: bytes, segment: Segment) -> None:
         self._objects.put(segment.key, content)
         self._next, self._base, self._sent = replace(segment, number=1), len(content), len(content)
-        older = [known for key in self._objects.list(FOLDER) if (known := _parse(key)) is not None]
-        for known in older:
-            if (known.session, known.generation) < (segment.session, segment.generation):
-                self._objects.delete(known.key)
+        for key in self._objects.list(FOLDER):
+            known = _parse(key)
+            generation = known.generation if known is not None else segment.generation
+            if (_session(key), generation) < (segment.session, segment.generation):
+                self._objects.delete(key)
+
+
+def _session(key: str) -> int:
+    return int(key.removeprefix(f"{FOLDER}/")[:6])
 
 
 def _parse(key: str) -> Segment | None:
