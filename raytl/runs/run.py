@@ -14,6 +14,7 @@ from raytl.core.errors import UserError
 from raytl.evaluation.intervals import Interval
 from raytl.runs.files import plain, read_json
 from raytl.runs.journal import Phase, Replay, read_journal
+from raytl.runs.labels import note_of, tags_of
 from raytl.runs.leaderboard import leaderboard
 from raytl.runs.storage import DOCUMENT, JOURNAL, DiskPlace, Place, is_uri
 from raytl.runs.tables import history_table, read_table, trials_table
@@ -165,6 +166,8 @@ class Run:
             "gains": outcome["gains"],
             "why": outcome["why"],
             "interrupted": self.status != "finished",
+            "tags": tags_of(self.place),
+            "note": note_of(self.place),
         }
         return dict(plain(extra | document))
 

@@ -37,6 +37,7 @@ class RunSummary:
 
     path: absolute, or a URI.
     status: as :attr:`Run.status`, or ``damaged`` (then ``problem`` says how, and the figures are missing).
+    tags, note: what people put on it.
     score: of the best strategy; test: its figure on the test split.
     """
 
@@ -49,11 +50,13 @@ class RunSummary:
     score: float | None = None
     test: float | None = None
     problem: str | None = None
+    tags: Sequence[str] = ()
+    note: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         started = self.started.isoformat() if self.started else None
-        return vars(self) | {"started": started}
+        return vars(self) | {"started": started, "tags": list(self.tags)}
 
 
 class RunStore:
@@ -105,6 +108,10 @@ class RunStore:
         known = [place.name for place in self.places()]
         hint = nearest(name, known) if known else "; it holds no run yet"
         raise UserError(f"no run '{name}' in {self.shown}{hint}")
+
+    def delete(self, name: str) -> None:
+        """Remove a run for good. Raises UserError where there is none, or a process is writing it."""
+        self.find(name).delete()
 
     def send(self, name: str) -> str | None:
         """Send to the storage what a search on this machine could not; see :meth:`Place.send`."""
@@ -177,4 +184,6 @@ def _summary(place: Place) -> RunSummary:
         trials=summary["trials"]["count"],
         score=best.get("score"),
         test=(best.get("test_metric") or {}).get("value"),
+        tags=summary["tags"],
+        note=summary["note"],
     )

@@ -15,7 +15,7 @@ from s3 import s3_server
 from raytl.core.errors import UserError
 from raytl.runs import RunStore
 from raytl.runs.report import write_report
-from raytl.runs.storage import lease, mirror, remote
+from raytl.runs.storage import keeper, lease, mirror, remote
 from raytl.search.records import TrialRecord, TrialStatus
 
 
@@ -181,7 +181,7 @@ class TestFaults:
         assert run.status == "finished" and len(run.records()) == len(writer.trials)
 
     def test_storage_that_stays_away_is_told_of_and_sent_to_later(self, uri, machine, s3, monkeypatch):
-        monkeypatch.setattr(remote, "PATIENCE_S", 0.5)
+        monkeypatch.setattr(keeper, "PATIENCE_S", 0.5)
         monkeypatch.setattr(lease, "LETTING_GO_S", 0.5)
         with RunStore(uri).create("flowers", SETTINGS) as writer:
             play(writer, 2)
@@ -195,7 +195,7 @@ class TestFaults:
         assert writer.unkept is not None and "outcome.json" in writer.unkept
         assert re.match(said, writer.unkept) and writer.unkept.endswith(f"raytl runs send flowers --storage {uri}")
         assert run.status == "finished" and Path(run.path / "trials.parquet").exists()
-        monkeypatch.setattr(remote, "PATIENCE_S", 60.0)
+        monkeypatch.setattr(keeper, "PATIENCE_S", 60.0)
         while lease.is_held(remote.Objects.at(f"{uri}/flowers")):  # let go as soon as the storage answers
             time.sleep(0.2)
         assert RunStore(uri).send("flowers") is None

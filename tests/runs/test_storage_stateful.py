@@ -311,7 +311,7 @@ class OnObjects(Runs):
 
 WHOLE = [Phase.explicit, Phase.reuse, Phase.generate]  # each step is many files: making a case shorter takes minutes
 FAST = settings(max_examples=25, stateful_step_count=30, phases=WHOLE, suppress_health_check=list(HealthCheck))
-SLOW = settings(FAST, max_examples=10, stateful_step_count=25)
+SLOW = settings(FAST, max_examples=4, stateful_step_count=25)
 
 
 def check(machine: type[Runs], dead_pid: int, how: settings) -> None:

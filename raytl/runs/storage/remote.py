@@ -19,16 +19,14 @@ from raytl.runs.files import read_json, replacing
 from raytl.runs.lock import FILE as LOCK
 from raytl.runs.lock import RunLock, TakenError
 from raytl.runs.storage import lease, segments
+from raytl.runs.storage.keeper import SENT, ObjectKeeper
 from raytl.runs.storage.lease import Lease
-from raytl.runs.storage.mirror import Mirror, Outbox, describe_trouble
+from raytl.runs.storage.mirror import Mirror, Outbox
 from raytl.runs.storage.objects import Objects, Seen, reaching
 from raytl.runs.storage.places import DOCUMENT, JOURNAL, Keeper, Place
 
-PATIENCE_S = 60.0
-"""How long the end of a search waits for a store that does not answer."""
-SENT = ".sent"
-NEVER_SENT = {SENT, LOCK, JOURNAL, DOCUMENT, "refits", "tune"}
-"""Names in a working copy that are scratch, or sent apart from the others."""
+NEVER_SENT = {SENT, LOCK, JOURNAL, DOCUMENT, "refits", "tune", "tags", "note.txt"}
+"""Names in a working copy that are scratch, sent apart from the others, or not the search's."""
 KEPT_S = 24 * 3600.0
 """How long a working copy stays after all of it was sent."""
 
@@ -238,7 +236,7 @@ class ObjectPlace:
     def _keeper(self, held: Lease, here: RunLock, folder: Path) -> ObjectKeeper:
         with reaching(self.shown, write=True):
             outbox = Outbox(folder, self._objects, held.check)
-        return ObjectKeeper(self, folder, (here, held), outbox, self._mirror(outbox))
+        return ObjectKeeper(self.shown, folder, (here, held), outbox, self._mirror(outbox))
 
     def _is_ahead(self, folder: Path) -> bool:
         """Whether the working copy of this machine has all that the storage has: what a driver did not get there."""
@@ -297,61 +295,6 @@ class ObjectPlace:
             if whole.mtime_ns is not None:
                 os.utime(target, ns=(whole.mtime_ns, whole.mtime_ns))
             return
-
-
-class ObjectKeeper:
-    """The right to write a run in a working copy, which is mirrored."""
-
-    def __init__(
-        self, place: ObjectPlace, folder: Path, locks: Sequence[RunLock | Lease], outbox: Outbox, mirror: Mirror
-    ) -> None:
-        self.folder = folder
-        self._place = place
-        self._locks = locks
-        self._outbox = outbox
-        self._mirror = mirror
-        self._released = False
-
-    def journal(self, size: int) -> None:
-        """The journal has grown to so many bytes."""
-        self._outbox.journal(size)
-        self._mirror.wake()
-
-    def keep(self, *names: str) -> None:
-        """Files, or folders, were written whole."""
-        self._outbox.keep(*names)
-        self._mirror.wake()
-
-    def drop(self, name: str) -> None:
-        """Remove a file or a folder; what is not on the store (scratch) is removed here only."""
-        path = self.folder / name
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-            return
-        path.unlink(missing_ok=True)
-        self._outbox.drop(name)
-        self._mirror.wake()
-
-    def release(self) -> str | None:
-        """Let go, once all is kept, or after a minute of trying."""
-        if self._released:
-            return None
-        self._released = True
-        waiting = self._mirror.finish(PATIENCE_S)
-        if not waiting:
-            with suppress(OSError):
-                self._outbox.close()
-            (self.folder / SENT).touch()
-        for lock in self._locks:
-            lock.release()
-        if not waiting:
-            return None
-        why = describe_trouble(self._mirror.trouble)
-        return (
-            f"run '{self._place.name}' is whole in {self.folder}, but {', '.join(waiting)} of it could not be kept at "
-            f"{self._place.shown} ({why}). Once it can be: raytl runs send {self._place.name} --storage "
-            f"{self._place.shown.rpartition('/')[0]}"
-        )
 
 
 def _empty(folder: Path) -> None:
