@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ from raytl.core.errors import StorageWarning
 from raytl.core.paths import default_storage
 from raytl.runs import resuming
 from raytl.runs.earlier import earlier_runs
+from raytl.runs.extending import BEFORE, More
+from raytl.runs.files import write_json
 from raytl.runs.report import examples_of, write_report
+from raytl.runs.run import interval
 from raytl.search.driver import search as drive
 from raytl.search.planning import SearchSettings
 from raytl.search.propose.warm_start import embed, warm_starts
@@ -99,25 +102,37 @@ def resume(
     *,
     trials: int | None = None,
     time_budget_s: float | None = None,
+    more_trials: int | None = None,
+    more_time_s: float | None = None,
     lanes: int | None = None,
     storage: str | os.PathLike[str] | None = None,
     address: str | None = None,
     verbose: bool = False,
     listeners: Sequence[SearchListener] = (),
 ) -> Run:
-    """Go on with a search that was interrupted or killed: no trial that ended is run again.
+    """Go on with a search that was interrupted or killed, or with one that ended: no trial that ended is run again.
 
     run: its name, folder, URI or object. Data, space and settings are the run's own. trials: of the whole search, the
     run's number by default; with 1 nothing new is tried, and the best so far is made into a model. time_budget_s: for
     what is still to do; by default the rest of the run's own budget.
-    Raises UserError where the run ended, its test split was opened, or its data changed or was not given by path.
+    more_trials, more_time_s: beyond what the search had; without one of them a finished run is refused. A test split
+    that was opened is not opened again: figures on it stay those of the strategies that they were measured of.
+    Raises UserError where the run is finished or running, or its data changed or was not given by path.
     """
     opened = run if isinstance(run, Run) else open_run(os.fspath(run), storage)
-    begun = resuming.read(opened)
-    settings = begun.settings(trials=trials, time_budget_s=time_budget_s, lanes=lanes, address=address, verbose=verbose)
+    more = More(more_trials, more_time_s)
+    begun = resuming.read(opened, more)
+    settings = begun.settings(
+        trials=trials, time_budget_s=time_budget_s, lanes=lanes, address=address, verbose=verbose, more=more or None
+    )
     task, bound = begun.task, bind(begun.task, begun.space)
-    writer = runs.RunWriter(opened.place.write(resume=True), opened.place, opened.settings, resume=True)
-    return _search(writer, task, bound, settings, listeners, earlier=writer.trials)
+    described = opened.settings
+    if more:
+        spent_s = begun.used_s if settings.time_budget_s is not None else 0.0
+        wanted = replace(settings, time_budget_s=spent_s + (settings.time_budget_s or 0.0) or None)
+        described = described | {"search": described["search"] | asdict(wanted)}
+    writer = runs.RunWriter(opened.place.write(resume=True), opened.place, described, resume=True)
+    return _search(writer, task, bound, settings, listeners, earlier=writer.trials, before=begun.before)
 
 
 def _search(
@@ -127,11 +142,17 @@ def _search(
     settings: SearchSettings,
     listeners: Sequence[SearchListener],
     earlier: Sequence[TrialRecord] = (),
+    before: dict[str, Any] | None = None,
 ) -> Run:
+    """before: the outcome that opened the test split, which then stays shut."""
     examples = None
+    test = task.test if before is None else None
     with run_writer as writer:
         with suppress(KeyboardInterrupt):
             _clear(writer.path)  # what a killed search left
+            if before is not None:
+                write_json(writer.path / BEFORE, before)
+                writer.keep(BEFORE)
             writer.drop("outcome.json")
             listener = _Everyone([writer, *listeners])
             warm = Run(writer.path).settings.get("warm_start", [])
@@ -139,12 +160,14 @@ def _search(
             if first:
                 listener.on_phase("warm-start", ", ".join(start["run"] for start in warm))
             try:
-                outcome, refit = drive(bound, task.test, settings, writer.path, listener, first=first, earlier=earlier)
+                outcome, refit = drive(bound, test, settings, writer.path, listener, first=first, earlier=earlier)
                 listener.on_phase("report", "")
+                if before is not None and before["best"]["strategy_key"] == outcome.best.strategy_key:
+                    outcome.best.test = interval(before["best"]["test"])
                 if refit is not None:
                     export_winner(writer.path / "model", refit, outcome, task, writer.name)
                     writer.keep("model")
-                writer.finish(outcome)
+                writer.finish(outcome, before=before)
                 examples = examples_of(outcome)
             finally:
                 _clear(writer.path)

@@ -67,9 +67,13 @@ def search(
         typer.Option("--set", metavar="KEY=VALUE", help="Narrow the space: cut=0, adaptation=mcc, epochs=5."),
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Strategies to try (default: the space's).")
+        str | None,
+        typer.Option(metavar="N", help="Strategies to try (default: the space's); +N more of them with --resume."),
     ] = None,
-    time_budget: Annotated[str | None, typer.Option(metavar="TIME", help="For everything: 90s, 10m, 2h.")] = None,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="For everything: 90s, 10m, 2h; +10m of further time with --resume."),
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after so many trials without a better one.")
     ] = None,
@@ -84,7 +88,7 @@ def search(
         bool, typer.Option("--warm-start/--no-warm-start", help="Begin with what helped in similar earlier runs.")
     ] = True,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run; data and space are its own.")
+        str | None, typer.Option(metavar="RUN", help="Go on with a run; data and space are its own.")
     ] = None,
     lanes: Lanes = None,
     metric: Annotated[
@@ -131,31 +135,37 @@ def search(
     raytl search --source-domain catalogue/ --unlabelled more/
 
     raytl search --resume 2026-01-31-01
+
+    raytl search --resume 2026-01-31-01 --trials +50
     """
     from raytl import api
     from raytl.cli.running import listening, show_problems
     from raytl.search.space.definition import load_space
 
     output = Output.current
-    budget = _time(time_budget)
+    wanted, further = _trials(trials)
+    budget, more_time = _time(time_budget)
     if resume is not None:
         _refuse_beside_resume(context)
-        with listening(output, trials or _trials_of(resume, storage), budget) as progress:
+        known = _trials_of(resume, storage)
+        with listening(output, wanted or known + (further or 0), budget or more_time) as progress:
             run = api.resume(
-                resume, trials=trials, time_budget_s=budget, lanes=lanes, storage=storage, address=address,
-                verbose=verbose, listeners=[progress],
+                resume, trials=wanted, time_budget_s=budget, more_trials=further, more_time_s=more_time, lanes=lanes,
+                storage=storage, address=address, verbose=verbose, listeners=[progress],
             )  # fmt: skip
         _show_end(output, run)
         return
+    if further is not None or more_time is not None:
+        raise UserError("+ asks for more than an earlier search had: name it with --resume RUN, or leave out the +")
     loaded = load_space(space, set_ or [])
     task = api.Task(
         target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout
     )
     bound = api.bind(task, loaded)
     show_problems(output, [*bound.problems, *task.problems])
-    with listening(output, trials or loaded.settings.trials, budget) as progress:
+    with listening(output, wanted or loaded.settings.trials, budget) as progress:
         run = api.search(
-            task, bound, trials=trials, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
+            task, bound, trials=wanted, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
             workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain, metric=metric,
             at=at, cost_aware=cost_aware,
             warm_start=warm_start, name=name, storage=storage, address=address, verbose=verbose, listeners=[progress],
@@ -248,16 +258,27 @@ def pretrain(
     output.document({"path": str(path.resolve()), "accuracy": accuracy if known else None, "uri": f"file:{path}"})
 
 
-def _time(text: str | None) -> float | None:
-    """``90``, ``90s``, ``10m``, ``2h`` to seconds."""
+def _trials(text: str | None) -> tuple[int | None, int | None]:
+    """``50`` to strategies in all, ``+50`` to further ones."""
     if text is None:
-        return None
+        return None, None
+    digits = text.removeprefix("+")
+    if not digits.isascii() or not digits.isdigit() or int(digits) < 1:
+        raise UserError(f"--trials {text}: give a whole number above zero, such as 50, or +50 with --resume")
+    return (None, int(digits)) if text.startswith("+") else (int(digits), None)
+
+
+def _time(text: str | None) -> tuple[float | None, float | None]:
+    """``90``, ``90s``, ``10m``, ``2h`` to seconds in all, with a ``+`` to further ones."""
+    if text is None:
+        return None, None
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    bare = text.removeprefix("+")
+    number, unit = (bare[:-1], bare[-1]) if bare[-1:] in units else (bare, "s")
     try:
         seconds = float(number) * units[unit]
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
         raise UserError(f"--time-budget {text}: give a time above zero, such as 90s, 10m or 2h")
-    return seconds
+    return (None, seconds) if text.startswith("+") else (seconds, None)

@@ -166,6 +166,7 @@ class Run:
             "gains": outcome["gains"],
             "why": outcome["why"],
             "interrupted": self.status != "finished",
+            "chosen_before": outcome.get("chosen_before"),
             "tags": tags_of(self.place),
             "note": note_of(self.place),
         }

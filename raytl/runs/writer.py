@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from raytl.evaluation.intervals import Interval
 from raytl.runs.environment import environment
+from raytl.runs.extending import merged
 from raytl.runs.files import plain, read_json, write_json
 from raytl.runs.journal import Journal
 from raytl.runs.run import Run
@@ -97,10 +98,16 @@ class RunWriter:
         """Remove a file or a folder of the run."""
         self._keeper.drop(name)
 
-    def finish(self, outcome: SearchOutcome, summary_extra: dict[str, Any] | None = None) -> Run:
+    def finish(
+        self,
+        outcome: SearchOutcome,
+        summary_extra: dict[str, Any] | None = None,
+        before: dict[str, Any] | None = None,
+    ) -> Run:
         """Write the tables and the outcome, and let go of the run.
 
-        summary_extra: JSON values that :meth:`Run.summary` repeats. Raises RuntimeError for a run that has ended.
+        before: of an extended search, the outcome that opened the test split. summary_extra: JSON values that
+        :meth:`Run.summary` repeats. Raises RuntimeError for a run that has ended.
         """
         with self._mutex:
             if not self._open:
@@ -111,7 +118,10 @@ class RunWriter:
             if outcome.test_labels is not None:
                 write_table(self.path / "predictions.parquet", _predictions(outcome))
                 self._keeper.keep("predictions.parquet")
-            self._write("outcome.json", _outcome_document(outcome) | {"extra": summary_extra or {}})
+            document = _outcome_document(outcome)
+            if before is not None:
+                document = self._extended(document, before)
+            self._write("outcome.json", document | {"extra": summary_extra or {}})
             return self._end("interrupted" if outcome.interrupted else "finished")
 
     def interrupt(self) -> Run:
@@ -151,6 +161,13 @@ class RunWriter:
         if not self._within:
             self._let_go()
         return Run(self._place)
+
+    def _extended(self, document: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+        """Predictions on test images are those of the winner before: they stay only with it."""
+        document = merged(document, before)
+        if not document["chosen_before"]["same"]:
+            self._keeper.drop("predictions.parquet")
+        return document
 
     def _let_go(self) -> None:
         self.unkept = self._keeper.release() or self.unkept
