@@ -140,6 +140,8 @@ def search(
     """
     from raytl import api
     from raytl.cli.running import listening, show_problems
+    from raytl.core.paths import default_storage
+    from raytl.runs import RunStore
     from raytl.search.space.definition import load_space
 
     output = Output.current
@@ -158,6 +160,7 @@ def search(
     if further is not None or more_time is not None:
         raise UserError("+ asks for more than an earlier search had: name it with --resume RUN, or leave out the +")
     loaded = load_space(space, set_ or [])
+    RunStore(storage or default_storage()).check()  # before the data is read, which may take minutes
     task = api.Task(
         target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout
     )

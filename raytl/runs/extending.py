@@ -43,7 +43,7 @@ def merged(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
         "trials": before["trials_then"],
         "same": same,
     }
-    return now | kept | {"chosen_before": told, "seconds": before["seconds"] + now["seconds"]}
+    return now | kept | {"chosen_before": told}
 
 
 def refuse_finished(name: str) -> UserError:

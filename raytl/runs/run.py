@@ -126,16 +126,10 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """How long the search took, or has been going."""
-        if self.outcome is not None:
-            return float(self.outcome["seconds"])
+        """How long the search took, or has been going; the time between its end and its going on does not count."""
         if self.status == "running":
-            return (datetime.now(UTC) - self.started).total_seconds()
-        if self._document.get("ended"):
-            return (_time(self._document["ended"]) - self.started).total_seconds()
-        journal = self.place.file(JOURNAL)  # killed: its last word is its end
-        end = journal.stat().st_mtime if journal.exists() else self.started.timestamp()
-        return max(0.0, end - self.started.timestamp())
+            return seconds_of(self._document, None, datetime.now(UTC))
+        return seconds_of(self._document, self.outcome, last_word(self.place.file(JOURNAL)))
 
     def summary(self) -> dict[str, Any]:
         """The document that ``search --json`` prints, in JSON's own types.
@@ -204,6 +198,24 @@ class Run:
         return {"best": best, "baselines": baselines, "why": why, "gains": {}} | dict.fromkeys(
             ["transfer_gain", "adaptation_gain"]
         )
+
+
+def seconds_of(document: dict[str, Any], outcome: dict[str, Any] | None, last: datetime | None) -> float:
+    """How long a search took that does not run any more.
+
+    document: ``run.json``. outcome: ``outcome.json``. last: when something was last heard of it, None for never; its
+    end where it was killed.
+    """
+    if outcome is not None:
+        return float(outcome["seconds"])
+    begun = _time([document.get("started"), *document.get("resumed", [])][-1])
+    ended = _time(document["ended"]) if document.get("ended") else last or begun
+    return float(document.get("spent_s", 0.0)) + max(0.0, (ended - begun).total_seconds())
+
+
+def last_word(journal: Path) -> datetime | None:
+    """When a journal was last written to."""
+    return datetime.fromtimestamp(journal.stat().st_mtime, UTC) if journal.exists() else None
 
 
 def read_trials(path: Path | str) -> pd.DataFrame:

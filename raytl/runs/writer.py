@@ -16,8 +16,8 @@ from raytl.runs.environment import environment
 from raytl.runs.extending import merged
 from raytl.runs.files import plain, read_json, write_json
 from raytl.runs.journal import Journal
-from raytl.runs.run import Run
-from raytl.runs.storage import DOCUMENT, DiskPlace, Keeper, Place
+from raytl.runs.run import Run, last_word, seconds_of
+from raytl.runs.storage import DOCUMENT, JOURNAL, DiskPlace, Keeper, Place
 from raytl.runs.tables import history_table, trials_table, write_table
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialRecord, TrialStatus
 
@@ -48,12 +48,14 @@ class RunWriter:
         self._mutex = threading.RLock()  # events may come from a driver thread, an interrupt from the main one
         try:
             before = read_json(self.path / DOCUMENT) if resume else {}
+            spent_s = self._spent(before) if resume else 0.0
             self._document: dict[str, Any] = {
                 "format_version": FORMAT_VERSION,
                 "name": self.name,
                 "status": "running",
                 "started": before.get("started", _now()),
                 "resumed": [*before.get("resumed", []), _now()] if resume else [],
+                "spent_s": spent_s,
                 "ended": None,
                 "settings": plain(settings),
                 "environment": environment(),
@@ -119,6 +121,7 @@ class RunWriter:
                 write_table(self.path / "predictions.parquet", _predictions(outcome))
                 self._keeper.keep("predictions.parquet")
             document = _outcome_document(outcome)
+            document["seconds"] += self._document["spent_s"]
             if before is not None:
                 document = self._extended(document, before)
             self._write("outcome.json", document | {"extra": summary_extra or {}})
@@ -168,6 +171,12 @@ class RunWriter:
         if not document["chosen_before"]["same"]:
             self._keeper.drop("predictions.parquet")
         return document
+
+    def _spent(self, before: dict[str, Any]) -> float:
+        """What earlier sessions took. before: ``run.json`` as the last of them left it."""
+        path = self.path / "outcome.json"
+        outcome = read_json(path) if path.exists() else None
+        return seconds_of(before, outcome, last_word(self.path / JOURNAL))
 
     def _let_go(self) -> None:
         self.unkept = self._keeper.release() or self.unkept

@@ -76,6 +76,21 @@ def test_time_that_was_used_is_spent_and_what_is_given_goes_before(tmp_path: Pat
     assert (changed.trials, changed.time_budget_s, changed.lanes, changed.seed) == (1, 30.0, 4, 3)
 
 
+def test_time_between_two_sessions_is_not_spent(tmp_path: Path, photos: Path) -> None:
+    """Begun at ten for seven minutes, gone on with the next day for two."""
+    run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3))
+    document = json.loads((run.path / "run.json").read_text())
+    document |= {"started": "2026-01-31T10:00:00+00:00", "ended": "2026-01-31T10:07:00+00:00"}
+    (run.path / "run.json").write_text(json.dumps(document))
+    with RunStore(tmp_path / "runs").create("flowers", run.settings, resume=True):
+        pass
+    document = json.loads((run.path / "run.json").read_text())
+    assert document["spent_s"] == 420.0
+    document |= {"resumed": ["2026-02-01T09:00:00+00:00"], "ended": "2026-02-01T09:02:00+00:00"}
+    (run.path / "run.json").write_text(json.dumps(document))
+    assert read(Run(run.path)).used_s == 540.0
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +23,13 @@ class DiskStorage:
         self.shown = str(folder)
 
     def check(self) -> None:
-        """Raise UserError where the folder cannot be made."""
+        """Raise UserError where the folder cannot be made or written to; it is not made yet."""
+        there = next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
         with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if not there.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def places(self) -> Sequence[DiskPlace]:
         """Of all runs."""
