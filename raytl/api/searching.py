@@ -121,7 +121,7 @@ def resume(
     """
     opened = run if isinstance(run, Run) else open_run(os.fspath(run), storage)
     more = More(more_trials, more_time_s)
-    begun = resuming.read(opened, more)
+    begun = resuming.read(opened, more=more)
     settings = begun.settings(
         trials=trials, time_budget_s=time_budget_s, lanes=lanes, address=address, verbose=verbose, more=more or None
     )

@@ -76,7 +76,7 @@ class Begun:
         return replace(settings, trials=trials, time_budget_s=seconds, patience=None, min_gain=None)
 
 
-def read(run: Run, more: More | None = None) -> Begun:
+def read(run: Run, *, more: More | None = None) -> Begun:
     """How a run was begun, with its data read again.
 
     more: what is asked for beyond what was, without which a finished run is refused. Raises UserError where the run is

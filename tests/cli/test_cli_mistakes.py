@@ -107,6 +107,7 @@ class TestArguments:
             (["search", "--trials", "0"], "--trials 0: give a whole number above zero"),
             (["search", "--trials", "+5"], "+ asks for more than an earlier search had: name it with --resume RUN"),
             (["search", "--storage", "foo://bucket/runs", "--resume", "a"], "foo://bucket/runs: cannot be opened"),
+            (["runs", "send", "a"], "raytl-runs is a folder: its runs are where they belong"),
             (["runs", "prune"], "give at least one rule: --keep 20"),
             (["runs", "prune", "--older-than", "soon"], "--older-than soon: give an age such as 12h"),
             (["runs", "prune", "--status", "bad"], "--status bad: give one of damaged, finished, interrupted"),

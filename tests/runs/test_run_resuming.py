@@ -171,7 +171,7 @@ def test_a_finished_run_asks_for_more(tmp_path: Path, photos: Path) -> None:
     (run.path / "run.json").write_text(json.dumps(document | {"status": "finished"}))
     with pytest.raises(UserError, match=r"run 'flowers' is finished; .*--trials \+50 or --time-budget \+30m"):
         read(Run(run.path))
-    begun = replace(read(Run(run.path), More(trials=50)), tried=13)
+    begun = replace(read(Run(run.path), more=More(trials=50)), tried=13)
     assert begun.ended
     nothing: dict[str, Any] = {"trials": None, "time_budget_s": None, "lanes": None, "address": None, "verbose": False}
     further = begun.settings(**nothing, more=More(trials=50))
@@ -184,7 +184,7 @@ def test_a_finished_run_asks_for_more(tmp_path: Path, photos: Path) -> None:
 
 def test_an_interrupted_run_gets_more_on_top_of_what_it_had(tmp_path: Path, photos: Path) -> None:
     run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3))
-    begun = replace(read(run, More(trials=50)), used_s=100.0)
+    begun = replace(read(run, more=More(trials=50)), used_s=100.0)
     nothing: dict[str, Any] = {"trials": None, "time_budget_s": None, "lanes": None, "address": None, "verbose": False}
     assert BEGUN.time_budget_s is not None and BEGUN.trials is not None
     further = begun.settings(**nothing, more=More(trials=50))

@@ -119,6 +119,7 @@ class Runs(RuleBasedStateMachine):
         self.paused: list[tuple[str, Driver]] = []
         self.kept: set[int] = set()
         self.next = 0
+        self.ended: str | None = None
 
     def teardown(self) -> None:
         for _, driver in [*([self.driver] if self.driver else []), *self.paused]:
@@ -149,7 +150,7 @@ class Runs(RuleBasedStateMachine):
         assert self.driver is None
         found = self.driver_of(writer)
         assert set(found.numbers()) >= self.kept
-        self.driver = (host, found)
+        self.driver, self.ended = (host, found), None
 
     @precondition(lambda self: self.driver)
     @rule()
@@ -177,7 +178,7 @@ class Runs(RuleBasedStateMachine):
         seen = self.read()
         assert seen.status == run.status
         assert list(seen.trials()["number"]) == [record.number for record in seen.records()] == numbers
-        self.kept = set(numbers)
+        self.kept, self.ended = set(numbers), run.status
 
     @precondition(lambda self: self.driver)
     @rule()
@@ -194,7 +195,7 @@ class Runs(RuleBasedStateMachine):
         numbers = [record.number for record in run.records()]
         assert set(numbers) >= self.kept
         if self.driver is None:
-            assert run.status != "running"
+            assert run.status != "running" and run.status == (self.ended or run.status)
         elif self.has_put_its_journal():
             assert run.status == "running" and numbers == self.driver[1].numbers()[: len(numbers)]
         if run.status == "finished":

@@ -187,6 +187,7 @@ class ObjectPlace:
                 self._objects.delete_all()
             finally:
                 held.release()
+            self._objects.delete_all()  # what the lock leaves
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(self._working / self.name, ignore_errors=True)
 
