@@ -103,8 +103,18 @@ class Driver:
     writer: RunWriter
     mirror: Stepwise | None
 
+    taken_over: bool = False
+
     def numbers(self) -> list[int]:
         return [record.number for record in self.writer.trials]
+
+    def end(self) -> Run:
+        """The search comes to its end, where it tried anything."""
+        numbers = self.numbers()
+        if not numbers:
+            return self.writer.interrupt()
+        best = Candidate("best", {"cut": 1}, "key", numbers[:1], None)
+        return self.writer.finish(SearchOutcome(self.writer.trials, best, [], "it led", 1.0))
 
 
 class Runs(RuleBasedStateMachine):
@@ -151,6 +161,8 @@ class Runs(RuleBasedStateMachine):
         found = self.driver_of(writer)
         assert set(found.numbers()) >= self.kept
         self.driver, self.ended = (host, found), None
+        for _, other in self.paused:
+            other.taken_over = True
 
     @precondition(lambda self: self.driver)
     @rule()
@@ -168,11 +180,7 @@ class Runs(RuleBasedStateMachine):
     def finish(self):
         _, driver = self.driver
         numbers = driver.numbers()
-        if numbers:
-            best = Candidate("best", {"cut": 1}, "key", numbers[:1], None)
-            run = driver.writer.finish(SearchOutcome(driver.writer.trials, best, [], "it led", 1.0))
-        else:
-            run = driver.writer.interrupt()
+        run = driver.end()
         self.driver = None
         assert driver.writer.unkept is None
         seen = self.read()
@@ -292,6 +300,28 @@ class OnObjects(Runs):
         self.send_some(driver, writes)
         if self.driver is None:
             self.note_kept()
+
+    @precondition(lambda self: self.paused)
+    @rule(data=st.data())
+    def one_that_was_taken_for_dead_ends(self, data):
+        _, driver = entry = data.draw(st.sampled_from(self.paused))
+        self.paused.remove(entry)
+        run = driver.end()
+        assert (driver.writer.unkept is None) == (not driver.taken_over)
+        if not driver.taken_over:
+            self.ended = run.status
+            self.note_kept()
+
+    @precondition(lambda self: self.driver)
+    @rule(writes=st.integers(0, 12))
+    def killed_at_the_end(self, writes):
+        _, driver = self.driver
+        self.fuse.left = writes
+        driver.end()
+        self.fuse.left = MANY_WRITES
+        self.lapse()  # the store did not take that it let go, either
+        self.driver = None
+        self.note_kept()
 
     def send_some(self, driver: Driver, writes: int) -> None:
         self.fuse.left = writes

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from raytl.core.errors import UserError
@@ -27,6 +27,7 @@ from raytl.runs.storage.places import DOCUMENT, JOURNAL, Keeper, Place
 
 NEVER_SENT = {SENT, LOCK, JOURNAL, DOCUMENT, "refits", "tune", "tags", "note.txt"}
 """Names in a working copy that are scratch, sent apart from the others, or not the search's."""
+Locks = tuple[RunLock, Lease]
 KEPT_S = 24 * 3600.0
 """How long a working copy stays after all of it was sent."""
 
@@ -74,20 +75,16 @@ class ObjectStorage:
     def make(self, name: str) -> Keeper | None:
         """The right to write a new run."""
         place = self.place(name)
-        with reaching(place.shown, write=True):
-            held = Lease(self._objects.below(name), name)
-        try:
+        with place.taken() as locks:
             own = (f"{lease.FOLDER}/", f"{segments.FOLDER}/")  # of a start that failed
             others = [key for key in place.listed() if not key.startswith(own)]
-            if DOCUMENT in others:
-                held.release()
-                return None
-            if others:
+            if DOCUMENT not in others and others:
                 raise TakenError(f"{place.shown} exists and is not a run. Give another --name, or remove it.")
-            return place.begin(held, resume=False)
-        except BaseException:
-            held.release()
-            raise
+            if DOCUMENT not in others:
+                return place.begin(locks, resume=False)
+            for lock in locks:
+                lock.release()
+        return None
 
     def _place(self, name: str, listed: dict[str, Seen] | None) -> ObjectPlace:
         return ObjectPlace(self._objects.below(name), name, self._copies, self._mirror, listed)
@@ -108,7 +105,7 @@ class ObjectPlace:
         self.shown = objects.shown
         self.folder = copies / "read" / name
         self._objects = objects
-        self._working = copies / "written"
+        self._work = copies / "written" / name
         self._mirror = mirror
         self._listed = listed
 
@@ -169,79 +166,84 @@ class ObjectPlace:
 
     def write(self, *, resume: bool = False) -> Keeper:
         """Take the right to write the run."""
-        with reaching(self.shown, write=True):
-            held = Lease(self._objects, self.name)
-        try:
-            self._listed = None
-            return self.begin(held, resume=True)
-        except BaseException:
-            held.release()
-            raise
+        with self.taken() as locks:
+            return self.begin(locks, resume=True)
 
     def delete(self) -> None:
         """Remove the run. What is cut short here is no run any more, and its name is taken until it is removed."""
+        with self.taken() as locks, reaching(self.shown, write=True):
+            self._objects.delete(DOCUMENT)
+            self._objects.delete_all()
+        for lock in locks:
+            lock.release()
         with reaching(self.shown, write=True):
-            held = Lease(self._objects, self.name)
-            try:
-                self._objects.delete(DOCUMENT)
-                self._objects.delete_all()
-            finally:
-                held.release()
             self._objects.delete_all()  # what the lock leaves
         shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.rmtree(self._working / self.name, ignore_errors=True)
+        shutil.rmtree(self._work, ignore_errors=True)
 
-    def begin(self, held: Lease, *, resume: bool) -> Keeper:
-        """Write the run in a working copy. held: the right to; resume: whether it goes on from what is there."""
+    @contextmanager
+    def taken(self) -> Iterator[Locks]:
+        """The right to write the run, let go of where the block raises.
+
+        First on this machine: a driver that was taken for dead, and is not, writes the working copy too.
+        """
+        self._work.mkdir(parents=True, exist_ok=True)
+        here = RunLock(self._work)
+        try:
+            with reaching(self.shown, write=True):
+                held = Lease(self._objects, self.name)
+        except BaseException:
+            here.release()
+            raise
+        try:
+            self._listed = None
+            yield here, held
+        except BaseException:
+            held.release()
+            here.release()
+            raise
+
+    def begin(self, locks: Locks, *, resume: bool) -> Keeper:
+        """Write the run in a working copy. resume: whether it goes on from what is there."""
         self._tidy()
-        folder = self._working / self.name
-        folder.mkdir(parents=True, exist_ok=True)
-        here = RunLock(folder)  # a driver of this machine that was taken for dead, and is not, writes this folder too
-        if resume and not self._is_ahead(folder):
-            _empty(folder)
+        if resume and not self._is_ahead():
+            _empty(self._work)
             for name in self.listed():
                 if not name.startswith((f"{segments.FOLDER}/", f"{lease.FOLDER}/")):
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(self.file(name), folder / name)
+                    (self._work / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(self.file(name), self._work / name)
             if self.has(JOURNAL):
-                shutil.copy2(self.file(JOURNAL), folder / JOURNAL)
+                shutil.copy2(self.file(JOURNAL), self._work / JOURNAL)
         elif not resume:
-            _empty(folder)
-        (folder / SENT).unlink(missing_ok=True)
-        return self._keeper(held, here, folder)
+            _empty(self._work)
+        (self._work / SENT).unlink(missing_ok=True)
+        return self._keeper(locks)
 
     def send(self) -> str | None:
         """Send what a search on this machine could not; a sentence on what still cannot be.
 
         Raises UserError where there is nothing of the kind, or the run went on elsewhere.
         """
-        folder = self._working / self.name
-        if not (folder / DOCUMENT).exists() or (folder / SENT).exists():
+        if not (self._work / DOCUMENT).exists() or (self._work / SENT).exists():
             raise UserError(f"nothing of run '{self.name}' on this machine waits to be sent to {self.shown}")
-        with reaching(self.shown, write=True):
-            held = Lease(self._objects, self.name)
-        try:
-            self._listed = None
-            if self.has(DOCUMENT) and not self._is_ahead(folder):
-                raise UserError(f"{self.shown} went on elsewhere since; what is on this machine is in {folder}")
-            keeper = self._keeper(held, RunLock(folder), folder)
-        except BaseException:
-            held.release()
-            raise
-        if (folder / JOURNAL).exists():
-            keeper.journal((folder / JOURNAL).stat().st_size)
-        files = [path.name for path in sorted(folder.iterdir()) if path.name not in NEVER_SENT]
+        with self.taken() as locks:
+            if self.has(DOCUMENT) and not self._is_ahead():
+                raise UserError(f"{self.shown} went on elsewhere since; what is on this machine is in {self._work}")
+            keeper = self._keeper(locks)
+        if (self._work / JOURNAL).exists():
+            keeper.journal((self._work / JOURNAL).stat().st_size)
+        files = [path.name for path in sorted(self._work.iterdir()) if path.name not in NEVER_SENT]
         keeper.keep(*files, DOCUMENT)
         return keeper.release()
 
-    def _keeper(self, held: Lease, here: RunLock, folder: Path) -> ObjectKeeper:
+    def _keeper(self, locks: Locks) -> ObjectKeeper:
         with reaching(self.shown, write=True):
-            outbox = Outbox(folder, self._objects, held.check)
-        return ObjectKeeper(self.shown, folder, (here, held), outbox, self._mirror(outbox))
+            outbox = Outbox(self._work, self._objects, locks[1].check)
+        return ObjectKeeper(self.shown, self._work, locks, outbox, self._mirror(outbox))
 
-    def _is_ahead(self, folder: Path) -> bool:
+    def _is_ahead(self) -> bool:
         """Whether the working copy of this machine has all that the storage has: what a driver did not get there."""
-        document, journal = folder / DOCUMENT, folder / JOURNAL
+        document, journal = self._work / DOCUMENT, self._work / JOURNAL
         if not document.exists() or not journal.exists():
             return False
         there = self.file(JOURNAL).read_bytes() if self.has(JOURNAL) else b""
@@ -254,7 +256,7 @@ class ObjectPlace:
         return started[0] == started[1]
 
     def _tidy(self) -> None:
-        for mark in self._working.glob(f"*/{SENT}"):
+        for mark in self._work.parent.glob(f"*/{SENT}"):
             with suppress(OSError):
                 if time.time() - mark.stat().st_mtime > KEPT_S:
                     shutil.rmtree(mark.parent)
