@@ -95,7 +95,9 @@ class RunStore:
         Raises UserError that names the nearest run.
         """
         if is_uri(name):
-            storage, _, last = name.rstrip("/").rpartition("/")
+            base, mark, query = name.partition("?")
+            above, _, last = base.rstrip("/").rpartition("/")
+            storage = above + mark + query
             place = open_storage(storage).place(last)
             if not place.has(DOCUMENT):
                 raise UserError(f"no run at {name}; 'raytl runs list --storage {storage}' shows those that are there")

@@ -101,6 +101,13 @@ class TestReading:
         machine("second")
         assert "digits" in RunStore(uri).open("digits").place.file("report.html").read_text()
 
+    def test_an_address_in_the_uri_will_do_without_an_environment(self, uri, machine, s3, monkeypatch):
+        monkeypatch.delenv("AWS_ENDPOINT_URL")
+        query = f"?endpoint_override={s3.endpoint}&region=us-east-1"
+        write_example(f"{uri}{query}", trials=2)
+        assert RunStore("runs").open(f"{uri}/digits{query}").status == "finished"
+        assert [run.name for run in RunStore(f"{uri}{query}").list()] == ["digits"]
+
 
 class TestWriting:
     def test_a_second_driver_is_refused_on_any_machine(self, uri, machine):
@@ -147,6 +154,8 @@ class TestWhatCannotBeWritten:
             ("s3://nowhere/runs", r"s3://nowhere/runs: cannot be written \(The specified bucket does not exist.*\)"),
             ("s3://", "names no bucket"),
             ("foo://bucket/runs", "foo://bucket/runs: cannot be opened"),
+            ("s3://bucket/runs?foo=1", r"s3://bucket/runs\?foo=1: cannot be opened \(Unexpected query parameter"),
+            ("smb://bucket/runs", r"smb://bucket/runs: cannot be opened \(SMB requires \"smbprotocol\""),
         ],
     )
     def test_is_said_in_one_sentence(self, s3, machine, storage, why):

@@ -48,12 +48,9 @@ class Objects:
     @classmethod
     def at(cls, uri: str) -> Objects:
         """The place that a URI names. Raises UserError for one that cannot be opened."""
-        wanted = uri
-        if uri.startswith("s3://") and "allow_delayed_open" not in uri:  # a small object is one request, not three
-            wanted = uri + ("&" if "?" in uri else "?") + "allow_delayed_open=true"
-        filesystem, root = open_uri(wanted)
+        filesystem, root = open_uri(uri)
         if isinstance(filesystem, getattr(fs, "S3FileSystem", ())):
-            filesystem = _impatient(filesystem)
+            filesystem = _ours(filesystem)
         if not root.strip("/"):
             raise UserError(f"{uri}: names no bucket; give a URI such as s3://bucket/runs")
         return cls(filesystem, root, uri.partition("?")[0])
@@ -152,13 +149,15 @@ def reaching(shown: str, *, write: bool = False) -> Iterator[None]:
         ) from error
 
 
-def _impatient(filesystem: Any) -> Any:
-    """The same S3, which says within a minute that it does not answer: of itself it takes five."""
+def _ours(filesystem: Any) -> Any:
+    """The same S3, which says within a minute that it does not answer (of itself it takes five).
+
+    And it puts a small object in one request instead of three.
+    """
     _, (settings,) = filesystem.__reduce__()
     retries = fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS)
-    return fs.S3FileSystem(
-        **settings | {"connect_timeout": ANSWER_S, "request_timeout": ANSWER_S, "retry_strategy": retries}
-    )
+    own = {"connect_timeout": ANSWER_S, "request_timeout": ANSWER_S, "retry_strategy": retries}
+    return fs.S3FileSystem(**settings | own | {"allow_delayed_open": True})
 
 
 def reason(error: BaseException) -> str:
