@@ -21,7 +21,7 @@ from raytl.core.paths import default_storage
 from raytl.runs import resuming
 from raytl.runs.earlier import earlier_runs
 from raytl.runs.extending import BEFORE, More
-from raytl.runs.files import write_json
+from raytl.runs.files import read_json, write_json
 from raytl.runs.report import examples_of, write_report
 from raytl.runs.run import interval
 from raytl.search.driver import search as drive
@@ -153,7 +153,9 @@ def _search(
             if before is not None:
                 write_json(writer.path / BEFORE, before)
                 writer.keep(BEFORE)
-            writer.drop("outcome.json")
+            ended = _came_to_its_end(writer.path / "outcome.json")
+            if not ended:
+                writer.drop("outcome.json")
             listener = _Everyone([writer, *listeners])
             warm = Run(writer.path).settings.get("warm_start", [])
             first = [Strategy.from_dict(values) for start in warm for values in start["strategies"]]
@@ -161,6 +163,8 @@ def _search(
                 listener.on_phase("warm-start", ", ".join(start["run"] for start in warm))
             try:
                 outcome, refit = drive(bound, test, settings, writer.path, listener, first=first, earlier=earlier)
+                if outcome.interrupted and ended:  # what was chosen before stands, and so does its model
+                    raise KeyboardInterrupt
                 listener.on_phase("report", "")
                 if before is not None and before["best"]["strategy_key"] == outcome.best.strategy_key:
                     outcome.best.test = interval(before["best"]["test"])
@@ -177,6 +181,11 @@ def _search(
     if writer.unkept is not None:
         warnings.warn(writer.unkept, StorageWarning, stacklevel=3)
     return run
+
+
+def _came_to_its_end(file: Path) -> bool:
+    """Whether an outcome is that of a search that went on to its end."""
+    return file.exists() and not read_json(file)["interrupted"]
 
 
 class _Everyone:

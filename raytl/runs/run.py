@@ -203,10 +203,10 @@ class Run:
 def seconds_of(document: dict[str, Any], outcome: dict[str, Any] | None, last: datetime | None) -> float:
     """How long a search took that does not run any more.
 
-    document: ``run.json``. outcome: ``outcome.json``. last: when something was last heard of it, None for never; its
-    end where it was killed.
+    document: ``run.json``. outcome: ``outcome.json``, which tells where it is of the last session. last: when something
+    was last heard of it, None for never; its end where it was killed.
     """
-    if outcome is not None:
+    if outcome is not None and (document.get("status") == "finished" or outcome.get("interrupted")):
         return float(outcome["seconds"])
     begun = _time([document.get("started"), *document.get("resumed", [])][-1])
     ended = _time(document["ended"]) if document.get("ended") else last or begun
