@@ -45,6 +45,14 @@ def plainly(run) -> dict:
     return json.loads(json.dumps(run.summary() | {"path": None}))
 
 
+def wait_for(uri: str, name: str) -> None:
+    """Until a run that was just begun is there."""
+    patience = time.monotonic() + 30
+    while name not in [place.name for place in RunStore(uri).places()]:
+        assert time.monotonic() < patience
+        time.sleep(0.05)
+
+
 class TestReading:
     def test_a_run_reads_there_as_it_does_on_a_disk(self, uri, machine, tmp_path):
         here = write_example(tmp_path / "runs", trials=12)
@@ -86,6 +94,7 @@ class TestReading:
         with RunStore(uri).create("live", SETTINGS) as writer:
             play(writer, 4)
             machine("second")
+            wait_for(uri, "live")
             patience = time.monotonic() + 20
             while len(RunStore(uri).open("live").trials()) < len(writer.trials) and time.monotonic() < patience:
                 time.sleep(0.1)
@@ -101,6 +110,14 @@ class TestReading:
         machine("second")
         assert "digits" in RunStore(uri).open("digits").place.file("report.html").read_text()
 
+    def test_a_copy_is_a_run_of_its_own(self, uri, machine, tmp_path):
+        there = write_example(uri, trials=4)
+        for number, place in enumerate((RunStore(uri).find("digits"), there.place)):
+            place.copy(tmp_path / f"copy-{number}")
+            copied = RunStore(tmp_path).open(f"copy-{number}")
+            assert plainly(copied) | {"run": "digits"} == plainly(there)
+            assert [repr(record) for record in copied.records()] == [repr(record) for record in there.records()]
+
     def test_an_address_in_the_uri_will_do_without_an_environment(self, uri, machine, s3, monkeypatch):
         monkeypatch.delenv("AWS_ENDPOINT_URL")
         query = f"?endpoint_override={s3.endpoint}&region=us-east-1"
@@ -113,6 +130,7 @@ class TestWriting:
     def test_a_second_driver_is_refused_on_any_machine(self, uri, machine):
         with RunStore(uri).create("flowers", SETTINGS):
             machine("second")
+            wait_for(uri, "flowers")
             for resume in (False, True):
                 with pytest.raises(UserError, match=r"run 'flowers' is being written by another process \(pid \d+ on "):
                     RunStore(uri).create("flowers", SETTINGS, resume=resume)

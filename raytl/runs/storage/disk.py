@@ -97,6 +97,11 @@ class DiskPlace:
         """Nothing ever waits to be sent to a disk."""
         raise UserError(f"{self.folder.parent} is a folder: its runs are where they belong")
 
+    def copy(self, folder: Path) -> None:
+        """Copy all files into a folder, which is a run's folder then."""
+        with writing(folder):
+            shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(LOCK), dirs_exist_ok=True)
+
     def delete(self) -> None:
         """Remove the run; its name is free at once, also where this is cut short."""
         keeper = DiskKeeper(self.folder)

@@ -76,6 +76,9 @@ class Place(Protocol):
         Raises UserError where there is nothing of the kind.
         """
 
+    def copy(self, folder: Path) -> None:
+        """Copy all files into a folder, which is a run's folder then."""
+
     def delete(self) -> None:
         """Remove the run. Raises UserError where a process is writing it."""
 

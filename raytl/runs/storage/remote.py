@@ -15,7 +15,7 @@ from pathlib import Path
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_json
 from raytl.core.paths import home
-from raytl.runs.files import read_json, replacing
+from raytl.runs.files import read_json, replacing, writing
 from raytl.runs.lock import FILE as LOCK
 from raytl.runs.lock import RunLock, TakenError
 from raytl.runs.storage import lease, segments
@@ -169,6 +169,16 @@ class ObjectPlace:
         with self.taken() as locks:
             return self.begin(locks, resume=True)
 
+    def copy(self, folder: Path) -> None:
+        """Copy all files into a folder, which is a run's folder then."""
+        own = (f"{segments.FOLDER}/", f"{lease.FOLDER}/")
+        names = [name for name in self.listed() if not name.startswith(own)]
+        for name in [*names, *([JOURNAL] if self.has(JOURNAL) else [])]:
+            target = folder / name
+            with writing(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(self.file(name), target)
+
     def delete(self) -> None:
         """Remove the run. What is cut short here is no run any more, and its name is taken until it is removed."""
         with self.taken() as locks, reaching(self.shown, write=True):
@@ -208,12 +218,7 @@ class ObjectPlace:
         self._tidy()
         if resume and not self._is_ahead():
             _empty(self._work)
-            for name in self.listed():
-                if not name.startswith((f"{segments.FOLDER}/", f"{lease.FOLDER}/")):
-                    (self._work / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(self.file(name), self._work / name)
-            if self.has(JOURNAL):
-                shutil.copy2(self.file(JOURNAL), self._work / JOURNAL)
+            self.copy(self._work)
         elif not resume:
             _empty(self._work)
         (self._work / SENT).unlink(missing_ok=True)
