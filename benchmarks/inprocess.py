@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import raytl
-from raytl.search.jobs import JobKind, LaneJob
+from raytl.search.jobs import LaneJob
+from raytl.search.lanes.here import do_here
 from raytl.search.lanes.sizing import Lanes
-from raytl.search.lanes.work import do_job, keep_files
 from raytl.search.outcome import conclude
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.planning import SearchSettings, make_plan, make_workspace_settings
@@ -31,26 +30,6 @@ def search(
     has_test = task.test is not None
     plan = make_plan(bound, settings, workspace, lanes, folder, listener, has_test=has_test, started=started)
     while isinstance(job := plan.next_job(), LaneJob):
-        _do(plan, workspace, job)
+        do_here(plan, workspace, job)
     seconds = time.monotonic() - started
     return conclude(plan, task.data, task.test, workspace, seconds, interrupted=False), plan
-
-
-class _StoppedError(BaseException):
-    """The plan stops the trial."""
-
-
-def _do(plan: SearchPlan, workspace: Workspace, job: LaneJob) -> None:
-    def send(message: dict[str, Any]) -> None:
-        if not plan.on_epoch(job.number, message["report"].metrics):
-            raise _StoppedError
-
-    try:
-        result = do_job(workspace, job, send)
-    except _StoppedError:
-        plan.on_end(job.number, None)
-        return
-    if job.kind == JobKind.REFIT and result.model_files is not None:
-        result.reason = keep_files(Path(job.directory), result.model_files)
-        result.model_files = None
-    plan.on_end(job.number, result)

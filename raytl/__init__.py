@@ -10,9 +10,13 @@ if TYPE_CHECKING:
     from raytl.api import (
         Best,
         Endpoint,
+        JobHandle,
         Run,
         Task,
+        check,
         deploy,
+        deploy_when,
+        find_job,
         open_run,
         pretrain,
         quote,
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
         replay,
         resume,
         search,
+        submit,
         undeploy,
     )
 
@@ -27,9 +32,13 @@ __version__ = "0.1.0"
 __all__ = [
     "Best",
     "Endpoint",
+    "JobHandle",
     "Run",
     "Task",
+    "check",
     "deploy",
+    "deploy_when",
+    "find_job",
     "open_run",
     "pretrain",
     "quote",
@@ -37,6 +46,7 @@ __all__ = [
     "replay",
     "resume",
     "search",
+    "submit",
     "undeploy",
 ]
 

@@ -9,28 +9,43 @@ endpoint = raytl.deploy("model/")
 
 from __future__ import annotations
 
+from raytl.api.checkup import checkup
 from raytl.api.models import Best, Run, deploy, find_bundle, open_run, replay, report
-from raytl.api.planning import bind, quote, rank_sources
+from raytl.api.planning import bind, quote, rank_sources, read_cluster, reckon
 from raytl.api.pretraining import pretrain
+from raytl.api.promotion import Condition, deploy_when
 from raytl.api.searching import resume, search
+from raytl.api.submitting import JobHandle, find_job, find_run, submit, submit_options
+from raytl.evaluation.data_check import check
 from raytl.serving import Endpoint, undeploy
 from raytl.tasks import Task
 
 __all__ = [
     "Best",
+    "Condition",
     "Endpoint",
+    "JobHandle",
     "Run",
     "Task",
     "bind",
+    "check",
+    "checkup",
     "deploy",
+    "deploy_when",
     "find_bundle",
+    "find_job",
+    "find_run",
     "open_run",
     "pretrain",
     "quote",
     "rank_sources",
+    "read_cluster",
+    "reckon",
     "replay",
     "report",
     "resume",
     "search",
+    "submit",
+    "submit_options",
     "undeploy",
 ]

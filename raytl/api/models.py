@@ -19,7 +19,7 @@ from raytl.runs.run import interval
 from raytl.search.records import SearchOutcome
 from raytl.serving import Endpoint
 from raytl.serving import deploy as deploy_bundle
-from raytl.sources.checkpoint import load_checkpoint
+from raytl.sources.checkpoint import load_checkpoint, write_metrics
 from raytl.tasks import Task
 
 
@@ -128,13 +128,42 @@ def find_bundle(model: str | os.PathLike[str] | Run, storage: str | os.PathLike[
 
 
 def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Task, run_name: str) -> None:
-    """Write the bundle of a search's winner. refit: its checkpoint."""
+    """Write the bundle of a search's winner, with what is known of it so far. refit: its checkpoint."""
     _, model = load_checkpoint(refit)
     best = outcome.best
-    metrics: dict[str, Any] = {
+    provenance = {
+        "run": run_name,
+        "task": task.data.name,
+        "setting": str(task.data.setting),
+        "strategy": outcome.best.strategy,
+        "data": task.data.fingerprint,
+        "why": outcome.why,
+        "trained_on": "all labels, those of the test included; test figures are of the same strategy without them"
+        if outcome.trained_on == "all"
+        else "the target's labels",
+    }
+    point = outcome.operating_point
+    threshold = None if point is None else Threshold(label=point.label, value=point.value)
+    export_bundle(
+        directory,
+        model,
+        metrics=_figures(outcome),
+        provenance=provenance,
+        temperature=best.temperature,
+        threshold=threshold,
+    )
+
+
+def tell_figures(directory: Path, outcome: SearchOutcome) -> None:
+    """Put the figures of a search's end, those of the test among them, into its winner's bundle."""
+    write_metrics(directory, _figures(outcome))
+
+
+def _figures(outcome: SearchOutcome) -> dict[str, Any]:
+    return {
         "metric": outcome.metric,
-        "validation": _json(best.validation),
-        "test": _json(best.test),
+        "validation": _json(outcome.best.validation),
+        "test": _json(outcome.best.test),
         "gains": {name: gain.to_json() for name, gain in outcome.gains.items()},
         "controls": {
             control.name: {"verdict": control.tone, **control.comparison.to_json()}
@@ -143,19 +172,6 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         },
         "calibration_error": outcome.calibration,
     }
-    provenance = {
-        "run": run_name,
-        "task": task.data.name,
-        "setting": str(task.data.setting),
-        "strategy": outcome.best.strategy,
-        "data": task.data.fingerprint,
-        "why": outcome.why,
-    }
-    point = outcome.operating_point
-    threshold = None if point is None else Threshold(label=point.label, value=point.value)
-    export_bundle(
-        directory, model, metrics=metrics, provenance=provenance, temperature=best.temperature, threshold=threshold
-    )
 
 
 def _json(value: Interval | None) -> Any:

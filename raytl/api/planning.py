@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from raytl.core.errors import UserError
+from raytl.search.cluster_quote import ClusterQuote, NodeType, read_cluster, reckon
 from raytl.search.lanes.sizing import Lanes, plan_lanes
 from raytl.search.planning import SearchSettings, make_plan_settings, make_workspace_settings
 from raytl.search.propose.ranking import RankedSource, labelled_images
@@ -19,6 +20,8 @@ from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import SearchSpace, load_space
 from raytl.tasks import Task
 from raytl.training.workspace import Workspace
+
+__all__ = ["ClusterQuote", "NodeType", "bind", "quote", "rank_sources", "read_cluster", "reckon"]
 
 
 def bind(task: Task, space: str | SearchSpace, assignments: Sequence[str] = ()) -> BoundSpace:

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
-import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from raytl import runs
-from raytl.api.models import Run, export_winner, open_run
+from raytl.api.conducting import conduct
+from raytl.api.models import Run, open_run
 from raytl.api.planning import bind
-from raytl.core.errors import StorageWarning
+from raytl.core.errors import UserError, nearest
 from raytl.core.paths import default_storage
 from raytl.runs import resuming
 from raytl.runs.earlier import earlier_runs
-from raytl.runs.extending import BEFORE, More
-from raytl.runs.files import read_json, write_json
-from raytl.runs.report import examples_of, write_report
-from raytl.runs.run import interval
-from raytl.search.driver import search as drive
+from raytl.runs.extending import More
+from raytl.search.lanes.cluster import check_address
 from raytl.search.planning import SearchSettings
 from raytl.search.propose.warm_start import embed, warm_starts
-from raytl.search.records import SearchListener, TrialRecord
+from raytl.search.records import SearchListener
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import SearchSpace
 from raytl.tasks import Task
-from raytl.training.strategy import Strategy
+
+SHIPPED = ("tested", "all")
 
 
 def search(
@@ -49,6 +45,7 @@ def search(
     cost_aware: bool = False,
     metric: str | None = None,
     at: str | None = None,
+    ship: str = "tested",
     warm_start: bool = True,
     name: str | None = None,
     storage: str | os.PathLike[str] | None = None,
@@ -67,11 +64,15 @@ def search(
     use where some strategies take many times as long as others. metric: what is meant by good: ``accuracy``,
     ``balanced-accuracy``, ``macro-f1``, ``auroc``, ``average-precision`` or ``log-loss``; by default accuracy, or
     balanced accuracy where the largest class is three times the smallest. at: of two classes, the recall or precision
-    of the rarer one that the model is to decide at (``recall=0.95``). warm_start: begin with the best strategies of
-    earlier runs in the storage whose tasks are similar.
+    of the rarer one that the model is to decide at (``recall=0.95``). ship: the model that was ``tested``, or one
+    trained on ``all`` labels once the test was opened, the test's own included. warm_start: begin with the best
+    strategies of earlier runs in the storage whose tasks are similar.
     An interrupt (Ctrl-C) ends the search early and is not raised: the run is then ``interrupted``; see :func:`resume`.
     Raises UserError where data, space and settings do not fit together, or no trial succeeded.
     """
+    if ship not in SHIPPED:
+        raise UserError(f"ship '{ship}': one of {', '.join(SHIPPED)}{nearest(ship, SHIPPED)}")
+    check_address(address)  # before there is a run that could not begin
     bound = space if isinstance(space, BoundSpace) else bind(task, space, assignments)
     settings = SearchSettings(
         trials=trials,
@@ -87,6 +88,7 @@ def search(
         cost_aware=cost_aware,
         metric=metric,
         at=at,
+        ship=ship,
     )
     store = runs.RunStore(storage if storage is not None else default_storage())
     store.check()
@@ -94,7 +96,7 @@ def search(
     starts = warm_starts(embedding, earlier_runs(store), bound) if warm_start else []
     described = _run_settings(task, bound, settings)
     described |= {"embedding": embedding, "warm_start": [start.to_json() for start in starts]}
-    return _search(store.create(name, described), task, bound, settings, listeners)
+    return conduct(store.create(name, described), task, bound, settings, listeners)
 
 
 def resume(
@@ -107,6 +109,7 @@ def resume(
     lanes: int | None = None,
     storage: str | os.PathLike[str] | None = None,
     address: str | None = None,
+    moved: Mapping[str, str] | None = None,
     verbose: bool = False,
     listeners: Sequence[SearchListener] = (),
 ) -> Run:
@@ -117,95 +120,24 @@ def resume(
     what is still to do; by default the rest of the run's own budget.
     more_trials, more_time_s: beyond what the search had; without one of them a finished run is refused. A test split
     that was opened is not opened again: figures on it stay those of the strategies that they were measured of.
+    moved: where its data is now, old place by new one; it is verified to be the same.
     Raises UserError where the run is finished or running, or its data changed or was not given by path.
     """
     opened = run if isinstance(run, Run) else open_run(os.fspath(run), storage)
+    check_address(address)
     more = More(more_trials, more_time_s)
-    begun = resuming.read(opened, more=more)
+    begun = resuming.read(opened, moved, more=more)
     settings = begun.settings(
         trials=trials, time_budget_s=time_budget_s, lanes=lanes, address=address, verbose=verbose, more=more or None
     )
     task, bound = begun.task, bind(begun.task, begun.space)
-    described = opened.settings
+    described = opened.settings | {"given": task.given}
     if more:
         spent_s = begun.used_s if settings.time_budget_s is not None else 0.0
         wanted = replace(settings, time_budget_s=spent_s + (settings.time_budget_s or 0.0) or None)
-        described = described | {"search": described["search"] | asdict(wanted)}
+        described |= {"search": described["search"] | asdict(wanted)}
     writer = runs.RunWriter(opened.place.write(resume=True), opened.place, described, resume=True)
-    return _search(writer, task, bound, settings, listeners, earlier=writer.trials, before=begun.before)
-
-
-def _search(
-    run_writer: runs.RunWriter,
-    task: Task,
-    bound: BoundSpace,
-    settings: SearchSettings,
-    listeners: Sequence[SearchListener],
-    earlier: Sequence[TrialRecord] = (),
-    before: dict[str, Any] | None = None,
-) -> Run:
-    """before: the outcome that opened the test split, which then stays shut."""
-    examples = None
-    test = task.test if before is None else None
-    with run_writer as writer:
-        with suppress(KeyboardInterrupt):
-            _clear(writer.path)  # what a killed search left
-            if before is not None:
-                write_json(writer.path / BEFORE, before)
-                writer.keep(BEFORE)
-            ended = _came_to_its_end(writer.path / "outcome.json")
-            if not ended:
-                writer.drop("outcome.json")
-            listener = _Everyone([writer, *listeners])
-            warm = Run(writer.path).settings.get("warm_start", [])
-            first = [Strategy.from_dict(values) for start in warm for values in start["strategies"]]
-            if first:
-                listener.on_phase("warm-start", ", ".join(start["run"] for start in warm))
-            try:
-                outcome, refit = drive(bound, test, settings, writer.path, listener, first=first, earlier=earlier)
-                if outcome.interrupted and ended:  # what was chosen before stands, and so does its model
-                    raise KeyboardInterrupt
-                listener.on_phase("report", "")
-                if before is not None and before["best"]["strategy_key"] == outcome.best.strategy_key:
-                    outcome.best.test = interval(before["best"]["test"])
-                if refit is not None:
-                    export_winner(writer.path / "model", refit, outcome, task, writer.name)
-                    writer.keep("model")
-                writer.finish(outcome, before=before)
-                examples = examples_of(outcome)
-            finally:
-                _clear(writer.path)
-        run = Run(writer.interrupt().place)
-        write_report(run, examples)
-        writer.keep(run.report_path.name)
-    if writer.unkept is not None:
-        warnings.warn(writer.unkept, StorageWarning, stacklevel=3)
-    return run
-
-
-def _came_to_its_end(file: Path) -> bool:
-    """Whether an outcome is that of a search that went on to its end."""
-    return file.exists() and not read_json(file)["interrupted"]
-
-
-class _Everyone:
-    """Tells several listeners."""
-
-    def __init__(self, listeners: Sequence[SearchListener]) -> None:
-        self._listeners = listeners
-
-    def on_trial(self, record: TrialRecord) -> None:
-        for listener in self._listeners:
-            listener.on_trial(record)
-
-    def on_phase(self, phase: str, detail: str) -> None:
-        for listener in self._listeners:
-            listener.on_phase(phase, detail)
-
-
-def _clear(folder: Path) -> None:
-    for name in ("refits", "tune"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    return conduct(writer, task, bound, settings, listeners, earlier=writer.trials, before=begun.before)
 
 
 def _run_settings(task: Task, bound: BoundSpace, settings: SearchSettings) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The command line: parses, calls the public API, prints.
 
-Exit codes: 0 done, 2 the user's mistake, 1 ours, 130 interrupted (Ctrl-C).
+Exit codes: 0 done, 2 the user's mistake, 1 ours (of `doctor`: a problem was found), 130 interrupted (Ctrl-C).
 """
 
 from __future__ import annotations

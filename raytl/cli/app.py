@@ -18,9 +18,11 @@ app = typer.Typer(
 )
 sources_app = typer.Typer(help="Source models that a search can start from.", no_args_is_help=True)
 runs_app = typer.Typer(help="Searches on disk.", no_args_is_help=True)
+jobs_app = typer.Typer(help="Searches that were submitted to a cluster.", no_args_is_help=True)
 spaces_app = typer.Typer(help="Search spaces that come with raytl.", no_args_is_help=True)
 app.add_typer(sources_app, name="sources")
 app.add_typer(runs_app, name="runs")
+app.add_typer(jobs_app, name="jobs")
 app.add_typer(spaces_app, name="spaces")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, everything else on stderr.")]
@@ -46,6 +48,12 @@ Split = Annotated[
 ]
 ImagesFolder = Annotated[
     str | None, typer.Option("--images", metavar="DIR", help="Folder that the paths in a table count from.")
+]
+LabelColumn = Annotated[
+    str | None, typer.Option("--label", metavar="COLUMN", help="Column of a table that holds the labels.")
+]
+ImageColumn = Annotated[
+    str | None, typer.Option("--image-column", metavar="COLUMN", help="Column of a table that holds the images.")
 ]
 Port = Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port of the endpoint.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Bundle, or a run by name, folder or URI.")]

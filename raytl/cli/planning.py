@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from raytl.cli.app import Holdout, ImagesFolder, Json, Lanes, Seed, Split, app, sources_app
+from raytl.cli.app import Holdout, ImageColumn, ImagesFolder, Json, LabelColumn, Lanes, Seed, Split, app, sources_app
 from raytl.cli.output import Output
+from raytl.core.errors import UserError
 
 Target = Annotated[str | None, typer.Option(metavar="PATH", help="Labelled images of the domain the model is for.")]
 SourceDomain = Annotated[
@@ -38,6 +40,8 @@ def rank(
     test: Test = None,
     split: Split = None,
     images: ImagesFolder = None,
+    label: LabelColumn = None,
+    image_column: ImageColumn = None,
     holdout: Holdout = None,
     space: Space = "vision-small",
     set_: Assignments = None,
@@ -62,8 +66,9 @@ def rank(
 
     output = Output.current
     task = api.Task(
-        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout
-    )
+        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
+        label=label, image_column=image_column,
+    )  # fmt: skip
     bound = api.bind(task, space, set_ or [])
     show_problems(output, [*bound.problems, *task.problems])
     ranked = api.rank_sources(task, bound, seed=seed)
@@ -98,6 +103,8 @@ def quote(
     test: Test = None,
     split: Split = None,
     images: ImagesFolder = None,
+    label: LabelColumn = None,
+    image_column: ImageColumn = None,
     holdout: Holdout = None,
     space: Space = "vision-small",
     set_: Assignments = None,
@@ -106,27 +113,50 @@ def quote(
     ] = None,
     lanes: Lanes = None,
     gpus_per_trial: Annotated[float, typer.Option(min=0, metavar="N", help="May be a fraction, to share a GPU.")] = 0.0,
+    cluster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also for a cluster: a file for `ray up`, or a RayCluster.")
+    ] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TYPE=PRICE", help="Of one node of the cluster for an hour; once for each node type."),
+    ] = None,
+    lane_speed: Annotated[
+        float, typer.Option(min=0.01, metavar="X", help="How many times as fast a lane there is as one here.")
+    ] = 1.0,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Say what a search would take on this machine: time, memory, disk, and a first idea of the accuracy.
+    """Say what a search would take: time, memory, disk, a first idea of the accuracy, and money on a cluster.
 
     Takes about a minute, in which the default recipes and some strategies are trained for a few epochs. What it
     computes is kept, and shortens the search.
 
-    [bold]Example:[/bold]  raytl quote --target photos/ --trials 40
+    [bold]Examples:[/bold]
+
+    raytl quote --target photos/ --trials 40
+
+    raytl quote --target photos/ --cluster cluster.yaml --price head=0.1 --price gpu-spot=0.45
     """
     from raytl import api
     from raytl.cli.running import show_problems
 
     output = Output.current
+    if price and cluster is None:
+        raise UserError("--price is of the nodes of a cluster; say which with --cluster FILE")
+    types = api.read_cluster(cluster, price or ()) if cluster is not None else None
     task = api.Task(
-        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout
-    )
+        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
+        label=label, image_column=image_column,
+    )  # fmt: skip
     bound = api.bind(task, space, set_ or [])
     show_problems(output, [*bound.problems, *task.problems])
     with output.progress_console.status("probing for about a minute"):
-        told = api.quote(task, bound, trials=trials, lanes=lanes, gpus_per_trial=gpus_per_trial, seed=seed)
+        # Lanes and GPUs are then the cluster's; here there may be none.
+        here, gpus_here = (lanes, gpus_per_trial) if types is None else (None, 0.0)
+        told = api.quote(task, bound, trials=trials, lanes=here, gpus_per_trial=gpus_here, seed=seed)
+    there = None
+    if types is not None:
+        there = api.reckon(told, types, lanes=lanes, gpus_per_trial=gpus_per_trial, lane_speed=lane_speed)
     table = Table("of the search", "expected", "range", box=None)
     table.add_row("one full training", _span(told.trial_s.value), _range(told.trial_s))
     table.add_row(f"{told.trials} trials in {_lanes(told.lanes)}", _span(told.search_s.value), _range(told.search_s))
@@ -137,12 +167,20 @@ def quote(
     if told.accuracy is not None:
         low, high = 100 * told.accuracy.low, 100 * told.accuracy.high
         table.add_row("validation accuracy", f"{100 * told.accuracy.value:.0f} %", f"{low:.0f} to {high:.0f} %")
+    if there is not None:
+        nodes = " and ".join(f"{count} x {name}" for name, count in there.nodes.items())
+        table.add_row(f"on {nodes}", _span(3600 * there.hours.value), _range(there.hours, 3600))
+        if there.money is not None:
+            low, high = there.money.low, there.money.high
+            table.add_row("for it, as --price counts", f"{there.money.value:.2f}", f"{low:.2f} to {high:.2f}")
     output.say(table)
     epochs = sum(probe.epochs for probe in told.probed)
     output.say(f"from {len(told.probed)} strategies, {epochs} epochs in {told.probe_s:.0f} s")
     if told.accuracy is not None:
         output.say("the accuracy is that of the best of them, which a search should reach or exceed")
-    output.document(told.to_json())
+    if there is not None:
+        output.say(f"there: {_lanes(there.lanes)}, each {there.lane_speed:g} times as fast as one here (--lane-speed)")
+    output.document({**told.to_json(), "cluster": None if there is None else there.to_json()})
 
 
 def _ranked_document(source: Any) -> dict[str, Any]:
@@ -159,8 +197,8 @@ def _count(number: int) -> str:
     return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.1f} k" if number >= 1e3 else str(number)
 
 
-def _range(interval: Any) -> str:
-    return f"{_span(interval.low)} to {_span(interval.high)}"
+def _range(interval: Any, unit_s: float = 1.0) -> str:
+    return f"{_span(unit_s * interval.low)} to {_span(unit_s * interval.high)}"
 
 
 def _span(seconds: float) -> str:

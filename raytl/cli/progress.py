@@ -60,7 +60,10 @@ class Progress:
             self._live.stop()
 
     def on_phase(self, phase: str, detail: str) -> None:
-        """A new line for the phase."""
+        """A new line for the phase; what is said of the machine stays, and is no phase."""
+        if phase == "memory":
+            self._write(detail)
+            return
         self._phase = PHASES.get(phase, phase) + (f" ({detail})" if detail else "")
         if not self._console.is_terminal:
             self._write(self._phase)

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raytl.cli.app import Holdout, ImagesFolder, Json, Lanes, Seed, Split, Storage, Verbose, app
+from raytl.cli.app import (
+    Holdout,
+    ImageColumn,
+    ImagesFolder,
+    Json,
+    LabelColumn,
+    Lanes,
+    Seed,
+    Split,
+    Storage,
+    Verbose,
+    app,
+)
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
 
 if TYPE_CHECKING:
-    from raytl.api import Run
+    from raytl.api import Condition, Run
+
+NOT_DEPLOYED = 4
+"""Exit code of a search that came to its end and whose winner --deploy-when does not deploy."""
 
 
 @app.command()
@@ -58,6 +74,8 @@ def search(
     ] = None,
     split: Split = None,
     images: ImagesFolder = None,
+    label: LabelColumn = None,
+    image_column: ImageColumn = None,
     holdout: Holdout = None,
     space: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="A shipped search space (see 'raytl spaces list') or a YAML file.")
@@ -90,6 +108,10 @@ def search(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run; data and space are its own.")
     ] = None,
+    moved: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="With --resume: the data, or a folder above it, is in NEW now."),
+    ] = None,
     lanes: Lanes = None,
     metric: Annotated[
         str | None,
@@ -103,6 +125,20 @@ def search(
         str | None,
         typer.Option(metavar="GOAL", help="Two classes: decide where the rarer one has recall=0.95, or precision=0.9."),
     ] = None,
+    deploy_when: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC>=X",
+            help="Deploy the winner if the low end of its interval reaches X: balanced-accuracy>=0.9 (see 'deploy').",
+        ),
+    ] = None,
+    ship: Annotated[
+        str,
+        typer.Option(
+            metavar="tested|all",
+            help="Leave the model that was tested, or one trained again on all labels.",
+        ),
+    ] = "tested",
     gpus_per_trial: Annotated[float, typer.Option(min=0, metavar="N", help="May be a fraction, to share a GPU.")] = 0.0,
     workers_per_trial: Annotated[
         int, typer.Option(min=1, metavar="N", help="Data-parallel workers of each trial.")
@@ -137,6 +173,8 @@ def search(
     raytl search --resume 2026-01-31-01
 
     raytl search --resume 2026-01-31-01 --trials +50
+
+    raytl search --resume 2026-01-31-01 --moved /data/photos=/mnt/photos
     """
     from raytl import api
     from raytl.cli.running import listening, show_problems
@@ -145,45 +183,68 @@ def search(
     from raytl.search.space.definition import load_space
 
     output = Output.current
-    wanted, further = _trials(trials)
-    budget, more_time = _time(time_budget)
+    wanted, further = parse_trials(trials)
+    budget, more_time = parse_time(time_budget)
+    condition = None if deploy_when is None else api.Condition.parse(deploy_when, metric)
     if resume is not None:
-        _refuse_beside_resume(context)
+        refuse_beside_resume(context)
         known = _trials_of(resume, storage)
         with listening(output, wanted or known + (further or 0), budget or more_time) as progress:
             run = api.resume(
                 resume, trials=wanted, time_budget_s=budget, more_trials=further, more_time_s=more_time, lanes=lanes,
-                storage=storage, address=address, verbose=verbose, listeners=[progress],
+                storage=storage, address=address, moved=_moves(moved), verbose=verbose, listeners=[progress],
             )  # fmt: skip
-        _show_end(output, run)
+        _show_end(output, run, condition)
         return
-    if further is not None or more_time is not None:
-        raise UserError("+ asks for more than an earlier search had: name it with --resume RUN, or leave out the +")
+    refuse_more_of_nothing(trials, time_budget)
+    if moved:
+        raise UserError("--moved says where the data of a run went, and goes with --resume RUN")
     loaded = load_space(space, set_ or [])
     RunStore(storage or default_storage()).check()  # before the data is read, which may take minutes
     task = api.Task(
-        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout
-    )
+        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
+        label=label, image_column=image_column,
+    )  # fmt: skip
     bound = api.bind(task, loaded)
     show_problems(output, [*bound.problems, *task.problems])
     with listening(output, wanted or loaded.settings.trials, budget) as progress:
         run = api.search(
             task, bound, trials=wanted, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
-            workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain, metric=metric,
-            at=at, cost_aware=cost_aware,
+            workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain,
+            metric=metric if condition is None else condition.metric.name, at=at, ship=ship, cost_aware=cost_aware,
             warm_start=warm_start, name=name, storage=storage, address=address, verbose=verbose, listeners=[progress],
         )  # fmt: skip
-    _show_end(output, run)
+    _show_end(output, run, condition)
 
 
-_WITH_RESUME = {"resume", "trials", "time_budget", "lanes", "storage", "address", "json", "verbose"}
+_WITH_RESUME = {
+    "resume",
+    "trials",
+    "time_budget",
+    "lanes",
+    "storage",
+    "address",
+    "moved",
+    "deploy_when",
+    "json",
+    "verbose",
+}
 
 
-def _refuse_beside_resume(context: typer.Context) -> None:
+def _moves(given: list[str] | None) -> dict[str, str]:
+    """Old places by new ones."""
+    pairs = [text.partition("=") for text in given or []]
+    wrong = next((text for text, (old, _, new) in zip(given or [], pairs, strict=True) if not old or not new), None)
+    if wrong is not None:
+        raise UserError(f"--moved {wrong}: give OLD=NEW, two paths")
+    return {old: new for old, _, new in pairs}
+
+
+def refuse_beside_resume(context: typer.Context, more: Collection[str] = ()) -> None:
     """Raise for an option that an interrupted run has its own value of."""
     for option in context.command.params:
         source = context.get_parameter_source(str(option.name))
-        if source is not None and source.name == "COMMANDLINE" and option.name not in _WITH_RESUME:
+        if source is not None and source.name == "COMMANDLINE" and option.name not in {*_WITH_RESUME, *more}:
             raise UserError(f"--resume goes on with the run's own data and settings; leave out {option.opts[0]}")
 
 
@@ -195,13 +256,25 @@ def _trials_of(name: str, storage: str | None) -> int:
     return int(settings["search"]["trials"] or settings["space_settings"]["trials"])
 
 
-def _show_end(output: Output, run: Run) -> None:
+def _show_end(output: Output, run: Run, condition: Condition | None) -> None:
+    from raytl import api
     from raytl.cli.results import show_run
 
     show_run(output, run)
-    output.document(run.summary())
-    if run.status == "interrupted":
-        raise typer.Exit(130)
+    document, deployment = run.summary(), None
+    code = 130 if run.status == "interrupted" else 0
+    if condition is not None:
+        deployed, why = None, None
+        try:
+            deployed = api.deploy_when(run, condition)
+            output.say(f"deployed: {deployed.url}")
+        except UserError as refused:
+            why, code = str(refused), code or NOT_DEPLOYED
+            output.say(why)
+        deployment = {"endpoint": deployed.to_json() if deployed else None, "why_not": why}
+    output.document(document | {"deployment": deployment})
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -209,16 +282,27 @@ def check(
     path: Annotated[str, typer.Argument(metavar="PATH", help="Image folder, Parquet or CSV file, local or at a URI.")],
     split: Split = None,
     images: ImagesFolder = None,
+    label: LabelColumn = None,
+    image_column: ImageColumn = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the findings as pictures, one page.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Report what is in a data set and what is wrong with it.
+    """Report what is in a data set and what is wrong with it, likely wrong labels included.
 
-    [bold]Example:[/bold]  raytl check photos/
+    [bold]Examples:[/bold]
+
+    raytl check photos/
+
+    raytl check photos/ --html findings.html
     """
-    from raytl.tasks.checks import check as check_data
+    from raytl.evaluation.data_check import check as check_data
 
-    report = check_data(path, split=split, images=images)
+    report = check_data(path, split=split, images=images, label=label, image_column=image_column, html=html)
     Output.current.say(report.table())
+    if html is not None:
+        Output.current.say(f"wrote {html}")
     Output.current.document(report.to_json())
 
 
@@ -261,7 +345,13 @@ def pretrain(
     output.document({"path": str(path.resolve()), "accuracy": accuracy if known else None, "uri": f"file:{path}"})
 
 
-def _trials(text: str | None) -> tuple[int | None, int | None]:
+def refuse_more_of_nothing(*asked: str | None) -> None:
+    """Raise for a ``+`` where there is no earlier search to have more of."""
+    if any(text is not None and text.startswith("+") for text in asked):
+        raise UserError("+ asks for more than an earlier search had: name it with --resume RUN, or leave out the +")
+
+
+def parse_trials(text: str | None) -> tuple[int | None, int | None]:
     """``50`` to strategies in all, ``+50`` to further ones."""
     if text is None:
         return None, None
@@ -271,7 +361,7 @@ def _trials(text: str | None) -> tuple[int | None, int | None]:
     return (None, int(digits)) if text.startswith("+") else (int(digits), None)
 
 
-def _time(text: str | None) -> tuple[float | None, float | None]:
+def parse_time(text: str | None) -> tuple[float | None, float | None]:
     """``90``, ``90s``, ``10m``, ``2h`` to seconds in all, with a ``+`` to further ones."""
     if text is None:
         return None, None

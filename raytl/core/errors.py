@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class NotWrittenError(UserError):
+    """A disk did not take what was to be kept. The sentence ends with what to do about the disk."""
+
+
 class StorageWarning(UserWarning):
     """One clear sentence: what a storage did not take, and where it is instead."""
 

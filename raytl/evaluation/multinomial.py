@@ -8,17 +8,20 @@ from torch import Tensor
 _MEMORY = 8
 _ITERATIONS = 500
 _LINE_STEPS = 12
-_TOLERANCE = 1e-9
-"""Largest estimated distance to the least loss, in nats per item."""
+TOLERANCE = 1e-9
+"""Largest estimated distance to the least loss, in nats per item, of what is to be the optimum."""
 
 
-def solve(design: Tensor, targets: Tensor, weights: Tensor, penalties: Tensor) -> Tensor:
+def solve(
+    design: Tensor, targets: Tensor, weights: Tensor, penalties: Tensor, *, tolerance: float = TOLERANCE
+) -> Tensor:
     """Coefficients (b, k, r + 1) that minimise each problem's loss; the last column holds the biases.
 
     design: (n, r) features, float64; targets: (k, n) each item's class shares, columns summing to 1; weights: (b, n)
     of the items in each problem, rows summing to 1; penalties: (b,) > 0. The loss of a problem is the weighted mean
     cross-entropy plus penalty / 2 times the sum of the squared coefficients without the biases; it is strictly convex
-    up to a constant added to all biases, which start at 0 and so keep the mean 0.
+    up to a constant added to all biases, which start at 0 and so keep the mean 0. tolerance: in nats per item, how far
+    from the least loss an estimate may leave it.
 
     L-BFGS over all problems in step, so that every step is two products of large matrices whatever the number of
     problems. The features should be decorrelated (principal axes): the inverse Hessian it starts each step from is
@@ -32,7 +35,7 @@ def solve(design: Tensor, targets: Tensor, weights: Tensor, penalties: Tensor) -
     if k < 2:
         return result
     active = torch.arange(b, device=x.device)
-    state = _State(x, targets, weights, penalties)
+    state = _State(x, targets, weights, penalties, tolerance)
     for _ in range(_ITERATIONS):
         running = state.step()
         if bool(running.all()):
@@ -51,8 +54,8 @@ def solve(design: Tensor, targets: Tensor, weights: Tensor, penalties: Tensor) -
 class _State:
     """The problems still being solved."""
 
-    def __init__(self, x: Tensor, targets: Tensor, weights: Tensor, penalties: Tensor) -> None:
-        self.x, self.targets = x, targets
+    def __init__(self, x: Tensor, targets: Tensor, weights: Tensor, penalties: Tensor, tolerance: float) -> None:
+        self.x, self.targets, self.tolerance = x, targets, tolerance
         self.weights = weights
         b, k, p = len(penalties), len(targets), x.shape[1]
         # No penalty on the biases, the last column.
@@ -77,7 +80,7 @@ class _State:
         direction = self._direction(scale)
         slope = _dot(direction, self.gradient)
         # -slope / 2 is what a quadratic model expects to gain.
-        running = -slope > 2 * _TOLERANCE
+        running = -slope > 2 * self.tolerance
         if not bool(running.any()):
             return running
         along = (direction.flatten(0, 1) @ self.x.T).view_as(self.logits)

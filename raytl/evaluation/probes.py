@@ -30,6 +30,8 @@ _PULL = 16.0
 
 _ABSENT = 1000.0
 """How far below the others' mean the logit of a class without images lies: nothing even at the highest temperature."""
+_COMPARED = 1e-5
+"""Nats from the optimum that strengths are compared at: they differ by hundreds of times as much, and it takes half."""
 _CELLS = 10_000_000
 """Probabilities (problems x classes x items) held at once; more problems than that are solved in turns."""
 
@@ -176,7 +178,7 @@ def _cross_validate(
         # The penalty stands against the sum over the items, as a prior does, and a fold has fewer of them.
         penalties = torch.tensor([grid[s] / shares[f] for s, f in some], dtype=torch.float64, device=design.device)
         rows = torch.as_tensor(fold_weights[[f for _, f in some]], device=design.device)
-        fitted = solve(design, one_hot, rows, penalties)
+        fitted = solve(design, one_hot, rows, penalties, tolerance=_COMPARED)
         for (s, f), model in zip(some, fitted, strict=True):
             validation = splits[f][1]
             held = design[torch.as_tensor(validation, device=design.device)]

@@ -11,17 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from raytl.core.errors import UserError
+from raytl.core.errors import NotWrittenError, UserError
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an operating-system error while writing ``path`` into a UserError that names it."""
+    """Turn an operating-system error while writing ``path`` into a NotWrittenError that names it."""
     try:
         yield
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise UserError(
+        raise NotWrittenError(
             f"{path}: cannot be written ({why}). Free space or mend its permissions, or choose another --storage."
         ) from error
 

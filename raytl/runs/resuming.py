@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from raytl.search.planning import SearchSettings
 from raytl.search.records import TrialStatus
 from raytl.search.space.definition import SearchSpace, parse_space
 from raytl.tasks import Task, make_task
+from raytl.tasks.given import gone, moved
 
 LEAST_S = 1.0
 
@@ -76,18 +78,19 @@ class Begun:
         return replace(settings, trials=trials, time_budget_s=seconds, patience=None, min_gain=None)
 
 
-def read(run: Run, *, more: More | None = None) -> Begun:
+def read(run: Run, moves: Mapping[str, str] | None = None, *, more: More | None = None) -> Begun:
     """How a run was begun, with its data read again.
 
-    more: what is asked for beyond what was, without which a finished run is refused. Raises UserError where the run is
-    running, its data changed or is not to be had, or it lacks what is needed.
+    moves: where the data went, old place by new one (:func:`raytl.tasks.given.moved`). more: what is asked for beyond
+    what was, without which a finished run is refused. Raises UserError where the run is running, its data changed or is
+    not to be had, or it lacks what is needed.
     """
     if run.status == "running":
         raise UserError(f"run '{run.name}' is running; only a search that has ended can be resumed")
     ended = run.status == "finished"
     if ended and not more:
         raise refuse_finished(run.name)
-    task, settings = read_task(run, "resumed"), run.settings
+    task, settings = read_task(run, "resumed", moves), run.settings
     known = {spec.name for spec in fields(SearchSettings)}
     begun = SearchSettings(**{key: value for key, value in settings["search"].items() if key in known})
     records = [record for record in run.records() if record.kind == JobKind.SEARCH]
@@ -114,7 +117,7 @@ def _opened_with(run: Run) -> dict[str, Any] | None:
     return None
 
 
-def read_task(run: Run, done: str) -> Task:
+def read_task(run: Run, done: str, moves: Mapping[str, str] | None = None) -> Task:
     """A run's data, read again.
 
     done: what cannot be done without it (``resumed``). Raises UserError where it changed or is not to be had.
@@ -124,8 +127,18 @@ def read_task(run: Run, done: str) -> Task:
         raise UserError(f"run '{run.name}' was begun by an older raytl and cannot be {done}. Search anew")
     if settings["given"] is None:
         raise UserError(f"run '{run.name}' got its data from memory, not by path, and cannot be {done}. Search anew")
-    task = make_task(settings["given"])
+    given = moved(settings["given"], moves or {})
+    missing = gone(given)
+    if missing:
+        raise UserError(
+            f"run '{run.name}': its data is not in {missing[0]} any more; where it was moved: raytl search --resume "
+            f"{run.name} --moved {missing[0]}=NEW"
+        )
+    task = make_task(given)
     test = task.test.fingerprint if task.test is not None else None
     if (task.data.fingerprint, test) != (settings["fingerprint"], settings["test_fingerprint"]):
+        if moves:
+            now = ", ".join(moves.values())
+            raise UserError(f"run '{run.name}': in {now} is other data than its search was begun with. Search anew")
         raise UserError(f"run '{run.name}': its data is not what it was when the search was begun. Search anew")
     return task

@@ -19,6 +19,7 @@ from raytl.runs.leaderboard import leaderboard
 from raytl.runs.storage import DOCUMENT, JOURNAL, DiskPlace, Place, is_uri
 from raytl.runs.tables import history_table, read_table, trials_table
 from raytl.search.records import TrialRecord, TrialStatus
+from raytl.sources.heads import CONVEX
 
 
 class Run:
@@ -147,7 +148,11 @@ class Run:
             "status": self.status,
             "seconds": self.seconds,
             "setting": self.settings.get("setting"),
-            "trials": {"count": len(self._trials), "by_status": {str(status): n for status, n in counts.items()}},
+            "trials": {
+                "count": len(self._trials),
+                "by_status": {str(status): n for status, n in counts.items()},
+                "trained": self._trained(),
+            },
             "best": _summarised(outcome["best"], scores),
             "baselines": {entry["label"]: _summarised(entry, scores) for entry in outcome["baselines"]},
             "metric": outcome.get("metric", "accuracy"),
@@ -155,6 +160,7 @@ class Run:
             "calibration": outcome.get("calibration", {}),
             "operating_point": outcome.get("operating_point"),
             "survey": outcome.get("survey"),
+            "trained_on": outcome.get("trained_on", "target"),
             "transfer_gain": outcome["transfer_gain"],
             "adaptation_gain": outcome["adaptation_gain"],
             "gains": outcome["gains"],
@@ -165,6 +171,13 @@ class Run:
             "note": note_of(self.place),
         }
         return dict(plain(extra | document))
+
+    def _trained(self) -> int:
+        """Completed trials in which anything was trained: a head that is solved for is none."""
+        table = self._trials
+        if "strategy.head" not in table:
+            return 0
+        return int(((table["status"] == TrialStatus.COMPLETED) & ~table["strategy.head"].isin(CONVEX)).sum())
 
     @cached_property
     def _trials(self) -> pd.DataFrame:

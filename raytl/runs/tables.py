@@ -24,6 +24,7 @@ _TRIAL_SCHEMA = {
     "reason": pa.string(),
     "score": pa.float64(),
     "seconds": pa.float64(),
+    "ended": pa.float64(),
     "epochs": pa.int64(),
     "lane": pa.string(),
 }

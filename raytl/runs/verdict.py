@@ -9,6 +9,7 @@ from raytl.evaluation import metrics
 from raytl.evaluation.intervals import Interval
 from raytl.runs import wording
 from raytl.runs.run import interval
+from raytl.sources.heads import CONVEX
 
 PARTS = {
     "source-model": ("Transfer", "the pretrained weights", "the same from random weights"),
@@ -44,6 +45,9 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
         found.append(_chosen_before(before, summary))
     if summary["interrupted"]:
         found.append(Verdict("open", f"This run has not come to its end: {summary['why']}."))
+    elif summary["trials"]["trained"] == 0 and best["strategy"].get("head") in CONVEX:
+        told = "No training came to its end in the time given: the model is a head on frozen features"
+        found.append(Verdict("open", f"{told}. A larger --time-budget tells whether training does better."))
     if (point := summary.get("operating_point")) is not None:
         found.append(_operating(point))
     shares = decomposition(summary)
@@ -84,16 +88,26 @@ def adaptation(summary: dict[str, Any]) -> Verdict:
 
 def decomposition(summary: dict[str, Any]) -> str:
     """Of the gain over plain training from scratch, what each part of the winner brings; empty where not known."""
-    whole = interval((summary["gains"] or {}).get("scratch"))
-    shares = [
-        f"{PARTS[control['part']][1]} {_gain(interval(control), summary)}"
-        for control in _controls(summary)
-        if control["part"] in ("source-model", "adaptation", "source-domain") and interval(control) is not None
-    ]
-    if whole is None or len(shares) < 2:
+    whole, parts = shares(summary)
+    if whole is None:
         return ""
     told = f"Of {_amount(whole.value, summary)} over plain training from scratch, taking out one part at a time costs: "
-    return told + "; ".join(shares) + "."
+    return told + "; ".join(f"{name} {_gain(gain, summary)}" for name, gain in parts.items()) + "."
+
+
+def shares(summary: dict[str, Any]) -> tuple[Interval | None, dict[str, Interval]]:
+    """The winner's gain over plain training from scratch, and what each of its parts brings; (None, {}) if not known.
+
+    Parts may be worth more together than one by one, or less: they need not sum up to the whole.
+    """
+    whole = interval((summary["gains"] or {}).get("scratch"))
+    parts = {
+        PARTS[control["part"]][1]: gain
+        for control in _controls(summary)
+        if control["part"] in ("source-model", "adaptation", "source-domain")
+        and (gain := interval(control)) is not None
+    }
+    return (whole, parts) if whole is not None and len(parts) > 1 else (None, {})
 
 
 def tone(gain: Interval) -> str:
@@ -136,7 +150,7 @@ def _operating(point: dict[str, Any]) -> Verdict:
 
 def _less_would_do(summary: dict[str, Any]) -> list[Verdict]:
     """The classical recipes that the winner does not beat beyond doubt: that comes first."""
-    if summary["best"]["strategy"].get("head") == "logistic":
+    if summary["best"]["strategy"].get("head") in CONVEX:
         return []
     tied = [
         (CLASSICAL.get(control["name"], control["name"]), interval(control))

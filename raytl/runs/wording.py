@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from raytl.evaluation.intervals import Interval
+from raytl.sources.heads import CONVEX
 
 
 def score(value: Any) -> str:
@@ -90,8 +91,9 @@ def strategy(values: dict[str, Any]) -> str:
         start = f"fine-tuned from {source(uri)}"
     if uri.startswith("plain:"):
         start = f"plain image features ({uri.removeprefix('plain:')})"
-    if values.get("head") == "logistic":
-        return f"logistic regression on {start.removeprefix('fine-tuned from ')}" + (
+    if values.get("head") in CONVEX:
+        where = "every stage of " if values["head"] == "stages" else ""
+        return f"logistic regression on {where}{start.removeprefix('fine-tuned from ')}" + (
             f", with the labelled images of {values['source_domain']} in the training"
             if _known(values.get("source_domain"))
             else ""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from raytl.core.errors import NotWrittenError, UserError
 from raytl.evaluation.intervals import Interval
 from raytl.runs.environment import environment
 from raytl.runs.extending import merged
@@ -35,13 +36,15 @@ class RunWriter:
     (kind of transfer), ``classes`` (names), ``seed``, ``command`` (to reproduce the run),
     ``data`` (``{"counts": {role: n}, "problems": [sentence | {"severity", "message"}]}``).
     resume: go on in a run that was interrupted; ``trials`` then holds what it had.
-    path: the folder that it is written in. unkept: after the end, a sentence on what the storage did not take.
+    path: the folder that it is written in. where: its folder or URI as a user would name it.
+    unkept: after the end, a sentence on what the storage did not take.
     Raises UserError where the disk does not take it.
     """
 
     def __init__(self, keeper: Keeper, place: Place, settings: dict[str, Any], *, resume: bool = False) -> None:
         self.path = keeper.folder
         self.name = place.name
+        self.where = place.shown
         self.unkept: str | None = None
         self._place = DiskPlace(self.path, place.shown)
         self._keeper = keeper
@@ -114,18 +117,26 @@ class RunWriter:
         with self._mutex:
             if not self._open:
                 raise RuntimeError(f"run '{self.name}' has ended; it cannot be finished again")
-            for record in outcome.trials:
-                self._journal.trial(record)
-            self._compact()
-            if outcome.test_labels is not None:
-                write_table(self.path / "predictions.parquet", _predictions(outcome))
-                self._keeper.keep("predictions.parquet")
-            document = _outcome_document(outcome)
-            document["seconds"] += self._document["spent_s"]
-            if before is not None:
-                document = self._extended(document, before)
-            self._write("outcome.json", document | {"extra": summary_extra or {}})
-            return self._end("interrupted" if outcome.interrupted else "finished")
+            try:
+                for record in outcome.trials:
+                    self._journal.trial(record)
+                self._compact()
+                if outcome.test_labels is not None:
+                    write_table(self.path / "predictions.parquet", _predictions(outcome))
+                    self._keeper.keep("predictions.parquet")
+                document = _outcome_document(outcome)
+                document["seconds"] += self._document["spent_s"]
+                if before is not None:
+                    document = merged(document, before)
+                self._write("outcome.json", document | {"extra": summary_extra or {}})
+                if before is not None and not document["chosen_before"]["same"]:
+                    self._keeper.drop("predictions.parquet")  # they are those of the winner before
+                return self._end("interrupted" if outcome.interrupted else "finished")
+            except NotWrittenError:
+                self._keeper.drop("outcome.json")  # all figures or none: the run can be resumed
+                if before is None:
+                    self._keeper.drop("predictions.parquet")
+                raise
 
     def interrupt(self) -> Run:
         """Keep what there is of a search that ended before its time, and let go of the run; twice is once."""
@@ -144,7 +155,11 @@ class RunWriter:
     ) -> None:
         try:
             self.interrupt()
+        except NotWrittenError:
+            if not isinstance(error, UserError):  # otherwise the full disk has been told already
+                raise
         finally:  # a full disk must not leave the run locked for the life of this process
+            self._journal.close()
             self._let_go()
 
     def _compact(self) -> None:
@@ -164,13 +179,6 @@ class RunWriter:
         if not self._within:
             self._let_go()
         return Run(self._place)
-
-    def _extended(self, document: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-        """Predictions on test images are those of the winner before: they stay only with it."""
-        document = merged(document, before)
-        if not document["chosen_before"]["same"]:
-            self._keeper.drop("predictions.parquet")
-        return document
 
     def _spent(self, before: dict[str, Any]) -> float:
         """What earlier sessions took. before: ``run.json`` as the last of them left it."""
@@ -228,6 +236,7 @@ def _outcome_document(outcome: SearchOutcome) -> dict[str, Any]:
         "controls": [_control_document(control) for control in outcome.controls],
         "calibration": outcome.calibration,
         "operating_point": None if outcome.operating_point is None else asdict(outcome.operating_point),
+        "trained_on": outcome.trained_on,
         "survey": None if outcome.survey is None else asdict(outcome.survey),
         "seconds": outcome.seconds,
         "gains": {name: gain.to_json() for name, gain in outcome.gains.items()},

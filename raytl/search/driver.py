@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,12 @@ from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.judging.operating import parse_goal
 from raytl.search.lanes.cluster import cluster, room
+from raytl.search.lanes.here import Beginning, lanes_here, refit_on_all
 from raytl.search.lanes.lane import lane_for
 from raytl.search.lanes.pool import forward
-from raytl.search.lanes.sizing import Lanes
+from raytl.search.lanes.sizing import Lanes, counted
 from raytl.search.lanes.tuning import LaneWatch, PlanScheduler, PlanSearcher, lane_resources, trial_directory
-from raytl.search.outcome import conclude
+from raytl.search.outcome import KeepModel, conclude, so_far
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.planning import SearchSettings, make_plan, make_workspace_settings
 from raytl.search.records import SearchListener, SearchOutcome, TrialRecord
@@ -32,6 +33,8 @@ from raytl.tasks import SealedTest, TrainingData
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace, WorkspaceSettings
 
+MEMORY = "memory"
+"""The phase under which the user is told that memory is short."""
 PRETRAIN_SHARE = 0.1
 """Of a time budget, what pretraining one source model may take."""
 
@@ -45,38 +48,71 @@ def search(
     *,
     first: Sequence[Strategy] = (),
     earlier: Sequence[TrialRecord] = (),
-) -> tuple[SearchOutcome, Path | None]:
-    """Search, choose, refit, open the test split once. Returns the outcome and the directory of the winner's model.
+    keep: KeepModel | None = None,
+) -> SearchOutcome:
+    """Search, choose, refit, keep the winner's model, open the test split once.
 
     directory: of the run, on the driver's disk; refitted models and Tune's own files go below it.
+    keep: what keeps the model (:func:`raytl.search.outcome.conclude`); of the first one, long before the search ends,
+    too.
     first: strategies to try before the space's own. earlier: trials of this search from before it was interrupted.
     An interrupt (Ctrl-C) ends the search early; what is known by then is concluded from, without a refit and with the
     test split sealed, so that the search can be resumed.
-    Raises UserError where no trial succeeded, KeyboardInterrupt where it was interrupted before one had.
+    Raises UserError where no trial succeeded, NotWrittenError where the disk took no more, KeyboardInterrupt where it
+    was interrupted before one had succeeded.
     """
     started = time.monotonic()
-    data = bound.data
     if settings.at is not None:
         parse_goal(settings.at)  # said now rather than after the search
-        if len(data.classes) != 2:
-            raise UserError(f"--at needs a task of two classes, and this one has {len(data.classes)}")
-    resources = (settings.lanes, settings.gpus_per_trial, settings.workers_per_trial)
-    with cluster(*resources, verbose=settings.verbose, address=settings.address) as lanes:
-        if len(ray.nodes()) > 1:
-            data = data.portable()
+        if len(bound.data.classes) != 2:
+            raise UserError(f"--at needs a task of two classes, and this one has {len(bound.data.classes)}")
+
+    def prepared(data: TrainingData, lanes: Lanes) -> tuple[Workspace, SearchPlan]:
         workspace_settings = make_workspace_settings(data, bound.space, settings, lanes)
         if settings.time_budget_s is not None:
             workspace_settings = replace(workspace_settings, pretrain_s=PRETRAIN_SHARE * settings.time_budget_s)
-        workspace = Workspace(data, workspace_settings)
+        workspace, metric = Workspace(data, workspace_settings), metrics.get(workspace_settings.metric)
+
+        def keep_first(key: str) -> str:
+            outcome = so_far(plan, metric, key, time.monotonic() - started)
+            return "" if keep is None else keep(outcome, Path(plan.refits.done[key]))
+
         plan = make_plan(
-            bound, settings, workspace, lanes, directory, listener, first, has_test=test is not None, started=started
-        )
+            bound, settings, workspace, lanes, directory, listener, first,
+            has_test=test is not None, started=started, on_first_model=keep_first,
+        )  # fmt: skip
         plan.restore(earlier)
-        if settings.metric is None and workspace_settings.metric != "accuracy":
-            title = metrics.get(workspace_settings.metric).title
-            listener.on_phase("metric", f"{title}: one class has over {metrics.SKEWED} times the images of another")
-        with lane_trainable(data, workspace_settings, lanes, directory) as trainable:
-            interrupted = not run_plan(plan, trainable, lanes, directory, verbose=settings.verbose)
+        if settings.metric is None and metric.name != "accuracy":
+            why = f"one class has over {metrics.SKEWED} times the images of another"
+            listener.on_phase("metric", f"{metric.title}: {why}")
+        return workspace, plan
+
+    plan: SearchPlan | None = None
+    try:
+        with ExitStack() as stack:
+            data = bound.data
+            wanted = (settings.lanes, settings.gpus_per_trial, settings.workers_per_trial)
+            lanes = lanes_here(*wanted, settings.address)
+            meant = cluster(*wanted, verbose=settings.verbose, address=settings.address)
+            if lanes is not None:
+                workspace, plan = prepared(data, lanes)
+                beginning = stack.enter_context(Beginning(plan, workspace))
+                stack.enter_context(meant)
+                beginning.finish()
+            else:
+                lanes = stack.enter_context(meant)
+                data = data.portable() if len(ray.nodes()) > 1 else data
+                workspace, plan = prepared(data, lanes)
+            notice = partial(listener.on_phase, MEMORY)
+            if lanes.most is not None:
+                notice(f"memory is short, so that {counted(lanes.count)} will train; --lanes N asks for more")
+            with lane_trainable(data, workspace.settings, lanes, directory) as trainable:
+                interrupted = not run_plan(plan, trainable, lanes, directory, verbose=settings.verbose, notice=notice)
+    except KeyboardInterrupt:
+        if plan is None:
+            raise
+        plan.interrupt()
+        interrupted = True
     if interrupted and plan.winner() is None:
         raise KeyboardInterrupt
     if not interrupted:
@@ -84,11 +120,19 @@ def search(
     seconds = time.monotonic() - started
     goal = None if settings.at is None else parse_goal(settings.at)
     opened = None if interrupted else test
-    outcome = conclude(plan, data, opened, workspace, seconds, interrupted=interrupted, at=goal)
+    outcome = conclude(plan, data, opened, workspace, seconds, interrupted=interrupted, at=goal, keep=keep)
     if goal is not None and outcome.operating_point is None:
         listener.on_phase("test", "too few labelled images were validated for the operating point that --at asks for")
     refit = plan.refits.done.get(outcome.best.strategy_key)
-    return outcome, Path(refit) if refit else None
+    if refit is not None and settings.ship == "all" and outcome.test_images is not None:
+        listener.on_phase("refit", "on all labels, those of the test included")
+        reason = refit_on_all(workspace, outcome.best.strategy, outcome.test_images, Path(refit))
+        outcome.trained_on = "target" if reason else "all"
+        if reason:
+            listener.on_phase("refit", f"the tested model is kept: {reason}")
+        elif keep is not None:
+            keep(outcome, Path(refit))
+    return outcome
 
 
 @contextmanager
@@ -106,19 +150,26 @@ def lane_trainable(
 
 
 def run_plan(
-    plan: SearchPlan, trainable: Callable[..., None], lanes: Lanes, directory: Path, *, verbose: bool = False
+    plan: SearchPlan,
+    trainable: Callable[..., None],
+    lanes: Lanes,
+    directory: Path,
+    *,
+    verbose: bool = False,
+    notice: Callable[[str], None] = lambda sentence: None,
 ) -> bool:
     """Run a plan's jobs on Tune; whether it came to its end without an interrupt.
 
     trainable: does ``config["job"]`` and reports as :func:`raytl.search.lanes.lane.lane` does.
-    directory: for Tune's files.
+    directory: for Tune's files. notice: told what the user should know of the lanes.
+    What the plan raises for the user (UserError) is raised as it is.
     """
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # every result is in the run's own journal already
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(lanes.count)  # all lanes start at once
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # what the user named by a relative path (file:model/) must be found
     logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
-    searcher = PlanSearcher(plan, partial(room, lanes))
+    searcher = PlanSearcher(plan, partial(room, lanes), notice=notice)
     tuner = Tuner(
         tune.with_resources(trainable, lane_resources(lanes)),
         tune_config=TuneConfig(
@@ -135,7 +186,12 @@ def run_plan(
             verbose=1 if verbose else 0,
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except Exception:
+        if searcher.failure is not None:
+            raise searcher.failure from None
+        raise
     finished = plan.finished()
     if not finished:
         plan.interrupt()

@@ -85,7 +85,8 @@ class JobResult:
 
     reason: why it failed, None where it did not. note: what the user should know of it though it did not.
     validation_index, validation_probabilities: (v,), (v, k) or None. survey: what a survey found.
-    forward_s: of a probe, seconds that its source model takes for an image, forward only.
+    forward_s, step_s: of a probe, seconds that its source model takes for an image, forward only and in a step of
+    training; 0 where it was not measured.
     model_files: of a refit, a reference to its checkpoint's files (name -> bytes) in Ray's object store: lane and
     driver need no common disk.
     """
@@ -99,4 +100,5 @@ class JobResult:
     validation_probabilities: np.ndarray | None = None
     survey: Survey | None = None
     forward_s: float = 0.0
+    step_s: float = 0.0
     model_files: Any = None

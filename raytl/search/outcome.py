@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +37,8 @@ _GROUNDS = {
     "key": "{metric} no worse than the highest,",
     "highest score": "highest score",
 }
+KeepModel = Callable[[SearchOutcome, Path], str]
+"""Keeps a model with what is known of it, and says what it is worth."""
 LEAST_CALIBRATING = 20
 """Images that a temperature is fitted on at least."""
 
@@ -50,9 +52,12 @@ def conclude(
     *,
     interrupted: bool,
     at: Goal | None = None,
+    keep: KeepModel | None = None,
 ) -> SearchOutcome:
     """Choose, open the test split, compare. at: the operating point that is asked for.
 
+    keep: given what is known and the winner's checkpoint, keeps the model; before the test split is opened, so that a
+    disk that does not take the model leaves the test sealed.
     Raises UserError where no trial succeeded, with the commonest reason.
     """
     metric = metrics.get(workspace.settings.metric)
@@ -76,7 +81,10 @@ def conclude(
     hurried = tuple(sorted(uri for uri in used if is_hurried(workspace, uri)))
     outcome.workspace = replace(workspace.settings, hurried=hurried).to_json()
     _calibrate(plan, outcome, data.classes, at)
-    if test is not None and best.strategy_key in plan.refits.done:
+    refit = plan.refits.done.get(best.strategy_key)
+    if refit is not None and keep is not None:
+        keep(outcome, Path(refit))
+    if test is not None and refit is not None:
         _open_test(plan, test, outcome, workspace, metric)
     _hold_against_controls(plan, outcome, metric)
     return outcome
@@ -100,6 +108,15 @@ def candidate(plan: SearchPlan, metric: Metric, label: str, key: str) -> Candida
         if known.sum() >= LEAST_CALIBRATING:
             found.temperature = fit_temperature(np.log(np.clip(said[known], 1e-7, 1)), labels.labels[known])
     return found
+
+
+def so_far(plan: SearchPlan, metric: Metric, key: str, seconds: float) -> SearchOutcome:
+    """What a search would end with if it ended with this strategy now: nothing is compared, no test split opened."""
+    best = candidate(plan, metric, "best", key)
+    _correct(plan, metric, best)
+    outcome = SearchOutcome(plan.records, best, [], "the best head on frozen features; the search goes on", seconds)
+    outcome.metric, outcome.going_on = metric.name, True
+    return outcome
 
 
 def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:

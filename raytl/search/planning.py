@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import CONFIRMED
 from raytl.search.propose.cost import CostAwareSampler
+from raytl.search.propose.effort import Effort
 from raytl.search.propose.recipes import Recipes
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener
@@ -25,12 +26,6 @@ from raytl.tasks import TrainingData, splits
 from raytl.training.pretrain import is_pretrained, parse_pretrain
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
-
-SMALLEST_BATCH = 8
-"""Where there is less data than a batch holds, a batch is all the data, but not less than batch norm can use."""
-
-BACKWARD = 3
-"""Forward passes that a training step on an image takes the time of."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,8 @@ class SearchSettings:
     together. patience: trials without a better one after which to stop. min_gain: stop when another trial is expected
     to raise the best score by less. cost_aware: prefer strategies that promise more per second. metric: what is meant
     by good (:mod:`raytl.evaluation.metrics`); None for accuracy, or balanced accuracy where classes are skewed.
-    at: the operating point asked for, such as ``recall=0.95``. address: of a Ray cluster, None for this machine.
+    at: the operating point asked for, such as ``recall=0.95``. ship: the model that was ``tested``, or one trained on
+    ``all`` labels, the test's included, after that was opened. address: of a Ray cluster, None for this machine.
     """
 
     trials: int | None = None
@@ -58,6 +54,7 @@ class SearchSettings:
     cost_aware: bool = False
     metric: str | None = None
     at: str | None = None
+    ship: str = "tested"
 
 
 def make_workspace_settings(
@@ -66,12 +63,10 @@ def make_workspace_settings(
     """What every lane is told. Raises UserError for an unknown metric."""
     folds = splits.plan_folds(data.target.labels, data.target.groups) if data.target is not None else (0, 0)
     given = space.settings
-    largest = max((len(images) for images in (data.target, data.unlabelled) if images is not None), default=1)
-    batch = min(given.batch_size, max(largest, SMALLEST_BATCH))
     rungs = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs).rungs
     return WorkspaceSettings(
         seed=settings.seed,
-        budget=Budget(given.epochs, given.steps_per_epoch, batch, tuple(rungs)),
+        budget=Budget(given.epochs, given.steps_per_epoch, given.batch_size, tuple(rungs)),
         pretrain=space.pretrain,
         image_size=given.image_size or None,
         folds=folds,
@@ -101,7 +96,6 @@ def make_plan_settings(
     data, budget = bound.data, workspace.settings.budget
     # Confirming must not take more trials than searching did, nor holding the winner against its controls.
     folds = min(len(workspace.folds), 1 + math.ceil(trials / CONFIRMED))
-    largest = max((len(images) for images in (data.target, data.unlabelled) if images is not None), default=0)
     return PlanSettings(
         trials=trials,
         folds=folds,
@@ -114,7 +108,7 @@ def make_plan_settings(
         min_gain=settings.min_gain,
         surveys=bool(data.joinable) or data.unlabelled is not None,
         control_folds=folds,
-        trial_images=BACKWARD * budget.epochs * budget.steps_for(largest) * budget.batch_size,
+        passes=Effort(bound, budget).passes,
         pretrain_s=workspace.settings.pretrain_s or 0.0,
     )
 
@@ -130,6 +124,7 @@ def make_plan(
     *,
     has_test: bool,
     started: float,
+    on_first_model: Callable[[str], str] | None = None,
 ) -> SearchPlan:
     """The plan of a search over a bound space, timed from ``started`` of the monotonic clock."""
     given = bound.space.settings
@@ -140,7 +135,7 @@ def make_plan(
     sampler = (CostAwareSampler if settings.cost_aware else TpeSampler)(bound, settings.seed, first)
     return SearchPlan(
         plan_settings, sampler, halving, Recipes(bound), pretraining, listener, time.monotonic, started,
-        _labels(bound.data, workspace),
+        _labels(bound.data, workspace), on_first_model,
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ class TrialRecord:
     score: the selection score, higher is better; metrics: of the last look (``target-accuracy``,
     ``target-log-loss``, ``source-accuracy``, ``labelled``, ``unlabelled`` … as far as the setting allows).
     history: one dict per epoch that was looked at: ``epoch``, ``seconds``, ``train_loss`` and the metrics.
+    ended: seconds of the search at its end, time before an interruption included; None while it runs, or in older runs.
     validated: indices of the target images in the validation fold; predicted: what was said of each, probabilities.
     """
 
@@ -50,6 +51,7 @@ class TrialRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    ended: float | None = None
     lane: str = ""
     validated: list[int] = field(default_factory=list)
     predicted: list[list[float]] = field(default_factory=list)
@@ -105,8 +107,9 @@ class SearchOutcome:
     test_labels: (n_test,) indices into the classes; test_images: what they belong to, opened by now.
     calibration: expected calibration errors of the winner, ``before`` and ``after`` its temperature.
     operating_point: of a two-class model, where one was asked for. survey: what the data told before anything was
-    trained. workspace: what the lanes were told, with which a trial can
-    be trained again.
+    trained. trained_on: ``target`` or ``all``, the labelled images that the model left behind was trained on; all
+    includes the test's, so the test figures are of the model before. workspace: what the lanes were told, with which a
+    trial can be trained again. going_on: whether this is what is known in the middle of a search.
     """
 
     trials: list[TrialRecord]
@@ -122,9 +125,11 @@ class SearchOutcome:
     test_labels: np.ndarray | None = None
     test_images: LabelledImages | None = None
     interrupted: bool = False
+    going_on: bool = False
     calibration: dict[str, float] = field(default_factory=dict)
     operating_point: OperatingPoint | None = None
     survey: Survey | None = None
+    trained_on: str = "target"
     workspace: dict[str, Any] | None = None
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from raytl.serving.endpoint import Endpoint, deploy, status, undeploy
+    from raytl.serving.endpoint import Endpoint, deploy, status, undeploy, update
 
-__all__ = ["Endpoint", "deploy", "status", "undeploy"]
+__all__ = ["Endpoint", "deploy", "status", "undeploy", "update"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import re
 import socket
 import time
@@ -23,6 +22,7 @@ from ray.serve.context import _disconnect, _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from raytl.core.errors import UserError
+from raytl.machines.reaching import address_of, reach
 from raytl.serving.head import LocalHead, find_head, loopback, one_at_a_time, start_head
 from raytl.serving.ingress import PROXY_CHECKS, clear_session, environment_of_session
 
@@ -55,8 +55,9 @@ def session(*, start: bool) -> Iterator[RaySession | None]:
         return
     quiet = {"namespace": _NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     head = None
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
+    address = address_of(None)
+    if address is not None:
+        ray.init(address=reach(address).address, **quiet)
     else:
         with one_at_a_time():
             head = find_head() or (start_head() if start else None)

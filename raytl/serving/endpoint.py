@@ -7,6 +7,7 @@ between two requests. ``serve.run`` would restart the replicas each time.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,17 +112,34 @@ def deploy(
             ],
         }
         url = f"http://{_reachable(host)}:{port}{route_prefix.rstrip('/')}"
-        try:
-            serve.apply({**previous, name: application})
-            _wait_until_served(serve, name, url, version, time.monotonic() + wait_s)
-        except UserError:
-            if previous:
-                serve.apply(previous)
-            else:
-                _stop(serve, ray_session)
-            raise
-        _drop_unused_snapshots(serve)
+        _put(serve, ray_session, application, url, version, wait_s)
         return Endpoint(url, name, version, ray_session.detached, notice)
+
+
+def update(bundle_path: str | Path, *, name: str = "raytl", wait_s: float = 120) -> Endpoint | None:
+    """Put a bundle in the place of the one that is served under ``name``, without dropping a request.
+
+    Where it listens, how it scales and what it may use stay as they are. Returns None where there is no such endpoint.
+    Raises UserError where it names other labels, which its callers would not know, or does not come up: what was served
+    before goes on being served.
+    """
+    from raytl.serving.service import load
+
+    path = Path(bundle_path).resolve()
+    version = bundle_version(path)
+    labels = load(ServingSettings(bundle=str(path), version=version)).labels
+    with session(start=False) as ray_session:
+        serve = Serve.running() if ray_session is not None else None
+        before = serve.configs().get(name) if serve is not None else None
+        if ray_session is None or serve is None or before is None:
+            return None
+        url = f"http://{_reachable(serve.host)}:{serve.port}{(before.get('route_prefix') or '').rstrip('/')}"
+        _refuse_other_labels(url, name, labels)
+        kept, *others = before["deployments"]
+        settings = {**(kept.get("user_config") or {}), "bundle": str(snapshot(path, version)), "version": version}
+        application = {**before, "deployments": [{**kept, "user_config": {**settings, "model": path.name}}, *others]}
+        _put(serve, ray_session, application, url, version, wait_s)
+        return Endpoint(url, name, version, ray_session.detached)
 
 
 def undeploy(name: str = "raytl") -> bool:
@@ -167,6 +185,36 @@ def _serve_at(host: str, port: int, ray_session: RaySession) -> tuple[Serve, str
             f"deploy with --port {serve.port}, or take down what it serves first"
         )
     return serve, ""
+
+
+def _put(serve: Serve, ray_session: RaySession, application: AppConfig, url: str, version: str, wait_s: float) -> None:
+    """Apply an application beside the others and wait until it answers; what was there before stays where it fails."""
+    previous = serve.configs()
+    try:
+        serve.apply({**previous, application["name"]: application})
+        _wait_until_served(serve, application["name"], url, version, time.monotonic() + wait_s)
+    except UserError:
+        if previous:
+            serve.apply(previous)
+        else:
+            _stop(serve, ray_session)
+        raise
+    _drop_unused_snapshots(serve)
+
+
+def _refuse_other_labels(url: str, name: str, labels: Sequence[str]) -> None:
+    try:
+        with httpx.Client(trust_env=False, timeout=10) as client:
+            served = client.get(f"{url}/v1/model").raise_for_status().json()["labels"]
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        raise UserError(
+            f"endpoint '{name}' at {url} does not say what it serves ({error}); it stays as it is"
+        ) from None
+    if sorted(served) != sorted(labels):
+        raise UserError(
+            f"endpoint '{name}' at {url} answers with the labels {', '.join(served)}, and the new model with "
+            f"{', '.join(labels)}: it stays as it is; deploy under another --name, or after raytl undeploy"
+        )
 
 
 def _refuse_shared_route(configs: dict[str, AppConfig], name: str, route_prefix: str) -> None:

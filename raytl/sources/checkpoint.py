@@ -7,7 +7,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from raytl.core.errors import UserError, nearest
+from raytl.core.errors import NotWrittenError, UserError, nearest
 from raytl.sources.catalogue import build_architecture
 from raytl.sources.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, Weights, jsonable, parse
 from raytl.sources.model import SourceModel
@@ -32,19 +33,49 @@ def write_checkpoint(directory: Path, model: SourceModel, extra: Mapping[str, An
 
     extra: any of ``metrics`` and ``provenance`` (JSON values; non-finite numbers become null), ``temperature`` and
         ``threshold`` (a :class:`Threshold` or None).
-    Raises UserError where the place holds something else than a saved model or cannot be written; then nothing of the
-    new model is left and the earlier one is as it was.
+    Raises UserError where the place holds something else than a saved model, NotWrittenError where it cannot be
+    written; then nothing of the new model is left and the earlier one is as it was.
     """
+    directory = Path(directory)
+    _check_target(directory)
+    files = checkpoint_files(model, extra)
+    with _writing(directory):
+        target = directory.resolve()  # a link keeps pointing at the folder, and "." has a name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            for name, content in files.items():
+                _write(staging / name, content)
+            staging.chmod(0o755)
+            _swap(staging, target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_metrics(directory: Path, metrics: Mapping[str, Any]) -> None:
+    """Put other metrics into a saved model's manifest, in one step. Raises UserError, NotWrittenError."""
+    manifest = read_manifest(directory).model_copy(update={"metrics": jsonable(metrics)})
+    with _writing(directory):
+        handle, name = tempfile.mkstemp(prefix=f".{MANIFEST_FILE}-", dir=directory)
+        os.close(handle)
+        try:
+            _write(Path(name), manifest.to_text().encode())
+            Path(name).chmod(0o644)
+            Path(name).replace(directory / MANIFEST_FILE)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+def checkpoint_files(model: SourceModel, extra: Mapping[str, Any]) -> dict[str, bytes]:
+    """What :func:`write_checkpoint` writes, by the files' names."""
     unknown = [key for key in extra if key not in _EXTRA]
     if unknown:
         raise ValueError(f"write_checkpoint: unknown key '{unknown[0]}'{nearest(unknown[0], _EXTRA)}")
-    directory = Path(directory)
-    _check_target(directory)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(model.state_dict().items())}
     data = safetensors.torch.save(state)
     threshold = extra.get("threshold")
     manifest = Manifest(
-        format_version=1 if threshold is None else 2,
+        format_version=3 if model.reads_stages else 1 if threshold is None else 2,
         architecture=model.architecture,
         stages=model.stage_names,
         feature_dim=model.feature_dim,
@@ -59,19 +90,15 @@ def write_checkpoint(directory: Path, model: SourceModel, extra: Mapping[str, An
         threshold=threshold,
         **{key: jsonable(value) for key, value in extra.items() if key != "threshold"},
     )
+    return {WEIGHTS_FILE: data, MANIFEST_FILE: manifest.to_text().encode()}
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
     try:
-        target = directory.resolve()  # a link keeps pointing at the folder, and "." has a name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            _write(staging / WEIGHTS_FILE, data)
-            _write(staging / MANIFEST_FILE, manifest.to_text().encode())
-            staging.chmod(0o755)
-            _swap(staging, target)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        yield
     except OSError as error:
-        raise UserError(
+        raise NotWrittenError(
             f"{directory}: cannot be written ({error.strerror or error}); make room or choose another place"
         ) from error
 
@@ -132,7 +159,7 @@ def load_checkpoint(directory: Path) -> tuple[Manifest, SourceModel]:
             f"{where}: its manifest does not fit the architecture {manifest.architecture}; export the model again"
         )
     fit(model, state, where)
-    last = next((name for name in ("head.output.weight", "head.weight") if name in state), None)
+    last = next((name for name in ("head.parts.0.weight", "head.output.weight", "head.weight") if name in state), None)
     outputs = model.feature_dim if last is None else int(state[last].shape[0])
     if manifest.labels is not None and len(manifest.labels) != outputs:
         raise UserError(f"{where}: has {len(manifest.labels)} labels for {outputs} outputs; export the model again")

@@ -1,11 +1,17 @@
-"""What sits on the features: a linear layer, or a small network."""
+"""What sits on the features: a linear layer, a small network, or a linear layer on every stage."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-HEADS = ("linear", "mlp", "logistic")
+CONVEX = ("logistic", "stages")
+"""Heads that are solved for instead of trained."""
+HEADS = ("linear", "mlp", *CONVEX)
 HIDDEN = 256
 """Width of the hidden layer, that of the usual bottleneck between backbone and head."""
 
@@ -24,10 +30,35 @@ class MlpHead(nn.Module):
         return logits
 
 
-def make_head(kind: str, features: int, outputs: int) -> nn.Module:
-    """A head of one of the ``HEADS``, its weights drawn from torch's generator. Raises ValueError for another kind.
+class StagesHead(nn.Module):
+    """A linear layer on what each stage makes of an image, averaged over positions; their probabilities are averaged.
 
-    A logistic one is a linear one; it differs in how its weights are found.
+    Which stage a task is best read from differs between tasks, and few labels cannot tell (Evci et al., 2022:
+    Head2Toe). Averaging needs no choice, and where the stages disagree it is unsure. features (n, sum of the widths),
+    the stages' one after another -> logits (n, k): log-probabilities times ``sharpness``, for an average is less sure
+    than it could be. widths: of the stages' outputs.
+    """
+
+    sharpness: Tensor
+
+    def __init__(self, widths: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        self.widths = list(widths)
+        self.parts = nn.ModuleList(nn.Linear(width, outputs) for width in widths)
+        self.register_buffer("sharpness", torch.ones(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits."""
+        logits = [part(x) for part, x in zip(self.parts, features.split(self.widths, dim=1), strict=True)]
+        each = torch.stack([F.log_softmax(part.float(), dim=1) for part in logits])
+        mean: Tensor = each.logsumexp(dim=0) - math.log(len(logits))
+        return mean * self.sharpness
+
+
+def make_head(kind: str, features: int, outputs: int) -> nn.Module:
+    """A head on the last stage's features, its weights drawn from torch's generator.
+
+    A logistic one is a linear one; it differs in how its weights are found. Raises ValueError for another kind.
     """
     if kind in ("linear", "logistic"):
         return nn.Linear(features, outputs)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from raytl.sources.heads import make_head
+from raytl.sources.heads import StagesHead, make_head
 from raytl.sources.licences import UNKNOWN
 from raytl.tasks.preprocessing import Preprocessing
 
@@ -41,7 +42,7 @@ class SourceModel(nn.Module):
     """Stages in order, then a head.
 
     ``head(stages[-1](... stages[0](x)))`` equals the original network's output. The last stage yields the features,
-    shape (n, feature_dim); every earlier boundary is a possible *cut*.
+    shape (n, feature_dim); every earlier boundary is a possible *cut*. A :class:`StagesHead` reads all stages.
 
     architecture: URI of the untrained architecture (``scratch:cnn-small``, ``torchvision:resnet18@none``), which with
         the state dict rebuilds the model.
@@ -89,16 +90,54 @@ class SourceModel(nn.Module):
             x = stage(x)
         return x
 
+    @property
+    def reads_stages(self) -> bool:
+        """Whether the head reads the outputs of all stages."""
+        return isinstance(self.head, StagesHead)
+
+    def all_stages(self, x: Tensor) -> Tensor:
+        """Outputs of every stage for normalised images, averaged over positions, one after another: (n, sum of d)."""
+        found = []
+        for stage in self.stage_list():
+            x = stage(x)
+            found.append(pool_positions(x))
+        return torch.cat(found, dim=1)
+
+    def stage_widths(self) -> list[int]:
+        """How many numbers each stage's output comes to, averaged over positions."""
+        size, mode = self.preprocessing, self.training
+        device = next((tensor.device for tensor in self.state_dict().values()), None)
+        x = torch.zeros(1, size.channels, size.size, size.size, device=device)
+        widths = []
+        self.eval()
+        with torch.inference_mode():
+            for stage in self.stage_list():
+                x = stage(x)
+                widths.append(pool_positions(x).shape[1])
+        self.train(mode)
+        return widths
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (n, channels, size, size) to logits (n, k)."""
-        logits: Tensor = self.head(self.run(x))
+        logits: Tensor = self.head(self.all_stages(x) if self.reads_stages else self.run(x))
         return logits
 
     def replace_head(self, num_classes: int, labels: tuple[str, ...], kind: str = "linear") -> None:
         """Put a fresh head for ``labels`` on the features. kind: one of :data:`raytl.sources.heads.HEADS`."""
-        self.head = make_head(kind, self.feature_dim, num_classes)
+        if kind == "stages":
+            self.head = StagesHead(self.stage_widths(), num_classes)
+        else:
+            self.head = make_head(kind, self.feature_dim, num_classes)
         self.labels = labels
 
     def backbone_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of all stages."""
         return self.stages.parameters()
+
+
+def pool_positions(x: Tensor) -> Tensor:
+    """Mean over positions: of maps (n, c, h, w) or (n, h, w, c), of tokens (n, t, c); (n, c) from any of them."""
+    if x.ndim == 4:
+        channels_last = x.shape[1] == x.shape[2] != x.shape[3]
+        return x.mean(dim=(1, 2) if channels_last else (2, 3))
+    return x.mean(dim=1) if x.ndim == 3 else x.flatten(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from raytl.core.errors import UserError
 from raytl.sources.base import Built
-from raytl.sources.heads import MlpHead
+from raytl.sources.heads import MlpHead, StagesHead
 from raytl.sources.licences import NO_WEIGHTS
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.tasks.preprocessing import Preprocessing
@@ -201,6 +202,11 @@ def _listed(what: str, items: list[str]) -> str:
 
 def _widen_head(model: SourceModel, state: Mapping[str, Tensor]) -> None:
     """Give the model the kind and width of head that the state has; one on other features is left for fit to refuse."""
+    parts = [tensor for name, tensor in state.items() if re.fullmatch(r"head\.parts\.\d+\.weight", name)]
+    if parts:
+        if all(part.ndim == 2 and part.shape[0] == parts[0].shape[0] > 0 for part in parts):
+            model.head = StagesHead(model.stage_widths(), int(parts[0].shape[0]))
+        return
     hidden, output = (state.get(f"head.{layer}.weight") for layer in ("hidden", "output"))
     weight = state.get("head.weight", hidden)
     if weight is None or weight.ndim != 2 or weight.shape[1] != model.feature_dim or not weight.shape[0]:

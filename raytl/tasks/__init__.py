@@ -1,7 +1,8 @@
 """Tasks: what is to be learned and from which images; readers, splits, data checks and the built-in demo task."""
 
 from raytl.tasks.build import Task
-from raytl.tasks.checks import CheckReport, check
+from raytl.tasks.check_report import CheckReport
+from raytl.tasks.checks import check
 from raytl.tasks.demo import demo_task
 from raytl.tasks.given import make_task
 from raytl.tasks.images import ImageItem, Images, LabelledImages

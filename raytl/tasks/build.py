@@ -13,6 +13,7 @@ from raytl.tasks.duplicates import label_conflicts, merge_groups
 from raytl.tasks.given import given_paths
 from raytl.tasks.holding_out import checked_holdout, groups_per_class, hold_out
 from raytl.tasks.images import Images, LabelledImages
+from raytl.tasks.judgements import judge_colours, judge_role_colours, judge_test
 from raytl.tasks.leaks import Roles, compare, count_are, separate, separate_test
 from raytl.tasks.parts import (
     I_,
@@ -51,6 +52,7 @@ class Task:
     split: the one split of the target to learn from; "none" where folders with names of splits are classes. By default
         what it has for training and validation.
     images: the folder that the paths in tables count from, where that is not the table's own.
+    label, image_column: the columns of tables that hold labels and images, where their names do not say so.
 
     data: all that a search may see. test: the sealed test split, or None. problems: what was noticed about the data.
     given: what it was made of (:func:`raytl.tasks.given.make_task`), None where images were given in memory.
@@ -69,6 +71,8 @@ class Task:
         holdout: float | None = None,
         split: str | None = None,
         images: Path | None = None,
+        label: str | None = None,
+        image_column: str | None = None,
     ) -> None:
         domains = named_domains(source_domain)
         if target is None and not domains:
@@ -79,12 +83,13 @@ class Task:
             raise UserError("no data of the target domain; pass --target PATH (labelled) or --unlabelled PATH")
         holdout = checked_holdout(holdout, has_target=target is not None, has_test=test is not None)
         self.seed = seed
-        parts = {key: labelled_part(place, Role.SOURCE_DOMAIN, tables_images=images) for key, place in domains.items()}
-        goal = None if target is None else labelled_part(target, Role.TARGET, split=split, tables_images=images)
-        pool = None if unlabelled is None else unlabelled_part(unlabelled, tables_images=images)
-        final = None if test is None else labelled_part(test, "test", tables_images=images)
+        tables = {"images": images, "label": label, "image_column": image_column}
+        parts = {key: labelled_part(place, Role.SOURCE_DOMAIN, tables=tables) for key, place in domains.items()}
+        goal = None if target is None else labelled_part(target, Role.TARGET, split=split, tables=tables)
+        pool = None if unlabelled is None else unlabelled_part(unlabelled, tables=tables)
+        final = None if test is None else labelled_part(test, "test", tables=tables)
         if final is None and target is not None and goal is not None and goal.has_test:
-            final = own_test(target, goal, tables_images=images)
+            final = own_test(target, goal, tables=tables)
             checked_holdout(holdout, has_target=True, has_test=True)
         self.problems: list[Problem] = []
         roles = Roles(goal, pool, final, parts, self.problems)
@@ -98,6 +103,7 @@ class Task:
             self._note_conflicts(goal.images)
         separate(roles)
         goal, final = roles.target, roles.test
+        self.problems += _judge_colours(roles)
         wanted = None if final is None else occurring(final.images)
         classes = goal.images.classes if goal is not None else self._agreed(roles.source_domains, wanted)
         classes = tuple(sorted(classes))
@@ -105,8 +111,11 @@ class Task:
             final.images = _into_classes(final.images, classes, "the target" if goal else "any source domain")
         if goal is not None:
             goal.images = goal.images.with_classes(classes)
+            if final is not None:
+                learned = {name: count for name, count in goal.images.counts().items() if count}
+                self.problems += judge_test(final.images.name, learned, set(), occurring(final.images))
             goal.images = self._grouped(goal)
-            if not roles.source_domains:
+            if not roles.source_domains and roles.unlabelled is None:
                 _enough_to_validate(goal.images)
             if final is None:
                 roles.target, roles.test, said = hold_out(goal, holdout, seed)
@@ -117,8 +126,9 @@ class Task:
             self._note_half_shared(key, part.images, classes)
 
         self.name = name or _task_name(target, unlabelled)
+        chosen = {"split": split, "label": label, "image_column": image_column}
         places = {"target": target, "unlabelled": unlabelled, "test": test, "images": images}
-        self.given = given_paths(places, domains, self.name, seed, split, holdout)
+        self.given = given_paths(places, domains, self.name, seed, holdout, chosen)
         seen = [part for part in roles.parts() if part is not roles.test]
         self.data = TrainingData(
             name=self.name,
@@ -192,6 +202,22 @@ class Task:
         return replace(images, groups=groups if len(np.unique(groups)) < len(groups) else None)
 
 
+def _judge_colours(roles: Roles) -> list[Problem]:
+    """What being grey or in colour would give away: of classes of the target, and of one role against another."""
+    goal, named = roles.target, {"the target": roles.target, "the unlabelled images": roles.unlabelled}
+    named |= {"the test": roles.test} | {f"source domain {key}": part for key, part in roles.source_domains.items()}
+    problems = []
+    if goal is not None:
+        labels = [goal.images.classes[label] for label in goal.images.labels]
+        problems = judge_colours(goal.images.name, labels, goal.facts)
+    shares = {
+        role: float(np.mean([fact.greyscale for fact in part.facts]))
+        for role, part in named.items()
+        if part is not None and part.facts
+    }
+    return problems + judge_role_colours(shares, next(part for part in roles.parts()).images.name)
+
+
 def _task_name(target: Labelled | None, unlabelled: Path | Images | None) -> str:
     place = target if target is not None else unlabelled
     return base_name(place) if place is not None else "task"
@@ -216,15 +242,16 @@ def _into_classes(images: LabelledImages, classes: tuple[str, ...], where: str) 
 
 
 def _enough_to_validate(images: LabelledImages) -> None:
+    """Without two classes that can be validated, there must be something else to choose by."""
     groups = groups_per_class(images)
     lonely = next((name for name in images.classes if groups[name] < 2), None)
-    if lonely is None:
+    if lonely is None or sum(groups[name] > 1 for name in images.classes) > 1:
         return
     count = images.counts()[lonely]
     has = f"{count} image{_s(count)}" + (" that belong together (duplicates or one group)" if count > 1 else "")
     raise UserError(
-        f"{images.name}: class '{lonely}' has {has}; a validation split needs 2. "
-        "Add images, or pass --source-domain for one-shot transfer."
+        f"{images.name}: class '{lonely}' has {has}; a validation split needs 2 of two classes at least. "
+        "Add images, or pass --source-domain or --unlabelled for one-shot transfer."
     )
 
 

@@ -5,132 +5,78 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from raytl.core.errors import UserError, nearest
+from raytl.core.errors import UserError
+from raytl.tasks.check_report import CheckReport, gravest_first, range_of
 from raytl.tasks.decoding import KNOWN
-from raytl.tasks.duplicates import components, exact_groups, label_conflicts, near_pairs, several
+from raytl.tasks.duplicates import components, exact_groups, label_conflicts, merge_groups, near_pairs, several
+from raytl.tasks.images import ImageItem, LabelledImages
+from raytl.tasks.judgements import (
+    judge_colours,
+    judge_conflicts,
+    judge_counts,
+    judge_images,
+    judge_near,
+    judge_test,
+)
 from raytl.tasks.problems import Problem, Severity
-from raytl.tasks.readers import decode_all, list_path, no_labels, note_strays, vanished
+from raytl.tasks.readers import groups_of, list_path, no_labels, note_strays
 from raytl.tasks.readers.choosing import choose_split
 from raytl.tasks.readers.listing import Entry, Listing
-from raytl.tasks.readers.names import judge_names
+from raytl.tasks.readers.loading import decode_all, vanished
+from raytl.tasks.readers.names import judge_names, judge_numbers
+from raytl.tasks.readers.split_names import TEST
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-_IMBALANCE = 10.0  # largest class over smallest
-_TEST_NEEDS = 4  # as in the task: fewer images of a class leave none for a test split
-_NARROW = 16  # as in the preprocessing: beyond it a centre crop shows a sixteenth
-_MIXED = 0.1  # share of the images below which the greyscale, or the coloured, ones are odd
-_SHOWN = 30  # problems in the table
-_COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+_VANISHED = 3  # classes of which no image can be read that are named one by one
 
 
 @dataclass(frozen=True)
-class Range:
-    """Smallest, median and largest of a number of pixels."""
+class Look:
+    """What one look at the data gave.
 
-    least: int
-    median: int
-    most: int
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """What :func:`check` found.
-
-    layout: what the path was taken for. splits: readable images per split that the data has of itself.
-    counts: readable images per class, empty for unlabelled data. width, height: in pixels, None without any image.
-    modes: images per Pillow mode. corrupt: files that do not decode, each with its reason.
-    exact_duplicates, near_duplicates: names of images that are the same bytes, or look the same (not both).
-    label_conflicts: pairs of names of the same image under two labels.
-    problems: everything worth saying, the gravest first.
+    report: what was found. images: those that a search would learn from, copies in one group; None without labels.
+    items: every image that decodes, by name. labels: likewise.
     """
 
-    path: str
-    layout: str
-    splits: dict[str, int]
-    images: int
-    counts: dict[str, int]
-    width: Range | None
-    height: Range | None
-    modes: dict[str, int]
-    greyscale: bool
-    corrupt: list[Problem]
-    exact_duplicates: list[list[str]]
-    near_duplicates: list[list[str]]
-    label_conflicts: list[tuple[str, str]]
-    problems: list[Problem]
-
-    @property
-    def ok(self) -> bool:
-        """Whether a search would take this data as it is."""
-        return all(problem.severity is not Severity.ERROR for problem in self.problems)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, with ``ok`` beside them."""
-        lists = {key: [problem.to_json() for problem in getattr(self, key)] for key in ("corrupt", "problems")}
-        pairs = [list(pair) for pair in self.label_conflicts]
-        return {**asdict(self), **lists, "label_conflicts": pairs, "ok": self.ok}
-
-    def table(self) -> RenderableType:
-        """The report for a terminal."""
-        from rich.console import Group
-        from rich.markup import escape
-        from rich.table import Table
-
-        facts = Table(title=escape(self.path), show_header=False, title_justify="left")
-        facts.add_row("layout", escape(self.layout))
-        facts.add_row("images", f"{self.images:,}")
-        if self.splits:
-            facts.add_row("splits", ", ".join(f"{name} ({count})" for name, count in self.splits.items()))
-        for side, found in (("width", self.width), ("height", self.height)):
-            if found is not None:
-                facts.add_row(f"{side}, pixels", f"{found.least} to {found.most}, median {found.median}")
-        facts.add_row("modes", ", ".join(f"{mode} ({count})" for mode, count in self.modes.items()) or "none")
-        facts.add_row("damaged files", str(len(self.corrupt)))
-        facts.add_row("duplicates", f"{_extra(self.exact_duplicates)} exact, {_extra(self.near_duplicates)} near")
-        classes = Table("class", "images", "", title="classes", title_justify="left")
-        top = max(self.counts.values(), default=1)
-        for name, count in self.counts.items():
-            classes.add_row(escape(name), str(count), "█" * max(1, round(20 * count / top)))
-        problems = Table("", "where", "what", title="problems", title_justify="left")
-        problems.columns[1].overflow = "fold"
-        if len(self.problems) > _SHOWN:
-            problems.caption = f"and {len(self.problems) - _SHOWN} more; the JSON form has all"
-        for problem in self.problems[:_SHOWN]:
-            grade = f"[{_COLOURS[problem.severity]}]{problem.severity.value}[/]"
-            problems.add_row(grade, escape(problem.where), escape(problem.message))
-        closing = [problems] if self.problems else ["no problems found"]
-        return Group(facts, *([classes] if self.counts else []), *closing)
+    report: CheckReport
+    images: LabelledImages | None
+    items: dict[str, ImageItem]
+    labels: dict[str, str | None]
 
 
-def check(
+def check(path: str | os.PathLike[str], **told: Any) -> CheckReport:
+    """The report of :func:`look`."""
+    return look(path, **told).report
+
+
+def look(
     path: str | os.PathLike[str],
     *,
     filesystem: Any = None,
     split: str | None = None,
     images: str | os.PathLike[str] | None = None,
-) -> CheckReport:
+    label: str | None = None,
+    image_column: str | None = None,
+) -> Look:
     """Look at every image under a path, labelled or not, and say what is there and what is wrong with it.
 
-    path, filesystem, split, images: as for :func:`raytl.tasks.readers.read_labelled`.
+    path, filesystem, split, images, label, image_column: as for :func:`raytl.tasks.readers.read_labelled`.
     Raises UserError where there is nothing to look at, or the path may be meant in several ways; damaged images are
     reported, even where all are.
     """
-    listing = list_path(path, filesystem, split=split, images=images)
+    listing = list_path(path, filesystem, split=split, images=images, label=label, image_column=image_column)
     if not listing.entries:
-        raise UserError(f"{listing.name}: no images found; give a folder, Parquet or CSV file with images")
+        raise listing.no_images()
     learned = _learned(listing, split)
     entries, items, facts, corrupt = decode_all(listing)
     if not items and not corrupt:
-        raise UserError(f"{listing.name}: no images found; {KNOWN} files")
+        raise UserError(f"{listing.name}: no images found; {listing.empty_because or f'{KNOWN} files'}")
     names, digests = [item.name for item in items], [item.digest for item in items]
     found = [entry.label for entry in entries]
     counts = dict(sorted(Counter(label for label in found if label is not None).items()))
@@ -141,32 +87,38 @@ def check(
     if listing.labelled:
         numbers = np.array([list(counts).index(label) if label is not None else -1 for label in found], dtype=np.int64)
         conflicts = [(names[first], names[other]) for first, other in label_conflicts(digests, numbers)]
+    near, pairs = _near(facts, exact)
     problems = [
         *_judge_classes(listing, entries, learned),
-        *_judge_images(listing.name, names, facts),
-        *listing.problems,  # before what there may be hundreds of
-        *(
-            Problem(Severity.WARNING, other, f"the same image as {first}, under another label")
-            for first, other in conflicts
-        ),
+        *judge_images(listing.name, names, facts),
+        *_judge_pictures(listing.name, entries, names, facts, pairs, digests, learned),
+        *listing.problems,
+        *judge_conflicts(listing.name, conflicts),
     ]
-    order = list(Severity)
-    return CheckReport(
+    report = CheckReport(
         path=listing.name,
         layout=listing.layout,
         splits={name: in_splits[name] for name in listing.split_names if in_splits[name]},
         images=len(items),
         counts=counts,
-        width=_range([fact.width for fact in facts]),
-        height=_range([fact.height for fact in facts]),
+        width=range_of([fact.width for fact in facts]),
+        height=range_of([fact.height for fact in facts]),
         modes=dict(Counter(fact.mode for fact in facts).most_common()),
         greyscale=bool(facts) and all(fact.greyscale for fact in facts),
         corrupt=corrupt,
         exact_duplicates=[[names[i] for i in group] for group in several(exact)],
-        near_duplicates=_near(names, facts, exact),
+        near_duplicates=[[names[i] for i in group] for group in near],
         label_conflicts=conflicts,
-        problems=sorted(problems, key=lambda problem: (order.index(problem.severity), not problem.leading)),
+        problems=gravest_first(problems),
     )
+    told = None
+    if listing.labelled:
+        keep = [index for index, entry in enumerate(entries) if id(entry) in learned]
+        groups = merge_groups(len(items), exact, components(len(items), pairs), groups_of(entries))
+        classes = tuple(sorted({str(found[index]) for index in keep}))
+        labels = np.array([classes.index(str(found[index])) for index in keep], dtype=np.int64)
+        told = LabelledImages(listing.name, [items[index] for index in keep], groups[keep], classes, labels)
+    return Look(report, told, dict(zip(names, items, strict=True)), dict(zip(names, found, strict=True)))
 
 
 def _learned(listing: Listing, split: str | None) -> set[int]:
@@ -185,36 +137,6 @@ def _learned(listing: Listing, split: str | None) -> set[int]:
     return learned
 
 
-def _judge_images(where: str, names: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:
-    if not names:
-        return [Problem(Severity.ERROR, where, "no image can be read; replace the files")]
-    problems = []
-    narrow = [
-        name
-        for name, fact in zip(names, facts, strict=True)
-        if max(fact.width, fact.height) > _NARROW * min(fact.width, fact.height)
-    ]
-    if narrow:
-        images = "1 image is" if len(narrow) == 1 else f"{len(narrow)} images are"
-        what = (
-            f"{images} more than {_NARROW} times as long as wide ({_examples(narrow)}); a network sees little of them"
-        )
-        problems.append(Problem(Severity.WARNING, where, what))
-    grey = [name for name, fact in zip(names, facts, strict=True) if fact.greyscale]
-    if 0 < len(grey) < len(names) and len(names) - len(grey) <= _MIXED * len(names):
-        colour = [name for name, fact in zip(names, facts, strict=True) if not fact.greyscale]
-        what = f"{len(grey)} images are greyscale and {len(colour)} in colour ({_examples(colour)})"
-        problems.append(Problem(Severity.INFO, where, what))
-    elif 0 < len(grey) <= _MIXED * len(names):
-        what = f"{len(names) - len(grey)} images are in colour and {len(grey)} greyscale ({_examples(grey)})"
-        problems.append(Problem(Severity.INFO, where, what))
-    return problems
-
-
-def _examples(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-
-
 def _judge_classes(listing: Listing, read: Sequence[Entry], learned: set[int]) -> list[Problem]:
     """What is wrong with the classes that a search would learn from. read: the entries that decode."""
     if not listing.labelled:
@@ -222,44 +144,40 @@ def _judge_classes(listing: Listing, read: Sequence[Entry], learned: set[int]) -
     where = listing.name
     meant = Counter(str(entry.label) for entry in listing.entries if entry.certain and id(entry) in learned)
     counts = dict(sorted(Counter(str(entry.label) for entry in read if id(entry) in learned).items()))
-    problems = [
-        Problem(Severity.ERROR, where, vanished(listing, name, meant[name]))
-        for name in sorted(set(meant) - set(counts))
-    ]
-    problems += judge_names(where, tuple(counts))
-    others = sorted({entry.label for entry in read if entry.label is not None} - set(meant))
-    if others:
-        what = f"class '{others[0]}' is only in a split that is not learned from{nearest(others[0], counts)}"
+    gone = sorted(set(meant) - set(counts))
+    problems = [Problem(Severity.ERROR, where, vanished(listing, name, meant[name])) for name in gone[:_VANISHED]]
+    if len(gone) > _VANISHED:
+        what = f"{len(gone) - _VANISHED} more classes would vanish ({', '.join(gone[_VANISHED:][:3])}, …)"
         problems.append(Problem(Severity.ERROR, where, what))
+    problems += judge_names(where, tuple(counts))
+    others = {entry.label for entry in read if entry.label is not None} - set(meant)
+    test = {str(entry.label) for entry in read if entry.split == TEST and id(entry) not in learned and entry.label}
+    problems += judge_test(where, counts, others, test)
     if len(counts) == 1:
-        only = next(iter(counts))
-        problems.append(Problem(Severity.ERROR, where, f"only one class, '{only}'; a classifier needs at least two"))
-    for name, count in counts.items():
-        if count == 1:
-            what = f"class '{name}' has 1 image; a validation split needs 2, unless there is a source domain"
-            problems.append(Problem(Severity.ERROR, where, what))
-        elif count < _TEST_NEEDS:
-            what = f"class '{name}' has {count} images, too few to spare any for a test"
-            problems.append(Problem(Severity.WARNING, where, what))
-    if counts and max(counts.values()) >= _IMBALANCE * min(counts.values()):
-        most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-        what = (
-            f"class '{most}' has {counts[most]} images, '{least}' {counts[least]}; accuracy will hide the small class"
-        )
-        problems.append(Problem(Severity.WARNING, where, what))
-    return problems
+        why = listing.unlabelled_because or "a classifier needs at least two"
+        problems.insert(len(gone), Problem(Severity.ERROR, where, f"only one class, '{next(iter(counts))}'; {why}"))
+    return problems + judge_counts(where, counts) + judge_numbers(where, tuple(counts))
 
 
-def _near(names: Sequence[str], facts: Sequence[Facts], exact: np.ndarray) -> list[list[str]]:
-    """Groups of images that look alike, one name for each set of exact duplicates."""
+def _judge_pictures(
+    where: str,
+    entries: Sequence[Entry],
+    names: Sequence[str],
+    facts: Sequence[Facts],
+    pairs: np.ndarray,
+    digests: Sequence[str],
+    learned: set[int],
+) -> list[Problem]:
+    """What the pictures tell of the labels and the splits."""
+    labels, splits = [entry.label for entry in entries], [entry.split for entry in entries]
+    coloured = [(str(entry.label), fact) for entry, fact in zip(entries, facts, strict=True) if id(entry) in learned]
+    problems = judge_colours(where, [label for label, _ in coloured], [fact for _, fact in coloured])
+    return problems + judge_near(where, names, labels, splits, facts, pairs, digests)
+
+
+def _near(facts: Sequence[Facts], exact: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Groups of images that look alike, and all pairs of them; one image for each set of exact duplicates."""
     _, firsts = np.unique(exact, return_index=True)
     pairs = near_pairs([facts[i] for i in firsts])
-    return [[names[firsts[i]] for i in group] for group in several(components(len(firsts), pairs))]
-
-
-def _range(values: Sequence[int]) -> Range | None:
-    return Range(min(values), int(np.median(values)), max(values)) if values else None
-
-
-def _extra(groups: Sequence[Sequence[str]]) -> int:
-    return sum(len(group) - 1 for group in groups)
+    groups = [firsts[group] for group in several(components(len(firsts), pairs))]
+    return groups, firsts[pairs]

@@ -1,7 +1,7 @@
 """From the bytes of an image file to pixels, the same way for training, prediction and serving.
 
-JPEG, PNG, WebP, BMP, TIFF and GIF (first frame or page), AVIF, JPEG 2000 and PPM, and HEIC where pillow-heif is
-installed. What comes out is upright (EXIF orientation applied) and of mode L or RGB.
+JPEG, PNG, WebP, BMP, TIFF and GIF (first frame or page), AVIF, JPEG 2000, PPM and ICO (the largest), and HEIC where
+pillow-heif is installed. What comes out is upright (EXIF orientation applied) and of mode L or RGB.
 
 Decoding takes at most 12 bytes a pixel: 1.1 GB for the largest image that is let in, and those beyond 16 megapixels
 are decoded one at a time.
@@ -10,6 +10,7 @@ are decoded one at a time.
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import threading
 import warnings
@@ -20,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from raytl.core.errors import UserError
+from raytl.tasks import icons
 
 try:
     from pillow_heif import register_heif_opener
@@ -32,12 +34,13 @@ try:
 except ImportError:
     _HEIF = ()
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", *_HEIF)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", "ICO", *_HEIF)
 HEIC_SUFFIXES = frozenset({".heic", ".heif"})
 # Pictures of kinds that nothing here reads; whoever has them is told so.
 FOREIGN_SUFFIXES = frozenset(
     {
-        *(".jxl", ".ico", ".svg", ".psd", ".exr", ".hdr", ".dcm", ".dicom", ".nii"),
+        *(".jxl", ".svg", ".psd", ".exr", ".hdr", ".dcm", ".dicom", ".nii"),
+        ".icloud",
         *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw"),
     }
 )
@@ -48,7 +51,7 @@ SUFFIXES = (
     | frozenset(
         {
             *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
-            *(".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"),
+            *(".avif", ".ico", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"),
         }
     )
 )
@@ -69,6 +72,7 @@ _one_at_a_time = threading.Lock()
 # What Pillow warns of (a damaged EXIF block, a huge header) is either harmless or becomes an error below; and a filter
 # around each call, from several threads, would not be safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # says of each file what our error says
 
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError)
 _BROKEN_BINARY = (struct.error, zlib.error, Image.DecompressionBombError)
@@ -106,6 +110,8 @@ def decode_with_facts(data: bytes, name: str) -> Decoded:
     if not data:
         raise UserError(f"{name}: the file is empty; replace it or leave it out")
     try:
+        if data.startswith(icons.MAGIC):
+            data = icons.largest(data)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             mode, (width, height) = image.mode, image.size
             if width * height > MAX_PIXELS:
@@ -134,6 +140,7 @@ def pixels_to_decode(data: bytes) -> int:
     Reads the header only: some microseconds, whatever the size.
     """
     try:
+        data = icons.largest(data) if data.startswith(icons.MAGIC) else data
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _draft(image)
             return image.width * image.height
@@ -169,12 +176,44 @@ def _unknown(data: bytes, name: str) -> str:
     """Why bytes are no image of a known format."""
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
         return f"{name}: cannot be read ({HEIC_NEEDED}); install it or convert the image"
+    if data.startswith(b"version https://git-lfs"):
+        return f"{name}: a pointer of Git LFS, not the image; fetch it with git lfs pull"
+    if data[:200].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return f"{name}: a web page, not an image; download it again"
+    if is_dicom(data):
+        return f"{name}: DICOM images are not read; convert them to PNG"
     suffix = PurePosixPath(name).suffix.lower()
+    if suffix == ".icloud":
+        return f"{name}: it is still in iCloud; download it"
+    bands = _bands(data)
+    if bands:
+        return f"{name}: {bands}; write three of its bands as an 8-bit RGB image"
     if suffix in HEIC_SUFFIXES and not _HEIF:
         return f"{name}: cannot be read ({HEIC_NEEDED}); install it or convert the image"
     if suffix in FOREIGN_SUFFIXES:
         return f"{name}: {suffix} images are not read; convert them to PNG or JPEG"
     return f"{name}: not an image that can be read; {KNOWN}"
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether bytes are those of a DICOM file, which often has no ending."""
+    return data[128:132] == b"DICM"
+
+
+def _bands(data: bytes) -> str:
+    """What a TIFF that Pillow does not decode holds; empty for anything else."""
+    if not data.startswith((b"II*\x00", b"MM\x00*")):
+        return ""
+    try:
+        file = io.BytesIO(data)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+        file.seek(tags.next)
+        tags.load(file)
+        count, bits = int(tags.get(277, 1)), tags.get(258, (1,))
+    except (*_BROKEN, *_BROKEN_BINARY):
+        return ""
+    depth = bits[0] if isinstance(bits, tuple) else bits
+    return f"a TIFF image of {count} bands of {depth} bits" if count > 1 else ""
 
 
 def _upright(image: Image.Image) -> Image.Image:

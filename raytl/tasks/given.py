@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from raytl.core.errors import UserError
 
 if TYPE_CHECKING:
     from raytl.tasks.build import Task
 
 DEMO = "demo"
+_PLACES = ("target", "unlabelled", "test", "images")
 
 
 def given_paths(
@@ -18,20 +22,55 @@ def given_paths(
     domains: Mapping[str, Any],
     name: str,
     seed: int,
-    split: str | None,
     holdout: float | None,
+    chosen: Mapping[str, str | None],
 ) -> dict[str, Any] | None:
     """The arguments of a task as JSON values, local paths absolute; None where images were given in memory.
 
-    roles: by the argument's name. domains: places of the source domains by name.
+    roles: by the argument's name. domains: places of the source domains by name. chosen: the split
+    and the columns that were asked for by name.
     """
     places = {role: place for role, place in roles.items() if place is not None}
     if not all(isinstance(place, str | os.PathLike) for place in (*places.values(), *domains.values())):
         return None
     found: dict[str, Any] = {role: _absolute(place) for role, place in places.items()}
     found["source_domain"] = {key: _absolute(place) for key, place in domains.items()}
-    chosen = {"split": split} if split is not None else {}
-    return found | {"name": name, "seed": seed, "holdout": holdout} | chosen
+    named = {key: value for key, value in chosen.items() if value is not None}
+    return found | {"name": name, "seed": seed, "holdout": holdout} | named
+
+
+def moved(given: Mapping[str, Any], moves: Mapping[str, str]) -> dict[str, Any]:
+    """What a task was made of, where its data lies now.
+
+    moves: old places by new ones: those that the task was given, or folders above them. Raises UserError for one below
+    which nothing lay.
+    """
+    found = dict(given)
+    for old, new in moves.items():
+        before, now = _absolute(old).rstrip("/"), _absolute(new).rstrip("/")
+        place = partial(_moved, old=before, new=now)
+        after = {role: place(at) if role in _PLACES else at for role, at in found.items()}
+        after["source_domain"] = {name: place(at) for name, at in found.get("source_domain", {}).items()}
+        if after == {"source_domain": {}, **found}:
+            known = ", ".join(places(found)) or DEMO
+            raise UserError(f"--moved {old}={new}: nothing was read from {before}; it was from {known}")
+        found = after
+    return found
+
+
+def places(given: Mapping[str, Any]) -> list[str]:
+    """Where the data of a task is, each place once."""
+    roles = [at for role, at in given.items() if role in _PLACES]
+    return list(dict.fromkeys([*roles, *given.get("source_domain", {}).values()]))
+
+
+def gone(given: Mapping[str, Any]) -> list[str]:
+    """The places on this machine where nothing is any more."""
+    return [place for place in places(given) if "://" not in place and not os.path.lexists(place)]
+
+
+def _moved(place: str, old: str, new: str) -> str:
+    return new + place[len(old) :] if place == old or place.startswith(f"{old}/") else place
 
 
 def make_task(given: Mapping[str, Any]) -> Task:

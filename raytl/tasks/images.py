@@ -100,6 +100,16 @@ class LabelledImages(Images):
             self.labels[np.asarray(indices, dtype=np.int64)],
         )
 
+    def joined(self, other: LabelledImages) -> LabelledImages:
+        """These images and others with the same classes; no group of one is a group of the other."""
+        groups = None
+        if self.groups is not None or other.groups is not None:
+            own = np.arange(len(self)) if self.groups is None else np.unique(self.groups, return_inverse=True)[1]
+            more = np.arange(len(other)) if other.groups is None else np.unique(other.groups, return_inverse=True)[1]
+            groups = np.concatenate([own, more + own.max(initial=-1) + 1])
+        labels = np.concatenate([self.labels, other.with_classes(self.classes).labels])
+        return LabelledImages(self.name, [*self.items, *other.items], groups, self.classes, labels)
+
     def without_labels(self) -> Images:
         """The same images as a type that has no labels."""
         return Images(self.name, self.items, self.groups)

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -14,12 +15,14 @@ from raytl.core.errors import UserError
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.problems import Problem
 from raytl.tasks.readers import read_labelled, read_unlabelled
+from raytl.tasks.readers.annotations import ANNOTATIONS
 from raytl.tasks.readers.archive import ENDINGS
 from raytl.tasks.readers.table import TABLES
 from raytl.tasks.survey import Facts, survey
 
 I_ = TypeVar("I_", bound=Images)
 Path = str | os.PathLike[str]
+NO_WISHES: Mapping[str, Any] = MappingProxyType({})
 Labelled = Path | LabelledImages
 SourceDomains = Labelled | Mapping[str, Labelled] | Iterable[Labelled | tuple[str, Labelled]]
 
@@ -57,36 +60,36 @@ class Part(Generic[I_]):
 
 
 def labelled_part(
-    place: Labelled, role: str, *, split: str | None = None, tables_images: Path | None = None
+    place: Labelled, role: str, *, split: str | None = None, tables: Mapping[str, Any] = NO_WISHES
 ) -> Part[LabelledImages]:
     """Labelled images from a path or from memory; classes without an image are left out.
 
-    role: what they are for, to word the errors and to choose among the data's own splits. split, tables_images: as
-    ``split`` and ``images`` of :func:`raytl.tasks.readers.read_labelled`.
+    role: what they are for, to word the errors and to choose among the data's own splits. split, tables: as
+    ``split``, and ``images``, ``label`` and ``image_column``, of :func:`raytl.tasks.readers.read_labelled`.
     """
     if isinstance(place, LabelledImages):
         present = occurring(place)
         return _in_memory(place.with_classes(tuple(name for name in place.classes if name in present)))
-    result = read_labelled(place, role=role, split=split, images=tables_images)
+    result = read_labelled(place, role=role, split=split, **tables)
     return Part(result.images, result.facts, result.problems, result.has_test, group_names=result.group_names)
 
 
 def own_test(
-    place: Labelled, target: Part[LabelledImages], *, tables_images: Path | None = None
+    place: Labelled, target: Part[LabelledImages], *, tables: Mapping[str, Any] = NO_WISHES
 ) -> Part[LabelledImages]:
     """The test split of the data that the target was read from; what was said of that is not said again."""
-    part = labelled_part(place, "test", tables_images=tables_images)
+    part = labelled_part(place, "test", tables=tables)
     part.problems = [problem for problem in part.problems if not problem.leading and problem not in target.problems]
     return part
 
 
-def unlabelled_part(place: Path | Images, *, tables_images: Path | None = None) -> Part[Images]:
+def unlabelled_part(place: Path | Images, *, tables: Mapping[str, Any] = NO_WISHES) -> Part[Images]:
     """Images from a path or from memory; labels that are there are dropped."""
     if isinstance(place, LabelledImages):
         place = place.without_labels()
     if isinstance(place, Images):
         return _in_memory(place)
-    result = read_unlabelled(place, images=tables_images)
+    result = read_unlabelled(place, **{name: wish for name, wish in tables.items() if name != "label"})
     return Part(result.images, result.facts, result.problems, group_names=result.group_names)
 
 
@@ -127,7 +130,7 @@ def base_name(place: Path | Images) -> str:
     if path.name in {"", ".", ".."} and not isinstance(place, Images):
         path = PurePosixPath(os.path.realpath(text))
     archive = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
-    name = path.stem if path.suffix.lower() in TABLES else path.name
+    name = path.stem if path.suffix.lower() in TABLES | ANNOTATIONS else path.name
     return name[: len(name) - len(archive)] or "data"
 
 

@@ -60,12 +60,14 @@ def folds(labels: np.ndarray, groups: np.ndarray | None, n_folds: int, repeats: 
 def plan_folds(labels: np.ndarray, groups: np.ndarray | None = None) -> tuple[int, int]:
     """(folds, repeats) that suit the data: many small ones for little data, (5, 1) where the first fold alone will do.
 
-    (0, 0) where a class has a single group: nothing of it can be both learned and validated.
+    A class with a single group is in every training part, and nothing is known of how well it is told from others.
+    (0, 0) where fewer than two classes have more.
     """
     table = _table(labels, groups)
-    fewest = int(table.groups_per_class.min(initial=len(labels)))
-    if fewest < 2:
+    several = table.groups_per_class[table.groups_per_class > 1]
+    if len(several) < 2:
         return 0, 0
+    fewest = int(several.min())
     if len(labels) > _SINGLE_SPLIT:
         return 5, 1
     n_folds = min(fewest, 5)

@@ -9,6 +9,7 @@ The folder takes at most ``RAYTL_CACHE_BYTES`` bytes (default 20 GiB) and never 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -24,6 +25,7 @@ from raytl.core.errors import UserError
 DEFAULT_BUDGET_BYTES = 20 * 2**30
 DISK_RESERVE = 0.05
 """Share of the disk that the cache leaves free, whatever its budget."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)  # NumPy says no more than that it wrote too little
 _STALE_S = 3600.0
 """After so long an unfinished file belongs to a process that was killed while it wrote."""
 
@@ -51,8 +53,8 @@ class ArrayCache:
     def get(self, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """The entry's array, read-only; computed by one process if it is not there, or is there but damaged.
 
-        An array that the budget or the disk has no room for is returned without being kept. Raises UserError where it
-        cannot be written all the same.
+        An array that the budget or the disk has no room for is returned without being kept: a trial must not fail for
+        that. Raises UserError where it cannot be written for another reason.
         """
         path = self._path(key)
         kept = _load(path)
@@ -84,10 +86,8 @@ class ArrayCache:
             partial.replace(path)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            raise UserError(
-                f"{self.root}: cannot keep {array.nbytes / 2**20:.0f} MiB of cached arrays "
-                f"({error.strerror or 'no space left'}); free space there, or point RAYTL_HOME at a larger disk"
-            ) from error
+            if error.errno not in _FULL:
+                raise _unusable(self.root, error) from error
 
     def _make_room(self, size_bytes: int) -> bool:
         """Let the least recently used go until a new entry fits; whether it does then."""

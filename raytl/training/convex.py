@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raytl.evaluation.probes import fit_logistic
+from raytl.evaluation.calibration import fit_temperature
+from raytl.evaluation.probes import Probe, fit_logistic
+from raytl.sources.heads import StagesHead
 from raytl.training.devices import autocast, upload
 from raytl.training.network import Network
 from raytl.training.pools import Pool, to_inputs
 from raytl.training.roles import Roles
 
 BATCH = 256
+STAGE_FOLDS = 3
+"""By which the strength of each stage's head is chosen: their average forgives what five would do better."""
 MOST_SOURCE = 600
 """Images of a source domain that a head is solved for on."""
 
@@ -20,8 +26,9 @@ MOST_SOURCE = 600
 def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int) -> None:
     """Put the best linear head for the labelled images of all roles on the network's features, in place.
 
-    Every role weighs the same, as it does in a step of training. balanced: so does every class. Where no role has
-    labels, or its features are not finite, the head stays as it is or FloatingPointError is raised.
+    One on each stage where the head reads all stages. Every role weighs the same, as it does in a step of training.
+    balanced: so does every class. Where no role has labels, or its features are not finite, the head stays as it is or
+    FloatingPointError is raised.
     """
     labelled = {role: pool for role, pool in roles.training.items() if pool.labels is not None}
     if not labelled:
@@ -34,19 +41,33 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int) -> 
     labels = np.concatenate([_labels(pool) for pool in labelled.values()])
     weights = np.concatenate([np.full(len(pool), 1.0 / len(pool)) for pool in labelled.values()])
     head = network.model.head
-    assert isinstance(head, nn.Linear)
-    probe = fit_logistic(
-        features,
-        labels,
-        head.out_features,
-        sample_weight=weights,
-        groups=_groups(labelled, roles, kept),
-        class_balanced=balanced,
-        seed=seed,
+    own = head.parts if isinstance(head, StagesHead) else [head]
+    widths = head.widths if isinstance(head, StagesHead) else [features.shape[1]]
+    solve = partial(
+        fit_logistic, sample_weight=weights, groups=_groups(labelled, roles, kept), class_balanced=balanced, seed=seed
     )
-    with torch.no_grad():
-        head.weight.copy_(torch.as_tensor(probe.weight))
-        head.bias.copy_(torch.as_tensor(probe.bias))
+    if isinstance(head, StagesHead):
+        solve = partial(solve, max_folds=STAGE_FOLDS)
+    probes = []
+    for layer, seen in zip(own, features.split(widths, dim=1), strict=True):
+        assert isinstance(layer, nn.Linear)
+        probe = solve(seen, labels, layer.out_features)
+        with torch.no_grad():
+            layer.weight.copy_(torch.as_tensor(probe.weight))
+            layer.bias.copy_(torch.as_tensor(probe.bias))
+        probes.append(probe)
+    if isinstance(head, StagesHead):
+        head.sharpness.fill_(1.0 / _temperature(probes, labels, weights))
+
+
+def _temperature(probes: list[Probe], labels: np.ndarray, weights: np.ndarray) -> float:
+    """Of the probes' mean probabilities, by images that they did not train on; 1 where there are none."""
+    mean = np.mean([probe.out_of_fold for probe in probes], axis=0)
+    seen = np.isfinite(mean).all(axis=1)
+    if not seen.any():
+        return 1.0
+    logs = np.log(np.clip(mean[seen], 1e-12, None))
+    return fit_temperature(logs, labels[seen], weights[seen] / weights[seen].sum())
 
 
 @torch.inference_mode()

@@ -37,7 +37,7 @@ def run_trial(workspace: Workspace, job: TrialJob, report: Report, group: Group 
     not fit the task.
     """
     trial = prepare(workspace, job, group)
-    if job.strategy.head == "logistic" or job.strategy.start == "probe":
+    if job.strategy.convex or job.strategy.start == "probe":
         try:
             balanced = job.strategy.class_weights == "balanced"
             solve_head(trial.network, trial.roles, balanced=balanced, seed=trial_seed(workspace, job))
@@ -94,7 +94,7 @@ class _Loop:
 
     def run(self, report: Report) -> TrialResult:
         started = time.perf_counter()
-        trains = bool(self.trial.roles.training) and self.strategy.head != "logistic"
+        trains = bool(self.trial.roles.training) and not self.strategy.convex
         average = self._average()
         optimizer = self._optimizer() if trains else None
         history: list[dict[str, float]] = []

@@ -58,8 +58,13 @@ class Network:
         self.model.eval()
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Inputs of the entry stage to features (n, d)."""
-        return self.model.run(inputs, start=self.entry)
+        """Inputs of the entry stage to the features (n, d) that the head reads."""
+        return self.model.all_stages(inputs) if self._reads_from_pixels else self.model.run(inputs, start=self.entry)
+
+    @property
+    def _reads_from_pixels(self) -> bool:
+        """Whether the head reads all stages, and these have not been run beforehand."""
+        return self.model.reads_stages and self.entry == 0
 
     def head(self, features: Tensor) -> Tensor:
         """Features (n, d) to logits (n, k)."""

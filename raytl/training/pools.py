@@ -75,6 +75,8 @@ class PoolMaker:
         self._workspace = workspace
         self._network = network
         self._weights = weights
+        # Where all is frozen the outputs of all stages are kept: heads on the last one and on all share one pass.
+        self._whole = network.cut == len(network.stages)
         self._cached = cached and network.cut > 0 and images * self._image_bytes() <= workspace.cache.budget_bytes
         if self._cached:
             network.entry = network.cut
@@ -96,7 +98,12 @@ class PoolMaker:
         """What the entry stage is to see of a collection; version: ``policy/number`` of an augmented one."""
         cut = self._network.cut if self._cached else 0
         key = self._key(images, cut, version)
-        if cut:
+        if cut and self._whole:
+            rows = self._workspace.cache.get(key, lambda: self._run(self._pixels(images, version), 0, cut))
+            reads = self._network.model.reads_stages
+            host = as_tensor(rows if reads else np.ascontiguousarray(rows[:, -self._network.model.feature_dim :]))
+            key += "" if reads else "-last"
+        elif cut:
             host = from_rows(self._workspace.cache.get(key, lambda: self._compute(images, version)))
         elif version:
             host = as_tensor(self._workspace.cache.get(key, lambda: self._pixels(images, version).numpy()))
@@ -123,7 +130,8 @@ class PoolMaker:
         parts = [transform, images.fingerprint, *computed]
         if not cut:
             return f"views-{hash_json(parts)[:32]}"
-        return f"activations-{hash_json([self._weights, model.architecture, cut, *parts])[:32]}"
+        kind = "stages" if self._whole else "activations"
+        return f"{kind}-{hash_json([self._weights, model.architecture, cut, *parts])[:32]}"
 
     def _compute(self, images: Images, version: str) -> np.ndarray:
         """Run the frozen stages, from the deepest shallower cut that is already there."""
@@ -137,13 +145,17 @@ class PoolMaker:
 
     @torch.inference_mode()
     def _run(self, inputs: Tensor, start: int, stop: int) -> np.ndarray:
-        """Activations as :func:`from_rows` reads them, written chunk by chunk into one array."""
+        """Activations as :func:`from_rows` reads them, written chunk by chunk into one array.
+
+        Behind the last stage, those of all stages (:meth:`raytl.sources.SourceModel.all_stages`).
+        """
         network, device = self._network, self._workspace.device
         network.eval()
         kept = np.empty((0,), dtype=np.float32)
         for first in range(0, len(inputs), FROZEN_BATCH):
             batch = to_inputs(upload(inputs[first : first + FROZEN_BATCH], device), network)
-            outputs = _to_rows(network.model.run(batch, start, stop).float()).cpu()
+            run = network.model.all_stages(batch) if self._whole else network.model.run(batch, start, stop)
+            outputs = _to_rows(run.float()).cpu()
             if not first:
                 kept = np.empty((len(inputs), *outputs.shape[1:]), dtype=np.float32)
             kept[first : first + len(outputs)] = outputs.numpy()

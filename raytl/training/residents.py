@@ -33,6 +33,12 @@ class Residents:
         self._kept.move_to_end(key)
         return self._kept[key]
 
+    def release(self) -> None:
+        """Keep nothing, and give the device's memory back: another process is to have it."""
+        self._kept.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def size_bytes(self) -> int:
         """Bytes of all that is kept."""
         return sum(tensor.nbytes for tensor in self._kept.values())

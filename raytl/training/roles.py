@@ -21,6 +21,14 @@ STRONG_VIEW = "strong"
 """The augmentation policy of the second view that consistency losses ask for."""
 
 
+def unlabelled_sample(strategy: Strategy, *, validates: bool) -> int:
+    """How many unlabelled images a strategy is evaluated on. validates: whether labelled ones are held out as well.
+
+    Each is two passes through the network. Where labels decide and nothing adapts, little is to be learned from many.
+    """
+    return PROBE_SAMPLE if strategy.convex or (validates and strategy.adaptation == "none") else EVALUATION_SAMPLE
+
+
 @dataclass
 class Roles:
     """A trial's pools; None for what the task or the strategy does without.
@@ -44,6 +52,11 @@ class Roles:
     validation_index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     source_sample: Pool | None = None
     quick_source_sample: Pool | None = None
+
+    @property
+    def largest(self) -> int:
+        """Images of the largest role that trains."""
+        return max((len(pool) for pool in self.training.values()), default=0)
 
     def evaluated(self, *, last: bool) -> tuple[tuple[Pool, Pool] | None, Pool | None]:
         """The images without labels, still and moved, and the source images to look at after an epoch, or the last."""
@@ -100,15 +113,19 @@ def make_roles(
             roles.quick_source_sample = roles.source_sample.subset(spread(np.arange(len(held_out)), QUICK_SAMPLE))
     if data.unlabelled is not None:
         adapts = loss is not None and not loss.gradient_free
-        roles.unlabelled = make(data.unlabelled) if adapts else maker.make(data.unlabelled)
-        if adapts:
-            training["unlabelled"] = roles.unlabelled
+        most = unlabelled_sample(strategy, validates=roles.validation is not None)
+        chosen = spread(np.arange(len(data.unlabelled)), most)
+        seen = data.unlabelled.subset(chosen)
+        if strategy.adaptation == "none":
+            still = maker.make(seen)
+        else:
+            everyone = roles.unlabelled = make(data.unlabelled) if adapts else maker.make(data.unlabelled)
+            still = everyone.subset(chosen)
+            if adapts:
+                training["unlabelled"] = everyone
         if second_view:
             roles.strong = maker.make(data.unlabelled, None, STRONG_VIEW, strategy.cached_views)
-        # Of frozen features little is to be learned from more images, and each is a pass through the whole network.
-        most = PROBE_SAMPLE if strategy.head == "logistic" else EVALUATION_SAMPLE
-        chosen = spread(np.arange(len(data.unlabelled)), most)
-        still, moved = roles.unlabelled.subset(chosen), maker.make_moved(data.unlabelled.subset(chosen))
+        moved = maker.make_moved(seen)
         few = spread(np.arange(len(chosen)), QUICK_SAMPLE)
         roles.sample, roles.quick_sample = (still, moved), (still.subset(few), moved.subset(few))
     roles.training = {role: pool for role, pool in training.items() if len(pool)}

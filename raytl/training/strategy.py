@@ -11,6 +11,7 @@ from raytl.adaptation import AdaptationConfig
 from raytl.core.dimensions import as_default, build
 from raytl.core.errors import UserError, nearest
 from raytl.core.hashing import hash_json
+from raytl.sources.heads import CONVEX
 
 _COMPONENTS: dict[str, Callable[[str], Any]] = {
     "adaptation": adaptation.get,
@@ -28,8 +29,9 @@ class Strategy:
     source_domain: the source domain whose labelled images join the training, or None.
     target_labels: whether the target's labels train the model (False only in the source-only baseline).
     cut: number of stages frozen, from the input side.
-    head: ``linear``; ``mlp`` with a hidden layer of 256 units; or ``logistic``, a linear one on frozen stages that is
-        solved for (L2-regularised logistic regression, the strength by cross-validation): it has no rates.
+    head: ``linear``; ``mlp`` with a hidden layer of 256 units; ``logistic``, a linear one on frozen stages that is
+        solved for (L2-regularised logistic regression, the strength by cross-validation) and has no rates; or
+        ``stages``, one of these on every stage, their probabilities averaged.
     start: of a linear head, ``random`` (or taken over from a source model with the same labels), or ``probe``: solved
         for on the source model's features before anything is trained (LP-FT; Kumar et al., 2022).
     class_weights: ``none``, or ``balanced``: every class counts as much as the others however few images it has.
@@ -113,6 +115,11 @@ class Strategy:
             elif nested[prefix]:
                 raise UserError(f"strategy: settings for {prefix} given, but {prefix} is 'none'")
         return cls(**plain)
+
+    @property
+    def convex(self) -> bool:
+        """Whether its head is solved for, on stages that are all frozen, and nothing is trained."""
+        return self.head in CONVEX
 
     @property
     def key(self) -> str:

@@ -80,8 +80,7 @@ class Trial:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps."""
-        largest = max((len(pool) for pool in self.roles.training.values()), default=0)
-        return self.workspace.settings.budget.steps_for(largest)
+        return self.workspace.settings.budget.steps_for(self.roles.largest)
 
 
 def prepare(workspace: Workspace, job: TrialJob, group: Group | None = None) -> Trial:
@@ -97,8 +96,10 @@ def prepare(workspace: Workspace, job: TrialJob, group: Group | None = None) -> 
     # Only now: loading or pretraining the model draws numbers as well, but not in a lane that has it already.
     seed_everything(trial_seed(workspace, job))
     network = Network(model, workspace.data.classes, strategy.cut, device=workspace.device, head=strategy.head)
-    if strategy.head == "logistic" and strategy.cut != len(network.stages):
-        raise UserError(f"strategy: a logistic head stands on frozen stages only; set cut to {len(network.stages)}")
+    if strategy.convex and strategy.cut != len(network.stages):
+        raise UserError(
+            f"strategy: a head of kind '{strategy.head}' stands on frozen stages only; set cut to {len(network.stages)}"
+        )
     loss = _adaptation_loss(workspace, strategy, network)
     group.share([*network.model.state_dict().values(), *(loss.state_dict().values() if loss else ())])
     roles = make_roles(workspace, network, weights, strategy, job.fold, loss)
@@ -126,7 +127,7 @@ def _feed(workspace: Workspace, job: TrialJob, group: Group, network: Network, r
     on_device = generator
     if workspace.device.type != "cpu":
         on_device = torch.Generator(workspace.device).manual_seed(derive_seed(seed, group.rank, "device"))
-    batch_size = max(1, workspace.settings.budget.batch_size // group.size)
+    batch_size = max(1, workspace.settings.budget.batch_for(roles.largest) // group.size)
     policies = (strategy.augmentation, STRONG_VIEW)
     return Feed(roles.training, roles.strong, batch_size, network, policies, generator, on_device)
 

@@ -26,6 +26,8 @@ from raytl.training.arrays import ArrayCache
 from raytl.training.devices import choose_device, free_bytes, keep_to_share
 from raytl.training.residents import DEVICE_SHARE, Residents
 
+SMALLEST_BATCH = 8
+"""Fewer images are too few for batch norm's statistics."""
 LEAST_STEPS, MOST_STEPS = 10, 40
 """Of an epoch whose steps follow from the data."""
 SOURCE_VALIDATION_SHARE = 0.15
@@ -61,6 +63,13 @@ class Budget:
         if self.steps_per_epoch:
             return self.steps_per_epoch
         return min(MOST_STEPS, max(LEAST_STEPS, math.ceil(images / self.batch_size)))
+
+    def batch_for(self, images: int) -> int:
+        """Images a step and role for a strategy whose largest role has so many: at least two steps to a pass.
+
+        Where there are few, a full batch would be all of them over and over at several times the cost of a step.
+        """
+        return min(self.batch_size, max(SMALLEST_BATCH, math.ceil(images / 2)))
 
     def looks_at(self, epoch: int) -> bool:
         """Whether a trial is evaluated after this epoch."""

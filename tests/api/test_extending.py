@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 from PIL import Image
 
 import raytl
-from raytl.api import searching
+from raytl.api import conducting
 from raytl.evaluation.intervals import Interval
 from raytl.runs import RunStore
 from raytl.search.planning import SearchSettings
 from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
 from raytl.search.space.definition import load_space
+from raytl.sources.catalogue import build_architecture
+from raytl.sources.checkpoint import read_manifest, write_checkpoint
 
 STRATEGY = {"source_model": "scratch:cnn-small", "cut": 0}
 FIGURE = Interval(0.9, 0.8, 0.95)
@@ -50,19 +53,30 @@ def trial(number: int) -> TrialRecord:
     return TrialRecord(number, "search", STRATEGY, f"key-{number}", status=TrialStatus.COMPLETED, score=0.5)
 
 
+def refitted(directory: Path, of: str) -> Path:
+    """A checkpoint as a refit leaves it."""
+    model = build_architecture("scratch:cnn-small", num_classes=2, image_size=16)
+    model.labels = ("daisy", "poppy")
+    write_checkpoint(directory / "refits" / of, model, {})
+    return directory / "refits" / of
+
+
 def search_that(monkeypatch, *, interrupted: bool, winner: int):
     """In place of minutes on Ray: one trial more, and the outcome asked for. Tells what the search was handed."""
     handed = {}
 
-    def drive(bound, test, settings, directory, listener, *, first, earlier):
+    def drive(bound, test, settings, directory, listener, *, first, earlier, keep):
         handed.update(test=test, trials=settings.trials, earlier=[record.number for record in earlier])
         listener.on_trial(trial(1))
         best = Candidate("best", STRATEGY, f"key-{winner}", [winner], FIGURE)
         outcome = SearchOutcome([*earlier, trial(1)], best, [], "it leads now", 5.0)
         outcome.interrupted = interrupted
-        return outcome, None
+        first_model = replace(outcome, going_on=True, interrupted=False)
+        keep(first_model, refitted(directory, "first-model"))
+        keep(outcome, refitted(directory, f"key-{winner}"))
+        return outcome
 
-    monkeypatch.setattr(searching, "drive", drive)
+    monkeypatch.setattr(conducting, "drive", drive)
     return handed
 
 
@@ -90,6 +104,19 @@ def test_an_extension_that_is_cut_short_leaves_what_was_chosen(finished, monkeyp
         search_that(monkeypatch, interrupted=True, winner=1)
         run = raytl.resume("flowers", more_trials=3)
         assert run.status == "interrupted" and run.outcome == before
-        assert len(run.records()) == 2
+        assert len(run.records()) == 2 and not run.has_model  # neither the first model nor the best so far
     search_that(monkeypatch, interrupted=False, winner=1)
-    assert raytl.resume("flowers").summary()["chosen_before"]["trials"] == 1
+    run = raytl.resume("flowers")
+    assert run.summary()["chosen_before"]["trials"] == 1
+    assert read_manifest(run.bundle_path).provenance["why"] == "it leads now"
+
+
+def test_a_model_that_was_trained_on_all_labels_stays_with_the_same_winner(finished, monkeypatch):
+    document = finished.outcome | {"trained_on": "all"}
+    (finished.path / "outcome.json").write_text(json.dumps(document))
+    refitted(finished.path, "shipped").rename(finished.path / "model")
+    for winner, stays in ((0, True), (1, False)):
+        search_that(monkeypatch, interrupted=False, winner=winner)
+        run = raytl.resume("flowers", more_trials=3)
+        assert run.summary()["trained_on"] == ("all" if stays else "target")
+        assert ("why" not in read_manifest(run.bundle_path).provenance) == stays

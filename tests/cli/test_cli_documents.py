@@ -22,6 +22,7 @@ def test_the_page_covers_every_command():
     ("name", "arguments"),
     [
         ("check", "photos"),
+        ("doctor", ""),
         ("sources list", "scratch"),
         ("spaces list", ""),
         ("runs list", ""),
@@ -38,11 +39,22 @@ def test_documents_are_as_documented(place, name, arguments):
 
 def test_tables_fit_80_columns_and_hide_nothing(raytl, tmp_path):
     folder(tmp_path / "photos", 4)
-    for arguments in (["check", "photos"], ["sources", "list"], ["spaces", "list"], ["runs", "list"]):
+    for arguments in (["check", "photos"], ["doctor"], ["sources", "list"], ["spaces", "list"], ["runs", "list"]):
         done = raytl(*arguments)
         assert done.code == 0, done.err
         assert max(map(len, done.out.splitlines())) <= 80 or arguments == ["spaces", "list"]
         assert "…" not in done.out
+
+
+def test_check_draws_a_page_and_takes_the_column_of_labels(raytl, tmp_path):
+    folder(tmp_path / "photos", 4, flat=True)
+    rows = [f"photos/{name}-{n}.png,{name},{n % 2}" for name in ("daisy", "poppy") for n in range(4)]
+    (tmp_path / "t.csv").write_text("\n".join(["path,kind,side", *rows]))
+    assert "--label kind" in raytl("check", "t.csv").out.replace("\n", " ")
+    done = raytl("check", "t.csv", "--label", "side", "--html", "page.html")
+    assert done.code == 0, done.err
+    assert "wrote page.html" in done.out
+    assert (tmp_path / "page.html").read_text().count("<h3>") == 2
 
 
 def test_help_has_examples_for_every_command(raytl):

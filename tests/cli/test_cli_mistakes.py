@@ -77,6 +77,22 @@ class TestSpace:
         assert "could not be fetched" in said and "torchvision:resnet18@none" in said
 
 
+class TestCluster:
+    def test_an_address_where_nobody_answers_is_told_before_a_run_is_begun(self, raytl, tmp_path):
+        folder(tmp_path / "photos")
+        space(tmp_path)
+        named = ("--space", "tiny.yaml", "--name", "mine", "--holdout", "0")
+        said = only_sentence(raytl("search", "--target", "photos", *named, "--address", "127.0.0.1:1"))
+        assert said.startswith("no Ray cluster answers at '127.0.0.1:1' (connection refused): check --address")
+        assert not (tmp_path / "raytl-runs").exists()
+
+    def test_the_doctor_exits_with_1_and_says_what_to_do(self, raytl):
+        done = raytl("doctor", "--address", "127.0.0.1:1")
+        first = next(line for line in done.out.splitlines() if "problem" in line)
+        assert done.code == 1 and first.split()[:2] == ["problem", "cluster"]
+        assert "check --address or RAY_ADDRESS" in " ".join(done.out.split())
+
+
 class TestRunsAndModels:
     def test_an_unknown_run(self, raytl):
         assert only_sentence(raytl("runs", "show", "tulips")) == "no run 'tulips' in raytl-runs; it holds no run yet"

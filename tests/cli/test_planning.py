@@ -14,6 +14,9 @@ from conftest import RAYTL
 from documented import undocumented
 from photos import SPACE, folder, space
 
+from raytl.runs import RunStore
+
+CLUSTER = Path(__file__).parents[2] / "cluster.yaml"
 RATES = "[0.01, 0.02, 0.03, 0.05, 0.1, 0.2]"
 
 
@@ -61,10 +64,18 @@ class TestQuote:
     def test_document(self, place):
         space(place.folder)
         folder(place.folder / "photos")
-        document = place.run("quote", "--target", "photos", "--space", "tiny.yaml", "--json").document
+        cluster = ("--cluster", str(CLUSTER), "--price", "head=0.1", "--price", "gpu-spot=0.5")
+        document = place.run("quote", "--target", "photos", "--space", "tiny.yaml", *cluster, "--json").document
+        assert undocumented("quote", document) == set()
+        assert document["cluster"]["nodes"] == {"head": 1, "gpu-spot": 4} and document["cluster"]["lanes"] == 4
+        assert document["cluster"]["money"]["value"] == pytest.approx(2.1 * document["cluster"]["hours"]["value"])
         assert document["search_s"]["low"] <= document["search_s"]["value"] <= document["search_s"]["high"]
         assert document["trials"] == 40 and document["memory_bytes"] > 0 and document["disk_bytes"] > 0
         assert {"name", "strategy", "seconds", "epochs"} == set(document["probed"][0])
+
+    def test_prices_are_of_a_cluster(self, raytl, photos):
+        done = raytl("quote", "--target", "photos", "--price", "head=1")
+        assert done.code == 2 and "say which with --cluster FILE" in done.err
 
 
 class TestHoldout:
@@ -83,6 +94,13 @@ class TestResumeMistakes:
     def test_data_beside_it(self, raytl):
         done = raytl("search", "--resume", "flowers", "--target", "photos")
         assert done.code == 2 and done.err.strip().endswith("leave out --target")
+
+    def test_moved_data_without_a_run_or_a_place(self, raytl):
+        done = raytl("search", "--target", "photos", "--moved", "a=b")
+        assert done.code == 2 and "goes with --resume RUN" in done.err
+        RunStore(Path("raytl-runs")).create("flowers", {"search": {"trials": 3}}).interrupt()
+        done = raytl("search", "--resume", "flowers", "--moved", "elsewhere")
+        assert done.code == 2 and "--moved elsewhere: give OLD=NEW, two paths" in done.err
 
 
 @pytest.mark.slow
@@ -125,7 +143,10 @@ class TestKilledSearch:
         assert "raytl search --resume flowers" in shown.out
         before = place.run("runs", "show", "flowers", "--json").document
         assert before["status"] == "interrupted" and before["best"]["test_metric"] is None
-        done = place.run("search", "--resume", "flowers", "--json")
+        photos = (place.folder / "photos").rename(place.folder / "moved").with_name("photos")
+        lost = place.run("search", "--resume", "flowers")
+        assert lost.code == 2 and f"raytl search --resume flowers --moved {photos}=NEW" in lost.err
+        done = place.run("search", "--resume", "flowers", "--moved", "photos=moved", "--json")
         assert done.code == 0, done.err
         document = done.document
         assert document["status"] == "finished" and document["best"]["test_metric"] is not None

@@ -145,3 +145,16 @@ class TestEstimate:
 
     def test_a_second_estimate_is_the_same(self, digits) -> None:  # type: ignore[no-untyped-def]
         np.testing.assert_array_equal(self.estimate(digits).low, self.estimate(digits).low)
+
+    def test_a_predictor_that_hardly_tells_the_classes_apart_is_not_relied_on(self) -> None:
+        """Twenty items of each of two classes, right in three of five cases: whatever comes out of it is luck."""
+        relied = []
+        for seed in range(5):
+            rng = np.random.default_rng(seed)
+            labels = np.repeat([0, 1], 20)
+            q = softmax(0.5 * np.eye(2)[labels] + rng.normal(size=(40, 2)), axis=1)
+            p = softmax(0.5 * np.eye(2)[rng.integers(0, 2, 300)] + rng.normal(size=(300, 2)), axis=1)
+            found = estimate_frequencies(p, q, labels, same_domain=True, target_counts=np.array([20, 20]), rounds=10)
+            relied.append(found.reliable)
+            assert any("told apart" in reason for reason in found.reasons)
+        assert not any(relied)

@@ -88,13 +88,22 @@ class TestPage:
         assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(levels))
         assert all(attributes.get("alt") for attributes, _ in page.all("img"))
         pictures = [attributes for attributes, _ in page.all("div") if attributes.get("role") == "img"]
-        assert len(pictures) == 6 and all(attributes["aria-label"] for attributes in pictures)
+        assert len(pictures) == 8 and all(attributes["aria-label"] for attributes in pictures)
         identities = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
         assert len(identities) == len(set(identities))
 
     def test_every_figure_has_its_place_and_readable_data(self, page):
         figures = {a["data-figure"]: json.loads(text) for a, text in page.all("script") if "data-figure" in a}
-        assert set(figures) == {"controls", "gains", "curves", "importance", "parallel", "confusion"}
+        assert set(figures) == {
+            "waterfall",
+            "controls",
+            "gains",
+            "anytime",
+            "curves",
+            "importance",
+            "parallel",
+            "confusion",
+        }
         places = {attributes.get("id") for attributes, _ in page.all("div")}
         assert set(figures) <= places
         assert all(figure["data"] for figure in figures.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,54 @@ def test_is_refused_where_an_image_went(tmp_path: Path, photos: Path) -> None:
     (photos / "daisy" / "0.png").unlink()
     with pytest.raises(UserError, match="its data is not what it was"):
         read(run)
+
+
+class TestMovedData:
+    def test_is_found_where_it_is_said_to_be(self, tmp_path: Path, photos: Path) -> None:
+        task = Task(photos, seed=3, holdout=0.3)
+        run = interrupted(tmp_path, task)
+        elsewhere = photos.rename(tmp_path / "elsewhere")
+        begun = read(run, {str(photos): str(elsewhere)})
+        assert begun.task.data.fingerprint == task.data.fingerprint
+        assert begun.task.given == {**(task.given or {}), "target": str(elsewhere)}
+
+    def test_a_folder_above_will_do_and_source_domains_keep_their_names(
+        self, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shutil.copytree(photos, tmp_path / "a" / "target")
+        shutil.copytree(photos / "daisy", tmp_path / "a" / "studio" / "daisy")
+        shutil.copytree(photos / "daisy", tmp_path / "a" / "studio" / "poppy")
+        for number, path in enumerate(sorted((tmp_path / "a" / "studio").glob("*/*.png"))):
+            Image.new("RGB", (16, 16), (number, 20, 30)).save(path)
+        task = Task(tmp_path / "a" / "target", tmp_path / "a" / "studio", seed=3, holdout=0.3)
+        run = interrupted(tmp_path, task)
+        (tmp_path / "a").rename(tmp_path / "b")
+        monkeypatch.chdir(tmp_path)
+        begun = read(run, {"a": "b"})
+        assert list(begun.task.data.source_domains) == list(task.data.source_domains)
+        assert begun.task.data.fingerprint == task.data.fingerprint
+
+    def test_that_it_went_is_told_with_the_way_out(self, tmp_path: Path, photos: Path) -> None:
+        run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3))
+        photos.rename(tmp_path / "elsewhere")
+        with pytest.raises(
+            UserError, match=f"its data is not in {photos} any more.*--resume flowers --moved {photos}=NEW"
+        ):
+            read(run)
+
+    def test_other_data_is_refused(self, tmp_path: Path, photos: Path) -> None:
+        run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3))
+        elsewhere = photos.rename(tmp_path / "elsewhere")
+        Image.new("RGB", (16, 16)).save(elsewhere / "daisy" / "0.png")
+        with pytest.raises(UserError, match=f"'flowers': in {elsewhere} is other data than its search was begun with"):
+            read(run, {str(photos): str(elsewhere)})
+
+    def test_a_place_that_nothing_was_read_from(self, tmp_path: Path, photos: Path) -> None:
+        run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3))
+        with pytest.raises(
+            UserError, match=f"--moved {photos}x=new: nothing was read from {photos}x; it was from {photos}"
+        ):
+            read(run, {f"{photos}x": "new"})
 
 
 def test_is_refused_while_it_is_running(tmp_path: Path) -> None:

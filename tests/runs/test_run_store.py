@@ -174,7 +174,7 @@ class TestInterrupted:
 
     def test_a_run_with_no_trial_at_all(self, tmp_path):
         run = RunStore(tmp_path).create("empty", {}).interrupt()
-        assert run.summary()["best"] is None and run.summary()["trials"] == {"count": 0, "by_status": {}}
+        assert run.summary()["best"] is None and run.summary()["trials"] == {"count": 0, "by_status": {}, "trained": 0}
         assert len(run.leaderboard()) == 0 and len(run.history()) == 0
 
     def test_a_running_run_can_be_read(self, tmp_path):

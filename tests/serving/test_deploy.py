@@ -16,12 +16,13 @@ import yaml
 from processes import descendants
 from ray.serve.schema import ServeDeploySchema
 
-from raytl.bundles import Bundle
+from raytl.bundles import Bundle, export_bundle
 from raytl.core.errors import UserError
-from raytl.serving import Endpoint, deploy, status, undeploy
+from raytl.serving import Endpoint, deploy, status, undeploy, update
 from raytl.serving.controller import Serve, port_taken
 from raytl.serving.ingress import haproxy_runs
 from raytl.serving.settings import bundle_version
+from raytl.sources import load
 
 pytestmark = pytest.mark.slow  # a Ray session and Serve take half a minute on two busy cores
 ROOT = Path(__file__).parents[2]
@@ -112,6 +113,30 @@ def test_an_update_swaps_the_model_and_drops_no_request(endpoint, bundles, png, 
     assert updated.version == bundle_version(bundles["second"]) != endpoint.version
     # One swap per connection at most: a replica never goes back.
     assert ask(client, endpoint, png(0))["model"] == "second"
+
+
+def test_an_update_keeps_all_but_the_model_and_refuses_other_labels(endpoint, bundles, client, png, tmp_path):
+    def shape() -> dict:
+        (config,) = Serve.running().configs().values()
+        (deployment,) = config["deployments"]
+        return {**config, "deployments": [{**deployment, "user_config": None}]}
+
+    before = shape()
+    assert update(bundles["first"]).version == bundle_version(bundles["first"])
+    assert ask(client, endpoint, png(0))["model"] == "first"
+    back = update(bundles["second"])
+    assert (back.url, ask(client, endpoint, png(0))["model"]) == (endpoint.url, "second")
+    assert shape() == before
+
+    model = load("scratch:cnn-small", channels=1, image_size=32, seed=0)
+    model.replace_head(2, ("iris", "poppy"), "linear")
+    other = export_bundle(tmp_path / "other", model, metrics={}, provenance={})
+    with pytest.raises(
+        UserError, match="with the labels daisy, poppy, rose, tulip, and the new model with iris, poppy"
+    ):
+        update(other)
+    assert ask(client, endpoint, png(0))["model"] == "second"
+    assert update(other, name="nobody") is None
 
 
 def test_a_bundle_that_does_not_load_is_refused_and_the_served_one_stays(endpoint, client, png, tmp_path):

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 import ray
 import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
 from raytl.serving.app import build_app
@@ -72,10 +73,37 @@ def test_the_builder_takes_the_settings_as_args():
     assert deployment.user_config == {"bundle": "/models/flowers", "max_images": 3}
 
 
-@pytest.mark.parametrize("path", ["serve/kuberay-rayservice.yaml", "serve/kuberay-rayjob.yaml"])
+KUBERAY = [f"serve/kuberay-{kind}.yaml" for kind in ("raycluster", "rayjob", "rayservice")]
+
+
+@pytest.mark.parametrize("path", KUBERAY)
+class TestKubeRay:
+    def test_the_operator_accepts_it_and_knows_every_key(self, path):
+        assert refused(read(path)) == []
+
+    def test_what_it_would_not_know_is_found(self, path):
+        document = read(path)
+        cluster = next(
+            part for part in (document["spec"].get("rayClusterSpec"), document["spec"].get("rayClusterConfig"),
+                              document["spec"]) if part is not None and "headGroupSpec" in part
+        )  # fmt: skip
+        cluster["headGroupSpec"]["template"]["spec"]["containers"][0]["imagge"] = "typo"
+        cluster["authOptions"]["mode"] = "tocken"
+        assert len(refused(document)) == 2
+
+
+def refused(document: dict[str, Any]) -> list[str]:
+    """What KubeRay's own schema has against a resource."""
+    schemas = json.loads((Path(__file__).parent / "kuberay" / "schemas.json").read_text())
+    assert document["apiVersion"] == "ray.io/v1"
+    validator = jsonschema.Draft202012Validator(schemas["kinds"][document["kind"]] | {"$defs": schemas["$defs"]})
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
+
+
+@pytest.mark.parametrize("path", KUBERAY)
 def test_kuberay_clusters_ask_for_a_token_and_run_this_ray(path):
     spec = read(path)["spec"]
-    cluster = spec.get("rayClusterConfig") or spec["rayClusterSpec"]
+    cluster = spec.get("rayClusterConfig") or spec.get("rayClusterSpec") or spec
     assert cluster["authOptions"] == {"mode": "token"}
     assert cluster["rayVersion"] == ray.__version__
     assert cluster["enableInTreeAutoscaling"] is True
@@ -97,19 +125,34 @@ def test_the_environment_file_sets_what_deploy_sets():
     assert told == SWITCHES | PROXY_CHECKS
 
 
-class TestCluster:
-    def test_the_launcher_accepts_it(self):
+@pytest.mark.parametrize("path", ["cluster.yaml", "cluster-onpremise.yaml"])
+class TestClusters:
+    def test_the_launcher_accepts_it(self, path):
         schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
-        jsonschema.validate(read("cluster.yaml"), schema)
+        # As `ray up` does: of one's own machines it makes the node types.
+        cluster = prepare_config(read(path))
+        jsonschema.validate(cluster, schema)
+        validate_config(cluster)
 
-    def test_no_nightly_ray_and_no_open_dashboard(self):
-        cluster = read("cluster.yaml")
+    def test_no_nightly_ray_and_no_open_dashboard(self, path):
+        cluster = read(path)
         commands = " ".join(cluster["setup_commands"] + cluster["head_setup_commands"])
         assert "ray-wheels" not in commands and f"ray[default]=={ray.__version__.rpartition('.')[0]}.*" in commands
         start = " ".join(cluster["head_start_ray_commands"])
         assert "--dashboard-host=127.0.0.1" in start and "0.0.0.0" not in start
 
-    def test_gpu_workers_are_spot_and_come_and_go(self):
-        worker = read("cluster.yaml")["available_node_types"]["gpu-spot"]
-        assert worker["min_workers"] == 0 < worker["max_workers"]
-        assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    def test_the_token_is_there_before_ray_is_and_for_its_owner_only(self, path):
+        cluster = read(path)
+        assert "~/.ray/auth_token" in cluster["file_mounts"]
+        assert "chmod 600 ~/.ray/auth_token" in cluster["setup_commands"]
+
+    def test_jobs_find_the_python_that_raytl_is_in(self, path):
+        cluster = read(path)
+        for command in (cluster["head_start_ray_commands"][-1], cluster["worker_start_ray_commands"][-1]):
+            assert 'PATH="$HOME/raytl/bin:$PATH" ray start' in command
+
+
+def test_gpu_workers_are_spot_and_come_and_go():
+    worker = read("cluster.yaml")["available_node_types"]["gpu-spot"]
+    assert worker["min_workers"] == 0 < worker["max_workers"]
+    assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}

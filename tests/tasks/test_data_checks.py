@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from raytl.core.errors import UserError
-from raytl.tasks import Severity, check
+from raytl.tasks import Severity, Task, check
 from tests.tasks.pictures import encoded, make_folder, picture
 
 
@@ -55,7 +57,7 @@ def test_everything_wrong_is_found_and_the_report_is_json(tmp_path: Path) -> Non
     text = " | ".join(problem.message for problem in report.problems)
     assert text.index("is damaged") < text.index("under another label")  # of which there may be hundreds
     for part in (
-        "class 'poppy' has 1 image; a validation split needs 2",
+        "class 'poppy' has 1 image; learned, but nothing can be said of how well",
         "class 'weed' would vanish: its only image cannot be read",
         "class 'lily' has 42 images, 'poppy' 1",
         "under another label",
@@ -84,6 +86,104 @@ def test_the_table_shows_classes_and_problems(tmp_path: Path) -> None:
 )
 def test_classes_are_judged(classes: dict[str, int], severity: Severity, message: str, tmp_path: Path) -> None:
     assert messages(make_folder(tmp_path, classes), severity) == [message]
+
+
+def said(root: Path) -> str:
+    return " | ".join(problem.message.replace(f"{root}/", "") for problem in check(root).problems)
+
+
+def test_many_classes_of_one_fault_are_one_line_with_examples(tmp_path: Path) -> None:
+    few = check(make_folder(tmp_path / "few", {f"class {n:02}": 2 for n in range(40)})).problems
+    assert [problem.message for problem in few] == [
+        "40 of 40 classes have 2 or 3 images ('class 00', 'class 01', 'class 02', …), too few to spare any for a test"
+    ]
+    one = check(make_folder(tmp_path / "one", {f"class {n:02}": 1 for n in range(40)})).problems
+    assert [problem.severity for problem in one] == [Severity.ERROR]
+    assert one[0].message.startswith("40 of 40 classes have 1 image ('class 00', ")
+
+
+def test_vanished_classes_are_first_and_counted(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, {"cat": 3, "dog": 3, **{f"gone {n}": 1 for n in range(6)}})
+    for n in range(6):
+        (root / f"gone {n}" / "0.png").write_bytes(b"")
+    problems = check(root).problems
+    assert ["would vanish" in problem.message for problem in problems[:5]] == [True] * 4 + [False]
+    assert problems[3].message == "3 more classes would vanish (gone 3, gone 4, gone 5, …)"
+
+
+def test_many_images_under_two_labels_are_one_line(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, {"cat": 6, "dog": 6})
+    for n in range(5):
+        picture(n).save(root / "dog" / f"again{n}.png")
+    messages = [problem.message for problem in check(root).problems]
+    assert len(messages) == 1
+    assert messages[0].startswith("5 images are there again under another label (")
+    assert messages[0].count("again") == 1 + 3
+    assert len(check(root).label_conflicts) == 5
+
+
+def detailed(number: int, size: int = 64) -> Image.Image:
+    """A picture with as much detail as a photograph has."""
+    noise = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC)
+
+
+def test_one_picture_in_two_classes_or_in_the_test_is_counted(tmp_path: Path) -> None:
+    for n in range(8):
+        for label, number in (("cat", n), ("dog", 100 + n)):
+            (tmp_path / "a" / label).mkdir(parents=True, exist_ok=True)
+            detailed(number).save(tmp_path / "a" / label / f"{n}.png")
+    assert said(tmp_path / "a") == ""
+    for n in range(4):
+        detailed(n, 96).save(tmp_path / "a" / "dog" / f"copy{n}.jpg")
+    assert "8 images look like one of another class (cat/0.png and dog/copy0.jpg; cat/1.png and" in said(tmp_path / "a")
+    for n in range(3):
+        for label, number in (("cat", 200 + n), ("dog", 300 + n)):
+            for split in ("train", "test"):
+                (tmp_path / "b" / split / label).mkdir(parents=True, exist_ok=True)
+            detailed(number).save(tmp_path / "b" / "train" / label / f"{n}.png")
+            detailed(number + 50).save(tmp_path / "b" / "test" / label / f"{n}.png")
+    detailed(200, 96).save(tmp_path / "b" / "test" / "cat" / "leak.png")
+    detailed(301).save(tmp_path / "b" / "test" / "dog" / "leak.png")
+    assert "2 images of its test are in another split too (test/cat/leak.png, test/dog/leak.png)" in said(
+        tmp_path / "b"
+    )
+
+
+def test_classes_that_colour_tells_apart_are_said_by_check_and_search(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "a", {"cat": 5})
+    make_folder(root, {"dog": 5}, mode="L", first=20)
+    what = "all images of class 'dog' are greyscale, and those of 'cat' in colour"
+    assert what in said(root)
+    assert any(what in problem.message for problem in Task(root).problems)
+    mixed = make_folder(tmp_path / "b", {"cat": 5, "dog": 5})
+    make_folder(mixed, {"cat/x": 2, "dog/x": 2}, mode="L", first=40)
+    assert "greyscale" not in said(mixed)
+
+
+def test_roles_that_colour_tells_apart_are_said(tmp_path: Path) -> None:
+    target = make_folder(tmp_path / "a", {"cat": 4, "dog": 4})
+    grey = make_folder(tmp_path / "b", {"cat": 4, "dog": 4}, mode="L", first=20)
+    what = "all images of source domain b are greyscale, and those of the target in colour"
+    assert any(what in problem.message for problem in Task(target, [grey]).problems)
+    assert not any("greyscale" in problem.message for problem in Task(target, [target]).problems)
+
+
+def test_classes_that_the_test_lacks_are_said(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, {"train/cat": 4, "train/dog": 4, "train/bird": 4, "test/cat": 2, "test/dog": 2})
+    what = "class 'bird' has no image in the test, which says nothing of them"
+    assert what in said(root)
+    assert any(what in problem.message for problem in Task(root).problems)
+
+
+def test_classes_that_are_numbers_are_an_information(tmp_path: Path) -> None:
+    report = check(make_folder(tmp_path, {"0": 4, "1": 4, "10": 4}))
+    assert [(problem.severity, problem.message) for problem in report.problems] == [
+        (
+            Severity.INFO,
+            "its 3 classes are numbers (0, 1, 10), which the model will answer with; give names where there are any",
+        )
+    ]
 
 
 def test_unlabelled_images_are_not_judged_by_class(tmp_path: Path) -> None:

@@ -156,3 +156,29 @@ def test_greyscale_is_a_matter_of_content() -> None:
     spot = grey.convert("RGB")
     spot.putpixel((13, 11), (250, 10, 10))
     assert not is_greyscale(spot)
+
+
+class TestIcons:
+    """The largest picture of an icon, within the bounds that every image has."""
+
+    def icon(self, image: Image.Image, **options: object) -> bytes:
+        return encoded(image, "ICO", **options)
+
+    @pytest.mark.parametrize("kind", ["png", "bmp"])
+    def test_the_largest_picture_is_read(self, kind: str) -> None:
+        image = picture(3, size=(64, 64))
+        read = decode(self.icon(image, sizes=[(16, 16), (64, 64)], bitmap_format=kind), "a.ico")
+        assert read.size == (64, 64)
+        assert np.abs(np.asarray(read).astype(int) - np.asarray(image).astype(int)).max() <= 1
+
+    def test_what_lies_inside_is_bounded_too(self) -> None:
+        huge = encoded(Image.new("L", (10_000, 10_000)), "PNG", compress_level=1)
+        head = struct.pack("<HHHBBBBHHII", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(huge), 22)
+        with pytest.raises(UserError, match="more than 89 megapixels"):
+            decode(head + huge, "a.ico")
+        bitmap = struct.pack("<IiiHHIIiiII", 40, 100_000, 100_000, 1, 32, 0, 0, 0, 0, 0, 0)
+        head = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(bitmap), 22)
+        with pytest.raises(UserError, match="a picture of 100000 x 100000 pixels in an icon"):
+            decode(head + bitmap, "a.ico")
+        with pytest.raises(UserError, match="damaged"):
+            decode(head[:9], "a.ico")

@@ -7,6 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from raytl.core.errors import UserError
@@ -54,6 +56,11 @@ print(peak() - before)
 """
 
 
+# From 1x1 to 60000x1, long and short sides alike; each example is a process of its own.
+_SIDES = st.one_of(st.integers(1, 60), st.integers(61, 3000), st.integers(3001, 60_000))
+SHAPES = st.tuples(_SIDES, _SIDES).map(lambda shape: (shape[0], max(1, min(shape[1], 2_000_000 // shape[0]))))
+
+
 def extra_bytes(mode: str, *sizes: str) -> int:
     done = subprocess.run(
         [sys.executable, "-c", _MEASURE, mode, *sizes], capture_output=True, text=True, check=True, timeout=300
@@ -66,6 +73,13 @@ class TestMemory:
         sizes = ["1x60000", "60000x1", "3x60000", "60000x3", "200x30000", "1x1", "1x300", "17x4099"]
         output = 256 * 256 * 4
         assert extra_bytes("RGB", *sizes) < 64 * output + 6 * 200 * 30000 * 4
+
+    @settings(max_examples=2, deadline=None)
+    @given(st.lists(SHAPES, min_size=16, max_size=16))
+    def test_any_shape_takes_a_few_outputs(self, shapes: list[tuple[int, int]]) -> None:
+        largest = max(width * height for width, height in shapes)
+        ceiling = 64 * 256 * 256 * 4 + 6 * 4 * largest
+        assert extra_bytes("RGB", *(f"{width}x{height}" for width, height in shapes)) < ceiling
 
     @pytest.mark.parametrize("mode", ["RGB", "RGBA", "I;16", "L"])
     def test_large_images_take_12_bytes_a_pixel(self, mode: str) -> None:

@@ -281,7 +281,8 @@ class TestTables:
             ("t.parquet", b"PAR1 not really", "not a readable Parquet file"),
             ("t.csv", b"path,label\n\xff\xfe\x00,a", "not a CSV file in UTF-8"),
             ("t.csv", b"", "not a readable CSV file"),
-            ("t.jpg", encoded(picture(0)), "neither a folder nor a Parquet or CSV file"),
+            ("t.jpg", encoded(picture(0)), "it is one image; give the folder"),
+            ("t.docx", b"PK", "neither a folder nor a Parquet or CSV file"),
         ],
     )
     def test_files_of_the_wrong_kind_are_told(self, name: str, content: bytes, sentence: str, tmp_path: Path) -> None:

@@ -299,7 +299,10 @@ class TestRefusals:
             ({"target": "empty"}, r"empty/: no images found"),
             ({"target": "one"}, r"one/: only one class, 'rose'; a classifier needs at least two"),
             ({"target": "two", "source_domain": "one"}, r"one/: only one class"),
-            ({"target": "few"}, r"few/: class 'poppy' has 1 image; a validation split needs 2\. Add images, or pass"),
+            (
+                {"target": "few"},
+                r"few/: class 'poppy' has 1 image; a validation split needs 2 of two classes at least\. Add",
+            ),
             ({"target": "same"}, r"same/: class 'a' has 2 images that belong together"),
             ({"target": "bad"}, r"bad/: none of the 2 images can be read"),
             ({"target": "two", "unlabelled": "empty"}, r"empty/: no images found"),

@@ -14,6 +14,7 @@ from raytl.evaluation.intervals import Interval
 from raytl.runs import wording
 from raytl.runs.leaderboard import settings_columns
 from raytl.runs.verdict import tone
+from raytl.sources.heads import CONVEX
 
 TONES = {"good": "#1a9850", "open": "#8c8c8c", "bad": "#d73027"}
 BEST = "#1f77b4"
@@ -52,6 +53,82 @@ def gains(found: dict[str, Interval], title: str = "accuracy", *, share: bool = 
     told = f"{title} gained" + (", percentage points" if share else "")
     figure.update_xaxes(title=told, zeroline=True, zerolinewidth=2, ticksuffix=" ")
     return figure.update_yaxes(automargin=True, ticksuffix="  ")
+
+
+def waterfall(start: float, parts: dict[str, Interval], end: float, *, share: bool = True) -> go.Figure:
+    """From plain training from scratch to the winner: what each part brings, and what they bring only together.
+
+    start, end: figures of the two. share: whether they are shares, and so told in percent.
+    """
+    unit = 100 if share else 1
+    together = end - start - sum(gain.value for gain in parts.values())
+    rest = "only together" if together >= 0 else "counted twice"
+    steps = [*((name, gain.value) for name, gain in parts.items()), (rest, together)]
+    names = ["from scratch", *(name for name, _ in steps), "the winner"]
+    values = [unit * start, *(unit * value for _, value in steps), unit * end]
+    told = [
+        wording.value(start, share=share),
+        *(wording.amount(value, share=share).removesuffix(" points") for _, value in steps),
+        wording.value(end, share=share),
+    ]
+    low = min(start, end, *np.cumsum([start, *(value for _, value in steps)]).tolist())
+    bars = go.Waterfall(
+        x=names,
+        y=values,
+        measure=["absolute", *["relative"] * len(steps), "total"],
+        text=told,
+        textposition="outside",
+        increasing={"marker": {"color": TONES["good"]}},
+        decreasing={"marker": {"color": TONES["bad"]}},
+        totals={"marker": {"color": BEST}},
+        connector={"line": {"color": _FAINT}},
+        hoverinfo="x+text",
+        cliponaxis=False,
+    )
+    figure = _figure([bars], height=340, showlegend=False)
+    # From zero all bars would be of one height; what differs is at the top.
+    floor = max(0.0, low - 0.5 * max(abs(end - start), 0.02))
+    top = max(start, end, *np.cumsum([start, *(value for _, value in steps)]).tolist())
+    return figure.update_yaxes(
+        range=[unit * floor, unit * (top + 0.12 * (top - floor))], ticksuffix=" %" if share else ""
+    )
+
+
+def anytime(trials: pd.DataFrame) -> go.Figure | None:
+    """The best selection score on the first fold by when it was known; None where that cannot be told."""
+    if not {"ended", "strategy.head"} <= set(trials):
+        return None
+    rows = trials[(trials["fold"] == 0) & trials["score"].notna() & trials["ended"].notna()]
+    rows = rows[(rows["status"] == "completed") & (rows["kind"] != "control")].sort_values("ended")
+    if len(rows) < 2:
+        return None
+    best = rows["score"].cummax()
+    names = {True: "head on frozen features", False: "trained"}
+    convex = rows["strategy.head"].isin(CONVEX)
+    line = go.Scatter(
+        x=rows["ended"].round(1).tolist(),
+        y=best.round(4).tolist(),
+        mode="lines",
+        line={"color": BEST, "width": 2.5, "shape": "hv"},
+        name="best so far",
+        hoverinfo="skip",
+    )
+    dots = [
+        go.Scatter(
+            x=rows["ended"][convex == kind].round(1).tolist(),
+            y=rows["score"][convex == kind].round(4).tolist(),
+            customdata=rows["number"][convex == kind].tolist(),
+            mode="markers",
+            marker={"color": colour, "size": 7},
+            name=names[kind],
+            hovertemplate="trial %{customdata}, after %{x:.0f} s: %{y:.3g}<extra></extra>",
+        )
+        for kind, colour in ((True, _BASELINE_COLOURS[0]), (False, "rgba(90,140,190,0.75)"))
+        if (convex == kind).any()
+    ]
+    figure = _figure([line, *dots], height=320, legend=_LEGEND_ABOVE)
+    figure.update_xaxes(title="seconds of the search", rangemode="tozero")
+    return figure.update_yaxes(title="selection score")
 
 
 def curves(trials: pd.DataFrame, history: pd.DataFrame, best_key: str | None) -> go.Figure | None:

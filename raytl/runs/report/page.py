@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
@@ -17,7 +19,11 @@ from raytl.runs.report import charts, tables
 from raytl.runs.report.examples import ReportExamples, gallery
 from raytl.runs.report.importance import METHOD, importance
 from raytl.runs.run import Run, interval
-from raytl.runs.verdict import CLASSICAL, metric_of, tone, verdicts
+from raytl.runs.verdict import CLASSICAL, metric_of, shares, tone, verdicts
+from raytl.search.plan.stopping import expected_gain
+
+OUTLOOK_S = 600
+"""Of which the report says what they are expected to bring."""
 
 # The browser itself then keeps the page from loading anything; Plotly's WebGL traces compile their drawing code.
 _POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'"
@@ -34,6 +40,7 @@ def write_report(run: Run, examples: ReportExamples | None = None) -> Path:
         _top(run, int(counts.sum()) if counts is not None else 0),
         _gains(run, parts),
         _leaderboard(run),
+        _anytime(run, parts),
         _curves(run, parts),
         _settings_that_mattered(run, parts),
         _mistakes(counts, classes, examples, parts),
@@ -139,7 +146,7 @@ def _card(title: str, figure: str, under: str, kind: str = "") -> str:
 def _gains(run: Run, parts: _Parts) -> str:
     summary = run.summary()
     metric = metric_of(summary)
-    html = ""
+    html = _waterfall(summary, parts)
     controls = {
         CLASSICAL.get(control["name"], control["name"]): gain
         for control in summary["controls"]
@@ -162,6 +169,22 @@ in several things, on the same images; the lines are 95 % intervals.</p>
     return html
 
 
+def _waterfall(summary: dict[str, Any], parts: _Parts) -> str:
+    whole, found = shares(summary)
+    end = interval((summary["best"] or {}).get("test_metric"))
+    if whole is None or end is None:
+        return ""
+    metric = metric_of(summary)
+    figure = charts.waterfall(end.value - whole.value, found, end.value, share=metric.share)
+    told = "; ".join(f"{name} {wording.amount(gain.value, share=metric.share)}" for name, gain in found.items())
+    says = f"From plain training from scratch to the winner: {told}; the rest they bring only together."
+    return f"""<h2>From scratch to the winner</h2>
+<p class="note">Test {escape(metric.title)}: what is lost when one part is taken out of the winner, all else equal.
+Parts may be worth more together than one by one, or less; that is the last step. The next figure has the
+intervals.</p>
+{parts.place("waterfall", figure, says)}"""
+
+
 def _leaderboard(run: Run) -> str:
     trials = run.trials()
     reasons = dict(zip(trials["strategy_key"], trials["reason"].fillna(""), strict=True))
@@ -172,6 +195,32 @@ def _leaderboard(run: Run) -> str:
 are a little too good for having been chosen (the winner's is corrected for it), test figures are not. Stopped trials
 had fewer epochs.</p>
 {board}"""
+
+
+def _anytime(run: Run, parts: _Parts) -> str:
+    trials = run.trials()
+    figure = charts.anytime(trials)
+    if figure is None:
+        return ""
+    says = "Best selection score on the first fold over the time of the search; the leaderboard holds the scores."
+    return f"""<h2>What the time brought</h2>
+<p class="note">Selection scores on the first fold by when they were known. {escape(_outlook(trials, run.seconds))}</p>
+{parts.place("anytime", figure, says)}"""
+
+
+def _outlook(trials: pd.DataFrame, seconds: float) -> str:
+    """What more of the same is expected to bring."""
+    tried = trials[trials["kind"].isin(["search", "baseline"]) & trials["score"].notna()]
+    full = tried.loc[tried["status"] == "completed", "score"].tolist()
+    each = expected_gain(full, len(tried))
+    if not math.isfinite(each) or seconds <= 0:
+        return "Too few trainings came to their end to tell what more of them would bring."
+    more = OUTLOOK_S / seconds * len(tried)
+    gain = each * (len(tried) + 1) * math.log1p(more / (len(tried) + 1))
+    return (
+        f"Another {OUTLOOK_S // 60} minutes, for about {more:.0f} trials more, are expected to raise the best score by "
+        f"{gain:.3f}, were strategies drawn at random."
+    )
 
 
 def _curves(run: Run, parts: _Parts) -> str:

@@ -98,7 +98,14 @@ class Outbox:
             self._journal.compact(path.read_bytes())
 
     def _keep_folder(self, name: str, path: Path) -> None:
-        """Its document goes first and comes last: without it nobody takes a folder for a model that is whole."""
+        """Its document goes first and comes last: without it nobody takes a folder for a model that is whole.
+
+        What still waits of an earlier state of the folder is left out: its large files are not there any more.
+        """
+        with self._mutex:
+            on_its_way = list(self._tasks)[:1]
+            waiting = [task for task in list(self._tasks)[1:] if not task.name.startswith(f"{name}/")]
+            self._tasks = deque(on_its_way + waiting)
         files = sorted(file for file in path.rglob("*") if file.is_file())
         documents = [file for file in files if file.suffix == ".json"]
         for file in documents:

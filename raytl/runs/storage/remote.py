@@ -172,12 +172,14 @@ class ObjectPlace:
     def copy(self, folder: Path) -> None:
         """Copy all files into a folder, which is a run's folder then."""
         own = (f"{segments.FOLDER}/", f"{lease.FOLDER}/")
-        names = [name for name in self.listed() if not name.startswith(own)]
+        names = [name for name in self.listed() if not name.startswith(own) and name != LOCK]
         for name in [*names, *([JOURNAL] if self.has(JOURNAL) else [])]:
-            target = folder / name
+            found, target = self.file(name), folder / name
+            if not found.exists():  # gone since it was listed: a search that goes on replaces its model
+                continue
             with writing(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(self.file(name), target)
+                shutil.copy2(found, target)
 
     def delete(self) -> None:
         """Remove the run. What is cut short here is no run any more, and its name is taken until it is removed."""

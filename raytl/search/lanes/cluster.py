@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, state
 
 from raytl.core.errors import UserError
 from raytl.core.machine import ray_token, short_temp_dir
+from raytl.machines.memory import memory
+from raytl.machines.reaching import address_of, reach
 from raytl.search.lanes.sizing import Lanes, fitting, plan_lanes
 
 
@@ -40,6 +42,7 @@ def cluster(
 
     Uses a Ray that this process is connected to or that ``address`` (or RAY_ADDRESS) names; otherwise starts one for
     this machine with at least as many slots as the lanes need, and stops it at the end.
+    Raises UserError where nothing answers at the address, or what does will not have us.
     """
     quiet_environment(verbose)
     # Threads of a lane that wait for each other by spinning hold up the very ones they wait for where a core is taken
@@ -49,23 +52,32 @@ def cluster(
     if mine:
         start((lanes or 1) * workers_per_trial, verbose=verbose, address=address)
     try:
-        yield plan_lanes(lanes, gpus_per_trial, workers_per_trial, _nodes())
+        nodes = _nodes() if mine and address_of(address) is None else _free_nodes()
+        yield plan_lanes(lanes, gpus_per_trial, workers_per_trial, nodes, _held_by_memory(mine, address))
     finally:
         if mine:
             ray.shutdown()
 
 
+def check_address(address: str | None) -> None:
+    """Raise UserError where a search could not use the cluster that ``address`` or RAY_ADDRESS names."""
+    used = address_of(address)
+    if used is not None and not ray.is_initialized():
+        reach(used)
+
+
 def start(slots: int, *, verbose: bool = False, address: str | None = None) -> None:
     """Connect to a cluster or start a local one with at least so many CPU slots."""
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = address_of(address)
     level = logging.INFO if verbose else logging.ERROR
-    if address:
+    if address is not None:
+        found = reach(address)
         try:
-            ray.init(address=address, log_to_driver=verbose, logging_level=level)
-        except ConnectionError as error:
+            ray.init(address=found.address, log_to_driver=verbose, logging_level=level)
+        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
             raise UserError(
-                f"no Ray cluster answers at '{address}' ({error}): check RAY_ADDRESS or --address"
-            ) from None
+                f"the Ray cluster at '{address}' answers, but this process cannot join it: {_first_sentence(error)}"
+            ) from error
     else:
         cores = max(os.cpu_count() or 1, slots)
         options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": verbose, "logging_level": level}
@@ -75,7 +87,17 @@ def start(slots: int, *, verbose: bool = False, address: str | None = None) -> N
             options["_temp_dir"] = f"{short}/ray"
         with _on_loopback():
             # "local", or else Ray would join a cluster that it finds on this machine: an endpoint's, say.
-            ray.init(address="local", num_cpus=cores, **options)
+            try:
+                ray.init(address="local", num_cpus=cores, **options)
+            except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+                raise UserError(
+                    f"a Ray of this machine's own cannot be started: {_first_sentence(error)}; raytl doctor looks for "
+                    "what is in the way"
+                ) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    return " ".join(str(error).split()).split(". ")[0].rstrip(".") or type(error).__name__
 
 
 @contextmanager
@@ -100,7 +122,28 @@ def _on_loopback() -> Iterator[None]:
 
 def room(lanes: Lanes) -> int:
     """How many lanes may run now, at least one: a search waits for its last node to come back."""
-    return lanes.count if lanes.wanted else max(1, fitting(_nodes(), lanes.cpus, lanes.gpus, lanes.workers))
+    if lanes.wanted:
+        return lanes.count
+    fit = fitting(_nodes(), lanes.cpus, lanes.gpus, lanes.workers)
+    return max(1, fit if lanes.most is None else min(fit, lanes.most))
+
+
+def _held_by_memory(mine: bool, address: str | None) -> int | None:
+    """How many processes the memory holds that other programs leave; of a cluster's other nodes nobody knows."""
+    free = memory() if mine and address_of(address) is None else None
+    return None if free is None else free.lanes
+
+
+def _free_nodes() -> list[tuple[float, float]]:
+    """CPUs that others leave on each node, and all GPUs; where no CPU is free now, as if all were: a lane waits then.
+
+    What an endpoint or another search holds is not there for lanes, and one that asks for it would never start.
+    """
+    left = state.available_resources_per_node()
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    free = [float(int(left.get(node["NodeID"], {}).get("CPU", 0.0))) for node in alive]
+    nodes = [(cpus, node["Resources"].get("GPU", 0.0)) for cpus, node in zip(free, alive, strict=True) if cpus]
+    return nodes or _nodes()
 
 
 def _nodes() -> list[tuple[float, float]]:

@@ -12,7 +12,8 @@ class Lanes:
     """How many jobs run at a time and what each of them gets.
 
     cpus, gpus: of each of a lane's ``workers`` processes. wanted: whether the user said how many; otherwise there are
-    as many as fit the cluster, more or fewer when nodes come or go.
+    as many as fit the cluster, more or fewer when nodes come or go. most: what the memory holds, where that is less and
+    the user did not say.
     """
 
     count: int
@@ -20,13 +21,21 @@ class Lanes:
     gpus: float
     workers: int = 1
     wanted: bool = True
+    most: int | None = None
 
 
-def plan_lanes(wanted: int | None, gpus_per_trial: float, workers: int, nodes: list[tuple[float, float]]) -> Lanes:
+def plan_lanes(
+    wanted: int | None,
+    gpus_per_trial: float,
+    workers: int,
+    nodes: list[tuple[float, float]],
+    held: int | None = None,
+) -> Lanes:
     """The lanes for a cluster of ``nodes``, (CPUs, GPUs) each.
 
     gpus_per_trial: of a whole lane's worker; below 1, several lanes share a GPU. Where there are GPUs and the user says
-    nothing, each worker gets one. Without GPUs the CPUs of the nodes are divided evenly.
+    nothing, each worker gets one. Without GPUs the CPUs of the nodes are divided evenly. held: processes that the
+    memory holds, None where that is not known.
     Raises UserError where no lane fits, or the GPU share is not one that Ray can give.
     """
     gpus = sum(node[1] for node in nodes)
@@ -42,12 +51,18 @@ def plan_lanes(wanted: int | None, gpus_per_trial: float, workers: int, nodes: l
         raise UserError(
             f"--workers-per-trial {workers}, but the cluster's {cpus:g} CPUs and {gpus:g} GPUs hold fewer workers"
         )
-    count = max(1, wanted or fit)
+    most = None if held is None or wanted is not None or held >= fit * workers else max(1, held // workers)
+    count = max(1, wanted or most or fit)
     cpus = 1.0
     if not gpus_per_trial:
         largest = int(max((node[0] for node in nodes), default=1.0))
         cpus = float(next((c for c in range(largest, 0, -1) if fitting(nodes, c, 0.0, workers) >= count), 1))
-    return Lanes(count, cpus, gpus_per_trial, workers, wanted is not None)
+    return Lanes(count, cpus, gpus_per_trial, workers, wanted is not None, most)
+
+
+def counted(lanes: int) -> str:
+    """So many lanes, in words."""
+    return "a single lane" if lanes == 1 else f"{lanes} lanes"
 
 
 def fitting(nodes: list[tuple[float, float]], cpus: float, gpus: float, workers: int = 1) -> int:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from raytl.core.errors import UserError
 from raytl.search.jobs import EpochReport, JobResult, LaneJob
-from raytl.search.lanes.sizing import Lanes
+from raytl.search.lanes.sizing import Lanes, counted
+from raytl.search.lanes.starving import survive
 from raytl.search.lanes.work import keep_files
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import Wait
@@ -35,13 +38,17 @@ START_PATIENCE_S = 30.0
 
 @dataclass
 class _Dispatch:
-    """A job on its way: its lane, how often its process died before, and when it was handed out."""
+    """A job on its way: its lane, how often its process died before, when it was handed out.
+
+    starved: whether its process was ended for its memory.
+    """
 
     job: LaneJob
     lane: int
     deaths: int
     since: float
     begun: bool = False
+    starved: bool = False
     result: JobResult | None = None
     error: str | None = None
     withdrawn: bool = False
@@ -53,18 +60,38 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
     room: how many lanes may run now; asked before each job, so that lanes come and go with the cluster.
     A job whose process dies is handed out again at once, in a lane that is known to work if there is one. (Tune's own
     retry is not used: it gives up a trial whose idle process died just before the trial began.)
+    Where a process is ended for its memory, there is a lane less from then on, and ``notice`` is told so.
     """
 
-    def __init__(self, plan: SearchPlan, room: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        plan: SearchPlan,
+        room: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+        notice: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
         super().__init__()
         self.plan = plan
         self._room = room
+        self._notice = notice
+        self._most: int | None = None
         self._clock = clock
         self._trials: dict[str, _Dispatch] = {}
         self._again: deque[tuple[LaneJob, int]] = deque()
         self._warm: list[int] = []
         self._nothing_due = False
+        self._said_waiting = False
         self.homeless: str | None = None
+        self.failure: UserError | None = None
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Keep what the plan or its listeners raise for the user: Tune would wrap it in its own traceback."""
+        try:
+            yield
+        except UserError as error:
+            self.failure = error
+            raise
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A trial's config, None to be asked again later, FINISHED at the end."""
@@ -76,7 +103,8 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         if self._again:
             job, deaths = self._again.popleft()
         else:
-            due = self.plan.next_job(lane)
+            with self._noting():
+                due = self.plan.next_job(lane)
             if not isinstance(due, LaneJob):
                 self._nothing_due = True  # until another job has ended
                 finished: str = Searcher.FINISHED
@@ -93,7 +121,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         if self._warm:
             return self._warm[-1]
         busy = {dispatch.lane for dispatch in self._trials.values()}
-        if len(busy) >= self._room():
+        if len(busy) >= (self._room() if self._most is None else min(self._room(), self._most)):
             return None
         return next(lane for lane in range(len(busy) + 1) if lane not in busy)
 
@@ -103,11 +131,30 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
 
     def report(self, trial_id: str, report: EpochReport) -> bool:
         """Take in an epoch; False stops the trial."""
-        return self.plan.on_epoch(self._trials[trial_id].job.number, report.metrics)
+        with self._noting():
+            return self.plan.on_epoch(self._trials[trial_id].job.number, report.metrics)
 
     def raised(self, trial_id: str, error: str) -> None:
         """Note the exception that a trial ends with; it would come again in any lane."""
         self._trials[trial_id].error = error
+
+    def starved(self, trial_id: str) -> None:
+        """Ray ended the trial's process, because its node runs out of memory: from now on a lane less."""
+        dispatch = self._trials.get(trial_id)
+        if dispatch is None:
+            return
+        dispatch.starved = True
+        left = max(1, len(self._trials) - 1 + len(self._warm))
+        if left != self._most:
+            self._most = left
+            with self._noting():
+                self._notice(f"memory ran out, and Ray ended a lane: going on with {counted(left)}")
+
+    def _say_waiting(self) -> None:
+        if not self._said_waiting:
+            self._said_waiting = True
+            with self._noting():
+                self._notice("waiting for the cluster to have room: others hold the CPUs or GPUs that a lane needs")
 
     def rehouse(self, placed: Callable[[str], bool]) -> str | None:
         """A trial to stop, because its job can have a warm lane at once instead of one that there is no room for.
@@ -118,6 +165,8 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         late = self._clock() - START_PATIENCE_S
         waiting = (key for key, entry in self._trials.items() if not entry.begun and entry.since < late)
         self.homeless = next((key for key in waiting if not placed(key)), None)
+        if self.homeless is not None and not any(entry.begun for entry in self._trials.values()) and not self._warm:
+            self._say_waiting()
         if self.homeless is None or not self._warm:
             return None
         found, self.homeless = self.homeless, None
@@ -136,7 +185,10 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         if dispatch is None:
             return
         self._nothing_due = False
-        report = (result or {}).get("report")
+        with self._noting():
+            self._end(dispatch, (result or {}).get("report"), error)
+
+    def _end(self, dispatch: _Dispatch, report: Any, error: bool) -> None:
         if isinstance(report, JobResult):
             dispatch.result = report
         if dispatch.result is not None and dispatch.result.model_files is not None:
@@ -148,10 +200,14 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
             self.plan.on_end(dispatch.job.number, dispatch.result, None)
         elif dispatch.result is not None:
             self.plan.on_end(dispatch.job.number, dispatch.result, None)
+        elif dispatch.starved and self._trials:
+            self._again.append((dispatch.job, dispatch.deaths))  # others ran beside it: it was not too large by itself
         elif dispatch.error is None and dispatch.deaths < RETRIES:
             self._again.append((dispatch.job, dispatch.deaths + 1))
         else:
             died = f"its process died {RETRIES + 1} times (killed, out of memory, or a bug: see --verbose)"
+            if dispatch.starved:
+                died = "the machine has too little memory for it: close other programs, or choose smaller models"
             self.plan.on_end(dispatch.job.number, None, dispatch.error or died)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -166,10 +222,13 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
 
 
 def fetch_files(job: LaneJob, result: JobResult) -> None:
-    """Write a refit's checkpoint where the plan wants it; a lost one is a failed refit."""
+    """Write a refit's checkpoint where the plan wants it; a lost one is a failed refit.
+
+    Raises NotWrittenError, which ends the search.
+    """
     try:
         files: dict[str, bytes] = ray.get(result.model_files)
-        result.reason = keep_files(Path(job.directory), files)
+        keep_files(Path(job.directory), files)
     except ray.exceptions.RayError as error:
         result.reason = f"its model was lost with the process that held it ({type(error).__name__})"
     result.model_files = None
@@ -182,6 +241,7 @@ class PlanScheduler(FIFOScheduler):  # type: ignore[misc]
         super().__init__()
         self._searcher = searcher
         self._kept: set[PlacementGroupFactory] = set()
+        self._surviving = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as for the searcher."""
@@ -189,6 +249,9 @@ class PlanScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Let Tune keep the lane's process until the end; of itself it keeps at most one that no trial waits for."""
+        if not self._surviving:
+            self._surviving = True
+            survive(tune_controller, self._searcher.starved)
         resources = trial.placement_group_factory
         if resources not in self._kept:
             self._kept.add(resources)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from raytl.core.errors import UserError
+from raytl.core.errors import NotWrittenError, UserError
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
-from raytl.search.propose.features import forward_seconds
+from raytl.search.propose.features import forward_seconds, step_seconds
 from raytl.search.propose.survey import survey
-from raytl.sources.checkpoint import write_checkpoint
+from raytl.sources.checkpoint import checkpoint_files
 from raytl.training.distributed import Group
 from raytl.training.loop import run_trial
 from raytl.training.pretrain import is_hurried
@@ -42,8 +41,8 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
             result.survey = survey(workspace, job.source_models)
         else:
             _trial(workspace, job, send, result, group or Group())
-            if job.kind == JobKind.PROBE and not job.fold:
-                result.forward_s = forward_seconds(workspace, job.strategy["source_model"])
+            if job.kind == JobKind.PROBE:
+                _measure(workspace, job, result)
     except (TrialError, UserError) as error:
         result.reason = str(error)
     except (RuntimeError, MemoryError) as error:
@@ -68,22 +67,33 @@ def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, gr
     result.validation_index = trained.validation_index
     result.validation_probabilities = trained.validation_probabilities
     if final and group.rank == 0:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "model"
-            write_checkpoint(folder, trained.model.cpu(), {})
-            result.model_files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        result.model_files = checkpoint_files(trained.model.cpu(), {})
+
+
+def _measure(workspace: Workspace, job: LaneJob, result: JobResult) -> None:
+    """How long an image takes: forward for every source model, in training for those that are in the race."""
+    uri = job.strategy["source_model"]
+    if not job.fold:
+        result.forward_s = forward_seconds(workspace, uri)
+    if job.fold in (None, 1) and job.strategy["head"] == "logistic":
+        result.step_s = step_seconds(workspace, uri)
 
 
 def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or OUT_OF_MEMORY in str(error) or "can't allocate memory" in str(error)
 
 
-def keep_files(directory: Path, files: Mapping[str, bytes]) -> str | None:
-    """Write a refit's checkpoint; why it could not be kept, None where it was."""
+def keep_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write a refit's checkpoint.
+
+    Raises NotWrittenError where the disk does not take it: no reason to choose another strategy, which would be as big.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             (directory / name).write_bytes(content)
     except OSError as error:
-        return f"{directory}: cannot keep the refitted model ({error.strerror})"
-    return None
+        why = (error.strerror or str(error)).lower()
+        raise NotWrittenError(
+            f"{directory}: the refitted model cannot be written ({why}). Free space or mend its permissions."
+        ) from error

@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from raytl.evaluation.intervals import average_repeats
+from raytl.evaluation.intervals import average_repeats, paired_metric_interval
 from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import Choice, Contestant, choose, separates
 from raytl.judging.screening import posterior_means
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.training.strategy import Strategy
+
+ONE_IN_TWENTY = 1.645
+"""Standard errors that a difference exceeds by chance in one of twenty cases."""
 
 
 @dataclass(frozen=True)
@@ -124,16 +127,40 @@ class Contest:
     def choice(self, failed: Sequence[str] = ()) -> Choice | None:
         """The winner; None where nothing was completed. failed: keys of strategies that cannot be had.
 
-        All that were looked at as closely as any trained strategy are compared, on the folds that they have in common:
-        the others were left behind on the way. (Probes are on all folds from the start; that they are known better must
-        not shut out what there was less time for.)
+        All that were looked at most closely are compared, on the folds that they have in common. Probes are on all
+        folds from the start; what there was less time for has to overtake the best of them (:meth:`_overtakes`): one of
+        several, on a few images, is ahead by chance.
         """
         folds = {key: set(found) for key, found in self.scores().items() if key not in failed}
         if not folds:
             return None
-        closest = [len(found) for key, found in folds.items() if not self._is_probe(key)] or [1]
-        finalists = [key for key, found in folds.items() if len(found) >= max(closest)]
-        finalists = finalists or list(folds)
+        trained = max((len(found) for key, found in folds.items() if not self._is_probe(key)), default=0)
+        most = max(len(found) for found in folds.values())
+        known = self._among([key for key, found in folds.items() if len(found) == most], folds)
+        if not 0 < trained < most:
+            return known
+        hurried = self._among([key for key, found in folds.items() if len(found) >= trained], folds)
+        return hurried if self.labels is None or self._overtakes(hurried.key, known.key) else known
+
+    def _overtakes(self, key: str, other: str) -> bool:
+        """Whether a strategy is ahead of one that is known better by more than its fewer images give by chance.
+
+        By one in twenty on the folds that both were tried on; by one standard error where what is seen of the
+        unlabelled images says the same.
+        """
+        common = {r.fold for r in self.completed(key)} & {r.fold for r in self.completed(other)}
+        mine, rival = self._contestant(key, common), self._contestant(other, common)
+        if self.labels is None or mine is None or rival is None:
+            return False
+        both = mine.seen & rival.seen
+        labels, groups = self.labels.labels[both], None if self.labels.groups is None else self.labels.groups[both]
+        rows = mine.probabilities[both], rival.probabilities[both]
+        gap = paired_metric_interval(self.labels.metric, *rows, labels, groups)
+        agrees = mine.unlabelled is not None and rival.unlabelled is not None and mine.unlabelled > rival.unlabelled
+        return bool(gap.value > (1.0 if agrees else ONE_IN_TWENTY) * gap.standard_error and gap.value > 0)
+
+    def _among(self, finalists: Sequence[str], folds: dict[str, set[int]]) -> Choice:
+        """The choice among these, on the folds that all of them have."""
         common = set.intersection(*(folds[key] for key in finalists))
         contestants = [self._contestant(key, common) for key in finalists]
         known = [contestant for contestant in contestants if contestant is not None]
@@ -142,7 +169,7 @@ class Contest:
         return choose(known, self.labels.labels, self.labels.metric, self.labels.groups)
 
     def _is_probe(self, key: str) -> bool:
-        return self.completed(key)[0].strategy.get("head") == "logistic"
+        return Strategy.from_dict(self.strategy_of(key)).convex
 
     def _by_score(self, keys: Sequence[str], common: set[int]) -> Choice:
         scores = self.scores()
@@ -162,5 +189,5 @@ class Contest:
             predicted,
             unlabelled=float(np.mean(unlabelled)) if unlabelled else None,
             cost=float(np.mean([record.seconds for record in records])),
-            frozen=1.0 if strategy.head == "logistic" else min(0.9, strategy.cut / 10),
+            frozen=1.0 if strategy.convex else min(0.9, strategy.cut / 10),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from raytl.search.jobs import JobKind, LaneJob, Survey
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
@@ -12,12 +12,16 @@ from raytl.search.propose.sampler import Handle, SpaceExhaustedError, TpeSampler
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.training.strategy import Strategy
 
+DEAR = 40
+"""Strategies in a row that there is no time for, after which the search for one that there is is given up."""
+
 
 class Exploration:
     """Proposes strategies and learns from what they score.
 
     records: all trials of the plan, as it goes on. numbers: of jobs, from which to take the next. fold: that strategies
     are tried on, None where there are none. The rest as in :class:`raytl.search.plan.settings.PlanSettings`.
+    seconds: that training a strategy is expected to take.
     tried: strategies that were given out. exhausted: whether none is left of the source models that joined in.
     """
 
@@ -34,6 +38,7 @@ class Exploration:
         fold: int | None,
         patience: int | None,
         min_gain: float | None,
+        seconds: Callable[[Strategy], float],
     ) -> None:
         self.sampler = sampler
         self.halving = halving
@@ -45,12 +50,14 @@ class Exploration:
         self._fold = fold
         self._patience = patience
         self._min_gain = min_gain
+        self._seconds = seconds
         self._begun = False
         self._handles: dict[int, Handle] = {}
         self._furthest: dict[int, int] = {}
         self._out_of_time: set[int] = set()
         self.tried = 0
         self.exhausted = False
+        self._too_dear = False
         self._since_best = 0
         self._best_score = float("-inf")
 
@@ -87,14 +94,27 @@ class Exploration:
         if not self._begun or self.is_over():
             return None
         try:
-            handle, strategy = self.sampler.ask()
+            found = self._affordable()
         except SpaceExhaustedError:
             self.exhausted = True
             return None
+        if found is None:
+            self._too_dear = True
+            return None
+        handle, strategy = found
         self.tried += 1
         number = next(self._numbers)
         self._handles[number] = handle
         return LaneJob(number, JobKind.SEARCH, strategy.to_dict(), self._fold)
+
+    def _affordable(self) -> tuple[Handle, Strategy] | None:
+        """The next strategy that there is time to train, and once more should it win; None where none is in sight."""
+        for _ in range(DEAR if self._time.limited else 1):
+            handle, strategy = self.sampler.ask()
+            if not self._time.limited or self._time.allows(2 * self._seconds(strategy), self._records):
+                return handle, strategy
+            self.sampler.tell(handle, score=None)
+        return None
 
     @property
     def has_begun(self) -> bool:
@@ -108,7 +128,7 @@ class Exploration:
 
     def is_over(self) -> bool:
         """Whether no further strategy will be tried: none is left, or there have been enough."""
-        return self.exhausted or self.has_enough()
+        return self.exhausted or self._too_dear or self.has_enough()
 
     def has_enough(self) -> bool:
         """Whether no further strategy is worth it: enough trials, no patience left, too little to gain, or no time."""
@@ -147,6 +167,10 @@ class Exploration:
         self._out_of_time.add(number)
         return False
 
+    def out_of_time(self, number: int) -> None:
+        """Note that a trial is stopped because it could not come to its end."""
+        self._out_of_time.add(number)
+
     def _leads(self, score: float) -> bool:
         """Whether a score beats every completed trial's: cut off for time, it would be lost as the winner."""
         return all(score > (r.score or 0.0) for r in self._records if r.status == TrialStatus.COMPLETED)
@@ -157,6 +181,7 @@ class Exploration:
 
     def on_end(self, number: int, record: TrialRecord) -> None:
         """Take in the end of a trial."""
+        self._too_dear = False  # what trials take is known better now
         self._tell(self._handles.pop(number), record)
         self._count_patience(record)
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
+from raytl.search.jobs import JobKind, LaneJob, Survey
 from raytl.search.plan.contest import Contest
 from raytl.search.records import TrialStatus
 from raytl.training.pretrain import parse_pretrain
@@ -28,9 +28,7 @@ class Probing:
     """Which probe is tried next, and what they tell.
 
     contest: the standing of all strategies. pretraining: source models that are not made yet. folds: of the validation.
-    trial_images: images that a full training passes through the network, forward passes counted once.
     pretrain_s: seconds that making a source model is expected to take at most.
-    told: whether the first model was told of.
     """
 
     def __init__(
@@ -39,23 +37,18 @@ class Probing:
         pretraining: Sequence[str],
         folds: int,
         *,
-        trial_images: int = 0,
         pretrain_s: float = 0.0,
     ) -> None:
-        self.told = False
         self.pretrain_s = pretrain_s
         self._contest = contest
         self._unmade = list(pretraining)
         self._folds: tuple[int | None, ...] = tuple(range(folds)) or (None,)
-        self._trial_images = trial_images
         self._probes: dict[str, list[Strategy]] = {}
         self._eager: list[str] = []
         self._awaited: list[str] = []
         self._late: list[str] = []
         self._given: set[tuple[str, int]] = set()
         self._ended: set[tuple[str, int]] = set()
-        self._seconds: list[float] = []
-        self._forward_s: dict[str, float] = {}
         self._joined_in = 0
         self._closed = False
 
@@ -82,15 +75,29 @@ class Probing:
         """A source model to make, or a probe; None where none is due. being_made: models that a lane is making."""
         if self._unmade and not being_made:
             return self._make(numbers)
-        first = self._folds[0]
-        for uri in self._eager:
-            if uri in being_made or uri in self._unmade:
-                continue
-            for strategy in self._probes[uri]:
-                if (strategy.key, first or 0) not in self._given:
-                    return self._give(numbers, strategy, first)
-        if self._unmade:
+        made = [uri for uri in self._eager if uri not in being_made and uri not in self._unmade]
+        first = self._on_first_fold(numbers, made)
+        if first is None and self._unmade:
             return self._make(numbers)
+        return first or self._on_further_folds(numbers)
+
+    def next_quick(self, numbers: Iterator[int], *, begin: bool) -> LaneJob | None:
+        """A probe of a source model that is at hand; begin: also of one that none was tried of yet."""
+        given = {key for key, _ in self._given}
+        made = [
+            uri
+            for uri in self._eager
+            if uri not in self._unmade and (begin or any(s.key in given for s in self._probes[uri]))
+        ]
+        return self._on_first_fold(numbers, made) or self._on_further_folds(numbers)
+
+    def _on_first_fold(self, numbers: Iterator[int], models: Sequence[str]) -> LaneJob | None:
+        fold = self._folds[0]
+        due = (s for uri in models for s in self._probes[uri] if (s.key, fold or 0) not in self._given)
+        strategy = next(due, None)
+        return None if strategy is None else self._give(numbers, strategy, fold)
+
+    def _on_further_folds(self, numbers: Iterator[int]) -> LaneJob | None:
         for fold in () if self._closed else self._folds[1:]:
             for strategy in self._racing():
                 if (strategy.key, fold or 0) not in self._given:
@@ -132,13 +139,9 @@ class Probing:
 
     # --- what they tell ---------------------------------------------------------------------------------------------
 
-    def end(self, job: LaneJob, result: JobResult | None) -> None:
+    def end(self, job: LaneJob) -> None:
         """Take in the end of a probe."""
         self._ended.add((Strategy.from_dict(job.strategy).key, job.fold or 0))
-        if result is not None:
-            self._seconds.append(result.seconds)
-            if result.forward_s:
-                self._forward_s[job.strategy["source_model"]] = result.forward_s
 
     def has_order(self) -> bool:
         """Whether every probe that the search waits for has been tried once."""
@@ -148,16 +151,35 @@ class Probing:
 
     def is_over(self) -> bool:
         """Whether the probes have been tried on all folds that they are worth."""
-        if not self.has_order():
-            return False
+        return self.has_order() and self._raced()
+
+    def _raced(self) -> bool:
+        """Whether those in front have been tried on all folds that they are worth."""
         given = ((s.key, fold or 0) for s in self._racing() for fold in self._folds)
         return all(which in self._ended for which in given if not self._closed or which in self._given)
 
     def best(self) -> str | None:
         """Key of the best probe, once they are over; None before, and where none succeeded."""
-        if not self.is_over():
-            return None
-        racing = self._racing()
+        return self.best_so_far() if self.is_over() else None
+
+    def front(self) -> str | None:
+        """Key of what leads by the first fold, between two source models; None before one of them has learned."""
+        first = self._folds[0] or 0
+        tried = [uri for uri in self._probes if all((s.key, first) in self._ended for s in self._probes[uri])]
+        begun = [uri for uri in self._probes if any((s.key, first) in self._given for s in self._probes[uri])]
+        alone = all(uri.startswith("plain:") for uri in self._probes)
+        between = tried == begun and (alone or any(not uri.startswith("plain:") for uri in tried))
+        ranked = self._ranked() if between else []
+        return ranked[0].key if ranked else None
+
+    def left(self) -> list[Strategy]:
+        """Of the race: a probe for every fold that it was not given yet."""
+        folds = () if self._closed else self._folds[1:]
+        return [s for s in self._racing() for fold in folds if (s.key, fold or 0) not in self._given]
+
+    def best_so_far(self) -> str | None:
+        """Key of the best probe among those tried, once the race between them is over."""
+        racing = self._racing() if self._raced() else []
         return racing[0].key if racing else None
 
     def order(self) -> list[str]:
@@ -168,16 +190,3 @@ class Probing:
     def late(self) -> list[str]:
         """Source models that did not join in yet."""
         return list(self._late)
-
-    # --- what things take -------------------------------------------------------------------------------------------
-
-    def seconds(self) -> float:
-        """What a probe takes."""
-        return max(self._seconds[-8:], default=0.0)
-
-    def training_seconds(self, source_model: str) -> float:
-        """What a full training from a source model is expected to take, before there was any."""
-        parsed = parse_pretrain(source_model)
-        network = parsed[1] if parsed is not None else source_model
-        known = [s for uri, s in self._forward_s.items() if uri == source_model or uri.endswith(network)]
-        return max(known or self._forward_s.values() or [0.0]) * self._trial_images

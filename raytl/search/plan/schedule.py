@@ -17,12 +17,13 @@ from raytl.judging.choice import Choice
 from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.closing import Closing
 from raytl.search.plan.contest import Contest, Labels
+from raytl.search.plan.durations import Durations
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
 from raytl.search.plan.settings import PlanSettings, Recipe, Wait
-from raytl.search.plan.time_budget import TimeBudget, trial_seconds
+from raytl.search.plan.time_budget import TimeBudget
 from raytl.search.propose.recipes import Control
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
@@ -32,6 +33,8 @@ TOLD = (JobKind.SURVEY, JobKind.PRETRAIN, JobKind.PROBE, JobKind.BASELINE, JobKi
 PHASES = ("", *TOLD, JobKind.CONTROL, JobKind.REFIT)
 """In the order in which they are told of; the first is before them all."""
 FIRST_MODEL = "first-model"
+EARLY_S = 3.0
+"""Seconds of racing between probes for which the first model does not wait."""
 PROBE_SHARE = 0.25
 """Of a time budget: once probes have taken so much of it, they are tried on no further folds."""
 
@@ -41,7 +44,8 @@ class SearchPlan:
 
     recipes: the strategies that are tried in any case. pretraining: source models to be made first, by URI.
     clock: seconds, from any origin. started: when the time budget began, by that clock. labels: what strategies are
-    judged by, None where the target has none.
+    judged by, None where the target has none. on_first_model: told the key of the best probe once it is a model, and of
+    a better one again; says what it is worth.
     """
 
     def __init__(
@@ -55,8 +59,10 @@ class SearchPlan:
         clock: Callable[[], float],
         started: float | None = None,
         labels: Labels | None = None,
+        on_first_model: Callable[[str], str] | None = None,
     ) -> None:
         self.settings = settings
+        self._on_first_model = on_first_model
         self.records: list[TrialRecord] = []
         self.contest = Contest(self.records, labels)
         self.refits = Refits(settings.directory)
@@ -72,6 +78,7 @@ class SearchPlan:
             folds=settings.folds,
         )
         self._numbers = count()
+        self._durations = Durations(self.records, settings.epochs, settings.passes)
         self._exploration = Exploration(
             sampler,
             halving,
@@ -83,14 +90,9 @@ class SearchPlan:
             fold=self._first_fold(),
             patience=settings.patience,
             min_gain=settings.min_gain,
+            seconds=self._durations.of,
         )
-        self._probing = Probing(
-            self.contest,
-            pretraining,
-            settings.folds,
-            trial_images=settings.trial_images,
-            pretrain_s=settings.pretrain_s,
-        )
+        self._probing = Probing(self.contest, pretraining, settings.folds, pretrain_s=settings.pretrain_s)
         self._closing = Closing(
             settings,
             self.contest,
@@ -99,15 +101,17 @@ class SearchPlan:
             self._probing,
             recipes,
             self._numbers,
-            self._expected_seconds,
+            self._durations.of,
         )
         self._jobs: dict[int, LaneJob] = {}
         self._running: set[int] = set()
         self._record_of: dict[int, TrialRecord] = {}
         self._restored: list[TrialRecord] = []
         self._waiting: list[tuple[str, Strategy]] | None = None
-        self._first_model: int | None = None
+        self._first_models: set[int] = set()
+        self._known_worth: dict[str, int] = {}  # by key of a first model, folds that its worth was told from
         self._done = False
+        self._before = 0.0  # seconds that an earlier search took, whose trials this one goes on with
         self._phase = PHASES[0]
         if self.survey is not None:
             self._probing.begin(recipes.probes(self.survey), self.survey)
@@ -153,21 +157,51 @@ class SearchPlan:
         models = tuple(self._exploration.sampler.space.source_models)
         return self._start(LaneJob(next(self._numbers), JobKind.SURVEY, source_models=models))
 
+    def next_quick(self, *, begin: bool = True) -> LaneJob | None:
+        """The next job that trains nothing and needs nothing but what is at hand; None where there is none.
+
+        The survey, probes of source models that need not be made, and the best of these as a model. Meant to be done
+        one by one before there are lanes. begin: whether probes of a further source model may be begun.
+        """
+        if self.survey is None:
+            survey = self._next_survey()
+            return survey if isinstance(survey, LaneJob) else None
+        self._close_probing()
+        job = self._early_model() or self._probing.next_quick(self._numbers, begin=begin)
+        job = job or self._as_model(self._probing.best_so_far())
+        return None if job is None else self._start(job)
+
     def _next_first_model(self) -> LaneJob | None:
+        return self._early_model() or self._as_model(self._probing.best())
+
+    def _early_model(self) -> LaneJob | None:
+        """What leads after one fold as a model, where the race between the probes will take its time."""
+        front = self._probing.front()
+        if front is None or not self.refits.wants(front):
+            return None
+        takes_long = sum(self._durations.of(probe) for probe in self._probing.left()) >= EARLY_S
+        return self._as_model(front) if takes_long else None
+
+    def _as_model(self, best: str | None) -> LaneJob | None:
         """The best probe as a model, as soon as there is one: whatever happens after it, there is something to use."""
-        best = self._probing.best()
-        if best is None or self._first_model is not None or not self.refits.wants(best):
+        if best is None or not self.refits.wants(best):
+            if best in self.refits.done and len(self.contest.completed(best)) > self._known_worth.get(best, 0):
+                self._tell_first_model(best)  # what it is worth is known better by now
             return None
         job = self.refits.start(next(self._numbers), Strategy.from_dict(self.strategy_of(best)))
-        self._first_model = job.number
+        self._first_models.add(job.number)
         return job
 
     def _next_probe(self) -> LaneJob | None:
+        self._close_probing()
+        return self._probing.next_job(self._numbers, self._running_models())
+
+    def _close_probing(self) -> None:
+        """Try no probe on further folds once they have had their share of the time."""
         if self._time.limited:
             spent = sum(record.seconds for record in self.records if record.kind == JobKind.PROBE)
             if spent > PROBE_SHARE * (self.settings.time_budget_s or 0.0) * self.settings.lanes:
                 self._probing.close()
-        return self._probing.next_job(self._numbers, self._running_models())
 
     def _next_late_probe(self) -> LaneJob | None:
         """A source model whose turn has come: one joins in for every few strategies that were tried without it."""
@@ -189,13 +223,7 @@ class SearchPlan:
         """Whether the time budget has room for a job, by what such a job is expected to take."""
         if not self._time.limited:
             return True
-        return self._time.allows(self._expected_seconds(Strategy.from_dict(job.strategy)), self.records)
-
-    def _expected_seconds(self, strategy: Strategy) -> float:
-        if strategy.head == "logistic":
-            return self._probing.seconds()
-        trained = [r for r in self.records if r.strategy.get("head") != "logistic"]
-        return trial_seconds(trained) or self._probing.training_seconds(strategy.source_model)
+        return self._time.allows(self._durations.of(Strategy.from_dict(job.strategy)), self.records)
 
     def _next_trained(self, lane: int) -> LaneJob | None:
         """Baselines and strategies of the search in turn, so that what promises most waits for no baseline."""
@@ -255,6 +283,7 @@ class SearchPlan:
                 self._restored.append(record)
             self.records.append(record)
             self._listener.on_trial(record)
+        self._before = max((record.ended or 0.0 for record in records), default=0.0)
         self._probing.take_over()
 
     # --- the standing -----------------------------------------------------------------------------------------------
@@ -291,7 +320,7 @@ class SearchPlan:
         self._jobs[job.number] = job
         self._running.add(job.number)
         # The rest of an earlier phase is not told of again; a first model is told of when it is there.
-        told = job.number != self._first_model
+        told = job.number not in self._first_models
         if told and PHASES.index(job.kind) > PHASES.index(self._phase):
             self._phase = job.kind
             self._listener.on_phase(job.kind, job.source_model or job.baseline or "")
@@ -320,11 +349,19 @@ class SearchPlan:
         record.seconds = metrics.get("seconds", record.seconds)
         record.history.append(metrics)
         self._listener.on_trial(record)
+        if record.kind in (JobKind.SEARCH, JobKind.BASELINE) and not self._will_end_in_time(record, epoch):
+            self._exploration.out_of_time(number)
+            return False
         if record.kind == JobKind.SEARCH:
             return self._exploration.on_epoch(number, epoch, record.score)
         if record.kind == JobKind.BASELINE:
             self._exploration.halving.record(epoch, record.score, kind_of(record.strategy))
         return True
+
+    def _will_end_in_time(self, record: TrialRecord, epoch: int) -> bool:
+        """Whether a training can come to its end at the pace that it goes; what had never been timed may not."""
+        epochs = self.settings.epochs
+        return not self._time.limited or record.seconds / epoch * (epochs - epoch) <= self._time.left()
 
     def on_end(self, number: int, result: JobResult | None, error: str | None = None) -> None:
         """Take in the end of a job. result None: it was stopped early, or (with ``error``) its lane died."""
@@ -347,6 +384,7 @@ class SearchPlan:
             if result.validation_index is not None and result.validation_probabilities is not None:
                 record.validated = [int(index) for index in result.validation_index]
                 record.predicted = [[round(float(p), 6) for p in row] for row in result.validation_probabilities]
+        record.ended = self._before + self._time.used()
         if reason is not None:
             record.status, record.reason, record.score = TrialStatus.FAILED, reason, None
         else:
@@ -355,7 +393,9 @@ class SearchPlan:
         if job.kind == JobKind.SEARCH:
             self._exploration.on_end(number, record)
         if job.kind == JobKind.PROBE:
-            self._probing.end(job, result)
+            self._probing.end(job)
+            if result is not None:
+                self._durations.probed(job, result)
         self._listener.on_trial(record)
 
     def _end_survey(self, result: JobResult | None) -> None:
@@ -369,9 +409,15 @@ class SearchPlan:
 
     def _end_refit(self, job: LaneJob, reason: str | None) -> None:
         self.refits.end(job, reason)
-        if reason is None and self._probing.best() == Strategy.from_dict(job.strategy).key and not self._probing.told:
-            self._probing.told = True
-            self._listener.on_phase(FIRST_MODEL, f"{self._time.used():.0f} s")
+        if reason is None and job.number in self._first_models:
+            self._tell_first_model(Strategy.from_dict(job.strategy).key)
+
+    def _tell_first_model(self, key: str) -> None:
+        told = bool(self._known_worth)
+        self._known_worth[key] = len(self.contest.completed(key))
+        worth = self._on_first_model(key) if self._on_first_model is not None else ""
+        if not told:
+            self._listener.on_phase(FIRST_MODEL, f"{self._time.used():.0f} s{worth and ', '}{worth}")
 
     def interrupt(self) -> None:
         """Mark what still runs as interrupted."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from raytl.search.jobs import Survey
+from raytl.search.propose.effort import Passes
 from raytl.search.propose.recipes import Control
 from raytl.training.strategy import Strategy
 
@@ -40,8 +41,8 @@ class PlanSettings:
     which to stop searching before that. tested: whether there is a test split that baselines and controls will be
     compared on. surveys: whether there are domains or unlabelled images to look at first. control_folds: on how many
     folds the winner is held against its controls where there is no test split. directory: where refits go.
-    trial_images: images that a full training passes through the network, forward passes counted once; pretrain_s:
-    seconds that making a source model may take.
+    passes: of an image through its network, that a full training of a strategy comes to; pretrain_s: seconds that
+    making a source model may take.
     """
 
     trials: int
@@ -55,7 +56,7 @@ class PlanSettings:
     min_gain: float | None = None
     surveys: bool = False
     control_folds: int = 3
-    trial_images: int = 0
+    passes: Callable[[Strategy], Passes] = lambda strategy: Passes(0.0, 0.0)
     pretrain_s: float = 0.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 
 from raytl.search.records import TrialRecord, TrialStatus
@@ -59,7 +60,7 @@ class TimeBudget:
         """Whether the search phase must end, so that what follows still fits."""
         if self._seconds is None:
             return False
-        trial_s = trial_seconds(records)
+        trial_s = usual_seconds(records)
         confirm_s = CONFIRM_SHARE * self._seconds
         whole_s = CONFIRMED * max(0, self._folds - 1) * trial_s / self._lanes
         confirm_s = min(confirm_s, whole_s) if trial_s else confirm_s
@@ -71,7 +72,7 @@ class TimeBudget:
             return True
         after = self.refit_seconds(records)
         if keep_controls:
-            after += self._control_seconds(trial_seconds(records))
+            after += self._control_seconds(usual_seconds(records))
         return seconds + after < self.left()
 
     def _control_seconds(self, trial_s: float) -> float:
@@ -82,6 +83,13 @@ class TimeBudget:
     def refit_seconds(self, records: Sequence[TrialRecord]) -> float:
         """What the winner's refit will take at the longest; a job in another lane may have to end before it."""
         return trial_seconds(records)
+
+
+def usual_seconds(records: Sequence[TrialRecord]) -> float:
+    """What a trial takes, trained ones before all: the middle one."""
+    completed = [record for record in records if record.status == TrialStatus.COMPLETED]
+    trained = [record for record in completed if record.kind != "probe"]
+    return statistics.median(record.seconds for record in trained or completed) if completed else 0.0
 
 
 def trial_seconds(records: Sequence[TrialRecord]) -> float:

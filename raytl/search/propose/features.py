@@ -11,12 +11,14 @@ from torch import Tensor
 from raytl.core.hashing import hash_json
 from raytl.core.seeding import derive_seed
 from raytl.sources import SourceModel
+from raytl.sources.model import pool_positions
 from raytl.tasks import Images, LabelledImages, splits
-from raytl.training.devices import finish
+from raytl.training.devices import autocast, finish
 from raytl.training.workspace import Workspace
 
 _BATCH = 64
 _TIMED_BATCH = 16
+_STEP_BATCH = 8
 
 
 def pooled_features(workspace: Workspace, uri: str, images: Images) -> list[np.ndarray]:
@@ -46,6 +48,26 @@ def forward_seconds(workspace: Workspace, uri: str) -> float:
     return fastest / _TIMED_BATCH
 
 
+def step_seconds(workspace: Workspace, uri: str) -> float:
+    """Seconds that a step of training the whole network takes for an image, the second of two; 0 of a fixed one."""
+    model, _ = workspace.source_model(uri)
+    if not model.trainable:
+        return 0.0
+    model = model.to(workspace.device).train()
+    size = model.preprocessing
+    x = torch.zeros(_STEP_BATCH, size.channels, size.size, size.size, device=workspace.device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    seconds = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        with autocast(workspace.device):
+            loss = model.run(x).float().square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        finish(workspace.device)
+        seconds = time.perf_counter() - started
+    return seconds / _STEP_BATCH
+
+
 def sample(images: LabelledImages, most: int, seed: int) -> LabelledImages:
     """At most about so many images, each class in its share."""
     return images if len(images) <= most else images.subset(stratified(images.labels, most, seed))
@@ -72,11 +94,3 @@ def _run_stages(workspace: Workspace, model: SourceModel, images: Images) -> lis
             x = stage(x)
             kept.append(pool_positions(x).float().cpu())
     return [torch.cat(kept).numpy() for kept in outputs]
-
-
-def pool_positions(x: Tensor) -> Tensor:
-    """Mean over positions: of maps (n, c, h, w) or (n, h, w, c), of tokens (n, t, c); (n, c) from any of them."""
-    if x.ndim == 4:
-        channels_last = x.shape[1] == x.shape[2] != x.shape[3]
-        return x.mean(dim=(1, 2) if channels_last else (2, 3))
-    return x.mean(dim=1) if x.ndim == 3 else x.flatten(1)

@@ -48,14 +48,15 @@ class Recipes:
     def probes(self, survey: Survey) -> dict[str, list[Strategy]]:
         """Convex heads by source model: on the target's labels, and joined with the domain that the model learned.
 
-        Without target labels: on the labels of the most promising domain, and of the model's own.
+        On the target's labels also one that reads all stages. Without them: on the labels of the most promising domain,
+        and of the model's own.
         """
         models = [
             uri
             for uri in self._space.source_models
             if not untrained(uri) and (parse_pretrain(uri) or ("",))[0] not in survey.set_aside
         ]
-        return {uri: self._probes_of(uri, survey) for uri in dict.fromkeys([*models, PLAIN_PIXELS])}
+        return {uri: self._probes_of(uri, survey) for uri in dict.fromkeys([PLAIN_PIXELS, *models])}
 
     def _probes_of(self, uri: str, survey: Survey) -> list[Strategy]:
         pretraining = parse_pretrain(uri)
@@ -65,9 +66,9 @@ class Recipes:
             domains.insert(0, None)
         elif not domains:
             domains = list(survey.domains[:1])
-        return [
-            Strategy(uri, source_domain=domain, cut=self._space.stage_count(uri), head="logistic") for domain in domains
-        ]
+        count = self._space.stage_count(uri)
+        found = [Strategy(uri, source_domain=domain, cut=count, head="logistic") for domain in domains]
+        return [replace(found[0], head="stages"), *found] if self._labelled and count > 1 else found
 
     # --- baselines --------------------------------------------------------------------------------------------------
 
@@ -97,7 +98,7 @@ class Recipes:
         """The baselines that are probes, and were tried as such."""
         probes = self.probes(survey)
         learned = next((uri for uri in order if uri in probes and not uri.startswith("plain:")), None)
-        found = {} if learned is None else {LINEAR_PROBE: probes[learned][0]}
+        found = {} if learned is None else {LINEAR_PROBE: replace(probes[learned][0], head="logistic")}
         if probes[PLAIN_PIXELS]:
             found[PIXELS] = probes[PLAIN_PIXELS][0]
         return found
@@ -134,7 +135,7 @@ class Recipes:
 
     def controls(self, winner: Strategy, order: Sequence[str], survey: Survey) -> list[Control]:
         """The winner with one part taken out at a time; what it does without has no control."""
-        convex = winner.head == "logistic"
+        convex = winner.convex
         baselines = self.baselines([winner.source_model, *order], survey)
         found: list[Control] = []
         start = self.untrained(winner.source_model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -10,8 +10,11 @@ from pathlib import PurePosixPath
 from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
+from raytl.tasks.readers.annotations import ANNOTATIONS, NoLabelsError
+from raytl.tasks.readers.hints import reason
 from raytl.tasks.readers.layouts import Layout, recognise
-from raytl.tasks.readers.listing import Listing, Place, printable
+from raytl.tasks.readers.listing import Listing, Place, TableOptions, printable
+from raytl.tasks.readers.names import are_parts
 from raytl.tasks.readers.split_names import NONE, shard_split
 from raytl.tasks.readers.table import TABLES, list_table
 from raytl.tasks.readers.tree import Tree, is_image, name_of
@@ -32,24 +35,27 @@ def inside(place: Place, path: str) -> Place:
 
 
 def list_with_tables(
-    place: Place, tree: Tree, listing: Listing, images: Place | None, split: str | None
+    place: Place, tree: Tree, listing: Listing, options: TableOptions, split: str | None
 ) -> Listing | None:
     """What the tables in a folder say of its images; None where there are none, or the folders are to be believed.
 
     listing: what was noticed so far, and is from here on. Raises UserError where the tables contradict each other or
     the class folders.
     """
-    every = _tables(place, tree, images)
+    every = _tables(place, tree, options, listing)
     beside = {name: table for name, table in every.items() if table.listing.labelled}
-    folders = _class_folders(tree, listing.name, split)
+    folders = None if options.label is not None else _class_folders(tree, listing.name, split)
     if not beside:
-        silent = next(iter(every.items()), None)
-        if silent is not None and folders is not None and silent[1].listing.unlabelled_because:
-            name, table = silent
-            why = table.listing.unlabelled_because
-            listing.announce(
-                f"labels are taken from its folders; its table {name} is not used: {why}", Severity.WARNING
-            )
+        if folders is not None:
+            if every and split != NONE and are_parts(folders.classes):
+                name = next(iter(every))
+                raise UserError(
+                    f"{listing.name}: its folders have names of parts, not of classes, and of its table {name} "
+                    f"{listing.useless.get(name, 'no row has a label')}; or pass --split none to take the folders"
+                )
+            for name, why in listing.useless.items():
+                grade = Severity.INFO if why.startswith("no column with images") else Severity.WARNING
+                listing.announce(f"labels are taken from its folders; its table {name} is not used: {why}", grade)
         return None
     by_folder = {} if folders is None else {f.path: f.label for f in folders.files if f.label is not None}
     chosen = _chosen(beside, by_folder, listing, split)
@@ -77,21 +83,42 @@ def list_with_tables(
     return result
 
 
-def _tables(place: Place, tree: Tree, images: Place | None) -> dict[str, _Beside]:
-    """Tables in the folder most of whose files are there, by name; without what is to be handed in."""
+def _tables(place: Place, tree: Tree, options: TableOptions, result: Listing) -> dict[str, _Beside]:
+    """Tables in the folder most of whose files are there, by name; without what is to be handed in.
+
+    Why others are of no use goes to the result.
+    """
     found = {}
     there = set(tree.below())
-    for path in tree.files:
-        if PurePosixPath(path).suffix.lower() not in TABLES or "submission" in name_of(path).lower():
-            continue
+    for path, told in _candidates(place, tree, options):
+        at = inside(place, path)
         try:
-            listing = list_table(inside(place, path), images)
-        except UserError:
-            continue  # of some other kind; said where nothing else gives labels
+            listing = list_table(at, told)
+        except NoLabelsError:
+            continue
+        except UserError as error:
+            result.useless[name_of(path)] = reason(error, at.shown)
+            continue
         labels = {entry.item.path: entry.label for entry in listing.entries if isinstance(entry.item, FileItem)}
-        if labels and (images is not None or 2 * len(labels.keys() & there) > len(labels)):
+        if labels and (told.images is not None or 2 * len(labels.keys() & there) > len(labels)):
             found[name_of(path)] = _Beside(listing, labels)
+            if not listing.labelled and listing.unlabelled_because:
+                result.useless[name_of(path)] = listing.unlabelled_because
     return found
+
+
+def _candidates(place: Place, tree: Tree, options: TableOptions) -> Iterator[tuple[str, TableOptions]]:
+    """Files that may be tables of the images, and how to read them: beside these, or in a folder of annotations."""
+    stems = {PurePosixPath(path).stem for path in tree.below() if is_image(path)}
+    folders = [folder for folder in tree.folders.values() if not folder.images()]
+    for files, told in [(tree.files, options)] + [
+        (folder.files, replace(options, images=options.images or place)) for folder in folders
+    ]:
+        for path in files:
+            suffix, stem = PurePosixPath(path).suffix.lower(), PurePosixPath(path).stem
+            about_one = suffix in ANNOTATIONS and (stem in stems or is_image(stem))
+            if suffix in TABLES | ANNOTATIONS and not about_one and "submission" not in name_of(path).lower():
+                yield path, told
 
 
 def _class_folders(tree: Tree, shown: str, split: str | None) -> Layout | None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import ast
-import json
+import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import pyarrow as pa
 
-from raytl.core.errors import UserError
-from raytl.tasks.problems import Severity
-from raytl.tasks.readers.listing import Listing
-from raytl.tasks.readers.split_names import split_of
+from raytl.core.errors import UserError, nearest
+from raytl.tasks.readers.labels import multi_label, number, text_values
+from raytl.tasks.readers.listing import Listing, TableOptions
+from raytl.tasks.readers.split_columns import named_column, split_column
 from raytl.tasks.readers.tree import is_image
 
 IMAGE_COLUMNS = (
@@ -26,10 +27,10 @@ LABEL_COLUMNS = (
     *("label_name", "class_label", "class_id", "category_name", "ground_truth", "choice"),
 )
 GROUP_COLUMNS = ("group", "groups", "group_id", "patient", "patient_id", "subject", "subject_id")
-SPLIT_COLUMNS = ("split", "set", "subset", "partition", "dataset", "data_set", "fold", "usage", "phase")
-NAMELESS = "column "  # and its number, in a table without a header
+_ENOUGH = 7  # values from which on something can be said of a column
+_WORDS = 4  # a value with as many is a sentence
+_PIXEL = re.compile(r"^(pixel|px|p)?[_ ]?\d+(x\d+)?$")
 _TRIED = 20  # values of a column that files are looked for
-_MISSING = frozenset({"nan", "NaN", "<NA>", "#N/A", "NaT"})  # what pandas and spreadsheets write for no value
 
 
 @dataclass(frozen=True)
@@ -43,86 +44,86 @@ class Columns:
     one_hot: tuple[str, ...] = ()
 
 
-def choose_columns(table: Any, listing: Listing, is_file: Callable[[str], bool]) -> Columns:
-    """By usual names, else by type and content. What is ambiguous is an error or said.
+def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], options: TableOptions) -> Columns:
+    """As the options say; else by usual names, else by type and content. What is ambiguous is an error or said.
 
     is_file: whether a value is the name of an image file, with or without its ending.
     Raises UserError naming the columns where no column holds images, or the rows have several labels each.
     """
-    image = _image_column(table, listing.name, is_file)
-    group = _named(table, GROUP_COLUMNS, {image})
-    split = _split_column(table, {image, group})
+    told = _told(table, options.label, "--label", listing.name, must=options.must)
+    image = _told(table, options.image_column, "--image-column", listing.name, must=options.must)
+    image = image or _image_column(table, listing.name, is_file, told)
+    group = named_column(table, GROUP_COLUMNS, {name for name in (image, told) if name is not None})
+    split = split_column(table, {name for name in (image, group, told) if name is not None}, listing)
+    if told is not None:
+        return Columns(image, told, group, split)
     taken = {name for name in (image, group, split) if name is not None}
-    named = [column for name in LABEL_COLUMNS if (column := _named(table, (name,), taken)) is not None]
+    named = [column for name in LABEL_COLUMNS if (column := named_column(table, (name,), taken)) is not None]
     if named:
-        return Columns(image, _chosen_label(table, named, listing), group, split)
+        label = _chosen_label(table, named, listing)
+        refuse_texts(table, label, listing.name)
+        return Columns(image, label, group, split)
     others = [name for name in table.column_names if name not in taken]
     flags = [name for name in others if _is_flag(table.column(name))]
-    if len(flags) >= 2:
+    likely = [name for name in others if name not in flags and _repeats(table, name)]
+    if len(flags) >= 2 and not likely:
         _one_hot(table, flags, listing)
         return Columns(image, None, group, split, tuple(flags))
-    kinds = {field.name: field.type for field in table.schema}
-    texts = [name for name in others if _is_text(kinds[name]) or _is_integer(kinds[name])]
-    if len(others) == 1 and texts:
-        return Columns(image, texts[0], group, split)
+    likely += flags
+    if len(others) == 1 and (_is_text(kind := table.schema.field(others[0]).type) or _is_integer(kind)):
+        refuse_texts(table, others[0], listing.name)
+        return Columns(image, others[0], group, split)
+    if len(likely) == 1:
+        listing.announce(f"labels are taken from column '{likely[0]}'; --label NAME takes another")
+        return Columns(image, likely[0], group, split)
     if others:
-        columns = ", ".join(f"'{name}'" for name in others[:6]) + (", …" if len(others) > 6 else "")
-        listing.unlabelled_because = f"none of its columns {columns} is named 'label'; rename the one that holds labels"
+        columns = few(others)
+        listing.unlabelled_because = (
+            f"none of its columns {columns} is named 'label'; say which one holds the labels, as in "
+            f"--label {shlex.quote((likely or others)[0])}"
+        )
     return Columns(image, None, group, split)
 
 
-def text_values(table: Any, column: str) -> list[str | None]:
-    """A column's values as text; None where there is none. Names stand for the integers of a ClassLabel column."""
-    names = _class_names(table, column)
-
-    def text(value: Any) -> str | None:
-        if isinstance(value, list):
-            value = value[0] if value else None
-        if value is None or value == "" or value != value:  # missing, or NaN
-            return None
-        if isinstance(value, bool):
-            return str(value).lower()
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # integers with gaps arrive as floats
-        if names is not None and isinstance(value, int):
-            return names[value] if 0 <= value < len(names) else None
-        return str(value).strip() or None
-
-    return [text(value) for value in table.column(column).to_pylist()]
+def few(names: Sequence[str], most: int = 6) -> str:
+    """Column names for a sentence."""
+    return ", ".join(f"'{name}'" for name in names[:most]) + (", …" if len(names) > most else "")
 
 
-def label_values(table: Any, columns: Columns, listing: Listing) -> list[str | None]:
-    """The label of every row, None where it has none.
+def refuse_texts(table: Any, column: str, shown: str) -> None:
+    """Raise for a column of sentences or of measurements, as good as all of them different."""
+    values = [value for value in text_values(table, column) if value is not None]
+    different = set(values)
+    if len(values) < _ENOUGH or len(different) <= max(_ENOUGH, len(values) // 2):
+        return
+    numbers = [found for value in different if (found := number(value)) is not None]
+    measured = len(numbers) == len(different) and any(found != int(found) for found in numbers if isfinite(found))
+    if measured or 2 * sum(len(value.split()) >= _WORDS for value in different) > len(different):
+        what = "measurements" if measured else "texts"
+        raise UserError(
+            f"{shown}: column '{column}' has {len(different)} different values in {len(values)} rows "
+            f"('{str(values[0])[:40]}', …), {what} rather than labels; name the column of labels with --label COLUMN"
+        )
 
-    Raises UserError where rows have several labels.
-    """
-    if columns.one_hot:
-        flags = [text_values(table, name) for name in columns.one_hot]
-        return [
-            next((name for name, flag in zip(columns.one_hot, row, strict=True) if _number(flag) == 1), None)
-            for row in zip(*flags, strict=True)
-        ]
-    if columns.label is None:
-        return [None] * table.num_rows
-    if pa.types.is_list(table.schema.field(columns.label).type) and any(
-        value is not None and len(value) > 1 for value in table.column(columns.label).to_pylist()
-    ):
-        raise _multi_label(listing.name, f"lists in column '{columns.label}'")
-    values = [_unlisted(value, columns.label, listing.name) for value in text_values(table, columns.label)]
-    spaced = [
-        value for value in table.column(columns.label).to_pylist() if isinstance(value, str) and _is_spaced(value)
-    ]
-    if spaced:
-        labels = "1 label has" if len(spaced) == 1 else f"{len(spaced)} labels have"
-        listing.announce(f"{labels} spaces around ('{spaced[0]}'); taken without them")
-    _refuse_joined(values, columns.label, listing.name)
-    _say_spaced_words(values, columns.label, listing)
-    missing = sorted({value for value in values if value in _MISSING})
-    if missing:
-        count = sum(value in _MISSING for value in values)
-        rows = "1 row has" if count == 1 else f"{count} rows have"
-        listing.announce(f"{rows} '{missing[0]}' in column '{columns.label}', which means no label; left out")
-    return [None if value in _MISSING else value for value in values]
+
+def _told(table: Any, wish: str | None, option: str, shown: str, *, must: bool) -> str | None:
+    """The column that an option names. Raises UserError where there is none, unless it is for other tables."""
+    if wish is None or wish in table.column_names:
+        return wish
+    found = next((name for name in table.column_names if name.strip().lower() == wish.strip().lower()), None)
+    if found is None and must:
+        columns = list(table.column_names)
+        raise UserError(f"{shown}: {option}: no column '{wish}' among {few(columns)}{nearest(wish, columns)}")
+    return found
+
+
+def _repeats(table: Any, column: str) -> bool:
+    """Whether a column has a few values, again and again, as labels are."""
+    kind = table.schema.field(column).type
+    if not (_is_text(kind) or _is_integer(kind) or pa.types.is_boolean(kind)):
+        return False
+    values = [value for value in text_values(table, column) if value is not None]
+    return 2 <= len(set(values)) <= len(values) // 2
 
 
 def _chosen_label(table: Any, named: list[str], listing: Listing) -> str:
@@ -134,18 +135,9 @@ def _chosen_label(table: Any, named: list[str], listing: Listing) -> str:
         if len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs):
             same.append(other)
         else:
-            listing.announce(f"labels are taken from column '{named[0]}', not from '{other}'")
+            listing.announce(f"labels are taken from column '{named[0]}', not from '{other}'; --label takes another")
     words = [name for name in same if not all((value or "0").isdigit() for value in text_values(table, name))]
     return (words or same)[0]
-
-
-def _named(table: Any, names: Sequence[str], taken: set[str]) -> str | None:
-    by_lower = {
-        column.lower().strip().replace(" ", "_").replace("-", "_"): column
-        for column in reversed(table.column_names)
-        if column not in taken
-    }
-    return next((by_lower[name] for name in names if name in by_lower), None)
 
 
 def _holds_bytes(kind: Any) -> bool:
@@ -164,130 +156,67 @@ def _is_integer(kind: Any) -> bool:
     return bool(pa.types.is_integer(kind))
 
 
-def _image_column(table: Any, shown: str, is_file: Callable[[str], bool]) -> str:
+def _image_column(table: Any, shown: str, is_file: Callable[..., bool], label: str | None) -> str:
     fits = [f.name for f in table.schema if _holds_bytes(f.type) or _is_text(f.type) or pa.types.is_null(f.type)]
-    found = _named(table.select(fits), IMAGE_COLUMNS, set())
-    if found is None:
-        binary = [f.name for f in table.schema if _holds_bytes(f.type)]
-        paths = [name for name in fits if name not in binary and is_image(_first(table.column(name)))]
-        candidates = binary or paths
-        if not candidates:
-            texts = [f.name for f in table.schema if _is_text(f.type) or _is_integer(f.type)]
-            candidates = [name for name in texts if _name_files(table.column(name), is_file)]
-        found = candidates[0] if len(candidates) == 1 else None
-    if found is None:
-        columns = ", ".join(f"'{name}'" for name in table.column_names) or "none"
+    fits = [name for name in fits if name != label]
+    found = named_column(table.select(fits), IMAGE_COLUMNS, set())
+    if found is not None:
+        return found
+    candidates = [f.name for f in table.schema if f.name in fits and _holds_bytes(f.type)]
+    candidates = candidates or [name for name in fits if is_image(_first(table.column(name)))]
+    if not candidates:
+        texts = [f.name for f in table.schema if f.name != label and (_is_text(f.type) or _is_integer(f.type))]
+        candidates = [name for name in texts if _name_files(table.column(name), is_file)]
+        candidates = candidates or [name for name in texts if _number_files(table.column(name), is_file)]
+    if len(candidates) == 1:
+        return str(candidates[0])
+    if candidates:
         raise UserError(
-            f"{shown}: no column with images among {columns}; name it 'image' (bytes) or 'path', and pass "
-            "--images DIR where the files lie elsewhere"
+            f"{shown}: its columns {few(candidates)} may each hold the images; say which, as in "
+            f"--image-column {shlex.quote(candidates[0])}"
         )
-    return str(found)
+    if sum(bool(_PIXEL.match(name)) for name in table.column_names) > _ENOUGH or "pixels" in table.column_names:
+        raise UserError(f"{shown}: it holds pixels as numbers; write each image to a file, or as PNG bytes to Parquet")
+    raise UserError(
+        f"{shown}: no column with images among {few(table.column_names, 12) or 'none'}; name it 'image' (bytes) or "
+        "'path', and pass --images DIR where the files lie elsewhere"
+    )
 
 
 def _first(column: Any) -> str:
     return str(next((value for value in column.to_pylist() if value), ""))
 
 
-def _name_files(column: Any, is_file: Callable[[str], bool]) -> bool:
+def _name_files(column: Any, is_file: Callable[..., bool]) -> bool:
     values = [str(value) for value in column.to_pylist()[:_TRIED] if value is not None and str(value).strip()]
     return bool(values) and sum(map(is_file, values)) > len(values) / 2
 
 
-def _split_column(table: Any, taken: set[str | None]) -> str | None:
-    """A column of that name whose values all speak of splits."""
-    named = _named(table, SPLIT_COLUMNS, {name for name in taken if name is not None})
-    nameless = [name for name in table.column_names if name.startswith(NAMELESS) and name not in taken]
-    for found in [named, *nameless]:
-        if found is not None:
-            values = {value for value in text_values(table, found) if value is not None}
-            if len(values) > (found != named) and all(split_of(value) is not None for value in values):
-                return str(found)
-    return None
+def _number_files(column: Any, is_file: Callable[..., bool]) -> bool:
+    """Whether a column numbers the files, each once: a spreadsheet takes the zeros from 0012."""
+    values = [str(value).strip() for value in column.to_pylist() if value is not None]
+    several = len(values) > 1 and len(set(values)) == len(values)
+    return several and all(value.isdecimal() and is_file(value, by_number=True) for value in values[:_TRIED])
 
 
 def _is_flag(column: Any) -> bool:
     """Whether all values are 0 or 1, as numbers, text or booleans."""
+    if pa.types.is_nested(column.type):
+        return False
     values = set(column.to_pylist())
-    return bool(values) and all(_number(value) in {0.0, 1.0} for value in values)
-
-
-def _unlisted(value: str | None, column: str, shown: str) -> str | None:
-    """``cat`` for the text of a list of one, ``['cat']``, which pandas writes. Raises UserError for longer ones."""
-    if value is None or not (value.startswith("[") and value.endswith("]")):
-        return value
-    try:
-        labels = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
-    if len(labels) > 1:
-        raise _multi_label(shown, f"{value} in column '{column}'")
-    return str(labels[0]).strip() if labels else None
-
-
-def _is_spaced(value: str) -> bool:
-    return bool(value.strip()) and value != value.strip()
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, str) and value.strip().lower() in {"true", "false"}:
-        return float(value.strip().lower() == "true")
-    try:
-        return None if value is None else float(value)
-    except (TypeError, ValueError):
-        return None
+    return bool(values) and all(number(value) in {0.0, 1.0} for value in values)
 
 
 def _one_hot(table: Any, flags: list[str], listing: Listing) -> None:
     """Say that columns of 0 and 1 are the label; raise where they are not exactly one label a row."""
-    columns = [[_number(value) for value in table.column(name).to_pylist()] for name in flags]
+    columns = [[number(value) for value in table.column(name).to_pylist()] for name in flags]
     sums = [sum(value or 0.0 for value in row) for row in zip(*columns, strict=True)]
     names = ", ".join(f"'{name}'" for name in flags[:4]) + (", …" if len(flags) > 4 else "")
     if max(sums) > 1:
-        raise _multi_label(listing.name, f"columns {names}, of which row {sums.index(max(sums)) + 1} has several set")
+        raise multi_label(listing.name, f"columns {names}, of which row {sums.index(max(sums)) + 1} has several set")
     if min(sums) < 1:
         raise UserError(
             f"{listing.name}: row {sums.index(0) + 1} has no 1 in any of the columns {names}; "
             "add a column 'label' that says what it is"
         )
     listing.announce(f"its columns {names} hold a single 1 a row; they are read as {len(flags)} classes")
-
-
-def _refuse_joined(values: list[str | None], column: str, shown: str) -> None:
-    """Labels such as ``scab|rust`` whose parts are labels too."""
-    present = {value for value in values if value is not None}
-    for separator in "|;,":
-        joined = [value for value in present if separator in value.strip(separator)]
-        parts = [{part.strip() for part in value.split(separator)} for value in joined]
-        whole = present - set(joined)
-        if joined and 2 * sum(found <= whole for found in parts) >= len(joined):
-            raise _multi_label(shown, f"'{min(joined)}' in column '{column}'")
-        shared = {part for found in parts for part in found if sum(part in other for other in parts) > 1}
-        if separator == "|" and len(joined) > 1 and shared:
-            raise _multi_label(shown, f"'{min(joined)}' in column '{column}'")
-
-
-def _say_spaced_words(values: list[str | None], column: str, listing: Listing) -> None:
-    """Labels such as ``scab rust`` where both words are labels too: several labels, or one of two words."""
-    present = {value for value in values if value is not None}
-    joined = sorted(value for value in present if " " in value and set(value.split()) <= present)
-    if joined:
-        listing.announce(
-            f"'{joined[0]}' in column '{column}' is learned as one class; if it is several labels, give one",
-            Severity.WARNING,
-        )
-
-
-def _multi_label(shown: str, what: str) -> UserError:
-    return UserError(
-        f"{shown}: an image has several labels ({what}); raytl learns one label an image: give a column with one"
-    )
-
-
-def _class_names(table: Any, column: str) -> list[str] | None:
-    """The names behind the integers of a Hugging Face ClassLabel column."""
-    try:
-        features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = features[column]["names"]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return [str(name) for name in names] if isinstance(names, list) else None

@@ -11,13 +11,15 @@ import pyarrow as pa
 
 from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
-from raytl.tasks.readers.columns import IMAGE_COLUMNS, LABEL_COLUMNS, NAMELESS
+from raytl.tasks.readers.columns import IMAGE_COLUMNS, LABEL_COLUMNS
 from raytl.tasks.readers.listing import Listing, Place, first_line
+from raytl.tasks.readers.split_columns import NAMELESS
 from raytl.tasks.readers.tree import is_image
 
 DELIMITED = frozenset({".csv", ".tsv"})
 JSON_LINES = frozenset({".jsonl", ".ndjson"})
 _SEPARATOR_LINE = re.compile(r"sep=(.)\n")
+_MOST_LINES = 20  # that a preamble may have
 _SPARE = 20  # columns beyond the header's, to see what is in them
 
 
@@ -31,6 +33,7 @@ def read_delimited(place: Place, listing: Listing) -> Any:
     text = text.lstrip("\n")
     told = _SEPARATOR_LINE.match(text)  # Excel's
     text = text[told.end() :] if told else text
+    text = _without_preamble(text, listing)
     header = text.split("\n", 1)[0]
     separator = told[1] if told else max(",;\t|", key=header.count)
     quote = "'" if header.lstrip().startswith("'") and header.rstrip(f" \r{separator}").endswith("'") else '"'
@@ -52,6 +55,31 @@ def read_delimited(place: Place, listing: Listing) -> Any:
     else:
         frame = frame.iloc[1:]
     return _table(place, names, [frame[column].tolist() for column in frame.columns])
+
+
+def _without_preamble(text: str, listing: Listing) -> str:
+    """Without what stands above a header: lines that begin with ``#``, or one cell above rows of several."""
+    lines = text.split("\n", _MOST_LINES + 1)[:-1]
+    above = next((number for number, line in enumerate(lines) if not line.startswith("#")), 0)
+    rest = [line for line in lines[above:] if line.strip()]
+    if len(rest) < 2:
+        return text
+    mark = max(",;\t|", key=rest[1].count)
+    cells = [line.rstrip(f"{mark} \r").count(mark) for line in rest[:3]]
+    if above and lines[above - 1].count(mark) == rest[0].count(mark) > 0:
+        above -= 1  # a header that begins with "#"
+    elif _is_title(rest[0]) and len(cells) > 2 and cells[1] == cells[2] > 0:
+        above += lines[above:].index(rest[0]) + 1
+    if not above:
+        return text
+    listing.announce(f"what stands above its header is passed over ({lines[0].rstrip(f'{mark} ')[:40]})")
+    return text.split("\n", above)[above]
+
+
+def _is_title(line: str) -> bool:
+    """Whether a line is one cell, and not a file's name."""
+    text = line.rstrip(",;\t| \r")
+    return not any(mark in text for mark in ",;\t|") and not is_image(text)
 
 
 def read_json_lines(place: Place) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -12,6 +14,7 @@ from raytl.tasks.readers.split_names import NONE, TRAIN, splits_of
 from raytl.tasks.readers.tree import Tree, is_image
 
 _NAMED = 4
+_PARTITION = re.compile(r"^(?:label|class|category|target|species)=(.+)$")  # as hive partitions are named
 
 
 @dataclass
@@ -65,6 +68,7 @@ def recognise(tree: Tree, shown: str, *, split: str | None = None) -> Layout:
         taken = _splits(tree, full, names, shown)
         if taken is not None:
             return taken
+    _refuse_several_sets(full, shown)
     _refuse_same_inside(full, shown)
     layout = _class_folders(tree)
     _say_taken_together(layout, full)
@@ -83,7 +87,9 @@ def _has_images(tree: Tree) -> bool:
 
 
 def _label(name: str) -> str:
-    return unicodedata.normalize("NFC", printable(name))
+    text = unicodedata.normalize("NFC", printable(name))
+    partition = _PARTITION.match(text)
+    return partition[1] if partition else text
 
 
 def _class_folders(tree: Tree) -> Layout:
@@ -196,6 +202,9 @@ def _splits_inside(full: dict[str, Tree]) -> dict[str, dict[str, str]] | None:
     if len(full) < 2 or any(map(_has_images, full.values())):
         return None
     inside = {name: splits_of(_full(folder)) for name, folder in full.items()}
+    below = [set(_full(_full(full[name])[split])) for name, splits in inside.items() for split in splits]
+    if any(len(names) > 1 for names in below):
+        return None  # several data sets, each with splits and classes
     kinds = {split for names in inside.values() for split in names.values()}
     exact = all(len(names) == len(_full(full[name])) for name, names in inside.items())
     return inside if exact and len(kinds) > 1 else None
@@ -214,13 +223,29 @@ def _joined(tree: Tree, inside: dict[str, dict[str, str]]) -> Layout:
     return layout
 
 
+def _refuse_several_sets(full: dict[str, Tree], shown: str) -> None:
+    """Folders of which several hold splits with class folders inside are data sets, and not classes."""
+    sets, kinds = [], set()
+    for name, folder in full.items():
+        inside = _full(folder)
+        splits = splits_of(inside)
+        if any(len(_full(inside[split])) > 1 for split in splits):
+            sets.append(name)
+            kinds |= set(splits.values())
+    if len(sets) > 1 and len(kinds) > 1:
+        raise UserError(
+            f"{shown}: its folders {_few(sets)} each hold splits with class folders; give one, as in "
+            f"{shown}{printable(sets[0])}, or pass --split none to take them for classes"
+        )
+
+
 def _refuse_same_inside(full: dict[str, Tree], shown: str) -> None:
     """Folders with the same folders inside: domains or splits of unknown names, or classes with the same parts."""
     if len(full) < 2 or any(map(_has_images, full.values())):
         return
-    inside = [set(_full(_unwrapped(folder))) for folder in full.values()]
-    common, union = set.intersection(*inside), set.union(*inside)
-    if len(common) >= 2 and 2 * len(common) >= len(union):
+    inside = Counter(name for folder in full.values() for name in _full(_unwrapped(folder)))
+    common = [name for name, count in inside.items() if count > 1]
+    if len(common) >= 2 and 2 * len(common) >= len(inside):
         first, second = list(full)[:2]
         raise UserError(
             f"{shown}: its folders {_few(full)} have the same folders inside ({_few(sorted(common))}); "
@@ -230,12 +255,12 @@ def _refuse_same_inside(full: dict[str, Tree], shown: str) -> None:
 
 
 def _say_taken_together(layout: Layout, full: dict[str, Tree]) -> None:
-    """Class folders that have several folders inside, and no images of their own, may be groups of classes."""
+    """Class folders that have folders of other names inside, and no images of their own, may be groups of classes."""
     if len(full) < 2:
         return
-    inside = [list(_full(folder)) for folder in full.values() if not _has_images(folder)]
-    below = [name for names in inside if len(names) > 1 for name in names]
-    if below:
+    inside = {name: list(_full(folder)) for name, folder in full.items() if not _has_images(folder)}
+    below = list(dict.fromkeys(found for name, names in inside.items() for found in names if found != name))
+    if len(below) > 1:
         said = f"the classes are its folders {_few(full)}; the folders inside ({_few(below)}) are not told apart"
         layout.said.append(said)
 

@@ -35,8 +35,9 @@ class Listing:
     """All entries of a path, in a fixed order.
 
     name: the path as messages show it. labelled: whether the path has labels at all. layout: what the path was taken
-    for, in a few words. unlabelled_because: why there are no labels, where that is known, as a sentence. split_names:
-    what the folders or files of each split are called.
+    for, in a few words. unlabelled_because: why there are no labels, or a single class, where that is known, as a
+    sentence. split_names: what the folders or files of each split are called. useless: why tables beside the images are
+    of no use, by name. empty_because: what is there instead of images.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Listing:
     layout: str = ""
     unlabelled_because: str = ""
     split_names: dict[str, list[str]] = field(default_factory=dict)
+    useless: dict[str, str] = field(default_factory=dict)
+    empty_because: str = ""
 
     def note(self, message: str, severity: Severity = Severity.WARNING) -> None:
         """Add a problem about the path as a whole."""
@@ -54,6 +57,15 @@ class Listing:
     def announce(self, message: str, severity: Severity = Severity.INFO) -> None:
         """Say what something was taken for."""
         self.problems.append(Problem(severity, self.name, message, leading=True))
+
+    def announce_warning(self, message: str) -> None:
+        """Say what something was taken for and may not be."""
+        self.announce(message, Severity.WARNING)
+
+    def no_images(self) -> UserError:
+        """The error for nothing to look at."""
+        because = self.empty_because or "give a folder with one subfolder of images per class"
+        return UserError(f"{self.name}: no images found; {because}")
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,23 @@ class Place:
     def suffix(self) -> str:
         """Lower-case, with the dot."""
         return PurePosixPath(self.path.split("?")[0] if self.filesystem is WEB else self.path).suffix.lower()
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What a user says of the tables.
+
+    images: the folder that paths count from, where that is not the table's own. label, image_column: names of columns.
+    must: whether a table without these columns is an error; the tables of other roles may have others.
+    """
+
+    images: Place | None = None
+    label: str | None = None
+    image_column: str | None = None
+    must: bool = True
+
+
+NO_OPTIONS = TableOptions()
 
 
 def locate(path: str | os.PathLike[str], filesystem: Any = None) -> Place:

@@ -12,6 +12,8 @@ _MISSING = frozenset(
     {
         *("nan", "none", "null", "na", "n/a", "<na>", "#n/a", "nil", "?", "-"),
         *("unlabelled", "unlabeled", "unknown", "unsorted", "todo"),
+        *("trash", "rejected", "discarded", "discard", "ignore", "ignored", "skip", "skipped", "backup", "tmp", "temp"),
+        *("untitled folder", "new folder", "neuer ordner"),
     }
 )
 _FILES = frozenset(
@@ -47,7 +49,17 @@ _MONTH = re.compile(
     r"^(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?|dec(ember)?)$"
 )
 _COPY = re.compile(r"( - copy| copy|\s*\(\d+\))$", re.IGNORECASE)
-_PART = re.compile(r"^(.*[ _-])?(part|batch|fold|chunk|images?|img|folder|new folder|session|page)[-_ ]*\(?\d+\)?$")
+_PART = re.compile(
+    r"^(.*[ _-])?(part|batch|fold|chunk|images?|img|folder|new folder|session|page|roll|disk)[-_ ]*\(?\d+\)?$"
+    r"|^\d{3}[a-z0-9_]{5}$"  # 100CANON, as cameras and phones name them
+)
+_INDEX = re.compile(r"^-?\d+$")
+_LETTERS = 5  # names with fewer differ in one letter without being meant as the same
+
+
+def are_parts(names: Sequence[str]) -> bool:
+    """Whether all names are those of parts of one collection."""
+    return bool(names) and all(_PART.match(name.casefold()) for name in names)
 
 
 def judge_names(where: str, names: Sequence[str]) -> list[Problem]:
@@ -55,23 +67,60 @@ def judge_names(where: str, names: Sequence[str]) -> list[Problem]:
     said = []
     plain: dict[str, list[str]] = {}
     for name in names:
+        if _INDEX.match(name):
+            continue
         plain.setdefault(re.sub(r"[\s_-]+", " ", _COPY.sub("", name)).strip().casefold(), []).append(name)
     for alike in plain.values():
         if len(alike) > 1:
             listed = " and ".join(f"'{name}'" for name in alike)
             said.append(f"classes {listed} differ only in case, spaces, hyphens or as copies do, and are learned apart")
+    close = _nearly_the_same(names)
+    if close:
+        pairs = "; ".join(f"'{one}' and '{other}'" for one, other in close[:3])
+        several = "" if len(close) == 1 else f", and so {len(close) - 1} more pairs" if len(close) > 3 else ""
+        said.append(f"classes {pairs} differ in one letter, and are learned apart{several}")
+    numbers = [name for name in names if _INDEX.match(name)]
     for name in names:
-        if name.strip().casefold() in _MISSING:
+        if name.strip(" _-").casefold() in _MISSING or (name in {"-1", "-999"} and len(numbers) == len(names)):
             said.append(
                 f"class '{name}' looks like a missing label, and is learned as a class; if it is one leave it out"
             )
     for names_alike, what in (
         ([name for name in names if (found := split_of(name)) and not found[1]], "splits"),
         (names if all(_DATE.match(name) or _MONTH.match(name.casefold()) for name in names) else [], "dates"),
-        (names if all(_PART.match(name.casefold()) for name in names) else [], "parts of one collection"),
+        (names if are_parts(names) else [], "parts of one collection"),
         (names if all(name.casefold() in _FILES for name in names) else [], "kinds of files"),
     ):
         if names_alike:
             listed = ", ".join(f"'{name}'" for name in names_alike[:4])
             said.append(f"classes {listed} have names of {what}; are they classes?")
     return [Problem(Severity.WARNING, where, message, leading=True) for message in said]
+
+
+def judge_numbers(where: str, names: Sequence[str]) -> list[Problem]:
+    """Whether the classes are mere numbers, as an information: they may be digits, or indices that lost their names."""
+    if not names or not all(map(_INDEX.match, names)):
+        return []
+    what = f"its {len(names)} classes are numbers ({', '.join(sorted(names)[:3])}{', …' if len(names) > 3 else ''})"
+    message = f"{what}, which the model will answer with; give names where there are any"
+    return [Problem(Severity.INFO, where, message)]
+
+
+def _nearly_the_same(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of names that differ in one letter, as misspelt ones and plurals do; numbers in names tell them apart."""
+    without: dict[tuple[int, str], list[str]] = {}
+    pairs: set[tuple[str, str]] = set()
+    for name in names:
+        plain = name.casefold()
+        if sum(map(str.isalpha, plain)) < _LETTERS or len(plain) > 100:
+            continue
+        for at, letter in enumerate(plain):
+            if letter.isalpha():
+                without.setdefault((at, plain[:at] + plain[at + 1 :]), []).append(name)
+        without.setdefault((-1, plain), []).append(name)
+    for (at, rest), alike in without.items():
+        same = alike if at >= 0 else []  # another letter at the same place
+        longer = without.get((-1, rest), []) if at >= 0 else []  # or one more
+        pairs |= {(a, b) for i, a in enumerate(same) for b in same[i + 1 :] if a.casefold() != b.casefold()}
+        pairs |= {(a, b) for a in longer for b in alike}
+    return sorted({(min(pair), max(pair)) for pair in pairs if len(pair[0].strip()) and pair[0] != pair[1]})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
@@ -20,6 +21,8 @@ from raytl.tasks.readers.tree import is_image, walk
 from raytl.tasks.readers.web import WEB, Web, is_web
 
 _ASKED = 3
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-(.+)$")  # as Label Studio renames what is uploaded
+_SERVED = re.compile(r"^/?data/(?:local-files/\?d=|upload/(?:\d+/)?)(.+)$")  # what Label Studio calls its files
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
 
 
@@ -73,10 +76,13 @@ class Resolver:
             )
         return items
 
-    def is_file(self, value: str) -> bool:
-        """Whether a value is the name of an image file in the folder, with or without its ending."""
+    def is_file(self, value: str, *, by_number: bool = False) -> bool:
+        """Whether a value is the name of an image file in the folder, with or without its ending.
+
+        by_number: also without the zeros that it begins with.
+        """
         name = _parts(clean(value))[-1:]
-        return bool(name) and bool(self._by_name.get(name[0]) or self._by_stem.get(name[0]))
+        return bool(name) and bool(self._candidates(name[0], by_number=by_number))
 
     def _given(self, path: str) -> FileItem:
         if is_web(path):
@@ -129,6 +135,14 @@ class Resolver:
         return dict(named)
 
     @cached_property
+    def _by_number(self) -> dict[int, list[str]]:
+        named: dict[int, list[str]] = defaultdict(list)
+        for stem, paths in self._by_stem.items():
+            if stem.isdecimal():
+                named[int(stem)] += paths
+        return dict(named)
+
+    @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
         named = defaultdict(list)
         for path in sorted(self._relative):
@@ -136,11 +150,16 @@ class Resolver:
                 named[PurePosixPath(path).stem].append(path)
         return dict(named)
 
-    def _candidates(self, name: str) -> list[str]:
+    def _candidates(self, name: str, *, by_number: bool = True) -> list[str]:
         """Files of a name, else of another ending or case."""
         stem = PurePosixPath(name).stem if is_image(name) else name
-        found = self._by_name.get(name) or self._by_stem.get(stem)
-        return found or self._by_lower_stem.get(stem.lower(), [])
+        found = self._by_name.get(name) or self._by_stem.get(stem) or self._by_lower_stem.get(stem.lower(), [])
+        if not found and by_number and stem.isdecimal():
+            found = self._by_number.get(int(stem), [])  # a spreadsheet takes the zeros from 0012
+        if not found and "%" in name and unquote(name) != name:
+            found = self._candidates(unquote(name))
+        uploaded = _UPLOADED.match(name)
+        return found or (self._candidates(uploaded[1]) if uploaded else [])
 
     def _moved(self, missing: dict[int, str], *, found_some: bool) -> dict[int, str]:
         """The files that paths which lead nowhere are likely to mean, by row.
@@ -186,6 +205,9 @@ def clean(value: str) -> str:
     text = value.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1].strip()
+    served = _SERVED.match(text)
+    if served:
+        text = unquote(served[1])
     if text.startswith("~"):
         text = os.path.expanduser(text)  # noqa: PTH111  # no error where there is no home
     # A name may hold a backslash, but hardly ever does; a path that Windows wrote always does.

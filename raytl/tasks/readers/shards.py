@@ -7,14 +7,14 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 from raytl.core.errors import UserError
-from raytl.tasks.readers.listing import Listing, Place, printable
+from raytl.tasks.readers.listing import Listing, Place, TableOptions, printable
 from raytl.tasks.readers.split_names import NONE, shard_split, split_of
 from raytl.tasks.readers.table import ARROW, PARQUET, list_table
 
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
-def list_tables(place: Place, paths: list[str], images: Place | None, split: str | None) -> Listing:
+def list_tables(place: Place, paths: list[str], options: TableOptions, split: str | None) -> Listing:
     """The rows of all tables of a folder, with the splits that the files' or folders' names speak of.
 
     paths: of the tables. Parquet files go before others. split: "none" leaves names of splits alone.
@@ -37,7 +37,7 @@ def list_tables(place: Place, paths: list[str], images: Place | None, split: str
     joined = Listing(shown, layout="tables")
     for path in chosen:
         inner = printable(relative[path])
-        table = list_table(Place(place.filesystem, path, shown + inner), images, _keys(relative[path]))
+        table = list_table(Place(place.filesystem, path, shown + inner), options, _keys(relative[path]))
         joined.problems += table.problems
         part = splits[path]
         joined.entries += [replace(entry, split=part or entry.split) for entry in table.entries]
@@ -45,6 +45,9 @@ def list_tables(place: Place, paths: list[str], images: Place | None, split: str
             joined.split_names.setdefault(name, [name])
         joined.labelled = joined.labelled or table.labelled
         joined.unlabelled_because = joined.unlabelled_because or table.unlabelled_because
+    if len(chosen) > 1 and not joined.labelled and not joined.unlabelled_because and not joined.split_names:
+        names = ", ".join(printable(relative[path]) for path in chosen[:2])
+        joined.unlabelled_because = f"its tables ({names}, …) have no column of labels; add one"
     if len(chosen) > 1 and not joined.split_names:
         joined.announce(f"{len(chosen)} tables are read as one")
     return joined

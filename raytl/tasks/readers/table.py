@@ -5,19 +5,21 @@ from __future__ import annotations
 import base64
 import binascii
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from raytl.core.errors import UserError
 from raytl.tasks.items import EncodedItem, FileItem
+from raytl.tasks.readers.annotations import ANNOTATIONS, read_annotations
 from raytl.tasks.readers.archive import Archive
-from raytl.tasks.readers.columns import choose_columns, label_values, text_values
+from raytl.tasks.readers.columns import choose_columns
 from raytl.tasks.readers.delimited import DELIMITED, JSON_LINES, read_delimited, read_json_lines
-from raytl.tasks.readers.listing import Entry, Listing, Place, first_line, printable
+from raytl.tasks.readers.labels import label_values, multi_label, text_values
+from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, first_line, printable
 from raytl.tasks.readers.resolving import Resolver
-from raytl.tasks.readers.split_names import split_of
+from raytl.tasks.readers.split_columns import split_values
 from raytl.tasks.readers.web import Web
 
 PARQUET = frozenset({".parquet", ".pq"})
@@ -25,29 +27,32 @@ ARROW = frozenset({".arrow", ".feather"})
 TABLES = PARQUET | ARROW | DELIMITED | JSON_LINES
 
 
-def list_table(place: Place, images: Place | None = None, keys: Mapping[str, str | None] | None = None) -> Listing:
+def list_table(
+    place: Place, options: TableOptions = NO_OPTIONS, keys: Mapping[str, str | None] | None = None
+) -> Listing:
     """Entries for the rows of a Parquet, CSV or JSON-lines file.
 
     Columns are found by their usual names, else by their type and content. Paths count from the folder that the table
-    lies in, or from ``images``. keys: further columns with one value each, from the names of the folders that the table
-    lies in. Raises UserError naming the columns where they cannot be told.
+    lies in, or as the options say. keys: further columns with one value each, from the names of the folders that the
+    table lies in. Raises UserError naming the columns where they cannot be told, and for several labels an image.
     """
     listing = Listing(place.shown, layout="table")
     table = _read(place, listing)
     for name, value in (keys or {}).items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * table.num_rows, pa.string()))
-    folder = images or Place(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.shown) or ".")
-    resolver = Resolver(folder)
-    columns = choose_columns(table, listing, resolver.is_file)
-    labels = label_values(table, columns, listing)
+    here = Place(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.shown) or ".")
+    resolver = Resolver(options.images or here)
+    columns = choose_columns(table, listing, resolver.is_file, options)
+    labels = label_values(table, columns.label, columns.one_hot, listing)
     groups = text_values(table, columns.group) if columns.group else [None] * table.num_rows
-    splits = _splits(table, columns.split)
+    splits = split_values(table, columns.split)
     listing.labelled = columns.label is not None or bool(columns.one_hot)
     values = [_cell(value, listing.name, columns.image) for value in table.column(columns.image).to_pylist()]
     encoded = [_encoded(value, f"{place.shown} row {row + 1}") for row, value in enumerate(values)]
     named = [None if item is not None or not value else str(value) for item, value in zip(encoded, values, strict=True)]
     files = resolver.items(named, columns.image, listing)
+    _refuse_several_rows(files, labels, listing.name)
     unlabelled = 0
     for row, item in enumerate(mine or file for mine, file in zip(encoded, files, strict=True)):
         if item is None:
@@ -56,6 +61,8 @@ def list_table(place: Place, images: Place | None = None, keys: Mapping[str, str
             unlabelled += 1
         else:
             listing.entries.append(Entry(item, labels[row], groups[row], split=splits[row]))
+    if not table.num_rows:
+        listing.empty_because = "the table has no rows"
     if unlabelled and not listing.entries:
         listing.labelled = False
         listing.entries = [Entry(item, None, split=split) for item, split in zip(files, splits, strict=True) if item]
@@ -67,11 +74,28 @@ def list_table(place: Place, images: Place | None = None, keys: Mapping[str, str
     return listing
 
 
+def _refuse_several_rows(files: Sequence[FileItem | None], labels: Sequence[str | None], shown: str) -> None:
+    """Raise where many files have rows of several labels: boxes of objects, captions, several labels an image."""
+    found: dict[str, set[str]] = {}
+    for file, label in zip(files, labels, strict=True):
+        if file is not None and label is not None:
+            found.setdefault(file.name, set()).add(label)
+    several = [name for name, names in found.items() if len(names) > 1]
+    if len(several) > max(1, len(found) // 4):
+        names = " and ".join(f"'{name}'" for name in sorted(next(n for n in found.values() if len(n) > 1))[:2])
+        shown_file = posixpath.basename(several[0])
+        raise multi_label(
+            shown, f"{names} in several rows for {shown_file}, and so for {len(several)} of {len(found)} files"
+        )
+
+
 def _read(place: Place, listing: Listing) -> Any:
     if place.suffix in DELIMITED:
         return read_delimited(place, listing)
     if place.suffix in JSON_LINES:
         return read_json_lines(place)
+    if place.suffix in ANNOTATIONS:
+        return read_annotations(place, listing)
     kind = "Arrow" if place.suffix in ARROW else "Parquet"
     try:
         table = _read_arrow(place) if place.suffix in ARROW else _read_parquet(place)
@@ -100,13 +124,6 @@ def _read_arrow(place: Place) -> Any:
     except pa.ArrowInvalid:
         buffer.seek(0)
         return pa.ipc.open_file(buffer).read_all()
-
-
-def _splits(table: Any, column: str | None) -> list[str | None]:
-    if column is None:
-        return [None] * table.num_rows
-    found = (split_of(value) if value is not None else None for value in text_values(table, column))
-    return [split[0] if split is not None else None for split in found]
 
 
 def _cell(value: Any, shown: str, column: str) -> Any:

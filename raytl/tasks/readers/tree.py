@@ -71,6 +71,8 @@ def walk(place: Place) -> Walk:
 
 
 def _visible(name: str) -> bool:
+    if name.endswith(".icloud"):
+        return True  # stands for an image that was not downloaded, which must not vanish
     return not name.startswith(".") and name.lower() not in _LITTER
 
 
@@ -96,7 +98,8 @@ def _local(tree: Tree, above: frozenset[str], result: Walk, hidden: str | None) 
             if passed is None:
                 tree.folders[child.name] = below
         elif passed is None:
-            tree.files.append(child.path)
+            if child.is_file() or not os.path.exists(child.path):  # noqa: PTH110  # surrogate-escaped names
+                tree.files.append(child.path)  # but no pipe, which would be waited for
         elif is_image(child.name):
             result.passed_over[printable(passed)] = result.passed_over.get(printable(passed), 0) + 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 from joblist import JobList, loading
 from ray.tune.search import Searcher
@@ -49,6 +51,20 @@ class TestLanesThatFit:
         with pytest.raises(UserError, match=said):
             plan_lanes(None, gpus, workers, [(4.0, 2.0)])
 
+    @pytest.mark.parametrize(
+        ("wanted", "workers", "held", "expected"),
+        [
+            (None, 1, 3, (3, 2.0, 3)),  # what the others leave goes to those that there are
+            (None, 1, 8, (8, 1.0, None)),
+            (None, 2, 5, (2, 2.0, 2)),
+            (None, 2, 1, (1, 4.0, 1)),
+            (6, 1, 3, (6, 1.0, None)),  # the user said so
+        ],
+    )
+    def test_where_memory_is_short_there_are_fewer(self, wanted, workers, held, expected):
+        lanes = plan_lanes(wanted, 0.0, workers, [(8.0, 0.0)], held)
+        assert (lanes.count, lanes.cpus, lanes.most) == expected
+
     def test_none_fits_no_nodes(self):
         assert fitting([], 1.0, 0.0) == 0
 
@@ -69,7 +85,8 @@ class Desk:
         self.plan = JobList(jobs)
         self.room = room
         self.now = 0.0
-        self.searcher = PlanSearcher(self.plan, lambda: self.room, lambda: self.now)
+        self.said: list[str] = []
+        self.searcher = PlanSearcher(self.plan, lambda: self.room, lambda: self.now, self.said.append)
         self.lane_of: dict[str, int] = {}
         self._ids = iter(f"t{n}" for n in range(1000))
 
@@ -84,6 +101,10 @@ class Desk:
 
     def done(self, trial_id: str) -> None:
         self.searcher.on_trial_complete(trial_id, {"report": JobResult(lane="x")})
+
+    def starved(self, trial_id: str) -> None:
+        self.searcher.starved(trial_id)
+        self.died(trial_id)
 
     def died(self, trial_id: str) -> None:
         self.searcher.on_trial_complete(trial_id, None, error=True)
@@ -151,6 +172,37 @@ class TestEnds:
         desk.died(trial_id)
         assert desk.plan.results[0].lane == "grown"
         assert desk.plan.errors == {0: None}
+
+
+class TestShortOfMemory:
+    """Processes that Ray ended so that the node lives on."""
+
+    def test_there_is_a_lane_less_and_its_job_has_not_failed(self):
+        desk = Desk([loading(n) for n in range(9)], room=3)
+        trials = [desk.ask() for _ in range(3)]
+        desk.starved(trials[0])
+        assert desk.said == ["memory ran out, and Ray ended a lane: going on with 2 lanes"]
+        assert desk.ask() is None  # though there would be room for a third
+        desk.done(trials[1])
+        assert desk.searcher._trials[desk.ask()].job.number == 0
+        assert desk.searcher._again == deque()
+
+    def test_a_job_that_others_crowded_out_again_and_again_is_done_in_the_end(self):
+        desk = Desk([loading(n) for n in range(2)], room=2)
+        first, second = desk.ask(), desk.ask()
+        desk.starved(first)
+        desk.done(second)
+        for _ in range(RETRIES):
+            desk.starved(desk.ask())
+        desk.done(desk.ask())
+        assert desk.plan.errors == {0: None, 1: None}
+        assert desk.said == ["memory ran out, and Ray ended a lane: going on with a single lane"]
+
+    def test_what_is_too_large_by_itself_fails(self):
+        desk = Desk([loading(0)], room=1)
+        for _ in range(RETRIES + 1):
+            desk.starved(desk.ask())
+        assert "too little memory" in desk.plan.errors[0]
 
 
 class TestStuckLanes:

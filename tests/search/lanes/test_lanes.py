@@ -154,11 +154,10 @@ class TestDeath:
     def test_no_memory_for_a_trial_fails_it_and_keeps_the_lane(self, tmp_path, held):
         def narrow(config, held, settings):
             size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (size + 2**30, resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_AS, (size + 2**28, resource.RLIM_INFINITY))
             lane(config, held, settings, GROWTH_LIMIT_BYTES)
 
-        greedy = WorkspaceSettings(budget=Budget(1, 1, 2**26), image_size=tiny.SIDE, folds=(2, 1), device="cpu")
-        plan = JobList([loading(0), trial(1), loading(2)])
-        run(plan, tune.with_parameters(narrow, held=held, settings=greedy), ONE_LANE, tmp_path)
+        plan = JobList([loading(0), trial(1, source_model="torchvision:vgg16@none"), loading(2)])
+        run(plan, tune.with_parameters(narrow, held=held, settings=SETTINGS), ONE_LANE, tmp_path)
         assert plan.results[1].reason.startswith("out of memory")
         assert plan.results[0].lane == plan.results[1].lane == plan.results[2].lane

@@ -72,6 +72,18 @@ class TestChoice:
         told.add(TRAINED["a"], 0, 0.5)
         assert told.winner() == PROBE.key
 
+    @pytest.mark.parametrize(("right", "unlabelled", "wins"), [(0.67, None, False), (0.67, 0.9, True), (1.0, None, True)])
+    def test_on_few_images_a_trained_strategy_has_to_lead_by_more_than_luck(
+        self, right: float, unlabelled: float | None, wins: bool
+    ) -> None:
+        """A few images more on one fold are not enough, unless the unlabelled images say the same."""
+        told = Told()
+        more = {} if unlabelled is None else {"unlabelled": unlabelled}
+        for fold in range(FOLDS):
+            told.add(PROBE, fold, 0.6, kind="probe", **({} if unlabelled is None else {"unlabelled": 0.5}))
+        told.add(TRAINED["a"], 0, right, **more)
+        assert told.winner() == (TRAINED["a"] if wins else PROBE).key
+
     def test_who_was_left_behind_on_the_way_does_not_win_by_a_lucky_fold(self) -> None:
         told = Told()
         for fold in range(3):

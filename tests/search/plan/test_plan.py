@@ -168,9 +168,25 @@ class TestFirstModel:
         search = Search(space, lanes=1, recipes=FixedRecipes(BASELINES, PROBES))
         search.play(rising)
         kinds = [job.kind for job in search.jobs]
+        before = kinds[: kinds.index(JobKind.BASELINE)]
+        # The race over the further folds takes seconds: it does not wait for that.
+        assert before == [JobKind.PROBE, JobKind.PROBE, JobKind.REFIT, *[JobKind.PROBE] * 4]
+        assert key(search.jobs[2]) == PROBE.key
+        assert search.heard.said.count((FIRST_MODEL, "3 s")) == search.heard.phases.count(FIRST_MODEL) == 1
+
+    def test_waits_for_a_race_that_is_soon_over(self, space: BoundSpace) -> None:
+        search = Search(space, lanes=1, recipes=FixedRecipes(BASELINES, PROBES))
+        search.play(lambda job: Curve(((top(job), 0.1),)) if job.kind == JobKind.PROBE else rising(job))
+        kinds = [job.kind for job in search.jobs]
         assert kinds[: kinds.index(JobKind.BASELINE)] == [JobKind.PROBE] * 6 + [JobKind.REFIT]
-        assert key(search.jobs[6]) == PROBE.key
-        assert search.heard.said.count((FIRST_MODEL, "7 s")) == search.heard.phases.count(FIRST_MODEL) == 1
+
+    def test_is_told_of_again_once_its_worth_is_known_better(self, space: BoundSpace) -> None:
+        told: list[tuple[str, int]] = []
+        search = Search(space, lanes=1, recipes=FixedRecipes(BASELINES, PROBES))
+        plan = search.plan
+        plan._on_first_model = lambda made: str(told.append((made, len(plan.contest.completed(made)))))
+        search.play(rising)
+        assert told == [(PROBE.key, 1), (PROBE.key, 3)]
 
     def test_that_cannot_be_made_holds_up_nothing(self, space: BoundSpace) -> None:
         def curves(job: LaneJob) -> Curve:

@@ -16,6 +16,7 @@ from raytl.search.plan.contest import Labels
 from raytl.search.plan.probing import EAGER, RACING, TURN
 from raytl.search.plan.settings import Wait
 from raytl.search.plan.simulation import Curve, FixedRecipes
+from raytl.search.propose.effort import Passes
 from raytl.search.records import TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
@@ -215,8 +216,12 @@ def test_what_training_will_take_is_reckoned_from_a_forward_pass(
     space: BoundSpace, forward_s: float, trained: bool
 ) -> None:
     """Before anything was trained: what would not end in time is not, and not refitted for comparison."""
+
+    def passes(strategy: Strategy) -> Passes:
+        return Passes(100.0, 300.0)
+
     recipes = FixedRecipes({"fine-tune": Strategy(MADE[0])}, {MADE[0]: [probe(MADE[0])]})
-    search = Search(space, lanes=1, recipes=recipes, trials=0, folds=1, time_budget_s=100.0, trial_images=1000)
+    search = Search(space, lanes=1, recipes=recipes, trials=0, folds=1, time_budget_s=100.0, passes=passes)
     plan, given = search.plan, []
     while isinstance(job := plan.next_job(), LaneJob):
         given.append((job.kind, job.strategy["head"]))

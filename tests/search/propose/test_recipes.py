@@ -48,15 +48,21 @@ def differing(one: Strategy, other: Strategy) -> set[str]:
 class TestProbes:
     def test_every_learned_source_model_has_one_and_so_have_plain_pixels(self, tmp_path: Path) -> None:
         probes = recipes(tmp_path).probes(SURVEY)
-        assert list(probes) == [PRETRAINED, OTHER, "plain:pixels"]  # of an untrained network there is nothing to ask
-        assert all(s.head == "logistic" for strategies in probes.values() for s in strategies)
+        assert list(probes) == ["plain:pixels", PRETRAINED, OTHER]  # of an untrained network there is nothing to ask
+        heads = {uri: [s.head for s in strategies] for uri, strategies in probes.items()}
+        # The outputs of a single stage are the last ones: all stages of plain pixels are the one.
+        assert heads == {
+            PRETRAINED: ["stages", "logistic", "logistic"],
+            OTHER: ["stages", "logistic"],
+            "plain:pixels": ["logistic"],
+        }
         assert {s.cut for s in probes[PRETRAINED]} == {STAGES}
 
     def test_a_model_is_also_probed_together_with_the_domain_that_it_learned(self, tmp_path: Path) -> None:
         probes = recipes(tmp_path).probes(SURVEY)
         domains = {uri: [strategy.source_domain for strategy in strategies] for uri, strategies in probes.items()}
         # The labels of 'other' are not the task's: it cannot join.
-        assert domains == {PRETRAINED: [None, "bright"], OTHER: [None], "plain:pixels": [None]}
+        assert domains == {PRETRAINED: [None, None, "bright"], OTHER: [None, None], "plain:pixels": [None]}
 
     def test_without_target_labels_they_learn_from_the_most_promising_domain(self, tmp_path: Path) -> None:
         probes = recipes(tmp_path, data(target=None)).probes(SURVEY)
@@ -64,7 +70,7 @@ class TestProbes:
 
     def test_a_domain_that_was_set_aside_is_asked_nothing(self, tmp_path: Path) -> None:
         probes = recipes(tmp_path).probes(Survey((), {"bright": "its labels are wrong"}))
-        assert list(probes) == [OTHER, "plain:pixels"]
+        assert list(probes) == ["plain:pixels", OTHER]
 
 
 class TestBaselines:
@@ -82,7 +88,7 @@ class TestBaselines:
         made = recipes(tmp_path)
         probes = made.probes(SURVEY)
         found = made.classical(ORDER, SURVEY)
-        assert found == {"linear-probe": probes[PRETRAINED][0], "pixels": probes["plain:pixels"][0]}
+        assert found == {"linear-probe": probes[PRETRAINED][1], "pixels": probes["plain:pixels"][0]}
 
     def test_follow_the_order_of_promise(self, tmp_path: Path) -> None:
         made = recipes(tmp_path)

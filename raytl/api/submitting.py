@@ -1,0 +1,224 @@
+"""Searches on a cluster elsewhere: send one, find it again, bring its run home."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from raytl import jobs
+from raytl.api.models import Run
+from raytl.core.errors import UserError
+from raytl.core.paths import default_storage
+from raytl.jobs.dashboard import Dashboard
+from raytl.jobs.packing import DATA, Parcel
+from raytl.jobs.submission import Submission, fresh_name, submit_link
+from raytl.runs.files import writing
+from raytl.runs.storage import DOCUMENT, is_uri, open_storage
+from raytl.tasks import Task
+from raytl.tasks.given import DEMO
+from raytl.tasks.items import FileItem
+from raytl.tasks.readers import list_path
+
+LABELLED = ("target", "source_domain", "test")
+PLACES = (*LABELLED, "unlabelled", "images")
+"""Options of a search that name data."""
+_OPTIONS = {"set_": "--set"}
+_FILE_URI = re.compile(r"file:([^\s,\[\]\"'?@]+)")
+
+
+class JobHandle(jobs.JobHandle):
+    """A search on a cluster: ``status()``, ``follow()``, ``logs()``, ``stop()``, and its run with :meth:`fetch`."""
+
+    def fetch(self, storage: str | os.PathLike[str] | None = None) -> Run:
+        """Bring the run home into ``storage``: report, model, tables. One that still goes on, as far as it is.
+
+        storage: a folder. Raises UserError where there is nothing yet, or another run of that name is here.
+        """
+        to = os.fspath(storage) if storage is not None else default_storage()
+        if is_uri(to):
+            raise UserError(f"{to}: a run is brought home into a folder; name one with --storage")
+        folder = Path(to).expanduser()
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as temporary:
+            got = Path(temporary) / self.run
+            if self.job.storage is not None and is_uri(self.job.storage):
+                _copy_from(self.job.storage, self.run, got)
+            else:
+                self.download(got)
+            _replace(got, folder / self.run, Path(temporary) / "before")
+        return Run(folder / self.run)
+
+
+def submit(
+    task: Task | Mapping[str, Any] | None,
+    space: str = "vision-small",
+    *,
+    address: str | None = None,
+    on_cluster: bool = False,
+    assignments: Sequence[str] = (),
+    time_budget_s: float | None = None,
+    **options: Any,
+) -> JobHandle:
+    """Send a search to the cluster whose dashboard is at ``address`` (``http://HEAD:8265``), and return at once.
+
+    task: made of paths; or the arguments of one as a mapping, for data that this machine cannot read. Small local data
+        is sent along, URIs are read by the cluster. on_cluster: paths are the cluster's, and nothing is sent.
+    options: the others of ``raytl search``, as in :func:`search`; ``storage`` is a URI or a folder of the cluster.
+    Raises UserError where the head cannot be used (:class:`raytl.jobs.dashboard.Dashboard`), data is too large or
+    was given in memory.
+    """
+    given = dict(_given(task) if isinstance(task, Task) else task or {})
+    given |= {"space": space, "set_": list(assignments), **options}
+    if time_budget_s is not None:
+        given["time_budget"] = f"{time_budget_s:g}s"
+    return submit_options(given, address=address, on_cluster=on_cluster)
+
+
+def submit_options(
+    options: Mapping[str, Any], *, address: str | None = None, on_cluster: bool = False, width: int = 100
+) -> JobHandle:
+    """As :func:`submit`, with the options of ``raytl search`` by the names of their parameters; None for not given.
+
+    width: columns of the lines that the search writes.
+    """
+    given = {name: value for name, value in options.items() if value not in (None, (), [])}
+    storage = given.pop("storage", None)
+    if "resume" not in given:
+        given.setdefault("name", fresh_name())
+    run = str(given.get("resume") or given["name"])
+    dashboard = Dashboard(address)
+    parcel = Parcel()
+    given = pack(given, parcel, on_cluster=on_cluster)
+    sent = Submission(to_arguments(given), run, None if storage is None else str(storage), parcel, width)
+    return JobHandle(dashboard, jobs.submit(dashboard, sent).job)
+
+
+def find_job(run: str, *, address: str | None = None) -> JobHandle:
+    """The last job of a run on a cluster, or the job of that id. Raises UserError that names the nearest run."""
+    dashboard = Dashboard(address)
+    return JobHandle(dashboard, jobs.find_job(dashboard, run).job)
+
+
+def find_run(run: str, *, address: str | None = None, storage: str | None = None) -> JobHandle:
+    """A run on a cluster's head, with a job that is known or without: one from before the head was started anew.
+
+    run: its name, or its folder there. storage: folder of runs there, where it is not the head's own.
+    Raises UserError where there is no such run.
+    """
+    if storage is None and "/" in run.rstrip("/"):
+        storage, _, run = run.rstrip("/").rpartition("/")
+    dashboard = Dashboard(address)
+    if storage is None and any(run in (job.run, job.id) for job in jobs.list_jobs(dashboard)):
+        return JobHandle(dashboard, jobs.find_job(dashboard, run).job)
+    return JobHandle(dashboard, submit_link(dashboard, run, storage).job)
+
+
+def pack(options: Mapping[str, Any], parcel: Parcel, *, on_cluster: bool = False) -> dict[str, Any]:
+    """The options with local paths by their places in the parcel, which takes the files along; URIs stay.
+
+    on_cluster: paths of data are the cluster's and stay too; a search space of one's own is sent all the same.
+    Raises UserError for data that is not there, too large, or names files that cannot be sent along.
+    """
+    packed = dict(options)
+    tables_images = options.get("images")
+    for name in PLACES:
+        value = options.get(name)
+        places = [value] if isinstance(value, str | os.PathLike) else list(value or ())
+        option = f"--{name.replace('_', '-')}"
+        if on_cluster:
+            for place in places:
+                _refuse_relative(os.fspath(place), option)
+        elif places:
+            sent = [_packed(place, option, parcel, name, tables_images) for place in places]
+            packed[name] = sent if isinstance(value, list | tuple) else sent[0]
+    packed["set_"] = [_rewritten(text, "--set", parcel) for text in options.get("set_") or ()]
+    space = str(options.get("space") or "")
+    if Path(space).suffix in (".yaml", ".yml") and not (on_cluster and Path(space).is_absolute()):
+        try:
+            text = Path(space).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--space {space}: cannot be read ({error})") from None
+        packed["space"] = parcel.add_text(Path(space).name, _rewritten(text, f"--space {space}", parcel))
+    return packed
+
+
+def to_arguments(options: Mapping[str, Any]) -> list[str]:
+    """The command line of ``raytl search`` with these options."""
+    arguments = ["search"]
+    for name, value in options.items():
+        option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        if isinstance(value, bool):
+            arguments += [option] if value else [option.replace("--", "--no-", 1)] if name == "warm_start" else []
+        elif isinstance(value, list | tuple):
+            arguments += [word for each in value for word in (option, str(each))]
+        elif value is not None:
+            arguments += [option, str(value)]
+    return arguments
+
+
+def _packed(place: str | os.PathLike[str], option: str, parcel: Parcel, role: str, tables_images: str | None) -> str:
+    text = os.fspath(place)
+    if "://" in text:
+        return text
+    path = Path(text).expanduser()
+    if not path.is_file():
+        return parcel.add(path, option)
+    if path.stat().st_size > parcel.limit_bytes:
+        return parcel.add(path, option, [])  # which says so, before it is read
+    listing = list_path(path, images=tables_images, labels=role in LABELLED)
+    items = [entry.item for entry in listing.entries]
+    files = [Path(item.path) for item in items if isinstance(item, FileItem) and item.filesystem is None]
+    # Under --images the pictures are sent with that folder.
+    return parcel.add(path, option, files if tables_images is None else [])
+
+
+def _refuse_relative(place: str, option: str) -> None:
+    if "://" not in place and not Path(place).is_absolute():
+        raise UserError(f"{option} {place}: with --on-cluster give the full path that the data has there")
+
+
+def _rewritten(text: str, option: str, parcel: Parcel) -> str:
+    """A text with local source models (``file:my-model``) by their places in the parcel.
+
+    Lanes read them too, on any node: from the folder of the job, below which :data:`DATA` lies on all of them.
+    """
+
+    def place(match: re.Match[str]) -> str:
+        path = Path(match[1]).expanduser()
+        return f"file:{DATA}/{parcel.add(path, option)}" if path.exists() else match[0]
+
+    return _FILE_URI.sub(place, text)
+
+
+def _given(task: Task) -> dict[str, Any]:
+    if task.given is None or DEMO in task.given:
+        raise UserError("this task was not made of paths, so that it cannot be sent to a cluster; make it of folders")
+    given = dict(task.given)
+    given["source_domain"] = list(given.get("source_domain", {}).values())
+    given.pop("name", None)  # of the task; a run's is given otherwise
+    return given
+
+
+def _copy_from(storage: str, run: str, folder: Path) -> None:
+    """A run's folder from a URI of runs."""
+    place = open_storage(storage).place(run)
+    if not place.has(DOCUMENT):
+        raise UserError(f"{place.shown}: there is no run yet; what its job says: raytl jobs logs {run}")
+    place.copy(folder)
+
+
+def _replace(got: Path, place: Path, before: Path) -> None:
+    """Put a fetched run in its place, also over what was fetched of it earlier."""
+    new = Run(got)
+    if place.exists():
+        old = Run(place) if (place / "run.json").exists() else None
+        if old is None or old.status == "running" or old.started != new.started:
+            raise UserError(f"{place} is there already and another one; give another --storage, or move it away")
+        place.rename(before)
+    with writing(place):
+        got.rename(place)

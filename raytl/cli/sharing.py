@@ -1,0 +1,42 @@
+"""Commands that take the options of another one: declared once, there."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import typer
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def with_options_of(command: Callable[..., Any]) -> Callable[[F], F]:
+    """Give a function the parameters of ``command`` too, as far as it has none of that name; it gets them as ``**``.
+
+    Help and errors of the options are then the same, and a new option of ``command`` is one of both.
+    """
+
+    def decorate(function: F) -> F:
+        own = {
+            name: parameter
+            for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        }
+        theirs = inspect.signature(command, eval_str=True).parameters
+        parameters = [*own.values(), *(parameter for name, parameter in theirs.items() if name not in own)]
+        function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return function
+
+    return decorate
+
+
+def given_options(context: typer.Context, names: Iterable[str]) -> dict[str, Any]:
+    """What of these options was given on the command line, by the names of their parameters."""
+    found = {}
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            found[name] = context.params[name]
+    return found

@@ -1,0 +1,127 @@
+"""Jobs done in this very process: no lane, no Ray. How a search begins while its cluster starts."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import ray
+import torch
+
+from raytl.core.errors import NotWrittenError
+from raytl.machines.memory import memory
+from raytl.machines.reaching import address_of
+from raytl.search.jobs import JobKind, LaneJob
+from raytl.search.lanes.sizing import Lanes, plan_lanes
+from raytl.search.lanes.work import do_job, keep_files
+from raytl.search.plan.schedule import SearchPlan
+from raytl.tasks import LabelledImages
+from raytl.training.workspace import Workspace
+
+
+class _StoppedError(BaseException):
+    """The plan stops the trial."""
+
+
+def do_here(plan: SearchPlan, workspace: Workspace, job: LaneJob) -> None:
+    """Do a job that the plan handed out, and tell it what came of it."""
+
+    def send(message: dict[str, Any]) -> None:
+        if not plan.on_epoch(job.number, message["report"].metrics):
+            raise _StoppedError
+
+    try:
+        result = do_job(workspace, job, send)
+    except _StoppedError:
+        plan.on_end(job.number, None)
+        return
+    result.lane = "driver"
+    if job.kind == JobKind.REFIT and result.model_files is not None:
+        keep_files(Path(job.directory), result.model_files)
+        result.model_files = None
+    plan.on_end(job.number, result)
+
+
+class Beginning:
+    """The jobs of a search that train nothing, done by a thread of this process until there are lanes.
+
+    Ray and the first lanes take ten seconds to start; in that time there is a first model. Once the cluster is ready,
+    what was begun is finished, so that the first model does not wait for a lane, and the rest is left to the lanes.
+    The thread computes with as many threads as a lane has, so the numbers are those that a lane would give.
+    """
+
+    def __init__(self, plan: SearchPlan, workspace: Workspace) -> None:
+        self._plan = plan
+        self._workspace = workspace
+        self._ready = threading.Event()
+        self._stopped = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="raytl-beginning", daemon=True)
+
+    def __enter__(self) -> Beginning:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """After an error nothing more is begun; what runs is waited for, for it may be writing."""
+        self._stopped.set()
+        self._thread.join()
+
+    def finish(self) -> None:
+        """Wait for what was begun; raises what went wrong with it."""
+        self._ready.set()
+        self._thread.join()
+        self._workspace.residents.release()  # the lanes are to have the device
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                job = self._plan.next_quick(begin=not self._ready.is_set())
+                if job is None:
+                    return
+                do_here(self._plan, self._workspace, job)
+        except BaseException as error:  # noqa: BLE001, raised again in the main thread
+            self._error = error
+
+
+def refit_on_all(
+    workspace: Workspace, strategy: Mapping[str, Any], more: LabelledImages, directory: Path
+) -> str | None:
+    """Train a strategy on the target's labels and on more of them, in place of the model in ``directory``.
+
+    more: of a test that was opened; no figure may be taken from them afterwards. Why it could not be done, or None.
+    """
+    target = workspace.data.target
+    if target is None:
+        return "the search used no target label, and its strategies learn from none"
+    data = replace(workspace.data, target=target.joined(more))
+    job = LaneJob(0, JobKind.REFIT, dict(strategy), None, directory=str(directory))
+    result = do_job(Workspace(data, workspace.settings), job, lambda message: None)
+    if result.reason is None and result.model_files is not None:
+        try:
+            keep_files(directory, result.model_files)
+        except NotWrittenError as error:
+            return str(error)
+    return result.reason
+
+
+def lanes_here(wanted: int | None, gpus_per_trial: float, workers: int, address: str | None) -> Lanes | None:
+    """The lanes that a Ray of this machine's own will have; None where there is one already, here or elsewhere.
+
+    Arguments and errors as of :func:`raytl.search.lanes.cluster.cluster`.
+    """
+    if address_of(address) is not None or ray.is_initialized():
+        return None
+    cores = max(os.cpu_count() or 1, (wanted or 1) * workers)
+    free = memory()
+    machine = (float(cores), float(torch.cuda.device_count()))
+    return plan_lanes(wanted, gpus_per_trial, workers, [machine], None if free is None else free.lanes)

@@ -1,0 +1,115 @@
+"""How long jobs are expected to take, by what others took."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from raytl.search.jobs import JobResult, LaneJob
+from raytl.search.propose.effort import Passes
+from raytl.search.records import TrialRecord, TrialStatus
+from raytl.training.pretrain import parse_pretrain
+from raytl.training.strategy import Strategy
+
+OVERHEAD = 1.3
+"""Of a training over the bare passes through the network, before any was seen."""
+BACKWARD = 3.0
+"""Forward passes that a step of training takes the time of, where it was not measured."""
+LEAST_SHARE = 0.15
+"""Of a training, what has to be over before its time tells of the rest: its first step does what others need not."""
+RECENT = 8
+
+
+class Durations:
+    """Learns from probes, which tell how long an image takes through a network, and from trainings as they go on.
+
+    records: of all trials, as they come in. epochs: of the full budget. passes: of an image through the whole network
+    that training a strategy comes to (:class:`raytl.search.propose.effort.Effort`).
+    """
+
+    def __init__(self, records: Sequence[TrialRecord], epochs: int, passes: Callable[[Strategy], Passes]) -> None:
+        self._records = records
+        self._epochs = epochs
+        self._passes = passes
+        self._probes: list[float] = []
+        self._forward_s: dict[str, float] = {}
+        self._step_s: dict[str, float] = {}
+
+    def probed(self, job: LaneJob, result: JobResult) -> None:
+        """Take in the end of a probe."""
+        uri = job.strategy["source_model"]
+        self._probes.append(result.seconds)
+        if result.forward_s:
+            self._forward_s[uri] = min(result.forward_s, self._forward_s.get(uri, result.forward_s))
+        if result.step_s:
+            self._step_s[uri] = result.step_s
+
+    def of(self, strategy: Strategy) -> float:
+        """Seconds that a strategy is expected to take in full; 0 while nothing is known.
+
+        By what its passes come to, times what trainings from the same source model took over that, or from others whose
+        passes were measured. Of a network that was neither measured nor trained: by what a pass took in others.
+        """
+        if strategy.convex:
+            return max(self._probes[-RECENT:], default=0.0)
+        uri, factors = strategy.source_model, self._factors()
+        measured = bool(self._measured(self._forward_s, uri))
+        alike = [
+            factor
+            for other, found in factors.items()
+            for factor in found
+            if bool(self._measured(self._forward_s, other)) == measured
+        ]
+        known = factors.get(uri) or alike or ([OVERHEAD] if measured else [])
+        if known:
+            return self._bare(strategy) * statistics.median(known)
+        passes, rates = self._passes(strategy), self._rates()
+        return (passes.forward + BACKWARD * passes.trained) * max(rates, default=0.0)
+
+    def _rates(self) -> list[float]:
+        """Seconds that trainings took for a forward pass of whatever network."""
+        found = []
+        for record in self._records:
+            share, seconds = self._progress(record)
+            passes = self._passes(Strategy.from_dict(record.strategy))
+            bare = passes.forward + BACKWARD * passes.trained
+            if share >= LEAST_SHARE and seconds and bare and not Strategy.from_dict(record.strategy).convex:
+                found.append(seconds / share / bare)
+        return found
+
+    def _bare(self, strategy: Strategy) -> float:
+        """Seconds of a strategy's passes alone; in units of an unknown pass where no pass was measured."""
+        passes = self._passes(strategy)
+        forward_s = self._measured(self._forward_s, strategy.source_model)
+        if not forward_s:
+            return passes.forward + BACKWARD * passes.trained
+        ratios = [step_s / self._forward_s[uri] for uri, step_s in self._step_s.items() if self._forward_s.get(uri)]
+        usual = forward_s * (statistics.median(ratios) if ratios else BACKWARD)
+        step_s = self._measured(self._step_s, strategy.source_model) or usual
+        return passes.forward * forward_s + passes.trained * step_s
+
+    def _factors(self) -> dict[str, list[float]]:
+        """By source model, what its trainings took over their bare passes, as far as they got."""
+        found: dict[str, list[float]] = {}
+        for record in self._records:
+            share, seconds = self._progress(record)
+            strategy = Strategy.from_dict(record.strategy)
+            bare = 0.0 if strategy.convex else self._bare(strategy)
+            if share >= LEAST_SHARE and seconds and bare:
+                found.setdefault(strategy.source_model, []).append(seconds / share / bare)
+        return found
+
+    def _progress(self, record: TrialRecord) -> tuple[float, float]:
+        """How much of a training is over, and in how many seconds."""
+        if record.status == TrialStatus.COMPLETED:
+            return 1.0, record.seconds
+        if record.status == TrialStatus.FAILED or not record.history:
+            return 0.0, 0.0
+        last = record.history[-1]
+        return last["epoch"] / self._epochs, last.get("seconds", 0.0)
+
+    def _measured(self, seconds: dict[str, float], uri: str) -> float:
+        """Of a network: its own, or one's of the same architecture, or the slowest's; 0 where none is known."""
+        parsed = parse_pretrain(uri)
+        network = parsed[1] if parsed is not None else uri
+        return max([s for other, s in seconds.items() if other == uri or other.endswith(network)], default=0.0)

@@ -1,0 +1,69 @@
+"""What training a strategy comes to, before any was trained: how often an image passes through its network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raytl import adaptation
+from raytl.search.space.binding import BoundSpace
+from raytl.training.roles import unlabelled_sample
+from raytl.training.strategy import Strategy
+from raytl.training.workspace import Budget
+
+TRAINED_SHARE = 0.8
+"""Of the labelled target images, while a fold is held out."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Of an image through a whole network, as if every image passed all of it: forward only, and in training steps."""
+
+    forward: float
+    trained: float
+
+
+class Effort:
+    """Of full trainings on a task.
+
+    space: bound to the task. budget: of the full training. Stages are taken to cost the same; which of a strategy's
+    images can be run through its frozen stages beforehand is what makes the difference.
+    """
+
+    def __init__(self, space: BoundSpace, budget: Budget) -> None:
+        self._space = space
+        self._budget = budget
+
+    def passes(self, strategy: Strategy) -> Passes:
+        """Of a full training, evaluation included."""
+        pools = self._pools(strategy)
+        if strategy.convex or not pools:
+            return Passes(float(sum(pools.values())), 0.0)
+        largest = max(pools.values())
+        strong = strategy.adaptation != "none" and adaptation.get(strategy.adaptation).loss.wants_strong_view
+        drawn = self._budget.epochs * self._budget.steps_for(largest) * self._budget.batch_for(largest)
+        trained = drawn * (len(pools) + strong)
+        frozen = min(1.0, strategy.cut / max(1, self._space.stage_count(strategy.source_model)))
+        beforehand = frozen > 0 and (strategy.cached_views > 0 or (strategy.augmentation == "none" and not strong))
+        looked, looks = self._looked_at(strategy), len(self._budget.looks) + 1
+        kept = sum(pools.values()) * (1 + strategy.cached_views) + looked if beforehand else trained + looks * looked
+        return Passes(frozen * kept + (1 - frozen) * looks * looked, (1 - frozen) * trained)
+
+    def _pools(self, strategy: Strategy) -> dict[str, int]:
+        """Images by role that train."""
+        data, found = self._space.data, {}
+        if data.target is not None and strategy.target_labels:
+            found["target"] = round(TRAINED_SHARE * len(data.target))
+        if strategy.source_domain is not None:
+            found["source"] = len(data.source_domains[strategy.source_domain])
+        adapts = strategy.adaptation != "none" and not adaptation.get(strategy.adaptation).loss.gradient_free
+        if adapts and data.unlabelled is not None:
+            found["unlabelled"] = len(data.unlabelled)
+        return {role: count for role, count in found.items() if count}
+
+    def _looked_at(self, strategy: Strategy) -> int:
+        """Images that an evaluation passes through the network, the moved versions included."""
+        data = self._space.data
+        images = 0 if data.target is None else round((1 - TRAINED_SHARE) * len(data.target))
+        if data.unlabelled is not None:
+            images += 2 * min(unlabelled_sample(strategy, validates=data.target is not None), len(data.unlabelled))
+        return images

@@ -1,0 +1,179 @@
+"""What may be wrong with images and classes, each as one sentence with a count and up to three examples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from raytl.core.errors import nearest
+from raytl.tasks.duplicates import components, several, sure_pairs
+from raytl.tasks.problems import Problem, Severity
+from raytl.tasks.survey import Facts
+
+_IMBALANCE = 10.0  # largest class over smallest
+_TEST_NEEDS = 4  # as in the task: fewer images of a class leave none for a test split
+_NARROW = 16  # as in the preprocessing: beyond it a centre crop shows a sixteenth
+_MIXED = 0.1  # share of the images below which the greyscale, or the coloured, ones are odd
+_TELLING = 3  # images of a class from which on their being all grey says something
+_NAMED = 3  # examples
+_BANDS = ("RGBX",)  # how Pillow's modes begin of which it reads the first three bands
+
+
+def examples(names: Sequence[str]) -> str:
+    """Up to three names."""
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+
+
+def judge_images(where: str, names: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:
+    """What is odd about the images, whatever they show. names, facts: of those that decode."""
+    if not names:
+        return [Problem(Severity.ERROR, where, "no image can be read; replace the files")]
+    problems = []
+    both = list(zip(names, facts, strict=True))
+    narrow = [name for name, fact in both if max(fact.width, fact.height) > _NARROW * min(fact.width, fact.height)]
+    if narrow:
+        what = f"{_are(narrow)} more than {_NARROW} times as long as wide ({examples(narrow)})"
+        problems.append(Problem(Severity.WARNING, where, f"{what}; a network sees little of them"))
+    banded = [name for name, fact in both if fact.mode.startswith(_BANDS)]
+    if banded:
+        what = f"{_are(banded)} of more than three bands ({examples(banded)})"
+        problems.append(Problem(Severity.INFO, where, f"{what}; the first three are taken for red, green and blue"))
+    grey = [name for name, fact in both if fact.greyscale]
+    colour = [name for name, fact in both if not fact.greyscale]
+    if 0 < len(grey) < len(names) and len(colour) <= _MIXED * len(names):
+        what = f"{len(grey)} images are greyscale and {len(colour)} in colour ({examples(colour)})"
+        problems.append(Problem(Severity.INFO, where, what))
+    elif 0 < len(grey) <= _MIXED * len(names):
+        what = f"{len(colour)} images are in colour and {len(grey)} greyscale ({examples(grey)})"
+        problems.append(Problem(Severity.INFO, where, what))
+    return problems
+
+
+def judge_colours(where: str, labels: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:
+    """Whether some classes are all grey and others in colour: a model then learns that, and not what they show."""
+    counts = Counter(labels)
+    grey = Counter(label for label, fact in zip(labels, facts, strict=True) if fact.greyscale)
+    all_grey = sorted(name for name in counts if counts[name] >= _TELLING and grey[name] == counts[name])
+    coloured = sorted(
+        name
+        for name in counts
+        if counts[name] >= _TELLING and grey[name] <= _MIXED * counts[name] and name not in all_grey
+    )
+    if not all_grey or not coloured:
+        return []
+    classes = f"class '{all_grey[0]}' are" if len(all_grey) == 1 else f"classes {_quoted(all_grey)} are"
+    what = f"all images of {classes} greyscale, and those of {_quoted(coloured)} in colour"
+    return [Problem(Severity.WARNING, where, f"{what}; a model tells them apart by that, and not by what they show")]
+
+
+def judge_role_colours(grey_shares: Mapping[str, float], where: str) -> list[Problem]:
+    """The same between roles. grey_shares: which share of a role's images is grey, by what the role is called."""
+    grey = [role for role, share in grey_shares.items() if share == 1]
+    coloured = [role for role, share in grey_shares.items() if share <= _MIXED]
+    if not grey or not coloured:
+        return []
+    what = f"all images of {' and '.join(grey)} are greyscale, and those of {' and '.join(coloured)} in colour"
+    return [Problem(Severity.WARNING, where, f"{what}; what is learned from one may not hold for the other")]
+
+
+def judge_counts(where: str, counts: Mapping[str, int]) -> list[Problem]:
+    """Classes with too few images, and imbalance. counts: readable images per class."""
+    problems = []
+    lonely = [name for name, count in counts.items() if count == 1]
+    few = [name for name, count in counts.items() if 1 < count < _TEST_NEEDS]
+    # Two classes that can be validated are enough to go on with.
+    validated = len(counts) - len(lonely) > 1
+    severity = Severity.WARNING if validated else Severity.ERROR
+    after = (
+        "learned, but nothing can be said of how well"
+        if validated
+        else "a validation split needs 2 of two classes at least, unless there is a source domain or unlabelled images"
+    )
+    for name in lonely if len(lonely) <= _NAMED else []:
+        problems.append(Problem(severity, where, f"class '{name}' has 1 image; {after}"))
+    if len(lonely) > _NAMED:
+        what = f"{len(lonely)} of {len(counts)} classes have 1 image ({_quoted(lonely)}); {after}"
+        problems.append(Problem(severity, where, what))
+    for name in few if len(few) <= _NAMED else []:
+        what = f"class '{name}' has {counts[name]} images, too few to spare any for a test"
+        problems.append(Problem(Severity.WARNING, where, what))
+    if len(few) > _NAMED:
+        what = f"{len(few)} of {len(counts)} classes have 2 or 3 images ({_quoted(few)})"
+        problems.append(Problem(Severity.WARNING, where, f"{what}, too few to spare any for a test"))
+    if counts and max(counts.values()) >= _IMBALANCE * min(counts.values()):
+        most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+        what = f"class '{most}' has {counts[most]} images, '{least}' {counts[least]}"
+        problems.append(Problem(Severity.WARNING, where, f"{what}; accuracy will hide the small class"))
+    return problems
+
+
+def judge_test(where: str, learned: Mapping[str, int], others: set[str], test: set[str]) -> list[Problem]:
+    """Classes that are not on both sides. others: classes of splits that are not learned from; test: of the test."""
+    unknown, unseen = sorted(others - set(learned)), sorted(set(learned) - test) if test else []
+    problems = []
+    if unknown:
+        what = f"class '{unknown[0]}' is only in a split that is not learned from{nearest(unknown[0], list(learned))}"
+        problems.append(Problem(Severity.ERROR, where, what))
+    if unseen:
+        classes = f"class '{unseen[0]}' has" if len(unseen) == 1 else f"{len(unseen)} classes ({_quoted(unseen)}) have"
+        problems.append(Problem(Severity.WARNING, where, f"{classes} no image in the test, which says nothing of them"))
+    return problems
+
+
+def judge_conflicts(where: str, pairs: Sequence[tuple[str, str]]) -> list[Problem]:
+    """Byte-identical images under two labels, as pairs of names."""
+    if len(pairs) > _NAMED:
+        named = "; ".join(f"{other} and {first}" for first, other in pairs[:_NAMED])
+        what = f"{len(pairs)} images are there again under another label ({named}; …)"
+        return [Problem(Severity.WARNING, where, f"{what}; one of the two labels is wrong")]
+    return [
+        Problem(Severity.WARNING, other, f"the same image as {first}, under another label") for first, other in pairs
+    ]
+
+
+def judge_near(
+    where: str,
+    names: Sequence[str],
+    labels: Sequence[str | None],
+    splits: Sequence[str | None],
+    facts: Sequence[Facts],
+    pairs: np.ndarray,
+    digests: Sequence[str],
+) -> list[Problem]:
+    """One picture in several classes, or in the test and beside it. pairs: of images that look the same, (n, 2)."""
+    sure = sure_pairs(facts, pairs) if len(pairs) else pairs
+    across = [(i, j) for i, j in sure.tolist() if labels[i] != labels[j] and None not in (labels[i], labels[j])]
+    problems = []
+    if across:
+        classes = Counter(tuple(sorted((str(labels[i]), str(labels[j])))) for i, j in across)
+        (one, other), most = classes.most_common(1)[0]
+        count = len({index for pair in across for index in pair})
+        named = "; ".join(f"{names[i]} and {names[j]}" for i, j in across[:_NAMED])
+        mostly = f", {most} of {len(across)} pairs in '{one}' and '{other}'" if len(classes) > 1 else ""
+        what = f"{count} images look like one of another class ({named}{'; …' if len(across) > _NAMED else ''}){mostly}"
+        problems.append(Problem(Severity.WARNING, where, f"{what}; one of the two labels is wrong, or it shows both"))
+    numbers: dict[str, int] = {}
+    same = [(numbers.setdefault(digest, index), index) for index, digest in enumerate(digests)]
+    alike = components(len(names), np.array([*same, *sure.tolist()], dtype=np.int64).reshape(-1, 2))
+    leaked = [
+        int(index)
+        for group in several(alike)
+        for index in group
+        if splits[index] == "test" and any(splits[i] not in {"test", None} for i in group)
+    ]
+    if leaked:
+        named = examples([names[index] for index in leaked])
+        some = "1 image of its test is" if len(leaked) == 1 else f"{len(leaked)} images of its test are"
+        what = f"{some} in another split too ({named})"
+        problems.append(Problem(Severity.WARNING, where, f"{what}; a search leaves them out of the other"))
+    return problems
+
+
+def _are(names: Sequence[str]) -> str:
+    return "1 image is" if len(names) == 1 else f"{len(names)} images are"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return examples([f"'{name}'" for name in names])

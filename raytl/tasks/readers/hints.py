@@ -1,0 +1,153 @@
+"""What else lies in a folder: where its labels or its images seem to be when they are not where raytl reads them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from raytl.core.errors import UserError
+from raytl.tasks.readers.archive import ENDINGS
+from raytl.tasks.readers.listing import Listing, printable
+from raytl.tasks.readers.tree import Tree, is_image, name_of
+
+_NAMED = 4
+_MOST_WORDS = 1000
+_NUMBERED = re.compile(r"(\w*[^\W\d_])[\W_]*\d+[^/]*$")  # cat.17.jpg
+_NUMBERED_FIRST = re.compile(r"\d+[\W_]+([^\W\d_][^/]*?)\.\w+$")  # 17_cat.jpg
+_BESIDE = frozenset({".txt", ".xml", ".json", ".cls"})
+_SHEETS = frozenset({".xlsx", ".xls", ".ods", ".numbers", ".gsheet"})
+_OTHER_ARCHIVES = frozenset({".rar", ".7z", ".gz", ".bz2", ".xz", ".zst"})
+_ARRAYS = frozenset(
+    {
+        *(".npz", ".npy", ".mat", ".pkl", ".pickle", ".h5", ".hdf5", ".tfrecord", ".tfrec", ".mdb", ".pt", ".pth"),
+        *(".rec", ".record", ".beton", ".zarr"),
+    }
+)
+_IDX = re.compile(r"-idx\d-ubyte$")
+# Folders of these are meant as pictures of something, and not as notes.
+MEDIA = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".pdf", ".npy", ".npz"})
+_MASK = re.compile(
+    r"^(.*?)[ _-]*(mask|masks|seg|segmentation|gt|groundtruth|ground_truth|annotation)([ _-]?\d+)?$", re.I
+)
+
+
+def describe_suffixes(paths: Iterable[str]) -> str:
+    """``.txt (3), .db``: which kinds of files, the most frequent first."""
+    counts = Counter(PurePosixPath(path).suffix.lower() or "no suffix" for path in paths)
+    return ", ".join(suffix if count == 1 else f"{suffix} ({count})" for suffix, count in counts.most_common(4))
+
+
+def is_archive_name(path: str) -> bool:
+    """Whether a file is an archive by its name."""
+    return path.lower().endswith(ENDINGS) or PurePosixPath(path).suffix.lower() in _OTHER_ARCHIVES
+
+
+def not_a_data_set(path: str, shown: str) -> str:
+    """The error for a file that is no table."""
+    suffix = PurePosixPath(path).suffix.lower()
+    if suffix in _SHEETS:
+        return f"{shown}: spreadsheets are not read; save the sheet as CSV (UTF-8) and give that"
+    if suffix in _OTHER_ARCHIVES:
+        return f"{shown}: {suffix} archives are not read; unpack it and give the folder"
+    if suffix in _ARRAYS or _IDX.search(path):
+        return (
+            f"{shown}: arrays are not read; write each image as PNG into a folder of its class, or as bytes to Parquet"
+        )
+    if is_image(path):
+        return f"{shown}: it is one image; give the folder that it lies in"
+    if suffix in {".txt", ".lst"}:
+        return f"{shown}: text files are not read; write a CSV file with the columns path and label"
+    return f"{shown}: neither a folder nor a Parquet or CSV file; give one of these"
+
+
+def why_no_images(tree: Tree, shown: str) -> str:
+    """What a folder without images holds instead and what to do, to follow "no images found"; empty if nothing."""
+    files = list(tree.below())
+    if not files:
+        return ""
+    start = len(tree.path.rstrip("/")) + 1
+    archives = [printable(path[start:]) for path in files if is_archive_name(path)]
+    readable = [path for path in archives if path.lower().endswith(ENDINGS)]
+    if len(archives) == 1 and readable and not shown.rstrip("/").lower().endswith(ENDINGS):
+        return f"it holds an archive: give {shown}{readable[0]}"
+    if archives:
+        return f"unpack what it holds ({_few(archives)})"
+    kinds = describe_suffixes(files)
+    if any(PurePosixPath(path).suffix.lower() in _ARRAYS or _IDX.search(path) for path in files):
+        return f"its files ({kinds}) hold arrays: write each image as PNG into a folder of its class, or to Parquet"
+    if any(PurePosixPath(path).suffix.lower() in _SHEETS for path in files):
+        return f"it holds a spreadsheet ({kinds}): save it as CSV (UTF-8) beside the images"
+    return f"its files are of other kinds ({kinds})"
+
+
+def why_unlabelled(tree: Tree, reasons: dict[str, str]) -> str:
+    """What keeps the tables from giving labels, or where else labels seem to be; empty if nowhere.
+
+    reasons: why each table is of no use, by its name.
+    """
+    for name, why in reasons.items():
+        return f"its table {name}: {why}"
+    files = list(tree.below())
+    images = [path for path in files if is_image(path)]
+    stems = {PurePosixPath(path).stem for path in images}
+    beside = Counter(PurePosixPath(path).suffix.lower() for path in files if PurePosixPath(path).stem in stems)
+    pairs = [(count, suffix) for suffix, count in beside.items() if suffix in _BESIDE]
+    if pairs and 2 * max(pairs)[0] > len(images):
+        count, suffix = max(pairs)
+        return (
+            f"it has {count} {suffix} files named like its images, as for boxes or captions, and these are not read; "
+            "if each holds one label write a CSV file with the columns path and label"
+        )
+    words = _words(images)
+    if words:
+        listed = ", ".join(f"'{word}'" for word in words[1][:_NAMED])
+        return f"the files' names {words[0]} with {listed}; if these are the labels move each into a folder of its own"
+    sheet = next((path for path in files if PurePosixPath(path).suffix.lower() in _SHEETS), None)
+    if sheet is not None:
+        return f"{name_of(sheet)} may hold them, but spreadsheets are not read; save it as CSV (UTF-8)"
+    listed_in = next((path for path in tree.files if PurePosixPath(path).suffix.lower() in {".txt", ".lst"}), None)
+    if listed_in is not None and "readme" not in listed_in.lower():
+        return f"if {name_of(listed_in)} holds them save it as a CSV file with the columns path and label"
+    return ""
+
+
+def _words(images: list[str]) -> tuple[str, list[str]] | None:
+    """The words that most files' names begin, or end, with, where there are several."""
+    for where, pattern in (("begin", _NUMBERED), ("end", _NUMBERED_FIRST)):
+        found = Counter(spoken[1] for path in images if (spoken := pattern.match(name_of(path))))
+        words = sorted(word for word, count in found.items() if count > 1)
+        if 1 < len(words) <= _MOST_WORDS and 2 * sum(found[word] for word in words) > len(images):
+            return where, words
+    return None
+
+
+def say_what_else(tree: Tree, listing: Listing) -> None:
+    """Announce archives beside images, and images that are named like masks of others."""
+    archives = [name_of(path) for path in tree.below() if is_archive_name(path)]
+    if archives:
+        some = "an archive is" if len(archives) == 1 else f"{len(archives)} archives are"
+        listing.announce_warning(f"{some} not read ({_few(archives)}); unpack what belongs to the data")
+    stems = {str(PurePosixPath(path).with_suffix("")) for path in tree.below() if is_image(path)}
+    masks = []
+    for stem in sorted(stems):
+        name = PurePosixPath(stem)
+        told = _MASK.match(name.name)
+        if told and told[1] and str(name.with_name(told[1])) in stems:
+            masks.append(stem)
+    if masks:
+        some = "1 image is" if len(masks) == 1 else f"{len(masks)} images are"
+        listing.announce_warning(
+            f"{some} named like masks of others (first: {name_of(masks[0])}) and learned as images; "
+            "move them away if they are masks"
+        )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+
+
+def reason(error: UserError, shown: str) -> str:
+    """An error's sentence without the path that it begins with."""
+    return str(error).removeprefix(f"{shown}: ")

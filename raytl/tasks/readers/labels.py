@@ -1,0 +1,147 @@
+"""What the label column of a table, or its columns of 0 and 1, say of each row."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from raytl.core.errors import UserError
+from raytl.tasks.problems import Severity
+from raytl.tasks.readers.listing import Listing
+
+_MISSING = frozenset({"nan", "NaN", "<NA>", "#N/A", "NaT"})  # what pandas and spreadsheets write for no value
+
+
+def text_values(table: Any, column: str) -> list[str | None]:
+    """A column's values as text; None where there is none. Names stand for the integers of a ClassLabel column."""
+    names = _class_names(table, column)
+
+    def text(value: Any) -> str | None:
+        if isinstance(value, list):
+            value = value[0] if value else None
+        if value is None or value == "" or value != value:  # missing, or NaN
+            return None
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # integers with gaps arrive as floats
+        if names is not None and isinstance(value, int):
+            return names[value] if 0 <= value < len(names) else None
+        return str(value).strip() or None
+
+    return [text(value) for value in table.column(column).to_pylist()]
+
+
+def label_values(table: Any, column: str | None, one_hot: Sequence[str], listing: Listing) -> list[str | None]:
+    """The label of every row, None where it has none.
+
+    one_hot: the columns of 0 and 1 that give the labels, where that is how they are given.
+    Raises UserError where rows have several labels.
+    """
+    if one_hot:
+        flags = [text_values(table, name) for name in one_hot]
+        return [
+            next((name for name, flag in zip(one_hot, row, strict=True) if number(flag) == 1), None)
+            for row in zip(*flags, strict=True)
+        ]
+    if column is None:
+        return [None] * table.num_rows
+    if pa.types.is_list(table.schema.field(column).type) and any(
+        value is not None and len(value) > 1 for value in table.column(column).to_pylist()
+    ):
+        raise multi_label(listing.name, f"lists in column '{column}'")
+    values = [_unlisted(value, column, listing.name) for value in text_values(table, column)]
+    spaced = [value for value in table.column(column).to_pylist() if isinstance(value, str) and _is_spaced(value)]
+    if spaced:
+        labels = "1 label has" if len(spaced) == 1 else f"{len(spaced)} labels have"
+        listing.announce(f"{labels} spaces around ('{spaced[0]}'); taken without them")
+    _refuse_joined(values, column, listing.name)
+    _say_spaced_words(values, column, listing)
+    missing = sorted({value for value in values if value in _MISSING})
+    if missing:
+        count = sum(value in _MISSING for value in values)
+        rows = "1 row has" if count == 1 else f"{count} rows have"
+        listing.announce(f"{rows} '{missing[0]}' in column '{column}', which means no label; left out")
+    return _whole([None if value in _MISSING else value for value in values])
+
+
+def _whole(values: list[str | None]) -> list[str | None]:
+    """``1`` for ``1.0`` where all are such numbers, as integers with gaps become."""
+    if all(value is None or re.fullmatch(r"-?\d+\.0+", value) for value in values):
+        return [None if value is None else value.partition(".")[0] for value in values]
+    return values
+
+
+def _unlisted(value: str | None, column: str, shown: str) -> str | None:
+    """``cat`` for the text of a list of one, ``['cat']``, which pandas writes. Raises UserError for longer ones."""
+    if value is None or not (value.startswith("[") and value.endswith("]")):
+        return value
+    try:
+        labels = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+    if len(labels) > 1:
+        raise multi_label(shown, f"{value} in column '{column}'")
+    return str(labels[0]).strip() if labels else None
+
+
+def _is_spaced(value: str) -> bool:
+    return bool(value.strip()) and value != value.strip()
+
+
+def number(value: Any) -> float | None:
+    """A number, or the word for one, as a number; None for anything else."""
+    if isinstance(value, str) and value.strip().lower() in {"true", "false"}:
+        return float(value.strip().lower() == "true")
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _refuse_joined(values: list[str | None], column: str, shown: str) -> None:
+    """Labels such as ``scab|rust`` whose parts are labels too."""
+    present = {value for value in values if value is not None}
+    for separator in "|;,":
+        joined = [value for value in present if separator in value.strip(separator)]
+        parts = [{part.strip() for part in value.split(separator)} for value in joined]
+        whole = present - set(joined)
+        fitting = sum(bool(found & whole) if separator == "|" else found <= whole for found in parts)
+        if joined and 2 * fitting >= len(joined):
+            raise multi_label(shown, f"'{min(joined)}' in column '{column}'")
+        shared = {part for found in parts for part in found if sum(part in other for other in parts) > 1}
+        if separator == "|" and len(joined) > 1 and shared:
+            raise multi_label(shown, f"'{min(joined)}' in column '{column}'")
+
+
+def _say_spaced_words(values: list[str | None], column: str, listing: Listing) -> None:
+    """Labels such as ``scab rust`` where both words are labels too: several labels, or one of two words."""
+    present = {value for value in values if value is not None}
+    joined = sorted(value for value in present if " " in value and set(value.split()) <= present)
+    if joined:
+        listing.announce(
+            f"'{joined[0]}' in column '{column}' is learned as one class; if it is several labels, give one",
+            Severity.WARNING,
+        )
+
+
+def multi_label(shown: str, what: str) -> UserError:
+    """The error for several labels an image."""
+    return UserError(
+        f"{shown}: an image has several labels ({what}); raytl learns one label an image: give a column with one"
+    )
+
+
+def _class_names(table: Any, column: str) -> list[str] | None:
+    """The names behind the integers of a Hugging Face ClassLabel column."""
+    try:
+        features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
+        names = features[column]["names"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return [str(name) for name in names] if isinstance(names, list) else None

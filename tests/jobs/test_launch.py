@@ -1,0 +1,80 @@
+"""The part that runs on the cluster: where data stays, where runs go, what the dashboard may hand out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raytl.jobs.launch import LINKS, link, resolve_storage, settle
+from raytl.jobs.packing import Parcel
+from raytl.jobs.submission import entrypoint
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """A job's folder with data in it, as Ray unpacks it."""
+    import zipfile
+
+    monkeypatch.setenv("RAYTL_HOME", str(tmp_path / "home"))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.txt").write_text("one")
+    parcel = Parcel()
+    parcel.add(tmp_path / "photos", "--target")
+    parcel.write(tmp_path / "job.zip")
+    with zipfile.ZipFile(tmp_path / "job.zip") as file:
+        file.extractall(tmp_path / "job")
+    return tmp_path / "job"
+
+
+def test_data_stays_where_the_next_job_finds_it(job):
+    place = settle(job)
+    assert (place / "photos" / "1.txt").read_text() == "one"
+    assert (
+        place / "raytl-data" / "photos" / "1.txt"
+    ).read_text() == "one"  # as lanes call it, which are in the job's folder
+    (job / "raytl-data" / "photos" / "1.txt").unlink()  # Ray clears its folders
+    assert settle(job) == place and (place / "photos" / "1.txt").exists()
+    assert [path.name for path in place.parent.iterdir()] == [place.name]
+
+
+def test_without_data_nothing_is_settled(tmp_path):
+    assert settle(tmp_path) is None
+
+
+def test_runs_do_not_go_into_the_jobs_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAYTL_STORAGE", raising=False)
+    assert resolve_storage(None) == str(tmp_path / "raytl-runs")
+    assert resolve_storage("mine") == str(tmp_path / "mine")
+    assert resolve_storage("/mnt/runs") == "/mnt/runs"
+    assert resolve_storage("s3://bucket/runs") == "s3://bucket/runs"
+    monkeypatch.setenv("RAYTL_STORAGE", "gs://team/runs")
+    assert resolve_storage(None) == "gs://team/runs"
+
+
+def test_a_run_is_linked_before_it_is_there_and_again(tmp_path):
+    run = tmp_path / "runs" / "flowers"
+    link(run, tmp_path)
+    link(run, tmp_path)
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.glob(f"{LINKS}/flowers/**/*")] == [
+        f"{LINKS}/flowers/run.json"
+    ]
+
+
+def test_the_entrypoint_keeps_words_together():
+    assert entrypoint("a", None, ["search", "--target", "my photos"]) == (
+        "python -P -m raytl.jobs.launch --run a -- search --target 'my photos'"
+    )
+    assert entrypoint("a", "s3://b/r", []) == "python -P -m raytl.jobs.launch --run a --storage s3://b/r"
+
+
+def test_outside_of_a_job_it_says_so():
+    command = [sys.executable, "-m", "raytl.jobs.launch", "--run", "a", "--", "search"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 2
+    assert done.stderr == "raytl: this is started by Ray Jobs (raytl submit), and by nobody else\n"

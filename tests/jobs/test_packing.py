@@ -1,0 +1,154 @@
+"""What is sent along: raytl, small data under names that stay, and nothing that would not be found there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from raytl.api.submitting import pack, to_arguments
+from raytl.core.errors import UserError
+from raytl.jobs.packing import DATA, Parcel
+
+
+def picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), (200, 10, 10)).save(path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/1.png", "a/2.png", "b/1.png", ".git/objects.png"):
+        picture(tmp_path / "photos" / name)
+    return tmp_path / "photos"
+
+
+def contents(parcel: Parcel, tmp_path: Path) -> list[str]:
+    parcel.write(tmp_path / "out.zip")
+    with zipfile.ZipFile(tmp_path / "out.zip") as file:
+        return [name for name in file.namelist() if name.startswith(f"{DATA}/")]
+
+
+def test_a_folder_is_taken_without_hidden_files_and_keeps_its_name(photos, tmp_path):
+    parcel = Parcel()
+    assert parcel.add(Path("photos"), "--target") == "photos"
+    assert contents(parcel, tmp_path) == [f"raytl-data/photos/{name}" for name in ("a/1.png", "a/2.png", "b/1.png")]
+
+
+def test_two_folders_of_one_name_stay_apart_and_one_folder_is_taken_once(photos, tmp_path):
+    picture(tmp_path / "more" / "photos" / "c" / "1.png")
+    parcel = Parcel()
+    assert [parcel.add(Path(place), "--target") for place in ("photos", "more/photos", "photos")] == [
+        "photos", "photos-2", "photos",
+    ]  # fmt: skip
+    assert "raytl-data/photos-2/c/1.png" in contents(parcel, tmp_path)
+    assert len(contents(parcel, tmp_path)) == 4
+
+
+def test_links_are_followed(photos, tmp_path):
+    (tmp_path / "linked").symlink_to(photos, target_is_directory=True)
+    parcel = Parcel()
+    parcel.add(tmp_path / "linked", "--target")
+    assert len(contents(parcel, tmp_path)) == 3
+
+
+def test_too_much_is_refused_with_what_to_do(photos):
+    with pytest.raises(UserError, match=r"--target photos: at most 0 MiB .* \(s3://bucket/photos\).*--on-cluster"):
+        Parcel(limit_bytes=100).add(Path("photos"), "--target")
+
+
+def test_the_same_contents_make_the_same_bytes(photos, tmp_path):
+    archives = []
+    for name in ("one.zip", "two.zip"):
+        parcel = Parcel()
+        parcel.add(Path("photos"), "--target")
+        parcel.write(tmp_path / name)
+        archives.append((tmp_path / name).read_bytes())
+        (photos / "a" / "1.png").touch()
+    assert archives[0] == archives[1]
+
+
+def test_raytl_comes_along_whole_with_its_spaces(tmp_path):
+    parcel = Parcel()
+    parcel.write(tmp_path / "out.zip")
+    with zipfile.ZipFile(tmp_path / "out.zip") as file:
+        file.extractall(tmp_path / "there")
+    code = "from raytl.search.space.files import shipped_spaces as s; import raytl; print(raytl.__file__, *s())"
+    done = subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, 'there'); {code}"],
+                          cwd=tmp_path, capture_output=True, text=True, check=True)  # fmt: skip
+    assert "/there/raytl/" in done.stdout and "vision-small" in done.stdout
+
+
+class TestOptions:
+    def test_paths_become_places_and_uris_stay(self, photos):
+        packed = pack(
+            {"target": "photos", "source_domain": ["s3://bucket/catalogue"], "unlabelled": photos / "a", "trials": 3},
+            Parcel(),
+        )
+        assert (packed["target"], packed["source_domain"], packed["trials"]) == ("photos", ["s3://bucket/catalogue"], 3)
+        assert packed["unlabelled"] == "a"
+
+    def test_what_is_not_there_is_said(self, photos):
+        with pytest.raises(UserError, match=r"--unlabelled nowhere: no such file or folder.*--on-cluster"):
+            pack({"unlabelled": "nowhere"}, Parcel())
+
+    def test_a_table_takes_the_images_that_it_names_along_and_no_others(self, photos, tmp_path):
+        Path("photos/labels.csv").write_text("file,label\na/1.png,x\nb/1.png,y\n")
+        parcel = Parcel()
+        assert pack({"target": "photos/labels.csv"}, parcel)["target"] == "photos/labels.csv"
+        assert contents(parcel, tmp_path) == [
+            f"raytl-data/photos/{name}" for name in ("a/1.png", "b/1.png", "labels.csv")
+        ]
+
+    def test_a_table_with_an_images_folder(self, photos, tmp_path):
+        Path("tables").mkdir()
+        Path("tables/labels.csv").write_text("file,label\na/1.png,x\nb/1.png,y\n")
+        parcel = Parcel()
+        packed = pack({"target": "tables/labels.csv", "images": "photos"}, parcel)
+        assert (packed["target"], packed["images"]) == ("tables/labels.csv", "photos")
+        assert {"raytl-data/tables/labels.csv", "raytl-data/photos/b/1.png"} <= set(contents(parcel, tmp_path))
+
+    def test_a_table_that_names_files_elsewhere_cannot_be_sent(self, photos, tmp_path):
+        Path("tables").mkdir()
+        Path("tables/labels.csv").write_text(f"file,label\n{photos}/a/1.png,x\n{photos}/b/1.png,y\n")
+        with pytest.raises(
+            UserError, match=r"--target tables/labels.csv names .*/a/1.png, which lies outside of tables/"
+        ):
+            pack({"target": "tables/labels.csv"}, Parcel())
+
+    def test_a_space_and_the_models_that_it_names(self, photos, tmp_path):
+        Path("my-model").mkdir()
+        Path("my-model/model.json").write_text("{}")
+        Path("mine.yaml").write_text("space:\n  source_model: [file:my-model, torchvision:resnet18]\n")
+        parcel = Parcel()
+        packed = pack({"space": "mine.yaml", "set_": ["source_model=file:my-model", "cut=0"]}, parcel)
+        assert packed["space"] == "mine.yaml" and packed["set_"] == ["source_model=file:raytl-data/my-model", "cut=0"]
+        assert {"raytl-data/mine.yaml", "raytl-data/my-model/model.json"} <= set(contents(parcel, tmp_path))
+
+    def test_a_shipped_space_is_not_sent(self, photos, tmp_path):
+        parcel = Parcel()
+        assert pack({"space": "vision-small"}, parcel)["space"] == "vision-small"
+        assert contents(parcel, tmp_path) == []
+
+    def test_paths_of_the_cluster_stay_and_a_space_goes_along(self, photos, tmp_path):
+        Path("mine.yaml").write_text("space:\n  source_model: [scratch:cnn-small]\n")
+        parcel = Parcel()
+        given = {"target": "/mnt/photos", "unlabelled": "s3://bucket/more", "space": "mine.yaml"}
+        assert pack(given, parcel, on_cluster=True) == given | {"set_": []}
+        assert contents(parcel, tmp_path) == ["raytl-data/mine.yaml"]
+        with pytest.raises(UserError, match="--target photos: with --on-cluster give the full path"):
+            pack({"target": "photos"}, parcel, on_cluster=True)
+
+    def test_arguments(self):
+        given = {"target": "photos", "source_domain": ["a", "b"], "set_": ["cut=0"], "warm_start": False,
+                 "cost_aware": True, "verbose": False, "gpus_per_trial": 0.5, "test": None}  # fmt: skip
+        assert to_arguments(given) == [
+            *("search", "--target", "photos", "--source-domain", "a", "--source-domain", "b", "--set", "cut=0"),
+            *("--no-warm-start", "--cost-aware", "--gpus-per-trial", "0.5"),
+        ]

@@ -1,0 +1,229 @@
+"""What is said of a Ray cluster before Ray is asked to join it, and how soon."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from ray._private import ray_constants
+from ray._private.utils import compute_version_info
+from ray.core.generated import gcs_service_pb2 as messages
+from ray.core.generated import gcs_service_pb2_grpc as services
+
+from raytl.core.errors import UserError
+from raytl.machines import reaching
+from raytl.machines.reaching import address_of, look, reach
+
+TOKEN = "0123456789abcdef" * 4
+OURS = dict(zip(("ray_version", "python_version"), compute_version_info(), strict=False))
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A user without a token, whose Ray takes 127.0.0.1 for what it is."""
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE", "RAY_ADDRESS", "RAY_USE_TLS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
+
+
+def said_of(address: str) -> str:
+    with pytest.raises(UserError) as refused:
+        reach(address)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+@dataclass
+class Peer:
+    """A server that speaks as the head of a cluster does."""
+
+    metadata: bytes = json.dumps(OURS).encode()
+    node: bytes = b"\x01" * 28
+
+    def InternalKVGet(self, request, context):  # noqa: N802
+        assert (request.key, request.namespace) == (b"CLUSTER_METADATA", b"cluster")
+        return messages.InternalKVGetReply(value=self.metadata)
+
+    def GetAllNodeInfo(self, request, context):  # noqa: N802
+        reply = messages.GetAllNodeInfoReply()
+        reply.node_info_list.add(node_id=self.node, state=0).resources_total.update({"CPU": 8.0, "GPU": 2.0})
+        reply.node_info_list.add(node_id=b"\x02" * 28, state=1).resources_total.update({"CPU": 8.0})
+        return reply
+
+
+@contextmanager
+def served(peer: Peer) -> Iterator[str]:
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    for service, method in (("InternalKVGcsService", "InternalKVGet"), ("NodeInfoGcsService", "GetAllNodeInfo")):
+        name = f"{method}Request"
+        handler = grpc.unary_unary_rpc_method_handler(
+            getattr(peer, method),
+            request_deserializer=getattr(messages, name).FromString,
+            response_serializer=lambda reply: reply.SerializeToString(),
+        )
+        generic = grpc.method_handlers_generic_handler(f"ray.rpc.{service}", {method: handler})
+        server.add_generic_rpc_handlers((generic,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None)
+
+
+class TestWhoAnswers:
+    @pytest.mark.parametrize(
+        ("changed", "versions"),
+        [
+            ({"ray_version": "2.49.1"}, f"Ray 2.49.1 on Python {OURS['python_version']}"),
+            ({"python_version": "3.9.18"}, f"Ray {OURS['ray_version']} on Python 3.9.18"),
+        ],
+    )
+    def test_another_version_is_named_beside_ours(self, changed, versions):
+        with served(Peer(json.dumps(OURS | changed).encode())) as address:
+            said = said_of(address)
+        assert said.startswith(
+            f"the Ray cluster at '{address}' runs {versions}, and this is Ray {OURS['ray_version']} on"
+        )
+        assert "start it anew" in said
+
+    def test_a_cluster_without_a_node_here_is_told_at_once(self):
+        with served(Peer()) as address:
+            assert look(address).nodes == ((8.0, 2.0),)
+            assert "has no node on this machine: run raytl on one of its nodes" in said_of(address)
+
+    @pytest.mark.parametrize("metadata", [b"", b"{}", b"not JSON"])
+    def test_something_that_is_no_cluster(self, metadata):
+        with served(Peer(metadata)) as address:
+            assert "is not a Ray cluster that raytl knows" in said_of(address)
+
+
+class TestWhoDoesNot:
+    def test_nobody_listens(self):
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{bound.getsockname()[1]}"
+            assert f"no Ray cluster answers at '{address}' (connection refused): check --address" in said_of(address)
+
+    def test_somebody_listens_and_says_nothing(self, monkeypatch):
+        monkeypatch.setattr(reaching, "PATIENCE_S", 0.5)
+        with socket.socket() as deaf:
+            deaf.bind(("127.0.0.1", 0))
+            deaf.listen()
+            assert "(nothing within 0 s)" in said_of(f"127.0.0.1:{deaf.getsockname()[1]}")
+
+    @pytest.mark.parametrize(
+        ("address", "why"),
+        [
+            ("127.0.0.1", "'127.0.0.1' is not an address: give HOST:PORT"),
+            ("ray://127.0.0.1:10001", "is not the address of a cluster's head: give HOST:PORT"),
+        ],
+    )
+    def test_what_is_no_address(self, address, why):
+        assert why in said_of(address)
+
+    def test_local_means_no_cluster(self, monkeypatch):
+        monkeypatch.setenv("RAY_ADDRESS", "local")
+        assert address_of(None) is None
+        assert address_of("10.0.0.7:6379") == "10.0.0.7:6379"
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[str]:
+    """A real head that wants a token; its address."""
+    with socket.socket() as probe, socket.socket() as other:
+        probe.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        port, client = probe.getsockname()[1], other.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="rt", dir="/tmp"))
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
+    command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats", "--no-monitor"]
+    command += [f"--ray-client-server-port={client}", "--dashboard-agent-listen-port=0", f"--temp-dir={folder}"]
+    command += ["--num-cpus=1", "--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0"]
+    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
+    with (folder / "log").open("wb") as log:
+        head = subprocess.Popen(
+            command, env={**os.environ, **own}, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 90
+        while not (folder / "ray_current_cluster").exists():
+            assert head.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port}"
+    finally:
+        head.send_signal(signal.SIGTERM)
+        try:
+            head.wait(20)
+        finally:
+            os.killpg(head.pid, signal.SIGKILL) if head.poll() is None else None
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+JOIN = """
+import sys, ray
+from raytl.search.lanes.cluster import cluster
+with cluster(None, 0.0, address=sys.argv[1]) as lanes:
+    print(lanes.count, ray.get(ray.remote(lambda: 6 * 7).remote()))
+"""
+
+
+def put(address: str, metadata: dict[str, str]) -> None:
+    """Record in the head's store that it is of these versions."""
+    question = messages.InternalKVPutRequest(
+        key=b"CLUSTER_METADATA", namespace=b"cluster", value=json.dumps(metadata).encode(), overwrite=True
+    )
+    with grpc.insecure_channel(address) as channel:
+        method = services.InternalKVGcsServiceStub(channel).InternalKVPut
+        method(question, timeout=10, metadata=(("authorization", f"Bearer {TOKEN}"),))
+
+
+class TestAHeadThatWantsAToken:
+    def test_without_one(self, guarded):
+        said = said_of(guarded)
+        assert said.startswith(
+            f"the Ray cluster at '{guarded}' wants a token, and there is none in ~/.ray/auth_token: "
+        )
+
+    def test_with_a_wrong_one(self, guarded, monkeypatch, tmp_path):
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("another")
+        assert "does not take the token in ~/.ray/auth_token: copy the one of its head" in said_of(guarded)
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "a third")
+        assert "does not take the token in RAY_AUTH_TOKEN" in said_of(guarded)
+
+    def test_with_the_right_one_a_search_joins_it(self, guarded, tmp_path):
+        """Without RAY_AUTH_MODE, which Ray would want to be set as well."""
+        (tmp_path / "token").write_text(f"{TOKEN}\n")
+        own = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"), ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
+        done = subprocess.run(
+            [sys.executable, "-c", JOIN, guarded],
+            env={**os.environ, **own},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.stdout.split() == ["1", "42"], done.stderr
+
+    def test_of_another_version(self, guarded, monkeypatch):
+        monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+        put(guarded, {**OURS, "ray_version": "2.9.3"})
+        try:
+            assert f"'{guarded}' runs Ray 2.9.3 on Python" in said_of(guarded)
+        finally:
+            put(guarded, OURS)

@@ -1,0 +1,133 @@
+"""How a search begins in its own process, before there are lanes."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from tiny import MODEL, PRETRAINED, SIDE, STAGES, data, shapes, workspace
+
+from raytl.core.hashing import hash_tensors
+from raytl.search.jobs import JobKind, LaneJob
+from raytl.search.lanes import here
+from raytl.search.lanes.here import Beginning, lanes_here, refit_on_all
+from raytl.search.lanes.sizing import Lanes
+from raytl.search.lanes.work import do_job, keep_files
+from raytl.search.plan.schedule import FIRST_MODEL, SearchPlan
+from raytl.search.planning import SearchSettings, make_plan, make_workspace_settings
+from raytl.search.records import TrialRecord
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
+from raytl.sources.checkpoint import load_checkpoint
+from raytl.training import Strategy
+from raytl.training.workspace import Workspace
+
+LANES = Lanes(2, 1.0, 0.0)
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+
+    def on_trial(self, record: TrialRecord) -> None:
+        """Nothing."""
+
+    def on_phase(self, phase: str, detail: str) -> None:
+        self.phases.append(phase)
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> tuple[SearchPlan, Workspace, Heard]:
+    file = tmp_path / "space.yaml"
+    file.write_text(
+        f"image_size: {SIDE}\nepochs: 2\nspace:\n  source_model: ['pretrain:*/{MODEL}', '{MODEL}', 'plain:gradients']\n"
+    )
+    bound = BoundSpace(load_space(str(file)), data(8))
+    settings = SearchSettings()
+    workspace = Workspace(bound.data, make_workspace_settings(bound.data, bound.space, settings, LANES), tmp_path)
+    heard = Heard()
+    plan = make_plan(bound, settings, workspace, LANES, tmp_path, heard, has_test=False, started=0.0)
+    return plan, workspace, heard
+
+
+class TestBeginning:
+    def test_ends_with_a_model_and_leaves_to_the_lanes_what_has_to_be_trained(
+        self, begun: tuple[SearchPlan, Workspace, Heard]
+    ) -> None:
+        plan, workspace, heard = begun
+        with Beginning(plan, workspace) as beginning:
+            beginning._thread.join()  # the cluster takes its time
+            beginning.finish()
+        assert FIRST_MODEL in heard.phases
+        assert {record.kind for record in plan.records} == {JobKind.PROBE}
+        assert {record.strategy["source_model"] for record in plan.records} == {"plain:pixels", "plain:gradients"}
+        assert {record.lane for record in plan.records} == {"driver"}
+        (kept,) = plan.refits.done.values()
+        assert load_checkpoint(Path(kept))[1].labels == workspace.data.classes
+        job = plan.next_job()
+        assert getattr(job, "kind", None) == JobKind.PRETRAIN
+
+    def test_with_the_cluster_there_at_once_it_begins_nothing_but_the_survey(
+        self, begun: tuple[SearchPlan, Workspace, Heard]
+    ) -> None:
+        plan, workspace, _ = begun
+        beginning = Beginning(plan, workspace)
+        beginning._ready.set()
+        with beginning:
+            beginning.finish()
+        assert plan.survey is not None
+        assert plan.records == []
+
+    def test_what_goes_wrong_in_it_is_raised_where_it_is_waited_for(
+        self, begun: tuple[SearchPlan, Workspace, Heard], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plan, workspace, _ = begun
+
+        def broken(*arguments: object) -> None:
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr(here, "do_job", broken)
+        with Beginning(plan, workspace) as beginning, pytest.raises(OSError, match="no space left"):
+            beginning.finish()
+
+    def test_an_error_elsewhere_ends_it_after_its_job(self, begun: tuple[SearchPlan, Workspace, Heard]) -> None:
+        plan, workspace, _ = begun
+        with pytest.raises(KeyboardInterrupt), Beginning(plan, workspace):
+            raise KeyboardInterrupt
+        assert not [thread for thread in threading.enumerate() if thread.name == "raytl-beginning"]
+
+
+class TestLanesHere:
+    def test_are_those_of_a_ray_that_is_started_for_this_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        monkeypatch.setattr(here.os, "cpu_count", lambda: 4)
+        monkeypatch.setattr(here.torch.cuda, "device_count", lambda: 0)
+        assert lanes_here(None, 0.0, 1, None) == Lanes(4, 1.0, 0.0, 1, wanted=False)
+        assert lanes_here(2, 0.0, 1, None) == Lanes(2, 2.0, 0.0)
+        assert lanes_here(8, 0.0, 1, None) == Lanes(8, 1.0, 0.0)
+
+    def test_are_unknown_where_ray_is_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert lanes_here(None, 0.0, 1, "ray://head:10001") is None
+        monkeypatch.setenv("RAY_ADDRESS", "auto")
+        assert lanes_here(None, 0.0, 1, None) is None
+
+
+class TestRefitOnAll:
+    def test_learns_from_the_test_as_well_in_place_of_the_tested_model(self, tmp_path: Path) -> None:
+        own = workspace(tmp_path, data(4))
+        more = shapes(6, 9, name="test")
+        strategy = Strategy(PRETRAINED, cut=STAGES, head="logistic")
+        job = LaneJob(0, JobKind.REFIT, strategy.to_dict(), directory=str(tmp_path / "m"))
+        kept = do_job(own, job, lambda message: None).model_files
+        assert keep_files(tmp_path / "m", kept) is None
+        before = hash_tensors(load_checkpoint(tmp_path / "m")[1].state_dict())
+        assert refit_on_all(own, strategy.to_dict(), more, tmp_path / "m") is None
+        after = load_checkpoint(tmp_path / "m")[1]
+        assert hash_tensors(after.state_dict()) != before
+        assert own.data.target is not None and len(own.data.target) == len(data(4).target or ())
+
+    def test_is_refused_where_no_target_label_was_used(self, tmp_path: Path) -> None:
+        own = workspace(tmp_path, data(target=None))
+        reason = refit_on_all(own, Strategy(MODEL).to_dict(), shapes(6, 9), tmp_path / "m")
+        assert reason is not None and "no target label" in reason

@@ -1,0 +1,109 @@
+"""What jobs are expected to take."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raytl.search.jobs import JobKind, JobResult, LaneJob
+from raytl.search.plan.durations import BACKWARD, OVERHEAD, Durations
+from raytl.search.propose.effort import Passes
+from raytl.search.records import TrialRecord, TrialStatus
+from raytl.training import Strategy
+
+SMALL, LARGE = "timm:small", "timm:large"
+EPOCHS = 10
+
+
+def passes(strategy: Strategy) -> Passes:
+    """A tenth of the steps for each stage that is frozen less."""
+    return Passes(100.0, 1000.0 - 100.0 * strategy.cut)
+
+
+def durations(*records: TrialRecord) -> Durations:
+    return Durations(list(records), EPOCHS, passes)
+
+
+def probe(uri: str) -> LaneJob:
+    return LaneJob(0, JobKind.PROBE, Strategy(uri, head="logistic").to_dict())
+
+
+def record(strategy: Strategy, seconds: float, epoch: int = EPOCHS) -> TrialRecord:
+    status = TrialStatus.COMPLETED if epoch == EPOCHS else TrialStatus.PRUNED
+    history = [{"epoch": float(epoch), "seconds": seconds}]
+    made = TrialRecord(0, "search", strategy.to_dict(), strategy.key, status=status, history=history)
+    made.seconds = seconds
+    return made
+
+
+class TestBeforeAnyTraining:
+    def test_nothing_is_expected_where_nothing_is_known(self) -> None:
+        assert durations().of(Strategy(SMALL)) == 0.0
+
+    def test_passes_take_what_was_measured(self) -> None:
+        known = durations()
+        known.probed(probe(SMALL), JobResult(seconds=2.0, forward_s=0.01, step_s=0.08))
+        assert known.of(Strategy(SMALL)) == pytest.approx(OVERHEAD * (100 * 0.01 + 1000 * 0.08))
+        assert known.of(Strategy(SMALL, cut=9)) == pytest.approx(OVERHEAD * (100 * 0.01 + 100 * 0.08))
+        assert known.of(Strategy(SMALL, head="logistic")) == 2.0
+
+    def test_a_step_not_measured_is_reckoned_from_the_forward_pass(self) -> None:
+        known = durations()
+        known.probed(probe(LARGE), JobResult(seconds=2.0, forward_s=0.1))
+        assert known.of(Strategy(LARGE)) == pytest.approx(OVERHEAD * 0.1 * (100 + 1000 * BACKWARD))
+        known.probed(probe(SMALL), JobResult(seconds=2.0, forward_s=0.01, step_s=0.08))
+        assert known.of(Strategy(LARGE)) == pytest.approx(OVERHEAD * 0.1 * (100 + 1000 * 8))
+
+    def test_a_pretrained_network_takes_what_its_architecture_does(self) -> None:
+        known = durations()
+        known.probed(probe("pretrain:a/scratch:cnn"), JobResult(seconds=1.0, forward_s=0.02, step_s=0.05))
+        known.probed(probe(LARGE), JobResult(seconds=1.0, forward_s=1.0, step_s=3.0))
+        assert known.of(Strategy("pretrain:b/scratch:cnn")) == known.of(Strategy("scratch:cnn"))
+
+
+class TestAfterTraining:
+    def test_what_a_model_took_tells_of_its_other_strategies(self) -> None:
+        known = durations(record(Strategy(SMALL), 310.0))
+        known.probed(probe(SMALL), JobResult(seconds=1.0, forward_s=0.1, step_s=0.3))
+        assert known.of(Strategy(SMALL)) == pytest.approx(310.0)
+        assert known.of(Strategy(SMALL, cut=5)) == pytest.approx(160.0)
+
+    def test_a_training_that_was_stopped_tells_as_well_once_it_got_somewhere(self) -> None:
+        known = durations(record(Strategy(SMALL), 62.0, epoch=2), record(Strategy(SMALL), 500.0, epoch=1))
+        known.probed(probe(SMALL), JobResult(seconds=1.0, forward_s=0.1, step_s=0.3))
+        assert known.of(Strategy(SMALL)) == pytest.approx(310.0)
+
+    def test_a_model_without_trainings_is_reckoned_by_how_much_slower_it_is(self) -> None:
+        known = durations(record(Strategy(SMALL), 620.0))
+        known.probed(probe(SMALL), JobResult(seconds=1.0, forward_s=0.1, step_s=0.3))
+        known.probed(probe(LARGE), JobResult(seconds=1.0, forward_s=0.2, step_s=0.6))
+        assert known.of(Strategy(LARGE)) == pytest.approx(1240.0)
+
+    def test_a_resumed_search_knows_trainings_but_no_measurement(self) -> None:
+        known = durations(record(Strategy(SMALL), 310.0))
+        assert known.of(Strategy(SMALL)) == pytest.approx(310.0)
+        assert known.of(Strategy(SMALL, cut=9)) < 100.0
+
+    @given(
+        st.lists(st.tuples(st.sampled_from([SMALL, LARGE]), st.floats(0.01, 1e4), st.integers(1, EPOCHS)), max_size=5),
+        st.integers(0, 9),
+    )
+    def test_freezing_more_never_takes_longer(self, tried: list[tuple[str, float, int]], cut: int) -> None:
+        known = durations(*(record(Strategy(uri), seconds, epoch) for uri, seconds, epoch in tried))
+        known.probed(probe(SMALL), JobResult(seconds=1.0, forward_s=0.1, step_s=0.3))
+        assert known.of(Strategy(SMALL, cut=cut + 1)) <= known.of(Strategy(SMALL, cut=cut))
+
+
+class TestOfWhatWasNeverTimed:
+    def test_an_untrained_network_is_not_reckoned_by_another_kind(self) -> None:
+        """Plain pixels were probed; that says nothing of a network, whose trainings must not be taken for hours."""
+        known = durations()
+        known.probed(probe("plain:pixels"), JobResult(seconds=1.0, forward_s=1e-5))
+        assert known.of(Strategy("scratch:cnn")) == 0.0
+
+    def test_it_is_reckoned_by_what_a_pass_took_in_others(self) -> None:
+        known = durations(record(Strategy(SMALL), 310.0))
+        assert known.of(Strategy("scratch:cnn")) == pytest.approx(310.0)
+        known.probed(probe(SMALL), JobResult(seconds=1.0, forward_s=0.1, step_s=0.3))
+        assert known.of(Strategy("scratch:cnn")) == pytest.approx(310.0)
