@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 from urllib.parse import urlparse
 
+from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
 from raytl.machines import looks
 from raytl.machines.looks import Finding, Mark
+from raytl.runs import RunStore
+from raytl.runs.storage import is_uri
 
 HUB_PATIENCE_S = 3.0
 _SPACE = "vision-small"
@@ -17,15 +20,27 @@ _SPACE = "vision-small"
 def checkup(*, address: str | None = None, storage: str | os.PathLike[str] | None = None) -> list[Finding]:
     """What was found of versions, cluster, memory, disks, GPU, hubs and weights, worst first.
 
-    address: of a cluster, RAY_ADDRESS by default. storage: folder of runs. Nothing is changed, nothing is fetched.
+    address: of a cluster, RAY_ADDRESS by default. storage: folder or URI of runs. Nothing is changed, nothing is
+    fetched; at a URI an empty object is written and removed.
     """
-    runs = Path(storage) if storage is not None else default_storage()
+    runs = os.fspath(storage) if storage is not None else default_storage()
     found = [looks.python_version(), *looks.packages(), looks.cluster(address), looks.free_memory()]
-    found += [looks.home_folder(), looks.temporary(), looks.cache(), looks.disk("runs", runs, "--storage")]
+    found += [looks.home_folder(), looks.temporary(), looks.cache(), _runs(runs)]
     found += [looks.shared_memory(), looks.gpu()]
     if all(finding.mark is not Mark.PROBLEM for finding in found if finding.name.startswith("torch")):
         found += _weights()
     return looks.worst_first([*found, _proxy()])
+
+
+def _runs(storage: str) -> Finding:
+    """Whether runs can be kept, and what a disk holds."""
+    if not is_uri(storage):
+        return looks.disk("runs", Path(storage).expanduser(), "--storage")
+    try:
+        RunStore(storage).check()
+    except UserError as error:
+        return Finding("runs", Mark.PROBLEM, str(error), "mend that, or point --storage at another place")
+    return Finding("runs", Mark.OK, f"{storage} can be written to")
 
 
 def _weights() -> list[Finding]:

@@ -63,7 +63,7 @@ class Run(runs.Run):
     def best(self) -> Best:
         """What the search chose. Raises UserError where it was interrupted before a model was made."""
         chosen = self.summary()["best"]
-        if chosen is None or not (self.bundle_path / "model.json").exists():
+        if chosen is None or not self.has_model:
             raise UserError(
                 f"run '{self.name}' has no model: the search ended before one was made. "
                 "Go on with: raytl search --resume"
@@ -74,14 +74,16 @@ class Run(runs.Run):
 
 
 def open_run(name: str, storage: str | os.PathLike[str] | None = None) -> Run:
-    """A run by name or folder. Raises UserError that names the nearest one."""
-    store = runs.RunStore(Path(storage) if storage is not None else default_storage())
-    return Run(store.open(name).path)
+    """A run by name, folder or URI. Raises UserError that names the nearest one."""
+    store = runs.RunStore(storage if storage is not None else default_storage())
+    return Run(store.find(name))
 
 
 def report(run: Run) -> Path:
     """Write the run's report again; without the example images, which a run does not keep."""
-    return write_report(run)
+    path = write_report(run)
+    run.place.save(path.name)
+    return path
 
 
 def replay(
@@ -106,7 +108,7 @@ def deploy(
 
 
 def find_bundle(model: str | os.PathLike[str] | Run, storage: str | os.PathLike[str] | None = None) -> Path:
-    """The bundle's folder that a path, a run's name or a run means.
+    """The bundle's folder that a path, a run's name, its URI or a run means.
 
     A folder that is neither run nor bundle does not stand in the way of a run of its name: images often lie in one.
     """

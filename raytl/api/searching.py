@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from raytl import runs
-from raytl.api.models import Run, export_winner, open_run, tell_figures
+from raytl.api.conducting import conduct
+from raytl.api.models import Run, open_run
 from raytl.api.planning import bind
-from raytl.core.errors import NotWrittenError, UserError, nearest
+from raytl.core.errors import UserError, nearest
 from raytl.core.paths import default_storage
-from raytl.evaluation import metrics
-from raytl.runs import resuming, wording
+from raytl.runs import resuming
 from raytl.runs.earlier import earlier_runs
-from raytl.runs.report import examples_of, write_report
-from raytl.search.driver import search as drive
+from raytl.runs.extending import More
 from raytl.search.lanes.cluster import check_address
 from raytl.search.planning import SearchSettings
 from raytl.search.propose.warm_start import embed, warm_starts
-from raytl.search.records import SearchListener, SearchOutcome, TrialRecord
+from raytl.search.records import SearchListener
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import SearchSpace
 from raytl.tasks import Task
-from raytl.training.strategy import Strategy
 
 SHIPPED = ("tested", "all")
 
@@ -62,7 +58,7 @@ def search(
 
     space: name of a shipped search space, a YAML file, or a loaded one; assignments narrow it (``"cut=0"``).
     trials: strategies to try. time_budget_s: for everything. lanes: trials at a time, as many as fit by default.
-    name: of the run. storage: folder of runs; on a cluster one that all nodes see. address: of a Ray cluster.
+    name: of the run. storage: folder or URI (``s3://bucket/runs``) of runs. address: of a Ray cluster.
     patience: stop when so many trials in a row brought nothing better. min_gain: stop when another trial is expected to
     raise the best score by less than this. cost_aware: among what TPE proposes, take what promises most per second; of
     use where some strategies take many times as long as others. metric: what is meant by good: ``accuracy``,
@@ -94,12 +90,13 @@ def search(
         at=at,
         ship=ship,
     )
-    store = runs.RunStore(Path(storage) if storage is not None else default_storage())
+    store = runs.RunStore(storage if storage is not None else default_storage())
+    store.check()
     embedding = embed(task.data)
-    starts = warm_starts(embedding, earlier_runs(store.storage), bound) if warm_start else []
+    starts = warm_starts(embedding, earlier_runs(store), bound) if warm_start else []
     described = _run_settings(task, bound, settings)
     described |= {"embedding": embedding, "warm_start": [start.to_json() for start in starts]}
-    return _search(store.create(name, described), task, bound, settings, listeners)
+    return conduct(store.create(name, described), task, bound, settings, listeners)
 
 
 def resume(
@@ -107,6 +104,8 @@ def resume(
     *,
     trials: int | None = None,
     time_budget_s: float | None = None,
+    more_trials: int | None = None,
+    more_time_s: float | None = None,
     lanes: int | None = None,
     storage: str | os.PathLike[str] | None = None,
     address: str | None = None,
@@ -114,102 +113,31 @@ def resume(
     verbose: bool = False,
     listeners: Sequence[SearchListener] = (),
 ) -> Run:
-    """Go on with a search that was interrupted or killed: no trial that ended is run again.
+    """Go on with a search that was interrupted or killed, or with one that ended: no trial that ended is run again.
 
-    run: its name, folder or object. Data, space and settings are the run's own. trials: of the whole search, the run's
-    number by default; with 1 nothing new is tried, and the best so far is made into a model. time_budget_s: for what is
-    still to do; by default the rest of the run's own budget. moved: where its data is now, old place by new one; it is
-    verified to be the same.
-    Raises UserError where the run ended, its test split was opened, or its data changed or was not given by path.
+    run: its name, folder, URI or object. Data, space and settings are the run's own. trials: of the whole search, the
+    run's number by default; with 1 nothing new is tried, and the best so far is made into a model. time_budget_s: for
+    what is still to do; by default the rest of the run's own budget.
+    more_trials, more_time_s: beyond what the search had; without one of them a finished run is refused. A test split
+    that was opened is not opened again: figures on it stay those of the strategies that they were measured of.
+    moved: where its data is now, old place by new one; it is verified to be the same.
+    Raises UserError where the run is finished or running, or its data changed or was not given by path.
     """
     opened = run if isinstance(run, Run) else open_run(os.fspath(run), storage)
     check_address(address)
-    begun = resuming.read(opened, moved)
-    settings = begun.settings(trials=trials, time_budget_s=time_budget_s, lanes=lanes, address=address, verbose=verbose)
+    more = More(more_trials, more_time_s)
+    begun = resuming.read(opened, moved, more=more)
+    settings = begun.settings(
+        trials=trials, time_budget_s=time_budget_s, lanes=lanes, address=address, verbose=verbose, more=more or None
+    )
     task, bound = begun.task, bind(begun.task, begun.space)
-    writer = runs.RunStore(opened.path.parent).create(opened.name, opened.settings | {"given": task.given}, resume=True)
-    return _search(writer, task, bound, settings, listeners, earlier=writer.trials)
-
-
-def _search(
-    run_writer: runs.RunWriter,
-    task: Task,
-    bound: BoundSpace,
-    settings: SearchSettings,
-    listeners: Sequence[SearchListener],
-    earlier: Sequence[TrialRecord] = (),
-) -> Run:
-    examples, outcome = None, None
-    with run_writer as writer, suppress(KeyboardInterrupt):
-        _clear(writer.path)  # what a killed search left
-        (writer.path / "outcome.json").unlink(missing_ok=True)
-        listener = _Everyone([writer, *listeners])
-        warm = Run(writer.path).settings.get("warm_start", [])
-        first = [Strategy.from_dict(values) for start in warm for values in start["strategies"]]
-        if first:
-            listener.on_phase("warm-start", ", ".join(start["run"] for start in warm))
-
-        def keep(outcome: SearchOutcome, refit: Path) -> str:
-            export_winner(writer.path / "model", refit, outcome, task, writer.name)
-            metric, worth = metrics.get(outcome.metric), outcome.best.validation
-            if worth is None:
-                return ""
-            figure = wording.value(worth.value, share=metric.share)
-            return f"{metric.title} {figure} ({wording.limits(worth, share=metric.share)})"
-
-        try:
-            outcome = drive(bound, task.test, settings, writer.path, listener, first=first, earlier=earlier, keep=keep)
-            listener.on_phase("report", "")
-            writer.finish(outcome)
-            examples = examples_of(outcome)
-        except NotWrittenError as error:
-            raise UserError(f"{_sentence(error)} {_going_on(task, writer.path)}") from error
-        finally:
-            _clear(writer.path)
-    run = Run(writer.path)
-    if outcome is not None and run.bundle_path.exists():
-        tell_figures(run.bundle_path, outcome)
-    try:
-        write_report(run, examples)
-    except NotWrittenError as error:
-        after = f"Then, for its report: raytl report {_named(run.path)}"
-        raise UserError(f"{_sentence(error)} The run is {run.status}. {after}") from error
-    return run
-
-
-def _going_on(task: Task, folder: Path) -> str:
-    if task.given is None:
-        return "Its data was given from memory: what was tried is kept, but the search cannot be resumed."
-    return f"Then go on, with all that was tried so far: raytl search --resume {_named(folder)}"
-
-
-def _sentence(error: UserError) -> str:
-    return f"{str(error).rstrip('.')}."
-
-
-def _named(folder: Path) -> str:
-    """A run as a command takes it."""
-    return folder.name if folder.parent.absolute() == default_storage().absolute() else shlex.quote(str(folder))
-
-
-class _Everyone:
-    """Tells several listeners."""
-
-    def __init__(self, listeners: Sequence[SearchListener]) -> None:
-        self._listeners = listeners
-
-    def on_trial(self, record: TrialRecord) -> None:
-        for listener in self._listeners:
-            listener.on_trial(record)
-
-    def on_phase(self, phase: str, detail: str) -> None:
-        for listener in self._listeners:
-            listener.on_phase(phase, detail)
-
-
-def _clear(folder: Path) -> None:
-    for name in ("refits", "tune"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    described = opened.settings | {"given": task.given}
+    if more:
+        spent_s = begun.used_s if settings.time_budget_s is not None else 0.0
+        wanted = replace(settings, time_budget_s=spent_s + (settings.time_budget_s or 0.0) or None)
+        described |= {"search": described["search"] | asdict(wanted)}
+    writer = runs.RunWriter(opened.place.write(resume=True), opened.place, described, resume=True)
+    return conduct(writer, task, bound, settings, listeners, earlier=writer.trials, before=begun.before)
 
 
 def _run_settings(task: Task, bound: BoundSpace, settings: SearchSettings) -> dict[str, Any]:

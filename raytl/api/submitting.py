@@ -17,11 +17,11 @@ from raytl.jobs.dashboard import Dashboard
 from raytl.jobs.packing import DATA, Parcel
 from raytl.jobs.submission import Submission, fresh_name, submit_link
 from raytl.runs.files import writing
+from raytl.runs.storage import DOCUMENT, is_uri, open_storage
 from raytl.tasks import Task
 from raytl.tasks.given import DEMO
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers import list_path
-from raytl.tasks.readers.listing import open_uri
 
 LABELLED = ("target", "source_domain", "test")
 PLACES = (*LABELLED, "unlabelled", "images")
@@ -36,15 +36,18 @@ class JobHandle(jobs.JobHandle):
     def fetch(self, storage: str | os.PathLike[str] | None = None) -> Run:
         """Bring the run home into ``storage``: report, model, tables. One that still goes on, as far as it is.
 
-        Raises UserError where there is nothing yet, or another run of that name is here.
+        storage: a folder. Raises UserError where there is nothing yet, or another run of that name is here.
         """
-        folder = Path(storage) if storage is not None else default_storage()
+        to = os.fspath(storage) if storage is not None else default_storage()
+        if is_uri(to):
+            raise UserError(f"{to}: a run is brought home into a folder; name one with --storage")
+        folder = Path(to).expanduser()
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as temporary:
             got = Path(temporary) / self.run
-            if self.job.storage is not None and "://" in self.job.storage:
-                _copy_from(f"{self.job.storage.rstrip('/')}/{self.run}", got)
+            if self.job.storage is not None and is_uri(self.job.storage):
+                _copy_from(self.job.storage, self.run, got)
             else:
                 self.download(got)
             _replace(got, folder / self.run, Path(temporary) / "before")
@@ -201,20 +204,12 @@ def _given(task: Task) -> dict[str, Any]:
     return given
 
 
-def _copy_from(uri: str, folder: Path) -> None:
-    """A run's folder from a URI."""
-    import pyarrow
-    from pyarrow import fs
-
-    filesystem, inner = open_uri(uri)
-    try:
-        if filesystem.get_file_info(f"{inner}/run.json").type != fs.FileType.File:
-            raise UserError(f"{uri}: there is no run yet; what its job says: raytl jobs logs {folder.name}")
-        folder.mkdir(parents=True)
-        fs.copy_files(inner, str(folder), source_filesystem=filesystem)
-        (folder / "run.lock").unlink(missing_ok=True)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise UserError(f"{uri}: cannot be read ({str(error).splitlines()[0][:200]})") from None
+def _copy_from(storage: str, run: str, folder: Path) -> None:
+    """A run's folder from a URI of runs."""
+    place = open_storage(storage).place(run)
+    if not place.has(DOCUMENT):
+        raise UserError(f"{place.shown}: there is no run yet; what its job says: raytl jobs logs {run}")
+    place.copy(folder)
 
 
 def _replace(got: Path, place: Path, before: Path) -> None:

@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command
 
 from raytl.cli.output import Output
-from raytl.core.errors import UserError
+from raytl.core.errors import StorageWarning, UserError
 from raytl.core.plugins import PluginWarning
 
 INTERRUPTED = 130
@@ -46,10 +46,10 @@ def main() -> None:
 
 
 def _plain_warnings(output: Output, otherwise: Any) -> Any:
-    """How warnings are shown: of an installed package that fails, the user need not see our line that found out."""
+    """How warnings are shown: of a package or a storage that fails, the user need not see our line that found out."""
 
     def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
-        if issubclass(category, PluginWarning):
+        if issubclass(category, PluginWarning | StorageWarning):
             output.note(f"raytl: {message}")
         else:
             otherwise(message, category, *where)

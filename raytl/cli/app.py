@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,7 +27,8 @@ app.add_typer(spaces_app, name="spaces")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, everything else on stderr.")]
 Storage = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Folder of runs (default RAYTL_STORAGE or ./raytl-runs).")
+    str | None,
+    typer.Option(metavar="DIR|URI", help="Folder or URI of runs (default RAYTL_STORAGE or ./raytl-runs)."),
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="All randomness comes from it.")]
 Holdout = Annotated[
@@ -56,8 +56,8 @@ ImageColumn = Annotated[
     str | None, typer.Option("--image-column", metavar="COLUMN", help="Column of a table that holds the images.")
 ]
 Port = Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port of the endpoint.")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Bundle, run name or run folder.")]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Bundle, or a run by name, folder or URI.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name, folder or URI of a run.")]
 
 
 def _version(wanted: bool) -> None:

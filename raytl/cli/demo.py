@@ -6,7 +6,6 @@ import io
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,7 +28,7 @@ CONNECTIONS = 8
 
 
 def run_demo(
-    output: Output, *, seed: int, storage: Path | None, name: str | None, port: int, lanes: int | None, verbose: bool
+    output: Output, *, seed: int, storage: str | None, name: str | None, port: int, lanes: int | None, verbose: bool
 ) -> None:
     """Search, deploy, classify through HTTP, take down."""
     started = time.monotonic()

@@ -9,7 +9,14 @@ import typer
 
 from raytl.cli.app import Json, RunName, Storage, app, jobs_app
 from raytl.cli.output import Output
-from raytl.cli.searching import NOT_DEPLOYED, parse_time, refuse_beside_resume, search
+from raytl.cli.searching import (
+    NOT_DEPLOYED,
+    parse_time,
+    parse_trials,
+    refuse_beside_resume,
+    refuse_more_of_nothing,
+    search,
+)
 from raytl.cli.sharing import given_options, with_options_of
 
 if TYPE_CHECKING:
@@ -55,11 +62,14 @@ def submit(
     output = Output.current
     names = [name for name in inspect.signature(search).parameters if name not in ("context", "address", "json")]
     given = given_options(context, names)
+    parse_trials(given.get("trials"))
     parse_time(given.get("time_budget"))
     if "deploy_when" in given:
         api.Condition.parse(given["deploy_when"], given.get("metric"))
     if "resume" in given:
         refuse_beside_resume(context, {"on_cluster", "detach"})
+    else:
+        refuse_more_of_nothing(given.get("trials"), given.get("time_budget"))
     handle = api.submit_options(given, address=address, on_cluster=on_cluster, width=output.console.width)
     flags = f" --address {address}" if address else ""
     output.note(f"submitted: {handle.run} (job {handle.id})")

@@ -24,9 +24,11 @@ def report(run: RunName, storage: Storage = None, json: Json = False) -> None:
     from raytl.cli.results import open_run
     from raytl.runs.report import write_report
 
-    path = write_report(open_run(run, storage))
-    Output.current.say(f"wrote {path}")
-    Output.current.document({"report": str(path.resolve())})
+    opened = open_run(run, storage)
+    path = write_report(opened)
+    opened.place.save(path.name)
+    Output.current.say(f"wrote {opened.where}/{path.name}")
+    Output.current.document({"report": f"{opened.location}/{path.name}"})
 
 
 @app.command()

@@ -48,6 +48,13 @@ class Output:
         """A line about what is going on, on stderr."""
         self._print(self.progress_console, line, style)
 
+    def asks(self, question: str) -> bool:
+        """Whether the user says yes; nobody does where there is no terminal."""
+        if self.as_json or not sys.stdin.isatty():
+            return False
+        self.progress_console.print(f"{question} [y/N] ", markup=False, end="")
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
     def document(self, value: dict[str, Any]) -> None:
         """The command's JSON document, which ends it; nothing without ``--json``."""
         if self._stdout is not None:

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from raytl.runs.resuming import UNLIMITED
 from raytl.search.records import TrialRecord, TrialStatus
 
 PHASES = {
@@ -91,7 +92,7 @@ class Progress:
         searched = sum(record.kind == "search" for record in ended)
         head = Text.assemble(
             (f"{self._phase}\n", "bold"),
-            f"{searched} of {self._trials} tried, ",
+            f"{searched}{f' of {self._trials}' if self._trials < UNLIMITED else ''} tried, ",
             f"{sum(r.status == 'pruned' for r in ended)} stopped early, ",
             f"{sum(r.status == 'failed' for r in ended)} failed · {self._elapsed():.0f} s",
             f" · {self._left(searched)}",

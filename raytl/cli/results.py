@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from raytl.cli.output import Output
 from raytl.core.paths import default_storage
+from raytl.evaluation import metrics
 from raytl.runs import Run, RunStore, render_leaderboard, wording
+from raytl.runs.comparing import Comparison
 from raytl.runs.run import interval
 from raytl.runs.verdict import metric_of, verdicts
 
 SHOWN = 20
+WIDTH = 40
+HEADINGS = ("run", "started (UTC)", "status", "trials", "score", "test %")
 
 
-def open_run(name: str, storage: Path | None) -> Run:
-    """A run by name or folder."""
+def open_run(name: str, storage: str | None) -> Run:
+    """A run by name, folder or URI."""
     return RunStore(storage or default_storage()).open(name)
 
 
@@ -35,42 +40,93 @@ def show_run(output: Output, run: Run) -> None:
         gain = interval(value)
         if gain is not None and summary["baselines"][name]["strategy"] != best["strategy"]:
             output.say(f"  over {name}: {wording.gain(gain, share=metric_of(summary).share)}")
-    if run.report_path.exists():
-        output.say(f"report: {run.report_path}")
+    if summary["tags"]:
+        output.say(f"tags: {', '.join(summary['tags'])}")
+    if summary["note"]:
+        output.say(f"note: {summary['note']}")
+    if run.place.has(run.report_path.name):
+        output.say(f"report: {run.where}/{run.report_path.name}")
     if run.status == "interrupted":
         _say_how_to_go_on(output, run)
-    elif run.bundle_path.exists():
-        output.say(f"next: raytl deploy {run.path}")
-        output.say(f"  or: raytl export {run.path} model/")
+    elif run.has_model:
+        output.say(f"next: raytl deploy {run.where}")
+        output.say(f"  or: raytl export {run.where} model/")
 
 
 def _say_how_to_go_on(output: Output, run: Run) -> None:
-    model = run.bundle_path.exists()
-    output.say(f"interrupted: what it learned is in {run.path}" + ("" if model else ", a model is not"))
+    model = run.has_model
+    output.say(f"interrupted: what it learned is in {run.where}" + ("" if model else ", a model is not"))
     if model:
-        output.say(f"the best model that was made so far: raytl deploy {run.path}")
+        output.say(f"the best model that was made so far: raytl deploy {run.where}")
     if run.settings.get("given") is None:
         output.say("its data was given from memory: to go on, search again (pretrained source models are kept)")
         return
-    name = run.name if run.path.parent.absolute() == default_storage().absolute() else run.path
+    usual = run.where.rpartition("/")[0] == default_storage().rstrip("/")
+    name = run.name if usual else run.where
     output.say(f"to go on: raytl search --resume {name}")
     output.say(f"for a model of the best so far, without new trials: raytl search --resume {name} --trials 1")
 
 
-def show_runs(output: Output, storage: Path | None) -> None:
+def show_runs(output: Output, storage: str | None) -> None:
     """One line per run, newest first."""
     store = RunStore(storage or default_storage())
     found = store.list()
-    table = Table("run", "started (UTC)", "status", "trials", "score", "test %", box=None)
+    tagged = any(run.tags for run in found)
+    table = Table(*HEADINGS, *(["tags"] if tagged else []), box=None)
     for run in found:
         started = f"{run.started:%Y-%m-%d %H:%M}" if run.started else ""
         figures = (wording.score(run.score), wording.share(run.test).removesuffix(" %"))
-        table.add_row(Text(run.name), started, run.status, str(run.trials or ""), *figures)
-    output.say(table if found else f"no runs in {store.storage} yet; begin with: raytl search --target PATH")
-    output.document({"storage": str(store.storage), "runs": [run.to_json() for run in found]})
+        table.add_row(Text(run.name), started, run.status, str(run.trials or ""), *figures, Text(", ".join(run.tags)))
+    output.say(table if found else f"no runs in {store.shown} yet; begin with: raytl search --target PATH")
+    output.document({"storage": store.shown, "runs": [run.to_json() for run in found]})
 
 
-def show_predictions(output: Output, model: str, paths: Sequence[Path], out: Path | None, storage: Path | None) -> None:
+def show_comparison(output: Output, found: Comparison) -> None:
+    """What differed, the figures, and both leaderboards in one."""
+    table = Table("", found.a, found.b, box=None)
+    for kind, values in found.differs.items():
+        for name, (a, b) in values.items():
+            table.add_row(Text(f"{kind}: {name}"), Text(_short(a)), Text(_short(b)))
+    output.say(table if table.row_count else "nothing was different about them: settings, space, data, versions")
+    output.say("")
+    share = metrics.get(str(found.results["metric"][0])).share
+    figures = Table("", found.a, found.b, box=None)
+    for name, (a, b) in found.results.items():
+        figures.add_row(name.replace("_", " "), *(Text(_figure(name, value, share=share)) for value in (a, b)))
+    output.say(figures)
+    gain = interval(found.gain)
+    if gain is not None:
+        output.say(f"{found.b} over {found.a} on the same test images: {wording.gain(gain, share=share)}")
+    output.say("")
+    board = Table(f"# {found.a}", f"# {found.b}", "val", "val", "strategy", box=None)
+    for one in found.leaderboard:
+        ranks = ["–" if rank is None else str(rank) for rank in (one.rank_a, one.rank_b)]
+        validation = [wording.value(value, share=share) for value in (one.validation_a, one.validation_b)]
+        board.add_row(*ranks, *validation, Text(wording.strategy(one.strategy)))
+    output.say(board)
+
+
+def _short(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
+
+
+def _figure(name: str, value: Any, *, share: bool) -> str:
+    if name == "strategy":
+        return "none" if value is None else wording.strategy(value)
+    if name == "seconds":
+        return wording.duration(value)
+    if name == "score":
+        return wording.score(value)
+    known = interval(value) if isinstance(value, dict) else None
+    if known is not None:
+        if name.endswith("gain"):
+            return wording.gain(known, share=share)
+        return f"{wording.value(known.value, share=share)} ({wording.limits(known, share=share)})"
+    return _short(value["value"] if isinstance(value, dict) else value)
+
+
+def show_predictions(output: Output, model: str, paths: Sequence[Path], out: Path | None, storage: str | None) -> None:
     """Classify files and show, or write, the table."""
     from raytl import api
     from raytl.bundles import Bundle, predict_files, write_predictions

@@ -85,9 +85,13 @@ def search(
         typer.Option("--set", metavar="KEY=VALUE", help="Narrow the space: cut=0, adaptation=mcc, epochs=5."),
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Strategies to try (default: the space's).")
+        str | None,
+        typer.Option(metavar="N", help="Strategies to try (default: the space's); +N more of them with --resume."),
     ] = None,
-    time_budget: Annotated[str | None, typer.Option(metavar="TIME", help="For everything: 90s, 10m, 2h.")] = None,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="For everything: 90s, 10m, 2h; +10m of further time with --resume."),
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after so many trials without a better one.")
     ] = None,
@@ -102,7 +106,7 @@ def search(
         bool, typer.Option("--warm-start/--no-warm-start", help="Begin with what helped in similar earlier runs.")
     ] = True,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run; data and space are its own.")
+        str | None, typer.Option(metavar="RUN", help="Go on with a run; data and space are its own.")
     ] = None,
     moved: Annotated[
         list[str] | None,
@@ -168,36 +172,44 @@ def search(
 
     raytl search --resume 2026-01-31-01
 
+    raytl search --resume 2026-01-31-01 --trials +50
+
     raytl search --resume 2026-01-31-01 --moved /data/photos=/mnt/photos
     """
     from raytl import api
     from raytl.cli.running import listening, show_problems
+    from raytl.core.paths import default_storage
+    from raytl.runs import RunStore
     from raytl.search.space.definition import load_space
 
     output = Output.current
-    budget = parse_time(time_budget)
+    wanted, further = parse_trials(trials)
+    budget, more_time = parse_time(time_budget)
     condition = None if deploy_when is None else api.Condition.parse(deploy_when, metric)
     if resume is not None:
         refuse_beside_resume(context)
-        with listening(output, trials or _trials_of(resume, storage), budget) as progress:
+        known = _trials_of(resume, storage)
+        with listening(output, wanted or known + (further or 0), budget or more_time) as progress:
             run = api.resume(
-                resume, trials=trials, time_budget_s=budget, lanes=lanes, storage=storage, address=address,
-                moved=_moves(moved), verbose=verbose, listeners=[progress],
+                resume, trials=wanted, time_budget_s=budget, more_trials=further, more_time_s=more_time, lanes=lanes,
+                storage=storage, address=address, moved=_moves(moved), verbose=verbose, listeners=[progress],
             )  # fmt: skip
         _show_end(output, run, condition)
         return
+    refuse_more_of_nothing(trials, time_budget)
     if moved:
         raise UserError("--moved says where the data of a run went, and goes with --resume RUN")
     loaded = load_space(space, set_ or [])
+    RunStore(storage or default_storage()).check()  # before the data is read, which may take minutes
     task = api.Task(
         target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
         label=label, image_column=image_column,
     )  # fmt: skip
     bound = api.bind(task, loaded)
     show_problems(output, [*bound.problems, *task.problems])
-    with listening(output, trials or loaded.settings.trials, budget) as progress:
+    with listening(output, wanted or loaded.settings.trials, budget) as progress:
         run = api.search(
-            task, bound, trials=trials, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
+            task, bound, trials=wanted, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
             workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain,
             metric=metric if condition is None else condition.metric.name, at=at, ship=ship, cost_aware=cost_aware,
             warm_start=warm_start, name=name, storage=storage, address=address, verbose=verbose, listeners=[progress],
@@ -236,7 +248,7 @@ def refuse_beside_resume(context: typer.Context, more: Collection[str] = ()) -> 
             raise UserError(f"--resume goes on with the run's own data and settings; leave out {option.opts[0]}")
 
 
-def _trials_of(name: str, storage: Path | None) -> int:
+def _trials_of(name: str, storage: str | None) -> int:
     """How many strategies a run set out to try."""
     from raytl import api
 
@@ -333,16 +345,33 @@ def pretrain(
     output.document({"path": str(path.resolve()), "accuracy": accuracy if known else None, "uri": f"file:{path}"})
 
 
-def parse_time(text: str | None) -> float | None:
-    """``90``, ``90s``, ``10m``, ``2h`` to seconds."""
+def refuse_more_of_nothing(*asked: str | None) -> None:
+    """Raise for a ``+`` where there is no earlier search to have more of."""
+    if any(text is not None and text.startswith("+") for text in asked):
+        raise UserError("+ asks for more than an earlier search had: name it with --resume RUN, or leave out the +")
+
+
+def parse_trials(text: str | None) -> tuple[int | None, int | None]:
+    """``50`` to strategies in all, ``+50`` to further ones."""
     if text is None:
-        return None
+        return None, None
+    digits = text.removeprefix("+")
+    if not digits.isascii() or not digits.isdigit() or int(digits) < 1:
+        raise UserError(f"--trials {text}: give a whole number above zero, such as 50, or +50 with --resume")
+    return (None, int(digits)) if text.startswith("+") else (int(digits), None)
+
+
+def parse_time(text: str | None) -> tuple[float | None, float | None]:
+    """``90``, ``90s``, ``10m``, ``2h`` to seconds in all, with a ``+`` to further ones."""
+    if text is None:
+        return None, None
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    bare = text.removeprefix("+")
+    number, unit = (bare[:-1], bare[-1]) if bare[-1:] in units else (bare, "s")
     try:
         seconds = float(number) * units[unit]
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
         raise UserError(f"--time-budget {text}: give a time above zero, such as 90s, 10m or 2h")
-    return seconds
+    return (None, seconds) if text.startswith("+") else (seconds, None)

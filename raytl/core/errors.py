@@ -17,6 +17,10 @@ class NotWrittenError(UserError):
     """A disk did not take what was to be kept. The sentence ends with what to do about the disk."""
 
 
+class StorageWarning(UserWarning):
+    """One clear sentence: what a storage did not take, and where it is instead."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The hint ``; did you mean 'x'?`` for a misspelt word, or a list of what is known.
 

@@ -23,6 +23,6 @@ def home() -> Path:
     return found
 
 
-def default_storage() -> Path:
-    """Where runs go without ``--storage``: ``RAYTL_STORAGE`` or ./raytl-runs."""
-    return Path(os.environ.get("RAYTL_STORAGE", "raytl-runs"))
+def default_storage() -> str:
+    """Where runs go without ``--storage``: ``RAYTL_STORAGE``, a folder or a URI, or ./raytl-runs."""
+    return os.environ.get("RAYTL_STORAGE", "raytl-runs")

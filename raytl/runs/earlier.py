@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from raytl.core.errors import UserError
-from raytl.runs.run import Run
+from raytl.runs.store import RunStore
 from raytl.search.plan.contest import Contest
 from raytl.search.propose.warm_start import EarlierRun
 
@@ -14,12 +13,10 @@ NEWEST = 50
 BEST = 4
 
 
-def earlier_runs(storage: Path) -> Iterator[EarlierRun]:
+def earlier_runs(store: RunStore) -> Iterator[EarlierRun]:
     """The finished runs of a store that say what their task was like, newest first; damaged ones are passed over."""
-    files = sorted(storage.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for file in files[:NEWEST]:
+    for run in sorted(store.readable(), key=lambda run: run.started, reverse=True)[:NEWEST]:
         try:
-            run = Run(file.parent)
             if run.status != "finished" or "embedding" not in run.settings:
                 continue
             records, outcome = run.records(), run.outcome

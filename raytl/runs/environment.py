@@ -25,6 +25,13 @@ def environment() -> dict[str, Any]:
     }
 
 
+def changed(then: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What may make a difference between two environments, flat: versions by package, and the machine."""
+    flat = [{**document, **document.get("versions", {})} for document in (then, now)]
+    names = sorted((flat[0].keys() | flat[1].keys()) - {"versions", "memory_gib", "platform"})
+    return {name: (flat[0].get(name), flat[1].get(name)) for name in names if flat[0].get(name) != flat[1].get(name)}
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)

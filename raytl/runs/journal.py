@@ -16,9 +16,8 @@ from typing import Any
 
 from raytl.core.errors import UserError
 from raytl.runs.files import plain, writing
+from raytl.runs.storage.places import JOURNAL as FILE
 from raytl.search.records import TrialRecord, TrialStatus
-
-FILE = "trials.jsonl"
 
 
 @dataclass(frozen=True)
@@ -40,18 +39,21 @@ class Replay:
 
 
 class Journal:
-    """The writing end. A line torn by an earlier crash or a full disk is cut off before the next is written."""
+    """The writing end. A line torn by an earlier crash or a full disk is cut off before the next is written.
+
+    size: bytes up to the end of the last line.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         replay = read_journal(folder)
         self.trials = replay.trials
         self._seen = {number: _snapshot(record) for number, record in replay.trials.items()}
-        self._size = replay.size
+        self.size = replay.size
         with writing(self._path):
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            if self._size or self._path.stat().st_size:
-                os.ftruncate(self._file, self._size)
+            if self.size or self._path.stat().st_size:
+                os.ftruncate(self._file, self.size)
 
     def phase(self, phase: str, detail: str) -> None:
         """Note a phase."""
@@ -89,9 +91,9 @@ class Journal:
                     written += os.write(self._file, data[written:])
             except OSError:
                 if written:
-                    os.ftruncate(self._file, self._size)
+                    os.ftruncate(self._file, self.size)
                 raise
-        self._size += len(data)
+        self.size += len(data)
 
 
 def read_journal(folder: Path) -> Replay:

@@ -12,6 +12,12 @@ from pathlib import Path
 from raytl.core.errors import UserError
 from raytl.runs.files import writing
 
+FILE = "run.lock"
+
+
+class TakenError(UserError):
+    """A run's name is taken: by a run, by something else, or by a process that is writing it."""
+
 
 class RunLock:
     """The lock of one run folder, held from construction to :meth:`release`.
@@ -19,17 +25,17 @@ class RunLock:
     The operating system's own file lock decides on this machine: it is gone with its process, however that ended, and
     cannot mistake a reused process number for the old writer. The file also names host and process, for the message,
     and for writers on other machines of a shared folder, where file locks may not reach.
-    Raises UserError where another process holds it.
+    Raises TakenError where another process holds it.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "run.lock"
+        self._path = folder / FILE
         with writing(self._path):
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             holder = _holder(self._path, self._file)
             if holder is not None:
-                raise UserError(_occupied(folder, holder))
+                raise TakenError(_occupied(folder, holder))
             with writing(self._path):
                 os.ftruncate(self._file, 0)
                 os.pwrite(self._file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
@@ -47,7 +53,7 @@ class RunLock:
 
 def is_locked(folder: Path) -> bool:
     """Whether some process is writing the run in ``folder`` now."""
-    path = folder / "run.lock"
+    path = folder / FILE
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError:
@@ -101,5 +107,5 @@ def _occupied(folder: Path, holder: dict[str, object]) -> str:
         "Wait for it, or start with another --name."
     )
     if holder["host"] != socket.gethostname():
-        sentence += f" If that machine is gone, remove {folder / 'run.lock'}."
+        sentence += f" If that machine is gone, remove {folder / FILE}."
     return sentence

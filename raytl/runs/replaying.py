@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raytl.core.errors import UserError
-from raytl.runs.environment import environment
+from raytl.runs.environment import changed, environment
 from raytl.runs.resuming import read_task
 from raytl.runs.run import Run
 from raytl.search.records import TrialRecord
@@ -92,7 +92,7 @@ def replay(run: Run, number: int | None = None) -> Replay:
         record.history[-1].get("score"),
         now[-1].get("score") if now else None,
         next(_differences(record.history, now), None),
-        _changed(run.environment, environment()),
+        changed(run.environment, environment()),
     )
 
 
@@ -129,10 +129,3 @@ def _differences(then: list[dict[str, float]], now: list[dict[str, float]]) -> I
             other = found.get(metric)
             if metric != _CLOCK and other != value and not (other is not None and other != other and value != value):
                 yield Difference(int(known["epoch"]), metric, value, other)
-
-
-def _changed(then: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What may make a difference, flat: versions by package, and the machine."""
-    flat = [{**document, **document.get("versions", {})} for document in (then, now)]
-    names = sorted((flat[0].keys() | flat[1].keys()) - {"versions", "memory_gib", "platform"})
-    return {name: (flat[0].get(name), flat[1].get(name)) for name in names if flat[0].get(name) != flat[1].get(name)}

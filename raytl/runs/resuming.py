@@ -1,29 +1,44 @@
-"""From a run that did not get to its end to all that is needed to go on with it."""
+"""From a run to all that is needed to go on with it, whether it got to its end or not."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from raytl.core.errors import UserError
+from raytl.runs.extending import BEFORE, More, refuse_finished
+from raytl.runs.files import read_json
 from raytl.runs.run import Run
+from raytl.search.jobs import JobKind
 from raytl.search.planning import SearchSettings
+from raytl.search.records import TrialStatus
 from raytl.search.space.definition import SearchSpace, parse_space
-from raytl.sources.checkpoint import is_checkpoint
 from raytl.tasks import Task, make_task
 from raytl.tasks.given import gone, moved
 
 LEAST_S = 1.0
 
 
+UNLIMITED = 10**6
+"""Strategies to try, where only time is to end a search."""
+
+
 @dataclass(frozen=True)
 class Begun:
-    """A search as it was begun. used_s: what it has taken so far."""
+    """A search as it was begun.
+
+    used_s: what it has taken so far; tried: strategies of the search that ended. ended: whether it came to its end.
+    before: the outcome that opened its test split, which is then not opened again; None where it is still shut.
+    """
 
     task: Task
     space: SearchSpace
     first_settings: SearchSettings
     used_s: float
+    tried: int = 0
+    ended: bool = False
+    before: dict[str, Any] | None = None
 
     def settings(
         self,
@@ -33,12 +48,16 @@ class Begun:
         lanes: int | None,
         address: str | None,
         verbose: bool,
+        more: More | None = None,
     ) -> SearchSettings:
-        """The settings to go on with: those it was begun with, except what is given. The time used so far is spent."""
+        """The settings to go on with: those it was begun with, except what is given. The time used so far is spent.
+
+        more: than was asked for before; what ended the search then (patience, too little to gain) ends it no more.
+        """
         before = self.first_settings
         if time_budget_s is None and before.time_budget_s is not None:
             time_budget_s = max(LEAST_S, before.time_budget_s - self.used_s)
-        return replace(
+        found = replace(
             before,
             trials=trials or before.trials,
             time_budget_s=time_budget_s,
@@ -46,24 +65,56 @@ class Begun:
             address=address or before.address,
             verbose=verbose,
         )
+        return found if more is None else self._with_more(found, more)
+
+    def _with_more(self, settings: SearchSettings, more: More) -> SearchSettings:
+        planned = self.tried if self.ended else max(self.tried, settings.trials or self.space.settings.trials)
+        trials = UNLIMITED if more.trials is None and self.ended else planned + (more.trials or 0)
+        seconds = settings.time_budget_s
+        if self.ended or more.seconds is None:
+            seconds = more.seconds if self.ended else seconds
+        elif seconds is not None:
+            seconds += more.seconds
+        return replace(settings, trials=trials, time_budget_s=seconds, patience=None, min_gain=None)
 
 
-def read(run: Run, moves: Mapping[str, str] | None = None) -> Begun:
+def read(run: Run, moves: Mapping[str, str] | None = None, *, more: More | None = None) -> Begun:
     """How a run was begun, with its data read again.
 
-    moves: where the data went, old place by new one (:func:`raytl.tasks.given.moved`).
-    Raises UserError where the run is finished or running, its test split was opened, its data changed or is not to be
-    had, or it lacks what is needed.
+    moves: where the data went, old place by new one (:func:`raytl.tasks.given.moved`). more: what is asked for beyond
+    what was, without which a finished run is refused. Raises UserError where the run is running, its data changed or is
+    not to be had, or it lacks what is needed.
     """
-    if run.status != "interrupted":
-        raise UserError(f"run '{run.name}' is {run.status}; only an interrupted search can be resumed")
-    figures = (run.outcome or {}).get("best", {}).get("test")
-    if figures is not None and is_checkpoint(run.bundle_path):
-        raise UserError(f"run '{run.name}' had opened its test split; a second look would bias it. Search anew")
+    if run.status == "running":
+        raise UserError(f"run '{run.name}' is running; only a search that has ended can be resumed")
+    ended = run.status == "finished"
+    if ended and not more:
+        raise refuse_finished(run.name)
     task, settings = read_task(run, "resumed", moves), run.settings
     known = {spec.name for spec in fields(SearchSettings)}
     begun = SearchSettings(**{key: value for key, value in settings["search"].items() if key in known})
-    return Begun(task, parse_space(settings["space"], settings["space_values"]), begun, run.seconds)
+    records = [record for record in run.records() if record.kind == JobKind.SEARCH]
+    tried = sum(record.status is not TrialStatus.INTERRUPTED for record in records)
+    space = parse_space(settings["space"], settings["space_values"])
+    return Begun(task, space, begun, run.seconds, tried, ended, _opened_with(run))
+
+
+def _opened_with(run: Run) -> dict[str, Any] | None:
+    """The outcome with which the run's test split was opened, None where nobody has seen a figure of it.
+
+    A search that was killed between opening it and writing what it found has told nobody anything: it may open it.
+    Raises UserError where the figures are lost and somebody may have seen them.
+    """
+    if run.settings.get("test_fingerprint") is None:
+        return None
+    for name in (BEFORE, "outcome.json"):
+        if run.place.has(name):
+            found = read_json(run.place.file(name))
+            if found["best"]["test"] is not None:
+                return {"trials_then": len(run.records()), **found}
+    if run.place.has("predictions.parquet"):
+        raise UserError(f"run '{run.name}' had opened its test split; a second look would bias it. Search anew")
+    return None
 
 
 def read_task(run: Run, done: str, moves: Mapping[str, str] | None = None) -> Task:

@@ -13,36 +13,44 @@ import pandas as pd
 from raytl.core.errors import UserError
 from raytl.evaluation.intervals import Interval
 from raytl.runs.files import plain, read_json
-from raytl.runs.journal import FILE as JOURNAL
-from raytl.runs.journal import Phase, read_journal
+from raytl.runs.journal import Phase, Replay, read_journal
+from raytl.runs.labels import note_of, tags_of
 from raytl.runs.leaderboard import leaderboard
-from raytl.runs.lock import is_locked
+from raytl.runs.storage import DOCUMENT, JOURNAL, DiskPlace, Place, is_uri
 from raytl.runs.tables import history_table, read_table, trials_table
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources.heads import CONVEX
 
 
 class Run:
-    """One run folder. Opening reads ``run.json`` only; tables are read when asked for.
+    """One run. Opening reads ``run.json`` only; tables are read when asked for.
 
-    A run that is being written is read from its journal, and shows its state at the first look.
-    Raises UserError where the folder holds no run, or a damaged one.
+    place: where it is, or its folder. path: the folder of what was read of it; where: its folder or URI as a user
+    would name it. A run that is being written is read from its journal, and shows its state at the first look.
+    Raises UserError where the place holds no run, or a damaged one.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._document = read_json(path / "run.json")
+    def __init__(self, place: Place | Path) -> None:
+        self.place: Place = DiskPlace(place) if isinstance(place, Path) else place
+        self.path = self.place.folder
+        self.where = self.place.shown
+        self._document = read_json(self.place.file(DOCUMENT))
 
     @property
     def name(self) -> str:
-        """The run's name (that of its folder)."""
-        return self.path.resolve().name
+        """The run's name."""
+        return self.place.name
+
+    @property
+    def location(self) -> str:
+        """Its absolute path, or its URI."""
+        return self.where if is_uri(self.where) else str(self.path.resolve())
 
     @cached_property
     def status(self) -> str:
         """``running``, ``finished`` or ``interrupted`` (also where its process died without a word)."""
         status = str(self._document.get("status", "interrupted"))
-        return "interrupted" if status == "running" and not is_locked(self.path) else status
+        return "interrupted" if status == "running" and not self.place.is_written() else status
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -69,7 +77,12 @@ class Run:
     @property
     def bundle_path(self) -> Path:
         """Where the winner's bundle is, or would be."""
-        return self.path / "model"
+        return self.place.tree("model")
+
+    @property
+    def has_model(self) -> bool:
+        """Whether it has a bundle."""
+        return self.place.has("model/model.json")
 
     @property
     def report_path(self) -> Path:
@@ -79,12 +92,12 @@ class Run:
     @cached_property
     def outcome(self) -> dict[str, Any] | None:
         """The document ``outcome.json``, or None where the search did not get to its end."""
-        path = self.path / "outcome.json"
-        return read_json(path) if self.status != "running" and path.exists() else None
+        known = self.status != "running" and self.place.has("outcome.json")
+        return read_json(self.place.file("outcome.json")) if known else None
 
     def records(self) -> list[TrialRecord]:
         """All trials as the search knew them, by number; those that nobody runs any more are ``interrupted``."""
-        records = [record for _, record in sorted(read_journal(self.path).trials.items())]
+        records = [record for _, record in sorted(self._journal().trials.items())]
         for record in records:
             if record.status is TrialStatus.RUNNING and self.status != "running":
                 record.status = TrialStatus.INTERRUPTED
@@ -92,7 +105,7 @@ class Run:
 
     def phases(self) -> list[Phase]:
         """The phases that the search went through."""
-        return read_journal(self.path).phases
+        return self._journal().phases
 
     def trials(self) -> pd.DataFrame:
         """One row per trial: its fields, ``strategy.<key>`` and ``metric.<name>``; as in ``trials.parquet``."""
@@ -108,23 +121,16 @@ class Run:
 
     def predictions(self) -> pd.DataFrame | None:
         """One row per test image: ``label``, ``predicted.<candidate>``, ``probability.<class index>``; None without."""
-        path = self.path / "predictions.parquet"
-        if self.outcome is None or not path.exists():
+        if self.outcome is None or not self.place.has("predictions.parquet"):
             return None
-        return read_table(path).to_pandas()  # type: ignore[no-any-return]
+        return read_table(self.place.file("predictions.parquet")).to_pandas()  # type: ignore[no-any-return]
 
     @property
     def seconds(self) -> float:
-        """How long the search took, or has been going."""
-        if self.outcome is not None:
-            return float(self.outcome["seconds"])
+        """How long the search took, or has been going; the time between its end and its going on does not count."""
         if self.status == "running":
-            return (datetime.now(UTC) - self.started).total_seconds()
-        if self._document.get("ended"):
-            return (_time(self._document["ended"]) - self.started).total_seconds()
-        journal = self.path / JOURNAL  # killed: its last word is its end
-        end = journal.stat().st_mtime if journal.exists() else self.started.timestamp()
-        return max(0.0, end - self.started.timestamp())
+            return seconds_of(self._document, None, datetime.now(UTC))
+        return seconds_of(self._document, self.outcome, last_word(self.place.file(JOURNAL)))
 
     def summary(self) -> dict[str, Any]:
         """The document that ``search --json`` prints, in JSON's own types.
@@ -138,7 +144,7 @@ class Run:
         extra = outcome.get("extra", {})
         document = {
             "run": self.name,
-            "path": str(self.path.resolve()),
+            "path": self.location,
             "status": self.status,
             "seconds": self.seconds,
             "setting": self.settings.get("setting"),
@@ -160,6 +166,9 @@ class Run:
             "gains": outcome["gains"],
             "why": outcome["why"],
             "interrupted": self.status != "finished",
+            "chosen_before": outcome.get("chosen_before"),
+            "tags": tags_of(self.place),
+            "note": note_of(self.place),
         }
         return dict(plain(extra | document))
 
@@ -178,10 +187,13 @@ class Run:
     def _history(self) -> pd.DataFrame:
         return self._table("history.parquet")
 
+    def _journal(self) -> Replay:
+        self.place.file(JOURNAL)
+        return read_journal(self.path)
+
     def _table(self, name: str) -> pd.DataFrame:
-        path = self.path / name
-        if self._document.get("status") != "running" and path.exists():
-            return read_table(path).to_pandas()  # type: ignore[no-any-return]
+        if self._document.get("status") != "running" and self.place.has(name):
+            return read_table(self.place.file(name)).to_pandas()  # type: ignore[no-any-return]
         make = trials_table if name == "trials.parquet" else history_table
         return make(self.records()).to_pandas()  # type: ignore[no-any-return]
 
@@ -199,6 +211,24 @@ class Run:
         return {"best": best, "baselines": baselines, "why": why, "gains": {}} | dict.fromkeys(
             ["transfer_gain", "adaptation_gain"]
         )
+
+
+def seconds_of(document: dict[str, Any], outcome: dict[str, Any] | None, last: datetime | None) -> float:
+    """How long a search took that does not run any more.
+
+    document: ``run.json``. outcome: ``outcome.json``, which tells where it is of the last session. last: when something
+    was last heard of it, None for never; its end where it was killed.
+    """
+    if outcome is not None and (document.get("status") == "finished" or outcome.get("interrupted")):
+        return float(outcome["seconds"])
+    begun = _time([document.get("started"), *document.get("resumed", [])][-1])
+    ended = _time(document["ended"]) if document.get("ended") else last or begun
+    return float(document.get("spent_s", 0.0)) + max(0.0, (ended - begun).total_seconds())
+
+
+def last_word(journal: Path) -> datetime | None:
+    """When a journal was last written to."""
+    return datetime.fromtimestamp(journal.stat().st_mtime, UTC) if journal.exists() else None
 
 
 def read_trials(path: Path | str) -> pd.DataFrame:

@@ -1,26 +1,33 @@
-"""The run store: a folder of runs, one folder each.
+"""The run store: runs by name, in a folder or at a URI.
 
-A run's folder holds ``run.json`` (settings, environment, seeds, status, times), ``trials.jsonl`` (the journal),
+A run holds ``run.json`` (settings, environment, seeds, status, times), ``trials.jsonl`` (the journal),
 ``trials.parquet`` and ``history.parquet`` (made of the journal at the end), ``outcome.json`` (what was chosen, why, and
 the gains), ``predictions.parquet`` (on the test images), ``model/`` (the winner's bundle) and ``report.html``.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from raytl.core.errors import UserError, nearest
-from raytl.runs.files import writing
-from raytl.runs.lock import RunLock
+from raytl.runs.lock import TakenError
 from raytl.runs.run import Run
+from raytl.runs.storage import DOCUMENT, DiskPlace, Place, is_uri, open_storage
 from raytl.runs.writer import RunWriter
 
 __all__ = ["Run", "RunStore", "RunSummary", "RunWriter"]
 
+READERS = 8
+"""Runs that are read at a time: a store answers many requests in the time of one."""
 _NAME = re.compile(r"\w[\w.-]{0,99}")
 
 
@@ -28,12 +35,14 @@ _NAME = re.compile(r"\w[\w.-]{0,99}")
 class RunSummary:
     """One line of ``raytl runs list``.
 
+    path: absolute, or a URI.
     status: as :attr:`Run.status`, or ``damaged`` (then ``problem`` says how, and the figures are missing).
+    tags, note: what people put on it.
     score: of the best strategy; test: its figure on the test split.
     """
 
     name: str
-    path: Path
+    path: str
     status: str
     started: datetime | None = None
     seconds: float | None = None
@@ -41,104 +50,142 @@ class RunSummary:
     score: float | None = None
     test: float | None = None
     problem: str | None = None
+    tags: Sequence[str] = ()
+    note: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         started = self.started.isoformat() if self.started else None
-        return vars(self) | {"path": str(self.path.resolve()), "started": started}
+        return vars(self) | {"started": started, "tags": list(self.tags)}
 
 
 class RunStore:
-    """The runs under one folder.
+    """The runs of a storage.
 
-    storage: the folder; made when the first run is.
+    storage: a folder, made when the first run is, or a URI (``s3://bucket/runs``). Raises UserError for a URI that
+    cannot be opened.
     """
 
-    def __init__(self, storage: Path) -> None:
-        self.storage = Path(storage).expanduser()
+    def __init__(self, storage: str | os.PathLike[str]) -> None:
+        self._storage = open_storage(storage)
+        self.shown = self._storage.shown
+
+    def check(self) -> None:
+        """Raise UserError where the storage cannot be written to."""
+        self._storage.check()
+
+    def places(self) -> Sequence[Place]:
+        """Where each run is."""
+        return self._storage.places()
 
     def list(self) -> list[RunSummary]:
         """All runs, newest first; a damaged one is listed as such."""
-        if not self.storage.is_dir():
-            return []
-        found = [_summary(path) for path in self.storage.iterdir() if (path / "run.json").is_file()]
+        with ThreadPoolExecutor(READERS) as pool:
+            found = list(pool.map(_summary, self.places()))
         return sorted(found, key=lambda run: (run.started.timestamp() if run.started else 0.0, run.name), reverse=True)
 
-    def open(self, name: str) -> Run:
-        """The run called ``name``, or the one in the folder ``name``.
+    def readable(self) -> Iterator[Run]:
+        """All runs but the damaged ones, in no order."""
+        with ThreadPoolExecutor(READERS) as pool:
+            yield from filter(None, pool.map(_opened, self.places()))
+
+    def find(self, name: str) -> Place:
+        """Where the run called ``name`` is, or the one whose folder or URI ``name`` is.
 
         Raises UserError that names the nearest run.
         """
-        candidates = ([self.storage / name] if _NAME.fullmatch(name) else []) + [Path(name).expanduser()]
-        for path in candidates:
-            if (path / "run.json").is_file():
-                return Run(path)
-        known = [path.parent.name for path in self.storage.glob("*/run.json")]
+        if is_uri(name):
+            base, mark, query = name.partition("?")
+            above, _, last = base.rstrip("/").rpartition("/")
+            storage = above + mark + query
+            place = open_storage(storage).place(last)
+            if not place.has(DOCUMENT):
+                raise UserError(f"no run at {name}; 'raytl runs list --storage {storage}' shows those that are there")
+            return place
+        candidates: list[Place] = [self._storage.place(name)] if _NAME.fullmatch(name) else []
+        candidates.append(DiskPlace(Path(name).expanduser()))
+        for place in candidates:
+            if place.has(DOCUMENT):
+                return place
+        known = [place.name for place in self.places()]
         hint = nearest(name, known) if known else "; it holds no run yet"
-        raise UserError(f"no run '{name}' in {self.storage}{hint}")
+        raise UserError(f"no run '{name}' in {self.shown}{hint}")
+
+    def delete(self, name: str) -> None:
+        """Remove a run for good. Raises UserError where there is none, or a process is writing it."""
+        self.find(name).delete()
+
+    def send(self, name: str) -> str | None:
+        """Send to the storage what a search on this machine could not; see :meth:`Place.send`."""
+        return self._storage.place(name).send()
+
+    def open(self, name: str) -> Run:
+        """The run that :meth:`find` finds."""
+        return Run(self.find(name))
 
     def create(self, name: str | None, settings: dict[str, Any], *, resume: bool = False) -> RunWriter:
-        """Begin a run, or with ``resume`` go on in the one called ``name``.
+        """Begin a run, or with ``resume`` go on in the one that :meth:`find` finds.
 
         name: letters, digits, dot, dash and underscore; None makes one of the date and a number.
         settings: what :class:`RunWriter` says.
-        Raises UserError for a name that is taken, malformed or being written, and where the disk does not take it.
+        Raises UserError for a name that is taken, malformed or being written, and where the storage does not take it.
         """
+        if resume and name is not None:
+            place = self.find(name)
+            return RunWriter(place.write(resume=True), place, settings, resume=True)
         if name is None:
-            return RunWriter(self._fresh_folder(), settings)
+            return self._fresh(settings)
         if not _NAME.fullmatch(name):
             raise UserError(
                 f"'{name}' cannot be a run's name; use up to 100 letters, digits, dots, dashes and underscores, "
                 "beginning with a letter or digit"
             )
-        folder = self.storage / name
-        if resume:
-            return RunWriter(self.open(name).path, settings, resume=True)
-        if not self._make(folder):
-            _refuse_taken(folder)
-        return RunWriter(folder, settings)
+        keeper = self._storage.make(name)
+        if keeper is None:
+            raise UserError(f"run '{name}' exists already in {self.shown}. Give another --name, or remove it.")
+        return RunWriter(keeper, self._storage.place(name), settings)
 
-    def _fresh_folder(self) -> Path:
+    def _fresh(self, settings: dict[str, Any]) -> RunWriter:
         day = datetime.now().strftime("%Y-%m-%d")
-        number = 1
-        while not self._make(self.storage / f"{day}-{number:02d}"):
-            number += 1
-        return self.storage / f"{day}-{number:02d}"
-
-    def _make(self, folder: Path) -> bool:
-        with writing(folder):
-            self.storage.mkdir(parents=True, exist_ok=True)
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                return False
-        return True
+        taken = {place.name for place in self.places()}
+        for number in count(1):
+            name = f"{day}-{number:02d}"
+            if name in taken:
+                continue
+            with suppress(TakenError):
+                keeper = self._storage.make(name)
+                if keeper is not None:
+                    return RunWriter(keeper, self._storage.place(name), settings)
+        raise AssertionError("numbers do not end")
 
 
-def _refuse_taken(folder: Path) -> None:
-    """Raise for a folder that holds a run or anything else; one that holds nothing (a failed start) may be used."""
-    if folder.is_dir() and (folder / "run.json").exists():
-        RunLock(folder).release()  # says so if the run is being written
-        raise UserError(f"run '{folder.name}' exists already in {folder.parent}. Give another --name, or remove it.")
-    if not folder.is_dir() or any(path.name != "run.lock" for path in folder.iterdir()):
-        raise UserError(f"{folder} exists and is not a run. Give another --name, or remove it.")
-
-
-def _summary(path: Path) -> RunSummary:
+def _opened(place: Place) -> Run | None:
     try:
-        run = Run(path)
+        run = Run(place)
+        _ = run.started
+    except UserError:
+        return None
+    return run
+
+
+def _summary(place: Place) -> RunSummary:
+    shown = place.shown if is_uri(place.shown) else str(place.folder.resolve())
+    try:
+        run = Run(place)
         summary = run.summary()
         started = run.started
     except UserError as error:
-        return RunSummary(path.name, path, "damaged", problem=str(error))
+        return RunSummary(place.name, shown, "damaged", problem=str(error))
     best = summary["best"] or {}
     return RunSummary(
         name=run.name,
-        path=path,
+        path=shown,
         status=run.status,
         started=started,
         seconds=summary["seconds"],
         trials=summary["trials"]["count"],
         score=best.get("score"),
         test=(best.get("test_metric") or {}).get("value"),
+        tags=summary["tags"],
+        note=summary["note"],
     )

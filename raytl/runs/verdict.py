@@ -41,6 +41,8 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
         return [Verdict("bad", "No trial was completed, so there is no model. The table of trials says why.")]
     found = _less_would_do(summary)
     found.append(Verdict("plain", _figure(summary, test_images)))
+    if (before := summary.get("chosen_before")) is not None:
+        found.append(_chosen_before(before, summary))
     if summary["interrupted"]:
         found.append(Verdict("open", f"This run has not come to its end: {summary['why']}."))
     elif summary["trials"]["trained"] == 0 and best["strategy"].get("head") in CONVEX:
@@ -113,6 +115,24 @@ def tone(gain: Interval) -> str:
     if gain.low > 0:
         return "good"
     return "bad" if gain.high < 0 else "open"
+
+
+def _chosen_before(before: dict[str, Any], summary: dict[str, Any]) -> Verdict:
+    """What an extended search says of its test split: who looks twice has chosen by it."""
+    metric = metric_of(summary)
+    if before["same"]:
+        return Verdict(
+            "plain", f"Chosen before: figures on test images are from when {before['trials']} trials had been run."
+        )
+    test = interval(before["test_metric"])
+    assert test is not None  # the split was opened then
+    figure = f"{metric.title} {wording.value(test.value, share=metric.share)} on the test images"
+    limits = wording.limits(test, share=metric.share)
+    return Verdict(
+        "open",
+        f"Chosen before, after {before['trials']} trials: {wording.strategy(before['strategy'])}, with {figure} "
+        f"(95 % interval {limits}). They are not opened a second time, so the best of now has no figure on them.",
+    )
 
 
 def _operating(point: dict[str, Any]) -> Verdict:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -15,10 +14,11 @@ import pyarrow as pa
 from raytl.core.errors import NotWrittenError, UserError
 from raytl.evaluation.intervals import Interval
 from raytl.runs.environment import environment
-from raytl.runs.files import plain, read_json, write_json, writing
+from raytl.runs.extending import merged
+from raytl.runs.files import plain, read_json, write_json
 from raytl.runs.journal import Journal
-from raytl.runs.lock import RunLock
-from raytl.runs.run import Run
+from raytl.runs.run import Run, last_word, seconds_of
+from raytl.runs.storage import DOCUMENT, JOURNAL, DiskPlace, Keeper, Place
 from raytl.runs.tables import history_table, trials_table, write_table
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialRecord, TrialStatus
 
@@ -28,42 +28,49 @@ FORMAT_VERSION = 1
 class RunWriter:
     """Keeps a run on disk while it is searched (a :class:`~raytl.search.records.SearchListener`).
 
-    Every event goes to the journal at once; :meth:`finish` or :meth:`interrupt` makes the tables of it. As a context
-    manager, a writer that was not finished is interrupted on the way out, whatever the reason.
-    folder: the run's folder, existing. settings: JSON values; the report reads these keys where present: ``setting``
+    Every event goes to the journal at once; :meth:`finish` or :meth:`interrupt` makes the tables of it and lets go of
+    the run. As a context manager, a writer that was not finished is interrupted on the way out, whatever the reason,
+    and lets go only then: what belongs to the run can be written after its end, and given to :meth:`keep`.
+    keeper: the right to write the run. place: where it will be read.
+    settings: JSON values; the report reads these keys where present: ``setting``
     (kind of transfer), ``classes`` (names), ``seed``, ``command`` (to reproduce the run),
     ``data`` (``{"counts": {role: n}, "problems": [sentence | {"severity", "message"}]}``).
     resume: go on in a run that was interrupted; ``trials`` then holds what it had.
-    Raises UserError where another process writes the run, or the disk does not take it.
+    path: the folder that it is written in. where: its folder or URI as a user would name it.
+    unkept: after the end, a sentence on what the storage did not take.
+    Raises UserError where the disk does not take it.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], *, resume: bool = False) -> None:
-        self.path = folder
+    def __init__(self, keeper: Keeper, place: Place, settings: dict[str, Any], *, resume: bool = False) -> None:
+        self.path = keeper.folder
+        self.name = place.name
+        self.where = place.shown
+        self.unkept: str | None = None
+        self._place = DiskPlace(self.path, place.shown)
+        self._keeper = keeper
         self._mutex = threading.RLock()  # events may come from a driver thread, an interrupt from the main one
-        self._lock = RunLock(folder)
         try:
-            before = read_json(folder / "run.json") if resume else {}
+            before = read_json(self.path / DOCUMENT) if resume else {}
+            spent_s = self._spent(before) if resume else 0.0
             self._document: dict[str, Any] = {
                 "format_version": FORMAT_VERSION,
-                "name": folder.name,
+                "name": self.name,
                 "status": "running",
                 "started": before.get("started", _now()),
                 "resumed": [*before.get("resumed", []), _now()] if resume else [],
+                "spent_s": spent_s,
                 "ended": None,
                 "settings": plain(settings),
                 "environment": environment(),
             }
-            self._journal = Journal(folder)
-            write_json(folder / "run.json", self._document)
+            self._journal = Journal(self.path)
+            self._write(DOCUMENT, self._document)
+            keeper.journal(self._journal.size)
         except BaseException:
-            self._lock.release()
+            keeper.release()
             raise
         self._open = True
-
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return self.path.name
+        self._within = False
 
     @property
     def trials(self) -> list[TrialRecord]:
@@ -79,43 +86,68 @@ class RunWriter:
         with self._mutex:
             if self._open:
                 self._journal.trial(record)
+                self._keeper.journal(self._journal.size)
 
     def on_phase(self, phase: str, detail: str) -> None:
         """Note that the search entered a phase."""
         with self._mutex:
             if self._open:
                 self._journal.phase(phase, detail)
+                self._keeper.journal(self._journal.size)
 
-    def finish(self, outcome: SearchOutcome, summary_extra: dict[str, Any] | None = None) -> Run:
+    def keep(self, *names: str) -> None:
+        """Files or folders of the run were written by somebody else."""
+        self._keeper.keep(*names)
+
+    def drop(self, name: str) -> None:
+        """Remove a file or a folder of the run."""
+        self._keeper.drop(name)
+
+    def finish(
+        self,
+        outcome: SearchOutcome,
+        summary_extra: dict[str, Any] | None = None,
+        before: dict[str, Any] | None = None,
+    ) -> Run:
         """Write the tables and the outcome, and let go of the run.
 
-        summary_extra: JSON values that :meth:`Run.summary` repeats. Raises RuntimeError for a run that has ended.
+        before: of an extended search, the outcome that opened the test split. summary_extra: JSON values that
+        :meth:`Run.summary` repeats. Raises RuntimeError for a run that has ended.
         """
         with self._mutex:
             if not self._open:
                 raise RuntimeError(f"run '{self.name}' has ended; it cannot be finished again")
-            for record in outcome.trials:
-                self._journal.trial(record)
-            self._compact()
             try:
+                for record in outcome.trials:
+                    self._journal.trial(record)
+                self._compact()
                 if outcome.test_labels is not None:
                     write_table(self.path / "predictions.parquet", _predictions(outcome))
-                write_json(self.path / "outcome.json", _outcome_document(outcome) | {"extra": summary_extra or {}})
+                    self._keeper.keep("predictions.parquet")
+                document = _outcome_document(outcome)
+                document["seconds"] += self._document["spent_s"]
+                if before is not None:
+                    document = merged(document, before)
+                self._write("outcome.json", document | {"extra": summary_extra or {}})
+                if before is not None and not document["chosen_before"]["same"]:
+                    self._keeper.drop("predictions.parquet")  # they are those of the winner before
                 return self._end("interrupted" if outcome.interrupted else "finished")
             except NotWrittenError:
-                for name in ("outcome.json", "predictions.parquet"):  # all figures or none: the run can be resumed
-                    (self.path / name).unlink(missing_ok=True)
+                self._keeper.drop("outcome.json")  # all figures or none: the run can be resumed
+                if before is None:
+                    self._keeper.drop("predictions.parquet")
                 raise
 
     def interrupt(self) -> Run:
         """Keep what there is of a search that ended before its time, and let go of the run; twice is once."""
         with self._mutex:
             if not self._open:
-                return Run(self.path)
+                return Run(self._place)
             self._compact()
             return self._end("interrupted")
 
     def __enter__(self) -> RunWriter:
+        self._within = True
         return self
 
     def __exit__(
@@ -128,23 +160,38 @@ class RunWriter:
                 raise
         finally:  # a full disk must not leave the run locked for the life of this process
             self._journal.close()
-            self._lock.release()
+            self._let_go()
 
     def _compact(self) -> None:
         for record in self.trials:
             if record.status is TrialStatus.RUNNING:
                 record.status = TrialStatus.INTERRUPTED
                 self._journal.trial(record)
+        self._keeper.journal(self._journal.size)
         write_table(self.path / "trials.parquet", trials_table(self.trials))
         write_table(self.path / "history.parquet", history_table(self.trials))
+        self._keeper.keep("trials.parquet", "history.parquet")
 
     def _end(self, status: str) -> Run:
-        write_json(self.path / "run.json", self._document | {"status": status, "ended": _now()})
+        self._write(DOCUMENT, self._document | {"status": status, "ended": _now()})
         self._journal.close()
-        with writing(self.path / "run.lock"):
-            self._lock.release()
         self._open = False
-        return Run(self.path)
+        if not self._within:
+            self._let_go()
+        return Run(self._place)
+
+    def _spent(self, before: dict[str, Any]) -> float:
+        """What earlier sessions took. before: ``run.json`` as the last of them left it."""
+        path = self.path / "outcome.json"
+        outcome = read_json(path) if path.exists() else None
+        return seconds_of(before, outcome, last_word(self.path / JOURNAL))
+
+    def _let_go(self) -> None:
+        self.unkept = self._keeper.release() or self.unkept
+
+    def _write(self, name: str, document: dict[str, Any]) -> None:
+        write_json(self.path / name, document)
+        self._keeper.keep(name)
 
 
 def _now() -> str:

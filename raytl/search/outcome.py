@@ -115,7 +115,7 @@ def so_far(plan: SearchPlan, metric: Metric, key: str, seconds: float) -> Search
     best = candidate(plan, metric, "best", key)
     _correct(plan, metric, best)
     outcome = SearchOutcome(plan.records, best, [], "the best head on frozen features; the search goes on", seconds)
-    outcome.metric = metric.name
+    outcome.metric, outcome.going_on = metric.name, True
     return outcome
 
 

@@ -109,7 +109,7 @@ class SearchOutcome:
     operating_point: of a two-class model, where one was asked for. survey: what the data told before anything was
     trained. trained_on: ``target`` or ``all``, the labelled images that the model left behind was trained on; all
     includes the test's, so the test figures are of the model before. workspace: what the lanes were told, with which a
-    trial can be trained again.
+    trial can be trained again. going_on: whether this is what is known in the middle of a search.
     """
 
     trials: list[TrialRecord]
@@ -125,6 +125,7 @@ class SearchOutcome:
     test_labels: np.ndarray | None = None
     test_images: LabelledImages | None = None
     interrupted: bool = False
+    going_on: bool = False
     calibration: dict[str, float] = field(default_factory=dict)
     operating_point: OperatingPoint | None = None
     survey: Survey | None = None

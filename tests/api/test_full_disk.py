@@ -120,16 +120,18 @@ def test_a_search_whose_disk_is_full_again_and_again_comes_to_its_end(tmp_path: 
     assert run.best.test is not None and run.predictions() is not None
     assert json.loads((run.bundle_path / "model.json").read_text())["metrics"]["test"]["value"] == run.best.test.value
     assert run.best.load().labels == ("green", "red")
-    with pytest.raises(UserError, match="only an interrupted search can be resumed"):
+    with pytest.raises(UserError, match="'mine' is finished; to go on with it, ask for more"):
         raytl.resume("mine", storage=store)
 
 
-def test_figures_beside_a_model_are_final_though_the_process_died_before_it_could_say_so(
-    tmp_path: Path, photos: Path
-) -> None:
+def test_figures_are_final_though_the_process_died_before_it_could_say_so(tmp_path: Path, photos: Path) -> None:
     task = raytl.Task(photos, holdout=0.3)
     run = raytl.search(task, str(tmp_path / "tiny.yaml"), trials=1, name="mine", storage=tmp_path / "runs")
+    figure = run.best.test
     document = json.loads((run.path / "run.json").read_text())
     (run.path / "run.json").write_text(json.dumps(document | {"status": "running", "ended": None}))
-    with pytest.raises(UserError, match="'mine' had opened its test split; a second look would bias it"):
-        raytl.resume("mine", storage=tmp_path / "runs")
+    again = raytl.resume("mine", storage=tmp_path / "runs")
+    assert again.status == "finished" and figure is not None
+    told = again.summary()["chosen_before"]
+    assert told["test_metric"] == figure.to_json() and "test" not in {phase.phase for phase in again.phases()[-1:]}
+    assert again.best.test == (figure if told["same"] else None)

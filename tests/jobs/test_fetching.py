@@ -9,6 +9,7 @@ import pytest
 from raytl.api.submitting import JobHandle
 from raytl.core.errors import UserError
 from raytl.jobs import Job
+from raytl.runs import RunStore
 
 
 def handle(storage: str, run: str = "flowers") -> JobHandle:
@@ -37,7 +38,7 @@ def test_it_is_copied_whole_and_again(bucket, tmp_path):
 def test_what_is_not_there_yet_and_what_cannot_be_read(bucket, tmp_path):
     with pytest.raises(UserError, match="tulips: there is no run yet; what its job says: raytl jobs logs tulips"):
         handle(bucket, "tulips").fetch(tmp_path / "here")
-    with pytest.raises(UserError, match="nix://bucket/flowers: cannot be opened"):
+    with pytest.raises(UserError, match="nix://bucket: cannot be opened"):
         handle("nix://bucket").fetch(tmp_path / "here")
     assert list((tmp_path / "here").iterdir()) == []
 
@@ -46,3 +47,18 @@ def test_a_folder_of_that_name_that_is_no_run_stays(bucket, tmp_path):
     (tmp_path / "here" / "flowers").mkdir(parents=True)
     with pytest.raises(UserError, match="is there already and another one"):
         handle(bucket).fetch(tmp_path / "here")
+
+
+def test_a_run_is_brought_into_a_folder(bucket, monkeypatch):
+    monkeypatch.setenv("RAYTL_STORAGE", "s3://bucket/runs")
+    with pytest.raises(UserError, match="s3://bucket/runs: a run is brought home into a folder; name one with"):
+        handle(bucket).fetch()
+
+
+def test_the_journal_comes_home_in_one_piece(bucket, tmp_path):
+    """At a URI it lies in segments; a folder has it as a file."""
+    with RunStore(bucket).create("roses", {}) as writer:
+        writer.on_phase("search", "")
+    got = handle(bucket, "roses").fetch(tmp_path / "here")
+    assert [phase.phase for phase in got.phases()] == ["search"] and got.status == "interrupted"
+    assert not (got.path / "journal").exists()

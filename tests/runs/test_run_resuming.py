@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from PIL import Image
 
 from raytl.core.errors import UserError
 from raytl.runs import Run, RunStore
-from raytl.runs.resuming import read
+from raytl.runs.extending import More
+from raytl.runs.resuming import UNLIMITED, read
 from raytl.search.planning import SearchSettings
 from raytl.search.space.definition import load_space
 from raytl.tasks import Task, demo_task, make_task
@@ -74,6 +75,21 @@ def test_time_that_was_used_is_spent_and_what_is_given_goes_before(tmp_path: Pat
     assert (rest.trials, rest.time_budget_s, rest.lanes, rest.seed) == (20, 150.0, 2, 3)
     changed = begun.settings(**(nothing | {"trials": 1, "time_budget_s": 30.0, "lanes": 4}))
     assert (changed.trials, changed.time_budget_s, changed.lanes, changed.seed) == (1, 30.0, 4, 3)
+
+
+def test_time_between_two_sessions_is_not_spent(tmp_path: Path, photos: Path) -> None:
+    """Begun at ten for seven minutes, gone on with the next day for two."""
+    run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3))
+    document = json.loads((run.path / "run.json").read_text())
+    document |= {"started": "2026-01-31T10:00:00+00:00", "ended": "2026-01-31T10:07:00+00:00"}
+    (run.path / "run.json").write_text(json.dumps(document))
+    with RunStore(tmp_path / "runs").create("flowers", run.settings, resume=True):
+        pass
+    document = json.loads((run.path / "run.json").read_text())
+    assert document["spent_s"] == 420.0
+    document |= {"resumed": ["2026-02-01T09:00:00+00:00"], "ended": "2026-02-01T09:02:00+00:00"}
+    (run.path / "run.json").write_text(json.dumps(document))
+    assert read(Run(run.path)).used_s == 540.0
 
 
 @pytest.mark.parametrize(
@@ -160,3 +176,67 @@ def test_images_in_memory_cannot_be_made_again() -> None:
     images = demo_task(0).data.target
     assert images is not None
     assert Task(images).given is None
+
+
+def killed_while_testing(root: Path, task: Task, *names: str) -> Run:
+    """The test split was opened, and of what was found these files were written."""
+    run = interrupted(root, task, phases=("search", "test"))
+    before = outcome_document(run)
+    for name in names:
+        (run.path / name).write_text(json.dumps(before))
+    return Run(run.path)
+
+
+def outcome_document(run: Run) -> dict[str, Any]:
+    best = {"strategy_key": "a", "strategy": {"cut": 1}, "test": {"value": 0.9, "low": 0.8, "high": 1.0}}
+    return {"best": best | {"validation": None}, "baselines": [], "seconds": 5.0}
+
+
+def test_killed_before_anybody_was_told_of_the_test_split_it_may_open_it(tmp_path: Path, photos: Path) -> None:
+    assert read(killed_while_testing(tmp_path, Task(photos, seed=3, holdout=0.3))).before is None
+
+
+def test_killed_after_its_outcome_was_written_it_may_not(tmp_path: Path, photos: Path) -> None:
+    run = killed_while_testing(tmp_path, Task(photos, seed=3, holdout=0.3), "predictions.parquet", "outcome.json")
+    assert read(run).before == {"trials_then": 0, **outcome_document(run)}
+
+
+def test_is_refused_where_predictions_were_written_and_no_outcome(tmp_path: Path, photos: Path) -> None:
+    run = killed_while_testing(tmp_path, Task(photos, seed=3, holdout=0.3), "predictions.parquet")
+    with pytest.raises(UserError, match="had opened its test split"):
+        read(run)
+
+
+def test_what_opened_the_test_split_stays_through_further_extensions(tmp_path: Path, photos: Path) -> None:
+    run = killed_while_testing(tmp_path, Task(photos, seed=3, holdout=0.3), "outcome.json")
+    first = outcome_document(run) | {"trials_then": 7}
+    (run.path / "outcome.before.json").write_text(json.dumps(first))
+    assert read(run).before == first
+
+
+def test_a_finished_run_asks_for_more(tmp_path: Path, photos: Path) -> None:
+    run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3))
+    document = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps(document | {"status": "finished"}))
+    with pytest.raises(UserError, match=r"run 'flowers' is finished; .*--trials \+50 or --time-budget \+30m"):
+        read(Run(run.path))
+    begun = replace(read(Run(run.path), more=More(trials=50)), tried=13)
+    assert begun.ended
+    nothing: dict[str, Any] = {"trials": None, "time_budget_s": None, "lanes": None, "address": None, "verbose": False}
+    further = begun.settings(**nothing, more=More(trials=50))
+    assert (further.trials, further.time_budget_s, further.patience) == (63, None, None)
+    longer = begun.settings(**nothing, more=More(seconds=1800.0))
+    assert (longer.trials, longer.time_budget_s) == (UNLIMITED, 1800.0)
+    both = begun.settings(**nothing, more=More(5, 60.0))
+    assert (both.trials, both.time_budget_s) == (18, 60.0)
+
+
+def test_an_interrupted_run_gets_more_on_top_of_what_it_had(tmp_path: Path, photos: Path) -> None:
+    run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3))
+    begun = replace(read(run, more=More(trials=50)), used_s=100.0)
+    nothing: dict[str, Any] = {"trials": None, "time_budget_s": None, "lanes": None, "address": None, "verbose": False}
+    assert BEGUN.time_budget_s is not None and BEGUN.trials is not None
+    further = begun.settings(**nothing, more=More(trials=50))
+    assert (further.trials, further.time_budget_s) == (BEGUN.trials + 50, BEGUN.time_budget_s - 100.0)
+    longer = begun.settings(**nothing, more=More(seconds=60.0))
+    assert (longer.trials, longer.time_budget_s) == (BEGUN.trials, BEGUN.time_budget_s - 40.0)

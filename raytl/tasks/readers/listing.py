@@ -156,17 +156,29 @@ def first_line(error: BaseException) -> str:
 
 
 def open_uri(uri: str) -> tuple[Any, str]:
-    """The filesystem of a URI and the path in it. Raises UserError where pyarrow knows none."""
+    """The filesystem of a URI and the path in it. Raises UserError where neither pyarrow nor fsspec knows one."""
     import pyarrow
     from pyarrow import fs
 
     try:
-        found, inner = fs.FileSystem.from_uri(uri)
+        found, inner = fs.FileSystem.from_uri(_for_pyarrow(uri))
     except (pyarrow.ArrowException, OSError, ValueError, ImportError) as error:
         raise UserError(
             f"{printable(uri)}: cannot be opened ({first_line(error)}); give a local path or a URI such as s3://bucket/folder"
         ) from None
     return found, str(inner)
+
+
+def _for_pyarrow(uri: str) -> str:
+    """What pyarrow has no file system of its own for, it takes from fsspec."""
+    from fsspec.registry import known_implementations
+
+    scheme = uri.partition("://")[0]
+    own = scheme in _PYARROW or scheme not in known_implementations
+    return uri if own else f"fsspec+{uri}"
+
+
+_PYARROW = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "mock")
 
 
 def is_local(filesystem: Any) -> bool:

@@ -155,9 +155,9 @@ class TestStore:
         self.write(store, "old", bound)
         (tmp_path / "damaged").mkdir()
         (tmp_path / "damaged" / "run.json").write_text("{")
-        found = list(earlier_runs(tmp_path))
+        found = list(earlier_runs(RunStore(tmp_path)))
         assert [run.name for run in found] == ["whole"]
         assert [Strategy.from_dict(values).key for values in found[0].strategies] == [keys[1], keys[4], keys[0]]
 
     def test_an_empty_store_has_nothing_to_tell(self, tmp_path: Path) -> None:
-        assert list(earlier_runs(tmp_path / "nowhere")) == []
+        assert list(earlier_runs(RunStore(tmp_path / "nowhere"))) == []

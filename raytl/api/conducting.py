@@ -1,0 +1,168 @@
+"""A search around its driver: the run that it is kept in, its model, its report, and what is said of a full disk."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from raytl import runs
+from raytl.api.models import Run, export_winner, tell_figures
+from raytl.core.errors import NotWrittenError, StorageWarning, UserError
+from raytl.core.paths import default_storage
+from raytl.evaluation import metrics
+from raytl.runs import wording
+from raytl.runs.extending import BEFORE
+from raytl.runs.files import read_json, write_json
+from raytl.runs.report import examples_of, write_report
+from raytl.runs.run import interval
+from raytl.search.driver import search as drive
+from raytl.search.planning import SearchSettings
+from raytl.search.records import SearchListener, SearchOutcome, TrialRecord
+from raytl.search.space.binding import BoundSpace
+from raytl.sources.checkpoint import is_checkpoint
+from raytl.sources.manifest import MANIFEST_FILE
+from raytl.tasks import Task
+from raytl.training.strategy import Strategy
+
+MODEL = "model"
+
+
+def conduct(
+    run_writer: runs.RunWriter,
+    task: Task,
+    bound: BoundSpace,
+    settings: SearchSettings,
+    listeners: Sequence[SearchListener],
+    earlier: Sequence[TrialRecord] = (),
+    before: dict[str, Any] | None = None,
+) -> Run:
+    """Search, and leave run, model and report. An interrupt (Ctrl-C) ends the search early and is not raised.
+
+    earlier: trials of this search from before it was interrupted. before: the outcome that opened the test split, which
+    then stays shut.
+    Raises UserError where no trial succeeded, and where a disk is full: it then ends with how to go on.
+    """
+    examples, outcome = None, None
+    with run_writer as writer:
+        with suppress(KeyboardInterrupt):
+            _clear(writer.path)  # what a killed search left
+            if before is not None:
+                write_json(writer.path / BEFORE, before)
+                writer.keep(BEFORE)
+            standing = _came_to_its_end(writer.path / "outcome.json")
+            if standing is None:
+                writer.drop("outcome.json")
+            listener = _Everyone([writer, *listeners])
+            warm = Run(writer.path).settings.get("warm_start", [])
+            first = [Strategy.from_dict(values) for start in warm for values in start["strategies"]]
+            if first:
+                listener.on_phase("warm-start", ", ".join(start["run"] for start in warm))
+            keep = _Keep(writer, task, standing)
+            test = task.test if before is None else None
+            try:
+                found = drive(bound, test, settings, writer.path, listener, first=first, earlier=earlier, keep=keep)
+                if standing is not None and found.interrupted:  # what was chosen before stands, and so does its model
+                    raise KeyboardInterrupt
+                listener.on_phase("report", "")
+                if before is not None and before["best"]["strategy_key"] == found.best.strategy_key:
+                    found.best.test = interval(before["best"]["test"])
+                if keep.is_shipped(found):
+                    found.trained_on = "all"
+                elif before is not None and settings.ship == "all" and not found.interrupted:
+                    listener.on_phase("refit", "the test stays shut, so that its labels are not trained on")
+                writer.finish(found, before=before)
+                outcome, examples = found, examples_of(found)
+            except NotWrittenError as error:
+                raise UserError(f"{_sentence(error)} {_going_on(task, writer.where)}") from error
+            finally:
+                _clear(writer.path)
+        run = Run(writer.interrupt().place)
+        if outcome is not None and run.has_model:
+            tell_figures(run.bundle_path, outcome)
+            writer.keep(f"{MODEL}/{MANIFEST_FILE}")
+        try:
+            write_report(run, examples)
+        except NotWrittenError as error:
+            after = f"Then, for its report: raytl report {_named(writer.where)}"
+            raise UserError(f"{_sentence(error)} The run is {run.status}. {after}") from error
+        writer.keep(run.report_path.name)
+    if writer.unkept is not None:
+        warnings.warn(writer.unkept, StorageWarning, stacklevel=3)
+    return run
+
+
+class _Keep:
+    """Keeps a model in a run as soon as there is one, and every better one in its place.
+
+    standing: what a search chose that came to its end and goes on: its model stays until there is another choice.
+    """
+
+    def __init__(self, writer: runs.RunWriter, task: Task, standing: dict[str, Any] | None) -> None:
+        self._writer = writer
+        self._task = task
+        self._standing = standing
+        self._folder = writer.path / MODEL
+
+    def __call__(self, outcome: SearchOutcome, refit: Path) -> str:
+        stays = self._standing is not None and (outcome.going_on or outcome.interrupted)
+        if not stays and not self.is_shipped(outcome):
+            export_winner(self._folder, refit, outcome, self._task, self._writer.name)
+            self._writer.keep(MODEL)
+        metric, worth = metrics.get(outcome.metric), outcome.best.validation
+        if worth is None:
+            return ""
+        figure = wording.value(worth.value, share=metric.share)
+        return f"{metric.title} {figure} ({wording.limits(worth, share=metric.share)})"
+
+    def is_shipped(self, outcome: SearchOutcome) -> bool:
+        """Whether the run has the winner's model already, trained on the labels of the test too."""
+        if self._standing is None or self._standing.get("trained_on") != "all" or not is_checkpoint(self._folder):
+            return False
+        return bool(self._standing["best"]["strategy_key"] == outcome.best.strategy_key)
+
+
+def _came_to_its_end(file: Path) -> dict[str, Any] | None:
+    """The outcome of a search that went on to its end, None for another or none."""
+    found = read_json(file) if file.exists() else None
+    return None if found is None or found["interrupted"] else found
+
+
+def _going_on(task: Task, where: str) -> str:
+    if task.given is None:
+        return "Its data was given from memory: what was tried is kept, but the search cannot be resumed."
+    return f"Then go on, with all that was tried so far: raytl search --resume {_named(where)}"
+
+
+def _sentence(error: UserError) -> str:
+    return f"{str(error).rstrip('.')}."
+
+
+def _named(where: str) -> str:
+    """A run as a command takes it. where: its folder or URI."""
+    storage, _, name = where.rpartition("/")
+    return name if Path(storage).absolute() == Path(default_storage()).absolute() else shlex.quote(where)
+
+
+class _Everyone:
+    """Tells several listeners."""
+
+    def __init__(self, listeners: Sequence[SearchListener]) -> None:
+        self._listeners = listeners
+
+    def on_trial(self, record: TrialRecord) -> None:
+        for listener in self._listeners:
+            listener.on_trial(record)
+
+    def on_phase(self, phase: str, detail: str) -> None:
+        for listener in self._listeners:
+            listener.on_phase(phase, detail)
+
+
+def _clear(folder: Path) -> None:
+    for name in ("refits", "tune"):
+        shutil.rmtree(folder / name, ignore_errors=True)

@@ -1,0 +1,153 @@
+"""Runs in a folder: on this disk, or on one that several machines mount."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from raytl.core.errors import UserError
+from raytl.runs.files import writing
+from raytl.runs.lock import FILE as LOCK
+from raytl.runs.lock import RunLock, TakenError, is_locked
+from raytl.runs.storage.places import DOCUMENT, Keeper
+
+
+class DiskStorage:
+    """The runs below a folder, made when the first run is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.shown = str(folder)
+
+    def check(self) -> None:
+        """Raise UserError where the folder cannot be made or written to; it is not made yet."""
+        there = next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
+        with writing(self.folder):
+            if not there.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def places(self) -> Sequence[DiskPlace]:
+        """Of all runs."""
+        return [DiskPlace(path.parent) for path in self.folder.glob(f"*/{DOCUMENT}")]
+
+    def place(self, name: str) -> DiskPlace:
+        """Of the run of this name, if there is one."""
+        return DiskPlace(self.folder / name)
+
+    def make(self, name: str) -> Keeper | None:
+        """The right to write a new run."""
+        folder = self.folder / name
+        with writing(folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                return _taken(folder)
+        return DiskKeeper(folder)
+
+
+class DiskPlace:
+    """A run's folder. shown: in place of its path."""
+
+    def __init__(self, folder: Path, shown: str | None = None) -> None:
+        self.folder = folder
+        self.name = folder.resolve().name
+        self.shown = shown or str(folder)
+
+    def is_written(self) -> bool:
+        """Whether a process that lives is writing the run."""
+        return is_locked(self.folder)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        return (self.folder / name).is_file()
+
+    def file(self, name: str) -> Path:
+        """Where it is."""
+        return self.folder / name
+
+    def tree(self, name: str) -> Path:
+        """Where it is."""
+        return self.folder / name
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files in a folder of the run."""
+        path = self.folder / folder
+        return sorted(file.name for file in path.iterdir()) if path.is_dir() else []
+
+    def save(self, name: str) -> None:
+        """It is where it belongs."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        path = self.folder / name
+        with writing(path):
+            path.unlink(missing_ok=True)
+
+    def write(self, *, resume: bool = False) -> Keeper:
+        """Take the right to write the run."""
+        return DiskKeeper(self.folder)
+
+    def send(self) -> str | None:
+        """Nothing ever waits to be sent to a disk."""
+        raise UserError(f"{self.folder.parent} is a folder: its runs are where they belong")
+
+    def copy(self, folder: Path) -> None:
+        """Copy all files into a folder, which is a run's folder then."""
+        with writing(folder):
+            shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(LOCK), dirs_exist_ok=True)
+
+    def delete(self) -> None:
+        """Remove the run; its name is free at once, also where this is cut short."""
+        keeper = DiskKeeper(self.folder)
+        gone = self.folder.with_name(f".{self.folder.name}.deleted")
+        with writing(self.folder):
+            try:
+                shutil.rmtree(gone, ignore_errors=True)  # of an earlier run of this name, cut short
+                self.folder.rename(gone)
+            finally:
+                keeper.release()
+            shutil.rmtree(gone)
+
+
+class DiskKeeper:
+    """The right to write a run's folder: its lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = RunLock(folder)
+
+    def journal(self, size: int) -> None:
+        """It is where it belongs."""
+
+    def keep(self, *names: str) -> None:
+        """They are where they belong."""
+
+    def drop(self, name: str) -> None:
+        """Remove a file or a folder."""
+        path = self.folder / name
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+    def release(self) -> str | None:
+        """Let go of the lock."""
+        with writing(self.folder / LOCK):
+            self._lock.release()
+        return None
+
+
+def _taken(folder: Path) -> Keeper | None:
+    """What there is about a folder that is there: a run, nothing (a failed start; it may be used), or anything else."""
+    if folder.is_dir() and (folder / DOCUMENT).exists():
+        RunLock(folder).release()  # says so if the run is being written
+        return None
+    if not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir()):
+        raise TakenError(f"{folder} exists and is not a run. Give another --name, or remove it.")
+    return DiskKeeper(folder)

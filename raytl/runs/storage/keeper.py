@@ -1,0 +1,71 @@
+"""The right to write a run on an object store: a working copy of this machine, and what sends it on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from raytl.runs.lock import RunLock
+from raytl.runs.storage.lease import Lease
+from raytl.runs.storage.mirror import Mirror, Outbox, describe_trouble
+
+PATIENCE_S = 60.0
+"""How long the end of a search waits for a store that does not answer."""
+SENT = ".sent"
+
+
+class ObjectKeeper:
+    """The right to write a run in a working copy, which is mirrored."""
+
+    def __init__(
+        self, shown: str, folder: Path, locks: Sequence[RunLock | Lease], outbox: Outbox, mirror: Mirror
+    ) -> None:
+        self.folder = folder
+        self._shown = shown
+        self._locks = locks
+        self._outbox = outbox
+        self._mirror = mirror
+        self._released = False
+
+    def journal(self, size: int) -> None:
+        """The journal has grown to so many bytes."""
+        self._outbox.journal(size)
+        self._mirror.wake()
+
+    def keep(self, *names: str) -> None:
+        """Files, or folders, were written whole."""
+        self._outbox.keep(*names)
+        self._mirror.wake()
+
+    def drop(self, name: str) -> None:
+        """Remove a file or a folder; what is not on the store (scratch) is removed here only."""
+        path = self.folder / name
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+            return
+        path.unlink(missing_ok=True)
+        self._outbox.drop(name)
+        self._mirror.wake()
+
+    def release(self) -> str | None:
+        """Let go, once all is kept, or after a minute of trying."""
+        if self._released:
+            return None
+        self._released = True
+        waiting = self._mirror.finish(PATIENCE_S)
+        if not waiting:
+            with suppress(OSError):
+                self._outbox.close()
+            (self.folder / SENT).touch()
+        for lock in self._locks:
+            lock.release()
+        if not waiting:
+            return None
+        storage, _, name = self._shown.rpartition("/")
+        why = describe_trouble(self._mirror.trouble)
+        return (
+            f"run '{name}' is whole in {self.folder}, but {', '.join(waiting)} of it could not be kept at "
+            f"{self._shown} ({why}). Once it can be: raytl runs send {name} --storage {storage}"
+        )

@@ -1,0 +1,183 @@
+"""A place on an object store: named pieces of content that are put as a whole, listed, read and deleted.
+
+All that a run needs of a store, and all that S3, Google's and Azure's have in common: no appending, no renaming, and no
+conditional writes. It must be strongly consistent, as those three are: what was put is read and listed at once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from raytl.core.errors import UserError
+from raytl.tasks.readers.listing import first_line, open_uri
+
+ANSWER_S = 5.0
+"""Without a byte in so many seconds, a request has failed."""
+ATTEMPTS = 2
+CHUNK_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An object as it is listed. mtime_ns: by the store's clock, None where it does not tell."""
+
+    size: int
+    mtime_ns: int | None
+
+
+class Objects:
+    """The objects below ``root`` of a pyarrow file system. shown: the same place as a URI.
+
+    Every method raises OSError where the store does not answer or refuses, FileNotFoundError for an object that is
+    not there.
+    """
+
+    def __init__(self, filesystem: Any, root: str, shown: str) -> None:
+        self.shown = shown.rstrip("/")
+        self._filesystem = filesystem
+        self._root = root.strip("/") if not isinstance(filesystem, fs.LocalFileSystem) else root.rstrip("/")
+
+    @classmethod
+    def at(cls, uri: str) -> Objects:
+        """The place that a URI names. Raises UserError for one that cannot be opened."""
+        filesystem, root = open_uri(uri)
+        if isinstance(filesystem, getattr(fs, "S3FileSystem", ())):
+            filesystem = _ours(filesystem)
+        if not root.strip("/"):
+            raise UserError(f"{uri}: names no bucket; give a URI such as s3://bucket/runs")
+        return cls(filesystem, root, uri.partition("?")[0])
+
+    def below(self, name: str) -> Objects:
+        """The objects whose keys begin with ``name/``."""
+        return Objects(self._filesystem, self._path(name), f"{self.shown}/{name}")
+
+    def put(self, key: str, content: bytes | Path) -> None:
+        """Put an object, or another in its place; readers see one or the other, never half of it."""
+        try:
+            stream = self._open(key)
+        except FileNotFoundError:  # file systems with real folders want them made first
+            self._filesystem.create_dir(self._path(key).rpartition("/")[0], recursive=True)
+            stream = self._open(key)
+        with _os_errors():
+            for chunk in _chunks(content):
+                stream.write(chunk)
+            stream.close()
+
+    def get(self, key: str) -> bytes:
+        """An object's content."""
+        with self._reading(key) as stream:
+            return bytes(stream.readall())
+
+    def download(self, key: str, target: Path) -> None:
+        """Write an object's content to a file, in one step."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            with self._reading(key) as stream, temporary.open("wb") as file:
+                while chunk := stream.read(CHUNK_BYTES):
+                    file.write(chunk)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def list(self, folder: str = "") -> dict[str, Seen]:
+        """All objects, or those whose keys begin with ``folder/``, by key; nothing where there are none."""
+        selector = fs.FileSelector(self._path(folder), recursive=True, allow_not_found=True)
+        with _os_errors():
+            found = self._filesystem.get_file_info(selector)
+        start = len(self._root.strip("/")) + 1
+        files = [info for info in found if info.type == fs.FileType.File]
+        return {info.path.strip("/")[start:]: Seen(info.size, info.mtime_ns) for info in files}
+
+    def delete(self, key: str) -> None:
+        """Delete an object; one that is gone already is fine."""
+        with _os_errors():
+            try:
+                self._filesystem.delete_file(self._path(key))
+            except FileNotFoundError:
+                return
+
+    def delete_all(self) -> None:
+        """Delete all objects."""
+        with _os_errors():
+            self._filesystem.delete_dir_contents(self._root, missing_dir_ok=True)
+            try:
+                self._filesystem.delete_dir(self._root)
+            except FileNotFoundError:
+                return
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[Any]:
+        path = self._path(key)
+        with _os_errors():
+            try:
+                with self._filesystem.open_input_stream(path) as stream:
+                    yield stream
+            except FileNotFoundError:
+                raise
+            except OSError as error:  # pyarrow's S3 says something else where it went between being opened and read
+                if self._filesystem.get_file_info(path).type == fs.FileType.NotFound:
+                    raise FileNotFoundError(path) from error
+                raise
+
+    def _open(self, key: str) -> Any:
+        with _os_errors():
+            return self._filesystem.open_output_stream(self._path(key))
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{key}" if key else self._root
+
+
+@contextmanager
+def reaching(shown: str, *, write: bool = False) -> Iterator[None]:
+    """Turn a store's error into a UserError that names the place."""
+    try:
+        yield
+    except OSError as error:
+        what = "written" if write else "read"
+        raise UserError(
+            f"{shown}: cannot be {what} ({reason(error)}). Check that the bucket exists, that your credentials may "
+            f"{'read and write' if write else 'read'} it, and the network."
+        ) from error
+
+
+def _ours(filesystem: Any) -> Any:
+    """The same S3, which says within a minute that it does not answer (of itself it takes five).
+
+    And it puts a small object in one request instead of three.
+    """
+    _, (settings,) = filesystem.__reduce__()
+    retries = fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS)
+    own = {"connect_timeout": ANSWER_S, "request_timeout": ANSWER_S, "retry_strategy": retries}
+    return fs.S3FileSystem(**settings | own | {"allow_delayed_open": True})
+
+
+def reason(error: BaseException) -> str:
+    """A store's error in a few words: what comes after all that was being done when it came."""
+    text = first_line(error)
+    return text.partition(" operation: ")[2] or text
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise OSError(str(error)) from error
+
+
+def _chunks(content: bytes | Path) -> Iterator[bytes]:
+    if isinstance(content, bytes):
+        yield content
+        return
+    with content.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk

@@ -1,0 +1,66 @@
+"""A finished run that went on: what was measured on the test images stays what it was, and with whom it was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from example import SETTINGS, outcome_of, play, write_example
+
+from raytl.runs import RunStore
+from raytl.runs.extending import BEFORE
+from raytl.runs.files import read_json, write_json
+from raytl.runs.report import write_report
+from raytl.runs.verdict import verdicts
+
+
+def extended(tmp_path, *, same: bool):
+    """A run of 6 strategies and then of more; whether the winner is the same. Its outcome then, and the run now."""
+    first = write_example(tmp_path, trials=6)
+    before = {"trials_then": len(first.records()), **first.outcome}
+    with RunStore(tmp_path).create("digits", SETTINGS, resume=True) as writer:
+        write_json(writer.path / BEFORE, before)
+        records = writer.trials
+        if not same:
+            records = play(writer, 30, seed=4)
+        now = outcome_of(records)
+        for candidate in [now.best, *now.baselines]:
+            candidate.test = candidate.test_probabilities = None
+        now = replace(now, test_labels=None, gains={}, controls=[], transfer_gain=None, adaptation_gain=None)
+        return before, writer.finish(now, before=before)
+
+
+def test_with_the_same_winner_all_that_was_said_of_it_stays(tmp_path):
+    before, run = extended(tmp_path, same=True)
+    summary = run.summary()
+    assert summary["best"]["test_metric"] == before["best"]["test"]
+    assert summary["controls"] == before["controls"] and summary["gains"] == before["gains"]
+    assert summary["transfer_gain"] == before["transfer_gain"]
+    assert summary["chosen_before"]["same"] and run.predictions() is not None
+    said = [verdict.sentence for verdict in verdicts(summary, 600)]
+    assert f"Chosen before: figures on test images are from when {before['trials_then']} trials had been run." in said
+
+
+def test_another_winner_has_no_test_figure_and_the_one_before_is_told_of(tmp_path):
+    before, run = extended(tmp_path, same=False)
+    summary = run.summary()
+    assert summary["best"]["strategy"] != before["best"]["strategy"]
+    assert summary["best"]["test_metric"] is None and summary["controls"] == [] and summary["gains"] == {}
+    assert run.predictions() is None
+    told = summary["chosen_before"]
+    assert not told["same"] and told["test_metric"] == before["best"]["test"]
+    tested = {key: entry["test_metric"] for key, entry in summary["baselines"].items()}
+    assert tested == {entry["label"]: entry["test"] for entry in before["baselines"]}
+    page = write_report(run).read_text("utf-8")
+    assert "Chosen before, after" in page and "not opened a second time" in page
+
+
+def test_a_run_that_was_not_extended_says_nothing_of_the_kind(tmp_path):
+    run = write_example(tmp_path, trials=3)
+    assert run.summary()["chosen_before"] is None
+    assert not [verdict for verdict in verdicts(run.summary(), 600) if "Chosen before" in verdict.sentence]
+
+
+def test_both_searches_count_in_the_time(tmp_path):
+    before, run = extended(tmp_path, same=True)
+    assert run.seconds == pytest.approx(before["seconds"] + 171.3) and read_json(run.path / BEFORE) == before

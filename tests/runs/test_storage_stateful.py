@@ -1,0 +1,371 @@
+"""Drivers and readers of one run on three machines, with a fault between any two writes.
+
+What must hold at any moment: whoever reads the run sees a beginning of what the driver that has it wrote, with all that
+was kept before; and it can be gone on with from there. On a disk, on an object store made of files, and on S3.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from pyarrow import fs
+from s3 import s3_server
+
+from raytl.runs import Run, RunStore, RunWriter
+from raytl.runs.lock import TakenError
+from raytl.runs.storage import segments
+from raytl.runs.storage.lease import LostError
+from raytl.runs.storage.mirror import Outbox
+from raytl.runs.storage.objects import Objects
+from raytl.runs.storage.remote import ObjectStorage
+from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
+
+HOSTS = st.sampled_from(["a", "b"])
+MANY_WRITES = 10**6
+
+
+@pytest.fixture(scope="module")
+def dead_pid():
+    """Of a process of this machine that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+class Fuse:
+    """How many more writes the store takes."""
+
+    left = MANY_WRITES
+
+    def burn(self) -> None:
+        if not self.left:
+            raise OSError("the store does not answer")
+        self.left -= 1
+
+
+class Fragile(Objects):
+    """A store that may stop taking writes at any of them."""
+
+    fuse: Fuse
+
+    def below(self, name):
+        found = Fragile(self._filesystem, self._path(name), f"{self.shown}/{name}")
+        found.fuse = self.fuse
+        return found
+
+    def put(self, key, content):
+        self.fuse.burn()
+        super().put(key, content)
+
+    def delete(self, key):
+        self.fuse.burn()
+        super().delete(key)
+
+
+class Stepwise:
+    """Sends when it is told to, instead of in a thread."""
+
+    trouble = None
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.outbox = outbox
+
+    def wake(self) -> None:
+        pass
+
+    def send(self) -> None:
+        while self.outbox.send_one():
+            pass
+
+    def finish(self, patience_s: float) -> list[str]:
+        try:
+            self.send()
+        except (OSError, LostError) as error:
+            self.trouble = error
+        return self.outbox.waiting()
+
+
+@dataclass
+class Driver:
+    """A process that writes the run. mirror: None on a disk, where there is nothing to send."""
+
+    writer: RunWriter
+    mirror: Stepwise | None
+
+    taken_over: bool = False
+
+    def numbers(self) -> list[int]:
+        return [record.number for record in self.writer.trials]
+
+    def end(self) -> Run:
+        """The search comes to its end, where it tried anything."""
+        numbers = self.numbers()
+        if not numbers:
+            return self.writer.interrupt()
+        best = Candidate("best", {"cut": 1}, "key", numbers[:1], None)
+        return self.writer.finish(SearchOutcome(self.writer.trials, best, [], "it led", 1.0))
+
+
+class Runs(RuleBasedStateMachine):
+    """What the storages have in common."""
+
+    dead_pid: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp())
+        self.driver: tuple[str, Driver] | None = None
+        self.paused: list[tuple[str, Driver]] = []
+        self.kept: set[int] = set()
+        self.next = 0
+        self.ended: str | None = None
+
+    def teardown(self) -> None:
+        for _, driver in [*([self.driver] if self.driver else []), *self.paused]:
+            driver.writer._keeper.release()
+        shutil.rmtree(self.root)
+
+    # --- what the storages differ in
+
+    def store(self, host: str) -> RunStore: ...
+    def driver_of(self, writer: RunWriter) -> Driver: ...
+    def kill_process(self, driver: Driver) -> None: ...
+
+    def read(self) -> Run | None:
+        found = [place for place in self.store("reader").places() if place.name == "run"]
+        return Run(found[0]) if found else None
+
+    # --- what happens
+
+    @rule(host=HOSTS)
+    def begin_or_go_on(self, host):
+        seen = self.read()
+        occupied = self.driver is not None or any(where == host for where, _ in self.paused)
+        try:
+            writer = self.store(host).create("run", {}, resume=seen is not None)
+        except TakenError:
+            assert occupied
+            return
+        assert self.driver is None
+        found = self.driver_of(writer)
+        assert set(found.numbers()) >= self.kept
+        self.driver, self.ended = (host, found), None
+        for _, other in self.paused:
+            other.taken_over = True
+
+    @precondition(lambda self: self.driver)
+    @rule()
+    def trial(self):
+        self.train(self.driver[1])
+        self.note_kept()
+
+    def train(self, driver: Driver) -> None:
+        self.next += 1
+        record = TrialRecord(self.next, "search", {"cut": 1}, "key", status=TrialStatus.COMPLETED, score=0.5)
+        driver.writer.on_trial(record)
+
+    @precondition(lambda self: self.driver)
+    @rule()
+    def finish(self):
+        _, driver = self.driver
+        numbers = driver.numbers()
+        run = driver.end()
+        self.driver = None
+        assert driver.writer.unkept is None
+        seen = self.read()
+        assert seen.status == run.status
+        assert list(seen.trials()["number"]) == [record.number for record in seen.records()] == numbers
+        self.kept, self.ended = set(numbers), run.status
+
+    @precondition(lambda self: self.driver)
+    @rule()
+    def kill(self):
+        self.kill_process(self.driver[1])
+        self.driver = None
+
+    @invariant()
+    def a_reader_sees_a_beginning_with_all_that_was_kept(self):
+        run = self.read()
+        if run is None:
+            assert not self.kept
+            return
+        numbers = [record.number for record in run.records()]
+        assert set(numbers) >= self.kept
+        if self.driver is None:
+            assert run.status != "running" and run.status == (self.ended or run.status)
+        elif self.has_put_its_journal():
+            assert run.status == "running" and numbers == self.driver[1].numbers()[: len(numbers)]
+        if run.status == "finished":
+            assert run.outcome["best"]["trials"] and len(run.trials()) == len(numbers)
+
+    def has_put_its_journal(self) -> bool:
+        return True
+
+    def note_kept(self) -> None:
+        run = self.read()
+        if run is not None:
+            self.kept = {record.number for record in run.records()}
+
+
+class OnDisk(Runs):
+    def store(self, host):
+        return RunStore(self.root / "runs")
+
+    def driver_of(self, writer):
+        return Driver(writer, None)
+
+    def kill_process(self, driver):
+        """It dies in the middle of a line; its file lock goes with it."""
+        with (driver.writer.path / "trials.jsonl").open("ab") as journal:
+            journal.write(b'{"trial":7,"set":{"sta')
+        os.close(driver.writer._keeper._lock._file)
+        driver.writer._keeper._lock._file = -1
+
+
+class OnObjects(Runs):
+    """Killed at any write, or paused for so long that it is taken for dead, and then awake again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fuse = Fuse()
+        self.mirrors: list[Stepwise] = []
+        self.begun_with = 0
+        segments.MANY = 3
+
+    def teardown(self) -> None:
+        self.fuse.left = MANY_WRITES
+        super().teardown()
+        segments.MANY = 64
+
+    def objects(self) -> Objects:
+        return Objects(fs.LocalFileSystem(), str(self.root / "store"), "file")
+
+    def store(self, host):
+        place = self.objects()
+        place.__class__, place.fuse = Fragile, self.fuse
+        store = RunStore.__new__(RunStore)
+        store._storage = ObjectStorage("file", objects=place, copies=self.root / host, mirror=self.mirror)
+        store.shown = "file"
+        return store
+
+    def mirror(self, outbox):
+        self.mirrors.append(Stepwise(outbox))
+        return self.mirrors[-1]
+
+    def driver_of(self, writer):
+        return Driver(writer, self.mirrors[-1])
+
+    def kill_process(self, driver):
+        self.lapse()
+        os.close(driver.writer._keeper._locks[0]._file)
+        driver.writer._keeper._locks[0]._file = -1
+
+    def lapse(self) -> None:
+        """The driver's claim is that of a process that has ended."""
+        place = self.objects().below("run")
+        for key in place.list("lock"):
+            if key.endswith(".claim"):
+                place.put(key, json.dumps(json.loads(place.get(key)) | {"pid": self.dead_pid}).encode())
+
+    @precondition(lambda self: self.driver)
+    @rule(writes=st.integers(0, 12))
+    def send(self, writes):
+        self.send_some(self.driver[1], writes)
+        self.note_kept()
+
+    @precondition(lambda self: self.driver)
+    @rule()
+    def pause(self):
+        self.lapse()
+        self.paused.append(self.driver)
+        self.driver = None
+
+    @precondition(lambda self: self.paused)
+    @rule(writes=st.integers(0, 12), data=st.data())
+    def one_that_was_taken_for_dead_wakes_up(self, writes, data):
+        _, driver = data.draw(st.sampled_from(self.paused))
+        if data.draw(st.booleans()):
+            self.train(driver)
+        self.send_some(driver, writes)
+        if self.driver is None:
+            self.note_kept()
+
+    @precondition(lambda self: self.paused)
+    @rule(data=st.data())
+    def one_that_was_taken_for_dead_ends(self, data):
+        _, driver = entry = data.draw(st.sampled_from(self.paused))
+        self.paused.remove(entry)
+        run = driver.end()
+        assert (driver.writer.unkept is None) == (not driver.taken_over)
+        if not driver.taken_over:
+            self.ended = run.status
+            self.note_kept()
+
+    @precondition(lambda self: self.driver)
+    @rule(writes=st.integers(0, 12))
+    def killed_at_the_end(self, writes):
+        _, driver = self.driver
+        self.fuse.left = writes
+        driver.end()
+        self.fuse.left = MANY_WRITES
+        self.lapse()  # the store did not take that it let go, either
+        self.driver = None
+        self.note_kept()
+
+    def send_some(self, driver: Driver, writes: int) -> None:
+        self.fuse.left = writes
+        try:
+            driver.mirror.send()
+        except OSError:
+            pass
+        except LostError:
+            assert driver is not (self.driver or (None, None))[1]
+        finally:
+            self.fuse.left = MANY_WRITES
+
+    def has_put_its_journal(self) -> bool:
+        """Before that, what is there is still that of the driver before."""
+        session = self.driver[1].mirror.outbox._journal._next
+        return session.number > 0
+
+
+WHOLE = [Phase.explicit, Phase.reuse, Phase.generate]  # each step is many files: making a case shorter takes minutes
+FAST = settings(max_examples=25, stateful_step_count=30, phases=WHOLE, suppress_health_check=list(HealthCheck))
+SLOW = settings(FAST, max_examples=4, stateful_step_count=25)
+
+
+def check(machine: type[Runs], dead_pid: int, how: settings) -> None:
+    machine.dead_pid = dead_pid
+    case = machine.TestCase
+    case.settings = how
+    case("runTest").runTest()
+
+
+def test_on_a_disk(dead_pid):
+    check(OnDisk, dead_pid, FAST)
+
+
+def test_on_an_object_store_made_of_files(dead_pid):
+    check(OnObjects, dead_pid, FAST)
+
+
+@pytest.mark.slow
+def test_on_s3(dead_pid):
+    with s3_server() as server:
+
+        class OnS3(OnObjects):
+            def objects(self) -> Objects:
+                return Objects.at(server.uri(self.root.name))
+
+        check(OnS3, dead_pid, SLOW)
