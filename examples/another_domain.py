@@ -2,8 +2,8 @@
 
     python examples/another_domain.py [--seconds 90]
 
-Labelled: digits printed in the fonts that come with matplotlib. Unlabelled: handwritten ones. The labels of the handwritten
-digits are looked at once, at the end, by this script and not by raytl.
+Labelled: digits printed in the fonts that come with matplotlib. Unlabelled: handwritten ones. The labels of the
+handwritten digits are looked at once, at the end, by this script and not by raytl.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from raytl.tasks.demo import printed_digits
 
 
 def main() -> None:
+    """Search without a target label, then see what it came to."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=90)
     seconds = parser.parse_args().seconds

@@ -21,7 +21,7 @@ from raytl.bundles import Bundle
 
 
 def write_folders(root: Path, a_class: int) -> None:
-    """``labelled/3/0007.png``, ``unlabelled/0008.png``, and a hundred ``new/0009.png`` that the model is asked about."""
+    """``labelled/3/0007.png``, ``unlabelled/0008.png``, and a hundred ``new/0009.png`` to ask the model about."""
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     taken = dict.fromkeys(range(10), 0)
@@ -36,6 +36,7 @@ def write_folders(root: Path, a_class: int) -> None:
 
 
 def main() -> None:
+    """Search, say what the model is worth, and ask it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=60)
     seconds = parser.parse_args().seconds

@@ -2,8 +2,8 @@
 
     python examples/serve.py [--port 8000]
 
-The two models are heads on plain pixels of scikit-learn's handwritten digits, of 5 and of 40 labelled images a class: made
-in seconds, and enough to show what happens at the endpoint.
+The two models are heads on plain features of scikit-learn's handwritten digits, of 5 and of 40 labelled images a class:
+made in seconds, and enough to show what happens at the endpoint.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ space: {source_model: ["plain:gradients"]}
 
 
 def folder_of(root: Path, a_class: int) -> Path:
+    """Class folders with so many images each."""
     digits = load_digits()
     for label in range(10):
         place = root / f"labelled-{a_class}" / str(label)
@@ -49,6 +50,7 @@ def ask(url: str) -> float:
 
 
 def main() -> None:
+    """Deploy one model, then the other in its place."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()
@@ -62,7 +64,9 @@ def main() -> None:
             models.append(run.best.bundle_path)
         try:
             for a_class, model in zip((5, 40), models, strict=True):
-                endpoint = raytl.deploy(model, name="digits", port=arguments.port)  # the second takes the place of the first
+                endpoint = raytl.deploy(
+                    model, name="digits", port=arguments.port
+                )  # the second takes the place of the first
                 print(f"{a_class} labels a class: {ask(endpoint.url):.0%} right at {endpoint.url}")
         finally:
             raytl.undeploy("digits")
