@@ -45,7 +45,7 @@ def ask(url: str) -> float:
         png = io.BytesIO()
         Image.fromarray((pixels * 255 / 16).astype(np.uint8)).save(png, format="PNG")
         answer = httpx.post(f"{url}/v1/predict", content=png.getvalue(), headers={"Content-Type": "image/png"})
-        right += answer.raise_for_status().json()["label"] == str(label)
+        right += answer.raise_for_status().json()["predictions"][0]["label"] == str(label)
     return right / 100
 
 
