@@ -100,7 +100,7 @@ class Task:
 
         compare(roles.parts())
         if goal is not None:
-            self._note_conflicts(goal.images)
+            self._note_conflicts(goal)
         separate(roles)
         goal, final = roles.target, roles.test
         self.problems += _judge_colours(roles)
@@ -173,8 +173,11 @@ class Task:
             )
         return tuple(chosen)
 
-    def _note_conflicts(self, images: LabelledImages) -> None:
-        conflicts = label_conflicts([item.digest for item in images.items], images.labels)
+    def _note_conflicts(self, part: Part[LabelledImages]) -> None:
+        images = part.images
+        digests = [item.digest for item in images.items]
+        conflicts = label_conflicts(digests, images.labels)
+        self._note_alike(images, set(conflicts), label_conflicts(part.pictures.tolist(), images.labels))
         if len(conflicts) > _CONFLICTS_NAMED:
             message = f"{len(conflicts)} images are there under another label as well; raytl check lists them"
             self._note(images.name, message)
@@ -182,6 +185,17 @@ class Task:
         for first, other in conflicts:
             labels = f"'{images.classes[images.labels[first]]}' and '{images.classes[images.labels[other]]}'"
             self._note(images.items[other].name, f"the same image as {images.items[first].name}, but labelled {labels}")
+
+    def _note_alike(
+        self, images: LabelledImages, same: set[tuple[int, int]], alike: Sequence[tuple[int, int]]
+    ) -> None:
+        """Pictures under two labels that are not the same bytes: recompressed, scaled."""
+        pairs = [pair for pair in alike if pair not in same]
+        if pairs:
+            first, other = (images.items[index].name for index in pairs[0])
+            what = f"{count_are(len({i for pair in pairs for i in pair}))} like one of another class"
+            message = f"{what} ({first} and {other}{'; …' if len(pairs) > 1 else ''}): one of the two labels is wrong,"
+            self._note(images.name, f"{message} or it shows both; raytl check lists them")
 
     def _note_half_shared(self, key: str, images: LabelledImages, classes: tuple[str, ...]) -> None:
         """A source domain that shares some classes but not all looks like a misspelling."""

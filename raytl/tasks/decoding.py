@@ -174,7 +174,7 @@ def _too_large(name: str) -> UserError:
 
 def _unknown(data: bytes, name: str) -> str:
     """Why bytes are no image of a known format."""
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS and not _HEIF:
         return f"{name}: cannot be read ({HEIC_NEEDED}); install it or convert the image"
     if data.startswith(b"version https://git-lfs"):
         return f"{name}: a pointer of Git LFS, not the image; fetch it with git lfs pull"

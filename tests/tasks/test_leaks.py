@@ -56,6 +56,20 @@ def pictures(*groups: list[Image.Image]) -> list[np.ndarray]:
     return [part.pictures for part in parts]
 
 
+class TestWithinTheTarget:
+    def test_a_picture_saved_anew_in_another_class_is_named(self) -> None:
+        """The bytes differ, so it is no exact copy."""
+        images = of("photos", list(range(12)))
+        again = Image.fromarray(pixels(2)).resize((60, 45))
+        items = [*images.items, PixelsItem("photos/again", np.asarray(again))]
+        both = LabelledImages("photos", items, None, images.classes, np.append(images.labels, 1))
+        assert said(Task(both), "another class") == [
+            "photos: 2 images are like one of another class (photos/2 and photos/again): one of the two labels is "
+            "wrong, or it shows both; raytl check lists them"
+        ]
+        assert said(Task(images), "another class") == []
+
+
 class TestBetweenTargetAndOthers:
     def test_a_source_domain_of_the_very_target_images_is_not_used(self) -> None:
         target = of("photos", list(range(12)))
