@@ -186,9 +186,7 @@ class Task:
             labels = f"'{images.classes[images.labels[first]]}' and '{images.classes[images.labels[other]]}'"
             self._note(images.items[other].name, f"the same image as {images.items[first].name}, but labelled {labels}")
 
-    def _note_alike(
-        self, images: LabelledImages, same: set[tuple[int, int]], alike: Sequence[tuple[int, int]]
-    ) -> None:
+    def _note_alike(self, images: LabelledImages, same: set[tuple[int, int]], alike: Sequence[tuple[int, int]]) -> None:
         """Pictures under two labels that are not the same bytes: recompressed, scaled."""
         pairs = [pair for pair in alike if pair not in same]
         if pairs:
