@@ -18,8 +18,8 @@ from ray.tune import RunConfig, TuneConfig, Tuner
 from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.judging.operating import parse_goal
-from raytl.search.lanes.cluster import cluster, room
-from raytl.search.lanes.here import Beginning, lanes_here, refit_on_all
+from raytl.search.lanes.cluster import cluster, lanes_here, room
+from raytl.search.lanes.here import Beginning, refit_on_all
 from raytl.search.lanes.lane import lane_for
 from raytl.search.lanes.pool import forward
 from raytl.search.lanes.sizing import Lanes, counted

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+import torch
 from ray._private import ray_constants, state
 
 from raytl.core.errors import UserError
@@ -150,3 +151,16 @@ def _nodes() -> list[tuple[float, float]]:
     return [
         (node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in ray.nodes() if node["Alive"]
     ]
+
+
+def lanes_here(wanted: int | None, gpus_per_trial: float, workers: int, address: str | None) -> Lanes | None:
+    """The lanes that a Ray of this machine's own will have; None where there is one already, here or elsewhere.
+
+    Arguments and errors as of :func:`cluster`.
+    """
+    if address_of(address) is not None or ray.is_initialized():
+        return None
+    cores = max(os.cpu_count() or 1, (wanted or 1) * workers)
+    free = memory()
+    machine = (float(cores), float(torch.cuda.device_count()))
+    return plan_lanes(wanted, gpus_per_trial, workers, [machine], None if free is None else free.lanes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,14 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import ray
-import torch
-
 from raytl.core.errors import NotWrittenError
-from raytl.machines.memory import memory
-from raytl.machines.reaching import address_of
 from raytl.search.jobs import JobKind, LaneJob
-from raytl.search.lanes.sizing import Lanes, plan_lanes
 from raytl.search.lanes.work import do_job, keep_files
 from raytl.search.plan.schedule import SearchPlan
 from raytl.tasks import LabelledImages
@@ -112,16 +105,3 @@ def refit_on_all(
         except NotWrittenError as error:
             return str(error)
     return result.reason
-
-
-def lanes_here(wanted: int | None, gpus_per_trial: float, workers: int, address: str | None) -> Lanes | None:
-    """The lanes that a Ray of this machine's own will have; None where there is one already, here or elsewhere.
-
-    Arguments and errors as of :func:`raytl.search.lanes.cluster.cluster`.
-    """
-    if address_of(address) is not None or ray.is_initialized():
-        return None
-    cores = max(os.cpu_count() or 1, (wanted or 1) * workers)
-    free = memory()
-    machine = (float(cores), float(torch.cuda.device_count()))
-    return plan_lanes(wanted, gpus_per_trial, workers, [machine], None if free is None else free.lanes)

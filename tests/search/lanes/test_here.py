@@ -10,8 +10,9 @@ from tiny import MODEL, PRETRAINED, SIDE, STAGES, data, shapes, workspace
 
 from raytl.core.hashing import hash_tensors
 from raytl.search.jobs import JobKind, LaneJob
-from raytl.search.lanes import here
-from raytl.search.lanes.here import Beginning, lanes_here, refit_on_all
+from raytl.search.lanes import cluster, here
+from raytl.search.lanes.cluster import lanes_here
+from raytl.search.lanes.here import Beginning, refit_on_all
 from raytl.search.lanes.sizing import Lanes
 from raytl.search.lanes.work import do_job, keep_files
 from raytl.search.plan.schedule import FIRST_MODEL, SearchPlan
@@ -101,8 +102,8 @@ class TestBeginning:
 class TestLanesHere:
     def test_are_those_of_a_ray_that_is_started_for_this_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        monkeypatch.setattr(here.os, "cpu_count", lambda: 4)
-        monkeypatch.setattr(here.torch.cuda, "device_count", lambda: 0)
+        monkeypatch.setattr(cluster.os, "cpu_count", lambda: 4)
+        monkeypatch.setattr(cluster.torch.cuda, "device_count", lambda: 0)
         assert lanes_here(None, 0.0, 1, None) == Lanes(4, 1.0, 0.0, 1, wanted=False)
         assert lanes_here(2, 0.0, 1, None) == Lanes(2, 2.0, 0.0)
         assert lanes_here(8, 0.0, 1, None) == Lanes(8, 1.0, 0.0)
