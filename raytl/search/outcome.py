@@ -34,6 +34,7 @@ _GROUNDS = {
     "unlabelled": "{metric} no worse than the highest, and the steadiest on the unlabelled images,",
     "frozen": "{metric} no worse than the highest, and the least trained,",
     "cost": "{metric} no worse than the highest, and the cheapest,",
+    "usual": "{metric} no worse than the highest beyond doubt, and of a kind that usually does better,",
     "key": "{metric} no worse than the highest,",
     "highest score": "highest score",
 }

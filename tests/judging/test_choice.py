@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,6 +52,18 @@ def test_among_tied_ones_the_unlabelled_evidence_then_frozenness_then_cost_then_
     assert (choose(liked, Y, ACCURACY).key, choose(liked, Y, ACCURACY).grounds) == ("d", "unlabelled")
     # One without unlabelled evidence: the evidence cannot be compared, so it does not count.
     assert choose([*liked, plain], Y, ACCURACY).key == "e"
+
+
+def test_a_few_images_do_not_outvote_what_is_known_of_kinds_and_many_do() -> None:
+    def pair(n: int) -> list[Contestant]:
+        y = np.arange(n) % 2
+        usual = contestant("usual", rows(np.arange(n) % 10 < 7, y), frozen=1.0)
+        lucky = contestant("lucky", rows(np.arange(n) % 10 < 9, y), frozen=1.0)
+        return [usual, replace(lucky, yields_to=frozenset({"usual", "never tried"}))]
+
+    few, many = (choose(pair(n), np.arange(n) % 2, ACCURACY) for n in (10, 100))
+    assert (few.key, few.tied, few.grounds) == ("usual", ("usual", "lucky"), "usual")
+    assert (many.key, many.grounds) == ("lucky", "metric")
 
 
 def test_log_loss_tells_apart_what_a_count_of_right_answers_cannot() -> None:

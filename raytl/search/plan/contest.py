@@ -8,22 +8,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from raytl.evaluation.intervals import average_repeats, paired_metric_interval
 from raytl.evaluation.metrics import Metric
-from raytl.judging.choice import Choice, Contestant, choose, separates
+from raytl.judging.choice import ONE_IN_TWENTY, Choice, Contestant, choose, separates
 from raytl.judging.screening import posterior_means
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.training.strategy import Strategy
 
 LEAST_IMAGES = 6
 """On fewer images that all speak for one side a standard error says nothing."""
-ONE_IN_TWENTY = 1.645
-"""Standard errors that a difference exceeds by chance in one of twenty cases."""
+
+
+_NOT_PUBLISHED = ("plain:", "scratch:", "pretrain:")
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,13 @@ class Contest:
         known = [contestant for contestant in contestants if contestant is not None]
         if self.labels is None or not known:
             return self._by_score(finalists, common)
+        strategies = {key: Strategy.from_dict(self.strategy_of(key)) for key in finalists}
+        known = [
+            replace(
+                one, yields_to=frozenset(key for key in strategies if yields_to(strategies[one.key], strategies[key]))
+            )
+            for one in known
+        ]
         return choose(known, self.labels.labels, self.labels.metric, self.labels.groups)
 
     def _is_probe(self, key: str) -> bool:
@@ -195,3 +203,16 @@ class Contest:
             cost=float(np.mean([record.seconds for record in records])),
             frozen=1.0 if strategy.convex else min(0.9, strategy.cut / 10),
         )
+
+
+def yields_to(one: Strategy, other: Strategy) -> bool:
+    """Whether of two heads on frozen features the other is of the kind that does better on task after task.
+
+    On all stages better than on the last, of the same network; on published weights better than on plain features. A
+    network that was pretrained on the user's own source domain is better than these only where the domain is related.
+    """
+    if not (one.convex and other.convex):
+        return False
+    stages = one.source_model == other.source_model and (one.head, other.head) == ("logistic", "stages")
+    published = not other.source_model.startswith(_NOT_PUBLISHED)
+    return stages or (published and one.source_model.startswith("plain:"))

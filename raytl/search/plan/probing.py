@@ -6,12 +6,12 @@ measure of all that comes after it, and what tells which source model to go on w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
 from raytl.search.jobs import JobKind, LaneJob, Survey
-from raytl.search.plan.contest import Contest
+from raytl.search.plan.contest import Contest, yields_to
 from raytl.search.records import TrialStatus
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
@@ -98,11 +98,14 @@ class Probing:
         return None if strategy is None else self._give(numbers, strategy, fold)
 
     def _on_further_folds(self, numbers: Iterator[int]) -> LaneJob | None:
-        for fold in () if self._closed else self._folds[1:]:
-            for strategy in self._racing():
-                if (strategy.key, fold or 0) not in self._given:
-                    return self._give(numbers, strategy, fold)
-        return None
+        strategy, fold = (None, None) if self._closed else self._further()
+        return None if strategy is None else self._give(numbers, strategy, fold)
+
+    def _further(self) -> tuple[Strategy | None, int | None]:
+        """Of the race: the next strategy and the fold that it was not given yet."""
+        racing = self._racing()
+        due = ((s, fold) for fold in self._folds[1:] for s in racing if (s.key, fold or 0) not in self._given)
+        return next(due, (None, None))
 
     def _make(self, numbers: Iterator[int]) -> LaneJob:
         return LaneJob(next(numbers), JobKind.PRETRAIN, source_model=self._unmade.pop(0))
@@ -111,14 +114,42 @@ class Probing:
         """Try no further folds: the time is to go into what promises more."""
         self._closed = True
 
+    def next_left_over(self, numbers: Iterator[int], allows: Callable[[Strategy], bool]) -> LaneJob | None:
+        """A probe on a fold that it was not given because the time was for something else, which has ended since."""
+        strategy, fold = self._further() if self._closed else (None, None)
+        return self._give(numbers, strategy, fold) if strategy is not None and allows(strategy) else None
+
     def _give(self, numbers: Iterator[int], strategy: Strategy, fold: int | None) -> LaneJob:
         self._given.add((strategy.key, fold or 0))
         return LaneJob(next(numbers), JobKind.PROBE, strategy.to_dict(), fold)
 
     def _racing(self) -> list[Strategy]:
-        """The probes that are worth the other folds: the best ones, as far as they do not trail beyond doubt."""
-        ranked = self._ranked()[:RACING]
-        return [s for s in ranked if s == ranked[0] or not self._contest.trails(s.key, ranked[0].key)]
+        """The probes that are worth the other folds: the best ones, as far as they do not trail beyond doubt.
+
+        And of the others what usually is the best: a fold's few images hardly tell probes apart.
+        """
+        ranked = self._ranked()
+        if not ranked:
+            return []
+        racing = [s for s in ranked[:RACING] if not self._trails(s, ranked[0])]
+        usual = self._usually_best(ranked)
+        return racing if usual in racing else [*racing, usual]
+
+    def _trails(self, strategy: Strategy, best: Strategy) -> bool:
+        return strategy != best and self._contest.trails(strategy.key, best.key)
+
+    def _usually_best(self, ranked: Sequence[Strategy]) -> Strategy:
+        """The best, or what does better than its kind on task after task, unless the images speak against it.
+
+        ranked: best first.
+        """
+        best = ranked[0]
+        while True:
+            better = (s for s in ranked if yields_to(best, s) and not self._trails(s, ranked[0]))
+            usual = next(better, None)
+            if usual is None:
+                return best
+            best = usual
 
     def _ranked(self) -> list[Strategy]:
         """Probes with a score, best first."""
@@ -170,12 +201,7 @@ class Probing:
         alone = all(uri.startswith("plain:") for uri in self._probes)
         between = tried == begun and (alone or any(not uri.startswith("plain:") for uri in tried))
         ranked = self._ranked() if between else []
-        if not ranked:
-            return None
-        # A fold's few images hardly tell probes apart. What has learned, and all of its stages, were seen to do better
-        # on task after task: that stands until the images say otherwise beyond doubt.
-        usual = sorted(ranked, key=lambda s: (s.source_model.startswith("plain:"), s.head != "stages"))
-        return next(s for s in usual if not self._contest.trails(s.key, ranked[0].key)).key
+        return self._usually_best(ranked).key if ranked else None
 
     def left(self) -> list[Strategy]:
         """Of the race: a probe for every fold that it was not given yet."""

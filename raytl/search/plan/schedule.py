@@ -136,6 +136,7 @@ class SearchPlan:
             self._begin_search,
             self._next_late_probe,
             lambda: self._next_trained(lane),
+            self._next_left_over_probe,
             self._closing.next_confirm,
             lambda: self._closing.next_control(self._running_kinds(), survey),
             lambda: self._closing.next_refit(self._running_kinds(), survey),
@@ -196,6 +197,10 @@ class SearchPlan:
             if spent > PROBE_SHARE * budget * self.settings.lanes or self._time.used() > LATEST * budget:
                 self._probing.close()
 
+    def _next_left_over_probe(self) -> LaneJob | None:
+        """What no training could be afforded for is of use to the choice between the probes."""
+        return self._probing.next_left_over(self._numbers, self._affords)
+
     def _next_late_probe(self) -> LaneJob | None:
         """A source model whose turn has come: one joins in for every few strategies that were tried without it."""
         due = self._probing.due(self._exploration.tried) or (self._exploration.exhausted and self._probing.late())
@@ -214,9 +219,10 @@ class SearchPlan:
 
     def _allows(self, job: LaneJob) -> bool:
         """Whether the time budget has room for a job, by what such a job is expected to take."""
-        if not self._time.limited:
-            return True
-        return self._time.allows(self._durations.of(Strategy.from_dict(job.strategy)), self.records)
+        return self._affords(Strategy.from_dict(job.strategy))
+
+    def _affords(self, strategy: Strategy) -> bool:
+        return not self._time.limited or self._time.allows(self._durations.of(strategy), self.records)
 
     def _next_trained(self, lane: int) -> LaneJob | None:
         """Baselines and strategies of the search in turn, so that what promises most waits for no baseline."""
