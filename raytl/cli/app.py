@@ -55,6 +55,12 @@ LabelColumn = Annotated[
 ImageColumn = Annotated[
     str | None, typer.Option("--image-column", metavar="COLUMN", help="Column of a table that holds the images.")
 ]
+ClassesOf = Annotated[
+    str | None,
+    typer.Option(
+        "--classes-of", metavar="NAME", help="Without target labels: the source domain whose classes are to be learned."
+    ),
+]
 Port = Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port of the endpoint.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Bundle, or a run by name, folder or URI.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name, folder or URI of a run.")]

@@ -10,7 +10,19 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from raytl.cli.app import Holdout, ImageColumn, ImagesFolder, Json, LabelColumn, Lanes, Seed, Split, app, sources_app
+from raytl.cli.app import (
+    ClassesOf,
+    Holdout,
+    ImageColumn,
+    ImagesFolder,
+    Json,
+    LabelColumn,
+    Lanes,
+    Seed,
+    Split,
+    app,
+    sources_app,
+)
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
 
@@ -42,6 +54,7 @@ def rank(
     images: ImagesFolder = None,
     label: LabelColumn = None,
     image_column: ImageColumn = None,
+    classes_of: ClassesOf = None,
     holdout: Holdout = None,
     space: Space = "vision-small",
     set_: Assignments = None,
@@ -67,7 +80,7 @@ def rank(
     output = Output.current
     task = api.Task(
         target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
-        label=label, image_column=image_column,
+        label=label, image_column=image_column, classes_of=classes_of,
     )  # fmt: skip
     bound = api.bind(task, space, set_ or [])
     show_problems(output, [*bound.problems, *task.problems])
@@ -105,6 +118,7 @@ def quote(
     images: ImagesFolder = None,
     label: LabelColumn = None,
     image_column: ImageColumn = None,
+    classes_of: ClassesOf = None,
     holdout: Holdout = None,
     space: Space = "vision-small",
     set_: Assignments = None,
@@ -146,7 +160,7 @@ def quote(
     types = api.read_cluster(cluster, price or ()) if cluster is not None else None
     task = api.Task(
         target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
-        label=label, image_column=image_column,
+        label=label, image_column=image_column, classes_of=classes_of,
     )  # fmt: skip
     bound = api.bind(task, space, set_ or [])
     show_problems(output, [*bound.problems, *task.problems])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raytl.cli.app import (
+    ClassesOf,
     Holdout,
     ImageColumn,
     ImagesFolder,
@@ -76,6 +77,7 @@ def search(
     images: ImagesFolder = None,
     label: LabelColumn = None,
     image_column: ImageColumn = None,
+    classes_of: ClassesOf = None,
     holdout: Holdout = None,
     space: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="A shipped search space (see 'raytl spaces list') or a YAML file.")
@@ -203,7 +205,7 @@ def search(
     RunStore(storage or default_storage()).check()  # before the data is read, which may take minutes
     task = api.Task(
         target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
-        label=label, image_column=image_column,
+        label=label, image_column=image_column, classes_of=classes_of,
     )  # fmt: skip
     bound = api.bind(task, loaded)
     show_problems(output, [*bound.problems, *task.problems])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +29,7 @@ from raytl.tasks.parts import (
     unlabelled_part,
 )
 from raytl.tasks.problems import Problem, Severity
+from raytl.tasks.resembling import resemblance
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role, SealedTest, TrainingData
 
@@ -53,6 +54,9 @@ class Task:
         what it has for training and validation.
     images: the folder that the paths in tables count from, where that is not the table's own.
     label, image_column: the columns of tables that hold labels and images, where their names do not say so.
+    classes_of: the source domain whose classes are to be learned, where there are no target labels and domains differ.
+        By default the classes that most domains share; where no two agree, those of the domain that looks most like the
+        unlabelled images.
 
     data: all that a search may see. test: the sealed test split, or None. problems: what was noticed about the data.
     given: what it was made of (:func:`raytl.tasks.given.make_task`), None where images were given in memory.
@@ -73,8 +77,10 @@ class Task:
         images: Path | None = None,
         label: str | None = None,
         image_column: str | None = None,
+        classes_of: str | None = None,
     ) -> None:
         domains = named_domains(source_domain)
+        _check_classes_of(classes_of, list(domains), has_target=target is not None)
         if target is None and not domains:
             raise UserError(
                 "no labelled data; pass --target PATH, or --source-domain PATH together with --unlabelled PATH"
@@ -105,7 +111,7 @@ class Task:
         goal, final = roles.target, roles.test
         self.problems += _judge_colours(roles)
         wanted = None if final is None else occurring(final.images)
-        classes = goal.images.classes if goal is not None else self._agreed(roles.source_domains, wanted)
+        classes = goal.images.classes if goal is not None else self._agreed(roles, wanted, classes_of)
         classes = tuple(sorted(classes))
         if final is not None:
             final.images = _into_classes(final.images, classes, "the target" if goal else "any source domain")
@@ -126,7 +132,7 @@ class Task:
             self._note_half_shared(key, part.images, classes)
 
         self.name = name or _task_name(target, unlabelled)
-        chosen = {"split": split, "label": label, "image_column": image_column}
+        chosen = {"split": split, "label": label, "image_column": image_column, "classes_of": classes_of}
         places = {"target": target, "unlabelled": unlabelled, "test": test, "images": images}
         self.given = given_paths(places, domains, self.name, seed, holdout, chosen)
         seen = [part for part in roles.parts() if part is not roles.test]
@@ -154,24 +160,31 @@ class Task:
     def _note(self, where: str, message: str, severity: Severity = Severity.WARNING) -> None:
         self.problems.append(Problem(severity, where, message))
 
-    def _agreed(self, parts: Mapping[str, Part[LabelledImages]], wanted: set[str] | None) -> tuple[str, ...]:
-        """The classes to learn where there are no target labels: the names that most source domains share.
+    def _agreed(self, roles: Roles, wanted: set[str] | None, classes_of: str | None) -> tuple[str, ...]:
+        """The classes to learn where there are no target labels.
 
-        Where no two domains agree it is the domain with the most classes.
         wanted: the label names of a given test set, which the classes have to cover where any domain does.
         """
-        sets = Counter(frozenset(part.images.classes) for part in parts.values())
-        chosen = max(
-            sets, key=lambda names: (wanted is None or wanted <= names, sets[names], len(names), sorted(names))
-        )
-        others = [key for key, part in parts.items() if not set(part.images.classes) <= chosen]
+        parts = roles.source_domains
+        sets = {key: frozenset(part.images.classes) for key, part in parts.items()}
+        if classes_of is not None and classes_of not in sets:  # its images are in other roles
+            raise UserError(f"the source domain {classes_of} is not used, so its classes cannot be learned")
+        shared, alike = Counter(sets.values()), dict.fromkeys(sets, 0.0)
+        if len(shared) > 1 and roles.unlabelled is not None:
+            alike = resemblance(roles.unlabelled.facts, {key: part.facts for key, part in parts.items()})
+        order = {
+            key: (wanted is None or wanted <= names, shared[names], alike[key], len(names), sorted(names))
+            for key, names in sets.items()
+        }
+        first = classes_of or max(order, key=lambda key: order[key])
+        others = [key for key in sets if not sets[key] <= sets[first]]
         if others:
-            first = next(key for key, part in parts.items() if set(part.images.classes) == chosen)
-            self._note(
-                first,
-                f"its {len(chosen)} classes will be learned; {', '.join(others)} can only pretrain",
-            )
-        return tuple(chosen)
+            by_looks = classes_of is None and shared[sets[first]] == 1 and (wanted is None or not wanted <= sets[first])
+            why = ", for it looks most like the unlabelled images" if by_looks else ""
+            how = "" if classes_of else f"; to learn another's, name it with --classes-of {others[0]}"
+            what = f"its {len(sets[first])} classes will be learned{why}; {', '.join(others)} can only pretrain{how}"
+            self._note(first, what)
+        return tuple(sets[first])
 
     def _note_conflicts(self, part: Part[LabelledImages]) -> None:
         images = part.images
@@ -269,3 +282,12 @@ def _enough_to_validate(images: LabelledImages) -> None:
 
 def _s(number: int) -> str:
     return "" if number == 1 else "s"
+
+
+def _check_classes_of(name: str | None, domains: Sequence[str], *, has_target: bool) -> None:
+    if name is None:
+        return
+    if has_target:
+        raise UserError("--classes-of: the classes are those of the target's labels; leave it out, or --target")
+    if name not in domains:
+        raise UserError(f"--classes-of {name}: no such source domain; there are {', '.join(domains)}")

@@ -282,9 +282,35 @@ class TestSourceDomains:
         ab = {"one": labelled("1", {"a": 2, "b": 2}), "two": labelled("2", {"b": 2, "a": 2}, 10)}
         wide = labelled("3", {"x": 2, "y": 2, "z": 2}, 30)
         assert Task(None, {**ab, "wide": wide}, pool).data.classes == ("a", "b")
-        assert Task(None, {"one": ab["one"], "wide": wide}, pool).data.classes == ("x", "y", "z")
         test = labelled("test", {"a": 1, "b": 1}, 50)
         assert Task(None, {"one": ab["one"], "wide": wide}, pool, test).data.classes == ("a", "b")
+
+    def test_where_no_two_domains_agree_their_looks_decide_and_a_word_of_the_user(self) -> None:
+        """In any order of the options; the first lines say what was taken for granted."""
+
+        def kind(name: str, common: int, classes: tuple[str, ...], first: int) -> LabelledImages:
+            """Pictures that have something in common."""
+            base = np.asarray(picture(common)).astype(np.uint16)
+            pixels = [(base + np.asarray(picture(first + n))) // 2 for n in range(24)]
+            items = [PixelsItem(f"{name} {n}", image.astype(np.uint8)) for n, image in enumerate(pixels)]
+            return LabelledImages(name, items, None, classes, np.arange(24) % len(classes))
+
+        near, far = kind("near", 1000, ("a", "b"), 0), kind("far", 2000, ("x", "y", "z"), 30)
+        pool = Images("pool", kind("pool", 1000, ("?",), 60).items)
+        for domains in ({"near": near, "far": far}, {"far": far, "near": near}):
+            task = Task(None, domains, pool)
+            assert task.data.classes == ("a", "b")
+            assert [str(problem) for problem in task.problems if problem.where == "near"][-1] == (
+                "near: its 2 classes will be learned, for it looks most like the unlabelled images; far can only "
+                "pretrain; to learn another's, name it with --classes-of far"
+            )
+            other = Task(None, domains, pool, classes_of="far")
+            assert other.data.classes == ("x", "y", "z")
+            assert "far: its 3 classes will be learned; near can only pretrain" in map(str, other.problems)
+        with pytest.raises(UserError, match="--classes-of fat: no such source domain; there are near, far"):
+            Task(None, {"near": near, "far": far}, pool, classes_of="fat")
+        with pytest.raises(UserError, match="--classes-of: the classes are those of the target's labels"):
+            Task(near, {"far": far}, classes_of="far")
 
 
 class TestRefusals:
