@@ -198,8 +198,15 @@ class SearchPlan:
                 self._probing.close()
 
     def _next_left_over_probe(self) -> LaneJob | None:
-        """What no training could be afforded for is of use to the choice between the probes."""
-        return self._probing.next_left_over(self._numbers, self._affords)
+        """Time in which nothing can be trained is of use to the choice between the probes."""
+        trained = any(r.status == TrialStatus.COMPLETED and r.kind != JobKind.PROBE for r in self.records)
+
+        def allows(strategy: Strategy) -> bool:
+            seconds = self._durations.of(strategy)
+            refit_s = self._time.refit_seconds(self.records) if trained else seconds
+            return seconds + refit_s < self._time.left()
+
+        return self._probing.next_left_over(self._numbers, allows)
 
     def _next_late_probe(self) -> LaneJob | None:
         """A source model whose turn has come: one joins in for every few strategies that were tried without it."""
@@ -219,10 +226,9 @@ class SearchPlan:
 
     def _allows(self, job: LaneJob) -> bool:
         """Whether the time budget has room for a job, by what such a job is expected to take."""
-        return self._affords(Strategy.from_dict(job.strategy))
-
-    def _affords(self, strategy: Strategy) -> bool:
-        return not self._time.limited or self._time.allows(self._durations.of(strategy), self.records)
+        if not self._time.limited:
+            return True
+        return self._time.allows(self._durations.of(Strategy.from_dict(job.strategy)), self.records)
 
     def _next_trained(self, lane: int) -> LaneJob | None:
         """Baselines and strategies of the search in turn, so that what promises most waits for no baseline."""
