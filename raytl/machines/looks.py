@@ -68,9 +68,13 @@ def package(name: str) -> Finding:
     from packaging.requirements import Requirement
 
     try:
-        found, asked = version(name), [Requirement(line) for line in requires("raytl") or []]
+        found = version(name)
     except PackageNotFoundError:
         return Finding(name, Mark.PROBLEM, "not installed", "pip install raytl")
+    try:
+        asked = [Requirement(line) for line in requires("raytl") or []]
+    except PackageNotFoundError:  # run from its sources
+        asked = []
     wanted = next((line.specifier for line in asked if line.name == name and line.marker is None), None)
     if wanted is not None and not wanted.contains(found, prereleases=True):
         return Finding(name, Mark.PROBLEM, f"{found}, and raytl takes {wanted}", f"pip install '{name}{wanted}'")

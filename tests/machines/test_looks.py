@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,13 @@ class TestPackages:
         found = looks.package("torchvision")
         assert found.mark is Mark.PROBLEM and found.found.startswith("1.0, and raytl takes ")
         assert found.advice.startswith("pip install 'torchvision")
+
+    def test_raytl_run_from_its_sources_asks_for_no_version(self, monkeypatch: pytest.MonkeyPatch):
+        def gone(name: str) -> list[str]:
+            raise PackageNotFoundError(name)
+
+        monkeypatch.setattr(looks, "requires", gone)
+        assert looks.package("torch").mark is Mark.OK
 
     def test_builds_that_do_not_fit_each_other(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
