@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raytl import runs
-from raytl.bundles import Bundle, Threshold, export_bundle
+from raytl.bundles import Bundle, Reference, Threshold, export_bundle, reference_images
 from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
 from raytl.evaluation.intervals import Interval
@@ -40,9 +40,10 @@ class Best:
         """The model, ready to predict."""
         return Bundle.load(self.bundle_path)
 
-    def export(self, directory: str | os.PathLike[str]) -> Path:
+    def export(self, directory: str | os.PathLike[str], *, images: bool = True) -> Path:
         """Copy the model's bundle to ``directory``, checked on the way. An older bundle there is replaced.
 
+        images: whether the reference predictions go with it, which hold small copies of up to 16 training images.
         Raises UserError where the run has no model or the place holds something that is not a bundle.
         """
         manifest, model = load_checkpoint(self.bundle_path)
@@ -53,6 +54,7 @@ class Best:
             provenance=manifest.provenance,
             temperature=manifest.temperature,
             threshold=manifest.threshold,
+            reference=Reference.read(self.bundle_path) if images else None,
         )
 
 
@@ -143,6 +145,7 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         else "the target's labels",
     }
     point = outcome.operating_point
+    known = task.data.target if task.data.target is not None else task.data.unlabelled  # never of the sealed test
     threshold = None if point is None else Threshold(label=point.label, value=point.value)
     export_bundle(
         directory,
@@ -151,6 +154,7 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         provenance=provenance,
         temperature=best.temperature,
         threshold=threshold,
+        examples=reference_images(known) if known is not None else (),
     )
 
 

@@ -2,6 +2,7 @@
 
 from raytl.bundles.bundle import Bundle, ImageLike, Prediction, export_bundle
 from raytl.bundles.files import predict_files, write_predictions
+from raytl.bundles.reference import Reference, reference_images
 from raytl.sources.manifest import Manifest, Threshold
 
 __all__ = [
@@ -9,8 +10,10 @@ __all__ = [
     "ImageLike",
     "Manifest",
     "Prediction",
+    "Reference",
     "Threshold",
     "export_bundle",
     "predict_files",
+    "reference_images",
     "write_predictions",
 ]

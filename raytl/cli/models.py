@@ -35,6 +35,10 @@ def report(run: RunName, storage: Storage = None, json: Json = False) -> None:
 def export(
     run: RunName,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the bundle.")],
+    images: Annotated[
+        bool,
+        typer.Option("--images/--no-images", help="With reference predictions on 16 training images, made small."),
+    ] = True,
     storage: Storage = None,
     json: Json = False,
 ) -> None:
@@ -44,7 +48,7 @@ def export(
     """
     from raytl import api
 
-    path = api.open_run(run, storage).best.export(directory)
+    path = api.open_run(run, storage).best.export(directory, images=images)
     Output.current.say(f"wrote {path}")
     Output.current.document({"path": str(path.resolve())})
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from raytl.bundles import Bundle
+from raytl.bundles import Bundle, Reference
 from raytl.core.errors import UserError
 from raytl.serving.batching import Batcher
 from raytl.serving.decoding import Decoder
@@ -53,9 +53,10 @@ class LiveModel:
 
 
 def load(settings: ServingSettings, device: str = "cpu") -> LiveModel:
-    """Load a bundle and classify one black image with it, so that the first request meets a warm model.
+    """Load a bundle, classify one black image with it, so that the first request meets a warm model, and check it.
 
-    Raises UserError where the bundle cannot be loaded, is not of the version asked for, or answers nonsense.
+    Raises UserError where the bundle cannot be loaded, is not of the version asked for, answers nonsense, or fails its
+    own reference predictions.
     """
     path = Path(settings.bundle)
     version = bundle_version(path)
@@ -69,6 +70,9 @@ def load(settings: ServingSettings, device: str = "cpu") -> LiveModel:
     probabilities = live.compute(np.zeros(shape, dtype=np.uint8))
     if probabilities.shape != (1, len(live.labels)) or not np.isfinite(probabilities).all():
         raise UserError(f"{path}: the model does not answer with a probability per label; export the bundle again")
+    reference = Reference.read(path)
+    if reference is not None:
+        reference.check(live.bundle, str(path))
     return live
 
 

@@ -7,6 +7,7 @@ import base64
 import gzip
 import io
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -382,3 +383,15 @@ class TestSettings:
     def test_plain_values_bring_them_back(self):
         settings = ServingSettings(bundle="x", max_images=7, request_timeout_s=2.5)
         assert ServingSettings.parse(settings.to_json()) == settings
+
+
+def test_a_bundle_that_fails_its_own_reference_predictions_is_not_served(bundles, tmp_path):
+    permuted = Path(shutil.copytree(bundles["first"], tmp_path / "permuted"))
+    manifest = json.loads((permuted / "model.json").read_text())
+    manifest["labels"] = manifest["labels"][1:] + manifest["labels"][:1]
+    (permuted / "model.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="permuted: fails its own reference predictions: of 4 images"):
+        serving(permuted)
+    service = serving(bundles["first"])
+    asyncio.run(service.apply(ServingSettings(bundle=str(permuted))))
+    assert service.live.name == "first" and "fails its own reference predictions" in service.refused
