@@ -17,7 +17,7 @@ from raytl.runs.replaying import replay as replay_trial
 from raytl.runs.report import write_report
 from raytl.runs.run import interval
 from raytl.search.records import SearchOutcome
-from raytl.serving import Endpoint
+from raytl.serving import Endpoint, try_out
 from raytl.serving import deploy as deploy_bundle
 from raytl.sources.checkpoint import load_checkpoint, write_metrics
 from raytl.tasks import Task
@@ -100,13 +100,22 @@ def replay(
 
 
 def deploy(
-    model: str | os.PathLike[str] | Run, *, storage: str | os.PathLike[str] | None = None, **options: Any
+    model: str | os.PathLike[str] | Run,
+    *,
+    storage: str | os.PathLike[str] | None = None,
+    canary: float = 0.0,
+    shadow: bool = False,
+    **options: Any,
 ) -> Endpoint:
     """Serve a bundle, or the model of a run (by name, folder or object), on Ray Serve.
 
-    options: those of :func:`raytl.serving.deploy` (port, replicas, resources).
+    canary: share of the requests (0.05) that it is to answer on trial, beside the model that is served; shadow: it
+        answers nobody, and is only compared with it.
+    options: those of :func:`raytl.serving.deploy` (port, replicas, resources, new_labels, token), on trial those of
+        :func:`raytl.serving.try_out` (promote_after, max_disagreement, max_slowdown, new_labels).
     """
-    return deploy_bundle(find_bundle(model, storage), **options)
+    bundle = find_bundle(model, storage)
+    return try_out(bundle, canary=canary, **options) if canary or shadow else deploy_bundle(bundle, **options)
 
 
 def find_bundle(model: str | os.PathLike[str] | Run, storage: str | os.PathLike[str] | None = None) -> Path:

@@ -11,9 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from raytl.serving.requests import RequestError, read_images, read_top
 from raytl.serving.service import Service, predictions
+from raytl.serving.tokens import fits
+
+_OPEN = frozenset({"/healthz", "/readyz"})  # load balancers have no token
+_TRUSTED = "raytl.trusted"
 
 
 def create_http(service: Service) -> FastAPI:
@@ -21,6 +26,7 @@ def create_http(service: Service) -> FastAPI:
     app = FastAPI(title="raytl", version="1", description="Image classification with a raytl bundle.")
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(Exception, _on_error)
+    app.add_middleware(_Gate, service=service)
 
     # Handlers take the bare request and return a ready response: FastAPI's validation and serialisation of models would
     # cost more than the rest of a request does.
@@ -32,7 +38,7 @@ def create_http(service: Service) -> FastAPI:
             async with asyncio.timeout(live.settings.request_timeout_s):
                 top = read_top(request)
                 asked = await read_images(request, live.settings)
-                probabilities = await service.classify(live, asked.images)
+                live, probabilities = await service.answer(live, asked.images)
         except RequestError as refused:
             return _sentence(refused.status, refused.sentence)
         except TimeoutError:
@@ -56,12 +62,34 @@ def create_http(service: Service) -> FastAPI:
     @app.get("/healthz", summary="Is the model ready?")
     @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", summary="Is the model ready? (as Kubernetes asks)")
-    async def healthz() -> Response:
-        """Name and version of the served model; ``refused`` says why a newer one is not served."""
-        live = service.live
-        return _json(200, {"status": "ok", "model": live.name, "version": live.version, "refused": service.refused})
+    async def healthz(request: Request) -> Response:
+        """Name and version of the served model; ``refused`` says why a newer one is not served or on trial."""
+        if not request.scope.get(_TRUSTED, True):
+            return _json(200, {"status": "ok"})
+        live, trial = service.live, service.trial
+        known = {"status": "ok", "model": live.name, "version": live.version, "refused": service.refused}
+        return _json(200, known if trial is None else {**known, "candidate": trial.candidate.version})
 
     return app
+
+
+class _Gate:
+    """Lets nobody in without the token, where the endpoint has one; a change of it counts from the next request on."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (digest := self._service.live.settings.token_sha256):
+            given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+            scope[_TRUSTED] = fits(given, digest)
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            if not scope[_TRUSTED] and path not in _OPEN:
+                sentence = "this endpoint asks for its token; send it as 'Authorization: Bearer TOKEN'"
+                await JSONResponse({"error": sentence}, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def _json(status: int, value: Any) -> Response:
@@ -148,6 +176,7 @@ _ERROR = {"content": {"application/json": {"schema": _ERROR_SCHEMA}}}
 _PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A prediction per image, in order.", "content": {"application/json": {"schema": _ANSWER}}},
     400: {"description": "The request cannot be read.", **_ERROR},
+    401: {"description": "The endpoint asks for its bearer token.", **_ERROR},
     413: {"description": "Too many or too large images.", **_ERROR},
     415: {"description": "A content type that is not understood.", **_ERROR},
     422: {"description": "An image that cannot be decoded.", **_ERROR},
