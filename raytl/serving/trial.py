@@ -50,6 +50,8 @@ class Trial:
         self._seen = 0
         self._comparing = False
         self._rest_until = 0.0
+        self._under_way = 0
+        self._closed = False
 
     async def answer(
         self, live: LiveModel, images: Sequence[NamedBytes], classify: Classify, batcher: Batcher
@@ -60,6 +62,7 @@ class Trial:
         """
         failed = False
         if self._takes():
+            self._under_way += 1
             try:
                 async with asyncio.timeout(_PATIENCE * live.settings.request_timeout_s):
                     rows = await classify(self.candidate, images, self._batcher)
@@ -72,6 +75,9 @@ class Trial:
                 self.tally.answered_candidate += 1
                 self._compare(live, images)
                 return self.candidate, rows
+            finally:
+                self._under_way -= 1
+                self._let_go()
         rows = await classify(live, images, batcher)
         if failed:  # only now is it certain that it was not the request's fault
             self.tally.attempts += 1
@@ -81,13 +87,18 @@ class Trial:
         return live, rows
 
     def close(self) -> None:
-        """Let go of the threads."""
-        self._batcher.close()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Let go of the threads; the candidate finishes what it was asked."""
+        self._closed = True
+        self._thread.shutdown(wait=False)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._closed and not self._under_way:
+            self._batcher.close()
 
     def _takes(self) -> bool:
         """Whether the candidate is to answer this request: by chance, and never more than its share of all so far."""
-        if not self.rules.share:
+        if not self.rules.share or self._closed:
             return False
         self._seen += 1
         owed = self.rules.share * self._seen - self._taken
@@ -98,7 +109,7 @@ class Trial:
         return self.tally.answered_candidate + self.tally.errors
 
     def _compare(self, live: LiveModel, images: Sequence[NamedBytes]) -> None:
-        if self._comparing or time.monotonic() < self._rest_until:
+        if self._closed or self._comparing or time.monotonic() < self._rest_until:
             self.tally.unseen += 1
             return
         self._comparing = True

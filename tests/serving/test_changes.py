@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 import ray
+from documented import undocumented
 from test_deploy import free_port
 
 from raytl.bundles import export_bundle
@@ -92,6 +93,23 @@ def until(condition: Callable[[dict[str, Any]], bool], seconds: float = 60) -> d
     return known
 
 
+@pytest.fixture
+def command(capsys) -> Callable[..., str]:
+    """Runs a command of raytl in this process, whose Ray session it finds, and returns what it says."""
+    from typer.main import get_command
+
+    from raytl.cli.commands import app
+    from raytl.cli.output import Output
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        Output.for_arguments(list(arguments))
+        get_command(app)(list(arguments), prog_name="raytl", standalone_mode=False)
+        return capsys.readouterr().out
+
+    return run
+
+
 def serving(endpoint: Endpoint) -> str:
     return httpx.get(f"{endpoint.url}/healthz", trust_env=False).json()["model"]
 
@@ -131,11 +149,14 @@ def test_other_labels_are_refused_unless_told(endpoint, bundles, tmp_path):
     assert serving(endpoint) == "first"
 
 
-def test_a_shadow_answers_nobody_and_as_good_a_one_takes_over(endpoint, variants, png):
+def test_a_shadow_answers_nobody_and_as_good_a_one_takes_over(endpoint, variants, png, command):
     with Traffic().to(endpoint, png) as traffic:
         tried = try_out(variants["again"], promote_after=100, max_slowdown=20)
         assert tried.candidate == bundle_version(variants["again"])
         known = until(lambda known: (known["comparison"] or {}).get("compared", 0) > 0)
+        assert undocumented("endpoint status", known) == set()
+        shown = command("endpoint", "status")
+        assert "on trial (shadow)" in shown and tried.candidate in shown and tried.version in shown
         assert known["candidate"]["share"] == 0 and known["comparison"]["candidate"]["answered"] == 0
         before = len(traffic.models)
         assert set(traffic.models[:before]) == {"first"}
@@ -145,7 +166,9 @@ def test_a_shadow_answers_nobody_and_as_good_a_one_takes_over(endpoint, variants
     assert known["last_trial"]["promoted"] and "not worse" in known["last_trial"]["why"]
     assert known["last_trial"]["compared"] >= 100 and known["last_trial"]["disagreement"]["value"] == 0
     assert traffic.models[-1] == "again" == serving(endpoint)
-    rollback()
+    assert undocumented("endpoint status", known) == set()
+    assert "was promoted: after" in command("endpoint", "status")
+    assert f"answers with version {tried.version}" in command("rollback")
     assert serving(endpoint) == "first"
 
 
