@@ -10,6 +10,7 @@ import hmac
 import ipaddress
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -43,7 +44,8 @@ def write_token(name: str, token: str | None = None) -> str:
             file.write(token + "\n")
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise UserError(f"{path}: the token cannot be written ({error.strerror or error}); give access") from None
     return token
 
