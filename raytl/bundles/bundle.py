@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,13 @@ from torch import Tensor
 
 from raytl.bundles.reference import REFERENCE_FILE, Reference
 from raytl.core.errors import UserError
+from raytl.core.prediction import Prediction
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import checkpoint_files, load_checkpoint, write_files
 from raytl.sources.manifest import MANIFEST_FILE, Manifest, Threshold, parse
 from raytl.tasks.decoding import decode
 
 ImageLike = Image.Image | bytes | Path
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of one image.
-
-    label: the most probable one, or that on whose side of the model's threshold the image lies. confidence: its
-        probability, below one half where the threshold decided so. probabilities: of every label, in the model's order.
-    """
-
-    label: str
-    confidence: float
-    probabilities: dict[str, float]
 
 
 class Bundle:

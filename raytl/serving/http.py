@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,6 +20,7 @@ from raytl.serving.service import Service, predictions
 from raytl.serving.tokens import fits
 
 _OPEN = frozenset({"/healthz", "/readyz"})  # load balancers have no token
+_RETRY = {"Retry-After": "1"}
 _TRUSTED = "raytl.trusted"
 
 
@@ -43,7 +46,7 @@ def create_http(service: Service) -> FastAPI:
             return _sentence(refused.status, refused.sentence)
         except TimeoutError:
             seconds = f"{live.settings.request_timeout_s:g}"
-            return _sentence(504, f"no answer within {seconds} s; send fewer images or try again later", retry=True)
+            return _sentence(504, f"no answer within {seconds} s; send fewer images or try again later", _RETRY)
         answer = {"model": live.name, "predictions": predictions(live.bundle, probabilities, top)}
         return _json(200, {**answer, "ignored": asked.ignored} if asked.ignored else answer)
 
@@ -87,7 +90,7 @@ class _Gate:
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             if not scope[_TRUSTED] and path not in _OPEN:
                 sentence = "this endpoint asks for its token; send it as 'Authorization: Bearer TOKEN'"
-                await JSONResponse({"error": sentence}, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+                await _sentence(401, sentence, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -97,14 +100,17 @@ def _json(status: int, value: Any) -> Response:
     return Response(body, status, media_type="application/json")
 
 
-def _sentence(status: int, sentence: str, retry: bool = False) -> Response:
-    return JSONResponse({"error": sentence}, status, headers={"Retry-After": "1"} if retry else None)
+def _sentence(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error as a problem document (RFC 9457); ``error`` is the sentence, as ``detail`` is."""
+    known = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    document = {**known, "detail": sentence, "error": sentence}
+    return JSONResponse(document, status, headers=headers, media_type="application/problem+json")
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
-    return JSONResponse({"error": f"{request.method} {request.url.path}: {error.detail}"}, error.status_code, headers)
+    return _sentence(error.status_code, f"{request.method} {request.url.path}: {error.detail}", headers)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
@@ -171,8 +177,18 @@ _ANSWER = {
         },
     },
 }
-_ERROR_SCHEMA = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
-_ERROR = {"content": {"application/json": {"schema": _ERROR_SCHEMA}}}
+_ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "error"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "error": {"type": "string", "description": "The same as detail."},
+    },
+}
+_ERROR = {"content": {"application/problem+json": {"schema": _ERROR_SCHEMA}}}
 _PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A prediction per image, in order.", "content": {"application/json": {"schema": _ANSWER}}},
     400: {"description": "The request cannot be read.", **_ERROR},
