@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow  # a Ray session and Serve take half a minute on t
 
 @pytest.fixture(scope="module")
 def endpoint(bundles) -> Iterator[Endpoint]:
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield deploy(bundles["first"], port=free_port(), max_replicas=1)
     undeploy()
     ray.shutdown()
