@@ -27,10 +27,12 @@ if TYPE_CHECKING:
         submit,
         undeploy,
     )
+    from raytl.serving.client import Client
 
 __version__ = "0.1.0"
 __all__ = [
     "Best",
+    "Client",
     "Endpoint",
     "JobHandle",
     "Run",
@@ -53,10 +55,15 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load the API at first use: it brings Ray and torch, which ``raytl --help`` need not wait for."""
+    if name == "Client":  # for programs that have neither
+        from raytl.serving.client import Client
+
+        globals()[name] = Client
+        return Client
     if name in __all__:
         from raytl import api
 
-        globals().update({known: getattr(api, known) for known in __all__})
+        globals().update({known: getattr(api, known) for known in __all__ if known != "Client"})
         return globals()[name]
     raise AttributeError(f"module 'raytl' has no attribute '{name}'")
 

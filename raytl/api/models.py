@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raytl import runs
-from raytl.bundles import Bundle, Threshold, export_bundle
+from raytl.bundles import Bundle, Reference, Threshold, export_bundle, reference_images
 from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
 from raytl.evaluation.intervals import Interval
@@ -17,7 +17,7 @@ from raytl.runs.replaying import replay as replay_trial
 from raytl.runs.report import write_report
 from raytl.runs.run import interval
 from raytl.search.records import SearchOutcome
-from raytl.serving import Endpoint
+from raytl.serving import Endpoint, try_out
 from raytl.serving import deploy as deploy_bundle
 from raytl.sources.checkpoint import load_checkpoint, write_metrics
 from raytl.tasks import Task
@@ -40,9 +40,10 @@ class Best:
         """The model, ready to predict."""
         return Bundle.load(self.bundle_path)
 
-    def export(self, directory: str | os.PathLike[str]) -> Path:
+    def export(self, directory: str | os.PathLike[str], *, images: bool = True) -> Path:
         """Copy the model's bundle to ``directory``, checked on the way. An older bundle there is replaced.
 
+        images: whether the reference predictions go with it, which hold small copies of up to 16 training images.
         Raises UserError where the run has no model or the place holds something that is not a bundle.
         """
         manifest, model = load_checkpoint(self.bundle_path)
@@ -53,6 +54,7 @@ class Best:
             provenance=manifest.provenance,
             temperature=manifest.temperature,
             threshold=manifest.threshold,
+            reference=Reference.read(self.bundle_path) if images else None,
         )
 
 
@@ -98,13 +100,22 @@ def replay(
 
 
 def deploy(
-    model: str | os.PathLike[str] | Run, *, storage: str | os.PathLike[str] | None = None, **options: Any
+    model: str | os.PathLike[str] | Run,
+    *,
+    storage: str | os.PathLike[str] | None = None,
+    canary: float = 0.0,
+    shadow: bool = False,
+    **options: Any,
 ) -> Endpoint:
     """Serve a bundle, or the model of a run (by name, folder or object), on Ray Serve.
 
-    options: those of :func:`raytl.serving.deploy` (port, replicas, resources).
+    canary: share of the requests (0.05) that it is to answer on trial, beside the model that is served; shadow: it
+        answers nobody, and is only compared with it.
+    options: those of :func:`raytl.serving.deploy` (port, replicas, resources, new_labels, token), on trial those of
+        :func:`raytl.serving.try_out` (promote_after, max_disagreement, max_slowdown, new_labels).
     """
-    return deploy_bundle(find_bundle(model, storage), **options)
+    bundle = find_bundle(model, storage)
+    return try_out(bundle, canary=canary, **options) if canary or shadow else deploy_bundle(bundle, **options)
 
 
 def find_bundle(model: str | os.PathLike[str] | Run, storage: str | os.PathLike[str] | None = None) -> Path:
@@ -143,6 +154,7 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         else "the target's labels",
     }
     point = outcome.operating_point
+    known = task.data.target if task.data.target is not None else task.data.unlabelled  # never of the sealed test
     threshold = None if point is None else Threshold(label=point.label, value=point.value)
     export_bundle(
         directory,
@@ -151,6 +163,7 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         provenance=provenance,
         temperature=best.temperature,
         threshold=threshold,
+        examples=reference_images(known) if known is not None else (),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from raytl import sources
-from raytl.bundles import export_bundle
+from raytl.bundles import export_bundle, reference_images
 from raytl.core.errors import UserError
 from raytl.core.seeding import derive_seed
 from raytl.tasks import Problem, TrainingData, read_labelled, splits
@@ -54,4 +54,6 @@ def pretrain(
     )
     provenance = {"data": str(data), "images": len(train), "seed": seed, **asdict(settings)}
     metrics = {"accuracy": None if np.isnan(accuracy) else accuracy}
-    return export_bundle(Path(out), model.cpu(), metrics=metrics, provenance=provenance), accuracy
+    examples = reference_images(images)
+    written = export_bundle(Path(out), model.cpu(), metrics=metrics, provenance=provenance, examples=examples)
+    return written, accuracy

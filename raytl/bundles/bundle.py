@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from raytl.bundles.reference import REFERENCE_FILE, Reference
 from raytl.core.errors import UserError
+from raytl.core.prediction import Prediction
 from raytl.sources import SourceModel
-from raytl.sources.checkpoint import load_checkpoint, write_checkpoint
-from raytl.sources.manifest import Manifest, Threshold
+from raytl.sources.checkpoint import checkpoint_files, load_checkpoint, write_files
+from raytl.sources.manifest import MANIFEST_FILE, Manifest, Threshold, parse
 from raytl.tasks.decoding import decode
 
 ImageLike = Image.Image | bytes | Path
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of one image.
-
-    label: the most probable one, or that on whose side of the model's threshold the image lies. confidence: its
-        probability, below one half where the threshold decided so. probabilities: of every label, in the model's order.
-    """
-
-    label: str
-    confidence: float
-    probabilities: dict[str, float]
 
 
 class Bundle:
@@ -125,6 +113,8 @@ def export_bundle(
     provenance: Mapping[str, Any],
     temperature: float = 1.0,
     threshold: Threshold | None = None,
+    examples: Sequence[Image.Image] = (),
+    reference: Reference | None = None,
 ) -> Path:
     """Write ``model`` as a bundle; an earlier bundle at the place is replaced in one step.
 
@@ -132,6 +122,8 @@ def export_bundle(
     temperature: by which logits are divided before the softmax, > 0.
     threshold: the operating point of a model of two classes. An older raytl refuses the bundle then, rather than
         deciding otherwise.
+    examples: decoded images, of which up to 16 are kept in the bundle, made small, with what it answers for them.
+    reference: such predictions that the model has already, kept as they are; then ``examples`` are not needed.
     Raises UserError where the model has no labels, the place holds something else, or cannot be written.
     """
     directory = Path(directory)
@@ -144,5 +136,11 @@ def export_bundle(
             f"'{threshold.label}'; this one has {known}"
         )
     extra = {"metrics": dict(metrics), "provenance": dict(provenance), "temperature": temperature}
-    write_checkpoint(directory, model, {**extra, "threshold": threshold})
+    files = checkpoint_files(model, {**extra, "threshold": threshold})
+    if reference is None and examples:
+        manifest = parse(files[MANIFEST_FILE], str(directory))
+        reference = Reference.record(Bundle(model, manifest, next(model.parameters()).device), examples)
+    if reference is not None:
+        files[REFERENCE_FILE] = reference.to_bytes()
+    write_files(directory, files)
     return directory

@@ -1,4 +1,4 @@
-"""Commands about what a search left: ``runs``, ``report``, ``export``, ``predict``, ``deploy``, ``undeploy``."""
+"""Commands about what a search left: ``runs``, ``report``, ``export``, ``predict``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from raytl.cli.app import Json, Model, Port, RunName, Storage, app, runs_app
+from raytl.cli.app import Json, Model, RunName, Storage, app, runs_app
 from raytl.cli.output import Output
-from raytl.core.errors import UserError
 
 NOT_THE_SAME = 3
 """Exit code of a replay that came to other numbers."""
@@ -35,6 +34,10 @@ def report(run: RunName, storage: Storage = None, json: Json = False) -> None:
 def export(
     run: RunName,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the bundle.")],
+    images: Annotated[
+        bool,
+        typer.Option("--images/--no-images", help="With reference predictions on 16 training images, made small."),
+    ] = True,
     storage: Storage = None,
     json: Json = False,
 ) -> None:
@@ -44,7 +47,7 @@ def export(
     """
     from raytl import api
 
-    path = api.open_run(run, storage).best.export(directory)
+    path = api.open_run(run, storage).best.export(directory, images=images)
     Output.current.say(f"wrote {path}")
     Output.current.document({"path": str(path.resolve())})
 
@@ -64,60 +67,6 @@ def predict(
     from raytl.cli.results import show_predictions
 
     show_predictions(Output.current, model, paths, out, storage)
-
-
-@app.command()
-def deploy(
-    model: Model,
-    port: Port = 8000,
-    host: Annotated[str, typer.Option(metavar="IP", help="Interface; loopback unless you open it.")] = "127.0.0.1",
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the endpoint.")] = "raytl",
-    min_replicas: Annotated[int, typer.Option(min=0, metavar="N", help="Kept even without requests.")] = 1,
-    max_replicas: Annotated[int, typer.Option(min=1, metavar="N", help="Started under load at most.")] = 2,
-    num_cpus: Annotated[float, typer.Option(min=0, metavar="N", help="CPUs kept for each replica.")] = 1.0,
-    num_gpus: Annotated[float, typer.Option(min=0, metavar="N", help="Of each replica; may be a fraction.")] = 0.0,
-    route_prefix: Annotated[
-        str, typer.Option(metavar="PATH", help="Where it answers; a second endpoint beside others needs its own.")
-    ] = "/",
-    storage: Storage = None,
-    json: Json = False,
-) -> None:
-    """Serve a model behind an autoscaling endpoint, or update the one that is there without dropping a request.
-
-    [bold]Examples:[/bold]
-
-    raytl deploy model/ --port 8000
-
-    curl -T photo.jpg -X POST http://127.0.0.1:8000/v1/predict
-    """
-    from raytl import api
-
-    endpoint = api.deploy(
-        model, storage=storage, port=port, host=host, name=name, min_replicas=min_replicas,
-        max_replicas=max_replicas, num_cpus=num_cpus, num_gpus=num_gpus, route_prefix=route_prefix,
-    )  # fmt: skip
-    output = Output.current
-    output.say(f"serving at {endpoint.url}; try: curl -T photo.jpg -X POST {endpoint.url}/v1/predict")
-    if endpoint.notice:
-        output.say(endpoint.notice)
-    output.say("take it down with: raytl undeploy" + (f" --name {name}" if name != "raytl" else ""))
-    output.document(endpoint.to_json())
-
-
-@app.command()
-def undeploy(
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the endpoint.")] = "raytl", json: Json = False
-) -> None:
-    """Take an endpoint down, and what was started for it.
-
-    [bold]Example:[/bold]  raytl undeploy
-    """
-    from raytl.serving import undeploy as take_down
-
-    if not take_down(name):
-        raise UserError(f"no endpoint '{name}' is served from this machine")
-    Output.current.say(f"endpoint '{name}' is down")
-    Output.current.document({"name": name, "stopped": True})
 
 
 @runs_app.command("list")

@@ -26,7 +26,7 @@ from raytl.machines.reaching import address_of, reach
 from raytl.serving.head import LocalHead, find_head, loopback, one_at_a_time, start_head
 from raytl.serving.ingress import PROXY_CHECKS, clear_session, environment_of_session
 
-_NAMESPACE = "raytl"
+NAMESPACE = "raytl"
 _REQUEST_BACKSTOP_S = 120.0
 _STOP_S = 60.0
 
@@ -53,7 +53,7 @@ def session(*, start: bool) -> Iterator[RaySession | None]:
     if ray.is_initialized():
         yield RaySession(detached=False, head=None)
         return
-    quiet = {"namespace": _NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+    quiet = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     head = None
     address = address_of(None)
     if address is not None:

@@ -6,32 +6,35 @@ between two requests. ``serve.run`` would restart the replicas each time.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-import ray
 from ray.serve.schema import ApplicationStatus
 
 from raytl.core.errors import UserError
-from raytl.serving.controller import (
-    AppConfig,
-    RaySession,
-    Serve,
-    clear_head,
-    failure,
-    free_port_or_refuse,
-    head_environment,
-    session,
+from raytl.serving import tokens
+from raytl.serving.applying import (
+    drop_unused_snapshots,
+    put,
+    reachable,
+    refuse_other_labels,
+    running_replicas,
+    settings_of,
+    stop,
+    stop_head,
+    url_of,
+    with_settings,
 )
+from raytl.serving.controller import AppConfig, RaySession, Serve, free_port_or_refuse, head_environment, session
 from raytl.serving.ingress import SWITCHES, haproxy_runs
+from raytl.serving.judging import stop_judge
+from raytl.serving.lineage import succeeded
 from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, IMPORT_PATH, ServingSettings, bundle_version
-from raytl.serving.snapshots import drop_snapshots, snapshot
+from raytl.serving.snapshots import snapshot
 
-_POLL_S = 0.1
+_KEPT = ("bundle", "version", "model", "since", "previous", "token_sha256")
 _SLOW = (
     "requests go through Ray Serve's own proxy, several times slower than HAProxy, which comes with ray[serve] on "
     "Linux, and on a cluster of several nodes needs --host 0.0.0.0"
@@ -42,7 +45,8 @@ _SLOW = (
 class Endpoint:
     """A served bundle.
 
-    url: without a trailing slash; ``POST {url}/v1/predict``. version: of the bundle that answers.
+    url: without a trailing slash; ``POST {url}/v1/predict``. version: of the bundle that answers. candidate: of the one
+        on trial, "" where there is none. token_file: has the bearer token that requests must bring, "" without one.
     detached: whether the endpoint outlives this process. notice: what its operator should know, a sentence or nothing.
     """
 
@@ -51,6 +55,8 @@ class Endpoint:
     version: str
     detached: bool
     notice: str = ""
+    candidate: str = ""
+    token_file: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -68,6 +74,8 @@ def deploy(
     max_replicas: int = 2,
     num_cpus: float = 1,
     num_gpus: float = 0,
+    new_labels: bool = False,
+    token: bool = False,
     wait_s: float = 120,
 ) -> Endpoint:
     """Serve a bundle, or put it in the place of the one that is served under ``name``, without dropping a request.
@@ -78,26 +86,34 @@ def deploy(
     name: of the application; applications beside it need another ``route_prefix``.
     host: interface to listen on; loopback unless given. min_replicas, max_replicas: bounds of the autoscaling.
     num_cpus, num_gpus: of one replica. wait_s: how long to wait until the bundle answers, seconds.
-    Raises UserError where the bundle cannot be loaded (what was served before goes on being served), the port is taken,
-    the cluster has no room, or the endpoint does not answer in time.
+    new_labels: replace a model with other labels too, which the endpoint's callers may not know.
+    token: requests must bring a bearer token; off loopback they must in any case.
+    Raises UserError where the bundle cannot be loaded (what was served before goes on being served), its labels are
+    others, the port is taken, the cluster has no room, or the endpoint does not answer in time.
     """
     # Imported late: torch and the bundle's code take seconds, which `undeploy` and `status` need not wait for.
     from raytl.serving.service import load
 
     path = Path(bundle_path).resolve()
     version = bundle_version(path)
-    load(ServingSettings(bundle=str(path), version=version))
+    labels = load(ServingSettings(bundle=str(path), version=version)).labels
     with session(start=True) as ray_session:
         assert ray_session is not None  # start=True
         try:
             serve, notice = _serve_at(host, port, ray_session)
         except UserError:
             if Serve.running() is None:  # refused before anything is served: leave no head behind
-                _stop_head(ray_session)
+                stop_head(ray_session)
             raise
         previous = serve.configs()
         _refuse_shared_route(previous, name, route_prefix)
-        settings = ServingSettings(bundle=str(snapshot(path, version)), version=version, model=path.name)
+        before = previous.get(name)
+        if before is not None and not new_labels:
+            refuse_other_labels(before, url_of(serve, before), labels)
+        kept = {} if before is None else {k: v for k, v in settings_of(before).items() if k in _KEPT}
+        settings = succeeded(kept, str(snapshot(path, version)), version, path.name)
+        if token or not tokens.is_loopback(host):
+            settings["token_sha256"] = tokens.token_hash(name, kept.get("token_sha256", ""))
         application = {
             "name": name,
             "route_prefix": route_prefix,
@@ -105,23 +121,25 @@ def deploy(
             "deployments": [
                 {
                     "name": DEPLOYMENT,
-                    "user_config": settings.to_json(),
+                    "user_config": settings,
                     "autoscaling_config": {**AUTOSCALING, "min_replicas": min_replicas, "max_replicas": max_replicas},
                     "ray_actor_options": {"num_cpus": num_cpus, "num_gpus": num_gpus},
                 }
             ],
         }
-        url = f"http://{_reachable(host)}:{port}{route_prefix.rstrip('/')}"
-        _put(serve, ray_session, application, url, version, wait_s)
-        return Endpoint(url, name, version, ray_session.detached, notice)
+        put(serve, ray_session, application, wait_s)
+        _end_trial(before)
+        return endpoint_of(serve, application, ray_session, notice)
 
 
-def update(bundle_path: str | Path, *, name: str = "raytl", wait_s: float = 120) -> Endpoint | None:
+def update(
+    bundle_path: str | Path, *, name: str = "raytl", new_labels: bool = False, wait_s: float = 120
+) -> Endpoint | None:
     """Put a bundle in the place of the one that is served under ``name``, without dropping a request.
 
     Where it listens, how it scales and what it may use stay as they are. Returns None where there is no such endpoint.
-    Raises UserError where it names other labels, which its callers would not know, or does not come up: what was served
-    before goes on being served.
+    Raises UserError where it names other labels, unless ``new_labels``, or does not come up: what was served before
+    goes on being served.
     """
     from raytl.serving.service import load
 
@@ -133,13 +151,27 @@ def update(bundle_path: str | Path, *, name: str = "raytl", wait_s: float = 120)
         before = serve.configs().get(name) if serve is not None else None
         if ray_session is None or serve is None or before is None:
             return None
-        url = f"http://{_reachable(serve.host)}:{serve.port}{(before.get('route_prefix') or '').rstrip('/')}"
-        _refuse_other_labels(url, name, labels)
-        kept, *others = before["deployments"]
-        settings = {**(kept.get("user_config") or {}), "bundle": str(snapshot(path, version)), "version": version}
-        application = {**before, "deployments": [{**kept, "user_config": {**settings, "model": path.name}}, *others]}
-        _put(serve, ray_session, application, url, version, wait_s)
-        return Endpoint(url, name, version, ray_session.detached)
+        if not new_labels:
+            refuse_other_labels(before, url_of(serve, before), labels)
+        settings = succeeded(settings_of(before), str(snapshot(path, version)), version, path.name)
+        application = with_settings(before, settings)
+        put(serve, ray_session, application, wait_s)
+        _end_trial(before)
+        return endpoint_of(serve, application, ray_session)
+
+
+def endpoint_of(serve: Serve, config: AppConfig, ray_session: RaySession, notice: str = "") -> Endpoint:
+    """What there is to say of an application."""
+    settings, name = settings_of(config), str(config["name"])
+    return Endpoint(
+        url=url_of(serve, config),
+        name=name,
+        version=str(settings.get("version", "")),
+        detached=ray_session.detached,
+        notice=notice,
+        candidate=str((settings.get("candidate") or {}).get("version", "")),
+        token_file=str(tokens.token_file(name)) if settings.get("token_sha256") else "",
+    )
 
 
 def undeploy(name: str = "raytl") -> bool:
@@ -151,11 +183,12 @@ def undeploy(name: str = "raytl") -> bool:
         serve = Serve.running() if ray_session is not None else None
         if ray_session is None or serve is None or name not in serve.applications():
             return False
+        _end_trial(serve.configs().get(name))
         serve.remove(name)
         if serve.applications():
-            _drop_unused_snapshots(serve)
+            drop_unused_snapshots(serve)
         else:
-            _stop(serve, ray_session)
+            stop(serve, ray_session)
         return True
 
 
@@ -165,7 +198,7 @@ def status() -> list[dict[str, Any]]:
         serve = Serve.running() if ray_session is not None else None
         if serve is None:
             return []
-        base = f"http://{_reachable(serve.host)}:{serve.port}"
+        base = f"http://{reachable(serve.host)}:{serve.port}"
         return [_summary(name, base, application) for name, application in serve.applications().items()]
 
 
@@ -187,34 +220,11 @@ def _serve_at(host: str, port: int, ray_session: RaySession) -> tuple[Serve, str
     return serve, ""
 
 
-def _put(serve: Serve, ray_session: RaySession, application: AppConfig, url: str, version: str, wait_s: float) -> None:
-    """Apply an application beside the others and wait until it answers; what was there before stays where it fails."""
-    previous = serve.configs()
-    try:
-        serve.apply({**previous, application["name"]: application})
-        _wait_until_served(serve, application["name"], url, version, time.monotonic() + wait_s)
-    except UserError:
-        if previous:
-            serve.apply(previous)
-        else:
-            _stop(serve, ray_session)
-        raise
-    _drop_unused_snapshots(serve)
-
-
-def _refuse_other_labels(url: str, name: str, labels: Sequence[str]) -> None:
-    try:
-        with httpx.Client(trust_env=False, timeout=10) as client:
-            served = client.get(f"{url}/v1/model").raise_for_status().json()["labels"]
-    except (httpx.HTTPError, ValueError, KeyError) as error:
-        raise UserError(
-            f"endpoint '{name}' at {url} does not say what it serves ({error}); it stays as it is"
-        ) from None
-    if sorted(served) != sorted(labels):
-        raise UserError(
-            f"endpoint '{name}' at {url} answers with the labels {', '.join(served)}, and the new model with "
-            f"{', '.join(labels)}: it stays as it is; deploy under another --name, or after raytl undeploy"
-        )
+def _end_trial(config: Mapping[str, Any] | None) -> None:
+    """Have nobody judge what is on trial, where it is replaced or taken down."""
+    candidate = {} if config is None else settings_of(dict(config)).get("candidate") or {}
+    if candidate:
+        stop_judge(candidate["trial"])
 
 
 def _refuse_shared_route(configs: dict[str, AppConfig], name: str, route_prefix: str) -> None:
@@ -224,57 +234,6 @@ def _refuse_shared_route(configs: dict[str, AppConfig], name: str, route_prefix:
                 f"'{other}' is already served under {route_prefix}; give '{name}' another route prefix, "
                 f"or deploy with --name {other} to replace it"
             )
-
-
-def _wait_until_served(serve: Serve, name: str, url: str, version: str, deadline: float) -> None:
-    agreed = 0
-    with httpx.Client(trust_env=False, timeout=10) as client:
-        while time.monotonic() < deadline:
-            application = serve.applications().get(name)
-            reason = failure(application) if application else None
-            if reason is not None:
-                raise UserError(reason)
-            if application and application["status"] == "RUNNING":
-                # Requests go to any replica: as many in a row as there are replicas must agree, twice over.
-                agreed = agreed + 1 if _serves(client, url, version) else 0
-                if agreed >= 2 * _running_replicas(application):
-                    return
-            else:
-                time.sleep(_POLL_S)
-    raise UserError(_too_late(serve, name, url))
-
-
-def _serves(client: httpx.Client, url: str, version: str) -> bool:
-    try:
-        answer = client.get(f"{url}/healthz", headers={"Connection": "close"})
-        health = answer.json() if answer.status_code == 200 else {}
-    except (httpx.HTTPError, ValueError):
-        health = {}
-    if health.get("version") == version:
-        return True
-    if health.get("refused"):
-        raise UserError(str(health["refused"]))
-    time.sleep(_POLL_S)
-    return False
-
-
-def _too_late(serve: Serve, name: str, url: str) -> str:
-    application = serve.applications().get(name, {})
-    said = [deployment["message"] for deployment in application.get("deployments", {}).values()]
-    message = " ".join(" ".join(said).split())
-    free = ray.available_resources()
-    if application.get("status") == "RUNNING":
-        return f"{url} does not answer although it was deployed; look at the logs of Serve's proxy"
-    return (
-        f"'{name}' was not ready in time ({message or 'no replica has started'}); {free.get('CPU', 0):g} CPUs and "
-        f"{free.get('GPU', 0):g} GPUs of the Ray cluster are free: stop other work, lower num_cpus, or allow more time"
-    )
-
-
-def _running_replicas(application: dict[str, Any]) -> int:
-    replicas = [r for deployment in application["deployments"].values() for r in deployment["replicas"]]
-    running = [replica for replica in replicas if replica["state"] == "RUNNING"]
-    return max(1, len(running))
 
 
 def _summary(name: str, base: str, application: dict[str, Any]) -> dict[str, Any]:
@@ -287,32 +246,5 @@ def _summary(name: str, base: str, application: dict[str, Any]) -> dict[str, Any
         "status": ApplicationStatus(application["status"]).value,
         "model": settings.get("model", ""),
         "version": settings.get("version", ""),
-        "replicas": _running_replicas(application) if application["deployments"] else 0,
+        "replicas": running_replicas(application) if application["deployments"] else 0,
     }
-
-
-def _stop(serve: Serve, ray_session: RaySession) -> None:
-    serve.shutdown()
-    drop_snapshots(keep=())
-    if ray_session.head is None:
-        clear_head()
-    _stop_head(ray_session)
-
-
-def _stop_head(ray_session: RaySession) -> None:
-    if ray_session.head is not None:
-        ray.shutdown()
-        ray_session.head.stop()
-
-
-def _drop_unused_snapshots(serve: Serve) -> None:
-    configs = serve.configs().values()
-    drop_snapshots(
-        keep={d.get("user_config", {}).get("version") for config in configs for d in config.get("deployments", [])}
-    )
-
-
-def _reachable(host: str) -> str:
-    """The address at which this machine reaches a server that listens on ``host``."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"[{host}]" if ":" in host else host

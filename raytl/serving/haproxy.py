@@ -44,9 +44,12 @@ _POLL_S = 0.25
 _NEW_ACTOR_S = 20.0
 _HEADERS_S = 30
 
+_SENTENCE = "no replica of the model can answer now; try again in a moment"
 _UNAVAILABLE = (
-    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
-    '{"error":"no replica of the model can answer now; try again in a moment"}'
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n"
+    "Connection: close\r\n\r\n"
+    '{"type":"about:blank","title":"Service Unavailable","status":503,'
+    f'"detail":"{_SENTENCE}","error":"{_SENTENCE}"}}'
 )
 
 

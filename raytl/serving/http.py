@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,9 +13,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from raytl.serving.requests import RequestError, read_images, read_top
 from raytl.serving.service import Service, predictions
+from raytl.serving.tokens import fits
+
+_OPEN = frozenset({"/healthz", "/readyz"})  # load balancers have no token
+_RETRY = {"Retry-After": "1"}
+_TRUSTED = "raytl.trusted"
 
 
 def create_http(service: Service) -> FastAPI:
@@ -21,6 +29,7 @@ def create_http(service: Service) -> FastAPI:
     app = FastAPI(title="raytl", version="1", description="Image classification with a raytl bundle.")
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(Exception, _on_error)
+    app.add_middleware(_Gate, service=service)
 
     # Handlers take the bare request and return a ready response: FastAPI's validation and serialisation of models would
     # cost more than the rest of a request does.
@@ -32,12 +41,12 @@ def create_http(service: Service) -> FastAPI:
             async with asyncio.timeout(live.settings.request_timeout_s):
                 top = read_top(request)
                 asked = await read_images(request, live.settings)
-                probabilities = await service.classify(live, asked.images)
+                live, probabilities = await service.answer(live, asked.images)
         except RequestError as refused:
             return _sentence(refused.status, refused.sentence)
         except TimeoutError:
             seconds = f"{live.settings.request_timeout_s:g}"
-            return _sentence(504, f"no answer within {seconds} s; send fewer images or try again later", retry=True)
+            return _sentence(504, f"no answer within {seconds} s; send fewer images or try again later", _RETRY)
         answer = {"model": live.name, "predictions": predictions(live.bundle, probabilities, top)}
         return _json(200, {**answer, "ignored": asked.ignored} if asked.ignored else answer)
 
@@ -56,12 +65,34 @@ def create_http(service: Service) -> FastAPI:
     @app.get("/healthz", summary="Is the model ready?")
     @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", summary="Is the model ready? (as Kubernetes asks)")
-    async def healthz() -> Response:
-        """Name and version of the served model; ``refused`` says why a newer one is not served."""
-        live = service.live
-        return _json(200, {"status": "ok", "model": live.name, "version": live.version, "refused": service.refused})
+    async def healthz(request: Request) -> Response:
+        """Name and version of the served model; ``refused`` says why a newer one is not served or on trial."""
+        if not request.scope.get(_TRUSTED, True):
+            return _json(200, {"status": "ok"})
+        live, trial = service.live, service.trial
+        known = {"status": "ok", "model": live.name, "version": live.version, "refused": service.refused}
+        return _json(200, known if trial is None else {**known, "candidate": trial.candidate.version})
 
     return app
+
+
+class _Gate:
+    """Lets nobody in without the token, where the endpoint has one; a change of it counts from the next request on."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (digest := self._service.live.settings.token_sha256):
+            given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+            scope[_TRUSTED] = fits(given, digest)
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            if not scope[_TRUSTED] and path not in _OPEN:
+                sentence = "this endpoint asks for its token; send it as 'Authorization: Bearer TOKEN'"
+                await _sentence(401, sentence, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def _json(status: int, value: Any) -> Response:
@@ -69,14 +100,17 @@ def _json(status: int, value: Any) -> Response:
     return Response(body, status, media_type="application/json")
 
 
-def _sentence(status: int, sentence: str, retry: bool = False) -> Response:
-    return JSONResponse({"error": sentence}, status, headers={"Retry-After": "1"} if retry else None)
+def _sentence(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error as a problem document (RFC 9457); ``error`` is the sentence, as ``detail`` is."""
+    known = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    document = {**known, "detail": sentence, "error": sentence}
+    return JSONResponse(document, status, headers=headers, media_type="application/problem+json")
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
-    return JSONResponse({"error": f"{request.method} {request.url.path}: {error.detail}"}, error.status_code, headers)
+    return _sentence(error.status_code, f"{request.method} {request.url.path}: {error.detail}", headers)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
@@ -143,11 +177,22 @@ _ANSWER = {
         },
     },
 }
-_ERROR_SCHEMA = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
-_ERROR = {"content": {"application/json": {"schema": _ERROR_SCHEMA}}}
+_ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "error"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "error": {"type": "string", "description": "The same as detail."},
+    },
+}
+_ERROR = {"content": {"application/problem+json": {"schema": _ERROR_SCHEMA}}}
 _PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A prediction per image, in order.", "content": {"application/json": {"schema": _ANSWER}}},
     400: {"description": "The request cannot be read.", **_ERROR},
+    401: {"description": "The endpoint asks for its bearer token.", **_ERROR},
     413: {"description": "Too many or too large images.", **_ERROR},
     415: {"description": "A content type that is not understood.", **_ERROR},
     422: {"description": "An image that cannot be decoded.", **_ERROR},

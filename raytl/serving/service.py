@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from raytl.bundles import Bundle
+from raytl.bundles import Bundle, Reference
 from raytl.core.errors import UserError
 from raytl.serving.batching import Batcher
 from raytl.serving.decoding import Decoder
+from raytl.serving.evidence import Tally
 from raytl.serving.requests import NamedBytes
 from raytl.serving.settings import ServingSettings, bundle_version
+from raytl.serving.trial import Trial
+
+Tell = Callable[[str, Tally], Awaitable[None]]
+_TELL_S = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +59,10 @@ class LiveModel:
 
 
 def load(settings: ServingSettings, device: str = "cpu") -> LiveModel:
-    """Load a bundle and classify one black image with it, so that the first request meets a warm model.
+    """Load a bundle, classify one black image with it, so that the first request meets a warm model, and check it.
 
-    Raises UserError where the bundle cannot be loaded, is not of the version asked for, or answers nonsense.
+    Raises UserError where the bundle cannot be loaded, is not of the version asked for, answers nonsense, or fails its
+    own reference predictions.
     """
     path = Path(settings.bundle)
     version = bundle_version(path)
@@ -69,17 +76,26 @@ def load(settings: ServingSettings, device: str = "cpu") -> LiveModel:
     probabilities = live.compute(np.zeros(shape, dtype=np.uint8))
     if probabilities.shape != (1, len(live.labels)) or not np.isfinite(probabilities).all():
         raise UserError(f"{path}: the model does not answer with a probability per label; export the bundle again")
+    reference = Reference.read(path)
+    if reference is not None:
+        reference.check(live.bundle, str(path))
     return live
 
 
 class Service:
-    """Classifies encoded images with the live model. Belongs to one event loop."""
+    """Classifies encoded images with the live model, or with one on trial. Belongs to one event loop.
 
-    def __init__(self, device: str = "cpu") -> None:
+    tell: is told every half second, by the trial's name, what was counted of it so far.
+    """
+
+    def __init__(self, device: str = "cpu", tell: Tell | None = None) -> None:
         self._device = device
         self._live: LiveModel | None = None
+        self._trial: Trial | None = None
         self._batcher = Batcher()
         self._decoder = Decoder()
+        self._tell = tell
+        self._telling: asyncio.Task[None] | None = None
         self.refused = ""
 
     @property
@@ -89,32 +105,83 @@ class Service:
             raise RuntimeError("no model was loaded")
         return self._live
 
-    async def apply(self, settings: ServingSettings) -> None:
-        """Serve under these settings, loading the bundle off the event loop; requests go on meanwhile.
+    @property
+    def trial(self) -> Trial | None:
+        """The version on trial and what was counted of it, or None."""
+        return self._trial
 
-        Raises UserError where the first bundle cannot be loaded. A later one that cannot is recorded in ``refused``
-        and the previous model stays, because Serve would stop a replica whose reconfiguration raises.
+    async def apply(self, settings: ServingSettings) -> None:
+        """Serve under these settings, loading bundles off the event loop; requests go on meanwhile.
+
+        A version that is loaded already is not loaded again.
+        Raises UserError where the first bundle cannot be loaded. A later one that cannot, and one on trial, is recorded
+        in ``refused``, and what was there before stays, because Serve would stop a replica whose reconfiguration
+        raises.
         """
+        refused, trial = "", None
         try:
-            live = await asyncio.get_running_loop().run_in_executor(None, load, settings, self._device)
+            live = await self._loaded(replace(settings, candidate=None))
         except UserError as error:
             if self._live is None:
                 raise
             self.refused = str(error)
             return
-        self._live, self.refused = live, ""
+        if settings.candidate is not None:
+            try:
+                trial = await self._tried(settings)
+            except UserError as error:
+                refused = str(error)
+        before, self._trial = self._trial, trial
+        self._live, self.refused = live, refused
+        if before is not None and before is not trial:
+            before.close()
+        if self._tell is not None and trial is not None and (self._telling is None or self._telling.done()):
+            self._telling = asyncio.create_task(self._keep_telling())
 
-    async def classify(self, live: LiveModel, images: Sequence[NamedBytes]) -> np.ndarray:
+    async def _loaded(self, settings: ServingSettings) -> LiveModel:
+        known = [self._live, self._trial.candidate if self._trial is not None else None]
+        for live in known:
+            if live is not None and settings.version == live.version:
+                return replace(live, settings=settings)
+        return await asyncio.get_running_loop().run_in_executor(None, load, settings, self._device)
+
+    async def _tried(self, settings: ServingSettings) -> Trial:
+        rules = settings.candidate
+        assert rules is not None
+        if self._trial is not None and self._trial.rules == rules:
+            return self._trial
+        return Trial(await self._loaded(settings.of_candidate), rules)
+
+    async def _keep_telling(self) -> None:
+        while (trial := self._trial) is not None:
+            await asyncio.sleep(_TELL_S)
+            if self._tell is not None:
+                with suppress(Exception):  # whoever judges may be gone, or not there yet; the next time tells all again
+                    await self._tell(trial.rules.trial, trial.tally)
+
+    async def answer(self, live: LiveModel, images: Sequence[NamedBytes]) -> tuple[LiveModel, np.ndarray]:
+        """Who answers, ``live`` unless another version is on trial, and what; as :meth:`classify`."""
+        trial = self._trial
+        if trial is None:
+            return live, await self.classify(live, images)
+        return await trial.answer(live, images, self.classify, self._batcher)
+
+    async def classify(
+        self, live: LiveModel, images: Sequence[NamedBytes], batcher: Batcher | None = None
+    ) -> np.ndarray:
         """Probabilities, float32 (n, k), in the order of the images.
 
         Raises RequestError naming the first image that cannot be decoded (422), or where they are too large together
         (413).
         """
         arrays = await self._decoder.decode(live.decode, images, live.settings.max_pixels)
-        return await self._batcher.submit(live.compute, arrays, live.settings.max_batch_size)
+        return await (batcher or self._batcher).submit(live.compute, arrays, live.settings.max_batch_size)
 
     def close(self) -> None:
         """Let go of the threads."""
+        if self._trial is not None:
+            self._trial.close()
+            self._trial = None
         self._batcher.close()
         self._decoder.close()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,37 @@ from raytl.core.dimensions import build
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_file
 
+KEPT_VERSIONS = 5
+"""How many earlier versions of an endpoint stay at hand for a rollback."""
+
 _LIMITS = ("max_batch_size", "max_images", "max_body_bytes", "max_pixels", "request_timeout_s")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A new version on trial beside the one that is served.
+
+    bundle, version, model: as of :class:`ServingSettings`. trial: names the trial; whoever judges it answers to it.
+    share: of the requests, answered by the candidate; 0 has it answer nobody.
+    promote_after: compared requests after which it takes over where it is not worse; 0 leaves that to people.
+    max_disagreement: share of requests in which it may name another label. max_slowdown: how many times as long it may
+        take.
+    """
+
+    bundle: str = ""
+    version: str = ""
+    model: str = ""
+    trial: str = ""
+    share: float = 0.0
+    promote_after: int = 0
+    max_disagreement: float = 0.1
+    max_slowdown: float = 1.5
+
+    def __post_init__(self) -> None:
+        if not (self.bundle and 0 <= self.share < 1 and self.promote_after >= 0):
+            raise UserError("serving: 'candidate' needs a bundle, a share from 0 to below 1, and promote_after from 0")
+        if not (0 < self.max_disagreement <= 1 and self.max_slowdown >= 1):
+            raise UserError("serving: 'candidate' needs max_disagreement above 0, to 1, and max_slowdown from 1")
 
 
 @dataclass(frozen=True)
@@ -26,6 +56,11 @@ class ServingSettings:
     max_images, max_body_bytes (also after unpacking), max_pixels (of all its images together, as decoded; a large JPEG
         is decoded at a fraction of its size): the most that one request may bring.
     request_timeout_s: time from the request's first byte to the answer; beyond it the client gets 504.
+    token_sha256: of the bearer token that requests must bring, 64 hex digits; "" asks for none.
+    candidate: a new version on trial.
+    since, previous, last_trial: not for the replicas, but what the endpoint's changes leave behind: when this version
+        came (ISO 8601), those before it (mappings with bundle, version, model and since; the latest first), and what
+        became of the last candidate.
     """
 
     bundle: str = ""
@@ -36,6 +71,11 @@ class ServingSettings:
     max_body_bytes: int = 32 * 1024 * 1024
     max_pixels: int = 256 * 1024 * 1024
     request_timeout_s: float = 30.0
+    token_sha256: str = ""
+    since: str = ""
+    candidate: Candidate | None = None
+    previous: Sequence[Mapping[str, Any]] = ()
+    last_trial: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in _LIMITS:
@@ -45,6 +85,9 @@ class ServingSettings:
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> ServingSettings:
         """Settings from plain values. Raises UserError for an unknown key, a wrong type or no bundle."""
+        candidate = values.get("candidate")
+        if candidate is not None:
+            values = {**values, "candidate": build(Candidate, candidate, "serving: candidate")}
         settings = build(cls, values, "serving")
         if not settings.bundle:
             raise UserError("serving: no 'bundle'; give the directory of an exported bundle")
@@ -52,7 +95,17 @@ class ServingSettings:
 
     def to_json(self) -> dict[str, Any]:
         """The settings that differ from the defaults, as plain values."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        if self.candidate is not None:
+            values["candidate"] = asdict(self.candidate)
+        return values
+
+    @property
+    def of_candidate(self) -> ServingSettings:
+        """Those under which the candidate answers."""
+        assert self.candidate is not None
+        tried = self.candidate
+        return replace(self, candidate=None, bundle=tried.bundle, version=tried.version, model=tried.model)
 
 
 def bundle_version(bundle: Path) -> str:

@@ -38,7 +38,13 @@ def write_checkpoint(directory: Path, model: SourceModel, extra: Mapping[str, An
     """
     directory = Path(directory)
     _check_target(directory)
-    files = checkpoint_files(model, extra)
+    write_files(directory, checkpoint_files(model, extra))
+
+
+def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """The same with ready content: that of :func:`checkpoint_files`, and what a bundle has beside it."""
+    directory = Path(directory)
+    _check_target(directory)
     with _writing(directory):
         target = directory.resolve()  # a link keeps pointing at the folder, and "." has a name
         target.parent.mkdir(parents=True, exist_ok=True)

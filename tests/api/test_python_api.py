@@ -15,6 +15,7 @@ import ray
 from PIL import Image
 
 import raytl
+from raytl.bundles import Reference
 from raytl.core.errors import UserError
 from raytl.runs import RunStore
 
@@ -122,6 +123,9 @@ def test_the_readme_in_five_lines(tmp_path, capsys):
         run, endpoint = names["run"], names["endpoint"]
         assert "best" in capsys.readouterr().out
         assert run.status == "finished" and run.best.test.value >= 0.5
+        # The model holds what it answered for its training images, unless it is to go without them.
+        assert len(Reference.read(Path("model")).examples) == 16
+        assert Reference.read(run.best.export("bare", images=False)) is None
         picture("green", 998).save(tmp_path / "one.png")
         body = (tmp_path / "one.png").read_bytes()
         answer = httpx.post(f"{endpoint.url}/v1/predict", content=body, trust_env=False).json()

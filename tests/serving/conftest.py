@@ -30,16 +30,18 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for weight in model.head.parameters():
             weight.data.normal_(0, 3 if seed else 10)
         metrics = {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}}
-        paths[name] = export_bundle(folder / name, model, metrics=metrics, provenance={"run": name})
+        examples = [Image.open(io.BytesIO(encode_png(seed))) for seed in range(4)]
+        paths[name] = export_bundle(folder / name, model, metrics=metrics, provenance={"run": name}, examples=examples)
     return paths
 
 
 @pytest.fixture(scope="session")
 def png() -> Callable[[int], bytes]:
-    def encode(seed: int) -> bytes:
-        pixels = np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(pixels).resize((40, 40)).save(file, "PNG")
-        return file.getvalue()
+    return encode_png
 
-    return encode
+
+def encode_png(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((40, 40)).save(file, "PNG")
+    return file.getvalue()

@@ -84,7 +84,8 @@ def test_many_images_in_one_request(endpoint, bundles, png, client):
 
 def test_a_bad_image_is_a_sentence_through_the_proxy(endpoint, client):
     answer = client.post(f"{endpoint.url}/v1/predict", content=b"no image")
-    assert answer.status_code == 422 and list(answer.json()) == ["error"]
+    assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"] == answer.json()["error"] and "\n" not in answer.json()["error"]
 
 
 def test_an_update_swaps_the_model_and_drops_no_request(endpoint, bundles, png, client):

@@ -1,0 +1,231 @@
+"""Commands about what is served: ``deploy``, ``rollback``, ``undeploy``, ``endpoint``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from raytl.cli.app import Json, Model, Port, Storage, app, endpoint_app
+from raytl.cli.output import Output
+from raytl.core.errors import UserError
+
+Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the endpoint.")]
+
+
+@app.command()
+def deploy(
+    model: Model,
+    port: Port = 8000,
+    host: Annotated[str, typer.Option(metavar="IP", help="Interface; loopback unless you open it.")] = "127.0.0.1",
+    name: Name = "raytl",
+    canary: Annotated[
+        str | None,
+        typer.Option(metavar="SHARE", help="Try it: answer this share of the requests (5%), the rest as before."),
+    ] = None,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Try it: answer nobody, only compare.")] = False,
+    promote_after: Annotated[
+        int, typer.Option(min=0, metavar="N", help="On trial: take over after N compared requests if not worse.")
+    ] = 0,
+    max_disagreement: Annotated[
+        str, typer.Option(metavar="SHARE", help="On trial: requests that may get another label.")
+    ] = "10%",
+    max_slowdown: Annotated[
+        float, typer.Option(min=1, metavar="FACTOR", help="On trial: how many times as long it may take.")
+    ] = 1.5,
+    new_labels: Annotated[
+        bool, typer.Option("--new-labels", help="Also where its labels are not those that callers know.")
+    ] = False,
+    token: Annotated[
+        bool, typer.Option("--token", help="Ask for a bearer token; off loopback that is so in any case.")
+    ] = False,
+    min_replicas: Annotated[int, typer.Option(min=0, metavar="N", help="Kept even without requests.")] = 1,
+    max_replicas: Annotated[int, typer.Option(min=1, metavar="N", help="Started under load at most.")] = 2,
+    num_cpus: Annotated[float, typer.Option(min=0, metavar="N", help="CPUs kept for each replica.")] = 1.0,
+    num_gpus: Annotated[float, typer.Option(min=0, metavar="N", help="Of each replica; may be a fraction.")] = 0.0,
+    route_prefix: Annotated[
+        str, typer.Option(metavar="PATH", help="Where it answers; a second endpoint beside others needs its own.")
+    ] = "/",
+    storage: Storage = None,
+    json: Json = False,
+) -> None:
+    """Serve a model behind an autoscaling endpoint, or update the one that is there without dropping a request.
+
+    [bold]Examples:[/bold]
+
+    raytl deploy model/ --port 8000
+
+    raytl deploy newer/ --canary 5% --promote-after 500
+
+    curl -T photo.jpg -X POST http://127.0.0.1:8000/v1/predict
+    """
+    from raytl import api
+
+    share = _share("--canary", canary) if canary is not None else 0.0
+    output = Output.current
+    if canary is not None or shadow:
+        if shadow and share:
+            raise UserError("--shadow answers nobody and --canary some: give one of them")
+        if not shadow and not 0 < share < 1:
+            raise UserError(f"--canary {canary}: give a share above 0 and below 100 %, or --shadow")
+        on_trial = api.deploy(
+            model, storage=storage, name=name, canary=share, shadow=shadow, promote_after=promote_after,
+            max_disagreement=_share("--max-disagreement", max_disagreement), max_slowdown=max_slowdown,
+            new_labels=new_labels,
+        )  # fmt: skip
+        option = "" if name == "raytl" else f" --name {name}"
+        does = f"answers {share:.3g} of the requests" if share else "answers nobody"
+        output.say(f"version {on_trial.candidate} is on trial at {on_trial.url}: it {does}")
+        output.say(f"how it does: raytl endpoint status{option}; take it back with: raytl rollback{option}")
+        output.document(on_trial.to_json())
+        return
+    if promote_after:
+        raise UserError("--promote-after is for a model on trial; give --canary SHARE or --shadow with it")
+    endpoint = api.deploy(
+        model, storage=storage, port=port, host=host, name=name, min_replicas=min_replicas, new_labels=new_labels,
+        max_replicas=max_replicas, num_cpus=num_cpus, num_gpus=num_gpus, route_prefix=route_prefix, token=token,
+    )  # fmt: skip
+    secret = f' -H "Authorization: Bearer $(cat {endpoint.token_file})"' if endpoint.token_file else ""
+    output.say(f"serving at {endpoint.url}; try: curl{secret} -T photo.jpg -X POST {endpoint.url}/v1/predict")
+    if endpoint.notice:
+        output.say(endpoint.notice)
+    output.say("take it down with: raytl undeploy" + (f" --name {name}" if name != "raytl" else ""))
+    output.document(endpoint.to_json())
+
+
+@app.command()
+def rollback(
+    name: Name = "raytl",
+    to: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="An earlier version, its first digits (default: the last).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Take back the version on trial; where none is, serve the one before again, without dropping a request.
+
+    [bold]Example:[/bold]  raytl rollback
+    """
+    from raytl import serving
+
+    endpoint = serving.rollback(name, to=to)
+    Output.current.say(f"{endpoint.url} answers with version {endpoint.version}")
+    Output.current.document(endpoint.to_json())
+
+
+@app.command()
+def undeploy(name: Name = "raytl", json: Json = False) -> None:
+    """Take an endpoint down, and what was started for it.
+
+    [bold]Example:[/bold]  raytl undeploy
+    """
+    from raytl.serving import undeploy as take_down
+
+    if not take_down(name):
+        raise UserError(f"no endpoint '{name}' is served from this machine")
+    Output.current.say(f"endpoint '{name}' is down")
+    Output.current.document({"name": name, "stopped": True})
+
+
+@endpoint_app.command("status")
+def endpoint_status(name: Name = "raytl", json: Json = False) -> None:
+    """Show what is served and what is on trial side by side, and the versions at hand.
+
+    [bold]Example:[/bold]  raytl endpoint status
+    """
+    from raytl.serving import look
+
+    output, known = Output.current, look(name)
+    token = ", asks for its token" if known["token"] else ""
+    output.say(f"{known['url']}: {known['status']}, {known['replicas']} replicas{token}")
+    output.say(_versions(known))
+    for one in known["previous"]:
+        output.say(f"at hand: {one['version']} ({one['model']}), of {one['since']}")
+    if known["last_trial"]:
+        last = known["last_trial"]
+        became = "promoted" if last["promoted"] else "taken back"
+        output.say(f"last trial: {last['version']} ({last['model']}) was {became}: {last['why']}")
+    output.document(known)
+
+
+@endpoint_app.command("promote")
+def endpoint_promote(name: Name = "raytl", json: Json = False) -> None:
+    """Let the version on trial take over now.
+
+    [bold]Example:[/bold]  raytl endpoint promote
+    """
+    from raytl.serving import promote
+
+    endpoint = promote(name)
+    Output.current.say(f"{endpoint.url} answers with version {endpoint.version}")
+    Output.current.document(endpoint.to_json())
+
+
+@endpoint_app.command("token")
+def endpoint_token(
+    name: Name = "raytl",
+    rotate: Annotated[bool, typer.Option("--rotate", help="Make a new one; the old one is refused at once.")] = False,
+    json: Json = False,
+) -> None:
+    """Say where an endpoint's token is, or change it without a restart.
+
+    [bold]Example:[/bold]  raytl endpoint token --rotate
+    """
+    from raytl.serving import rotate_token
+    from raytl.serving.tokens import read_token, token_file
+
+    if rotate:
+        path = rotate_token(name).token_file
+    else:
+        path = str(token_file(name))
+        if read_token(name) is None:
+            raise UserError(f"there is no token of an endpoint '{name}' here; raytl deploy --token makes one")
+    Output.current.say(("a new token is in " if rotate else "the token is in ") + path)
+    Output.current.document({"name": name, "token_file": path, "rotated": rotate})
+
+
+def _versions(known: dict[str, Any]) -> Table:
+    live, candidate, compared = known["live"], known["candidate"], known["comparison"]
+    if candidate is None:
+        table = Table("", "serving", box=None)
+        table.add_row("version", live["version"])
+        table.add_row("model", Text(live["model"]))
+        return table
+    share = f"{candidate['share']:.3g} of requests" if candidate["share"] else "shadow"
+    table = Table("", "serving", f"on trial ({share})", box=None)
+    table.add_row("version", live["version"], candidate["version"])
+    table.add_row("model", Text(live["model"]), Text(candidate["model"]))
+    if compared is None:
+        return table
+    sides = [compared["live"], compared["candidate"]]
+    table.add_row("answered", *(str(side["answered"]) for side in sides))
+    table.add_row("confidence", *(_number(side["confidence"], 3) for side in sides))
+    table.add_row("ms per image", *(_number(side["ms_per_image"], 1) for side in sides))
+    after = f" of {candidate['promote_after']}" if candidate["promote_after"] else ""
+    table.add_row("compared requests", "", f"{compared['compared']}{after}")
+    table.add_row(
+        "another label", "", f"{_interval(compared['disagreement'])}, {candidate['max_disagreement']:.0%} may"
+    )
+    table.add_row("failed", "", _interval(compared["errors"]))
+    table.add_row(f"over {candidate['max_slowdown']:g} times as slow", "", _interval(compared["slower"]))
+    return table
+
+
+def _interval(figure: dict[str, float]) -> str:
+    return f"{figure['value']:.1%} ({figure['low']:.1%} to {figure['high']:.1%})"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _share(option: str, text: str) -> float:
+    """0.05 from ``5%`` and from ``0.05``."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UserError(f"{option} {text}: give a share, such as 5% or 0.05")
+    return value

@@ -1,0 +1,150 @@
+"""From a configuration that is wanted to an endpoint that answers so, or back to what there was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import ray
+
+from raytl.core.errors import UserError
+from raytl.serving import tokens
+from raytl.serving.controller import AppConfig, RaySession, Serve, clear_head, failure
+from raytl.serving.lineage import versions
+from raytl.serving.snapshots import drop_snapshots
+
+_POLL_S = 0.1
+
+
+def settings_of(config: AppConfig) -> dict[str, Any]:
+    """What the replicas of an application are told."""
+    return dict(config["deployments"][0].get("user_config") or {})
+
+
+def with_settings(config: AppConfig, settings: Mapping[str, Any]) -> AppConfig:
+    """The application, and its replicas told otherwise."""
+    first, *others = config["deployments"]
+    return {**config, "deployments": [{**first, "user_config": dict(settings)}, *others]}
+
+
+def url_of(serve: Serve, config: AppConfig) -> str:
+    """Where an application answers, as this machine reaches it."""
+    return f"http://{reachable(serve.host)}:{serve.port}{(config.get('route_prefix') or '').rstrip('/')}"
+
+
+def refuse_other_labels(config: AppConfig, url: str, labels: Sequence[str]) -> None:
+    """Raise UserError where a model with these labels would answer otherwise than callers of the endpoint know."""
+    from raytl.sources.checkpoint import read_manifest
+
+    where = f"endpoint '{config['name']}' at {url}"
+    try:
+        served = read_manifest(Path(settings_of(config)["bundle"])).labels or ()
+    except (UserError, KeyError) as error:
+        raise UserError(f"{where} does not tell its labels ({error}); deploy with --new-labels to replace it") from None
+    if sorted(served) != sorted(labels):
+        raise UserError(
+            f"{where} answers with the labels {', '.join(served)}, and the new model with {', '.join(labels)}: it "
+            "stays as it is; deploy with --new-labels if its callers know, or under another --name"
+        )
+
+
+def put(serve: Serve, ray_session: RaySession, application: AppConfig, wait_s: float) -> None:
+    """Apply an application beside the others and wait until it answers; what was there before stays where it fails."""
+    previous = serve.configs()
+    try:
+        serve.apply({**previous, application["name"]: application})
+        _wait_until_served(serve, application, time.monotonic() + wait_s)
+    except UserError:
+        if previous:
+            serve.apply(previous)
+        else:
+            stop(serve, ray_session)
+        raise
+    drop_unused_snapshots(serve)
+
+
+def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None:
+    name, url, settings, agreed = config["name"], url_of(serve, config), settings_of(config), 0
+    wanted = (settings["version"], (settings.get("candidate") or {}).get("version", ""))
+    with httpx.Client(trust_env=False, timeout=10, headers=tokens.headers(name)) as client:
+        while time.monotonic() < deadline:
+            application = serve.applications().get(name)
+            reason = failure(application) if application else None
+            if reason is not None:
+                raise UserError(reason)
+            if application and application["status"] == "RUNNING":
+                # Requests go to any replica: as many in a row as there are replicas must agree, twice over.
+                agreed = agreed + 1 if _serves(client, url, wanted) else 0
+                if agreed >= 2 * running_replicas(application):
+                    return
+            else:
+                time.sleep(_POLL_S)
+    raise UserError(_too_late(serve, name, url))
+
+
+def _serves(client: httpx.Client, url: str, wanted: tuple[str, str]) -> bool:
+    try:
+        answer = client.get(f"{url}/healthz", headers={"Connection": "close"})
+        health = answer.json() if answer.status_code == 200 else {}
+    except (httpx.HTTPError, ValueError):
+        health = {}
+    if (health.get("version"), health.get("candidate", "")) == wanted:
+        return True
+    if health.get("refused"):
+        raise UserError(str(health["refused"]))
+    time.sleep(_POLL_S)
+    return False
+
+
+def _too_late(serve: Serve, name: str, url: str) -> str:
+    application = serve.applications().get(name, {})
+    said = [deployment["message"] for deployment in application.get("deployments", {}).values()]
+    message = " ".join(" ".join(said).split())
+    free = ray.available_resources()
+    if application.get("status") == "RUNNING":
+        return f"{url} does not answer although it was deployed; look at the logs of Serve's proxy"
+    return (
+        f"'{name}' was not ready in time ({message or 'no replica has started'}); {free.get('CPU', 0):g} CPUs and "
+        f"{free.get('GPU', 0):g} GPUs of the Ray cluster are free: stop other work, lower num_cpus, or allow more time"
+    )
+
+
+def running_replicas(application: dict[str, Any]) -> int:
+    """How many answer; at least 1."""
+    replicas = [r for deployment in application["deployments"].values() for r in deployment["replicas"]]
+    running = [replica for replica in replicas if replica["state"] == "RUNNING"]
+    return max(1, len(running))
+
+
+def stop(serve: Serve, ray_session: RaySession) -> None:
+    """Take Serve down with all that it runs, and the local head."""
+    serve.shutdown()
+    drop_snapshots(keep=())
+    if ray_session.head is None:
+        clear_head()
+    stop_head(ray_session)
+
+
+def stop_head(ray_session: RaySession) -> None:
+    """Stop the local head, where it is ours."""
+    if ray_session.head is not None:
+        ray.shutdown()
+        ray_session.head.stop()
+
+
+def drop_unused_snapshots(serve: Serve) -> None:
+    """Remove copies of bundles that are neither served nor at hand for a rollback."""
+    drop_snapshots(keep=set().union(*(versions(settings_of(config)) for config in _served(serve))))
+
+
+def _served(serve: Serve) -> list[AppConfig]:
+    return [config for config in serve.configs().values() if config.get("deployments")]
+
+
+def reachable(host: str) -> str:
+    """The address at which this machine reaches a server that listens on ``host``."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host

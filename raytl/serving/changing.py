@@ -1,0 +1,196 @@
+"""Change an endpoint without fear: try a version beside the present one, promote it, or go back to an earlier one."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from raytl.core.errors import UserError
+from raytl.serving import tokens
+from raytl.serving.applying import (
+    put,
+    refuse_other_labels,
+    running_replicas,
+    settings_of,
+    url_of,
+    with_settings,
+)
+from raytl.serving.controller import AppConfig, RaySession, Serve, session
+from raytl.serving.endpoint import Endpoint, endpoint_of
+from raytl.serving.judging import figures_of, start_judge, stop_judge
+from raytl.serving.lineage import ended, taken_back, tried
+from raytl.serving.settings import Candidate, ServingSettings, bundle_version
+from raytl.serving.snapshots import snapshot
+
+_POLL_S = 0.1
+
+
+def try_out(
+    bundle_path: str | Path,
+    *,
+    name: str = "raytl",
+    canary: float = 0.0,
+    promote_after: int = 0,
+    max_disagreement: float = 0.1,
+    max_slowdown: float = 1.5,
+    new_labels: bool = False,
+    wait_s: float = 120,
+) -> Endpoint:
+    """Put a bundle on trial beside the one that is served; both are compared, on the same images, until one is out.
+
+    canary: share of the requests that it answers, below 1; with 0 it answers nobody (a shadow).
+    promote_after: compared requests after which it takes over where it is not worse; 0 leaves that to :func:`promote`.
+        It is taken back as soon as it is known to be worse, see :mod:`raytl.serving.evidence`.
+    max_disagreement: share of the requests in which it may name another label. max_slowdown: how many times as long it
+        may take. Where the endpoint listens and how it scales stays.
+    Raises UserError where nothing is served under ``name``, the bundle cannot be loaded, or names other labels.
+    """
+    from raytl.serving.service import load
+
+    path = Path(bundle_path).resolve()
+    version = bundle_version(path)
+    labels = load(ServingSettings(bundle=str(path), version=version)).labels
+    with _endpoint(name) as (serve, ray_session, before):
+        if not new_labels:
+            refuse_other_labels(before, url_of(serve, before), labels)
+        settings = settings_of(before)
+        if settings.get("version") == version:
+            raise UserError(f"endpoint '{name}' serves this very version, {version}; there is nothing to try")
+        candidate = Candidate(
+            bundle=str(snapshot(path, version)),
+            version=version,
+            model=path.name,
+            trial=secrets.token_hex(6),
+            share=canary,
+            promote_after=promote_after,
+            max_disagreement=max_disagreement,
+            max_slowdown=max_slowdown,
+        )
+        start_judge(name, candidate)
+        application = with_settings(before, tried(settings, candidate))
+        try:
+            put(serve, ray_session, application, wait_s)
+        except UserError:
+            stop_judge(candidate.trial)
+            raise
+        _end(settings)
+        return endpoint_of(serve, application, ray_session)
+
+
+def promote(name: str = "raytl", *, wait_s: float = 120) -> Endpoint:
+    """Let the version on trial take over now. Raises UserError where none is on trial."""
+    with _endpoint(name) as (serve, ray_session, before):
+        settings = settings_of(before)
+        candidate = settings.get("candidate")
+        if not candidate:
+            raise UserError(f"endpoint '{name}' has no version on trial; begin with: raytl deploy MODEL --canary 5%")
+        outcome = {"why": "somebody asked for it", **(figures_of(candidate["trial"]) or {})}
+        application = with_settings(before, ended(settings, outcome, promoted=True))
+        put(serve, ray_session, application, wait_s)
+        _end(settings)
+        return endpoint_of(serve, application, ray_session)
+
+
+def rollback(name: str = "raytl", *, to: str | None = None, wait_s: float = 120) -> Endpoint:
+    """Take the version on trial back; where none is, put the one before the present one in its place again.
+
+    to: first digits of an earlier version. Raises UserError where there is none.
+    """
+    with _endpoint(name) as (serve, ray_session, before):
+        settings = settings_of(before)
+        candidate = settings.get("candidate")
+        if candidate and to is None:
+            outcome = {"why": "somebody asked for it", **(figures_of(candidate["trial"]) or {})}
+            after = ended(settings, outcome, promoted=False)
+        else:
+            try:
+                after = taken_back(settings, to)
+            except UserError as error:
+                raise UserError(f"endpoint '{name}': {error}") from None
+        application = with_settings(before, after)
+        put(serve, ray_session, application, wait_s)
+        _end(settings)
+        return endpoint_of(serve, application, ray_session)
+
+
+def rotate_token(name: str = "raytl", *, wait_s: float = 60) -> Endpoint:
+    """Give an endpoint a new token, without a restart; the old one is refused from then on.
+
+    Raises UserError where it has none, or does not take it in time: then the old one is good still.
+    """
+    with _endpoint(name) as (serve, ray_session, before):
+        settings = settings_of(before)
+        if not settings.get("token_sha256"):
+            raise UserError(
+                f"endpoint '{name}' asks for no token; deploy with --token, or off loopback, to give it one"
+            )
+        old = tokens.read_token(name)
+        token = tokens.write_token(name)
+        application = with_settings(before, {**settings, "token_sha256": tokens.hashed(token)})
+        configs = serve.configs()
+        serve.apply({**configs, name: application})
+        if not _takes_token(serve, application, time.monotonic() + wait_s):
+            serve.apply(configs)
+            if old is not None:
+                tokens.write_token(name, old)
+            raise UserError(f"endpoint '{name}' did not take the new token in {wait_s:g} s; the old one is good still")
+        return endpoint_of(serve, application, ray_session)
+
+
+def look(name: str = "raytl") -> dict[str, Any]:
+    """An endpoint with all its versions: what is served, on trial, at hand, and what became of the last trial."""
+    with _endpoint(name) as (serve, _, config):
+        settings = settings_of(config)
+        candidate = settings.get("candidate")
+        application = serve.applications()[name]
+        return {
+            "name": name,
+            "url": url_of(serve, config),
+            "status": str(application["status"]).rpartition(".")[2],
+            "replicas": running_replicas(application) if application["deployments"] else 0,
+            "token": bool(settings.get("token_sha256")),
+            "live": {key: settings.get(key, "") for key in ("model", "version", "since")},
+            "candidate": {key: value for key, value in candidate.items() if key != "bundle"} if candidate else None,
+            "comparison": figures_of(candidate["trial"]) if candidate else None,
+            "previous": [
+                {key: one.get(key, "") for key in ("model", "version", "since")} for one in settings.get("previous", ())
+            ],
+            "last_trial": settings.get("last_trial"),
+        }
+
+
+@contextmanager
+def _endpoint(name: str) -> Iterator[tuple[Serve, RaySession, AppConfig]]:
+    with session(start=False) as ray_session:
+        serve = Serve.running() if ray_session is not None else None
+        config = serve.configs().get(name) if serve is not None else None
+        if ray_session is None or serve is None or config is None:
+            raise UserError(f"no endpoint '{name}' is served from this machine; begin with: raytl deploy MODEL")
+        yield serve, ray_session, config
+
+
+def _end(settings: dict[str, Any]) -> None:
+    if settings.get("candidate"):
+        stop_judge(settings["candidate"]["trial"])
+
+
+def _takes_token(serve: Serve, config: AppConfig, deadline: float) -> bool:
+    """Whether every replica does: as many requests in a row as there are, twice over."""
+    agreed, name = 0, str(config["name"])
+    with httpx.Client(trust_env=False, timeout=10, headers={**tokens.headers(name), "Connection": "close"}) as client:
+        while time.monotonic() < deadline:
+            try:
+                agreed = agreed + 1 if client.get(f"{url_of(serve, config)}/v1/model").status_code == 200 else 0
+            except httpx.HTTPError:
+                agreed = 0
+            if agreed >= 2 * running_replicas(serve.applications()[name]):
+                return True
+            if not agreed:
+                time.sleep(_POLL_S)
+    return False

@@ -1,0 +1,146 @@
+"""A client of an endpoint: images in, predictions out. Needs neither Ray nor torch."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, overload
+
+import httpx
+from PIL import Image
+
+from raytl.core.errors import UserError
+from raytl.core.prediction import Prediction
+from raytl.serving.tokens import is_loopback
+
+Picture = str | os.PathLike[str] | bytes | Image.Image
+
+# Well below what an endpoint takes in one request.
+_MOST_IMAGES = 64
+_MOST_BYTES = 16 * 2**20
+_LONGEST_WAIT_S = 5.0
+
+
+class Client:
+    """Of one endpoint, for one thread at a time; close it, or use it in a ``with`` block.
+
+    url: of the endpoint, as ``raytl deploy`` prints it. token: that it asks for, or the :class:`~pathlib.Path` of a
+        file with it. timeout_s: for one request; while the endpoint is too busy it is asked again that long.
+    """
+
+    def __init__(self, url: str, token: str | Path | None = None, *, timeout_s: float = 60) -> None:
+        self._url = url.rstrip("/")
+        self._timeout_s = timeout_s
+        headers = {} if token is None else {"Authorization": f"Bearer {_read(token)}"}
+        try:
+            host = httpx.URL(url).host
+        except httpx.InvalidURL as error:
+            raise UserError(
+                f"{url}: is no URL of an endpoint ({error}); give one such as http://127.0.0.1:8000"
+            ) from None
+        # Nobody reaches this machine's loopback through a proxy.
+        self._http = httpx.Client(headers=headers, timeout=timeout_s, trust_env=not is_loopback(host))
+
+    @overload  # a str is a sequence of str too; the first signature is the one that counts
+    def predict(self, images: Picture, *, top: int | None = None) -> Prediction: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, images: Sequence[Picture], *, top: int | None = None) -> list[Prediction]: ...
+
+    def predict(self, images: Picture | Sequence[Picture], *, top: int | None = None) -> Prediction | list[Prediction]:
+        """What the model says of an image, or of each of several, in order.
+
+        images: paths, encoded bytes or decoded images. top: list only so many labels, the predicted one first.
+        Raises UserError where an image cannot be read, or with the endpoint's own sentence where it refuses.
+        """
+        if isinstance(images, str | os.PathLike | bytes | Image.Image):
+            return self._ask([_encoded(images, "image")], top)[0]
+        named = (_encoded(image, f"image {number}") for number, image in enumerate(images, 1))
+        return [prediction for batch in _batches(named) for prediction in self._ask(batch, top)]
+
+    def model(self) -> dict[str, Any]:
+        """What is served: labels, metrics with intervals, preprocessing, where it comes from. Raises UserError."""
+        return self._answer("GET", "/v1/model")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, images: Sequence[tuple[str, bytes]], top: int | None) -> list[Prediction]:
+        files = [("files", image) for image in images]
+        answer = self._answer("POST", "/v1/predict", files=files, params={} if top is None else {"top": top})
+        return [Prediction(**prediction) for prediction in answer["predictions"]]
+
+    def _answer(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                answer = self._http.request(method, f"{self._url}{path}", **content)
+            except httpx.HTTPError as error:
+                raise UserError(f"{self._url} does not answer ({error}); is it deployed?") from error
+            wait_s = _wait_s(answer)
+            if wait_s is None or time.monotonic() + wait_s > deadline:
+                break
+            time.sleep(wait_s)
+        try:
+            document: dict[str, Any] = answer.json()
+        except ValueError:
+            document = {}
+        if answer.status_code != httpx.codes.OK:
+            raise UserError(f"{self._url}: {document.get('error') or answer.reason_phrase} ({answer.status_code})")
+        return document
+
+
+def _wait_s(answer: httpx.Response) -> float | None:
+    """How long to wait before asking again; None where that is no use."""
+    after = answer.headers.get("retry-after", "1")
+    busy = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    return min(float(after) if after.isdigit() else 1.0, _LONGEST_WAIT_S) if busy else None
+
+
+def _batches(images: Iterator[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    batch: list[tuple[str, bytes]] = []
+    size = 0
+    for name, data in images:
+        if batch and (len(batch) == _MOST_IMAGES or size + len(data) > _MOST_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append((name, data))
+        size += len(data)
+    if batch:
+        yield batch
+
+
+def _encoded(image: Picture, name: str) -> tuple[str, bytes]:
+    """A name for messages, and the encoded image."""
+    if isinstance(image, bytes):
+        return name, image
+    if isinstance(image, Image.Image):
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        return name, file.getvalue()
+    path = Path(image)
+    try:
+        return str(path), path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+
+
+def _read(token: str | Path) -> str:
+    if isinstance(token, str):
+        return token
+    try:
+        return token.read_text().strip()
+    except OSError as error:
+        raise UserError(f"{token}: the token cannot be read ({error.strerror or error}); check the path") from error

@@ -1,0 +1,185 @@
+"""A version on trial in one replica: it answers at most its share of the requests, and is compared on a sample of all.
+
+The comparison is nobody's wait: it runs in a thread of its own that yields to all others, one request at a time, rests
+as long as it worked, and what arrives meanwhile is not compared. Both versions are asked there, one after the other on
+the same images, so that their times can be held against each other however busy the replica is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from raytl.serving.batching import Batcher
+from raytl.serving.decoding import LARGE_PIXELS
+from raytl.serving.evidence import Tally
+from raytl.serving.requests import NamedBytes
+from raytl.serving.settings import Candidate
+from raytl.tasks.decoding import pixels_to_decode
+
+if TYPE_CHECKING:
+    from raytl.serving.service import LiveModel
+
+Classify = Callable[["LiveModel", Sequence[NamedBytes], Batcher], Awaitable[np.ndarray]]
+
+_NICE = 10
+_MOST_IMAGES = 8  # of one request are compared
+# Of the time that a request has: where the candidate has not answered by then, the served version still can.
+_PATIENCE = 0.3
+
+
+class Trial:
+    """Belongs to the event loop of the service. candidate: loaded and warm."""
+
+    def __init__(self, candidate: LiveModel, rules: Candidate) -> None:
+        self.candidate = candidate
+        self.rules = rules
+        self.tally = Tally()
+        self._batcher = Batcher()  # of its own: a slow candidate is not waited for by requests that it does not answer
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="raytl-compare", initializer=_yield_to_others)
+        self._seen = 0
+        self._comparing = False
+        self._rest_until = 0.0
+        self._under_way = 0
+        self._closed = False
+
+    async def answer(
+        self, live: LiveModel, images: Sequence[NamedBytes], classify: Classify, batcher: Batcher
+    ) -> tuple[LiveModel, np.ndarray]:
+        """Who answers, and the probabilities, float32 (n, k). Where the candidate fails, the served version answers.
+
+        batcher: of the served version. Raises RequestError as the served version does.
+        """
+        failed = False
+        if self._takes():
+            self._under_way += 1
+            try:
+                async with asyncio.timeout(_PATIENCE * live.settings.request_timeout_s):
+                    rows = await classify(self.candidate, images, self._batcher)
+                if not np.isfinite(rows).all():
+                    raise ValueError("not finite")
+            except Exception:  # noqa: BLE001 - whatever a new version does, its requests are answered
+                failed = True
+            else:
+                self.tally.attempts += 1
+                self.tally.answered_candidate += 1
+                self._compare(live, images)
+                return self.candidate, rows
+            finally:
+                self._under_way -= 1
+                self._let_go()
+        rows = await classify(live, images, batcher)
+        if failed:  # only now is it certain that it was not the request's fault
+            self.tally.attempts += 1
+            self.tally.errors += 1
+        self.tally.answered_live += 1
+        self._compare(live, images)
+        return live, rows
+
+    def close(self) -> None:
+        """Let go of the threads; the candidate finishes what it was asked."""
+        self._closed = True
+        self._thread.shutdown(wait=False)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._closed and not self._under_way:
+            self._batcher.close()
+
+    def _takes(self) -> bool:
+        """Whether the candidate is to answer this request: by chance, and never more than its share of all so far."""
+        if not self.rules.share or self._closed:
+            return False
+        self._seen += 1
+        owed = self.rules.share * self._seen - self._taken
+        return owed >= 1 and random.random() < 2 * self.rules.share
+
+    @property
+    def _taken(self) -> int:
+        return self.tally.answered_candidate + self.tally.errors
+
+    def _compare(self, live: LiveModel, images: Sequence[NamedBytes]) -> None:
+        if self._closed or self._comparing or time.monotonic() < self._rest_until:
+            self.tally.unseen += 1
+            return
+        self._comparing = True
+        work = asyncio.get_running_loop().run_in_executor(self._thread, self._both, live, list(images[:_MOST_IMAGES]))
+        work.add_done_callback(self._compared)
+
+    def _compared(self, work: asyncio.Future[Tally | None]) -> None:
+        self._comparing = False
+        if work.cancelled() or work.exception() is not None:
+            self.tally.unseen += 1
+            return
+        found = work.result()
+        if found is None:
+            self.tally.unseen += 1
+        else:
+            self.tally.add(found)
+
+    def _both(self, live: LiveModel, images: Sequence[NamedBytes]) -> Tally | None:
+        """One compared request, in the thread; None where it cannot be compared."""
+        start = time.monotonic()
+        try:
+            if any(pixels_to_decode(data) > LARGE_PIXELS for _, data in images):
+                return None
+            first = random.random() < 0.5  # whoever is second finds the caches warm
+            other = self._ask_candidate(images) if first else None
+            rows, seconds = _timed(live, images)
+            if not first:
+                other = self._ask_candidate(images)
+            if other is None:
+                return Tally(attempts=1, errors=1)
+            return self._tallied(live, rows, seconds, *other)
+        finally:
+            self._rest_until = time.monotonic() + (time.monotonic() - start)
+
+    def _ask_candidate(self, images: Sequence[NamedBytes]) -> tuple[np.ndarray, float] | None:
+        try:
+            rows, seconds = _timed(self.candidate, images)
+        except Exception:  # noqa: BLE001 - counted, where the served version can do it
+            return None
+        return (rows, seconds) if np.isfinite(rows).all() else None
+
+    def _tallied(
+        self, live: LiveModel, rows: np.ndarray, seconds: float, other: np.ndarray, other_seconds: float
+    ) -> Tally:
+        chosen, others = live.bundle.decide(rows), self.candidate.bundle.decide(other)
+        names = [live.labels[number] for number in chosen]
+        other_names = [self.candidate.labels[number] for number in others]
+        each = np.arange(len(rows))
+        return Tally(
+            attempts=1,
+            compared=1,
+            disagreed=float(np.mean([a != b for a, b in zip(names, other_names, strict=True)])),
+            confidence_live=float(rows[each, chosen].mean()),
+            confidence_candidate=float(other[each, others].mean()),
+            slower=int(other_seconds > self.rules.max_slowdown * seconds),
+            seconds_live=seconds,
+            seconds_candidate=other_seconds,
+            images=len(rows),
+        )
+
+
+def _timed(model: LiveModel, images: Sequence[NamedBytes]) -> tuple[np.ndarray, float]:
+    """Probabilities, float32 (n, k), and what it took, seconds: of the processor, unless a GPU does the work."""
+    clock = time.thread_time if model.bundle.device.type == "cpu" else time.perf_counter
+    start = clock()
+    rows = model.compute(np.stack([model.decode(image) for image in images]))
+    return rows, clock() - start
+
+
+def _yield_to_others() -> None:
+    if sys.platform == "linux":  # where a thread can be told so alone, with those that torch starts for it
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

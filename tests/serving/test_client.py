@@ -1,0 +1,84 @@
+"""The client against the real application, in a server of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from PIL import Image
+
+import raytl
+from raytl.bundles import Bundle
+from raytl.core.errors import UserError
+from raytl.serving import tokens
+from raytl.serving.http import create_http
+from raytl.serving.service import Service
+from raytl.serving.settings import ServingSettings
+
+
+@pytest.fixture(scope="module")
+def url(bundles) -> Iterator[str]:
+    service = Service()
+    settings = ServingSettings(bundle=str(bundles["first"]), token_sha256=tokens.hashed("secret"))
+    asyncio.run(service.apply(settings))
+    server = uvicorn.Server(uvicorn.Config(create_http(service), port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def client(url) -> Iterator[raytl.Client]:
+    with raytl.Client(url, "secret") as client:
+        yield client
+
+
+def test_paths_bytes_and_images_are_answered_as_the_bundle_does(client, bundles, png, tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(png(3))
+    expected = Bundle.load(bundles["first"]).predict([path])[0]
+    for image in (path, str(path), png(3), Image.open(io.BytesIO(png(3)))):
+        prediction = client.predict(image)
+        assert prediction.label == expected.label
+        assert prediction.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+    assert list(client.predict(path, top=1).probabilities) == [expected.label]
+
+
+def test_many_are_answered_in_their_order_however_many(client, bundles, png):
+    images = [png(seed) for seed in range(150)]  # more than go into one request
+    assert [p.label for p in client.predict(images)] == [p.label for p in Bundle.load(bundles["first"]).predict(images)]
+    assert client.predict([]) == []
+
+
+def test_a_model_is_described(client):
+    assert client.model()["labels"] == ["daisy", "poppy", "rose", "tulip"]
+
+
+def test_what_is_refused_is_a_sentence(client, url, png, tmp_path):
+    with pytest.raises(UserError, match=r"image 2.*\(422\)"):
+        client.predict([png(0), b"no image"])
+    with pytest.raises(UserError, match=r"nowhere\.png: cannot be read"):
+        client.predict(tmp_path / "nowhere.png")
+    with raytl.Client(url) as nobody, pytest.raises(UserError, match=r"asks for its token.*\(401\)"):
+        nobody.predict(png(0))
+    with raytl.Client("http://127.0.0.1:9") as lost, pytest.raises(UserError, match=r"127\.0\.0\.1:9 does not answer"):
+        lost.predict(png(0))
+    with pytest.raises(UserError, match="the token cannot be read"):
+        raytl.Client(url, Path("nowhere"))
+
+
+def test_it_needs_neither_ray_nor_torch():
+    code = "import sys, raytl; raytl.Client('http://127.0.0.1:9'); print({'ray', 'torch'} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
