@@ -9,6 +9,7 @@ from typing import Any
 
 from raytl import runs
 from raytl.bundles import Bundle, Threshold, export_bundle
+from raytl.bundles.reference import read_reference
 from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
 from raytl.evaluation.intervals import Interval
@@ -53,6 +54,7 @@ class Best:
             provenance=manifest.provenance,
             temperature=manifest.temperature,
             threshold=manifest.threshold,
+            reference=read_reference(self.bundle_path, len(manifest.labels or ())),
         )
 
 
@@ -151,6 +153,7 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         provenance=provenance,
         temperature=best.temperature,
         threshold=threshold,
+        reference=outcome.reference,
     )
 
 

@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from raytl.bundles.reference import REFERENCE_FILE, read_reference, reference_bytes
 from raytl.core.errors import UserError
+from raytl.judging.health import Reference
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import load_checkpoint, write_checkpoint
 from raytl.sources.manifest import Manifest, Threshold
@@ -35,7 +37,10 @@ class Prediction:
 
 
 class Bundle:
-    """A saved model with labels, ready to predict. Made by :meth:`load`; safe to use from several threads."""
+    """A saved model with labels, ready to predict. Made by :meth:`load`; safe to use from several threads.
+
+    reference: what is known of it from labelled images; None where it was exported without, as older bundles were.
+    """
 
     def __init__(self, model: SourceModel, manifest: Manifest, device: str | torch.device = "cpu") -> None:
         if manifest.labels is None:
@@ -44,6 +49,7 @@ class Bundle:
         self.manifest = manifest
         self.labels = manifest.labels
         self.device = torch.device(device)
+        self.reference: Reference | None = None
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Bundle:
@@ -52,7 +58,9 @@ class Bundle:
         Raises UserError where it is missing, truncated, altered, newer than this raytl, or has no labels.
         """
         manifest, model = load_checkpoint(Path(path))
-        return cls(model, manifest, device)
+        bundle = cls(model, manifest, device)
+        bundle.reference = read_reference(Path(path), len(bundle.labels))
+        return bundle
 
     def prepare(self, image: ImageLike, name: str = "image") -> np.ndarray:
         """One image as uint8 (channels, size, size).
@@ -103,18 +111,22 @@ class Bundle:
 
         The most probable one, unless the model has a threshold: that decides whatever the other probability is.
         """
-        threshold = self.manifest.threshold
-        if threshold is None:
-            best: np.ndarray = rows.argmax(axis=1)
-            return best
-        label = self.labels.index(threshold.label)
-        return np.where(rows[:, label] >= threshold.value, label, 1 - label)
+        return decide(rows, self.labels, self.manifest.threshold)
 
     def prediction(self, row: np.ndarray) -> Prediction:
         """The prediction that a row of :meth:`probabilities`, shape (k,), amounts to."""
         chosen = int(self.decide(row[None])[0])
         named = {label: float(value) for label, value in zip(self.labels, row, strict=True)}
         return Prediction(self.labels[chosen], float(row[chosen]), named)
+
+
+def decide(rows: np.ndarray, labels: Sequence[str], threshold: Threshold | None) -> np.ndarray:
+    """The predicted label of each row of probabilities, (n, k), as its number, int64 (n,)."""
+    if threshold is None:
+        best: np.ndarray = rows.argmax(axis=1)
+        return best
+    label = labels.index(threshold.label)
+    return np.where(rows[:, label] >= threshold.value, label, 1 - label)
 
 
 def export_bundle(
@@ -125,6 +137,7 @@ def export_bundle(
     provenance: Mapping[str, Any],
     temperature: float = 1.0,
     threshold: Threshold | None = None,
+    reference: Reference | None = None,
 ) -> Path:
     """Write ``model`` as a bundle; an earlier bundle at the place is replaced in one step.
 
@@ -132,6 +145,7 @@ def export_bundle(
     temperature: by which logits are divided before the softmax, > 0.
     threshold: the operating point of a model of two classes. An older raytl refuses the bundle then, rather than
         deciding otherwise.
+    reference: what is known of the model from labelled images.
     Raises UserError where the model has no labels, the place holds something else, or cannot be written.
     """
     directory = Path(directory)
@@ -144,5 +158,6 @@ def export_bundle(
             f"'{threshold.label}'; this one has {known}"
         )
     extra = {"metrics": dict(metrics), "provenance": dict(provenance), "temperature": temperature}
-    write_checkpoint(directory, model, {**extra, "threshold": threshold})
+    beside = {} if reference is None else {REFERENCE_FILE: reference_bytes(reference)}
+    write_checkpoint(directory, model, {**extra, "threshold": threshold}, beside)
     return directory

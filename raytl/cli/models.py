@@ -54,16 +54,17 @@ def predict(
     model: Model,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a .csv or .parquet file.")] = None,
+    sets: Annotated[bool, typer.Option("--sets", help="All labels that each image may have.")] = False,
     storage: Storage = None,
     json: Json = False,
 ) -> None:
-    """Classify images.
+    """Classify images, and say how often that is likely right and whether the images are as usual.
 
     [bold]Example:[/bold]  raytl predict model/ new-photos/ --out predictions.csv
     """
-    from raytl.cli.results import show_predictions
+    from raytl.cli.predicting import show_predictions
 
-    show_predictions(Output.current, model, paths, out, storage)
+    show_predictions(Output.current, model, paths, out, storage, sets=sets)
 
 
 @app.command()

@@ -28,17 +28,19 @@ from raytl.sources.weights import tensors
 _EXTRA = ("metrics", "provenance", "temperature", "threshold")
 
 
-def write_checkpoint(directory: Path, model: SourceModel, extra: Mapping[str, Any]) -> None:
+def write_checkpoint(
+    directory: Path, model: SourceModel, extra: Mapping[str, Any], beside: Mapping[str, bytes] | None = None
+) -> None:
     """Save a model; the folder appears, or replaces an earlier saved model, in one step.
 
     extra: any of ``metrics`` and ``provenance`` (JSON values; non-finite numbers become null), ``temperature`` and
-        ``threshold`` (a :class:`Threshold` or None).
+        ``threshold`` (a :class:`Threshold` or None). beside: further files, by name.
     Raises UserError where the place holds something else than a saved model, NotWrittenError where it cannot be
     written; then nothing of the new model is left and the earlier one is as it was.
     """
     directory = Path(directory)
     _check_target(directory)
-    files = checkpoint_files(model, extra)
+    files = {**checkpoint_files(model, extra), **(beside or {})}
     with _writing(directory):
         target = directory.resolve()  # a link keeps pointing at the folder, and "." has a name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,119 @@
+"""What a strategy's models say of labelled images that they were not trained on, as they are and changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from raytl.core.seeding import derive_seed
+from raytl.evaluation.calibration import apply_temperature
+from raytl.evaluation.changes import CHANGES, changed
+from raytl.evaluation.image_statistics import image_statistics, thumbnails
+from raytl.evaluation.unseen_accuracy import fit_correctness, opinions
+from raytl.judging.health import Reference
+from raytl.sources import SourceModel
+from raytl.tasks.splits import spread
+from raytl.training.loop import run_trial
+from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialJob
+from raytl.training.workspace import Workspace
+
+STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+MOST_ASKED = 1000
+"""Labelled images that are kept to be asked for a second opinion."""
+LEAST_IMAGES = 20
+LEAST_OF_A_CHANGE = 4
+"""Images of a fold under each kind and strength of change at least, however long they take."""
+BATCH = 128
+
+Decide = Callable[[np.ndarray], np.ndarray]
+
+
+def gather_reference(
+    workspace: Workspace, strategy: Strategy, temperature: float, decide: Decide, seconds: float
+) -> Reference | None:
+    """Train the strategy without each fold in turn, and ask it about the fold, as it is and changed.
+
+    temperature: of the model that will be served; decide: its decision, from (n, k) to (n,). seconds: that this may
+    take, about; one fold is asked in any case, and under every change. None where the target has no folds or too few
+    images for anything to be said.
+    Raises TrialError, UserError where the strategy cannot be trained.
+    """
+    target = workspace.data.target
+    if target is None or not workspace.folds:
+        return None
+    started = time.monotonic()
+    folds = workspace.folds[: workspace.settings.folds[0]]
+    asked: list[_Asked] = []
+    for number in range(len(folds)):
+        begun = time.monotonic()
+        left = (seconds - (begun - started)) / (len(folds) - number)
+        asked.append(_ask(workspace, strategy, number, temperature, decide, begun + left))
+        if 2 * time.monotonic() - begun - started > seconds:  # another one would take too long
+            break
+    plain = {name: np.concatenate([fold.plain[name] for fold in asked]) for name in asked[0].plain}
+    if len(plain["labels"]) < LEAST_IMAGES:
+        return None
+    columns = zip(*(row for fold in asked for row in fold.told), strict=True)
+    seen, right, index, kinds, groups = (np.concatenate(column) for column in columns)
+    kept = spread(np.arange(len(target)), MOST_ASKED)
+    return Reference(
+        **plain,
+        thumbnails=asked[0].thumbnails[kept],
+        thumbnail_labels=target.labels[kept],
+        correctness=fit_correctness(seen, right, index, kinds, groups),
+    )
+
+
+@dataclass
+class _Asked:
+    """Of one fold. plain: of the unchanged images. told: opinions, right or not, image, kind of change, its number."""
+
+    thumbnails: np.ndarray
+    plain: dict[str, np.ndarray] = field(default_factory=dict)
+    told: list[tuple[np.ndarray, ...]] = field(default_factory=list)
+
+
+def _ask(
+    workspace: Workspace, strategy: Strategy, fold: int, temperature: float, decide: Decide, until: float
+) -> _Asked:
+    """until: when to be done, of the monotonic clock; at least a few images are asked under every change."""
+    target = workspace.data.target
+    assert target is not None
+    train, validation = workspace.folds[fold]
+    model = run_trial(workspace, TrialJob(strategy, fold, final=True), lambda report: None).model
+    pixels = workspace.pixels(target, model.preprocessing).numpy()
+    asked, known = _Asked(thumbnails(pixels)), spread(train, MOST_ASKED)
+
+    def ask(images: np.ndarray, index: np.ndarray, kind: str, number: int) -> None:
+        p = apply_temperature(_probabilities(model, images, workspace.device), temperature)
+        chosen, truth = decide(p), target.labels[index]
+        seen = opinions(p, chosen, thumbnails(images), asked.thumbnails[known], target.labels[known])
+        asked.told.append((seen, chosen == truth, index, np.full(len(index), kind), np.full(len(index), number)))
+        if not kind:
+            asked.plain = {"probabilities": p, "chosen": chosen, "labels": truth, "opinions": seen}
+
+    begun = time.monotonic()
+    rng = np.random.default_rng(derive_seed(workspace.settings.seed, "reference", fold))
+    ask(pixels[validation], validation, "", 0)
+    asked.plain["statistics"] = image_statistics(pixels[validation])
+    changed(pixels[validation], "two", 1.0, rng)
+    each = (time.monotonic() - begun) / len(validation)
+    changes = [(name, strength) for name in CHANGES for strength in STRENGTHS]
+    most = max(LEAST_OF_A_CHANGE, int((until - time.monotonic()) / len(changes) / each))
+    for number, (name, strength) in enumerate(changes, 1):
+        index = np.sort(rng.permutation(validation)[:most])
+        ask(changed(pixels[index], name, strength, rng), index, name, number)
+    return asked
+
+
+@torch.inference_mode()
+def _probabilities(model: SourceModel, images: np.ndarray, device: torch.device) -> np.ndarray:
+    model = model.to(device).eval()
+    chunks = torch.from_numpy(images).split(BATCH)
+    logits = [model(model.preprocessing.normalise(chunk.to(device))).float() for chunk in chunks]
+    return torch.cat(logits).softmax(1).cpu().numpy()
