@@ -29,7 +29,7 @@ def search(
     device: str,
     keep: KeepModel | None = None,
 ) -> tuple[SearchOutcome, SearchPlan]:
-    """The outcome of a search and its plan; refitted models go below ``folder``. keep: given the winner's, exports it."""
+    """The outcome of a search and its plan; refitted models go below ``folder``. keep: exports the winner."""
     lanes = Lanes(1, 1.0, 1.0 if device == "cuda" else 0.0)
     workspace = Workspace(task.data, make_workspace_settings(task.data, bound.space, settings, lanes), folder / "cache")
     started = time.monotonic()

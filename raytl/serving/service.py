@@ -16,6 +16,7 @@ from raytl.bundles import Bundle
 from raytl.core.errors import UserError
 from raytl.serving.batching import Batcher
 from raytl.serving.decoding import Decoder
+from raytl.serving.health import Board, Monitor
 from raytl.serving.requests import NamedBytes
 from raytl.serving.settings import ServingSettings, bundle_version
 
@@ -75,8 +76,9 @@ def load(settings: ServingSettings, device: str = "cpu") -> LiveModel:
 class Service:
     """Classifies encoded images with the live model. Belongs to one event loop."""
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", board: Board | None = None) -> None:
         self._device = device
+        self.monitor = Monitor(board)
         self._live: LiveModel | None = None
         self._batcher = Batcher()
         self._decoder = Decoder()
@@ -111,12 +113,20 @@ class Service:
         (413).
         """
         arrays = await self._decoder.decode(live.decode, images, live.settings.max_pixels)
-        return await self._batcher.submit(live.compute, arrays, live.settings.max_batch_size)
+        rows = await self._batcher.submit(live.compute, arrays, live.settings.max_batch_size)
+        self.monitor.note(live.version, live.bundle, arrays, rows)
+        return rows
+
+    async def health(self, live: LiveModel) -> dict[str, Any]:
+        """Whether the model is still right on what comes in, as :meth:`Monitor.judge` says it."""
+        found = await asyncio.get_running_loop().run_in_executor(None, self.monitor.judge, live.version, live.bundle)
+        return {"model": live.name, "version": live.version, **found}
 
     def close(self) -> None:
         """Let go of the threads."""
         self._batcher.close()
         self._decoder.close()
+        self.monitor.close()
 
 
 def predictions(bundle: Bundle, probabilities: np.ndarray, top: int | None) -> list[dict[str, Any]]:
