@@ -35,7 +35,7 @@ from raytl.api.models import export_winner
 from raytl.api.planning import bind
 from raytl.bundles import Bundle
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
-from raytl.judging.health import Health, Reference, judge_health
+from raytl.judging.health import Health, Yardstick, judge_health
 from raytl.search.planning import SearchSettings
 from raytl.search.records import SearchOutcome, TrialRecord
 from raytl.tasks import LabelledImages
@@ -152,20 +152,20 @@ class Told:
 class Asked:
     """A bundle, asked about arrays (h, w) with their labels."""
 
-    def __init__(self, task: str, bundle: Bundle, reference: Reference) -> None:
-        self.task, self.bundle, self.reference = task, bundle, reference
+    def __init__(self, task: str, bundle: Bundle, yardstick: Yardstick) -> None:
+        self.task, self.bundle, self.yardstick = task, bundle, yardstick
 
     def __call__(self, shift: str, arrays: list[np.ndarray], labels: np.ndarray, seed: int = 0) -> Told:
         pixels = np.stack([self.bundle.prepare(Image.fromarray(array)) for array in arrays])
         p = self.bundle.probabilities(torch.from_numpy(pixels))
         chosen = self.bundle.decide(p)
-        told = self.reference.asked(p, chosen, thumbnails(pixels))
-        health = judge_health(self.reference, told, chosen, image_statistics(pixels), seed)
+        told = self.yardstick.asked(p, chosen, thumbnails(pixels))
+        health = judge_health(self.yardstick, told, chosen, image_statistics(pixels), seed)
         return Told(self.task, shift, float((chosen == labels).mean()), health, self._rivals(p))
 
     def _rivals(self, p: np.ndarray) -> dict[str, float]:
-        known, now = self.reference.probabilities.max(axis=1), p.max(axis=1)
-        usual = float((self.reference.chosen == self.reference.labels).mean())
+        known, now = self.yardstick.probabilities.max(axis=1), p.max(axis=1)
+        usual = float((self.yardstick.chosen == self.yardstick.labels).mean())
         bound = float(np.quantile(known, 1 - usual)) if usual < 1 else 0.0
         return {
             "average": float(now.mean()),
@@ -261,10 +261,10 @@ def main(
             made = case(name, labels, seed)
             bundle, outcome = bundle_of(made, home / f"{name}-{labels}", assignments, seed)
             winner = f"{outcome.best.strategy['source_model']}, {outcome.best.strategy['head']}"
-            if bundle.reference is None:
-                say(f"{name} {labels}: {winner}: no reference")
+            if bundle.yardstick is None:
+                say(f"{name} {labels}: {winner}: no yardstick")
                 continue
-            asked = Asked(f"{name} {labels}", bundle, bundle.reference)
+            asked = Asked(f"{name} {labels}", bundle, bundle.yardstick)
             told += shifted(asked, made, name)
             raised += alarms(asked, made, name)
             say(f"{name} {labels}: {winner}, {time.perf_counter() - started:.0f} s")

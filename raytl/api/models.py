@@ -9,7 +9,7 @@ from typing import Any
 
 from raytl import runs
 from raytl.bundles import Bundle, Threshold, export_bundle
-from raytl.bundles.reference import read_reference
+from raytl.bundles.yardstick import read_yardstick
 from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
 from raytl.evaluation.intervals import Interval
@@ -54,7 +54,7 @@ class Best:
             provenance=manifest.provenance,
             temperature=manifest.temperature,
             threshold=manifest.threshold,
-            reference=read_reference(self.bundle_path, len(manifest.labels or ())),
+            yardstick=read_yardstick(self.bundle_path, len(manifest.labels or ())),
         )
 
 
@@ -153,7 +153,7 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         provenance=provenance,
         temperature=best.temperature,
         threshold=threshold,
-        reference=outcome.reference,
+        yardstick=outcome.yardstick,
     )
 
 

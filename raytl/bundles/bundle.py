@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from raytl.bundles.reference import REFERENCE_FILE, read_reference, reference_bytes
+from raytl.bundles.yardstick import YARDSTICK_FILE, read_yardstick, yardstick_bytes
 from raytl.core.errors import UserError
-from raytl.judging.health import Reference
+from raytl.judging.health import Yardstick
 from raytl.sources import SourceModel
-from raytl.sources.checkpoint import load_checkpoint, write_checkpoint
+from raytl.sources.checkpoint import checkpoint_files, load_checkpoint, write_files
 from raytl.sources.manifest import Manifest, Threshold
 from raytl.tasks.decoding import decode
 
@@ -39,7 +39,7 @@ class Prediction:
 class Bundle:
     """A saved model with labels, ready to predict. Made by :meth:`load`; safe to use from several threads.
 
-    reference: what is known of it from labelled images; None where it was exported without, as older bundles were.
+    yardstick: what is known of it from labelled images; None where it was exported without, as older bundles were.
     """
 
     def __init__(self, model: SourceModel, manifest: Manifest, device: str | torch.device = "cpu") -> None:
@@ -49,7 +49,7 @@ class Bundle:
         self.manifest = manifest
         self.labels = manifest.labels
         self.device = torch.device(device)
-        self.reference: Reference | None = None
+        self.yardstick: Yardstick | None = None
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Bundle:
@@ -59,7 +59,7 @@ class Bundle:
         """
         manifest, model = load_checkpoint(Path(path))
         bundle = cls(model, manifest, device)
-        bundle.reference = read_reference(Path(path), len(bundle.labels))
+        bundle.yardstick = read_yardstick(Path(path), len(bundle.labels))
         return bundle
 
     def prepare(self, image: ImageLike, name: str = "image") -> np.ndarray:
@@ -137,7 +137,7 @@ def export_bundle(
     provenance: Mapping[str, Any],
     temperature: float = 1.0,
     threshold: Threshold | None = None,
-    reference: Reference | None = None,
+    yardstick: Yardstick | None = None,
 ) -> Path:
     """Write ``model`` as a bundle; an earlier bundle at the place is replaced in one step.
 
@@ -145,7 +145,7 @@ def export_bundle(
     temperature: by which logits are divided before the softmax, > 0.
     threshold: the operating point of a model of two classes. An older raytl refuses the bundle then, rather than
         deciding otherwise.
-    reference: what is known of the model from labelled images.
+    yardstick: what is known of the model from labelled images.
     Raises UserError where the model has no labels, the place holds something else, or cannot be written.
     """
     directory = Path(directory)
@@ -158,6 +158,8 @@ def export_bundle(
             f"'{threshold.label}'; this one has {known}"
         )
     extra = {"metrics": dict(metrics), "provenance": dict(provenance), "temperature": temperature}
-    beside = {} if reference is None else {REFERENCE_FILE: reference_bytes(reference)}
-    write_checkpoint(directory, model, {**extra, "threshold": threshold}, beside)
+    files = checkpoint_files(model, {**extra, "threshold": threshold})
+    if yardstick is not None:
+        files[YARDSTICK_FILE] = yardstick_bytes(yardstick)
+    write_files(directory, files)
     return directory

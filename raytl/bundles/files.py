@@ -23,7 +23,7 @@ _BATCH = 64
 class FolderAnswer:
     """Predictions for files, and what is to be thought of them as a whole.
 
-    frame: the table of :func:`predict_files`. health: None of a bundle without reference, or without a readable image.
+    frame: the table of :func:`predict_files`. health: None without a yardstick or a readable image.
     sets: by row, which labels the image may have, bool (n, k); unlike: by row, whether it looks like none of the
     classes; both None where ``health`` is.
     """
@@ -71,14 +71,14 @@ def answer_files(bundle: Bundle, paths: Iterable[str | Path]) -> FolderAnswer:
     frame["confidence"] = probabilities[np.arange(len(files)), chosen]
     frame = pd.concat([frame, pd.DataFrame(probabilities, columns=columns)], axis=1)
     frame["error"] = pd.Series(errors, dtype="str")
-    reference, read = bundle.reference, np.array([error is None for error in errors])
-    if reference is None or not read.any():
+    yardstick, read = bundle.yardstick, np.array([error is None for error in errors])
+    if yardstick is None or not read.any():
         return FolderAnswer(frame, None)
-    told = reference.asked(probabilities[read], chosen[read], np.concatenate(seen))
-    health = judge_health(reference, told, chosen[read], np.concatenate(statistics))
+    told = yardstick.asked(probabilities[read], chosen[read], np.concatenate(seen))
+    health = judge_health(yardstick, told, chosen[read], np.concatenate(statistics))
     sets, unlike = np.zeros(probabilities.shape, dtype=bool), np.zeros(len(files), dtype=bool)
-    sets[read] = reference.sets(probabilities[read])
-    unlike[read] = reference.unlike(told)
+    sets[read] = yardstick.sets(probabilities[read])
+    unlike[read] = yardstick.unlike(told)
     return FolderAnswer(frame, health, sets, unlike)
 
 

@@ -80,6 +80,10 @@ def deploy(
     route_prefix: Annotated[
         str, typer.Option(metavar="PATH", help="Where it answers; a second endpoint beside others needs its own.")
     ] = "/",
+    capture: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the images that the model is least certain of.")
+    ] = None,
+    capture_limit: Annotated[int, typer.Option(min=1, metavar="N", help="Images kept by each replica.")] = 1000,
     storage: Storage = None,
     json: Json = False,
 ) -> None:
@@ -96,6 +100,7 @@ def deploy(
     endpoint = api.deploy(
         model, storage=storage, port=port, host=host, name=name, min_replicas=min_replicas,
         max_replicas=max_replicas, num_cpus=num_cpus, num_gpus=num_gpus, route_prefix=route_prefix,
+        capture=capture, capture_limit=capture_limit,
     )  # fmt: skip
     output = Output.current
     output.say(f"serving at {endpoint.url}; try: curl -T photo.jpg -X POST {endpoint.url}/v1/predict")

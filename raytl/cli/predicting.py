@@ -28,7 +28,7 @@ def show_predictions(
 ) -> None:
     """Classify files and show, or write, the table; say how good it is. sets: with all labels an image may have."""
     bundle = Bundle.load(api.find_bundle(model, storage))
-    if sets and bundle.reference is None:
+    if sets and bundle.yardstick is None:
         raise UserError(
             f"{model}: --sets needs reference statistics, and this model has none; export it from a new run"
         )

@@ -10,6 +10,7 @@ learned from kinds of change that were left out of the learning.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +19,7 @@ NEIGHBOURS = 5
 REDRAWN = 30
 LEVEL = 0.9
 _NORMAL = 1.6449  # standard errors on either side of a 90 % interval
-_FLOOR = 0.02
-"""A fall in accuracy that is never taken to be known better than that it is one, as a share."""
+_SLOPES = np.linspace(0.0, 1.5, 16)
 _PULL = 1.0
 _CELLS = 4_000_000
 
@@ -72,8 +72,9 @@ class Correctness:
     """How probably a prediction is right, by :func:`opinions`. Made by :func:`fit_correctness`.
 
     centre, scale: (3,). coefficients: (1 + REDRAWN, f), the first of all images, the others of images drawn again.
-    usual: share of right predictions on unchanged images; images: how many of these there were. spread: by which share
-    of an estimated fall in accuracy the estimate is off (standard error), on kinds of change that were left out.
+    usual: share of right predictions on unchanged images; images: how many of these there were. offset, slope: what
+    the estimate is off by (standard error) on kinds of change that were left out, beyond chance: an offset, and a share
+    of the fall in accuracy that was estimated.
     """
 
     centre: np.ndarray
@@ -81,7 +82,8 @@ class Correctness:
     coefficients: np.ndarray
     usual: float
     images: int
-    spread: float
+    offset: float
+    slope: float
 
     def probabilities(self, opinions: np.ndarray) -> np.ndarray:
         """Of being right, (m,)."""
@@ -99,7 +101,8 @@ class Correctness:
         shares = _logistic(_design(opinions, self.centre, self.scale) @ self.coefficients.T)
         means = shares.mean(axis=0)
         value = float(means[0])
-        error = _error(value, shares[:, 0], float(means[1:].std()), self.usual, self.images, self.spread)
+        chance = _chance(shares[:, 0], float(means[1:].std()), self.usual, self.images)
+        error = float(np.hypot(chance, np.hypot(self.offset, self.slope * max(0.0, self.usual - value))))
         return Estimate(value, max(0.0, value - _NORMAL * error), min(1.0, value + _NORMAL * error))
 
 
@@ -129,30 +132,41 @@ def fit_correctness(
         drawn.append(_solve(design, right, weights * again, start))
     usual, count = float(right[plain].mean()), int(plain.sum())
     own = float((_logistic(design[plain] @ np.stack(drawn[1:]).T).mean(axis=0)).std())
-    needed = []
+    missed, falls = [], []
     for kind in np.unique(kinds[~plain]):
         left_out = kinds == kind
         coefficients = _solve(design[~left_out], right[~left_out], weights[~left_out], start)
         for group in np.unique(groups[left_out]):
             rows = groups == group
             shares = _logistic(design[rows] @ coefficients)
-            miss = abs(float(shares.mean()) - float(right[rows].mean())) / _NORMAL
-            by_chance = _error(float(shares.mean()), shares, own, usual, count, 0.0)
-            fall = max(0.0, usual - float(shares.mean())) + _FLOOR
-            needed.append(np.sqrt(max(0.0, miss**2 - by_chance**2)) / fall)
+            miss = (float(shares.mean()) - float(right[rows].mean())) / _NORMAL
+            missed.append(miss**2 - _chance(shares, own, usual, count) ** 2)
+            falls.append(max(0.0, usual - float(shares.mean())))
+    offset, slope = _beyond_chance(np.array(missed), np.array(falls)) if missed else (0.0, 1.0)
+    return Correctness(centre, scale, np.stack(drawn), usual, count, offset, slope)
+
+
+def _beyond_chance(squares: np.ndarray, falls: np.ndarray) -> tuple[float, float]:
+    """Offset and slope of an error that is enough in 90 % of the groups, and of these the least on the whole.
+
+    squares: (g,) of errors beyond chance, negative where chance explains them; falls: (g,) estimated.
+    """
     # With few groups the rank beyond the last one is the last one: the largest miss that was seen.
-    rank = min(len(needed), int(np.ceil((len(needed) + 1) * LEVEL)))
-    spread = float(np.sort(needed)[rank - 1]) if needed else 1.0
-    return Correctness(centre, scale, np.stack(drawn), usual, count, spread)
+    rank = min(len(squares), math.ceil((len(squares) + 1) * LEVEL)) - 1
+    found = []
+    for slope in _SLOPES:
+        offset = np.sqrt(np.sort(np.maximum(0.0, squares - (slope * falls) ** 2))[rank])
+        found.append((float(np.hypot(offset, slope * falls).mean()), float(offset), float(slope)))
+    _, offset, slope = min(found)
+    return offset, slope
 
 
-def _error(value: float, shares: np.ndarray, own: float, usual: float, count: int, spread: float) -> float:
-    """Standard error of an estimate."""
+def _chance(shares: np.ndarray, own: float, usual: float, count: int) -> float:
+    """Standard error for there being few images, and few that all was learned from."""
     sampling = float((shares * (1 - shares)).mean()) / len(shares)
     smoothed = (usual * count + 1) / (count + 2)
     few = max(own**2, smoothed * (1 - smoothed) / (count + 2))
-    fall = max(0.0, usual - value) + _FLOOR
-    return float(np.sqrt(sampling + few + (spread * fall) ** 2))
+    return float(np.sqrt(sampling + few))
 
 
 def _logistic(z: np.ndarray) -> np.ndarray:

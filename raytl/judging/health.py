@@ -12,11 +12,11 @@ from raytl.evaluation.label_sets import COVERAGE, FALSE_REFUSALS, label_sets, re
 from raytl.evaluation.unseen_accuracy import Correctness, Estimate, opinions
 
 FEW = 50
-"""Reference images below which what is said of a model is said to rest on few."""
+"""Yardstick images below which what is said of a model is said to rest on few."""
 
 
 @dataclass(frozen=True)
-class Reference:
+class Yardstick:
     """What is known of a model from labelled images that it was not trained on when it spoke of them.
 
     probabilities: (n, k), calibrated; chosen, labels: (n,), predicted and true; opinions: (n, 3) of them; statistics:
@@ -62,7 +62,7 @@ class Health:
 
     images: how many. accuracy: share of predictions that are right, estimated. unlike: share of images that look like
     none of the classes, of which ``FALSE_REFUSALS`` do among known ones; None where too few are known to say. drift:
-    None where there are too few images. shares: of the predicted labels (k,), and usual_shares those of the reference.
+    None where there are too few images. shares, usual_shares: (k,) of the predicted labels, here and there.
     reference_images: how many labelled images all this rests on; usual_accuracy: on them.
     """
 
@@ -77,7 +77,7 @@ class Health:
 
     @property
     def few(self) -> bool:
-        """Whether it rests on few reference images."""
+        """Whether it rests on few labelled images."""
         return self.reference_images < FEW
 
     def to_json(self, labels: tuple[str, ...]) -> dict[str, object]:
@@ -100,7 +100,7 @@ class Health:
 
 
 def judge_health(
-    reference: Reference,
+    yardstick: Yardstick,
     told: np.ndarray,
     chosen: np.ndarray,
     statistics: np.ndarray,
@@ -108,21 +108,21 @@ def judge_health(
 ) -> Health:
     """What can be said of a model on images without labels.
 
-    told: (m, 3) of :meth:`Reference.asked`; chosen: (m,); statistics: (m, s). Drift is of images within a
+    told: (m, 3) of :meth:`Yardstick.asked`; chosen: (m,); statistics: (m, s). Drift is of images within a
     predicted class, so that other frequencies of the classes are none.
     """
-    classes = reference.probabilities.shape[1]
-    sayable = np.isfinite(reference.refusal_threshold) and len(chosen)
-    unlike = float(reference.unlike(told).mean()) if sayable else None
-    drift = drift_test(reference.statistics, statistics, (reference.chosen, chosen), seed=seed)
+    classes = yardstick.probabilities.shape[1]
+    sayable = np.isfinite(yardstick.refusal_threshold) and len(chosen)
+    unlike = float(yardstick.unlike(told).mean()) if sayable else None
+    drift = drift_test(yardstick.statistics, statistics, (yardstick.chosen, chosen), seed=seed)
     counts = np.bincount(chosen, minlength=classes)
     return Health(
         len(chosen),
-        reference.correctness.estimate(told),
+        yardstick.correctness.estimate(told),
         unlike,
         drift,
         counts / max(1, len(chosen)),
-        np.bincount(reference.chosen, minlength=classes) / len(reference.chosen),
-        reference.correctness.usual,
-        reference.correctness.images,
+        np.bincount(yardstick.chosen, minlength=classes) / len(yardstick.chosen),
+        yardstick.correctness.usual,
+        yardstick.correctness.images,
     )

@@ -6,6 +6,7 @@ between two requests. ``serve.run`` would restart the replicas each time.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -68,6 +69,8 @@ def deploy(
     max_replicas: int = 2,
     num_cpus: float = 1,
     num_gpus: float = 0,
+    capture: str | Path | None = None,
+    capture_limit: int = 1000,
     wait_s: float = 120,
 ) -> Endpoint:
     """Serve a bundle, or put it in the place of the one that is served under ``name``, without dropping a request.
@@ -77,7 +80,9 @@ def deploy(
 
     name: of the application; applications beside it need another ``route_prefix``.
     host: interface to listen on; loopback unless given. min_replicas, max_replicas: bounds of the autoscaling.
-    num_cpus, num_gpus: of one replica. wait_s: how long to wait until the bundle answers, seconds.
+    num_cpus, num_gpus: of one replica. capture: folder, on every node, for the images that the model is least certain
+    of, at most ``capture_limit`` for each replica; their owners should know. wait_s: how long to wait until the bundle
+    answers, seconds.
     Raises UserError where the bundle cannot be loaded (what was served before goes on being served), the port is taken,
     the cluster has no room, or the endpoint does not answer in time.
     """
@@ -97,7 +102,10 @@ def deploy(
             raise
         previous = serve.configs()
         _refuse_shared_route(previous, name, route_prefix)
-        settings = ServingSettings(bundle=str(snapshot(path, version)), version=version, model=path.name)
+        settings = ServingSettings(
+            bundle=str(snapshot(path, version)), version=version, model=path.name,
+            capture="" if capture is None else str(_writable(Path(capture))), capture_limit=capture_limit,
+        )  # fmt: skip
         application = {
             "name": name,
             "route_prefix": route_prefix,
@@ -167,6 +175,17 @@ def status() -> list[dict[str, Any]]:
             return []
         base = f"http://{_reachable(serve.host)}:{serve.port}"
         return [_summary(name, base, application) for name, application in serve.applications().items()]
+
+
+def _writable(folder: Path) -> Path:
+    """The folder's full path. Raises UserError where it cannot be made or written to."""
+    folder = folder.resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to ({error.strerror}); give --capture another folder") from None
+    return folder
 
 
 def _serve_at(host: str, port: int, ray_session: RaySession) -> tuple[Serve, str]:

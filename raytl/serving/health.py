@@ -61,6 +61,15 @@ def merged(windows: Sequence[Window], most: int = WINDOW) -> Window:
     return Window(told, chosen, statistics, times[order])
 
 
+def certainty(bundle: Bundle, pixels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """How certain each answer is, (n,): the probability that it is right, as far as it is known how to tell."""
+    chosen = bundle.decide(probabilities)
+    yardstick = bundle.yardstick
+    if yardstick is None:
+        return np.asarray(probabilities[np.arange(len(chosen)), chosen])
+    return yardstick.correctness.probabilities(yardstick.asked(probabilities, chosen, thumbnails(pixels)))
+
+
 class Board(Protocol):
     """Where replicas of an endpoint leave what they keep for each other. Versions are kept apart."""
 
@@ -94,7 +103,7 @@ class Monitor:
     def note(self, version: str, bundle: Bundle, pixels: np.ndarray, probabilities: np.ndarray) -> None:
         """Images were answered: pixels (n, c, s, s), probabilities (n, k). Returns at once; called from one thread."""
         self.seen += len(pixels)
-        if bundle.reference is None:
+        if bundle.yardstick is None:
             return
         now = time.monotonic()
         self._allowed = min(MOST_PER_S, self._allowed + (now - self._asked) * MOST_PER_S)
@@ -122,9 +131,9 @@ class Monitor:
     def judge(self, version: str, bundle: Bundle) -> dict[str, Any]:
         """What can be said of the last images of all replicas, as plain values. Takes a tenth of a second.
 
-        ``health`` is None of a bundle without reference, or before anything was seen; ``why_not`` says which.
+        ``health`` is None of a bundle without a yardstick, or before anything was seen; ``why_not`` says which.
         """
-        if bundle.reference is None:
+        if bundle.yardstick is None:
             why = "the model was exported without reference statistics"
             return {"health": None, "why_not": why, "replicas": 1, "since": None}
         own = self.window(version)
@@ -135,7 +144,7 @@ class Monitor:
         if not windows:
             return {"health": None, "why_not": "no image has come in yet", "replicas": 0, "since": None}
         window = merged(windows)
-        health = judge_health(bundle.reference, window.told, window.chosen, window.statistics)
+        health = judge_health(bundle.yardstick, window.told, window.chosen, window.statistics)
         if self._board is not None:
             self._board.tell(version, health, bundle.labels)
         found: Mapping[str, Any] = health.to_json(bundle.labels)
@@ -151,10 +160,10 @@ class Monitor:
 
     def _keep(self, version: str, bundle: Bundle, pixels: np.ndarray, probabilities: np.ndarray) -> None:
         try:
-            reference = bundle.reference
-            assert reference is not None
+            yardstick = bundle.yardstick
+            assert yardstick is not None
             chosen = bundle.decide(probabilities)
-            told = reference.asked(probabilities, chosen, thumbnails(pixels)).astype(np.float32)
+            told = yardstick.asked(probabilities, chosen, thumbnails(pixels)).astype(np.float32)
             statistics = image_statistics(pixels)
             now = time.time()
             with self._mutex:

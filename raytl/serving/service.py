@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import torch
 from raytl.bundles import Bundle
 from raytl.core.errors import UserError
 from raytl.serving.batching import Batcher
+from raytl.serving.capture import Capture
 from raytl.serving.decoding import Decoder
-from raytl.serving.health import Board, Monitor
+from raytl.serving.health import Board, Monitor, certainty
 from raytl.serving.requests import NamedBytes
 from raytl.serving.settings import ServingSettings, bundle_version
 
@@ -79,6 +80,7 @@ class Service:
     def __init__(self, device: str = "cpu", board: Board | None = None) -> None:
         self._device = device
         self.monitor = Monitor(board)
+        self.capture: Capture | None = None
         self._live: LiveModel | None = None
         self._batcher = Batcher()
         self._decoder = Decoder()
@@ -105,6 +107,7 @@ class Service:
             self.refused = str(error)
             return
         self._live, self.refused = live, ""
+        self._capture_as(settings)
 
     async def classify(self, live: LiveModel, images: Sequence[NamedBytes]) -> np.ndarray:
         """Probabilities, float32 (n, k), in the order of the images.
@@ -115,6 +118,8 @@ class Service:
         arrays = await self._decoder.decode(live.decode, images, live.settings.max_pixels)
         rows = await self._batcher.submit(live.compute, arrays, live.settings.max_batch_size)
         self.monitor.note(live.version, live.bundle, arrays, rows)
+        if self.capture is not None:
+            self.capture.note([data for _, data in images], partial(certainty, live.bundle, arrays, rows))
         return rows
 
     async def health(self, live: LiveModel) -> dict[str, Any]:
@@ -127,6 +132,16 @@ class Service:
         self._batcher.close()
         self._decoder.close()
         self.monitor.close()
+        if self.capture is not None:
+            self.capture.close()
+
+    def _capture_as(self, settings: ServingSettings) -> None:
+        kept = self.capture
+        wanted = (Path(settings.capture), settings.capture_limit) if settings.capture else None
+        if wanted != (None if kept is None else (kept.folder, kept.limit)):
+            if kept is not None:
+                kept.close()
+            self.capture = None if wanted is None else Capture(*wanted)
 
 
 def predictions(bundle: Bundle, probabilities: np.ndarray, top: int | None) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from raytl.core.dimensions import build
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_file
 
-_LIMITS = ("max_batch_size", "max_images", "max_body_bytes", "max_pixels", "request_timeout_s")
+_LIMITS = ("max_batch_size", "max_images", "max_body_bytes", "max_pixels", "request_timeout_s", "capture_limit")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class ServingSettings:
     max_images, max_body_bytes (also after unpacking), max_pixels (of all its images together, as decoded; a large JPEG
         is decoded at a fraction of its size): the most that one request may bring.
     request_timeout_s: time from the request's first byte to the answer; beyond it the client gets 504.
+    capture: folder for a sample of the images that come in, "" keeps none; capture_limit: images for each replica.
     """
 
     bundle: str = ""
@@ -36,6 +37,8 @@ class ServingSettings:
     max_body_bytes: int = 32 * 1024 * 1024
     max_pixels: int = 256 * 1024 * 1024
     request_timeout_s: float = 30.0
+    capture: str = ""
+    capture_limit: int = 1000
 
     def __post_init__(self) -> None:
         for name in _LIMITS:

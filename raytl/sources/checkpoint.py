@@ -28,19 +28,23 @@ from raytl.sources.weights import tensors
 _EXTRA = ("metrics", "provenance", "temperature", "threshold")
 
 
-def write_checkpoint(
-    directory: Path, model: SourceModel, extra: Mapping[str, Any], beside: Mapping[str, bytes] | None = None
-) -> None:
+def write_checkpoint(directory: Path, model: SourceModel, extra: Mapping[str, Any]) -> None:
     """Save a model; the folder appears, or replaces an earlier saved model, in one step.
 
     extra: any of ``metrics`` and ``provenance`` (JSON values; non-finite numbers become null), ``temperature`` and
-        ``threshold`` (a :class:`Threshold` or None). beside: further files, by name.
+        ``threshold`` (a :class:`Threshold` or None).
     Raises UserError where the place holds something else than a saved model, NotWrittenError where it cannot be
     written; then nothing of the new model is left and the earlier one is as it was.
     """
     directory = Path(directory)
     _check_target(directory)
-    files = {**checkpoint_files(model, extra), **(beside or {})}
+    write_files(directory, checkpoint_files(model, extra))
+
+
+def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """The same with ready content: that of :func:`checkpoint_files`, and what a bundle has beside it."""
+    directory = Path(directory)
+    _check_target(directory)
     with _writing(directory):
         target = directory.resolve()  # a link keeps pointing at the folder, and "." has a name
         target.parent.mkdir(parents=True, exist_ok=True)

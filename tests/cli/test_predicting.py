@@ -11,22 +11,22 @@ from tiny import CLASSES, data, shapes, workspace
 
 from raytl.bundles import export_bundle
 from raytl.training.loop import run_trial
-from raytl.training.reference import gather_reference
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialJob
+from raytl.training.yardstick import gather_yardstick
 
 PROBE = Strategy.from_dict({"source_model": "plain:pixels", "cut": 1, "head": "logistic"})
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``known``, ``few`` and ``older``: bundles with a reference, with a small one, without."""
+    """A folder with ``known``, ``few`` and ``older``: bundles with a yardstick, with one of few labels, without."""
     folder = tmp_path_factory.mktemp("models")
     for name, labels in (("known", 30), ("few", 8)):
         space = workspace(tmp_path_factory.mktemp("w"), data(labels, None, domains=False))
         model = run_trial(space, TrialJob(PROBE, None, final=True), lambda report: None).model
-        reference = gather_reference(space, PROBE, 1.0, lambda rows: rows.argmax(axis=1), 2.0)
-        export_bundle(folder / name, model, metrics={}, provenance={}, reference=reference)
+        yardstick = gather_yardstick(space, PROBE, 1.0, lambda rows: rows.argmax(axis=1), 2.0)
+        export_bundle(folder / name, model, metrics={}, provenance={}, yardstick=yardstick)
     export_bundle(folder / "older", model, metrics={}, provenance={})
     return folder
 

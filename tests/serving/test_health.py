@@ -20,9 +20,9 @@ from raytl.serving.service import Service
 from raytl.serving.settings import ServingSettings
 from raytl.tasks import LabelledImages
 from raytl.training.loop import run_trial
-from raytl.training.reference import gather_reference
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialJob
+from raytl.training.yardstick import gather_yardstick
 
 PROBE = Strategy.from_dict({"source_model": "plain:pixels", "cut": 1, "head": "logistic"})
 
@@ -32,9 +32,9 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with what is known of it."""
     space = workspace(tmp_path_factory.mktemp("w"), data(30, None, domains=False))
     model = run_trial(space, TrialJob(PROBE, None, final=True), lambda report: None).model
-    reference = gather_reference(space, PROBE, 1.0, lambda rows: rows.argmax(axis=1), 5.0)
+    yardstick = gather_yardstick(space, PROBE, 1.0, lambda rows: rows.argmax(axis=1), 5.0)
     folder = tmp_path_factory.mktemp("b") / "shapes"
-    return export_bundle(folder, model, metrics={}, provenance={}, reference=reference)
+    return export_bundle(folder, model, metrics={}, provenance={}, yardstick=yardstick)
 
 
 def service_of(bundle: Path, **settings: object) -> Service:

@@ -1,4 +1,4 @@
-"""What is known of a bundle's model from labelled images: ``reference.safetensors`` beside the weights."""
+"""What is known of a bundle's model from labelled images: ``yardstick.safetensors`` beside the weights."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import safetensors.numpy
 
 from raytl.core.errors import UserError
 from raytl.evaluation.unseen_accuracy import Correctness
-from raytl.judging.health import Reference
+from raytl.judging.health import Yardstick
 
-REFERENCE_FILE = "reference.safetensors"
+YARDSTICK_FILE = "yardstick.safetensors"
 VERSION = "1"
 _ARRAYS = ("probabilities", "chosen", "labels", "opinions", "statistics", "thumbnails", "thumbnail_labels")
 _FITTED = ("centre", "scale", "coefficients")
 _MOST_BYTES = 256 * 2**20
 
 
-def reference_bytes(reference: Reference) -> bytes:
+def yardstick_bytes(yardstick: Yardstick) -> bytes:
     """The file's content."""
-    arrays = {name: np.ascontiguousarray(getattr(reference, name)) for name in _ARRAYS}
+    arrays = {name: np.ascontiguousarray(getattr(yardstick, name)) for name in _ARRAYS}
     for name in ("probabilities", "opinions", "statistics", "thumbnails"):
         arrays[name] = arrays[name].astype(np.float32)
-    fitted = reference.correctness
+    fitted = yardstick.correctness
     arrays |= {name: np.ascontiguousarray(getattr(fitted, name), dtype=np.float64) for name in _FITTED}
-    figures = {"usual": fitted.usual, "images": fitted.images, "spread": fitted.spread}
+    figures = {"usual": fitted.usual, "images": fitted.images, "offset": fitted.offset, "slope": fitted.slope}
     return bytes(safetensors.numpy.save(arrays, {"version": VERSION, "figures": json.dumps(figures)}))
 
 
-def read_reference(directory: Path, classes: int) -> Reference | None:
-    """The reference of a bundle for so many classes; None of a bundle without, or with one of a newer raytl.
+def read_yardstick(directory: Path, classes: int) -> Yardstick | None:
+    """The yardstick of a bundle for so many classes; None of a bundle without, or with one of a newer raytl.
 
     Raises UserError where the file is damaged. Nothing in it is executed.
     """
-    path = Path(directory) / REFERENCE_FILE
+    path = Path(directory) / YARDSTICK_FILE
     if not path.is_file():
         return None
     try:
@@ -55,11 +55,12 @@ def read_reference(directory: Path, classes: int) -> Reference | None:
             coefficients=arrays["coefficients"],
             usual=float(figures["usual"]),
             images=int(figures["images"]),
-            spread=float(figures["spread"]),
+            offset=float(figures["offset"]),
+            slope=float(figures["slope"]),
         )
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{path}: is damaged ({error}); export the model again") from error
-    return Reference(**{name: arrays[name] for name in _ARRAYS}, correctness=fitted)
+    return Yardstick(**{name: arrays[name] for name in _ARRAYS}, correctness=fitted)
 
 
 def _check(arrays: dict[str, np.ndarray], classes: int) -> None:

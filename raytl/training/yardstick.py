@@ -14,7 +14,7 @@ from raytl.evaluation.calibration import apply_temperature
 from raytl.evaluation.changes import CHANGES, changed
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.evaluation.unseen_accuracy import fit_correctness, opinions
-from raytl.judging.health import Reference
+from raytl.judging.health import Yardstick
 from raytl.sources import SourceModel
 from raytl.tasks.splits import spread
 from raytl.training.loop import run_trial
@@ -33,9 +33,9 @@ BATCH = 128
 Decide = Callable[[np.ndarray], np.ndarray]
 
 
-def gather_reference(
+def gather_yardstick(
     workspace: Workspace, strategy: Strategy, temperature: float, decide: Decide, seconds: float
-) -> Reference | None:
+) -> Yardstick | None:
     """Train the strategy without each fold in turn, and ask it about the fold, as it is and changed.
 
     temperature: of the model that will be served; decide: its decision, from (n, k) to (n,). seconds: that this may
@@ -61,7 +61,7 @@ def gather_reference(
     columns = zip(*(row for fold in asked for row in fold.told), strict=True)
     seen, right, index, kinds, groups = (np.concatenate(column) for column in columns)
     kept = spread(np.arange(len(target)), MOST_ASKED)
-    return Reference(
+    return Yardstick(
         **plain,
         thumbnails=asked[0].thumbnails[kept],
         thumbnail_labels=target.labels[kept],
@@ -98,7 +98,7 @@ def _ask(
             asked.plain = {"probabilities": p, "chosen": chosen, "labels": truth, "opinions": seen}
 
     begun = time.monotonic()
-    rng = np.random.default_rng(derive_seed(workspace.settings.seed, "reference", fold))
+    rng = np.random.default_rng(derive_seed(workspace.settings.seed, "yardstick", fold))
     ask(pixels[validation], validation, "", 0)
     asked.plain["statistics"] = image_statistics(pixels[validation])
     changed(pixels[validation], "two", 1.0, rng)
