@@ -26,8 +26,9 @@ STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 MOST_ASKED = 1000
 """Labelled images that are kept to be asked for a second opinion."""
 LEAST_IMAGES = 20
-LEAST_OF_A_CHANGE = 4
-"""Images of a fold under each kind and strength of change at least, however long they take."""
+FOLDS, IMAGES_OF_A_FOLD = 20, 4
+"""By which heads are judged that are solved for in a moment: with a fifth of few labels left out they are worse than
+the model that is served."""
 BATCH = 128
 
 Decide = Callable[[np.ndarray], np.ndarray]
@@ -39,22 +40,26 @@ def gather_yardstick(
     """Train the strategy without each fold in turn, and ask it about the fold, as it is and changed.
 
     temperature: of the model that will be served; decide: its decision, from (n, k) to (n,). seconds: that this may
-    take, about; one fold is asked in any case, and under every change. None where the target has no folds or too few
-    images for anything to be said.
+    take, about: it decides under how many changes an image is asked about, and of what takes long to train how many
+    folds are. None where the target has no folds or too few images for anything to be said.
     Raises TrialError, UserError where the strategy cannot be trained.
     """
     target = workspace.data.target
     if target is None or not workspace.folds:
         return None
     started = time.monotonic()
-    folds = workspace.folds[: workspace.settings.folds[0]]
+    if strategy.convex:
+        workspace = workspace.with_folds(max(2, min(FOLDS, len(target) // IMAGES_OF_A_FOLD)))
+    numbers = [n for n in range(workspace.settings.folds[0]) if len(workspace.folds[n][1])]
     asked: list[_Asked] = []
-    for number in range(len(folds)):
+    for done, number in enumerate(numbers):
         begun = time.monotonic()
-        left = (seconds - (begun - started)) / (len(folds) - number)
+        left = (seconds - (begun - started)) / (len(numbers) - done)
         asked.append(_ask(workspace, strategy, number, temperature, decide, begun + left))
         if 2 * time.monotonic() - begun - started > seconds:  # another one would take too long
             break
+    if not asked:
+        return None
     plain = {name: np.concatenate([fold.plain[name] for fold in asked]) for name in asked[0].plain}
     if len(plain["labels"]) < LEAST_IMAGES:
         return None
@@ -81,7 +86,7 @@ class _Asked:
 def _ask(
     workspace: Workspace, strategy: Strategy, fold: int, temperature: float, decide: Decide, until: float
 ) -> _Asked:
-    """until: when to be done, of the monotonic clock; at least a few images are asked under every change."""
+    """until: when to be done, about, of the monotonic clock."""
     target = workspace.data.target
     assert target is not None
     train, validation = workspace.folds[fold]
@@ -104,10 +109,12 @@ def _ask(
     changed(pixels[validation], "two", 1.0, rng)
     each = (time.monotonic() - begun) / len(validation)
     changes = [(name, strength) for name in CHANGES for strength in STRENGTHS]
-    most = max(LEAST_OF_A_CHANGE, int((until - time.monotonic()) / len(changes) / each))
+    affordable = max(1, int((until - time.monotonic()) / each))
+    most = affordable // len(changes) + (rng.permutation(len(changes)) < affordable % len(changes))
     for number, (name, strength) in enumerate(changes, 1):
-        index = np.sort(rng.permutation(validation)[:most])
-        ask(changed(pixels[index], name, strength, rng), index, name, number)
+        index = np.sort(rng.permutation(validation)[: most[number - 1]])
+        if len(index):
+            ask(changed(pixels[index], name, strength, rng), index, name, number)
     return asked
 
 

@@ -11,30 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
-from tiny import data, shapes, workspace
+from tiny import shapes
 
-from raytl.bundles import Bundle, export_bundle
+from raytl.bundles import Bundle
 from raytl.serving.health import MOST_PER_S, WINDOW, Monitor, Window, merged
 from raytl.serving.http import create_http
 from raytl.serving.service import Service
 from raytl.serving.settings import ServingSettings
 from raytl.tasks import LabelledImages
-from raytl.training.loop import run_trial
-from raytl.training.strategy import Strategy
-from raytl.training.trial import TrialJob
-from raytl.training.yardstick import gather_yardstick
-
-PROBE = Strategy.from_dict({"source_model": "plain:pixels", "cut": 1, "head": "logistic"})
-
-
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with what is known of it."""
-    space = workspace(tmp_path_factory.mktemp("w"), data(30, None, domains=False))
-    model = run_trial(space, TrialJob(PROBE, None, final=True), lambda report: None).model
-    yardstick = gather_yardstick(space, PROBE, 1.0, lambda rows: rows.argmax(axis=1), 5.0)
-    folder = tmp_path_factory.mktemp("b") / "shapes"
-    return export_bundle(folder, model, metrics={}, provenance={}, yardstick=yardstick)
 
 
 def service_of(bundle: Path, **settings: object) -> Service:
