@@ -35,6 +35,7 @@ def report(run: RunName, storage: Storage = None, json: Json = False) -> None:
 def export(
     run: RunName,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the bundle.")],
+    onnx: Annotated[bool, typer.Option("--onnx", help="Beside it as ONNX, checked against it.")] = False,
     storage: Storage = None,
     json: Json = False,
 ) -> None:
@@ -46,7 +47,14 @@ def export(
 
     path = api.open_run(run, storage).best.export(directory)
     Output.current.say(f"wrote {path}")
-    Output.current.document({"path": str(path.resolve())})
+    written: dict[str, object] = {"path": str(path.resolve()), "onnx": None}
+    if onnx:
+        from raytl.bundles.onnx import ONNX_FILE, export_onnx
+
+        difference = export_onnx(path)
+        Output.current.say(f"wrote {path / ONNX_FILE}; its probabilities differ by {difference:.1g} at most")
+        written["onnx"] = {"path": str((path / ONNX_FILE).resolve()), "difference": difference}
+    Output.current.document(written)
 
 
 @app.command()

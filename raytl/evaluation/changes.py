@@ -84,6 +84,13 @@ def _shade(image: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(image + (ramp[None, :, None] if rng.random() < 0.5 else ramp[None, None, :]))
 
 
+def _flip(image: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
+    """Mirrored; if severely, a quarter turn or upside down."""
+    if s <= 0.5:
+        return image[:, :, ::-1]
+    return np.asarray(np.rot90(image, int(rng.integers(1, 4)), axes=(1, 2)))
+
+
 def _two(image: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
     for number in rng.choice(len(_SINGLE), 2, replace=False):
         image = np.clip(_SINGLE[number](image, s * rng.uniform(0.3, 0.8), rng), 0, 255)
@@ -102,6 +109,7 @@ CHANGES: dict[str, Change] = {
     "hide": _hide,
     "coarsen": _coarsen,
     "shade": _shade,
+    "flip": _flip,
     "two": _two,
 }
 _SINGLE = [change for name, change in CHANGES.items() if name != "two"]

@@ -19,6 +19,8 @@ NEIGHBOURS = 5
 REDRAWN = 30
 LEVEL = 0.9
 _NORMAL = 1.6449  # standard errors on either side of a 90 % interval
+LEAST_TOGETHER = 20
+"""Images that a share of right predictions is taken of, to see what an estimate of it is off by."""
 _SLOPES = np.linspace(0.0, 1.5, 16)
 _PULL = 1.0
 _CELLS = 4_000_000
@@ -136,14 +138,21 @@ def fit_correctness(
     for kind in np.unique(kinds[~plain]):
         left_out = kinds == kind
         coefficients = _solve(design[~left_out], right[~left_out], weights[~left_out], start)
-        for group in np.unique(groups[left_out]):
-            rows = groups == group
+        for rows in _together(left_out, groups):
             shares = _logistic(design[rows] @ coefficients)
             miss = (float(shares.mean()) - float(right[rows].mean())) / _NORMAL
             missed.append(miss**2 - _chance(shares, own, usual, count) ** 2)
             falls.append(max(0.0, usual - float(shares.mean())))
-    offset, slope = _beyond_chance(np.array(missed), np.array(falls)) if missed else (0.0, 1.0)
+    offset, slope = _beyond_chance(np.array(missed), np.array(falls)) if missed else (0.1, 1.0)
     return Correctness(centre, scale, np.stack(drawn), usual, count, offset, slope)
+
+
+def _together(kind: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
+    """Rows of one kind of change by its groups; all as one where these are too small for a share to say anything."""
+    parts = [kind & (groups == group) for group in np.unique(groups[kind])]
+    if min(int(part.sum()) for part in parts) >= LEAST_TOGETHER:
+        return parts
+    return [kind] if kind.sum() >= LEAST_TOGETHER else []
 
 
 def _beyond_chance(squares: np.ndarray, falls: np.ndarray) -> tuple[float, float]:
