@@ -26,6 +26,8 @@ STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 MOST_ASKED = 1000
 """Labelled images that are kept to be asked for a second opinion."""
 LEAST_IMAGES = 20
+LEAST_CHANGED = 13
+"""Changed images that are asked about in each fold, however long they take."""
 FOLDS, IMAGES_OF_A_FOLD = 20, 4
 """By which heads are judged that are solved for in a moment: with a fifth of few labels left out they are worse than
 the model that is served."""
@@ -49,15 +51,19 @@ def gather_yardstick(
         return None
     started = time.monotonic()
     if strategy.convex:
-        workspace = workspace.with_folds(max(2, min(FOLDS, len(target) // IMAGES_OF_A_FOLD)))
+        many = workspace.with_folds(max(2, min(FOLDS, len(target) // IMAGES_OF_A_FOLD)))
+        run_trial(many, TrialJob(strategy, 0, final=True), lambda report: None)
+        # All images have to be asked about, and most of the time is to go into that.
+        if many.settings.folds[0] * (time.monotonic() - started) < seconds / 2:
+            workspace = many
     numbers = [n for n in range(workspace.settings.folds[0]) if len(workspace.folds[n][1])]
     asked: list[_Asked] = []
     for done, number in enumerate(numbers):
         begun = time.monotonic()
         left = (seconds - (begun - started)) / (len(numbers) - done)
         asked.append(_ask(workspace, strategy, number, temperature, decide, begun + left))
-        if 2 * time.monotonic() - begun - started > seconds:  # another one would take too long
-            break
+        if not strategy.convex and 2 * time.monotonic() - begun - started > seconds:
+            break  # training another one would take too long
     if not asked:
         return None
     plain = {name: np.concatenate([fold.plain[name] for fold in asked]) for name in asked[0].plain}
@@ -109,7 +115,7 @@ def _ask(
     changed(pixels[validation], "two", 1.0, rng)
     each = (time.monotonic() - begun) / len(validation)
     changes = [(name, strength) for name in CHANGES for strength in STRENGTHS]
-    affordable = max(1, int((until - time.monotonic()) / each))
+    affordable = max(LEAST_CHANGED, int((until - time.monotonic()) / each))
     most = affordable // len(changes) + (rng.permutation(len(changes)) < affordable % len(changes))
     for number, (name, strength) in enumerate(changes, 1):
         index = np.sort(rng.permutation(validation)[: most[number - 1]])

@@ -25,7 +25,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, labels in (("known", 30), ("few", 8)):
         space = workspace(tmp_path_factory.mktemp("w"), data(labels, None, domains=False))
         model = run_trial(space, TrialJob(PROBE, None, final=True), lambda report: None).model
-        yardstick = gather_yardstick(space, PROBE, 1.0, lambda rows: rows.argmax(axis=1), 2.0)
+        yardstick = gather_yardstick(space, PROBE, 1.0, lambda rows: rows.argmax(axis=1), 3.0)
         export_bundle(folder / name, model, metrics={}, provenance={}, yardstick=yardstick)
     export_bundle(folder / "older", model, metrics={}, provenance={})
     return folder

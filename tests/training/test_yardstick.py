@@ -29,7 +29,7 @@ def most_probable(rows: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Yardstick, SourceModel]:
     space = workspace(tmp_path_factory.mktemp("w"), data(30, None, domains=False))
-    yardstick = gather_yardstick(space, PROBE, 1.0, most_probable, 5.0)
+    yardstick = gather_yardstick(space, PROBE, 1.0, most_probable, 3.0)
     assert yardstick is not None
     return yardstick, run_trial(space, TrialJob(PROBE, None, final=True), lambda report: None).model
 
