@@ -26,8 +26,8 @@ STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 MOST_ASKED = 1000
 """Labelled images that are kept to be asked for a second opinion."""
 LEAST_IMAGES = 20
-LEAST_CHANGED = 13
-"""Changed images that are asked about in each fold, however long they take."""
+LEAST_CHANGED, MOST_CHANGED = 13, 3000
+"""Changed images that are asked about: in each fold however long they take, and in all however fast they are."""
 FOLDS, IMAGES_OF_A_FOLD = 20, 4
 """By which heads are judged that are solved for in a moment: with a fifth of few labels left out they are worse than
 the model that is served."""
@@ -115,7 +115,8 @@ def _ask(
     changed(pixels[validation], "two", 1.0, rng)
     each = (time.monotonic() - begun) / len(validation)
     changes = [(name, strength) for name in CHANGES for strength in STRENGTHS]
-    affordable = max(LEAST_CHANGED, int((until - time.monotonic()) / each))
+    wanted = MOST_CHANGED // workspace.settings.folds[0]
+    affordable = max(LEAST_CHANGED, min(wanted, int((until - time.monotonic()) / each)))
     most = affordable // len(changes) + (rng.permutation(len(changes)) < affordable % len(changes))
     for number, (name, strength) in enumerate(changes, 1):
         index = np.sort(rng.permutation(validation)[: most[number - 1]])
