@@ -41,7 +41,7 @@ from raytl.search.records import SearchOutcome, TrialRecord
 from raytl.tasks import LabelledImages
 from raytl.tasks.demo import printed_digits
 
-TASKS = (("digits-alone", 20), ("letters-alone", 10), ("solar-alone", 100), ("digits-alone", 5))
+TASKS = (("letters-alone", 10), ("digits-alone", 5), ("digits-alone", 20), ("solar-alone", 100))
 SMALL = ["source_model=['plain:pixels', 'scratch:cnn-small']", "epochs=6"]
 MOST = 300
 WINDOW = 100
@@ -265,9 +265,15 @@ def main(
                 say(f"{name} {labels}: {winner}: no yardstick")
                 continue
             asked = Asked(f"{name} {labels}", bundle, bundle.yardstick)
-            told += shifted(asked, made, name)
-            raised += alarms(asked, made, name)
-            say(f"{name} {labels}: {winner}, {time.perf_counter() - started:.0f} s")
+            here, windows = shifted(asked, made, name), alarms(asked, made, name)
+            told += here
+            raised += windows
+            off = np.mean([abs(one.health.accuracy.value - one.true) for one in here])
+            held = sum(one.covered for one in here)
+            say(
+                f"{name} {labels}: {winner}, {time.perf_counter() - started:.0f} s; off by {100 * off:.1f} points, "
+                f"{held} of {len(here)} intervals hold, {sum(windows)} of {len(windows)} windows of unchanged images alarm"
+            )
     errors = np.array([one.health.accuracy.value - one.true for one in told])
     shifts = [one for one in told if one.shift != "unchanged"]
     rivals = {
