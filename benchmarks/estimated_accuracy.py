@@ -272,7 +272,7 @@ def main(
             held = sum(one.covered for one in here)
             say(
                 f"{name} {labels}: {winner}, {time.perf_counter() - started:.0f} s; off by {100 * off:.1f} points, "
-                f"{held} of {len(here)} intervals hold, {sum(windows)} of {len(windows)} windows of unchanged images alarm"
+                f"{held} of {len(here)} intervals hold, {sum(windows)} of {len(windows)} false alarms"
             )
     errors = np.array([one.health.accuracy.value - one.true for one in told])
     shifts = [one for one in told if one.shift != "unchanged"]
