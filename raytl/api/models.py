@@ -9,6 +9,7 @@ from typing import Any
 
 from raytl import runs
 from raytl.bundles import Bundle, Reference, Threshold, export_bundle, reference_images
+from raytl.bundles.yardstick import read_yardstick
 from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
 from raytl.evaluation.intervals import Interval
@@ -55,6 +56,7 @@ class Best:
             temperature=manifest.temperature,
             threshold=manifest.threshold,
             reference=Reference.read(self.bundle_path) if images else None,
+            yardstick=read_yardstick(self.bundle_path, len(manifest.labels or ())),
         )
 
 
@@ -164,6 +166,7 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         temperature=best.temperature,
         threshold=threshold,
         examples=reference_images(known) if known is not None else (),
+        yardstick=outcome.yardstick,
     )
 
 

@@ -12,8 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from raytl.bundles.reference import REFERENCE_FILE, Reference
+from raytl.bundles.yardstick import YARDSTICK_FILE, read_yardstick, yardstick_bytes
 from raytl.core.errors import UserError
 from raytl.core.prediction import Prediction
+from raytl.judging.health import Yardstick
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import checkpoint_files, load_checkpoint, write_files
 from raytl.sources.manifest import MANIFEST_FILE, Manifest, Threshold, parse
@@ -23,7 +25,10 @@ ImageLike = Image.Image | bytes | Path
 
 
 class Bundle:
-    """A saved model with labels, ready to predict. Made by :meth:`load`; safe to use from several threads."""
+    """A saved model with labels, ready to predict. Made by :meth:`load`; safe to use from several threads.
+
+    yardstick: what is known of it from labelled images; None where it was exported without, as older bundles were.
+    """
 
     def __init__(self, model: SourceModel, manifest: Manifest, device: str | torch.device = "cpu") -> None:
         if manifest.labels is None:
@@ -32,6 +37,7 @@ class Bundle:
         self.manifest = manifest
         self.labels = manifest.labels
         self.device = torch.device(device)
+        self.yardstick: Yardstick | None = None
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Bundle:
@@ -40,7 +46,9 @@ class Bundle:
         Raises UserError where it is missing, truncated, altered, newer than this raytl, or has no labels.
         """
         manifest, model = load_checkpoint(Path(path))
-        return cls(model, manifest, device)
+        bundle = cls(model, manifest, device)
+        bundle.yardstick = read_yardstick(Path(path), len(bundle.labels))
+        return bundle
 
     def prepare(self, image: ImageLike, name: str = "image") -> np.ndarray:
         """One image as uint8 (channels, size, size).
@@ -91,18 +99,22 @@ class Bundle:
 
         The most probable one, unless the model has a threshold: that decides whatever the other probability is.
         """
-        threshold = self.manifest.threshold
-        if threshold is None:
-            best: np.ndarray = rows.argmax(axis=1)
-            return best
-        label = self.labels.index(threshold.label)
-        return np.where(rows[:, label] >= threshold.value, label, 1 - label)
+        return decide(rows, self.labels, self.manifest.threshold)
 
     def prediction(self, row: np.ndarray) -> Prediction:
         """The prediction that a row of :meth:`probabilities`, shape (k,), amounts to."""
         chosen = int(self.decide(row[None])[0])
         named = {label: float(value) for label, value in zip(self.labels, row, strict=True)}
         return Prediction(self.labels[chosen], float(row[chosen]), named)
+
+
+def decide(rows: np.ndarray, labels: Sequence[str], threshold: Threshold | None) -> np.ndarray:
+    """The predicted label of each row of probabilities, (n, k), as its number, int64 (n,)."""
+    if threshold is None:
+        best: np.ndarray = rows.argmax(axis=1)
+        return best
+    label = labels.index(threshold.label)
+    return np.where(rows[:, label] >= threshold.value, label, 1 - label)
 
 
 def export_bundle(
@@ -115,6 +127,7 @@ def export_bundle(
     threshold: Threshold | None = None,
     examples: Sequence[Image.Image] = (),
     reference: Reference | None = None,
+    yardstick: Yardstick | None = None,
 ) -> Path:
     """Write ``model`` as a bundle; an earlier bundle at the place is replaced in one step.
 
@@ -124,6 +137,7 @@ def export_bundle(
         deciding otherwise.
     examples: decoded images, of which up to 16 are kept in the bundle, made small, with what it answers for them.
     reference: such predictions that the model has already, kept as they are; then ``examples`` are not needed.
+    yardstick: what is known of the model from labelled images.
     Raises UserError where the model has no labels, the place holds something else, or cannot be written.
     """
     directory = Path(directory)
@@ -142,5 +156,7 @@ def export_bundle(
         reference = Reference.record(Bundle(model, manifest, next(model.parameters()).device), examples)
     if reference is not None:
         files[REFERENCE_FILE] = reference.to_bytes()
+    if yardstick is not None:
+        files[YARDSTICK_FILE] = yardstick_bytes(yardstick)
     write_files(directory, files)
     return directory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,26 @@ import torch
 
 from raytl.bundles.bundle import Bundle
 from raytl.core.errors import UserError
+from raytl.evaluation.image_statistics import image_statistics, thumbnails
+from raytl.judging.health import Health, judge_health
 from raytl.tasks.decoding import SUFFIXES
 
 _BATCH = 64
+
+
+@dataclass(frozen=True)
+class FolderAnswer:
+    """Predictions for files, and what is to be thought of them as a whole.
+
+    frame: the table of :func:`predict_files`. health: None without a yardstick or a readable image.
+    sets: by row, which labels the image may have, bool (n, k); unlike: by row, whether it looks like none of the
+    classes; both None where ``health`` is.
+    """
+
+    frame: pd.DataFrame
+    health: Health | None
+    sets: np.ndarray | None = None
+    unlike: np.ndarray | None = None
 
 
 def predict_files(bundle: Bundle, paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -23,7 +41,14 @@ def predict_files(bundle: Bundle, paths: Iterable[str | Path]) -> pd.DataFrame:
     ``error``. A file that cannot be decoded has its sentence in ``error`` and nothing in the others.
     Raises UserError for a path that does not exist, or where there is no image at all.
     """
+    return answer_files(bundle, paths).frame
+
+
+def answer_files(bundle: Bundle, paths: Iterable[str | Path]) -> FolderAnswer:
+    """As :func:`predict_files`, with how often the predictions are likely right and whether the images are as usual."""
     files = _expand(paths)
+    seen: list[np.ndarray] = []
+    statistics: list[np.ndarray] = []
     columns = [f"p({label})" for label in bundle.labels]
     errors: list[str | None] = []
     probabilities = np.full((len(files), len(columns)), np.nan, dtype=np.float32)
@@ -36,16 +61,25 @@ def predict_files(bundle: Bundle, paths: Iterable[str | Path]) -> pd.DataFrame:
             except UserError as error:
                 errors.append(str(error))
         if arrays:
-            probabilities[list(arrays)] = bundle.probabilities(
-                torch.from_numpy(np.stack(list(arrays.values()))), _BATCH
-            )
+            pixels = np.stack(list(arrays.values()))
+            probabilities[list(arrays)] = bundle.probabilities(torch.from_numpy(pixels), _BATCH)
+            seen.append(thumbnails(pixels))
+            statistics.append(image_statistics(pixels))
     chosen = bundle.decide(np.nan_to_num(probabilities))
     labels = [None if error else bundle.labels[number] for number, error in zip(chosen, errors, strict=True)]
     frame = pd.DataFrame({"file": [str(file) for file in files], "label": pd.Series(labels, dtype="str")})
     frame["confidence"] = probabilities[np.arange(len(files)), chosen]
     frame = pd.concat([frame, pd.DataFrame(probabilities, columns=columns)], axis=1)
     frame["error"] = pd.Series(errors, dtype="str")
-    return frame
+    yardstick, read = bundle.yardstick, np.array([error is None for error in errors])
+    if yardstick is None or not read.any():
+        return FolderAnswer(frame, None)
+    told = yardstick.asked(probabilities[read], chosen[read], np.concatenate(seen))
+    health = judge_health(yardstick, told, chosen[read], np.concatenate(statistics))
+    sets, unlike = np.zeros(probabilities.shape, dtype=bool), np.zeros(len(files), dtype=bool)
+    sets[read] = yardstick.sets(probabilities[read])
+    unlike[read] = yardstick.unlike(told)
+    return FolderAnswer(frame, health, sets, unlike)
 
 
 def write_predictions(frame: pd.DataFrame, out: str | Path) -> Path:

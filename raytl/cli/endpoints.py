@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -48,6 +49,10 @@ def deploy(
     route_prefix: Annotated[
         str, typer.Option(metavar="PATH", help="Where it answers; a second endpoint beside others needs its own.")
     ] = "/",
+    capture: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the images that the model is least certain of.")
+    ] = None,
+    capture_limit: Annotated[int, typer.Option(min=1, metavar="N", help="Images kept by each replica.")] = 1000,
     storage: Storage = None,
     json: Json = False,
 ) -> None:
@@ -86,6 +91,7 @@ def deploy(
     endpoint = api.deploy(
         model, storage=storage, port=port, host=host, name=name, min_replicas=min_replicas, new_labels=new_labels,
         max_replicas=max_replicas, num_cpus=num_cpus, num_gpus=num_gpus, route_prefix=route_prefix, token=token,
+        capture=capture, capture_limit=capture_limit,
     )  # fmt: skip
     secret = f' -H "Authorization: Bearer $(cat {endpoint.token_file})"' if endpoint.token_file else ""
     output.say(f"serving at {endpoint.url}; try: curl{secret} -T photo.jpg -X POST {endpoint.url}/v1/predict")

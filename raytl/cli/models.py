@@ -38,6 +38,7 @@ def export(
         bool,
         typer.Option("--images/--no-images", help="With reference predictions on 16 training images, made small."),
     ] = True,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Beside it as ONNX, checked against it.")] = False,
     storage: Storage = None,
     json: Json = False,
 ) -> None:
@@ -49,7 +50,14 @@ def export(
 
     path = api.open_run(run, storage).best.export(directory, images=images)
     Output.current.say(f"wrote {path}")
-    Output.current.document({"path": str(path.resolve())})
+    written: dict[str, object] = {"path": str(path.resolve()), "onnx": None}
+    if onnx:
+        from raytl.bundles.onnx import ONNX_FILE, export_onnx
+
+        difference = export_onnx(path)
+        Output.current.say(f"wrote {path / ONNX_FILE}; its probabilities differ by {difference:.1g} at most")
+        written["onnx"] = {"path": str((path / ONNX_FILE).resolve()), "difference": difference}
+    Output.current.document(written)
 
 
 @app.command()
@@ -57,16 +65,17 @@ def predict(
     model: Model,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a .csv or .parquet file.")] = None,
+    sets: Annotated[bool, typer.Option("--sets", help="All labels that each image may have.")] = False,
     storage: Storage = None,
     json: Json = False,
 ) -> None:
-    """Classify images.
+    """Classify images, and say how often that is likely right and whether the images are as usual.
 
     [bold]Example:[/bold]  raytl predict model/ new-photos/ --out predictions.csv
     """
-    from raytl.cli.results import show_predictions
+    from raytl.cli.predicting import show_predictions
 
-    show_predictions(Output.current, model, paths, out, storage)
+    show_predictions(Output.current, model, paths, out, storage, sets=sets)
 
 
 @runs_app.command("list")

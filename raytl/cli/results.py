@@ -1,9 +1,7 @@
-"""How runs and predictions look on a terminal. Runs are shown without Ray and torch, which take seconds to import."""
+"""How runs look on a terminal. Runs are shown without Ray and torch, which take seconds to import."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -17,7 +15,6 @@ from raytl.runs.comparing import Comparison
 from raytl.runs.run import interval
 from raytl.runs.verdict import metric_of, verdicts
 
-SHOWN = 20
 WIDTH = 40
 HEADINGS = ("run", "started (UTC)", "status", "trials", "score", "test %")
 
@@ -124,37 +121,3 @@ def _figure(name: str, value: Any, *, share: bool) -> str:
             return wording.gain(known, share=share)
         return f"{wording.value(known.value, share=share)} ({wording.limits(known, share=share)})"
     return _short(value["value"] if isinstance(value, dict) else value)
-
-
-def show_predictions(output: Output, model: str, paths: Sequence[Path], out: Path | None, storage: str | None) -> None:
-    """Classify files and show, or write, the table."""
-    from raytl import api
-    from raytl.bundles import Bundle, predict_files, write_predictions
-
-    bundle = Bundle.load(api.find_bundle(model, storage))
-    frame = predict_files(bundle, paths)
-    if out is not None:
-        write_predictions(frame, out)
-        output.say(f"wrote {len(frame)} predictions to {out}")
-    else:
-        table = Table("file", "label", "confidence", "", box=None)
-        for _, row in frame.head(SHOWN).iterrows():
-            error = row.get("error")
-            sure = "" if row["label"] is None or row["label"] != row["label"] else f"{row['confidence']:.3f}"
-            note = error if isinstance(error, str) else ""
-            label = row["label"] if isinstance(row["label"], str) else ""
-            table.add_row(Text(str(row["file"])), Text(label), sure, Text(note))
-        output.say(table)
-        if len(frame) > SHOWN:
-            output.say(f"… and {len(frame) - SHOWN} more; --out predictions.csv writes them all")
-    records = []
-    for _, row in frame.iterrows():
-        failed = isinstance(row["error"], str)
-        known = {
-            "label": row["label"],
-            "confidence": float(row["confidence"]),
-            "probabilities": {name: float(row[f"p({name})"]) for name in bundle.labels},
-        }
-        record = {"file": row["file"], **(dict.fromkeys(known) if failed else known)}
-        records.append(record | {"error": row["error"] if failed else None})
-    output.document({"model": model, "out": str(out) if out else None, "predictions": records})

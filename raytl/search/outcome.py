@@ -16,6 +16,7 @@ from raytl.evaluation.intervals import Comparison, Interval, metric_interval, pa
 from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import Choice
 from raytl.judging.estimates import corrected_estimate
+from raytl.judging.health import Yardstick
 from raytl.judging.operating import Goal, operating_point
 from raytl.judging.verdict import Control, Part, equivalence_margin, judged
 from raytl.search.plan.contest import Labels
@@ -25,7 +26,10 @@ from raytl.sources import SourceModel
 from raytl.sources.checkpoint import load_checkpoint
 from raytl.tasks import Images, SealedTest, TrainingData
 from raytl.training.pretrain import is_hurried
+from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialError
 from raytl.training.workspace import Workspace
+from raytl.training.yardstick import gather_yardstick
 
 _GROUNDS = {
     "alone": "the only one",
@@ -42,6 +46,8 @@ KeepModel = Callable[[SearchOutcome, Path], str]
 """Keeps a model with what is known of it, and says what it is worth."""
 LEAST_CALIBRATING = 20
 """Images that a temperature is fitted on at least."""
+YARDSTICK_SHARE, YARDSTICK_LEAST_S = 0.1, 10.0
+"""Of the search's seconds that may be spent on what the model will be judged by later; seconds it may take anyhow."""
 
 
 def conclude(
@@ -83,6 +89,8 @@ def conclude(
     outcome.workspace = replace(workspace.settings, hurried=hurried).to_json()
     _calibrate(plan, outcome, data.classes, at)
     refit = plan.refits.done.get(best.strategy_key)
+    if refit is not None and keep is not None and not interrupted:
+        outcome.yardstick = _yardstick(plan, workspace, outcome, seconds)
     if refit is not None and keep is not None:
         keep(outcome, Path(refit))
     if test is not None and refit is not None:
@@ -149,6 +157,33 @@ def _calibrate(plan: SearchPlan, outcome: SearchOutcome, classes: tuple[str, ...
     if at is not None:
         outcome.operating_point = operating_point(tempered, labels.labels[known], classes, at)
     outcome.calibration = {"before": before, "after": after}
+
+
+def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, seconds: float) -> Yardstick | None:
+    """What the endpoint will be judged by; None where it would take longer than it is worth, or cannot be had.
+
+    Heads on frozen features are solved for in a moment. What was trained is trained once more without a fold, if that
+    took a small part of the search, and if this process has what the lanes had.
+    """
+    best = outcome.best
+    strategy = Strategy.from_dict(best.strategy)
+    allowed = max(YARDSTICK_LEAST_S, YARDSTICK_SHARE * seconds)
+    took = [record.seconds for record in plan.contest.completed(best.strategy_key)]
+    elsewhere = workspace.settings.device == "auto" and workspace.device.type == "cpu"
+    if not strategy.convex and (not took or elsewhere or min(took) > allowed):
+        return None
+    point, classes = outcome.operating_point, workspace.data.classes
+
+    def decide(rows: np.ndarray) -> np.ndarray:
+        if point is None:
+            return np.asarray(rows.argmax(axis=1))
+        label = classes.index(point.label)
+        return np.where(rows[:, label] >= point.value, label, 1 - label)
+
+    try:
+        return gather_yardstick(workspace, strategy, best.temperature, decide, allowed)
+    except (TrialError, UserError, RuntimeError):  # no reason to lose the model: its bundle says "not available"
+        return None
 
 
 def _open_test(

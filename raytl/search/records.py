@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from raytl.evaluation.intervals import Comparison, Interval
+from raytl.judging.health import Yardstick
 from raytl.judging.operating import OperatingPoint
 from raytl.search.jobs import Survey
 from raytl.tasks import LabelledImages
@@ -109,7 +110,8 @@ class SearchOutcome:
     operating_point: of a two-class model, where one was asked for. survey: what the data told before anything was
     trained. trained_on: ``target`` or ``all``, the labelled images that the model left behind was trained on; all
     includes the test's, so the test figures are of the model before. workspace: what the lanes were told, with which a
-    trial can be trained again. going_on: whether this is what is known in the middle of a search.
+    trial can be trained again. going_on: whether this is what is known in the middle of a search. yardstick: what the
+    winner says of labelled images that it was not trained on, as they are and changed; None where that is not known.
     """
 
     trials: list[TrialRecord]
@@ -131,6 +133,7 @@ class SearchOutcome:
     survey: Survey | None = None
     trained_on: str = "target"
     workspace: dict[str, Any] | None = None
+    yardstick: Yardstick | None = None
 
 
 class SearchListener(Protocol):

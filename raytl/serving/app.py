@@ -26,10 +26,13 @@ class Classifier:
     def __init__(self) -> None:
         # Not at the top: Serve builds the application in a process of its own, which need not wait for torch.
         from raytl.serving import judging
+        from raytl.serving.health_board import RayBoard
         from raytl.serving.service import Service
 
         _close_replica_port()
-        self._service = Service("cuda" if ray.get_gpu_ids() else "cpu", judging.tell)
+        context = serve.get_replica_context()
+        board = RayBoard(context.app_name, context.replica_tag)
+        self._service = Service("cuda" if ray.get_gpu_ids() else "cpu", judging.tell, board)
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # the name that Serve looks for
         from raytl.serving.http import create_http

@@ -6,6 +6,7 @@ between two requests. ``serve.run`` would restart the replicas each time.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,6 +77,8 @@ def deploy(
     num_gpus: float = 0,
     new_labels: bool = False,
     token: bool = False,
+    capture: str | Path | None = None,
+    capture_limit: int = 1000,
     wait_s: float = 120,
 ) -> Endpoint:
     """Serve a bundle, or put it in the place of the one that is served under ``name``, without dropping a request.
@@ -88,6 +91,8 @@ def deploy(
     num_cpus, num_gpus: of one replica. wait_s: how long to wait until the bundle answers, seconds.
     new_labels: replace a model with other labels too, which the endpoint's callers may not know.
     token: requests must bring a bearer token; off loopback they must in any case.
+    capture: folder, on every node, for the images that the model is least certain of, at most ``capture_limit`` for
+        each replica; their owners should know.
     Raises UserError where the bundle cannot be loaded (what was served before goes on being served), its labels are
     others, the port is taken, the cluster has no room, or the endpoint does not answer in time.
     """
@@ -114,6 +119,9 @@ def deploy(
         settings = succeeded(kept, str(snapshot(path, version)), version, path.name)
         if token or not tokens.is_loopback(host):
             settings["token_sha256"] = tokens.token_hash(name, kept.get("token_sha256", ""))
+        settings |= {
+            "capture": "" if capture is None else str(_writable(Path(capture))), "capture_limit": capture_limit,
+        }  # fmt: skip
         application = {
             "name": name,
             "route_prefix": route_prefix,
@@ -200,6 +208,17 @@ def status() -> list[dict[str, Any]]:
             return []
         base = f"http://{reachable(serve.host)}:{serve.port}"
         return [_summary(name, base, application) for name, application in serve.applications().items()]
+
+
+def _writable(folder: Path) -> Path:
+    """The folder's full path. Raises UserError where it cannot be made or written to."""
+    folder = folder.resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to ({error.strerror}); give --capture another folder") from None
+    return folder
 
 
 def _serve_at(host: str, port: int, ray_session: RaySession) -> tuple[Serve, str]:

@@ -61,6 +61,11 @@ def create_http(service: Service) -> FastAPI:
         """Labels, metrics with intervals, provenance, preprocessing and versions of the served model."""
         return _json(200, service.live.describe())
 
+    @app.get("/v1/model/health", summary="Is the model still right on what comes in?")
+    async def model_health() -> Response:
+        """Estimated accuracy of the last answers, drift, shares of labels and of images like none of the classes."""
+        return _json(200, await service.health(service.live))
+
     @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", summary="Is the model ready?")
     @app.head("/readyz", include_in_schema=False)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ import torch
 from raytl.bundles import Bundle, Reference
 from raytl.core.errors import UserError
 from raytl.serving.batching import Batcher
+from raytl.serving.capture import Capture
 from raytl.serving.decoding import Decoder
 from raytl.serving.evidence import Tally
+from raytl.serving.health import Board, Monitor, certainty
 from raytl.serving.requests import NamedBytes
 from raytl.serving.settings import ServingSettings, bundle_version
 from raytl.serving.trial import Trial
@@ -85,11 +87,14 @@ def load(settings: ServingSettings, device: str = "cpu") -> LiveModel:
 class Service:
     """Classifies encoded images with the live model, or with one on trial. Belongs to one event loop.
 
-    tell: is told every half second, by the trial's name, what was counted of it so far.
+    tell: is told every half second, by the trial's name, what was counted of it so far. board: where replicas put what
+    they have seen of the images that came in, for all to be judged together.
     """
 
-    def __init__(self, device: str = "cpu", tell: Tell | None = None) -> None:
+    def __init__(self, device: str = "cpu", tell: Tell | None = None, board: Board | None = None) -> None:
         self._device = device
+        self.monitor = Monitor(board)
+        self.capture: Capture | None = None
         self._live: LiveModel | None = None
         self._trial: Trial | None = None
         self._batcher = Batcher()
@@ -133,6 +138,7 @@ class Service:
                 refused = str(error)
         before, self._trial = self._trial, trial
         self._live, self.refused = live, refused
+        self._capture_as(settings)
         if before is not None and before is not trial:
             before.close()
         if self._tell is not None and trial is not None and (self._telling is None or self._telling.done()):
@@ -175,7 +181,17 @@ class Service:
         (413).
         """
         arrays = await self._decoder.decode(live.decode, images, live.settings.max_pixels)
-        return await (batcher or self._batcher).submit(live.compute, arrays, live.settings.max_batch_size)
+        rows = await (batcher or self._batcher).submit(live.compute, arrays, live.settings.max_batch_size)
+        if batcher is None:  # a version on trial that answers nobody is no part of what the endpoint says
+            self.monitor.note(live.version, live.bundle, arrays, rows)
+            if self.capture is not None:
+                self.capture.note([data for _, data in images], partial(certainty, live.bundle, arrays, rows))
+        return rows
+
+    async def health(self, live: LiveModel) -> dict[str, Any]:
+        """Whether the model is still right on what comes in, as :meth:`Monitor.judge` says it."""
+        found = await asyncio.get_running_loop().run_in_executor(None, self.monitor.judge, live.version, live.bundle)
+        return {"model": live.name, "version": live.version, **found}
 
     def close(self) -> None:
         """Let go of the threads."""
@@ -184,6 +200,17 @@ class Service:
             self._trial = None
         self._batcher.close()
         self._decoder.close()
+        self.monitor.close()
+        if self.capture is not None:
+            self.capture.close()
+
+    def _capture_as(self, settings: ServingSettings) -> None:
+        kept = self.capture
+        wanted = (Path(settings.capture), settings.capture_limit) if settings.capture else None
+        if wanted != (None if kept is None else (kept.folder, kept.limit)):
+            if kept is not None:
+                kept.close()
+            self.capture = None if wanted is None else Capture(*wanted)
 
 
 def predictions(bundle: Bundle, probabilities: np.ndarray, top: int | None) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from raytl.core.hashing import hash_file
 KEPT_VERSIONS = 5
 """How many earlier versions of an endpoint stay at hand for a rollback."""
 
-_LIMITS = ("max_batch_size", "max_images", "max_body_bytes", "max_pixels", "request_timeout_s")
+_LIMITS = ("max_batch_size", "max_images", "max_body_bytes", "max_pixels", "request_timeout_s", "capture_limit")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class ServingSettings:
     since, previous, last_trial: not for the replicas, but what the endpoint's changes leave behind: when this version
         came (ISO 8601), those before it (mappings with bundle, version, model and since; the latest first), and what
         became of the last candidate.
+    capture: folder for a sample of the images that come in, "" keeps none; capture_limit: images for each replica.
     """
 
     bundle: str = ""
@@ -76,6 +77,8 @@ class ServingSettings:
     candidate: Candidate | None = None
     previous: Sequence[Mapping[str, Any]] = ()
     last_trial: Mapping[str, Any] | None = None
+    capture: str = ""
+    capture_limit: int = 1000
 
     def __post_init__(self) -> None:
         for name in _LIMITS:

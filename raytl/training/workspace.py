@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -169,6 +169,13 @@ class Workspace:
             return []
         target = self.data.target
         return splits.folds(target.labels, target.groups, n_folds, repeats, self.settings.seed)
+
+    def with_folds(self, count: int) -> Workspace:
+        """The same with so many folds, once each; all that is warm is shared."""
+        other = copy.copy(self)
+        other.settings = replace(self.settings, folds=(count, 1))
+        other.__dict__.pop("folds", None)
+        return other
 
     def source_split(self, domain: str) -> tuple[np.ndarray, np.ndarray]:
         """(training, validation) indices into a source domain's images."""

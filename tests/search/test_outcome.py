@@ -392,3 +392,30 @@ def test_without_target_labels_the_choice_rests_on_what_there_is(tmp_path: Path)
     for words in ("highest score (0.100", "held-out images of the source domain", "no target label was used"):
         assert words in outcome.why
     assert outcome.controls == [] and outcome.calibration == {}
+
+
+class TestYardstick:
+    def kept(self, plan: SearchPlan, space: Workspace, seconds: float, **given: bool) -> SearchOutcome:
+        """The outcome as it is when the model is kept."""
+        seen: list[SearchOutcome] = []
+
+        def keep(outcome: SearchOutcome, refit: Path) -> str:
+            seen.append(outcome)
+            return ""
+
+        conclude(plan, space.data, None, space, seconds, interrupted=given.get("interrupted", False), keep=keep)
+        return seen[0]
+
+    def test_a_model_is_kept_with_what_it_will_be_judged_by(self, plan: SearchPlan, space: Workspace) -> None:
+        yardstick = self.kept(plan, space, 1.0).yardstick
+        assert yardstick is not None
+        assert yardstick.correctness.images == len(yardstick.labels) >= 20
+        assert yardstick.probabilities.shape[1] == len(CLASSES)
+
+    def test_but_not_where_training_it_once_more_takes_too_long_or_somebody_waits(
+        self, plan: SearchPlan, space: Workspace
+    ) -> None:
+        assert self.kept(plan, space, 1.0, interrupted=True).yardstick is None
+        for record in plan.records:
+            record.seconds = 100.0
+        assert self.kept(plan, space, 200.0).yardstick is None

@@ -12,9 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import data, workspace
 
 from raytl.bundles import export_bundle
 from raytl.sources import load
+from raytl.training.loop import run_trial
+from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialJob
+from raytl.training.yardstick import gather_yardstick
 
 LABELS = ("daisy", "poppy", "rose", "tulip")
 
@@ -45,3 +50,14 @@ def encode_png(seed: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).resize((40, 40)).save(file, "PNG")
     return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for the tiny shapes with what is known of it from labelled images."""
+    space = workspace(tmp_path_factory.mktemp("w"), data(30, None, domains=False))
+    probe = Strategy.from_dict({"source_model": "plain:pixels", "cut": 1, "head": "logistic"})
+    model = run_trial(space, TrialJob(probe, None, final=True), lambda report: None).model
+    yardstick = gather_yardstick(space, probe, 1.0, lambda rows: rows.argmax(axis=1), 3.0)
+    folder = tmp_path_factory.mktemp("b") / "shapes"
+    return export_bundle(folder, model, metrics={}, provenance={}, yardstick=yardstick)

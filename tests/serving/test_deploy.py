@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import threading
@@ -15,6 +16,7 @@ import ray
 import yaml
 from processes import descendants
 from ray.serve.schema import ServeDeploySchema
+from tiny import shapes
 
 from raytl.bundles import Bundle, export_bundle
 from raytl.core.errors import UserError
@@ -23,6 +25,7 @@ from raytl.serving.controller import Serve, port_taken
 from raytl.serving.ingress import haproxy_runs
 from raytl.serving.settings import bundle_version
 from raytl.sources import load
+from raytl.tasks import read_unlabelled
 
 pytestmark = pytest.mark.slow  # a Ray session and Serve take half a minute on two busy cores
 ROOT = Path(__file__).parents[2]
@@ -215,3 +218,34 @@ def test_a_taken_port_is_refused_before_anything_is_started(ray_session, bundles
         with pytest.raises(UserError, match=rf"port {port} on 127\.0\.0\.1 is taken.*--port"):
             deploy(bundles["first"], port=port)
     assert Serve.running() is None
+
+
+def test_says_whether_it_is_still_right_and_captures_for_the_next_search(endpoint, known, tmp_path, client):
+    options = {"name": "shapes", "route_prefix": "/shapes", "num_cpus": 0.1, "max_replicas": 1}
+    shapes_endpoint = deploy(known, port=PORT, capture=tmp_path / "kept", capture_limit=5, **options)
+    try:
+        for image in shapes(4, 60).items:
+            file = io.BytesIO()
+            image.open().save(file, "PNG")
+            ask(client, shapes_endpoint, file.getvalue())
+        deadline, told = time.monotonic() + 30, {"health": None}
+        while time.monotonic() < deadline and (told["health"] or {"images": 0})["images"] < 12:
+            told = client.get(f"{shapes_endpoint.url}/v1/model/health").raise_for_status().json()
+        assert told["health"]["images"] == 12 and told["replicas"] == 1 and told["model"] == "shapes"
+        assert told["health"]["accuracy"]["low"] < told["health"]["accuracy"]["high"]
+        while time.monotonic() < deadline and not list((tmp_path / "kept").glob("*.parquet")):
+            time.sleep(0.2)
+        assert 1 <= len(read_unlabelled(tmp_path / "kept").images) <= 12
+    finally:
+        undeploy("shapes")
+
+
+def test_replicas_leave_what_they_keep_for_each_other_by_version(ray_session):
+    from raytl.serving.health_board import RayBoard
+
+    mine, other = RayBoard("app", "a"), RayBoard("app", "b")
+    mine.put("v1", b"mine")
+    other.put("v1", b"theirs")
+    other.put("v2", b"newer")
+    assert mine.others("v1") == [b"theirs"] and other.others("v1") == [b"mine"]
+    assert mine.others("v2") == [b"newer"] and RayBoard("another", "a").others("v1") == []

@@ -346,7 +346,7 @@ class TestDescription:
 
     def test_openapi_documents_the_routes(self, client):
         paths = client.get("/openapi.json").json()["paths"]
-        assert set(paths) == {"/v1/predict", "/v1/model", "/healthz", "/readyz"}
+        assert set(paths) == {"/v1/predict", "/v1/model", "/v1/model/health", "/healthz", "/readyz"}
         assert set(paths["/v1/predict"]["post"]["requestBody"]["content"]) >= {"application/json", "image/*"}
 
 

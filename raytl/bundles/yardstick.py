@@ -1,0 +1,76 @@
+"""What is known of a bundle's model from labelled images: ``yardstick.safetensors`` beside the weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from raytl.core.errors import UserError
+from raytl.evaluation.unseen_accuracy import Correctness
+from raytl.judging.health import Yardstick
+
+YARDSTICK_FILE = "yardstick.safetensors"
+VERSION = "1"
+_ARRAYS = ("probabilities", "chosen", "labels", "opinions", "statistics", "thumbnails", "thumbnail_labels")
+_FITTED = ("centre", "scale", "coefficients")
+_MOST_BYTES = 256 * 2**20
+
+
+def yardstick_bytes(yardstick: Yardstick) -> bytes:
+    """The file's content."""
+    arrays = {name: np.ascontiguousarray(getattr(yardstick, name)) for name in _ARRAYS}
+    for name in ("probabilities", "opinions", "statistics", "thumbnails"):
+        arrays[name] = arrays[name].astype(np.float32)
+    fitted = yardstick.correctness
+    arrays |= {name: np.ascontiguousarray(getattr(fitted, name), dtype=np.float64) for name in _FITTED}
+    figures = {"usual": fitted.usual, "images": fitted.images, "offset": fitted.offset, "slope": fitted.slope}
+    return bytes(safetensors.numpy.save(arrays, {"version": VERSION, "figures": json.dumps(figures)}))
+
+
+def read_yardstick(directory: Path, classes: int) -> Yardstick | None:
+    """The yardstick of a bundle for so many classes; None of a bundle without, or with one of a newer raytl.
+
+    Raises UserError where the file is damaged. Nothing in it is executed.
+    """
+    path = Path(directory) / YARDSTICK_FILE
+    if not path.is_file():
+        return None
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError("it is too large")
+        with safetensors.safe_open(path, "numpy") as file:
+            told = file.metadata() or {}
+            if told.get("version") != VERSION:
+                return None
+            arrays = {name: file.get_tensor(name) for name in (*_ARRAYS, *_FITTED)}
+        figures = json.loads(told["figures"])
+        _check(arrays, classes)
+        fitted = Correctness(
+            centre=arrays["centre"],
+            scale=arrays["scale"],
+            coefficients=arrays["coefficients"],
+            usual=float(figures["usual"]),
+            images=int(figures["images"]),
+            offset=float(figures["offset"]),
+            slope=float(figures["slope"]),
+        )
+    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: is damaged ({error}); export the model again") from error
+    return Yardstick(**{name: arrays[name] for name in _ARRAYS}, correctness=fitted)
+
+
+def _check(arrays: dict[str, np.ndarray], classes: int) -> None:
+    n, m = len(arrays["labels"]), len(arrays["thumbnail_labels"])
+    if arrays["probabilities"].shape != (n, classes) or arrays["opinions"].shape != (n, 3) or not n or not m:
+        raise ValueError("its arrays do not fit the model")
+    if len(arrays["chosen"]) != n or len(arrays["statistics"]) != n or len(arrays["thumbnails"]) != m:
+        raise ValueError("its arrays do not fit each other")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("a number in it is not finite")
+    for name in ("chosen", "labels", "thumbnail_labels"):
+        if arrays[name].min() < 0 or arrays[name].max() >= classes:
+            raise ValueError(f"{name} has a number that is no class")

@@ -1,0 +1,145 @@
+"""A bounded sample of the images that come in, kept on disk for whoever will label them: the least certain first."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_LOG = logging.getLogger("ray.serve")
+WRITE_EVERY_S = 10.0
+MOST_BYTES = 256 * 2**20
+"""That a replica keeps in memory and on disk, whatever the number of images."""
+WAITING = 64
+MOST_REPLICAS = 1000
+
+
+class Capture:
+    """Keeps the encoded images that the model is least certain of, and writes them now and then.
+
+    folder: gets one Parquet file for each replica that runs at a time, which ``raytl search --unlabelled`` reads. A
+    replica goes on with the file of one that is gone. limit: images kept in a file.
+    Nothing that a client sent beside the image is kept: no name, address or header.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder, self.limit = folder, limit
+        self._slot: int | None = None  # an open, locked file: the lock goes with the process
+        self._file = folder / "captured.parquet"
+        self._kept: dict[bytes, tuple[float, str]] = {}  # the same picture once
+        self._bytes = 0
+        self._surest = math.inf
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="raytl-capture")
+        self._waiting = 0
+        self._mutex = threading.Lock()
+        self._written = 0.0
+
+    def note(self, images: Sequence[bytes], certainty: Callable[[], np.ndarray]) -> None:
+        """Images were answered: encoded as they came; certainty: computes how certain each answer is, (n,).
+
+        Returns at once; while too much is waiting, images are left out.
+        """
+        with self._mutex:
+            if self._waiting >= WAITING:
+                return
+            self._waiting += 1
+        with suppress(RuntimeError):  # closed meanwhile
+            self._thread.submit(self._keep, list(images), certainty).add_done_callback(self._done)
+
+    def flush(self) -> None:
+        """Write what is kept, now."""
+        self._thread.submit(self._write).result()
+
+    def close(self) -> None:
+        """Write what is kept, and stop."""
+        with suppress(RuntimeError):
+            self._thread.submit(self._end)
+        self._thread.shutdown(wait=True)
+
+    def _keep(self, images: list[bytes], certainty: Callable[[], np.ndarray]) -> None:
+        if self._slot is None:
+            self._take_slot()
+        now, before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), len(self._kept)
+        for image, sure in zip(images, certainty().tolist(), strict=True):
+            self._add(image, sure, now)
+        if len(self._kept) != before and time.monotonic() - self._written > WRITE_EVERY_S:
+            self._write()
+
+    def _add(self, image: bytes, sure: float, when: str) -> None:
+        if sure >= self._surest or image in self._kept or len(image) > MOST_BYTES // 8:
+            return
+        self._kept[image] = (sure, when)
+        self._bytes += len(image)
+        if len(self._kept) > 1.2 * self.limit + 10 or self._bytes > MOST_BYTES:
+            self._cut()
+
+    def _cut(self) -> None:
+        """Let go of the surest, down to the limits."""
+        rows = sorted(self._kept.items(), key=lambda item: item[1][0])[: self.limit]
+        total = np.cumsum([len(image) for image, _ in rows])
+        rows = rows[: max(1, int((total <= MOST_BYTES * 0.8).sum()))]
+        if len(rows) < len(self._kept):
+            self._surest = rows[-1][1][0]
+        self._kept, self._bytes = dict(rows), sum(len(image) for image, _ in rows)
+
+    def _take_slot(self) -> None:
+        """The first file that no running replica writes, with what is in it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for number in range(MOST_REPLICAS):
+            handle = os.open(self.folder / f".captured-{number}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(handle)
+                continue
+            self._slot, self._file = handle, self.folder / f"captured-{number}.parquet"
+            break
+        else:
+            raise OSError(f"{MOST_REPLICAS} replicas write to {self.folder} already")
+        if self._file.exists():
+            for row in pq.read_table(self._file).to_pylist():
+                self._add(row["image"], row["certainty"], row["captured"])
+
+    def _write(self) -> None:
+        self._written = time.monotonic()
+        if not self._kept:
+            return
+        self._cut()
+        rows = sorted(self._kept.items(), key=lambda item: item[1][0])
+        table = pa.table(
+            {
+                "image": pa.array([image for image, _ in rows], pa.binary()),
+                "certainty": pa.array([sure for _, (sure, _) in rows], pa.float32()),
+                "captured": pa.array([when for _, (_, when) in rows], pa.string()),
+            }
+        )
+        staging = self._file.with_suffix(".part")
+        handle = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # they are somebody's pictures
+        with os.fdopen(handle, "wb") as file:
+            pq.write_table(table, file)
+        staging.replace(self._file)
+
+    def _end(self) -> None:
+        try:
+            self._write()
+        finally:
+            if self._slot is not None:
+                os.close(self._slot)
+
+    def _done(self, work: Future[None]) -> None:
+        with self._mutex:
+            self._waiting -= 1
+        error = None if work.cancelled() else work.exception()
+        if error is not None:
+            _LOG.error("captured images could not be kept in %s (%s)", self._file, error)

@@ -1,0 +1,189 @@
+"""Whether the served model is still right: what is kept of the images that come in, off the path of their requests."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from raytl.bundles import Bundle
+from raytl.evaluation.image_statistics import image_statistics, thumbnails
+from raytl.judging.health import Health, judge_health
+
+_LOG = logging.getLogger("ray.serve")
+WINDOW = 500
+"""Images that what is said rests on: the last ones."""
+MOST_PER_S = 50.0
+"""Images a second that are looked at; of more, some. Each takes about a third of a millisecond of a core."""
+WAITING = 256
+SHARE_EVERY_S = 5.0
+STALE_S = 3600.0
+"""After which what a replica kept is no longer counted: it has gone, or nothing has come to it."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is kept of some images, oldest first: told (m, 3), chosen (m,), statistics (m, s), times (m,) in seconds."""
+
+    told: np.ndarray
+    chosen: np.ndarray
+    statistics: np.ndarray
+    times: np.ndarray
+
+    def to_bytes(self) -> bytes:
+        """As numpy's own archive, without objects."""
+        file = io.BytesIO()
+        np.savez(file, told=self.told, chosen=self.chosen, statistics=self.statistics, times=self.times)
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Window:
+        """Inverse of :meth:`to_bytes`; nothing is unpickled."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as found:
+            return cls(found["told"], found["chosen"], found["statistics"], found["times"])
+
+
+def merged(windows: Sequence[Window], most: int = WINDOW) -> Window:
+    """The last images of all replicas. At least one window."""
+    times = np.concatenate([window.times for window in windows])
+    order = np.argsort(times, kind="stable")[-most:]
+    parts = zip(*((w.told, w.chosen, w.statistics) for w in windows), strict=True)
+    told, chosen, statistics = (np.concatenate(part)[order] for part in parts)
+    return Window(told, chosen, statistics, times[order])
+
+
+def certainty(bundle: Bundle, pixels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """How certain each answer is, (n,): the probability that it is right, as far as it is known how to tell."""
+    chosen = bundle.decide(probabilities)
+    yardstick = bundle.yardstick
+    if yardstick is None:
+        return np.asarray(probabilities[np.arange(len(chosen)), chosen])
+    return yardstick.correctness.probabilities(yardstick.asked(probabilities, chosen, thumbnails(pixels)))
+
+
+class Board(Protocol):
+    """Where replicas of an endpoint leave what they keep for each other. Versions are kept apart."""
+
+    def put(self, version: str, window: bytes) -> None:
+        """Leave the window of this replica in the place of its last one."""
+
+    def others(self, version: str) -> list[bytes]:
+        """The windows of the other replicas."""
+
+    def tell(self, version: str, health: Health, labels: Sequence[str]) -> None:
+        """Publish as metrics."""
+
+
+class Monitor:
+    """Keeps what is needed of the images that a replica sees, and judges it. A full queue or a rate drops images.
+
+    board: None where there are no other replicas to be asked.
+    """
+
+    def __init__(self, board: Board | None = None) -> None:
+        self._board = board
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="raytl-health")
+        self._mutex = threading.Lock()
+        self._version = ""
+        self._kept: deque[tuple[np.ndarray, int, np.ndarray, float]] = deque(maxlen=WINDOW)
+        self._waiting = 0
+        self._allowed, self._asked = MOST_PER_S, time.monotonic()
+        self._shared = 0.0
+        self.seen = 0
+
+    def note(self, version: str, bundle: Bundle, pixels: np.ndarray, probabilities: np.ndarray) -> None:
+        """Images were answered: pixels (n, c, s, s), probabilities (n, k). Returns at once; called from one thread."""
+        self.seen += len(pixels)
+        if bundle.yardstick is None:
+            return
+        now = time.monotonic()
+        self._allowed = min(MOST_PER_S, self._allowed + (now - self._asked) * MOST_PER_S)
+        self._asked = now
+        count = min(len(pixels), int(self._allowed), WAITING - self._waiting)
+        if count < 1:
+            return
+        self._allowed -= count
+        with self._mutex:
+            self._waiting += count
+        # The first of a large request are as good as any: callers do not sort them by what is hard.
+        with suppress(RuntimeError):  # closed meanwhile
+            work = self._thread.submit(self._keep, version, bundle, pixels[:count].copy(), probabilities[:count].copy())
+            work.add_done_callback(_tell_of_failure)
+
+    def window(self, version: str) -> Window | None:
+        """What this replica keeps of a version; None where it has seen nothing."""
+        with self._mutex:
+            rows = list(self._kept) if version == self._version else []
+        if not rows:
+            return None
+        told, chosen, statistics, times = zip(*rows, strict=True)
+        return Window(np.stack(told), np.array(chosen), np.stack(statistics), np.array(times))
+
+    def judge(self, version: str, bundle: Bundle) -> dict[str, Any]:
+        """What can be said of the last images of all replicas, as plain values. Takes a tenth of a second.
+
+        ``health`` is None of a bundle without a yardstick, or before anything was seen; ``why_not`` says which.
+        """
+        if bundle.yardstick is None:
+            why = "the model was exported without reference statistics"
+            return {"health": None, "why_not": why, "replicas": 1, "since": None}
+        own = self.window(version)
+        windows = [] if own is None else [own]
+        if self._board is not None:
+            others = [Window.from_bytes(data) for data in self._board.others(version)]
+            windows += [window for window in others if time.time() - window.times[-1] < STALE_S]
+        if not windows:
+            return {"health": None, "why_not": "no image has come in yet", "replicas": 0, "since": None}
+        window = merged(windows)
+        health = judge_health(bundle.yardstick, window.told, window.chosen, window.statistics)
+        if self._board is not None:
+            self._board.tell(version, health, bundle.labels)
+        found: Mapping[str, Any] = health.to_json(bundle.labels)
+        return {"health": found, "why_not": None, "replicas": len(windows), "since": float(window.times[0])}
+
+    def settle(self) -> None:
+        """Wait until all that was noted is kept."""
+        self._thread.submit(lambda: None).result()
+
+    def close(self) -> None:
+        """Stop keeping."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _keep(self, version: str, bundle: Bundle, pixels: np.ndarray, probabilities: np.ndarray) -> None:
+        try:
+            yardstick = bundle.yardstick
+            assert yardstick is not None
+            chosen = bundle.decide(probabilities)
+            told = yardstick.asked(probabilities, chosen, thumbnails(pixels)).astype(np.float32)
+            statistics = image_statistics(pixels)
+            now = time.time()
+            with self._mutex:
+                if version != self._version:
+                    self._kept.clear()
+                    self._version = version
+                self._kept.extend((told[i], int(chosen[i]), statistics[i], now) for i in range(len(chosen)))
+        finally:
+            with self._mutex:
+                self._waiting -= len(pixels)
+        if self._board is not None and time.monotonic() - self._shared > SHARE_EVERY_S:
+            self._shared = time.monotonic()
+            own = self.window(version)
+            if own is not None:
+                self._board.put(version, own.to_bytes())
+            self.judge(version, bundle)
+
+
+def _tell_of_failure(work: Future[None]) -> None:
+    """Requests are answered whatever goes wrong here, but somebody should hear of it."""
+    error = None if work.cancelled() else work.exception()
+    if error is not None:
+        _LOG.error("the images of a request could not be judged", exc_info=error)

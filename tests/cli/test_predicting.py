@@ -1,0 +1,78 @@
+"""``raytl predict`` says of a folder how often it is right, in words and as a document."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from documented import undocumented
+from tiny import CLASSES, data, shapes, workspace
+
+from raytl.bundles import export_bundle
+from raytl.training.loop import run_trial
+from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialJob
+from raytl.training.yardstick import gather_yardstick
+
+PROBE = Strategy.from_dict({"source_model": "plain:pixels", "cut": 1, "head": "logistic"})
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``known``, ``few`` and ``older``: bundles with a yardstick, with one of few labels, without."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, labels in (("known", 30), ("few", 8)):
+        space = workspace(tmp_path_factory.mktemp("w"), data(labels, None, domains=False))
+        model = run_trial(space, TrialJob(PROBE, None, final=True), lambda report: None).model
+        yardstick = gather_yardstick(space, PROBE, 1.0, lambda rows: rows.argmax(axis=1), 3.0)
+        export_bundle(folder / name, model, metrics={}, provenance={}, yardstick=yardstick)
+    export_bundle(folder / "older", model, metrics={}, provenance={})
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    images = shapes(10, 90)
+    (tmp_path / "new").mkdir()
+    for number, item in enumerate(images.items):
+        item.open().save(tmp_path / "new" / f"{number}.png")
+    (tmp_path / "new" / "broken.png").write_text("no image")
+    return tmp_path / "new"
+
+
+def test_says_it_in_words(raytl, models, photos):
+    done = raytl("predict", str(models / "known"), str(photos))
+    assert done.code == 0, done.err
+    said = " ".join(done.out.split())
+    assert "% right, " in said and "look like none of the classes" in said and "of another kind" in said
+    assert "few labelled images" not in said
+    assert "rests on few labelled images (24)" in " ".join(
+        raytl("predict", str(models / "few"), str(photos)).out.split()
+    )
+
+
+def test_and_as_a_document_with_the_labels_of_each_image(raytl, models, photos):
+    done = raytl("predict", str(models / "known"), str(photos), "--sets", "--json")
+    document = json.loads(done.out)
+    assert undocumented("predict", document) == set()
+    assert document["health"]["images"] == 30 and document["health"]["reference_images"] == 90
+    for one in document["predictions"]:
+        if one["error"] is None:
+            assert one["label"] in one["labels"] and set(one["labels"]) <= set(CLASSES)
+        else:
+            assert one["labels"] is None and one["none_of_these"] is None
+
+
+def test_an_older_bundle_is_used_as_ever_and_says_not_available(raytl, models, photos):
+    done = raytl("predict", str(models / "older"), str(photos))
+    assert done.code == 0 and "not available" in done.out
+    assert json.loads(raytl("predict", str(models / "older"), str(photos), "--json").out)["health"] is None
+    refused = raytl("predict", str(models / "older"), str(photos), "--sets")
+    assert refused.code == 2 and "needs reference statistics" in refused.err
+
+
+def test_sets_go_into_the_table(raytl, models, photos, tmp_path):
+    out = tmp_path / "p.csv"
+    assert raytl("predict", str(models / "known"), str(photos), "--sets", "--out", str(out)).code == 0
+    assert out.read_text().splitlines()[0].endswith("error,labels,none_of_these")

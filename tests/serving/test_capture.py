@@ -1,0 +1,87 @@
+"""What is captured is bounded, the least certain first, and can be searched with."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import stat
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from raytl.core.errors import UserError
+from raytl.serving.capture import Capture
+from raytl.serving.http import create_http
+from raytl.serving.service import Service
+from raytl.serving.settings import ServingSettings
+from raytl.tasks import read_unlabelled
+
+
+def encoded(seed: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def certain(*values: float):
+    return lambda: np.array(values)
+
+
+def test_keeps_the_least_certain_within_the_limit_and_each_picture_once(tmp_path: Path) -> None:
+    capture = Capture(tmp_path, 5)
+    for seed in range(60):
+        capture.note([encoded(seed), encoded(seed)], certain(0.99 - seed / 100, 0.99 - seed / 100))
+        capture.flush()
+    capture.close()
+    table = pq.read_table(tmp_path / "captured-0.parquet")
+    assert table.column("image").to_pylist() == [encoded(seed) for seed in (59, 58, 57, 56, 55)]
+    assert np.all(np.diff(table.column("certainty").to_numpy()) >= 0)
+    assert stat.S_IMODE((tmp_path / "captured-0.parquet").stat().st_mode) == 0o600
+
+
+def test_a_new_replica_goes_on_where_one_ended_and_two_at_a_time_do_not_share(tmp_path: Path) -> None:
+    first, second = Capture(tmp_path, 5), Capture(tmp_path, 5)
+    for number, capture in enumerate((first, second)):
+        capture.note([encoded(number)], certain(0.5))
+        capture.flush()
+    first.close()
+    again = Capture(tmp_path, 5)
+    again.note([encoded(7)], certain(0.4))
+    again.close()
+    second.close()
+    assert sorted(path.name for path in tmp_path.glob("*.parquet")) == ["captured-0.parquet", "captured-1.parquet"]
+    held = pq.read_table(tmp_path / "captured-0.parquet").column("image").to_pylist()
+    assert held == [encoded(7), encoded(0)]
+
+
+def test_an_endpoint_captures_what_the_next_search_reads(bundles: dict[str, Path], tmp_path: Path) -> None:
+    service = Service()
+    settings = ServingSettings(bundle=str(bundles["first"]), capture=str(tmp_path / "kept"), capture_limit=8)
+    asyncio.run(service.apply(settings))
+    with TestClient(create_http(service)) as client:
+        for seed in range(20):
+            assert client.post("/v1/predict", content=encoded(seed)).status_code == 200
+    service.close()
+    read = read_unlabelled(tmp_path / "kept")
+    assert len(read.images) == 8
+    assert {item.open().size for item in read.images.items} == {(8, 8)}
+
+
+def test_can_be_switched_off_and_a_full_disk_costs_no_answer(bundles: dict[str, Path], tmp_path: Path) -> None:
+    service = Service()
+    (tmp_path / "file").write_text("no folder")
+    asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]), capture=str(tmp_path / "file" / "below"))))
+    with TestClient(create_http(service)) as client:
+        assert client.post("/v1/predict", content=encoded(0)).status_code == 200
+        asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]))))
+        assert service.capture is None
+        assert client.post("/v1/predict", content=encoded(0)).status_code == 200
+
+
+def test_a_limit_of_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match="capture_limit"):
+        ServingSettings(bundle="b", capture_limit=0)

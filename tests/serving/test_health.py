@@ -1,0 +1,137 @@
+"""What an endpoint says of itself, from what came in; the way through Serve is in test_deploy.py."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+from tiny import shapes
+
+from raytl.bundles import Bundle
+from raytl.serving.health import MOST_PER_S, WINDOW, Monitor, Window, merged
+from raytl.serving.http import create_http
+from raytl.serving.service import Service
+from raytl.serving.settings import ServingSettings
+from raytl.tasks import LabelledImages
+
+
+def service_of(bundle: Path, **settings: object) -> Service:
+    service = Service()
+    asyncio.run(service.apply(ServingSettings(bundle=str(bundle), **settings)))
+    return service
+
+
+def png(images: LabelledImages, number: int) -> bytes:
+    file = io.BytesIO()
+    images.items[number].open().save(file, "PNG")
+    return file.getvalue()
+
+
+def ask(client: TestClient, images: LabelledImages) -> None:
+    files = [("files", (f"{i}.png", png(images, i), "image/png")) for i in range(len(images))]
+    assert client.post("/v1/predict", files=files).status_code == 200
+
+
+def test_says_how_often_it_is_right_and_notices_another_light(known: Path) -> None:
+    service = service_of(known)
+    with TestClient(create_http(service)) as client:
+        told = client.get("/v1/model/health").json()
+        assert told["health"] is None and "no image" in told["why_not"]
+        ask(client, shapes(16, 50))
+        service.monitor.settle()
+        usual = client.get("/v1/model/health").json()
+        assert usual["health"]["images"] == 48 and usual["replicas"] == 1
+        assert not usual["health"]["drift"]["alarm"]
+        assert set(usual["health"]["shares"]) == {"bar", "cross", "disc"}
+    other = service_of(known)
+    with TestClient(create_http(other)) as client:
+        ask(client, shapes(16, 51, contrast=-0.8, light=230))
+        other.monitor.settle()
+        shifted = client.get("/v1/model/health").json()["health"]
+    assert shifted["drift"]["alarm"]
+    assert shifted["accuracy"]["value"] < usual["health"]["accuracy"]["value"] - 0.1
+    assert shifted["accuracy"]["low"] <= shifted["accuracy"]["value"] <= shifted["accuracy"]["high"]
+
+
+def test_an_older_bundle_says_that_it_cannot_tell(bundles: dict[str, Path]) -> None:
+    with TestClient(create_http(service_of(bundles["first"]))) as client:
+        client.post("/v1/predict", content=png(shapes(1, 1), 0))
+        told = client.get("/v1/model/health").json()
+    assert told["health"] is None and "without reference statistics" in told["why_not"]
+
+
+def window(count: int, start: float, chosen: int) -> Window:
+    return Window(
+        np.zeros((count, 3), np.float32),
+        np.full(count, chosen),
+        np.zeros((count, 33), np.float32),
+        start + np.arange(count, dtype=np.float64),
+    )
+
+
+def test_windows_of_replicas_become_one_with_the_last_images_of_all() -> None:
+    sent = Window.from_bytes(window(400, 1000.5, 1).to_bytes())
+    both = merged([window(400, 1000.0, 0), sent])
+    assert len(both.times) == WINDOW and (np.diff(both.times) > 0).all()
+    assert np.bincount(both.chosen).tolist() == [250, 250]
+
+
+class Others:
+    """A board with the window of one other replica."""
+
+    def __init__(self, other: Window) -> None:
+        self.other, self.mine, self.told = other, b"", 0
+
+    def put(self, version: str, window: bytes) -> None:
+        self.mine = window
+
+    def others(self, version: str) -> list[bytes]:
+        return [self.other.to_bytes()] if version == "v1" else []
+
+    def tell(self, version: str, health: object, labels: object) -> None:
+        self.told += 1
+
+
+def test_a_replica_leaves_what_it_keeps_and_counts_the_others_but_not_those_long_gone(known: Path) -> None:
+    bundle = Bundle.load(known)
+    images = shapes(4, 52)
+    pixels = images.tensor(bundle.manifest.preprocessing).numpy()
+    board = Others(window(30, time.time() - 60, 0))
+    monitor = Monitor(board)
+    monitor.note("v1", bundle, pixels, np.full((12, 3), 1 / 3, np.float32))
+    monitor.settle()
+    assert len(Window.from_bytes(board.mine).times) == 12 and board.told
+    assert monitor.judge("v1", bundle)["health"]["images"] == 42
+    assert monitor.judge("v2", bundle)["health"] is None, "another version begins anew"
+    board.other = window(30, time.time() - 100_000, 0)
+    assert monitor.judge("v1", bundle)["health"]["images"] == 12
+
+
+def test_a_flood_is_looked_at_in_part(known: Path) -> None:
+    bundle = Bundle.load(known)
+    pixels = np.zeros((20, 1, bundle.manifest.image_size, bundle.manifest.image_size), np.uint8)
+    monitor = Monitor()
+    for _ in range(50):
+        monitor.note("v1", bundle, pixels, np.full((20, 3), 1 / 3, np.float32))
+    monitor.settle()
+    kept = monitor.window("v1")
+    assert monitor.seen == 1000
+    assert kept is not None and MOST_PER_S * 0.5 < len(kept.times) < 500
+
+
+def test_pictures_are_what_a_request_brings(known: Path) -> None:
+    """What is kept is of the image as the network sees it, however large it was sent."""
+    service = service_of(known)
+    with TestClient(create_http(service)) as client:
+        file = io.BytesIO()
+        Image.fromarray(np.full((300, 300, 3), 200, np.uint8)).save(file, "PNG")
+        client.post("/v1/predict", content=file.getvalue())
+        service.monitor.settle()
+        kept = service.monitor.window(service.live.version)
+    assert kept is not None and kept.statistics[0, 0] == pytest.approx(200 / 255, abs=0.01)

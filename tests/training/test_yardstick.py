@@ -1,0 +1,119 @@
+"""What a strategy's models say of images that they were not trained on, as they are and changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import SIDE, data, shapes, workspace
+
+from raytl.bundles import Bundle, export_bundle
+from raytl.bundles.yardstick import YARDSTICK_FILE
+from raytl.core.errors import UserError
+from raytl.evaluation.image_statistics import image_statistics, thumbnails
+from raytl.judging.health import Yardstick, judge_health
+from raytl.sources.model import SourceModel
+from raytl.training.loop import run_trial
+from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialJob
+from raytl.training.yardstick import gather_yardstick
+
+PROBE = Strategy.from_dict({"source_model": "plain:pixels", "cut": 1, "head": "logistic"})
+
+
+def most_probable(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows.argmax(axis=1))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Yardstick, SourceModel]:
+    space = workspace(tmp_path_factory.mktemp("w"), data(30, None, domains=False))
+    yardstick = gather_yardstick(space, PROBE, 1.0, most_probable, 3.0)
+    assert yardstick is not None
+    return yardstick, run_trial(space, TrialJob(PROBE, None, final=True), lambda report: None).model
+
+
+@pytest.fixture(scope="module")
+def bundle(made: tuple[Yardstick, SourceModel], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("bundle") / "model"
+    export_bundle(folder, made[1], metrics={}, provenance={}, yardstick=made[0])
+    return Bundle.load(folder)
+
+
+def asked(bundle: Bundle, pixels: np.ndarray) -> tuple[object, np.ndarray]:
+    import torch
+
+    yardstick = bundle.yardstick
+    assert yardstick is not None
+    p = bundle.probabilities(torch.from_numpy(pixels))
+    chosen = bundle.decide(p)
+    told = yardstick.asked(p, chosen, thumbnails(pixels))
+    return judge_health(yardstick, told, chosen, image_statistics(pixels)), chosen
+
+
+def test_every_labelled_image_is_judged_by_a_model_that_did_not_train_on_it(made: tuple) -> None:
+    yardstick, _ = made
+    assert sorted(yardstick.labels) == sorted(np.repeat(np.arange(3), 30))
+    assert yardstick.correctness.images == 90
+    assert np.allclose(yardstick.probabilities.sum(axis=1), 1)
+    assert yardstick.correctness.usual == (yardstick.chosen == yardstick.labels).mean()
+
+
+def test_new_images_of_the_kind_are_judged_near_the_truth(bundle: Bundle) -> None:
+    images = shapes(60, 77)
+    pixels = images.tensor(bundle.manifest.preprocessing).numpy()
+    health, chosen = asked(bundle, pixels)
+    true = (chosen == images.labels).mean()
+    assert health.accuracy.low <= true <= health.accuracy.high
+    assert health.drift is not None and not health.drift.alarm
+    assert health.unlike is not None and health.unlike < 0.15
+
+
+def test_images_in_another_light_are_noticed_and_the_fall_is_seen(bundle: Bundle) -> None:
+    images = shapes(60, 78, contrast=-0.8, light=230)
+    pixels = images.tensor(bundle.manifest.preprocessing).numpy()
+    health, chosen = asked(bundle, pixels)
+    true = (chosen == images.labels).mean()
+    assert true < 0.6, "a task for the estimate"
+    assert health.accuracy.low <= true <= health.accuracy.high
+    assert health.accuracy.value < health.usual_accuracy - 0.1
+    assert health.drift is not None and health.drift.alarm
+
+
+def test_a_bundle_keeps_what_is_known(bundle: Bundle, made: tuple) -> None:
+    kept = bundle.yardstick
+    assert kept is not None
+    assert np.allclose(kept.probabilities, made[0].probabilities, atol=1e-6)
+    assert kept.correctness.slope == made[0].correctness.slope
+    assert kept.refusal_threshold == pytest.approx(made[0].refusal_threshold, abs=1e-4)
+
+
+def test_too_few_labels_give_no_yardstick(tmp_path: Path) -> None:
+    few = workspace(tmp_path, data(4, None, domains=False))
+    assert gather_yardstick(few, PROBE, 1.0, most_probable, 5.0) is None
+    without = workspace(tmp_path, data(None, 9))
+    assert gather_yardstick(without, PROBE, 1.0, most_probable, 5.0) is None
+
+
+@pytest.mark.parametrize("harm", ["cut", "foreign", "other classes"])
+def test_a_damaged_yardstick_is_refused(made: tuple, tmp_path: Path, harm: str) -> None:
+    yardstick, model = made
+    export_bundle(tmp_path / "m", model, metrics={}, provenance={}, yardstick=yardstick)
+    file = tmp_path / "m" / YARDSTICK_FILE
+    if harm == "cut":
+        file.write_bytes(file.read_bytes()[:-40])
+    elif harm == "foreign":
+        file.write_bytes(b"{}" * 50)
+    else:
+        from dataclasses import replace
+
+        from raytl.bundles.yardstick import yardstick_bytes
+
+        file.write_bytes(yardstick_bytes(replace(yardstick, probabilities=yardstick.probabilities[:, :2])))
+    with pytest.raises(UserError, match="is damaged"):
+        Bundle.load(tmp_path / "m")
+
+
+def test_the_side_of_the_images_is_the_models(bundle: Bundle) -> None:
+    assert bundle.manifest.image_size >= SIDE
