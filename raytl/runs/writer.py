@@ -36,7 +36,8 @@ class RunWriter:
     (kind of transfer), ``classes`` (names), ``seed``, ``command`` (to reproduce the run),
     ``data`` (``{"counts": {role: n}, "problems": [sentence | {"severity", "message"}]}``).
     resume: go on in a run that was interrupted; ``trials`` then holds what it had.
-    path: the folder that it is written in. where: its folder or URI as a user would name it.
+    path: the folder that it is written in; place: where others read it; where: its folder or URI as a user would name
+    it.
     unkept: after the end, a sentence on what the storage did not take.
     Raises UserError where the disk does not take it.
     """
@@ -46,6 +47,7 @@ class RunWriter:
         self.name = place.name
         self.where = place.shown
         self.unkept: str | None = None
+        self.place = place
         self._place = DiskPlace(self.path, place.shown)
         self._keeper = keeper
         self._mutex = threading.RLock()  # events may come from a driver thread, an interrupt from the main one

@@ -133,6 +133,14 @@ class SearchOutcome:
     workspace: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What people asked of a running search: to end, and to stop trials, by their numbers."""
+
+    stop: bool = False
+    trials: frozenset[int] = frozenset()
+
+
 class SearchListener(Protocol):
     """Who wants to hear of a search as it goes: the run store, the progress display."""
 
