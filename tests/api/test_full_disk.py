@@ -113,7 +113,7 @@ def test_a_search_whose_disk_is_full_again_and_again_comes_to_its_end(tmp_path: 
         now = ended(run)
         assert before.items() <= now.items(), f"{phase}: lost a trial"
         before = now
-        assert run.bundle_path.exists() == (phase == "report")
+        assert run.bundle_path.exists() or phase != "report"  # a first model may be there long before
     assert json.loads((run.bundle_path / "model.json").read_text())["metrics"]["test"] is None  # nobody has seen it
     run = raytl.resume("mine", storage=store)
     assert run.status == "finished" and before.items() <= ended(run).items()

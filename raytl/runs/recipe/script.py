@@ -21,6 +21,7 @@ from raytl.runs.resuming import read_task
 from raytl.runs.run import Run
 from raytl.runs.wording import strategy as in_words
 from raytl.search.records import TrialRecord
+from raytl.training.loop import ACCUMULATION
 from raytl.training.strategy import Strategy
 from raytl.training.trial import Trial, TrialJob, prepare
 from raytl.training.workspace import Workspace
@@ -58,6 +59,11 @@ def recipe(
     workspace = Workspace(read_task(run, "written as a script", moves).data, workspace_settings(run))
     fold = record.fold if workspace.folds else None
     strategy = Strategy.from_dict(record.strategy)
+    if record.history[-1].get(ACCUMULATION, 1) > 1:
+        raise UserError(
+            f"run '{run.name}': trial {record.number} ran out of memory, and its batches went through in parts; no "
+            "script is written of that"
+        )
     trial = prepare(workspace, TrialJob(strategy, fold))
     files = _files(trial, images)
     recorded = _recorded(record, "target" if fold is not None else "source")
