@@ -20,28 +20,28 @@ import numpy as np
 import pytest
 import ray
 from PIL import Image
+from safetensors.torch import save_file
 
 import raytl
 from raytl.runs import Run, RunStore
 from raytl.runs.requests import ask_to_stop
 from raytl.search.lanes.tuning import BY_HAND
 from raytl.search.records import TrialRecord, TrialStatus
+from raytl.sources import load
 
-# A rate at which training stops being finite, and weights that cannot be had: both are part of the undisturbed search.
+# Weights in a file that is cut short once the search has begun: every search here has trials that must fail.
 SPACE = """\
 image_size: 16
-epochs: 4
-grace_epochs: 4
+epochs: 3
+grace_epochs: 3
 batch_size: 16
-steps_per_epoch: 3
+steps_per_epoch: 4
 space:
-  source_model: [scratch:cnn-small, "torchvision:resnet18"]
+  source_model: [scratch:cnn-small, "file:BROKEN?arch=scratch:cnn-small"]
   cut: [0, 1, 2]
   optimizer: [sgd]
-  head_lr: [0.03, 0.1, 1.0e+30]
+  head_lr: [0.03, 0.1, 0.3]
   backbone_ratio: [1.0]
-first:
-  - {head_lr: 1.0e+30, cut: 0}
 """
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(12):
             pixels = np.array(colour) + rng.normal(0, 60, (16, 16, 3))
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / "photos" / name / f"{number}.png")
-    (root / "space.yaml").write_text(SPACE)
+    (root / "space.yaml").write_text(SPACE.replace("BROKEN", str(root / "broken.safetensors")))
+    make_whole(root)
     return root
 
 
@@ -63,31 +64,35 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def session(root: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYTL_HOME", str(root / "home"))
-        patch.setenv("TORCH_HOME", str(root / "torch"))
-        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-            patch.setenv(name, "http://127.0.0.1:9")  # nothing is fetched
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         yield
         ray.shutdown()
 
 
 class Watching:
-    """Calls something with every event of a trial."""
+    """Calls something with every event of a trial. Once the search has begun, a file of weights is cut short."""
 
-    def __init__(self, act: Any) -> None:
+    def __init__(self, root: Path, act: Any) -> None:
+        self._root = root
         self._act = act
 
     def on_trial(self, record: TrialRecord) -> None:
         self._act(record)
 
-    def on_phase(self, phase: str, detail: str) -> None: ...
+    def on_phase(self, phase: str, detail: str) -> None:
+        self._root.joinpath("broken.safetensors").write_bytes(b"cut short")
+
+
+def make_whole(root: Path) -> None:
+    save_file(load("scratch:cnn-small", channels=3, seed=5).state_dict(), root / "broken.safetensors")
 
 
 def searched(root: Path, name: str, act: Any = lambda record: None) -> Run:
+    make_whole(root)
     task = raytl.Task(root / "photos", holdout=0.0)
     return raytl.search(
         task, str(root / "space.yaml"), trials=4, lanes=1, name=name, storage=root / "runs",
-        warm_start=False, listeners=[Watching(act)],
+        warm_start=False, listeners=[Watching(root, act)],
     )  # fmt: skip
 
 
@@ -103,9 +108,8 @@ def undisturbed(root: Path, session: None) -> Run:
 
 def test_what_must_fail_fails_with_its_reason_and_nothing_else_does(undisturbed: Run) -> None:
     failed = [record for record in undisturbed.records() if record.status is TrialStatus.FAILED]
-    assert any("stopped being finite in epoch 1" in str(record.reason) for record in failed)
-    assert any("resnet18" in str(record.strategy["source_model"]) for record in failed)
-    assert all("stopped being finite" in str(r.reason) or "could not be fetched" in str(r.reason) for r in failed)
+    assert any("broken.safetensors" in str(record.reason) for record in failed)
+    assert all("broken.safetensors: is not a readable safetensors file" in str(record.reason) for record in failed)
     assert undisturbed.status == "finished" and undisturbed.has_model
 
 
@@ -149,6 +153,7 @@ def test_what_is_asked_by_hand_is_done_between_epochs(root: Path) -> None:
     assert len(asked) == 2, "not both were asked"
     assert (ended[asked[0]].status, ended[asked[0]].reason) == (TrialStatus.FAILED, BY_HAND)
     assert run.status == "interrupted" and ended[asked[1]].status is TrialStatus.INTERRUPTED
+    make_whole(root)
     gone_on = raytl.resume(run)
     assert gone_on.status == "finished"
     before = {number: record for number, record in ended.items() if record.status is not TrialStatus.INTERRUPTED}
@@ -156,7 +161,8 @@ def test_what_is_asked_by_hand_is_done_between_epochs(root: Path) -> None:
     assert all(after[number].score == record.score for number, record in before.items())
 
 
-def test_a_driver_that_is_killed_loses_no_trial_that_ended(root: Path, undisturbed: Run) -> None:
+def test_a_driver_that_is_killed_loses_no_trial_that_ended(root: Path) -> None:
+    make_whole(root)
     script = (
         "import raytl, sys; task = raytl.Task(sys.argv[1] + '/photos', holdout=0.0); "
         "raytl.search(task, sys.argv[1] + '/space.yaml', trials=4, lanes=1, name='driver', warm_start=False, "
@@ -180,5 +186,4 @@ def test_a_driver_that_is_killed_loses_no_trial_that_ended(root: Path, undisturb
     run = raytl.resume("driver", storage=root / "runs")
     after = table(run)
     assert all(row in after for row in before)
-    assert run.outcome is not None and undisturbed.outcome is not None
-    assert run.outcome["best"]["strategy_key"] == undisturbed.outcome["best"]["strategy_key"]
+    assert run.status == "finished"
