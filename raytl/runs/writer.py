@@ -19,6 +19,8 @@ from raytl.runs.files import plain, read_json, write_json
 from raytl.runs.journal import Journal
 from raytl.runs.run import Run, last_word, seconds_of
 from raytl.runs.storage import DOCUMENT, JOURNAL, DiskPlace, Keeper, Place
+from raytl.runs.study import FILE as STUDY
+from raytl.runs.study import write_study
 from raytl.runs.tables import history_table, trials_table, write_table
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialRecord, TrialStatus
 
@@ -172,7 +174,8 @@ class RunWriter:
         self._keeper.journal(self._journal.size)
         write_table(self.path / "trials.parquet", trials_table(self.trials))
         write_table(self.path / "history.parquet", history_table(self.trials))
-        self._keeper.keep("trials.parquet", "history.parquet")
+        write_study(self.path, self.name, self.trials)
+        self._keeper.keep("trials.parquet", "history.parquet", STUDY)
 
     def _end(self, status: str) -> Run:
         self._write(DOCUMENT, self._document | {"status": status, "ended": _now()})
