@@ -10,7 +10,7 @@ endpoint = raytl.deploy("model/")
 from __future__ import annotations
 
 from raytl.api.checkup import checkup
-from raytl.api.models import Best, Run, deploy, find_bundle, open_run, replay, report
+from raytl.api.models import Best, Run, deploy, find_bundle, open_run, recipe, replay, report
 from raytl.api.planning import bind, quote, rank_sources, read_cluster, reckon
 from raytl.api.pretraining import pretrain
 from raytl.api.promotion import Condition, deploy_when
@@ -40,6 +40,7 @@ __all__ = [
     "quote",
     "rank_sources",
     "read_cluster",
+    "recipe",
     "reckon",
     "replay",
     "report",

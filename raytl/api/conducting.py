@@ -15,7 +15,7 @@ from raytl.api.models import Run, export_winner, tell_figures
 from raytl.core.errors import NotWrittenError, StorageWarning, UserError
 from raytl.core.paths import default_storage
 from raytl.evaluation import metrics
-from raytl.runs import wording
+from raytl.runs import requests, wording
 from raytl.runs.extending import BEFORE
 from raytl.runs.files import read_json, write_json
 from raytl.runs.report import examples_of, write_report
@@ -51,6 +51,7 @@ def conduct(
     with run_writer as writer:
         with suppress(KeyboardInterrupt):
             _clear(writer.path)  # what a killed search left
+            requests.clear(writer.place)
             if before is not None:
                 write_json(writer.path / BEFORE, before)
                 writer.keep(BEFORE)
@@ -65,7 +66,10 @@ def conduct(
             keep = _Keep(writer, task, standing)
             test = task.test if before is None else None
             try:
-                found = drive(bound, test, settings, writer.path, listener, first=first, earlier=earlier, keep=keep)
+                found = drive(
+                    bound, test, settings, writer.path, listener, first=first, earlier=earlier, keep=keep,
+                    asked=requests.listening(writer.place),
+                )  # fmt: skip
                 if standing is not None and found.interrupted:  # what was chosen before stands, and so does its model
                     raise KeyboardInterrupt
                 listener.on_phase("report", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from raytl.bundles.yardstick import read_yardstick
 from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
 from raytl.evaluation.intervals import Interval
+from raytl.runs.recipe import Recipe
+from raytl.runs.recipe import recipe as write_recipe
 from raytl.runs.replaying import Replay
 from raytl.runs.replaying import replay as replay_trial
 from raytl.runs.report import write_report
@@ -91,14 +94,36 @@ def report(run: Run) -> Path:
 
 
 def replay(
-    run: str | os.PathLike[str] | Run, trial: int | None = None, *, storage: str | os.PathLike[str] | None = None
+    run: str | os.PathLike[str] | Run,
+    trial: int | None = None,
+    *,
+    moved: Mapping[str, str] | None = None,
+    storage: str | os.PathLike[str] | None = None,
 ) -> Replay:
     """Train a trial of a run again and say whether it comes to the same numbers.
 
-    run: its name, folder or object. trial: its number, None for the winner's first. Raises UserError where run or trial
-    lack what is needed, or the data changed or was not given by path.
+    run: its name, folder or object. trial: its number, None for the winner's first. moved: where its data is now, old
+    place by new one. Raises UserError where run or trial lack what is needed, or the data changed or was not given by
+    path.
     """
-    return replay_trial(run if isinstance(run, Run) else open_run(os.fspath(run), storage), trial)
+    return replay_trial(run if isinstance(run, Run) else open_run(os.fspath(run), storage), trial, moved)
+
+
+def recipe(
+    run: str | os.PathLike[str] | Run,
+    trial: int | None = None,
+    *,
+    moved: Mapping[str, str] | None = None,
+    images: str | os.PathLike[str] | None = None,
+    storage: str | os.PathLike[str] | None = None,
+) -> Recipe:
+    """Write a trial of a run as a plain PyTorch script that trains the same without raytl.
+
+    Arguments as of :func:`replay`. images: a folder to write those images to that are in no file of their own.
+    Raises UserError like :func:`replay`, and where no script can be written with the source model.
+    """
+    opened = run if isinstance(run, Run) else open_run(os.fspath(run), storage)
+    return write_recipe(opened, trial, moved, None if images is None else Path(images))
 
 
 def deploy(

@@ -8,6 +8,7 @@ import typer
 
 from raytl import __version__
 from raytl.cli.output import Output
+from raytl.core.errors import UserError
 
 app = typer.Typer(
     name="raytl",
@@ -66,6 +67,20 @@ ClassesOf = Annotated[
 Port = Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port of the endpoint.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Bundle, or a run by name, folder or URI.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name, folder or URI of a run.")]
+
+Moved = Annotated[
+    list[str] | None,
+    typer.Option(metavar="OLD=NEW", help="The run's data, or a folder above it, is in NEW now."),
+]
+
+
+def read_moves(given: list[str] | None) -> dict[str, str]:
+    """Old places of data by new ones, as ``--moved`` gives them. Raises UserError."""
+    pairs = [text.partition("=") for text in given or []]
+    wrong = next((text for text, (old, _, new) in zip(given or [], pairs, strict=True) if not old or not new), None)
+    if wrong is not None:
+        raise UserError(f"--moved {wrong}: give OLD=NEW, two paths")
+    return {old: new for old, _, new in pairs}
 
 
 def _version(wanted: bool) -> None:

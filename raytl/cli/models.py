@@ -1,4 +1,4 @@
-"""Commands about what a search left: ``runs``, ``report``, ``export``, ``predict``."""
+"""Commands about what a search left: ``runs``, ``report``, ``recipe``, ``export``, ``predict``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from raytl.cli.app import Json, Model, RunName, Storage, app, runs_app
+from raytl.cli.app import Json, Model, Moved, RunName, Storage, app, read_moves, runs_app
 from raytl.cli.output import Output
 
 NOT_THE_SAME = 3
@@ -28,6 +28,40 @@ def report(run: RunName, storage: Storage = None, json: Json = False) -> None:
     opened.place.save(path.name)
     Output.current.say(f"wrote {opened.where}/{path.name}")
     Output.current.document({"report": f"{opened.location}/{path.name}"})
+
+
+@app.command()
+def recipe(
+    run: RunName,
+    trial: Annotated[
+        int | None, typer.Argument(min=0, metavar="[TRIAL]", help="Number of the trial (default: the winner's first).")
+    ] = None,
+    moved: Moved = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write images that are in no file of their own.")
+    ] = None,
+    storage: Storage = None,
+    json: Json = False,
+) -> None:
+    """Print a trial as a short plain PyTorch script that trains the same without raytl.
+
+    Its images by path, its split, preprocessing, source model, frozen stages, optimizer, losses and seed.
+
+    [bold]Examples:[/bold]
+
+    raytl recipe 2026-01-31-01 > train.py
+
+    raytl recipe 2026-01-31-01 7 --images images/ > train.py
+    """
+    from raytl import api
+
+    output = Output.current
+    opened = api.open_run(run, storage)
+    with output.progress_console.status("looking at its data and source model"):
+        written = api.recipe(opened, trial, moved=read_moves(moved), images=images)
+    if not output.as_json:
+        print(written.script, end="")
+    output.document(written.to_json())
 
 
 @app.command()
@@ -108,6 +142,7 @@ def runs_replay(
     trial: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Number of the trial (default: the winner's first).")
     ] = None,
+    moved: Moved = None,
     storage: Storage = None,
     json: Json = False,
 ) -> None:
@@ -122,7 +157,7 @@ def runs_replay(
     output = Output.current
     opened = api.open_run(run, storage)
     with output.progress_console.status("training it again"):
-        told = api.replay(opened, trial)
+        told = api.replay(opened, trial, moved=read_moves(moved))
     epochs = "1 epoch" if told.epochs == 1 else f"{told.epochs} epochs"
     if told.same:
         output.say(f"trial {told.trial}: {epochs}, every figure the same to the last bit (score {told.score:.3f})")

@@ -21,6 +21,7 @@ from raytl.cli.app import (
     Storage,
     Verbose,
     app,
+    read_moves,
 )
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
@@ -194,7 +195,7 @@ def search(
         with listening(output, wanted or known + (further or 0), budget or more_time) as progress:
             run = api.resume(
                 resume, trials=wanted, time_budget_s=budget, more_trials=further, more_time_s=more_time, lanes=lanes,
-                storage=storage, address=address, moved=_moves(moved), verbose=verbose, listeners=[progress],
+                storage=storage, address=address, moved=read_moves(moved), verbose=verbose, listeners=[progress],
             )  # fmt: skip
         _show_end(output, run, condition)
         return
@@ -231,15 +232,6 @@ _WITH_RESUME = {
     "json",
     "verbose",
 }
-
-
-def _moves(given: list[str] | None) -> dict[str, str]:
-    """Old places by new ones."""
-    pairs = [text.partition("=") for text in given or []]
-    wrong = next((text for text, (old, _, new) in zip(given or [], pairs, strict=True) if not old or not new), None)
-    if wrong is not None:
-        raise UserError(f"--moved {wrong}: give OLD=NEW, two paths")
-    return {old: new for old, _, new in pairs}
 
 
 def refuse_beside_resume(context: typer.Context, more: Collection[str] = ()) -> None:

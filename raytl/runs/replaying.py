@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,14 +65,15 @@ class _EnoughError(Exception):
     """All epochs that the trial had then are done."""
 
 
-def replay(run: Run, number: int | None = None) -> Replay:
+def replay(run: Run, number: int | None = None, moves: Mapping[str, str] | None = None) -> Replay:
     """Train a trial of a run again, in this process, as many epochs as it had, and hold the figures against each other.
 
-    number: of the trial, None for the winner's first. Raises UserError where the run or the trial is not there, lacks
-    what is needed (an older raytl's, one trained by several workers), or its data changed or was not given by path.
+    number: of the trial, None for the winner's first. moves: where its data is now, old places by new ones.
+    Raises UserError where the run or the trial is not there, lacks what is needed (an older raytl's, one trained by
+    several workers), or its data changed or was not given by path.
     """
-    record = _record(run, number)
-    workspace = Workspace(read_task(run, "replayed").data, _workspace_settings(run))
+    record = recorded_trial(run, number)
+    workspace = Workspace(read_task(run, "replayed", moves).data, workspace_settings(run))
     fold = record.fold if workspace.folds else None
     now: list[dict[str, float]] = []
 
@@ -96,11 +97,12 @@ def replay(run: Run, number: int | None = None) -> Replay:
     )
 
 
-def _record(run: Run, number: int | None) -> TrialRecord:
+def recorded_trial(run: Run, number: int | None) -> TrialRecord:
+    """A trial that trained at least an epoch; None for the winner's first. Raises UserError."""
     records = {record.number: record for record in run.records()}
     if number is None:
         if run.outcome is None:
-            raise UserError(f"run '{run.name}' chose nothing yet; name a trial with --trial")
+            raise UserError(f"run '{run.name}' chose nothing yet; name one of its trials by number")
         number = min(run.outcome["best"]["trials"])
     if number not in records:
         known = f"its trials are 0 to {max(records)}" if records else "it has none"
@@ -111,8 +113,8 @@ def _record(run: Run, number: int | None) -> TrialRecord:
     return record
 
 
-def _workspace_settings(run: Run) -> WorkspaceSettings:
-    """What its lanes were told."""
+def workspace_settings(run: Run) -> WorkspaceSettings:
+    """What a run's lanes were told. Raises UserError where that is not known, or one process is not enough."""
     known = (run.outcome or {}).get("workspace")
     if known is None:
         raise UserError(f"run '{run.name}' does not say how its lanes were set up: unfinished, or an older raytl's")

@@ -131,8 +131,8 @@ def read_task(run: Run, done: str, moves: Mapping[str, str] | None = None) -> Ta
     missing = gone(given)
     if missing:
         raise UserError(
-            f"run '{run.name}': its data is not in {missing[0]} any more; where it was moved: raytl search --resume "
-            f"{run.name} --moved {missing[0]}=NEW"
+            f"run '{run.name}': its data is not in {missing[0]} any more; where it was moved, add --moved "
+            f"{missing[0]}=NEW"
         )
     task = make_task(given)
     test = task.test.fingerprint if task.test is not None else None

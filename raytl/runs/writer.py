@@ -19,6 +19,8 @@ from raytl.runs.files import plain, read_json, write_json
 from raytl.runs.journal import Journal
 from raytl.runs.run import Run, last_word, seconds_of
 from raytl.runs.storage import DOCUMENT, JOURNAL, DiskPlace, Keeper, Place
+from raytl.runs.study import FILE as STUDY
+from raytl.runs.study import write_study
 from raytl.runs.tables import history_table, trials_table, write_table
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialRecord, TrialStatus
 
@@ -36,7 +38,8 @@ class RunWriter:
     (kind of transfer), ``classes`` (names), ``seed``, ``command`` (to reproduce the run),
     ``data`` (``{"counts": {role: n}, "problems": [sentence | {"severity", "message"}]}``).
     resume: go on in a run that was interrupted; ``trials`` then holds what it had.
-    path: the folder that it is written in. where: its folder or URI as a user would name it.
+    path: the folder that it is written in; place: where others read it; where: its folder or URI as a user would name
+    it.
     unkept: after the end, a sentence on what the storage did not take.
     Raises UserError where the disk does not take it.
     """
@@ -46,6 +49,7 @@ class RunWriter:
         self.name = place.name
         self.where = place.shown
         self.unkept: str | None = None
+        self.place = place
         self._place = DiskPlace(self.path, place.shown)
         self._keeper = keeper
         self._mutex = threading.RLock()  # events may come from a driver thread, an interrupt from the main one
@@ -170,7 +174,8 @@ class RunWriter:
         self._keeper.journal(self._journal.size)
         write_table(self.path / "trials.parquet", trials_table(self.trials))
         write_table(self.path / "history.parquet", history_table(self.trials))
-        self._keeper.keep("trials.parquet", "history.parquet")
+        write_study(self.path, self.name, self.trials)
+        self._keeper.keep("trials.parquet", "history.parquet", STUDY)
 
     def _end(self, status: str) -> Run:
         self._write(DOCUMENT, self._document | {"status": status, "ended": _now()})

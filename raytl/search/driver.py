@@ -27,7 +27,7 @@ from raytl.search.lanes.tuning import LaneWatch, PlanScheduler, PlanSearcher, la
 from raytl.search.outcome import KeepModel, conclude, so_far
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.planning import SearchSettings, make_plan, make_workspace_settings
-from raytl.search.records import SearchListener, SearchOutcome, TrialRecord
+from raytl.search.records import Asked, SearchListener, SearchOutcome, TrialRecord
 from raytl.search.space.binding import BoundSpace
 from raytl.tasks import SealedTest, TrainingData
 from raytl.training.strategy import Strategy
@@ -49,12 +49,14 @@ def search(
     first: Sequence[Strategy] = (),
     earlier: Sequence[TrialRecord] = (),
     keep: KeepModel | None = None,
+    asked: Callable[[], Asked] = Asked,
 ) -> SearchOutcome:
     """Search, choose, refit, keep the winner's model, open the test split once.
 
     directory: of the run, on the driver's disk; refitted models and Tune's own files go below it.
     keep: what keeps the model (:func:`raytl.search.outcome.conclude`); of the first one, long before the search ends,
     too.
+    asked: what people want stopped by now; a search that is asked to end is interrupted.
     first: strategies to try before the space's own. earlier: trials of this search from before it was interrupted.
     An interrupt (Ctrl-C) ends the search early; what is known by then is concluded from, without a refit and with the
     test split sealed, so that the search can be resumed.
@@ -107,7 +109,9 @@ def search(
             if lanes.most is not None:
                 notice(f"memory is short, so that {counted(lanes.count)} will train; --lanes N asks for more")
             with lane_trainable(data, workspace.settings, lanes, directory) as trainable:
-                interrupted = not run_plan(plan, trainable, lanes, directory, verbose=settings.verbose, notice=notice)
+                interrupted = not run_plan(
+                    plan, trainable, lanes, directory, verbose=settings.verbose, notice=notice, asked=asked
+                )
     except KeyboardInterrupt:
         if plan is None:
             raise
@@ -157,11 +161,12 @@ def run_plan(
     *,
     verbose: bool = False,
     notice: Callable[[str], None] = lambda sentence: None,
+    asked: Callable[[], Asked] = Asked,
 ) -> bool:
     """Run a plan's jobs on Tune; whether it came to its end without an interrupt.
 
     trainable: does ``config["job"]`` and reports as :func:`raytl.search.lanes.lane.lane` does.
-    directory: for Tune's files. notice: told what the user should know of the lanes.
+    directory: for Tune's files. notice: told what the user should know of the lanes. asked: what people want stopped.
     What the plan raises for the user (UserError) is raised as it is.
     """
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # every result is in the run's own journal already
@@ -169,7 +174,7 @@ def run_plan(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(lanes.count)  # all lanes start at once
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # what the user named by a relative path (file:model/) must be found
     logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
-    searcher = PlanSearcher(plan, partial(room, lanes), notice=notice)
+    searcher = PlanSearcher(plan, partial(room, lanes), notice=notice, asked=asked)
     tuner = Tuner(
         tune.with_resources(trainable, lane_resources(lanes)),
         tune_config=TuneConfig(

@@ -136,6 +136,14 @@ class SearchOutcome:
     yardstick: Yardstick | None = None
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What people asked of a running search: to end, and to stop trials, by their numbers."""
+
+    stop: bool = False
+    trials: frozenset[int] = frozenset()
+
+
 class SearchListener(Protocol):
     """Who wants to hear of a search as it goes: the run store, the progress display."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -23,7 +24,15 @@ MOST_SOURCE = 600
 """Images of a source domain that a head is solved for on."""
 
 
-def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int) -> None:
+@dataclass(frozen=True)
+class Solved:
+    """How a head was solved for. strengths: the penalty of each linear layer; sharpness: of their average, else 1."""
+
+    strengths: tuple[float, ...] = ()
+    sharpness: float = 1.0
+
+
+def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int) -> Solved:
     """Put the best linear head for the labelled images of all roles on the network's features, in place.
 
     One on each stage where the head reads all stages. Every role weighs the same, as it does in a step of training.
@@ -32,7 +41,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int) -> 
     """
     labelled = {role: pool for role, pool in roles.training.items() if pool.labels is not None}
     if not labelled:
-        return
+        return Solved()
     kept = {role: _spread(pool, seed) if role != "target" else np.arange(len(pool)) for role, pool in labelled.items()}
     labelled = {role: pool.subset(kept[role]) for role, pool in labelled.items()}
     features = torch.cat([features_of(network, pool) for pool in labelled.values()])
@@ -58,6 +67,8 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int) -> 
         probes.append(probe)
     if isinstance(head, StagesHead):
         head.sharpness.fill_(1.0 / _temperature(probes, labels, weights))
+    sharpness = float(head.sharpness) if isinstance(head, StagesHead) else 1.0
+    return Solved(tuple(probe.strength for probe in probes), sharpness)
 
 
 def _temperature(probes: list[Probe], labels: np.ndarray, weights: np.ndarray) -> float:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
+
+OUT_OF_MEMORY = "out of memory"
 
 
 def choose_device(name: str) -> torch.device:
@@ -44,6 +47,19 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda" or tensor.device.type == device.type:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory, of the device or of this machine."""
+    said = str(error)
+    return isinstance(error, MemoryError) or OUT_OF_MEMORY in said or "can't allocate memory" in said
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what nothing refers to any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def finish(device: torch.device) -> None:

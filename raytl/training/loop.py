@@ -19,11 +19,16 @@ from raytl.finetuning.domain_norm import running_statistics_kept
 from raytl.finetuning.optimizers import Optimizer, build_optimizer, parameter_groups, set_progress
 from raytl.training.averaging import WeightAverage
 from raytl.training.convex import solve_head
-from raytl.training.devices import autocast
+from raytl.training.devices import autocast, free_memory, out_of_memory
 from raytl.training.distributed import Group
 from raytl.training.trial import Report, Trial, TrialError, TrialJob, TrialResult, diverged, prepare, trial_seed
 from raytl.training.validation import Validation
 from raytl.training.workspace import Workspace
+
+ACCUMULATION = "accumulation"
+"""The metric that says in how many parts each batch went through; missing where it went as a whole."""
+LEAST_PART = 2
+"""Images of a part: batch norm has no variance of one."""
 
 
 def run_trial(workspace: Workspace, job: TrialJob, report: Report, group: Group | None = None) -> TrialResult:
@@ -32,10 +37,24 @@ def run_trial(workspace: Workspace, job: TrialJob, report: Report, group: Group 
     group: the worker's place among those that train this trial together, each on its share of every batch. Batch norm
     normalises by a worker's own share; running statistics are averaged after each epoch. Only rank 0 evaluates.
 
+    Where a step takes more memory than there is, the trial begins again with every batch in two parts, then four, whose
+    gradients are summed before the one update; ``accumulation`` among the metrics says in how many. A group does not:
+    its workers would have to agree.
+
     The same workspace settings and job give the same numbers bit for bit on one machine type, in whichever lane and
     after whatever other trials. Raises TrialError where the loss stops being finite, UserError where the strategy does
     not fit the task.
     """
+    parts = 1
+    while True:
+        try:
+            return _run(workspace, job, report, group, parts)
+        except _StepTooLargeError:
+            parts *= 2
+        free_memory(workspace.device)
+
+
+def _run(workspace: Workspace, job: TrialJob, report: Report, group: Group | None, parts: int) -> TrialResult:
     trial = prepare(workspace, job, group)
     if job.strategy.convex or job.strategy.start == "probe":
         try:
@@ -43,14 +62,19 @@ def run_trial(workspace: Workspace, job: TrialJob, report: Report, group: Group 
             solve_head(trial.network, trial.roles, balanced=balanced, seed=trial_seed(workspace, job))
         except FloatingPointError:
             raise TrialError(f"{job.strategy.source_model}: its features of these images are not finite") from None
-    return _Loop(trial).run(report)
+    return _Loop(trial, parts).run(report)
+
+
+class _StepTooLargeError(Exception):
+    """There was no memory for a step, and there may be for its halves."""
 
 
 class _Loop:
     """Trains whatever is above the cut, with any loss, step by step."""
 
-    def __init__(self, trial: Trial) -> None:
+    def __init__(self, trial: Trial, parts: int) -> None:
         self.trial = trial
+        self.parts = parts
         self.workspace = trial.workspace
         self.strategy = trial.job.strategy
         self.group = trial.group
@@ -117,6 +141,8 @@ class _Loop:
                 continue
             seconds = time.perf_counter() - started
             metrics = {**metrics, "train_loss": train_loss, "epoch": float(epoch), "seconds": seconds}
+            if self.parts > 1:
+                metrics[ACCUMULATION] = float(self.parts)
             history.append(metrics)
             report({**metrics, "last": last})
         return TrialResult(self.network.model, metrics, self.trial.roles.validation_index, probabilities, history)
@@ -165,8 +191,7 @@ class _Loop:
             progress = ((epoch - 1) * steps + step) / (steps * self.budget.epochs)
             set_progress(optimizer, self.strategy.schedule, progress, self.strategy.warmup)
             optimizer.zero_grad()
-            loss = self._step_loss(progress)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = self._gradients(progress)
             self.group.average_gradients(optimizer.parameters)
             optimizer.step()
             if average is not None:
@@ -178,9 +203,28 @@ class _Loop:
             raise diverged("the loss", epoch, self.strategy)
         return mean
 
-    def _step_loss(self, progress: float) -> Tensor:
-        strategy, device = self.strategy, self.workspace.device
+    def _gradients(self, progress: float) -> Tensor:
+        """The loss of the next batch, detached; its gradients are at the parameters."""
         inputs, labels = self.trial.feed.next()
+        try:
+            if self.parts == 1:
+                loss = self._loss(inputs, labels, progress)
+                loss.backward()  # type: ignore[no-untyped-call]
+                return loss.detach()
+            total = torch.zeros((), device=self.workspace.device)
+            for some, known in zip(_split(inputs, self.parts), _split(labels, self.parts), strict=True):
+                loss = self._loss(some, known, progress) / self.parts
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.detach()
+            return total
+        except (RuntimeError, MemoryError) as error:
+            smallest = min(map(len, inputs.values())) // (2 * self.parts)
+            if not out_of_memory(error) or self.group.size > 1 or smallest < LEAST_PART:
+                raise
+        raise _StepTooLargeError
+
+    def _loss(self, inputs: dict[str, Tensor], labels: dict[str, Tensor], progress: float) -> Tensor:
+        strategy, device = self.strategy, self.workspace.device
         views = self._forward(inputs, device)
         terms = [
             F.cross_entropy(
@@ -235,6 +279,12 @@ class _Loop:
         if float(self.group.mean(torch.tensor(float(failed), device=self.workspace.device))):
             raise diverged("the predictions", epoch, self.strategy)
         return metrics, probabilities
+
+
+def _split(batch: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
+    """A batch of every role in so many parts of about equal size."""
+    chunks = {role: tensor.tensor_split(parts) for role, tensor in batch.items()}
+    return [{role: pieces[number] for role, pieces in chunks.items()} for number in range(parts)]
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

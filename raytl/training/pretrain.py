@@ -19,7 +19,7 @@ from raytl.core.seeding import derive_seed, seed_everything
 from raytl.finetuning import augmentation
 from raytl.finetuning.optimizers import build_optimizer, parameter_groups, set_progress
 from raytl.sources import SourceModel
-from raytl.sources.checkpoint import load_checkpoint, write_checkpoint
+from raytl.sources.checkpoint import is_checkpoint, load_checkpoint, write_checkpoint
 from raytl.tasks.images import LabelledImages
 from raytl.training.arrays import file_lock
 from raytl.training.batches import IndexStream
@@ -66,7 +66,7 @@ def pretrained_on_domain(workspace: Workspace, domain: str, architecture: str) -
     whole = checkpoint_path(workspace, domain, architecture)
     hurried = checkpoint_path(workspace, domain, architecture, workspace.settings.pretrain_s)
     with file_lock(whole.with_suffix(".lock")):
-        wanted = [hurried] if pretrain_uri(domain, architecture) in workspace.settings.hurried else [whole, hurried]
+        wanted = _wanted(workspace, domain, architecture)
         model = next((found for place in wanted if (found := _kept(place)) is not None), None)
         if model is None:
             seed = derive_seed(workspace.settings.seed, "pretrain", domain, architecture)
@@ -82,6 +82,19 @@ def pretrained_on_domain(workspace: Workspace, domain: str, architecture: str) -
             _, model = load_checkpoint(directory)
     model.uri = pretrain_uri(domain, architecture)
     return model
+
+
+def kept_checkpoint(workspace: Workspace, domain: str, architecture: str) -> Path | None:
+    """The folder that :func:`pretrained_on_domain` takes the model from; None where it was not made yet."""
+    return next((place for place in _wanted(workspace, domain, architecture) if is_checkpoint(place)), None)
+
+
+def _wanted(workspace: Workspace, domain: str, architecture: str) -> list[Path]:
+    """The folders that the model may be in, the better one first."""
+    hurried = checkpoint_path(workspace, domain, architecture, workspace.settings.pretrain_s)
+    if pretrain_uri(domain, architecture) in workspace.settings.hurried:
+        return [hurried]
+    return [checkpoint_path(workspace, domain, architecture), hurried]
 
 
 def _kept(directory: Path) -> SourceModel | None:

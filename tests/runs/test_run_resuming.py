@@ -141,9 +141,7 @@ class TestMovedData:
     def test_that_it_went_is_told_with_the_way_out(self, tmp_path: Path, photos: Path) -> None:
         run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3))
         photos.rename(tmp_path / "elsewhere")
-        with pytest.raises(
-            UserError, match=f"its data is not in {photos} any more.*--resume flowers --moved {photos}=NEW"
-        ):
+        with pytest.raises(UserError, match=f"its data is not in {photos} any more.*add --moved {photos}=NEW"):
             read(run)
 
     def test_other_data_is_refused(self, tmp_path: Path, photos: Path) -> None:

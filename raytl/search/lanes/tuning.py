@@ -29,9 +29,12 @@ from raytl.search.lanes.starving import survive
 from raytl.search.lanes.work import keep_files
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import Wait
+from raytl.search.records import Asked
 
 RETRIES = 2
 """Times that a job is started again after its process died, before it counts as failed."""
+BY_HAND = "stopped by hand"
+"""The reason of a trial that somebody asked to stop."""
 START_PATIENCE_S = 30.0
 """How long a job waits for the cluster to have room for its lane, before the next lane that is free takes it."""
 
@@ -61,6 +64,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
     A job whose process dies is handed out again at once, in a lane that is known to work if there is one. (Tune's own
     retry is not used: it gives up a trial whose idle process died just before the trial began.)
     Where a process is ended for its memory, there is a lane less from then on, and ``notice`` is told so.
+    asked: what people want stopped; looked at before each job and after each epoch.
     """
 
     def __init__(
@@ -69,8 +73,10 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         room: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
         notice: Callable[[str], None] = lambda sentence: None,
+        asked: Callable[[], Asked] = Asked,
     ) -> None:
         super().__init__()
+        self._asked = asked
         self.plan = plan
         self._room = room
         self._notice = notice
@@ -95,6 +101,8 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A trial's config, None to be asked again later, FINISHED at the end."""
+        if self._asked().stop:
+            return str(Searcher.FINISHED)
         lane = self._free_lane()
         if lane is None or (self._nothing_due and not self._again):
             return None
@@ -131,8 +139,12 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
 
     def report(self, trial_id: str, report: EpochReport) -> bool:
         """Take in an epoch; False stops the trial."""
+        dispatch, asked = self._trials[trial_id], self._asked()
         with self._noting():
-            return self.plan.on_epoch(self._trials[trial_id].job.number, report.metrics)
+            goes_on = self.plan.on_epoch(dispatch.job.number, report.metrics)
+            if asked.trials and self.plan.trial_of(dispatch.job.number) in asked.trials:
+                dispatch.error, goes_on = BY_HAND, False
+        return goes_on and not asked.stop
 
     def raised(self, trial_id: str, error: str) -> None:
         """Note the exception that a trial ends with; it would come again in any lane."""
@@ -197,7 +209,8 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
             self._again.append((dispatch.job, dispatch.deaths))
         elif not error:
             self._warm.append(dispatch.lane)
-            self.plan.on_end(dispatch.job.number, dispatch.result, None)
+            if dispatch.result is not None or dispatch.error is not None or not self._asked().stop:
+                self.plan.on_end(dispatch.job.number, dispatch.result, dispatch.error)
         elif dispatch.result is not None:
             self.plan.on_end(dispatch.job.number, dispatch.result, None)
         elif dispatch.starved and self._trials:

@@ -12,14 +12,13 @@ from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
 from raytl.search.propose.features import forward_seconds, step_seconds
 from raytl.search.propose.survey import survey
 from raytl.sources.checkpoint import checkpoint_files
+from raytl.training.devices import OUT_OF_MEMORY, out_of_memory
 from raytl.training.distributed import Group
-from raytl.training.loop import run_trial
+from raytl.training.loop import ACCUMULATION, run_trial
 from raytl.training.pretrain import is_hurried
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialError, TrialJob
 from raytl.training.workspace import Workspace
-
-OUT_OF_MEMORY = "out of memory"
 
 Send = Callable[[dict[str, Any]], None]
 
@@ -46,7 +45,7 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
     except (TrialError, UserError) as error:
         result.reason = str(error)
     except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         result.reason = f"{OUT_OF_MEMORY}: {str(error).splitlines()[0]}"
     result.seconds = result.seconds or time.perf_counter() - started
@@ -64,6 +63,9 @@ def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, gr
     trained = run_trial(workspace, trial_job, report, group)
     result.seconds = time.perf_counter() - started
     result.metrics = trained.metrics
+    parts = int(trained.metrics.get(ACCUMULATION, 1))
+    if parts > 1:
+        result.note = f"memory ran out in a step, so that its batches went through in {parts} parts, with one update"
     result.validation_index = trained.validation_index
     result.validation_probabilities = trained.validation_probabilities
     if final and group.rank == 0:
@@ -77,10 +79,6 @@ def _measure(workspace: Workspace, job: LaneJob, result: JobResult) -> None:
         result.forward_s = forward_seconds(workspace, uri)
     if job.fold in (None, 1) and job.strategy["head"] == "logistic":
         result.step_s = step_seconds(workspace, uri)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or OUT_OF_MEMORY in str(error) or "can't allocate memory" in str(error)
 
 
 def keep_files(directory: Path, files: Mapping[str, bytes]) -> None:

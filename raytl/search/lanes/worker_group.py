@@ -24,8 +24,9 @@ from raytl.search.jobs import EpochReport, LaneJob
 from raytl.search.lanes.lane import in_store
 from raytl.search.lanes.pool import JobPool, Ticket
 from raytl.search.lanes.sizing import Lanes
-from raytl.search.lanes.work import OUT_OF_MEMORY, do_job
+from raytl.search.lanes.work import do_job
 from raytl.tasks import TrainingData
+from raytl.training.devices import OUT_OF_MEMORY
 from raytl.training.distributed import Group
 from raytl.training.workspace import Workspace, WorkspaceSettings
 

@@ -312,6 +312,11 @@ class SearchPlan:
         found = self.choice()
         return None if found is None else found.key
 
+    def trial_of(self, job: int) -> int | None:
+        """Number of the trial that a job is; None of a job that is none."""
+        record = self._record_of.get(job)
+        return None if record is None else record.number
+
     def strategy_of(self, key: str) -> dict[str, Any]:
         """The flat values of a strategy that was tried."""
         return self.contest.strategy_of(key)

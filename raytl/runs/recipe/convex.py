@@ -1,0 +1,128 @@
+"""A head that is solved for, in a script: logistic regression on frozen features, by L-BFGS."""
+
+from __future__ import annotations
+
+import textwrap
+
+from raytl.runs.recipe import pieces
+from raytl.runs.recipe.lifting import Lifted
+from raytl.runs.recipe.pieces import Code, block
+from raytl.sources.heads import StagesHead
+from raytl.sources.model import pool_positions
+from raytl.training.convex import MOST_SOURCE, solve_head
+from raytl.training.trial import Trial, trial_seed
+
+SOLVE = '''\
+def solve(features: Tensor, labels: Tensor, weights: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """Multinomial logistic regression on standardised features: weight (k, d) and bias (k,) for the raw ones.
+
+    Minimises the weighted mean cross-entropy plus strength / 2 times the squared length of the weights; strengths were
+    chosen by cross-validation on the training images.
+    """
+    x, share = features.double(), (weights / weights.sum()).double()
+    mean = share @ x
+    deviation = (share @ (x - mean).square()).sqrt()
+    varies = deviation > 1e-6 * mean.abs().clamp(min=1e-6)
+    scale = torch.where(varies, deviation, 1.0) * max(1, int(varies.sum())) ** 0.5
+    x = torch.where(varies, (x - mean) / scale, 0.0)
+    weight = torch.zeros(len(CLASSES), x.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(len(CLASSES), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weight, bias], max_iter=2000, tolerance_grad=1e-9, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = share @ F.cross_entropy(x @ weight.T + bias, labels, reduction="none")
+        value = value + strength / 2 * weight.square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    weight, bias = weight.detach() / scale, bias.detach()
+    return weight, bias - weight @ mean'''
+
+BALANCED = "weights = weights / torch.bincount(labels, weights=weights)[labels]  # every class weighs the same"
+
+
+def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Code:
+    """A script's own part for a trial whose head is solved for. Solves for it, so as to know the strengths."""
+    strategy = trial.job.strategy
+    seed = trial_seed(trial.workspace, trial.job)
+    solved = solve_head(trial.network, trial.roles, balanced=strategy.class_weights == "balanced", seed=seed)
+    head = trial.network.model.head
+    settings = pieces.common(trial.network.preprocessing, trial.classes)
+    width, k = trial.network.model.feature_dim, len(trial.classes)
+    if isinstance(head, StagesHead):
+        pool = lifted.add(pool_positions)
+        made = f"{lifted.add(StagesHead)}({head.widths}, {k})"
+        settings |= {"STRENGTHS": list(solved.strengths), "SHARPNESS": solved.sharpness}
+        fit = f"""\
+            head = {made}
+            for part, own, strength in zip(head.parts, x.split(head.widths, dim=1), STRENGTHS, strict=True):
+                weight, bias = solve(own, labels, weights, strength)
+                part.load_state_dict({{"weight": weight.float(), "bias": bias.float()}})
+            head.sharpness.fill_(SHARPNESS)  # an average of probabilities is less sure than it could be"""
+        through = f"outputs.append({pool}(x))"
+    else:
+        settings |= {"STRENGTH": solved.strengths[0] if solved.strengths else 1.0}
+        fit = f"""\
+            head = nn.Linear({width}, {k})
+            weight, bias = solve(x, labels, weights, STRENGTH)
+            head.load_state_dict({{"weight": weight.float(), "bias": bias.float()}})"""
+        through = "outputs = [x]"
+    features = textwrap.dedent(f'''\
+        @torch.inference_mode()
+        def features(stages: nn.ModuleDict, names: list[str]) -> Tensor:
+            """What the frozen stages make of the images, (n, d)."""
+            found = []
+            for batch in pixels(names).split(128):
+                x, outputs = normalise(batch.to(device) / 255), []
+                with half():
+                    for stage in stages.values():
+                        x = stage(x)
+                        {through}
+                found.append(torch.cat(outputs, dim=1).float().cpu())
+            return torch.cat(found)''')
+    roles = [role for role in trial.roles.training if role != "unlabelled"]
+    data = labelled_code(trial, roles, seed)
+    main = "\n".join(
+        [
+            "def main() -> None:",
+            block(
+                "stages = source_model().to(device).eval()",
+                data,
+                "x = features(stages, [name for name, _ in images])",
+                BALANCED if strategy.class_weights == "balanced" else "",
+                textwrap.dedent(fit),
+                "\ndef probabilities(names: list[str]) -> Tensor:",
+                "    with torch.inference_mode():",
+                "        return head(features(stages, names)).softmax(1)\n",
+                pieces.EVALUATING,
+                pieces.SAVING,
+            ),
+        ]
+    )
+    return Code(pieces.constants(settings), main, [SOLVE, features])
+
+
+def labelled_code(trial: Trial, roles: list[str], seed: int) -> str:
+    """``images``, ``labels`` and ``weights`` of all labelled roles; each role weighs the same in sum."""
+    lines = []
+    parts = []
+    for role in roles:
+        name = role.upper()
+        if role != "target" and len(trial.roles.training[role]) > MOST_SOURCE:
+            drawn = f"np.random.default_rng({seed}).choice(len({name}), {MOST_SOURCE}, replace=False)"
+            lines.append(f"kept = np.sort({drawn})")
+            lines.append(f"{role} = [{name}[index] for index in kept]  # more would say no more")
+            name = role
+        parts.append(name)
+    return "\n".join(
+        [
+            *lines,
+            f"images = {' + '.join(parts)}",
+            "labels = torch.tensor([label for _, label in images])",
+            f"weights = torch.cat([torch.ones(len(role)).double() / len(role) for role in ({', '.join(parts)},)])",
+        ]
+    )

@@ -1,0 +1,69 @@
+"""What people ask of a search while it runs: files beside its results, which its driver looks for between epochs.
+
+A file is all that is needed, so that whoever can write to the storage can ask, on any machine and through an object
+store as well. A driver clears what earlier ones were asked before it begins.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from raytl.core.errors import UserError
+from raytl.runs.run import Run
+from raytl.runs.storage import Place, is_uri
+from raytl.search.records import Asked
+
+FOLDER = "requests"
+_STOP = "stop"
+_TRIAL = "stop-trial-"
+PERIOD_S, PERIOD_URI_S = 1.0, 10.0
+"""How often a driver looks: a store elsewhere answers slowly and may ask for money."""
+
+
+def ask_to_stop(run: Run, trial: int | None = None) -> None:
+    """Ask a running search to end, or to stop one of its trials, after the epoch that it is in.
+
+    Raises UserError where nobody is searching, or the trial does not run.
+    """
+    if run.status != "running":
+        raise UserError(f"run '{run.name}' is {run.status}: nothing of it can be stopped")
+    if trial is not None:
+        record = next((record for record in run.records() if record.number == trial), None)
+        if record is None or record.status != "running":
+            raise UserError(f"run '{run.name}': trial {trial} does not run; nothing was stopped")
+    name = f"{FOLDER}/{_STOP if trial is None else f'{_TRIAL}{trial}'}"
+    path = run.place.folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    run.place.save(name)
+
+
+def asked_of(place: Place) -> Asked:
+    """What was asked of the search in a place."""
+    names = place.names(FOLDER)
+    trials = [name.removeprefix(_TRIAL) for name in names if name.startswith(_TRIAL)]
+    return Asked(_STOP in names, frozenset(int(number) for number in trials if number.isdigit()))
+
+
+def clear(place: Place) -> None:
+    """Forget what was asked."""
+    for name in place.names(FOLDER):
+        place.remove(f"{FOLDER}/{name}")
+
+
+def listening(place: Place, clock: Callable[[], float] = time.monotonic) -> Callable[[], Asked]:
+    """A function that tells what is asked by now, and looks no more often than is good for the storage."""
+    period = PERIOD_URI_S if is_uri(place.shown) else PERIOD_S
+    known, looked = Asked(), clock()
+
+    def asked() -> Asked:
+        nonlocal known, looked
+        if clock() - looked >= period:
+            looked = clock()
+            with suppress(UserError):  # a storage that does not answer now is asked again; the search goes on
+                known = asked_of(place)
+        return known
+
+    return asked

@@ -1,0 +1,60 @@
+"""What is started from the page: commands of raytl in processes of their own, which outlive the page's server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raytl.core.errors import UserError
+
+LAST_LINES = 3
+
+
+@dataclass
+class _Child:
+    words: list[str]
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+
+class Children:
+    """The last command of each run. storage: where the runs are."""
+
+    def __init__(self, storage: str) -> None:
+        self._storage = storage
+        self._mutex = threading.Lock()
+        self._of: dict[str, _Child] = {}
+
+    def start(self, run: str, *words: str) -> None:
+        """Start ``raytl WORDS``. Raises UserError while an earlier command of the run is still busy."""
+        with self._mutex:
+            busy = self._of.get(run)
+            if busy is not None and busy.process.poll() is None:
+                raise UserError(f"run '{run}': 'raytl {busy.words[0]}' is still busy with it; wait for it")
+            folder = Path(tempfile.mkdtemp(prefix="raytl-ui-"))
+            command = [sys.executable, "-m", "raytl", *words, "--storage", self._storage, "--json"]
+            with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+                )
+            self._of[run] = _Child(list(words), process, folder)
+
+    def of(self, run: str) -> dict[str, Any] | None:
+        """What became of the last command of a run: words, exit code (None while it runs), its error or document."""
+        child = self._of.get(run)
+        if child is None:
+            return None
+        code = child.process.poll()
+        document: dict[str, Any] = {}
+        if code is not None:
+            text = (child.folder / "out").read_text("utf-8", errors="replace").strip()
+            document = json.loads(text) if text else {}
+        lines = (child.folder / "err").read_text("utf-8", errors="replace").strip().splitlines()
+        said = document.get("error") or ("" if code == 0 else " ".join(lines[-LAST_LINES:]))
+        return {"command": child.words[0], "code": code, "said": said, "url": document.get("url")}

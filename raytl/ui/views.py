@@ -1,0 +1,118 @@
+"""Runs as the page shows them: plain values, read anew from the storage at each look."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from raytl.api import Run
+from raytl.evaluation import metrics
+from raytl.runs import wording
+from raytl.runs.files import plain
+from raytl.runs.requests import asked_of
+from raytl.runs.run import interval
+from raytl.runs.verdict import verdicts
+from raytl.search.records import TrialRecord
+
+BOARD = 30
+"""Strategies of the leaderboard that are shown."""
+HOUR_S = 3600.0
+
+
+def show(run: Run, price: float | None) -> dict[str, Any]:
+    """One run: its standing, its trials with their curves, the lanes they ran in, what it took so far.
+
+    price: of an hour of all its machines, None where nobody said.
+    """
+    summary, records = run.summary(), run.records()
+    share = metrics.get(str(summary["metric"])).share
+    search, space = run.settings.get("search", {}), run.settings.get("space_settings", {})
+    asked = asked_of(run.place) if run.status == "running" else None
+    return dict(
+        plain(
+            {
+                "name": run.name,
+                "path": run.location,
+                "status": run.status,
+                "started": run.started.isoformat(),
+                "seconds": run.seconds,
+                "lane_seconds": sum(record.seconds for record in records),
+                "cost": None if price is None else price * run.seconds / HOUR_S,
+                "setting": wording.setting(summary["setting"]),
+                "metric": summary["metric"],
+                "planned": search.get("trials") or space.get("trials"),
+                "time_budget_s": search.get("time_budget_s"),
+                "epochs": space.get("epochs"),
+                "counts": summary["trials"]["by_status"],
+                "best": _best(summary["best"], share=share),
+                "why": summary["why"],
+                "verdicts": [verdict.sentence for verdict in verdicts(summary, 0)],
+                "tags": summary["tags"],
+                "note": summary["note"],
+                "has_model": run.has_model,
+                "has_report": run.place.has(run.report_path.name),
+                "extends": run.status != "running" and run.settings.get("given") is not None,
+                "stopping": asked is not None and asked.stop,
+                "stopping_trials": [] if asked is None else sorted(asked.trials),
+                "phases": [asdict(phase) for phase in run.phases()],
+                "now": datetime.now(UTC).timestamp(),
+                "board": _board(run, share=share),
+                "trials": [_trial(record) for record in records],
+            }
+        )
+    )
+
+
+def _best(best: dict[str, Any] | None, *, share: bool) -> dict[str, Any] | None:
+    if best is None:
+        return None
+    return {
+        "strategy": wording.strategy(best["strategy"]),
+        "score": best["score"],
+        "validation": _figure(best["validation_metric"], share=share),
+        "test": _figure(best["test_metric"], share=share),
+    }
+
+
+def _figure(document: dict[str, Any] | None, *, share: bool) -> str | None:
+    if document is None:
+        return None
+    known = interval(document)
+    figure = wording.value(document["value"], share=share)
+    return figure if known is None else f"{figure} ({wording.limits(known, share=share)})"
+
+
+def _board(run: Run, *, share: bool) -> list[dict[str, Any]]:
+    strategies = {record.strategy_key: record.strategy for record in run.records()}
+    return [
+        {
+            "rank": row["rank"],
+            "trial": row["trial"],
+            "label": row["label"],
+            "status": row["status"],
+            "score": row["score"],
+            "validation": wording.value(row["validation"], share=share),
+            "folds": row["folds"],
+            "epochs": row["epochs"],
+            "seconds": row["seconds"],
+            "strategy": wording.strategy(strategies[str(row["strategy_key"])]),
+        }
+        for row in run.leaderboard().head(BOARD).to_dict("records")
+    ]
+
+
+def _trial(record: TrialRecord) -> dict[str, Any]:
+    return {
+        "number": record.number,
+        "kind": record.kind,
+        "status": str(record.status),
+        "reason": record.reason,
+        "score": record.score,
+        "fold": record.fold,
+        "seconds": record.seconds,
+        "ended": record.ended,
+        "lane": record.lane,
+        "strategy": wording.strategy(record.strategy),
+        "curve": [[look.get("epoch"), look.get("score")] for look in record.history],
+    }

@@ -1,0 +1,189 @@
+"""Faults made in a search while it runs: what it comes to is what it comes to without them.
+
+One lane, so that both searches propose the same strategies in the same order, and their tables can be held against each
+other figure by figure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+from PIL import Image
+from safetensors.torch import save_file
+
+import raytl
+from raytl.runs import Run, RunStore
+from raytl.runs.requests import ask_to_stop
+from raytl.search.lanes.tuning import BY_HAND
+from raytl.search.records import TrialRecord, TrialStatus
+from raytl.sources import load
+
+# Weights in a file that is cut short once the search has begun: every search here has trials that must fail.
+SPACE = """\
+image_size: 16
+epochs: 3
+grace_epochs: 3
+batch_size: 16
+steps_per_epoch: 4
+space:
+  source_model: [scratch:cnn-small, "file:BROKEN?arch=scratch:cnn-small"]
+  cut: [0, 1, 2]
+  optimizer: [sgd]
+  head_lr: [0.03, 0.1, 0.3]
+  backbone_ratio: [1.0]
+"""
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("faults")
+    rng = np.random.default_rng(0)
+    for name, colour in {"red": (200, 40, 40), "green": (40, 200, 40)}.items():
+        (root / "photos" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = np.array(colour) + rng.normal(0, 60, (16, 16, 3))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / "photos" / name / f"{number}.png")
+    (root / "space.yaml").write_text(SPACE.replace("BROKEN", str(root / "broken.safetensors")))
+    make_whole(root)
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session(root: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYTL_HOME", str(root / "home"))
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        yield
+        ray.shutdown()
+
+
+class Watching:
+    """Calls something with every event of a trial. Once the search has begun, a file of weights is cut short."""
+
+    def __init__(self, root: Path, act: Any) -> None:
+        self._root = root
+        self._act = act
+
+    def on_trial(self, record: TrialRecord) -> None:
+        self._act(record)
+
+    def on_phase(self, phase: str, detail: str) -> None:
+        self._root.joinpath("broken.safetensors").write_bytes(b"cut short")
+
+
+def make_whole(root: Path) -> None:
+    save_file(load("scratch:cnn-small", channels=3, seed=5).state_dict(), root / "broken.safetensors")
+
+
+def searched(root: Path, name: str, act: Any = lambda record: None) -> Run:
+    make_whole(root)
+    task = raytl.Task(root / "photos", holdout=0.0)
+    return raytl.search(
+        task, str(root / "space.yaml"), trials=4, lanes=1, name=name, storage=root / "runs",
+        warm_start=False, listeners=[Watching(root, act)],
+    )  # fmt: skip
+
+
+def table(run: Run) -> list[tuple[Any, ...]]:
+    """Every trial with what it was, how it ended, and its score to the last bit."""
+    return [(r.kind, r.strategy_key, r.fold, str(r.status), r.reason, r.score) for r in run.records()]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root: Path, session: None) -> Run:
+    return searched(root, "undisturbed")
+
+
+def test_what_must_fail_fails_with_its_reason_and_nothing_else_does(undisturbed: Run) -> None:
+    failed = [record for record in undisturbed.records() if record.status is TrialStatus.FAILED]
+    assert any("broken.safetensors" in str(record.reason) for record in failed)
+    assert all("broken.safetensors: is not a readable safetensors file" in str(record.reason) for record in failed)
+    assert undisturbed.status == "finished" and undisturbed.has_model
+
+
+def test_a_lane_that_is_killed_changes_nothing(root: Path, undisturbed: Run) -> None:
+    killed: list[int] = []
+    lanes: list[str] = []
+
+    def kill(record: TrialRecord) -> None:
+        if record.lane and record.lane != "driver":
+            lanes.append(record.lane)
+        if record.status is TrialStatus.RUNNING and len(record.history) == 2 and lanes and len(killed) < 2:
+            pid = int(lanes[-1].rpartition("-")[2])
+            if pid not in killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    run = searched(root, "killed", kill)
+    assert killed, "no lane was killed"
+    assert table(run) == table(undisturbed)
+    assert run.outcome is not None and undisturbed.outcome is not None
+    assert run.outcome["best"]["strategy_key"] == undisturbed.outcome["best"]["strategy_key"]
+
+
+def test_what_is_asked_by_hand_is_done_between_epochs(root: Path) -> None:
+    asked: list[int] = []
+
+    def ask(record: TrialRecord) -> None:
+        if record.status is not TrialStatus.RUNNING or not record.history or record.kind != "search":
+            return
+        if not asked:
+            asked.append(record.number)
+            ask_to_stop(RunStore(root / "runs").open("by-hand"), record.number)
+            time.sleep(1.1)  # a driver looks once a second
+        elif record.number != asked[0] and len(asked) < 2:
+            asked.append(record.number)
+            ask_to_stop(RunStore(root / "runs").open("by-hand"))
+            time.sleep(1.1)
+
+    run = searched(root, "by-hand", ask)
+    ended = {record.number: record for record in run.records()}
+    assert len(asked) == 2, "not both were asked"
+    assert (ended[asked[0]].status, ended[asked[0]].reason) == (TrialStatus.FAILED, BY_HAND)
+    assert run.status == "interrupted" and ended[asked[1]].status is TrialStatus.INTERRUPTED
+    make_whole(root)
+    gone_on = raytl.resume(run)
+    assert gone_on.status == "finished"
+    before = {number: record for number, record in ended.items() if record.status is not TrialStatus.INTERRUPTED}
+    after = {record.number: record for record in gone_on.records()}
+    assert all(after[number].score == record.score for number, record in before.items())
+
+
+def test_a_driver_that_is_killed_loses_no_trial_that_ended(root: Path) -> None:
+    make_whole(root)
+    script = (
+        "import raytl, sys; task = raytl.Task(sys.argv[1] + '/photos', holdout=0.0); "
+        "raytl.search(task, sys.argv[1] + '/space.yaml', trials=4, lanes=1, name='driver', warm_start=False, "
+        "storage=sys.argv[1] + '/runs')"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    address = ray.get_runtime_context().gcs_address
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(root)], env=environment | {"RAY_ADDRESS": address}, start_new_session=True
+    ) as driver:
+        journal = root / "runs" / "driver" / "trials.jsonl"
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline and driver.poll() is None:
+            lines = journal.read_text().splitlines() if journal.exists() else []
+            if sum(json.loads(line).get("set", {}).get("status") == "completed" for line in lines[:-1]) >= 3:
+                break
+            time.sleep(0.1)
+        os.killpg(driver.pid, signal.SIGKILL)
+    before = [row for row in table(RunStore(root / "runs").open("driver")) if row[3] in ("completed", "failed")]
+    assert len(before) >= 3
+    run = raytl.resume("driver", storage=root / "runs")
+    after = table(run)
+    assert all(row in after for row in before)
+    assert run.status == "finished"

@@ -1,0 +1,198 @@
+"""A recorded trial as a plain PyTorch script: run without raytl, it comes to the same figures."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from documented import undocumented
+from PIL import Image
+from safetensors.torch import save_file
+from tiny import CLASSES, MODEL, STAGES, shape
+
+from raytl.core.errors import UserError
+from raytl.runs import Run, RunStore
+from raytl.runs.recipe import Recipe, recipe
+from raytl.runs.recipe.script import WITHIN
+from raytl.runs.replaying import replay
+from raytl.search.planning import SearchSettings
+from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
+from raytl.sources import load
+from raytl.tasks import Task
+from raytl.training.loop import run_trial
+from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialJob
+from raytl.training.workspace import Budget, PretrainSettings, Workspace, WorkspaceSettings
+
+SETTINGS = WorkspaceSettings(
+    budget=Budget(3, 5, 8),
+    pretrain=PretrainSettings(steps=12, batch_size=16, augmentation="none"),
+    image_size=16,
+    folds=(2, 1),
+    device="cpu",
+    threads=1,
+)
+RESNET = "torchvision:resnet18@none"
+STRATEGIES = {
+    "logistic": Strategy(MODEL, cut=STAGES, head="logistic"),
+    "stages": Strategy(MODEL, source_domain="bright", cut=STAGES, head="stages", class_weights="balanced"),
+    "pixels": Strategy("plain:pixels", cut=1, head="logistic"),
+    "fine-tune": Strategy(MODEL, cut=0, augmentation="shift", ema=0.9, label_smoothing=0.1, class_weights="balanced"),
+    "part-frozen": Strategy(
+        RESNET, cut=3, augmentation="flip", cached_views=2, head="mlp", optimizer="adamw", head_lr=1e-3
+    ),
+    "probe-start": Strategy("pretrain:bright/scratch:cnn-small", cut=2, start="probe", schedule="constant"),
+    "inherits": Strategy("pretrain:bright/scratch:cnn-small", cut=4, regulariser="l2-sp", schedule="inverse"),
+    "coral": Strategy(MODEL, source_domain="bright", adaptation="coral", batch_norm="separate", cut=1),
+    "dann": Strategy(MODEL, source_domain="bright", adaptation="dann", augmentation="shift"),
+    "pseudo-label": Strategy(MODEL, adaptation="mcc-pseudo-label", augmentation="shift", cached_views=2, cut=2),
+    "strong": Strategy(MODEL, adaptation="pseudo-label", cut=1),
+    "adabn": Strategy(MODEL, adaptation="adabn", cut=1),
+}
+
+
+def draw(folder: Path, count: int, seed: int, labelled: bool = True) -> Path:
+    """Greyscale images of shapes, some of them 20 pixels high and of 16 bits."""
+    rng = np.random.default_rng(seed)
+    for kind, name in enumerate(CLASSES):
+        (folder / name if labelled else folder).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            pixels = shape(kind, rng)
+            image = Image.fromarray(pixels if number % 3 else np.pad(pixels, ((2, 2), (0, 0))))
+            if number % 4 == 0:
+                image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+            image.save(folder / name / f"{number}.png" if labelled else folder / f"{name} {number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with a trial of each strategy; the last one was stopped after two epochs."""
+    root = tmp_path_factory.mktemp("recipe")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYTL_HOME", str(root / "home"))
+        bright = draw(root / "bright", 9, 3)
+        task = Task(draw(root / "target", 8, 1), [bright], draw(root / "more", 6, 2, labelled=False), holdout=0.0)
+        return kept(root, task, STRATEGIES)
+
+
+def kept(root: Path, task: Task, strategies: dict[str, Strategy], **search: Any) -> Run:
+    workspace = Workspace(task.data, SETTINGS)
+    records = []
+    for number, strategy in enumerate(strategies.values()):
+        history: list[dict[str, float]] = []
+        run_trial(workspace, TrialJob(strategy, 1), lambda metrics, history=history: history.append(dict(metrics)))
+        record = TrialRecord(number, "search", strategy.to_dict(), strategy.key, 1, status=TrialStatus.COMPLETED)
+        record.history = [{key: float(value) for key, value in m.items() if key != "last"} for m in history]
+        records.append(record)
+    stopped = records[-1]
+    stopped.status, stopped.history = TrialStatus.PRUNED, stopped.history[:2]
+    first = records[0]
+    best = Candidate("best", first.strategy, first.strategy_key, [0], None)
+    settings = {
+        "given": task.given,
+        "fingerprint": task.data.fingerprint,
+        "test_fingerprint": task.test.fingerprint if task.test else None,
+        "search": asdict(SearchSettings(**search)),
+    }
+    with RunStore(root / "runs").create("shapes", settings) as writer:
+        for record in records:
+            writer.on_trial(record)
+        writer.finish(SearchOutcome(records, best, [], "why", 1.0, workspace=SETTINGS.to_json()))
+    return Run(writer.path)
+
+
+@pytest.fixture(autouse=True)
+def _home(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYTL_HOME", str(run.path.parent.parent / "home"))
+
+
+@pytest.fixture(scope="module")
+def came_to(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Recipe, float, float]]:
+    """Each script, accuracy and log loss that it comes to in a process that cannot import raytl."""
+    folder = tmp_path_factory.mktemp("scripts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYTL_HOME", str(run.path.parent.parent / "home"))
+        written = [recipe(run, number) for number in range(len(STRATEGIES))]
+    for name, each in zip(STRATEGIES, written, strict=True):
+        assert "import raytl" not in each.script and "from raytl" not in each.script
+        (folder / f"{name}.py").write_text(each.script)
+    names = [f"{name}.py" for name in STRATEGIES]
+    all_of_them = (
+        "import runpy, sys; sys.modules['raytl'] = None\n"
+        f"for name in {names}: sys.argv[1:] = [name + '.pt']; runpy.run_path(name, run_name='__main__')"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", all_of_them], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"accuracy (\S+)  log loss (\S+)", done.stdout)
+    assert all((folder / f"{name}.pt").stat().st_size > 1000 for name in names)
+    figures = [(each, float(a), float(b)) for each, (a, b) in zip(written, found, strict=True)]
+    return dict(zip(STRATEGIES, figures, strict=True))
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_script_comes_to_what_was_recorded(
+    name: str, run: Run, came_to: dict[str, tuple[Recipe, float, float]]
+) -> None:
+    written, accuracy, log_loss = came_to[name]
+    last = run.records()[list(STRATEGIES).index(name)].history[-1]
+    assert written.recorded == {"accuracy": last["target-accuracy"], "log_loss": -last["target-log-loss"]}
+    assert log_loss == pytest.approx(written.recorded["log_loss"], abs=WITHIN)
+    assert accuracy == pytest.approx(written.recorded["accuracy"], abs=1.5 / 12)
+
+
+def test_a_script_is_short_and_names_what_it_does(came_to: dict[str, tuple[Recipe, float, float]]) -> None:
+    written = came_to["coral"][0]
+    assert "coral" in written.script.partition("import")[0]
+    assert len(written.script.partition("# --- the images")[0].splitlines()) < 280
+    assert undocumented("recipe", {"schema": 1, **written.to_json()}) == set()
+    assert "STOPPED_AFTER = 2" in came_to["adabn"][0].script
+
+
+@pytest.mark.parametrize(
+    ("strategy", "why"),
+    [
+        (Strategy("file:{weights}?arch=scratch:cnn-small", cut=1), "bare weights under foreign names"),
+        (Strategy("torchvision:googlenet@none", cut=5, head="logistic"), "its own normalisation inside"),
+    ],
+)
+def test_what_cannot_be_written_is_said(strategy: Strategy, why: str, run: Run, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    save_file(load(MODEL, channels=1, image_size=16, seed=0).state_dict(), weights)
+    given = replace(strategy, source_model=strategy.source_model.format(weights=weights))
+    kept(tmp_path, Task(run.settings["given"]["target"], holdout=0.0), {"only": given})
+    with pytest.raises(UserError, match=why):
+        recipe(Run(tmp_path / "runs" / "shapes"))
+
+
+def test_images_in_a_table_are_written_out_where_asked(run: Run, tmp_path: Path) -> None:
+    rows = [(path.read_bytes(), path.parent.name) for path in sorted(Path(run.settings["given"]["target"]).glob("*/*"))]
+    table = pa.table({"image": [data for data, _ in rows], "label": [label for _, label in rows]})
+    pq.write_table(table, tmp_path / "shapes.parquet")
+    from_table = kept(tmp_path, Task(tmp_path / "shapes.parquet", holdout=0.0), {"probe": STRATEGIES["logistic"]})
+    with pytest.raises(UserError, match=r"shapes\.parquet.*--images DIR"):
+        recipe(from_table)
+    written = recipe(from_table, images=tmp_path / "images")
+    assert len(list((tmp_path / "images").glob("*/*.png"))) == len(rows)
+    assert f"ROOT = Path('{tmp_path / 'images'}')" in written.script
+
+
+def test_the_data_may_have_moved(run: Run, tmp_path: Path) -> None:
+    old = Path(run.settings["given"]["target"])
+    shutil.copytree(old, tmp_path / "elsewhere")
+    written = recipe(run, 0, moves={str(old): str(tmp_path / "elsewhere")})
+    assert f"ROOT = Path('{tmp_path / 'elsewhere'}')" in written.script
+    assert replay(run, 0, moves={str(old): str(tmp_path / "elsewhere")}).same

@@ -1,0 +1,127 @@
+"""The control room over HTTP: what it shows of real runs, what it does to them, and whom it keeps out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from raytl.core.errors import UserError
+from raytl.runs import RunStore, RunWriter
+from raytl.runs.requests import asked_of, clear, listening
+from raytl.search.records import Asked
+from raytl.ui import make_app
+from raytl.ui.server import serve
+
+ACTING = {"X-Raytl": "test"}
+
+
+@pytest.fixture
+def page(storage: Path) -> TestClient:
+    return TestClient(make_app(str(storage), price=2.0), headers=ACTING)
+
+
+class TestWhatIsShown:
+    def test_all_runs_newest_first(self, page: TestClient, live: RunWriter) -> None:
+        found = page.get("/api/runs").json()
+        assert {run["name"]: run["status"] for run in found["runs"]} == {
+            "live": "running", "digits": "finished", "digits-2": "finished",
+        }  # fmt: skip
+
+    def test_a_run_that_goes_on(self, page: TestClient, live: RunWriter) -> None:
+        run = page.get("/api/runs/live").json()
+        running = [trial for trial in run["trials"] if trial["status"] == "running"]
+        assert [trial["curve"] for trial in running] == [[[1.0, 0.1], [2.0, 0.2], [3.0, pytest.approx(0.3)]]] * 2
+        assert (run["status"], run["planned"], run["epochs"]) == ("running", 10, 12)
+        assert run["lane_seconds"] == pytest.approx(sum(trial["seconds"] for trial in run["trials"]))
+        assert run["cost"] == pytest.approx(2.0 * run["seconds"] / 3600, abs=1e-4)
+        assert not run["extends"] and not run["stopping"]
+
+    def test_a_run_that_ended(self, page: TestClient) -> None:
+        run = page.get("/api/runs/digits").json()
+        assert run["board"][0]["rank"] == 1 and run["best"]["test"]
+        assert any("Transfer helped" in sentence for sentence in run["verdicts"])
+        assert run["command"] is None
+
+    def test_two_beside_each_other(self, page: TestClient) -> None:
+        found = page.get("/api/compare", params={"a": "digits", "b": "digits-2"}).json()
+        assert found["gain"]["value"] < 0
+        assert "cnn-small" in found["results"]["strategy"]["a"]
+
+    def test_the_page_needs_nothing_from_elsewhere(self, page: TestClient) -> None:
+        answer = page.get("/")
+        texts = [answer.text, page.get("/static/page.js").text, page.get("/static/page.css").text]
+        together = "".join(texts).replace("http://www.w3.org/2000/svg", "")
+        assert "http:" not in together and "https:" not in together
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+
+    @pytest.mark.parametrize(
+        "path", ["/api/runs/nobody", "/api/runs/..%2F..%2Fetc", "/static/app.py", "/runs/digits/report"]
+    )
+    def test_what_is_not_there(self, page: TestClient, path: str) -> None:
+        assert page.get(path).status_code == 404
+
+
+class TestWhatIsDone:
+    def test_tags_and_notes(self, page: TestClient, storage: Path) -> None:
+        assert page.post("/api/runs/digits/tags", json={"add": ["good"]}).json() == {"tags": ["good"]}
+        assert page.post("/api/runs/digits/note", json={"text": "the first"}).json() == {"note": "the first"}
+        summary = RunStore(storage).open("digits").summary()
+        assert (summary["tags"], summary["note"]) == (["good"], "the first")
+        refused = page.post("/api/runs/digits/tags", json={"add": ["no/slash"]})
+        assert refused.status_code == 409 and "cannot be a tag" in refused.json()["error"]
+
+    def test_a_driver_is_told_what_to_stop(self, page: TestClient, live: RunWriter) -> None:
+        now = [0.0]
+        asked = listening(live.place, clock=lambda: now[0])
+        running = [trial.number for trial in live.trials if trial.status == "running"]
+        assert page.post(f"/api/runs/live/trials/{running[0]}/stop").json() == {"asked": True}
+        assert asked() == Asked()  # it does not look all the time
+        now[0] += 60
+        assert asked() == Asked(False, frozenset({running[0]}))
+        page.post("/api/runs/live/stop")
+        run = page.get("/api/runs/live").json()
+        assert run["stopping"] and run["stopping_trials"] == [running[0]]
+        clear(live.place)
+        assert asked_of(live.place) == Asked()
+
+    @pytest.mark.parametrize(
+        ("path", "body", "why"),
+        [
+            ("/api/runs/digits/stop", {}, "is finished: nothing of it can be stopped"),
+            ("/api/runs/live/trials/0/stop", {}, "trial 0 does not run"),
+            ("/api/runs/live/extend", {"trials": 3}, "is running; it can be extended once it has ended"),
+            ("/api/runs/digits/extend", {}, "by how many trials, or by how many minutes"),
+            ("/api/runs/digits/deploy", {"port": 8000}, "has no model yet"),
+        ],
+    )
+    def test_is_refused_in_a_sentence(self, page: TestClient, live: RunWriter, path: str, body: dict, why: str) -> None:
+        answer = page.post(path, json=body)
+        assert answer.status_code == 409 and why in answer.json()["error"]
+
+
+class TestWhoIsKeptOut:
+    def test_another_page_changes_nothing(self, storage: Path) -> None:
+        answer = TestClient(make_app(str(storage))).post("/api/runs/digits/note", json={"text": "mine"})
+        assert answer.status_code == 403
+
+    def test_another_name_for_this_machine(self, storage: Path) -> None:
+        page = TestClient(make_app(str(storage)), base_url="http://rebound.example")
+        assert page.get("/api/runs").status_code == 400
+
+    def test_who_has_no_token(self, storage: Path) -> None:
+        app = make_app(str(storage), token="a token of some length")
+        assert TestClient(app).get("/").status_code == 200  # there is nothing on the page itself
+        assert TestClient(app).get("/api/runs").status_code == 401
+        wrong = TestClient(app, headers={"Authorization": "Bearer another"})
+        assert wrong.get("/runs/digits/report").status_code == 401
+        right = TestClient(
+            app, headers={"Authorization": "Bearer a token of some length"}, base_url="http://any.example"
+        )
+        assert right.get("/api/runs").status_code == 200
+
+    def test_a_token_that_can_be_guessed(self, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RAYTL_UI_TOKEN", "1234")
+        with pytest.raises(UserError, match="RAYTL_UI_TOKEN has fewer than 16 characters"):
+            serve(str(storage), "0.0.0.0", 0)
