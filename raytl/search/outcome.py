@@ -46,7 +46,7 @@ KeepModel = Callable[[SearchOutcome, Path], str]
 """Keeps a model with what is known of it, and says what it is worth."""
 LEAST_CALIBRATING = 20
 """Images that a temperature is fitted on at least."""
-YARDSTICK_SHARE, YARDSTICK_LEAST_S = 0.1, 10.0
+YARDSTICK_SHARE, YARDSTICK_LEAST_S = 0.1, 2.0
 """Of the search's seconds that may be spent on what the model will be judged by later; seconds it may take anyhow."""
 
 
