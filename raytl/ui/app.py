@@ -27,7 +27,7 @@ from raytl.runs.requests import ask_to_stop
 from raytl.ui.children import Children
 from raytl.ui.views import show
 
-LOOPBACK = ["127.0.0.1", "localhost", "[::1]", "testserver"]
+LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
 HEADER = "x-raytl"
 COOKIE = "raytl-token"
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'"

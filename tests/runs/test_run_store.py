@@ -88,7 +88,7 @@ class TestFinishedRun:
     def test_no_pickle_and_no_leftovers_on_disk(self, finished):
         names = {path.name for path in finished.path.iterdir()}
         tables = {"trials.parquet", "history.parquet", "predictions.parquet"}
-        assert names == tables | {"run.json", "outcome.json", "trials.jsonl", "run.lock"}
+        assert names == tables | {"run.json", "outcome.json", "trials.jsonl", "run.lock", "optuna.journal"}
 
 
 class TestNames:

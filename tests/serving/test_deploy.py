@@ -42,7 +42,7 @@ PORT = free_port()
 
 @pytest.fixture(scope="module")
 def ray_session():
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield
     ray.shutdown()
 

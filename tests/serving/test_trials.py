@@ -177,7 +177,7 @@ class TestInAReplica:
         service.trial._batcher.submit = fail  # as a network does that does not run here
 
         async def ask() -> list[str]:
-            with pytest.raises(RequestError, match="the image"):
+            with pytest.raises(RequestError, match="an image that can be read"):
                 await service.answer(service.live, [("x", b"no image")])
             return [(await service.answer(service.live, [("x", png(0))]))[0].name for _ in range(20)]
 

@@ -19,7 +19,7 @@ ACTING = {"X-Raytl": "test"}
 
 @pytest.fixture
 def page(storage: Path) -> TestClient:
-    return TestClient(make_app(str(storage), price=2.0), headers=ACTING)
+    return TestClient(make_app(str(storage), price=2.0), "http://localhost", headers=ACTING)
 
 
 class TestWhatIsShown:
@@ -103,7 +103,7 @@ class TestWhatIsDone:
 
 class TestWhoIsKeptOut:
     def test_another_page_changes_nothing(self, storage: Path) -> None:
-        answer = TestClient(make_app(str(storage))).post("/api/runs/digits/note", json={"text": "mine"})
+        answer = TestClient(make_app(str(storage)), "http://localhost").post("/api/runs/digits/note", json={"text": "mine"})
         assert answer.status_code == 403
 
     def test_another_name_for_this_machine(self, storage: Path) -> None:
