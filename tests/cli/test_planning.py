@@ -145,7 +145,7 @@ class TestKilledSearch:
         assert before["status"] == "interrupted" and before["best"]["test_metric"] is None
         photos = (place.folder / "photos").rename(place.folder / "moved").with_name("photos")
         lost = place.run("search", "--resume", "flowers")
-        assert lost.code == 2 and f"raytl search --resume flowers --moved {photos}=NEW" in lost.err
+        assert lost.code == 2 and f"where it was moved, add --moved {photos}=NEW" in lost.err
         done = place.run("search", "--resume", "flowers", "--moved", "photos=moved", "--json")
         assert done.code == 0, done.err
         document = done.document

@@ -103,7 +103,8 @@ class TestWhatIsDone:
 
 class TestWhoIsKeptOut:
     def test_another_page_changes_nothing(self, storage: Path) -> None:
-        answer = TestClient(make_app(str(storage)), "http://localhost").post("/api/runs/digits/note", json={"text": "mine"})
+        elsewhere = TestClient(make_app(str(storage)), "http://localhost")
+        answer = elsewhere.post("/api/runs/digits/note", json={"text": "mine"})
         assert answer.status_code == 403
 
     def test_another_name_for_this_machine(self, storage: Path) -> None:
