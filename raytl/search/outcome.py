@@ -48,6 +48,8 @@ LEAST_CALIBRATING = 20
 """Images that a temperature is fitted on at least."""
 YARDSTICK_SHARE, YARDSTICK_LEAST_S = 0.1, 2.0
 """Of the search's seconds that may be spent on what the model will be judged by later; seconds it may take anyhow."""
+YARDSTICK_OVER_S = 10.0
+"""Seconds that it was seen to take at least with a network's features: too many for a time budget of half a minute."""
 
 
 def conclude(
@@ -168,6 +170,8 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
     best = outcome.best
     strategy = Strategy.from_dict(best.strategy)
     allowed = max(YARDSTICK_LEAST_S, YARDSTICK_SHARE * seconds)
+    if plan.settings.time_budget_s is not None and YARDSTICK_SHARE * seconds < YARDSTICK_OVER_S:
+        return None
     took = [record.seconds for record in plan.contest.completed(best.strategy_key)]
     elsewhere = workspace.settings.device == "auto" and workspace.device.type == "cpu"
     if not strategy.convex and (not took or elsewhere or min(took) > allowed):
