@@ -179,7 +179,9 @@ class Task:
         first = classes_of or max(order, key=lambda key: order[key])
         others = [key for key in sets if not sets[key] <= sets[first]]
         if others:
-            by_looks = classes_of is None and shared[sets[first]] == 1 and (wanted is None or not wanted <= sets[first])
+            by_looks = (
+                alike[first] and not classes_of and shared[sets[first]] == 1 and not (wanted and wanted <= sets[first])
+            )
             why = ", for it looks most like the unlabelled images" if by_looks else ""
             how = "" if classes_of else f"; to learn another's, name it with --classes-of {others[0]}"
             what = f"its {len(sets[first])} classes will be learned{why}; {', '.join(others)} can only pretrain{how}"

@@ -12,7 +12,7 @@ _MOST = 300  # images of each side: as many of every set, for the larger one wou
 
 
 def resemblance(images: Sequence[Facts], sets: Mapping[str, Sequence[Facts]]) -> dict[str, float]:
-    """The share of the images whose nearest neighbour among all sets is in each.
+    """The share of the images whose nearest neighbour among all sets is in each; sets with the same one share it.
 
     Near is what correlates, whether or not dark and bright are exchanged. It fails where the images are so small or
     blurred that they show little: 8x8 digits at half their size look like textures.
@@ -22,7 +22,8 @@ def resemblance(images: Sequence[Facts], sets: Mapping[str, Sequence[Facts]]) ->
     count = min(_MOST, *(len(facts) for facts in sets.values()))
     mine = _drawn(images, _MOST)
     nearest = np.stack([np.abs(mine @ _drawn(facts, count).T).max(axis=1) for facts in sets.values()])
-    votes = np.bincount(nearest.argmax(axis=0), minlength=len(sets)) / len(mine)
+    first = nearest >= nearest.max(axis=0) - 1e-9
+    votes = (first / first.sum(axis=0)).mean(axis=1)
     return dict(zip(sets, votes.tolist(), strict=True))
 
 
