@@ -51,7 +51,7 @@ def try_out(
         may take. Where the endpoint listens and how it scales stays.
     Raises UserError where nothing is served under ``name``, the bundle cannot be loaded, or names other labels.
     """
-    from raytl.serving.service import load
+    from raytl.serving.live import load
 
     path = Path(bundle_path).resolve()
     version = bundle_version(path)

@@ -97,7 +97,7 @@ def deploy(
     others, the port is taken, the cluster has no room, or the endpoint does not answer in time.
     """
     # Imported late: torch and the bundle's code take seconds, which `undeploy` and `status` need not wait for.
-    from raytl.serving.service import load
+    from raytl.serving.live import load
 
     path = Path(bundle_path).resolve()
     version = bundle_version(path)
@@ -149,7 +149,7 @@ def update(
     Raises UserError where it names other labels, unless ``new_labels``, or does not come up: what was served before
     goes on being served.
     """
-    from raytl.serving.service import load
+    from raytl.serving.live import load
 
     path = Path(bundle_path).resolve()
     version = bundle_version(path)

@@ -5,83 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from raytl.bundles import Bundle, Reference
+from raytl.bundles import Bundle
 from raytl.core.errors import UserError
 from raytl.serving.batching import Batcher
 from raytl.serving.capture import Capture
 from raytl.serving.decoding import Decoder
 from raytl.serving.evidence import Tally
 from raytl.serving.health import Board, Monitor, certainty
+from raytl.serving.live import LiveModel, load
 from raytl.serving.requests import NamedBytes
-from raytl.serving.settings import ServingSettings, bundle_version
+from raytl.serving.settings import ServingSettings
 from raytl.serving.trial import Trial
 
 Tell = Callable[[str, Tally], Awaitable[None]]
 _TELL_S = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class LiveModel:
-    """A loaded and warmed-up bundle with the settings it is served under."""
-
-    settings: ServingSettings
-    version: str
-    bundle: Bundle
-
-    @cached_property
-    def name(self) -> str:
-        """What answers call the model."""
-        return self.settings.model or Path(self.settings.bundle).resolve().name
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels, in the order of the probabilities."""
-        return self.bundle.labels
-
-    def decode(self, image: NamedBytes) -> np.ndarray:
-        """One encoded image to uint8 (channels, size, size). Raises UserError where it cannot be decoded."""
-        name, data = image
-        return self.bundle.prepare(data, name)
-
-    def compute(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (n, channels, size, size) to probabilities, float32 (n, k)."""
-        return self.bundle.probabilities(torch.from_numpy(images), self.settings.max_batch_size)
-
-    def describe(self) -> dict[str, Any]:
-        """The manifest with the name and version that the model is served under."""
-        return {"model": self.name, "version": self.version, **self.bundle.manifest.model_dump(mode="json")}
-
-
-def load(settings: ServingSettings, device: str = "cpu") -> LiveModel:
-    """Load a bundle, classify one black image with it, so that the first request meets a warm model, and check it.
-
-    Raises UserError where the bundle cannot be loaded, is not of the version asked for, answers nonsense, or fails its
-    own reference predictions.
-    """
-    path = Path(settings.bundle)
-    version = bundle_version(path)
-    if settings.version and settings.version != version:
-        raise UserError(f"{path}: the bundle was changed after it was deployed; deploy it again")
-    live = LiveModel(settings, version, Bundle.load(path, device=device))
-    # Convolutions are a quarter faster so, on CPUs and GPUs; answers differ by rounding.
-    live.bundle.model.to(memory_format=torch.channels_last)
-    manifest = live.bundle.manifest
-    shape = (1, manifest.channels, manifest.image_size, manifest.image_size)
-    probabilities = live.compute(np.zeros(shape, dtype=np.uint8))
-    if probabilities.shape != (1, len(live.labels)) or not np.isfinite(probabilities).all():
-        raise UserError(f"{path}: the model does not answer with a probability per label; export the bundle again")
-    reference = Reference.read(path)
-    if reference is not None:
-        reference.check(live.bundle, str(path))
-    return live
 
 
 class Service:

@@ -16,21 +16,18 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from raytl.serving.batching import Batcher
 from raytl.serving.decoding import LARGE_PIXELS
 from raytl.serving.evidence import Tally
+from raytl.serving.live import LiveModel
 from raytl.serving.requests import NamedBytes
 from raytl.serving.settings import Candidate
 from raytl.tasks.decoding import pixels_to_decode
 
-if TYPE_CHECKING:
-    from raytl.serving.service import LiveModel
-
-Classify = Callable[["LiveModel", Sequence[NamedBytes], Batcher], Awaitable[np.ndarray]]
+Classify = Callable[[LiveModel, Sequence[NamedBytes], Batcher], Awaitable[np.ndarray]]
 
 _NICE = 10
 _MOST_IMAGES = 8  # of one request are compared
