@@ -24,6 +24,8 @@ class ActsOn(StrEnum):
     """Through a gradient at the logits: the head, which always trains, and the stages above the cut."""
     BATCH_NORM = "batch_norm"
     """The running statistics of batch norm above the cut."""
+    SOLVED_HEAD = "solved_head"
+    """What a head is solved for on, where all stages are frozen; nothing of a network that trains."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,13 @@ class AdaptationLoss(nn.Module, ABC):
     wants_strong_view: whether ``target.strong_logits`` must be given.
     gradient_free: True where nothing is differentiated and :meth:`forward` is never called (AdaBN).
     recalibrates_norm: True where batch-norm statistics are to be re-estimated on the unlabelled images after training.
+    matches_moments: True where source features take on the target's moments before a head is solved for.
     """
 
     wants_strong_view = False
     gradient_free = False
     recalibrates_norm = False
+    matches_moments = False
 
     def __init__(self, config: AdaptationConfig, feature_dim: int, num_classes: int) -> None:
         super().__init__()
@@ -111,7 +115,12 @@ class AdaptationEntry:
         features: whether any stage trains. batch_norm: whether any of those that do holds batch norm.
         """
         moved = {ActsOn.FEATURES: features, ActsOn.LOGITS: True, ActsOn.BATCH_NORM: batch_norm}
-        return any(moved[what] for what in self.acts_on)
+        return any(moved.get(what, False) for what in self.acts_on)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it goes with a network that trains, and not with a head that is solved for alone."""
+        return self.acts_on != {ActsOn.SOLVED_HEAD}
 
 
 registry: Registry[AdaptationEntry] = Registry("adaptation loss", "raytl.adaptation")

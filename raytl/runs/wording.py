@@ -93,10 +93,10 @@ def strategy(values: dict[str, Any]) -> str:
         start = f"plain image features ({uri.removeprefix('plain:')})"
     if values.get("head") in CONVEX:
         where = "every stage of " if values["head"] == "stages" else ""
+        joined = values.get("source_domain")
+        moved = ", moved to the target's moments" if values.get("adaptation") == "moments" else ""
         return f"logistic regression on {where}{start.removeprefix('fine-tuned from ')}" + (
-            f", with the labelled images of {values['source_domain']} in the training"
-            if _known(values.get("source_domain"))
-            else ""
+            f", with the labelled images of {joined}{moved} in the training" if _known(joined) else ""
         )
     cut = values.get("cut")
     frozen = f", {cut} stage{'s' if cut != 1 else ''} frozen" if cut else ""

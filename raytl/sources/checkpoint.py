@@ -81,7 +81,7 @@ def checkpoint_files(model: SourceModel, extra: Mapping[str, Any]) -> dict[str, 
     data = safetensors.torch.save(state)
     threshold = extra.get("threshold")
     manifest = Manifest(
-        format_version=3 if model.reads_stages else 1 if threshold is None else 2,
+        format_version=4 if model.reads_stages else 1 if threshold is None else 2,
         architecture=model.architecture,
         stages=model.stage_names,
         feature_dim=model.feature_dim,

@@ -1,8 +1,7 @@
-"""What sits on the features: a linear layer, a small network, or a linear layer on every stage."""
+"""What sits on the features: a linear layer, a small network, or linear layers on every stage."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -31,27 +30,34 @@ class MlpHead(nn.Module):
 
 
 class StagesHead(nn.Module):
-    """A linear layer on what each stage makes of an image, averaged over positions; their probabilities are averaged.
+    """Linear layers on what each stage makes of an image, averaged over positions; their probabilities are averaged.
 
     Which stage a task is best read from differs between tasks, and few labels cannot tell (Evci et al., 2022:
-    Head2Toe). Averaging needs no choice, and where the stages disagree it is unsure. features (n, sum of the widths),
+    Head2Toe). An average needs no choice, and where the stages disagree it is unsure. features (n, sum of the widths),
     the stages' one after another -> logits (n, k): log-probabilities times ``sharpness``, for an average is less sure
-    than it could be. widths: of the stages' outputs.
+    than it could be.
+
+    widths: of the stages' outputs. members: layers on each stage, which were solved for on different images.
+    ``parts``: of the first member, then of the next. ``shares`` (members x stages,): what each has in the average.
     """
 
+    shares: Tensor
     sharpness: Tensor
 
-    def __init__(self, widths: Sequence[int], outputs: int) -> None:
+    def __init__(self, widths: Sequence[int], outputs: int, members: int = 1) -> None:
         super().__init__()
         self.widths = list(widths)
-        self.parts = nn.ModuleList(nn.Linear(width, outputs) for width in widths)
+        self.members = members
+        self.parts = nn.ModuleList(nn.Linear(width, outputs) for _ in range(members) for width in widths)
+        self.register_buffer("shares", torch.full((len(self.parts),), 1.0 / len(self.parts)))
         self.register_buffer("sharpness", torch.ones(()))
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits."""
-        logits = [part(x) for part, x in zip(self.parts, features.split(self.widths, dim=1), strict=True)]
+        seen = features.split(self.widths, dim=1) * self.members
+        logits = [part(x) for part, x in zip(self.parts, seen, strict=True)]
         each = torch.stack([F.log_softmax(part.float(), dim=1) for part in logits])
-        mean: Tensor = each.logsumexp(dim=0) - math.log(len(logits))
+        mean: Tensor = (each + self.shares.log()[:, None, None]).logsumexp(dim=0)
         return mean * self.sharpness
 
 

@@ -12,9 +12,12 @@ from pydantic_core import from_json
 from raytl.core.errors import UserError
 from raytl.tasks.preprocessing import Preprocessing
 
-FORMAT_VERSION = 3
-"""The newest version that is read. Version 2 added ``threshold``, version 3 heads that read all stages; a model without
-either is still written as version 1, which every raytl reads."""
+FORMAT_VERSION = 4
+"""The newest version that is read.
+
+Version 2 added ``threshold``, version 3 heads that read all stages, version 4 the shares of their layers; a model
+without any of these is still written as version 1, which every raytl reads.
+"""
 WEIGHTS_FILE = "model.safetensors"
 MANIFEST_FILE = "model.json"
 

@@ -143,6 +143,10 @@ def assemble(
     return Built(model, {name: ours[id(tensor)] for name, tensor in original.items() if id(tensor) in ours})
 
 
+_LATER = ("num_batches_tracked", "head.shares")
+"""Ends of names of tensors that older files do without."""
+
+
 def fit_original(built: Built, state: Mapping[str, Tensor], where: str, *, head_optional: bool = False) -> None:
     """Fill a built model with a state dict in the original network's names, or in raytl's.
 
@@ -167,8 +171,9 @@ def fit(model: SourceModel, state: dict[str, Tensor], where: str, shown: Mapping
     """
     _widen_head(model, state)
     expected = model.state_dict()
-    # Files from before torch 0.4.1 have no such counters, and nothing is computed from them.
-    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    # Files from before torch 0.4.1 have no such counters, and nothing is computed from them; heads on all stages
+    # in bundles of format 3 have no shares, which were equal.
+    missing = [name for name in expected if name not in state and not name.endswith(_LATER)]
     unknown = [name for name in state if name not in expected]
     odd = [name for name, tensor in state.items() if name in expected and not _alike(tensor, expected[name])]
     if missing or unknown or odd:
@@ -204,8 +209,10 @@ def _widen_head(model: SourceModel, state: Mapping[str, Tensor]) -> None:
     """Give the model the kind and width of head that the state has; one on other features is left for fit to refuse."""
     parts = [tensor for name, tensor in state.items() if re.fullmatch(r"head\.parts\.\d+\.weight", name)]
     if parts:
-        if all(part.ndim == 2 and part.shape[0] == parts[0].shape[0] > 0 for part in parts):
-            model.head = StagesHead(model.stage_widths(), int(parts[0].shape[0]))
+        widths = model.stage_widths()
+        whole = len(parts) % len(widths) == 0
+        if whole and all(part.ndim == 2 and part.shape[0] == parts[0].shape[0] > 0 for part in parts):
+            model.head = StagesHead(widths, int(parts[0].shape[0]), len(parts) // len(widths))
         return
     hidden, output = (state.get(f"head.{layer}.weight") for layer in ("hidden", "output"))
     weight = state.get("head.weight", hidden)

@@ -59,7 +59,9 @@ def _run(workspace: Workspace, job: TrialJob, report: Report, group: Group | Non
     if job.strategy.convex or job.strategy.start == "probe":
         try:
             balanced = job.strategy.class_weights == "balanced"
-            solve_head(trial.network, trial.roles, balanced=balanced, seed=trial_seed(workspace, job))
+            matched = trial.loss is not None and trial.loss.matches_moments
+            seed = trial_seed(workspace, job)
+            solve_head(trial.network, trial.roles, balanced=balanced, seed=seed, matched=matched)
         except FloatingPointError:
             raise TrialError(f"{job.strategy.source_model}: its features of these images are not finite") from None
     return _Loop(trial, parts).run(report)

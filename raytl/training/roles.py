@@ -17,6 +17,8 @@ from raytl.training.workspace import EVALUATION_SAMPLE, Workspace
 PROBE_SAMPLE = 128
 QUICK_SAMPLE = 256
 """Unlabelled images looked at before the last epoch: enough to tell who falls behind, at half the price."""
+MOST_SOURCE = 600
+"""Images of a source domain that a head is solved for on: the target's few count as much, and more say no more."""
 STRONG_VIEW = "strong"
 """The augmentation policy of the second view that consistency losses ask for."""
 
@@ -27,6 +29,20 @@ def unlabelled_sample(strategy: Strategy, *, validates: bool) -> int:
     Each is two passes through the network. Where labels decide and nothing adapts, little is to be learned from many.
     """
     return PROBE_SAMPLE if strategy.convex or (validates and strategy.adaptation == "none") else EVALUATION_SAMPLE
+
+
+def sample_index(workspace: Workspace, strategy: Strategy, *, validates: bool) -> np.ndarray:
+    """Which unlabelled images these are."""
+    images = workspace.data.unlabelled
+    return spread(np.arange(0 if images is None else len(images)), unlabelled_sample(strategy, validates=validates))
+
+
+def source_index(workspace: Workspace, strategy: Strategy) -> np.ndarray:
+    """Which images of its source domain a strategy trains on."""
+    if strategy.source_domain is None:
+        return np.empty(0, dtype=np.int64)
+    train = workspace.source_split(strategy.source_domain)[0]
+    return spread(train, MOST_SOURCE) if strategy.convex else train
 
 
 @dataclass
@@ -103,9 +119,11 @@ def make_roles(
             roles.groups["target"] = None if data.target.groups is None else data.target.groups[train]
     if domain is not None and strategy.source_domain is not None:
         relabelled = domain.with_classes(data.classes)
-        pool = make(relabelled, relabelled.labels)
-        train = workspace.source_split(strategy.source_domain)[0]
-        training["source"] = pool.subset(train)
+        train = source_index(workspace, strategy)
+        if strategy.convex:  # the others would pass through the network for nothing
+            training["source"] = make(relabelled.subset(train), relabelled.labels[train])
+        else:
+            training["source"] = make(relabelled, relabelled.labels).subset(train)
         roles.groups["source"] = None if domain.groups is None else domain.groups[train]
     if held_out is not None:
         roles.source_sample = maker.make(held_out, held_out.labels)
@@ -113,10 +131,9 @@ def make_roles(
             roles.quick_source_sample = roles.source_sample.subset(spread(np.arange(len(held_out)), QUICK_SAMPLE))
     if data.unlabelled is not None:
         adapts = loss is not None and not loss.gradient_free
-        most = unlabelled_sample(strategy, validates=roles.validation is not None)
-        chosen = spread(np.arange(len(data.unlabelled)), most)
+        chosen = sample_index(workspace, strategy, validates=roles.validation is not None)
         seen = data.unlabelled.subset(chosen)
-        if strategy.adaptation == "none":
+        if strategy.adaptation == "none" or strategy.convex:
             still = maker.make(seen)
         else:
             everyone = roles.unlabelled = make(data.unlabelled) if adapts else maker.make(data.unlabelled)

@@ -150,6 +150,11 @@ def _check_fits(strategy: Strategy, data: TrainingData) -> None:
         raise UserError(f"strategy: source domain '{domain}' has labels that the task does not know; it cannot join")
     if strategy.adaptation != "none":
         needs = adaptation.get(strategy.adaptation).needs
+        if not (strategy.convex or adaptation.get(strategy.adaptation).trains):
+            raise UserError(
+                f"strategy: adaptation '{strategy.adaptation}' goes with a head that is solved for; set head to "
+                "'logistic' or 'stages', and cut to the number of stages"
+            )
         if Role.SOURCE_DOMAIN in needs and domain is None:
             raise UserError(f"strategy: adaptation '{strategy.adaptation}' needs a source_domain; name one")
         if Role.UNLABELLED in needs and data.unlabelled is None:

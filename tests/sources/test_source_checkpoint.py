@@ -260,7 +260,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("change", "sentence"),
         [
-            (lambda v: v.update(format_version=4), "format version 4, this raytl reads up to 3; update raytl"),
+            (lambda v: v.update(format_version=5), "format version 5, this raytl reads up to 4; update raytl"),
             (lambda v: v.update(threshold=threshold("a")), "threshold: there is none in format version 1"),
             (
                 lambda v: v.update(format_version=2, labels=["a"], threshold=threshold("a")),

@@ -13,12 +13,16 @@ from scipy.special import softmax
 from tiny import CLASSES, MODEL, PRETRAINED, SIDE, STAGES, data, shapes, workspace
 
 from raytl import sources
+from raytl.adaptation.moments import match_moments
 from raytl.core.errors import UserError
+from raytl.evaluation.mixing import mixture_shares
 from raytl.evaluation.probes import Probe, fit_logistic
 from raytl.sources.checkpoint import write_checkpoint
+from raytl.sources.heads import StagesHead
+from raytl.sources.staging import fit
 from raytl.tasks import LabelledImages
 from raytl.training import Strategy
-from raytl.training.convex import solve_head
+from raytl.training.convex import features_of, solve_head
 from raytl.training.loop import run_trial
 from raytl.training.trial import TrialError, TrialJob, TrialResult, prepare, trial_seed
 from raytl.training.workspace import Workspace
@@ -197,7 +201,9 @@ class TestStages:
             fit_logistic(f[training], target.labels[training], len(CLASSES), seed=seed, max_folds=3) for f in outputs
         ]
         each = [softmax(probe.logits(f[validation]), axis=1) for probe, f in zip(probes, outputs, strict=True)]
-        mean = np.log(np.mean(each, axis=0))
+        shares = mixture_shares(np.stack([probe.out_of_fold for probe in probes]), target.labels[training])
+        np.testing.assert_allclose(result.model.head.shares, shares, atol=1e-3)
+        mean = np.log(np.tensordot(shares, np.stack(each), 1))
         sharpness = float(result.model.head.sharpness)
         assert 0.05 < sharpness < 20.0
         np.testing.assert_allclose(result.validation_probabilities, softmax(mean * sharpness, axis=1), atol=2e-3)
@@ -222,6 +228,75 @@ class TestStages:
         images = torch.randn(3, result.model.preprocessing.channels, SIDE, SIDE)
         with torch.inference_mode():
             torch.testing.assert_close(read.eval()(images), result.model.eval()(images), atol=1e-3, rtol=1e-4)
+
+    def test_joined_with_a_domain_it_has_a_second_layer_on_each_stage(
+        self, space: Workspace, target: LabelledImages
+    ) -> None:
+        strategy = replace(self.STRATEGY, source_domain="bright")
+        head = train(space, strategy).model.head
+        assert isinstance(head, StagesHead)
+        assert (head.members, len(head.parts)) == (2, 2 * STAGES)
+        assert float(head.shares.sum()) == pytest.approx(1.0)
+        own = target.subset(space.folds[0][0])
+        domain = space.data.source_domains["bright"].subset(space.source_split("bright")[0])
+        for layer, images in ((head.parts[STAGES - 1], [own]), (head.parts[-1], [own, domain])):
+            probe = fitted(space, strategy, *images, max_folds=3)
+            scale = float(np.abs(probe.weight).max())
+            np.testing.assert_allclose(layer.weight.detach().numpy(), probe.weight, atol=1e-2 * scale)
+
+    def test_a_domain_with_wrong_labels_is_hardly_heard(self, tmp_path: Path) -> None:
+        held = data(30)
+        bright = held.source_domains["bright"]
+        domains = {**held.source_domains, "bright": replace(bright, labels=(bright.labels + 1) % len(CLASSES))}
+        shares = []
+        for number, domain in enumerate((held.source_domains, domains)):
+            space = workspace(tmp_path / str(number), replace(held, source_domains=domain))
+            head = train(space, replace(self.STRATEGY, source_domain="bright")).model.head
+            assert isinstance(head, StagesHead)
+            shares.append(float(head.shares[STAGES:].sum()))
+        assert shares[1] < 0.35 < 0.45 < shares[0], shares
+
+    @pytest.mark.parametrize("labelled", [8, None])
+    def test_features_of_a_domain_take_on_the_targets_moments(self, tmp_path: Path, labelled: int | None) -> None:
+        space = workspace(tmp_path, data(labelled), folds=(5, 1) if labelled else (0, 0))
+        strategy = replace(self.STRATEGY, source_domain="bright", adaptation="moments")
+        fold = 0 if labelled else None
+        trial = prepare(space, TrialJob(strategy, fold))
+        assert trial.roles.sample is not None
+        source = features_of(trial.network, trial.roles.training["source"])
+        seen = [features_of(trial.network, trial.roles.sample[0])]
+        own = trial.roles.training.get("target")
+        if own is not None:
+            seen.append(features_of(trial.network, own))
+        moved = match_moments(source, torch.cat(seen)).numpy()[:, -trial.network.model.feature_dim :]
+        labels = trial.roles.training["source"].labels
+        assert labels is not None
+        everything, known, weights = moved, labels.numpy(), np.full(len(moved), 1 / len(moved))
+        if own is not None:
+            last = seen[1].numpy()[:, -trial.network.model.feature_dim :]
+            assert own.labels is not None
+            everything, known = np.concatenate([last, moved]), np.concatenate([own.labels.numpy(), known])
+            weights = np.concatenate([np.full(len(last), 1 / len(last)), weights])
+        seed = trial_seed(space, trial.job)
+        probe = fit_logistic(everything, known, len(CLASSES), sample_weight=weights, seed=seed, max_folds=3)
+        layer = train(space, strategy, fold).model.head.parts[-1]
+        np.testing.assert_allclose(
+            layer.weight.detach().numpy(), probe.weight, atol=1e-2 * float(np.abs(probe.weight).max())
+        )
+
+    def test_models_from_before_there_were_shares_are_read(self, space: Workspace, tmp_path: Path) -> None:
+        model = train(space, self.STRATEGY, fold=None).model
+        model.head.shares.fill_(1 / STAGES)
+        state = {name: tensor for name, tensor in model.state_dict().items() if name != "head.shares"}
+        blank = sources.load(MODEL, channels=model.preprocessing.channels, image_size=SIDE)
+        fit(blank, state, "old")
+        images = torch.randn(3, model.preprocessing.channels, SIDE, SIDE)
+        with torch.inference_mode():
+            torch.testing.assert_close(blank.eval()(images), model.eval()(images))
+
+    def test_a_network_that_trains_has_no_use_for_moments(self, space: Workspace) -> None:
+        with pytest.raises(UserError, match="'moments' goes with a head that is solved for; set head to"):
+            train(space, Strategy(PRETRAINED, source_domain="bright", adaptation="moments"))
 
     def test_needs_all_stages_frozen(self, space: Workspace) -> None:
         with pytest.raises(UserError, match="'stages' stands on frozen stages only"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import textwrap
 
+from raytl.adaptation.moments import match_moments
 from raytl.runs.recipe import pieces
 from raytl.runs.recipe.lifting import Lifted
 from raytl.runs.recipe.pieces import Code, block
 from raytl.sources.heads import StagesHead
 from raytl.sources.model import pool_positions
-from raytl.training.convex import MOST_SOURCE, solve_head
+from raytl.training.convex import solve_head
+from raytl.training.roles import MOST_SOURCE
 from raytl.training.trial import Trial, trial_seed
 
 SOLVE = '''\
@@ -49,28 +51,45 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
     """A script's own part for a trial whose head is solved for. Solves for it, so as to know the strengths."""
     strategy = trial.job.strategy
     seed = trial_seed(trial.workspace, trial.job)
-    solved = solve_head(trial.network, trial.roles, balanced=strategy.class_weights == "balanced", seed=seed)
+    matched = trial.loss is not None and trial.loss.matches_moments
+    balanced = strategy.class_weights == "balanced"
+    solved = solve_head(trial.network, trial.roles, balanced=balanced, seed=seed, matched=matched)
     head = trial.network.model.head
     settings = pieces.common(trial.network.preprocessing, trial.classes)
     width, k = trial.network.model.feature_dim, len(trial.classes)
+    own = "len(TARGET)" if "target" in trial.roles.training else "0"
+    even = BALANCED if balanced else ""
     if isinstance(head, StagesHead):
         pool = lifted.add(pool_positions)
-        made = f"{lifted.add(StagesHead)}({head.widths}, {k})"
-        settings |= {"STRENGTHS": list(solved.strengths), "SHARPNESS": solved.sharpness}
-        fit = f"""\
-            head = {made}
-            for part, own, strength in zip(head.parts, x.split(head.widths, dim=1), STRENGTHS, strict=True):
-                weight, bias = solve(own, labels, weights, strength)
-                part.load_state_dict({{"weight": weight.float(), "bias": bias.float()}})
-            head.sharpness.fill_(SHARPNESS)  # an average of probabilities is less sure than it could be"""
+        made = f"{lifted.add(StagesHead)}({head.widths}, {k}, {head.members})"
+        settings |= {"STRENGTHS": list(solved.strengths), "SHARES": list(solved.shares), "SHARPNESS": solved.sharpness}
+        members = f"{own}, len(images)" if head.members > 1 else "len(images),"
+        fit = block(
+            f"head, everyone = {made}, (labels, weights)",
+            f"seen = [(part[:count], count) for count in ({members}) for part in x.split(head.widths, dim=1)]",
+            "for layer, (part, count), strength in zip(head.parts, seen, STRENGTHS, strict=True):",
+            "    labels, weights = (values[:count] for values in everyone)",
+            textwrap.indent(even, "    "),
+            "    weight, bias = solve(part, labels, weights, strength)",
+            '    layer.load_state_dict({"weight": weight.float(), "bias": bias.float()})',
+            "head.shares.copy_(torch.tensor(SHARES))  # by images of the target that trained none of the layers",
+            "head.sharpness.fill_(SHARPNESS)  # an average of probabilities is less sure than it could be",
+        )
         through = f"outputs.append({pool}(x))"
     else:
         settings |= {"STRENGTH": solved.strengths[0] if solved.strengths else 1.0}
-        fit = f"""\
-            head = nn.Linear({width}, {k})
-            weight, bias = solve(x, labels, weights, STRENGTH)
-            head.load_state_dict({{"weight": weight.float(), "bias": bias.float()}})"""
+        fit = block(
+            f"head = nn.Linear({width}, {k})",
+            even,
+            "weight, bias = solve(x, labels, weights, STRENGTH)",
+            'head.load_state_dict({"weight": weight.float(), "bias": bias.float()})',
+        )
         through = "outputs = [x]"
+    moved = ""
+    if matched:
+        moved = f"""\
+            like = torch.cat([features(stages, UNLABELLED), x[:{own}]])
+            x = torch.cat([x[:{own}], {lifted.add(match_moments)}(x[{own}:], like)])"""
     features = textwrap.dedent(f'''\
         @torch.inference_mode()
         def features(stages: nn.ModuleDict, names: list[str]) -> Tensor:
@@ -93,7 +112,7 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
                 "stages = source_model().to(device).eval()",
                 data,
                 "x = features(stages, [name for name, _ in images])",
-                BALANCED if strategy.class_weights == "balanced" else "",
+                textwrap.dedent(moved),
                 textwrap.dedent(fit),
                 "\ndef probabilities(names: list[str]) -> Tensor:",
                 "    with torch.inference_mode():",

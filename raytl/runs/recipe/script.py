@@ -22,6 +22,7 @@ from raytl.runs.run import Run
 from raytl.runs.wording import strategy as in_words
 from raytl.search.records import TrialRecord
 from raytl.training.loop import ACCUMULATION
+from raytl.training.roles import sample_index, source_index
 from raytl.training.strategy import Strategy
 from raytl.training.trial import Trial, TrialJob, prepare
 from raytl.training.workspace import Workspace
@@ -98,10 +99,13 @@ def _files(trial: Trial, exported: Path | None) -> Files:
         index = workspace.folds[fold][0] if fold is not None and workspace.folds else None
         files.add("target", data.target, index, data.classes)
     if "source" in roles and strategy.source_domain is not None:
-        index = workspace.source_split(strategy.source_domain)[0]
+        index = source_index(workspace, strategy)
         files.add("source", data.source_domains[strategy.source_domain], index, data.classes)
     if data.unlabelled is not None and ("unlabelled" in roles or trial.roles.unlabelled is not None):
         files.add("unlabelled", data.unlabelled)
+    if data.unlabelled is not None and trial.loss is not None and trial.loss.matches_moments:
+        index = sample_index(workspace, strategy, validates=trial.roles.validation is not None)
+        files.add("unlabelled", data.unlabelled, index)
     held_out = workspace.held_out_source_images
     if data.target is not None and trial.roles.validation is not None:
         files.add("validation", data.target, trial.roles.validation_index, data.classes)

@@ -208,11 +208,14 @@ class Contest:
 def yields_to(one: Strategy, other: Strategy) -> bool:
     """Whether of two heads on frozen features the other is of the kind that does better on task after task.
 
-    On all stages better than on the last, of the same network; on published weights better than on plain features. A
-    network that was pretrained on the user's own source domain is better than these only where the domain is related.
+    On all stages better than on the last, of the same network, and there with a source domain better than without: how
+    much it is heard follows from the target's images. On published weights better than on plain features. A network
+    that was pretrained on the user's own source domain is better than these only where the domain is related.
     """
     if not (one.convex and other.convex):
         return False
-    stages = one.source_model == other.source_model and (one.head, other.head) == ("logistic", "stages")
+    same = one.source_model == other.source_model and other.head == "stages"
+    stages = same and one.head == "logistic" and (one.source_domain is None or other.source_domain is not None)
+    joined = same and one.head == "stages" and one.source_domain is None and other.source_domain is not None
     published = not other.source_model.startswith(_NOT_PUBLISHED)
-    return stages or (published and one.source_model.startswith("plain:"))
+    return stages or joined or (published and one.source_model.startswith("plain:"))

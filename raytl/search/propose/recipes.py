@@ -23,6 +23,8 @@ SOURCE_ONLY = "source-only"
 PIXELS = "pixels"
 PLAIN_PIXELS = "plain:pixels"
 """The classical control: what any practitioner tries first, without a network."""
+MOMENTS = "moments"
+"""The adaptation that heads which are solved for can have."""
 # A recipe that a careful practitioner would start from; a weak one would flatter all that is held against it.
 _RECIPE = Strategy(source_model="", head_lr=0.03, backbone_ratio=0.3, augmentation="shift")
 
@@ -46,10 +48,11 @@ class Recipes:
     # --- probes -----------------------------------------------------------------------------------------------------
 
     def probes(self, survey: Survey) -> dict[str, list[Strategy]]:
-        """Convex heads by source model: on the target's labels, and joined with the domain that the model learned.
+        """Convex heads by source model: on the target's labels, and joined with a domain's.
 
-        On the target's labels also one that reads all stages. Without them: on the labels of the most promising domain,
-        and of the model's own.
+        The domain is the model's own where it learned one, else the most promising; its features take on the target's
+        moments where there are unlabelled images. Both on all stages of the network, and the first on the last alone.
+        Without target labels all are on the domain's.
         """
         models = [
             uri
@@ -61,14 +64,17 @@ class Recipes:
     def _probes_of(self, uri: str, survey: Survey) -> list[Strategy]:
         pretraining = parse_pretrain(uri)
         own = pretraining[0] if pretraining is not None and pretraining[0] in survey.domains else None
-        domains: list[str | None] = [own] if own is not None else []
-        if self._labelled:
-            domains.insert(0, None)
-        elif not domains:
-            domains = list(survey.domains[:1])
+        domain = own or next(iter(survey.domains), None)
         count = self._space.stage_count(uri)
-        found = [Strategy(uri, source_domain=domain, cut=count, head="logistic") for domain in domains]
-        return [replace(found[0], head="stages"), *found] if self._labelled and count > 1 else found
+        last = Strategy(uri, cut=count, head="logistic")
+        joined = replace(last, head="stages", source_domain=domain)
+        if self._space.data.unlabelled is not None:
+            joined = replace(joined, adaptation=MOMENTS, adaptation_config=adaptation.get(MOMENTS).config())
+        if not self._labelled:
+            bare = replace(last, source_domain=domain)
+            return [] if domain is None else list(dict.fromkeys([joined, replace(joined, head="logistic"), bare]))
+        found = [replace(last, head="stages"), last] if count > 1 else [last]
+        return found if domain is None else [*found, joined]
 
     # --- baselines --------------------------------------------------------------------------------------------------
 
@@ -98,9 +104,9 @@ class Recipes:
         """The baselines that are probes, and were tried as such."""
         probes = self.probes(survey)
         learned = next((uri for uri in order if uri in probes and not uri.startswith("plain:")), None)
-        found = {} if learned is None else {LINEAR_PROBE: replace(probes[learned][0], head="logistic")}
+        found = {} if learned is None else {LINEAR_PROBE: _plain(probes[learned])}
         if probes[PLAIN_PIXELS]:
-            found[PIXELS] = probes[PLAIN_PIXELS][0]
+            found[PIXELS] = _plain(probes[PLAIN_PIXELS])
         return found
 
     def _scratch(self, reference: str | None) -> str | None:
@@ -174,6 +180,11 @@ class Recipes:
         same = [uri for uri in order if (parse_pretrain(uri) or ("", ""))[1] == pretraining[1]]
         others = [uri for uri in same if uri != winner.source_model]
         return replace(winner, source_model=others[-1]) if others else None
+
+
+def _plain(probes: Sequence[Strategy]) -> Strategy:
+    """Of a model's probes, the one that practitioners know: on the last stage, and nothing adapted."""
+    return next(probe for probe in probes if (probe.head, probe.adaptation) == ("logistic", "none"))
 
 
 def _from(winner: Strategy, start: str) -> Strategy:

@@ -52,21 +52,40 @@ class TestProbes:
         heads = {uri: [s.head for s in strategies] for uri, strategies in probes.items()}
         # The outputs of a single stage are the last ones: all stages of plain pixels are the one.
         assert heads == {
-            PRETRAINED: ["stages", "logistic", "logistic"],
-            OTHER: ["stages", "logistic"],
-            "plain:pixels": ["logistic"],
+            PRETRAINED: ["stages", "logistic", "stages"],
+            OTHER: ["stages", "logistic", "stages"],
+            "plain:pixels": ["logistic", "stages"],
         }
         assert {s.cut for s in probes[PRETRAINED]} == {STAGES}
 
     def test_a_model_is_also_probed_together_with_the_domain_that_it_learned(self, tmp_path: Path) -> None:
-        probes = recipes(tmp_path).probes(SURVEY)
+        probes = recipes(tmp_path, data(8)).probes(Survey(("far", "bright")))
         domains = {uri: [strategy.source_domain for strategy in strategies] for uri, strategies in probes.items()}
-        # The labels of 'other' are not the task's: it cannot join.
-        assert domains == {PRETRAINED: [None, None, "bright"], OTHER: [None, None], "plain:pixels": [None]}
+        # The labels of 'other' are not the task's: it cannot join, and its model joins the most promising domain.
+        assert domains == {
+            PRETRAINED: [None, None, "bright"],
+            OTHER: [None, None, "far"],
+            "plain:pixels": [None, "far"],
+        }
+
+    def test_with_unlabelled_images_the_domain_takes_on_their_moments(self, tmp_path: Path) -> None:
+        held = data(8)
+        for images, wanted in ((held.unlabelled, "moments"), (None, "none")):
+            found = recipes(tmp_path, replace(held, unlabelled=images)).probes(SURVEY)[PRETRAINED]
+            assert [probe.adaptation for probe in found] == ["none", "none", wanted]
+
+    def test_without_a_domain_that_may_join_there_is_nothing_to_take_on(self, tmp_path: Path) -> None:
+        found = recipes(tmp_path).probes(Survey(()))[PRETRAINED]
+        assert [(probe.head, probe.source_domain, probe.adaptation) for probe in found] == [
+            ("stages", None, "none"),
+            ("logistic", None, "none"),
+        ]
 
     def test_without_target_labels_they_learn_from_the_most_promising_domain(self, tmp_path: Path) -> None:
         probes = recipes(tmp_path, data(target=None)).probes(SURVEY)
         assert {s.source_domain for strategies in probes.values() for s in strategies} == {"bright"}
+        kinds = [(s.head, s.adaptation) for s in probes[PRETRAINED]]
+        assert kinds == [("stages", "moments"), ("logistic", "moments"), ("logistic", "none")]
 
     def test_a_domain_that_was_set_aside_is_asked_nothing(self, tmp_path: Path) -> None:
         probes = recipes(tmp_path).probes(Survey((), {"bright": "its labels are wrong"}))

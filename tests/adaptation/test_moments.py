@@ -1,0 +1,37 @@
+"""Source features with the target's moments."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raytl.adaptation import get
+from raytl.adaptation.moments import match_moments
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 30), st.integers(2, 30), st.integers(1, 6), st.integers(0, 10_000))
+def test_each_feature_has_the_targets_mean_and_deviation(n: int, m: int, d: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    source = torch.randn(n, d, generator=generator, dtype=torch.float64) * 3 + 1
+    target = torch.randn(m, d, generator=generator, dtype=torch.float64) - 5
+    moved = match_moments(source, target)
+    torch.testing.assert_close(moved.mean(0), target.mean(0))
+    torch.testing.assert_close(moved.std(0, correction=0), target.std(0, correction=0))
+    # A line through each feature: nothing changes places.
+    assert torch.equal(moved.argsort(0), source.argsort(0))
+
+
+def test_a_feature_that_does_not_vary_is_moved_and_no_more() -> None:
+    source, target = torch.tensor([[2.0], [2.0], [2.0]]), torch.tensor([[0.0], [4.0]])
+    assert match_moments(source, target).tolist() == [[2.0], [2.0], [2.0]]
+    assert match_moments(target, source).std() > 0  # hardly, but what told images apart still does
+    assert torch.isfinite(match_moments(source, source)).all()
+
+
+def test_is_for_heads_that_are_solved_for_only() -> None:
+    entry = get("moments")
+    assert not entry.trains
+    assert not entry.can_act(features=True, batch_norm=True)
+    assert get("adabn").trains
