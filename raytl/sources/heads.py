@@ -30,7 +30,7 @@ class MlpHead(nn.Module):
 
 
 class StagesHead(nn.Module):
-    """Linear layers on what each stage makes of an image, averaged over positions; their probabilities are averaged.
+    """Linear layers on what each stage makes of an image, averaged over its quarters; their probabilities are averaged.
 
     Which stage a task is best read from differs between tasks, and few labels cannot tell (Evci et al., 2022:
     Head2Toe). An average needs no choice, and where the stages disagree it is unsure. features (n, sum of the widths),
@@ -39,15 +39,17 @@ class StagesHead(nn.Module):
 
     widths: of the stages' outputs. members: layers on each stage, which were solved for on different images.
     ``parts``: of the first member, then of the next. ``shares`` (members x stages,): what each has in the average.
+    quarters: False for a head of format 3, which read means over the whole image.
     """
 
     shares: Tensor
     sharpness: Tensor
 
-    def __init__(self, widths: Sequence[int], outputs: int, members: int = 1) -> None:
+    def __init__(self, widths: Sequence[int], outputs: int, members: int = 1, *, quarters: bool = True) -> None:
         super().__init__()
         self.widths = list(widths)
         self.members = members
+        self.quarters = quarters
         self.parts = nn.ModuleList(nn.Linear(width, outputs) for _ in range(members) for width in widths)
         self.register_buffer("shares", torch.full((len(self.parts),), 1.0 / len(self.parts)))
         self.register_buffer("sharpness", torch.ones(()))

@@ -95,16 +95,20 @@ class SourceModel(nn.Module):
         """Whether the head reads the outputs of all stages."""
         return isinstance(self.head, StagesHead)
 
-    def all_stages(self, x: Tensor) -> Tensor:
-        """Outputs of every stage for normalised images, averaged over positions, one after another: (n, sum of d)."""
-        found = []
+    def all_stages(self, x: Tensor, *, quarters: bool = True) -> Tensor:
+        """Outputs of every stage for normalised images, one after another: (n, sum of their widths).
+
+        quarters: whether they are averaged over each quarter of the image, not over the whole of it.
+        """
+        found, pool = [], pool_quarters if quarters else pool_positions
         for stage in self.stage_list():
             x = stage(x)
-            found.append(pool_positions(x))
+            found.append(pool(x))
         return torch.cat(found, dim=1)
 
-    def stage_widths(self) -> list[int]:
-        """How many numbers each stage's output comes to, averaged over positions."""
+    def stage_widths(self, *, quarters: bool = True) -> list[int]:
+        """How many numbers each stage's output comes to in :meth:`all_stages`."""
+        pool = pool_quarters if quarters else pool_positions
         size, mode = self.preprocessing, self.training
         device = next((tensor.device for tensor in self.state_dict().values()), None)
         x = torch.zeros(1, size.channels, size.size, size.size, device=device)
@@ -113,13 +117,16 @@ class SourceModel(nn.Module):
         with torch.inference_mode():
             for stage in self.stage_list():
                 x = stage(x)
-                widths.append(pool_positions(x).shape[1])
+                widths.append(pool(x).shape[1])
         self.train(mode)
         return widths
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (n, channels, size, size) to logits (n, k)."""
-        logits: Tensor = self.head(self.all_stages(x) if self.reads_stages else self.run(x))
+        head = self.head
+        logits: Tensor = head(
+            self.all_stages(x, quarters=head.quarters) if isinstance(head, StagesHead) else self.run(x)
+        )
         return logits
 
     def replace_head(self, num_classes: int, labels: tuple[str, ...], kind: str = "linear") -> None:
@@ -141,3 +148,24 @@ def pool_positions(x: Tensor) -> Tensor:
         channels_last = x.shape[1] == x.shape[2] != x.shape[3]
         return x.mean(dim=(1, 2) if channels_last else (2, 3))
     return x.mean(dim=1) if x.ndim == 3 else x.flatten(1)
+
+
+def pool_quarters(x: Tensor) -> Tensor:
+    """Mean over each quarter of maps (n, c, h, w) or (n, h, w, c): (n, 4 c), top left, top right, bottom left, right.
+
+    Where something is counts for much on centred things such as signs and parts, and little is lost on others: the mean
+    over all positions is the quarters' own. Sides of odd length share their middle. Maps of a single row or column, and
+    tokens, are averaged as a whole.
+    """
+    if x.ndim != 4:
+        return pool_positions(x)
+    channels_last = x.shape[1] == x.shape[2] != x.shape[3]
+    maps = x.permute(0, 3, 1, 2) if channels_last else x
+    height, width = maps.shape[2:]
+    if min(height, width) < 2:
+        return pool_positions(x)
+    halves = maps[:, :, : (height + 1) // 2], maps[:, :, height // 2 :]
+    return torch.cat(
+        [part.mean(dim=(2, 3)) for half in halves for part in (half[..., : (width + 1) // 2], half[..., width // 2 :])],
+        dim=1,
+    )

@@ -207,12 +207,12 @@ def _listed(what: str, items: list[str]) -> str:
 
 def _widen_head(model: SourceModel, state: Mapping[str, Tensor]) -> None:
     """Give the model the kind and width of head that the state has; one on other features is left for fit to refuse."""
-    parts = [tensor for name, tensor in state.items() if re.fullmatch(r"head\.parts\.\d+\.weight", name)]
+    names = (re.fullmatch(r"head\.parts\.(\d+)\.weight", name) for name in state)
+    numbered = sorted((int(match[1]), match[0]) for match in names if match is not None)
+    parts = [state[name] for _, name in numbered]
     if parts:
-        widths = model.stage_widths()
-        whole = len(parts) % len(widths) == 0
-        if whole and all(part.ndim == 2 and part.shape[0] == parts[0].shape[0] > 0 for part in parts):
-            model.head = StagesHead(widths, int(parts[0].shape[0]), len(parts) // len(widths))
+        if all(part.ndim == 2 and part.shape[0] == parts[0].shape[0] > 0 for part in parts):
+            _stages_head(model, parts)
         return
     hidden, output = (state.get(f"head.{layer}.weight") for layer in ("hidden", "output"))
     weight = state.get("head.weight", hidden)
@@ -228,6 +228,17 @@ def _widen_head(model: SourceModel, state: Mapping[str, Tensor]) -> None:
         return
     # Its values are about to be overwritten: drawing them would only move the generator on.
     model.head = nn.utils.skip_init(nn.Linear, model.feature_dim, int(weight.shape[0]), bias=bias)  # type: ignore[no-untyped-call]
+
+
+def _stages_head(model: SourceModel, weights: Sequence[Tensor]) -> None:
+    """A head for weights of one or more layers on each stage; none where they are for other stages."""
+    given = [int(weight.shape[1]) for weight in weights]
+    for quarters in (True, False):
+        widths = model.stage_widths(quarters=quarters)
+        members = len(given) // len(widths)
+        if members and given == widths * members:
+            model.head = StagesHead(widths, int(weights[0].shape[0]), members, quarters=quarters)
+            return
 
 
 def _shrinks(block: nn.Module) -> bool:

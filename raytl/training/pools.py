@@ -130,7 +130,7 @@ class PoolMaker:
         parts = [transform, images.fingerprint, *computed]
         if not cut:
             return f"views-{hash_json(parts)[:32]}"
-        kind = "stages" if self._whole else "activations"
+        kind = "quarters" if self._whole else "activations"
         return f"{kind}-{hash_json([self._weights, model.architecture, cut, *parts])[:32]}"
 
     def _compute(self, images: Images, version: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from raytl.runs.recipe import pieces
 from raytl.runs.recipe.lifting import Lifted
 from raytl.runs.recipe.pieces import Code, block
 from raytl.sources.heads import StagesHead
-from raytl.sources.model import pool_positions
+from raytl.sources.model import pool_quarters
 from raytl.training.convex import solve_head
 from raytl.training.roles import MOST_SOURCE
 from raytl.training.trial import Trial, trial_seed
@@ -60,7 +60,7 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
     own = "len(TARGET)" if "target" in trial.roles.training else "0"
     even = BALANCED if balanced else ""
     if isinstance(head, StagesHead):
-        pool = lifted.add(pool_positions)
+        pool = lifted.add(pool_quarters)
         made = f"{lifted.add(StagesHead)}({head.widths}, {k}, {head.members})"
         settings |= {"STRENGTHS": list(solved.strengths), "SHARES": list(solved.shares), "SHARPNESS": solved.sharpness}
         members = f"{own}, len(images)" if head.members > 1 else "len(images),"
