@@ -34,7 +34,11 @@ STRATEGIES = {
     "mlp head": replace(BASE, cut=STAGES, head="mlp"),
     "separate batch norm": replace(BASE, batch_norm="separate"),
     "averaged adamw": replace(BASE, optimizer="adamw", ema=0.9, label_smoothing=0.1),
-    **{f"adaptation {name}": replace(BASE, adaptation=name) for name in adaptation.names()},
+    **{
+        f"adaptation {name}": replace(BASE, adaptation=name)
+        for name in adaptation.names()
+        if adaptation.get(name).trains
+    },
     **{f"regulariser {name}": replace(BASE, regulariser=name) for name in finetuning.regularisers.names()},
 }
 
