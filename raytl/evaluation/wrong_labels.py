@@ -11,6 +11,7 @@ probe is unsure, and nothing is said.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +69,29 @@ def suspects(
     doubted[doubted] &= _neighbours_say(features, labels, groups, np.flatnonzero(doubted), best)
     order = sorted(np.flatnonzero(doubted), key=lambda i: (given[i] / sure[i], i))
     return [Suspect(int(i), int(best[i]), float(sure[i]), float(given[i])) for i in order]
+
+
+def doubted_by_all(judges: Sequence[np.ndarray], labels: np.ndarray, classes: int) -> list[int]:
+    """The labels that several judges firmly doubt in the same way, by their predictions alone.
+
+    judges: each (n, classes), out of fold, rows of NaN where an item was not asked; those that do not tell the classes
+    apart are no judges. Empty for fewer than two.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    rows, agreed, heard = np.arange(len(labels)), np.full(len(labels), -1), 0
+    for told in judges:
+        known = ~np.isnan(told[:, 0])
+        if not known.any() or not _skilled(told[known], labels[known], counts):
+            continue
+        best = np.nan_to_num(told, nan=-1.0).argmax(axis=1)
+        of_class = [told[known & (labels == c), c] for c in range(classes)]
+        usual = np.array([own.mean() if len(own) else np.inf for own in of_class])
+        sure, given = told[rows, best], told[rows, labels]
+        firm = known & (best != labels) & (counts[labels] >= MIN_PER_CLASS) & (counts[best] >= MIN_PER_CLASS)
+        firm &= (sure >= usual[best]) & (sure >= _ODDS * given)
+        agreed = np.where(firm & ((agreed == best) | (heard == 0)), best, -1)
+        heard += 1
+    return [] if heard < 2 else np.flatnonzero(agreed >= 0).tolist()
 
 
 def _skilled(told: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> bool:

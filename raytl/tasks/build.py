@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from raytl.tasks.duplicates import label_conflicts, merge_groups
 from raytl.tasks.given import given_paths
 from raytl.tasks.holding_out import checked_holdout, groups_per_class, hold_out
 from raytl.tasks.images import Images, LabelledImages
-from raytl.tasks.judgements import judge_colours, judge_role_colours, judge_test
+from raytl.tasks.judgements import examples, judge_colours, judge_depth, judge_role_colours, judge_sizes, judge_test
 from raytl.tasks.leaks import Roles, compare, count_are, separate, separate_test
 from raytl.tasks.parts import (
     I_,
@@ -129,7 +130,7 @@ class Task:
                 separate_test(roles)
         for key, part in roles.source_domains.items():
             part.images = self._grouped(part)
-            self._note_half_shared(key, part.images, classes)
+            self._note_half_shared(key, part.images, classes, by_path=not isinstance(domains[key], LabelledImages))
 
         self.name = name or _task_name(target, unlabelled)
         chosen = {"split": split, "label": label, "image_column": image_column, "classes_of": classes_of}
@@ -210,10 +211,19 @@ class Task:
             message = f"{what} ({first} and {other}{'; …' if len(pairs) > 1 else ''}): one of the two labels is wrong,"
             self._note(images.name, f"{message} or it shows both; raytl check lists them")
 
-    def _note_half_shared(self, key: str, images: LabelledImages, classes: tuple[str, ...]) -> None:
-        """A source domain that shares some classes but not all looks like a misspelling."""
+    def _note_half_shared(self, key: str, images: LabelledImages, classes: tuple[str, ...], *, by_path: bool) -> None:
+        """A source domain that shares some classes but not all, or nearly the same, looks like a misspelling."""
         odd = [name for name in images.classes if name not in classes]
-        if odd and len(odd) < len(images.classes):
+        if odd and len(odd) == len(images.classes):
+            plain = {name.casefold().strip(): name for name in classes}
+            meant = ((name, plain.get(name.casefold().strip()) or _alike(name, classes)) for name in odd)
+            like = next(((name, other) for name, other in meant if other), None)
+            hint = f"; is '{like[0]}' the same as '{like[1]}'?" if like else ""
+            what = f"none of its classes ({examples([repr(name) for name in odd])}) is one to learn"
+            grade = Severity.WARNING if like else Severity.INFO
+            if like or by_path:  # who makes images knows their names
+                self.problems.append(Problem(grade, key, f"{what}: the domain can only pretrain{hint}", leading=True))
+        elif odd:
             hint = nearest(odd[0], classes) if len(classes) <= 20 else ""
             self._note(key, f"class '{odd[0]}' is none of the classes to learn{hint}; the domain can only pretrain")
 
@@ -229,6 +239,12 @@ class Task:
         return replace(images, groups=groups if len(np.unique(groups)) < len(groups) else None)
 
 
+def _alike(name: str, known: Sequence[str]) -> str | None:
+    """The one of the names that this one may be a misspelling, or the plural, of."""
+    close = difflib.get_close_matches(name.casefold(), [other.casefold() for other in known], n=1, cutoff=0.8)
+    return next((other for other in known if close and other.casefold() == close[0]), None)
+
+
 def _judge_colours(roles: Roles) -> list[Problem]:
     """What being grey or in colour would give away: of classes of the target, and of one role against another."""
     goal, named = roles.target, {"the target": roles.target, "the unlabelled images": roles.unlabelled}
@@ -237,6 +253,9 @@ def _judge_colours(roles: Roles) -> list[Problem]:
     if goal is not None:
         labels = [goal.images.classes[label] for label in goal.images.labels]
         problems = judge_colours(goal.images.name, labels, goal.facts)
+        problems += judge_sizes(goal.images.name, labels, goal.facts)
+    for part in roles.parts():
+        problems += judge_depth(part.images.name, [item.name for item in part.images.items], part.facts)
     shares = {
         role: float(np.mean([fact.greyscale for fact in part.facts]))
         for role, part in named.items()

@@ -19,8 +19,10 @@ from raytl.tasks.judgements import (
     judge_colours,
     judge_conflicts,
     judge_counts,
+    judge_depth,
     judge_images,
     judge_near,
+    judge_sizes,
     judge_test,
 )
 from raytl.tasks.problems import Problem, Severity
@@ -91,6 +93,7 @@ def look(
     problems = [
         *_judge_classes(listing, entries, learned),
         *judge_images(listing.name, names, facts),
+        *judge_depth(listing.name, names, facts),
         *_judge_pictures(listing.name, entries, names, facts, pairs, digests, learned),
         *listing.problems,
         *judge_conflicts(listing.name, conflicts),
@@ -171,7 +174,8 @@ def _judge_pictures(
     """What the pictures tell of the labels and the splits."""
     labels, splits = [entry.label for entry in entries], [entry.split for entry in entries]
     coloured = [(str(entry.label), fact) for entry, fact in zip(entries, facts, strict=True) if id(entry) in learned]
-    problems = judge_colours(where, [label for label, _ in coloured], [fact for _, fact in coloured])
+    told = [label for label, _ in coloured], [fact for _, fact in coloured]
+    problems = judge_colours(where, *told) + judge_sizes(where, *told)
     return problems + judge_near(where, names, labels, splits, facts, pairs, digests)
 
 

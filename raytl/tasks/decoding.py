@@ -35,11 +35,27 @@ except ImportError:
     _HEIF = ()
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", "ICO", *_HEIF)
-HEIC_SUFFIXES = frozenset({".heic", ".heif"})
+HEIC_SUFFIXES = frozenset({".heic", ".heif", ".heics", ".hif"})
 # Pictures of kinds that nothing here reads; whoever has them is told so.
 FOREIGN_SUFFIXES = frozenset(
     {
-        *(".jxl", ".svg", ".psd", ".exr", ".hdr", ".dcm", ".dicom", ".nii"),
+        *(
+            ".jxl",
+            ".svg",
+            ".psd",
+            ".exr",
+            ".hdr",
+            ".dcm",
+            ".dicom",
+            ".nii",
+            ".nrrd",
+            ".mha",
+            ".jxr",
+            ".wdp",
+            ".ai",
+            ".eps",
+        ),
+        *(".tga", ".pcx", ".dds", ".icns", ".xcf", ".fits", ".fit", ".czi", ".lif", ".nd2", ".svs", ".ndpi", ".mrxs"),
         ".icloud",
         *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw"),
     }
@@ -51,7 +67,7 @@ SUFFIXES = (
     | frozenset(
         {
             *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
-            *(".avif", ".ico", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"),
+            *(".avif", ".ico", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf", ".ppm", ".pgm", ".pbm", ".pnm", ".apng", ".jif"),
         }
     )
 )

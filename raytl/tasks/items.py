@@ -5,6 +5,7 @@ All are plain frozen dataclasses, so that they travel to other processes.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from PIL import Image
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_bytes
 from raytl.tasks.decoding import decode
+
+MAX_IMAGE_BYTES, MAX_TABLE_BYTES = 1 << 30, 8 << 30
+"""Of files that are read at once. An image of as many pixels as are let in is smaller, even without compression."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,20 @@ class FileItem:
     filesystem: Any = None
     digest: str = ""
 
-    def read(self, size_bytes: int = -1) -> bytes:
-        """The encoded bytes, or the first ``size_bytes`` of them. Raises UserError where the file cannot be read."""
+    def read(self, size_bytes: int = -1, *, most_bytes: int = MAX_IMAGE_BYTES) -> bytes:
+        """The encoded bytes, or the first ``size_bytes`` of them.
+
+        Raises UserError where the file cannot be read, or all of it is wanted and it has more than ``most_bytes``.
+        """
         try:
             if self.filesystem is None:
                 with Path(self.path).open("rb") as local:
+                    if size_bytes < 0:
+                        self._check_size(os.fstat(local.fileno()).st_size, most_bytes)
                     return local.read(size_bytes)
             with self.filesystem.open_input_file(self.path) as remote:
+                if size_bytes < 0 and hasattr(remote, "size"):
+                    self._check_size(remote.size(), most_bytes)
                 return bytes(remote.read(None if size_bytes < 0 else size_bytes))
         except FileNotFoundError:
             raise UserError(f"{self.name}: no such file; correct the path or leave it out") from None
@@ -44,6 +55,11 @@ class FileItem:
             raise UserError(
                 f"{self.name}: cannot be read ({error.strerror or error}); check it or leave it out"
             ) from None
+
+    def _check_size(self, held_bytes: int, most_bytes: int) -> None:
+        if held_bytes > most_bytes:
+            what = f"the file has {held_bytes / 2**30:.1f} GiB, and no more than {most_bytes / 2**30:g} are read"
+            raise UserError(f"{self.name}: {what}; make it smaller or leave it out")
 
     def open(self) -> Image.Image:
         """The decoded image."""

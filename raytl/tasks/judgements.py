@@ -15,6 +15,8 @@ from raytl.tasks.survey import Facts
 _IMBALANCE = 10.0  # largest class over smallest
 _TEST_NEEDS = 4  # as in the task: fewer images of a class leave none for a test split
 _NARROW = 16  # as in the preprocessing: beyond it a centre crop shows a sixteenth
+_TINY = 8  # pixels
+_DARK = 20  # of 255: 12 bits of 16 are 16
 _MIXED = 0.1  # share of the images below which the greyscale, or the coloured, ones are odd
 _TELLING = 3  # images of a class from which on their being all grey says something
 _NAMED = 3  # examples
@@ -36,6 +38,12 @@ def judge_images(where: str, names: Sequence[str], facts: Sequence[Facts]) -> li
     if narrow:
         what = f"{_are(narrow)} more than {_NARROW} times as long as wide ({examples(narrow)})"
         problems.append(Problem(Severity.WARNING, where, f"{what}; a network sees little of them"))
+    tiny = [name for name, fact in both if min(fact.width, fact.height) < _TINY]
+    if tiny and len(tiny) < len(names):
+        what = f"{_are(tiny)} less than {_TINY} pixels wide or high ({examples(tiny)})"
+        problems.append(Problem(Severity.WARNING, where, f"{what}; a network sees next to nothing in them"))
+    elif tiny:
+        problems.append(Problem(Severity.WARNING, where, f"all images are less than {_TINY} pixels wide or high"))
     banded = [name for name, fact in both if fact.mode.startswith(_BANDS)]
     if banded:
         what = f"{_are(banded)} of more than three bands ({examples(banded)})"
@@ -49,6 +57,40 @@ def judge_images(where: str, names: Sequence[str], facts: Sequence[Facts]) -> li
         what = f"{len(colour)} images are in colour and {len(grey)} greyscale ({examples(grey)})"
         problems.append(Problem(Severity.INFO, where, what))
     return problems
+
+
+def judge_depth(where: str, names: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:
+    """Images of 16 bits of which only the lowest 12 or so are used, as cameras and scanners write them.
+
+    They are scaled by what 16 bits can hold, so that brightness stays comparable, and come out nearly black.
+    """
+    dark = [
+        name
+        for name, fact in zip(names, facts, strict=True)
+        if fact.mode.startswith("I") and int(fact.thumbnail.max()) < _DARK
+    ]
+    if 2 * len(dark) <= sum(fact.mode.startswith("I") for fact in facts):
+        return []
+    what = f"{_are(dark)} of 16 bits and nearly black ({examples(dark)}), as where only the lowest 12 are used"
+    return [Problem(Severity.WARNING, where, f"{what}; scale them to the full range, or to 8 bits", leading=True)]
+
+
+def judge_sizes(where: str, labels: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:
+    """Whether the size of an image tells its class: each class has one size, and not all the same."""
+    sizes: dict[str, Counter[tuple[int, int]]] = {}
+    for label, fact in zip(labels, facts, strict=True):
+        sizes.setdefault(label, Counter())[(fact.width, fact.height)] += 1
+    told = {label: next(iter(found)) for label, found in sizes.items() if len(found) == 1}
+    enough = [label for label in told if sum(sizes[label].values()) >= _TELLING]
+    if len(enough) < 2 or len(told) < len(sizes) or len(set(told.values())) < 2:
+        return []
+    first = min(enough)
+    other = next((label for label in sorted(enough) if told[label] != told[first]), None)
+    if other is None:
+        return []
+    one, two = ("{} x {}".format(*told[label]) for label in (first, other))
+    what = f"all images of class '{first}' have {one} pixels, and those of '{other}' {two}"
+    return [Problem(Severity.WARNING, where, f"{what}; a model may tell them apart by that, and not by what they show")]
 
 
 def judge_colours(where: str, labels: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:

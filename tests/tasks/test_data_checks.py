@@ -93,13 +93,13 @@ def said(root: Path) -> str:
 
 
 def test_many_classes_of_one_fault_are_one_line_with_examples(tmp_path: Path) -> None:
-    few = check(make_folder(tmp_path / "few", {f"class {n:02}": 2 for n in range(40)})).problems
+    few = check(make_folder(tmp_path / "few", {f"kind {n:02}": 2 for n in range(40)})).problems
     assert [problem.message for problem in few] == [
-        "40 of 40 classes have 2 or 3 images ('class 00', 'class 01', 'class 02', …), too few to spare any for a test"
+        "40 of 40 classes have 2 or 3 images ('kind 00', 'kind 01', 'kind 02', …), too few to spare any for a test"
     ]
-    one = check(make_folder(tmp_path / "one", {f"class {n:02}": 1 for n in range(40)})).problems
+    one = check(make_folder(tmp_path / "one", {f"kind {n:02}": 1 for n in range(40)})).problems
     assert [problem.severity for problem in one] == [Severity.ERROR]
-    assert one[0].message.startswith("40 of 40 classes have 1 image ('class 00', ")
+    assert one[0].message.startswith("40 of 40 classes have 1 image ('kind 00', ")
 
 
 def test_vanished_classes_are_first_and_counted(tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
     room: how many lanes may run now; asked before each job, so that lanes come and go with the cluster.
     A job whose process dies is handed out again at once, in a lane that is known to work if there is one. (Tune's own
     retry is not used: it gives up a trial whose idle process died just before the trial began.)
-    Where a process is ended for its memory, there is a lane less from then on, and ``notice`` is told so.
+    Where a process is ended for its memory, there is a lane less from then on, and ``notice`` is told so. Where even a
+    single lane is ended again and again, whatever it does, the search stops with what it has and can be resumed.
     asked: what people want stopped; looked at before each job and after each epoch.
     """
 
@@ -81,6 +82,8 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         self._room = room
         self._notice = notice
         self._most: int | None = None
+        self._too_large = 0  # jobs in a row that a single lane had no memory for
+        self._exhausted = False
         self._clock = clock
         self._trials: dict[str, _Dispatch] = {}
         self._again: deque[tuple[LaneJob, int]] = deque()
@@ -101,7 +104,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A trial's config, None to be asked again later, FINISHED at the end."""
-        if self._asked().stop:
+        if self._asked().stop or self._exhausted:
             return str(Searcher.FINISHED)
         lane = self._free_lane()
         if lane is None or (self._nothing_due and not self._again):
@@ -208,6 +211,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         if dispatch.withdrawn:
             self._again.append((dispatch.job, dispatch.deaths))
         elif not error:
+            self._too_large = 0
             self._warm.append(dispatch.lane)
             if dispatch.result is not None or dispatch.error is not None or not self._asked().stop:
                 self.plan.on_end(dispatch.job.number, dispatch.result, dispatch.error)
@@ -217,7 +221,15 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
             self._again.append((dispatch.job, dispatch.deaths))  # others ran beside it: it was not too large by itself
         elif dispatch.error is None and dispatch.deaths < RETRIES:
             self._again.append((dispatch.job, dispatch.deaths + 1))
+        elif dispatch.starved and self._too_large:
+            # One job may be too large by itself; where the next one is too, others have the memory, and all would fail.
+            self._exhausted = True
+            self._notice(
+                "memory ran out again and again with a single lane, whatever it trained: the search stops with what it "
+                "has; close other programs, then go on with raytl search --resume"
+            )
         else:
+            self._too_large += dispatch.starved
             died = f"its process died {RETRIES + 1} times (killed, out of memory, or a bug: see --verbose)"
             if dispatch.starved:
                 died = "the machine has too little memory for it: close other programs, or choose smaller models"

@@ -22,6 +22,7 @@ TURN = 4
 """Strategies of the search after which one more source model joins in."""
 RACING = 3
 """Probes that are tried on all folds: more are hardly ever of interest."""
+_JUDGES = 2  # probes that have to doubt a label for it to be said
 
 
 class Probing:
@@ -156,6 +157,20 @@ class Probing:
         scores = self._contest.scores()
         known = [s for strategies in self._probes.values() for s in strategies if s.key in scores]
         return sorted(known, key=lambda s: float(np.mean(list(scores[s.key].values()))), reverse=True)
+
+    def doubted_labels(self) -> int:
+        """How many labels all of the best probes doubt; each of another source model, so that they differ."""
+        labels = self._contest.labels
+        if labels is None:
+            return 0
+        models: dict[str, Strategy] = {}
+        for strategy in self._ranked():
+            models.setdefault(strategy.source_model, strategy)
+        told = (self._contest.out_of_fold(strategy.key) for strategy in list(models.values())[:_JUDGES])
+        from raytl.evaluation.wrong_labels import doubted_by_all  # torch: the plan does without elsewhere
+
+        judges = [probabilities for probabilities in told if probabilities is not None]
+        return len(doubted_by_all(judges, labels.labels, labels.classes))
 
     def due(self, tried: int) -> bool:
         """Whether one more source model is to join in, after so many strategies of the search."""

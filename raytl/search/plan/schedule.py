@@ -34,6 +34,8 @@ TOLD = (JobKind.SURVEY, JobKind.PRETRAIN, JobKind.PROBE, JobKind.BASELINE, JobKi
 PHASES = ("", *TOLD, JobKind.CONTROL, JobKind.REFIT)
 """In the order in which they are told of; the first is before them all."""
 FIRST_MODEL = "first-model"
+LABELS = "labels"
+"""The phase under which the user is told that labels look wrong."""
 PROBE_SHARE = 0.25
 """Of a time budget: once probes have taken so much of it, they are tried on no further folds."""
 LATEST = 0.4
@@ -78,6 +80,7 @@ class SearchPlan:
             folds=settings.folds,
         )
         self._numbers = count()
+        self._said_doubted = False
         self._durations = Durations(self.records, settings.epochs, settings.passes)
         self._exploration = Exploration(
             sampler,
@@ -404,9 +407,20 @@ class SearchPlan:
             self._exploration.on_end(number, record)
         if job.kind == JobKind.PROBE:
             self._probing.end(job)
+            self._say_doubted()
             if result is not None:
                 self._durations.probed(job, result)
         self._listener.on_trial(record)
+
+    def _say_doubted(self) -> None:
+        """Once, when the probes are over: what their predictions, which are there anyway, say of the labels."""
+        if self._said_doubted or not self._probing.is_over():
+            return
+        self._said_doubted = True
+        count = self._probing.doubted_labels()
+        if count:
+            labels = "1 label looks" if count == 1 else f"{count} labels look"
+            self._listener.on_phase(LABELS, f"{labels} wrong; raytl check shows them")
 
     def _end_survey(self, result: JobResult | None) -> None:
         """Where nothing could be surveyed, the domains are taken as they are."""

@@ -77,7 +77,10 @@ def read_labelled(
     or none of a class.
     """
     must = role != Role.SOURCE_DOMAIN
-    listing = list_path(path, filesystem, split=split, images=images, label=label, image_column=image_column, must=must)
+    listing = list_path(
+        path, filesystem, split=split, images=images, label=label, image_column=image_column, must=must,
+        lone=role == Role.TARGET,
+    )  # fmt: skip
     option = f"--{role.replace('_', '-')}"
     if not listing.entries:
         raise listing.no_images()
@@ -148,12 +151,13 @@ def list_path(
     label: str | None = None,
     image_column: str | None = None,
     must: bool = True,
+    lone: bool = True,
     labels: bool = True,
 ) -> Listing:
     """All entries of a path, nothing decoded yet. Raises UserError for what is neither folder nor table.
 
     labels: whether any are wanted; if not, every image counts, wherever it lies. must: whether a table has to have
-    the columns that are asked for.
+    the columns that are asked for. lone: whether a folder without a table is an error where a column is asked for.
     """
     place = locate(path, filesystem)
     folder = None if images is None else locate(images)
@@ -162,7 +166,7 @@ def list_path(
     options = TableOptions(folder, label, image_column, must)
     if is_folder(place):
         listing = list_folder(place, options=options, split=split, labels=labels)
-        if label is not None and must and "table" not in listing.layout:
+        if label is not None and lone and "table" not in listing.layout:
             because = listing.unlabelled_because or "there is no table beside its images"
             raise UserError(f"{listing.name}: --label {label}: {because.removeprefix('--label: ')}")
     elif place.suffix in TABLES | ANNOTATIONS:

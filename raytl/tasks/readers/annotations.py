@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pyarrow as pa
 
 from raytl.core.errors import UserError
-from raytl.tasks.items import FileItem
+from raytl.tasks.items import MAX_TABLE_BYTES, FileItem
 from raytl.tasks.readers.labels import multi_label
 from raytl.tasks.readers.listing import Listing, Place, first_line
 from raytl.tasks.readers.tree import is_image
@@ -30,7 +30,7 @@ def read_annotations(place: Place, listing: Listing) -> Any:
 
     Raises UserError where images have several labels or none, NoLabelsError where it is no such export.
     """
-    data = FileItem(place.shown, place.path, place.filesystem).read()
+    data = FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES)
     if place.suffix == ".xml":
         return _table(_cvat(data, place.shown))
     try:
@@ -49,6 +49,12 @@ def read_annotations(place: Place, listing: Listing) -> Any:
         return _table([(name, label) for label, names in content.items() for name in names])  # {"cat": ["a.jpg"]}
     if isinstance(content, dict) and content.get("labels") and all(map(_is_pair, content["labels"])):
         return _table([(name, str(label)) for name, label in content["labels"]])  # {"labels": [["a.jpg", 0]]}
+    if isinstance(content, dict) and content and all(map(is_image, content)):
+        listed = [_only(name, value, place.shown) for name, value in content.items()]
+        if any(label is not None for label in listed):
+            return _table(list(zip(content, listed, strict=True)))  # {"a.jpg": ["cat"]}, {"a.jpg": {"label": "cat"}}
+    if isinstance(content, dict) and _are_columns(list(content.values())):
+        return pa.table({name: pa.array(map(_as_text, value)) for name, value in content.items()})
     if isinstance(content, list) and content and all(isinstance(value, dict) for value in content):
         if all("annotations" in value or "completions" in value for value in content):
             return _table(_label_studio(content, place.shown))
@@ -69,6 +75,26 @@ def _table(pairs: _Pairs) -> Any:
 
 def _are_names(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(name, str) and is_image(name) for name in value)
+
+
+def _are_columns(values: list[Any]) -> bool:
+    lists = len(values) > 1 and all(isinstance(value, list) for value in values)
+    return lists and len({len(value) for value in values}) == 1 and any(map(_are_names, values))
+
+
+def _as_text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _only(name: str, value: Any, shown: str) -> str | None:
+    """The one label in a list, or in an object under a usual name; None where there is none."""
+    if isinstance(value, dict):
+        value = next((value[key] for key in ("label", "labels", "class", "category", "name") if key in value), None)
+    if isinstance(value, list):
+        if len(value) > 1:
+            raise multi_label(shown, f"{name} has {value[0]!r} and {value[1]!r}")
+        value = value[0] if value else None
+    return str(value) if isinstance(value, str | int) else None
 
 
 def _is_pair(value: Any) -> bool:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 from raytl.core.errors import UserError
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-MAX_BYTES = 4 << 30  # unpacked: it is held in memory
-Member = tuple[str, int, Callable[[], bytes]]  # name, unpacked bytes, content
+MAX_BYTES = 4 << 30  # unpacked: of all that a tar file holds, which is held in memory, and of one file in a zip file
+_BROKEN = (OSError, ValueError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
+_ENCRYPTED = 1  # flag of a member
+_SMALL_BYTES, _MOST_TIMES = 1 << 24, 100  # images are packed already: what unpacks to more is meant to fill memory
 
 
 @dataclass(frozen=True)
@@ -27,25 +30,51 @@ class Archive:
     shown: str
 
     def open_input_file(self, name: str) -> io.BytesIO:
-        """The content of a member. Raises FileNotFoundError where there is none, UserError as :meth:`names`."""
+        """The content of a member.
+
+        Raises FileNotFoundError where there is none, OSError where it cannot be unpacked, UserError as :meth:`names`.
+        """
+        contents = self._contents()
+        if name not in contents.names:
+            raise FileNotFoundError(name)
         try:
-            return io.BytesIO(self._contents()[name])
-        except KeyError:
-            raise FileNotFoundError(name) from None
+            return io.BytesIO(contents.read(name))
+        except _BROKEN as error:
+            raise OSError(f"the archive does not give it: {_reason(error)}") from None
 
     def names(self) -> list[str]:
-        """Paths of all files, sorted. Raises UserError where the archive cannot be read or is too large."""
-        return sorted(self._contents())
+        """Paths of all files, sorted. Raises UserError where the archive cannot be read, is locked or too large."""
+        return sorted(self._contents().names)
 
-    def _contents(self) -> dict[str, bytes]:
+    def _contents(self) -> _Contents:
         try:
             status = Path(self.path).stat()
             return _contents(self.path, status.st_mtime_ns, status.st_size)
-        except (OSError, ValueError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
-            reason = str(error).strip().rstrip(".") or type(error).__name__
-            raise UserError(
-                f"{self.shown}: the archive cannot be read ({reason}); unpack it and give the folder"
-            ) from None
+        except (*_BROKEN, NotImplementedError) as error:
+            what = f"{self.shown}: the archive cannot be read ({_reason(error)})"
+            raise UserError(f"{what}; unpack it and give the folder") from None
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What an archive holds. names: paths in it, to what it calls them. held: of a tar file, what is unpacked."""
+
+    names: Mapping[str, str]
+    zipped: zipfile.ZipFile | None
+    held: Mapping[str, bytes]
+    lock: threading.Lock
+
+    def read(self, name: str) -> bytes:
+        """A member, unpacked."""
+        if self.zipped is None:
+            return self.held[name]
+        with self.lock:  # one file descriptor
+            info = self.zipped.getinfo(self.names[name])
+            if info.file_size > MAX_BYTES:
+                raise ValueError(_too_much())
+            if info.file_size > _SMALL_BYTES and info.file_size > _MOST_TIMES * info.compress_size:
+                raise ValueError(f"it unpacks to {info.file_size // max(1, info.compress_size)} times its size")
+            return self.zipped.read(info)
 
 
 def is_archive(path: str) -> bool:
@@ -54,32 +83,41 @@ def is_archive(path: str) -> bool:
 
 
 @lru_cache(maxsize=4)
-def _contents(path: str, modified_ns: int, size_bytes: int) -> dict[str, bytes]:
-    """All files by their path; an archive is unpacked once by each process that reads it."""
-    members = _zip(path) if path.lower().endswith(".zip") else _tar(path)
-    found: dict[str, bytes] = {}
+def _contents(path: str, modified_ns: int, size_bytes: int) -> _Contents:
+    """A tar file is unpacked once by each process that reads it; of a zip file each image when it is wanted."""
+    if not path.lower().endswith(".zip"):
+        held = _tar(path)
+        return _Contents({name: name for name in held}, None, held, threading.Lock())
+    archive = zipfile.ZipFile(path)
+    members = [info for info in archive.infolist() if not info.is_dir()]
+    if any(info.flag_bits & _ENCRYPTED for info in members):
+        raise ValueError("it is locked with a password")
+    return _Contents({_inner(info.filename): info.filename for info in members}, archive, {}, threading.Lock())
+
+
+def _tar(path: str) -> dict[str, bytes]:
+    held: dict[str, bytes] = {}
     total = 0
-    for name, unpacked_bytes, content in members:
-        total += unpacked_bytes
-        if total > MAX_BYTES:
-            raise ValueError(f"it holds more than {MAX_BYTES >> 30} GB")
-        found["/" + name.replace("\\", "/").removeprefix("./").lstrip("/")] = content()
-    return found
-
-
-def _zip(path: str) -> Iterator[Member]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if not info.is_dir():
-                yield info.filename, info.file_size, partial(archive.read, info)
-
-
-def _tar(path: str) -> Iterator[Member]:
-    def content(info: tarfile.TarInfo) -> bytes:
-        file = archive.extractfile(info)
-        return b"" if file is None else file.read()
-
     with tarfile.open(path) as archive:
         for info in archive:
-            if info.isfile():
-                yield info.name, info.size, partial(content, info)
+            if not info.isfile():
+                continue
+            total += info.size
+            if total > MAX_BYTES:
+                raise ValueError(_too_much())
+            file = archive.extractfile(info)
+            held[_inner(info.name)] = b"" if file is None else file.read()
+    return held
+
+
+def _inner(name: str) -> str:
+    """A member's path: of one that points out of the archive, what is left within it."""
+    return "/" + "/".join(part for part in name.replace("\\", "/").split("/") if part not in {"", ".", ".."})
+
+
+def _too_much() -> str:
+    return f"it holds more than {MAX_BYTES >> 30} GB"
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).strip().rstrip(".") or type(error).__name__

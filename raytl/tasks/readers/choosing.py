@@ -11,6 +11,7 @@ from raytl.tasks.readers.split_names import NONE, SPLITS, TEST, TRAIN, VALIDATIO
 from raytl.tasks.task import Role
 
 _LEARNED = (TRAIN, VALIDATION)
+_NAMED = 4
 
 
 def choose_split(listing: Listing, role: str, split: str | None) -> bool:
@@ -46,7 +47,7 @@ def choose_split(listing: Listing, role: str, split: str | None) -> bool:
     if VALIDATION in chosen and TRAIN in chosen:
         classes = {name: {str(entry.label) for entry in labelled[name]} for name in _LEARNED}
         for new in sorted(classes[VALIDATION] - classes[TRAIN])[:1]:
-            where = "/".join(listing.split_names.get(VALIDATION) or [VALIDATION])
+            where = _folders(listing, VALIDATION)
             listing.announce(f"class '{new}' is in {where} only{nearest(new, classes[TRAIN])}", Severity.WARNING)
     listing.announce(f"it is in splits: {', '.join(parts)}{hint}")
     _say_left_out(listing)
@@ -75,8 +76,13 @@ def _only(listing: Listing, split: str, present: Sequence[str]) -> None:
 
 
 def _counted(listing: Listing, names: Sequence[str], labelled: dict[str, list[Entry]]) -> str:
-    shown = [f"{'/'.join(listing.split_names.get(name) or [name])} ({_count(labelled[name])})" for name in names]
+    shown = [f"{_folders(listing, name)} ({_count(labelled[name])})" for name in names]
     return " and ".join(shown)
+
+
+def _folders(listing: Listing, split: str) -> str:
+    names = listing.split_names.get(split) or [split]
+    return "/".join(names[:_NAMED]) + ("/…" if len(names) > _NAMED else "")
 
 
 def _count(entries: Sequence[Entry]) -> str:
@@ -89,7 +95,7 @@ def _say_left_out(listing: Listing) -> None:
     for name in SPLITS:
         blank = [entry for entry in listing.entries if entry.split == name and entry.label is None and entry.certain]
         if blank:
-            where = "/".join(listing.split_names.get(name) or [name])
+            where = _folders(listing, name)
             listing.announce(
                 f"{where} has {_count(blank)} without labels; left out, pass them with --unlabelled to adapt to them",
                 Severity.WARNING,

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from raytl.core.errors import UserError, nearest
-from raytl.tasks.readers.labels import multi_label, number, text_values
+from raytl.tasks.readers.labels import is_list, multi_label, number, text_values
 from raytl.tasks.readers.listing import Listing, TableOptions
 from raytl.tasks.readers.split_columns import named_column, split_column
 from raytl.tasks.readers.tree import is_image
@@ -72,6 +72,7 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
     likely += flags
     if len(others) == 1 and (_is_text(kind := table.schema.field(others[0]).type) or _is_integer(kind)):
         refuse_texts(table, others[0], listing.name)
+        listing.announce(f"labels are taken from column '{others[0]}', the only one beside '{image}'")
         return Columns(image, others[0], group, split)
     if len(likely) == 1:
         listing.announce(f"labels are taken from column '{likely[0]}'; --label NAME takes another")
@@ -92,6 +93,8 @@ def few(names: Sequence[str], most: int = 6) -> str:
 
 def refuse_texts(table: Any, column: str, shown: str) -> None:
     """Raise for a column of sentences or of measurements, as good as all of them different."""
+    if pa.types.is_struct(table.schema.field(column).type):
+        return  # told apart where its parts are known
     values = [value for value in text_values(table, column) if value is not None]
     different = set(values)
     if len(values) < _ENOUGH or len(different) <= max(_ENOUGH, len(values) // 2):
@@ -141,10 +144,10 @@ def _chosen_label(table: Any, named: list[str], listing: Listing) -> str:
 
 
 def _holds_bytes(kind: Any) -> bool:
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if is_list(kind):
         return _holds_bytes(kind.value_type)
     if pa.types.is_struct(kind):
-        return any(field.name == "bytes" for field in kind)
+        return any(field.name in {"bytes", "path"} for field in kind)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
@@ -168,6 +171,9 @@ def _image_column(table: Any, shown: str, is_file: Callable[..., bool], label: s
         texts = [f.name for f in table.schema if f.name != label and (_is_text(f.type) or _is_integer(f.type))]
         candidates = [name for name in texts if _name_files(table.column(name), is_file)]
         candidates = candidates or [name for name in texts if _number_files(table.column(name), is_file)]
+    if len(candidates) > 1:  # numbers of files, beside columns of 0 and 1
+        different = [name for name in candidates if _all_different(table.column(name))]
+        candidates = different if len(different) == 1 else candidates
     if len(candidates) == 1:
         return str(candidates[0])
     if candidates:
@@ -181,6 +187,13 @@ def _image_column(table: Any, shown: str, is_file: Callable[..., bool], label: s
         f"{shown}: no column with images among {few(table.column_names, 12) or 'none'}; name it 'image' (bytes) or "
         "'path', and pass --images DIR where the files lie elsewhere"
     )
+
+
+def _all_different(column: Any) -> bool:
+    if pa.types.is_nested(column.type) or _holds_bytes(column.type):
+        return False
+    values = [value for value in column.to_pylist() if value is not None]
+    return len(values) > 1 and len(set(values)) == len(values)
 
 
 def _first(column: Any) -> str:

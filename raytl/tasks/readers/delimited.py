@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from raytl.core.errors import UserError
-from raytl.tasks.items import FileItem
+from raytl.tasks.items import MAX_TABLE_BYTES, FileItem
 from raytl.tasks.readers.columns import IMAGE_COLUMNS, LABEL_COLUMNS
 from raytl.tasks.readers.listing import Listing, Place, first_line
 from raytl.tasks.readers.split_columns import NAMELESS
@@ -54,6 +54,12 @@ def read_delimited(place: Place, listing: Listing) -> Any:
         listing.announce(f"the first line looks like data ({header.strip()[:60]}); read as a table without a header")
     else:
         frame = frame.iloc[1:]
+        again = (frame == [*first]).all(axis=1)
+        if again.any():
+            lines = "1 line repeats" if again.sum() == 1 else f"{again.sum()} lines repeat"
+            listing.announce(f"{lines} its header; passed over")
+            frame = frame[~again]
+    frame = frame[frame.apply(lambda column: column.str.strip() != "").any(axis=1)]
     return _table(place, names, [frame[column].tolist() for column in frame.columns])
 
 
@@ -86,8 +92,11 @@ def read_json_lines(place: Place) -> Any:
     """One JSON object a line. Raises UserError where it is no such file."""
     import pandas as pd
 
+    text = _text(place, "JSON-lines")
     try:
-        frame = pd.read_json(io.StringIO(_text(place, "JSON-lines")), lines=True, dtype=False, convert_dates=False)
+        lines = not text.lstrip().startswith("[")  # else one list of objects
+        frame = pd.read_json(io.StringIO(text), lines=lines, dtype=False, convert_dates=False)
+        frame = frame.apply(lambda column: column if _is_of_one_kind(column) else column.map(_as_text))
         return pa.Table.from_pandas(frame, preserve_index=False)
     except (ValueError, TypeError, pa.ArrowException) as error:
         raise UserError(
@@ -95,11 +104,22 @@ def read_json_lines(place: Place) -> Any:
         ) from None
 
 
+def _is_of_one_kind(column: Any) -> bool:
+    kinds = {type(value) for value in column if value is not None and value == value}
+    return len(kinds) < 2 or kinds <= {int, float} or bool(kinds & {list, dict})
+
+
+def _as_text(value: Any) -> str | None:
+    return None if value is None or value != value else str(value)
+
+
 def _text(place: Place, kind: str) -> str:
-    data = FileItem(place.shown, place.path, place.filesystem).read()
+    data = FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES)
     try:
-        # Excel's "Unicode text" is UTF-16 and says so.
-        text = data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
+        # Excel's "Unicode text" is UTF-16 and says so; others that write it have a zero beside every letter.
+        zeros = [data[start:200:2].count(0) for start in (0, 1)]
+        wide = "utf-16-be" if zeros[0] > 50 > zeros[1] else "utf-16-le" if zeros[1] > 50 > zeros[0] else "utf-8-sig"
+        text = data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else wide)
     except UnicodeDecodeError:
         raise UserError(f"{place.shown}: not a {kind} file in UTF-8; save it in that encoding") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")

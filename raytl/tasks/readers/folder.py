@@ -63,7 +63,7 @@ def list_folder(
             return shards
     _fill(listing, layout, place)
     if not found.tree.images():
-        listing.empty_because = why_no_images(found.tree, name)
+        listing.empty_because = listing.empty_because or why_no_images(found.tree, name)
     elif labels:
         if len(layout.classes) < 2:
             listing.unlabelled_because = why_unlabelled(found.tree, listing.useless)
@@ -72,13 +72,19 @@ def list_folder(
 
 
 def _say_passed_over(found: Walk, listing: Listing) -> None:
+    if found.odd:
+        some = "1 thing is" if len(found.odd) == 1 else f"{len(found.odd)} things are"
+        listing.note(f"{some} no file: a pipe, socket, device or circle of links (first: {found.odd[0]}); left out")
     count = sum(found.passed_over.values())
     if not count:
         return
     places = list(found.passed_over)
     named = ", ".join(places[:_NAMED]) + (", …" if len(places) > _NAMED else "")
     files = "1 image lies" if count == 1 else f"{count} images lie"
-    listing.note(f"{files} in hidden places or ones that systems leave behind ({named}); passed over", Severity.INFO)
+    where = f"{files} in hidden places or ones that systems leave behind ({named})"
+    listing.note(f"{where}; passed over", Severity.INFO)
+    if not found.tree.images():
+        listing.empty_because = f"{where}: rename what holds the data"
 
 
 def _fill(listing: Listing, layout: Layout, place: Place) -> None:

@@ -14,6 +14,8 @@ from raytl.core.errors import UserError
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.listing import Listing
 
+_PARTS = ("name", "label", "class", "class_name", "displayName", "display_name", "value", "title")  # of an object
+_LONGEST = 200  # characters of a label
 _MISSING = frozenset({"nan", "NaN", "<NA>", "#N/A", "NaT"})  # what pandas and spreadsheets write for no value
 
 
@@ -28,6 +30,8 @@ def text_values(table: Any, column: str) -> list[str | None]:
             return None
         if isinstance(value, bool):
             return str(value).lower()
+        if isinstance(value, bytes):
+            value = value.rstrip(b"\0").decode("utf-8", "backslashreplace")
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # integers with gaps arrive as floats
         if names is not None and isinstance(value, int):
@@ -51,15 +55,17 @@ def label_values(table: Any, column: str | None, one_hot: Sequence[str], listing
         ]
     if column is None:
         return [None] * table.num_rows
-    if pa.types.is_list(table.schema.field(column).type) and any(
+    if is_list(table.schema.field(column).type) and any(
         value is not None and len(value) > 1 for value in table.column(column).to_pylist()
     ):
         raise multi_label(listing.name, f"lists in column '{column}'")
+    table, column = _inside(table, column, listing)
     values = [_unlisted(value, column, listing.name) for value in text_values(table, column)]
     spaced = [value for value in table.column(column).to_pylist() if isinstance(value, str) and _is_spaced(value)]
     if spaced:
         labels = "1 label has" if len(spaced) == 1 else f"{len(spaced)} labels have"
         listing.announce(f"{labels} spaces around ('{spaced[0]}'); taken without them")
+    _refuse_texts_of_lines(values, column, listing.name)
     _refuse_joined(values, column, listing.name)
     _say_spaced_words(values, column, listing)
     missing = sorted({value for value in values if value in _MISSING})
@@ -71,10 +77,50 @@ def label_values(table: Any, column: str | None, one_hot: Sequence[str], listing
 
 
 def _whole(values: list[str | None]) -> list[str | None]:
-    """``1`` for ``1.0`` where all are such numbers, as integers with gaps become."""
-    if all(value is None or re.fullmatch(r"-?\d+\.0+", value) for value in values):
+    """``1`` for ``1.0`` where all are whole numbers, as integers with gaps become."""
+    if all(value is None or re.fullmatch(r"-?\d+(\.0+)?", value) for value in values):
         return [None if value is None else value.partition(".")[0] for value in values]
     return values
+
+
+def is_list(kind: Any) -> bool:
+    """Whether a column holds lists of whatever kind Arrow has."""
+    types = (pa.ListType, pa.LargeListType, pa.FixedSizeListType, pa.ListViewType, pa.LargeListViewType)
+    return isinstance(kind, types)
+
+
+def _inside(table: Any, column: str, listing: Listing) -> tuple[Any, str]:
+    """Of a column of objects the one part that names the label, as a column of its own.
+
+    Raises UserError where it cannot be told which.
+    """
+    kind = table.schema.field(column).type
+    if not pa.types.is_struct(kind):
+        return table, column
+    parts = [field.name for field in kind]
+    named = next((name for name in _PARTS if name in parts), parts[0] if len(parts) == 1 else None)
+    if named is None:
+        shown = ", ".join(f"'{name}'" for name in parts[:4])
+        what = (
+            f"{listing.name}: column '{column}' holds objects of {shown}, and which of these is the label is not said"
+        )
+        raise UserError(f"{what}; write it into a column of its own")
+    values = [None if value is None else value[named] for value in table.column(column).to_pylist()]
+    inner = f"{column}.{named}"
+    listing.announce(f"labels are taken from '{named}' of the objects in column '{column}'")
+    return table.append_column(inner, pa.array(values)), inner
+
+
+def _refuse_texts_of_lines(values: Sequence[str | None], column: str, shown: str) -> None:
+    """Raise for a label that spans lines or is a whole text: a quote that is not closed, or another column's cell."""
+    for row, value in enumerate(values):
+        if value is None or (len(value) <= _LONGEST and "\n" not in value):
+            continue
+        what = "spans lines" if "\n" in value else f"has {len(value)} characters"
+        raise UserError(
+            f"{shown}: the label of row {row + 1} {what} ({value[:20]!r}, …); close its quotes, or name the column of "
+            "labels with --label COLUMN"
+        )
 
 
 def _unlisted(value: str | None, column: str, shown: str) -> str | None:
@@ -111,11 +157,11 @@ def _refuse_joined(values: list[str | None], column: str, shown: str) -> None:
         joined = [value for value in present if separator in value.strip(separator)]
         parts = [{part.strip() for part in value.split(separator)} for value in joined]
         whole = present - set(joined)
-        fitting = sum(bool(found & whole) if separator == "|" else found <= whole for found in parts)
+        fitting = sum(found <= whole if separator == "," else bool(found & whole) for found in parts)
         if joined and 2 * fitting >= len(joined):
             raise multi_label(shown, f"'{min(joined)}' in column '{column}'")
         shared = {part for found in parts for part in found if sum(part in other for other in parts) > 1}
-        if separator == "|" and len(joined) > 1 and shared:
+        if separator in "|;" and len(joined) > 1 and shared:
             raise multi_label(shown, f"'{min(joined)}' in column '{column}'")
 
 
@@ -123,6 +169,9 @@ def _say_spaced_words(values: list[str | None], column: str, listing: Listing) -
     """Labels such as ``scab rust`` where both words are labels too: several labels, or one of two words."""
     present = {value for value in values if value is not None}
     joined = sorted(value for value in present if " " in value and set(value.split()) <= present)
+    for mark in (",", "/", "+", "&"):
+        parts = {value: {part.strip() for part in value.split(mark)} for value in present if mark in value.strip(mark)}
+        joined += sorted(value for value, found in parts.items() if len(found) > 1 and found & present)
     if joined:
         listing.announce(
             f"'{joined[0]}' in column '{column}' is learned as one class; if it is several labels, give one",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from raytl.core.errors import UserError
 from raytl.tasks.readers.listing import printable
-from raytl.tasks.readers.split_names import NONE, TRAIN, splits_of
+from raytl.tasks.readers.split_names import NONE, TRAIN, class_and_split, splits_of
 from raytl.tasks.readers.tree import Tree, is_image
 
 _NAMED = 4
@@ -59,6 +59,9 @@ def recognise(tree: Tree, shown: str, *, split: str | None = None) -> Layout:
     outside = _splits_inside(full)
     if outside is not None:
         return _joined(tree, outside)
+    named = _splits_in_names(full)
+    if named is not None:
+        return _named(tree, named)
     names = splits_of(full)
     if len(full) == 1:
         inner = _inner(next(iter(full.items())), shown)
@@ -208,6 +211,29 @@ def _splits_inside(full: dict[str, Tree]) -> dict[str, dict[str, str]] | None:
     kinds = {split for names in inside.values() for split in names.values()}
     exact = all(len(names) == len(_full(full[name])) for name, names in inside.items())
     return inside if exact and len(kinds) > 1 else None
+
+
+def _splits_in_names(full: dict[str, Tree]) -> dict[str, tuple[str, str]] | None:
+    """(class, split) of each folder where all names have both, ``train_cat`` or ``cat-test``; None otherwise."""
+    found = {name: class_and_split(name) for name in full}
+    if len(full) < 4 or any(value is None for value in found.values()):
+        return None
+    told = {name: value for name, value in found.items() if value is not None}
+    kinds = {split: {label for label, its in told.values() if its == split} for _, split in told.values()}
+    shared = set.intersection(*kinds.values())
+    return told if len(kinds) > 1 and len(shared) > 1 and len(told) == len(set(told.values())) else None
+
+
+def _named(tree: Tree, named: dict[str, tuple[str, str]]) -> Layout:
+    layout = Layout("class folders with splits in their names", [Found(path) for path in tree.files])
+    for name, folder in tree.folders.items():
+        label, split = named.get(name, (None, None))
+        layout.files += [Found(path, label and _label(label), split) for path in sorted(folder.below())]
+        if split is not None:
+            layout.splits.setdefault(split, []).append(_label(name))
+    labels = sorted({_label(label) for label, _ in named.values()})
+    layout.said.append(f"its folders are named by class and split; the classes are {_few(labels)}")
+    return layout
 
 
 def _joined(tree: Tree, inside: dict[str, dict[str, str]]) -> Layout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,6 +13,8 @@ from raytl.tasks.items import EncodedItem, FileItem
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.archive import Archive, is_archive
 from raytl.tasks.readers.web import WEB, is_web
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ NO_OPTIONS = TableOptions()
 def locate(path: str | os.PathLike[str], filesystem: Any = None) -> Place:
     """Find the filesystem of a path or URI and check that something is there. Raises UserError otherwise."""
     text = os.path.expanduser(os.fspath(path))  # noqa: PTH111  # surrogate-escaped names, URIs
-    shown = printable(text)
+    shown = printable(text) if text.strip() else repr(text)
     if filesystem is None and is_web(text):
         return Place(WEB, text, shown)
     if filesystem is None and "://" in text:
@@ -128,8 +131,9 @@ def exists(filesystem: Any, path: str) -> bool:
 
     try:
         return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
-    except OSError as error:
-        raise UserError(f"{printable(path)}: cannot be reached ({first_line(error)}); check the address") from None
+    except Exception as error:  # noqa: BLE001  # what fsspec's file systems raise is their own
+        what = f"{printable(path)}: cannot be reached ({first_line(error)})"
+        raise UserError(f"{what}; check the address and your access to it") from None
 
 
 def is_folder(place: Place) -> bool:
@@ -146,8 +150,9 @@ def is_folder(place: Place) -> bool:
 
 
 def printable(text: str) -> str:
-    r"""A file name as text that any terminal takes: bytes that are no UTF-8 become ``\xff``."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""A file name as text of one line that any terminal takes: bytes that are no UTF-8 become ``\xff``."""
+    plain = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return plain if plain.isprintable() else _CONTROL.sub(lambda found: repr(found[0])[1:-1], plain)
 
 
 def first_line(error: BaseException) -> str:
@@ -157,12 +162,11 @@ def first_line(error: BaseException) -> str:
 
 def open_uri(uri: str) -> tuple[Any, str]:
     """The filesystem of a URI and the path in it. Raises UserError where neither pyarrow nor fsspec knows one."""
-    import pyarrow
     from pyarrow import fs
 
     try:
         found, inner = fs.FileSystem.from_uri(_for_pyarrow(uri))
-    except (pyarrow.ArrowException, OSError, ValueError, ImportError) as error:
+    except Exception as error:  # noqa: BLE001  # what fsspec's file systems raise is their own
         raise UserError(
             f"{printable(uri)}: cannot be opened ({first_line(error)}); give a local path or a URI such as s3://bucket/folder"
         ) from None

@@ -44,16 +44,27 @@ _FILES = frozenset(
         ),
     }
 )
-_DATE = re.compile(r"^(19|20)\d\d([-_.]?[01]\d([-_.]?[0-3]\d)?)?$")
-_MONTH = re.compile(
-    r"^(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?|dec(ember)?)$"
+_YEAR = r"(19|20)\d\d"
+_CALENDAR = (
+    r"(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?"
+    r"|dec(ember)?"
+    r"|(mon|tues?|wed(nes)?|thu(rs)?|fri|sat(ur)?|sun)(day)?|(week|day|kw|q)[ _-]?\d+)"
+)
+_DATE = re.compile(
+    rf"^({_YEAR}([-_.]?[01]\d([-_.]?[0-3]\d([ T_-]*\d\d[:.hm-]?\d\d.*)?)?)?"  # 2024, 2024-01, 2024-01-31 12:30
+    rf"|[0-3]?\d[-_./][01]?\d[-_./]({_YEAR}|\d\d)"  # 31.01.2024
+    rf"|({_YEAR}[ _.-]*)?([0-3]?\d[ _.]*)?{_CALENDAR}([ _.-]*[0-3]?\d,?)?([ _.-]*{_YEAR})?)$"  # January 2024, 31 Jan
 )
 _COPY = re.compile(r"( - copy| copy|\s*\(\d+\))$", re.IGNORECASE)
 _PART = re.compile(
-    r"^(.*[ _-])?(part|batch|fold|chunk|images?|img|folder|new folder|session|page|roll|disk)[-_ ]*\(?\d+\)?$"
+    r"^(.*[ _-])?(part|batch|fold|chunk|images?|img|folder|new folder|session|page|roll|disk|patient|pat|subject|subj"
+    r"|case|study|slide|scan|visit|video|clip|scene|site|plot|camera|cam|device|user|donor|series|run)[-_ ]*\(?\d+\)?$"
     r"|^\d{3}[a-z0-9_]{5}$"  # 100CANON, as cameras and phones name them
 )
 _INDEX = re.compile(r"^-?\d+$")
+_NUMBERED = re.compile(r"^((class|label|category|cat|cls|c|type|group|id)[ _-]?)?\d+$")
+_MEASURED = re.compile(r"^-?\d+[.,]\d+$")
+_ASIDE = re.compile(r"^[_~]|(~|\.bak|\.old|_old|_backup|_bak)$")
 _LETTERS = 5  # names with fewer differ in one letter without being meant as the same
 
 
@@ -80,6 +91,19 @@ def judge_names(where: str, names: Sequence[str]) -> list[Problem]:
         several = "" if len(close) == 1 else f", and so {len(close) - 1} more pairs" if len(close) > 3 else ""
         said.append(f"classes {pairs} differ in one letter, and are learned apart{several}")
     numbers = [name for name in names if _INDEX.match(name)]
+    worth: dict[int, list[str]] = {}
+    for name in numbers:
+        worth.setdefault(int(name), []).append(name)
+    for alike in worth.values():
+        if len(alike) > 1:
+            said.append(f"classes {' and '.join(map(repr, alike))} are the same number, and are learned apart")
+    aside = [name for name in names if _ASIDE.search(name.casefold())]
+    if aside and len(aside) < len(names):
+        which = f"class '{aside[0]}' is" if len(aside) == 1 else f"{len(aside)} classes ('{aside[0]}', …) are"
+        said.append(f"{which} named like what was put aside, and learned; if it is no class move it away")
+    if names and all(map(_MEASURED.match, names)):
+        listed = ", ".join(f"'{name}'" for name in names[:3]) + (", …" if len(names) > 3 else "")
+        said.append(f"its {len(names)} classes are amounts ({listed}), which are told apart and not measured")
     for name in names:
         if name.strip(" _-").casefold() in _MISSING or (name in {"-1", "-999"} and len(numbers) == len(names)):
             said.append(
@@ -87,7 +111,7 @@ def judge_names(where: str, names: Sequence[str]) -> list[Problem]:
             )
     for names_alike, what in (
         ([name for name in names if (found := split_of(name)) and not found[1]], "splits"),
-        (names if all(_DATE.match(name) or _MONTH.match(name.casefold()) for name in names) else [], "dates"),
+        (names if all(_DATE.match(name.casefold()) for name in names) else [], "dates"),
         (names if are_parts(names) else [], "parts of one collection"),
         (names if all(name.casefold() in _FILES for name in names) else [], "kinds of files"),
     ):
@@ -99,7 +123,7 @@ def judge_names(where: str, names: Sequence[str]) -> list[Problem]:
 
 def judge_numbers(where: str, names: Sequence[str]) -> list[Problem]:
     """Whether the classes are mere numbers, as an information: they may be digits, or indices that lost their names."""
-    if not names or not all(map(_INDEX.match, names)):
+    if not names or not all(_NUMBERED.match(name.casefold()) for name in names):
         return []
     what = f"its {len(names)} classes are numbers ({', '.join(sorted(names)[:3])}{', …' if len(names) > 3 else ''})"
     message = f"{what}, which the model will answer with; give names where there are any"

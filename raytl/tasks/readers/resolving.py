@@ -245,5 +245,6 @@ def _open_uri(uri: str) -> tuple[str, Any]:
 
 @lru_cache
 def _bucket(uri: str) -> tuple[Any, str]:
-    filesystem, path = open_uri(uri)
+    # Google's client tries for a quarter of an hour.
+    filesystem, path = open_uri(f"{uri}?retry_limit_seconds=20" if uri.startswith(("gs://", "gcs://")) else uri)
     return (None if is_local(filesystem) else filesystem), path.rstrip("/") + "/"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import PurePosixPath
 from urllib.parse import unquote
@@ -11,6 +13,7 @@ from raytl.tasks.readers.listing import Listing, Place, TableOptions, printable
 from raytl.tasks.readers.split_names import NONE, shard_split, split_of
 from raytl.tasks.readers.table import ARROW, PARQUET, list_table
 
+_NUMBERED = re.compile(r"(.*?)[-_.](\d+)-of-(\d+)\b")
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -35,11 +38,17 @@ def list_tables(place: Place, paths: list[str], options: TableOptions, split: st
             "or pass --split none to take all together"
         )
     joined = Listing(shown, layout="tables")
+    _say_missing_shards(joined, relative.values())
+    named_by: dict[bool, tuple[str, str]] = {}
     for path in chosen:
         inner = printable(relative[path])
         table = list_table(Place(place.filesystem, path, shown + inner), options, _keys(relative[path]))
-        joined.problems += table.problems
+        said = {problem.message for problem in joined.problems if problem.leading}
+        joined.problems += [p for p in table.problems if not p.leading or p.message not in said]
         part = splits[path]
+        labels = sorted({entry.label for entry in table.entries if entry.label is not None})
+        if labels:
+            named_by.setdefault(all(label.lstrip("-").isdecimal() for label in labels), (inner, labels[0]))
         joined.entries += [replace(entry, split=part or entry.split) for entry in table.entries]
         for name in dict.fromkeys(entry.split for entry in joined.entries if entry.split is not None):
             joined.split_names.setdefault(name, [name])
@@ -48,9 +57,29 @@ def list_tables(place: Place, paths: list[str], options: TableOptions, split: st
     if len(chosen) > 1 and not joined.labelled and not joined.unlabelled_because and not joined.split_names:
         names = ", ".join(printable(relative[path]) for path in chosen[:2])
         joined.unlabelled_because = f"its tables ({names}, …) have no column of labels; add one"
+    if len(named_by) > 1:
+        (one, word), (other, digit) = named_by[False], named_by[True]
+        joined.announce_warning(
+            f"its tables name classes in two ways, '{word}' in {one} and '{digit}' in {other}; they are learned apart"
+        )
     if len(chosen) > 1 and not joined.split_names:
         joined.announce(f"{len(chosen)} tables are read as one")
     return joined
+
+
+def _say_missing_shards(joined: Listing, relative: Iterable[str]) -> None:
+    """``train-00000-of-00003.parquet`` says how many there should be."""
+    found: dict[tuple[str, int], set[int]] = {}
+    for path in relative:
+        numbered = _NUMBERED.match(path)
+        if numbered:
+            found.setdefault((numbered[1], int(numbered[3])), set()).add(int(numbered[2]))
+    for (name, count), there in found.items():
+        lost = sorted(set(range(count)) - there)
+        if lost and len(there) <= count:
+            which = ", ".join(str(number) for number in lost[:3]) + (", …" if len(lost) > 3 else "")
+            parts = "1 is" if len(lost) == 1 else f"{len(lost)} are"
+            joined.announce_warning(f"of the {count} parts of {printable(name)} {parts} not there ({which})")
 
 
 def _keys(relative: str) -> dict[str, str | None]:

@@ -16,6 +16,7 @@ _FLAGS = {
     **dict.fromkeys(("is_test", "is_testing", "in_test"), (TEST, TRAIN)),
     **dict.fromkeys(("is_valid", "is_val", "is_validation", "valid", "in_val"), (VALIDATION, TRAIN)),
 }
+_MOST_SPLITS = 5
 NAMELESS = "column "  # and its number, in a table without a header
 
 
@@ -42,6 +43,8 @@ def split_column(table: Any, taken: set[str], listing: Listing) -> str | None:
         plain = {found[0] for found in spoken.values() if not found[1]}
         if len(spoken) == len(values) and len(plain) > 1 and len(plain) == len(values):
             return str(name)
+        if name != told and plain and TRAIN in plain and 1 < len(values) <= _MOST_SPLITS:
+            _say_not_obeyed(str(name), sorted(values), listing)
     if flag is not None and {number(value) for value in table.column(flag).to_pylist()} == {0.0, 1.0}:
         yes, no = _FLAGS[_plain(flag)]
         listing.announce(f"column '{flag}' is read as splits: 1 is for {yes}, 0 for {no}")
@@ -49,12 +52,16 @@ def split_column(table: Any, taken: set[str], listing: Listing) -> str | None:
     if told is not None:
         others = sorted({value for value in text_values(table, told) if value is not None})
         if 1 < len(others) <= table.num_rows / 2:
-            shown = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
-            listing.announce_warning(
-                f"column '{told}' ({shown}) does not name splits, and all of its rows are read; "
-                "write train, validation and test, if it is to set some apart"
-            )
+            _say_not_obeyed(told, others, listing)
     return None
+
+
+def _say_not_obeyed(column: str, values: Sequence[str], listing: Listing) -> None:
+    shown = ", ".join(values[:3]) + (", …" if len(values) > 3 else "")
+    listing.announce_warning(
+        f"column '{column}' ({shown}) does not name splits, and all of its rows are read; "
+        "write train, validation and test, if it is to set some apart"
+    )
 
 
 def split_values(table: Any, column: str | None) -> list[str | None]:

@@ -10,8 +10,8 @@ SPLITS = (TRAIN, VALIDATION, TEST)
 NONE = "none"  # what --split says where names of splits are names of classes
 
 _WORDS = {
-    **dict.fromkeys(("train", "training", "trn"), TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),
+    **dict.fromkeys(("train", "training", "trn", "trainval"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "validierung"), VALIDATION),
     **dict.fromkeys(("test", "testing", "tst"), TEST),
 }
 _FILLERS = frozenset({"set", "data", "dataset", "images", "image", "imgs", "img", "split", "labels", "folder"})
@@ -46,6 +46,18 @@ def splits_of(names: Iterable[str]) -> dict[str, str]:
         return plain
     rests = {rest for _, rest in spoken.values()}
     return {name: split for name, (split, _) in spoken.items()} if len(rests) == 1 and len(spoken) > 1 else {}
+
+
+def class_and_split(name: str) -> tuple[str, str] | None:
+    """``("cat", "train")`` for ``train_cat`` and ``cat-train``, None where a name is not made so."""
+    first, *others = re.split(r"[ _.-]+", name)
+    if not others:
+        return None
+    for word, rest in ((first, name[len(first) :]), (others[-1], name[: -len(others[-1])])):
+        label = rest.strip(" _.-")
+        if word.lower() in _WORDS and label and split_of(label) is None:
+            return label, _WORDS[word.lower()]
+    return None
 
 
 def shard_split(name: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from raytl.core.errors import UserError
-from raytl.tasks.items import EncodedItem, FileItem
+from raytl.tasks.items import MAX_TABLE_BYTES, EncodedItem, FileItem
 from raytl.tasks.readers.annotations import ANNOTATIONS, read_annotations
 from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.columns import choose_columns
@@ -53,14 +53,27 @@ def list_table(
     named = [None if item is not None or not value else str(value) for item, value in zip(encoded, values, strict=True)]
     files = resolver.items(named, columns.image, listing)
     _refuse_several_rows(files, labels, listing.name)
-    unlabelled = 0
+    unlabelled, blank, again = 0, [], []
+    read: set[tuple[str, str | None, str | None]] = set()
     for row, item in enumerate(mine or file for mine, file in zip(encoded, files, strict=True)):
         if item is None:
-            listing.note(f"row {row + 1} has no image; left out")
-        elif listing.labelled and labels[row] is None:
+            blank.append(row)
+            continue
+        if listing.labelled and labels[row] is None:
             unlabelled += 1
-        else:
-            listing.entries.append(Entry(item, labels[row], groups[row], split=splits[row]))
+            continue
+        if isinstance(item, FileItem):
+            if (item.path, labels[row], splits[row]) in read:
+                again.append(item)
+                continue
+            read.add((item.path, labels[row], splits[row]))
+        listing.entries.append(Entry(item, labels[row], groups[row], split=splits[row]))
+    if blank:
+        rows = f"row {blank[0] + 1} has" if len(blank) == 1 else f"{len(blank)} rows have"
+        listing.note(f"{rows} no image{'' if len(blank) == 1 else f' (first: row {blank[0] + 1})'}; left out")
+    if again:
+        rows = "1 row names a file" if len(again) == 1 else f"{len(again)} rows name files"
+        listing.note(f"{rows} that another row names with the same label (first: {again[0].name}); read once")
     if not table.num_rows:
         listing.empty_because = "the table has no rows"
     if unlabelled and not listing.entries:
@@ -111,14 +124,16 @@ def _read_parquet(place: Place) -> Any:
     import pyarrow.parquet as pq
 
     if isinstance(place.filesystem, Archive | Web):
-        return pq.read_table(pa.BufferReader(FileItem(place.shown, place.path, place.filesystem).read()))
+        return pq.read_table(
+            pa.BufferReader(FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES))
+        )
     # One file: what the folders above it are called is for the caller to say.
     return pq.read_table(place.path, filesystem=place.filesystem, partitioning=None)
 
 
 def _read_arrow(place: Place) -> Any:
     """As a stream, which Hugging Face's ``save_to_disk`` writes, or as a file (Feather)."""
-    buffer = pa.BufferReader(FileItem(place.shown, place.path, place.filesystem).read())
+    buffer = pa.BufferReader(FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES))
     try:
         return pa.ipc.open_stream(buffer).read_all()
     except pa.ArrowInvalid:

@@ -45,10 +45,15 @@ class Tree:
 
 @dataclass
 class Walk:
-    """A tree, and what was passed over on the way: names of places, and how many images are in them."""
+    """A tree, and what was passed over on the way.
+
+    passed_over: names of places, and how many images are in them. odd: what is no file: pipes, sockets, devices,
+    circles of links.
+    """
 
     tree: Tree
     passed_over: dict[str, int] = field(default_factory=dict)
+    odd: list[str] = field(default_factory=list)
 
 
 def is_image(path: str) -> bool:
@@ -92,16 +97,27 @@ def _local(tree: Tree, above: frozenset[str], result: Walk, hidden: str | None) 
         ) from None
     for child in children:
         passed = hidden or (None if _visible(child.name) else child.name)
-        if child.is_dir():
+        try:
+            is_folder, is_file = child.is_dir(), child.is_file()
+        except OSError:  # a link that leads to itself
+            is_folder = is_file = False
+        if is_folder:
             below = Tree(child.path)
             _local(below, above | {real}, result, passed)
             if passed is None:
                 tree.folders[child.name] = below
         elif passed is None:
-            if child.is_file() or not os.path.exists(child.path):  # noqa: PTH110  # surrogate-escaped names
+            if is_file or (is_image(child.name) and _leads_nowhere(child.path)):
                 tree.files.append(child.path)  # but no pipe, which would be waited for
+            else:
+                result.odd.append(printable(child.path))
         elif is_image(child.name):
             result.passed_over[printable(passed)] = result.passed_over.get(printable(passed), 0) + 1
+
+
+def _leads_nowhere(path: str) -> bool:
+    """Whether it is a link to what is not there: reading it says so."""
+    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114  # surrogate-escaped names
 
 
 def _remote(place: Place) -> Walk:

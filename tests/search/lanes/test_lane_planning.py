@@ -204,6 +204,26 @@ class TestShortOfMemory:
             desk.starved(desk.ask())
         assert "too little memory" in desk.plan.errors[0]
 
+    def test_where_one_after_the_other_is_the_search_stops_before_all_are_lost(self):
+        desk = Desk([loading(n) for n in range(9)], room=1)
+        for _ in range(2 * (RETRIES + 1)):
+            desk.starved(desk.ask())
+        assert desk.ask() == Searcher.FINISHED
+        assert list(desk.plan.errors) == [0]  # the second is still to be done, and so are the others
+        assert not desk.plan.finished()
+        assert sum("the search stops with what it has; close other programs" in said for said in desk.said) == 1
+
+    def test_two_large_ones_among_others_fail_and_the_rest_goes_on(self):
+        desk = Desk([loading(n) for n in range(3)], room=1)
+        for _ in range(RETRIES + 1):
+            desk.starved(desk.ask())
+        desk.done(desk.ask())
+        for _ in range(RETRIES + 1):
+            desk.starved(desk.ask())
+        assert desk.ask() == Searcher.FINISHED
+        assert list(desk.plan.errors) == [0, 1, 2]
+        assert not any("the search stops" in sentence for sentence in desk.said)
+
 
 class TestStuckLanes:
     """A lane that no node has room for must not keep its job for ever."""
