@@ -75,7 +75,8 @@ def look_at(
         features=features[index],
         labels=np.full(len(index), label),
         weights=np.full(len(index), weight),
-        target=np.ones(len(index), dtype=bool),
+        # Without target images what stands for them are all, now and when it is extended again.
+        target=np.full(len(index), bool(kept.target.any())),
         groups=np.unique(groups[index], return_inverse=True)[1].astype(np.int64),
         digests=digests[index],
         thumbnails=thumbnails(pixels[index].numpy()),

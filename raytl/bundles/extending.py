@@ -145,7 +145,9 @@ def extend_bundle(
     extension = Extension(
         path=Path(out),
         labels=labels,
-        added=tuple(_added(name, bundle.labels, labels, left_out[name], more, len(kept), judged) for name in given),
+        added=tuple(
+            _added(name, bundle.labels, labels, left_out[name], more, asked, len(kept), judged) for name in given
+        ),
         old=old,
         images=len(kept),
         frozen=kept.frozen,
@@ -233,17 +235,18 @@ def _added(
     labels: tuple[str, ...],
     left_out: int,
     kept: KeptFeatures,
+    asked: np.ndarray,
     known: int,
     judged: _Judged,
 ) -> Added:
-    """known: how many of the images are old."""
+    """asked: bool (n,), which images say how often others are taken for it; known: how many of the images are old."""
     label = labels.index(name)
     own = (kept.labels == label) & (np.arange(len(kept)) >= known)
     rows, found = own & judged.seen, None
     if rows.any():
         right = named(judged.chosen[rows], len(labels))
         found = metric_interval(metrics.get("accuracy"), right, kept.labels[rows], kept.groups[rows])
-    taken = judged.seen & kept.target & (kept.labels != label) & (judged.chosen == label)
+    taken = judged.seen & asked & (kept.labels != label) & (judged.chosen == label)
     return Added(name, name not in before, int(own.sum()), left_out, found, int(taken.sum()))
 
 

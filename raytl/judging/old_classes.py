@@ -15,7 +15,7 @@ class OldClasses:
     """Accuracy on the images of the old classes, each judged by a head that was not fitted on it.
 
     before, after: with 95 % intervals. change: after less before. suffered: numbers of the classes that lost beyond
-    doubt; all: whether they did all together; the doubt is that of all these questions together (Holm, 5 %).
+    doubt; together: whether all of them did, taken as one; the doubt is that of all these questions (Holm, 5 %).
     images: how many.
     """
 
@@ -23,13 +23,13 @@ class OldClasses:
     after: Interval
     change: Comparison
     suffered: tuple[int, ...]
-    all: bool
+    together: bool
     images: int
 
     @property
     def worse(self) -> bool:
         """Whether anything was lost beyond doubt."""
-        return self.all or bool(self.suffered)
+        return self.together or bool(self.suffered)
 
     def to_json(self, labels: tuple[str, ...]) -> dict[str, object]:
         """Plain values; labels: names of the classes."""
