@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -23,6 +25,7 @@ from common import finish, say, scratch_home
 from endpoints import Server, make_bundle, picture, processes, raytl
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis.errors import Unsatisfiable
+from hypothesis.strategies import SearchStrategy
 from requests.exceptions import RequestException
 from schemathesis import GenerationMode
 
@@ -46,34 +49,41 @@ def fuzz(url: str, seconds: float) -> tuple[dict[str, Counter[int]], list[str], 
     counts: dict[str, Counter[int]] = {f"{one.method.upper()} {one.path}": Counter() for one in operations}
     faults: list[str] = []
     longest, number, begin = 0.0, 0, time.monotonic()
+
+    def answered(case: schemathesis.Case, name: str, *, known: bool) -> None:
+        nonlocal longest
+        if time.monotonic() - begin > seconds:
+            return
+        if known and "model_name" in case.path_parameters:
+            case.path_parameters["model_name"] = "raytl"
+        try:
+            answer = case.call(timeout=60)
+        except RequestException as error:
+            faults.append(f"{name}: {error!r}"[:300])
+            return
+        counts[name][answer.status_code] += 1
+        longest = max(longest, answer.elapsed)
+        if answer.status_code >= 500 and answer.status_code != 503:
+            faults.append(f"{name}: {answer.status_code}: {case.as_curl_command()}"[:300])
+
     while time.monotonic() - begin < seconds:
         number += 1
-        for operation in operations:
-            name = f"{operation.method.upper()} {operation.path}"
+        for name, operation in zip(counts, operations, strict=True):
             for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-
-                @seed(number)
-                @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-                @given(case=operation.as_strategy(generation_mode=mode))
-                def ask(case: schemathesis.Case, name: str = name, known: bool = number % 2 == 0) -> None:
-                    nonlocal longest
-                    if time.monotonic() - begin > seconds:
-                        return
-                    if "model_name" in case.path_parameters and known:
-                        case.path_parameters["model_name"] = "raytl"
-                    try:
-                        answer = case.call(timeout=60)
-                    except RequestException as error:
-                        faults.append(f"{name}: {error!r}"[:300])
-                        return
-                    counts[name][answer.status_code] += 1
-                    longest = max(longest, answer.elapsed)
-                    if answer.status_code >= 500 and answer.status_code != 503:
-                        faults.append(f"{name}: {answer.status_code}: {case.as_curl_command()}"[:300])
-
+                ask = partial(answered, name=name, known=number % 2 == 0)
                 with contextlib.suppress(Unsatisfiable):  # nothing can be wrong in a request without parameters
-                    ask()
+                    _made_up(operation.as_strategy(generation_mode=mode), number, ask)
     return counts, faults, longest
+
+
+def _made_up(cases: SearchStrategy[schemathesis.Case], number: int, ask: Callable[[schemathesis.Case], None]) -> None:
+    @seed(number)
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(case=cases)
+    def one(case: schemathesis.Case) -> None:
+        ask(case)
+
+    one()
 
 
 def main() -> None:
