@@ -10,6 +10,7 @@ from typing import Any
 
 from raytl import runs
 from raytl.bundles import Bundle, Reference, Threshold, export_bundle, reference_images
+from raytl.bundles.features import read_features
 from raytl.bundles.yardstick import read_yardstick
 from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
@@ -44,13 +45,16 @@ class Best:
         """The model, ready to predict."""
         return Bundle.load(self.bundle_path)
 
-    def export(self, directory: str | os.PathLike[str], *, images: bool = True) -> Path:
+    def export(self, directory: str | os.PathLike[str], *, images: bool = True, features: bool = True) -> Path:
         """Copy the model's bundle to ``directory``, checked on the way. An older bundle there is replaced.
 
-        images: whether the reference predictions go with it, which hold small copies of up to 16 training images.
+        images: whether anything goes with it from which a training image can be seen: the reference predictions, which
+            hold small copies of up to 16 of them, and the features. features: whether the features of the training
+            images do, which :func:`extend` needs.
         Raises UserError where the run has no model or the place holds something that is not a bundle.
         """
         manifest, model = load_checkpoint(self.bundle_path)
+        classes = len(manifest.labels or ())
         return export_bundle(
             Path(directory),
             model,
@@ -59,7 +63,8 @@ class Best:
             temperature=manifest.temperature,
             threshold=manifest.threshold,
             reference=Reference.read(self.bundle_path) if images else None,
-            yardstick=read_yardstick(self.bundle_path, len(manifest.labels or ())),
+            yardstick=read_yardstick(self.bundle_path, classes),
+            features=read_features(self.bundle_path, manifest.weights.sha256, classes) if images and features else None,
         )
 
 
@@ -192,6 +197,7 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         threshold=threshold,
         examples=reference_images(known) if known is not None else (),
         yardstick=outcome.yardstick,
+        features=outcome.features,
     )
 
 

@@ -11,11 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from raytl.bundles.features import FEATURES_FILE, features_bytes
 from raytl.bundles.reference import REFERENCE_FILE, Reference
 from raytl.bundles.yardstick import YARDSTICK_FILE, read_yardstick, yardstick_bytes
 from raytl.core.errors import UserError
 from raytl.core.prediction import Prediction
 from raytl.judging.health import Yardstick
+from raytl.judging.kept_features import KeptFeatures
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import checkpoint_files, load_checkpoint, write_files
 from raytl.sources.manifest import MANIFEST_FILE, Manifest, Threshold, parse
@@ -128,6 +130,7 @@ def export_bundle(
     examples: Sequence[Image.Image] = (),
     reference: Reference | None = None,
     yardstick: Yardstick | None = None,
+    features: KeptFeatures | None = None,
 ) -> Path:
     """Write ``model`` as a bundle; an earlier bundle at the place is replaced in one step.
 
@@ -137,7 +140,8 @@ def export_bundle(
         deciding otherwise.
     examples: decoded images, of which up to 16 are kept in the bundle, made small, with what it answers for them.
     reference: such predictions that the model has already, kept as they are; then ``examples`` are not needed.
-    yardstick: what is known of the model from labelled images.
+    yardstick: what is known of the model from labelled images. features: of its training images, so that a class can
+        be added to it later.
     Raises UserError where the model has no labels, the place holds something else, or cannot be written.
     """
     directory = Path(directory)
@@ -151,12 +155,14 @@ def export_bundle(
         )
     extra = {"metrics": dict(metrics), "provenance": dict(provenance), "temperature": temperature}
     files = checkpoint_files(model, {**extra, "threshold": threshold})
+    manifest = parse(files[MANIFEST_FILE], str(directory))
     if reference is None and examples:
-        manifest = parse(files[MANIFEST_FILE], str(directory))
         reference = Reference.record(Bundle(model, manifest, next(model.parameters()).device), examples)
     if reference is not None:
         files[REFERENCE_FILE] = reference.to_bytes()
     if yardstick is not None:
         files[YARDSTICK_FILE] = yardstick_bytes(yardstick)
+    if features is not None:
+        files[FEATURES_FILE] = features_bytes(features, manifest.weights.sha256)
     write_files(directory, files)
     return directory

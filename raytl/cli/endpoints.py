@@ -13,7 +13,7 @@ from raytl.cli.app import Json, Model, Port, Storage, app, endpoint_app
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
 
-Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the endpoint.")]
+Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the served model.")]
 
 
 @app.command()
@@ -47,8 +47,9 @@ def deploy(
     num_cpus: Annotated[float, typer.Option(min=0, metavar="N", help="CPUs kept for each replica.")] = 1.0,
     num_gpus: Annotated[float, typer.Option(min=0, metavar="N", help="Of each replica; may be a fraction.")] = 0.0,
     route_prefix: Annotated[
-        str, typer.Option(metavar="PATH", help="Where it answers; a second endpoint beside others needs its own.")
-    ] = "/",
+        str | None,
+        typer.Option(metavar="PATH", help="Where it answers (default: the first at /, others at /v1/models/NAME)."),
+    ] = None,
     capture: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the images that the model is least certain of.")
     ] = None,

@@ -1,4 +1,4 @@
-"""Commands about what a search left: ``runs``, ``report``, ``recipe``, ``export``, ``predict``."""
+"""Commands about what a search left: ``runs``, ``report``, ``recipe``, ``export``, ``extend``, ``predict``."""
 
 from __future__ import annotations
 
@@ -70,7 +70,13 @@ def export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the bundle.")],
     images: Annotated[
         bool,
-        typer.Option("--images/--no-images", help="With reference predictions on 16 training images, made small."),
+        typer.Option(
+            "--images/--no-images",
+            help="With reference predictions on 16 training images, made small, and the features of all.",
+        ),
+    ] = True,
+    features: Annotated[
+        bool, typer.Option("--features/--no-features", help="With the training images' features, for raytl extend.")
     ] = True,
     onnx: Annotated[bool, typer.Option("--onnx", help="Beside it as ONNX, checked against it.")] = False,
     storage: Storage = None,
@@ -82,7 +88,7 @@ def export(
     """
     from raytl import api
 
-    path = api.open_run(run, storage).best.export(directory, images=images)
+    path = api.open_run(run, storage).best.export(directory, images=images, features=features)
     Output.current.say(f"wrote {path}")
     written: dict[str, object] = {"path": str(path.resolve()), "onnx": None}
     if onnx:
@@ -92,6 +98,33 @@ def export(
         Output.current.say(f"wrote {path / ONNX_FILE}; its probabilities differ by {difference:.1g} at most")
         written["onnx"] = {"path": str((path / ONNX_FILE).resolve()), "difference": difference}
     Output.current.document(written)
+
+
+@app.command()
+def extend(
+    model: Model,
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Images, a folder for each --class.")],
+    classes: Annotated[
+        list[str], typer.Option("--class", metavar="NAME", help="What the images of the next DIR show.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the new bundle (default: MODEL-extended).")
+    ] = None,
+    even_if_worse: Annotated[
+        bool, typer.Option("--even-if-worse", help="Also where the old classes lose accuracy beyond doubt.")
+    ] = False,
+    storage: Storage = None,
+    json: Json = False,
+) -> None:
+    """Teach a model a new class, or more of one, from five images or so: in seconds, without a search.
+
+    Its network stays as it is and gets a new head; the old classes are tested before and after.
+
+    [bold]Example:[/bold]  raytl extend model/ --class tulip tulips/ --class iris irises/
+    """
+    from raytl.cli.extending import show_extension
+
+    show_extension(Output.current, model, classes, folders, out, storage, even_if_worse=even_if_worse)
 
 
 @app.command()

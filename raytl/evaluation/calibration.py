@@ -58,6 +58,19 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
     return np.asarray(np.exp(log_softmax(logs / temperature, axis=1)))
 
 
+def confidence_temperature(probabilities: np.ndarray, accuracy: float) -> float:
+    """The temperature in [1/20, 20] with which the most probable class has on average this probability.
+
+    probabilities: (n, k), n >= 1, finite. A warmer classifier is less sure: where even the hottest is too sure, that.
+    """
+    low, high = 1.0 / HOTTEST, HOTTEST
+    for _ in range(_STEPS):
+        middle = (low * high) ** 0.5
+        sure = apply_temperature(probabilities, middle).max(axis=1).mean()
+        low, high = (middle, high) if sure > accuracy else (low, middle)
+    return float((low * high) ** 0.5)
+
+
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error of the most probable class, in [0, 1]: mean |confidence - accuracy| over bins.
 

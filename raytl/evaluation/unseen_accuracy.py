@@ -11,7 +11,7 @@ learned from kinds of change that were left out of the learning.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -106,6 +106,23 @@ class Correctness:
         chance = _chance(shares[:, 0], float(means[1:].std()), self.usual, self.images)
         error = float(np.hypot(chance, np.hypot(self.offset, self.slope * max(0.0, self.usual - value))))
         return Estimate(value, max(0.0, value - _NORMAL * error), min(1.0, value + _NORMAL * error))
+
+    def renewed(self, opinions: np.ndarray, right: np.ndarray) -> Correctness:
+        """The same for a model that was changed a little, by what it says of unchanged images.
+
+        opinions: (n, 3), n >= 1; right: (n,) bool. What an opinion is worth beside another one is kept; all are moved
+        alike until they are right on average.
+        """
+        usual = float(right.mean())
+        wanted = (usual * len(right) + 1) / (len(right) + 2)
+        z = _design(opinions, self.centre, self.scale) @ self.coefficients[0]
+        low, high = -30.0, 30.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if _logistic(z + middle).mean() < wanted else (low, middle)
+        coefficients = self.coefficients.copy()
+        coefficients[:, 0] += low
+        return replace(self, coefficients=coefficients, usual=usual, images=len(right))
 
 
 def fit_correctness(

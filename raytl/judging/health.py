@@ -13,6 +13,10 @@ from raytl.evaluation.unseen_accuracy import Correctness, Estimate, opinions
 
 FEW = 50
 """Yardstick images below which what is said of a model is said to rest on few."""
+LEAST_IMAGES = 20
+"""Yardstick images below which nothing is said."""
+MOST_ASKED = 1000
+"""Labelled images that are kept to be asked for a second opinion."""
 
 
 @dataclass(frozen=True)

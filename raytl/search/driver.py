@@ -19,12 +19,12 @@ from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.judging.operating import parse_goal
 from raytl.search.lanes.cluster import cluster, lanes_here, room
-from raytl.search.lanes.here import Beginning, refit_on_all
+from raytl.search.lanes.here import Beginning, refit_on_all, with_more
 from raytl.search.lanes.lane import lane_for
 from raytl.search.lanes.pool import forward
 from raytl.search.lanes.sizing import Lanes, counted
 from raytl.search.lanes.tuning import LaneWatch, PlanScheduler, PlanSearcher, lane_resources, trial_directory
-from raytl.search.outcome import KeepModel, conclude, so_far
+from raytl.search.outcome import KeepModel, conclude, kept_features, so_far
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.planning import SearchSettings, make_plan, make_workspace_settings
 from raytl.search.records import Asked, SearchListener, SearchOutcome, TrialRecord
@@ -135,6 +135,9 @@ def search(
         if reason:
             listener.on_phase("refit", f"the tested model is kept: {reason}")
         elif keep is not None:
+            if outcome.features is not None:
+                everything = with_more(workspace, outcome.test_images)
+                outcome.features = kept_features(everything, outcome.best.strategy, Path(refit))
             keep(outcome, Path(refit))
     return outcome
 

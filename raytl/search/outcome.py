@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import Choice
 from raytl.judging.estimates import corrected_estimate
 from raytl.judging.health import Yardstick
+from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.operating import Goal, operating_point
 from raytl.judging.verdict import Control, Part, equivalence_margin, judged
 from raytl.search.plan.contest import Labels
@@ -25,6 +27,7 @@ from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialS
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import load_checkpoint
 from raytl.tasks import Images, SealedTest, TrainingData
+from raytl.training.kept_features import gather_features
 from raytl.training.pretrain import is_hurried
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialError
@@ -93,6 +96,8 @@ def conclude(
     refit = plan.refits.done.get(best.strategy_key)
     if refit is not None and keep is not None and not interrupted:
         outcome.yardstick = _yardstick(plan, workspace, outcome, seconds)
+        if not _hurries(plan, seconds):
+            outcome.features = kept_features(workspace, outcome.best.strategy, Path(refit))
     if refit is not None and keep is not None:
         keep(outcome, Path(refit))
     if test is not None and refit is not None:
@@ -170,11 +175,10 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
     best = outcome.best
     strategy = Strategy.from_dict(best.strategy)
     allowed = max(YARDSTICK_LEAST_S, YARDSTICK_SHARE * seconds)
-    if plan.settings.time_budget_s is not None and YARDSTICK_SHARE * seconds < YARDSTICK_OVER_S:
+    if _hurries(plan, seconds):
         return None
     took = [record.seconds for record in plan.contest.completed(best.strategy_key)]
-    elsewhere = workspace.settings.device == "auto" and workspace.device.type == "cpu"
-    if not strategy.convex and (not took or elsewhere or min(took) > allowed):
+    if not strategy.convex and (not took or _elsewhere(workspace) or min(took) > allowed):
         return None
     point, classes = outcome.operating_point, workspace.data.classes
 
@@ -187,6 +191,26 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
     try:
         return gather_yardstick(workspace, strategy, best.temperature, decide, allowed)
     except (TrialError, UserError, RuntimeError):  # no reason to lose the model: its bundle says "not available"
+        return None
+
+
+def _hurries(plan: SearchPlan, seconds: float) -> bool:
+    return plan.settings.time_budget_s is not None and YARDSTICK_SHARE * seconds < YARDSTICK_OVER_S
+
+
+def _elsewhere(workspace: Workspace) -> bool:
+    """Whether the lanes may have had a GPU that this process has not."""
+    return workspace.settings.device == "auto" and workspace.device.type == "cpu"
+
+
+def kept_features(workspace: Workspace, strategy: dict[str, Any], refit: Path) -> KeptFeatures | None:
+    """What the model in ``refit`` makes of the images that it was trained on; None where that cannot be had cheaply."""
+    read = Strategy.from_dict(strategy)
+    if not read.convex and _elsewhere(workspace):
+        return None
+    try:
+        return gather_features(workspace, read, load_checkpoint(refit)[1])
+    except (UserError, RuntimeError):  # no reason to lose the model: it cannot be extended, and says so
         return None
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from raytl.evaluation.intervals import Comparison, Interval
 from raytl.judging.health import Yardstick
+from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.operating import OperatingPoint
 from raytl.search.jobs import Survey
 from raytl.tasks import LabelledImages
@@ -112,6 +113,7 @@ class SearchOutcome:
     includes the test's, so the test figures are of the model before. workspace: what the lanes were told, with which a
     trial can be trained again. going_on: whether this is what is known in the middle of a search. yardstick: what the
     winner says of labelled images that it was not trained on, as they are and changed; None where that is not known.
+    features: what its network makes of the images that it was trained on; None likewise.
     """
 
     trials: list[TrialRecord]
@@ -134,6 +136,7 @@ class SearchOutcome:
     trained_on: str = "target"
     workspace: dict[str, Any] | None = None
     yardstick: Yardstick | None = None
+    features: KeptFeatures | None = None
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,15 @@ class Classifier:
         _close_replica_port()
         context = serve.get_replica_context()
         board = RayBoard(context.app_name, context.replica_tag)
+        self._name = context.app_name
         self._service = Service("cuda" if ray.get_gpu_ids() else "cpu", judging.tell, board)
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # the name that Serve looks for
+        from raytl.serving.controller import directory
         from raytl.serving.http import create_http
+        from raytl.serving.named import remembered
 
-        return create_http(self._service)
+        return create_http(self._service, self._name, remembered(directory))
 
     async def reconfigure(self, user_config: dict[str, object]) -> None:
         """Serve under these settings; Serve calls it before the first request, so a ready replica has a warm model."""

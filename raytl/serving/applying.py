@@ -78,7 +78,7 @@ def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None
             if application and application["status"] == "RUNNING":
                 # Requests go to any replica: as many in a row as there are replicas must agree, twice over.
                 agreed = agreed + 1 if _serves(client, url, wanted) else 0
-                if agreed >= 2 * running_replicas(application):
+                if agreed >= 2 * max(1, running_replicas(application)):
                     return
             else:
                 time.sleep(_POLL_S)
@@ -113,10 +113,10 @@ def _too_late(serve: Serve, name: str, url: str) -> str:
 
 
 def running_replicas(application: dict[str, Any]) -> int:
-    """How many answer; at least 1."""
+    """How many answer; none of an application that keeps none and is not asked for anything."""
     replicas = [r for deployment in application["deployments"].values() for r in deployment["replicas"]]
     running = [replica for replica in replicas if replica["state"] == "RUNNING"]
-    return max(1, len(running))
+    return len(running)
 
 
 def stop(serve: Serve, ray_session: RaySession) -> None:

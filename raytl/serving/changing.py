@@ -189,7 +189,7 @@ def _takes_token(serve: Serve, config: AppConfig, deadline: float) -> bool:
                 agreed = agreed + 1 if client.get(f"{url_of(serve, config)}/v1/model").status_code == 200 else 0
             except httpx.HTTPError:
                 agreed = 0
-            if agreed >= 2 * running_replicas(serve.applications()[name]):
+            if agreed >= 2 * max(1, running_replicas(serve.applications()[name])):
                 return True
             if not agreed:
                 time.sleep(_POLL_S)

@@ -19,12 +19,13 @@ from ray._common.constants import HEAD_NODE_RESOURCE_NAME
 from ray.exceptions import RayError
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_LOGGER_NAME, SERVE_NAMESPACE
 from ray.serve.context import _disconnect, _get_global_client
-from ray.serve.schema import ServeDeploySchema
+from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from raytl.core.errors import UserError
 from raytl.machines.reaching import address_of, reach
 from raytl.serving.head import LocalHead, find_head, loopback, one_at_a_time, start_head
 from raytl.serving.ingress import PROXY_CHECKS, clear_session, environment_of_session
+from raytl.serving.named import Entry, entry
 
 NAMESPACE = "raytl"
 _REQUEST_BACKSTOP_S = 120.0
@@ -147,6 +148,19 @@ class Serve:
         while (_controller_lives() or port_taken(host, port)) and time.monotonic() < deadline:
             time.sleep(0.05)
         _disconnect()
+
+
+def directory() -> list[Entry]:
+    """What is served beside one another, by name, as the replicas of any of it can see."""
+    serve = Serve.running()
+    found = []
+    for name, application in sorted((serve.applications() if serve is not None else {}).items()):
+        config = application.get("deployed_app_config") or {}
+        told = [deployment.get("user_config") or {} for deployment in config.get("deployments") or ()]
+        settings = {**(config.get("args") or {}), **(told[0] if told else {})}
+        status = ApplicationStatus(application["status"]).value
+        found.append(entry(name, application["route_prefix"] or "/", settings, status))
+    return found
 
 
 def head_environment(host: str) -> dict[str, str]:

@@ -32,6 +32,7 @@ from raytl.serving.controller import AppConfig, RaySession, Serve, free_port_or_
 from raytl.serving.ingress import SWITCHES, haproxy_runs
 from raytl.serving.judging import stop_judge
 from raytl.serving.lineage import succeeded
+from raytl.serving.named import route_for
 from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, IMPORT_PATH, ServingSettings, bundle_version
 from raytl.serving.snapshots import snapshot
 
@@ -70,7 +71,7 @@ def deploy(
     name: str = "raytl",
     port: int = 8000,
     host: str = "127.0.0.1",
-    route_prefix: str = "/",
+    route_prefix: str | None = None,
     min_replicas: int = 1,
     max_replicas: int = 2,
     num_cpus: float = 1,
@@ -86,7 +87,8 @@ def deploy(
     Inside a Ray session of this process the endpoint lives as long as that session. Otherwise it goes to the cluster
     that ``RAY_ADDRESS`` names, or to a local Ray head that keeps running until :func:`undeploy`.
 
-    name: of the application; applications beside it need another ``route_prefix``.
+    name: of the model. The first one on an endpoint is its default, at ``/v1/predict``; others answer at
+        ``/v1/models/NAME/predict``, and at a ``route_prefix`` of their own instead where one is given.
     host: interface to listen on; loopback unless given. min_replicas, max_replicas: bounds of the autoscaling.
     num_cpus, num_gpus: of one replica. wait_s: how long to wait until the bundle answers, seconds.
     new_labels: replace a model with other labels too, which the endpoint's callers may not know.
@@ -111,7 +113,8 @@ def deploy(
                 stop_head(ray_session)
             raise
         previous = serve.configs()
-        _refuse_shared_route(previous, name, route_prefix)
+        taken = {other: config.get("route_prefix") or "/" for other, config in previous.items()}
+        route = route_for(name, route_prefix, taken)
         before = previous.get(name)
         if before is not None and not new_labels:
             refuse_other_labels(before, url_of(serve, before), labels)
@@ -124,7 +127,7 @@ def deploy(
         }  # fmt: skip
         application = {
             "name": name,
-            "route_prefix": route_prefix,
+            "route_prefix": route,
             "import_path": IMPORT_PATH,
             "deployments": [
                 {
@@ -244,15 +247,6 @@ def _end_trial(config: Mapping[str, Any] | None) -> None:
     candidate = {} if config is None else settings_of(dict(config)).get("candidate") or {}
     if candidate:
         stop_judge(candidate["trial"])
-
-
-def _refuse_shared_route(configs: dict[str, AppConfig], name: str, route_prefix: str) -> None:
-    for other, config in configs.items():
-        if other != name and config.get("route_prefix", "/") == route_prefix:
-            raise UserError(
-                f"'{other}' is already served under {route_prefix}; give '{name}' another route prefix, "
-                f"or deploy with --name {other} to replace it"
-            )
 
 
 def _summary(name: str, base: str, application: dict[str, Any]) -> dict[str, Any]:

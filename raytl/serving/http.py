@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from raytl.serving.named import Directory, Entry, OwnPaths, entry
 from raytl.serving.requests import RequestError, read_images, read_top
 from raytl.serving.service import Service, predictions
 from raytl.serving.tokens import fits
@@ -24,11 +25,15 @@ _RETRY = {"Retry-After": "1"}
 _TRUSTED = "raytl.trusted"
 
 
-def create_http(service: Service) -> FastAPI:
-    """The ASGI application for a service. The OpenAPI document is at ``/openapi.json``, its reader at ``/docs``."""
+def create_http(service: Service, name: str = "raytl", directory: Directory | None = None) -> FastAPI:
+    """The ASGI application for a service. The OpenAPI document is at ``/openapi.json``, its reader at ``/docs``.
+
+    name: what it is deployed under. directory: tells what else is served on the endpoint; None where that is nothing.
+    """
     app = FastAPI(title="raytl", version="1", description="Image classification with a raytl bundle.")
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(Exception, _on_error)
+    app.add_middleware(OwnPaths)
     app.add_middleware(_Gate, service=service)
 
     # Handlers take the bare request and return a ready response: FastAPI's validation and serialisation of models would
@@ -77,6 +82,47 @@ def create_http(service: Service) -> FastAPI:
         live, trial = service.live, service.trial
         known = {"status": "ok", "model": live.name, "version": live.version, "refused": service.refused}
         return _json(200, known if trial is None else {**known, "candidate": trial.candidate.version})
+
+    async def known() -> Sequence[Entry]:
+        live = service.live
+        own = entry(name, "/", {"model": live.name, "version": live.version}, "RUNNING")
+        return [own] if directory is None else await directory()
+
+    async def not_here(asked: str) -> Response | None:
+        if asked == name:
+            return None
+        names = ", ".join(sorted(one["name"] for one in await known()))
+        return _sentence(404, f"there is no model '{asked}' on this endpoint; it has {names}")
+
+    @app.get("/v1/models", summary="List the models of this endpoint")
+    async def models() -> Response:
+        """Each with its path, bundle, version and status; the default one answers at ``/v1/predict`` as well."""
+        return _json(200, {"models": list(await known())})
+
+    @app.post(
+        "/v1/models/{model_name}/predict",
+        openapi_extra=_PREDICT_BODY,
+        responses=_PREDICT_RESPONSES | _UNKNOWN_MODEL,
+        summary="Classify images with a model by name",
+    )
+    async def predict_by_name(request: Request, model_name: str) -> Response:
+        """As ``/v1/predict``, by the model that was deployed under this name."""
+        return await not_here(model_name) or await predict(request)
+
+    async def predict_named(request: Request) -> Response:
+        return await predict_by_name(request, request.path_params["model_name"])
+
+    app.router.routes.insert(1, Route("/v1/models/{model_name}/predict", predict_named, methods=["POST"]))
+
+    @app.get("/v1/models/{model_name}", responses=_UNKNOWN_MODEL, summary="Describe a model by name")
+    async def model_by_name(model_name: str) -> Response:
+        """As ``/v1/model``."""
+        return await not_here(model_name) or await model()
+
+    @app.get("/v1/models/{model_name}/health", responses=_UNKNOWN_MODEL, summary="Is a model still right?")
+    async def health_by_name(model_name: str) -> Response:
+        """As ``/v1/model/health``."""
+        return await not_here(model_name) or await model_health()
 
     return app
 
@@ -194,6 +240,7 @@ _ERROR_SCHEMA = {
     },
 }
 _ERROR = {"content": {"application/problem+json": {"schema": _ERROR_SCHEMA}}}
+_UNKNOWN_MODEL: dict[int | str, dict[str, Any]] = {404: {"description": "No model has this name.", **_ERROR}}
 _PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A prediction per image, in order.", "content": {"application/json": {"schema": _ANSWER}}},
     400: {"description": "The request cannot be read.", **_ERROR},

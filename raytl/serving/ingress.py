@@ -38,7 +38,11 @@ SWITCHES = {
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
 }
 # Serve asks a proxy three times before it starts another one: ten seconds between would be half a minute of silence.
-PROXY_CHECKS = {"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1"}
+PROXY_CHECKS = {
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    # On a busy machine a proxy's imports take longer than Serve's 5 s, after which it would be killed and begin again.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+}
 
 _REPLICA_PORTS = 100
 _REMEMBERED = "raytl-haproxy"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import ray
 
+from raytl.bundles.features import FEATURES_FILE
 from raytl.core.errors import UserError
 
 
@@ -28,7 +29,8 @@ def snapshot(bundle: Path, version: str) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent))
-        shutil.copytree(bundle, temporary, dirs_exist_ok=True)
+        # No replica reads the features, and what does not travel cannot get lost.
+        shutil.copytree(bundle, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(FEATURES_FILE))
         temporary.replace(target)
     except OSError as error:
         raise UserError(

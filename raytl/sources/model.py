@@ -123,11 +123,13 @@ class SourceModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (n, channels, size, size) to logits (n, k)."""
-        head = self.head
-        logits: Tensor = head(
-            self.all_stages(x, quarters=head.quarters) if isinstance(head, StagesHead) else self.run(x)
-        )
+        logits: Tensor = self.head(self.head_inputs(x))
         return logits
+
+    def head_inputs(self, x: Tensor) -> Tensor:
+        """What the head reads of normalised images."""
+        head = self.head
+        return self.all_stages(x, quarters=head.quarters) if isinstance(head, StagesHead) else self.run(x)
 
     def replace_head(self, num_classes: int, labels: tuple[str, ...], kind: str = "linear") -> None:
         """Put a fresh head for ``labels`` on the features. kind: one of :data:`raytl.sources.heads.HEADS`."""

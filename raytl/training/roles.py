@@ -45,6 +45,13 @@ def source_index(workspace: Workspace, strategy: Strategy) -> np.ndarray:
     return spread(train, MOST_SOURCE) if strategy.convex else train
 
 
+def spread_source(count: int, seed: int) -> np.ndarray:
+    """Which of so many images of a source domain a head is solved for on."""
+    if count <= MOST_SOURCE:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, MOST_SOURCE, replace=False))
+
+
 @dataclass
 class Roles:
     """A trial's pools; None for what the task or the strategy does without.

@@ -14,7 +14,7 @@ from raytl.evaluation.calibration import apply_temperature
 from raytl.evaluation.changes import CHANGES, changed
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.evaluation.unseen_accuracy import fit_correctness, opinions
-from raytl.judging.health import Yardstick
+from raytl.judging.health import LEAST_IMAGES, MOST_ASKED, Yardstick
 from raytl.sources import SourceModel
 from raytl.tasks.splits import spread
 from raytl.training.loop import run_trial
@@ -23,9 +23,6 @@ from raytl.training.trial import TrialJob
 from raytl.training.workspace import Workspace
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
-MOST_ASKED = 1000
-"""Labelled images that are kept to be asked for a second opinion."""
-LEAST_IMAGES = 20
 LEAST_CHANGED, MOST_CHANGED = 13, 3000
 """Changed images that are asked about: in each fold however long they take, and in all however fast they are."""
 FOLDS, IMAGES_OF_A_FOLD = 20, 4

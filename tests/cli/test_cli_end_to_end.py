@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pandas as pd
 import pytest
 from documented import undocumented
 from photos import COLOURS, folder, picture, space
+from PIL import Image
 
 pytestmark = pytest.mark.slow  # every command imports Ray and torch, and some start Ray
 
@@ -40,6 +42,14 @@ def searched(place):
     )
     assert done.code == 0, done.err
     return done
+
+
+def clover(folder: Path, count: int, *, first: int = 0) -> None:
+    """So many green pictures, of a class that no search has seen."""
+    folder.mkdir()
+    for number in range(first, first + count):
+        noise = np.random.default_rng([number, 4]).normal(0, 30, (16, 16, 3))
+        Image.fromarray((np.array([40, 200, 60]) + noise).clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
 
 
 def free_port() -> int:
@@ -155,6 +165,22 @@ class TestAfterwards:
             assert place.run("predict", "flowers", "camera", "--out", name).code == 0
             assert list(read(place.folder / name)["label"]) == [p["label"] for p in predictions[:12]]
 
+    def test_extend_by_a_class_and_swap_it_in(self, searched, place):
+        clover(place.folder / "clovers", 6)
+        extended = place.run("extend", "flowers", "--class", "clover", "clovers", "--json")
+        assert extended.code == 0, extended.err
+        assert undocumented("extend", extended.document) == set()
+        assert Path(extended.document["path"]) == place.folder / "flowers-extended"
+        assert extended.document["old"]["images"] >= 18 and not extended.document["old"]["worse"]
+        clover(place.folder / "more", 10, first=50)
+        named = place.run("predict", "flowers-extended", "more", "camera", "--json").document["predictions"]
+        assert sum(p["label"] == "clover" for p in named[:10]) >= 8
+        assert sum(p["label"] == "clover" for p in named[10:]) <= 2
+        private = place.run("export", "flowers", "private", "--no-images", "--json")
+        assert private.code == 0 and not (place.folder / "private" / "features.safetensors").exists()
+        none = place.run("extend", "private", "--class", "clover", "clovers")
+        assert none.code == 2 and "holds no features of its training images" in none.err
+
     def test_deploy_ask_undeploy(self, searched, place):
         port = free_port()
         try:
@@ -167,6 +193,12 @@ class TestAfterwards:
                 picture(name, 99).save(body)
                 answer = httpx.post(f"{url}/v1/predict", content=body.read_bytes(), trust_env=False).json()
                 assert answer["predictions"][0]["label"] == name
+            asked = ("deploy", "flowers-extended", "--port", str(port), "--max-replicas", "1")
+            assert "deploy with --new-labels" in place.run(*asked).err
+            assert place.run(*asked, "--new-labels").code == 0
+            body = (place.folder / "more" / "50.png").read_bytes()
+            answer = httpx.post(f"{url}/v1/predict", content=body, trust_env=False).json()
+            assert answer["predictions"][0]["label"] == "clover"
         finally:
             down = place.run("undeploy", "--json")
         assert undocumented("undeploy", down.document) == set()

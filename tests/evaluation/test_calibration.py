@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from raytl.evaluation.calibration import HOTTEST, apply_temperature, calibration_error, fit_temperature
+from raytl.evaluation.calibration import (
+    HOTTEST,
+    apply_temperature,
+    calibration_error,
+    confidence_temperature,
+    fit_temperature,
+)
 
 
 def calibrated(n: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -79,3 +85,11 @@ def test_a_temperature_keeps_order_and_sum_and_does_not_feel_the_order_of_classe
 def test_a_temperature_of_nought_is_refused() -> None:
     with pytest.raises(ValueError, match="above 0"):
         apply_temperature(np.full((1, 2), 0.5), 0.0)
+
+
+@pytest.mark.parametrize("accuracy", [0.5, 0.8, 0.95])
+def test_a_confidence_that_is_asked_for_is_had_on_average(accuracy: float) -> None:
+    probabilities = softmax(calibrated(300, 4)[0], axis=1)
+    found = confidence_temperature(probabilities, accuracy)
+    assert apply_temperature(probabilities, found).max(axis=1).mean() == pytest.approx(accuracy, abs=1e-3)
+    assert confidence_temperature(probabilities, 0.1) == pytest.approx(HOTTEST)  # below chance nobody can be

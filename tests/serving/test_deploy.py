@@ -20,7 +20,7 @@ from tiny import shapes
 
 from raytl.bundles import Bundle, export_bundle
 from raytl.core.errors import UserError
-from raytl.serving import Endpoint, deploy, status, undeploy, update
+from raytl.serving import Endpoint, deploy, rollback, status, undeploy, update
 from raytl.serving.controller import Serve, port_taken
 from raytl.serving.ingress import haproxy_runs
 from raytl.serving.settings import bundle_version
@@ -166,7 +166,29 @@ def test_another_port_is_refused_with_the_one_to_use(endpoint, bundles):
 
 def test_the_route_of_another_application_is_refused(endpoint, bundles):
     with pytest.raises(UserError, match="'raytl' is already served under /"):
-        deploy(bundles["first"], name="other", port=PORT)
+        deploy(bundles["first"], name="other", port=PORT, route_prefix="/")
+
+
+def test_another_name_is_a_model_beside_the_default(endpoint, bundles, client, png):
+    other = deploy(bundles["first"], name="letters", port=PORT, num_cpus=0.1, max_replicas=1)
+    base = endpoint.url
+    assert other.url == f"{base}/v1/models/letters"
+    assert client.post(f"{base}/v1/models/letters/predict", content=png(0)).json()["model"] == "first"
+    assert ask(client, other, png(0))["model"] == "first"
+    assert ask(client, endpoint, png(0))["model"] == "second"
+    listed = {one["name"]: one for one in client.get(f"{base}/v1/models").json()["models"]}
+    assert {name: one["default"] for name, one in listed.items()} == {"raytl": True, "letters": False}
+    assert listed["letters"]["path"] == "/v1/models/letters/v1/predict"
+    for answer in (client.post(f"{base}/v1/models/nobody/predict", content=png(0)), client.get(f"{other.url}/nothing")):
+        assert answer.status_code == 404 and answer.headers["content-type"] == "application/problem+json"
+    # A new version of the one is none of the other's business, nor is its end.
+    assert deploy(bundles["second"], name="letters", port=PORT, num_cpus=0.1, max_replicas=1).url == other.url
+    assert client.post(f"{base}/v1/models/letters/predict", content=png(0)).json()["model"] == "second"
+    assert rollback("letters").version == bundle_version(bundles["first"])
+    assert ask(client, endpoint, png(0))["model"] == "second"
+    assert undeploy("letters")
+    assert client.post(f"{base}/v1/models/letters/predict", content=png(0)).status_code == 404
+    assert ask(client, endpoint, png(0))["model"] == "second"
 
 
 def test_a_second_application_and_the_shipped_config_beside_the_first(endpoint, bundles, client, png):

@@ -346,7 +346,11 @@ class TestDescription:
 
     def test_openapi_documents_the_routes(self, client):
         paths = client.get("/openapi.json").json()["paths"]
-        assert set(paths) == {"/v1/predict", "/v1/model", "/v1/model/health", "/healthz", "/readyz"}
+        assert set(paths) == {
+            *("/v1/predict", "/v1/model", "/v1/model/health", "/healthz", "/readyz"),
+            *("/v1/models", "/v1/models/{model_name}", "/v1/models/{model_name}/predict"),
+            "/v1/models/{model_name}/health",
+        }
         assert set(paths["/v1/predict"]["post"]["requestBody"]["content"]) >= {"application/json", "image/*"}
 
 

@@ -93,15 +93,20 @@ def refit_on_all(
 
     more: of a test that was opened; no figure may be taken from them afterwards. Why it could not be done, or None.
     """
-    target = workspace.data.target
-    if target is None:
+    if workspace.data.target is None:
         return "the search used no target label, and its strategies learn from none"
-    data = replace(workspace.data, target=target.joined(more))
     job = LaneJob(0, JobKind.REFIT, dict(strategy), None, directory=str(directory))
-    result = do_job(Workspace(data, workspace.settings), job, lambda message: None)
+    result = do_job(with_more(workspace, more), job, lambda message: None)
     if result.reason is None and result.model_files is not None:
         try:
             keep_files(directory, result.model_files)
         except NotWrittenError as error:
             return str(error)
     return result.reason
+
+
+def with_more(workspace: Workspace, more: LabelledImages) -> Workspace:
+    """The same for a target with more images; it has some."""
+    target = workspace.data.target
+    assert target is not None
+    return Workspace(replace(workspace.data, target=target.joined(more)), workspace.settings)

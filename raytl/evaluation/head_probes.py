@@ -1,0 +1,115 @@
+"""A whole head solved for at once: one linear layer on the last features, or one or two on each stage's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raytl.evaluation.calibration import fit_temperature
+from raytl.evaluation.mixing import mixture_shares
+from raytl.evaluation.probes import Probe, fit_logistic
+from raytl.sources.heads import StagesHead
+
+STAGE_FOLDS = 3
+"""By which the strength of each stage's head is chosen: their average forgives what five would do better."""
+ON_CPU = 5000
+"""Features of so many images are solved on the CPU: of the many small steps a GPU would only feel the starts."""
+
+
+@dataclass(frozen=True)
+class SolvedHead:
+    """Its layers, and how sure it is to be.
+
+    probes: of each linear layer, those of one member after the other's; members: layers on each stage. shares: of the
+    layers in their average. out_of_fold: (n, k) probabilities of each item by heads that it did not train, before any
+    sharpness; NaN if never held. sharpness: of the average, 1 of a layer alone. temperature: by which the logarithms of
+    ``out_of_fold`` are to be divided for calibrated probabilities.
+    """
+
+    probes: tuple[Probe, ...]
+    members: int
+    shares: np.ndarray
+    out_of_fold: np.ndarray
+    sharpness: float
+    temperature: float
+
+    @torch.no_grad()
+    def put_into(self, head: nn.Module) -> None:
+        """Make these a linear head's weights, or a :class:`StagesHead`'s of as many members, in place."""
+        layers = head.parts if isinstance(head, StagesHead) else [head]
+        for layer, probe in zip(layers, self.probes, strict=True):
+            assert isinstance(layer, nn.Linear)
+            layer.weight.copy_(torch.as_tensor(probe.weight))
+            layer.bias.copy_(torch.as_tensor(probe.bias))
+        if isinstance(head, StagesHead):
+            head.shares.copy_(torch.as_tensor(self.shares))
+            head.sharpness.fill_(self.sharpness)
+
+
+def solve_parts(
+    features: Tensor,
+    labels: np.ndarray,
+    classes: int,
+    weights: np.ndarray,
+    groups: np.ndarray | None,
+    *,
+    widths: Sequence[int] | None,
+    balanced: bool,
+    seed: int,
+    target: np.ndarray | None = None,
+) -> SolvedHead:
+    """The best linear head for labelled features, or the best average of layers on each stage's.
+
+    features: (n, d), finite; labels: (n,) in [0, classes); weights: (n,) of the images; groups: (n,) or None, never on
+    two sides of a fold. widths: of the stages' features, which lie one after another; None for a single layer.
+    balanced: whether every class weighs the same. target: bool (n,), which are of the domain that the model is for;
+    None for all.
+
+    Where some are and some are not, and the target's have all classes, each stage has two layers: the first member's
+    are solved for on the target's images alone, the second one's on all. The target's images say, out of fold, which
+    layers have how much of a say, so that a source domain that is of no use is hardly heard.
+    """
+    features = features.cpu() if len(features) <= ON_CPU else features
+    own = np.ones(len(labels), dtype=bool) if target is None else np.asarray(target, dtype=bool)
+    solve = partial(fit_logistic, classes=classes, class_balanced=balanced, seed=seed)
+    if widths is None:
+        probe = solve(features, labels, sample_weight=weights, groups=groups)
+        return SolvedHead((probe,), 1, np.ones(1), probe.out_of_fold, 1.0, probe.temperature)
+    everyone = np.ones(len(labels), dtype=bool)
+    # Judged by the target's images, layers that know its classes alone would silence those that know the others.
+    covered = bool(np.isin(labels, labels[own]).all())
+    members = [own, everyone] if covered and not own.all() else [everyone]
+    probes, said = [], []
+    for member in members:
+        rows, grouped = np.flatnonzero(member), None if groups is None else groups[member]
+        for seen in features[torch.as_tensor(rows, device=features.device)].split(list(widths), dim=1):
+            probe = solve(seen, labels[rows], sample_weight=weights[rows], groups=grouped, max_folds=STAGE_FOLDS)
+            probes.append(probe)
+            # Of another domain's images the target's own layers say nothing.
+            said.append(np.full((len(labels), classes), np.nan))
+            said[-1][rows] = probe.out_of_fold
+    stacked = np.stack(said)
+    judged = own if own.any() else everyone
+    shares = np.full(len(probes), 1 / len(probes))
+    if own.any():
+        shares = mixture_shares(stacked[:, judged], labels[judged])
+    heard = shares[:, None] * np.isfinite(stacked).all(axis=2)
+    with np.errstate(invalid="ignore"):
+        mean = np.nansum(heard[:, :, None] * stacked, axis=0) / heard.sum(axis=0)[:, None]
+    temperature = _temperature(mean[judged], labels[judged], weights[judged])
+    # As the head's buffer has it, so that what is recorded is what is used.
+    return SolvedHead(tuple(probes), len(members), shares, mean, float(np.float32(1.0 / temperature)), temperature)
+
+
+def _temperature(mean: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
+    """Of averaged probabilities (n, k), by images that trained none of the layers; 1 where there are none."""
+    seen = np.isfinite(mean).all(axis=1)
+    if not seen.any():
+        return 1.0
+    logs = np.log(np.clip(mean[seen], 1e-12, None))
+    return fit_temperature(logs, labels[seen], weights[seen] / weights[seen].sum())

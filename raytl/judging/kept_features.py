@@ -1,0 +1,65 @@
+"""What a frozen network makes of the labelled images it was fitted on: enough to fit another head in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+MOST_IMAGES = 2000
+MOST_BYTES = 32 * 2**20
+"""Of the features; with fewer images where they are wide."""
+
+
+@dataclass(frozen=True)
+class KeptFeatures:
+    """Of n labelled images, all arrays in one order.
+
+    features: float32 (n, d), what the head reads; labels: int64 (n,). weights: float64 (n,), how much each counts in
+    solving for a head. target: bool (n,), whether it is of the domain that the model is for (others are of a source
+    domain). groups: int64 (n,), images of one group are never on two sides of a split. digests: uint8 (n, 32), SHA-256
+    of the encoded image. thumbnails: (n, t), statistics: (n, s), float32, as a yardstick has them.
+    frozen: whether the network has never been trained on these images, so that heads that were fitted without some of
+    them can be judged by these. balanced: whether every class weighs the same in solving.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    target: np.ndarray
+    groups: np.ndarray
+    digests: np.ndarray
+    thumbnails: np.ndarray
+    statistics: np.ndarray
+    frozen: bool
+    balanced: bool
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, index: np.ndarray) -> KeptFeatures:
+        """The images at ``index``."""
+        arrays: dict[str, Any] = {name: getattr(self, name)[index] for name in ARRAYS}
+        return replace(self, **arrays)
+
+    def bounded(self) -> KeptFeatures:
+        """At most :data:`MOST_IMAGES` and :data:`MOST_BYTES` of them; every class keeps its share, and an image."""
+        most = min(MOST_IMAGES, MOST_BYTES // max(1, 4 * self.features.shape[1]))
+        if len(self) <= most:
+            return self
+        shuffled = np.random.default_rng(0).permutation(len(self))
+        rank = np.empty(len(self))
+        for label in np.unique(self.labels):
+            own = shuffled[self.labels[shuffled] == label]
+            rank[own] = np.arange(len(own)) / len(own)
+        return self.subset(np.sort(np.argsort(rank, kind="stable")[:most]))
+
+    def joined(self, other: KeptFeatures) -> KeptFeatures:
+        """These and others; no group of one is a group of the other."""
+        moved = replace(other, groups=other.groups + self.groups.max(initial=-1) + 1)
+        arrays: dict[str, Any] = {name: np.concatenate([getattr(self, name), getattr(moved, name)]) for name in ARRAYS}
+        return replace(self, **arrays)
+
+
+ARRAYS = tuple(field.name for field in fields(KeptFeatures) if field.name not in ("frozen", "balanced"))

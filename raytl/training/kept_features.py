@@ -1,0 +1,101 @@
+"""What the winner's network makes of its labelled images, gathered while they are at hand."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from raytl import adaptation
+from raytl.adaptation.moments import match_moments
+from raytl.evaluation.image_statistics import image_statistics, thumbnails
+from raytl.judging.kept_features import KeptFeatures
+from raytl.sources import SourceModel
+from raytl.tasks import LabelledImages
+from raytl.training.convex import features_of
+from raytl.training.network import Network
+from raytl.training.pools import PoolMaker
+from raytl.training.roles import sample_index, source_index, spread_source
+from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialJob, trial_seed
+from raytl.training.workspace import Workspace
+
+
+def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel) -> KeptFeatures | None:
+    """Features of all labelled images that the strategy learns from; None where it learns from none.
+
+    model: the strategy's trained network, whose last stage (all stages, where its head reads them) is taken. Where
+    nothing of it was trained, the activations that the search has cached are used.
+    """
+    seed = trial_seed(workspace, TrialJob(strategy, None))
+    cached = strategy.convex
+    weights = ""
+    if cached:
+        model, weights = workspace.source_model(strategy.source_model)
+    else:
+        model = copy.deepcopy(model)
+    classes = workspace.data.classes
+    network = Network(model, classes, len(model.stage_names), device=workspace.device, head=strategy.head)
+    found = []
+    for images, index, target in _labelled(workspace, strategy, seed):
+        maker = PoolMaker(
+            workspace, network, weights, cached=cached and workspace.settings.activation_cache, images=len(images)
+        )
+        pool = maker.make(images.subset(index))
+        pixels = workspace.pixels(images, model.preprocessing)[index].numpy()
+        groups = np.arange(len(images)) if images.groups is None else images.groups
+        found.append(
+            KeptFeatures(
+                features=features_of(network, pool).cpu().numpy().astype(np.float32),
+                labels=images.labels[index],
+                weights=np.full(len(index), 1.0 / len(index)),
+                target=np.full(len(index), target),
+                groups=np.unique(groups[index], return_inverse=True)[1].astype(np.int64),
+                digests=np.stack([_bytes(images.items[i].digest) for i in index]),
+                thumbnails=thumbnails(pixels),
+                statistics=image_statistics(pixels),
+                frozen=strategy.convex,
+                balanced=strategy.class_weights == "balanced",
+            )
+        )
+    if not found:
+        return None
+    joined = found[0]
+    for more in found[1:]:
+        joined = joined.joined(more)
+    if strategy.adaptation != "none" and adaptation.get(strategy.adaptation).loss.matches_moments:
+        joined = _matched(workspace, network, weights, strategy, joined)
+    return joined.bounded()
+
+
+def _matched(
+    workspace: Workspace, network: Network, weights: str, strategy: Strategy, kept: KeptFeatures
+) -> KeptFeatures:
+    """The same with the source domain's features as its head has learned from them."""
+    unlabelled = workspace.data.unlabelled
+    assert unlabelled is not None
+    seen = unlabelled.subset(sample_index(workspace, strategy, validates=False))
+    maker = PoolMaker(workspace, network, weights, cached=workspace.settings.activation_cache, images=len(seen))
+    like = np.concatenate([features_of(network, maker.make(seen)).cpu().numpy(), kept.features[kept.target]])
+    features = kept.features.copy()
+    features[~kept.target] = match_moments(torch.from_numpy(features[~kept.target]), torch.from_numpy(like)).numpy()
+    return replace(kept, features=features)
+
+
+def _labelled(workspace: Workspace, strategy: Strategy, seed: int) -> list[tuple[LabelledImages, np.ndarray, bool]]:
+    """(images, which of them, whether they are the target's) of each role, as a head is solved for on them."""
+    data, found = workspace.data, []
+    if data.target is not None and strategy.target_labels:
+        found.append((data.target, np.arange(len(data.target)), True))
+    if strategy.source_domain is not None:
+        domain = data.source_domains[strategy.source_domain].with_classes(data.classes)
+        train = source_index(workspace, strategy)
+        found.append((domain, train[spread_source(len(train), seed)], False))
+    return [role for role in found if len(role[1])]
+
+
+def _bytes(digest: str) -> np.ndarray:
+    """The 32 bytes of a hash; zeros of an image without one."""
+    return np.frombuffer(bytes.fromhex(digest or "00" * 32), dtype=np.uint8)

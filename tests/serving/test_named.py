@@ -1,0 +1,95 @@
+"""Several models on one endpoint, as one of them answers for itself; test_deploy.py goes through Serve."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from starlette.testclient import TestClient
+
+from raytl.core.errors import UserError
+from raytl.serving.http import create_http
+from raytl.serving.named import entry, remembered, route_for
+from raytl.serving.service import Service
+from raytl.serving.settings import ServingSettings
+
+
+@pytest.fixture(scope="module")
+def service(bundles):
+    service = Service()
+    asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]))))
+    yield service
+    service.close()
+
+
+class TestRoute:
+    def test_the_first_is_the_default_and_others_are_at_their_names(self):
+        assert route_for("cells", None, {}) == "/"
+        assert route_for("letters", None, {"cells": "/"}) == "/v1/models/letters"
+        assert route_for("cells", None, {"letters": "/v1/models/letters"}) == "/"
+
+    def test_one_that_is_there_stays_where_it_is(self):
+        taken = {"cells": "/", "letters": "/v1/models/letters", "old": "/old"}
+        assert [route_for(name, None, taken) for name in taken] == list(taken.values())
+        assert route_for("old", "/new", taken) == "/new"
+
+    def test_a_route_that_is_taken(self):
+        with pytest.raises(UserError, match="'cells' is already served under /; give 'letters' another route"):
+            route_for("letters", "/", {"cells": "/"})
+
+    @pytest.mark.parametrize("name", ["a/b", "..", "ä", "a b", "", "%41"])
+    def test_a_name_that_is_no_address(self, name):
+        with pytest.raises(UserError, match="cannot stand in an address"):
+            route_for(name, None, {"cells": "/"})
+
+
+@pytest.mark.parametrize("root", ["", "/v1/models/cells"])
+def test_answers_under_its_name_wherever_it_is_mounted(service, png, root):
+    with TestClient(create_http(service, "cells"), root_path=root) as client:
+        answer = client.post("/v1/models/cells/predict", content=png(1), params={"top": 2})
+        assert answer.status_code == 200 and len(answer.json()["predictions"][0]["probabilities"]) == 2
+        assert answer.json() == client.post(f"{root}/v1/predict?top=2", content=png(1)).json()
+        assert client.get("/v1/models/cells").json()["labels"] == list(service.live.labels)
+        assert client.get("/v1/models/cells/health").json()["model"] == "first"
+        assert client.get(f"{root}/healthz").json()["model"] == "first"
+
+
+def test_another_name_is_a_problem_document_that_tells_the_known_ones(service, png):
+    async def directory():
+        return [entry("cells", "/", {"model": "first"}, "RUNNING"), entry("letters", "/l", {}, "DEPLOYING")]
+
+    with TestClient(create_http(service, "cells", directory)) as client:
+        for answer in (
+            client.post("/v1/models/other/predict", content=png(0)),
+            client.get("/v1/models/other"),
+            client.get("/v1/models/..%2f..%2fetc%2fpasswd"),
+        ):
+            assert answer.status_code == 404
+            assert answer.headers["content-type"] == "application/problem+json"
+        assert (
+            "no model 'other' on this endpoint; it has cells, letters" in client.get("/v1/models/other").json()["error"]
+        )
+        assert [(m["name"], m["path"], m["default"]) for m in client.get("/v1/models").json()["models"]] == [
+            ("cells", "/v1/predict", True),
+            ("letters", "/l/v1/predict", False),
+        ]
+
+
+def test_alone_it_lists_itself(service):
+    with TestClient(create_http(service, "cells")) as client:
+        (one,) = client.get("/v1/models").json()["models"]
+    assert (one["name"], one["model"], one["version"]) == ("cells", "first", service.live.version)
+
+
+def test_what_is_served_is_not_asked_for_with_every_request():
+    asked = []
+
+    def ask():
+        asked.append(1)
+        return [entry("cells", "/", {}, "RUNNING")]
+
+    async def often():
+        directory = remembered(ask)
+        return await asyncio.gather(*(directory() for _ in range(50)))
+
+    assert len({one[0]["name"] for one in asyncio.run(often())}) == 1 and len(asked) == 1

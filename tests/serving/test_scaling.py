@@ -1,0 +1,77 @@
+"""Replicas come under load and go without: through Ray Serve, on loopback, with delays of seconds."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+import ray
+
+from raytl.bundles import Bundle
+from raytl.serving import deploy, status, undeploy
+from raytl.serving.settings import AUTOSCALING
+
+pytestmark = pytest.mark.slow  # a Ray session, Serve, and replicas that start three times
+LONG_S = 120
+
+
+@pytest.fixture(scope="module")
+def port():
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="error")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number = probe.getsockname()[1]
+    yield number
+    ray.shutdown()
+
+
+def replicas() -> int:
+    (one,) = status()
+    return int(one["replicas"])
+
+
+def comes(happens: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + LONG_S
+    while not happens() and time.monotonic() < deadline:
+        time.sleep(0.3)
+    return happens()
+
+
+def test_from_nothing_to_one_to_two_and_back_to_nothing(port, bundles, png, monkeypatch):
+    for name, seconds in (("upscale_delay_s", 1), ("downscale_delay_s", 3)):
+        monkeypatch.setitem(AUTOSCALING, name, seconds)
+    endpoint = deploy(bundles["first"], port=port, min_replicas=0, max_replicas=2)
+    expected = Bundle.load(bundles["first"]).predict([png(1)])[0].label
+    answers: list[tuple[int, str]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(trust_env=False, timeout=LONG_S) as client:
+            answer = client.post(f"{endpoint.url}/v1/predict", content=png(1))
+            answers.append((answer.status_code, answer.json()["predictions"][0]["label"]))
+
+    def hammer() -> None:
+        while not stop.is_set():
+            ask()
+
+    try:
+        assert comes(lambda: replicas() == 0)
+        ask()  # waits for the replica that it starts
+        assert answers == [(200, expected)]
+        threads = [threading.Thread(target=hammer) for _ in range(24)]
+        for thread in threads:
+            thread.start()
+        went_up = comes(lambda: replicas() == 2)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert went_up
+        assert set(answers) == {(200, expected)}  # nobody was refused while replicas came
+        assert comes(lambda: replicas() == 0)
+    finally:
+        stop.set()
+        undeploy()
