@@ -16,7 +16,7 @@ async function begin() {
 function shown(path, verb, route, api) {
   const parameters = route.parameters || [], body = Object.entries((route.requestBody || {}).content || {}), address = path.slice(1);
   const plain = verb === "get" && !path.includes("{");
-  const rows = parameters.map((one) => el("tr", {}, el("th", { scope: "row" }, one.name), el("td", {}, one.in), el("td", {}, kind(one.schema, api)), el("td", {}, one.description || "")));
+  const rows = parameters.map((one) => el("tr", {}, el("th", { scope: "row" }, one.name), el("td", { class: "keep" }, one.in), el("td", { class: "keep" }, kind(one.schema, api)), el("td", {}, one.description || "")));
   const responses = Object.entries(route.responses || {}).map(([status, one]) => el("tr", {}, el("th", { scope: "row" }, status), el("td", {}, one.description)));
   const table = (name, lines) => (lines.length ? [el("h3", {}, name), el("div", { class: "scroll" }, el("table", {}, el("tbody", {}, lines)))] : []);
   return el("details", {},

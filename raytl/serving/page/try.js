@@ -49,7 +49,9 @@ async function classify(file, item, alone) {
   try {
     const answer = await call(`v1/predict?sets=true&top=${SHOWN}`, { method: "POST", body: file });
     const said = answer.predictions[0], strange = said.none_of_these;
-    const bars = Object.entries(said.probabilities).flatMap(([label, value]) => [el("span", {}, label), el("progress", { max: 1, value, "aria-label": label }), el("span", { class: "number" }, share(value))]);
+    // Objects put labels that are numbers into an order of their own.
+    const order = Object.entries(said.probabilities).sort((a, b) => (b[0] === said.label) - (a[0] === said.label) || b[1] - a[1]);
+    const bars = order.flatMap(([label, value]) => [el("span", {}, label), el("progress", { max: 1, value, "aria-label": label }), el("span", { class: "number" }, share(value))]);
     const button = el("button", { type: "button", onclick: () => explain(file, item, button, said.label) }, "What counted?");
     told.replaceChildren(...[
       el("h3", {}, said.label), el("p", { class: "soft" }, `${name}, ${share(said.confidence)}`),
