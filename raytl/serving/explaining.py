@@ -116,7 +116,7 @@ _EXPLANATION = {
         "seen": {"type": "string", "description": "What the model sees, as a data URL of a PNG."},
     },
 }
-_ERROR = {"content": {"application/problem+json": {}}}
+_ERROR: dict[str, Any] = {"content": {"application/problem+json": {}}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "What counted.", "content": {"application/json": {"schema": _EXPLANATION}}},
     400: {"description": "The request cannot be read.", **_ERROR},

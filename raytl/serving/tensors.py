@@ -21,7 +21,7 @@ _FORM = (
     'one input "image": BYTES of shape [N] (encoded images, in base64 where they are JSON), or UINT8 (0 to 255) or '
     "FP32 (0 to 1) of shape [N, height, width, 3 or 1]"
 )
-_TYPES = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
+_TYPES: Mapping[str, np.dtype[Any]] = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,8 @@ def _pixels(kind: str, shape: Sequence[int], data: object) -> np.ndarray:
         values = np.rint(values * 255)
     elif not (values == np.rint(values)).all():
         raise _bad("the input has a value that is no whole number")
-    return values.astype(np.uint8).reshape(shape)
+    pixels: np.ndarray = values.astype(np.uint8).reshape(shape)
+    return pixels
 
 
 def _file(pixels: np.ndarray) -> bytes:
