@@ -61,8 +61,10 @@ class TestPages:
 
     def test_under_a_prefix(self, bundles, path):
         service = Service()
-        asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]))))
+        settings = ServingSettings(bundle=str(bundles["first"]), token_sha256=tokens.hashed("secret"))
+        asyncio.run(service.apply(settings))
         with TestClient(create_http(service), root_path="/other") as client:
+            assert client.get("/other", follow_redirects=False).headers["location"].endswith("/other/")
             answer = client.get(f"/other{path}")
             assert answer.status_code == 200 and 'src="static/dom.js"' in answer.text
 

@@ -6,12 +6,11 @@ import asyncio
 import json
 import logging
 import socket
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
+from listening import listening
 
 from raytl.serving.http import create_http
 from raytl.serving.service import Service
@@ -22,14 +21,8 @@ from raytl.serving.settings import ServingSettings
 def address(bundles) -> Iterator[tuple[str, int]]:
     service = Service()
     asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]), request_timeout_s=0.5)))
-    server = uvicorn.Server(uvicorn.Config(create_http(service), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()
-    server.should_exit = True
-    thread.join()
+    with listening(create_http(service)) as address:
+        yield address
 
 
 def head(path: str, length: int) -> bytes:

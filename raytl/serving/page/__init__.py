@@ -15,8 +15,8 @@ from raytl import web
 _PAGES = {"/": "try.html", "/docs": "docs.html"}
 _FILES = {**web.SHARED, **dict.fromkeys(("page.css", "endpoint.js", "card.js", "try.js", "docs.js"), __name__)}
 
-PATHS = frozenset({*_PAGES, *(f"/static/{name}" for name in _FILES)})
-"""What anybody may load, by GET and HEAD alone."""
+PATHS = frozenset({"", *_PAGES, *(f"/static/{name}" for name in _FILES)})
+"""What anybody may load, by GET and HEAD alone; under a route prefix "" leads to the page."""
 
 
 def page_routes() -> list[Route]:
