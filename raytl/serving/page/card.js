@@ -4,6 +4,7 @@
 const LOGS = ["log-loss"];
 const share = (value) => `${(100 * value).toFixed(1)} %`;
 const VERDICTS = { helped: "helped", harm: "did harm", "did-not": "made no difference that counts", "cannot-tell": "the data cannot tell" };
+const LICENCES = { "no weights": "none needed: it began without published weights", unknown: "unknown: who published them states none" };
 
 function figure(found, metric) {
   const shown = LOGS.includes(metric) ? (value) => number(value) : share;
@@ -34,7 +35,7 @@ function card(model) {
     ["decides", model.threshold ? `for ${model.threshold.label} from a probability of ${share(model.threshold.value)} on` : "for the most probable label"],
     ["calibration error", error ? share(error.after) : null],
     ["source model", strategy.source_model || model.architecture],
-    ["licence of its weights", from.licence || "not stated in this bundle"],
+    ["licence of its weights", LICENCES[from.licence] || from.licence || "not stated in this bundle"],
     ["trained on", from.trained_on],
     ["for the task", from.task ? `${from.task}${from.setting ? ` (${from.setting})` : ""}` : null],
     ["chosen because", from.why],
