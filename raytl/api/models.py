@@ -24,8 +24,10 @@ from raytl.runs.run import interval
 from raytl.search.records import SearchOutcome
 from raytl.serving import Endpoint, try_out
 from raytl.serving import deploy as deploy_bundle
+from raytl.sources import licence_of
 from raytl.sources.checkpoint import load_checkpoint, write_metrics
 from raytl.tasks import Task
+from raytl.training.pretrain import parse_pretrain
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,7 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         "task": task.data.name,
         "setting": str(task.data.setting),
         "strategy": outcome.best.strategy,
+        "licence": _licence(str(outcome.best.strategy["source_model"])),
         "data": task.data.fingerprint,
         "why": outcome.why,
         "trained_on": "all labels, those of the test included; test figures are of the same strategy without them"
@@ -199,6 +202,12 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         yardstick=outcome.yardstick,
         features=outcome.features,
     )
+
+
+def _licence(source_model: str) -> str:
+    """Of the published weights that a winner began with."""
+    pretrained = parse_pretrain(source_model)
+    return licence_of(source_model if pretrained is None else pretrained[1])
 
 
 def tell_figures(directory: Path, outcome: SearchOutcome) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from raytl.core.errors import UserError
-from raytl.serving.requests import NamedBytes, RequestError
+from raytl.serving.problems import RequestError
+from raytl.serving.requests import NamedBytes
 from raytl.tasks.decoding import pixels_to_decode
 
 Decode = Callable[[NamedBytes], np.ndarray]

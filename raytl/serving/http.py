@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from raytl.serving import page
+from raytl.serving.asking import in_time
+from raytl.serving.explaining import explain_routes
+from raytl.serving.live import LiveModel
 from raytl.serving.named import Directory, Entry, OwnPaths, entry
-from raytl.serving.requests import RequestError, read_images, read_top
+from raytl.serving.problems import RequestError, answer, problem
+from raytl.serving.requests import Images, read_images, read_switch, read_top
 from raytl.serving.service import Service, predictions
 from raytl.serving.tokens import fits
+from raytl.serving.v2 import v2_routes
 
-_OPEN = frozenset({"/healthz", "/readyz"})  # load balancers have no token
-_RETRY = {"Retry-After": "1"}
+# Load balancers have no token, and whoever opens the page enters it there.
+_OPEN = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}) | page.PATHS
 _TRUSTED = "raytl.trusted"
 
 
@@ -30,8 +33,10 @@ def create_http(service: Service, name: str = "raytl", directory: Directory | No
 
     name: what it is deployed under. directory: tells what else is served on the endpoint; None where that is nothing.
     """
-    app = FastAPI(title="raytl", version="1", description="Image classification with a raytl bundle.")
+    described = "Image classification with a raytl bundle."
+    app = FastAPI(title="raytl", version="1", description=described, docs_url=None, redoc_url=None)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_error)
     app.add_middleware(OwnPaths)
     app.add_middleware(_Gate, service=service)
@@ -43,17 +48,22 @@ def create_http(service: Service, name: str = "raytl", directory: Directory | No
         """Classify one image or many, sent as bytes, as multipart files or as base64 in JSON."""
         live = service.live
         try:
-            async with asyncio.timeout(live.settings.request_timeout_s):
-                top = read_top(request)
-                asked = await read_images(request, live.settings)
-                live, probabilities = await service.answer(live, asked.images)
+            top, sets = read_top(request), read_switch(request, "sets")
+
+            async def found(asked: Images) -> tuple[LiveModel, list[dict[str, Any]]]:
+                if sets:  # of the served version alone: a version on trial is there to be compared, not believed
+                    arrays, rows = await service.look(live, asked.images)
+                    marks = await service.doubt(live, arrays, rows)
+                    told = zip(predictions(live.bundle, rows, top), marks, strict=True)
+                    return live, [{**one, **mark} for one, mark in told]
+                who, rows = await service.answer(live, asked.images)
+                return who, predictions(who.bundle, rows, top)
+
+            asked, (who, said) = await in_time(live.settings, read_images(request, live.settings), found)
         except RequestError as refused:
-            return _sentence(refused.status, refused.sentence)
-        except TimeoutError:
-            seconds = f"{live.settings.request_timeout_s:g}"
-            return _sentence(504, f"no answer within {seconds} s; send fewer images or try again later", _RETRY)
-        answer = {"model": live.name, "predictions": predictions(live.bundle, probabilities, top)}
-        return _json(200, {**answer, "ignored": asked.ignored} if asked.ignored else answer)
+            return problem(refused.status, refused.sentence)
+        told = {"model": who.name, "predictions": said}
+        return answer(200, {**told, "ignored": asked.ignored} if asked.ignored else told)
 
     # FastAPI's own handling of a request (dependencies, exit stacks, validation) costs as much as decoding a small
     # image. The bare route is found first; the one above tells the OpenAPI document of it.
@@ -64,12 +74,12 @@ def create_http(service: Service, name: str = "raytl", directory: Directory | No
     @app.get("/v1/model", summary="Describe the model")
     async def model() -> Response:
         """Labels, metrics with intervals, provenance, preprocessing and versions of the served model."""
-        return _json(200, service.live.describe())
+        return answer(200, service.live.describe())
 
     @app.get("/v1/model/health", summary="Is the model still right on what comes in?")
     async def model_health() -> Response:
         """Estimated accuracy of the last answers, drift, shares of labels and of images like none of the classes."""
-        return _json(200, await service.health(service.live))
+        return answer(200, await service.health(service.live))
 
     @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", summary="Is the model ready?")
@@ -78,10 +88,10 @@ def create_http(service: Service, name: str = "raytl", directory: Directory | No
     async def healthz(request: Request) -> Response:
         """Name and version of the served model; ``refused`` says why a newer one is not served or on trial."""
         if not request.scope.get(_TRUSTED, True):
-            return _json(200, {"status": "ok"})
+            return answer(200, {"status": "ok"})
         live, trial = service.live, service.trial
         known = {"status": "ok", "model": live.name, "version": live.version, "refused": service.refused}
-        return _json(200, known if trial is None else {**known, "candidate": trial.candidate.version})
+        return answer(200, known if trial is None else {**known, "candidate": trial.candidate.version})
 
     async def known() -> Sequence[Entry]:
         live = service.live
@@ -92,12 +102,12 @@ def create_http(service: Service, name: str = "raytl", directory: Directory | No
         if asked == name:
             return None
         names = ", ".join(sorted(one["name"] for one in await known()))
-        return _sentence(404, f"there is no model '{asked}' on this endpoint; it has {names}")
+        return problem(404, f"there is no model '{asked}' on this endpoint; it has {names}")
 
     @app.get("/v1/models", summary="List the models of this endpoint")
     async def models() -> Response:
         """Each with its path, bundle, version and status; the default one answers at ``/v1/predict`` as well."""
-        return _json(200, {"models": list(await known())})
+        return answer(200, {"models": list(await known())})
 
     @app.post(
         "/v1/models/{model_name}/predict",
@@ -124,6 +134,9 @@ def create_http(service: Service, name: str = "raytl", directory: Directory | No
         """As ``/v1/model/health``."""
         return await not_here(model_name) or await model_health()
 
+    app.include_router(explain_routes(service))
+    app.include_router(v2_routes(service))
+    app.router.routes.extend(page.page_routes())
     return app
 
 
@@ -141,31 +154,23 @@ class _Gate:
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             if not scope[_TRUSTED] and path not in _OPEN:
                 sentence = "this endpoint asks for its token; send it as 'Authorization: Bearer TOKEN'"
-                await _sentence(401, sentence, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+                await problem(401, sentence, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-def _json(status: int, value: Any) -> Response:
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(body, status, media_type="application/json")
-
-
-def _sentence(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An error as a problem document (RFC 9457); ``error`` is the sentence, as ``detail`` is."""
-    known = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
-    document = {**known, "detail": sentence, "error": sentence}
-    return JSONResponse(document, status, headers=headers, media_type="application/problem+json")
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
-    return _sentence(error.status_code, f"{request.method} {request.url.path}: {error.detail}", headers)
+    return problem(error.status_code, f"{request.method} {request.url.path}: {error.detail}", headers)
+
+
+async def _on_disconnect(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # to nobody
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
-    return _sentence(500, "the server failed to answer this request; its log says why")
+    return problem(500, "the server failed to answer this request; its log says why")
 
 
 _IMAGE = {"schema": {"type": "string", "format": "binary"}}
@@ -178,7 +183,15 @@ _PREDICT_BODY = {
             "required": False,
             "description": "List only K labels, the predicted one first and then the most probable.",
             "schema": {"type": "integer", "minimum": 1},
-        }
+        },
+        {
+            "name": "sets",
+            "in": "query",
+            "required": False,
+            "description": "Tell of each image which labels hold the true one in 90 % of cases, and whether it looks "
+            "like none of the classes; null where the bundle has nothing to tell it by.",
+            "schema": {"type": "boolean"},
+        },
     ],
     "requestBody": {
         "required": True,
@@ -213,6 +226,8 @@ _PREDICTION = {
         "label": {"type": "string"},
         "confidence": {"type": "number", "minimum": 0, "maximum": 1},
         "probabilities": {"type": "object", "additionalProperties": {"type": "number"}},
+        "labels": {"type": ["array", "null"], "items": {"type": "string"}, "description": "With sets only."},
+        "none_of_these": {"type": ["boolean", "null"], "description": "With sets only."},
     },
 }
 _ANSWER = {
@@ -245,6 +260,7 @@ _PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A prediction per image, in order.", "content": {"application/json": {"schema": _ANSWER}}},
     400: {"description": "The request cannot be read.", **_ERROR},
     401: {"description": "The endpoint asks for its bearer token.", **_ERROR},
+    408: {"description": "The request did not arrive in time.", **_ERROR},
     413: {"description": "Too many or too large images.", **_ERROR},
     415: {"description": "A content type that is not understood.", **_ERROR},
     422: {"description": "An image that cannot be decoded.", **_ERROR},

@@ -43,6 +43,10 @@ class LiveModel:
         """uint8 (n, channels, size, size) to probabilities, float32 (n, k)."""
         return self.bundle.probabilities(torch.from_numpy(images), self.settings.max_batch_size)
 
+    def decide(self, rows: np.ndarray) -> np.ndarray:
+        """The number of the predicted label of each row of probabilities, (n, k), int64 (n,)."""
+        return self.bundle.decide(rows)
+
     def describe(self) -> dict[str, Any]:
         """The manifest with the name and version that the model is served under."""
         return {"model": self.name, "version": self.version, **self.bundle.manifest.model_dump(mode="json")}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import json
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,22 +13,16 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from raytl.serving.json_bodies import parse_json
+from raytl.serving.problems import RequestError
 from raytl.serving.settings import ServingSettings
 
 NamedBytes = tuple[str, bytes]
-_SMALL_BYTES = 64 * 1024
 _URL_SAFE = str.maketrans("-_", "+/")
 _GZIP_WINDOW = 31  # zlib's way to ask for gzip's frame
+SMALL_BYTES = 64 * 1024
+"""Up to which a body is parsed on the event loop: that takes less than the way to a thread and back."""
 FORMS = "image bytes (image/* or application/octet-stream), multipart/form-data files, or JSON with base64 images"
-
-
-class RequestError(Exception):
-    """A request that gets ``status`` and one sentence."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.sentence = sentence
 
 
 @dataclass(frozen=True)
@@ -45,12 +38,7 @@ class Images:
 
 async def read_images(request: Request, settings: ServingSettings) -> Images:
     """The encoded images of a request. Raises RequestError."""
-    body = await _read_body(request, settings.max_body_bytes)
-    coding = request.headers.get("content-encoding", "identity").strip().lower()
-    if coding in ("gzip", "x-gzip"):
-        body = await asyncio.to_thread(_unpack, body, settings.max_body_bytes)
-    elif coding != "identity":
-        raise RequestError(415, f"content encoding '{coding}' is not understood; send gzip or none")
+    body = await read_content(request, settings.max_body_bytes)
     ignored: tuple[str, ...] = ()
     if not body:
         raise RequestError(400, f"the request is empty; send {FORMS}")
@@ -58,7 +46,7 @@ async def read_images(request: Request, settings: ServingSettings) -> Images:
     if kind == "application/json":
         # A body of megabytes takes tens of milliseconds to parse: not on the event loop. A small one takes less than
         # the way to a thread and back.
-        if len(body) > _SMALL_BYTES:
+        if len(body) > SMALL_BYTES:
             images, ignored = await asyncio.to_thread(_from_json, body)
         else:
             images, ignored = _from_json(body)
@@ -71,8 +59,24 @@ async def read_images(request: Request, settings: ServingSettings) -> Images:
     if not images:
         raise RequestError(400, f"the request holds no image; send {FORMS}")
     if len(images) > settings.max_images:
-        raise RequestError(413, f"the request holds {len(images)} images; send at most {settings.max_images} at a time")
+        raise too_many(len(images), settings.max_images)
     return Images(images, ignored)
+
+
+def too_many(images: int, limit: int) -> RequestError:
+    """What a request gets that holds more images than one may."""
+    return RequestError(413, f"the request holds {images} images; send at most {limit} at a time")
+
+
+async def read_content(request: Request, limit: int) -> bytes:
+    """The body of a request, unpacked, of at most ``limit`` bytes. Raises RequestError."""
+    body = await _read_body(request, limit)
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding in ("gzip", "x-gzip"):
+        return await asyncio.to_thread(_unpack, body, limit)
+    if coding != "identity":
+        raise RequestError(415, f"content encoding '{coding}' is not understood; send gzip or none")
+    return body
 
 
 def read_top(request: Request) -> int | None:
@@ -83,6 +87,14 @@ def read_top(request: Request) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
         raise RequestError(400, f"top is '{text}'; give a whole number above 0")
     return int(text)
+
+
+def read_switch(request: Request, name: str) -> bool:
+    """Whether a query parameter is on. Raises RequestError unless it is true or false, or not there."""
+    text = request.query_params.get(name, "false").lower()
+    if text not in ("true", "1", "false", "0"):
+        raise RequestError(400, f"{name} is '{text}'; give true or false")
+    return text in ("true", "1")
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
@@ -141,22 +153,19 @@ def _unpack(body: bytes, limit: int) -> bytes:
 
 def _from_json(body: bytes) -> tuple[list[NamedBytes], tuple[str, ...]]:
     """The images and the keys that mean nothing."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise RequestError(400, 'the body is not JSON; send {"image": base64} or {"images": [base64, …]}') from None
+    document = parse_json(body, '{"image": base64} or {"images": [base64, …]}')
     keys = document.keys() if isinstance(document, dict) else set()
     form = keys & {"image", "images"}
     ignored = tuple(str(key) for key in keys if key not in form)
     if form == {"image"}:
-        return [("image", _from_base64("image", document["image"]))], ignored
+        return [("image", from_base64("image", document["image"]))], ignored
     if form == {"images"} and isinstance(document["images"], list):
         texts = enumerate(document["images"])
-        return [(f"images[{i}]", _from_base64(f"images[{i}]", text)) for i, text in texts], ignored
+        return [(f"images[{i}]", from_base64(f"images[{i}]", text)) for i, text in texts], ignored
     raise RequestError(400, 'the JSON is not of the form {"image": base64} or {"images": [base64, …]}')
 
 
-def _from_base64(name: str, text: object) -> bytes:
+def from_base64(name: str, text: object) -> bytes:
     """Bytes from base64 as people write it: with line breaks, of either alphabet, with or without padding."""
     if not isinstance(text, str):
         raise RequestError(400, f"{name} is not a string; send the image's bytes in base64")

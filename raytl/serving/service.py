@@ -14,6 +14,7 @@ import numpy as np
 
 from raytl.bundles import Bundle
 from raytl.core.errors import UserError
+from raytl.evaluation.image_statistics import thumbnails
 from raytl.serving.batching import Batcher
 from raytl.serving.capture import Capture
 from raytl.serving.decoding import Decoder
@@ -124,13 +125,31 @@ class Service:
         Raises RequestError naming the first image that cannot be decoded (422), or where they are too large together
         (413).
         """
-        arrays = await self._decoder.decode(live.decode, images, live.settings.max_pixels)
+        return (await self.look(live, images, batcher))[1]
+
+    async def look(
+        self, live: LiveModel, images: Sequence[NamedBytes], batcher: Batcher | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The prepared images, uint8 (n, channels, size, size), and what :meth:`classify` says of them."""
+        arrays = await self.prepare(live, images)
         rows = await (batcher or self._batcher).submit(live.compute, arrays, live.settings.max_batch_size)
         if batcher is None:  # a version on trial that answers nobody is no part of what the endpoint says
             self.monitor.note(live.version, live.bundle, arrays, rows)
             if self.capture is not None:
                 self.capture.note([data for _, data in images], partial(certainty, live.bundle, arrays, rows))
-        return rows
+        return arrays, rows
+
+    async def prepare(self, live: LiveModel, images: Sequence[NamedBytes]) -> np.ndarray:
+        """The images as the network reads them, uint8 (n, channels, size, size). Raises RequestError."""
+        return await self._decoder.decode(live.decode, images, live.settings.max_pixels)
+
+    async def compute(self, live: LiveModel, arrays: np.ndarray) -> np.ndarray:
+        """Probabilities, float32 (n, k), of prepared images that are no part of what came in."""
+        return await self._batcher.submit(live.compute, arrays, live.settings.max_batch_size)
+
+    async def doubt(self, live: LiveModel, arrays: np.ndarray, rows: np.ndarray) -> list[dict[str, Any]]:
+        """For each image which labels it may have and whether it looks like none; see :func:`doubts`."""
+        return await asyncio.get_running_loop().run_in_executor(None, doubts, live.bundle, arrays, rows)
 
     async def health(self, live: LiveModel) -> dict[str, Any]:
         """Whether the model is still right on what comes in, as :meth:`Monitor.judge` says it."""
@@ -164,6 +183,22 @@ def predictions(bundle: Bundle, probabilities: np.ndarray, top: int | None) -> l
     """
     chosen = bundle.decide(probabilities).tolist()
     return [_prediction(bundle.labels, row, best, top) for row, best in zip(probabilities, chosen, strict=True)]
+
+
+def doubts(bundle: Bundle, arrays: np.ndarray, rows: np.ndarray) -> list[dict[str, Any]]:
+    """Of each image: ``labels``, which hold the true one in 90 % of cases, and ``none_of_these``, whether it looks so.
+
+    arrays: uint8 (n, channels, s, s); rows: (n, k). Both are None where the bundle has nothing to tell it by.
+    """
+    known = bundle.yardstick
+    if known is None:
+        return [{"labels": None, "none_of_these": None}] * len(rows)
+    told = known.asked(rows, bundle.decide(rows), thumbnails(arrays))
+    unlike = known.unlike(told).tolist() if np.isfinite(known.refusal_threshold) else [None] * len(rows)
+    return [
+        {"labels": [label for label, taken in zip(bundle.labels, held, strict=True) if taken], "none_of_these": strange}
+        for held, strange in zip(known.sets(rows), unlike, strict=True)
+    ]
 
 
 def _prediction(labels: Sequence[str], row: np.ndarray, best: int, top: int | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Source models: networks as ordered stages, pretrained or not, each behind a URI."""
 
 from raytl.sources.base import SourceEntry, WeightsMissingError
-from raytl.sources.catalogue import build_architecture, catalogue, info, load, untrained_uri
+from raytl.sources.catalogue import build_architecture, catalogue, info, licence_of, load, untrained_uri
 from raytl.sources.licences import allows_commercial
 from raytl.sources.model import SourceInfo, SourceModel
 
@@ -14,6 +14,7 @@ __all__ = [
     "build_architecture",
     "catalogue",
     "info",
+    "licence_of",
     "load",
     "untrained_uri",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from raytl.core.errors import UserError
 from raytl.sources.base import Provider, Request, SourceEntry, providers, seeded
+from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
 
 
@@ -28,6 +29,20 @@ def info(uri: str, *, channels: int = 3, image_size: int | None = None) -> Sourc
     """What is known of a source model without loading its weights; the same rules as :func:`load`."""
     provider, name = _resolve(uri)
     return provider.info(name, _request(channels, image_size, 0))
+
+
+def licence_of(uri: str) -> str:
+    """Under which licence the weights of a source model are, as :mod:`raytl.sources.licences` has it.
+
+    Nothing is loaded; unknown where the source model's provider does not say, as for folders of one's own.
+    """
+    if uri.endswith("@none"):
+        return NO_WEIGHTS
+    try:
+        provider, name = _resolve(uri)
+        return provider.entry(name).licence
+    except (UserError, LookupError, AttributeError):  # providers need to know but the names that they list
+        return UNKNOWN
 
 
 def untrained_uri(uri: str) -> str | None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -18,6 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from raytl import web
 from raytl.api import Run
 from raytl.core.errors import UserError
 from raytl.runs import RunStore, wording
@@ -30,8 +29,7 @@ from raytl.ui.views import show
 LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
 HEADER = "x-raytl"
 COOKIE = "raytl-token"
-_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'"
-_TYPES = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
+_FILES = {**web.SHARED, "page.js": "raytl.ui", "page.css": "raytl.ui"}
 
 
 class NotThereError(UserError):
@@ -104,14 +102,14 @@ def make_app(storage: str, *, token: str | None = None, price: float | None = No
         return JSONResponse({"error": str(error)}, 404 if isinstance(error, NotThereError) else 409)
 
     @app.get("/")
-    def page() -> HTMLResponse:
-        return HTMLResponse(asset("page.html"), headers={"Content-Security-Policy": _POLICY})
+    def page() -> Response:
+        return web.respond("raytl.ui", "page.html")
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:
-        if name not in _TYPES:
+        if name not in _FILES:
             raise NotThereError(f"no file '{name}'")
-        return Response(asset(name), media_type=_TYPES[name])
+        return web.respond(_FILES[name], name)
 
     @app.get("/api/runs")
     def runs() -> dict[str, Any]:
@@ -174,9 +172,3 @@ def make_app(storage: str, *, token: str | None = None, price: float | None = No
         return {"note": note_of(place)}
 
     return app
-
-
-@cache
-def asset(name: str) -> str:
-    """A file of the page."""
-    return (files("raytl.ui") / name).read_text("utf-8")

@@ -6,13 +6,11 @@ import asyncio
 import io
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
+from listening import listening
 from PIL import Image
 
 import raytl
@@ -29,14 +27,8 @@ def url(bundles) -> Iterator[str]:
     service = Service()
     settings = ServingSettings(bundle=str(bundles["first"]), token_sha256=tokens.hashed("secret"))
     asyncio.run(service.apply(settings))
-    server = uvicorn.Server(uvicorn.Config(create_http(service), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with listening(create_http(service)) as (host, port):
+        yield f"http://{host}:{port}"
 
 
 @pytest.fixture

@@ -23,7 +23,9 @@ def client(bundles):
         yield client
 
 
-@pytest.mark.parametrize("path", ["/v1/model", "/docs", "/openapi.json", "/nowhere", "/healthz/", "/v1/predict"])
+@pytest.mark.parametrize(
+    "path", ["/v1/model", "/openapi.json", "/nowhere", "/healthz/", "/static/x", "/v2", "/v1/predict"]
+)
 @pytest.mark.parametrize(
     "given", [None, "Bearer wrong", "Basic secret", "secret", "Bearer", "Bearer secret1", "Bearer é"]
 )

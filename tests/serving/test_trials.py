@@ -11,7 +11,7 @@ import pytest
 from raytl.core.errors import UserError
 from raytl.serving.evidence import ERROR, Tally, confidence_sequence, figures, judge
 from raytl.serving.lineage import ended, succeeded, taken_back, tried, versions
-from raytl.serving.requests import RequestError
+from raytl.serving.problems import RequestError
 from raytl.serving.service import Service
 from raytl.serving.settings import KEPT_VERSIONS, Candidate, ServingSettings, bundle_version
 

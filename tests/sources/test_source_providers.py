@@ -125,3 +125,12 @@ class TestEveryProvider:
 def test_an_unknown_model_has_no_control(uri: str) -> None:
     with pytest.raises(UserError):
         sources.untrained_uri(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "licence"),
+    [("scratch:cnn-small", "no weights"), ("plain:pixels", "no weights"), ("torchvision:resnet18@none", "no weights"),
+     ("file:somewhere", "unknown"), ("nowhere:x", "unknown")],
+)  # fmt: skip
+def test_licence_of_what_is_no_line_of_the_catalogue_too(uri, licence):
+    assert sources.licence_of(uri) == licence

@@ -51,7 +51,9 @@ class TestWhatIsShown:
 
     def test_the_page_needs_nothing_from_elsewhere(self, page: TestClient) -> None:
         answer = page.get("/")
-        texts = [answer.text, page.get("/static/page.js").text, page.get("/static/page.css").text]
+        names = ["base.css", "page.css", "dom.js", "page.js"]
+        assert all(f"/static/{name}" in answer.text for name in names)
+        texts = [answer.text, *(page.get(f"/static/{name}").text for name in names)]
         together = "".join(texts).replace("http://www.w3.org/2000/svg", "")
         assert "http:" not in together and "https:" not in together
         assert "script-src 'self'" in answer.headers["content-security-policy"]

@@ -1,0 +1,79 @@
+"""What the routes ask of whoever serves a model, and for how long they wait. Neither Ray nor torch is needed here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from raytl.serving.problems import RequestError
+from raytl.serving.requests import NamedBytes
+from raytl.serving.settings import ServingSettings
+
+Asked = TypeVar("Asked")
+Found = TypeVar("Found")
+
+
+class Live(Protocol):
+    """A loaded model with the settings it is served under."""
+
+    @property
+    def settings(self) -> ServingSettings:
+        """Its limits."""
+
+    @property
+    def name(self) -> str:
+        """What answers call it."""
+
+    @property
+    def version(self) -> str:
+        """Of its bundle."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of the probabilities."""
+
+    def decide(self, rows: np.ndarray) -> np.ndarray:
+        """The number of the predicted label of each row of (n, k), int64 (n,)."""
+
+
+Model = TypeVar("Model", bound=Live)
+
+
+class Answering(Protocol[Model]):
+    """Whoever serves a model."""
+
+    @property
+    def live(self) -> Model:
+        """The model that answers now."""
+
+    async def answer(self, live: Model, images: Sequence[NamedBytes]) -> tuple[Model, np.ndarray]:
+        """Who answers, and the probabilities, float32 (n, k), in order. Raises RequestError."""
+
+    async def prepare(self, live: Model, images: Sequence[NamedBytes]) -> np.ndarray:
+        """The images as the network reads them, uint8 (n, channels, size, size). Raises RequestError."""
+
+    async def compute(self, live: Model, arrays: np.ndarray) -> np.ndarray:
+        """Probabilities, float32 (n, k), of prepared images that are not counted as requests."""
+
+
+async def in_time(
+    settings: ServingSettings, reading: Awaitable[Asked], finding: Callable[[Asked], Awaitable[Found]]
+) -> tuple[Asked, Found]:
+    """What was asked, and what was found: both within the time that a request has.
+
+    Raises RequestError: 408 where the request did not arrive in time, 504 where there was no answer.
+    """
+    arrived = False
+    try:
+        async with asyncio.timeout(settings.request_timeout_s):
+            asked = await reading
+            arrived = True
+            return asked, await finding(asked)
+    except TimeoutError:
+        seconds = f"{settings.request_timeout_s:g} s"
+        if arrived:
+            raise RequestError(504, f"no answer within {seconds}; send fewer images or try again later") from None
+        raise RequestError(408, f"the request did not arrive within {seconds}; send fewer or smaller images") from None

@@ -1,0 +1,48 @@
+"use strict";
+// Asking the endpoint, with the token that its user has entered: kept in this tab of the browser, and gone with it.
+
+const BASE = new URL(".", location.href), KEPT = `raytl-token ${BASE.pathname}`;
+const token = () => sessionStorage.getItem(KEPT) || "";
+
+async function call(path, options = {}) {
+  const headers = token() ? { Authorization: `Bearer ${token()}` } : {};
+  let answer;
+  try {
+    answer = await fetch(new URL(path, BASE), { ...options, headers, cache: "no-store", credentials: "omit" });
+  } catch {
+    throw new Error("The endpoint does not answer.");
+  }
+  const known = await answer.json().catch(() => ({}));
+  if (answer.status === 401) askForToken();
+  if (!answer.ok) throw new Error(known.error || answer.statusText);
+  return known;
+}
+function askForToken() {
+  const form = document.getElementById("token");
+  if (!form.hidden) return;
+  const field = el("input", { id: "secret", type: "password", autocomplete: "off", required: true, pattern: "[\\x21-\\x7e]+", title: "the token, without spaces" });
+  form.replaceChildren(el("label", { for: "secret" }, token() ? "This token is not the endpoint's. Its token: " : "This endpoint asks for its token: "), field, el("button", {}, "Use it"), el("span", { class: "soft" }, "It stays in this tab."));
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    sessionStorage.setItem(KEPT, field.value);
+    form.hidden = true;
+    form.replaceChildren();
+    say("");
+    begin();
+  };
+  form.hidden = false;
+  field.focus();
+}
+function copyable(name, text) {
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      say(`${name} is copied.`);
+    } catch {
+      getSelection().selectAllChildren(code);
+      say("This browser does not let pages copy; the text is selected, copy it with the keyboard.");
+    }
+  };
+  const code = el("code", {}, text);
+  return el("div", { class: "snippet" }, el("div", { class: "row" }, el("h3", {}, name), el("button", { type: "button", "aria-label": `Copy ${name}`, onclick: copy }, "Copy")), el("pre", { tabindex: "0", "aria-label": name }, code));
+}

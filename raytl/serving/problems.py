@@ -1,0 +1,48 @@
+"""What endpoints answer: JSON, and every error as a problem document (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import Response
+
+_RETRY = {"Retry-After": "1"}
+_FOR_NOW = frozenset({503, 504})
+
+
+class RequestError(Exception):
+    """A request that gets ``status`` and one sentence."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+
+
+def to_json(value: Any) -> bytes:
+    """JSON without spaces."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # half a character, which strings of a request may hold
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def answer(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(to_json(value), status, headers, media_type="application/json")
+
+
+def problem(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error as a problem document; ``error`` is the sentence, as ``detail`` is."""
+    known = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    document = {**known, "detail": sentence, "error": sentence}
+    told = {**retry(status), **(headers or {})}
+    return Response(to_json(document), status, told, media_type="application/problem+json")
+
+
+def retry(status: int) -> Mapping[str, str]:
+    """The header that says when to come back, where that is of use."""
+    return _RETRY if status in _FOR_NOW else {}

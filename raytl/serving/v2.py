@@ -1,0 +1,142 @@
+"""The open inference protocol, version 2, over HTTP: what clients of KServe and Triton speak.
+
+https://github.com/kserve/open-inference-protocol (specification/protocol/inference_rest.md), with Triton's extension
+for binary tensors. One input, ``image``; two outputs, ``label`` and ``probabilities``. Images go the way of
+``/v1/predict``: an array becomes an uncompressed image file first, so that limits, batches and answers are the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version as installed
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from raytl.serving.asking import Answering, Live, Model, in_time
+from raytl.serving.problems import RequestError, answer, retry, to_json
+from raytl.serving.requests import SMALL_BYTES, read_content
+from raytl.serving.settings import ServingSettings
+from raytl.serving.tensors import HEADER, OUTPUTS, Inference, read_inference, written
+
+_PATH = "/v2/models/{name}"
+_VERSIONED = _PATH + "/versions/{version}"
+
+
+def v2_routes(service: Answering[Model]) -> APIRouter:
+    """The protocol's routes for a service."""
+    router = APIRouter(tags=["Open inference protocol v2"])
+
+    def found(name: str, version: str | None) -> Model:
+        live = service.live
+        if name != live.name:
+            raise RequestError(404, f"there is no model '{name}' here; there is '{live.name}'")
+        if version not in (None, live.version):
+            raise RequestError(404, f"there is no version '{version}' of '{name}' here; there is '{live.version}'")
+        return live
+
+    @router.get("/v2", summary="Describe the server")
+    async def server() -> Response:
+        return answer(200, {"name": "raytl", "version": installed("raytl"), "extensions": ["binary_tensor_data"]})
+
+    @router.get("/v2/health/live", summary="Does the server answer?")
+    async def is_live() -> Response:
+        return answer(200, {"live": True})
+
+    @router.get("/v2/health/ready", summary="Is the model ready?")
+    async def is_ready() -> Response:
+        _ = service.live
+        return answer(200, {"live": True, "ready": True})
+
+    @router.get(_VERSIONED, summary="Describe this version of the model's tensors")
+    @router.get(_PATH, summary="Describe the model's tensors")
+    async def model(name: str, version: str | None = None) -> Response:
+        return _told(lambda: _describe(found(name, version)))
+
+    @router.get(_VERSIONED + "/ready", summary="Is this version of the model ready?")
+    @router.get(_PATH + "/ready", summary="Is the model of this name ready?")
+    async def is_model_ready(name: str, version: str | None = None) -> Response:
+        return _told(lambda: {"name": found(name, version).name, "ready": True})
+
+    @router.post(_VERSIONED + "/infer", summary="Classify images with this version", openapi_extra=_BODY)
+    @router.post(_PATH + "/infer", summary="Classify images", openapi_extra=_BODY)
+    async def infer(request: Request, name: str, version: str | None = None) -> Response:
+        try:
+            live = found(name, version)
+            reading = _read(request, live.settings)
+            asked, (who, rows) = await in_time(live.settings, reading, lambda it: service.answer(live, it.images))
+        except RequestError as refused:
+            return _error(refused)
+        return _inferred(who, asked, rows)
+
+    return router
+
+
+async def _read(request: Request, settings: ServingSettings) -> Inference:
+    body = await read_content(request, settings.max_body_bytes)
+    read = partial(read_inference, body, request.headers.get(HEADER), settings.max_images)
+    return read() if len(body) <= SMALL_BYTES else await asyncio.to_thread(read)
+
+
+def _inferred(live: Live, asked: Inference, rows: np.ndarray) -> Response:
+    labels = [live.labels[number] for number in live.decide(rows)]
+    values: dict[str, Any] = {"label": labels, "probabilities": rows}
+    outputs, binary = written(values, asked.outputs)
+    document = {"model_name": live.name, "model_version": live.version, "outputs": outputs}
+    if asked.id is not None:
+        document["id"] = asked.id
+    if not binary:
+        return answer(200, document)
+    head = to_json(document)
+    return Response(head + binary, headers={HEADER: str(len(head))}, media_type="application/octet-stream")
+
+
+def _describe(live: Live) -> dict[str, Any]:
+    shapes = {"label": [-1], "probabilities": [-1, len(live.labels)]}
+    return {
+        "name": live.name,
+        "versions": [live.version],
+        "platform": "raytl_bundle",
+        "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}],
+        "outputs": [{"name": name, "datatype": kind, "shape": shapes[name]} for name, kind in OUTPUTS.items()],
+    }
+
+
+def _told(tell: Callable[[], dict[str, Any]]) -> Response:
+    try:
+        return answer(200, tell())
+    except RequestError as refused:
+        return _error(refused)
+
+
+def _error(refused: RequestError) -> Response:
+    return answer(refused.status, {"error": refused.sentence}, retry(refused.status))
+
+
+_TENSOR = {
+    "type": "object",
+    "required": ["name", "shape", "datatype"],
+    "properties": {
+        "name": {"const": "image"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "datatype": {"enum": ["BYTES", "UINT8", "FP32"]},
+        "data": {"type": "array", "items": {}},
+        "parameters": {"type": "object"},
+    },
+}
+_REQUEST = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string"},
+        "inputs": {"type": "array", "items": _TENSOR, "minItems": 1, "maxItems": 1},
+        "outputs": {"type": "array", "items": {"type": "object", "properties": {"name": {"enum": list(OUTPUTS)}}}},
+        "parameters": {"type": "object"},
+    },
+}
+_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST}}}}
