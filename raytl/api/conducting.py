@@ -20,6 +20,9 @@ from raytl.runs.extending import BEFORE
 from raytl.runs.files import read_json, write_json
 from raytl.runs.report import examples_of, write_report
 from raytl.runs.run import interval
+from raytl.runs.storage import is_uri
+from raytl.runs.tracking import Tracking
+from raytl.runs.tracking.tracking import TENSORBOARD, Told
 from raytl.search.driver import search as drive
 from raytl.search.planning import SearchSettings
 from raytl.search.records import SearchListener, SearchOutcome, TrialRecord
@@ -48,7 +51,10 @@ def conduct(
     Raises UserError where no trial succeeded, and where a disk is full: it then ends with how to go on.
     """
     examples, outcome = None, None
-    with run_writer as writer:
+    begun = Run(run_writer.path)
+    where = run_writer.where if is_uri(run_writer.where) else str(run_writer.path.resolve())
+    tracking = Tracking(begun.settings.get("log") or (), Told(run_writer.name, where, run_writer.path, begun.settings))
+    with run_writer as writer, tracking:
         with suppress(KeyboardInterrupt):
             _clear(writer.path)  # what a killed search left
             requests.clear(writer.place)
@@ -58,8 +64,8 @@ def conduct(
             standing = _came_to_its_end(writer.path / "outcome.json")
             if standing is None:
                 writer.drop("outcome.json")
-            listener = _Everyone([writer, *listeners])
-            warm = Run(writer.path).settings.get("warm_start", [])
+            listener = _Everyone([writer, tracking, *listeners])
+            warm = begun.settings.get("warm_start", [])
             first = [Strategy.from_dict(values) for start in warm for values in start["strategies"]]
             if first:
                 listener.on_phase("warm-start", ", ".join(start["run"] for start in warm))
@@ -86,6 +92,9 @@ def conduct(
             finally:
                 _clear(writer.path)
         run = Run(writer.interrupt().place)
+        tracking.end(run)
+        if (writer.path / TENSORBOARD).is_dir():
+            writer.keep(TENSORBOARD)
         if outcome is not None and run.has_model:
             tell_figures(run.bundle_path, outcome)
             writer.keep(f"{MODEL}/{MANIFEST_FILE}")
