@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         resume,
         search,
         submit,
+        try_strategy,
         undeploy,
     )
     from raytl.serving.client import Client
@@ -51,6 +52,7 @@ __all__ = [
     "resume",
     "search",
     "submit",
+    "try_strategy",
     "undeploy",
 ]
 

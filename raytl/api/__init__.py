@@ -9,6 +9,7 @@ endpoint = raytl.deploy("model/")
 
 from __future__ import annotations
 
+from raytl.api.by_hand import try_strategy
 from raytl.api.checkup import checkup
 from raytl.api.models import Best, Run, deploy, find_bundle, open_run, recipe, replay, report
 from raytl.api.planning import bind, quote, rank_sources, read_cluster, reckon
@@ -48,5 +49,6 @@ __all__ = [
     "search",
     "submit",
     "submit_options",
+    "try_strategy",
     "undeploy",
 ]

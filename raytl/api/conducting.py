@@ -33,6 +33,8 @@ from raytl.tasks import Task
 from raytl.training.strategy import Strategy
 
 MODEL = "model"
+REFITS = "refits"
+"""Refitted models: of use to whoever goes on with a search that did not come to its end."""
 
 
 def conduct(
@@ -43,11 +45,12 @@ def conduct(
     listeners: Sequence[SearchListener],
     earlier: Sequence[TrialRecord] = (),
     before: dict[str, Any] | None = None,
+    first: Sequence[Strategy] = (),
 ) -> Run:
     """Search, and leave run, model and report. An interrupt (Ctrl-C) ends the search early and is not raised.
 
     earlier: trials of this search from before it was interrupted. before: the outcome that opened the test split, which
-    then stays shut.
+    then stays shut. first: strategies to try before any other.
     Raises UserError where no trial succeeded, and where a disk is full: it then ends with how to go on.
     """
     examples, outcome = None, None
@@ -56,7 +59,7 @@ def conduct(
     tracking = Tracking(begun.settings.get("log") or (), Told(run_writer.name, where, run_writer.path, begun.settings))
     with run_writer as writer, tracking:
         with suppress(KeyboardInterrupt):
-            _clear(writer.path)  # what a killed search left
+            _clear(writer.path)
             requests.clear(writer.place)
             if before is not None:
                 write_json(writer.path / BEFORE, before)
@@ -66,14 +69,15 @@ def conduct(
                 writer.drop("outcome.json")
             listener = _Everyone([writer, tracking, *listeners])
             warm = begun.settings.get("warm_start", [])
-            first = [Strategy.from_dict(values) for start in warm for values in start["strategies"]]
-            if first:
+            warmed = [Strategy.from_dict(values) for start in warm for values in start["strategies"]]
+            if warmed:
                 listener.on_phase("warm-start", ", ".join(start["run"] for start in warm))
             keep = _Keep(writer, task, standing)
             test = task.test if before is None else None
             try:
                 found = drive(
-                    bound, test, settings, writer.path, listener, first=first, earlier=earlier, keep=keep,
+                    bound, test, settings, writer.path, listener, first=[*first, *warmed], earlier=earlier, keep=keep,
+                    refitted=lambda directory: writer.keep(f"{REFITS}/{directory.name}"),
                     asked=requests.listening(writer.place),
                 )  # fmt: skip
                 if standing is not None and found.interrupted:  # what was chosen before stands, and so does its model
@@ -86,6 +90,8 @@ def conduct(
                 elif before is not None and settings.ship == "all" and not found.interrupted:
                     listener.on_phase("refit", "the test stays shut, so that its labels are not trained on")
                 writer.finish(found, before=before)
+                if not found.interrupted:
+                    writer.drop(REFITS)
                 outcome, examples = found, examples_of(found)
             except NotWrittenError as error:
                 raise UserError(f"{_sentence(error)} {_going_on(task, writer.where)}") from error
@@ -177,5 +183,4 @@ class _Everyone:
 
 
 def _clear(folder: Path) -> None:
-    for name in ("refits", "tune"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    shutil.rmtree(folder / "tune", ignore_errors=True)

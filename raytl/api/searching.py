@@ -27,6 +27,7 @@ from raytl.search.records import SearchListener
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import SearchSpace
 from raytl.tasks import Task
+from raytl.training.strategy import Strategy
 
 SHIPPED = ("tested", "all")
 
@@ -118,6 +119,7 @@ def resume(
     log: Sequence[str] | None = None,
     verbose: bool = False,
     listeners: Sequence[SearchListener] = (),
+    first: Sequence[Strategy] = (),
 ) -> Run:
     """Go on with a search that was interrupted or killed, or with one that ended: no trial that ended is run again.
 
@@ -128,6 +130,7 @@ def resume(
     that was opened is not opened again: figures on it stay those of the strategies that they were measured of.
     moved: where its data is now, old place by new one; it is verified to be the same. log: as of :func:`search`; None
     for the run's own trackers.
+    first: strategies to try before any other.
     Raises UserError where the run is finished or running, or its data changed or was not given by path.
     """
     opened = run if isinstance(run, Run) else open_run(os.fspath(run), storage)
@@ -145,7 +148,7 @@ def resume(
         wanted = replace(settings, time_budget_s=spent_s + (settings.time_budget_s or 0.0) or None)
         described |= {"search": described["search"] | asdict(wanted)}
     writer = runs.RunWriter(opened.place.write(resume=True), opened.place, described, resume=True)
-    return conduct(writer, task, bound, settings, listeners, earlier=writer.trials, before=begun.before)
+    return conduct(writer, task, bound, settings, listeners, earlier=writer.trials, before=begun.before, first=first)
 
 
 def _run_settings(task: Task, bound: BoundSpace, settings: SearchSettings) -> dict[str, Any]:
