@@ -81,6 +81,7 @@ class Search:
         """Seconds to the end. every: between two kills; None for none."""
         started = time.monotonic()
         kinds = self._kinds()
+        kind, kill = next(kinds)
         last = started
         while True:
             code = self._driver.poll()
@@ -95,12 +96,11 @@ class Search:
                     if self.by_itself > BY_ITSELF:
                         raise SystemExit("the driver ends again and again; see above")
                 self._driver = self._start()
-            if every is not None and time.monotonic() - last >= every:
+            if every is not None and time.monotonic() - last >= every and kill():  # a lane may not be up yet
+                self.kills[kind] = self.kills.get(kind, 0) + 1
+                say(f"{time.monotonic() - started:.0f} s: killed a {kind}; {len(self.seen)} trials had ended")
+                last = time.monotonic()
                 kind, kill = next(kinds)
-                if kill():
-                    self.kills[kind] = self.kills.get(kind, 0) + 1
-                    say(f"{time.monotonic() - started:.0f} s: killed a {kind}; {len(self.seen)} trials had ended")
-                    last = time.monotonic()
             time.sleep(0.2)
 
     def close(self) -> None:

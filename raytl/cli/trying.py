@@ -50,10 +50,10 @@ def runs_try(
     output, moves = Output.current, read_moves(moved)
     attempt = ask(run, set_, like=like, storage=storage, moved=moves)
     output.note(f"strategy: {wording.strategy(attempt.strategy.to_dict())}")
-    document = {"strategy": attempt.strategy.to_dict(), "asked": attempt.asked}
+    document = {"run": attempt.run.name, "strategy": attempt.strategy.to_dict(), "asked": attempt.asked}
     if attempt.asked:
         output.say(f"run '{attempt.run.name}' tries it next")
-        output.document({"run": attempt.run.name, **document})
+        output.document({**document, "summary": None})
         return
     with listening(output, 1, None) as progress:
         done = try_strategy(
@@ -61,6 +61,6 @@ def runs_try(
             listeners=[progress],
         )  # fmt: skip
     show_run(output, done)
-    output.document(done.summary() | document)
+    output.document({**document, "summary": done.summary()})
     if done.status == "interrupted":
         raise typer.Exit(130)
