@@ -14,6 +14,7 @@ from raytl.runs.files import plain
 from raytl.runs.requests import asked_of
 from raytl.runs.run import interval
 from raytl.runs.verdict import verdicts
+from raytl.search.jobs import JobKind
 from raytl.search.records import TrialRecord
 from raytl.search.space.definition import ANY, parse_space
 
@@ -82,7 +83,7 @@ def _dials(run: Run) -> dict[str, Any]:
         if len(components) > 1:
             found[kind] = {"options": list(components)}
     for key in ("source_model", "source_domain"):
-        tried = {record.strategy.get(key) or "none" for record in run.records()}
+        tried = {r.strategy.get(key) or "none" for r in run.records() if r.kind == JobKind.SEARCH}
         listed = [one for one in found.get(key, {}).get("options", []) if "*" not in str(one) and one != ANY]
         found[key] = {"options": sorted({*map(str, listed), *tried})}
     if "cut" in found:

@@ -89,7 +89,7 @@ def test_go_on_by_trials_and_by_minutes(page: TestClient, place: Path) -> None:
     done(page, "flowers")
     document = json.loads((place / "raytl-runs" / "flowers" / "run.json").read_text())
     assert len(document["resumed"]) == 2 and document["status"] == "finished"
-    assert document["settings"]["search"]["time_budget_s"] == pytest.approx(12, abs=600)  # beyond what it had taken
+    assert document["settings"]["search"]["time_budget_s"] > 12  # beyond what it had taken
     assert numbers(place)[: len(after)] == after
 
 
