@@ -103,7 +103,9 @@ def with_kills(nodes: int, seconds: float, trials: int, every: float) -> Killed:
     """A search on so many nodes of one CPU, beside a head of none; one of them is killed and replaced, and so on."""
     quiet_environment(verbose=False)
     head = {"num_cpus": 0, "include_dashboard": False}
-    simulated = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
+    simulated = patiently(
+        lambda: Cluster(True, head_node_args=head, shutdown_at_exit=False)
+    )  # its hooks need the main thread
     alive = [patiently(lambda: simulated.add_node(num_cpus=1)) for _ in range(nodes)]
     ray.init(address=simulated.address, log_to_driver=False, logging_level=logging.ERROR)
     ends, over, kills = Ends(), threading.Event(), 0

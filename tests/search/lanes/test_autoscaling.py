@@ -27,6 +27,12 @@ NODES = {
     "ray.head.default": {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0},
     "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": LANES - 1},
 }
+COMMANDS = (
+    *("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands"),
+    *("head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files", "rsync_exclude", "rsync_filter"),
+)
+EMPTY = {"auth": {}, "docker": {}, "file_mounts": {}, "file_mounts_sync_continuously": False}
+"""What the autoscaler wants to find in its settings, beside :data:`COMMANDS`, though there is nothing to say."""
 
 
 def free_port() -> int:
@@ -42,7 +48,8 @@ def address(tmp_path: Path) -> Iterator[str]:
     provider = {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}", "launch_multiple": True}
     provider |= {"use_node_id_as_ip": True, "disable_node_updaters": True, "disable_launch_config_check": True}
     config = {"cluster_name": "fake", "max_workers": LANES - 1, "idle_timeout_minutes": 0.1, "provider": provider}
-    config |= {"available_node_types": NODES, "head_node_type": "ray.head.default"}
+    config |= {"available_node_types": NODES, "head_node_type": "ray.head.default", "upscaling_speed": 1.0}
+    config |= EMPTY | {name: [] for name in COMMANDS}
     (tmp_path / "autoscaling.json").write_text(json.dumps(config))
     temporary = tempfile.mkdtemp(prefix="raytl-", dir="/tmp")
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
