@@ -105,7 +105,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         if asked.stop:
             return str(Searcher.FINISHED)
         with self._noting():
-            if self.plan.by_hand.take(asked.strategies):
+            if asked.strategies and self.plan.by_hand.take(asked.strategies):
                 self._nothing_due = False
         lane = self._free_lane()
         if lane is None or (self._nothing_due and not self._again):
