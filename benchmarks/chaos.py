@@ -12,7 +12,6 @@ score to the last bit, the time, and the choice.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import signal
 import subprocess
@@ -24,7 +23,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from common import finish, say, scratch_home
+from common import finish, patiently, say, scratch_home
 from PIL import Image
 from ray.cluster_utils import Cluster
 
@@ -33,6 +32,8 @@ from raytl.runs import Run, RunStore
 LIMIT = 1.5
 """Times of the undisturbed search that a disturbed one may take."""
 SIDE = 16
+BY_ITSELF = 5
+"""Ends of a driver that nobody killed, after which the benchmark gives up."""
 DRIVER = """
 import sys
 from pathlib import Path
@@ -69,7 +70,8 @@ class Search:
 
     def __init__(self, folder: Path, name: str, trials: int, cluster: Cluster, nodes: int) -> None:
         self.folder, self.name, self.cluster = folder, name, cluster
-        self.nodes = [cluster.add_node(num_cpus=1) for _ in range(nodes)]
+        self.nodes = [self._add_node() for _ in range(nodes)]
+        self.by_itself = 0
         self.kills: dict[str, int] = {}
         self.seen: dict[tuple[str, int], float] = {}
         self._arguments = [str(folder), name, str(trials), str(nodes), cluster.address]
@@ -79,6 +81,7 @@ class Search:
         """Seconds to the end. every: between two kills; None for none."""
         started = time.monotonic()
         kinds = self._kinds()
+        kind, kill = next(kinds)
         last = started
         while True:
             code = self._driver.poll()
@@ -86,43 +89,54 @@ class Search:
             if code == 0:
                 return time.monotonic() - started
             if code is not None:
+                if code != -signal.SIGKILL:
+                    self.by_itself += 1
+                    said = (self.folder / f"{self.name}.log").read_text().strip().splitlines()
+                    say(f"{time.monotonic() - started:.0f} s: the driver ended by itself ({code}): {said[-1:]}")
+                    if self.by_itself > BY_ITSELF:
+                        raise SystemExit("the driver ends again and again; see above")
                 self._driver = self._start()
-            if every is not None and time.monotonic() - last >= every:
+            if every is not None and time.monotonic() - last >= every and kill():  # a lane may not be up yet
+                self.kills[kind] = self.kills.get(kind, 0) + 1
+                say(f"{time.monotonic() - started:.0f} s: killed a {kind}; {len(self.seen)} trials had ended")
+                last = time.monotonic()
                 kind, kill = next(kinds)
-                if kill():
-                    self.kills[kind] = self.kills.get(kind, 0) + 1
-                    say(f"{time.monotonic() - started:.0f} s: killed a {kind}; {len(self.seen)} trials had ended")
-                    last = time.monotonic()
             time.sleep(0.2)
 
     def close(self) -> None:
-        """Take its nodes away."""
+        """End its driver and take its nodes away."""
+        if self._driver.poll() is None:
+            self._kill_driver()
         for node in self.nodes:
             self.cluster.remove_node(node)
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-        return subprocess.Popen(
-            [sys.executable, "-c", DRIVER, *self._arguments], env=environment, start_new_session=True,
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        with (self.folder / f"{self.name}.log").open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-c", DRIVER, *self._arguments], env=environment, start_new_session=True,
+                stdout=log, stderr=log,
+            )  # fmt: skip
 
     def _kinds(self) -> Iterator[tuple[str, Callable[[], bool]]]:
         return itertools.cycle([("lane", self._kill_lane), ("node", self._kill_node), ("driver", self._kill_driver)])
 
     def _kill_lane(self) -> bool:
-        for line in reversed(self._journal()):
-            lane = json.loads(line).get("set", {}).get("lane", "").rpartition("-")[2]
-            if lane.isdigit() and b"ray::" in _command(int(lane)):
-                os.kill(int(lane), signal.SIGKILL)
+        nodes = {node.all_processes["raylet"][0].process.pid for node in self.nodes}
+        for path in Path("/proc").glob("[0-9]*"):
+            if _parent(path) in nodes and b"ray::ImplicitFunc" in _command(path):
+                os.kill(int(path.name), signal.SIGKILL)
                 return True
         return False
 
     def _kill_node(self) -> bool:
         node = self.nodes.pop(0)
         self.cluster.remove_node(node, allow_graceful=False)
-        self.nodes.append(self.cluster.add_node(num_cpus=1))
+        self.nodes.append(self._add_node())
         return True
+
+    def _add_node(self) -> Any:
+        return patiently(lambda: self.cluster.add_node(num_cpus=1))
 
     def _kill_driver(self) -> bool:
         os.killpg(self._driver.pid, signal.SIGKILL)
@@ -131,22 +145,24 @@ class Search:
 
     def _note(self) -> None:
         """Every trial whose end was written, with its score."""
-        if self._journal():
+        if (self.folder / "runs" / self.name / "trials.jsonl").exists():
             for record in RunStore(self.folder / "runs").open(self.name).records():
                 if str(record.status) == "completed" and record.score is not None:
                     self.seen.setdefault((record.strategy_key, record.fold), record.score)
 
-    def _journal(self) -> list[str]:
-        path = self.folder / "runs" / self.name / "trials.jsonl"
-        text = path.read_text() if path.exists() else ""
-        return text[: text.rfind("\n") + 1].splitlines()
 
-
-def _command(pid: int) -> bytes:
+def _command(process: Path) -> bytes:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return (process / "cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def _parent(process: Path) -> int:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def scores(run: Run) -> dict[tuple[str, int], float]:
@@ -166,12 +182,15 @@ def main(
     runs: dict[str, Run] = {}
     with scratch_home() as home:
         prepare(home, trials, epochs)
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        head = {"num_cpus": 0, "include_dashboard": False}
+        cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
         try:
             for name, between in (("undisturbed", None), ("disturbed", every)):
                 search = found[name] = Search(home, name, trials, cluster, nodes)
-                seconds[name] = search.run_to_end(between)
-                search.close()
+                try:
+                    seconds[name] = search.run_to_end(between)
+                finally:
+                    search.close()
                 runs[name] = RunStore(home / "runs").open(name)
                 say(f"{name}: {seconds[name]:.0f} s, {len(runs[name].records())} trials")
         finally:
@@ -188,11 +207,13 @@ def main(
         ["kills", ", ".join(f"{count} {kind}s" for kind, count in kills.items()), ""],
         ["trials that had ended and were lost", str(len(lost)), "0"],
         ["trials with another score than undisturbed", f"{len(other)} of {len(both)}", "0"],
+        ["ends of the driver that nobody killed", str(found["disturbed"].by_itself), "0"],
         ["time, disturbed over undisturbed", f"{ratio:.2f}", f"<= {LIMIT}"],
         ["the same choice", "yes" if best["undisturbed"] == best["disturbed"] else "no", "yes"],
     ]
     figures = {
         "kills": kills, "ended": len(seen), "lost": len(lost), "other_score": len(other), "ratio": ratio,
+        "by_itself": found["disturbed"].by_itself,
         "seconds": seconds, "same_choice": best["undisturbed"] == best["disturbed"], "every_s": every, "trials": trials,
     }  # fmt: skip
     finish("chaos", "A search under kills", ["what", "measured", "wanted"], rows, figures)

@@ -8,11 +8,11 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import optuna
@@ -82,6 +82,19 @@ def machine() -> dict[str, Any]:
 def say(text: str) -> None:
     """Progress, on its own line above the table."""
     Console(width=WIDTH, stderr=True).print(text, highlight=False)
+
+
+T = TypeVar("T")
+
+
+def patiently(start: Callable[[], T], attempts: int = 6) -> T:
+    """What ``start`` makes of a simulated cluster: on a busy machine Ray gives a node up that is not there in 30 s."""
+    for attempt in range(1, attempts):
+        try:
+            return start()
+        except Exception as error:  # noqa: BLE001 - Ray raises nothing narrower
+            say(f"a node did not come up, and is tried again ({attempt}): {str(error).splitlines()[0]}")
+    return start()
 
 
 def median(values: Sequence[float]) -> float:

@@ -1,10 +1,13 @@
 """Whether more nodes bring as many more trials, and what a trial costs the driver when there are many.
 
     python benchmarks/scaling.py
+    python benchmarks/scaling.py --nodes 1 --trials 10 --tpe-trials 10 --killed-trials 500      # only with nodes killed
 
 Nodes are simulated (ray.cluster_utils.Cluster), one CPU each, and trials sleep, so that the cores of this machine are
 not what is measured. They go through the product's searcher and scheduler. Rates are taken once all lanes are up and as
-long as all have work.
+long as all have work. With --killed-trials there is a search of so many trials on --killed-nodes, of which one is
+killed (-9) every --kill-every seconds and replaced by another: every trial must come to its end, and the efficiency
+against so many nodes at the rate of one should be EFFICIENT at least.
 
 The driver's time is processor time of a whole search in virtual time: plan and halving with random strategies, and with
 TPE, whose own cost grows with what it has to remember.
@@ -14,23 +17,26 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
 import ray
 import typer
-from common import Ends, RandomSampler, Silent, finish, say, scratch_home
+from common import Ends, RandomSampler, Silent, finish, patiently, say, scratch_home
 from no_training import tiny_data, tiny_space
 from ray import tune
 from ray.cluster_utils import Cluster
 
 from raytl.core.seeding import derive_seed
 from raytl.search.driver import run_plan
-from raytl.search.jobs import EpochReport, JobResult, LaneJob
+from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
 from raytl.search.lanes.cluster import cluster, quiet_environment
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import SearchPlan
@@ -40,6 +46,8 @@ from raytl.search.propose.sampler import TpeSampler
 from raytl.search.space.binding import BoundSpace
 
 EPOCHS = 9
+EFFICIENT = 0.85
+"""Least efficiency with nodes killed."""
 
 
 def sleeper(seconds: float, lanes: int, folder: Path) -> Callable[[dict[str, Any]], None]:
@@ -61,9 +69,10 @@ def sleeper(seconds: float, lanes: int, folder: Path) -> Callable[[dict[str, Any
 def trials_per_minute(nodes: int, seconds: float, per_lane: int) -> float:
     """On so many nodes of one CPU, while all lanes have work."""
     quiet_environment(verbose=False)
-    simulated = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    head = {"num_cpus": 1, "include_dashboard": False}
+    simulated = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     for _ in range(nodes - 1):
-        simulated.add_node(num_cpus=1)
+        patiently(lambda: simulated.add_node(num_cpus=1))
     ray.init(address=simulated.address, log_to_driver=False, logging_level=logging.ERROR)
     ends = Ends()
     try:
@@ -78,6 +87,55 @@ def trials_per_minute(nodes: int, seconds: float, per_lane: int) -> float:
         simulated.shutdown()
     times = ends.times[nodes - 1 : -nodes]  # from the end of the round that waited, as long as nobody is idle
     return 60 * (len(times) - 1) / (times[-1] - times[0])
+
+
+@dataclass
+class Killed:
+    """A search whose nodes were killed. seconds: from when all lanes were up to the end; completed: of its trials."""
+
+    seconds: float
+    kills: int
+    completed: int
+    others: dict[str, int]
+
+
+def with_kills(nodes: int, seconds: float, trials: int, every: float) -> Killed:
+    """A search on so many nodes of one CPU, beside a head of none; one of them is killed and replaced, and so on."""
+    quiet_environment(verbose=False)
+    head = {"num_cpus": 0, "include_dashboard": False}
+    simulated = patiently(
+        lambda: Cluster(True, head_node_args=head, shutdown_at_exit=False)
+    )  # its hooks need the main thread
+    alive = [patiently(lambda: simulated.add_node(num_cpus=1)) for _ in range(nodes)]
+    ray.init(address=simulated.address, log_to_driver=False, logging_level=logging.ERROR)
+    ends, over, kills = Ends(), threading.Event(), 0
+
+    def kill() -> None:
+        nonlocal kills
+        while len(ends.times) < nodes:
+            time.sleep(0.1)
+        while not over.wait(every):
+            simulated.remove_node(alive.pop(0), allow_graceful=False)
+            kills += 1
+            alive.append(patiently(lambda: simulated.add_node(num_cpus=1)))
+
+    killer = threading.Thread(target=kill)
+    try:
+        with cluster(None, 0.0) as lanes, tempfile.TemporaryDirectory() as folder:
+            settings = PlanSettings(trials, 0, nodes, 1, Path(folder), tested=False)
+            sampler = RandomSampler(tiny_space(tiny_data()), 0)
+            halving = SuccessiveHalving(1, 3, 1)
+            plan = SearchPlan(settings, sampler, halving, FixedRecipes(), [], ends, time.perf_counter)
+            killer.start()
+            run_plan(plan, sleeper(seconds, nodes, Path(folder)), lanes, Path(folder))
+    finally:
+        over.set()
+        killer.join()
+        ray.shutdown()
+        simulated.shutdown()
+    statuses = Counter(str(record.status) for record in plan.records if record.kind == JobKind.SEARCH)
+    completed = statuses.pop("completed", 0)
+    return Killed(ends.times[-1] - ends.times[nodes - 1], kills, completed, dict(statuses))
 
 
 def driver_seconds(trials: int, sampler: TpeSampler) -> float:
@@ -106,6 +164,9 @@ def main(
     per_lane: Annotated[int, typer.Option(help="trials per lane")] = 12,
     trials: Annotated[str, typer.Option(help="of the simulated searches with random strategies")] = "10,100,1000,10000",
     tpe_trials: Annotated[str, typer.Option(help="of those with TPE")] = "10,100,1000",
+    killed_trials: Annotated[int, typer.Option(help="of a search whose nodes are killed; 0 for none")] = 0,
+    killed_nodes: Annotated[int, typer.Option(help="that it has")] = 8,
+    kill_every: Annotated[float, typer.Option(help="seconds between two of them")] = 20.0,
 ) -> None:
     """Measure the nodes, then the driver."""
     rates: dict[int, float] = {}
@@ -134,6 +195,19 @@ def main(
                 [f"driver, {kind}, {count} trials", f"{1000 * driver[kind][count]:.2f} ms / trial", f"{ratio:.2f}"]
             )
     figures = {"trials_per_minute": rates, "efficiency": efficiency, "driver_s_per_trial": driver, "sleep_s": sleep}
+    if killed_trials:
+        with scratch_home(), ProcessPoolExecutor(1, get_context("spawn")) as process:
+            killed = process.submit(with_kills, killed_nodes, sleep, killed_trials, kill_every).result()
+        ideal_s = 60 * (killed_trials - killed_nodes) * first / (rates[first] * killed_nodes)
+        figures["killed"] = asdict(killed) | {"every_s": kill_every, "efficiency": ideal_s / killed.seconds}
+        what = f"{killed_nodes} nodes, {killed.kills} killed, one every {kill_every:g} s"
+        rows.append(
+            [
+                what,
+                f"{killed.completed} of {killed_trials} trials completed",
+                f"{ideal_s / killed.seconds:.2f} (>= {EFFICIENT})",
+            ]
+        )
     finish("scaling", "More nodes, more trials", ["what", "measured", "against the first"], rows, figures)
 
 

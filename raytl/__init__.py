@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         resume,
         search,
         submit,
+        try_strategy,
         undeploy,
     )
     from raytl.serving.client import Client
@@ -53,6 +54,7 @@ __all__ = [
     "resume",
     "search",
     "submit",
+    "try_strategy",
     "undeploy",
 ]
 

@@ -9,6 +9,7 @@ endpoint = raytl.deploy("model/")
 
 from __future__ import annotations
 
+from raytl.api.by_hand import try_strategy
 from raytl.api.checkup import checkup
 from raytl.api.extending import extend
 from raytl.api.models import Best, Run, deploy, find_bundle, open_run, recipe, replay, report
@@ -50,5 +51,6 @@ __all__ = [
     "search",
     "submit",
     "submit_options",
+    "try_strategy",
     "undeploy",
 ]

@@ -20,6 +20,9 @@ from raytl.runs.extending import BEFORE
 from raytl.runs.files import read_json, write_json
 from raytl.runs.report import examples_of, write_report
 from raytl.runs.run import interval
+from raytl.runs.storage import is_uri
+from raytl.runs.tracking import Tracking
+from raytl.runs.tracking.tracking import TENSORBOARD, Told
 from raytl.search.driver import search as drive
 from raytl.search.planning import SearchSettings
 from raytl.search.records import SearchListener, SearchOutcome, TrialRecord
@@ -30,6 +33,8 @@ from raytl.tasks import Task
 from raytl.training.strategy import Strategy
 
 MODEL = "model"
+REFITS = "refits"
+"""Refitted models: of use to whoever goes on with a search that did not come to its end."""
 
 
 def conduct(
@@ -40,17 +45,21 @@ def conduct(
     listeners: Sequence[SearchListener],
     earlier: Sequence[TrialRecord] = (),
     before: dict[str, Any] | None = None,
+    first: Sequence[Strategy] = (),
 ) -> Run:
     """Search, and leave run, model and report. An interrupt (Ctrl-C) ends the search early and is not raised.
 
     earlier: trials of this search from before it was interrupted. before: the outcome that opened the test split, which
-    then stays shut.
+    then stays shut. first: strategies to try before any other.
     Raises UserError where no trial succeeded, and where a disk is full: it then ends with how to go on.
     """
     examples, outcome = None, None
-    with run_writer as writer:
+    begun = Run(run_writer.path)
+    where = run_writer.where if is_uri(run_writer.where) else str(run_writer.path.resolve())
+    tracking = Tracking(begun.settings.get("log") or (), Told(run_writer.name, where, run_writer.path, begun.settings))
+    with run_writer as writer, tracking:
         with suppress(KeyboardInterrupt):
-            _clear(writer.path)  # what a killed search left
+            _clear(writer.path)
             requests.clear(writer.place)
             if before is not None:
                 write_json(writer.path / BEFORE, before)
@@ -58,16 +67,17 @@ def conduct(
             standing = _came_to_its_end(writer.path / "outcome.json")
             if standing is None:
                 writer.drop("outcome.json")
-            listener = _Everyone([writer, *listeners])
-            warm = Run(writer.path).settings.get("warm_start", [])
-            first = [Strategy.from_dict(values) for start in warm for values in start["strategies"]]
-            if first:
+            listener = _Everyone([writer, tracking, *listeners])
+            warm = begun.settings.get("warm_start", [])
+            warmed = [Strategy.from_dict(values) for start in warm for values in start["strategies"]]
+            if warmed:
                 listener.on_phase("warm-start", ", ".join(start["run"] for start in warm))
             keep = _Keep(writer, task, standing)
             test = task.test if before is None else None
             try:
                 found = drive(
-                    bound, test, settings, writer.path, listener, first=first, earlier=earlier, keep=keep,
+                    bound, test, settings, writer.path, listener, first=[*first, *warmed], earlier=earlier, keep=keep,
+                    refitted=lambda directory: writer.keep(f"{REFITS}/{directory.name}"),
                     asked=requests.listening(writer.place),
                 )  # fmt: skip
                 if standing is not None and found.interrupted:  # what was chosen before stands, and so does its model
@@ -80,12 +90,17 @@ def conduct(
                 elif before is not None and settings.ship == "all" and not found.interrupted:
                     listener.on_phase("refit", "the test stays shut, so that its labels are not trained on")
                 writer.finish(found, before=before)
+                if not found.interrupted:
+                    writer.drop(REFITS)
                 outcome, examples = found, examples_of(found)
             except NotWrittenError as error:
                 raise UserError(f"{_sentence(error)} {_going_on(task, writer.where)}") from error
             finally:
                 _clear(writer.path)
         run = Run(writer.interrupt().place)
+        tracking.end(run)
+        if (writer.path / TENSORBOARD).is_dir():
+            writer.keep(TENSORBOARD)
         if outcome is not None and run.has_model:
             tell_figures(run.bundle_path, outcome)
             writer.keep(f"{MODEL}/{MANIFEST_FILE}")
@@ -168,5 +183,4 @@ class _Everyone:
 
 
 def _clear(folder: Path) -> None:
-    for name in ("refits", "tune"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    shutil.rmtree(folder / "tune", ignore_errors=True)

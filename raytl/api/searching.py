@@ -19,6 +19,7 @@ from raytl.core.paths import default_storage
 from raytl.runs import resuming
 from raytl.runs.earlier import earlier_runs
 from raytl.runs.extending import More
+from raytl.runs.tracking import read_switches
 from raytl.search.lanes.cluster import check_address
 from raytl.search.planning import SearchSettings
 from raytl.search.propose.warm_start import embed, warm_starts
@@ -26,6 +27,7 @@ from raytl.search.records import SearchListener
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import SearchSpace
 from raytl.tasks import Task
+from raytl.training.strategy import Strategy
 
 SHIPPED = ("tested", "all")
 
@@ -47,6 +49,7 @@ def search(
     at: str | None = None,
     ship: str = "tested",
     warm_start: bool = True,
+    log: Sequence[str] = (),
     name: str | None = None,
     storage: str | os.PathLike[str] | None = None,
     assignments: Sequence[str] = (),
@@ -67,11 +70,14 @@ def search(
     of the rarer one that the model is to decide at (``recall=0.95``). ship: the model that was ``tested``, or one
     trained on ``all`` labels once the test was opened, the test's own included. warm_start: begin with the best
     strategies of earlier runs in the storage whose tasks are similar.
+    log: trackers that are told as well: ``mlflow`` or ``mlflow=URI``, ``tensorboard`` (in the run) or
+    ``tensorboard=DIR``; one that fails is warned of once and costs nothing else.
     An interrupt (Ctrl-C) ends the search early and is not raised: the run is then ``interrupted``; see :func:`resume`.
     Raises UserError where data, space and settings do not fit together, or no trial succeeded.
     """
     if ship not in SHIPPED:
         raise UserError(f"ship '{ship}': one of {', '.join(SHIPPED)}{nearest(ship, SHIPPED)}")
+    trackers = read_switches(log)
     check_address(address)  # before there is a run that could not begin
     bound = space if isinstance(space, BoundSpace) else bind(task, space, assignments)
     settings = SearchSettings(
@@ -95,7 +101,7 @@ def search(
     embedding = embed(task.data)
     starts = warm_starts(embedding, earlier_runs(store), bound) if warm_start else []
     described = _run_settings(task, bound, settings)
-    described |= {"embedding": embedding, "warm_start": [start.to_json() for start in starts]}
+    described |= {"embedding": embedding, "warm_start": [start.to_json() for start in starts], "log": trackers}
     return conduct(store.create(name, described), task, bound, settings, listeners)
 
 
@@ -110,8 +116,10 @@ def resume(
     storage: str | os.PathLike[str] | None = None,
     address: str | None = None,
     moved: Mapping[str, str] | None = None,
+    log: Sequence[str] | None = None,
     verbose: bool = False,
     listeners: Sequence[SearchListener] = (),
+    first: Sequence[Strategy] = (),
 ) -> Run:
     """Go on with a search that was interrupted or killed, or with one that ended: no trial that ended is run again.
 
@@ -120,10 +128,13 @@ def resume(
     what is still to do; by default the rest of the run's own budget.
     more_trials, more_time_s: beyond what the search had; without one of them a finished run is refused. A test split
     that was opened is not opened again: figures on it stay those of the strategies that they were measured of.
-    moved: where its data is now, old place by new one; it is verified to be the same.
+    moved: where its data is now, old place by new one; it is verified to be the same. log: as of :func:`search`; None
+    for the run's own trackers.
+    first: strategies to try before any other.
     Raises UserError where the run is finished or running, or its data changed or was not given by path.
     """
     opened = run if isinstance(run, Run) else open_run(os.fspath(run), storage)
+    trackers = read_switches(opened.settings.get("log") or () if log is None else log)
     check_address(address)
     more = More(more_trials, more_time_s)
     begun = resuming.read(opened, moved, more=more)
@@ -131,13 +142,13 @@ def resume(
         trials=trials, time_budget_s=time_budget_s, lanes=lanes, address=address, verbose=verbose, more=more or None
     )
     task, bound = begun.task, bind(begun.task, begun.space)
-    described = opened.settings | {"given": task.given}
+    described = opened.settings | {"given": task.given, "log": trackers}
     if more:
         spent_s = begun.used_s if settings.time_budget_s is not None else 0.0
         wanted = replace(settings, time_budget_s=spent_s + (settings.time_budget_s or 0.0) or None)
         described |= {"search": described["search"] | asdict(wanted)}
     writer = runs.RunWriter(opened.place.write(resume=True), opened.place, described, resume=True)
-    return conduct(writer, task, bound, settings, listeners, earlier=writer.trials, before=begun.before)
+    return conduct(writer, task, bound, settings, listeners, earlier=writer.trials, before=begun.before, first=first)
 
 
 def _run_settings(task: Task, bound: BoundSpace, settings: SearchSettings) -> dict[str, Any]:

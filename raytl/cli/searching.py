@@ -147,6 +147,10 @@ def search(
         int, typer.Option(min=1, metavar="N", help="Data-parallel workers of each trial.")
     ] = 1,
     seed: Seed = 0,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TRACKER", help="Also log to mlflow[=URI] or tensorboard[=DIR]; may be given twice."),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the run (default: date and number).")
     ] = None,
@@ -183,6 +187,7 @@ def search(
     from raytl.cli.running import listening, show_problems
     from raytl.core.paths import default_storage
     from raytl.runs import RunStore
+    from raytl.runs.tracking import read_switches
     from raytl.search.space.definition import load_space
 
     output = Output.current
@@ -195,7 +200,8 @@ def search(
         with listening(output, wanted or known + (further or 0), budget or more_time) as progress:
             run = api.resume(
                 resume, trials=wanted, time_budget_s=budget, more_trials=further, more_time_s=more_time, lanes=lanes,
-                storage=storage, address=address, moved=read_moves(moved), verbose=verbose, listeners=[progress],
+                storage=storage, address=address, moved=read_moves(moved), log=log or None, verbose=verbose,
+                listeners=[progress],
             )  # fmt: skip
         _show_end(output, run, condition)
         return
@@ -203,6 +209,7 @@ def search(
     if moved:
         raise UserError("--moved says where the data of a run went, and goes with --resume RUN")
     loaded = load_space(space, set_ or [])
+    read_switches(log or [])
     RunStore(storage or default_storage()).check()  # before the data is read, which may take minutes
     task = api.Task(
         target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
@@ -215,7 +222,8 @@ def search(
             task, bound, trials=wanted, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
             workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain,
             metric=metric if condition is None else condition.metric.name, at=at, ship=ship, cost_aware=cost_aware,
-            warm_start=warm_start, name=name, storage=storage, address=address, verbose=verbose, listeners=[progress],
+            warm_start=warm_start, log=log or (), name=name, storage=storage, address=address, verbose=verbose,
+            listeners=[progress],
         )  # fmt: skip
     _show_end(output, run, condition)
 
@@ -228,6 +236,7 @@ _WITH_RESUME = {
     "storage",
     "address",
     "moved",
+    "log",
     "deploy_when",
     "json",
     "verbose",

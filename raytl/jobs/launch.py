@@ -12,6 +12,8 @@ import os
 import shutil
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +24,9 @@ from raytl.jobs.packing import DATA, DIGEST
 
 LINKS = "raytl-runs"
 """Folder of links to runs in the log directory, of which the dashboard hands out files to whoever has the token."""
+KEPT_BYTES = 10 * 2**30
+"""Of data that came along with jobs, on this machine; a run is resumed and replayed from it."""
+SPARED_S = 7 * 24 * 3600.0
 _NEEDED = ("ray", "torch", "torchvision", "optuna", "pandas", "pyarrow", "sklearn", "safetensors", "pydantic", "typer")
 
 
@@ -79,7 +84,30 @@ def settle(job: Path) -> Path | None:
         except OSError as error:
             if not place.is_dir():  # else another job was first
                 raise UserError(f"{place}: the data cannot be written there ({error.strerror or error})") from None
+    os.utime(place)  # by which it is known when it was last of use
+    clear(place.parent)
     return place
+
+
+def clear(folder: Path, limit_bytes: int = KEPT_BYTES, spared_s: float = SPARED_S) -> None:
+    """Remove the data of jobs that was not used for longest, until the rest is within the limit.
+
+    folder: of all of it. spared_s: what was used no longer ago stays whatever there is: searches may be at it.
+    """
+    found = []
+    for path in folder.iterdir():
+        with suppress(OSError):  # another job may be clearing too
+            found.append((path.stat().st_mtime, _size(path), path))
+    total = sum(size for _, size, _ in found)
+    for used, size, path in sorted(found):
+        if time.time() - used <= spared_s or (total <= limit_bytes and (path / DATA).is_symlink()):
+            continue  # what has no such link was never whole: a job was killed while it copied
+        shutil.rmtree(path, ignore_errors=True)
+        total -= size
+
+
+def _size(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_symlink())
 
 
 def link(run: Path, logs: Path) -> None:

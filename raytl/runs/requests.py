@@ -6,11 +6,14 @@ store as well. A driver clears what earlier ones were asked before it begins.
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 from raytl.core.errors import UserError
+from raytl.runs.files import read_json, write_json
 from raytl.runs.run import Run
 from raytl.runs.storage import Place, is_uri
 from raytl.search.records import Asked
@@ -18,6 +21,7 @@ from raytl.search.records import Asked
 FOLDER = "requests"
 _STOP = "stop"
 _TRIAL = "stop-trial-"
+_TRY = "try-"
 PERIOD_S, PERIOD_URI_S = 1.0, 10.0
 """How often a driver looks: a store elsewhere answers slowly and may ask for money."""
 
@@ -40,11 +44,24 @@ def ask_to_stop(run: Run, trial: int | None = None) -> None:
     run.place.save(name)
 
 
+def ask_to_try(run: Run, strategy: Mapping[str, Any]) -> None:
+    """Ask a running search to try a strategy next, by its flat values. Raises UserError where nobody is searching."""
+    if run.status != "running":
+        raise UserError(f"run '{run.name}' is {run.status}: nobody tries anything of it now")
+    name = f"{FOLDER}/{_TRY}{time.time_ns():020d}-{secrets.token_hex(4)}.json"
+    path = run.place.folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, dict(strategy))
+    run.place.save(name)
+
+
 def asked_of(place: Place) -> Asked:
     """What was asked of the search in a place."""
     names = place.names(FOLDER)
     trials = [name.removeprefix(_TRIAL) for name in names if name.startswith(_TRIAL)]
-    return Asked(_STOP in names, frozenset(int(number) for number in trials if number.isdigit()))
+    wanted = sorted(name for name in names if name.startswith(_TRY) and name.endswith(".json"))
+    strategies = {name: read_json(place.file(f"{FOLDER}/{name}")) for name in wanted}
+    return Asked(_STOP in names, frozenset(int(number) for number in trials if number.isdigit()), strategies)
 
 
 def clear(place: Place) -> None:

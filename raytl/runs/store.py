@@ -3,7 +3,8 @@
 A run holds ``run.json`` (settings, environment, seeds, status, times), ``trials.jsonl`` (the journal),
 ``trials.parquet`` and ``history.parquet`` (made of the journal at the end), ``outcome.json`` (what was chosen, why, and
 the gains), ``predictions.parquet`` (on the test images), ``model/`` (the winner's bundle), ``report.html`` and
-``optuna.journal`` (the trials as a study of Optuna's).
+``optuna.journal`` (the trials as a study of Optuna's). Until the search came to its end also ``refits/`` (models
+trained on all labels), with ``--log tensorboard`` also ``tensorboard/``.
 """
 
 from __future__ import annotations

@@ -35,6 +35,8 @@ from raytl.training.workspace import Workspace, WorkspaceSettings
 
 MEMORY = "memory"
 """The phase under which the user is told that memory is short."""
+ON_ALL = "-on-all"
+"""Ending of the folder of a model that the test was trained on too; no strategy's key has it."""
 PRETRAIN_SHARE = 0.1
 """Of a time budget, what pretraining one source model may take."""
 
@@ -49,6 +51,7 @@ def search(
     first: Sequence[Strategy] = (),
     earlier: Sequence[TrialRecord] = (),
     keep: KeepModel | None = None,
+    refitted: Callable[[Path], None] = lambda directory: None,
     asked: Callable[[], Asked] = Asked,
 ) -> SearchOutcome:
     """Search, choose, refit, keep the winner's model, open the test split once.
@@ -56,6 +59,7 @@ def search(
     directory: of the run, on the driver's disk; refitted models and Tune's own files go below it.
     keep: what keeps the model (:func:`raytl.search.outcome.conclude`); of the first one, long before the search ends,
     too.
+    refitted: told of each refitted model's folder; what is there of an earlier session is not trained again.
     asked: what people want stopped by now; a search that is asked to end is interrupted.
     first: strategies to try before the space's own. earlier: trials of this search from before it was interrupted.
     An interrupt (Ctrl-C) ends the search early; what is known by then is concluded from, without a refit and with the
@@ -83,6 +87,7 @@ def search(
             bound, settings, workspace, lanes, directory, listener, first,
             has_test=test is not None, started=started, on_first_model=keep_first,
         )  # fmt: skip
+        plan.refits.on_done = refitted
         plan.restore(earlier)
         if settings.metric is None and metric.name != "accuracy":
             why = f"one class has over {metrics.SKEWED} times the images of another"
@@ -130,15 +135,17 @@ def search(
     refit = plan.refits.done.get(outcome.best.strategy_key)
     if refit is not None and settings.ship == "all" and outcome.test_images is not None:
         listener.on_phase("refit", "on all labels, those of the test included")
-        reason = refit_on_all(workspace, outcome.best.strategy, outcome.test_images, Path(refit))
+        # Apart from the one that was tested, which a search that is killed now and goes on will test again.
+        on_all = Path(f"{refit}{ON_ALL}")
+        reason = refit_on_all(workspace, outcome.best.strategy, outcome.test_images, on_all)
         outcome.trained_on = "target" if reason else "all"
         if reason:
             listener.on_phase("refit", f"the tested model is kept: {reason}")
         elif keep is not None:
             if outcome.features is not None:
                 everything = with_more(workspace, outcome.test_images)
-                outcome.features = kept_features(everything, outcome.best.strategy, Path(refit))
-            keep(outcome, Path(refit))
+                outcome.features = kept_features(everything, outcome.best.strategy, on_all)
+            keep(outcome, on_all)
     return outcome
 
 

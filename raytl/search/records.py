@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -141,10 +142,14 @@ class SearchOutcome:
 
 @dataclass(frozen=True)
 class Asked:
-    """What people asked of a running search: to end, and to stop trials, by their numbers."""
+    """What people asked of a running search: to end, to stop trials, by their numbers, and to try strategies next.
+
+    strategies: flat values, by what tells one request from another.
+    """
 
     stop: bool = False
     trials: frozenset[int] = frozenset()
+    strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class SearchListener(Protocol):

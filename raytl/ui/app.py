@@ -23,6 +23,7 @@ from raytl.runs import RunStore, wording
 from raytl.runs.comparing import compare
 from raytl.runs.labels import note_of, tag, write_note
 from raytl.runs.requests import ask_to_stop
+from raytl.search.space.files import parse_assignment
 from raytl.ui.children import Children
 from raytl.ui.views import show
 
@@ -41,6 +42,13 @@ class More(BaseModel):
 
     trials: int | None = Field(None, ge=1, le=100_000)
     minutes: float | None = Field(None, gt=0, le=100_000)
+
+
+class Strategy(BaseModel):
+    """A strategy by hand: what is said of it, ``key=value``, and the trial that it is like otherwise."""
+
+    settings: list[str] = Field(min_length=1, max_length=100)
+    like: int | None = Field(None, ge=0)
 
 
 class Labels(BaseModel):
@@ -152,6 +160,18 @@ def make_app(storage: str, *, token: str | None = None, price: float | None = No
             raise UserError(f"run '{name}' is running; it can be extended once it has ended")
         wanted = ["--trials", f"+{more.trials}"] if more.trials else ["--time-budget", f"+{more.minutes:g}m"]
         children.start(name, "search", "--resume", name, *wanted)
+        return {"started": True}
+
+    @app.post("/api/runs/{name}/try")
+    def try_strategy(name: str, strategy: Strategy) -> dict[str, Any]:
+        run = opened(name)
+        if run.settings.get("given") is None:
+            raise UserError(f"run '{name}' got its data from memory, so that its search cannot be gone on with")
+        for setting in strategy.settings:
+            parse_assignment(setting)  # the rest is told by the command, which reads the data
+        wanted = [word for setting in strategy.settings for word in ("--set", setting)]
+        like = [] if strategy.like is None else ["--like", str(strategy.like)]
+        children.start(name, "runs", "try", name, *wanted, *like)
         return {"started": True}
 
     @app.post("/api/runs/{name}/deploy")

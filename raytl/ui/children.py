@@ -22,6 +22,11 @@ class _Child:
     process: subprocess.Popen[bytes]
     folder: Path
 
+    @property
+    def name(self) -> str:
+        """``search``, ``runs try``."""
+        return " ".join(self.words[:2] if self.words[0] == "runs" else self.words[:1])
+
 
 class Children:
     """The last command of each run. storage: where the runs are."""
@@ -36,7 +41,7 @@ class Children:
         with self._mutex:
             busy = self._of.get(run)
             if busy is not None and busy.process.poll() is None:
-                raise UserError(f"run '{run}': 'raytl {busy.words[0]}' is still busy with it; wait for it")
+                raise UserError(f"run '{run}': 'raytl {busy.name}' is still busy with it; wait for it")
             folder = Path(tempfile.mkdtemp(prefix="raytl-ui-"))
             command = [sys.executable, "-m", "raytl", *words, "--storage", self._storage, "--json"]
             with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
@@ -57,4 +62,4 @@ class Children:
             document = json.loads(text) if text else {}
         lines = (child.folder / "err").read_text("utf-8", errors="replace").strip().splitlines()
         said = document.get("error") or ("" if code == 0 else " ".join(lines[-LAST_LINES:]))
-        return {"command": child.words[0], "code": code, "said": said, "url": document.get("url")}
+        return {"command": child.name, "code": code, "said": said, "url": document.get("url")}

@@ -180,6 +180,31 @@ function curves(run) {
   }
   return drawing;
 }
+// A strategy by hand: what is left open is as in the trial that it is to be like.
+function byHand(run, form) {
+  if (!Object.keys(run.dials).length) return null;
+  const dials = Object.entries(run.dials).map(([key, dial]) => {
+    const named = { name: `dial ${key}`, "data-key": `dial ${key}`, "aria-label": key };
+    const control = dial.options
+      ? el("select", named, el("option", { value: "" }, "as it is"), dial.options.map((option) => el("option", { value: option }, option)))
+      : el("input", { ...named, type: "text", inputmode: "decimal", size: 12, placeholder: "as it is", title: dial.hint });
+    return el("label", { class: "dial" }, key.replaceAll("_", " "), control);
+  });
+  const trials = run.trials.filter((trial) => trial.kind !== "probe");
+  const send = (target) => {
+    const settings = [...target.elements].filter((node) => node.name.startsWith("dial ") && node.value.trim()).map((node) => `${node.name.slice(5)}=${node.value.trim()}`);
+    settings.push(...target.more.value.split("\n").map((line) => line.trim().replace(/^([\w.]+):\s*/, "$1=")).filter(Boolean));
+    act(`${at(run.name)}/try`, { settings, like: target.like.value === "" ? null : Number(target.like.value) }, "The strategy is being looked at.");
+  };
+  const made = form("Try a strategy", send,
+    el("label", { class: "dial" }, "like trial", el("select", { name: "like", "data-key": "like" }, el("option", { value: "" }, "the best trained"), trials.map((trial) => el("option", { value: trial.number }, `${trial.number} (${number(trial.score)})`)))),
+    ...dials,
+    el("label", { class: "dial" }, "more settings, one a line", el("textarea", { name: "more", "data-key": "more", rows: 2, placeholder: "adaptation.weight: 0.5" })),
+    el("button", { "data-key": "try" }, "Try it"),
+    el("span", { class: "soft" }, run.status === "running" ? "The search tries it next." : "The run goes on by this one strategy."));
+  made.classList.add("whole");
+  return made;
+}
 function actions(run) {
   const name = run.name, field = (attributes) => el("input", attributes);
   const form = (legend, onsubmit, ...children) => el("form", { onsubmit: (event) => { event.preventDefault(); onsubmit(event.target); event.target.reset(); } }, el("fieldset", {}, el("legend", {}, legend), el("div", { class: "row" }, children)));
@@ -189,6 +214,7 @@ function actions(run) {
       field({ name: "amount", type: "number", min: 1, value: 10, required: true, "data-key": "amount", "aria-label": "how many more" }), el("select", { name: "unit", "data-key": "unit", "aria-label": "of what" }, el("option", { value: "trials" }, "more trials"), el("option", { value: "minutes" }, "more minutes")), el("button", { "data-key": "extend" }, "Go on")) : null,
     run.has_model ? form("Deploy its model", (target) => act(`${at(name)}/deploy`, { port: Number(target.port.value) }, "The endpoint is being started."),
       el("label", {}, "port ", field({ name: "port", type: "number", min: 1, max: 65535, value: 8000, required: true, "data-key": "port" })), el("button", { "data-key": "deploy" }, "Deploy")) : null,
+    byHand(run, form),
     form("Tags", (target) => act(`${at(name)}/tags`, { add: target.tag.value.split(/[\s,]+/).filter(Boolean) }, "Tagged."),
       field({ name: "tag", "data-key": "tag", "aria-label": "new tag", placeholder: "in-production" }), el("button", { "data-key": "add tag" }, "Tag"),
       ...run.tags.map((tag) => el("button", { type: "button", "data-key": `untag ${tag}`, "aria-label": `take off ${tag}`, onclick: () => act(`${at(name)}/tags`, { remove: [tag] }, `${tag} is off.`) }, `${tag} ×`))),

@@ -7,13 +7,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from raytl.api import Run
+from raytl.core.dimensions import Choice, Dimension
 from raytl.evaluation import metrics
 from raytl.runs import wording
 from raytl.runs.files import plain
 from raytl.runs.requests import asked_of
 from raytl.runs.run import interval
 from raytl.runs.verdict import verdicts
+from raytl.search.jobs import JobKind
 from raytl.search.records import TrialRecord
+from raytl.search.space.definition import ANY, parse_space
 
 BOARD = 30
 """Strategies of the leaderboard that are shown."""
@@ -53,6 +56,7 @@ def show(run: Run, price: float | None) -> dict[str, Any]:
                 "has_model": run.has_model,
                 "has_report": run.place.has(run.report_path.name),
                 "extends": run.status != "running" and run.settings.get("given") is not None,
+                "dials": _dials(run),
                 "stopping": asked is not None and asked.stop,
                 "stopping_trials": [] if asked is None else sorted(asked.trials),
                 "phases": [asdict(phase) for phase in run.phases()],
@@ -62,6 +66,35 @@ def show(run: Run, price: float | None) -> dict[str, Any]:
             }
         )
     )
+
+
+def _dials(run: Run) -> dict[str, Any]:
+    """What of a strategy can be set by hand: options, or both ends of a range, by its key in the run's space.
+
+    Source models that are made of the task's domains are named as the trials have them.
+    """
+    if run.settings.get("given") is None or "space_values" not in run.settings:
+        return {}
+    space = parse_space(run.settings["space"], run.settings["space_values"])
+    found: dict[str, Any] = {key: _dial(dimension) for key, dimension in space.plain.items()}
+    for key, by_optimizer in space.by_optimizer.items():
+        found[key] = {"low": None, "high": None, "hint": " / ".join(map(str, by_optimizer.values()))}
+    for kind, components in space.components.items():
+        if len(components) > 1:
+            found[kind] = {"options": list(components)}
+    for key in ("source_model", "source_domain"):
+        tried = {r.strategy.get(key) or "none" for r in run.records() if r.kind == JobKind.SEARCH}
+        listed = [one for one in found.get(key, {}).get("options", []) if "*" not in str(one) and one != ANY]
+        found[key] = {"options": sorted({*map(str, listed), *tried})}
+    if "cut" in found:
+        found["cut"] = {"low": None, "high": None, "hint": "stages to freeze: a whole number, or all"}
+    return {key: dial for key, dial in found.items() if len(dial.get("options", "..")) > 1}
+
+
+def _dial(dimension: Dimension) -> dict[str, Any]:
+    if isinstance(dimension, Choice):
+        return {"options": list(dimension.options)}
+    return {"low": dimension.low, "high": dimension.high, "hint": str(dimension)}
 
 
 def _best(best: dict[str, Any] | None, *, share: bool) -> dict[str, Any] | None:

@@ -53,7 +53,7 @@ def trial(number: int) -> TrialRecord:
     return TrialRecord(number, "search", STRATEGY, f"key-{number}", status=TrialStatus.COMPLETED, score=0.5)
 
 
-def refitted(directory: Path, of: str) -> Path:
+def refit_of(directory: Path, of: str) -> Path:
     """A checkpoint as a refit leaves it."""
     model = build_architecture("scratch:cnn-small", num_classes=2, image_size=16)
     model.labels = ("daisy", "poppy")
@@ -65,15 +65,15 @@ def search_that(monkeypatch, *, interrupted: bool, winner: int):
     """In place of minutes on Ray: one trial more, and the outcome asked for. Tells what the search was handed."""
     handed = {}
 
-    def drive(bound, test, settings, directory, listener, *, first, earlier, keep, asked):
+    def drive(bound, test, settings, directory, listener, *, first, earlier, keep, refitted, asked):
         handed.update(test=test, trials=settings.trials, earlier=[record.number for record in earlier])
         listener.on_trial(trial(1))
         best = Candidate("best", STRATEGY, f"key-{winner}", [winner], FIGURE)
         outcome = SearchOutcome([*earlier, trial(1)], best, [], "it leads now", 5.0)
         outcome.interrupted = interrupted
         first_model = replace(outcome, going_on=True, interrupted=False)
-        keep(first_model, refitted(directory, "first-model"))
-        keep(outcome, refitted(directory, f"key-{winner}"))
+        keep(first_model, refit_of(directory, "first-model"))
+        keep(outcome, refit_of(directory, f"key-{winner}"))
         return outcome
 
     monkeypatch.setattr(conducting, "drive", drive)
@@ -114,7 +114,7 @@ def test_an_extension_that_is_cut_short_leaves_what_was_chosen(finished, monkeyp
 def test_a_model_that_was_trained_on_all_labels_stays_with_the_same_winner(finished, monkeypatch):
     document = finished.outcome | {"trained_on": "all"}
     (finished.path / "outcome.json").write_text(json.dumps(document))
-    refitted(finished.path, "shipped").rename(finished.path / "model")
+    refit_of(finished.path, "shipped").rename(finished.path / "model")
     for winner, stays in ((0, True), (1, False)):
         search_that(monkeypatch, interrupted=False, winner=winner)
         run = raytl.resume("flowers", more_trials=3)

@@ -65,6 +65,11 @@ def finished_trials(storage: str, name: str) -> dict[int, str]:
     return {record.number: repr(record) for record in records if str(record.status) in ("completed", "pruned")}
 
 
+def refits(storage: str, name: str) -> list[str]:
+    """Refitted models that are whole there."""
+    return [key for key in Objects.at(f"{storage}/{name}").list("refits") if key.endswith("/model.json")]
+
+
 @pytest.fixture(scope="module")
 def resumed(machine, bucket, s3):
     """Killed by -9 once some trials had ended; then gone on with elsewhere."""
@@ -83,9 +88,11 @@ def resumed(machine, bucket, s3):
     while len(before) < 4 and time.monotonic() < deadline and driver.poll() is None:
         time.sleep(1)
         before = finished_trials(bucket, "flowers")
+    while not refits(bucket, "flowers") and time.monotonic() < deadline and driver.poll() is None:
+        time.sleep(0.2)  # the first model's
     os.killpg(driver.pid, signal.SIGKILL)
     said = driver.communicate()[1].decode()
-    assert len(before) >= 4, said
+    assert len(before) >= 4 and refits(bucket, "flowers"), said
     second = machine("second")
     done = second.run("search", "--resume", "flowers", "--storage", bucket, "--json", **s3.environment)
     assert done.code == 0, done.err
@@ -98,6 +105,7 @@ def test_no_trial_that_ended_was_run_again(resumed, bucket):
     assert {number: after[number] for number in before} == before
     assert (done.document["status"], done.document["path"]) == ("finished", f"{bucket}/flowers")
     assert undocumented("search", done.document) == set()
+    assert refits(bucket, "flowers") == []  # it came to its end: the model is what is kept
 
 
 def test_all_commands_read_it_from_there(resumed, machine, bucket, s3):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from raytl.jobs.launch import LINKS, link, resolve_storage, settle
-from raytl.jobs.packing import Parcel
+from raytl.jobs.launch import LINKS, clear, link, resolve_storage, settle
+from raytl.jobs.packing import DATA, Parcel
 from raytl.jobs.submission import entrypoint
 
 
@@ -38,6 +40,25 @@ def test_data_stays_where_the_next_job_finds_it(job):
     (job / "raytl-data" / "photos" / "1.txt").unlink()  # Ray clears its folders
     assert settle(job) == place and (place / "photos" / "1.txt").exists()
     assert [path.name for path in place.parent.iterdir()] == [place.name]
+
+
+def test_what_was_not_used_for_longest_goes_once_there_is_too_much(tmp_path):
+    now = time.time()
+    for days, (name, whole) in enumerate([("new", True), ("used", True), ("old", True), ("torn", False)]):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "picture").write_bytes(bytes(100))
+        if whole:
+            (tmp_path / name / DATA).symlink_to(".")
+        os.utime(tmp_path / name, (now - 86400 * days, now - 86400 * days))
+    left = lambda: sorted(path.name for path in tmp_path.iterdir())  # noqa: E731
+    clear(tmp_path, limit_bytes=1000, spared_s=4 * 86400.0)
+    assert left() == ["new", "old", "torn", "used"]  # somebody may be copying
+    clear(tmp_path, limit_bytes=300, spared_s=3600.0)
+    assert left() == ["new", "old", "used"]
+    clear(tmp_path, limit_bytes=200, spared_s=3600.0)
+    assert left() == ["new", "used"]
+    clear(tmp_path, limit_bytes=0, spared_s=3600.0)
+    assert left() == ["new"]
 
 
 def test_without_data_nothing_is_settled(tmp_path):

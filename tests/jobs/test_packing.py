@@ -147,8 +147,9 @@ class TestOptions:
 
     def test_arguments(self):
         given = {"target": "photos", "source_domain": ["a", "b"], "set_": ["cut=0"], "warm_start": False,
-                 "cost_aware": True, "verbose": False, "gpus_per_trial": 0.5, "test": None}  # fmt: skip
+                 "cost_aware": True, "verbose": False, "gpus_per_trial": 0.5, "test": None,
+                 "log": ["mlflow", "tensorboard"]}  # fmt: skip
         assert to_arguments(given) == [
             *("search", "--target", "photos", "--source-domain", "a", "--source-domain", "b", "--set", "cut=0"),
-            *("--no-warm-start", "--cost-aware", "--gpus-per-trial", "0.5"),
+            *("--no-warm-start", "--cost-aware", "--gpus-per-trial", "0.5", "--log", "mlflow", "--log", "tensorboard"),
         ]

@@ -53,6 +53,15 @@ def wait_for(uri: str, name: str) -> None:
         time.sleep(0.05)
 
 
+def refit(writer, key: str, weights: bytes) -> None:
+    """A refitted model, as a search leaves it."""
+    folder = writer.path / "refits" / key
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(weights)
+    (folder / "model.json").write_text("{}")
+    writer.keep(f"refits/{key}")
+
+
 class TestReading:
     def test_a_run_reads_there_as_it_does_on_a_disk(self, uri, machine, tmp_path):
         here = write_example(tmp_path / "runs", trials=12)
@@ -158,6 +167,22 @@ class TestWriting:
         assert run.status == "finished" and set(run.trials()["number"]) == {*range(len(before)), 100}
         assert len(run.records()) == len(before) + 1
 
+    def test_refitted_models_are_there_for_who_goes_on_and_gone_at_the_end(self, uri, machine):
+        there = remote.Objects.at(f"{uri}/flowers")
+        writer = RunStore(uri).create("flowers", SETTINGS)
+        refit(writer, "key", b"weights")
+        writer.interrupt()
+        assert set(there.list("refits")) == {"refits/key/model.json", "refits/key/model.safetensors"}
+        machine("second")
+        writer = RunStore(uri).create("flowers", SETTINGS, resume=True)
+        assert (writer.path / "refits" / "key" / "model.safetensors").read_bytes() == b"weights"
+        play(writer, 2)
+        writer.finish(outcome_of(writer.trials))  # which lets go of the run
+        machine("third")
+        with RunStore(uri).create("flowers", SETTINGS, resume=True) as writer:
+            writer.drop("refits")
+        assert writer.unkept is None and not there.list("refits") and not (writer.path / "refits").exists()
+
     def test_something_else_in_the_place_is_refused(self, uri, machine):
         remote.Objects.at(f"{uri}/photos").put("daisy/0.png", b"x")
         with pytest.raises(UserError, match="photos exists and is not a run"):
@@ -206,6 +231,21 @@ class TestFaults:
         machine("second")
         run = RunStore(uri).open("flowers")
         assert run.status == "finished" and len(run.records()) == len(writer.trials)
+
+    def test_large_models_that_are_gone_before_they_were_sent_hold_nothing_up(self, uri, machine, s3, monkeypatch):
+        monkeypatch.setattr(mirror, "HELD_BYTES", 0)
+        with RunStore(uri).create("flowers", SETTINGS) as writer:
+            wait_for(uri, "flowers")
+            s3.pause()
+            for key in ("first", "second"):
+                refit(writer, key, b"weights")
+            time.sleep(0.3)  # the first file is on its way
+            writer.drop("refits")
+            s3.go_on()
+            play(writer, 2)
+            writer.finish(outcome_of(writer.trials))
+        assert writer.unkept is None and not remote.Objects.at(f"{uri}/flowers").list("refits")
+        assert RunStore(uri).open("flowers").status == "finished"
 
     def test_storage_that_stays_away_is_told_of_and_sent_to_later(self, uri, machine, s3, monkeypatch):
         monkeypatch.setattr(keeper, "PATIENCE_S", 0.5)

@@ -13,6 +13,7 @@ import pytest
 
 from raytl.runs import RunStore, RunWriter
 from raytl.search.records import TrialRecord
+from raytl.search.space.definition import load_space
 
 
 def _example() -> ModuleType:
@@ -44,6 +45,7 @@ def storage(tmp_path: Path, example: Any) -> Path:
 def live(storage: Path, example: Any) -> Iterator[RunWriter]:
     """A third run, going on: two of its trials train."""
     settings = example.SETTINGS | {"search": {"trials": 10}, "space_settings": {"epochs": 12}}
+    settings |= {"given": {"target": "photos"}, "space_values": load_space("demo").values}
     with RunStore(storage).create("live", settings) as writer:
         records = example.play(writer, 4)
         for record in records:

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from raytl.core.errors import UserError
 from raytl.runs import RunStore, RunWriter
-from raytl.runs.requests import asked_of, clear, listening
+from raytl.runs.requests import ask_to_try, asked_of, clear, listening
 from raytl.search.records import Asked
 from raytl.ui import make_app
 from raytl.ui.server import serve
@@ -88,6 +88,18 @@ class TestWhatIsDone:
         clear(live.place)
         assert asked_of(live.place) == Asked()
 
+    def test_a_driver_is_asked_to_try_a_strategy(self, live: RunWriter) -> None:
+        now = [0.0]
+        asked, run = listening(live.place, clock=lambda: now[0]), RunStore(live.path.parent).open("live")
+        for rate in (0.1, 0.2):
+            ask_to_try(run, {"head_lr": rate})
+        now[0] += 60
+        assert [values for _, values in sorted(asked().strategies.items())] == [{"head_lr": 0.1}, {"head_lr": 0.2}]
+        clear(live.place)
+        assert asked_of(live.place) == Asked()
+        with pytest.raises(UserError, match="run 'digits' is finished: nobody tries anything of it now"):
+            ask_to_try(RunStore(live.path.parent).open("digits"), {})
+
     @pytest.mark.parametrize(
         ("path", "body", "why"),
         [
@@ -96,6 +108,7 @@ class TestWhatIsDone:
             ("/api/runs/live/extend", {"trials": 3}, "is running; it can be extended once it has ended"),
             ("/api/runs/digits/extend", {}, "by how many trials, or by how many minutes"),
             ("/api/runs/digits/deploy", {"port": 8000}, "has no model yet"),
+            ("/api/runs/digits/try", {"settings": ["cut=0"]}, "got its data from memory"),
         ],
     )
     def test_is_refused_in_a_sentence(self, page: TestClient, live: RunWriter, path: str, body: dict, why: str) -> None:

@@ -40,13 +40,15 @@ class ObjectKeeper:
         self._mirror.wake()
 
     def drop(self, name: str) -> None:
-        """Remove a file or a folder; what is not on the store (scratch) is removed here only."""
+        """Remove a file or a folder, here and on the store."""
         path = self.folder / name
         if path.is_dir():
+            files = [file for file in sorted(path.rglob("*")) if file.is_file()]
             shutil.rmtree(path, ignore_errors=True)
-            return
-        path.unlink(missing_ok=True)
-        self._outbox.drop(name)
+            self._outbox.drop_folder([file.relative_to(self.folder).as_posix() for file in files])
+        else:
+            path.unlink(missing_ok=True)
+            self._outbox.drop(name)
         self._mirror.wake()
 
     def release(self) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,13 @@ class Outbox:
         """A file was removed."""
         self._add(Task(name))
 
+    def drop_folder(self, names: Collection[str]) -> None:
+        """A folder with these files was removed; what still waits of them is left out."""
+        with self._mutex:
+            waiting = list(self._tasks)
+            kept = [task for task in waiting[1:] if task.name not in names]  # the first may be on its way
+            self._tasks = deque([*waiting[:1], *kept, *map(Task, names)])
+
     def waiting(self) -> list[str]:
         """Names of what is still to be sent, each once."""
         with self._mutex:
@@ -85,7 +92,7 @@ class Outbox:
             self._check()
             if task.content is None:
                 self._objects.delete(task.name)
-            else:
+            elif not isinstance(task.content, Path) or task.content.exists():  # else it was removed in the meantime
                 self._objects.put(task.name, task.content)
         with self._mutex:
             self._tasks.popleft()

@@ -25,7 +25,7 @@ from raytl.runs.storage.mirror import Mirror, Outbox
 from raytl.runs.storage.objects import Objects, Seen, reaching
 from raytl.runs.storage.places import DOCUMENT, JOURNAL, Keeper, Place
 
-NEVER_SENT = {SENT, LOCK, JOURNAL, DOCUMENT, "refits", "tune", "tags", "note.txt"}
+NEVER_SENT = {SENT, LOCK, JOURNAL, DOCUMENT, "tune", "tags", "note.txt"}
 """Names in a working copy that are scratch, sent apart from the others, or not the search's."""
 Locks = tuple[RunLock, Lease]
 KEPT_S = 24 * 3600.0
@@ -239,6 +239,8 @@ class ObjectPlace:
             keeper = self._keeper(locks)
         if (self._work / JOURNAL).exists():
             keeper.journal((self._work / JOURNAL).stat().st_size)
+        for name in [name for name in self.listed() if name.startswith("refits/") and not (self._work / name).exists()]:
+            keeper.drop(name)
         files = [path.name for path in sorted(self._work.iterdir()) if path.name not in NEVER_SENT]
         keeper.keep(*files, DOCUMENT)
         return keeper.release()

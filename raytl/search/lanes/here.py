@@ -89,7 +89,7 @@ class Beginning:
 def refit_on_all(
     workspace: Workspace, strategy: Mapping[str, Any], more: LabelledImages, directory: Path
 ) -> str | None:
-    """Train a strategy on the target's labels and on more of them, in place of the model in ``directory``.
+    """Train a strategy on the target's labels and on more of them, into ``directory``.
 
     more: of a test that was opened; no figure may be taken from them afterwards. Why it could not be done, or None.
     """

@@ -104,8 +104,12 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A trial's config, None to be asked again later, FINISHED at the end."""
-        if self._asked().stop or self._exhausted:
+        asked = self._asked()
+        if asked.stop or self._exhausted:
             return str(Searcher.FINISHED)
+        with self._noting():
+            if asked.strategies and self.plan.by_hand.take(asked.strategies):
+                self._nothing_due = False
         lane = self._free_lane()
         if lane is None or (self._nothing_due and not self._again):
             return None

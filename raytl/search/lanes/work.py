@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -82,14 +83,18 @@ def _measure(workspace: Workspace, job: LaneJob, result: JobResult) -> None:
 
 
 def keep_files(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Write a refit's checkpoint.
+    """Write a refit's checkpoint, in one step: a search that is killed and goes on takes the folder for a whole model.
 
     Raises NotWrittenError where the disk does not take it: no reason to choose another strategy, which would be as big.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        staging = directory.with_name(f".{directory.name}")
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
         for name, content in files.items():
-            (directory / name).write_bytes(content)
+            (staging / name).write_bytes(content)
+        shutil.rmtree(directory, ignore_errors=True)
+        staging.rename(directory)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise NotWrittenError(

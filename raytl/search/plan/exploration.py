@@ -101,7 +101,9 @@ class Exploration:
         if found is None:
             self._too_dear = True
             return None
-        handle, strategy = found
+        return self._job(*found)
+
+    def _job(self, handle: Handle, strategy: Strategy) -> LaneJob:
         self.tried += 1
         number = next(self._numbers)
         self._handles[number] = handle
@@ -115,6 +117,17 @@ class Exploration:
                 return handle, strategy
             self.sampler.tell(handle, score=None)
         return None
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is known what promises most, and strategies are proposed."""
+        return self._begun
+
+    def job_of(self, strategy: Strategy) -> LaneJob:
+        """A strategy of the space that was asked for, beyond those that are to be tried."""
+        handle = self.sampler.adopt(strategy)
+        self._trials += 1
+        return self._job(handle, strategy)
 
     @property
     def has_begun(self) -> bool:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from raytl.search.jobs import JobKind, LaneJob
+from raytl.sources.checkpoint import is_checkpoint
 from raytl.training.strategy import Strategy
 
 
 class Refits:
     """Which strategies were refitted, by key.
 
-    done: where the model went. failed: why there is none.
+    done: where the model went. failed: why there is none. on_done: told where, once a model is there.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -19,6 +21,13 @@ class Refits:
         self.failed: dict[str, str] = {}
         self._directory = directory
         self._pending: set[str] = set()
+        self.on_done: Callable[[Path], None] = lambda directory: None
+
+    def take_over(self) -> None:
+        """Take the models that an earlier search left, which was interrupted: they are of the same data and seed."""
+        for found in sorted(self._directory.iterdir()) if self._directory.is_dir() else ():
+            if is_checkpoint(found):
+                self.done[found.name] = str(found)
 
     def wants(self, key: str) -> bool:
         """Whether a strategy has been given no refit yet."""
@@ -40,5 +49,6 @@ class Refits:
         self._pending.discard(key)
         if reason is None:
             self.done[key] = job.directory
+            self.on_done(Path(job.directory))
         else:
             self.failed[key] = reason

@@ -15,6 +15,7 @@ from typing import Any
 
 from raytl.judging.choice import Choice
 from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob, Survey
+from raytl.search.plan.by_hand import ByHand
 from raytl.search.plan.closing import Closing
 from raytl.search.plan.contest import Contest, Labels
 from raytl.search.plan.durations import Durations
@@ -115,6 +116,13 @@ class SearchPlan:
             self._numbers,
             self._durations.of,
         )
+        self.by_hand = ByHand(
+            self._exploration,
+            self.records,
+            listener,
+            lambda strategy: not self._time.limited or self._time.allows(self._durations.of(strategy), self.records),
+            lambda: bool(self._closing.controls),
+        )
         self._jobs: dict[int, LaneJob] = {}
         self._running: set[int] = set()
         self._record_of: dict[int, TrialRecord] = {}
@@ -137,6 +145,7 @@ class SearchPlan:
             self._next_first_model,
             self._next_probe,
             self._begin_search,
+            self.by_hand.next_job,
             self._next_late_probe,
             lambda: self._next_trained(lane),
             self._next_left_over_probe,
@@ -293,6 +302,8 @@ class SearchPlan:
             self._listener.on_trial(record)
         self._before = max((record.ended or 0.0 for record in records), default=0.0)
         self._probing.take_over()
+        if records:
+            self.refits.take_over()
 
     # --- the standing -----------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from raytl.search.plan.simulation import Curve, FixedRecipes, simulate
 from raytl.search.propose.recipes import Control
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
+from raytl.search.space.choices import FirstChoices
 from raytl.search.space.definition import load_space
+from raytl.sources.manifest import MANIFEST_FILE
 from raytl.training import Strategy
 
 TRIALS = 14
@@ -111,6 +114,23 @@ class TestWhereverItWasKilled:
         assert (kinds[JobKind.CONFIRM], kinds[JobKind.CONTROL]) == (8, 3)
 
 
+def test_models_that_an_earlier_session_left_are_not_made_again(space: BoundSpace, tmp_path: Path) -> None:
+    before = interrupted_after(space, 33)  # all but the refits
+    undisturbed = Search(space, directory=tmp_path / "refits")
+    undisturbed.plan.restore(copy.deepcopy(before))
+    winner = undisturbed.end().winner()
+    for name, file in ((winner, MANIFEST_FILE), ("half", "model.safetensors"), (f".{PROBES[MODEL][0].key}", "any")):
+        (tmp_path / "refits" / str(name)).mkdir(parents=True)
+        (tmp_path / "refits" / str(name) / file).touch()
+    search = Search(space, directory=tmp_path / "refits")
+    search.plan.restore(before)
+    plan = search.end()
+    made = [key(job) for job in search.jobs if job.kind == JobKind.REFIT]
+    again = [key(job) for job in undisturbed.jobs if job.kind == JobKind.REFIT]
+    assert winner in again and [name for name in again if name != winner] == made
+    assert plan.winner() == winner and plan.refits.done[winner] == str(tmp_path / "refits" / winner)
+
+
 def test_what_was_under_way_is_tried_first(space: BoundSpace) -> None:
     before = interrupted_after(space, 14)
     cut_off = [r.strategy_key for r in before if r.kind == JobKind.SEARCH and r.status == TrialStatus.RUNNING]
@@ -162,6 +182,59 @@ def test_fewer_trials_than_there_were_make_a_model_of_the_best_so_far(space: Bou
     plan = search.end()
     assert not [job for job in search.jobs if job.kind == JobKind.SEARCH]
     assert plan.winner() == best.strategy_key and best.strategy_key in plan.refits.done
+
+
+class Told:
+    """Keeps what is said of strategies that were asked for by hand."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def on_trial(self, record: TrialRecord) -> None:
+        pass
+
+    def on_phase(self, phase: str, detail: str) -> None:
+        if phase == "by-hand":
+            self.said.append(detail)
+
+
+def test_a_strategy_asked_for_by_hand_is_tried_next_and_beyond_the_others(space: BoundSpace) -> None:
+    search, told = Search(space), Told()
+    search.plan.by_hand._listener = told
+    wanted = space.suggest(FirstChoices({"source_model": MODEL, "head_lr": 0.0456, "adaptation": "none"}))
+    foreign = Strategy(MODEL, head_lr=50.0)
+    given: list[LaneJob] = []
+
+    def curve(job: LaneJob) -> Curve:
+        given.append(job)
+        searched = [one for one in given if one.kind == JobKind.SEARCH]
+        if len(searched) == 4 and job.kind == JobKind.SEARCH:
+            asked = {"1": wanted.to_dict(), "2": foreign.to_dict(), "3": job.strategy}
+            assert search.plan.by_hand.take(asked) and not search.plan.by_hand.take(asked)
+        return search.curve(job)
+
+    simulate(search.plan, curve, search.clock, lanes=1)
+    searched = [key(job) for job in given if job.kind == JobKind.SEARCH]
+    assert searched[4] == wanted.key and len(searched) == TRIALS + 1
+    assert told.said[0] == f"asked for by hand, tried next: {MODEL}, cut 0"
+    assert "not in what is searched over" in told.said[1] and "tries that or did" in told.said[2]
+
+
+def test_a_strategy_asked_for_once_the_choice_is_made_is_not_tried(space: BoundSpace) -> None:
+    search, told = Search(space), Told()
+    search.plan.by_hand._listener = told
+    wanted = space.suggest(FirstChoices({"source_model": MODEL, "head_lr": 0.0456, "adaptation": "none"}))
+    given: list[LaneJob] = []
+
+    def curve(job: LaneJob) -> Curve:
+        given.append(job)
+        if job.kind == JobKind.CONTROL:
+            search.plan.by_hand.take({"1": wanted.to_dict()})
+        return search.curve(job)
+
+    simulate(search.plan, curve, search.clock, lanes=1)
+    assert wanted.key not in [key(job) for job in given]
+    assert "the choice is made already" in told.said[0] and len(told.said) == 1
 
 
 def test_patience_counts_from_before_the_interruption(space: BoundSpace) -> None:
