@@ -97,7 +97,9 @@ def solve_parts(
     judged = own if own.any() else everyone
     shares = np.full(len(probes), 1 / len(probes))
     if own.any():
-        shares = mixture_shares(stacked[:, judged], labels[judged])
+        counts = np.bincount(labels[judged], minlength=classes)
+        even = counts.sum() / (np.count_nonzero(counts) * counts[labels[judged]])
+        shares = mixture_shares(stacked[:, judged], labels[judged], even if balanced else None)
     heard = shares[:, None] * np.isfinite(stacked).all(axis=2)
     with np.errstate(invalid="ignore"):
         mean = np.nansum(heard[:, :, None] * stacked, axis=0) / heard.sum(axis=0)[:, None]

@@ -247,6 +247,15 @@ class TestStages:
             scale = float(np.abs(probe.weight).max())
             np.testing.assert_allclose(layer.weight.detach().numpy(), probe.weight, atol=1e-2 * scale)
 
+    def test_a_class_that_only_the_domain_has_is_not_silenced(self, tmp_path: Path) -> None:
+        held = data(8)
+        assert held.target is not None
+        two = held.target.subset(np.flatnonzero(held.target.labels < 2))
+        space = workspace(tmp_path, replace(held, target=two))
+        head = train(space, replace(self.STRATEGY, source_domain="bright")).model.head
+        assert isinstance(head, StagesHead)
+        assert head.members == 1
+
     def test_a_domain_with_wrong_labels_is_hardly_heard(self, tmp_path: Path) -> None:
         held = data(30)
         bright = held.source_domains["bright"]

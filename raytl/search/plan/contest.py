@@ -7,7 +7,7 @@ scores, which is all there is.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,8 @@ from raytl.training.strategy import Strategy
 LEAST_IMAGES = 6
 """On fewer images that all speak for one side a standard error says nothing."""
 
-
+UNSURE = 0.1
+"""By how much evidence without labels has been seen to be off: differences below it say nothing."""
 _NOT_PUBLISHED = ("plain:", "scratch:", "pretrain:")
 
 
@@ -170,7 +171,7 @@ class Contest:
         contestants = [self._contestant(key, common) for key in finalists]
         known = [contestant for contestant in contestants if contestant is not None]
         if self.labels is None or not known:
-            return self._by_score(finalists, common)
+            return self.by_score(finalists, common)
         strategies = {key: Strategy.from_dict(self.strategy_of(key)) for key in finalists}
         known = [
             replace(
@@ -183,11 +184,27 @@ class Contest:
     def _is_probe(self, key: str) -> bool:
         return Strategy.from_dict(self.strategy_of(key)).convex
 
-    def _by_score(self, keys: Sequence[str], common: set[int]) -> Choice:
+    def by_score(self, keys: Sequence[str], common: Collection[int] = ()) -> Choice:
+        """The choice where there are no target labels: by the scores, as far as these can tell.
+
+        Of what is as good for all that is known, the kind that does better on task after task. common: folds to take
+        the scores of, none for all.
+        """
         scores = self.scores()
         means = {key: float(np.mean([scores[key][fold] for fold in common or scores[key]])) for key in keys}
-        best = max(means, key=lambda key: means[key])
-        return Choice(best, (best,), float("nan"), "highest score")
+        best = found = max(means, key=lambda key: means[key])
+        strategies = {key: Strategy.from_dict(self.strategy_of(key)) for key in keys}
+        while True:
+            usual = [
+                key
+                for key in keys
+                if means[best] - means[key] <= UNSURE and yields_to(strategies[found], strategies[key], labelled=False)
+            ]
+            if not usual:
+                break
+            found = max(usual, key=lambda key: means[key])
+        grounds = "highest score" if found == best else "usual"
+        return Choice(found, (best,) if found == best else (found, best), float("nan"), grounds)
 
     def _contestant(self, key: str, folds: set[int]) -> Contestant | None:
         predicted = self.out_of_fold(key, folds)
@@ -205,17 +222,30 @@ class Contest:
         )
 
 
-def yields_to(one: Strategy, other: Strategy) -> bool:
+def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
     """Whether of two heads on frozen features the other is of the kind that does better on task after task.
 
     On all stages better than on the last, of the same network, and there with a source domain better than without: how
     much it is heard follows from the target's images. On published weights better than on plain features. A network
-    that was pretrained on the user's own source domain is better than these only where the domain is related.
+    that was pretrained on the user's own source domain is better than these only where the domain is related. labelled:
+    whether target labels tell that; where there are none, such a network is trusted less than published weights, and a
+    domain's features as they are less than with the target's moments.
     """
     if not (one.convex and other.convex):
         return False
+    published = not other.source_model.startswith(_NOT_PUBLISHED)
+    if not labelled:
+        return _trust(one) < _trust(other)
     same = one.source_model == other.source_model and other.head == "stages"
     stages = same and one.head == "logistic" and (one.source_domain is None or other.source_domain is not None)
     joined = same and one.head == "stages" and one.source_domain is None and other.source_domain is not None
-    published = not other.source_model.startswith(_NOT_PUBLISHED)
     return stages or joined or (published and one.source_model.startswith("plain:"))
+
+
+def _trust(strategy: Strategy) -> tuple[bool, bool, bool]:
+    """What does better on task after task without target labels, the more of it the better."""
+    return (
+        not strategy.source_model.startswith(_NOT_PUBLISHED),
+        strategy.head == "stages",
+        strategy.adaptation != "none",
+    )

@@ -145,12 +145,15 @@ class Probing:
         ranked: best first.
         """
         best = ranked[0]
+        if self._contest.labels is None:
+            usual = self._contest.by_score([strategy.key for strategy in ranked]).key
+            return next(strategy for strategy in ranked if strategy.key == usual)
         while True:
             better = (s for s in ranked if yields_to(best, s) and not self._trails(s, ranked[0]))
-            usual = next(better, None)
-            if usual is None:
+            next_best = next(better, None)
+            if next_best is None:
                 return best
-            best = usual
+            best = next_best
 
     def _ranked(self) -> list[Strategy]:
         """Probes with a score, best first."""

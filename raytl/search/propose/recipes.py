@@ -44,6 +44,10 @@ class Recipes:
     def __init__(self, space: BoundSpace) -> None:
         self._space = space
         self._labelled = space.data.target is not None
+        # Where one class has several times the images of another, each is to count: the rare one is named at all, and
+        # more of all answers are right.
+        weights = "balanced" if space.skewed else "none"
+        self._recipe = replace(_RECIPE, class_weights=weights)
 
     # --- probes -----------------------------------------------------------------------------------------------------
 
@@ -66,7 +70,7 @@ class Recipes:
         own = pretraining[0] if pretraining is not None and pretraining[0] in survey.domains else None
         domain = own or next(iter(survey.domains), None)
         count = self._space.stage_count(uri)
-        last = Strategy(uri, cut=count, head="logistic")
+        last = Strategy(uri, cut=count, head="logistic", class_weights=self._recipe.class_weights)
         joined = replace(last, head="stages", source_domain=domain)
         if self._space.data.unlabelled is not None:
             joined = replace(joined, adaptation=MOMENTS, adaptation_config=adaptation.get(MOMENTS).config())
@@ -91,13 +95,13 @@ class Recipes:
         found: dict[str, Strategy] = {}
         reference = next((uri for uri in order if not untrained(uri) and sources.info(_network(uri)).trainable), None)
         if reference is not None:
-            found[FINE_TUNE] = replace(_RECIPE, source_model=reference, source_domain=labelled)
+            found[FINE_TUNE] = replace(self._recipe, source_model=reference, source_domain=labelled)
         scratch = self._scratch(reference)
         if scratch is not None:
-            found[SCRATCH] = replace(_RECIPE, source_model=scratch, source_domain=labelled, backbone_ratio=1.0)
+            found[SCRATCH] = replace(self._recipe, source_model=scratch, source_domain=labelled, backbone_ratio=1.0)
         start = reference or scratch
         if domain is not None and start is not None:
-            found[SOURCE_ONLY] = replace(_RECIPE, source_model=start, source_domain=domain, target_labels=False)
+            found[SOURCE_ONLY] = replace(self._recipe, source_model=start, source_domain=domain, target_labels=False)
         return found
 
     def classical(self, order: Sequence[str], survey: Survey) -> dict[str, Strategy]:
@@ -134,7 +138,7 @@ class Recipes:
             own = next((uri for uri in trained if (parse_pretrain(uri) or ("",))[0] == domain), None)
             start = own or next(iter(trained), None) or self._scratch(None)
             if start is not None:
-                found.append(replace(_RECIPE, source_model=start, source_domain=domain))
+                found.append(replace(self._recipe, source_model=start, source_domain=domain))
         return found
 
     # --- controls ---------------------------------------------------------------------------------------------------

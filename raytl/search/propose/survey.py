@@ -67,6 +67,11 @@ def survey(workspace: Workspace, source_models: Sequence[str]) -> Survey:
     left = [name for name in order if name not in set_aside]
     frequencies, note = _frequencies(workspace, uri, next((d for d in asked if left and d.name == left[0]), None))
     notes = [f"source domain {name} set aside: {why}" for name, why in set_aside.items()]
+    if data.target is None and len(left) > 1 and not _confirmed(asked):
+        notes.append(
+            f"none of the source domains {', '.join(sorted(left))} confirms another's labels, and there are no target "
+            f"labels to tell which are right: '{left[0]}' is believed; leave out the ones that are not to be trusted"
+        )
     return Survey(tuple(left), set_aside, frequencies, (*notes, *([note] if note else [])))
 
 
@@ -136,6 +141,17 @@ def _order(domains: Sequence[_Domain], *, has_target: bool) -> list[str]:
     return [domain.name for domain in sorted(domains, key=promise)]
 
 
+def _confirmed(domains: Sequence[_Domain]) -> set[str]:
+    """Names of those whose probe knows another domain's labels, and that one's probe theirs."""
+    by_name = {domain.name: domain for domain in domains}
+    return {
+        domain.name
+        for domain in domains
+        for place, knows in domain.knows.items()
+        if place != TARGET and knows and by_name[place].knows.get(domain.name, False)
+    }
+
+
 def _contradicted(domains: Sequence[_Domain], *, has_target: bool) -> dict[str, str]:
     """Domains whose labels nobody confirms although others confirm each other, by name, with the reason.
 
@@ -143,18 +159,8 @@ def _contradicted(domains: Sequence[_Domain], *, has_target: bool) -> dict[str, 
     that nobody confirms is set aside only if somebody else is confirmed on the same features: else they carry nothing
     over, and nothing is known of anyone.
     """
-    by_name = {domain.name: domain for domain in domains}
-
-    def confirmed(domain: _Domain) -> bool:
-        if has_target and domain.knows.get(TARGET, False):
-            return True
-        return any(
-            knows and by_name[place].knows.get(domain.name, False)
-            for place, knows in domain.knows.items()
-            if place != TARGET
-        )
-
-    agreed = [domain.name for domain in domains if confirmed(domain)]
+    confirmed = _confirmed(domains)
+    agreed = [d.name for d in domains if d.name in confirmed or (has_target and d.knows.get(TARGET, False))]
     if not agreed or len(domains) < 2:
         return {}
     found = {}

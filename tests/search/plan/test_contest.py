@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,36 @@ class Told:
     def winner(self, *failed: str) -> str | None:
         found = self.contest.choice(failed)
         return None if found is None else found.key
+
+
+class TestWithoutLabels:
+    """What is as good for all that is known yields to the kind of head that does better on task after task."""
+
+    PUBLISHED = Strategy("timm:resnet18", cut=5, head="stages", source_domain="near", adaptation="moments")
+    OWN = Strategy("pretrain:near/scratch:cnn-small", cut=5, head="logistic", source_domain="near")
+
+    @pytest.mark.parametrize(("behind", "yields"), [(0.05, True), (0.2, False)])
+    def test_a_head_on_an_own_network_yields_to_published_weights(self, behind: float, yields: bool) -> None:
+        told = Told(None)
+        told.add(self.OWN, 0, 0.7, kind="probe")
+        told.add(self.PUBLISHED, 0, 0.7 - behind, kind="probe")
+        found = told.contest.choice()
+        assert found is not None
+        expected = (self.PUBLISHED, "usual") if yields else (self.OWN, "highest score")
+        assert (found.key, found.grounds) == (expected[0].key, expected[1])
+
+    def test_features_as_they_are_yield_to_those_with_the_targets_moments(self) -> None:
+        told = Told(None)
+        moved = replace(self.OWN, head="stages", adaptation="moments")
+        told.add(self.OWN, 0, 0.7, kind="probe")
+        told.add(moved, 0, 0.65, kind="probe")
+        assert told.winner() == moved.key
+
+    def test_what_was_trained_yields_to_nothing(self) -> None:
+        told = Told(None)
+        told.add(TRAINED["a"], 0, 0.7)
+        told.add(self.PUBLISHED, 0, 0.69, kind="probe")
+        assert told.winner() == TRAINED["a"].key
 
 
 class TestChoice:

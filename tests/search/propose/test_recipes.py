@@ -92,6 +92,16 @@ class TestProbes:
         assert list(probes) == ["plain:pixels", OTHER]
 
 
+class TestSkewedClasses:
+    @pytest.mark.parametrize(("rare", "weights"), [(2, "balanced"), (8, "none")])
+    def test_each_counts_as_much_in_probes_and_recipes(self, tmp_path: Path, rare: int, weights: str) -> None:
+        target = shapes(8, 1, name="target").subset([*range(16), *range(16, 16 + rare)])
+        made = recipes(tmp_path, replace(data(8), target=target))
+        probes = [strategy for strategies in made.probes(SURVEY).values() for strategy in strategies]
+        found = [*probes, *made.baselines(ORDER, SURVEY).values()]
+        assert {strategy.class_weights for strategy in found} == {weights}
+
+
 class TestBaselines:
     def test_with_all_roles(self, tmp_path: Path) -> None:
         made = recipes(tmp_path)

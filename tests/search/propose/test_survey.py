@@ -74,6 +74,13 @@ class TestDomains:
         found = told(tmp_path, domain("good", 3), permuted(domain("wrong", 4)), unlabelled=unlabelled)
         assert found.set_aside == {} and set(found.domains) == {"good", "wrong"}
 
+    def test_who_contradict_each_other_are_named_where_nothing_tells_who_is_right(self, tmp_path: Path) -> None:
+        near, wrong = domain("near", 1), permuted(domain("wrong", 2))
+        without = told(tmp_path / "a", near, wrong)
+        assert any("none of the source domains near, wrong confirms" in note for note in without.notes)
+        agreeing = told(tmp_path / "b", domain("good", 3), domain("fine", 5))
+        assert not any("confirms" in note for note in agreeing.notes)
+
     def test_nobody_is_set_aside_where_features_carry_nothing_over(self, tmp_path: Path) -> None:
         for seed in range(3):
             domains = [noise(name, 10 * seed + i) for i, name in enumerate("abc")]
