@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from raytl.core.errors import NotWrittenError, UserError, nearest
-from raytl.sources.catalogue import build_architecture
+from raytl.sources.lookup import build_architecture
 from raytl.sources.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, Weights, jsonable, parse
 from raytl.sources.model import SourceModel
 from raytl.sources.staging import fit

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from raytl.core.errors import UserError
 from raytl.sources.base import Built, Provider, Request, SourceEntry, provider, providers
-from raytl.sources.catalogue import info, untrained_uri
 from raytl.sources.checkpoint import load_checkpoint, read_manifest
+from raytl.sources.lookup import info, untrained_uri
 from raytl.sources.manifest import Manifest
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.staging import fit_original
