@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from raytl.core.lazy import lazily
 
 if TYPE_CHECKING:
-    from raytl.bundles.bundle import Bundle, ImageLike, export_bundle
+    from raytl.bundles.bundle import Bundle, export_bundle
     from raytl.bundles.files import FolderAnswer, answer_files, predict_files, write_predictions
+    from raytl.bundles.predictor import ImageLike, Predictor
     from raytl.bundles.reference import Reference, reference_images
     from raytl.core.prediction import Prediction
     from raytl.sources.manifest import Manifest, Threshold
@@ -19,6 +20,7 @@ __all__ = [
     "ImageLike",
     "Manifest",
     "Prediction",
+    "Predictor",
     "Reference",
     "Threshold",
     "answer_files",
@@ -31,8 +33,9 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        "raytl.bundles.bundle": "Bundle ImageLike export_bundle",
+        "raytl.bundles.bundle": "Bundle export_bundle",
         "raytl.bundles.files": "FolderAnswer answer_files predict_files write_predictions",
+        "raytl.bundles.predictor": "ImageLike Predictor",
         "raytl.bundles.reference": "Reference reference_images",
         "raytl.core.prediction": "Prediction",
         "raytl.sources.manifest": "Manifest Threshold",

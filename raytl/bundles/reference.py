@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from raytl.core.errors import UserError
 
 if TYPE_CHECKING:
-    from raytl.bundles.bundle import Bundle
+    from raytl.bundles.predictor import Predictor
     from raytl.tasks.images import Images
 
 REFERENCE_FILE = "reference.json"
@@ -55,7 +54,7 @@ class Reference(BaseModel):
     examples: tuple[Example, ...] = Field(max_length=MOST)
 
     @classmethod
-    def record(cls, bundle: Bundle, images: Sequence[Image.Image]) -> Reference:
+    def record(cls, bundle: Predictor, images: Sequence[Image.Image]) -> Reference:
         """What the bundle answers for decoded images, of which at most 16 are taken, made at most 256 pixels long."""
         encoded = [_encode(image) for image in images[:MOST]]
         answers = _answers(bundle, encoded)
@@ -87,7 +86,7 @@ class Reference(BaseModel):
         """The file's content."""
         return (json.dumps(self.model_dump(mode="json"), allow_nan=False) + "\n").encode()
 
-    def check(self, bundle: Bundle, where: str) -> None:
+    def check(self, bundle: Predictor, where: str) -> None:
         """Ask the bundle again.
 
         where: what to call it in messages. Raises UserError where it answers otherwise than it did.
@@ -129,9 +128,9 @@ def _encode(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _answers(bundle: Bundle, encoded: Sequence[bytes]) -> np.ndarray:
+def _answers(bundle: Predictor, encoded: Sequence[bytes]) -> np.ndarray:
     """Probabilities, float32 (n, k)."""
     if not encoded:
         return np.empty((0, len(bundle.labels)), dtype=np.float32)
     arrays = [bundle.prepare(data, f"reference image {number + 1}") for number, data in enumerate(encoded)]
-    return bundle.probabilities(torch.from_numpy(np.stack(arrays)), MOST)
+    return bundle.compute(np.stack(arrays), MOST)
