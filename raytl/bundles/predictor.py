@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from raytl.bundles.reference import Reference
 from raytl.core.errors import UserError
 from raytl.core.prediction import Prediction
 from raytl.sources.manifest import Manifest, Threshold
@@ -25,11 +26,14 @@ class Predictor(ABC):
     """A model with labels, ready to predict; safe to use from several threads.
 
     yardstick: what is known of it from labelled images; None where it was exported without, as older bundles were.
-    on_gpu: whether :meth:`compute` leaves the work to a GPU.
+    on_gpu: whether :meth:`compute` leaves the work to a GPU. tolerance: by which the logarithm of a probability may
+    differ between machines and libraries, for each unit of one more than its size. So a model that is sure of
+    everything is held to its second choice too.
     Raises UserError for a manifest without labels. where: what to call the model in that sentence.
     """
 
     on_gpu = False
+    tolerance = 0.01  # other processors, TF32 and memory layouts stay well below
 
     def __init__(self, manifest: Manifest, where: str) -> None:
         if manifest.labels is None:
@@ -41,6 +45,10 @@ class Predictor(ABC):
     @abstractmethod
     def compute(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Probabilities of the labels, float32 (n, k), for prepared images, uint8 (n, channels, size, size)."""
+
+    def reference(self, folder: Path) -> Reference | None:
+        """What its folder says that it answers, None where that says nothing. Raises UserError."""
+        return Reference.read(folder)
 
     def prepare(self, image: ImageLike, name: str = "image") -> np.ndarray:
         """One image as uint8 (channels, size, size).

@@ -29,9 +29,6 @@ MOST = 16
 # Longer side of a stored image: enough for every step of the preprocessing to have something to do.
 _SIDE = 256
 _MAX_BYTES = 64 * 2**20
-# Of the natural logarithm of a probability, so that a model that is sure of everything is held to its second choice
-# too. Other processors, TF32 and memory layouts stay well below.
-_TOLERANCE = 0.01
 _LEAST = 1e-12
 
 
@@ -82,9 +79,19 @@ class Reference(BaseModel):
             first = error.errors(include_url=False, include_input=False)[0]
             raise UserError(f"{path}: is damaged ({first['msg']}); export the model again") from error
 
+    def answered(self, answers: np.ndarray) -> Reference:
+        """The same images with other answers: probabilities, (n, k), in the order of the labels here."""
+        pairs = zip(self.examples, answers.tolist(), strict=True)
+        return Reference(labels=self.labels, examples=tuple(Example(image=e.image, probabilities=p) for e, p in pairs))
+
     def to_bytes(self) -> bytes:
         """The file's content."""
         return (json.dumps(self.model_dump(mode="json"), allow_nan=False) + "\n").encode()
+
+    def ask(self, bundle: Predictor) -> np.ndarray:
+        """What a bundle of these labels answers for the images, float32 (n, k), in the order of the labels here."""
+        rows = _answers(bundle, [base64.b64decode(example.image) for example in self.examples])
+        return rows[:, [bundle.labels.index(label) for label in self.labels]]
 
     def check(self, bundle: Predictor, where: str) -> None:
         """Ask the bundle again.
@@ -98,13 +105,12 @@ class Reference(BaseModel):
                 f"{where}: the labels ({', '.join(bundle.labels)}) are not those of its own reference predictions "
                 f"({', '.join(self.labels)}); export the model again"
             )
-        now = _answers(bundle, [base64.b64decode(example.image) for example in self.examples])
-        now = now[:, [bundle.labels.index(label) for label in self.labels]]
+        now = self.ask(bundle)
         then = np.array([example.probabilities for example in self.examples], dtype=np.float32)
         if then.shape != now.shape:
             raise UserError(f"{where}: its reference predictions are damaged; export the model again")
         before, after = (np.log(np.maximum(rows, _LEAST)) for rows in (then, now))
-        wrong = ~(np.abs(after - before) <= _TOLERANCE * (1 + np.abs(before))).all(axis=1)
+        wrong = ~(np.abs(after - before) <= bundle.tolerance * (1 + np.abs(before))).all(axis=1)
         if wrong.any():
             raise UserError(
                 f"{where}: fails its own reference predictions: of {len(wrong)} images that it was written with, it "

@@ -86,7 +86,8 @@ def export(
     Output.current.say(f"wrote {path}")
     written: dict[str, object] = {"path": str(path.resolve()), "onnx": None}
     if onnx:
-        from raytl.bundles.onnx import ONNX_FILE, export_onnx
+        from raytl.bundles.onnx import export_onnx
+        from raytl.bundles.onnx_model import ONNX_FILE
 
         difference = export_onnx(path)
         Output.current.say(f"wrote {path / ONNX_FILE}; its probabilities differ by {difference:.1g} at most")

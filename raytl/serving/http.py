@@ -24,12 +24,17 @@ _RETRY = {"Retry-After": "1"}
 _TRUSTED = "raytl.trusted"
 
 
-def create_http(service: Service) -> FastAPI:
-    """The ASGI application for a service. The OpenAPI document is at ``/openapi.json``, its reader at ``/docs``."""
+def create_http(service: Service, most_waiting: int | None = None) -> FastAPI:
+    """The ASGI application for a service. The OpenAPI document is at ``/openapi.json``, its reader at ``/docs``.
+
+    most_waiting: requests under way beyond which more are sent away (503); None where somebody else sees to that.
+    """
     app = FastAPI(title="raytl", version="1", description="Image classification with a raytl bundle.")
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(Exception, _on_error)
     app.add_middleware(_Gate, service=service)
+    if most_waiting is not None:
+        app.add_middleware(_Queue, most=most_waiting)
 
     # Handlers take the bare request and return a ready response: FastAPI's validation and serialisation of models would
     # cost more than the rest of a request does.
@@ -98,6 +103,28 @@ class _Gate:
                 await _sentence(401, sentence, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+class _Queue:
+    """Sends requests away while so many are under way, so that neither memory nor waiting grows without bound."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        if self._under_way >= self._most:
+            await _sentence(503, "too many requests are waiting; try again later", _RETRY)(scope, receive, send)
+            return
+        self._under_way += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._under_way -= 1
 
 
 def _json(status: int, value: Any) -> Response:

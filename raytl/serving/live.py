@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from raytl.bundles.predictor import Predictor
-from raytl.bundles.reference import Reference
 from raytl.core.errors import UserError
 from raytl.serving.requests import NamedBytes
 from raytl.serving.settings import ServingSettings, bundle_version
@@ -70,7 +69,7 @@ def warmed(settings: ServingSettings, read: Callable[[Path], Predictor]) -> Live
     probabilities = live.compute(np.zeros(shape, dtype=np.uint8))
     if probabilities.shape != (1, len(live.labels)) or not np.isfinite(probabilities).all():
         raise UserError(f"{path}: the model does not answer with a probability per label; export the bundle again")
-    reference = Reference.read(path)
+    reference = live.bundle.reference(path)
     if reference is not None:
         reference.check(live.bundle, str(path))
     return live
