@@ -10,6 +10,7 @@ endpoint = raytl.deploy("model/")
 from __future__ import annotations
 
 from raytl.api.checkup import checkup
+from raytl.api.exporting import export
 from raytl.api.models import Best, Run, deploy, find_bundle, open_run, recipe, replay, report
 from raytl.api.planning import bind, quote, rank_sources, read_cluster, reckon
 from raytl.api.pretraining import pretrain
@@ -32,6 +33,7 @@ __all__ = [
     "checkup",
     "deploy",
     "deploy_when",
+    "export",
     "find_bundle",
     "find_job",
     "find_run",

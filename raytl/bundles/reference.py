@@ -88,6 +88,10 @@ class Reference(BaseModel):
         """The file's content."""
         return (json.dumps(self.model_dump(mode="json"), allow_nan=False) + "\n").encode()
 
+    def pixels(self, bundle: Predictor) -> np.ndarray:
+        """The images as the bundle sees them, uint8 (n, channels, size, size). At least one image."""
+        return _prepared(bundle, [base64.b64decode(example.image) for example in self.examples])
+
     def ask(self, bundle: Predictor) -> np.ndarray:
         """What a bundle of these labels answers for the images, float32 (n, k), in the order of the labels here."""
         rows = _answers(bundle, [base64.b64decode(example.image) for example in self.examples])
@@ -138,5 +142,8 @@ def _answers(bundle: Predictor, encoded: Sequence[bytes]) -> np.ndarray:
     """Probabilities, float32 (n, k)."""
     if not encoded:
         return np.empty((0, len(bundle.labels)), dtype=np.float32)
-    arrays = [bundle.prepare(data, f"reference image {number + 1}") for number, data in enumerate(encoded)]
-    return bundle.compute(np.stack(arrays), MOST)
+    return bundle.compute(_prepared(bundle, encoded), MOST)
+
+
+def _prepared(bundle: Predictor, encoded: Sequence[bytes]) -> np.ndarray:
+    return np.stack([bundle.prepare(data, f"reference image {number + 1}") for number, data in enumerate(encoded)])
