@@ -99,7 +99,7 @@ def _last_products(path: Path) -> list[str]:
             continue
         seen.add(id(node))
         if node.op_type in _PRODUCTS:
-            found.append(node.name)
+            found += [node.name, f"{node.name}_MatMul"]  # what onnxruntime calls it after making a Gemm a MatMul
         else:
             waiting += node.input
     return found
