@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from raytl.bundles.reference import Reference
 from raytl.bundles.yardstick import read_yardstick
 from raytl.core.errors import UserError
 from raytl.sources.manifest import Manifest, read_manifest
+
+# Newer versions of onnxruntime report to their maker what they run, which nobody here has agreed to. It is read when
+# onnxruntime is imported, and nothing in raytl does that before this module.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 ONNX_FILE = "model.onnx"
 INT8_FILE = "model-int8.onnx"

@@ -65,10 +65,11 @@ def client(bundle: Path, load: Load, **limits: object) -> TestClient:
 
 
 @contextlib.contextmanager
-def server(*arguments: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def server(*arguments: object, home: Path | None = None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A process in which nothing of ``WITHOUT`` can be imported."""
     command = [sys.executable, "-c", CODE, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **({} if home is None else {"HOME": str(home)})}
+    environment = {name: value for name, value in environment.items() if not name.startswith(("XDG_", "ORT_"))}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -139,6 +140,15 @@ def test_a_process_without_torch_and_ray_serves_and_ends_when_told(bundle, png, 
         with pytest.raises(httpx.ConnectError):
             asking.get("/healthz")
         assert process.stderr.read() == ""
+
+
+def test_leaves_nothing_in_the_home_folder(bundle, png, tmp_path):
+    """Where onnxruntime reports to its maker, it keeps there what it has not sent yet."""
+    with server(bundle, "--port", 0, home=tmp_path) as (url, process):
+        assert httpx.post(f"{url}/v1/predict", content=png(1), trust_env=False).status_code == 200
+        process.terminate()
+        assert process.wait(20) == 0
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_a_token_is_asked_for_and_rotated_without_a_restart(bundle, png, tmp_path):
