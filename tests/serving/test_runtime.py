@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import gzip
+import io
 import json
 import os
 import re
@@ -25,6 +26,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
+from tiny import shapes
 
 from raytl.bundles.onnx import export_onnx
 from raytl.bundles.onnx_model import ONNX_FILE, OnnxModel
@@ -140,6 +142,25 @@ def test_a_process_without_torch_and_ray_serves_and_ends_when_told(bundle, png, 
         with pytest.raises(httpx.ConnectError):
             asking.get("/healthz")
         assert process.stderr.read() == ""
+
+
+def test_health_is_told_as_by_the_endpoint(known, tmp_path):
+    folder = Path(shutil.copytree(known, tmp_path / "m"))
+    export_onnx(folder)
+    pixels = [item.open() for item in shapes(20, seed=5).items]
+    told = []
+    for read in (load, partial(warmed, read=OnnxModel.load)):
+        service = Service(read)
+        asyncio.run(service.apply(ServingSettings(bundle=str(folder))))
+        asking = TestClient(create_http(service))
+        for image in pixels:
+            file = io.BytesIO()
+            image.save(file, "PNG")
+            assert asking.post("/v1/predict", content=file.getvalue()).status_code == 200
+        service.monitor.settle()
+        told.append(asking.get("/v1/model/health").json()["health"])
+    assert told[1]["images"] == told[0]["images"] > 0 and told[1]["shares"] == told[0]["shares"]
+    assert told[1]["accuracy"]["value"] == pytest.approx(told[0]["accuracy"]["value"], abs=0.01)
 
 
 def test_leaves_nothing_in_the_home_folder(bundle, png, tmp_path):
