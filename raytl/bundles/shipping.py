@@ -97,7 +97,7 @@ def ship_onnx(
         try:
             if not len(pixels):
                 raise UserError("no image is at hand to calibrate and to measure 8 bits with")
-            data, method = quantised(folder / ONNX_FILE, pixels)
+            data, method = quantised(folder / ONNX_FILE, pixels, portable=Reference.read(folder) is None)
             data = _with_answers(data, folder)
             _write(folder, data)
             told = {"kept": True, "why_not": None, "method": method, "size_bytes": len(data)}
