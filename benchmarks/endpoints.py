@@ -69,7 +69,8 @@ def make_bundle(folder: Path, network: str, channels: int, size: int, seed: int 
     labels = tuple(f"class {number}" for number in range(10))
     model = build_architecture(network, num_classes=len(labels), channels=channels, image_size=size, seed=seed)
     model.labels = labels
-    return export_bundle(folder, model, metrics={}, provenance={})
+    example = Image.open(io.BytesIO(picture(channels, size)))
+    return export_bundle(folder, model, metrics={}, provenance={}, examples=[example])
 
 
 def picture(channels: int, size: int) -> bytes:

@@ -27,9 +27,11 @@ from common import finish, median, say, scratch_home
 from endpoints import OLD_WAY, Server, make_bundle, peer, picture, raytl
 
 from raytl.bundles import Bundle
+from raytl.bundles.shipping import ship_onnx
 
 NETWORKS = {"tiny": ("scratch:cnn-small", 1, 32), "resnet": ("torchvision:resnet18", 3, 224)}
 LITSERVE = "litserve==0.2.19"
+FASTAPI = "FastAPI, uvicorn"
 _BATCH = 32
 
 
@@ -97,11 +99,15 @@ def main() -> None:
         image = picture(channels, size)
         body.with_suffix(".png").write_bytes(image)
         body.with_suffix(".json").write_text(json.dumps({"image": base64.b64encode(image).decode()}))
+        shipped = ship_onnx(bundle, None, why="there are none", int8=True)
+        assert shipped.int8 is not None and shipped.int8["kept"], shipped
         say("starting the servers")
         servers = [
             stack.enter_context(raytl("raytl", bundle, home / "fast", max_replicas=1)),
             stack.enter_context(raytl("raytl, Serve's proxy", bundle, home / "old", OLD_WAY, max_replicas=1)),
-            stack.enter_context(peer("FastAPI, uvicorn", "fastapi_server.py", bundle)),
+            stack.enter_context(peer(FASTAPI, "fastapi_server.py", bundle)),
+            stack.enter_context(peer("raytl-serve", "runtime_server.py", bundle)),
+            stack.enter_context(peer("raytl-serve --int8", "runtime_int8_server.py", bundle)),
         ]
         packages = litserve_folder(folder / "litserve")
         if packages is not None:
@@ -138,6 +144,12 @@ def report(
                 if a["requests_per_s"]
             ]
             figure["raytl_is_times_as_fast"] = median(ratios) if ratios else float("nan")
+            cpu = [
+                b["cpu_ms_per_request"] / a["cpu_ms_per_request"]
+                for a, b in zip(of, rounds[FASTAPI, count], strict=True)
+                if a["cpu_ms_per_request"]
+            ]
+            figure["fastapi_cpu_is_times_as_much"] = median(cpu) if cpu else float("nan")
             figures[f"{name} at {count}"] = figure
             rows.append(
                 [
@@ -149,9 +161,20 @@ def report(
                     f"{figure['cpu_ms_per_request']:.2f}",
                     str(int(figure["errors"])),
                     f"{figure['raytl_is_times_as_fast']:.2f}",
+                    f"{figure['fastapi_cpu_is_times_as_much']:.2f}",
                 ]
             )
-    header = ["server", "connections", "requests/s", "p50 ms", "p99 ms", "CPU ms", "errors", "raytl / this"]
+    header = [
+        "server",
+        "connections",
+        "requests/s",
+        "p50 ms",
+        "p99 ms",
+        "CPU ms",
+        "errors",
+        "raytl / this",
+        "FastAPI's CPU / this",
+    ]
     title = f"{given.network}: single PNGs; the network alone, in batches of {_BATCH}: {raw:.0f} images/s"
     settings = {"network": given.network, "seconds": given.seconds, "rounds": given.rounds}
     finish("serving", title, header, rows, {**settings, "raw_images_per_s": raw, "servers": figures})

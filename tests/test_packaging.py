@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 
+import httpx
 import pytest
+from packaging.requirements import Requirement
+from PIL import Image
+
+from raytl.bundles.onnx import export_onnx
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +64,9 @@ def run(bin_folder: Path, tmp_path: Path, *words: str) -> subprocess.CompletedPr
 def test_the_wheel_holds_spaces_serve_files_and_the_type_marker(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder in ("search_spaces", "serve"):
-        for path in (ROOT / folder).iterdir():
+        files = [path for path in (ROOT / folder).iterdir() if path.is_file() and path.name != "Dockerfile"]
+        assert files
+        for path in files:
             assert f"raytl/_data/{folder}/{path.name}" in names
     assert {"raytl/py.typed", "raytl/runs/report/style.css", "raytl/runs/report/page.js"} <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/")) or name.endswith(".pyc")]
@@ -74,3 +84,59 @@ def test_the_versions_agree(wheel):
     from raytl import __version__
 
     assert wheel.name.startswith(f"raytl-{__version__}-py3")
+
+
+def test_the_small_runtime_serves_where_neither_raytl_nor_its_dependencies_are(tmp_path):
+    """Its wheel in a fresh environment, which of this one's packages has but those that it asks for."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)]
+    done = subprocess.run([*build, str(ROOT / "serve" / "runtime")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = tmp_path.glob("raytl_serve-*.whl")
+    assert {name.split("/")[0] for name in zipfile.ZipFile(path).namelist()} == {
+        "raytl_serve",
+        path.name.removesuffix("-py3-none-any.whl") + ".dist-info",
+    }
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--quiet", str(path)]
+    subprocess.run(install, check=True)
+    _link_dependencies(python, "raytl-serve")
+    bundle = Path(shutil.copytree(ROOT / "tests" / "bundles" / "data" / "v1", tmp_path / "model"))
+    export_onnx(bundle)
+    (bundle / "model.safetensors").unlink()
+    command = [python.with_name("raytl-serve"), str(bundle), "--port", "0"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            url = process.stdout.readline().split()[-1]
+            image = io.BytesIO()
+            Image.new("RGB", (40, 30), "teal").save(image, "PNG")
+            answer = httpx.post(f"{url}/v1/predict", content=image.getvalue(), trust_env=False)
+        finally:
+            process.terminate()
+    assert answer.status_code == 200 and answer.json()["model"] == "model"
+    assert process.returncode == 0
+    for name in ("torch", "ray", "pandas", "raytl"):
+        tried = subprocess.run([python, "-c", f"import {name}"], cwd=tmp_path, env=environment, capture_output=True)
+        assert tried.returncode == 1
+
+
+def _link_dependencies(python: Path, package: str) -> None:
+    """Let an environment have, of the packages of this one, those that ``package`` needs, and no others."""
+    code = (
+        "import sysconfig; from importlib.metadata import requires; "
+        f"print(sysconfig.get_path('purelib')); print('\\n'.join(requires({package!r})))"
+    )
+    target, *asked = subprocess.check_output([python, "-c", code], text=True).splitlines()
+    waiting, seen = [Requirement(line) for line in asked], set()
+    while waiting:
+        requirement = waiting.pop()
+        if requirement.name in seen or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(requirement.name)
+        found = distribution(requirement.name)
+        waiting += [Requirement(line) for line in found.requires or ()]
+        for file in found.files or ():
+            top = file.parts[0]
+            if top != ".." and not (Path(target) / top).exists():
+                (Path(target) / top).symlink_to(found.locate_file(top))

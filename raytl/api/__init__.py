@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from raytl.api.by_hand import try_strategy
 from raytl.api.checkup import checkup
+from raytl.api.exporting import export
 from raytl.api.extending import extend
 from raytl.api.models import Best, Run, deploy, find_bundle, open_run, recipe, replay, report
 from raytl.api.planning import bind, quote, rank_sources, read_cluster, reckon
@@ -34,6 +35,7 @@ __all__ = [
     "checkup",
     "deploy",
     "deploy_when",
+    "export",
     "extend",
     "find_bundle",
     "find_job",

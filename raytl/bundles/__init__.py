@@ -1,10 +1,18 @@
 """Bundles: export, import and use of a finished model."""
 
-from raytl.bundles.bundle import Bundle, ImageLike, export_bundle
-from raytl.bundles.files import FolderAnswer, answer_files, predict_files, write_predictions
-from raytl.bundles.reference import Reference, reference_images
-from raytl.core.prediction import Prediction
-from raytl.sources.manifest import Manifest, Threshold
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raytl.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from raytl.bundles.bundle import Bundle, export_bundle
+    from raytl.bundles.files import FolderAnswer, answer_files, predict_files, write_predictions
+    from raytl.bundles.predictor import ImageLike, Predictor
+    from raytl.bundles.reference import Reference, reference_images
+    from raytl.core.prediction import Prediction
+    from raytl.sources.manifest import Manifest, Threshold
 
 __all__ = [
     "Bundle",
@@ -12,6 +20,7 @@ __all__ = [
     "ImageLike",
     "Manifest",
     "Prediction",
+    "Predictor",
     "Reference",
     "Threshold",
     "answer_files",
@@ -20,3 +29,15 @@ __all__ = [
     "reference_images",
     "write_predictions",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "raytl.bundles.bundle": "Bundle export_bundle",
+        "raytl.bundles.files": "FolderAnswer answer_files predict_files write_predictions",
+        "raytl.bundles.predictor": "ImageLike Predictor",
+        "raytl.bundles.reference": "Reference reference_images",
+        "raytl.core.prediction": "Prediction",
+        "raytl.sources.manifest": "Manifest Threshold",
+    },
+)

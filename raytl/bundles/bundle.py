@@ -12,34 +12,25 @@ from PIL import Image
 from torch import Tensor
 
 from raytl.bundles.features import FEATURES_FILE, features_bytes
+from raytl.bundles.predictor import Predictor
 from raytl.bundles.reference import REFERENCE_FILE, Reference
 from raytl.bundles.yardstick import YARDSTICK_FILE, read_yardstick, yardstick_bytes
 from raytl.core.errors import UserError
-from raytl.core.prediction import Prediction
 from raytl.judging.health import Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import checkpoint_files, load_checkpoint, write_files
 from raytl.sources.manifest import MANIFEST_FILE, Manifest, Threshold, parse
-from raytl.tasks.decoding import decode
-
-ImageLike = Image.Image | bytes | Path
 
 
-class Bundle:
-    """A saved model with labels, ready to predict. Made by :meth:`load`; safe to use from several threads.
-
-    yardstick: what is known of it from labelled images; None where it was exported without, as older bundles were.
-    """
+class Bundle(Predictor):
+    """A saved model with labels, computed by torch. Made by :meth:`load`."""
 
     def __init__(self, model: SourceModel, manifest: Manifest, device: str | torch.device = "cpu") -> None:
-        if manifest.labels is None:
-            raise UserError(f"{model.uri}: has no labels, so it cannot predict; use it as a source model")
+        super().__init__(manifest, model.uri)
         self.model = model.to(device).eval()
-        self.manifest = manifest
-        self.labels = manifest.labels
         self.device = torch.device(device)
-        self.yardstick: Yardstick | None = None
+        self.on_gpu = self.device.type != "cpu"
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Bundle:
@@ -52,21 +43,9 @@ class Bundle:
         bundle.yardstick = read_yardstick(Path(path), len(bundle.labels))
         return bundle
 
-    def prepare(self, image: ImageLike, name: str = "image") -> np.ndarray:
-        """One image as uint8 (channels, size, size).
-
-        image: encoded bytes, the path of a file, or a decoded image (taken as upright).
-        Raises UserError naming the image where it cannot be read or decoded.
-        """
-        if isinstance(image, Path):
-            name = str(image)
-            try:
-                image = image.read_bytes()
-            except OSError as error:
-                raise UserError(f"{name}: cannot be read ({error.strerror or error}); check the path") from error
-        if isinstance(image, bytes):
-            image = decode(image, name)
-        return self.manifest.preprocessing.to_uint8(image)
+    def compute(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
+        """As :meth:`probabilities`, from an array."""
+        return self.probabilities(torch.from_numpy(images), batch_size)
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor, batch_size: int = 64) -> np.ndarray:
@@ -80,43 +59,6 @@ class Bundle:
             logits = self.model(self.manifest.preprocessing.normalise(batch)).float()
             out[start : start + len(batch)] = (logits / self.manifest.temperature).softmax(1).cpu().numpy()
         return out
-
-    def predict(self, images: Sequence[ImageLike], batch_size: int = 64) -> list[Prediction]:
-        """One prediction per image, in order.
-
-        Raises UserError naming the first image (``image 3`` where it has no path) that cannot be read.
-        """
-        predictions: list[Prediction] = []
-        for start in range(0, len(images), batch_size):
-            arrays = [
-                self.prepare(image, f"image {start + i + 1}")
-                for i, image in enumerate(images[start : start + batch_size])
-            ]
-            rows = self.probabilities(torch.from_numpy(np.stack(arrays)), batch_size)
-            predictions += [self.prediction(row) for row in rows]
-        return predictions
-
-    def decide(self, rows: np.ndarray) -> np.ndarray:
-        """The predicted label of each row of :meth:`probabilities`, (n, k), as its number, int64 (n,).
-
-        The most probable one, unless the model has a threshold: that decides whatever the other probability is.
-        """
-        return decide(rows, self.labels, self.manifest.threshold)
-
-    def prediction(self, row: np.ndarray) -> Prediction:
-        """The prediction that a row of :meth:`probabilities`, shape (k,), amounts to."""
-        chosen = int(self.decide(row[None])[0])
-        named = {label: float(value) for label, value in zip(self.labels, row, strict=True)}
-        return Prediction(self.labels[chosen], float(row[chosen]), named)
-
-
-def decide(rows: np.ndarray, labels: Sequence[str], threshold: Threshold | None) -> np.ndarray:
-    """The predicted label of each row of probabilities, (n, k), as its number, int64 (n,)."""
-    if threshold is None:
-        best: np.ndarray = rows.argmax(axis=1)
-        return best
-    label = labels.index(threshold.label)
-    return np.where(rows[:, label] >= threshold.value, label, 1 - label)
 
 
 def export_bundle(

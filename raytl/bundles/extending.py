@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 
 from raytl.bundles.additions import check_names, look_at
-from raytl.bundles.bundle import Bundle, decide, export_bundle
+from raytl.bundles.bundle import Bundle, export_bundle
 from raytl.bundles.features import read_features
+from raytl.bundles.predictor import decide
 from raytl.bundles.reference import MOST, Reference
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_file

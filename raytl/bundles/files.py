@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
-from raytl.bundles.bundle import Bundle
+from raytl.bundles.predictor import Predictor
 from raytl.core.errors import UserError
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.judging.health import Health, judge_health
@@ -34,7 +33,7 @@ class FolderAnswer:
     unlike: np.ndarray | None = None
 
 
-def predict_files(bundle: Bundle, paths: Iterable[str | Path]) -> pd.DataFrame:
+def predict_files(bundle: Predictor, paths: Iterable[str | Path]) -> pd.DataFrame:
     """One row per image file, in the order given; a folder stands for the images below it, sorted by path.
 
     Columns: ``file``, ``label`` and ``confidence`` (as :class:`Prediction` has them), ``p(<label>)`` for every label,
@@ -44,7 +43,7 @@ def predict_files(bundle: Bundle, paths: Iterable[str | Path]) -> pd.DataFrame:
     return answer_files(bundle, paths).frame
 
 
-def answer_files(bundle: Bundle, paths: Iterable[str | Path]) -> FolderAnswer:
+def answer_files(bundle: Predictor, paths: Iterable[str | Path]) -> FolderAnswer:
     """As :func:`predict_files`, with how often the predictions are likely right and whether the images are as usual."""
     files = _expand(paths)
     seen: list[np.ndarray] = []
@@ -62,7 +61,7 @@ def answer_files(bundle: Bundle, paths: Iterable[str | Path]) -> FolderAnswer:
                 errors.append(str(error))
         if arrays:
             pixels = np.stack(list(arrays.values()))
-            probabilities[list(arrays)] = bundle.probabilities(torch.from_numpy(pixels), _BATCH)
+            probabilities[list(arrays)] = bundle.compute(pixels, _BATCH)
             seen.append(thumbnails(pixels))
             statistics.append(image_statistics(pixels))
     chosen = bundle.decide(np.nan_to_num(probabilities))

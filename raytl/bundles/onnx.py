@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from raytl.bundles.bundle import Bundle
+from raytl.bundles.onnx_model import INPUT, METADATA, ONNX_FILE, OUTPUT, OnnxModel, open_session
+from raytl.bundles.reference import Reference
 from raytl.core.errors import NotWrittenError, UserError
 from raytl.evaluation.changes import CHANGES, changed
 
-ONNX_FILE = "model.onnx"
-INPUT, OUTPUT = "images", "probabilities"
 TOLERANCE = 1e-3
 """By which a probability may differ from torch's: other kernels add up in another order."""
 _CHECKED = 16
@@ -38,7 +38,7 @@ def export_onnx(directory: str | Path) -> float:
     directory = Path(directory)
     try:
         import onnx
-        import onnxruntime
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(f"--onnx needs {error.name}; install it with: pip install 'raytl[onnx]'") from None
@@ -47,20 +47,22 @@ def export_onnx(directory: str | Path) -> float:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / ONNX_FILE
         _convert(bundle, images[:2], made, directory)
-        session = onnxruntime.InferenceSession(str(made), providers=["CPUExecutionProvider"])
+        converted = OnnxModel(open_session(made, 1), bundle.manifest, str(directory))
         difference = 0.0
         for batch in (images[:1], images):  # one and many: the number of images must be free
-            found = session.run([OUTPUT], {INPUT: batch})[0]
-            difference = max(difference, float(np.abs(found - bundle.probabilities(torch.from_numpy(batch))).max()))
+            difference = max(difference, float(np.abs(converted.compute(batch) - bundle.compute(batch)).max()))
         if not difference <= TOLERANCE:
             raise UserError(
                 f"{directory}: as ONNX the model answers otherwise (a probability differs by {difference:.3g}); "
                 "serve the bundle itself"
             )
+        reference = Reference.read(directory)
+        if reference is not None:
+            reference.check(converted, f"{directory} as ONNX")
         model = onnx.load(made)
     manifest = bundle.manifest
     told = {"labels": list(bundle.labels), "preprocessing": manifest.preprocessing.to_json()}
-    onnx.helper.set_model_props(model, {"raytl": json.dumps({**told, "weights": manifest.weights.sha256})})
+    onnx.helper.set_model_props(model, {METADATA: json.dumps({**told, "weights": manifest.weights.sha256})})
     try:
         staging = directory / f".{ONNX_FILE}"
         staging.write_bytes(model.SerializeToString())

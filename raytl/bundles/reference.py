@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from raytl.core.errors import UserError
 
 if TYPE_CHECKING:
-    from raytl.bundles.bundle import Bundle
+    from raytl.bundles.predictor import Predictor
     from raytl.tasks.images import Images
 
 REFERENCE_FILE = "reference.json"
@@ -30,9 +29,6 @@ MOST = 16
 # Longer side of a stored image: enough for every step of the preprocessing to have something to do.
 _SIDE = 256
 _MAX_BYTES = 64 * 2**20
-# Of the natural logarithm of a probability, so that a model that is sure of everything is held to its second choice
-# too. Other processors, TF32 and memory layouts stay well below.
-_TOLERANCE = 0.01
 _LEAST = 1e-12
 
 
@@ -55,7 +51,7 @@ class Reference(BaseModel):
     examples: tuple[Example, ...] = Field(max_length=MOST)
 
     @classmethod
-    def record(cls, bundle: Bundle, images: Sequence[Image.Image]) -> Reference:
+    def record(cls, bundle: Predictor, images: Sequence[Image.Image]) -> Reference:
         """What the bundle answers for decoded images, of which at most 16 are taken, made at most 256 pixels long."""
         encoded = [_encode(image) for image in images[:MOST]]
         answers = _answers(bundle, encoded)
@@ -83,11 +79,25 @@ class Reference(BaseModel):
             first = error.errors(include_url=False, include_input=False)[0]
             raise UserError(f"{path}: is damaged ({first['msg']}); export the model again") from error
 
+    def answered(self, answers: np.ndarray) -> Reference:
+        """The same images with other answers: probabilities, (n, k), in the order of the labels here."""
+        pairs = zip(self.examples, answers.tolist(), strict=True)
+        return Reference(labels=self.labels, examples=tuple(Example(image=e.image, probabilities=p) for e, p in pairs))
+
     def to_bytes(self) -> bytes:
         """The file's content."""
         return (json.dumps(self.model_dump(mode="json"), allow_nan=False) + "\n").encode()
 
-    def check(self, bundle: Bundle, where: str) -> None:
+    def pixels(self, bundle: Predictor) -> np.ndarray:
+        """The images as the bundle sees them, uint8 (n, channels, size, size). At least one image."""
+        return _prepared(bundle, [base64.b64decode(example.image) for example in self.examples])
+
+    def ask(self, bundle: Predictor) -> np.ndarray:
+        """What a bundle of these labels answers for the images, float32 (n, k), in the order of the labels here."""
+        rows = _answers(bundle, [base64.b64decode(example.image) for example in self.examples])
+        return rows[:, [bundle.labels.index(label) for label in self.labels]]
+
+    def check(self, bundle: Predictor, where: str) -> None:
         """Ask the bundle again.
 
         where: what to call it in messages. Raises UserError where it answers otherwise than it did.
@@ -99,13 +109,12 @@ class Reference(BaseModel):
                 f"{where}: the labels ({', '.join(bundle.labels)}) are not those of its own reference predictions "
                 f"({', '.join(self.labels)}); export the model again"
             )
-        now = _answers(bundle, [base64.b64decode(example.image) for example in self.examples])
-        now = now[:, [bundle.labels.index(label) for label in self.labels]]
+        now = self.ask(bundle)
         then = np.array([example.probabilities for example in self.examples], dtype=np.float32)
         if then.shape != now.shape:
             raise UserError(f"{where}: its reference predictions are damaged; export the model again")
         before, after = (np.log(np.maximum(rows, _LEAST)) for rows in (then, now))
-        wrong = ~(np.abs(after - before) <= _TOLERANCE * (1 + np.abs(before))).all(axis=1)
+        wrong = ~(np.abs(after - before) <= bundle.tolerance * (1 + np.abs(before))).all(axis=1)
         if wrong.any():
             raise UserError(
                 f"{where}: fails its own reference predictions: of {len(wrong)} images that it was written with, it "
@@ -129,9 +138,12 @@ def _encode(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _answers(bundle: Bundle, encoded: Sequence[bytes]) -> np.ndarray:
+def _answers(bundle: Predictor, encoded: Sequence[bytes]) -> np.ndarray:
     """Probabilities, float32 (n, k)."""
     if not encoded:
         return np.empty((0, len(bundle.labels)), dtype=np.float32)
-    arrays = [bundle.prepare(data, f"reference image {number + 1}") for number, data in enumerate(encoded)]
-    return bundle.probabilities(torch.from_numpy(np.stack(arrays)), MOST)
+    return bundle.compute(_prepared(bundle, encoded), MOST)
+
+
+def _prepared(bundle: Predictor, encoded: Sequence[bytes]) -> np.ndarray:
+    return np.stack([bundle.prepare(data, f"reference image {number + 1}") for number, data in enumerate(encoded)])

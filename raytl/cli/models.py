@@ -78,26 +78,24 @@ def export(
     features: Annotated[
         bool, typer.Option("--features/--no-features", help="With the training images' features, for raytl extend.")
     ] = True,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Beside it as ONNX, checked against it.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Beside it as ONNX, checked against it and measured.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="As ONNX of 8 bits too, if that costs no accuracy.")] = False,
+    moved: Moved = None,
     storage: Storage = None,
     json: Json = False,
 ) -> None:
     """Copy the model of a run: weights as safetensors, settings as JSON.
 
-    [bold]Example:[/bold]  raytl export 2026-01-31-01 model/
+    [bold]Examples:[/bold]
+
+    raytl export 2026-01-31-01 model/
+
+    raytl export 2026-01-31-01 model/ --onnx --int8
     """
-    from raytl import api
+    from raytl.cli.exporting import export_model
 
-    path = api.open_run(run, storage).best.export(directory, images=images, features=features)
-    Output.current.say(f"wrote {path}")
-    written: dict[str, object] = {"path": str(path.resolve()), "onnx": None}
-    if onnx:
-        from raytl.bundles.onnx import ONNX_FILE, export_onnx
-
-        difference = export_onnx(path)
-        Output.current.say(f"wrote {path / ONNX_FILE}; its probabilities differ by {difference:.1g} at most")
-        written["onnx"] = {"path": str((path / ONNX_FILE).resolve()), "difference": difference}
-    Output.current.document(written)
+    wishes = {"images": images, "features": features, "onnx": onnx, "int8": int8}
+    export_model(Output.current, run, directory, storage, moved=read_moves(moved), **wishes)
 
 
 @app.command()

@@ -4,21 +4,28 @@
 torch and scipy's optimisers, which reading a leaderboard does without.
 """
 
-from raytl.evaluation import metrics, validators
-from raytl.evaluation.calibration import apply_temperature, calibration_error, fit_temperature
-from raytl.evaluation.intervals import (
-    Comparison,
-    Interval,
-    average_repeats,
-    bootstrap_interval,
-    holm,
-    holm_comparisons,
-    metric_interval,
-    paired_interval,
-    paired_metric_interval,
-)
-from raytl.evaluation.metrics import classification_metrics, confusion, correctness, log_losses
-from raytl.evaluation.validators import Outputs, score_all
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raytl.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from raytl.evaluation import metrics, validators
+    from raytl.evaluation.calibration import apply_temperature, calibration_error, fit_temperature
+    from raytl.evaluation.intervals import (
+        Comparison,
+        Interval,
+        average_repeats,
+        bootstrap_interval,
+        holm,
+        holm_comparisons,
+        metric_interval,
+        paired_interval,
+        paired_metric_interval,
+    )
+    from raytl.evaluation.metrics import classification_metrics, confusion, correctness, log_losses
+    from raytl.evaluation.validators import Outputs, score_all
 
 __all__ = [
     "Comparison",
@@ -42,3 +49,14 @@ __all__ = [
     "score_all",
     "validators",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "raytl.evaluation.calibration": "apply_temperature calibration_error fit_temperature",
+        "raytl.evaluation.intervals": "Comparison Interval average_repeats bootstrap_interval holm "
+        "holm_comparisons metric_interval paired_interval paired_metric_interval",
+        "raytl.evaluation.metrics": "classification_metrics confusion correctness log_losses",
+        "raytl.evaluation.validators": "Outputs score_all",
+    },
+)

@@ -1,8 +1,15 @@
 """From predictions on the same items to what they mean, as data: the choice, what it is worth, and what helped."""
 
-from raytl.judging.choice import Choice, Contestant, choose, separates
-from raytl.judging.estimates import corrected_estimate
-from raytl.judging.verdict import Control, Part, Tone, Verdict, equivalence_margin, judged, verdicts
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raytl.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from raytl.judging.choice import Choice, Contestant, choose, separates
+    from raytl.judging.estimates import corrected_estimate
+    from raytl.judging.verdict import Control, Part, Tone, Verdict, equivalence_margin, judged, verdicts
 
 __all__ = [
     "Choice",
@@ -18,3 +25,12 @@ __all__ = [
     "separates",
     "verdicts",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "raytl.judging.choice": "Choice Contestant choose separates",
+        "raytl.judging.estimates": "corrected_estimate",
+        "raytl.judging.verdict": "Control Part Tone Verdict equivalence_margin judged verdicts",
+    },
+)

@@ -6,6 +6,7 @@ request, and the images would be serialised once more, for nothing: decoding and
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import ray
@@ -27,13 +28,15 @@ class Classifier:
         # Not at the top: Serve builds the application in a process of its own, which need not wait for torch.
         from raytl.serving import judging
         from raytl.serving.health_board import RayBoard
+        from raytl.serving.live import load
         from raytl.serving.service import Service
 
         _close_replica_port()
         context = serve.get_replica_context()
         board = RayBoard(context.app_name, context.replica_tag)
         self._name = context.app_name
-        self._service = Service("cuda" if ray.get_gpu_ids() else "cpu", judging.tell, board)
+        device = "cuda" if ray.get_gpu_ids() else "cpu"
+        self._service = Service(partial(load, device=device), judging.tell, board)
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # the name that Serve looks for
         from raytl.serving.controller import directory

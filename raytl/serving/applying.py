@@ -37,7 +37,7 @@ def url_of(serve: Serve, config: AppConfig) -> str:
 
 def refuse_other_labels(config: AppConfig, url: str, labels: Sequence[str]) -> None:
     """Raise UserError where a model with these labels would answer otherwise than callers of the endpoint know."""
-    from raytl.sources.checkpoint import read_manifest
+    from raytl.sources.manifest import read_manifest
 
     where = f"endpoint '{config['name']}' at {url}"
     try:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from raytl.bundles import Bundle
+from raytl.bundles.predictor import Predictor
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.judging.health import Health, judge_health
 
@@ -61,7 +61,7 @@ def merged(windows: Sequence[Window], most: int = WINDOW) -> Window:
     return Window(told, chosen, statistics, times[order])
 
 
-def certainty(bundle: Bundle, pixels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def certainty(bundle: Predictor, pixels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """How certain each answer is, (n,): the probability that it is right, as far as it is known how to tell."""
     chosen = bundle.decide(probabilities)
     yardstick = bundle.yardstick
@@ -100,7 +100,7 @@ class Monitor:
         self._shared = 0.0
         self.seen = 0
 
-    def note(self, version: str, bundle: Bundle, pixels: np.ndarray, probabilities: np.ndarray) -> None:
+    def note(self, version: str, bundle: Predictor, pixels: np.ndarray, probabilities: np.ndarray) -> None:
         """Images were answered: pixels (n, c, s, s), probabilities (n, k). Returns at once; called from one thread."""
         self.seen += len(pixels)
         if bundle.yardstick is None:
@@ -128,7 +128,7 @@ class Monitor:
         told, chosen, statistics, times = zip(*rows, strict=True)
         return Window(np.stack(told), np.array(chosen), np.stack(statistics), np.array(times))
 
-    def judge(self, version: str, bundle: Bundle) -> dict[str, Any]:
+    def judge(self, version: str, bundle: Predictor) -> dict[str, Any]:
         """What can be said of the last images of all replicas, as plain values. Takes a tenth of a second.
 
         ``health`` is None of a bundle without a yardstick, or before anything was seen; ``why_not`` says which.
@@ -158,7 +158,7 @@ class Monitor:
         """Stop keeping."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _keep(self, version: str, bundle: Bundle, pixels: np.ndarray, probabilities: np.ndarray) -> None:
+    def _keep(self, version: str, bundle: Predictor, pixels: np.ndarray, probabilities: np.ndarray) -> None:
         try:
             yardstick = bundle.yardstick
             assert yardstick is not None

@@ -28,10 +28,13 @@ _OPEN = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
 _TRUSTED = "raytl.trusted"
 
 
-def create_http(service: Service, name: str = "raytl", directory: Directory | None = None) -> FastAPI:
+def create_http(
+    service: Service, name: str = "raytl", directory: Directory | None = None, most_waiting: int | None = None
+) -> FastAPI:
     """The ASGI application for a service. The OpenAPI document is at ``/openapi.json``, its reader at ``/docs``.
 
     name: what it is deployed under. directory: tells what else is served on the endpoint; None where that is nothing.
+    most_waiting: requests under way beyond which more are sent away (503); None where somebody else sees to that.
     """
     described = "Image classification with a raytl bundle."
     app = FastAPI(title="raytl", version="1", description=described, docs_url=None, redoc_url=None)
@@ -40,6 +43,8 @@ def create_http(service: Service, name: str = "raytl", directory: Directory | No
     app.add_exception_handler(Exception, _on_error)
     app.add_middleware(OwnPaths)
     app.add_middleware(_Gate, service=service)
+    if most_waiting is not None:
+        app.add_middleware(_Queue, most=most_waiting)
 
     # Handlers take the bare request and return a ready response: FastAPI's validation and serialisation of models would
     # cost more than the rest of a request does.
@@ -157,6 +162,28 @@ class _Gate:
                 await problem(401, sentence, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+class _Queue:
+    """Sends requests away while so many are under way, so that neither memory nor waiting grows without bound."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        if self._under_way >= self._most:
+            await problem(503, "too many requests are waiting; try again later")(scope, receive, send)
+            return
+        self._under_way += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._under_way -= 1
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from raytl.bundles import Bundle, Reference
+from raytl.bundles.predictor import Predictor
 from raytl.core.errors import UserError
 from raytl.serving.requests import NamedBytes
 from raytl.serving.settings import ServingSettings, bundle_version
@@ -22,7 +22,7 @@ class LiveModel:
 
     settings: ServingSettings
     version: str
-    bundle: Bundle
+    bundle: Predictor
 
     @cached_property
     def name(self) -> str:
@@ -41,7 +41,7 @@ class LiveModel:
 
     def compute(self, images: np.ndarray) -> np.ndarray:
         """uint8 (n, channels, size, size) to probabilities, float32 (n, k)."""
-        return self.bundle.probabilities(torch.from_numpy(images), self.settings.max_batch_size)
+        return self.bundle.compute(images, self.settings.max_batch_size)
 
     def decide(self, rows: np.ndarray) -> np.ndarray:
         """The number of the predicted label of each row of probabilities, (n, k), int64 (n,)."""
@@ -53,24 +53,39 @@ class LiveModel:
 
 
 def load(settings: ServingSettings, device: str = "cpu") -> LiveModel:
+    """A bundle on torch, as :func:`warmed`."""
+    return warmed(settings, partial(_on_torch, device=device))
+
+
+def warmed(settings: ServingSettings, read: Callable[[Path], Predictor]) -> LiveModel:
     """Load a bundle, classify one black image with it, so that the first request meets a warm model, and check it.
 
-    Raises UserError where the bundle cannot be loaded, is not of the version asked for, answers nonsense, or fails its
-    own reference predictions.
+    read: loads it from its folder. Raises UserError where the bundle cannot be loaded, is not of the version asked for,
+    answers nonsense, or fails its own reference predictions.
     """
     path = Path(settings.bundle)
     version = bundle_version(path)
     if settings.version and settings.version != version:
         raise UserError(f"{path}: the bundle was changed after it was deployed; deploy it again")
-    live = LiveModel(settings, version, Bundle.load(path, device=device))
-    # Convolutions are a quarter faster so, on CPUs and GPUs; answers differ by rounding.
-    live.bundle.model.to(memory_format=torch.channels_last)
+    live = LiveModel(settings, version, read(path))
     manifest = live.bundle.manifest
     shape = (1, manifest.channels, manifest.image_size, manifest.image_size)
     probabilities = live.compute(np.zeros(shape, dtype=np.uint8))
     if probabilities.shape != (1, len(live.labels)) or not np.isfinite(probabilities).all():
         raise UserError(f"{path}: the model does not answer with a probability per label; export the bundle again")
-    reference = Reference.read(path)
+    reference = live.bundle.reference(path)
     if reference is not None:
         reference.check(live.bundle, str(path))
     return live
+
+
+def _on_torch(path: Path, device: str) -> Predictor:
+    # Here and not at the top: the runtime without torch has no such module.
+    import torch
+
+    from raytl.bundles.bundle import Bundle
+
+    bundle = Bundle.load(path, device=device)
+    # Convolutions are a quarter faster so, on CPUs and GPUs; answers differ by rounding.
+    bundle.model.to(memory_format=torch.channels_last)
+    return bundle

@@ -117,6 +117,7 @@ async def _from_multipart(request: Request, body: bytes, settings: ServingSettin
 
     # One more than allowed gets through the parser, so that the count is refused with our sentence and not with its.
     parser = MultiPartParser(request.headers, stream(), max_files=settings.max_images + 1, max_fields=100)  # type: ignore[arg-type]
+    parser.spool_max_size = settings.max_body_bytes  # all of it is in memory already: no copy on a disk
     try:
         form = await parser.parse()
     except MultiPartException as error:

@@ -8,15 +8,14 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raytl.bundles import Bundle
+from raytl.bundles.predictor import Predictor
 from raytl.core.errors import UserError
 from raytl.evaluation.image_statistics import thumbnails
 from raytl.serving.batching import Batcher
-from raytl.serving.capture import Capture
 from raytl.serving.decoding import Decoder
 from raytl.serving.evidence import Tally
 from raytl.serving.health import Board, Monitor, certainty
@@ -25,6 +24,10 @@ from raytl.serving.requests import NamedBytes
 from raytl.serving.settings import ServingSettings
 from raytl.serving.trial import Trial
 
+if TYPE_CHECKING:
+    from raytl.serving.capture import Capture
+
+Load = Callable[[ServingSettings], LiveModel]
 Tell = Callable[[str, Tally], Awaitable[None]]
 _TELL_S = 0.5
 
@@ -32,12 +35,12 @@ _TELL_S = 0.5
 class Service:
     """Classifies encoded images with the live model, or with one on trial. Belongs to one event loop.
 
-    tell: is told every half second, by the trial's name, what was counted of it so far. board: where replicas put what
-    they have seen of the images that came in, for all to be judged together.
+    load: makes a live model of a bundle. tell: is told every half second, by the trial's name, what was counted of it
+    so far. board: where replicas put what they have seen of the images that came in, for all to be judged together.
     """
 
-    def __init__(self, device: str = "cpu", tell: Tell | None = None, board: Board | None = None) -> None:
-        self._device = device
+    def __init__(self, load: Load = load, tell: Tell | None = None, board: Board | None = None) -> None:
+        self._load = load
         self.monitor = Monitor(board)
         self.capture: Capture | None = None
         self._live: LiveModel | None = None
@@ -94,7 +97,7 @@ class Service:
         for live in known:
             if live is not None and settings.version == live.version:
                 return replace(live, settings=settings)
-        return await asyncio.get_running_loop().run_in_executor(None, load, settings, self._device)
+        return await asyncio.get_running_loop().run_in_executor(None, self._load, settings)
 
     async def _tried(self, settings: ServingSettings) -> Trial:
         rules = settings.candidate
@@ -173,10 +176,14 @@ class Service:
         if wanted != (None if kept is None else (kept.folder, kept.limit)):
             if kept is not None:
                 kept.close()
-            self.capture = None if wanted is None else Capture(*wanted)
+            self.capture = None
+            if wanted is not None:
+                from raytl.serving.capture import Capture  # which brings pyarrow
+
+                self.capture = Capture(*wanted)
 
 
-def predictions(bundle: Bundle, probabilities: np.ndarray, top: int | None) -> list[dict[str, Any]]:
+def predictions(bundle: Predictor, probabilities: np.ndarray, top: int | None) -> list[dict[str, Any]]:
     """Per row of (n, k): the predicted label, its probability, and all by label.
 
     top: list only so many, the predicted one first and then the most probable.
@@ -185,7 +192,7 @@ def predictions(bundle: Bundle, probabilities: np.ndarray, top: int | None) -> l
     return [_prediction(bundle.labels, row, best, top) for row, best in zip(probabilities, chosen, strict=True)]
 
 
-def doubts(bundle: Bundle, arrays: np.ndarray, rows: np.ndarray) -> list[dict[str, Any]]:
+def doubts(bundle: Predictor, arrays: np.ndarray, rows: np.ndarray) -> list[dict[str, Any]]:
     """Of each image: ``labels``, which hold the true one in 90 % of cases, and ``none_of_these``, whether it looks so.
 
     arrays: uint8 (n, channels, s, s); rows: (n, k). Both are None where the bundle has nothing to tell it by.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version as installed
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from raytl import __version__
 from raytl.serving.asking import Answering, Live, Model, in_time
 from raytl.serving.problems import RequestError, answer, retry, to_json
 from raytl.serving.requests import SMALL_BYTES, read_content
@@ -42,7 +42,7 @@ def v2_routes(service: Answering[Model]) -> APIRouter:
 
     @router.get("/v2", summary="Describe the server")
     async def server() -> Response:
-        return answer(200, {"name": "raytl", "version": installed("raytl"), "extensions": ["binary_tensor_data"]})
+        return answer(200, {"name": "raytl", "version": __version__, "extensions": ["binary_tensor_data"]})
 
     @router.get("/v2/health/live", summary="Does the server answer?")
     async def is_live() -> Response:

@@ -1,9 +1,16 @@
 """Source models: networks as ordered stages, pretrained or not, each behind a URI."""
 
-from raytl.sources.base import SourceEntry, WeightsMissingError
-from raytl.sources.catalogue import build_architecture, catalogue, info, licence_of, load, untrained_uri
-from raytl.sources.licences import allows_commercial
-from raytl.sources.model import SourceInfo, SourceModel
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raytl.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from raytl.sources.base import SourceEntry, WeightsMissingError
+    from raytl.sources.licences import allows_commercial
+    from raytl.sources.lookup import build_architecture, catalogue, info, licence_of, load, untrained_uri
+    from raytl.sources.model import SourceInfo, SourceModel
 
 __all__ = [
     "SourceEntry",
@@ -18,3 +25,13 @@ __all__ = [
     "load",
     "untrained_uri",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "raytl.sources.base": "SourceEntry WeightsMissingError",
+        "raytl.sources.lookup": "build_architecture catalogue info licence_of load untrained_uri",
+        "raytl.sources.licences": "allows_commercial",
+        "raytl.sources.model": "SourceInfo SourceModel",
+    },
+)

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from raytl.core.errors import NotWrittenError, UserError, nearest
-from raytl.sources.catalogue import build_architecture
-from raytl.sources.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, Weights, jsonable, parse
+from raytl.sources.lookup import build_architecture
+from raytl.sources.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, Weights, jsonable, read_manifest
 from raytl.sources.model import SourceModel
 from raytl.sources.staging import fit
 from raytl.sources.weights import tensors
@@ -131,24 +131,6 @@ def read_checkpoint(directory: Path) -> tuple[Manifest, dict[str, Tensor]]:
     if hashlib.sha256(data).hexdigest() != manifest.weights.sha256:
         raise UserError(f"{path}: was altered since it was written; copy or export the model again")
     return manifest, tensors(data, str(path))
-
-
-def read_manifest(directory: Path) -> Manifest:
-    """The manifest of a saved model alone. Raises UserError."""
-    directory = Path(directory)
-    path = directory / MANIFEST_FILE
-    if not directory.is_dir():
-        what = "is a file" if directory.exists() else "does not exist"
-        raise UserError(f"{directory}: {what}; give the folder of a saved model")
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{directory}: has no {MANIFEST_FILE}, so it is no saved model; give a folder that raytl wrote"
-        ) from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return parse(data, str(path))
 
 
 def load_checkpoint(directory: Path) -> tuple[Manifest, SourceModel]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -106,6 +107,24 @@ class Manifest(BaseModel):
         """JSON, indented for people."""
         values = self.model_dump(mode="json", exclude={"threshold"} if self.threshold is None else None)
         return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a saved model alone. Raises UserError."""
+    directory = Path(directory)
+    path = directory / MANIFEST_FILE
+    if not directory.is_dir():
+        what = "is a file" if directory.exists() else "does not exist"
+        raise UserError(f"{directory}: {what}; give the folder of a saved model")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{directory}: has no {MANIFEST_FILE}, so it is no saved model; give a folder that raytl wrote"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return parse(data, str(path))
 
 
 def parse(data: bytes, where: str) -> Manifest:

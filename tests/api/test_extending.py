@@ -17,8 +17,9 @@ from raytl.runs import RunStore
 from raytl.search.planning import SearchSettings
 from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
 from raytl.search.space.definition import load_space
-from raytl.sources.catalogue import build_architecture
-from raytl.sources.checkpoint import read_manifest, write_checkpoint
+from raytl.sources.checkpoint import write_checkpoint
+from raytl.sources.lookup import build_architecture
+from raytl.sources.manifest import read_manifest
 
 STRATEGY = {"source_model": "scratch:cnn-small", "cut": 0}
 FIGURE = Interval(0.9, 0.8, 0.95)

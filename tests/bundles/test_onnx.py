@@ -12,7 +12,8 @@ import torch
 
 from raytl import sources
 from raytl.bundles import Bundle, export_bundle
-from raytl.bundles.onnx import ONNX_FILE, export_onnx
+from raytl.bundles.onnx import export_onnx
+from raytl.bundles.onnx_model import ONNX_FILE
 from raytl.core.errors import UserError
 
 LABELS = ("ash", "birch", "cedar")

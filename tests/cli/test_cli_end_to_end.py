@@ -155,6 +155,14 @@ class TestAfterwards:
         exported = place.run("export", "flowers", "model", "--json")
         assert undocumented("export", exported.document) == set()
         assert Path(exported.document["path"]) == place.folder / "model"
+        shipped = place.run("export", "flowers", "shipped", "--int8", "--json")
+        assert undocumented("export", shipped.document) == set()
+        onnx = shipped.document["onnx"]
+        assert shipped.code == (0 if onnx["int8"]["kept"] else 3)
+        measured = onnx["measured"]
+        assert measured["on"] == "test" and set(measured["accuracy"]) >= {"bundle", "model.onnx"}
+        card = json.loads((place.folder / "shipped" / "model.json").read_text())["metrics"]["onnx"]
+        assert (card["measured"], card["difference"]) == (measured, onnx["difference"])
         told = place.run("predict", "model", "camera", "tiny.yaml", "--json")
         assert undocumented("predict", told.document) == set()
         predictions = told.document["predictions"]

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from raytl.core.errors import UserError
 from raytl.sources.base import Built, Provider, Request, SourceEntry, provider, providers
-from raytl.sources.catalogue import info, untrained_uri
-from raytl.sources.checkpoint import load_checkpoint, read_manifest
-from raytl.sources.manifest import Manifest
+from raytl.sources.checkpoint import load_checkpoint
+from raytl.sources.lookup import info, untrained_uri
+from raytl.sources.manifest import Manifest, read_manifest
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.staging import fit_original
 from raytl.sources.weights import SUFFIXES, in_own_names, read_weights

@@ -12,8 +12,8 @@ from pathlib import Path
 from raytl.core.errors import UserError, nearest
 from raytl.core.hashing import hash_file
 from raytl.sources.base import Built, Provider, Request, SourceEntry, WeightsMissingError, provider, providers
-from raytl.sources.catalogue import info
 from raytl.sources.licences import NO_WEIGHTS
+from raytl.sources.lookup import info
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.staging import fit_original
 from raytl.sources.weights import in_own_names, read_weights
