@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,6 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from raytl import __version__
 from raytl.serving.asking import Answering, Live, Model, in_time
 from raytl.serving.problems import RequestError, answer, retry, to_json
 from raytl.serving.requests import SMALL_BYTES, read_content
@@ -42,7 +43,7 @@ def v2_routes(service: Answering[Model]) -> APIRouter:
 
     @router.get("/v2", summary="Describe the server")
     async def server() -> Response:
-        return answer(200, {"name": "raytl", "version": __version__, "extensions": ["binary_tensor_data"]})
+        return answer(200, {"name": "raytl", "version": _version(), "extensions": ["binary_tensor_data"]})
 
     @router.get("/v2/health/live", summary="Does the server answer?")
     async def is_live() -> Response:
@@ -140,3 +141,13 @@ _REQUEST = {
     },
 }
 _BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST}}}}
+
+
+def _version() -> str:
+    """Of what serves: raytl itself, or the small distribution of its runtime."""
+    for name in ("raytl", "raytl-serve"):
+        try:
+            return installed(name)
+        except PackageNotFoundError:
+            continue
+    return "unknown"

@@ -278,5 +278,9 @@ def test_the_small_distribution_has_the_modules_that_are_imported_and_no_others(
     needed = {str(Path(file).relative_to(ROOT)) for file in told.stdout.split()}
     project = tomllib.loads((ROOT / "serve" / "runtime" / "pyproject.toml").read_text())
     listed = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    beside = {
+        path for folder in ("serving/page", "web") for path in (ROOT / "raytl" / folder).iterdir() if path.is_file()
+    }
+    needed |= {str(path.relative_to(ROOT)) for path in beside}  # pages, style sheets and scripts
     assert set(listed) == {f"../../{file}" for file in needed}
     assert set(listed.values()) == {f"raytl_serve/shared/{file}" for file in needed}
