@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from raytl.evaluation.calibration import fit_temperature
 from raytl.evaluation.mixing import mixture_shares
-from raytl.evaluation.probes import Probe, fit_logistic
+from raytl.evaluation.probes import STRENGTHS, Probe, fit_logistic
 from raytl.sources.heads import StagesHead
 
 STAGE_FOLDS = 3
 """By which the strength of each stage's head is chosen: their average forgives what five would do better."""
+OF_MANY = STRENGTHS[1:-2]
+"""Penalties tried where a source domain's images are there too: with hundreds, a weaker one is dear and brings little."""
 ON_CPU = 5000
 """Features of so many images are solved on the CPU: of the many small steps a GPU would only feel the starts."""
 
@@ -88,7 +90,14 @@ def solve_parts(
     for member in members:
         rows, grouped = np.flatnonzero(member), None if groups is None else groups[member]
         for seen in features[torch.as_tensor(rows, device=features.device)].split(list(widths), dim=1):
-            probe = solve(seen, labels[rows], sample_weight=weights[rows], groups=grouped, max_folds=STAGE_FOLDS)
+            probe = solve(
+                seen,
+                labels[rows],
+                sample_weight=weights[rows],
+                groups=grouped,
+                max_folds=STAGE_FOLDS,
+                strengths=None if own[rows].all() else OF_MANY,
+            )
             probes.append(probe)
             # Of another domain's images the target's own layers say nothing.
             said.append(np.full((len(labels), classes), np.nan))
