@@ -18,7 +18,7 @@ from raytl.sources.heads import StagesHead
 STAGE_FOLDS = 3
 """By which the strength of each stage's head is chosen: their average forgives what five would do better."""
 OF_MANY = STRENGTHS[1:-2]
-"""Penalties tried where a source domain's images are there too: with hundreds, a weaker one is dear and brings little."""
+"""Penalties tried where a source domain's images are there too: of hundreds, a weaker one is dear and brings little."""
 ON_CPU = 5000
 """Features of so many images are solved on the CPU: of the many small steps a GPU would only feel the starts."""
 
