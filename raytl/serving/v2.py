@@ -54,18 +54,20 @@ def v2_routes(service: Answering[Model]) -> APIRouter:
         _ = service.live
         return answer(200, {"live": True, "ready": True})
 
-    @router.get(_VERSIONED, summary="Describe this version of the model's tensors")
-    @router.get(_PATH, summary="Describe the model's tensors")
+    @router.get(_VERSIONED, responses=_NO_SUCH, summary="Describe this version of the model's tensors")
+    @router.get(_PATH, responses=_NO_SUCH, summary="Describe the model's tensors")
     async def model(name: str, version: str | None = None) -> Response:
         return _told(lambda: _describe(found(name, version)))
 
-    @router.get(_VERSIONED + "/ready", summary="Is this version of the model ready?")
-    @router.get(_PATH + "/ready", summary="Is the model of this name ready?")
+    @router.get(_VERSIONED + "/ready", responses=_NO_SUCH, summary="Is this version of the model ready?")
+    @router.get(_PATH + "/ready", responses=_NO_SUCH, summary="Is the model of this name ready?")
     async def is_model_ready(name: str, version: str | None = None) -> Response:
         return _told(lambda: {"name": found(name, version).name, "ready": True})
 
-    @router.post(_VERSIONED + "/infer", summary="Classify images with this version", openapi_extra=_BODY)
-    @router.post(_PATH + "/infer", summary="Classify images", openapi_extra=_BODY)
+    @router.post(
+        _VERSIONED + "/infer", summary="Classify images with this version", openapi_extra=_BODY, responses=_REFUSED
+    )
+    @router.post(_PATH + "/infer", summary="Classify images", openapi_extra=_BODY, responses=_REFUSED)
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
         try:
             live = found(name, version)
@@ -139,6 +141,23 @@ _REQUEST = {
         "outputs": {"type": "array", "items": {"type": "object", "properties": {"name": {"enum": list(OUTPUTS)}}}},
         "parameters": {"type": "object"},
     },
+}
+_ERROR = {
+    "content": {
+        "application/json": {
+            "schema": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+        }
+    }
+}
+_NO_SUCH: dict[int | str, dict[str, Any]] = {404: {"description": "No model or version has this name.", **_ERROR}}
+_REFUSED: dict[int | str, dict[str, Any]] = _NO_SUCH | {
+    400: {"description": "The request cannot be read.", **_ERROR},
+    408: {"description": "The request did not arrive in time.", **_ERROR},
+    413: {"description": "Too many or too large images.", **_ERROR},
+    415: {"description": "A content type that is not understood.", **_ERROR},
+    422: {"description": "An image that cannot be decoded.", **_ERROR},
+    503: {"description": "Too many requests are waiting; try again after Retry-After seconds."},
+    504: {"description": "No answer in time.", **_ERROR},
 }
 _BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST}}}}
 

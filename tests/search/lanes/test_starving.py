@@ -38,11 +38,13 @@ def test_the_search_goes_on_with_fewer_lanes_and_ends_in_a_sentence(session, tmp
     said: list[str] = []
     plan = JobList([loading(n) for n in range(2)])
     lanes = plan_lanes(2, 0.0, 1, [(2.0, 0.0)])
-    assert run_plan(plan, lane_for(tiny.data(), SETTINGS), lanes, tmp_path, notice=said.append)
-    assert said[-1] == "memory ran out, and Ray ended a lane: going on with a single lane"
-    assert set(plan.errors) == {0, 1}
-    for error in plan.errors.values():
-        assert error == "the machine has too little memory for it: close other programs, or choose smaller models"
+    assert not run_plan(plan, lane_for(tiny.data(), SETTINGS), lanes, tmp_path, notice=said.append)
+    assert said[0] == "memory ran out, and Ray ended a lane: going on with a single lane"
+    assert said[-1].startswith("memory ran out again and again with a single lane, whatever it trained")
+    # The first may be too large by itself; the second one is not failed for what others take.
+    assert list(plan.errors.values()) == [
+        "the machine has too little memory for it: close other programs, or choose smaller models"
+    ]
 
 
 def test_a_lane_that_is_ended_while_it_trains_is_a_death_to_tune():
