@@ -10,6 +10,7 @@ from torch import Tensor
 from raytl.adaptation.base import ActsOn, AdaptationConfig, AdaptationLoss, Views, adaptation
 from raytl.tasks.task import Role
 
+_ROUNDING = 1e-6
 _LEAST_DEVIATION = 1e-3
 """Of the target over the source: a feature that hardly varies there is not blown up to say nothing."""
 
@@ -46,6 +47,8 @@ class Moments(AdaptationLoss):
 def match_moments(source: Tensor, target: Tensor) -> Tensor:
     """Source features (n, d) with the mean and the deviation of the target's (m, d), each feature by itself."""
     x, like = source.double(), target.double()
-    deviation = x.std(dim=0, correction=0)
-    scale = torch.where(deviation > 0, like.std(dim=0, correction=0) / deviation, 1.0).clamp_min(_LEAST_DEVIATION)
-    return ((x - x.mean(dim=0)) * scale + like.mean(dim=0)).to(source.dtype)
+    mean, deviation = x.mean(dim=0), x.std(dim=0, correction=0)
+    # A feature that varies by no more than rounding says nothing, and is not to be blown up.
+    varies = deviation > _ROUNDING * mean.abs()
+    scale = torch.where(varies, like.std(dim=0, correction=0) / deviation, 1.0).clamp_min(_LEAST_DEVIATION)
+    return ((x - mean) * scale + like.mean(dim=0)).to(source.dtype)

@@ -210,7 +210,7 @@ def kept_features(workspace: Workspace, strategy: dict[str, Any], refit: Path) -
         return None
     try:
         return gather_features(workspace, read, load_checkpoint(refit)[1])
-    except (UserError, RuntimeError):  # no reason to lose the model: it cannot be extended, and says so
+    except (UserError, RuntimeError, MemoryError, OSError):  # no reason to lose the model: it cannot be extended then
         return None
 
 

@@ -41,10 +41,10 @@ def create_http(
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_error)
-    app.add_middleware(OwnPaths)
     app.add_middleware(_Gate, service=service)
     if most_waiting is not None:
         app.add_middleware(_Queue, most=most_waiting)
+    app.add_middleware(OwnPaths)  # the last one added is the first to see a request: the gate judges what is routed
 
     # Handlers take the bare request and return a ready response: FastAPI's validation and serialisation of models would
     # cost more than the rest of a request does.

@@ -68,7 +68,7 @@ class OwnPaths:
         """Handle one request."""
         if scope["type"] == "http":
             root = scope.get("root_path", "")
-            if root.startswith(f"{MODELS}/") and scope["path"].removeprefix(root).rstrip("/") in _OWN:
+            if root.startswith(f"{MODELS}/") and scope["path"].removeprefix(root) in _OWN:
                 scope = {**scope, "root_path": ""}
         await self._app(scope, receive, send)
 

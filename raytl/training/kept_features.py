@@ -44,7 +44,7 @@ def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel
             workspace, network, weights, cached=cached and workspace.settings.activation_cache, images=len(images)
         )
         pool = maker.make(images.subset(index))
-        pixels = workspace.pixels(images, model.preprocessing)[index].numpy()
+        pixels = workspace.pixels(images.subset(index), model.preprocessing).numpy()
         groups = np.arange(len(images)) if images.groups is None else images.groups
         found.append(
             KeptFeatures(

@@ -128,4 +128,6 @@ class Strategy:
         A setting that strategies were given later leaves the keys alone of those that do without it.
         """
         plain = {name: value for name, value in self.to_dict().items() if (name, value) not in _LATER}
+        if self.head == "stages":
+            plain["features"] = "quarters"  # what it read before was another thing, and is not to be mixed with this
         return hash_json(plain)[:12]

@@ -30,6 +30,13 @@ def test_a_feature_that_does_not_vary_is_moved_and_no_more() -> None:
     assert torch.isfinite(match_moments(source, source)).all()
 
 
+def test_rounding_is_not_blown_up() -> None:
+    nearly = torch.full((100, 1), 0.3)
+    nearly[0] = torch.nextafter(nearly[0], torch.tensor(1.0))
+    moved = match_moments(nearly, torch.randn(50, 1, generator=torch.Generator().manual_seed(0)))
+    assert float(moved.std()) < 1e-6
+
+
 def test_is_for_heads_that_are_solved_for_only() -> None:
     entry = get("moments")
     assert not entry.trains

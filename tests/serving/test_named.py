@@ -12,6 +12,7 @@ from raytl.serving.http import create_http
 from raytl.serving.named import entry, remembered, route_for
 from raytl.serving.service import Service
 from raytl.serving.settings import ServingSettings
+from raytl.serving.tokens import hashed
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +21,29 @@ def service(bundles):
     asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]))))
     yield service
     service.close()
+
+
+@pytest.fixture(scope="module")
+def guarded(bundles):
+    service = Service()
+    asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]), token_sha256=hashed("secret"))))
+    yield service
+    service.close()
+
+
+@pytest.mark.parametrize("root", ["", "/v1/models/cells"])
+@pytest.mark.parametrize("path", ["", "/health", "/predict"])
+def test_what_is_at_its_name_asks_for_the_token_as_well(guarded, root, path):
+    with TestClient(create_http(guarded, "cells"), root_path=root) as client:
+        assert client.get(f"/v1/models/cells{path}").status_code == 401
+        found = client.get(f"/v1/models/cells{path}", headers={"Authorization": "Bearer secret"})
+        assert found.status_code == (405 if path == "/predict" else 200)
+
+
+def test_the_page_of_a_named_one_is_below_its_name(service):
+    with TestClient(create_http(service, "cells"), root_path="/v1/models/cells") as client:
+        page = client.get("/v1/models/cells/")
+        assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
 
 
 class TestRoute:

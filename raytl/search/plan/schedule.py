@@ -431,7 +431,7 @@ class SearchPlan:
         count = self._probing.doubted_labels()
         if count:
             labels = "1 label looks" if count == 1 else f"{count} labels look"
-            self._listener.on_phase(LABELS, f"{labels} wrong; raytl check shows them")
+            self._listener.on_phase(LABELS, f"{labels} wrong; raytl check looks closer")
 
     def _end_survey(self, result: JobResult | None) -> None:
         """Where nothing could be surveyed, the domains are taken as they are."""

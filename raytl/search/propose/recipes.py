@@ -25,6 +25,8 @@ PLAIN_PIXELS = "plain:pixels"
 """The classical control: what any practitioner tries first, without a network."""
 MOMENTS = "moments"
 """The adaptation that heads which are solved for can have."""
+LEAST_SEEN = 20
+"""Unlabelled images without which their moments are mostly chance."""
 # A recipe that a careful practitioner would start from; a weak one would flatter all that is held against it.
 _RECIPE = Strategy(source_model="", head_lr=0.03, backbone_ratio=0.3, augmentation="shift")
 
@@ -72,7 +74,8 @@ class Recipes:
         count = self._space.stage_count(uri)
         last = Strategy(uri, cut=count, head="logistic", class_weights=self._recipe.class_weights)
         joined = replace(last, head="stages", source_domain=domain)
-        if self._space.data.unlabelled is not None:
+        seen = self._space.data.unlabelled
+        if seen is not None and len(seen) >= LEAST_SEEN:
             joined = replace(joined, adaptation=MOMENTS, adaptation_config=adaptation.get(MOMENTS).config())
         if not self._labelled:
             bare = replace(last, source_domain=domain)

@@ -6,11 +6,12 @@ import itertools
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny import MODEL, PRETRAINED, STAGES, data, shapes
 
 from raytl.search.jobs import Survey
-from raytl.search.propose.recipes import Recipes
+from raytl.search.propose.recipes import LEAST_SEEN, Recipes
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.tasks import TrainingData
@@ -70,7 +71,9 @@ class TestProbes:
 
     def test_with_unlabelled_images_the_domain_takes_on_their_moments(self, tmp_path: Path) -> None:
         held = data(8)
-        for images, wanted in ((held.unlabelled, "moments"), (None, "none")):
+        assert held.unlabelled is not None
+        few = held.unlabelled.subset(np.arange(LEAST_SEEN - 1))
+        for images, wanted in ((held.unlabelled, "moments"), (few, "none"), (None, "none")):
             found = recipes(tmp_path, replace(held, unlabelled=images)).probes(SURVEY)[PRETRAINED]
             assert [probe.adaptation for probe in found] == ["none", "none", wanted]
 
