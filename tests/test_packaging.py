@@ -64,7 +64,7 @@ def run(bin_folder: Path, tmp_path: Path, *words: str) -> subprocess.CompletedPr
 def test_the_wheel_holds_spaces_serve_files_and_the_type_marker(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder in ("search_spaces", "serve"):
-        files = [path for path in (ROOT / folder).iterdir() if path.is_file() and path.name != "Dockerfile"]
+        files = [path for path in (ROOT / folder).iterdir() if path.is_file() and path.stem != "Dockerfile"]
         assert files
         for path in files:
             assert f"raytl/_data/{folder}/{path.name}" in names

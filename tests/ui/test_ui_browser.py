@@ -109,9 +109,12 @@ async def evaluate(page: str, script: str, folder: Path) -> str:
                 await asyncio.sleep(0.1)
             async with session.ws_connect(socket_url) as tab:
                 wanted = {"expression": script, "awaitPromise": True, "returnByValue": True}
-                await tab.send_json({"id": 1, "method": "Runtime.evaluate", "params": wanted})
-                answer = await tab.receive_json()
-                return str(answer["result"]["result"]["value"])
+                while True:
+                    await tab.send_json({"id": 1, "method": "Runtime.evaluate", "params": wanted})
+                    answer = await tab.receive_json()
+                    if "result" in answer:
+                        return str(answer["result"]["result"]["value"])
+                    await asyncio.sleep(0.2)  # the page was still being loaded, and what ran in the last one is gone
     finally:
         process.kill()
         await process.wait()
