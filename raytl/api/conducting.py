@@ -22,7 +22,8 @@ from raytl.runs.report import examples_of, write_report
 from raytl.runs.run import interval
 from raytl.runs.storage import is_uri
 from raytl.runs.tracking import Tracking
-from raytl.runs.tracking.tracking import TENSORBOARD, Told
+from raytl.runs.tracking.figures import Told
+from raytl.runs.tracking.tracking import TENSORBOARD
 from raytl.search.driver import search as drive
 from raytl.search.planning import SearchSettings
 from raytl.search.records import SearchListener, SearchOutcome, TrialRecord

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from raytl.search.records import TrialRecord
+from raytl.search.records import TrialRecord, TrialStatus
 
 _ENDS = {"value": "", "low": "_low", "high": "_high"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """The run that a tracker is told of. where: its folder or URI; folder: where it is written on this machine."""
+
+    name: str
+    where: str
+    folder: Path
+    settings: Mapping[str, Any]
+
+
+def is_over(record: TrialRecord) -> bool:
+    """Whether nothing more comes of a trial."""
+    return record.status is not TrialStatus.RUNNING
 
 
 def parameters(record: TrialRecord) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
 from raytl.runs.tracking import figures
-from raytl.runs.tracking.tracking import Told, is_over
+from raytl.runs.tracking.figures import Told, is_over
 from raytl.search.records import TrialRecord, TrialStatus
 
 EXPERIMENT = "raytl"

@@ -11,7 +11,7 @@ from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams
 
 from raytl.runs.tracking import figures
-from raytl.runs.tracking.tracking import is_over
+from raytl.runs.tracking.figures import is_over
 from raytl.search.records import TrialRecord
 
 ENDED = "ended"

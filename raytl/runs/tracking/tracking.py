@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from raytl.core.errors import StorageWarning, UserError, nearest
 from raytl.runs.run import Run
 from raytl.runs.tracking import figures
-from raytl.search.records import TrialRecord, TrialStatus
+from raytl.runs.tracking.figures import Told
+from raytl.search.records import TrialRecord
 
 TENSORBOARD = "tensorboard"
 """Folder of a run, where no other is named."""
@@ -27,16 +28,6 @@ NEEDS = {
     "tensorboard": ("tensorboardX", "pip install tensorboardX"),
 }
 """By tracker, the module that it needs and how to get it."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """The run that a tracker is told of. where: its folder or URI; folder: where it is written on this machine."""
-
-    name: str
-    where: str
-    folder: Path
-    settings: Mapping[str, Any]
 
 
 class Tracker(Protocol):
@@ -173,8 +164,3 @@ def _opened(switch: str, told: Told) -> Tracker:
     from raytl.runs.tracking.tensorboard import TensorBoardTracker
 
     return TensorBoardTracker(Path(to) / told.name if to else told.folder / TENSORBOARD)
-
-
-def is_over(record: TrialRecord) -> bool:
-    """Whether nothing more comes of a trial."""
-    return record.status is not TrialStatus.RUNNING
