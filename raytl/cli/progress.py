@@ -60,8 +60,8 @@ class Progress:
             self._live.stop()
 
     def on_phase(self, phase: str, detail: str) -> None:
-        """A new line for the phase; what is said of the machine or the labels stays, and is no phase."""
-        if phase in {"memory", "labels", "by-hand"}:
+        """A new line for the phase; what is said of the machine, the time or the labels stays, and is no phase."""
+        if phase in {"memory", "labels", "by-hand", "time"}:
             self._write(detail)
             return
         self._phase = PHASES.get(phase, phase) + (f" ({detail})" if detail else "")

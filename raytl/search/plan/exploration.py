@@ -21,7 +21,7 @@ class Exploration:
 
     records: all trials of the plan, as it goes on. numbers: of jobs, from which to take the next. fold: that strategies
     are tried on, None where there are none. The rest as in :class:`raytl.search.plan.settings.PlanSettings`.
-    seconds: that training a strategy is expected to take.
+    seconds: that training a strategy is expected to take. refuse: told these of one that there is no time for.
     tried: strategies that were given out. exhausted: whether none is left of the source models that joined in.
     """
 
@@ -39,6 +39,7 @@ class Exploration:
         patience: int | None,
         min_gain: float | None,
         seconds: Callable[[Strategy], float],
+        refuse: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.sampler = sampler
         self.halving = halving
@@ -51,6 +52,7 @@ class Exploration:
         self._patience = patience
         self._min_gain = min_gain
         self._seconds = seconds
+        self._refuse = refuse
         self._begun = False
         self._handles: dict[int, Handle] = {}
         self._furthest: dict[int, int] = {}
@@ -113,8 +115,10 @@ class Exploration:
         """The next strategy that there is time to train, and once more should it win; None where none is in sight."""
         for _ in range(DEAR if self._time.limited else 1):
             handle, strategy = self.sampler.ask()
-            if not self._time.limited or self._time.allows(2 * self._seconds(strategy), self._records):
+            seconds = self._seconds(strategy)
+            if not self._time.limited or self._time.allows(2 * seconds, self._records):
                 return handle, strategy
+            self._refuse(seconds)
             self.sampler.tell(handle, score=None)
         return None
 

@@ -22,6 +22,7 @@ from raytl.search.plan.durations import Durations
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.first_model import FirstModel
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
+from raytl.search.plan.left_over import LeftOver
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
 from raytl.search.plan.settings import PlanSettings, Recipe, Wait
@@ -37,6 +38,8 @@ PHASES = ("", *TOLD, JobKind.CONTROL, JobKind.REFIT)
 FIRST_MODEL = "first-model"
 LABELS = "labels"
 """The phase under which the user is told that labels look wrong."""
+TIME = "time"
+"""The phase under which the user is told why time is left."""
 PROBE_SHARE = 0.25
 """Of a time budget: once probes have taken so much of it, they are tried on no further folds."""
 LATEST = 0.4
@@ -83,6 +86,7 @@ class SearchPlan:
         self._numbers = count()
         self._said_doubted = False
         self._durations = Durations(self.records, settings.epochs, settings.passes)
+        self._left_over = LeftOver(self._time, settings.time_budget_s, self.records)
         self._exploration = Exploration(
             sampler,
             halving,
@@ -95,6 +99,7 @@ class SearchPlan:
             patience=settings.patience,
             min_gain=settings.min_gain,
             seconds=self._durations.of,
+            refuse=self._left_over.refuse,
         )
         self._probing = Probing(self.contest, pretraining, settings.folds, pretrain_s=settings.pretrain_s)
         self._first_model = FirstModel(
@@ -157,7 +162,11 @@ class SearchPlan:
             job = propose()
             if job is not None:
                 return self._start(job) if isinstance(job, LaneJob) else job
-        self._done = True
+        if not self._done:
+            self._done = True
+            why = self._left_over.sentence()
+            if why:
+                self._listener.on_phase(TIME, why)
         return None
 
     def _running_kinds(self) -> set[JobKind]:
@@ -240,7 +249,11 @@ class SearchPlan:
         """Whether the time budget has room for a job, by what such a job is expected to take."""
         if not self._time.limited:
             return True
-        return self._time.allows(self._durations.of(Strategy.from_dict(job.strategy)), self.records)
+        seconds = self._durations.of(Strategy.from_dict(job.strategy))
+        allowed = self._time.allows(seconds, self.records)
+        if not allowed:
+            self._left_over.refuse(seconds)
+        return allowed
 
     def _next_trained(self, lane: int) -> LaneJob | None:
         """Baselines and strategies of the search in turn, so that what promises most waits for no baseline."""
