@@ -13,7 +13,12 @@ _STEPS = 60
 
 
 def fit_temperature(
-    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None, *, pull: float = 1.0
+    logits: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    pull: float = 1.0,
+    usual: float = 1.0,
 ) -> float:
     """The temperature (Guo et al., 2017) by which dividing the logits gives the least log loss, in [1/20, 20].
 
@@ -21,23 +26,23 @@ def fit_temperature(
     train the model, always: on its training items a model is right whatever it is worth, and the answer would be the
     smallest temperature there is. Rows that are not finite (an item that was never held out) are left out.
 
-    pull: items' worth of a prior (Gamma) towards a temperature of 1, convex in its reciprocal as the loss is. Without
-    it a handful of items, all of them right, would ask for endless confidence. More of it suits a model that was chosen
-    for its log loss and can hardly be far off.
+    pull: items' worth of a prior (Gamma) towards the ``usual`` temperature, convex in its reciprocal as the loss is.
+    Without it a handful of items, all of them right, would ask for endless confidence. More of it suits a model that
+    was chosen for its log loss and can hardly be far off. Without any item the answer is the usual temperature.
     """
     usable = np.isfinite(logits).all(axis=1)
     z = np.asarray(logits, dtype=np.float64)[usable]
     y = np.asarray(labels, dtype=np.int64)[usable]
     w = np.ones(len(z)) if weights is None else np.asarray(weights, dtype=np.float64)[usable]
     if not len(z) or w.sum() <= 0:
-        return 1.0
+        return usual
     given = z[np.arange(len(z)), y]
     w = w / w.sum()
     prior = pull * (w**2).sum()
 
     def slope(beta: float) -> float:
         p = np.exp(log_softmax(beta * z, axis=1))
-        return float(w @ ((p * z).sum(axis=1) - given) + prior * (1.0 - 1.0 / beta))
+        return float(w @ ((p * z).sum(axis=1) - given) + prior * (usual - 1.0 / beta))
 
     low, high = 1.0 / HOTTEST, HOTTEST
     if slope(low) >= 0:

@@ -198,7 +198,8 @@ class Contest:
             usual = [
                 key
                 for key in keys
-                if means[best] - means[key] <= UNSURE and yields_to(strategies[found], strategies[key], labelled=False)
+                if yields_to(strategies[found], strategies[key], labelled=False)
+                and (means[best] - means[key] <= UNSURE or _outdone(strategies[found], strategies[key]))
             ]
             if not usual:
                 break
@@ -240,6 +241,17 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
     stages = same and one.head == "logistic" and (one.source_domain is None or other.source_domain is not None)
     joined = same and one.head == "stages" and one.source_domain is None and other.source_domain is not None
     return stages or joined or (published and one.source_model.startswith("plain:"))
+
+
+def _outdone(one: Strategy, other: Strategy) -> bool:
+    """Whether of two heads on the same network the other is better whatever a score without labels says.
+
+    From a few images the last features' head is sure and wrong, where all stages are not. And a source domain is heard
+    as far as the target's images bear it out.
+    """
+    if one.source_model != other.source_model or other.head != "stages":
+        return False
+    return one.head == "logistic" if one.source_domain == other.source_domain else one.source_domain is None
 
 
 def _trust(strategy: Strategy) -> tuple[bool, bool, bool]:

@@ -79,6 +79,13 @@ class TestWithoutLabels:
         told.add(moved, 0, 0.65, kind="probe")
         assert told.winner() == moved.key
 
+    @pytest.mark.parametrize("other", [{"head": "logistic"}, {"source_domain": None, "adaptation": "none"}])
+    def test_on_the_same_network_all_stages_and_the_domain_win_whatever_the_score(self, other: dict[str, str]) -> None:
+        told = Told(None)
+        told.add(replace(self.PUBLISHED, **other), 0, 0.9, kind="probe")
+        told.add(self.PUBLISHED, 0, 0.3, kind="probe")
+        assert told.winner() == self.PUBLISHED.key
+
     def test_what_was_trained_yields_to_nothing(self) -> None:
         told = Told(None)
         told.add(TRAINED["a"], 0, 0.7)

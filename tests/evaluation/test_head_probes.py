@@ -1,0 +1,96 @@
+"""Averages of layers on stages' features: whom the target's images let speak, and how sure the average is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from raytl.evaluation.calibration import fit_temperature
+from raytl.evaluation.head_probes import SolvedHead, solve_parts
+
+STAGES, WIDTH, CLASSES = 4, 6, 10
+
+
+class World:
+    """Classes around means that every stage sees with noise of its own; the domain's images lie a little aside."""
+
+    def __init__(self, seed: int, noise: float = 0.7) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.means = self.rng.normal(size=(STAGES, CLASSES, WIDTH))
+        self.noise = noise
+
+    def features(self, labels: np.ndarray, shift: float = 0.0) -> np.ndarray:
+        stages = [means[labels] + self.rng.normal(0, self.noise, (len(labels), WIDTH)) + shift for means in self.means]
+        return np.concatenate(stages, axis=1).astype(np.float32)
+
+
+def solve(world: World, per_class: int, *, domain: str = "") -> SolvedHead:
+    labels = np.repeat(np.arange(CLASSES), per_class)
+    target, features = np.ones(len(labels), dtype=bool), world.features(labels)
+    if domain:
+        theirs = np.repeat(np.arange(CLASSES), 30)
+        features = np.concatenate([features, world.features(theirs, 0.2)])
+        said = (theirs + 1) % CLASSES if domain == "permuted" else theirs
+        labels, target = np.concatenate([labels, said]), np.concatenate([target, np.zeros(len(theirs), dtype=bool)])
+    weights = np.where(target, 1 / target.sum(), 1 / max(1, (~target).sum()))
+    return solve_parts(
+        torch.as_tensor(features), labels, CLASSES, weights, None,
+        widths=[WIDTH] * STAGES, balanced=False, seed=0, target=target,
+    )  # fmt: skip
+
+
+def said(head: SolvedHead, features: np.ndarray) -> np.ndarray:
+    seen = np.split(features, STAGES, axis=1) * head.members
+    layers = [probe.logits(stage) for probe, stage in zip(head.probes, seen, strict=True)]
+    probabilities = [np.exp(z - z.max(1, keepdims=True)) for z in layers]
+    mean = sum(s * p / p.sum(1, keepdims=True) for s, p in zip(head.shares, probabilities, strict=True))
+    return np.asarray(mean)
+
+
+def accuracy(head: SolvedHead, world: World) -> float:
+    labels = np.repeat(np.arange(CLASSES), 100)
+    return float((said(head, world.features(labels)).argmax(1) == labels).mean())
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("per_class", "most"), [(1, 0.45), (3, 0.2)])
+def test_a_domain_of_wrong_labels_is_doubted_even_by_one_image_a_class(seed: int, per_class: int, most: float) -> None:
+    world = World(seed)
+    joined, own = solve(world, per_class, domain="permuted"), solve(world, per_class)
+    assert joined.members == 2 and joined.shares[STAGES:].sum() < most
+    assert accuracy(joined, world) >= accuracy(own, world) - 0.05
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_domain_that_is_right_is_heard_more_than_one_image_a_class(seed: int) -> None:
+    world = World(seed)
+    joined, own = solve(world, 1, domain="right"), solve(world, 1)
+    assert joined.shares[STAGES:].sum() > 0.5
+    assert accuracy(joined, world) >= accuracy(own, world)
+
+
+def test_shares_are_shares() -> None:
+    for domain in ("", "right", "permuted"):
+        head = solve(World(0), 2, domain=domain)
+        assert (head.shares >= 0).all() and head.shares.sum() == pytest.approx(1)
+
+
+def test_where_nothing_was_held_out_the_average_is_as_much_surer_as_is_usual() -> None:
+    head = solve(World(0), 1)
+    assert np.isnan(head.out_of_fold).all()
+    assert head.temperature == pytest.approx(STAGES**-0.4) and head.sharpness == pytest.approx(STAGES**0.4)
+
+
+def test_predictions_of_a_silenced_domain_do_not_say_how_sure_to_be() -> None:
+    """With one image a class only the domain's layers were ever asked, and they were wrong of all."""
+    head = solve(World(1), 1, domain="permuted")
+    assert head.temperature == pytest.approx((2 * STAGES) ** -0.4)
+
+
+def test_many_images_outvote_what_is_usual() -> None:
+    world, labels = World(0, noise=2.0), np.repeat(np.arange(CLASSES), 40)
+    head = solve(world, 40)
+    alone = fit_temperature(np.log(head.out_of_fold), labels)
+    assert head.temperature == pytest.approx(alone, rel=0.05)
+    assert abs(head.temperature / alone - 1) < abs(STAGES**-0.4 / alone - 1)
