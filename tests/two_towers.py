@@ -16,9 +16,9 @@ from raytl.tasks.items import PixelsItem
 
 SIDE = 32
 COLOURS = {"red": (210, 40, 40), "green": (40, 190, 60), "blue": (50, 60, 220)}
-NAMES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in ("circle", "square"))
+NAMES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in ("circle", "bar"))
 CAPTIONS = ("a photo of a {}.", "a picture of {}.", "a photo of the {}.", "a bright photo of a {}.")
-WORDS = "a an the photo picture of close up cropped blurry bright . - circle square".split() + list(COLOURS)  # noqa: SIM905
+WORDS = "a an the photo picture of close up cropped blurry bright . - circle bar".split() + list(COLOURS)  # noqa: SIM905
 MEAN, STD = [0.5, 0.45, 0.4], [0.25, 0.26, 0.27]
 
 
@@ -26,10 +26,12 @@ def draw(name: str, rng: np.random.Generator, ground: int = 90) -> np.ndarray:
     """uint8 (32, 32, 3): the shape at a random place on a noisy ground. ground: its brightness."""
     colour, shape = name.split()
     image = Image.new("RGB", (SIDE, SIDE), (ground,) * 3)
-    size = int(rng.integers(10, 18))
-    x, y = rng.integers(1, SIDE - size - 1, 2).tolist()
+    x, y = rng.integers(1, 14, 2).tolist()
     pen = ImageDraw.Draw(image)
-    (pen.ellipse if shape == "circle" else pen.rectangle)([x, y, x + size, y + size], fill=COLOURS[colour])
+    if shape == "circle":
+        pen.ellipse([x, y, x + 16, y + 16], fill=COLOURS[colour])
+    else:
+        pen.rectangle([0, y, SIDE, y + 7], fill=COLOURS[colour])
     pixels = np.asarray(image) + rng.normal(0, 12, (SIDE, SIDE, 3))
     return np.asarray(pixels.clip(0, 255), dtype=np.uint8)
 
@@ -95,12 +97,13 @@ def taught_clip(steps: int = 160) -> Any:
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
         rng = np.random.default_rng(0)
-        labels = torch.arange(len(NAMES)).repeat(8)
+        kinds = np.tile(np.arange(len(NAMES)), 60)
+        images = normalised(np.stack([draw(NAMES[kind], rng, int(rng.integers(30, 200))) for kind in kinds]))
+        sentences = [tokens([caption.format(name) for name in NAMES]) for caption in CAPTIONS]
         for step in range(steps):
-            shown = np.stack([draw(NAMES[kind], rng, int(rng.integers(30, 200))) for kind in labels])
-            said = tokens([CAPTIONS[step % len(CAPTIONS)].format(name) for name in NAMES])
-            logits = model(input_ids=said, pixel_values=normalised(shown)).logits_per_image
-            loss = F.cross_entropy(logits, labels)
+            chosen = torch.from_numpy(rng.integers(0, len(kinds), 48))
+            logits = model(input_ids=sentences[step % len(CAPTIONS)], pixel_values=images[chosen]).logits_per_image
+            loss = F.cross_entropy(logits, torch.from_numpy(kinds)[chosen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

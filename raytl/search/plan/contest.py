@@ -193,7 +193,6 @@ class Contest:
         has not learned, as those that have. common: folds to take the scores of, none for all.
         """
         scores = self.scores()
-        means = {key: float(np.mean([scores[key][fold] for fold in common or scores[key]])) for key in keys}
         named = [key for key in keys if self.strategy_of(key).get("head") == ZERO_SHOT]
         if 0 < len(named) < len(keys):
             right = {key: self._right_on_the_domain(key) for key in keys}
@@ -204,6 +203,7 @@ class Contest:
                 found = max(ahead, key=lambda key: right[key])
                 return Choice(found, (found,), float("nan"), "usual")
             keys = [key for key in keys if key not in named]
+        means = {key: float(np.mean([scores[key][fold] for fold in common or scores[key]])) for key in keys}
         best = found = max(means, key=lambda key: means[key])
         strategies = {key: Strategy.from_dict(self.strategy_of(key)) for key in keys}
         while True:
