@@ -86,7 +86,7 @@ def tokens(sentences: list[str]) -> torch.Tensor:
     return torch.tensor([row + [1] * (16 - len(row)) for row in rows])
 
 
-def taught_clip(steps: int = 160) -> Any:
+def taught_clip(steps: int = 260) -> Any:
     """A CLIP that knows :data:`NAMES`, on any of :data:`CAPTIONS`."""
     from transformers import CLIPConfig, CLIPModel
 
@@ -94,8 +94,8 @@ def taught_clip(steps: int = 160) -> Any:
         torch.manual_seed(0)
         text, vision = configs()
         model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)).train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)
         rng = np.random.default_rng(0)
         kinds = np.tile(np.arange(len(NAMES)), 60)
         images = normalised(np.stack([draw(NAMES[kind], rng, int(rng.integers(30, 200))) for kind in kinds]))

@@ -150,7 +150,7 @@ class TestTrial:
 class TestSearch:
     def recipes(self, clip: str, folder: Path, held: TrainingData) -> list[Strategy]:
         file = folder / "space.yaml"
-        file.write_text(f"space:\n  source_model: ['{clip}']\n  cut: all\nsettings:\n  image_size: {SIDE}\n")
+        file.write_text(f"space:\n  source_model: ['{clip}']\n  cut: all\nimage_size: {SIDE}\n")
         return Recipes(BoundSpace(load_space(str(file)), held)).probes(Survey(("bright",)))[clip]
 
     def test_offers_it_with_and_without_target_labels(self, clip: str, tmp_path: Path) -> None:
