@@ -214,10 +214,10 @@ def _widen_head(model: SourceModel, state: Mapping[str, Tensor]) -> None:
         if all(part.ndim == 2 and part.shape[0] == parts[0].shape[0] > 0 for part in parts):
             _stages_head(model, parts)
         return
-    names, projection = state.get("head.names"), state.get("head.projection.weight")
-    if names is not None and projection is not None:
-        if names.ndim == 2 and len(names):
-            model.head = ZeroShotHead(model.feature_dim, len(names), int(names.shape[1]))
+    embedded = state.get("head.names")
+    if embedded is not None:
+        if embedded.ndim == 2 and len(embedded):
+            model.head = ZeroShotHead(model.feature_dim, len(embedded), int(embedded.shape[1]))
         return
     hidden, output = (state.get(f"head.{layer}.weight") for layer in ("hidden", "output"))
     weight = state.get("head.weight", hidden)

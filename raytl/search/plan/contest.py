@@ -189,15 +189,15 @@ class Contest:
         """The choice where there are no target labels: by the scores, as far as these can tell.
 
         Of what is as good for all that is known, the kind that does better on task after task. Heads made of class
-        names may be sure of what they get wrong: one is chosen only where it is as right on the source domain, which it
-        has not learned, as those that have. common: folds to take the scores of, none for all.
+        names may be sure of what they get wrong: one is chosen only where it is as right, as far as can be told, on the
+        source domain, which it has not learned, as those that have. common: folds to take the scores of, none for all.
         """
         scores = self.scores()
         named = [key for key in keys if self.strategy_of(key).get("head") == ZERO_SHOT]
         if 0 < len(named) < len(keys):
             right = {key: self._right_on_the_domain(key) for key in keys}
             learned = max(right[key] for key in keys if key not in named)
-            ahead = [key for key in named if right[key] >= learned > 0]
+            ahead = [key for key in named if right[key] >= learned - UNSURE > 0]
             if ahead:
                 # It has learned nothing of the domain that may not hold elsewhere.
                 found = max(ahead, key=lambda key: right[key])
