@@ -67,19 +67,19 @@ def zero_shot_head(uri: str, classes: Sequence[str], templates: Sequence[str] = 
     no text tower, the names say nothing, or the extra ``hf`` is not installed.
     """
     provider, name = _resolve(uri)
-    why = why_no_zero_shot(uri, classes)
+    why = why_no_zero_shot(classes)
     if why:
-        raise UserError(why)
+        raise UserError(f"source model '{uri}': {why}")
     return provider.zero_shot_head(name, [spoken(label) for label in classes], templates)
 
 
-def why_no_zero_shot(uri: str, classes: Sequence[str]) -> str:
-    """A sentence on why a source model with a text tower makes no head of these names here; empty where it does."""
+def why_no_zero_shot(classes: Sequence[str]) -> str:
+    """Why a source model with a text tower makes no head of these names here; empty where it does."""
     why = why_unnamed(classes)
     if why:
-        return f"{uri}: no zero-shot head, for {why}"
+        return f"no zero-shot head, for {why}"
     if not is_installed():
-        return f"{uri}: no zero-shot head, which needs transformers; run: pip install 'raytl[hf]'"
+        return "no zero-shot head, which needs transformers; run: pip install 'raytl[hf]'"
     return ""
 
 

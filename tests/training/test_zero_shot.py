@@ -19,7 +19,6 @@ from raytl.bundles.onnx_model import OnnxModel
 from raytl.core.errors import UserError
 from raytl.search.jobs import Survey
 from raytl.search.propose.recipes import Recipes
-from raytl.search.propose.survey import survey
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.sources.class_names import spoken, why_unnamed
@@ -148,22 +147,23 @@ class TestTrial:
 
 
 class TestSearch:
-    def recipes(self, clip: str, folder: Path, held: TrainingData) -> list[Strategy]:
+    def bound(self, clip: str, folder: Path, held: TrainingData) -> BoundSpace:
         file = folder / "space.yaml"
         file.write_text(f"space:\n  source_model: ['{clip}']\n  cut: all\nimage_size: {SIDE}\n")
-        return Recipes(BoundSpace(load_space(str(file)), held)).probes(Survey(("bright",)))[clip]
+        return BoundSpace(load_space(str(file)), held)
 
     def test_offers_it_with_and_without_target_labels(self, clip: str, tmp_path: Path) -> None:
         for target in (None, pictures(4, 1)):
-            assert strategy(clip) in self.recipes(clip, tmp_path, task(target))
-            assert not survey(workspace(tmp_path, task(target)), [clip]).notes
+            space = self.bound(clip, tmp_path, task(target))
+            assert strategy(clip) in Recipes(space).probes(Survey(("bright",)))[clip]
+            assert not [problem for problem in space.problems if "zero-shot" in problem.message]
 
     def test_names_that_mean_nothing_make_none_and_that_is_said(self, clip: str, tmp_path: Path) -> None:
         names = tuple(f"class_{number}" for number in range(len(NAMES)))
-        held = task(None, names)
-        assert "zero-shot" not in {probe.head for probe in self.recipes(clip, tmp_path, held)}
-        notes = survey(workspace(tmp_path, held), [clip]).notes
-        assert f"{clip}: no zero-shot head, for class names such as 'class_0' and 'class_1' do not say" in notes[0]
+        space = self.bound(clip, tmp_path, task(None, names))
+        assert "zero-shot" not in {probe.head for probe in Recipes(space).probes(Survey(("bright",)))[clip]}
+        said = [problem.message for problem in space.problems if problem.where == clip]
+        assert said == ["no zero-shot head, for class names such as 'class_0' and 'class_1' do not say what is seen"]
 
 
 class TestNames:

@@ -89,7 +89,7 @@ class Recipes:
 
     def _named(self, uri: str, count: int) -> list[Strategy]:
         """A head made of the classes' names, where these mean something to the source model."""
-        can = self._space.reads_names(uri) and not sources.why_no_zero_shot(uri, self._space.data.classes)
+        can = self._space.reads_names(uri) and not sources.why_no_zero_shot(self._space.data.classes)
         return [Strategy(uri, cut=count, head=ZERO_SHOT)] if can else []
 
     # --- baselines --------------------------------------------------------------------------------------------------

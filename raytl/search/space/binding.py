@@ -54,6 +54,11 @@ class BoundSpace:
         self.adaptations = self._expand_adaptations(self._expand_domains())
         self.source_domains = list(self.adaptations)
         self.source_models = self._adaptable(models)
+        for uri in self.source_models:
+            # Whoever names such a model may count on what it makes of the names.
+            why = sources.why_no_zero_shot(data.classes) if self.reads_names(uri) else ""
+            if why:
+                self.problems.append(Problem(Severity.INFO, uri, why))
 
     # --- what applies -----------------------------------------------------------------------------------------------
 
