@@ -108,7 +108,7 @@ def fit_logistic(
 
     splits = _folds(targets, own, max_folds, seed) if len(present) > 1 else []
     predicted = _cross_validate(axes.design, one_hot, w, targets, splits, grid)
-    strength, log_losses = _choose(-predicted[:, np.arange(len(targets)), targets], w, own, grid)
+    strength, log_losses = _choose(-predicted[:, np.arange(len(targets)), targets], w, own, len(present), grid)
     logs = predicted[grid.index(strength)]
     out_of_fold = np.where(np.isnan(logs[:, :1]), np.nan, np.zeros(classes))
     out_of_fold[:, present] = np.exp(logs)
@@ -189,17 +189,18 @@ def _cross_validate(
 
 
 def _choose(
-    losses: np.ndarray, weights: np.ndarray, groups: np.ndarray | None, grid: Sequence[float]
+    losses: np.ndarray, weights: np.ndarray, groups: np.ndarray | None, classes: int, grid: Sequence[float]
 ) -> tuple[float, dict[float, float]]:
     """The strength, and the weighted mean loss (nats) of each; losses: (strengths, items), NaN where never held out.
 
     Chosen is what is most probable after seeing the items out of fold (Geisser & Eddy, 1979), the logarithm of the
     strength being normal around 0.3 / n with a deviation of one decade before. With a few items the least mean loss is
     mostly luck; with many the prior has no say; with none it is all there is. Groups and unequal weights count for as
-    many items as they are worth.
+    many items as they are worth, though never for fewer than there are classes: one group may hold an item of each.
     """
     own = np.arange(len(weights)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    doubt = 0.5 * np.log10(np.array(grid) * _independent(weights, own) / _EXPECTED) ** 2
+    worth = max(_independent(weights, own), classes)
+    doubt = 0.5 * np.log10(np.array(grid) * worth / _EXPECTED) ** 2
     held = ~np.isnan(losses[0])
     if not held.any():
         return grid[int(doubt.argmin())], {}
