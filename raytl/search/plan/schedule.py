@@ -83,7 +83,7 @@ class SearchPlan:
         self._numbers = count()
         self._said_doubted = False
         self._durations = Durations(self.records, settings.epochs, settings.passes)
-        self._left_over = LeftOver(self._time, settings.time_budget_s, self.records)
+        self._left_over = LeftOver(self._time, settings.time_budget_s)
         self._exploration = Exploration(
             sampler,
             halving,
@@ -363,8 +363,11 @@ class SearchPlan:
 
     def _will_end_in_time(self, record: TrialRecord, epoch: int) -> bool:
         """Whether a training can come to its end at the pace that it goes; what had never been timed may not."""
-        epochs = self.settings.epochs
-        return not self._time.limited or record.seconds / epoch * (epochs - epoch) <= self._time.left()
+        whole_s = record.seconds / epoch * self.settings.epochs
+        if not self._time.limited or whole_s - record.seconds <= self._time.left():
+            return True
+        self._left_over.refuse(whole_s)
+        return False
 
     def on_end(self, number: int, result: JobResult | None, error: str | None = None) -> None:
         """Take in the end of a job. result None: it was stopped early, or (with ``error``) its lane died."""
