@@ -293,12 +293,12 @@ class TestStages:
             weights = np.concatenate([np.full(len(last), 1 / len(last)), weights])
         seed = trial_seed(space, trial.job)
         probe = fit_logistic(
-            everything, known, len(CLASSES), sample_weight=weights, seed=seed, max_folds=3, strengths=OF_MANY
-        )
+            everything, known, len(CLASSES),
+            sample_weight=weights, seed=seed, max_folds=3, strengths=OF_MANY, tolerance=CLOSE,
+        )  # fmt: skip
         layer = train(space, strategy, fold).model.head.parts[-1]
-        np.testing.assert_allclose(
-            layer.weight.detach().numpy(), probe.weight, atol=1e-2 * float(np.abs(probe.weight).max())
-        )
+        apart = np.linalg.norm(layer.weight.detach().numpy() - probe.weight)
+        assert apart <= 0.05 * np.linalg.norm(probe.weight)
 
     def test_models_from_before_there_were_shares_are_read(self, space: Workspace, tmp_path: Path) -> None:
         model = train(space, self.STRATEGY, fold=None).model
