@@ -66,7 +66,7 @@ def list_folder(
         listing.empty_because = listing.empty_because or why_no_images(found.tree, name)
     elif labels:
         if len(layout.classes) < 2:
-            listing.unlabelled_because = why_unlabelled(found.tree, listing.useless)
+            listing.unlabelled_because = why_unlabelled(found.tree, listing.useless | listing.unknown)
         say_what_else(found.tree, listing)
     return listing
 
@@ -75,6 +75,13 @@ def _say_passed_over(found: Walk, listing: Listing) -> None:
     if found.odd:
         some = "1 thing is" if len(found.odd) == 1 else f"{len(found.odd)} things are"
         listing.note(f"{some} no file: a pipe, socket, device or circle of links (first: {found.odd[0]}); left out")
+    if found.lost:
+        some = "1 link leads" if len(found.lost) == 1 else f"{len(found.lost)} links lead"
+        what = f"{some} to what is not there (first: {found.lost[0]})"
+        listing.announce_warning(f"{what}; whatever class or images it stands for are missing")
+    if found.again:
+        some = "1 image is" if len(found.again) == 1 else f"{len(found.again)} images are"
+        listing.note(f"{some} in the archive again under the same name (first: {found.again[0]}); the last is taken")
     count = sum(found.passed_over.values())
     if not count:
         return
