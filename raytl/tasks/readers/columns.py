@@ -94,10 +94,10 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
         listing.announce(f"labels are taken from column '{likely[0]}'; --label NAME takes another")
         return Columns(image, likely[0], group, split)
     if others:
-        columns = few(others)
+        columns, again = few(others), [name for name in others if not _all_different(table.column(name))]
         listing.unlabelled_because = (
             f"none of its columns {columns} is named 'label'; say which one holds the labels, as in "
-            f"--label {shlex.quote((likely or [n for n in others if not _all_different(table.column(n))] or others)[0])}"
+            f"--label {shlex.quote((likely or again or others)[0])}"
         )
     return Columns(image, None, group, split)
 
@@ -128,9 +128,10 @@ def _come_again(table: Any, column: str) -> bool:
 def _say_not_obeyed(table: Any, taken: set[str], listing: Listing) -> None:
     """Columns that set rows apart: raytl reads all."""
     for name in table.column_names:
-        if name not in taken and _NOT_OBEYED.fullmatch(name.strip().replace(" ", "_")) and _is_flag(table.column(name)):
-            if len(set(table.column(name).to_pylist())) > 1:
-                listing.announce_warning(f"column '{name}' is not obeyed: all rows are read; leave out those not meant")
+        column = table.column(name)
+        speaks = name not in taken and _NOT_OBEYED.fullmatch(name.strip().replace(" ", "_")) and _is_flag(column)
+        if speaks and len(set(column.to_pylist())) > 1:
+            listing.announce_warning(f"column '{name}' is not obeyed: all rows are read; leave out those not meant")
 
 
 def _say_further_labels(table: Any, label: str, taken: set[str], listing: Listing) -> None:

@@ -75,7 +75,8 @@ def list_tables(place: Place, paths: list[str], options: TableOptions, split: st
 
 def _without_caches(place: Place, paths: list[str]) -> tuple[list[str], list[str]]:
     """The files of data, and those that Hugging Face's ``map`` and ``filter`` left beside them."""
-    kept, left = [], []
+    kept: list[str] = []
+    left: list[str] = []
     named: dict[str, set[str] | None] = {}
     for path in paths:
         folder, _, name = path.rpartition("/")

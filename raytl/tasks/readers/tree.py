@@ -115,7 +115,7 @@ def _local(tree: Tree, above: frozenset[str], result: Walk, hidden: str | None) 
             if is_file or (is_image(child.name) and _leads_nowhere(child.path)):
                 tree.files.append(child.path)  # but no pipe, which would be waited for
             elif _leads_nowhere(child.path):
-                result.lost.append(f"{printable(child.path)} to {printable(os.readlink(child.path))}")
+                result.lost.append(f"{printable(child.path)} to {printable(os.readlink(child.path))}")  # noqa: PTH115  # as above
             else:
                 result.odd.append(printable(child.path))
         elif is_image(child.name):
