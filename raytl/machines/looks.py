@@ -220,7 +220,7 @@ def gpu() -> Finding:
 
 
 def _gib(size_bytes: float) -> str:
-    return f"{size_bytes / GIB:.1f} GiB"
+    return f"{size_bytes / GIB:.1f} GiB" if size_bytes >= GIB / 10 else f"{size_bytes / 2**20:.0f} MiB"
 
 
 def packages() -> list[Finding]:

@@ -138,7 +138,9 @@ class TestPlaces:
 
     @pytest.mark.skipif(os.getuid() != 0 or shutil.which("unshare") is None, reason="only root can mount")
     @pytest.mark.parametrize(
-        ("size", "mark"), [("16m", Mark.WARNING), ("2g", Mark.OK), ("2g,ro", Mark.WARNING)], ids=["16 MiB", "2 GiB", "ro"]
+        ("size", "mark"),
+        [("16m", Mark.WARNING), ("2g", Mark.OK), ("2g,ro", Mark.WARNING)],
+        ids=["16 MiB", "2 GiB", "ro"],
     )
     def test_a_disk_of_memory_of_that_size(self, size: str, mark: Mark, tmp_path: Path):
         """What containers have: 64 MiB, unless they are started with more."""

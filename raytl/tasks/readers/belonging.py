@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -47,7 +47,8 @@ def group_by_names(listing: Listing) -> None:
         what = f"its names speak of {len(names)} {_several(names)} ({', '.join(names[:3])}{', …' * (len(names) > 3)})"
         _group(listing, entries, owners, what, "images of one")
         return
-    roots = {id(entry): _root(entry) for entry in entries}
+    known = {str(PurePosixPath(entry.item.name).with_suffix("")) for entry in entries}
+    roots = {id(entry): _root(entry, known) for entry in entries}
     versions = Counter(root for root, _ in roots.values())
     marked = {root for root, changed in roots.values() if changed and versions[root] > 1}
     together = {key: root for key, (root, _) in roots.items() if root in marked}
@@ -83,13 +84,19 @@ def _owner(entry: Entry) -> str | None:
     return named[1].lower() if named else None
 
 
-def _root(entry: Entry) -> tuple[str, bool]:
-    """The picture that an image is a version of, as a path without ending, and whether its name says that it is one."""
+def _root(entry: Entry, known: Set[str]) -> tuple[str, bool]:
+    """The picture that an image is a version of, as a path without ending, and whether its name says that it is one.
+
+    known: of all images, to tell the number of a version (``aug_7_1``, of ``7``) from one of the picture's own.
+    """
     path = PurePosixPath(entry.item.name)
     stem, changed = path.stem, False
     while (found := next((told for pattern in _VERSIONS if (told := pattern.match(stem))), None)) is not None:
         stem, changed = found["root"], True
-    return str(path.with_name(stem)) if stem else entry.item.name, changed
+    shorter = re.sub(r"[ _-]\d+$", "", stem)
+    if changed and str(path.with_name(stem)) not in known and shorter and str(path.with_name(shorter)) in known:
+        stem = shorter
+    return str(path.with_name(stem)), changed
 
 
 def _several(names: Sequence[str]) -> str:
