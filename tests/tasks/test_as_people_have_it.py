@@ -198,13 +198,39 @@ READ = {
         files("7.png", "7_flip.png", "aug_7_1.png", "8.png", "8_crop0.png", "9.png"),
         {"cat": 6, "dog": 6},
         0,
-        ["10 images are named like versions of others (7_flip.png, …); those of one picture stay"],
+        ["10 images are named like versions or parts of others (7_flip.png, …); those of one picture stay"],
     ),
     "versions of Roboflow": Row(
         files(*(f"IMG_{n}_jpg.rf.{version * 32}.png" for n in range(2) for version in "ab")),
         HALF,
         0,
-        ["8 images are named like versions of others"],
+        ["8 images are named like versions or parts of others"],
+    ),
+    "tiles": Row(
+        files(*(f"slide_{n}_x{x}_y0.png" for n in range(2) for x in range(2))), HALF, 0, ["its names speak of 2 slides"]
+    ),
+    "frames of named films": Row(
+        files(*(f"take{n}_frame_{f}.png" for n in range(2) for f in range(2))),
+        HALF,
+        0,
+        ["8 images are named like versions or parts of others"],
+    ),
+    "frames of a film": Row(
+        files(*(f"frame_{n:04d}.png" for n in range(4))), HALF, 0, ["8 images are named like frames of a film"]
+    ),
+    "a file of another class": Row(
+        also(in_folders(TWO), "cat/dog_12.png", encoded(picture(90))),
+        {"cat": 5, "dog": 4},
+        0,
+        ["1 image is named like another class ('dog_12.png' is in 'cat'); is it 'dog'?"],
+    ),
+    "files named by their class": Row(
+        also(
+            also(in_folders({"cat": 1, "dog": 4}), "cat/cat_1.png", encoded(picture(91))),
+            "cat/catalogue_7.png",
+            encoded(picture(92)),
+        ),
+        {"cat": 3, "dog": 4},
     ),
     "sizes of fruit": Row(files("apple_1.png", "apple_2.png", "apple_zoom_1.png", "pear_1.png"), HALF),
     "depth beside colour": Row(
@@ -330,6 +356,7 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "a pointer": (beside("version https://git-lfs.github.com/spec/v1\n"), "a pointer of Git LFS, not the table"),
     "shortcuts": (also(in_folders(TWO), "bird/0.png.lnk", b"L"), "class 'bird' would vanish: its files are no images"),
     "a class in an archive": (also(in_folders(TWO), "bird/bird.zip", b"PK"), "class 'bird' would vanish"),
+    "a table of versions": (also(in_folders(TWO), "_delta_log/0000.json", "{}"), "a Delta table, whose files are of"),
     "a download that was not finished": (also(in_folders(TWO), "bird/0.jpg.crdownload", b"x"), "would vanish"),
 }
 
@@ -341,7 +368,11 @@ def test_what_cannot_be_read_is_refused_and_named(name: str, tmp_path: Path) -> 
     with pytest.raises(UserError, match=sentence) as caught:
         Task(path)
     assert "\n" not in str(caught.value)
-    assert any(sentence.split(" save")[0] in str(problem) for problem in check(path).problems)
+    try:
+        told = [str(problem) for problem in check(path).problems]
+    except UserError as error:
+        told = [str(error)]
+    assert any(sentence.split(" save")[0] in problem for problem in told), told
 
 
 @pytest.mark.parametrize(
@@ -364,6 +395,16 @@ def test_tables_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "c.sqlite").write_bytes(b"SQLite format 3")
     with pytest.raises(UserError, match="databases are not read"):
         check(tmp_path / "c.sqlite")
+
+
+def test_links_that_lead_nowhere_are_told_with_where(tmp_path: Path) -> None:
+    make_folder(tmp_path, TWO)
+    for name, target in {"a": "/mnt/gone/a.png", "b": "../.git/annex/objects/x/b.png"}.items():
+        (tmp_path / "cat" / f"{name}.png").symlink_to(target)
+    assert [problem.message for problem in read_labelled(tmp_path).problems] == [
+        "a link to /mnt/gone/a.png, which is not there; left out",
+        "a link of git-annex to what is not here; left out",
+    ]
 
 
 def test_links_of_a_tar_file_are_followed_within_it(tmp_path: Path) -> None:

@@ -23,11 +23,15 @@ _FILE = re.compile(rf"^({_OF_WHOM}[-_ ]*\d+)(?!\d).+", re.IGNORECASE)
 _CHANGED = (
     r"(aug|augmented|augmentation|flip|flipped|hflip|vflip|mirror|mirrored|rot|rotate|rotated|rotation|crop|cropped"
     r"|bright|brightness|dark|darker|blur|blurred|noise|noisy|zoom|zoomed|shift|shifted|shear|scale|scaled|resize"
-    r"|resized|grey|gray|greyscale|grayscale|contrast|saturation|hue|jitter|edited|copy|thumb|thumbnail)"
+    r"|resized|grey|gray|greyscale|grayscale|contrast|saturation|hue|jitter|edited|copy|thumb|thumbnail"
+    r"|tile|patch|roi|slice|frame|burst)"
 )
+_WORD = 3  # letters that a name of a class has at least, to be told in a file's name
+_FRAME = re.compile(r"^(frame|frm|vid|video|snapshot)[ _-]?\d+$", re.IGNORECASE)
 _VERSIONS = (
     re.compile(r"^(?P<root>.+)\.rf\.[0-9a-f]{16,}$"),  # as Roboflow names what it makes of a picture
     re.compile(rf"^(?P<root>.*\d.*?)[ _.-]+{_CHANGED}[ _-]*(\d+([ _.-]\d+)*)?$", re.IGNORECASE),
+    re.compile(r"^(?P<root>.*\d.*?)[ _-]+x[ _-]?\d+[ _-]+y[ _-]?\d+$", re.IGNORECASE),
     re.compile(rf"^{_CHANGED}[ _-]+(?P<root>.*\d.*?)$", re.IGNORECASE),
 )
 
@@ -54,8 +58,38 @@ def group_by_names(listing: Listing) -> None:
     together = {key: root for key, (root, _) in roots.items() if root in marked}
     if together:
         first = next(entry for entry in entries if id(entry) in together and roots[id(entry)][1])
-        what = f"{len(together)} images are named like versions of others ({name_of(first.item.name)}, …)"
+        what = f"{len(together)} images are named like versions or parts of others ({name_of(first.item.name)}, …)"
         _group(listing, entries, together, what, "those of one picture")
+    frames = [entry for entry in entries if _FRAME.match(PurePosixPath(entry.item.name).stem)]
+    if 2 * len(frames) > len(entries):
+        what = f"{len(frames)} images are named like frames of a film ({name_of(frames[0].item.name)}, …)"
+        listing.announce_warning(
+            f"{what}: neighbours may lie on both sides of a split, and flatter; a table with a column 'group' keeps "
+            "them together"
+        )
+
+
+def say_misnamed(listing: Listing) -> None:
+    """Say which files are named after another class than the one that they are in: ``cat/dog_12.jpg``."""
+    entries = [entry for entry in listing.entries if entry.label is not None and entry.certain]
+    classes = {_letters(str(entry.label)): str(entry.label) for entry in entries}
+    odd = []
+    for entry in entries:
+        first = re.match(r"[^\W\d_]+", PurePosixPath(entry.item.name).stem)
+        told = classes.get(_letters(first[0])) if first and len(first[0]) >= _WORD else None
+        if told not in {None, entry.label}:
+            odd.append((entry, told))
+    if odd and 2 * len(odd) < len(entries):
+        entry, told = odd[0]
+        what = f"named like another class ('{name_of(entry.item.name)}' is in '{entry.label}'"
+        if len(odd) == 1:
+            listing.announce_warning(f"1 image is {what}); is it '{told}'?")
+        else:
+            listing.announce_warning(f"{len(odd)} images are {what}, …); are they in the wrong class?")
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).casefold()
 
 
 def _group(listing: Listing, entries: Sequence[Entry], groups: Mapping[int, str], what: str, whose: str) -> None:

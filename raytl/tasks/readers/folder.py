@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS
@@ -34,6 +35,9 @@ def list_folder(
     found = walk(place)
     listing = Listing(name)
     _say_passed_over(found, listing)
+    if "_delta_log" in found.tree.folders:
+        what = f"{name}: a Delta table, whose files are of several versions"
+        raise UserError(f"{what}; write the one that is meant to Parquet, in a folder of its own")
     tables = [path for path in found.tree.below() if PurePosixPath(path).suffix.lower() in TABLES]
     if not found.tree.images() and tables:
         shards = list_tables(place, tables, options, split)
