@@ -129,6 +129,9 @@ def read_task(run: Run, done: str, moves: Mapping[str, str] | None = None) -> Ta
         raise UserError(f"run '{run.name}' got its data from memory, not by path, and cannot be {done}. Search anew")
     given = moved(settings["given"], moves or {})
     missing = gone(given)
+    if missing and moves:
+        was = next(iter(moves))
+        raise UserError(f"run '{run.name}': its data is not in {missing[0]} either; correct --moved {was}=NEW")
     if missing:
         raise UserError(
             f"run '{run.name}': its data is not in {missing[0]} any more; where it was moved, add --moved "

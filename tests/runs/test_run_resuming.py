@@ -143,6 +143,8 @@ class TestMovedData:
         photos.rename(tmp_path / "elsewhere")
         with pytest.raises(UserError, match=f"its data is not in {photos} any more.*add --moved {photos}=NEW"):
             read(run)
+        with pytest.raises(UserError, match=f"is not in {tmp_path}/nowhere either; correct --moved {photos}=NEW"):
+            read(run, {str(photos): str(tmp_path / "nowhere")})
 
     def test_other_data_is_refused(self, tmp_path: Path, photos: Path) -> None:
         run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3))

@@ -196,7 +196,10 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         """Keep the job's result: the lane may leave right after it."""
         report = result.get("report")
         if isinstance(report, JobResult) and trial_id in self._trials:
-            self._trials[trial_id].result = report
+            if report.starved:
+                self.starved(trial_id)
+            else:
+                self._trials[trial_id].result = report
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial ended: by itself (its last report holds the result), stopped, or with its lane."""
@@ -208,7 +211,9 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
             self._end(dispatch, (result or {}).get("report"), error)
 
     def _end(self, dispatch: _Dispatch, report: Any, error: bool) -> None:
-        if isinstance(report, JobResult):
+        if isinstance(report, JobResult) and report.starved:
+            error = True  # of the lane's worker group, though Tune's own process lives
+        elif isinstance(report, JobResult):
             dispatch.result = report
         if dispatch.result is not None and dispatch.result.model_files is not None:
             fetch_files(dispatch.job, dispatch.result)

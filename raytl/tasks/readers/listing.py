@@ -14,7 +14,8 @@ from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.archive import Archive, is_archive
 from raytl.tasks.readers.web import WEB, is_web
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# What has no shape of its own, or turns the text around it.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Listing:
     name: the path as messages show it. labelled: whether the path has labels at all. layout: what the path was taken
     for, in a few words. unlabelled_because: why there are no labels, or a single class, where that is known, as a
     sentence. split_names: what the folders or files of each split are called. useless: why tables beside the images are
-    of no use, by name. empty_because: what is there instead of images.
+    of no use, by name; unknown: likewise, of files that may be about something else. empty_because: what is there
+    instead of images.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Listing:
     unlabelled_because: str = ""
     split_names: dict[str, list[str]] = field(default_factory=dict)
     useless: dict[str, str] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
     empty_because: str = ""
 
     def note(self, message: str, severity: Severity = Severity.WARNING) -> None:
