@@ -15,17 +15,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from raytl.serving import page
 from raytl.serving.asking import in_time
 from raytl.serving.explaining import explain_routes
+from raytl.serving.gate import Gate, trusted
 from raytl.serving.live import LiveModel
 from raytl.serving.named import Directory, Entry, OwnPaths, entry
 from raytl.serving.problems import RequestError, answer, problem
 from raytl.serving.requests import Images, read_images, read_switch, read_top
 from raytl.serving.service import Service, predictions
-from raytl.serving.tokens import fits
 from raytl.serving.v2 import v2_routes
-
-# Load balancers have no token, and whoever opens the page enters it there.
-_OPEN = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}) | page.PATHS
-_TRUSTED = "raytl.trusted"
 
 
 def create_http(
@@ -41,7 +37,7 @@ def create_http(
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_error)
-    app.add_middleware(_Gate, service=service)
+    app.add_middleware(Gate, settings=lambda: service.live.settings)
     if most_waiting is not None:
         app.add_middleware(_Queue, most=most_waiting)
     app.add_middleware(OwnPaths)  # the last one added is the first to see a request: the gate judges what is routed
@@ -92,7 +88,7 @@ def create_http(
     @app.get("/readyz", summary="Is the model ready? (as Kubernetes asks)")
     async def healthz(request: Request) -> Response:
         """Name and version of the served model; ``refused`` says why a newer one is not served or on trial."""
-        if not request.scope.get(_TRUSTED, True):
+        if not trusted(request.scope):
             return answer(200, {"status": "ok"})
         live, trial = service.live, service.trial
         known = {"status": "ok", "model": live.name, "version": live.version, "refused": service.refused}
@@ -143,25 +139,6 @@ def create_http(
     app.include_router(v2_routes(service))
     app.router.routes.extend(page.page_routes())
     return app
-
-
-class _Gate:
-    """Lets nobody in without the token, where the endpoint has one; a change of it counts from the next request on."""
-
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app = app
-        self._service = service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (digest := self._service.live.settings.token_sha256):
-            given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-            scope[_TRUSTED] = fits(given, digest)
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if not scope[_TRUSTED] and path not in _OPEN:
-                sentence = "this endpoint asks for its token; send it as 'Authorization: Bearer TOKEN'"
-                await problem(401, sentence, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
 
 
 class _Queue:
@@ -287,9 +264,11 @@ _PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A prediction per image, in order.", "content": {"application/json": {"schema": _ANSWER}}},
     400: {"description": "The request cannot be read.", **_ERROR},
     401: {"description": "The endpoint asks for its bearer token.", **_ERROR},
+    403: {"description": "A page of another server asks, and there is no token.", **_ERROR},
     408: {"description": "The request did not arrive in time.", **_ERROR},
     413: {"description": "Too many or too large images.", **_ERROR},
     415: {"description": "A content type that is not understood.", **_ERROR},
+    421: {"description": "Asked for by a name that is not the endpoint's, and there is no token.", **_ERROR},
     422: {"description": "An image that cannot be decoded.", **_ERROR},
     503: {"description": "Too many requests are waiting; try again after Retry-After seconds."},
     504: {"description": "No answer in time.", **_ERROR},

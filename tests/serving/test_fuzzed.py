@@ -30,7 +30,9 @@ CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance,
 @pytest.fixture(scope="module")
 def api(bundles):
     service = Service()
-    asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]), max_images=4, max_body_bytes=100_000)))
+    # By which name Schemathesis asks an application in its own process.
+    limits = {"max_images": 4, "max_body_bytes": 100_000, "hosts": ["testserver"]}
+    asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]), **limits)))
     yield schemathesis.openapi.from_asgi("/openapi.json", create_http(service, NAME))
     service.close()
 

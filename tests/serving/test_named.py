@@ -34,14 +34,14 @@ def guarded(bundles):
 @pytest.mark.parametrize("root", ["", "/v1/models/cells"])
 @pytest.mark.parametrize("path", ["", "/health", "/predict"])
 def test_what_is_at_its_name_asks_for_the_token_as_well(guarded, root, path):
-    with TestClient(create_http(guarded, "cells"), root_path=root) as client:
+    with TestClient(create_http(guarded, "cells"), "http://127.0.0.1", root_path=root) as client:
         assert client.get(f"/v1/models/cells{path}").status_code == 401
         found = client.get(f"/v1/models/cells{path}", headers={"Authorization": "Bearer secret"})
         assert found.status_code == (405 if path == "/predict" else 200)
 
 
 def test_the_page_of_a_named_one_is_below_its_name(service):
-    with TestClient(create_http(service, "cells"), root_path="/v1/models/cells") as client:
+    with TestClient(create_http(service, "cells"), "http://127.0.0.1", root_path="/v1/models/cells") as client:
         page = client.get("/v1/models/cells/")
         assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
 
@@ -69,7 +69,7 @@ class TestRoute:
 
 @pytest.mark.parametrize("root", ["", "/v1/models/cells"])
 def test_answers_under_its_name_wherever_it_is_mounted(service, png, root):
-    with TestClient(create_http(service, "cells"), root_path=root) as client:
+    with TestClient(create_http(service, "cells"), "http://127.0.0.1", root_path=root) as client:
         answer = client.post("/v1/models/cells/predict", content=png(1), params={"top": 2})
         assert answer.status_code == 200 and len(answer.json()["predictions"][0]["probabilities"]) == 2
         assert answer.json() == client.post(f"{root}/v1/predict?top=2", content=png(1)).json()
@@ -82,7 +82,7 @@ def test_another_name_is_a_problem_document_that_tells_the_known_ones(service, p
     async def directory():
         return [entry("cells", "/", {"model": "first"}, "RUNNING"), entry("letters", "/l", {}, "DEPLOYING")]
 
-    with TestClient(create_http(service, "cells", directory)) as client:
+    with TestClient(create_http(service, "cells", directory), "http://127.0.0.1") as client:
         for answer in (
             client.post("/v1/models/other/predict", content=png(0)),
             client.get("/v1/models/other"),
@@ -100,7 +100,7 @@ def test_another_name_is_a_problem_document_that_tells_the_known_ones(service, p
 
 
 def test_alone_it_lists_itself(service):
-    with TestClient(create_http(service, "cells")) as client:
+    with TestClient(create_http(service, "cells"), "http://127.0.0.1") as client:
         (one,) = client.get("/v1/models").json()["models"]
     assert (one["name"], one["model"], one["version"]) == ("cells", "first", service.live.version)
 
