@@ -17,7 +17,7 @@ from raytl.serving.asking import in_time
 from raytl.serving.explaining import explain_routes
 from raytl.serving.gate import Gate, trusted
 from raytl.serving.live import LiveModel
-from raytl.serving.named import Directory, Entry, OwnPaths, entry
+from raytl.serving.named import MODELS, Directory, Entry, OwnPaths, entry, not_here
 from raytl.serving.problems import RequestError, answer, problem
 from raytl.serving.requests import Images, read_images, read_switch, read_top
 from raytl.serving.service import Service, predictions
@@ -99,11 +99,14 @@ def create_http(
         own = entry(name, "/", {"model": live.name, "version": live.version}, "RUNNING")
         return [own] if directory is None else await directory()
 
-    async def not_here(asked: str) -> Response | None:
+    async def elsewhere(asked: str, path: str) -> None:
+        raise not_here(asked, path, await known())
+
+    async def refused(asked: str) -> Response | None:
         if asked == name:
             return None
-        names = ", ".join(sorted(one["name"] for one in await known()))
-        return problem(404, f"there is no model '{asked}' on this endpoint; it has {names}")
+        error = not_here(asked, f"{MODELS}/{asked}", await known())
+        return problem(error.status, error.sentence)
 
     @app.get("/v1/models", summary="List the models of this endpoint")
     async def models() -> Response:
@@ -118,7 +121,7 @@ def create_http(
     )
     async def predict_by_name(request: Request, model_name: str) -> Response:
         """As ``/v1/predict``, by the model that was deployed under this name."""
-        return await not_here(model_name) or await predict(request)
+        return await refused(model_name) or await predict(request)
 
     async def predict_named(request: Request) -> Response:
         return await predict_by_name(request, request.path_params["model_name"])
@@ -128,15 +131,15 @@ def create_http(
     @app.get("/v1/models/{model_name}", responses=_UNKNOWN_MODEL, summary="Describe a model by name")
     async def model_by_name(model_name: str) -> Response:
         """As ``/v1/model``."""
-        return await not_here(model_name) or await model()
+        return await refused(model_name) or await model()
 
     @app.get("/v1/models/{model_name}/health", responses=_UNKNOWN_MODEL, summary="Is a model still right?")
     async def health_by_name(model_name: str) -> Response:
         """As ``/v1/model/health``."""
-        return await not_here(model_name) or await model_health()
+        return await refused(model_name) or await model_health()
 
     app.include_router(explain_routes(service))
-    app.include_router(v2_routes(service))
+    app.include_router(v2_routes(service, name, elsewhere))
     app.router.routes.extend(page.page_routes())
     return app
 

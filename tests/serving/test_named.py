@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 
 import pytest
 from starlette.testclient import TestClient
@@ -97,6 +98,38 @@ def test_another_name_is_a_problem_document_that_tells_the_known_ones(service, p
             ("cells", "/v1/predict", True),
             ("letters", "/l/v1/predict", False),
         ]
+
+
+def test_the_name_of_another_model_is_told_where_that_answers(service, png):
+    async def directory():
+        return [
+            entry("cells", "/old", {}, "RUNNING"),
+            entry("letters", "/v1/models/letters", {}, "DEPLOYING"),
+            entry("first one", "/", {}, "RUNNING"),
+        ]
+
+    app = create_http(service, "cells", directory)
+    with TestClient(app, "http://127.0.0.1", root_path="/old") as client:
+        assert client.get("/old/v1/models/cells").status_code == 200
+        assert client.post("/old/v1/models/letters/predict", content=png(0)).headers["retry-after"] == "1"
+        for name, status, words in (
+            ("letters", 503, "model 'letters' does not answer yet"),  # were it there, the proxy would have led there
+            ("first one", 404, "it answers below '/'"),
+            ("nobody", 404, "there is no model 'nobody' on this endpoint; it has cells, first one, letters"),
+        ):
+            answer = client.get(f"/old/v1/models/{name}")
+            assert answer.status_code == status and words in answer.json()["error"]
+        answer = client.get("/old/v2/models/letters")
+        assert answer.status_code == 404 and "it answers below '/v1/models/letters'" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("name", ["cells", "first"])  # that of the bundle as well
+def test_clients_of_kserve_find_it_under_its_name(service, png, name):
+    with TestClient(create_http(service, "cells"), "http://127.0.0.1") as client:
+        assert client.get(f"/v2/models/{name}").json()["name"] == name
+        assert client.get(f"/v2/models/{name}/ready").json() == {"name": name, "ready": True}
+        body = {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [b64encode(png(0)).decode()]}]}
+        assert client.post(f"/v2/models/{name}/infer", json=body).json()["model_name"] == name
 
 
 def test_alone_it_lists_itself(service):
