@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from raytl.serving import page
@@ -37,6 +37,8 @@ def create_http(
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_error)
+    straight: dict[str, Callable[[Request], Awaitable[Response]]] = {}
+    app.add_middleware(_Straight, handlers=straight)
     app.add_middleware(Gate, settings=lambda: service.live.settings)
     if most_waiting is not None:
         app.add_middleware(_Queue, most=most_waiting)
@@ -66,9 +68,7 @@ def create_http(
         told = {"model": who.name, "predictions": said}
         return answer(200, {**told, "ignored": asked.ignored} if asked.ignored else told)
 
-    # FastAPI's own handling of a request (dependencies, exit stacks, validation) costs as much as decoding a small
-    # image. The bare route is found first; the one above tells the OpenAPI document of it.
-    app.router.routes.insert(0, Route("/v1/predict", predict, methods=["POST"]))
+    straight["/v1/predict"] = predict
 
     # Load balancers and `curl -I` ask for the head alone.
     @app.head("/v1/model", include_in_schema=False)
@@ -123,10 +123,7 @@ def create_http(
         """As ``/v1/predict``, by the model that was deployed under this name."""
         return await refused(model_name) or await predict(request)
 
-    async def predict_named(request: Request) -> Response:
-        return await predict_by_name(request, request.path_params["model_name"])
-
-    app.router.routes.insert(1, Route("/v1/models/{model_name}/predict", predict_named, methods=["POST"]))
+    straight[f"{MODELS}/{name}/predict"] = predict
 
     @app.get("/v1/models/{model_name}", responses=_UNKNOWN_MODEL, summary="Describe a model by name")
     async def model_by_name(model_name: str) -> Response:
@@ -142,6 +139,28 @@ def create_http(
     app.include_router(v2_routes(service, name, elsewhere))
     app.router.routes.extend(page.page_routes())
     return app
+
+
+class _Straight:
+    """Leads to handlers that are asked often, past what FastAPI and Starlette do with any request.
+
+    handlers: by path, for POST. They are routes as well, which the OpenAPI document tells of.
+    """
+
+    def __init__(self, app: ASGIApp, handlers: Mapping[str, Callable[[Request], Awaitable[Response]]]) -> None:
+        self._app = app
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handler = None
+        if scope["type"] == "http" and scope["method"] == "POST":
+            handler = self._handlers.get(scope["path"].removeprefix(scope.get("root_path", "")))
+        if handler is None:
+            await self._app(scope, receive, send)
+            return
+        with suppress(ClientDisconnect):
+            response = await handler(Request(scope, receive, send))
+            await response(scope, receive, send)
 
 
 class _Queue:

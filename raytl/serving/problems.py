@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+import pydantic_core
 from starlette.responses import Response
 
 _RETRY = {"Retry-After": "1"}
@@ -25,8 +26,8 @@ class RequestError(Exception):
 def to_json(value: Any) -> bytes:
     """JSON without spaces."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:  # half a character, which strings of a request may hold
+        return pydantic_core.to_json(value)
+    except ValueError:  # half a character, which strings of a request may hold
         return json.dumps(value, separators=(",", ":")).encode()
 
 
