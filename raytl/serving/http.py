@@ -18,7 +18,7 @@ from raytl.serving.explaining import explain_routes
 from raytl.serving.gate import Gate, trusted
 from raytl.serving.live import LiveModel
 from raytl.serving.named import MODELS, Directory, Entry, OwnPaths, entry, not_here
-from raytl.serving.problems import RequestError, answer, problem
+from raytl.serving.problems import PROBLEM, RequestError, answer, problem
 from raytl.serving.requests import Images, read_images, read_switch, read_top
 from raytl.serving.service import Service, predictions
 from raytl.serving.v2 import v2_routes
@@ -269,29 +269,17 @@ _ANSWER = {
         },
     },
 }
-_ERROR_SCHEMA = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "error"],
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "error": {"type": "string", "description": "The same as detail."},
-    },
-}
-_ERROR = {"content": {"application/problem+json": {"schema": _ERROR_SCHEMA}}}
-_UNKNOWN_MODEL: dict[int | str, dict[str, Any]] = {404: {"description": "No model has this name.", **_ERROR}}
+_UNKNOWN_MODEL: dict[int | str, dict[str, Any]] = {404: {"description": "No model has this name.", **PROBLEM}}
 _PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A prediction per image, in order.", "content": {"application/json": {"schema": _ANSWER}}},
-    400: {"description": "The request cannot be read.", **_ERROR},
-    401: {"description": "The endpoint asks for its bearer token.", **_ERROR},
-    403: {"description": "A page of another server asks, and there is no token.", **_ERROR},
-    408: {"description": "The request did not arrive in time.", **_ERROR},
-    413: {"description": "Too many or too large images.", **_ERROR},
-    415: {"description": "A content type that is not understood.", **_ERROR},
-    421: {"description": "Asked for by a name that is not the endpoint's, and there is no token.", **_ERROR},
-    422: {"description": "An image that cannot be decoded.", **_ERROR},
+    400: {"description": "The request cannot be read.", **PROBLEM},
+    401: {"description": "The endpoint asks for its bearer token.", **PROBLEM},
+    403: {"description": "A page of another server asks, and there is no token.", **PROBLEM},
+    408: {"description": "The request did not arrive in time.", **PROBLEM},
+    413: {"description": "Too many or too large images.", **PROBLEM},
+    415: {"description": "A content type that is not understood.", **PROBLEM},
+    421: {"description": "Asked for by a name that is not the endpoint's, and there is no token.", **PROBLEM},
+    422: {"description": "An image that cannot be decoded.", **PROBLEM},
     503: {"description": "Too many requests are waiting; try again after Retry-After seconds."},
-    504: {"description": "No answer in time.", **_ERROR},
+    504: {"description": "No answer in time.", **PROBLEM},
 }

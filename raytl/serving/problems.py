@@ -47,3 +47,18 @@ def problem(status: int, sentence: str, headers: Mapping[str, str] | None = None
 def retry(status: int) -> Mapping[str, str]:
     """The header that says when to come back, where that is of use."""
     return _RETRY if status in _FOR_NOW else {}
+
+
+_SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "error"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "error": {"type": "string", "description": "The same as detail."},
+    },
+}
+PROBLEM: Mapping[str, Any] = {"content": {"application/problem+json": {"schema": _SCHEMA}}}
+"""How the OpenAPI document describes such an answer."""
