@@ -124,7 +124,11 @@ class TestWhoIsKeptOut:
 
     def test_another_name_for_this_machine(self, storage: Path) -> None:
         page = TestClient(make_app(str(storage)), base_url="http://rebound.example")
-        assert page.get("/api/runs").status_code == 400
+        assert page.get("/api/runs").status_code == 421
+        named = TestClient(make_app(str(storage), names=["rebound.example"]), base_url="http://rebound.example")
+        assert named.get("/api/runs").status_code == 200
+        for own in ("http://localhost:8421", "http://127.0.0.1:8421", "http://[::1]:8421"):
+            assert TestClient(make_app(str(storage)), base_url=own).get("/api/runs").status_code == 200
 
     def test_who_has_no_token(self, storage: Path) -> None:
         app = make_app(str(storage), token="a token of some length")
