@@ -24,10 +24,12 @@ from safetensors.torch import save_file
 
 import raytl
 from raytl.runs import Run, RunStore
-from raytl.runs.requests import ask_to_stop
+from raytl.runs.requests import ask_to_stop, ask_to_try, untried
 from raytl.search.lanes.tuning import BY_HAND
+from raytl.search.plan.by_hand import PHASE
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources import load
+from raytl.training.strategy import Strategy
 
 # Weights in a file that is cut short once the search has begun: every search here has trials that must fail.
 SPACE = """\
@@ -159,6 +161,44 @@ def test_what_is_asked_by_hand_is_done_between_epochs(root: Path) -> None:
     before = {number: record for number, record in ended.items() if record.status is not TrialStatus.INTERRUPTED}
     after = {record.number: record for record in gone_on.records()}
     assert all(after[number].score == record.score for number, record in before.items())
+
+
+class AskingLate:
+    """Asks for a strategy once the search writes its report, and keeps what is said of it."""
+
+    def __init__(self, root: Path, name: str, strategy: Strategy) -> None:
+        self._root = root
+        self._name = name
+        self._strategy = strategy
+        self.said: list[str] = []
+
+    def on_trial(self, record: TrialRecord) -> None:
+        pass
+
+    def on_phase(self, phase: str, detail: str) -> None:
+        if phase == "report":
+            ask_to_try(RunStore(self._root / "runs").open(self._name), self._strategy.to_dict())
+        elif phase == PHASE:
+            self.said.append(detail)
+
+
+def test_a_strategy_that_is_asked_for_too_late_is_tried_once_the_search_goes_on(root: Path) -> None:
+    before = RunStore(root / "runs").open("by-hand")  # finished above
+    tried = {record.strategy_key for record in before.records()}
+    like = next(record.strategy for record in before.records() if record.kind == "search" and record.score is not None)
+    others = (Strategy.from_dict({**like, "head_lr": rate, "cut": cut}) for rate in (0.03, 0.1, 0.3) for cut in (0, 1))
+    late = next(strategy for strategy in others if strategy.key not in tried)
+    make_whole(root)
+    asking = AskingLate(root, "by-hand", late)
+    run = raytl.resume(before, more_trials=1, listeners=[asking])
+    if late.key in {record.strategy_key for record in run.records()}:
+        pytest.fail("the further trial was the one that was to be asked for")
+    assert asking.said == [
+        f"asked for by hand and not tried: {late.source_model}, cut {late.cut}; kept for when the search goes on"
+    ]
+    gone_on = raytl.resume(run, more_trials=1)
+    assert late.key in {record.strategy_key for record in gone_on.records()}
+    assert untried(gone_on.place, {record.strategy_key for record in gone_on.records()}) == {}
 
 
 def test_a_driver_that_is_killed_loses_no_trial_that_ended(root: Path) -> None:
