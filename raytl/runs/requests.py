@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -87,16 +88,29 @@ def untried(place: Place, tried: Collection[str]) -> dict[str, Strategy]:
 
 
 def listening(place: Place, clock: Callable[[], float] = time.monotonic) -> Callable[[], Asked]:
-    """A function that tells what is asked by now, and looks no more often than is good for the storage."""
-    period = PERIOD_URI_S if is_uri(place.shown) else PERIOD_S
+    """A function that tells what is asked by now, and looks no more often than is good for the storage.
+
+    A storage elsewhere may take minutes to say that it does not answer: there it looks beside the search.
+    """
+    elsewhere = is_uri(place.shown)
+    period = PERIOD_URI_S if elsewhere else PERIOD_S
     known, looked = Asked(), -math.inf
+    looking: threading.Thread | None = None
+
+    def look() -> None:
+        nonlocal known
+        with suppress(UserError):  # a storage that does not answer now is asked again; the search goes on
+            known = asked_of(place)
 
     def asked() -> Asked:
-        nonlocal known, looked
-        if clock() - looked >= period:
+        nonlocal looked, looking
+        if clock() - looked >= period and (looking is None or not looking.is_alive()):
             looked = clock()
-            with suppress(UserError):  # a storage that does not answer now is asked again; the search goes on
-                known = asked_of(place)
+            if elsewhere:
+                looking = threading.Thread(target=look, name="what is asked of the search", daemon=True)
+                looking.start()
+            else:
+                look()
         return known
 
     return asked
