@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import raytl
+from raytl.api.by_hand import ask
 from raytl.runs import Run, RunStore
-from raytl.runs.requests import ask_to_stop, ask_to_try, untried
+from raytl.runs.requests import ask_to_stop, untried
 from raytl.search.lanes.tuning import BY_HAND
 from raytl.search.plan.by_hand import PHASE
 from raytl.search.records import TrialRecord, TrialStatus
@@ -163,13 +164,11 @@ def test_what_is_asked_by_hand_is_done_between_epochs(root: Path) -> None:
     assert all(after[number].score == record.score for number, record in before.items())
 
 
-class AskingLate:
-    """Asks for a strategy once the search writes its report, and keeps what is said of it."""
+class Hearing:
+    """Keeps what is said of strategies by hand, and does something once the search writes its report."""
 
-    def __init__(self, root: Path, name: str, strategy: Strategy) -> None:
-        self._root = root
-        self._name = name
-        self._strategy = strategy
+    def __init__(self, act: Callable[[], Any] = lambda: None) -> None:
+        self._act = act
         self.said: list[str] = []
 
     def on_trial(self, record: TrialRecord) -> None:
@@ -177,27 +176,28 @@ class AskingLate:
 
     def on_phase(self, phase: str, detail: str) -> None:
         if phase == "report":
-            ask_to_try(RunStore(self._root / "runs").open(self._name), self._strategy.to_dict())
+            self._act()
         elif phase == PHASE:
             self.said.append(detail)
 
 
 def test_a_strategy_that_is_asked_for_too_late_is_tried_once_the_search_goes_on(root: Path) -> None:
-    before = RunStore(root / "runs").open("by-hand")  # finished above
+    before = raytl.open_run("by-hand", root / "runs")  # finished above
     tried = {record.strategy_key for record in before.records()}
-    like = next(record.strategy for record in before.records() if record.kind == "search" and record.score is not None)
-    others = (Strategy.from_dict({**like, "head_lr": rate, "cut": cut}) for rate in (0.03, 0.1, 0.3) for cut in (0, 1))
-    late = next(strategy for strategy in others if strategy.key not in tried)
+    trained = [record for record in before.records() if record.kind == "search" and record.score is not None]
+    variants = [(like, {**like.strategy, "head_lr": rate}) for like in trained for rate in (0.03, 0.1, 0.3)]
+    like, late = next((like, values) for like, values in variants if Strategy.from_dict(values).key not in tried)
+    key, words = Strategy.from_dict(late).key, f"{late['source_model']}, cut {late['cut']}"
+    assignment = f"head_lr={late['head_lr']}"
+
     make_whole(root)
-    asking = AskingLate(root, "by-hand", late)
-    run = raytl.resume(before, more_trials=1, listeners=[asking])
-    if late.key in {record.strategy_key for record in run.records()}:
-        pytest.fail("the further trial was the one that was to be asked for")
-    assert asking.said == [
-        f"asked for by hand and not tried: {late.source_model}, cut {late.cut}; kept for when the search goes on"
-    ]
-    gone_on = raytl.resume(run, more_trials=1)
-    assert late.key in {record.strategy_key for record in gone_on.records()}
+    hearing = Hearing(lambda: ask("by-hand", [assignment], like=like.number, storage=root / "runs"))
+    run = raytl.resume(before, more_trials=1, listeners=[hearing])
+    assert hearing.said == [f"asked for by hand and not tried: {words}; kept for when the search goes on"]
+    hearing = Hearing()
+    gone_on = raytl.resume(run, more_trials=1, listeners=[hearing])
+    assert hearing.said == [f"asked for by hand, tried next: {words}"]
+    assert key in {record.strategy_key for record in gone_on.records()}
     assert untried(gone_on.place, {record.strategy_key for record in gone_on.records()}) == {}
 
 
