@@ -69,7 +69,7 @@ class Task:
         unlabelled images.
 
     data: all that a search may see. test: the sealed test split, or None. problems: what was noticed about the data.
-    given: what it was made of (:func:`raytl.tasks.given.make_task`), None where images were given in memory.
+    given: what it was made of (:func:`raytl.tasks.remaking.make_task`), None where images were given in memory.
     Raises UserError where the data allows no search, saying what to do.
     """
 

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 from raytl.core.errors import UserError
 from raytl.tasks.items import EncodedItem, FileItem
@@ -173,7 +173,19 @@ def open_uri(uri: str) -> tuple[Any, str]:
         raise UserError(
             f"{printable(uri)}: cannot be opened ({first_line(error)}); give a local path or a URI such as s3://bucket/folder"
         ) from None
-    return found, str(inner)
+    return _with_keys(found), str(inner)
+
+
+def _with_keys(filesystem: Any) -> Any:
+    """Azure's with the key or token that the environment names, as the ``az`` command reads it; pyarrow does not."""
+    from pyarrow import fs
+
+    names = {"account_key": "AZURE_STORAGE_KEY", "sas_token": "AZURE_STORAGE_SAS_TOKEN"}
+    given = {name: os.environ[variable] for name, variable in names.items() if os.environ.get(variable)}
+    if not given or not isinstance(filesystem, getattr(fs, "AzureFileSystem", ())):
+        return filesystem
+    settings = cast("dict[str, Any]", filesystem.__reduce__()[1][0])
+    return fs.AzureFileSystem(**{name: value for name, value in settings.items() if value} | given)
 
 
 def _for_pyarrow(uri: str) -> str:
