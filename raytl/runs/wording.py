@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from raytl.evaluation.intervals import Interval
-from raytl.sources.heads import CONVEX
+from raytl.sources.heads import CONVEX, ZERO_SHOT
 
 
 def score(value: Any) -> str:
@@ -92,6 +92,8 @@ def strategy(values: dict[str, Any]) -> str:
     if uri.startswith("plain:"):
         start = f"plain image features ({uri.removeprefix('plain:')})"
     if values.get("head") in CONVEX:
+        if values["head"] == ZERO_SHOT:
+            return f"the class names in words, as {start.removeprefix('fine-tuned from ')} reads them (zero-shot)"
         where = "every stage of " if values["head"] == "stages" else ""
         joined = values.get("source_domain")
         moved = ", moved to the target's moments" if values.get("adaptation") == "moments" else ""

@@ -9,7 +9,16 @@ from raytl.core.lazy import lazily
 if TYPE_CHECKING:
     from raytl.sources.base import SourceEntry, WeightsMissingError
     from raytl.sources.licences import allows_commercial
-    from raytl.sources.lookup import build_architecture, catalogue, info, licence_of, load, untrained_uri
+    from raytl.sources.lookup import (
+        build_architecture,
+        catalogue,
+        info,
+        licence_of,
+        load,
+        untrained_uri,
+        why_no_zero_shot,
+        zero_shot_head,
+    )
     from raytl.sources.model import SourceInfo, SourceModel
 
 __all__ = [
@@ -24,13 +33,17 @@ __all__ = [
     "licence_of",
     "load",
     "untrained_uri",
+    "why_no_zero_shot",
+    "zero_shot_head",
 ]
 
 __getattr__ = lazily(
     __name__,
     {
         "raytl.sources.base": "SourceEntry WeightsMissingError",
-        "raytl.sources.lookup": "build_architecture catalogue info licence_of load untrained_uri",
+        "raytl.sources.lookup": (
+            "build_architecture catalogue info licence_of load untrained_uri why_no_zero_shot zero_shot_head"
+        ),
         "raytl.sources.licences": "allows_commercial",
         "raytl.sources.model": "SourceInfo SourceModel",
     },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from raytl.core.errors import UserError, nearest
 from raytl.core.plugins import Plugin, plugins, warn_left_out
 from raytl.core.seeding import derive_seed
+from raytl.sources.heads import ZeroShotHead
 from raytl.sources.licences import UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.tasks.preprocessing import Preprocessing
@@ -108,6 +109,15 @@ class Provider(ABC):
 
         None where nothing in it is ever learned. Raises UserError for an unknown model.
         """
+
+    def zero_shot_head(self, name: str, classes: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
+        """A head made of what the model's text tower makes of class names, one row for each.
+
+        templates: sentences with ``{}`` for the name. For models whose info has ``text_tower``. Raises UserError.
+        """
+        raise UserError(
+            f"source model '{name}' has no text tower, so that class names mean nothing to it; take another head"
+        )
 
     @abstractmethod
     def names(self) -> Iterable[str]:

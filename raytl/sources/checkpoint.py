@@ -19,12 +19,15 @@ import torch
 from torch import Tensor
 
 from raytl.core.errors import NotWrittenError, UserError, nearest
+from raytl.sources.heads import ZeroShotHead
 from raytl.sources.lookup import build_architecture
-from raytl.sources.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, Weights, jsonable, read_manifest
+from raytl.sources.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, Threshold, Weights, jsonable, read_manifest
 from raytl.sources.model import SourceModel
 from raytl.sources.staging import fit
 from raytl.sources.weights import tensors
 
+_LAST = ("head.parts.0.weight", "head.output.weight", "head.names", "head.weight")
+"""Tensors of heads that have a row for every label."""
 _EXTRA = ("metrics", "provenance", "temperature", "threshold")
 
 
@@ -81,7 +84,7 @@ def checkpoint_files(model: SourceModel, extra: Mapping[str, Any]) -> dict[str, 
     data = safetensors.torch.save(state)
     threshold = extra.get("threshold")
     manifest = Manifest(
-        format_version=4 if model.reads_stages else 1 if threshold is None else 2,
+        format_version=_format(model, threshold),
         architecture=model.architecture,
         stages=model.stage_names,
         feature_dim=model.feature_dim,
@@ -97,6 +100,13 @@ def checkpoint_files(model: SourceModel, extra: Mapping[str, Any]) -> dict[str, 
         **{key: jsonable(value) for key, value in extra.items() if key != "threshold"},
     )
     return {WEIGHTS_FILE: data, MANIFEST_FILE: manifest.to_text().encode()}
+
+
+def _format(model: SourceModel, threshold: Threshold | None) -> int:
+    """The oldest version of the format that has what the model has."""
+    if isinstance(model.head, ZeroShotHead):
+        return 5
+    return 4 if model.reads_stages else 1 if threshold is None else 2
 
 
 @contextmanager
@@ -147,7 +157,7 @@ def load_checkpoint(directory: Path) -> tuple[Manifest, SourceModel]:
             f"{where}: its manifest does not fit the architecture {manifest.architecture}; export the model again"
         )
     fit(model, state, where)
-    last = next((name for name in ("head.parts.0.weight", "head.output.weight", "head.weight") if name in state), None)
+    last = next((name for name in _LAST if name in state), None)
     outputs = model.feature_dim if last is None else int(state[last].shape[0])
     if manifest.labels is not None and len(manifest.labels) != outputs:
         raise UserError(f"{where}: has {len(manifest.labels)} labels for {outputs} outputs; export the model again")

@@ -1,4 +1,4 @@
-"""What sits on the features: a linear layer, a small network, or linear layers on every stage."""
+"""What sits on the features: a linear layer, a small network, linear layers on every stage, or the classes' names."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CONVEX = ("logistic", "stages")
-"""Heads that are solved for instead of trained."""
+ZERO_SHOT = "zero-shot"
+CONVEX = ("logistic", "stages", ZERO_SHOT)
+"""Heads that are solved for, or follow from the classes' names, instead of being trained."""
 HEADS = ("linear", "mlp", *CONVEX)
 HIDDEN = 256
 """Width of the hidden layer, that of the usual bottleneck between backbone and head."""
@@ -63,6 +64,34 @@ class StagesHead(nn.Module):
         return mean * self.sharpness
 
 
+class ZeroShotHead(nn.Module):
+    """How near an image is to what a text tower makes of each class's name (Radford et al., 2021: CLIP).
+
+    features (n, d) -> logits (n, k): the cosine of the projected features and a class's embedding, times ``scale``,
+    plus ``offset`` (SigLIP's bias; CLIP has none).
+
+    width: of the embeddings, None for that of the features. ``projection`` is the image tower's; ``names`` (k, width)
+    has rows of length 1. Drawn from torch's generator until they are given.
+    """
+
+    names: Tensor
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, features: int, outputs: int, width: int | None = None) -> None:
+        super().__init__()
+        width = features if width is None else width
+        self.projection = nn.Linear(features, width, bias=False)
+        self.register_buffer("names", F.normalize(torch.randn(outputs, width), dim=1))
+        self.register_buffer("scale", torch.full((), 100.0))
+        self.register_buffer("offset", torch.zeros(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits."""
+        seen = F.normalize(self.projection(features).float(), dim=1)
+        return F.linear(seen, self.names).float() * self.scale + self.offset
+
+
 def make_head(kind: str, features: int, outputs: int) -> nn.Module:
     """A head on the last stage's features, its weights drawn from torch's generator.
 
@@ -72,4 +101,6 @@ def make_head(kind: str, features: int, outputs: int) -> nn.Module:
         return nn.Linear(features, outputs)
     if kind == "mlp":
         return MlpHead(features, outputs)
+    if kind == ZERO_SHOT:
+        return ZeroShotHead(features, outputs)
     raise ValueError(f"unknown head '{kind}'; known are {', '.join(HEADS)}")

@@ -1,4 +1,4 @@
-"""Image towers in Hugging Face layout (ViT, DINOv2, SigLIP) as timm's vision transformer, which computes the same.
+"""Image towers in Hugging Face layout (ViT, DINOv2, CLIP, SigLIP) as timm's vision transformer: it computes the same.
 
 Built by timm and not by transformers, whose modules are called differently from version to version: the names in the
 files stay, so they can be read, but a model saved with the names of today's modules could not be read tomorrow.
@@ -18,9 +18,13 @@ from torch import Tensor, nn
 
 from raytl.core.errors import UserError, nearest
 
-Kind = Literal["vit", "dinov2", "siglip"]
+Kind = Literal["vit", "dinov2", "clip", "siglip"]
 KINDS: tuple[str, ...] = get_args(Kind)
-_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
+TWO_TOWERS = ("clip", "siglip")
+"""Kinds whose folders may hold a text tower as well."""
+_USUAL_ACTIVATIONS = {"clip": "quick_gelu", "siglip": "gelu_pytorch_tanh"}
+_USUAL_EPSILONS = {"vit": 1e-12, "clip": 1e-5}
+_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu"}
 _LARGEST = {"width": 4096, "depth": 80, "heads": 64, "hidden": 32768, "patch": 64, "size": 2048}
 
 
@@ -95,7 +99,7 @@ class Tower:
         Raises UserError for another kind of model, or a variant that is not computed here.
         """
         kind = str(config.get("model_type", "")).removesuffix("_vision_model")
-        if kind == "siglip" and isinstance(config.get("vision_config"), Mapping):
+        if kind in TWO_TOWERS and isinstance(config.get("vision_config"), Mapping):
             config = config["vision_config"]
         if kind not in KINDS:
             raise UserError(f"{where}: model type '{kind}' is no image tower known here; known are {', '.join(KINDS)}")
@@ -117,10 +121,10 @@ class Tower:
                 depth=int(get("num_hidden_layers", 12)),
                 heads=int(get("num_attention_heads", 12)),
                 hidden=int(width * get("mlp_ratio", 4)) if kind == "dinov2" else int(get("intermediate_size", 3072)),
-                patch=int(get("patch_size", 14 if kind == "dinov2" else 16)),
+                patch=int(get("patch_size", {"dinov2": 14, "clip": 32}.get(kind, 16))),
                 size=int(get("image_size", 224)),
-                activation=str(get("hidden_act", "gelu_pytorch_tanh" if kind == "siglip" else "gelu")),
-                epsilon=float(get("layer_norm_eps", 1e-12 if kind == "vit" else 1e-6)),
+                activation=str(get("hidden_act", _USUAL_ACTIVATIONS.get(kind, "gelu"))),
+                epsilon=float(get("layer_norm_eps", _USUAL_EPSILONS.get(kind, 1e-6))),
                 qkv_bias=bool(get("qkv_bias", True)),
             ).check(where)
         except (TypeError, ValueError) as error:
@@ -136,6 +140,7 @@ class Tower:
             num_classes=outputs,
             global_pool="map" if self.kind == "siglip" else "token",
             class_token=self.kind != "siglip",
+            pre_norm=self.kind == "clip",
             embed_dim=self.width,
             depth=self.depth,
             num_heads=self.heads,
@@ -154,7 +159,7 @@ class Tower:
         found: dict[str, Tensor] = {}
         fused: dict[str, dict[str, Tensor]] = {}
         for name, tensor in state.items():
-            plain = re.sub(r"^(vit|dinov2|vision_model|model)\.", "", re.sub(r"^(model|siglip)\.", "", name))
+            plain = re.sub(r"^(vit|dinov2|vision_model|model)\.", "", re.sub(r"^(model|siglip|clip)\.", "", name))
             if match := _QKV.fullmatch(plain):
                 block, part, kind = match.groups()
                 fused.setdefault(f"blocks.{block}.attn.qkv.{kind}", {})[part[0]] = tensor.float()
@@ -174,6 +179,8 @@ class Tower:
             whole = found.pop(f"attn_pool.in_proj_{kind}", None)
             if whole is not None and whole.shape[0] == 3 * self.width:
                 found[f"attn_pool.q.{kind}"], found[f"attn_pool.kv.{kind}"] = whole[: self.width], whole[self.width :]
+        if "cls_token" in found:
+            found["cls_token"] = found["cls_token"].reshape(1, 1, -1)
         positions = found.get("pos_embed")
         if positions is not None:
             positions = positions if positions.ndim == 3 else positions[None]
@@ -192,7 +199,8 @@ _BLOCK = r"encoder\.layers?\.(\d+)\."
 _RENAMES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"embeddings\.cls_token", "cls_token"),
+        (r"embeddings\.(?:cls_token|class_embedding)", "cls_token"),
+        (r"pre_layrnorm\.(weight|bias)", r"norm_pre.\1"),
         (r"embeddings\.position_embeddings", "pos_embed"),
         (r"embeddings\.position_embedding\.weight", "pos_embed"),
         (r"embeddings\.(?:patch_embeddings\.projection|patch_embedding)\.(weight|bias)", r"patch_embed.proj.\1"),

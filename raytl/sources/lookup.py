@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from raytl.core.errors import UserError
 from raytl.sources.base import Provider, Request, SourceEntry, providers, seeded
+from raytl.sources.class_names import TEMPLATES, spoken, why_unnamed
+from raytl.sources.heads import ZeroShotHead
 from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
+from raytl.sources.text_towers import is_installed
 
 
 def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: int = 0) -> SourceModel:
@@ -53,6 +58,29 @@ def untrained_uri(uri: str) -> str | None:
     """
     provider, name = _resolve(uri)
     return provider.untrained(name)
+
+
+def zero_shot_head(uri: str, classes: Sequence[str], templates: Sequence[str] = TEMPLATES) -> ZeroShotHead:
+    """A head for a source model made of the names of classes, without any image (Radford et al., 2021).
+
+    templates: sentences with ``{}`` for the name, whose embeddings are averaged. Raises UserError where the model has
+    no text tower, the names say nothing, or the extra ``hf`` is not installed.
+    """
+    provider, name = _resolve(uri)
+    why = why_no_zero_shot(uri, classes)
+    if why:
+        raise UserError(why)
+    return provider.zero_shot_head(name, [spoken(label) for label in classes], templates)
+
+
+def why_no_zero_shot(uri: str, classes: Sequence[str]) -> str:
+    """A sentence on why a source model with a text tower makes no head of these names here; empty where it does."""
+    why = why_unnamed(classes)
+    if why:
+        return f"{uri}: no zero-shot head, for {why}"
+    if not is_installed():
+        return f"{uri}: no zero-shot head, which needs transformers; run: pip install 'raytl[hf]'"
+    return ""
 
 
 def build_architecture(

@@ -13,11 +13,12 @@ from pydantic_core import from_json
 from raytl.core.errors import UserError
 from raytl.tasks.preprocessing import Preprocessing
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """The newest version that is read.
 
-Version 2 added ``threshold``, version 3 heads that read all stages, version 4 the shares of their layers; a model
-without any of these is still written as version 1, which every raytl reads.
+Version 2 added ``threshold``, version 3 heads that read all stages, version 4 the shares of their layers,
+version 5 heads made of the classes' names; a model without any of these is still written as version 1, which every
+raytl reads.
 """
 WEIGHTS_FILE = "model.safetensors"
 MANIFEST_FILE = "model.json"

@@ -23,6 +23,7 @@ class SourceInfo:
     trainable: whether its stages hold anything to train; where not, every strategy has all of them frozen.
     licence: of the weights, as :mod:`raytl.sources.licences` has it.
     batch_norm_stages: those of the stages that keep statistics of batches; None where that is not known.
+    text_tower: whether class names mean something to it, so that it can have a zero-shot head.
     """
 
     uri: str
@@ -36,6 +37,7 @@ class SourceInfo:
     trainable: bool = True
     licence: str = UNKNOWN
     batch_norm_stages: tuple[str, ...] | None = None
+    text_tower: bool = False
 
 
 class SourceModel(nn.Module):

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from raytl.core.errors import UserError
 from raytl.sources.base import Built
-from raytl.sources.heads import MlpHead, StagesHead
+from raytl.sources.heads import MlpHead, StagesHead, ZeroShotHead
 from raytl.sources.licences import NO_WEIGHTS
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.tasks.preprocessing import Preprocessing
@@ -213,6 +213,11 @@ def _widen_head(model: SourceModel, state: Mapping[str, Tensor]) -> None:
     if parts:
         if all(part.ndim == 2 and part.shape[0] == parts[0].shape[0] > 0 for part in parts):
             _stages_head(model, parts)
+        return
+    names, projection = state.get("head.names"), state.get("head.projection.weight")
+    if names is not None and projection is not None:
+        if names.ndim == 2 and len(names):
+            model.head = ZeroShotHead(model.feature_dim, len(names), int(names.shape[1]))
         return
     hidden, output = (state.get(f"head.{layer}.weight") for layer in ("hidden", "output"))
     weight = state.get("head.weight", hidden)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from raytl.adaptation.moments import match_moments
 from raytl.evaluation.head_probes import solve_parts
-from raytl.sources.heads import StagesHead
+from raytl.sources.heads import StagesHead, ZeroShotHead
 from raytl.training.devices import autocast, upload
 from raytl.training.network import Network
 from raytl.training.pools import Pool, to_inputs
@@ -37,11 +37,12 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
 
     As :func:`raytl.evaluation.head_probes.solve_parts` has it. Every role weighs the same, as it does in a step of
     training. matched: source features take on the target's moments first (:func:`match_moments`). balanced: every class
-    weighs the same too. Where no role has labels, the head stays as it is; where its features are not finite,
+    weighs the same too. Where no role has labels, or the head
+    is made of the classes' names, it stays as it is; where its features are not finite,
     FloatingPointError is raised.
     """
     labelled = {role: pool for role, pool in roles.training.items() if pool.labels is not None}
-    if not labelled:
+    if not labelled or isinstance(network.model.head, ZeroShotHead):
         return Solved()
     kept = {
         role: spread_source(len(pool), seed) if role != "target" else np.arange(len(pool))

@@ -7,9 +7,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from raytl import sources
 from raytl.core.errors import UserError
 from raytl.finetuning.freezing import freeze, training_mode
 from raytl.sources import SourceModel
+from raytl.sources.heads import ZERO_SHOT
 from raytl.tasks.preprocessing import Preprocessing
 
 
@@ -81,8 +83,11 @@ def fit_head(model: SourceModel, classes: tuple[str, ...], kind: str = "linear")
 
     Where a linear one is wanted and its own knows all of these labels by name, their rows are taken over: a model of
     the same task from another domain starts from what it knows. Otherwise the head is new, from the global torch seed.
-    Returns whether it was taken over.
+    A zero-shot one is made of the classes' names. Returns whether it was taken over.
     """
+    if kind == ZERO_SHOT:
+        model.head, model.labels = sources.zero_shot_head(model.uri, classes), classes
+        return False
     old, known = model.head, model.labels or ()
     model.replace_head(len(classes), classes, kind)
     fits = isinstance(old, nn.Linear) and old.in_features == model.feature_dim

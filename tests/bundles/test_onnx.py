@@ -27,7 +27,7 @@ def bundle(folder: Path, head: str = "linear", channels: int = 3) -> Path:
     return export_bundle(folder, model, metrics={}, provenance={}, temperature=0.5)
 
 
-@pytest.mark.parametrize(("head", "channels"), [("linear", 3), ("stages", 1)])
+@pytest.mark.parametrize(("head", "channels"), [("linear", 3), ("stages", 1), ("zero-shot", 3)])
 def test_answers_as_the_bundle_does(tmp_path: Path, head: str, channels: int) -> None:
     path = bundle(tmp_path / "model", head, channels)
     assert export_onnx(path) <= 1e-3

@@ -260,7 +260,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("change", "sentence"),
         [
-            (lambda v: v.update(format_version=5), "format version 5, this raytl reads up to 4; update raytl"),
+            (lambda v: v.update(format_version=6), "format version 6, this raytl reads up to 5; update raytl"),
             (lambda v: v.update(threshold=threshold("a")), "threshold: there is none in format version 1"),
             (
                 lambda v: v.update(format_version=2, labels=["a"], threshold=threshold("a")),

@@ -21,6 +21,7 @@ from raytl.runs.resuming import read_task
 from raytl.runs.run import Run
 from raytl.runs.wording import strategy as in_words
 from raytl.search.records import TrialRecord
+from raytl.sources.heads import ZERO_SHOT
 from raytl.training.loop import ACCUMULATION
 from raytl.training.roles import sample_index, source_index
 from raytl.training.strategy import Strategy
@@ -64,6 +65,11 @@ def recipe(
         raise UserError(
             f"run '{run.name}': trial {record.number} ran out of memory, and its batches went through in parts; no "
             "script is written of that"
+        )
+    if strategy.head == ZERO_SHOT:
+        raise UserError(
+            f"run '{run.name}': trial {record.number} learned nothing, its head is what a text tower makes of the "
+            "class names; export it instead of a script"
         )
     trial = prepare(workspace, TrialJob(strategy, fold))
     files = _files(trial, images)

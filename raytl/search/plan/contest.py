@@ -18,6 +18,7 @@ from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import ONE_IN_TWENTY, Choice, Contestant, choose, separates
 from raytl.judging.screening import posterior_means
 from raytl.search.records import TrialRecord, TrialStatus
+from raytl.sources.heads import ZERO_SHOT
 from raytl.training.strategy import Strategy
 
 LEAST_IMAGES = 6
@@ -187,10 +188,21 @@ class Contest:
     def by_score(self, keys: Sequence[str], common: Collection[int] = ()) -> Choice:
         """The choice where there are no target labels: by the scores, as far as these can tell.
 
-        Of what is as good for all that is known, the kind that does better on task after task. common: folds to take
-        the scores of, none for all.
+        Of what is as good for all that is known, the kind that does better on task after task. Heads made of class
+        names may be sure of what they get wrong: one is chosen only where it is as right on the source domain, which it
+        has not learned, as those that have. common: folds to take the scores of, none for all.
         """
         scores = self.scores()
+        named = [key for key in keys if self.strategy_of(key).get("head") == ZERO_SHOT]
+        if 0 < len(named) < len(keys):
+            right = {key: self._right_on_the_domain(key) for key in keys}
+            learned = max(right[key] for key in keys if key not in named)
+            ahead = [key for key in named if right[key] >= learned > 0]
+            if ahead:
+                # It has learned nothing of the domain that may not hold elsewhere.
+                found = max(ahead, key=lambda key: right[key])
+                return Choice(found, (found,), float("nan"), "usual")
+            keys = [key for key in keys if key not in named]
         means = {key: float(np.mean([scores[key][fold] for fold in common or scores[key]])) for key in keys}
         best = found = max(means, key=lambda key: means[key])
         strategies = {key: Strategy.from_dict(self.strategy_of(key)) for key in keys}
@@ -206,6 +218,10 @@ class Contest:
             found = max(usual, key=lambda key: means[key])
         grounds = "highest score" if found == best else "usual"
         return Choice(found, (best,) if found == best else (found, best), float("nan"), grounds)
+
+    def _right_on_the_domain(self, key: str) -> float:
+        """Share of right answers on the held-out images of the source domain, 0 where it was not asked of them."""
+        return max((record.metrics.get("source-accuracy", 0.0) for record in self.completed(key)), default=0.0)
 
     def _contestant(self, key: str, folds: set[int]) -> Contestant | None:
         predicted = self.out_of_fold(key, folds)
@@ -240,7 +256,7 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
     same = one.source_model == other.source_model and other.head == "stages"
     stages = same and one.head == "logistic" and (one.source_domain is None or other.source_domain is not None)
     joined = same and one.head == "stages" and one.source_domain is None and other.source_domain is not None
-    return stages or joined or (published and one.source_model.startswith("plain:"))
+    return stages or joined or (published and one.source_model.startswith("plain:") and other.head != ZERO_SHOT)
 
 
 def _outdone(one: Strategy, other: Strategy) -> bool:

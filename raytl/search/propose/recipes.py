@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from raytl import adaptation, sources
 from raytl.search.jobs import Survey
 from raytl.search.space.binding import BoundSpace, untrained
+from raytl.sources.heads import ZERO_SHOT
 from raytl.tasks.task import Role
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
@@ -58,7 +59,8 @@ class Recipes:
 
         The domain is the model's own where it learned one, else the most promising; its features take on the target's
         moments where there are unlabelled images. Both on all stages of the network, and the first on the last alone.
-        Without target labels all are on the domain's.
+        Without target labels all are on the domain's. Beside them, a head made of the classes' names where the
+        model reads these.
         """
         models = [
             uri
@@ -79,9 +81,16 @@ class Recipes:
             joined = replace(joined, adaptation=MOMENTS, adaptation_config=adaptation.get(MOMENTS).config())
         if not self._labelled:
             bare = replace(last, source_domain=domain)
-            return [] if domain is None else list(dict.fromkeys([joined, replace(joined, head="logistic"), bare]))
+            learned = [] if domain is None else [joined, replace(joined, head="logistic"), bare]
+            return list(dict.fromkeys([*learned, *self._named(uri, count)]))
         found = [replace(last, head="stages"), last] if count > 1 else [last]
-        return found if domain is None else [*found, joined]
+        found += [] if domain is None else [joined]
+        return [*found, *self._named(uri, count)]
+
+    def _named(self, uri: str, count: int) -> list[Strategy]:
+        """A head made of the classes' names, where these mean something to the source model."""
+        can = self._space.reads_names(uri) and not sources.why_no_zero_shot(uri, self._space.data.classes)
+        return [Strategy(uri, cut=count, head=ZERO_SHOT)] if can else []
 
     # --- baselines --------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from raytl.evaluation.class_frequencies import estimate_frequencies
 from raytl.evaluation.probes import Probe, fit_logistic
 from raytl.search.jobs import Survey
 from raytl.search.propose.features import pooled_features, sample
-from raytl.sources import info
+from raytl.sources import info, why_no_zero_shot
 from raytl.tasks import Images, LabelledImages
 from raytl.training.workspace import Workspace
 
@@ -72,7 +72,14 @@ def survey(workspace: Workspace, source_models: Sequence[str]) -> Survey:
             f"none of the source domains {', '.join(sorted(left))} confirms another's labels, and there are no target "
             f"labels to tell which are right: '{left[0]}' is believed; leave out the ones that are not to be trusted"
         )
+    notes += _unnamed(workspace, source_models)
     return Survey(tuple(left), set_aside, frequencies, (*notes, *([note] if note else [])))
+
+
+def _unnamed(workspace: Workspace, source_models: Sequence[str]) -> list[str]:
+    """Why source models that read class names make no head of them, a sentence for each."""
+    own = [uri for uri in _learned_elsewhere(source_models) if info(uri, channels=workspace.data.channels).text_tower]
+    return [why for uri in own if (why := why_no_zero_shot(uri, workspace.data.classes))]
 
 
 def _learned_elsewhere(source_models: Sequence[str]) -> list[str]:

@@ -105,6 +105,10 @@ class BoundSpace:
         """Whether a source model's stages hold anything to train."""
         return (self._infos.get(uri) or self._info(uri)).trainable
 
+    def reads_names(self, uri: str) -> bool:
+        """Whether class names mean something to a source model."""
+        return (self._infos.get(uri) or self._info(uri)).text_tower
+
     def _adaptable(self, models: list[str]) -> list[str]:
         """The models that some allowed loss (``none`` is one) can do something to; the others are told of."""
         kept = [uri for uri in models if self.cuts(uri)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,23 +20,28 @@ from torch import Tensor
 
 from raytl.core.errors import UserError
 from raytl.sources.base import Built, Provider, Request, SourceEntry, WeightsMissingError, provider, seeded
-from raytl.sources.hf_towers import Tower
+from raytl.sources.heads import ZeroShotHead
+from raytl.sources.hf_towers import TWO_TOWERS, Tower
 from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.staging import assemble, fit_original
+from raytl.sources.text_towers import TOKENIZER, embed_names
 from raytl.sources.timm_stages import stages_of
 from raytl.sources.weights import read_weights
 from raytl.tasks.preprocessing import Preprocessing
 
 _PLACEHOLDER_CLASSES = 10
-_FACTS = ["config.json", "preprocessor_config.json", "README.md"]
+_FACTS = ["config.json", "preprocessor_config.json", "README.md", *TOKENIZER]
 _WEIGHTS = ["model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
 _MODEL_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
 class _Chosen:
-    """What a name means. folder: of the files, None for a bare shape. trained: whether their weights are meant."""
+    """What a name means. folder: of the files, None for a bare shape. trained: whether their weights are meant.
+
+    text: whether the folder has a text tower and a tokenizer.
+    """
 
     tower: Tower
     folder: Path | None
@@ -43,11 +49,12 @@ class _Chosen:
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None = None
     licence: str = NO_WEIGHTS
+    text: bool = False
 
 
 @provider("hf")
 class HuggingFace(Provider):
-    """ViT, DINOv2 and SigLIP's image tower; positions are resampled once for the size that the task wishes."""
+    """The image towers of ViT, DINOv2, CLIP and SigLIP; positions are resampled once for the task's size."""
 
     def load(self, name: str, request: Request) -> SourceModel:
         """With the folder's weights. Raises UserError where they are missing, damaged or do not fit."""
@@ -78,6 +85,7 @@ class HuggingFace(Provider):
             pretrained=chosen.trained,
             labels=chosen.labels,
             licence=chosen.licence if chosen.trained else NO_WEIGHTS,
+            text_tower=chosen.trained and chosen.text,
         )
 
     def build(self, name: str, request: Request) -> Built:
@@ -90,6 +98,13 @@ class HuggingFace(Provider):
         if "?" not in bare:
             return f"hf:{bare}@none"
         return f"hf:{Tower.from_text(bare).to_text()}"
+
+    def zero_shot_head(self, name: str, classes: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
+        """Of CLIP and SigLIP with their text tower and tokenizer. Raises UserError."""
+        chosen = _choose(name, weights=True)
+        if chosen.folder is None or not (chosen.trained and chosen.text):
+            return super().zero_shot_head(f"hf:{name}", classes, templates)
+        return embed_names(chosen.folder, chosen.tower.kind, tuple(classes), tuple(templates))
 
     def names(self) -> list[str]:
         """None: models are named by their folder or model id."""
@@ -139,7 +154,9 @@ def _choose(name: str, *, weights: bool) -> _Chosen:
     folder = _folder(bare, weights=weights and trained)
     config = _json(folder / "config.json")
     tower = Tower.from_config(config, str(folder / "config.json"))
-    return _Chosen(tower, folder, trained, _preprocessing(folder, tower), _labels(config, tower), _licence(folder))
+    text = config.get("model_type") in TWO_TOWERS and (folder / TOKENIZER[0]).is_file()
+    preprocessing, labels = _preprocessing(folder, tower), _labels(config, tower)
+    return _Chosen(tower, folder, trained, preprocessing, labels, _licence(folder), text)
 
 
 def _folder(name: str, *, weights: bool) -> Path:

@@ -86,6 +86,15 @@ class TestWithoutLabels:
         told.add(self.PUBLISHED, 0, 0.3, kind="probe")
         assert told.winner() == self.PUBLISHED.key
 
+    @pytest.mark.parametrize(("named", "wins"), [(0.8, False), (0.95, True)])
+    def test_class_names_win_by_the_domains_labels_and_not_by_being_sure(self, named: float, wins: bool) -> None:
+        told = Told(None)
+        zero_shot = Strategy("hf:clip", cut=5, head="zero-shot")
+        other = replace(self.PUBLISHED, source_model="hf:clip")
+        told.add(zero_shot, 0, 0.9, kind="probe", **{"source-accuracy": named})
+        told.add(other, 0, 0.6, kind="probe", **{"source-accuracy": 0.9})
+        assert told.winner() == (zero_shot if wins else other).key
+
     def test_what_was_trained_yields_to_nothing(self) -> None:
         told = Told(None)
         told.add(TRAINED["a"], 0, 0.7)
