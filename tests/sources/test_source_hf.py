@@ -269,7 +269,10 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("config", "sentence"),
         [
-            ({"model_type": "bert"}, "model type 'bert' is no image tower known here; known are vit, dinov2, clip, siglip"),
+            (
+                {"model_type": "bert"},
+                "model type 'bert' is no image tower known here; known are vit, dinov2, clip, siglip",
+            ),
             ({"num_channels": 1}, "num_channels is 1, a variant that is not supported"),
             ({"hidden_size": 10**9}, "width is 1000000000, not from 1 to 4096"),
             ({"num_attention_heads": 3}, "must divide into 3 heads"),

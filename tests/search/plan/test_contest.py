@@ -95,11 +95,19 @@ class TestWithoutLabels:
         told.add(other, 0, 0.6, kind="probe", **{"source-accuracy": 0.9})
         assert told.winner() == (zero_shot if wins else other).key
 
-    def test_what_was_trained_yields_to_nothing(self) -> None:
+    @pytest.mark.parametrize("more", [{"source_domain": "near"}, {"adaptation": "mcc"}])
+    def test_what_was_trained_with_more_than_the_target_yields_to_nothing(self, more: dict[str, str]) -> None:
         told = Told(None)
-        told.add(TRAINED["a"], 0, 0.7)
+        trained = replace(TRAINED["a"], **more)
+        told.add(trained, 0, 0.7)
         told.add(self.PUBLISHED, 0, 0.69, kind="probe")
-        assert told.winner() == TRAINED["a"].key
+        assert told.winner() == trained.key
+
+    def test_a_network_trained_on_a_few_target_images_alone_is_not_believed_however_sure(self) -> None:
+        told = Told(None)
+        told.add(TRAINED["a"], 0, 0.9)
+        told.add(replace(self.PUBLISHED, source_domain=None, adaptation="none"), 0, 0.3, kind="probe")
+        assert told.winner() != TRAINED["a"].key
 
 
 class TestChoice:
