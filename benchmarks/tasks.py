@@ -31,7 +31,7 @@ from drawn import (
     permuted,
     renamed,
 )
-from packages import solar_cells
+from packages import GARMENTS, clothes, emoji, grey_digits, solar_cells
 
 import raytl
 from raytl.tasks import Images, LabelledImages
@@ -72,7 +72,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Spec:
-    """How a case is made. make: from labels a class and a seed. tags: ``skewed``, ``junk`` (no domain is of use).
+    """How a case is made. make: from labels a class and a seed. tags: ``skewed``, ``junk`` (no domain is of use),
+    ``package`` (its images come out of one that is to be downloaded).
 
     without: label counts that make no task.
     """
@@ -101,6 +102,10 @@ def _add(
     name: str, make: Callable[[int, int], Case], *tags: str, development: bool = False, without: tuple[int, ...] = ()
 ) -> None:
     SPECS[name] = Spec(name, make, development, frozenset(tags), frozenset(without))
+
+
+def _add_packaged(name: str, make: Callable[[int, int], Case], *tags: str, **settings: Any) -> None:
+    _add(name, make, "package", *tags, **settings)
 
 
 # --- drawing the parts -----------------------------------------------------------------------------------------------
@@ -355,14 +360,92 @@ def _solar(name: str, *, poly: bool, unlabelled: bool, graded: tuple[float, ...]
     return lambda labels, seed: solar(name, labels, seed, poly=poly, unlabelled=unlabelled, graded=graded)
 
 
-_add("solar", _solar("solar", poly=False, unlabelled=True), without=(0,))
-_add("solar-alone", _solar("solar-alone", poly=False, unlabelled=False), without=(0,))
-_add("solar-doubtful", _solar("solar-doubtful", poly=False, unlabelled=True, graded=_ALL), without=(0,))
-_add("solar-to-poly", _solar("solar-to-poly", poly=True, unlabelled=True))
-_add(
+_add_packaged("solar", _solar("solar", poly=False, unlabelled=True), without=(0,))
+_add_packaged("solar-alone", _solar("solar-alone", poly=False, unlabelled=False), without=(0,))
+_add_packaged("solar-doubtful", _solar("solar-doubtful", poly=False, unlabelled=True, graded=_ALL), without=(0,))
+_add_packaged("solar-to-poly", _solar("solar-to-poly", poly=True, unlabelled=True))
+_add_packaged(
     "solar-to-poly-alone",
     _solar("solar-to-poly-alone", poly=True, unlabelled=False),
     without=(0,),
+)
+
+
+# --- out of npm packages ----------------------------------------------------------------------------------------------
+
+
+@cache
+def _mnist() -> LabelledImages:
+    pixels, labels = grey_digits(250)
+    items = [PixelsItem(f"digit {i + 1}", image) for i, image in enumerate(pixels)]
+    return LabelledImages("mnist", items, None, tuple("0123456789"), labels)
+
+
+@cache
+def _clothes() -> LabelledImages:
+    pixels, labels = clothes(250)
+    return LabelledImages(
+        "clothes", [PixelsItem(f"garment {i + 1}", image) for i, image in enumerate(pixels)], None, GARMENTS, labels
+    )
+
+
+@cache
+def _emoji(maker: str) -> LabelledImages:
+    """At most 150 of a kind, the same ones of every maker."""
+    kinds = {name: pictures for name, pictures in sorted(emoji(maker).items()) if len(pictures) >= 60}
+    rng = np.random.default_rng(0)
+    items, labels = [], []
+    for label, (name, pictures) in enumerate(kinds.items()):
+        taken = rng.permutation(len(pictures))[:150]
+        items += [PixelsItem(f"{name} {i}", pictures[i]) for i in taken]
+        labels += [label] * len(taken)
+    return LabelledImages(maker, items, None, tuple(kinds), np.array(labels, dtype=np.int64))
+
+
+def _of(name: str, target: Callable[[], LabelledImages], domains: Callable[[], Domains] = dict, **settings: Any) -> Any:
+    return lambda labels, seed: _cut(name, target(), Draw(domains(), **settings), labels, seed)
+
+
+def _is_bag() -> LabelledImages:
+    return renamed(_clothes(), "clothes", [[kind for kind in GARMENTS if kind != "bag"], ["bag"]], ("another", "bag"))
+
+
+def _some_clothes() -> Domains:
+    return {"clothes": _clothes().subset(np.random.default_rng(5).permutation(len(_clothes()))[:1000])}
+
+
+_TENTH = np.array([0.9, 0.1])
+_add_packaged(
+    "mnist",
+    _of("mnist", _mnist, lambda: {"textures": textures(), "printed-digits": printed_digits()}),
+    development=True,
+)
+_add_packaged("clothes", _of("clothes", _clothes), development=True, without=(0,))
+_add_packaged(
+    "clothes-inverted",
+    _of("clothes-inverted", lambda: changed(_clothes(), "clothes", inverted), _some_clothes),
+    development=True,
+)
+_add_packaged(
+    "clothes-is-bag",
+    _of("clothes-is-bag", _is_bag, label_frequencies=_TENTH, least=1),
+    "skewed",
+    development=True,
+    without=(0,),
+)
+_add_packaged("emoji", _of("emoji", lambda: _emoji("twitter"), lambda: {"apple": _emoji("apple")}), development=True)
+_add_packaged(
+    "emoji-mixture",
+    _of(
+        "emoji-mixture",
+        lambda: _emoji("google"),
+        lambda: {
+            "apple": _emoji("apple"),
+            "permuted": permuted(_emoji("twitter"), "permuted"),
+            "twitter": _emoji("twitter"),
+        },
+    ),
+    development=True,
 )
 
 

@@ -69,7 +69,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from raytl import api
 
-        globals().update({known: getattr(api, known) for known in __all__ if known != "Client"})
+        globals()[name] = getattr(api, name)  # that alone: who searches need not wait for what serves
         return globals()[name]
     raise AttributeError(f"module 'raytl' has no attribute '{name}'")
 

@@ -9,19 +9,23 @@ endpoint = raytl.deploy("model/")
 
 from __future__ import annotations
 
-from raytl.api.by_hand import try_strategy
-from raytl.api.checkup import checkup
-from raytl.api.exporting import export
-from raytl.api.extending import extend
-from raytl.api.models import Best, Run, deploy, find_bundle, open_run, recipe, replay, report
-from raytl.api.planning import bind, quote, rank_sources, read_cluster, reckon
-from raytl.api.pretraining import pretrain
-from raytl.api.promotion import Condition, deploy_when
-from raytl.api.searching import resume, search
-from raytl.api.submitting import JobHandle, find_job, find_run, submit, submit_options
-from raytl.evaluation.data_check import check
-from raytl.serving import Endpoint, undeploy
-from raytl.tasks import Task
+from typing import TYPE_CHECKING
+
+from raytl.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from raytl.api.by_hand import try_strategy
+    from raytl.api.exporting import export
+    from raytl.api.extending import extend
+    from raytl.api.models import Best, Run, deploy, find_bundle, open_run, recipe, replay, report
+    from raytl.api.planning import bind, quote, rank_sources, read_cluster, reckon
+    from raytl.api.pretraining import pretrain
+    from raytl.api.promotion import Condition, deploy_when
+    from raytl.api.searching import resume, search
+    from raytl.api.submitting import JobHandle, find_job, find_run, submit, submit_options
+    from raytl.evaluation.data_check import check
+    from raytl.serving import Endpoint, undeploy
+    from raytl.tasks import Task
 
 __all__ = [
     "Best",
@@ -32,7 +36,6 @@ __all__ = [
     "Task",
     "bind",
     "check",
-    "checkup",
     "deploy",
     "deploy_when",
     "export",
@@ -56,3 +59,21 @@ __all__ = [
     "try_strategy",
     "undeploy",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "raytl.api.by_hand": "try_strategy",
+        "raytl.api.exporting": "export",
+        "raytl.api.extending": "extend",
+        "raytl.api.models": "Best Run deploy find_bundle open_run recipe replay report",
+        "raytl.api.planning": "bind quote rank_sources read_cluster reckon",
+        "raytl.api.pretraining": "pretrain",
+        "raytl.api.promotion": "Condition deploy_when",
+        "raytl.api.searching": "resume search",
+        "raytl.api.submitting": "JobHandle find_job find_run submit submit_options",
+        "raytl.evaluation.data_check": "check",
+        "raytl.serving": "Endpoint undeploy",
+        "raytl.tasks": "Task",
+    },
+)

@@ -25,6 +25,7 @@ from raytl.runs.tracking import Tracking
 from raytl.runs.tracking.figures import Told
 from raytl.runs.tracking.tracking import TENSORBOARD
 from raytl.search.driver import search as drive
+from raytl.search.plan.by_hand import PHASE
 from raytl.search.planning import SearchSettings
 from raytl.search.records import SearchListener, SearchOutcome, TrialRecord
 from raytl.search.space.binding import BoundSpace
@@ -59,16 +60,16 @@ def conduct(
     where = run_writer.where if is_uri(run_writer.where) else str(run_writer.path.resolve())
     tracking = Tracking(begun.settings.get("log") or (), Told(run_writer.name, where, run_writer.path, begun.settings))
     with run_writer as writer, tracking:
+        listener = _Everyone([writer, tracking, *listeners])
         with suppress(KeyboardInterrupt):
             _clear(writer.path)
-            requests.clear(writer.place)
+            requests.clear(writer.place, {record.strategy_key for record in earlier} | {given.key for given in first})
             if before is not None:
                 write_json(writer.path / BEFORE, before)
                 writer.keep(BEFORE)
             standing = _came_to_its_end(writer.path / "outcome.json")
             if standing is None:
                 writer.drop("outcome.json")
-            listener = _Everyone([writer, tracking, *listeners])
             warm = begun.settings.get("warm_start", [])
             warmed = [Strategy.from_dict(values) for start in warm for values in start["strategies"]]
             if warmed:
@@ -98,6 +99,7 @@ def conduct(
                 raise UserError(f"{_sentence(error)} {_going_on(task, writer.where)}") from error
             finally:
                 _clear(writer.path)
+        _tell_untried(writer, listener)
         run = Run(writer.interrupt().place)
         tracking.end(run)
         if (writer.path / TENSORBOARD).is_dir():
@@ -144,6 +146,15 @@ class _Keep:
         if self._standing is None or self._standing.get("trained_on") != "all" or not is_checkpoint(self._folder):
             return False
         return bool(self._standing["best"]["strategy_key"] == outcome.best.strategy_key)
+
+
+def _tell_untried(writer: runs.RunWriter, listener: SearchListener) -> None:
+    """Say which strategies were asked for and not tried: in the last moments of a search there is no time for one."""
+    with suppress(UserError):  # a storage that does not answer has kept them all the same
+        left = requests.untried(writer.place, {record.strategy_key for record in writer.trials})
+        if left:
+            words = "; ".join(f"{strategy.source_model}, cut {strategy.cut}" for strategy in left.values())
+            listener.on_phase(PHASE, f"asked for by hand and not tried: {words}; kept for when the search goes on")
 
 
 def _came_to_its_end(file: Path) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raytl import runs
 from raytl.bundles import Bundle, Reference, Threshold, export_bundle, reference_images
@@ -22,12 +22,13 @@ from raytl.runs.replaying import replay as replay_trial
 from raytl.runs.report import write_report
 from raytl.runs.run import interval
 from raytl.search.records import SearchOutcome
-from raytl.serving import Endpoint, try_out
-from raytl.serving import deploy as deploy_bundle
 from raytl.sources import licence_of
 from raytl.sources.checkpoint import load_checkpoint, write_metrics
 from raytl.tasks import Task
 from raytl.training.pretrain import parse_pretrain
+
+if TYPE_CHECKING:
+    from raytl.serving import Endpoint
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,9 @@ def deploy(
     options: those of :func:`raytl.serving.deploy` (port, replicas, resources, new_labels, token), on trial those of
         :func:`raytl.serving.try_out` (promote_after, max_disagreement, max_slowdown, new_labels).
     """
+    from raytl.serving import deploy as deploy_bundle  # Ray Serve: seconds of import that a search does not need
+    from raytl.serving import try_out
+
     bundle = find_bundle(model, storage)
     return try_out(bundle, canary=canary, **options) if canary or shadow else deploy_bundle(bundle, **options)
 

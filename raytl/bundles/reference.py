@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import numpy as np
 from PIL import Image
@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from raytl.core.errors import UserError
 
 if TYPE_CHECKING:
-    from raytl.bundles.predictor import Predictor
     from raytl.tasks.images import Images
 
 REFERENCE_FILE = "reference.json"
@@ -30,6 +29,22 @@ MOST = 16
 _SIDE = 256
 _MAX_BYTES = 64 * 2**20
 _LEAST = 1e-12
+
+
+class Answering(Protocol):
+    """What can be asked: a :class:`raytl.bundles.predictor.Predictor`, which says more of it."""
+
+    labels: tuple[str, ...]
+
+    @property
+    def tolerance(self) -> float:
+        """By which the logarithm of a probability may differ, for each unit of one more than its size."""
+
+    def prepare(self, image: bytes, name: str) -> np.ndarray:
+        """An encoded image as uint8 (channels, size, size)."""
+
+    def compute(self, images: np.ndarray, batch_size: int) -> np.ndarray:
+        """Probabilities of the labels, float32 (n, k)."""
 
 
 class Example(BaseModel):
@@ -51,7 +66,7 @@ class Reference(BaseModel):
     examples: tuple[Example, ...] = Field(max_length=MOST)
 
     @classmethod
-    def record(cls, bundle: Predictor, images: Sequence[Image.Image]) -> Reference:
+    def record(cls, bundle: Answering, images: Sequence[Image.Image]) -> Reference:
         """What the bundle answers for decoded images, of which at most 16 are taken, made at most 256 pixels long."""
         encoded = [_encode(image) for image in images[:MOST]]
         answers = _answers(bundle, encoded)
@@ -88,16 +103,16 @@ class Reference(BaseModel):
         """The file's content."""
         return (json.dumps(self.model_dump(mode="json"), allow_nan=False) + "\n").encode()
 
-    def pixels(self, bundle: Predictor) -> np.ndarray:
+    def pixels(self, bundle: Answering) -> np.ndarray:
         """The images as the bundle sees them, uint8 (n, channels, size, size). At least one image."""
         return _prepared(bundle, [base64.b64decode(example.image) for example in self.examples])
 
-    def ask(self, bundle: Predictor) -> np.ndarray:
+    def ask(self, bundle: Answering) -> np.ndarray:
         """What a bundle of these labels answers for the images, float32 (n, k), in the order of the labels here."""
         rows = _answers(bundle, [base64.b64decode(example.image) for example in self.examples])
         return rows[:, [bundle.labels.index(label) for label in self.labels]]
 
-    def check(self, bundle: Predictor, where: str) -> None:
+    def check(self, bundle: Answering, where: str) -> None:
         """Ask the bundle again.
 
         where: what to call it in messages. Raises UserError where it answers otherwise than it did.
@@ -138,12 +153,12 @@ def _encode(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _answers(bundle: Predictor, encoded: Sequence[bytes]) -> np.ndarray:
+def _answers(bundle: Answering, encoded: Sequence[bytes]) -> np.ndarray:
     """Probabilities, float32 (n, k)."""
     if not encoded:
         return np.empty((0, len(bundle.labels)), dtype=np.float32)
     return bundle.compute(_prepared(bundle, encoded), MOST)
 
 
-def _prepared(bundle: Predictor, encoded: Sequence[bytes]) -> np.ndarray:
+def _prepared(bundle: Answering, encoded: Sequence[bytes]) -> np.ndarray:
     return np.stack([bundle.prepare(data, f"reference image {number + 1}") for number, data in enumerate(encoded)])

@@ -16,6 +16,10 @@ def ui(
     storage: Storage = None,
     host: Annotated[str, typer.Option(metavar="IP", help="Interface; off loopback a token is needed.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 takes a free one.")] = 8421,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="On loopback: a name to answer to beside localhost and addresses."),
+    ] = None,
     price: Annotated[
         float | None,
         typer.Option(min=0.0, metavar="X", help="Of an hour of the machines, for the cost so far."),
@@ -40,4 +44,4 @@ def ui(
         output.say(f"control room: {url}  (Ctrl-C ends it; searches go on)")
         output.document({"url": url})
 
-    serve(storage or default_storage(), host, port, price, ready)
+    serve(storage or default_storage(), host, port, price, ready, allow_host or ())

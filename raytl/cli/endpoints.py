@@ -42,6 +42,10 @@ def deploy(
     token: Annotated[
         bool, typer.Option("--token", help="Ask for a bearer token; off loopback that is so in any case.")
     ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Without a token: a name to answer to beside localhost and addresses."),
+    ] = None,
     min_replicas: Annotated[int, typer.Option(min=0, metavar="N", help="Kept even without requests.")] = 1,
     max_replicas: Annotated[int, typer.Option(min=1, metavar="N", help="Started under load at most.")] = 2,
     num_cpus: Annotated[float, typer.Option(min=0, metavar="N", help="CPUs kept for each replica.")] = 1.0,
@@ -92,7 +96,7 @@ def deploy(
     endpoint = api.deploy(
         model, storage=storage, port=port, host=host, name=name, min_replicas=min_replicas, new_labels=new_labels,
         max_replicas=max_replicas, num_cpus=num_cpus, num_gpus=num_gpus, route_prefix=route_prefix, token=token,
-        capture=capture, capture_limit=capture_limit,
+        capture=capture, capture_limit=capture_limit, allow_hosts=allow_host or (),
     )  # fmt: skip
     secret = f' -H "Authorization: Bearer $(cat {endpoint.token_file})"' if endpoint.token_file else ""
     output.say(f"serving at {endpoint.url}; try: curl{secret} -T photo.jpg -X POST {endpoint.url}/v1/predict")

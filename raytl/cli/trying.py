@@ -52,7 +52,7 @@ def runs_try(
     output.note(f"strategy: {wording.strategy(attempt.strategy.to_dict())}")
     document = {"run": attempt.run.name, "strategy": attempt.strategy.to_dict(), "asked": attempt.asked}
     if attempt.asked:
-        output.say(f"run '{attempt.run.name}' tries it next")
+        output.say(f"run '{attempt.run.name}' tries it next, or, where its choice is made by then, once it goes on")
         output.document({**document, "summary": None})
         return
     with listening(output, 1, None) as progress:

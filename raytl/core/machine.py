@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import tempfile
@@ -45,7 +46,16 @@ def writable(folder: Path, *, mode: int = 0o777) -> bool:
         folder.mkdir(mode, parents=True, exist_ok=True)
     except OSError:
         return False
-    return os.access(folder, os.W_OK | os.X_OK)
+    return os.access(folder, os.W_OK | os.X_OK) and takes_files(folder)
+
+
+def takes_files(folder: Path) -> bool:
+    """Whether a file can be made there, which permissions do not tell: of /proc, or of a mount, for its owner too."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)  # a full disk is told otherwise
 
 
 def short_temp_dir() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from raytl.core.errors import UserError
@@ -21,6 +22,19 @@ def home() -> Path:
     if not writable(found):
         raise UserError(f"RAYTL_HOME is {found}, which cannot be written to; set it to a folder of yours")
     return found
+
+
+def submitted() -> Path:
+    """Where data stays that came along with searches from elsewhere, a folder for each lot."""
+    return home() / "submitted"
+
+
+def renew(path: str | os.PathLike[str]) -> None:
+    """Note that data is of use now; what came along and was of none for longest is removed first."""
+    kept, place = submitted(), Path(path)
+    if place.is_relative_to(kept) and place != kept:
+        with suppress(OSError):  # of another user, or gone
+            os.utime(kept / place.relative_to(kept).parts[0])
 
 
 def default_storage() -> str:

@@ -17,6 +17,8 @@ from raytl.sources.heads import StagesHead
 
 STAGE_FOLDS = 3
 """By which the strength of each stage's head is chosen: their average forgives what five would do better."""
+CLOSE = 1e-6
+"""Nats an image from its optimum that is near enough for one of many layers."""
 OF_MANY = STRENGTHS[1:-2]
 """Penalties tried where a source domain's images are there too: of hundreds, a weaker one is dear and brings little."""
 SURER = 0.4
@@ -107,6 +109,7 @@ def solve_parts(
                 sample_weight=weights[rows],
                 groups=grouped,
                 max_folds=STAGE_FOLDS,
+                tolerance=CLOSE,
                 strengths=None if own[rows].all() else OF_MANY,
             )
             probes.append(probe)

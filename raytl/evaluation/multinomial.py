@@ -8,6 +8,7 @@ from torch import Tensor
 _MEMORY = 8
 _ITERATIONS = 500
 _LINE_STEPS = 12
+_TINY = 1e-37  # nothing, and yet its inverse can be had in single precision
 TOLERANCE = 1e-9
 """Largest estimated distance to the least loss, in nats per item, of what is to be the optimum."""
 
@@ -17,11 +18,11 @@ def solve(
 ) -> Tensor:
     """Coefficients (b, k, r + 1) that minimise each problem's loss; the last column holds the biases.
 
-    design: (n, r) features, float64; targets: (k, n) each item's class shares, columns summing to 1; weights: (b, n)
-    of the items in each problem, rows summing to 1; penalties: (b,) > 0. The loss of a problem is the weighted mean
-    cross-entropy plus penalty / 2 times the sum of the squared coefficients without the biases; it is strictly convex
-    up to a constant added to all biases, which start at 0 and so keep the mean 0. tolerance: in nats per item, how far
-    from the least loss an estimate may leave it.
+    design: (n, r) features, all of one floating type; targets: (k, n) each item's class shares, columns summing to 1;
+    weights: (b, n) of the items in each problem, rows summing to 1; penalties: (b,) > 0. The loss of a problem is the
+    weighted mean cross-entropy plus penalty / 2 times the sum of the squared coefficients without the biases; it is
+    strictly convex up to a constant added to all biases, which start at 0 and so keep the mean 0. tolerance: in nats
+    per item, how far from the least loss an estimate may leave it.
 
     L-BFGS over all problems in step, so that every step is two products of large matrices whatever the number of
     problems. The features should be decorrelated (principal axes): the inverse Hessian it starts each step from is
@@ -93,7 +94,7 @@ class _State:
         change = gradient - self.gradient
         self.gradient = gradient
         curvature = _dot(moved, change)
-        rho = torch.where(curvature > 1e-300, 1.0 / curvature.clamp_min(1e-300), torch.zeros_like(curvature))
+        rho = torch.where(curvature > _TINY, 1.0 / curvature.clamp_min(_TINY), torch.zeros_like(curvature))
         self.steps = [*self.steps[-(_MEMORY - 1) :], (moved, change, rho)]
         return running
 
@@ -106,7 +107,7 @@ class _State:
         """Diagonal estimate of the inverse Hessian, (b, k, p)."""
         p = self.probabilities
         spread = torch.einsum("bkn,bn->bk", p * (1 - p), self.weights).clamp_min(1e-12)
-        return 1.0 / (spread[:, :, None] * self.axes[:, None, :] + self.ridge[:, None, :] + 1e-300)
+        return 1.0 / (spread[:, :, None] * self.axes[:, None, :] + self.ridge[:, None, :] + _TINY)
 
     def _direction(self, scale: Tensor) -> Tensor:
         """Minus the estimated inverse Hessian times the gradient (Nocedal, 1980: the two-loop recursion)."""
@@ -142,7 +143,7 @@ class _State:
             if bool(done.all()):
                 return best
             low, high = torch.where(at < 0, length, low), torch.where(at < 0, high, length)
-            newton = length - at / curve.clamp_min(1e-300)
+            newton = length - at / curve.clamp_min(_TINY)
             bounded = torch.where(high.isinf(), torch.minimum(newton, 10 * length), newton)
             inside = (bounded > low) & (bounded < high)
             length = torch.where(inside, bounded, torch.where(high.isinf(), 2 * length, (low + high) / 2))

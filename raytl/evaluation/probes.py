@@ -16,7 +16,7 @@ from torch import Tensor
 
 from raytl.evaluation.axes import principal_axes
 from raytl.evaluation.calibration import fit_temperature
-from raytl.evaluation.multinomial import solve
+from raytl.evaluation.multinomial import TOLERANCE, solve
 from raytl.tasks.splits import folds
 
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -73,6 +73,7 @@ def fit_logistic(
     class_balanced: bool = False,
     seed: int = 0,
     max_folds: int = 5,
+    tolerance: float = TOLERANCE,
     device: torch.device | str | None = None,
 ) -> Probe:
     """Multinomial logistic regression with an L2 penalty on standardised features, solved to its optimum.
@@ -86,7 +87,8 @@ def fit_logistic(
     hundred items; a single one is only measured. Within a fold the classes keep the shares they have in all items.
     A class with a single group is in every training part. Where no class has two groups there are no folds, and the
     strength is the nearest to 0.3 / n, around which those of small sets of many kinds were found to be.
-    Classes without an item get a probability of about 0. device: where to compute; by default where the features are.
+    Classes without an item get a probability of about 0. tolerance: nats an item from the optimum. device: where to
+    compute; by default where the features are.
     Raises ValueError for features that are not finite and arguments that do not fit together.
     """
     where = device if device is not None else features.device if isinstance(features, Tensor) else "cpu"
@@ -108,14 +110,14 @@ def fit_logistic(
 
     splits = _folds(targets, own, max_folds, seed) if len(present) > 1 else []
     predicted = _cross_validate(axes.design, one_hot, w, targets, splits, grid)
-    strength, log_losses = _choose(-predicted[:, np.arange(len(targets)), targets], w, own, grid)
+    strength, log_losses = _choose(-predicted[:, np.arange(len(targets)), targets], w, own, len(present), grid)
     logs = predicted[grid.index(strength)]
     out_of_fold = np.where(np.isnan(logs[:, :1]), np.nan, np.zeros(classes))
     out_of_fold[:, present] = np.exp(logs)
     everyone = np.full((len(y), classes), np.nan)
     everyone[used] = out_of_fold
     penalty = torch.tensor([strength], dtype=torch.float64, device=where)
-    fitted = solve(axes.design, one_hot, torch.as_tensor(w, device=where)[None], penalty)[0]
+    fitted = solve(axes.design, one_hot, torch.as_tensor(w, device=where)[None], penalty, tolerance=tolerance)[0]
     raw_weight, raw_bias = axes.to_raw(fitted[:, :-1], fitted[:, -1])
     weight, bias = np.zeros((classes, raw_weight.shape[1])), np.full(classes, raw_bias.mean() - _ABSENT)
     weight[present], bias[present] = raw_weight, raw_bias
@@ -172,34 +174,37 @@ def _cross_validate(
     for _, validation in splits:
         times[validation] += 1
     problems = [(s, f) for s in range(len(grid)) for f in range(len(splits))]
+    # Single precision is finer than what strengths are compared at, and takes half the time.
+    single, wanted = design.float(), one_hot.float()
     step = max(1, _CELLS // (n * k))
     for start in range(0, len(problems), step):
         some = problems[start : start + step]
         # The penalty stands against the sum over the items, as a prior does, and a fold has fewer of them.
-        penalties = torch.tensor([grid[s] / shares[f] for s, f in some], dtype=torch.float64, device=design.device)
-        rows = torch.as_tensor(fold_weights[[f for _, f in some]], device=design.device)
-        fitted = solve(design, one_hot, rows, penalties, tolerance=_COMPARED)
+        penalties = torch.tensor([grid[s] / shares[f] for s, f in some], dtype=torch.float32, device=design.device)
+        rows = torch.as_tensor(fold_weights[[f for _, f in some]], dtype=torch.float32, device=design.device)
+        fitted = solve(single, wanted, rows, penalties, tolerance=_COMPARED)
         for (s, f), model in zip(some, fitted, strict=True):
             validation = splits[f][1]
-            held = design[torch.as_tensor(validation, device=design.device)]
+            held = single[torch.as_tensor(validation, device=design.device)]
             logits = held @ model[:, :-1].T + model[:, -1]
-            result[s, validation] += logits.softmax(dim=1).clamp_min(1e-300).cpu().numpy()
+            result[s, validation] += logits.double().softmax(dim=1).clamp_min(1e-300).cpu().numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log(result / np.where(times > 0, times, np.nan)[:, None])
 
 
 def _choose(
-    losses: np.ndarray, weights: np.ndarray, groups: np.ndarray | None, grid: Sequence[float]
+    losses: np.ndarray, weights: np.ndarray, groups: np.ndarray | None, classes: int, grid: Sequence[float]
 ) -> tuple[float, dict[float, float]]:
     """The strength, and the weighted mean loss (nats) of each; losses: (strengths, items), NaN where never held out.
 
     Chosen is what is most probable after seeing the items out of fold (Geisser & Eddy, 1979), the logarithm of the
     strength being normal around 0.3 / n with a deviation of one decade before. With a few items the least mean loss is
     mostly luck; with many the prior has no say; with none it is all there is. Groups and unequal weights count for as
-    many items as they are worth.
+    many items as they are worth, though never for fewer than there are classes: one group may hold an item of each.
     """
     own = np.arange(len(weights)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    doubt = 0.5 * np.log10(np.array(grid) * _independent(weights, own) / _EXPECTED) ** 2
+    worth = max(_independent(weights, own), classes)
+    doubt = 0.5 * np.log10(np.array(grid) * worth / _EXPECTED) ** 2
     held = ~np.isnan(losses[0])
     if not held.any():
         return grid[int(doubt.argmin())], {}

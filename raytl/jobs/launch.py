@@ -19,7 +19,7 @@ from pathlib import Path
 
 from raytl.core.errors import UserError
 from raytl.core.machine import user_folder
-from raytl.core.paths import home
+from raytl.core.paths import renew, submitted
 from raytl.jobs.packing import DATA, DIGEST
 
 LINKS = "raytl-runs"
@@ -72,7 +72,7 @@ def settle(job: Path) -> Path | None:
     """Copy the data of a job's folder to where it stays; returns its place, None where no data came along."""
     if not (job / DIGEST).exists():
         return None
-    place = home() / "submitted" / (job / DIGEST).read_text().strip()
+    place = submitted() / (job / DIGEST).read_text().strip()
     if not place.exists():
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def settle(job: Path) -> Path | None:
         except OSError as error:
             if not place.is_dir():  # else another job was first
                 raise UserError(f"{place}: the data cannot be written there ({error.strerror or error})") from None
-    os.utime(place)  # by which it is known when it was last of use
+    renew(place)
     clear(place.parent)
     return place
 

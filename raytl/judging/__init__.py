@@ -8,7 +8,7 @@ from raytl.core.lazy import lazily
 
 if TYPE_CHECKING:
     from raytl.judging.choice import Choice, Contestant, choose, separates
-    from raytl.judging.estimates import corrected_estimate
+    from raytl.judging.estimates import corrected_estimate, with_all_labels
     from raytl.judging.verdict import Control, Part, Tone, Verdict, equivalence_margin, judged, verdicts
 
 __all__ = [
@@ -24,13 +24,14 @@ __all__ = [
     "judged",
     "separates",
     "verdicts",
+    "with_all_labels",
 ]
 
 __getattr__ = lazily(
     __name__,
     {
         "raytl.judging.choice": "Choice Contestant choose separates",
-        "raytl.judging.estimates": "corrected_estimate",
+        "raytl.judging.estimates": "corrected_estimate with_all_labels",
         "raytl.judging.verdict": "Control Part Tone Verdict equivalence_margin judged verdicts",
     },
 )

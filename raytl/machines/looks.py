@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import platform
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from raytl.core.errors import UserError
-from raytl.core.machine import short_temp_dir, user_folder, writable
+from raytl.core.machine import short_temp_dir, takes_files, user_folder, writable
 from raytl.core.paths import home
 from raytl.machines.memory import LANE_BYTES, memory
 from raytl.machines.reaching import address_of, look, mismatch
@@ -137,7 +136,7 @@ def free_memory() -> Finding:
 def disk(name: str, folder: Path, option: str) -> Finding:
     """Whether a folder can be written to, and what its disk holds. option: what names another folder."""
     above = next((path for path in [folder, *folder.absolute().parents] if path.exists()), Path("/"))
-    if not (os.access(above, os.W_OK | os.X_OK) and above.is_dir()) or not _takes(above):
+    if not (os.access(above, os.W_OK | os.X_OK) and above.is_dir()) or not takes_files(above):
         return Finding(name, Mark.PROBLEM, f"{folder} cannot be written to", f"point {option} at a folder of yours")
     usage = shutil.disk_usage(above)
     told = f"{folder}: {_gib(usage.free)} of {_gib(usage.total)} free"
@@ -220,17 +219,8 @@ def gpu() -> Finding:
     return Finding("GPU", Mark.OK, "none: trains on the processors")
 
 
-def _takes(folder: Path) -> bool:
-    """Whether a file can be made there; a mount may be read-only for its owner too."""
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError as error:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)  # a full disk is told otherwise
-
-
 def _gib(size_bytes: float) -> str:
-    return f"{size_bytes / GIB:.1f} GiB"
+    return f"{size_bytes / GIB:.1f} GiB" if size_bytes >= GIB / 10 else f"{size_bytes / 2**20:.0f} MiB"
 
 
 def packages() -> list[Finding]:

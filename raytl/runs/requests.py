@@ -6,9 +6,11 @@ store as well. A driver clears what earlier ones were asked before it begins.
 
 from __future__ import annotations
 
+import math
 import secrets
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +19,7 @@ from raytl.runs.files import read_json, write_json
 from raytl.runs.run import Run
 from raytl.runs.storage import Place, is_uri
 from raytl.search.records import Asked
+from raytl.training.strategy import Strategy
 
 FOLDER = "requests"
 _STOP = "stop"
@@ -56,7 +59,8 @@ def ask_to_try(run: Run, strategy: Mapping[str, Any]) -> None:
 
 
 def asked_of(place: Place) -> Asked:
-    """What was asked of the search in a place."""
+    """What was asked of the search in a place, by now."""
+    place.look_again()
     names = place.names(FOLDER)
     trials = [name.removeprefix(_TRIAL) for name in names if name.startswith(_TRIAL)]
     wanted = sorted(name for name in names if name.startswith(_TRY) and name.endswith(".json"))
@@ -64,23 +68,49 @@ def asked_of(place: Place) -> Asked:
     return Asked(_STOP in names, frozenset(int(number) for number in trials if number.isdigit()), strategies)
 
 
-def clear(place: Place) -> None:
-    """Forget what was asked."""
+def clear(place: Place, tried: Collection[str] = ()) -> None:
+    """Forget what was asked, except for the strategies that were not tried. tried: keys of those that were."""
+    left = untried(place, tried)
     for name in place.names(FOLDER):
-        place.remove(f"{FOLDER}/{name}")
+        if name not in left:
+            place.remove(f"{FOLDER}/{name}")
+
+
+def untried(place: Place, tried: Collection[str]) -> dict[str, Strategy]:
+    """The strategies that were asked for and are not among those tried, by the names of the requests."""
+    found = {}
+    for name, values in asked_of(place).strategies.items():
+        with suppress(UserError):  # what is no strategy will not become one
+            strategy = Strategy.from_dict(values)
+            if strategy.key not in tried:
+                found[name] = strategy
+    return found
 
 
 def listening(place: Place, clock: Callable[[], float] = time.monotonic) -> Callable[[], Asked]:
-    """A function that tells what is asked by now, and looks no more often than is good for the storage."""
-    period = PERIOD_URI_S if is_uri(place.shown) else PERIOD_S
-    known, looked = Asked(), clock()
+    """A function that tells what is asked by now, and looks no more often than is good for the storage.
+
+    A storage elsewhere may take minutes to say that it does not answer: there it looks beside the search.
+    """
+    elsewhere = is_uri(place.shown)
+    period = PERIOD_URI_S if elsewhere else PERIOD_S
+    known, looked = Asked(), -math.inf
+    looking: threading.Thread | None = None
+
+    def look() -> None:
+        nonlocal known
+        with suppress(UserError):  # a storage that does not answer now is asked again; the search goes on
+            known = asked_of(place)
 
     def asked() -> Asked:
-        nonlocal known, looked
-        if clock() - looked >= period:
+        nonlocal looked, looking
+        if clock() - looked >= period and (looking is None or not looking.is_alive()):
             looked = clock()
-            with suppress(UserError):  # a storage that does not answer now is asked again; the search goes on
-                known = asked_of(place)
+            if elsewhere:
+                looking = threading.Thread(target=look, name="what is asked of the search", daemon=True)
+                looking.start()
+            else:
+                look()
         return known
 
     return asked

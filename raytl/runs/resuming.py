@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from raytl.core.errors import UserError
+from raytl.core.paths import renew
 from raytl.runs.extending import BEFORE, More, refuse_finished
 from raytl.runs.files import read_json
 from raytl.runs.run import Run
@@ -15,7 +16,7 @@ from raytl.search.planning import SearchSettings
 from raytl.search.records import TrialStatus
 from raytl.search.space.definition import SearchSpace, parse_space
 from raytl.tasks import Task, make_task
-from raytl.tasks.given import gone, moved
+from raytl.tasks.given import gone, moved, places
 
 LEAST_S = 1.0
 
@@ -129,11 +130,16 @@ def read_task(run: Run, done: str, moves: Mapping[str, str] | None = None) -> Ta
         raise UserError(f"run '{run.name}' got its data from memory, not by path, and cannot be {done}. Search anew")
     given = moved(settings["given"], moves or {})
     missing = gone(given)
+    if missing and moves:
+        was = next(iter(moves))
+        raise UserError(f"run '{run.name}': its data is not in {missing[0]} either; correct --moved {was}=NEW")
     if missing:
         raise UserError(
             f"run '{run.name}': its data is not in {missing[0]} any more; where it was moved, add --moved "
             f"{missing[0]}=NEW"
         )
+    for place in places(given):
+        renew(place)
     task = make_task(given)
     test = task.test.fingerprint if task.test is not None else None
     if (task.data.fingerprint, test) != (settings["fingerprint"], settings["test_fingerprint"]):

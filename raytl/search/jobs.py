@@ -84,6 +84,7 @@ class JobResult:
     """How a job ended in its lane.
 
     reason: why it failed, None where it did not. note: what the user should know of it though it did not.
+    starved: whether Ray ended a process of its lane because its node ran out of memory; the job is due again then.
     validation_index, validation_probabilities: (v,), (v, k) or None. survey: what a survey found.
     forward_s, step_s: of a probe, seconds that its source model takes for an image, forward only by stage and in a step
     of training; none and 0 where it was not measured.
@@ -96,6 +97,7 @@ class JobResult:
     lane: str = ""
     reason: str | None = None
     note: str = ""
+    starved: bool = False
     validation_index: np.ndarray | None = None
     validation_probabilities: np.ndarray | None = None
     survey: Survey | None = None

@@ -16,7 +16,7 @@ from raytl.evaluation.calibration import apply_temperature, calibration_error, f
 from raytl.evaluation.intervals import Comparison, Interval, metric_interval, paired_metric_interval
 from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import Choice
-from raytl.judging.estimates import corrected_estimate
+from raytl.judging.estimates import corrected_estimate, with_all_labels
 from raytl.judging.health import Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.operating import Goal, operating_point
@@ -139,7 +139,7 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
     """The winner was chosen for its figure among some: the figure is what choosing so is worth on other images.
 
     Among those that came to the end of the race. That who was left behind on the way was left behind by chance as well
-    would lower the figure further; that the model is trained on all labels, and these were on a part, raises it.
+    would lower the figure further; that the model is trained on all labels, and these were on a part, may raise it.
     """
     labels = plan.contest.labels
     said = plan.contest.out_of_fold(best.strategy_key)
@@ -148,7 +148,9 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
     known = ~np.isnan(said[:, 0])  # probes are tried on more folds than there was time for others
     rivals = [plan.contest.out_of_fold(key) for key in plan.contest.scores()]
     compared = [rival[known] for rival in rivals if rival is not None and not np.isnan(rival[known]).any()]
-    best.validation = corrected_estimate(metric, compared, labels.labels[known], _of(labels.groups, known))
+    estimate = corrected_estimate(metric, compared, labels.labels[known], _of(labels.groups, known))
+    held = [len(r.validated) for r in plan.contest.completed(best.strategy_key) if r.validated]
+    best.validation = with_all_labels(metric, estimate, 1 - sum(held) / len(held) / len(labels.labels))
 
 
 def _calibrate(plan: SearchPlan, outcome: SearchOutcome, classes: tuple[str, ...], at: Goal | None) -> None:

@@ -23,13 +23,17 @@ Picture = str | os.PathLike[str] | bytes | Image.Image
 _MOST_IMAGES = 64
 _MOST_BYTES = 16 * 2**20
 _LONGEST_WAIT_S = 5.0
+# How often a request is sent again whose connection was cut off: whoever held it has died, and another one is there.
+_MOST_CUT_OFF = 3
+_AFTER_CUT_OFF_S = 0.2
 
 
 class Client:
     """Of one endpoint, for one thread at a time; close it, or use it in a ``with`` block.
 
     url: of the endpoint, as ``raytl deploy`` prints it. token: that it asks for, or the :class:`~pathlib.Path` of a
-        file with it. timeout_s: for one request; while the endpoint is too busy it is asked again that long.
+        file with it. timeout_s: for one request; while the endpoint is too busy it is asked again that long, and a few
+        times where the connection is cut off: a prediction changes nothing.
     """
 
     def __init__(self, url: str, token: str | Path | None = None, *, timeout_s: float = 60) -> None:
@@ -83,15 +87,20 @@ class Client:
         return [Prediction(**prediction) for prediction in answer["predictions"]]
 
     def _answer(self, method: str, path: str, **content: Any) -> dict[str, Any]:
-        deadline = time.monotonic() + self._timeout_s
+        deadline, cut_off = time.monotonic() + self._timeout_s, 0
         while True:
             try:
                 answer = self._http.request(method, f"{self._url}{path}", **content)
+                wait_s = _wait_s(answer)
             except httpx.HTTPError as error:
-                raise UserError(f"{self._url} does not answer ({error}); is it deployed?") from error
-            wait_s = _wait_s(answer)
-            if wait_s is None or time.monotonic() + wait_s > deadline:
-                break
+                cut_off += 1
+                dropped = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError)
+                wait_s = _AFTER_CUT_OFF_S if dropped and cut_off <= _MOST_CUT_OFF else None
+                if wait_s is None or time.monotonic() + wait_s > deadline:
+                    raise UserError(f"{self._url} does not answer ({error}); is it deployed?") from error
+            else:
+                if wait_s is None or time.monotonic() + wait_s > deadline:
+                    break
             time.sleep(wait_s)
         try:
             document: dict[str, Any] = answer.json()

@@ -7,7 +7,7 @@ between two requests. ``serve.run`` would restart the replicas each time.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,7 @@ def deploy(
     num_gpus: float = 0,
     new_labels: bool = False,
     token: bool = False,
+    allow_hosts: Sequence[str] = (),
     capture: str | Path | None = None,
     capture_limit: int = 1000,
     wait_s: float = 120,
@@ -93,6 +94,8 @@ def deploy(
     num_cpus, num_gpus: of one replica. wait_s: how long to wait until the bundle answers, seconds.
     new_labels: replace a model with other labels too, which the endpoint's callers may not know.
     token: requests must bring a bearer token; off loopback they must in any case.
+    allow_hosts: names by which an endpoint without a token may be asked, and whose pages may ask it, beside addresses
+        and those of loopback; "*" is any.
     capture: folder, on every node, for the images that the model is least certain of, at most ``capture_limit`` for
         each replica; their owners should know.
     Raises UserError where the bundle cannot be loaded (what was served before goes on being served), its labels are
@@ -124,6 +127,7 @@ def deploy(
             settings["token_sha256"] = tokens.token_hash(name, kept.get("token_sha256", ""))
         settings |= {
             "capture": "" if capture is None else str(_writable(Path(capture))), "capture_limit": capture_limit,
+            "hosts": list(allow_hosts),
         }  # fmt: skip
         application = {
             "name": name,

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from raytl.serving import page
 from raytl.serving.asking import in_time
 from raytl.serving.explaining import explain_routes
+from raytl.serving.gate import Gate, trusted
 from raytl.serving.live import LiveModel
-from raytl.serving.named import Directory, Entry, OwnPaths, entry
-from raytl.serving.problems import RequestError, answer, problem
+from raytl.serving.named import MODELS, Directory, Entry, OwnPaths, entry, not_here
+from raytl.serving.problems import PROBLEM, RequestError, answer, problem
 from raytl.serving.requests import Images, read_images, read_switch, read_top
 from raytl.serving.service import Service, predictions
-from raytl.serving.tokens import fits
 from raytl.serving.v2 import v2_routes
-
-# Load balancers have no token, and whoever opens the page enters it there.
-_OPEN = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}) | page.PATHS
-_TRUSTED = "raytl.trusted"
 
 
 def create_http(
@@ -41,7 +37,9 @@ def create_http(
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_error)
-    app.add_middleware(_Gate, service=service)
+    straight: dict[str, Callable[[Request], Awaitable[Response]]] = {}
+    app.add_middleware(_Straight, handlers=straight)
+    app.add_middleware(Gate, settings=lambda: service.live.settings)
     if most_waiting is not None:
         app.add_middleware(_Queue, most=most_waiting)
     app.add_middleware(OwnPaths)  # the last one added is the first to see a request: the gate judges what is routed
@@ -70,9 +68,7 @@ def create_http(
         told = {"model": who.name, "predictions": said}
         return answer(200, {**told, "ignored": asked.ignored} if asked.ignored else told)
 
-    # FastAPI's own handling of a request (dependencies, exit stacks, validation) costs as much as decoding a small
-    # image. The bare route is found first; the one above tells the OpenAPI document of it.
-    app.router.routes.insert(0, Route("/v1/predict", predict, methods=["POST"]))
+    straight["/v1/predict"] = predict
 
     # Load balancers and `curl -I` ask for the head alone.
     @app.head("/v1/model", include_in_schema=False)
@@ -92,7 +88,7 @@ def create_http(
     @app.get("/readyz", summary="Is the model ready? (as Kubernetes asks)")
     async def healthz(request: Request) -> Response:
         """Name and version of the served model; ``refused`` says why a newer one is not served or on trial."""
-        if not request.scope.get(_TRUSTED, True):
+        if not trusted(request.scope):
             return answer(200, {"status": "ok"})
         live, trial = service.live, service.trial
         known = {"status": "ok", "model": live.name, "version": live.version, "refused": service.refused}
@@ -103,11 +99,14 @@ def create_http(
         own = entry(name, "/", {"model": live.name, "version": live.version}, "RUNNING")
         return [own] if directory is None else await directory()
 
-    async def not_here(asked: str) -> Response | None:
+    async def elsewhere(asked: str, path: str) -> None:
+        raise not_here(asked, path, await known())
+
+    async def refused(asked: str) -> Response | None:
         if asked == name:
             return None
-        names = ", ".join(sorted(one["name"] for one in await known()))
-        return problem(404, f"there is no model '{asked}' on this endpoint; it has {names}")
+        error = not_here(asked, f"{MODELS}/{asked}", await known())
+        return problem(error.status, error.sentence)
 
     @app.get("/v1/models", summary="List the models of this endpoint")
     async def models() -> Response:
@@ -122,46 +121,46 @@ def create_http(
     )
     async def predict_by_name(request: Request, model_name: str) -> Response:
         """As ``/v1/predict``, by the model that was deployed under this name."""
-        return await not_here(model_name) or await predict(request)
+        return await refused(model_name) or await predict(request)
 
-    async def predict_named(request: Request) -> Response:
-        return await predict_by_name(request, request.path_params["model_name"])
-
-    app.router.routes.insert(1, Route("/v1/models/{model_name}/predict", predict_named, methods=["POST"]))
+    straight[f"{MODELS}/{name}/predict"] = predict
 
     @app.get("/v1/models/{model_name}", responses=_UNKNOWN_MODEL, summary="Describe a model by name")
     async def model_by_name(model_name: str) -> Response:
         """As ``/v1/model``."""
-        return await not_here(model_name) or await model()
+        return await refused(model_name) or await model()
 
     @app.get("/v1/models/{model_name}/health", responses=_UNKNOWN_MODEL, summary="Is a model still right?")
     async def health_by_name(model_name: str) -> Response:
         """As ``/v1/model/health``."""
-        return await not_here(model_name) or await model_health()
+        return await refused(model_name) or await model_health()
 
     app.include_router(explain_routes(service))
-    app.include_router(v2_routes(service))
+    app.include_router(v2_routes(service, name, elsewhere))
     app.router.routes.extend(page.page_routes())
     return app
 
 
-class _Gate:
-    """Lets nobody in without the token, where the endpoint has one; a change of it counts from the next request on."""
+class _Straight:
+    """Leads to handlers that are asked often, past what FastAPI and Starlette do with any request.
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    handlers: by path, for POST. They are routes as well, which the OpenAPI document tells of.
+    """
+
+    def __init__(self, app: ASGIApp, handlers: Mapping[str, Callable[[Request], Awaitable[Response]]]) -> None:
         self._app = app
-        self._service = service
+        self._handlers = handlers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (digest := self._service.live.settings.token_sha256):
-            given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-            scope[_TRUSTED] = fits(given, digest)
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if not scope[_TRUSTED] and path not in _OPEN:
-                sentence = "this endpoint asks for its token; send it as 'Authorization: Bearer TOKEN'"
-                await problem(401, sentence, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        handler = None
+        if scope["type"] == "http" and scope["method"] == "POST":
+            handler = self._handlers.get(scope["path"].removeprefix(scope.get("root_path", "")))
+        if handler is None:
+            await self._app(scope, receive, send)
+            return
+        with suppress(ClientDisconnect):
+            response = await handler(Request(scope, receive, send))
+            await response(scope, receive, send)
 
 
 class _Queue:
@@ -270,27 +269,17 @@ _ANSWER = {
         },
     },
 }
-_ERROR_SCHEMA = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "error"],
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "error": {"type": "string", "description": "The same as detail."},
-    },
-}
-_ERROR = {"content": {"application/problem+json": {"schema": _ERROR_SCHEMA}}}
-_UNKNOWN_MODEL: dict[int | str, dict[str, Any]] = {404: {"description": "No model has this name.", **_ERROR}}
+_UNKNOWN_MODEL: dict[int | str, dict[str, Any]] = {404: {"description": "No model has this name.", **PROBLEM}}
 _PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A prediction per image, in order.", "content": {"application/json": {"schema": _ANSWER}}},
-    400: {"description": "The request cannot be read.", **_ERROR},
-    401: {"description": "The endpoint asks for its bearer token.", **_ERROR},
-    408: {"description": "The request did not arrive in time.", **_ERROR},
-    413: {"description": "Too many or too large images.", **_ERROR},
-    415: {"description": "A content type that is not understood.", **_ERROR},
-    422: {"description": "An image that cannot be decoded.", **_ERROR},
+    400: {"description": "The request cannot be read.", **PROBLEM},
+    401: {"description": "The endpoint asks for its bearer token.", **PROBLEM},
+    403: {"description": "A page of another server asks, and there is no token.", **PROBLEM},
+    408: {"description": "The request did not arrive in time.", **PROBLEM},
+    413: {"description": "Too many or too large images.", **PROBLEM},
+    415: {"description": "A content type that is not understood.", **PROBLEM},
+    421: {"description": "Asked for by a name that is not the endpoint's, and there is no token.", **PROBLEM},
+    422: {"description": "An image that cannot be decoded.", **PROBLEM},
     503: {"description": "Too many requests are waiting; try again after Retry-After seconds."},
-    504: {"description": "No answer in time.", **_ERROR},
+    504: {"description": "No answer in time.", **PROBLEM},
 }

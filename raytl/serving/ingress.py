@@ -68,7 +68,7 @@ def environment(folder: Path) -> dict[str, str]:
         return dict(PROXY_CHECKS)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = folder / "haproxy"
-    start = [sys.executable, "-I", "-S", haproxy.__file__]
+    start = [sys.executable, "-I", "-S", str(Path(haproxy.__file__).with_name("__main__.py"))]
     known = {"RAYTL_HAPROXY": haproxy.find_binary(), "RAYTL_HAPROXY_FOLDER": str(folder)}
     given = " ".join(f"{name}={shlex.quote(value)}" for name, value in known.items())
     command.write_text(f'#!/bin/sh\n{given} exec {shlex.join(start)} "$@"\n')

@@ -15,6 +15,7 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from raytl.core.errors import UserError
+from raytl.serving.problems import RequestError
 
 MODELS = "/v1/models"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -56,6 +57,19 @@ def entry(name: str, prefix: str, settings: Mapping[str, Any], status: str) -> E
     path = prefix.rstrip("/")
     known = {"name": name, "path": f"{path}/v1/predict", "default": prefix == "/"}
     return {**known, "model": settings.get("model", ""), "version": settings.get("version", ""), "status": status}
+
+
+def not_here(asked: str, path: str, known: Sequence[Entry]) -> RequestError:
+    """What is to be said of a name that another model of the endpoint may have, or none.
+
+    path: below which it is asked for. known: the models of the endpoint.
+    """
+    place = {one["name"]: one["path"].removesuffix("/v1/predict") for one in known}
+    if asked not in place:
+        return RequestError(404, f"there is no model '{asked}' on this endpoint; it has {', '.join(sorted(place))}")
+    if f"{place[asked]}/".startswith(f"{path}/"):  # there it would have been found
+        return RequestError(503, f"model '{asked}' does not answer yet; try again in a moment")
+    return RequestError(404, f"model '{asked}' is not here; it answers below '{place[asked] or '/'}'")
 
 
 class OwnPaths:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+import pydantic_core
 from starlette.responses import Response
 
 _RETRY = {"Retry-After": "1"}
@@ -25,8 +26,8 @@ class RequestError(Exception):
 def to_json(value: Any) -> bytes:
     """JSON without spaces."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:  # half a character, which strings of a request may hold
+        return pydantic_core.to_json(value)
+    except ValueError:  # half a character, which strings of a request may hold
         return json.dumps(value, separators=(",", ":")).encode()
 
 
@@ -46,3 +47,18 @@ def problem(status: int, sentence: str, headers: Mapping[str, str] | None = None
 def retry(status: int) -> Mapping[str, str]:
     """The header that says when to come back, where that is of use."""
     return _RETRY if status in _FOR_NOW else {}
+
+
+_SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "error"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "error": {"type": "string", "description": "The same as detail."},
+    },
+}
+PROBLEM: Mapping[str, Any] = {"content": {"application/problem+json": {"schema": _SCHEMA}}}
+"""How the OpenAPI document describes such an answer."""

@@ -41,6 +41,7 @@ class Options:
     host: str
     port: int
     token_file: Path | None
+    allow_host: Sequence[str]
     int8: bool
     threads: int
 
@@ -65,6 +66,7 @@ def serve(options: Options) -> None:
         bundle=str(options.bundle),
         version=bundle_version(options.bundle),
         token_sha256="" if token is None else hashed(token),
+        hosts=tuple(options.allow_host),
     )
     listening = _listen(options.host, options.port)
     with listening, asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -126,6 +128,8 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on, 0 for any that is free (8000)")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="the bearer token that requests must bring")
+    named = "a name to answer to without a token, beside localhost and addresses; may be given again"
+    parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help=named)
     parser.add_argument("--int8", action="store_true", help=f"answer with {INT8_FILE}")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="that compute a batch (one for each core)")
     given = parser.parse_args(arguments)

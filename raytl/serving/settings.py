@@ -57,6 +57,7 @@ class ServingSettings:
         is decoded at a fraction of its size): the most that one request may bring.
     request_timeout_s: time from the request's first byte to the answer; beyond it the client gets 504.
     token_sha256: of the bearer token that requests must bring, 64 hex digits; "" asks for none.
+    hosts: names by which an endpoint without a token may be asked, beside addresses and those of loopback; "*" is any.
     candidate: a new version on trial.
     since, previous, last_trial: not for the replicas, but what the endpoint's changes leave behind: when this version
         came (ISO 8601), those before it (mappings with bundle, version, model and since; the latest first), and what
@@ -73,6 +74,7 @@ class ServingSettings:
     max_pixels: int = 256 * 1024 * 1024
     request_timeout_s: float = 30.0
     token_sha256: str = ""
+    hosts: Sequence[str] = ()
     since: str = ""
     candidate: Candidate | None = None
     previous: Sequence[Mapping[str, Any]] = ()
@@ -84,6 +86,8 @@ class ServingSettings:
         for name in _LIMITS:
             if getattr(self, name) <= 0:
                 raise UserError(f"serving: '{name}' is {getattr(self, name)}; give a number above 0")
+        if isinstance(self.hosts, str) or not all(isinstance(name, str) for name in self.hosts):
+            raise UserError(f"serving: 'hosts' is {self.hosts!r}; give a list of names")
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> ServingSettings:

@@ -8,7 +8,7 @@ for binary tensors. One input, ``image``; two outputs, ``label`` and ``probabili
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
@@ -27,16 +27,22 @@ from raytl.serving.tensors import HEADER, OUTPUTS, Inference, read_inference, wr
 
 _PATH = "/v2/models/{name}"
 _VERSIONED = _PATH + "/versions/{version}"
+Elsewhere = Callable[[str, str], Awaitable[None]]
+"""Of a name and the path below which it is asked for; raises RequestError."""
 
 
-def v2_routes(service: Answering[Model]) -> APIRouter:
-    """The protocol's routes for a service."""
+def v2_routes(service: Answering[Model], deployed: str, elsewhere: Elsewhere) -> APIRouter:
+    """The protocol's routes for a service.
+
+    deployed: the model's name; that of its bundle is understood as well. elsewhere: raises what is to be said of any
+    other name.
+    """
     router = APIRouter(tags=["Open inference protocol v2"])
 
-    def found(name: str, version: str | None) -> Model:
+    async def found(name: str, version: str | None) -> Model:
         live = service.live
-        if name != live.name:
-            raise RequestError(404, f"there is no model '{name}' here; there is '{live.name}'")
+        if name not in (deployed, live.name):
+            await elsewhere(name, _PATH.format(name=name))
         if version not in (None, live.version):
             raise RequestError(404, f"there is no version '{version}' of '{name}' here; there is '{live.version}'")
         return live
@@ -57,12 +63,12 @@ def v2_routes(service: Answering[Model]) -> APIRouter:
     @router.get(_VERSIONED, responses=_NO_SUCH, summary="Describe this version of the model's tensors")
     @router.get(_PATH, responses=_NO_SUCH, summary="Describe the model's tensors")
     async def model(name: str, version: str | None = None) -> Response:
-        return _told(lambda: _describe(found(name, version)))
+        return await _told(found(name, version), lambda live: _describe(live, name))
 
     @router.get(_VERSIONED + "/ready", responses=_NO_SUCH, summary="Is this version of the model ready?")
     @router.get(_PATH + "/ready", responses=_NO_SUCH, summary="Is the model of this name ready?")
     async def is_model_ready(name: str, version: str | None = None) -> Response:
-        return _told(lambda: {"name": found(name, version).name, "ready": True})
+        return await _told(found(name, version), lambda live: {"name": name, "ready": True})
 
     @router.post(
         _VERSIONED + "/infer", summary="Classify images with this version", openapi_extra=_BODY, responses=_REFUSED
@@ -70,12 +76,12 @@ def v2_routes(service: Answering[Model]) -> APIRouter:
     @router.post(_PATH + "/infer", summary="Classify images", openapi_extra=_BODY, responses=_REFUSED)
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
         try:
-            live = found(name, version)
+            live = await found(name, version)
             reading = _read(request, live.settings)
             asked, (who, rows) = await in_time(live.settings, reading, lambda it: service.answer(live, it.images))
         except RequestError as refused:
             return _error(refused)
-        return _inferred(who, asked, rows)
+        return _inferred(name, who, asked, rows)
 
     return router
 
@@ -86,11 +92,11 @@ async def _read(request: Request, settings: ServingSettings) -> Inference:
     return read() if len(body) <= SMALL_BYTES else await asyncio.to_thread(read)
 
 
-def _inferred(live: Live, asked: Inference, rows: np.ndarray) -> Response:
+def _inferred(name: str, live: Live, asked: Inference, rows: np.ndarray) -> Response:
     labels = [live.labels[number] for number in live.decide(rows)]
     values: dict[str, Any] = {"label": labels, "probabilities": rows}
     outputs, binary = written(values, asked.outputs)
-    document = {"model_name": live.name, "model_version": live.version, "outputs": outputs}
+    document = {"model_name": name, "model_version": live.version, "outputs": outputs}
     if asked.id is not None:
         document["id"] = asked.id
     if not binary:
@@ -99,10 +105,10 @@ def _inferred(live: Live, asked: Inference, rows: np.ndarray) -> Response:
     return Response(head + binary, headers={HEADER: str(len(head))}, media_type="application/octet-stream")
 
 
-def _describe(live: Live) -> dict[str, Any]:
+def _describe(live: Live, name: str) -> dict[str, Any]:
     shapes = {"label": [-1], "probabilities": [-1, len(live.labels)]}
     return {
-        "name": live.name,
+        "name": name,
         "versions": [live.version],
         "platform": "raytl_bundle",
         "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}],
@@ -110,9 +116,9 @@ def _describe(live: Live) -> dict[str, Any]:
     }
 
 
-def _told(tell: Callable[[], dict[str, Any]]) -> Response:
+async def _told(finding: Awaitable[Model], tell: Callable[[Model], dict[str, Any]]) -> Response:
     try:
-        return answer(200, tell())
+        return answer(200, tell(await finding))
     except RequestError as refused:
         return _error(refused)
 

@@ -207,8 +207,8 @@ def _listed(what: str, items: list[str]) -> str:
 
 def _widen_head(model: SourceModel, state: Mapping[str, Tensor]) -> None:
     """Give the model the kind and width of head that the state has; one on other features is left for fit to refuse."""
-    names = (re.fullmatch(r"head\.parts\.(\d+)\.weight", name) for name in state)
-    numbered = sorted((int(match[1]), match[0]) for match in names if match is not None)
+    matches = (re.fullmatch(r"head\.parts\.(\d+)\.weight", name) for name in state)
+    numbered = sorted((int(match[1]), match[0]) for match in matches if match is not None)
     parts = [state[name] for _, name in numbered]
     if parts:
         if all(part.ndim == 2 and part.shape[0] == parts[0].shape[0] > 0 for part in parts):

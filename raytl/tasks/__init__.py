@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from raytl.tasks.check_report import CheckReport
     from raytl.tasks.checks import check
     from raytl.tasks.demo import demo_task
-    from raytl.tasks.given import make_task
     from raytl.tasks.images import ImageItem, Images, LabelledImages
     from raytl.tasks.preprocessing import Preprocessing
     from raytl.tasks.problems import Problem, Severity
     from raytl.tasks.readers import ReadResult, read_labelled, read_unlabelled
+    from raytl.tasks.remaking import make_task
     from raytl.tasks.task import Role, SealedTest, Setting, TrainingData
 
 __all__ = [
@@ -46,11 +46,11 @@ __getattr__ = lazily(
         "raytl.tasks.check_report": "CheckReport",
         "raytl.tasks.checks": "check",
         "raytl.tasks.demo": "demo_task",
-        "raytl.tasks.given": "make_task",
         "raytl.tasks.images": "ImageItem Images LabelledImages",
         "raytl.tasks.preprocessing": "Preprocessing",
         "raytl.tasks.problems": "Problem Severity",
         "raytl.tasks.readers": "ReadResult read_labelled read_unlabelled",
+        "raytl.tasks.remaking": "make_task",
         "raytl.tasks.task": "Role SealedTest Setting TrainingData",
     },
 )

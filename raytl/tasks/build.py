@@ -14,7 +14,16 @@ from raytl.tasks.duplicates import label_conflicts, merge_groups
 from raytl.tasks.given import given_paths
 from raytl.tasks.holding_out import checked_holdout, groups_per_class, hold_out
 from raytl.tasks.images import Images, LabelledImages
-from raytl.tasks.judgements import examples, judge_colours, judge_depth, judge_role_colours, judge_sizes, judge_test
+from raytl.tasks.judgements import (
+    examples,
+    judge_colours,
+    judge_depth,
+    judge_frames,
+    judge_kinds,
+    judge_role_colours,
+    judge_sizes,
+    judge_test,
+)
 from raytl.tasks.leaks import Roles, compare, count_are, separate, separate_test
 from raytl.tasks.parts import (
     I_,
@@ -60,7 +69,7 @@ class Task:
         unlabelled images.
 
     data: all that a search may see. test: the sealed test split, or None. problems: what was noticed about the data.
-    given: what it was made of (:func:`raytl.tasks.given.make_task`), None where images were given in memory.
+    given: what it was made of (:func:`raytl.tasks.remaking.make_task`), None where images were given in memory.
     Raises UserError where the data allows no search, saying what to do.
     """
 
@@ -253,9 +262,12 @@ def _judge_colours(roles: Roles) -> list[Problem]:
     if goal is not None:
         labels = [goal.images.classes[label] for label in goal.images.labels]
         problems = judge_colours(goal.images.name, labels, goal.facts)
-        problems += judge_sizes(goal.images.name, labels, goal.facts)
+        problems += judge_sizes(goal.images.name, labels, goal.facts) + judge_kinds(
+            goal.images.name, labels, goal.facts
+        )
     for part in roles.parts():
-        problems += judge_depth(part.images.name, [item.name for item in part.images.items], part.facts)
+        names = [item.name for item in part.images.items]
+        problems += judge_depth(part.images.name, names, part.facts) + judge_frames(part.images.name, names, part.facts)
     shares = {
         role: float(np.mean([fact.greyscale for fact in part.facts]))
         for role, part in named.items()

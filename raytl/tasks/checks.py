@@ -20,7 +20,9 @@ from raytl.tasks.judgements import (
     judge_conflicts,
     judge_counts,
     judge_depth,
+    judge_frames,
     judge_images,
+    judge_kinds,
     judge_near,
     judge_sizes,
     judge_test,
@@ -94,6 +96,7 @@ def look(
         *_judge_classes(listing, entries, learned),
         *judge_images(listing.name, names, facts),
         *judge_depth(listing.name, names, facts),
+        *judge_frames(listing.name, names, facts),
         *_judge_pictures(listing.name, entries, names, facts, pairs, digests, learned),
         *listing.problems,
         *judge_conflicts(listing.name, conflicts),
@@ -175,7 +178,7 @@ def _judge_pictures(
     labels, splits = [entry.label for entry in entries], [entry.split for entry in entries]
     coloured = [(str(entry.label), fact) for entry, fact in zip(entries, facts, strict=True) if id(entry) in learned]
     told = [label for label, _ in coloured], [fact for _, fact in coloured]
-    problems = judge_colours(where, *told) + judge_sizes(where, *told)
+    problems = judge_colours(where, *told) + judge_sizes(where, *told) + judge_kinds(where, *told)
     return problems + judge_near(where, names, labels, splits, facts, pairs, digests)
 
 

@@ -71,6 +71,8 @@ SUFFIXES = (
         }
     )
 )
+# Formats of films, and of documents of pages: others hold further images as thumbnails or sizes.
+_OF_FRAMES = ("GIF", "WEBP", "PNG", "TIFF", "AVIF")
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"})
 HEIC_NEEDED = "HEIC needs an extra: pip install 'raytl[heic]'"
 KNOWN = "give JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or JPEG 2000"
@@ -101,13 +103,16 @@ class Decoded:
     image: upright, mode L or RGB. Of a JPEG whose sides are both 2048 px or more, and of any other such image beyond
         16 megapixels, it is a reduced version, at least 1024 px a side.
     width, height: upright size of the full image in pixels.
-    mode: Pillow's mode before conversion (``I;16``, ``CMYK``, …).
+    mode: Pillow's mode before conversion (``I;16``, ``CMYK``, …). kind: Pillow's name of the file's format.
+    several: whether the file holds further frames or pages, of which this is the first.
     """
 
     image: Image.Image
     width: int
     height: int
     mode: str
+    kind: str
+    several: bool
 
 
 def decode(data: bytes, name: str) -> Image.Image:
@@ -140,7 +145,8 @@ def decode_with_facts(data: bytes, name: str) -> Decoded:
                 upright = _upright(image)
                 if (upright.width > upright.height) != (image.width > image.height):
                     width, height = height, width
-                return Decoded(_reduced(_to_l_or_rgb(upright)), width, height, mode)
+                reduced = _reduced(_to_l_or_rgb(upright))
+                return Decoded(reduced, width, height, mode, image.format or "", _has_several(image))
     except UnidentifiedImageError:
         raise UserError(_unknown(data, name)) from None
     except Image.DecompressionBombError:
@@ -238,6 +244,14 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except (*_BROKEN, *_BROKEN_BINARY):
         return image.copy()  # a damaged EXIF block says nothing about the pixels
+
+
+def _has_several(image: Image.Image) -> bool:
+    """Whether a file holds more than the frame that was decoded; looking for it moves the file's position."""
+    try:
+        return image.format in _OF_FRAMES and bool(getattr(image, "is_animated", False))
+    except (*_BROKEN, *_BROKEN_BINARY):
+        return False  # a damaged second frame says nothing about the first
 
 
 def _reduced(image: Image.Image) -> Image.Image:

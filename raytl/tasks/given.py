@@ -6,12 +6,9 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raytl.core.errors import UserError
-
-if TYPE_CHECKING:
-    from raytl.tasks.build import Task
 
 DEMO = "demo"
 _PLACES = ("target", "unlabelled", "test", "images")
@@ -71,14 +68,6 @@ def gone(given: Mapping[str, Any]) -> list[str]:
 
 def _moved(place: str, old: str, new: str) -> str:
     return new + place[len(old) :] if place == old or place.startswith(f"{old}/") else place
-
-
-def make_task(given: Mapping[str, Any]) -> Task:
-    """The task again. Raises UserError where its data is not there any more."""
-    from raytl.tasks.build import Task  # which imports this module
-    from raytl.tasks.demo import demo_task
-
-    return demo_task(int(given[DEMO])) if DEMO in given else Task(**given)
 
 
 def _absolute(place: str | os.PathLike[str]) -> str:

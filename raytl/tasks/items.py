@@ -50,11 +50,18 @@ class FileItem:
                     self._check_size(remote.size(), most_bytes)
                 return bytes(remote.read(None if size_bytes < 0 else size_bytes))
         except FileNotFoundError:
-            raise UserError(f"{self.name}: no such file; correct the path or leave it out") from None
+            raise UserError(f"{self.name}: {self._what_is_missing()}") from None
         except OSError as error:
             raise UserError(
                 f"{self.name}: cannot be read ({error.strerror or error}); check it or leave it out"
             ) from None
+
+    def _what_is_missing(self) -> str:
+        if self.filesystem is not None or not os.path.islink(self.path):  # noqa: PTH114  # surrogate-escaped names
+            return "no such file; correct the path or leave it out"
+        if ".git/annex/" in os.readlink(self.path):  # noqa: PTH115
+            return "a link of git-annex to what is not here; fetch it with git annex get"
+        return "a link to what is not there; mend it or leave it out"  # the same for all, so that they are counted
 
     def _check_size(self, held_bytes: int, most_bytes: int) -> None:
         if held_bytes > most_bytes:

@@ -75,6 +75,31 @@ def judge_depth(where: str, names: Sequence[str], facts: Sequence[Facts]) -> lis
     return [Problem(Severity.WARNING, where, f"{what}; scale them to the full range, or to 8 bits", leading=True)]
 
 
+def judge_frames(where: str, names: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:
+    """Films and documents of pages, of which the first frame or page is taken."""
+    several = [name for name, fact in zip(names, facts, strict=True) if fact.several]
+    if not several:
+        return []
+    has = "1 image has" if len(several) == 1 else f"{len(several)} images have"
+    what = f"{has} several frames or pages ({examples(several)}), and the first is taken"
+    return [Problem(Severity.WARNING, where, f"{what}; save those that are meant as images", leading=True)]
+
+
+def judge_kinds(where: str, labels: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:
+    """Whether a file's format tells its class, as its compression may."""
+    kinds: dict[str, set[str]] = {}
+    for label, fact in zip(labels, facts, strict=True):
+        kinds.setdefault(label, set()).add(fact.kind)
+    counts = Counter(labels)
+    told = {label: min(found) for label, found in kinds.items() if len(found) == 1 and counts[label] >= _TELLING}
+    if len(told) < len(kinds) or len(set(told.values())) < 2 or "" in told.values():
+        return []
+    first = min(told)
+    other = next(label for label in sorted(told) if told[label] != told[first])
+    what = f"all images of class '{first}' are {told[first]} files, and those of '{other}' {told[other]}"
+    return [Problem(Severity.WARNING, where, f"{what}; a model may tell them apart by traces of that")]
+
+
 def judge_sizes(where: str, labels: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:
     """Whether the size of an image tells its class: each class has one size, and not all the same."""
     sizes: dict[str, Counter[tuple[int, int]]] = {}

@@ -26,7 +26,8 @@ class Facts:
     """About one image.
 
     width, height: pixels; mode: Pillow's, as the file has it; thumbnail: uint8 (16, 16), grey; colour: mean red, green
-    and blue; pixels: hash of what was decoded, the same for any lossless encoding.
+    and blue; pixels: hash of what was decoded, the same for any lossless encoding; kind: Pillow's name of the file's
+    format, empty for images in memory; several: whether its file has further frames or pages.
     """
 
     width: int
@@ -36,9 +37,19 @@ class Facts:
     thumbnail: np.ndarray = field(repr=False)
     colour: tuple[float, float, float]
     pixels: str = field(repr=False)
+    kind: str = ""
+    several: bool = False
 
 
-def facts_of(image: Image.Image, *, width: int = 0, height: int = 0, mode: str = "") -> Facts:
+def facts_of(
+    image: Image.Image,
+    *,
+    width: int = 0,
+    height: int = 0,
+    mode: str = "",
+    kind: str = "",
+    several: bool = False,
+) -> Facts:
     """Facts about a decoded image; size and mode are the image's own unless its file is known to say otherwise."""
     # Bicubic: of Pillow's filters the one whose thumbnails change least when the picture is rescaled before.
     small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
@@ -53,6 +64,8 @@ def facts_of(image: Image.Image, *, width: int = 0, height: int = 0, mode: str =
         thumbnail=np.asarray(small.convert("L")),
         colour=(red, green, blue),
         pixels=hash_bytes(str((content.mode, content.size)).encode(), content.tobytes()),
+        kind=kind,
+        several=several,
     )
 
 

@@ -14,8 +14,8 @@ from raytl.core.seeding import derive_seed
 from raytl.finetuning import augmentation
 from raytl.tasks.images import Images
 from raytl.training.devices import upload
+from raytl.training.material import Material, as_tensor
 from raytl.training.network import Network
-from raytl.training.workspace import Workspace, as_tensor
 
 FROZEN_BATCH = 128
 VIEW_BATCH = 512
@@ -71,7 +71,7 @@ class PoolMaker:
     not cached at all.
     """
 
-    def __init__(self, workspace: Workspace, network: Network, weights: str, *, cached: bool, images: int = 0) -> None:
+    def __init__(self, workspace: Material, network: Network, weights: str, *, cached: bool, images: int = 0) -> None:
         self._workspace = workspace
         self._network = network
         self._weights = weights

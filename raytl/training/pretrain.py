@@ -24,9 +24,10 @@ from raytl.tasks.images import LabelledImages
 from raytl.training.arrays import file_lock
 from raytl.training.batches import IndexStream
 from raytl.training.devices import autocast, finish, upload
+from raytl.training.material import Material
 from raytl.training.network import Network
 from raytl.training.pools import to_inputs
-from raytl.training.workspace import PretrainSettings, Workspace
+from raytl.training.settings import PretrainSettings
 
 PREFIX = "pretrain:"
 EVALUATION_BATCH = 256
@@ -53,7 +54,7 @@ def pretrain_uri(domain: str, architecture: str) -> str:
     return f"{PREFIX}{domain}/{architecture}"
 
 
-def pretrained_on_domain(workspace: Workspace, domain: str, architecture: str) -> SourceModel:
+def pretrained_on_domain(workspace: Material, domain: str, architecture: str) -> SourceModel:
     """The architecture trained on one of the task's source domains, from the cache or trained now.
 
     Several lanes that ask for the same one wait for the first. Raises UserError for an unknown domain.
@@ -84,12 +85,12 @@ def pretrained_on_domain(workspace: Workspace, domain: str, architecture: str) -
     return model
 
 
-def kept_checkpoint(workspace: Workspace, domain: str, architecture: str) -> Path | None:
+def kept_checkpoint(workspace: Material, domain: str, architecture: str) -> Path | None:
     """The folder that :func:`pretrained_on_domain` takes the model from; None where it was not made yet."""
     return next((place for place in _wanted(workspace, domain, architecture) if is_checkpoint(place)), None)
 
 
-def _wanted(workspace: Workspace, domain: str, architecture: str) -> list[Path]:
+def _wanted(workspace: Material, domain: str, architecture: str) -> list[Path]:
     """The folders that the model may be in, the better one first."""
     hurried = checkpoint_path(workspace, domain, architecture, workspace.settings.pretrain_s)
     if pretrain_uri(domain, architecture) in workspace.settings.hurried:
@@ -106,7 +107,7 @@ def _kept(directory: Path) -> SourceModel | None:
         return None
 
 
-def is_pretrained(workspace: Workspace, domain: str, architecture: str) -> bool:
+def is_pretrained(workspace: Material, domain: str, architecture: str) -> bool:
     """Whether the model was made before."""
     kept = (
         checkpoint_path(workspace, domain, architecture, most_s) for most_s in (None, workspace.settings.pretrain_s)
@@ -114,13 +115,13 @@ def is_pretrained(workspace: Workspace, domain: str, architecture: str) -> bool:
     return any(path.exists() for path in kept)
 
 
-def is_hurried(workspace: Workspace, uri: str) -> bool:
+def is_hurried(workspace: Material, uri: str) -> bool:
     """Whether a pretrained model was given fewer steps than the settings say, for lack of time."""
     parsed = parse_pretrain(uri)
     return parsed is not None and not checkpoint_path(workspace, *parsed).exists()
 
 
-def checkpoint_path(workspace: Workspace, domain: str, architecture: str, most_s: float | None = None) -> Path:
+def checkpoint_path(workspace: Material, domain: str, architecture: str, most_s: float | None = None) -> Path:
     """Where the pretrained model is kept; the name depends on all that its weights depend on.
 
     most_s: of a model that had fewer steps than the settings say, the seconds that it was trained in.
@@ -145,7 +146,7 @@ def checkpoint_path(workspace: Workspace, domain: str, architecture: str, most_s
 
 
 def train_source_model(
-    workspace: Workspace,
+    workspace: Material,
     start: SourceModel,
     images: LabelledImages,
     train: np.ndarray,

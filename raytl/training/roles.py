@@ -9,10 +9,11 @@ import numpy as np
 from raytl.adaptation import AdaptationLoss
 from raytl.tasks import Images
 from raytl.tasks.splits import spread
+from raytl.training.material import EVALUATION_SAMPLE
 from raytl.training.network import Network
 from raytl.training.pools import Pool, PoolMaker
 from raytl.training.strategy import Strategy
-from raytl.training.workspace import EVALUATION_SAMPLE, Workspace
+from raytl.training.workspace import Workspace
 
 PROBE_SAMPLE = 128
 QUICK_SAMPLE = 256

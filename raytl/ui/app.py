@@ -8,13 +8,12 @@ a header that no other page can send.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from raytl import web
 from raytl.api import Run
@@ -26,8 +25,8 @@ from raytl.runs.requests import ask_to_stop
 from raytl.search.space.files import parse_assignment
 from raytl.ui.children import Children
 from raytl.ui.views import show
+from raytl.web.visitors import refusal
 
-LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
 HEADER = "x-raytl"
 COOKIE = "raytl-token"
 _FILES = {**web.SHARED, "page.js": "raytl.ui", "page.css": "raytl.ui"}
@@ -71,10 +70,13 @@ class Deployment(BaseModel):
     name: str = Field("raytl", pattern=r"^\w[\w.-]{0,49}$")
 
 
-def make_app(storage: str, *, token: str | None = None, price: float | None = None) -> FastAPI:
+def make_app(
+    storage: str, *, token: str | None = None, price: float | None = None, names: Sequence[str] = ()
+) -> FastAPI:
     """The control room over a storage. token: asked of everybody; None where only this machine reaches it.
 
-    price: of an hour of the machines that search, in any currency.
+    price: of an hour of the machines that search, in any currency. names: to answer to without a token, beside
+    addresses and those of loopback.
     """
     app = FastAPI(title="raytl", docs_url=None, redoc_url=None, openapi_url=None)
     store, children = RunStore(storage), Children(storage)
@@ -92,6 +94,12 @@ def make_app(storage: str, *, token: str | None = None, price: float | None = No
         given = request.headers.get("authorization", "").removeprefix("Bearer ") or request.cookies.get(COOKIE, "")
         if asked and token is not None and not hmac.compare_digest(given.encode(), token.encode()):
             return JSONResponse({"error": "open the page with its token: …/#token=TOKEN"}, 401)
+        if token is None:
+            told = request.headers
+            origin, site = told.get("origin"), told.get("sec-fetch-site")
+            refused = refusal(request.method, told.get("host", ""), origin, site, tuple(names))
+            if refused is not None:
+                return JSONResponse({"error": refused[1]}, refused[0])
         if request.method != "GET" and HEADER not in request.headers:
             return JSONResponse({"error": f"what changes something needs the header {HEADER}"}, 403)
         response = await call_next(request)
@@ -101,9 +109,6 @@ def make_app(storage: str, *, token: str | None = None, price: float | None = No
         if token is not None and asked:
             response.set_cookie(COOKIE, token, httponly=True, samesite="strict")
         return response
-
-    if token is None:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)
 
     @app.exception_handler(UserError)
     def mistake(request: Request, error: UserError) -> JSONResponse:

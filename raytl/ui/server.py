@@ -6,7 +6,7 @@ import ipaddress
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import uvicorn
 
@@ -19,15 +19,21 @@ SHORTEST = 16
 
 
 def serve(
-    storage: str, host: str, port: int, price: float | None = None, ready: Callable[[str], None] = lambda url: None
+    storage: str,
+    host: str,
+    port: int,
+    price: float | None = None,
+    ready: Callable[[str], None] = lambda url: None,
+    allow_hosts: Sequence[str] = (),
 ) -> None:
     """Serve until Ctrl-C. host, port: where to listen, 0 for a free port. ready: told the page's URL.
 
+    allow_hosts: names to answer to on loopback, beside its own and addresses.
     Off loopback a token is needed: RAYTL_UI_TOKEN, or one made now; it is in the URL that ``ready`` is told.
     Raises UserError for a token that is too short and a port that is taken.
     """
     token = None if _is_loopback(host) else _token()
-    app = make_app(storage, token=token, price=price)
+    app = make_app(storage, token=token, price=price, names=allow_hosts)
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:

@@ -30,10 +30,12 @@ def test_the_home_folder_is_used_where_it_can_be(monkeypatch: pytest.MonkeyPatch
     assert home() == tmp_path / "me" / ".cache" / "raytl"
 
 
+@pytest.mark.parametrize("given", [NOWHERE, "/proc", "/nonexistent/../proc"])
 def test_without_a_usable_home_a_folder_of_ones_own_takes_its_place(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    given: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("HOME", NOWHERE)
+    """Also where root is told by the permissions that it may write, as in /proc."""
+    monkeypatch.setenv("HOME", given)
     folder = machine.user_folder()
     assert folder == tmp_path / f"raytl-{os.getuid()}"
     assert folder.stat().st_mode & 0o077 == 0

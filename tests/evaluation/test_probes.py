@@ -181,3 +181,12 @@ def test_weights_stand_for_copies_and_balancing_for_weights() -> None:
     balanced = fit_logistic(features, skewed, 2, strengths=[10.0], class_balanced=True)
     assert np.abs(raw_probabilities(balanced, features) - 0.5).max() < 0.15
     assert raw_probabilities(fit_logistic(features, skewed, 2, strengths=[10.0]), features)[:, 0].mean() > 0.85
+
+
+def test_a_few_groups_of_many_classes_are_no_fewer_images_than_classes() -> None:
+    """One image of each of ten classes from two places: the strength is that of ten images, not of two."""
+    rng, labels = np.random.default_rng(0), np.arange(10)
+    features = rng.normal(size=(10, 20))
+    alone = fit_logistic(features, labels, 10)
+    grouped = fit_logistic(features, labels, 10, groups=labels % 2)
+    assert grouped.strength == alone.strength < 0.1

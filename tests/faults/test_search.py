@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,14 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import raytl
+from raytl.api.by_hand import ask
 from raytl.runs import Run, RunStore
-from raytl.runs.requests import ask_to_stop
+from raytl.runs.requests import ask_to_stop, untried
 from raytl.search.lanes.tuning import BY_HAND
+from raytl.search.plan.by_hand import PHASE
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources import load
+from raytl.training.strategy import Strategy
 
 # Weights in a file that is cut short once the search has begun: every search here has trials that must fail.
 SPACE = """\
@@ -159,6 +162,43 @@ def test_what_is_asked_by_hand_is_done_between_epochs(root: Path) -> None:
     before = {number: record for number, record in ended.items() if record.status is not TrialStatus.INTERRUPTED}
     after = {record.number: record for record in gone_on.records()}
     assert all(after[number].score == record.score for number, record in before.items())
+
+
+class Hearing:
+    """Keeps what is said of strategies by hand, and does something once the search writes its report."""
+
+    def __init__(self, act: Callable[[], Any] = lambda: None) -> None:
+        self._act = act
+        self.said: list[str] = []
+
+    def on_trial(self, record: TrialRecord) -> None:
+        pass
+
+    def on_phase(self, phase: str, detail: str) -> None:
+        if phase == "report":
+            self._act()
+        elif phase == PHASE:
+            self.said.append(detail)
+
+
+def test_a_strategy_that_is_asked_for_too_late_is_tried_once_the_search_goes_on(root: Path) -> None:
+    before = raytl.open_run("by-hand", root / "runs")  # finished above
+    tried = {record.strategy_key for record in before.records()}
+    trained = [record for record in before.records() if record.kind == "search" and record.score is not None]
+    variants = [(like, {**like.strategy, "head_lr": rate}) for like in trained for rate in (0.03, 0.1, 0.3)]
+    like, late = next((like, values) for like, values in variants if Strategy.from_dict(values).key not in tried)
+    key, words = Strategy.from_dict(late).key, f"{late['source_model']}, cut {late['cut']}"
+    assignment = f"head_lr={late['head_lr']}"
+
+    make_whole(root)
+    hearing = Hearing(lambda: ask("by-hand", [assignment], like=like.number, storage=root / "runs"))
+    run = raytl.resume(before, more_trials=1, listeners=[hearing])
+    assert hearing.said == [f"asked for by hand and not tried: {words}; kept for when the search goes on"]
+    hearing = Hearing()
+    gone_on = raytl.resume(run, more_trials=1, listeners=[hearing])
+    assert hearing.said == [f"asked for by hand, tried next: {words}"]
+    assert key in {record.strategy_key for record in gone_on.records()}
+    assert untried(gone_on.place, {record.strategy_key for record in gone_on.records()}) == {}
 
 
 def test_a_driver_that_is_killed_loses_no_trial_that_ended(root: Path) -> None:

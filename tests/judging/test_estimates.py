@@ -9,7 +9,8 @@ import pytest
 from scipy.stats import norm
 
 from raytl.evaluation import metric_interval, metrics
-from raytl.judging import corrected_estimate
+from raytl.evaluation.intervals import Interval
+from raytl.judging import corrected_estimate, with_all_labels
 
 ACCURACY = metrics.get("accuracy")
 
@@ -113,3 +114,22 @@ def test_where_nothing_is_common_there_is_nothing_to_estimate() -> None:
         corrected_estimate(ACCURACY, list(p), np.array([0, 1, 0, 1]))
     with pytest.raises(ValueError, match="needs candidates"):
         corrected_estimate(ACCURACY, [], np.array([0, 1]))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 1.0])
+def test_more_labels_than_the_judged_had_may_only_be_better(share: float) -> None:
+    found = with_all_labels(ACCURACY, Interval(0.8, 0.7, 0.9), share)
+    assert (found.value, found.low) == (0.8, 0.7) and found.high == pytest.approx(1 - 0.1 * math.sqrt(share))
+    loss = with_all_labels(metrics.get("log-loss"), Interval(0.5, 0.4, 0.6), share)
+    assert (loss.value, loss.high) == (0.5, 0.6) and loss.low == pytest.approx(0.4 * math.sqrt(share))
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.25, 0.5])
+def test_what_a_model_of_all_labels_is_worth_is_covered_however_fast_errors_fall(exponent: float) -> None:
+    rng, n, share, missed = np.random.default_rng(0), 200, 0.5, 0
+    for error in np.linspace(0.05, 0.5, 400):
+        said = np.where((rng.random(n) < error)[:, None], [0.2, 0.8], [0.8, 0.2])
+        judged = metric_interval(ACCURACY, said, np.zeros(n, dtype=int))
+        found = with_all_labels(ACCURACY, judged, share)
+        missed += not found.low <= 1 - error * share**exponent <= found.high
+    assert missed <= 0.06 * 400

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError
@@ -132,6 +135,25 @@ class TestPlaces:
         found = looks.shared_memory(tmp_path)
         assert found.mark is Mark.WARNING and "--shm-size" in found.advice
         assert looks.shared_memory(tmp_path / "none").mark is Mark.OK
+
+    @pytest.mark.skipif(os.getuid() != 0 or shutil.which("unshare") is None, reason="only root can mount")
+    @pytest.mark.parametrize(
+        ("size", "mark"),
+        [("16m", Mark.WARNING), ("2g", Mark.OK), ("2g,ro", Mark.WARNING)],
+        ids=["16 MiB", "2 GiB", "ro"],
+    )
+    def test_a_disk_of_memory_of_that_size(self, size: str, mark: Mark, tmp_path: Path):
+        """What containers have: 64 MiB, unless they are started with more."""
+        code = "import sys, pathlib, raytl.machines.looks as l; print(l.shared_memory(pathlib.Path(sys.argv[1])).mark)"
+        mount = 'mount -t tmpfs -o "size=$0" none "$1" && exec "$2" -c "$3" "$1"'
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", mount, size, str(tmp_path), sys.executable, code],
+            capture_output=True,
+            text=True,
+        )
+        if "unshare" in done.stderr or "mount:" in done.stderr:
+            pytest.skip(f"no mounts in here: {done.stderr.strip()}")
+        assert done.stdout.strip() == mark, done.stderr
 
 
 class TestMemory:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,21 @@ def test_gives_back_task_space_and_settings(tmp_path: Path, photos: Path, monkey
     assert begun.task.data.fingerprint == task.data.fingerprint
     assert begun.space == load_space("demo", ["epochs=5"])
     assert begun.first_settings == BEGUN
+
+
+def test_data_that_came_along_with_a_submitted_search_is_of_use_again(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYTL_HOME", str(tmp_path / "home"))
+    place = tmp_path / "home" / "submitted" / "0123abcd"
+    place.mkdir(parents=True)
+    photos.rename(place / "photos")
+    monkeypatch.chdir(place)  # as the launcher of a job does
+    run = interrupted(tmp_path, Task("photos", seed=3, holdout=0.3))
+    for path in (place, tmp_path / "home"):
+        os.utime(path, (0, 0))
+    read(run)
+    assert time.time() - place.stat().st_mtime < 60 and (tmp_path / "home").stat().st_mtime == 0
 
 
 def test_time_that_was_used_is_spent_and_what_is_given_goes_before(tmp_path: Path, photos: Path) -> None:
@@ -143,6 +160,8 @@ class TestMovedData:
         photos.rename(tmp_path / "elsewhere")
         with pytest.raises(UserError, match=f"its data is not in {photos} any more.*add --moved {photos}=NEW"):
             read(run)
+        with pytest.raises(UserError, match=f"is not in {tmp_path}/nowhere either; correct --moved {photos}=NEW"):
+            read(run, {str(photos): str(tmp_path / "nowhere")})
 
     def test_other_data_is_refused(self, tmp_path: Path, photos: Path) -> None:
         run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3))

@@ -13,7 +13,7 @@ from example import SETTINGS, outcome_of, play, write_example
 from s3 import s3_server
 
 from raytl.core.errors import UserError
-from raytl.runs import RunStore
+from raytl.runs import RunStore, requests
 from raytl.runs.report import write_report
 from raytl.runs.storage import keeper, lease, mirror, remote
 from raytl.search.records import TrialRecord, TrialStatus
@@ -111,6 +111,21 @@ class TestReading:
             assert run.status == "running" and len(run.trials()) == len(writer.trials)
             writer.finish(outcome_of(writer.trials))
         assert RunStore(uri).open("live").status == "finished"
+
+    def test_what_is_asked_of_a_search_from_elsewhere_is_heard(self, uri, machine):
+        now = [0.0]
+        with RunStore(uri).create("live", SETTINGS) as writer:
+            requests.clear(writer.place)
+            asked = requests.listening(writer.place, clock=lambda: now[0])
+            assert not asked().stop
+            wait_for(uri, "live")
+            machine("second")
+            requests.ask_to_stop(RunStore(uri).open("live"))
+            patience = time.monotonic() + 20
+            while not asked().stop:  # it looks beside the search
+                now[0] += requests.PERIOD_URI_S
+                assert time.monotonic() < patience
+                time.sleep(0.05)
 
     def test_a_report_written_again_goes_there(self, uri, machine):
         write_example(uri, trials=3)

@@ -35,12 +35,21 @@ def mentioning(text: str) -> dict[int, str]:
 
 def open_to_the_network(pid: int) -> list[str]:
     """Local addresses, as /proc/net writes them, at which a process listens beyond loopback."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+    loopback = ("0100007F:", "00000000000000000000000001000000:", "0000000000000000FFFF00000100007F:")
+    return [address for address in _listening(pid) if not address.startswith(loopback)]
+
+
+def listens_at(pid: int, port: int) -> bool:
+    """Whether a process has a socket that listens at the port."""
+    return any(address.endswith(f":{port:04X}") for address in _listening(pid))
+
+
+def _listening(pid: int) -> list[str]:
+    with contextlib.suppress(OSError):
         links = [str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()]
         sockets = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
         rows = [
             line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()
         ]
-        loopback = ("0100007F:", "00000000000000000000000001000000:", "0000000000000000FFFF00000100007F:")
-        return [row[1] for row in rows if row[3] == "0A" and row[9] in sockets and not row[1].startswith(loopback)]
+        return [row[1] for row in rows if row[3] == "0A" and row[9] in sockets]
     return []

@@ -62,7 +62,7 @@ def test_an_endpoint_captures_what_the_next_search_reads(bundles: dict[str, Path
     service = Service()
     settings = ServingSettings(bundle=str(bundles["first"]), capture=str(tmp_path / "kept"), capture_limit=8)
     asyncio.run(service.apply(settings))
-    with TestClient(create_http(service)) as client:
+    with TestClient(create_http(service), "http://127.0.0.1") as client:
         for seed in range(20):
             assert client.post("/v1/predict", content=encoded(seed)).status_code == 200
     service.close()
@@ -75,7 +75,7 @@ def test_can_be_switched_off_and_a_full_disk_costs_no_answer(bundles: dict[str, 
     service = Service()
     (tmp_path / "file").write_text("no folder")
     asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]), capture=str(tmp_path / "file" / "below"))))
-    with TestClient(create_http(service)) as client:
+    with TestClient(create_http(service), "http://127.0.0.1") as client:
         assert client.post("/v1/predict", content=encoded(0)).status_code == 200
         asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]))))
         assert service.capture is None

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import ray
 from documented import undocumented
 from test_deploy import free_port
+from trials import Traffic, until, variant
 
 from raytl.bundles import export_bundle
 from raytl.core.errors import UserError
@@ -38,59 +35,10 @@ def endpoint(bundles) -> Iterator[Endpoint]:
 
 @pytest.fixture(scope="module")
 def variants(bundles, tmp_path_factory) -> dict[str, Path]:
-    """The first bundle under other names: the same model exported again, and with its labels permuted."""
+    """The first bundle under other names."""
     folder = tmp_path_factory.mktemp("variants")
-    found = {}
-    for name in ("again", "permuted"):
-        found[name] = Path(shutil.copytree(bundles["first"], folder / name))
-        manifest = json.loads((found[name] / "model.json").read_text())
-        manifest["provenance"] = {"run": name}
-        if name == "permuted":
-            manifest["labels"] = manifest["labels"][1:] + manifest["labels"][:1]
-            (found[name] / "reference.json").unlink()  # the mistake was made before it was exported
-        (found[name] / "model.json").write_text(json.dumps(manifest))
-    return found
-
-
-@dataclass
-class Traffic:
-    """Requests from two clients at a time, until the block ends. models: who answered, in order."""
-
-    models: list[str] = field(default_factory=list)
-    failed: list[Exception] = field(default_factory=list)
-
-    @contextmanager
-    def to(self, endpoint: Endpoint, png: Callable[[int], bytes]) -> Iterator[Traffic]:
-        stop = threading.Event()
-
-        def hammer(first: int) -> None:
-            with httpx.Client(trust_env=False, timeout=30) as client:
-                number = first
-                while not stop.is_set():
-                    number += 1
-                    try:
-                        answer = client.post(f"{endpoint.url}/v1/predict", content=png(number % 50))
-                        self.models.append(answer.raise_for_status().json()["model"])
-                    except httpx.HTTPError as error:
-                        self.failed.append(error)
-
-        threads = [threading.Thread(target=hammer, args=(n,)) for n in (0, 25)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield self
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
-
-
-def until(condition: Callable[[dict[str, Any]], bool], seconds: float = 60) -> dict[str, Any]:
-    deadline = time.monotonic() + seconds
-    while not condition(known := look()):
-        assert time.monotonic() < deadline, known
-        time.sleep(0.2)
-    return known
+    names = ("again", "permuted")
+    return {name: variant(bundles["first"], folder / name, permuted=name == "permuted") for name in names}
 
 
 @pytest.fixture

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +71,29 @@ def test_what_is_refused_is_a_sentence(client, url, png, tmp_path):
         lost.predict(png(0))
     with pytest.raises(UserError, match="the token cannot be read"):
         raytl.Client(url, Path("nowhere"))
+
+
+@pytest.mark.parametrize(("cut_off", "answered"), [(3, True), (4, False)])
+def test_a_request_that_is_cut_off_is_sent_again_but_not_for_ever(cut_off, answered):
+    """A server that drops so many connections with a request on them, and then answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for number in range(cut_off + 1):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(65536)
+                    if number == cut_off:
+                        connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"labels":[]}')
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with raytl.Client(f"http://127.0.0.1:{server.getsockname()[1]}") as client:
+            if answered:
+                assert client.model() == {"labels": []}
+            else:
+                with pytest.raises(UserError, match="does not answer"):
+                    client.model()
 
 
 def test_it_needs_neither_ray_nor_torch():

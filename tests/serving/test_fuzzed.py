@@ -30,7 +30,9 @@ CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance,
 @pytest.fixture(scope="module")
 def api(bundles):
     service = Service()
-    asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]), max_images=4, max_body_bytes=100_000)))
+    # By which name Schemathesis asks an application in its own process.
+    limits = {"max_images": 4, "max_body_bytes": 100_000, "hosts": ["testserver"]}
+    asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]), **limits)))
     yield schemathesis.openapi.from_asgi("/openapi.json", create_http(service, NAME))
     service.close()
 
@@ -44,8 +46,9 @@ def test_no_server_error_and_answers_as_documented(api, mode):
         @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
         @given(case=operation.as_strategy(generation_mode=mode), known=st.booleans())
         def check(case, known):
-            if known and "model_name" in case.path_parameters:
-                case.path_parameters["model_name"] = NAME
+            if known:
+                named = case.path_parameters.keys() & {"model_name", "name"}
+                case.path_parameters.update(dict.fromkeys(named, NAME))
             case.call_and_validate(checks=CHECKS)
 
         try:

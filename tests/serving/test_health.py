@@ -40,7 +40,7 @@ def ask(client: TestClient, images: LabelledImages) -> None:
 
 def test_says_how_often_it_is_right_and_notices_another_light(known: Path) -> None:
     service = service_of(known)
-    with TestClient(create_http(service)) as client:
+    with TestClient(create_http(service), "http://127.0.0.1") as client:
         told = client.get("/v1/model/health").json()
         assert told["health"] is None and "no image" in told["why_not"]
         ask(client, shapes(16, 50))
@@ -50,7 +50,7 @@ def test_says_how_often_it_is_right_and_notices_another_light(known: Path) -> No
         assert not usual["health"]["drift"]["alarm"]
         assert set(usual["health"]["shares"]) == {"bar", "cross", "disc"}
     other = service_of(known)
-    with TestClient(create_http(other)) as client:
+    with TestClient(create_http(other), "http://127.0.0.1") as client:
         ask(client, shapes(16, 51, contrast=-0.8, light=230))
         other.monitor.settle()
         shifted = client.get("/v1/model/health").json()["health"]
@@ -60,7 +60,7 @@ def test_says_how_often_it_is_right_and_notices_another_light(known: Path) -> No
 
 
 def test_an_older_bundle_says_that_it_cannot_tell(bundles: dict[str, Path]) -> None:
-    with TestClient(create_http(service_of(bundles["first"]))) as client:
+    with TestClient(create_http(service_of(bundles["first"])), "http://127.0.0.1") as client:
         client.post("/v1/predict", content=png(shapes(1, 1), 0))
         told = client.get("/v1/model/health").json()
     assert told["health"] is None and "without reference statistics" in told["why_not"]
@@ -128,7 +128,7 @@ def test_a_flood_is_looked_at_in_part(known: Path) -> None:
 def test_pictures_are_what_a_request_brings(known: Path) -> None:
     """What is kept is of the image as the network sees it, however large it was sent."""
     service = service_of(known)
-    with TestClient(create_http(service)) as client:
+    with TestClient(create_http(service), "http://127.0.0.1") as client:
         file = io.BytesIO()
         Image.fromarray(np.full((300, 300, 3), 200, np.uint8)).save(file, "PNG")
         client.post("/v1/predict", content=file.getvalue())

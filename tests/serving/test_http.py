@@ -37,7 +37,7 @@ def gz(data: bytes) -> bytes:
 
 
 def client_of(service: Service) -> TestClient:
-    return TestClient(create_http(service), raise_server_exceptions=False)
+    return TestClient(create_http(service), "http://127.0.0.1", raise_server_exceptions=False)
 
 
 def serving(bundle, **limits) -> Service:

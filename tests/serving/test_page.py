@@ -23,7 +23,7 @@ from raytl.serving.settings import ServingSettings
 def client_of(bundle, **settings) -> TestClient:
     service = Service()
     asyncio.run(service.apply(ServingSettings(bundle=str(bundle), **settings)))
-    return TestClient(create_http(service), raise_server_exceptions=False)
+    return TestClient(create_http(service), "http://127.0.0.1", raise_server_exceptions=False)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ class TestPages:
         service = Service()
         settings = ServingSettings(bundle=str(bundles["first"]), token_sha256=tokens.hashed("secret"))
         asyncio.run(service.apply(settings))
-        with TestClient(create_http(service), root_path="/other") as client:
+        with TestClient(create_http(service), "http://127.0.0.1", root_path="/other") as client:
             assert client.get("/other", follow_redirects=False).headers["location"].endswith("/other/")
             answer = client.get(f"/other{path}")
             assert answer.status_code == 200 and 'src="static/dom.js"' in answer.text
@@ -131,7 +131,7 @@ class TestExplain:
     def test_is_no_part_of_what_came_in(self, bundles, png):
         service = Service()
         asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]))))
-        with TestClient(create_http(service)) as client:
+        with TestClient(create_http(service), "http://127.0.0.1") as client:
             client.post("/v1/explain", content=png(0))
             assert service.monitor.seen == 0
             client.post("/v1/predict?sets=true", content=png(0))

@@ -14,6 +14,7 @@ from PIL import Image
 from raytl.bundles import Bundle
 from raytl.serving import tokens
 from raytl.serving.http import create_http
+from raytl.serving.named import entry
 from raytl.serving.service import Service
 from raytl.serving.settings import ServingSettings
 
@@ -100,3 +101,24 @@ def test_a_person_tries_the_model(url, bundles, png, tmp_path):
             assert not refused, refused  # nothing was blocked by the page's own policy, no script failed
 
     asyncio.run(person())
+
+
+def test_models_beside_one_another_are_listed_and_led_to(bundles, tmp_path):
+    async def directory():
+        return [
+            entry("cells", "/", {"model": "first"}, "RUNNING"),
+            entry("letters", "/v1/models/letters", {}, "RUNNING"),
+        ]
+
+    async def person(address: str) -> None:
+        async with Browser(tmp_path / "profile") as browser:
+            await browser.open(address)
+            await browser.until("document.querySelectorAll('#models a').length === 2")
+            assert await browser.ask("document.querySelector('#models [aria-current=page]').innerText") == "cells"
+            links = "[...document.querySelectorAll('#models a')].map((one) => one.getAttribute('href')).join(' ')"
+            assert await browser.ask(links) == "/ /v1/models/letters/"
+
+    service = Service()
+    asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]))))
+    with listening(create_http(service, "cells", directory)) as (host, port):
+        asyncio.run(person(f"http://{host}:{port}/"))

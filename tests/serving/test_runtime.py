@@ -63,7 +63,7 @@ def bundle(bundles, tmp_path_factory) -> Path:
 def client(bundle: Path, load: Load, **limits: object) -> TestClient:
     service = Service(load)
     asyncio.run(service.apply(ServingSettings(bundle=str(bundle), **limits)))
-    return TestClient(create_http(service), raise_server_exceptions=False)
+    return TestClient(create_http(service), "http://127.0.0.1", raise_server_exceptions=False)
 
 
 @contextlib.contextmanager
@@ -152,7 +152,7 @@ def test_health_is_told_as_by_the_endpoint(known, tmp_path):
     for read in (load, partial(warmed, read=OnnxModel.load)):
         service = Service(read)
         asyncio.run(service.apply(ServingSettings(bundle=str(folder))))
-        asking = TestClient(create_http(service))
+        asking = TestClient(create_http(service), "http://127.0.0.1")
         for image in pixels:
             file = io.BytesIO()
             image.save(file, "PNG")
@@ -249,12 +249,12 @@ class TestChecks:
 def test_beyond_the_requests_that_may_wait_others_are_sent_away(bundle, png):
     service = Service()
     asyncio.run(service.apply(ServingSettings(bundle=str(bundle))))
-    full = TestClient(create_http(service, most_waiting=0))
+    full = TestClient(create_http(service, most_waiting=0), "http://127.0.0.1")
     answer = full.post("/v1/predict", content=png(1))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert answer.json()["error"] == "too many requests are waiting; try again later"
     assert full.get("/readyz").status_code == 200
-    roomy = TestClient(create_http(service, most_waiting=1))
+    roomy = TestClient(create_http(service, most_waiting=1), "http://127.0.0.1")
     assert [roomy.post("/v1/predict", content=png(1)).status_code for _ in range(3)] == [200] * 3
 
 

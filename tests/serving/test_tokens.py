@@ -19,7 +19,7 @@ def client(bundles):
     service = Service()
     settings = ServingSettings(bundle=str(bundles["first"]), token_sha256=tokens.hashed("secret"))
     asyncio.run(service.apply(settings))
-    with TestClient(create_http(service)) as client:
+    with TestClient(create_http(service), "http://127.0.0.1") as client:
         yield client
 
 

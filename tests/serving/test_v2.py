@@ -24,7 +24,7 @@ URL = "/v2/models/first"
 def client(bundles):
     service = Service()
     asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]), max_images=4, max_body_bytes=200_000)))
-    with TestClient(create_http(service), raise_server_exceptions=False) as client:
+    with TestClient(create_http(service), "http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
 
 

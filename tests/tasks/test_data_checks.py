@@ -177,11 +177,11 @@ def test_classes_that_the_test_lacks_are_said(tmp_path: Path) -> None:
 
 
 def test_classes_that_are_numbers_are_an_information(tmp_path: Path) -> None:
-    report = check(make_folder(tmp_path, {"0": 4, "1": 4, "10": 4}))
+    report = check(make_folder(tmp_path, {"0": 4, "1": 4, "2": 4}))
     assert [(problem.severity, problem.message) for problem in report.problems] == [
         (
             Severity.INFO,
-            "its 3 classes are numbers (0, 1, 10), which the model will answer with; give names where there are any",
+            "its 3 classes are numbers (0, 1, 2), which the model will answer with; give names where there are any",
         )
     ]
 

@@ -201,7 +201,7 @@ class TestFolders:
         (root / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
         result = read_labelled(root)
         assert result.images.counts() == {"a": 1, "b": 2}
-        assert [problem.message for problem in result.problems] == ["no such file; left out"]
+        assert [problem.message for problem in result.problems] == ["a link to what is not there; left out"]
 
     def test_greyscale_needs_every_image_to_be_grey(self, tmp_path: Path) -> None:
         make_folder(tmp_path, {"a": 2, "b": 2}, mode="L")

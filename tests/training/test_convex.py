@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from raytl import sources
 from raytl.adaptation.moments import match_moments
 from raytl.core.errors import UserError
-from raytl.evaluation.head_probes import OF_MANY
+from raytl.evaluation.head_probes import CLOSE, OF_MANY
 from raytl.evaluation.mixing import mixture_shares
 from raytl.evaluation.probes import Probe, fit_logistic
 from raytl.sources.checkpoint import write_checkpoint
@@ -244,9 +244,10 @@ class TestStages:
         own = target.subset(space.folds[0][0])
         domain = space.data.source_domains["bright"].subset(space.source_split("bright")[0])
         for layer, images in ((head.parts[STAGES - 1], [own]), (head.parts[-1], [own, domain])):
-            probe = fitted(space, strategy, *images, max_folds=3, strengths=OF_MANY if domain in images else None)
-            scale = float(np.abs(probe.weight).max())
-            np.testing.assert_allclose(layer.weight.detach().numpy(), probe.weight, atol=1e-2 * scale)
+            strengths = OF_MANY if domain in images else None
+            probe = fitted(space, strategy, *images, max_folds=3, strengths=strengths, tolerance=CLOSE)
+            apart = np.linalg.norm(layer.weight.detach().numpy() - probe.weight)
+            assert apart <= 0.05 * np.linalg.norm(probe.weight)
 
     def test_a_class_that_only_the_domain_has_is_not_silenced(self, tmp_path: Path) -> None:
         held = data(8)
@@ -292,12 +293,12 @@ class TestStages:
             weights = np.concatenate([np.full(len(last), 1 / len(last)), weights])
         seed = trial_seed(space, trial.job)
         probe = fit_logistic(
-            everything, known, len(CLASSES), sample_weight=weights, seed=seed, max_folds=3, strengths=OF_MANY
-        )
+            everything, known, len(CLASSES),
+            sample_weight=weights, seed=seed, max_folds=3, strengths=OF_MANY, tolerance=CLOSE,
+        )  # fmt: skip
         layer = train(space, strategy, fold).model.head.parts[-1]
-        np.testing.assert_allclose(
-            layer.weight.detach().numpy(), probe.weight, atol=1e-2 * float(np.abs(probe.weight).max())
-        )
+        apart = np.linalg.norm(layer.weight.detach().numpy() - probe.weight)
+        assert apart <= 0.05 * np.linalg.norm(probe.weight)
 
     def test_models_from_before_there_were_shares_are_read(self, space: Workspace, tmp_path: Path) -> None:
         model = train(space, self.STRATEGY, fold=None).model

@@ -25,8 +25,9 @@ from raytl.training import Strategy
 from raytl.training.loop import run_trial
 from raytl.training.network import Network, fit_head
 from raytl.training.pools import PoolMaker
+from raytl.training.settings import LEAST_STEPS, MOST_STEPS
 from raytl.training.trial import TrialError, TrialJob, TrialResult, prepare
-from raytl.training.workspace import LEAST_STEPS, MOST_STEPS, Budget, Workspace
+from raytl.training.workspace import Budget, Workspace
 
 
 def train(space: Workspace, fold: int | None = 0, **values: Any) -> TrialResult:

@@ -9,8 +9,9 @@ from fastapi.testclient import TestClient
 
 from raytl.core.errors import UserError
 from raytl.runs import RunStore, RunWriter
-from raytl.runs.requests import ask_to_try, asked_of, clear, listening
+from raytl.runs.requests import ask_to_stop, ask_to_try, asked_of, clear, listening, untried
 from raytl.search.records import Asked
+from raytl.training.strategy import Strategy
 from raytl.ui import make_app
 from raytl.ui.server import serve
 
@@ -79,10 +80,11 @@ class TestWhatIsDone:
         asked = listening(live.place, clock=lambda: now[0])
         running = [trial.number for trial in live.trials if trial.status == "running"]
         assert page.post(f"/api/runs/live/trials/{running[0]}/stop").json() == {"asked": True}
-        assert asked() == Asked()  # it does not look all the time
-        now[0] += 60
         assert asked() == Asked(False, frozenset({running[0]}))
         page.post("/api/runs/live/stop")
+        assert not asked().stop  # it does not look all the time
+        now[0] += 60
+        assert asked() == Asked(True, frozenset({running[0]}))
         run = page.get("/api/runs/live").json()
         assert run["stopping"] and run["stopping_trials"] == [running[0]]
         clear(live.place)
@@ -96,9 +98,21 @@ class TestWhatIsDone:
         now[0] += 60
         assert [values for _, values in sorted(asked().strategies.items())] == [{"head_lr": 0.1}, {"head_lr": 0.2}]
         clear(live.place)
-        assert asked_of(live.place) == Asked()
+        assert asked_of(live.place) == Asked()  # neither is a strategy
         with pytest.raises(UserError, match="run 'digits' is finished: nobody tries anything of it now"):
             ask_to_try(RunStore(live.path.parent).open("digits"), {})
+
+    def test_a_strategy_that_came_too_late_waits_for_the_next_driver(self, live: RunWriter) -> None:
+        run = RunStore(live.path.parent).open("live")
+        strategies = [Strategy("scratch:cnn-small", head_lr=rate) for rate in (0.1, 0.2)]
+        for strategy in strategies:
+            ask_to_try(run, strategy.to_dict())
+        ask_to_stop(run)
+        clear(live.place, {strategies[0].key})
+        assert list(untried(live.place, ()).values()) == strategies[1:]
+        assert listening(live.place)() == asked_of(live.place)  # which takes it up at its first look
+        assert not asked_of(live.place).stop
+        assert untried(live.place, {strategies[1].key}) == {}
 
     @pytest.mark.parametrize(
         ("path", "body", "why"),
@@ -124,7 +138,11 @@ class TestWhoIsKeptOut:
 
     def test_another_name_for_this_machine(self, storage: Path) -> None:
         page = TestClient(make_app(str(storage)), base_url="http://rebound.example")
-        assert page.get("/api/runs").status_code == 400
+        assert page.get("/api/runs").status_code == 421
+        named = TestClient(make_app(str(storage), names=["rebound.example"]), base_url="http://rebound.example")
+        assert named.get("/api/runs").status_code == 200
+        for own in ("http://localhost:8421", "http://127.0.0.1:8421", "http://[::1]:8421"):
+            assert TestClient(make_app(str(storage)), base_url=own).get("/api/runs").status_code == 200
 
     def test_who_has_no_token(self, storage: Path) -> None:
         app = make_app(str(storage), token="a token of some length")

@@ -59,6 +59,9 @@ class DiskPlace:
         self.name = folder.resolve().name
         self.shown = shown or str(folder)
 
+    def look_again(self) -> None:
+        """Nothing: a disk is looked at each time."""
+
     def is_written(self) -> bool:
         """Whether a process that lives is writing the run."""
         return is_locked(self.folder)

@@ -2,14 +2,18 @@
 
 All that a run needs of a store, and all that S3, Google's and Azure's have in common: no appending, no renaming, and no
 conditional writes. It must be strongly consistent, as those three are: what was put is read and listed at once.
+pyarrow shows an object on Azure empty while it is written, and leaves it so where the writer dies: there it is put
+under another name first, and copied.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,16 @@ ANSWER_S = 5.0
 """Without a byte in so many seconds, a request has failed."""
 ATTEMPTS = 2
 CHUNK_BYTES = 8 * 2**20
+RETRY_S = 30.0
+"""How long Google's client tries again; of itself it takes a quarter of an hour."""
+PARTS = ".parts"
+"""Folder of what is put under another name first."""
+COPIED_BYTES = 200 * 2**20
+"""What is larger is written at once: Azure copies 256 MiB in one step, and a model's document comes last anyhow."""
+
+_WHY = re.compile(
+    r"google::cloud::Status\((.+?)(?: error_info=|$)|Azure Error: \[\w*\] (?:\d+ )?(.+?\.)(?: |$)| operation: (.+)"
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,7 @@ class Objects:
         self.shown = shown.rstrip("/")
         self._filesystem = filesystem
         self._root = root.strip("/") if not isinstance(filesystem, fs.LocalFileSystem) else root.rstrip("/")
+        self._shows_halves = isinstance(filesystem, getattr(fs, "AzureFileSystem", ()))
 
     @classmethod
     def at(cls, uri: str) -> Objects:
@@ -51,6 +66,8 @@ class Objects:
         filesystem, root = open_uri(uri)
         if isinstance(filesystem, getattr(fs, "S3FileSystem", ())):
             filesystem = _ours(filesystem)
+        elif isinstance(filesystem, getattr(fs, "GcsFileSystem", ())):
+            filesystem = _less_patient(filesystem)
         if not root.strip("/"):
             raise UserError(f"{uri}: names no bucket; give a URI such as s3://bucket/runs")
         return cls(filesystem, root, uri.partition("?")[0])
@@ -61,10 +78,24 @@ class Objects:
 
     def put(self, key: str, content: bytes | Path) -> None:
         """Put an object, or another in its place; readers see one or the other, never half of it."""
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        if not self._shows_halves or not 0 < size <= COPIED_BYTES:
+            self._write(key, content)
+            return
+        part = f"{PARTS}/{secrets.token_hex(8)}"
+        self._write(part, content)
+        with _os_errors():
+            self._filesystem.copy_file(self._path(part), self._path(key))
+            self._filesystem.delete_file(self._path(part))
+
+    def _write(self, key: str, content: bytes | Path) -> None:
         try:
             stream = self._open(key)
-        except FileNotFoundError:  # file systems with real folders want them made first
-            self._filesystem.create_dir(self._path(key).rpartition("/")[0], recursive=True)
+        except FileNotFoundError as missing:  # file systems with real folders want them made first
+            try:
+                self._filesystem.create_dir(self._path(key).rpartition("/")[0], recursive=True)
+            except (OSError, pa.ArrowException):
+                raise missing from None  # which says of a bucket that there is none
             stream = self._open(key)
         with _os_errors():
             for chunk in _chunks(content):
@@ -94,7 +125,7 @@ class Objects:
         with _os_errors():
             found = self._filesystem.get_file_info(selector)
         start = len(self._root.strip("/")) + 1
-        files = [info for info in found if info.type == fs.FileType.File]
+        files = [info for info in found if info.type == fs.FileType.File and f"/{PARTS}/" not in info.path]
         return {info.path.strip("/")[start:]: Seen(info.size, info.mtime_ns) for info in files}
 
     def delete(self, key: str) -> None:
@@ -108,11 +139,12 @@ class Objects:
     def delete_all(self) -> None:
         """Delete all objects."""
         with _os_errors():
-            self._filesystem.delete_dir_contents(self._root, missing_dir_ok=True)
             try:
+                self._filesystem.delete_dir_contents(self._root, missing_dir_ok=True)
                 self._filesystem.delete_dir(self._root)
-            except FileNotFoundError:
-                return
+            except OSError:  # where folders are but the beginnings of names, there is none any more
+                if self._filesystem.get_file_info(self._root).type != fs.FileType.NotFound:
+                    raise
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[Any]:
@@ -160,10 +192,19 @@ def _ours(filesystem: Any) -> Any:
     return fs.S3FileSystem(**settings | own | {"allow_delayed_open": True})
 
 
+def _less_patient(filesystem: Any) -> Any:
+    """The same of Google's, which says within a minute that it does not answer, where its URI says nothing else."""
+    _, (settings,) = filesystem.__reduce__()
+    if settings["retry_time_limit"] is not None:
+        return filesystem
+    return fs.GcsFileSystem(**settings | {"retry_time_limit": timedelta(seconds=RETRY_S)})
+
+
 def reason(error: BaseException) -> str:
-    """A store's error in a few words: what comes after all that was being done when it came."""
-    text = first_line(error)
-    return text.partition(" operation: ")[2] or text
+    """A store's error in a few words: without all that was being done when it came."""
+    text = " ".join(str(error).split())
+    found = _WHY.search(text)
+    return first_line(error) if found is None else next(filter(None, found.groups()))[:200]
 
 
 @contextmanager

@@ -46,6 +46,9 @@ class Place(Protocol):
     shown: str
     folder: Path
 
+    def look_again(self) -> None:
+        """Forget what was listed: what others put there since is seen from now on."""
+
     def is_written(self) -> bool:
         """Whether a process that lives is writing the run."""
 

@@ -116,6 +116,10 @@ class ObjectPlace:
                 self._listed = self._objects.list()
         return self._listed
 
+    def look_again(self) -> None:
+        """Forget what was listed: what others put there since is seen from now on."""
+        self._listed = None
+
     def is_written(self) -> bool:
         """Whether a process that lives is writing the run."""
         with reaching(self.shown):

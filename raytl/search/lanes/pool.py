@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import OutOfMemoryError, RayError
 
 from raytl.search.jobs import EpochReport, JobResult
 
@@ -56,6 +57,7 @@ class JobPool:
         self._held: dict[int, str] = {}
         self._calls: dict[int, int] = {}
         self._idle_failures = dict.fromkeys(range(groups), 0)
+        self._starved: set[int] = set()
         self._closed = False
 
     # --- the trial's side -------------------------------------------------------------------------------------------
@@ -94,7 +96,12 @@ class JobPool:
         A group that asks while it holds a job has been rebuilt after a crash: that job is due again.
         """
         self._calls[group] = call = self._calls.get(group, 0) + 1
+        starved = group in self._starved
         self._died(group)
+        if starved and len(self._idle_failures) > 1:
+            del self._idle_failures[group]  # a lane less; the groups that are left have the memory to themselves
+        if group not in self._idle_failures:
+            return False
         deadline = time.monotonic() + POLL_S
         while not self._closed and time.monotonic() < deadline:
             if self._calls[group] != call:  # the worker that asked is gone, its successor asks already
@@ -137,9 +144,15 @@ class JobPool:
         if entry is not None and entry.attempt == ticket.attempt:
             entry.reports.put_nowait(result)
 
+    async def starved(self, group: int) -> None:
+        """Ray ended a worker of the group, because its node ran out of memory; said before the group is rebuilt."""
+        self._starved.add(group)
+
     async def lost(self, group: int) -> bool:
         """The group's trainer gave up. Whether to start another: not if this one never came as far as taking a job."""
         self._died(group)
+        if group not in self._idle_failures:
+            return False
         self._idle_failures[group] += 1
         again = self._idle_failures[group] < BEGUN_LIMIT and not self._closed
         if not again:
@@ -166,11 +179,15 @@ class JobPool:
 
     def _died(self, group: int) -> None:
         """The job that the group held, if any, goes back to the front of the queue, or has failed."""
+        starved = group in self._starved
+        self._starved.discard(group)
         key = self._held.pop(group, None)
         entry = self._entries.get(key) if key is not None else None
         if key is None or entry is None:
             return
-        if entry.attempt >= ATTEMPTS:
+        if starved:  # who gives out jobs counts how often, and with how many lanes
+            entry.reports.put_nowait(JobResult(reason=_STARVED, starved=True))
+        elif entry.attempt >= ATTEMPTS:
             self._fail(key, f"a worker process died in each of {ATTEMPTS} attempts (killed, or a bug: see --verbose)")
         else:
             self._queue.appendleft(key)
@@ -182,15 +199,28 @@ class JobPool:
         self._entries[key].reports.put_nowait(JobResult(reason=reason))
 
 
+_STARVED = "memory ran out, and Ray ended a worker"
+
+
 def forward(config: dict[str, Any], pool: Any) -> None:
     """The trainable of a lane of several workers: has ``config["job"]`` done by a group, passes its reports to Tune."""
     key = uuid.uuid4().hex
-    ray.get(pool.submit.remote(key, config["job"]))
     try:
-        while True:
-            report = ray.get(pool.next_report.remote(key))
-            if report is not None:
-                # A stopped trial leaves from within this call.
-                tune.report({"report": report, "done": isinstance(report, JobResult)})
-    finally:
-        ray.get(pool.leave.remote(key))
+        ray.get(pool.submit.remote(key, config["job"]))
+        try:
+            while True:
+                report = ray.get(pool.next_report.remote(key))
+                if report is not None:
+                    # A stopped trial leaves from within this call.
+                    tune.report({"report": report, "done": isinstance(report, JobResult)})
+        finally:
+            ray.get(pool.leave.remote(key))
+    except RayError as error:
+        if not starved(error):
+            raise
+        tune.report({"report": JobResult(reason=_STARVED, starved=True), "done": True})  # the pool itself was ended
+
+
+def starved(error: BaseException) -> bool:
+    """Whether Ray says that it ended a process because a node ran out of memory."""
+    return isinstance(error, OutOfMemoryError) or (isinstance(error, RayError) and "memory" in str(error).lower())

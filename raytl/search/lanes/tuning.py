@@ -196,7 +196,10 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         """Keep the job's result: the lane may leave right after it."""
         report = result.get("report")
         if isinstance(report, JobResult) and trial_id in self._trials:
-            self._trials[trial_id].result = report
+            if report.starved:
+                self.starved(trial_id)
+            else:
+                self._trials[trial_id].result = report
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial ended: by itself (its last report holds the result), stopped, or with its lane."""
@@ -208,7 +211,9 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
             self._end(dispatch, (result or {}).get("report"), error)
 
     def _end(self, dispatch: _Dispatch, report: Any, error: bool) -> None:
-        if isinstance(report, JobResult):
+        if isinstance(report, JobResult) and report.starved:
+            error = True  # of the lane's worker group, though Tune's own process lives
+        elif isinstance(report, JobResult):
             dispatch.result = report
         if dispatch.result is not None and dispatch.result.model_files is not None:
             fetch_files(dispatch.job, dispatch.result)
@@ -323,15 +328,34 @@ class LaneWatch(Callback):  # type: ignore[misc]
         self._searcher.begun(trial.trial_id)
 
 
-def lane_resources(lanes: Lanes) -> Callable[[dict[str, Any]], PlacementGroupFactory]:
-    """What a trial asks for, by its config. Requests of two lanes differ by a byte of memory: Tune tells them apart.
+class LaneRequest(PlacementGroupFactory):  # type: ignore[misc]
+    """What a lane asks Ray for, told from what the other lanes ask for by its number alone.
 
-    A lane of several workers asks for no more than that: its worker group has resources of its own.
+    A resource more to tell them apart, however little of it, would be one that node types of an autoscaler need not
+    list, and it would then add no node.
     """
-    own = {"CPU": lanes.cpus, "GPU": lanes.gpus} if lanes.workers == 1 else {}
 
-    def resources(config: dict[str, Any]) -> PlacementGroupFactory:
-        return PlacementGroupFactory([{**own, "memory": config["lane"] + 1}])
+    def __init__(self, lane: int, resources: dict[str, float]) -> None:
+        super().__init__([resources])
+        self._lane = lane
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LaneRequest) and self._lane == other._lane and bool(super().__eq__(other))
+
+    def __hash__(self) -> int:
+        return hash((self._lane, super().__hash__()))
+
+
+def lane_resources(lanes: Lanes) -> Callable[[dict[str, Any]], LaneRequest]:
+    """What a trial asks for, by its config.
+
+    A lane of several workers asks for a byte of memory, as it may not ask for nothing: its worker group has resources
+    of its own.
+    """
+    own = {"CPU": lanes.cpus, "GPU": lanes.gpus} if lanes.workers == 1 else {"memory": 1.0}
+
+    def resources(config: dict[str, Any]) -> LaneRequest:
+        return LaneRequest(config["lane"], own)
 
     return resources
 

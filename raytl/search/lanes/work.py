@@ -11,7 +11,6 @@ from typing import Any
 from raytl.core.errors import NotWrittenError, UserError
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
 from raytl.search.propose.features import forward_seconds, step_seconds
-from raytl.search.propose.survey import survey
 from raytl.sources.checkpoint import checkpoint_files
 from raytl.training.devices import OUT_OF_MEMORY, out_of_memory
 from raytl.training.distributed import Group
@@ -38,6 +37,9 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
             if is_hurried(workspace, job.source_model):
                 result.note = f"{job.source_model}: in fewer steps, as the time budget asks"
         elif job.kind == JobKind.SURVEY:
+            # Of all lanes that a search ever starts one does this, and what it imports is a quarter of a lane's start.
+            from raytl.search.propose.survey import survey
+
             result.survey = survey(workspace, job.source_models)
         else:
             _trial(workspace, job, send, result, group or Group())

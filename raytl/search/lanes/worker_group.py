@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, get_context
+from ray.exceptions import RayError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback, get_context
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from raytl.search.jobs import EpochReport, LaneJob
 from raytl.search.lanes.lane import in_store
-from raytl.search.lanes.pool import JobPool, Ticket
+from raytl.search.lanes.pool import JobPool, Ticket, starved
 from raytl.search.lanes.sizing import Lanes
 from raytl.search.lanes.work import do_job
 from raytl.tasks import TrainingData
@@ -56,7 +57,8 @@ def worker_groups(lanes: Lanes, data: TrainingData, settings: WorkspaceSettings,
     try:
         yield pool
     finally:
-        ray.get(pool.close.remote())
+        with suppress(RayError):  # ended for its memory, and the groups with it
+            ray.get(pool.close.remote())
         for thread in threads:
             thread.join(CLOSING_S)
 
@@ -78,14 +80,33 @@ def _keep_group(lanes: Lanes, config: dict[str, Any], directory: Path) -> None:
                 name=f"workers-{config['group']}",
                 storage_path=str(directory.resolve()),
                 failure_config=FailureConfig(max_failures=REBUILDS),
+                callbacks=[_Starving(config["pool"], config["group"])],
             ),
         )
         try:
             trainer.fit()
             return
-        except TrainingFailedError:
-            if not ray.get(config["pool"].lost.remote(config["group"])):
-                return
+        except (TrainingFailedError, RayError) as error:
+            try:
+                if starved(error):
+                    ray.get(config["pool"].starved.remote(config["group"]))
+                if not ray.get(config["pool"].lost.remote(config["group"])):
+                    return
+            except RayError:
+                return  # the pool was ended for its memory: its trials say so
+
+
+class _Starving(UserCallback):  # type: ignore[misc]
+    """Tells the pool that Ray ended a worker for its memory: to Ray Train it is a failure like any other."""
+
+    def __init__(self, pool: Any, group: int) -> None:
+        self._pool = pool
+        self._group = group
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Called before the group is rebuilt."""
+        if any(map(starved, worker_exceptions.values())):
+            ray.get(self._pool.starved.remote(self._group))
 
 
 def work(config: dict[str, Any]) -> None:

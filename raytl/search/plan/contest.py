@@ -210,8 +210,10 @@ class Contest:
             usual = [
                 key
                 for key in keys
-                if yields_to(strategies[found], strategies[key], labelled=False)
-                and (means[best] - means[key] <= UNSURE or _outdone(strategies[found], strategies[key]))
+                if _outdone(strategies[found], strategies[key])
+                or (
+                    means[best] - means[key] <= UNSURE and yields_to(strategies[found], strategies[key], labelled=False)
+                )
             ]
             if not usual:
                 break
@@ -260,14 +262,19 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
 
 
 def _outdone(one: Strategy, other: Strategy) -> bool:
-    """Whether of two heads on the same network the other is better whatever a score without labels says.
+    """Whether a head on all stages is better than another strategy whatever a score without labels says.
 
-    From a few images the last features' head is sure and wrong, where all stages are not. And a source domain is heard
-    as far as the target's images bear it out.
+    Whatever learned from a few target images alone is sure and wrong: a head on the last features of the same network,
+    or a network that was trained on them. And a source domain is heard as far as the target's images bear it out.
     """
-    if one.source_model != other.source_model or other.head != "stages":
+    if not other.convex or other.head != "stages":
         return False
-    return one.head == "logistic" if one.source_domain == other.source_domain else one.source_domain is None
+    if not one.convex:
+        alone = one.source_domain is None and one.adaptation == "none"
+        return alone and not other.source_model.startswith(_NOT_PUBLISHED)
+    if one.source_model != other.source_model or one.source_domain is not None or one.head == ZERO_SHOT:
+        return False
+    return one.head == "logistic" or other.source_domain is not None
 
 
 def _trust(strategy: Strategy) -> tuple[bool, bool, bool]:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-from raytl.search.jobs import JobKind
 from raytl.search.plan.time_budget import TimeBudget
-from raytl.search.records import TrialRecord, TrialStatus
 
 UNUSED = 0.2
 """Share of a time budget of which it is worth saying that it was left."""
@@ -18,27 +15,24 @@ ROOM = 3.0
 class LeftOver:
     """Remembers the shortest training that there was no room for."""
 
-    def __init__(self, time: TimeBudget, seconds: float | None, records: Sequence[TrialRecord]) -> None:
+    def __init__(self, time: TimeBudget, seconds: float | None) -> None:
         self._time = time
         self._seconds = seconds
-        self._records = records
         self._shortest = math.inf
 
     def refuse(self, seconds: float) -> None:
-        """Note that a training of so many seconds was not begun for want of time."""
+        """Note that a training of so many seconds was not begun, or not gone on with, for want of time."""
         self._shortest = min(self._shortest, seconds)
 
     def sentence(self) -> str:
-        """Why time is left although nothing was trained, and which budget has room; empty where that is not so."""
-        trained = any(r.kind != JobKind.PROBE and r.status == TrialStatus.COMPLETED for r in self._records)
-        if self._seconds is None or trained or not math.isfinite(self._shortest):
-            return ""
-        if self._time.left() < UNUSED * self._seconds:
+        """Why much of the time is left, and which budget has room; empty where neither is so."""
+        if self._seconds is None or not math.isfinite(self._shortest) or self._time.left() < UNUSED * self._seconds:
             return ""
         wanted = math.ceil((self._time.used() + ROOM * self._shortest) / 60)
         return (
-            f"nothing was trained: the shortest training is expected to take {_spoken(self._shortest)}, with its refit "
-            f"and controls more than the {_spoken(self._time.left())} that are left; --time-budget {wanted}m has room"
+            f"{_spoken(self._time.left())} of the time budget are left: the shortest training without room in it is "
+            f"expected to take {_spoken(self._shortest)}, besides its refit and controls; "
+            f"--time-budget {wanted}m has room"
         )
 
 

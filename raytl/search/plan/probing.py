@@ -229,7 +229,9 @@ class Probing:
     def best_so_far(self) -> str | None:
         """Key of the best probe among those tried, once the race between them is over."""
         racing = self._racing() if self._raced() else []
-        return racing[0].key if racing else None
+        if not racing:
+            return None
+        return (racing[0] if self._contest.labels is not None else self._usually_best(racing)).key
 
     def order(self) -> list[str]:
         """Source models, the most promising first: by their probes, then those that did not join in yet."""

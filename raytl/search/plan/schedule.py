@@ -23,6 +23,7 @@ from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.first_model import FirstModel
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
 from raytl.search.plan.left_over import LeftOver
+from raytl.search.plan.probe_turns import ProbeTurns
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
 from raytl.search.plan.settings import PlanSettings, Recipe, Wait
@@ -40,10 +41,6 @@ LABELS = "labels"
 """The phase under which the user is told that labels look wrong."""
 TIME = "time"
 """The phase under which the user is told why time is left."""
-PROBE_SHARE = 0.25
-"""Of a time budget: once probes have taken so much of it, they are tried on no further folds."""
-LATEST = 0.4
-"""Share of a time budget after which they are not either, whatever took it."""
 
 
 class SearchPlan:
@@ -86,7 +83,7 @@ class SearchPlan:
         self._numbers = count()
         self._said_doubted = False
         self._durations = Durations(self.records, settings.epochs, settings.passes)
-        self._left_over = LeftOver(self._time, settings.time_budget_s, self.records)
+        self._left_over = LeftOver(self._time, settings.time_budget_s)
         self._exploration = Exploration(
             sampler,
             halving,
@@ -102,6 +99,9 @@ class SearchPlan:
             refuse=self._left_over.refuse,
         )
         self._probing = Probing(self.contest, pretraining, settings.folds, pretrain_s=settings.pretrain_s)
+        self._turns = ProbeTurns(
+            self._probing, self._exploration, self._time, self._durations, settings, self.records, self._numbers
+        )
         self._first_model = FirstModel(
             self._probing,
             self.contest,
@@ -148,12 +148,12 @@ class SearchPlan:
             return self._next_survey()
         phases: tuple[Callable[[], LaneJob | Wait | None], ...] = (
             self._next_first_model,
-            self._next_probe,
+            lambda: self._turns.next_first(self._running_models()),
             self._begin_search,
             self.by_hand.next_job,
-            self._next_late_probe,
+            self._turns.next_late,
             lambda: self._next_trained(lane),
-            self._next_left_over_probe,
+            self._turns.next_left_over,
             self._closing.next_confirm,
             lambda: self._closing.next_control(self._running_kinds(), survey),
             lambda: self._closing.next_refit(self._running_kinds(), survey),
@@ -195,7 +195,7 @@ class SearchPlan:
         if self.survey is None:
             survey = self._next_survey()
             return survey if isinstance(survey, LaneJob) else None
-        self._close_probing()
+        self._turns.close()
         job = self._first_model.next_early() or self._probing.next_quick(self._numbers, begin=begin)
         job = job or self._first_model.next_of(self._probing.best_so_far())
         return None if job is None else self._start(job)
@@ -205,40 +205,6 @@ class SearchPlan:
 
     def _announce_first_model(self, worth: str) -> None:
         self._listener.on_phase(FIRST_MODEL, f"{self._time.used():.0f} s{worth and ', '}{worth}")
-
-    def _next_probe(self) -> LaneJob | None:
-        self._close_probing()
-        return self._probing.next_job(self._numbers, self._running_models())
-
-    def _close_probing(self) -> None:
-        """Try no probe on further folds once they have had their share of the time."""
-        if self._time.limited:
-            spent = sum(record.seconds for record in self.records if record.kind == JobKind.PROBE)
-            budget = self.settings.time_budget_s or 0.0
-            if spent > PROBE_SHARE * budget * self.settings.lanes or self._time.used() > LATEST * budget:
-                self._probing.close()
-
-    def _next_left_over_probe(self) -> LaneJob | None:
-        """Time in which nothing can be trained is of use to the choice between the probes."""
-        trained = any(r.status == TrialStatus.COMPLETED and r.kind != JobKind.PROBE for r in self.records)
-
-        def allows(strategy: Strategy) -> bool:
-            seconds = self._durations.of(strategy)
-            refit_s = self._time.refit_seconds(self.records) if trained else seconds
-            return seconds + refit_s < self._time.left()
-
-        return self._probing.next_left_over(self._numbers, allows)
-
-    def _next_late_probe(self) -> LaneJob | None:
-        """A source model whose turn has come: one joins in for every few strategies that were tried without it."""
-        due = self._probing.due(self._exploration.tried) or (self._exploration.exhausted and self._probing.late())
-        if not due or self._exploration.has_enough():
-            return None
-        if not self._time.allows(self._probing.pretrain_s, self.records):
-            return None
-        job = self._probing.next_late(self._numbers)
-        self._exploration.hold_back(self._probing.late())
-        return job
 
     def _running_models(self) -> set[str]:
         """Source models that a lane is pretraining now."""
@@ -397,8 +363,11 @@ class SearchPlan:
 
     def _will_end_in_time(self, record: TrialRecord, epoch: int) -> bool:
         """Whether a training can come to its end at the pace that it goes; what had never been timed may not."""
-        epochs = self.settings.epochs
-        return not self._time.limited or record.seconds / epoch * (epochs - epoch) <= self._time.left()
+        whole_s = record.seconds / epoch * self.settings.epochs
+        if not self._time.limited or whole_s - record.seconds <= self._time.left():
+            return True
+        self._left_over.refuse(whole_s)
+        return False
 
     def on_end(self, number: int, result: JobResult | None, error: str | None = None) -> None:
         """Take in the end of a job. result None: it was stopped early, or (with ``error``) its lane died."""

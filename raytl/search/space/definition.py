@@ -15,7 +15,7 @@ from raytl.finetuning import augmentation
 from raytl.finetuning.optimizers import OPTIMIZERS, SCHEDULES
 from raytl.search.space.files import Lines, find_space, parse_assignment, place, read_yaml
 from raytl.sources.heads import HEADS
-from raytl.training.workspace import PretrainSettings
+from raytl.training.settings import PretrainSettings
 
 C = TypeVar("C")
 COMPONENTS = {"adaptation": adaptation, "regulariser": finetuning.regularisers}

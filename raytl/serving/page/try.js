@@ -13,10 +13,18 @@ async function begin() {
     document.getElementById("where").textContent = model.model;
     document.getElementById("card").replaceChildren(...card(model));
     document.getElementById("card").append(await standing());
+    document.getElementById("models").replaceChildren(...neighbours((await call("v1/models")).models));
   } catch (error) {
     say(error.message, true);
     document.getElementById("card").replaceChildren(el("p", { class: "soft" }, "The model tells about itself once the endpoint answers."));
   }
+}
+function neighbours(models) {
+  const place = (one) => one.path.replace(/v1\/predict$/, "");
+  const own = models.filter((one) => BASE.pathname.endsWith(place(one))).sort((a, b) => place(b).length - place(a).length)[0];
+  if (models.length < 2 || !own) return [];
+  const root = BASE.pathname.slice(0, -place(own).length); // where a server between has put the endpoint
+  return [el("span", {}, "Models of this endpoint:"), ...models.map((one) => el("a", { href: root + place(one), "aria-current": one === own ? "page" : null }, one.name))];
 }
 function snippets() {
   const url = BASE.href.replace(/\/$/, ""), secret = token() !== "";

@@ -14,6 +14,7 @@ from raytl.core.errors import UserError
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS
+from raytl.tasks.readers.belonging import group_by_names, say_misnamed
 from raytl.tasks.readers.choosing import choose_split
 from raytl.tasks.readers.folder import list_folder
 from raytl.tasks.readers.hints import not_a_data_set
@@ -176,6 +177,9 @@ def list_path(
                 listing.split_names.setdefault(entry.split, [entry.split])
     else:
         raise UserError(not_a_data_set(place.path, place.shown))
+    if labels:
+        group_by_names(listing)
+        say_misnamed(listing)
     if split == NONE or not labels:
         listing.entries = [replace(entry, split=None) for entry in listing.entries]
         if not labels and listing.split_names:

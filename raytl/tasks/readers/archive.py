@@ -8,6 +8,7 @@ import tarfile
 import threading
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -46,6 +47,10 @@ class Archive:
         """Paths of all files, sorted. Raises UserError where the archive cannot be read, is locked or too large."""
         return sorted(self._contents().names)
 
+    def again(self) -> tuple[str, ...]:
+        """Names of files that it holds more than once, one for each that is not taken. Raises as :meth:`names`."""
+        return self._contents().again
+
     def _contents(self) -> _Contents:
         try:
             status = Path(self.path).stat()
@@ -57,12 +62,16 @@ class Archive:
 
 @dataclass(frozen=True)
 class _Contents:
-    """What an archive holds. names: paths in it, to what it calls them. held: of a tar file, what is unpacked."""
+    """What an archive holds. names: paths in it, to what it calls them. held: of a tar file, what is unpacked.
+
+    again: names that it holds more than once; the last is taken, as by who unpacks it.
+    """
 
     names: Mapping[str, str]
     zipped: zipfile.ZipFile | None
     held: Mapping[str, bytes]
     lock: threading.Lock
+    again: tuple[str, ...]
 
     def read(self, name: str) -> bytes:
         """A member, unpacked."""
@@ -86,28 +95,39 @@ def is_archive(path: str) -> bool:
 def _contents(path: str, modified_ns: int, size_bytes: int) -> _Contents:
     """A tar file is unpacked once by each process that reads it; of a zip file each image when it is wanted."""
     if not path.lower().endswith(".zip"):
-        held = _tar(path)
-        return _Contents({name: name for name in held}, None, held, threading.Lock())
+        held, again = _tar(path)
+        return _Contents({name: name for name in held}, None, held, threading.Lock(), again)
     archive = zipfile.ZipFile(path)
     members = [info for info in archive.infolist() if not info.is_dir()]
     if any(info.flag_bits & _ENCRYPTED for info in members):
         raise ValueError("it is locked with a password")
-    return _Contents({_inner(info.filename): info.filename for info in members}, archive, {}, threading.Lock())
+    names = {_inner(info.filename): info.filename for info in members}
+    kept = Counter(_inner(info.filename) for info in members)
+    twice = tuple(name for name, count in kept.items() for _ in range(count - 1))
+    return _Contents(names, archive, {}, threading.Lock(), twice)
 
 
-def _tar(path: str) -> dict[str, bytes]:
+def _tar(path: str) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """What it holds, and the names that it holds again."""
     held: dict[str, bytes] = {}
+    again: list[str] = []
     total = 0
     with tarfile.open(path) as archive:
         for info in archive:
-            if not info.isfile():
+            if not (info.isfile() or info.islnk() or info.issym()):
                 continue
-            total += info.size
+            try:
+                file = archive.extractfile(info)  # of a link, what it leads to
+            except (KeyError, RecursionError):
+                file = None  # out of the archive, or in a circle: empty, and named like any other damaged image
+            total += 0 if file is None else file.seek(0, io.SEEK_END)
             if total > MAX_BYTES:
                 raise ValueError(_too_much())
-            file = archive.extractfile(info)
+            if file is not None:
+                file.seek(0)
+            again += [info.name] if _inner(info.name) in held else []
             held[_inner(info.name)] = b"" if file is None else file.read()
-    return held
+    return held, tuple(again)
 
 
 def _inner(name: str) -> str:

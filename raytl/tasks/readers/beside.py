@@ -11,7 +11,7 @@ from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS, NoLabelsError
-from raytl.tasks.readers.hints import reason
+from raytl.tasks.readers.hints import reason, say_lists
 from raytl.tasks.readers.layouts import Layout, recognise
 from raytl.tasks.readers.listing import Listing, Place, TableOptions, printable
 from raytl.tasks.readers.names import are_parts
@@ -80,6 +80,7 @@ def list_with_tables(
         files = "1 image is" if len(left) == 1 else f"{len(left)} images are"
         first = inside(place, left[0]).shown
         result.announce(f"{files} not named in the table (first: {first}); left out", Severity.WARNING)
+    say_lists(tree, result, used=chosen)
     return result
 
 
@@ -94,11 +95,14 @@ def _tables(place: Place, tree: Tree, options: TableOptions, result: Listing) ->
         at = inside(place, path)
         try:
             listing = list_table(at, told)
-        except NoLabelsError:
+        except NoLabelsError as error:
+            result.unknown[name_of(path)] = reason(error, at.shown)
             continue
         except UserError as error:
             result.useless[name_of(path)] = reason(error, at.shown)
             continue
+        if listing.empty_because:
+            result.useless[name_of(path)] = listing.empty_because
         labels = {entry.item.path: entry.label for entry in listing.entries if isinstance(entry.item, FileItem)}
         if labels and (told.images is not None or 2 * len(labels.keys() & there) > len(labels)):
             found[name_of(path)] = _Beside(listing, labels)
@@ -135,7 +139,9 @@ def _chosen(
     """The tables to believe; none where the class folders are."""
     splits = [shard_split(name) for name in beside]
     by_splits = len(beside) > 1 and len(set(splits)) == len(splits) and None not in splits and split != NONE
-    names = sorted(beside, key=lambda name: (not name.lower().startswith("metadata."), name))
+    # The one that names most images: a table of what codes mean may name a few by chance.
+    order = {n: (not n.lower().startswith("metadata."), -len(table.labels), len(n), n) for n, table in beside.items()}
+    names = sorted(beside, key=order.__getitem__)
     if by_folder:
         other = next((name for name in names if not _agree(by_folder, beside[name].labels)), None)
         if other is not None and split != NONE:

@@ -27,7 +27,21 @@ LABEL_COLUMNS = (
     *("label_name", "class_label", "class_id", "category_name", "ground_truth", "choice"),
 )
 GROUP_COLUMNS = ("group", "groups", "group_id", "patient", "patient_id", "subject", "subject_id")
+# Of these only where their values come again: others number the images.
+_OF_WHOM = (
+    *("patient", "subject", "participant", "person", "individual", "donor", "animal", "specimen", "lesion", "case"),
+    *("study", "slide", "video", "clip", "product", "item", "identity"),
+)
+_NOT_OBEYED = re.compile(
+    r"(is_?)?(exclude|excluded|ignore|ignored|skip|skipped|bad|drop|dropped|remove|removed|discard|discarded|deleted|usable"
+    r"|keep|include|included|use|used|ok|approved|reviewed|verified|checked|invalid|outlier|duplicate|blurry)",
+    re.IGNORECASE,
+)
+_AGAIN = re.compile(
+    r"(second(ary)?|other|further|additional|sub)?[ _-]?(label|labels|class|category|tag)s?[ _-]?\d*", re.I
+)
 _ENOUGH = 7  # values from which on something can be said of a column
+_FEW_GROUPS = 3
 _WORDS = 4  # a value with as many is a sentence
 _PIXEL = re.compile(r"^(pixel|px|p)?[_ ]?\d+(x\d+)?$")
 _TRIED = 20  # values of a column that files are looked for
@@ -53,7 +67,8 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
     told = _told(table, options.label, "--label", listing.name, must=options.must)
     image = _told(table, options.image_column, "--image-column", listing.name, must=options.must)
     image = image or _image_column(table, listing.name, is_file, told)
-    group = named_column(table, GROUP_COLUMNS, {name for name in (image, told) if name is not None})
+    group = _group_column(table, {name for name in (image, told) if name is not None}, listing)
+    _say_not_obeyed(table, {name for name in (image, told, group) if name is not None}, listing)
     split = split_column(table, {name for name in (image, group, told) if name is not None}, listing)
     if told is not None:
         return Columns(image, told, group, split)
@@ -61,6 +76,7 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
     named = [column for name in LABEL_COLUMNS if (column := named_column(table, (name,), taken)) is not None]
     if named:
         label = _chosen_label(table, named, listing)
+        _say_further_labels(table, label, taken | set(named), listing)
         refuse_texts(table, label, listing.name)
         return Columns(image, label, group, split)
     others = [name for name in table.column_names if name not in taken]
@@ -78,12 +94,55 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
         listing.announce(f"labels are taken from column '{likely[0]}'; --label NAME takes another")
         return Columns(image, likely[0], group, split)
     if others:
-        columns = few(others)
+        columns, again = few(others), [name for name in others if not _all_different(table.column(name))]
         listing.unlabelled_because = (
             f"none of its columns {columns} is named 'label'; say which one holds the labels, as in "
-            f"--label {shlex.quote((likely or others)[0])}"
+            f"--label {shlex.quote((likely or again or others)[0])}"
         )
     return Columns(image, None, group, split)
+
+
+def _group_column(table: Any, taken: set[str], listing: Listing) -> str | None:
+    """What says of whom or of what an image is, where it does, and say so."""
+    found = named_column(table, GROUP_COLUMNS, taken)
+    if found is None:
+        own = {name for whom in _OF_WHOM for name in (whom, f"{whom}_id", f"{whom}id", f"id_{whom}", f"{whom}_number")}
+        for name in table.column_names:
+            plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().replace(" ", "_").replace("-", "_")
+            if name not in taken and plain in own and _come_again(table, name):
+                found = name
+                break
+    if found is not None:
+        listing.announce(f"images of one '{found}' stay on one side of every split")
+    return found
+
+
+def _come_again(table: Any, column: str) -> bool:
+    """Whether most values of a column are there more than once, and there are many."""
+    if pa.types.is_nested(table.schema.field(column).type):
+        return False
+    values = [value for value in text_values(table, column) if value is not None]
+    return bool(values) and len(values) / 50 < len(set(values)) < len(values) and len(set(values)) > _FEW_GROUPS
+
+
+def _say_not_obeyed(table: Any, taken: set[str], listing: Listing) -> None:
+    """Columns that set rows apart: raytl reads all."""
+    for name in table.column_names:
+        column = table.column(name)
+        speaks = name not in taken and _NOT_OBEYED.fullmatch(name.strip().replace(" ", "_")) and _is_flag(column)
+        if speaks and len(set(column.to_pylist())) > 1:
+            listing.announce_warning(f"column '{name}' is not obeyed: all rows are read; leave out those not meant")
+
+
+def _say_further_labels(table: Any, label: str, taken: set[str], listing: Listing) -> None:
+    """``label2`` beside ``label``."""
+    for name in table.column_names:
+        if name in taken or not _AGAIN.fullmatch(name.strip()):
+            continue
+        if any(value is not None for value in text_values(table, name)):
+            listing.announce_warning(
+                f"labels are taken from column '{label}', and '{name}' is not looked at; --label takes another"
+            )
 
 
 def few(names: Sequence[str], most: int = 6) -> str:
@@ -183,6 +242,10 @@ def _image_column(table: Any, shown: str, is_file: Callable[..., bool], label: s
         )
     if sum(bool(_PIXEL.match(name)) for name in table.column_names) > _ENOUGH or "pixels" in table.column_names:
         raise UserError(f"{shown}: it holds pixels as numbers; write each image to a file, or as PNG bytes to Parquet")
+    odd = next((f.name for f in table.schema if f.name.lower() in IMAGE_COLUMNS and pa.types.is_nested(f.type)), None)
+    if odd is not None:
+        what = f"{shown}: column '{odd}' holds {table.schema.field(odd).type}, and no images"
+        raise UserError(f"{what}; write each image as PNG bytes, or its path")
     raise UserError(
         f"{shown}: no column with images among {few(table.column_names, 12) or 'none'}; name it 'image' (bytes) or "
         "'path', and pass --images DIR where the files lie elsewhere"

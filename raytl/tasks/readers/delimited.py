@@ -19,6 +19,7 @@ from raytl.tasks.readers.tree import is_image
 DELIMITED = frozenset({".csv", ".tsv"})
 JSON_LINES = frozenset({".jsonl", ".ndjson"})
 _SEPARATOR_LINE = re.compile(r"sep=(.)\n")
+_UNNAMED = re.compile(r"Unnamed: \d+$")  # what pandas calls a column without a name
 _MOST_LINES = 20  # that a preamble may have
 _SPARE = 20  # columns beyond the header's, to see what is in them
 
@@ -115,6 +116,7 @@ def _as_text(value: Any) -> str | None:
 
 def _text(place: Place, kind: str) -> str:
     data = FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES)
+    refuse_foreign(data, place.shown)
     try:
         # Excel's "Unicode text" is UTF-16 and says so; others that write it have a zero beside every letter.
         zeros = [data[start:200:2].count(0) for start in (0, 1)]
@@ -123,6 +125,16 @@ def _text(place: Place, kind: str) -> str:
     except UnicodeDecodeError:
         raise UserError(f"{place.shown}: not a {kind} file in UTF-8; save it in that encoding") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def refuse_foreign(data: bytes, shown: str) -> None:
+    """Raise for a table whose bytes are those of something else, as of downloads that went wrong."""
+    if data.startswith(b"version https://git-lfs"):
+        raise UserError(f"{shown}: a pointer of Git LFS, not the table; fetch it with git lfs pull")
+    if data[:200].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise UserError(f"{shown}: a web page, not a table; download it again")
+    if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise UserError(f"{shown}: a spreadsheet or an archive by another name; save it as CSV (UTF-8)")
 
 
 def _frame(place: Place, text: str, separator: str, quote: str, columns: int) -> Any:
@@ -158,7 +170,7 @@ def _table(place: Place, names: list[str], columns: list[list[str]]) -> Any:
     """Without columns that have no name: the row numbers of an earlier program, or nothing at all."""
     kept: dict[str, Any] = {}
     for name, values in zip(names, columns, strict=True):
-        if not name and (not any(value.strip() for value in values) or _counts_up(values)):
+        if (not name or _UNNAMED.match(name)) and (not any(value.strip() for value in values) or _counts_up(values)):
             continue
         if name in kept:
             raise UserError(f"{place.shown}: two columns are named '{name}'; rename one")

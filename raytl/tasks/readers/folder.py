@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS
@@ -34,6 +35,9 @@ def list_folder(
     found = walk(place)
     listing = Listing(name)
     _say_passed_over(found, listing)
+    if "_delta_log" in found.tree.folders:
+        what = f"{name}: a Delta table, whose files are of several versions"
+        raise UserError(f"{what}; write the one that is meant to Parquet, in a folder of its own")
     tables = [path for path in found.tree.below() if PurePosixPath(path).suffix.lower() in TABLES]
     if not found.tree.images() and tables:
         shards = list_tables(place, tables, options, split)
@@ -66,7 +70,7 @@ def list_folder(
         listing.empty_because = listing.empty_because or why_no_images(found.tree, name)
     elif labels:
         if len(layout.classes) < 2:
-            listing.unlabelled_because = why_unlabelled(found.tree, listing.useless)
+            listing.unlabelled_because = why_unlabelled(found.tree, listing.useless | listing.unknown)
         say_what_else(found.tree, listing)
     return listing
 
@@ -75,6 +79,13 @@ def _say_passed_over(found: Walk, listing: Listing) -> None:
     if found.odd:
         some = "1 thing is" if len(found.odd) == 1 else f"{len(found.odd)} things are"
         listing.note(f"{some} no file: a pipe, socket, device or circle of links (first: {found.odd[0]}); left out")
+    if found.lost:
+        some = "1 link leads" if len(found.lost) == 1 else f"{len(found.lost)} links lead"
+        what = f"{some} to what is not there (first: {found.lost[0]})"
+        listing.announce_warning(f"{what}; whatever class or images it stands for are missing")
+    if found.again:
+        some = "1 image is" if len(found.again) == 1 else f"{len(found.again)} images are"
+        listing.note(f"{some} in the archive again under the same name (first: {found.again[0]}); the last is taken")
     count = sum(found.passed_over.values())
     if not count:
         return

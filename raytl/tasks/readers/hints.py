@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
 from raytl.tasks.readers.archive import ENDINGS
 from raytl.tasks.readers.listing import Listing, printable
+from raytl.tasks.readers.split_names import split_of
 from raytl.tasks.readers.tree import Tree, is_image, name_of
 
 _NAMED = 4
@@ -18,18 +19,35 @@ _NUMBERED = re.compile(r"(\w*[^\W\d_])[\W_]*\d+[^/]*$")  # cat.17.jpg
 _NUMBERED_FIRST = re.compile(r"\d+[\W_]+([^\W\d_][^/]*?)\.\w+$")  # 17_cat.jpg
 _BESIDE = frozenset({".txt", ".xml", ".json", ".cls"})
 _SHEETS = frozenset({".xlsx", ".xls", ".ods", ".numbers", ".gsheet"})
-_OTHER_ARCHIVES = frozenset({".rar", ".7z", ".gz", ".bz2", ".xz", ".zst"})
+_OTHER_ARCHIVES = frozenset({".rar", ".7z", ".gz", ".bz2", ".xz", ".zst", ".001", ".z01"})
 _ARRAYS = frozenset(
     {
         *(".npz", ".npy", ".mat", ".pkl", ".pickle", ".h5", ".hdf5", ".tfrecord", ".tfrec", ".mdb", ".pt", ".pth"),
         *(".rec", ".record", ".beton", ".zarr"),
     }
 )
-_IDX = re.compile(r"-idx\d-ubyte$")
-# Folders of these are meant as pictures of something, and not as notes.
-MEDIA = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".pdf", ".npy", ".npz"})
+_DATABASES = frozenset({".lmdb", ".sqlite", ".sqlite3", ".db"})
+# MNIST's files, shards of TFRecord, CIFAR's batches.
+_ARRAY_NAMES = re.compile(r"([-.]idx\d-ubyte(\.gz)?|\.tfrec(ords?)?([-_.]\d.*)?|(^|/)(data_batch_\d+|batches\.meta))$")
+# Folders of these are meant as pictures of something, and not as notes: films and documents, arrays, shortcuts to
+# pictures elsewhere, archives and downloads that are not finished.
+MEDIA = frozenset(
+    {
+        *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".pdf", ".doc", ".docx", ".pptx"),
+        *(".npy", ".npz", ".mat", ".h5", ".lnk", ".url", ".webloc", ".desktop", ".gdoc", ".gsheet", ".alias"),
+        *(".zip", ".tar", ".tgz", ".gz", ".rar", ".7z", ".part", ".crdownload", ".download", ".wav", ".mp3"),
+    }
+)
+# What may hold labels beside images whose folders tell none, and is not read.
+_NOT_READ = frozenset({".txt", ".lst", ".json", ".xml", ".yaml", ".yml"}) | _ARRAYS | _DATABASES
+_LEGEND = re.compile(r"(class|categor|label|legend|names?|synset|mapping|wnids|taxonomy)", re.IGNORECASE)
+_NOT_ABOUT_LABELS = re.compile(
+    r"readme|license|licence|requirements|^data\.yaml$|dataset_info|state\.json", re.IGNORECASE
+)
 _MASK = re.compile(
-    r"^(.*?)[ _-]*(mask|masks|seg|segmentation|gt|groundtruth|ground_truth|annotation)([ _-]?\d+)?$", re.I
+    r"^(.*?)[ _-]*(mask|masks|seg|segmentation|gt|groundtruth|ground_truth|annotation|depth|disparity|heatmap|saliency"
+    r"|alpha|matte|edges|overlay|bbox|boxes|thermal|infrared)([ _-]?\d+)?$",
+    re.I,
 )
 
 
@@ -44,6 +62,11 @@ def is_archive_name(path: str) -> bool:
     return path.lower().endswith(ENDINGS) or PurePosixPath(path).suffix.lower() in _OTHER_ARCHIVES
 
 
+def is_array_name(path: str) -> bool:
+    """Whether a file holds arrays, or a database, by its name."""
+    return PurePosixPath(path).suffix.lower() in _ARRAYS | _DATABASES or bool(_ARRAY_NAMES.search(path))
+
+
 def not_a_data_set(path: str, shown: str) -> str:
     """The error for a file that is no table."""
     suffix = PurePosixPath(path).suffix.lower()
@@ -51,9 +74,10 @@ def not_a_data_set(path: str, shown: str) -> str:
         return f"{shown}: spreadsheets are not read; save the sheet as CSV (UTF-8) and give that"
     if suffix in _OTHER_ARCHIVES:
         return f"{shown}: {suffix} archives are not read; unpack it and give the folder"
-    if suffix in _ARRAYS or _IDX.search(path):
+    if is_array_name(path):
+        what = "databases" if suffix in _DATABASES else "arrays"
         return (
-            f"{shown}: arrays are not read; write each image as PNG into a folder of its class, or as bytes to Parquet"
+            f"{shown}: {what} are not read; write each image as PNG into a folder of its class, or as bytes to Parquet"
         )
     if is_image(path):
         return f"{shown}: it is one image; give the folder that it lies in"
@@ -67,6 +91,9 @@ def why_no_images(tree: Tree, shown: str) -> str:
     files = list(tree.below())
     if not files:
         return ""
+    kinds = describe_suffixes(files)
+    if any(map(is_array_name, files)):
+        return f"its files ({kinds}) hold arrays: write each image as PNG into a folder of its class, or to Parquet"
     start = len(tree.path.rstrip("/")) + 1
     archives = [printable(path[start:]) for path in files if is_archive_name(path)]
     readable = [path for path in archives if path.lower().endswith(ENDINGS)]
@@ -74,9 +101,6 @@ def why_no_images(tree: Tree, shown: str) -> str:
         return f"it holds an archive: give {shown}{readable[0]}"
     if archives:
         return f"unpack what it holds ({_few(archives)})"
-    kinds = describe_suffixes(files)
-    if any(PurePosixPath(path).suffix.lower() in _ARRAYS or _IDX.search(path) for path in files):
-        return f"its files ({kinds}) hold arrays: write each image as PNG into a folder of its class, or to Parquet"
     if any(PurePosixPath(path).suffix.lower() in _SHEETS for path in files):
         return f"it holds a spreadsheet ({kinds}): save it as CSV (UTF-8) beside the images"
     return f"its files are of other kinds ({kinds})"
@@ -108,9 +132,18 @@ def why_unlabelled(tree: Tree, reasons: dict[str, str]) -> str:
     if sheet is not None:
         return f"{name_of(sheet)} may hold them, but spreadsheets are not read; save it as CSV (UTF-8)"
     listed_in = next((path for path in tree.files if PurePosixPath(path).suffix.lower() in {".txt", ".lst"}), None)
-    if listed_in is not None and "readme" not in listed_in.lower():
-        return f"if {name_of(listed_in)} holds them save it as a CSV file with the columns path and label"
+    listed_in = listed_in or next((path for path in files if _may_hold_labels(path, stems)), None)
+    if listed_in is not None and not _NOT_ABOUT_LABELS.search(name_of(listed_in)):
+        inner = printable(listed_in[len(tree.path.rstrip("/")) + 1 :])
+        return f"if {inner} holds them save it as a CSV file with the columns path and label"
     return ""
+
+
+def _may_hold_labels(path: str, stems: set[str]) -> bool:
+    """Whether a file that is not read, and is not about one image, may say what the images are."""
+    name = PurePosixPath(path)
+    kind = name.suffix.lower() in _NOT_READ or path.lower().endswith((".csv.gz", ".json.gz", ".txt.gz"))
+    return kind and name.stem not in stems and not _NOT_ABOUT_LABELS.search(name.name)
 
 
 def _words(images: list[str]) -> tuple[str, list[str]] | None:
@@ -124,11 +157,12 @@ def _words(images: list[str]) -> tuple[str, list[str]] | None:
 
 
 def say_what_else(tree: Tree, listing: Listing) -> None:
-    """Announce archives beside images, and images that are named like masks of others."""
+    """Announce what a search does not look at: archives, lists of splits, names for numbered classes; and masks."""
     archives = [name_of(path) for path in tree.below() if is_archive_name(path)]
     if archives:
         some = "an archive is" if len(archives) == 1 else f"{len(archives)} archives are"
         listing.announce_warning(f"{some} not read ({_few(archives)}); unpack what belongs to the data")
+    say_lists(tree, listing)
     stems = {str(PurePosixPath(path).with_suffix("")) for path in tree.below() if is_image(path)}
     masks = []
     for stem in sorted(stems):
@@ -142,6 +176,38 @@ def say_what_else(tree: Tree, listing: Listing) -> None:
             f"{some} named like masks of others (first: {name_of(masks[0])}) and learned as images; "
             "move them away if they are masks"
         )
+
+
+def say_lists(tree: Tree, listing: Listing, used: Collection[str] = ()) -> None:
+    """Announce files that may name the images of splits, or the classes that are codes. used: tables that are read."""
+    if not listing.labelled:
+        return
+    others = [path for path in _near_the_top(tree) if name_of(path) not in used]
+    others = [path for path in others if PurePosixPath(path).suffix.lower() in _NOT_READ | {".csv"}]
+    texts = [path for path in others if PurePosixPath(path).suffix.lower() in {".txt", ".lst", ".json"}]
+    lists = [name_of(path) for path in texts if _speaks_of_split(PurePosixPath(path).stem)]
+    if lists and not listing.split_names:
+        what = (
+            f"{_few(lists)} may say which images are for training or the test, and {'is' if len(lists) == 1 else 'are'}"
+        )
+        listing.announce_warning(
+            f"{what} not read: all images are learned from; move those of the test into a folder, and pass it as --test"
+        )
+    labels = {entry.label for entry in listing.entries if entry.label is not None}
+    legend = next((name_of(path) for path in others if _LEGEND.search(PurePosixPath(path).stem)), None)
+    if legend is not None and labels and all(re.fullmatch(r"(n0|class_?)?\d+", label) for label in labels):
+        what = f"its classes are codes ('{min(labels)}', …), which the model will answer with"
+        listing.announce(f"{what}; if {legend} says what they are, name the classes so")
+
+
+def _near_the_top(tree: Tree) -> list[str]:
+    """The files of a folder, and of those in it that hold no images."""
+    return tree.files + [path for folder in tree.folders.values() if not folder.images() for path in folder.files]
+
+
+def _speaks_of_split(stem: str) -> bool:
+    found = split_of(stem)
+    return stem.lower() in {"train_test_split", "splits", "split"} or (found is not None and not found[1])
 
 
 def _few(names: list[str]) -> str:

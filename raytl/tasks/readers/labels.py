@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,18 @@ from raytl.core.errors import UserError
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.listing import Listing
 
-_PARTS = ("name", "label", "class", "class_name", "displayName", "display_name", "value", "title")  # of an object
+_PARTS = (
+    "name",
+    "label",
+    "class",
+    "class_name",
+    "displayName",
+    "display_name",
+    "tagName",
+    "value",
+    "title",
+)  # of an object
+_NO_WIDTH = "\u200b\u2060\ufeff"
 _LONGEST = 200  # characters of a label
 _MISSING = frozenset({"nan", "NaN", "<NA>", "#N/A", "NaT"})  # what pandas and spreadsheets write for no value
 
@@ -36,7 +48,7 @@ def text_values(table: Any, column: str) -> list[str | None]:
             value = int(value)  # integers with gaps arrive as floats
         if names is not None and isinstance(value, int):
             return names[value] if 0 <= value < len(names) else None
-        return str(value).strip() or None
+        return unicodedata.normalize("NFC", trimmed(str(value))) or None
 
     return [text(value) for value in table.column(column).to_pylist()]
 
@@ -136,8 +148,13 @@ def _unlisted(value: str | None, column: str, shown: str) -> str | None:
     return str(labels[0]).strip() if labels else None
 
 
+def trimmed(value: str) -> str:
+    """Without spaces around, also those that have no width."""
+    return value.strip().strip(_NO_WIDTH).strip()
+
+
 def _is_spaced(value: str) -> bool:
-    return bool(value.strip()) and value != value.strip()
+    return bool(value.strip()) and value != trimmed(value)
 
 
 def number(value: Any) -> float | None:

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 from raytl.core.errors import UserError
 from raytl.tasks.items import EncodedItem, FileItem
@@ -14,7 +14,8 @@ from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.archive import Archive, is_archive
 from raytl.tasks.readers.web import WEB, is_web
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# What has no shape of its own, or turns the text around it.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Listing:
     name: the path as messages show it. labelled: whether the path has labels at all. layout: what the path was taken
     for, in a few words. unlabelled_because: why there are no labels, or a single class, where that is known, as a
     sentence. split_names: what the folders or files of each split are called. useless: why tables beside the images are
-    of no use, by name. empty_because: what is there instead of images.
+    of no use, by name; unknown: likewise, of files that may be about something else. empty_because: what is there
+    instead of images.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Listing:
     unlabelled_because: str = ""
     split_names: dict[str, list[str]] = field(default_factory=dict)
     useless: dict[str, str] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
     empty_because: str = ""
 
     def note(self, message: str, severity: Severity = Severity.WARNING) -> None:
@@ -170,7 +173,19 @@ def open_uri(uri: str) -> tuple[Any, str]:
         raise UserError(
             f"{printable(uri)}: cannot be opened ({first_line(error)}); give a local path or a URI such as s3://bucket/folder"
         ) from None
-    return found, str(inner)
+    return _with_keys(found), str(inner)
+
+
+def _with_keys(filesystem: Any) -> Any:
+    """Azure's with the key or token that the environment names, as the ``az`` command reads it; pyarrow does not."""
+    from pyarrow import fs
+
+    names = {"account_key": "AZURE_STORAGE_KEY", "sas_token": "AZURE_STORAGE_SAS_TOKEN"}
+    given = {name: os.environ[variable] for name, variable in names.items() if os.environ.get(variable)}
+    if not given or not isinstance(filesystem, getattr(fs, "AzureFileSystem", ())):
+        return filesystem
+    settings = cast("dict[str, Any]", filesystem.__reduce__()[1][0])
+    return fs.AzureFileSystem(**{name: value for name, value in settings.items() if value} | given)
 
 
 def _for_pyarrow(uri: str) -> str:

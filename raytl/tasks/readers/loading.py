@@ -134,7 +134,14 @@ def _load_one(entry: Entry) -> tuple[FileItem | EncodedItem, Facts] | UserError 
         decoded = decode_with_facts(data, entry.item.name)
     except UserError as error:
         return error
-    facts = facts_of(decoded.image, width=decoded.width, height=decoded.height, mode=decoded.mode)
+    facts = facts_of(
+        decoded.image,
+        width=decoded.width,
+        height=decoded.height,
+        mode=decoded.mode,
+        kind=decoded.kind,
+        several=decoded.several,
+    )
     if isinstance(entry.item, FileItem) and entry.item.filesystem is WEB:
         return EncodedItem(entry.item.name, data, hash_bytes(data)), facts  # fetched once
     return replace(entry.item, digest=hash_bytes(data)), facts

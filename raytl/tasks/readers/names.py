@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.split_names import split_of
@@ -66,6 +67,29 @@ _NUMBERED = re.compile(r"^((class|label|category|cat|cls|c|type|group|id)[ _-]?)
 _MEASURED = re.compile(r"^-?\d+[.,]\d+$")
 _ASIDE = re.compile(r"^[_~]|(~|\.bak|\.old|_old|_backup|_bak)$")
 _LETTERS = 5  # names with fewer differ in one letter without being meant as the same
+_NUMBER_FIRST = re.compile(r"^\d+[\s._-]+(?=[^\W\d_])")
+_SCRIPTS = {"LATIN": "Latin", "CYRILLIC": "Cyrillic", "GREEK": "Greek"}
+# Folders that programs and people keep beside data.
+_PROGRAMS = frozenset(
+    {
+        *("venv", "env", "site-packages", "src", "scripts", "notebooks", "docs", "build", "dist", "config", "configs"),
+        *("run", "runs", "output", "outputs", "result", "results", "plot", "plots", "figure", "figures", "log", "logs"),
+        *(
+            "checkpoint",
+            "checkpoints",
+            "model",
+            "models",
+            "weights",
+            "wandb",
+            "mlruns",
+            "lightning_logs",
+            "predictions",
+        ),
+        *("screenshots", "cache", "heatmaps", "gradcam", "inbox", "all", "everything", "to sort", "to label"),
+    }
+)
+_WRITTEN = frozenset(name.replace("_", " ").replace("-", " ") for name in _PROGRAMS)
+_ZERO_OR_ONE = (0, 1)  # where indices begin
 
 
 def are_parts(names: Sequence[str]) -> bool:
@@ -78,13 +102,13 @@ def judge_names(where: str, names: Sequence[str]) -> list[Problem]:
     said = []
     plain: dict[str, list[str]] = {}
     for name in names:
-        if _INDEX.match(name):
-            continue
-        plain.setdefault(re.sub(r"[\s_-]+", " ", _COPY.sub("", name)).strip().casefold(), []).append(name)
+        if not _INDEX.match(name):
+            plain.setdefault(_plain(name), []).append(name)
     for alike in plain.values():
         if len(alike) > 1:
             listed = " and ".join(f"'{name}'" for name in alike)
             said.append(f"classes {listed} differ only in case, spaces, hyphens or as copies do, and are learned apart")
+    said += _say_plurals(plain) + _say_numbered(names) + _say_mixed_scripts(names)
     close = _nearly_the_same(names)
     if close:
         pairs = "; ".join(f"'{one}' and '{other}'" for one, other in close[:3])
@@ -97,6 +121,11 @@ def judge_names(where: str, names: Sequence[str]) -> list[Problem]:
     for alike in worth.values():
         if len(alike) > 1:
             said.append(f"classes {' and '.join(map(repr, alike))} are the same number, and are learned apart")
+    said += _say_amounts(numbers) if len(numbers) == len(names) else []
+    programs = [name for name in names if re.sub(r"[\s_-]+", " ", name).strip().casefold() in _WRITTEN]
+    if programs and len(programs) < len(names):
+        which = f"class '{programs[0]}' has the name" if len(programs) == 1 else f"{_some(programs)} have names"
+        said.append(f"{which} of what is kept beside data, and is learned; if it is no class move it away")
     aside = [name for name in names if _ASIDE.search(name.casefold())]
     if aside and len(aside) < len(names):
         which = f"class '{aside[0]}' is" if len(aside) == 1 else f"{len(aside)} classes ('{aside[0]}', …) are"
@@ -128,6 +157,72 @@ def judge_numbers(where: str, names: Sequence[str]) -> list[Problem]:
     what = f"its {len(names)} classes are numbers ({', '.join(sorted(names)[:3])}{', …' if len(names) > 3 else ''})"
     message = f"{what}, which the model will answer with; give names where there are any"
     return [Problem(Severity.INFO, where, message)]
+
+
+def _plain(name: str) -> str:
+    """A name without what looks the same or is not seen: width, case, spaces, hyphens, full stops, marks of copies."""
+    text = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+    text = re.sub(r"\\u(200b|200e|200f|20[26][0-9a-e]|feff)", "", text)  # as such are shown
+    text = re.sub(r"(?<=\d)[\s_-]+(?=\d)", " ", _COPY.sub("", text).strip())
+    return re.sub(r"(?<=\D)[\s_'’-]+|[\s_'’-]+(?=\D)|\.(?!\d)", "", text).casefold() or name
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{len(names)} classes ({', '.join(map(repr, names[:3]))}{', …' if len(names) > 3 else ''})"
+
+
+def _say_plurals(plain: Mapping[str, Sequence[str]]) -> list[str]:
+    """plain: names by what is compared of them. Longer names are compared letter by letter anyway."""
+    pairs = [
+        (one, other)
+        for one in plain
+        for other in (f"{one}s", f"{one}es", f"{one[:-1]}ies")
+        if len(one) > 2 and other in plain and (len(other) != len(one) + 1 or sum(map(str.isalpha, one)) < _LETTERS - 1)
+    ]
+    return [
+        f"classes '{plain[one][0]}' and '{plain[other][0]}' look like one and its plural, and are learned apart"
+        for one, other in pairs
+    ]
+
+
+def _say_numbered(names: Sequence[str]) -> list[str]:
+    """``1_cat`` and ``3_cat`` beside ``2_dog``."""
+    rests: dict[str, list[str]] = {}
+    for name in names:
+        rests.setdefault(_plain(_NUMBER_FIRST.sub("", name)), []).append(name)
+    if len(rests) < 2:
+        return []
+    same = [alike for alike in rests.values() if len(alike) > 1 and len({_plain(name) for name in alike}) == len(alike)]
+    return [
+        f"classes {' and '.join(map(repr, alike[:3]))} differ only in the number before, and are learned apart"
+        for alike in same
+    ]
+
+
+def _say_mixed_scripts(names: Sequence[str]) -> list[str]:
+    """A word of letters of two scripts that look alike is a slip of the keyboard."""
+    said = []
+    for name in names:
+        for word in re.findall(r"[^\W\d_]+", name):
+            scripts = {unicodedata.name(letter, " ").split()[0] for letter in word} & _SCRIPTS.keys()
+            if len(scripts) > 1:
+                listed = " and ".join(sorted(_SCRIPTS[script] for script in scripts))
+                said.append(
+                    f"class '{name}' has {listed} letters in one word; is it another class that looks the same?"
+                )
+                break
+    return said
+
+
+def _say_amounts(numbers: Sequence[str]) -> list[str]:
+    """Whole numbers that are not those from 0 or 1 on: ages, counts, codes of missing values."""
+    found = sorted({int(name) for name in numbers} - {-1})
+    if len(found) < 2 or (found[0] in _ZERO_OR_ONE and found[-1] - found[0] == len(found) - 1):
+        return []
+    listed = ", ".join(map(str, found[:3])) + (f", …, {found[-1]}" if len(found) > 3 else "")
+    gaps = "with gaps" if found[-1] - found[0] >= len(found) else f"from {found[0]} on"
+    what = f"its {len(numbers)} classes are numbers {gaps} ({listed})"
+    return [f"{what}, which are told apart and not measured; are they classes?"]
 
 
 def _nearly_the_same(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.listing import Listing, Place, is_local, open_uri, printable
+from raytl.tasks.readers.split_names import split_of
 from raytl.tasks.readers.tree import is_image, walk
 from raytl.tasks.readers.web import WEB, Web, is_web
 
@@ -38,10 +40,12 @@ class Resolver:
     """Finds the image files of a table.
 
     folder: what paths count from: the folder that the table lies in, or the one that ``--images`` names.
+    split: what the table's name says of its images: of several files of one name that in the split's folder is meant.
     """
 
-    def __init__(self, folder: Place) -> None:
+    def __init__(self, folder: Place, split: str | None = None) -> None:
         self.folder = folder
+        self.split = split
 
     def items(self, values: Sequence[str | None], column: str, listing: Listing) -> list[FileItem | None]:
         """A file for every value, None for no value; how they were found is said in the listing.
@@ -131,7 +135,7 @@ class Resolver:
     def _by_lower_stem(self) -> dict[str, list[str]]:
         named: dict[str, list[str]] = defaultdict(list)
         for stem, paths in self._by_stem.items():
-            named[stem.lower()] += paths
+            named[_composed(stem).lower()] += paths
         return dict(named)
 
     @cached_property
@@ -153,7 +157,9 @@ class Resolver:
     def _candidates(self, name: str, *, by_number: bool = True) -> list[str]:
         """Files of a name, else of another ending or case."""
         stem = PurePosixPath(name).stem if is_image(name) else name
-        found = self._by_name.get(name) or self._by_stem.get(stem) or self._by_lower_stem.get(stem.lower(), [])
+        found = (
+            self._by_name.get(name) or self._by_stem.get(stem) or self._by_lower_stem.get(_composed(stem).lower(), [])
+        )
         if not found and by_number and stem.isdecimal():
             found = self._by_number.get(int(stem), [])  # a spreadsheet takes the zeros from 0012
         if not found and "%" in name and unquote(name) != name:
@@ -178,7 +184,7 @@ class Resolver:
             candidates = self._candidates(parts[-1])
             if not candidates:
                 continue
-            best = _closest(parts, candidates)
+            best = self._of_split(_closest(parts, candidates))
             if len(best) > 1:
                 raise UserError(
                     f"{self.folder.shown}/: '{printable(path)}' may be {printable(best[0])} or {printable(best[1])}; "
@@ -189,7 +195,7 @@ class Resolver:
                 continue
             shared = _shared(parts, best[0])
             there = best[0].split("/")
-            if shared == 1 and there[-1] != parts[-1]:
+            if shared == 1 and _composed(there[-1]) != _composed(parts[-1]):
                 continue  # neither its folder nor its name
             moves[_Moved(tuple(parts[:-shared]), tuple(there[:-shared]))][row] = best[0]
         if not moves or found_some:
@@ -198,6 +204,20 @@ class Resolver:
         move, count = counted.most_common(1)[0]
         total = sum(counted.values())
         return bare | moves[move] if 2 * count > total and 2 * count > len(missing) - len(bare) else bare
+
+    def _of_split(self, paths: list[str]) -> list[str]:
+        """Of several files those in a folder of the table's split, where there are any."""
+        if self.split is None or len(paths) < 2:
+            return paths
+        told = {path: [split_of(part) for part in path.split("/")[:-1]] for path in paths}
+        return [
+            path for path, found in told.items() if any(split and split[0] == self.split for split in found)
+        ] or paths
+
+
+def _composed(text: str) -> str:
+    """As most systems write names; those of a Mac have accents as characters of their own."""
+    return unicodedata.normalize("NFC", text)
 
 
 def clean(value: str) -> str:
@@ -224,7 +244,7 @@ def _shared(parts: Sequence[str], path: str) -> int:
     """How many parts at the end two paths have in common; the last counts even without its ending."""
     shared = 1
     for mine, other in zip(reversed(parts[:-1]), reversed(path.split("/")[:-1]), strict=False):
-        if mine != other:
+        if _composed(mine) != _composed(other):
             break
         shared += 1
     return shared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 from raytl.core.errors import UserError
+from raytl.tasks.items import FileItem
 from raytl.tasks.readers.listing import Listing, Place, TableOptions, printable
 from raytl.tasks.readers.split_names import NONE, shard_split, split_of
 from raytl.tasks.readers.table import ARROW, PARQUET, list_table
@@ -24,7 +26,7 @@ def list_tables(place: Place, paths: list[str], options: TableOptions, split: st
     Raises UserError where the files belong to several data sets, or only some of their names speak of splits.
     """
     parquet = [path for path in paths if PurePosixPath(path).suffix.lower() in PARQUET | ARROW]
-    chosen = sorted(parquet or paths)
+    chosen, caches = _without_caches(place, sorted(parquet or paths))
     shown = place.shown.rstrip("/") + "/"
     start = len(place.path.rstrip("/")) + 1
     relative = {path: path[start:] for path in chosen}
@@ -39,6 +41,10 @@ def list_tables(place: Place, paths: list[str], options: TableOptions, split: st
         )
     joined = Listing(shown, layout="tables")
     _say_missing_shards(joined, relative.values())
+    if caches:
+        files = "1 Arrow file is" if len(caches) == 1 else f"{len(caches)} Arrow files are"
+        first = printable(caches[0][start:])
+        joined.announce(f"{files} not named in state.json beside them (first: {first}), as caches are not; left out")
     named_by: dict[bool, tuple[str, str]] = {}
     for path in chosen:
         inner = printable(relative[path])
@@ -65,6 +71,30 @@ def list_tables(place: Place, paths: list[str], options: TableOptions, split: st
     if len(chosen) > 1 and not joined.split_names:
         joined.announce(f"{len(chosen)} tables are read as one")
     return joined
+
+
+def _without_caches(place: Place, paths: list[str]) -> tuple[list[str], list[str]]:
+    """The files of data, and those that Hugging Face's ``map`` and ``filter`` left beside them."""
+    kept: list[str] = []
+    left: list[str] = []
+    named: dict[str, set[str] | None] = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if folder not in named:
+            named[folder] = _data_files(FileItem("state.json", f"{folder}/state.json", place.filesystem))
+        known = named[folder]
+        is_cache = known is not None and name not in known and PurePosixPath(name).suffix.lower() in ARROW
+        (left if is_cache else kept).append(path)
+    return (kept, left) if kept else (left, [])
+
+
+def _data_files(state: FileItem) -> set[str] | None:
+    """The files that make up a data set, by what ``save_to_disk`` says of it; None where nothing does."""
+    try:
+        told = json.loads(state.read())["_data_files"]
+        return {str(file["filename"]) for file in told} or None
+    except (UserError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _say_missing_shards(joined: Listing, relative: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import posixpath
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -15,11 +16,12 @@ from raytl.tasks.items import MAX_TABLE_BYTES, EncodedItem, FileItem
 from raytl.tasks.readers.annotations import ANNOTATIONS, read_annotations
 from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.columns import choose_columns
-from raytl.tasks.readers.delimited import DELIMITED, JSON_LINES, read_delimited, read_json_lines
+from raytl.tasks.readers.delimited import DELIMITED, JSON_LINES, read_delimited, read_json_lines, refuse_foreign
 from raytl.tasks.readers.labels import label_values, multi_label, text_values
 from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, first_line, printable
 from raytl.tasks.readers.resolving import Resolver
 from raytl.tasks.readers.split_columns import split_values
+from raytl.tasks.readers.split_names import shard_split
 from raytl.tasks.readers.web import Web
 
 PARQUET = frozenset({".parquet", ".pq"})
@@ -42,7 +44,7 @@ def list_table(
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * table.num_rows, pa.string()))
     here = Place(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.shown) or ".")
-    resolver = Resolver(options.images or here)
+    resolver = Resolver(options.images or here, shard_split(posixpath.basename(place.path)))
     columns = choose_columns(table, listing, resolver.is_file, options)
     labels = label_values(table, columns.label, columns.one_hot, listing)
     groups = text_values(table, columns.group) if columns.group else [None] * table.num_rows
@@ -113,6 +115,8 @@ def _read(place: Place, listing: Listing) -> Any:
     try:
         table = _read_arrow(place) if place.suffix in ARROW else _read_parquet(place)
     except (pa.ArrowException, OSError) as error:
+        with suppress(OSError):
+            refuse_foreign(FileItem(place.shown, place.path, place.filesystem).read(200), place.shown)
         raise UserError(f"{place.shown}: not a readable {kind} file ({first_line(error)}); write it again") from None
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ _LITTER = frozenset(
     {
         *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "@recycle", "$recycle.bin"),
         *("recycler", "system volume information", "lost+found", "found.000", "__pycache__", "node_modules"),
+        "raytl-runs",
     }
 )
 
@@ -48,12 +50,15 @@ class Walk:
     """A tree, and what was passed over on the way.
 
     passed_over: names of places, and how many images are in them. odd: what is no file: pipes, sockets, devices,
-    circles of links.
+    circles of links. lost: links to what is not there, that are not named like images. again: names that an archive
+    holds more than once.
     """
 
     tree: Tree
     passed_over: dict[str, int] = field(default_factory=dict)
     odd: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
 
 
 def is_image(path: str) -> bool:
@@ -109,6 +114,8 @@ def _local(tree: Tree, above: frozenset[str], result: Walk, hidden: str | None) 
         elif passed is None:
             if is_file or (is_image(child.name) and _leads_nowhere(child.path)):
                 tree.files.append(child.path)  # but no pipe, which would be waited for
+            elif _leads_nowhere(child.path):
+                result.lost.append(f"{printable(child.path)} to {printable(os.readlink(child.path))}")  # noqa: PTH115  # as above
             else:
                 result.odd.append(printable(child.path))
         elif is_image(child.name):
@@ -116,13 +123,23 @@ def _local(tree: Tree, above: frozenset[str], result: Walk, hidden: str | None) 
 
 
 def _leads_nowhere(path: str) -> bool:
-    """Whether it is a link to what is not there: reading it says so."""
-    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114  # surrogate-escaped names
+    """Whether it is a link to what is not there: reading it says so. Links in a circle lead somewhere."""
+    return os.path.islink(path) and not os.path.exists(path) and not _in_circle(path)  # noqa: PTH110, PTH114  # surrogate-escaped names
+
+
+def _in_circle(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116  # surrogate-escaped names
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def _remote(place: Place) -> Walk:
     root = place.path.rstrip("/")
     result = Walk(Tree(place.path))
+    if isinstance(place.filesystem, Archive):
+        result.again = [printable(name) for name in place.filesystem.again() if is_image(name)]
     for path, is_folder in _paths(place):
         parts = path[len(root) :].strip("/").split("/")
         litter = next((part for part in parts if not _visible(part)), None)

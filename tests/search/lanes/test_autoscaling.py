@@ -26,8 +26,7 @@ LANES = 3
 PATIENCE_S = 300.0
 NODES = {
     "ray.head.default": {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0},
-    # Lanes ask for bytes of memory too, by which Tune tells them apart: a type has to state some.
-    "worker": {"resources": {"CPU": 1, "memory": 2**30}, "node_config": {}, "min_workers": 0, "max_workers": LANES - 1},
+    "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": LANES - 1},
 }
 COMMANDS = (
     *("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands"),
@@ -70,7 +69,7 @@ class Growing:
 def cluster(tmp_path: Path) -> Iterator[Growing]:
     """A head of one CPU on loopback, with a token, and an autoscaler that may add a node for each further lane."""
     port = free_port()
-    provider = {"type": "external", "module": "growing_nodes.GrowingNodes", "launch_multiple": True}
+    provider = {"type": "fake_multinode", "launch_multiple": True}
     provider |= {
         "gcs_address": f"127.0.0.1:{port}",
         "use_node_id_as_ip": True,
@@ -97,9 +96,8 @@ def cluster(tmp_path: Path) -> Iterator[Growing]:
         started.append(process)
         return tmp_path / name
 
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     try:
-        log = start("head.log", command, RAY_FAKE_CLUSTER="1", AUTOSCALER_UPDATE_INTERVAL_S="1", PYTHONPATH=path)
+        log = start("head.log", command, RAY_FAKE_CLUSTER="1", AUTOSCALER_UPDATE_INTERVAL_S="1")
         wait_for(lambda: "Ray runtime started" in log.read_text() or started[0].poll() is not None)
         assert started[0].poll() is None, log.read_text()
         found = Growing(

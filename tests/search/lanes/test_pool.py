@@ -149,3 +149,27 @@ def test_closing_ends_groups_and_stops_their_trials():
         assert await pool.take(0) is False
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_group_that_was_ended_for_its_memory_is_one_less_where_there_are_others(groups: int):
+    """Its job goes back to who gives out jobs, at the first time: the number of attempts says nothing of memory."""
+
+    async def story():
+        pool = JobPool(groups)
+        for key in ("a", "b"):
+            await pool.submit(key, f"job {key}")
+        lost = groups - 1
+        ticket = await taken(pool, lost)
+        await pool.starved(lost)
+        again = await pool.take(lost)
+        result = await pool.next_report(ticket.key)
+        assert isinstance(result, JobResult) and result.starved
+        assert (again is False) == (groups == 2)
+        if groups == 2:
+            assert (await taken(pool, 0)).key == "b"
+            assert not await pool.lost(lost)  # and it is not begun anew
+        else:
+            assert isinstance(again, Ticket) and again.key == "b"
+
+    asyncio.run(story())

@@ -13,7 +13,7 @@ from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 
-from raytl.search.driver import run_plan
+from raytl.search.driver import lane_trainable, run_plan
 from raytl.search.lanes.lane import lane_for
 from raytl.search.lanes.sizing import plan_lanes
 from raytl.search.lanes.starving import survive
@@ -42,6 +42,20 @@ def test_the_search_goes_on_with_fewer_lanes_and_ends_in_a_sentence(session, tmp
     assert said[0] == "memory ran out, and Ray ended a lane: going on with a single lane"
     assert said[-1].startswith("memory ran out again and again with a single lane, whatever it trained")
     # The first may be too large by itself; the second one is not failed for what others take.
+    assert list(plan.errors.values()) == [
+        "the machine has too little memory for it: close other programs, or choose smaller models"
+    ]
+
+
+@pytest.mark.slow
+def test_a_search_of_worker_groups_ends_in_the_same_sentence(session, tmp_path):
+    """Whatever of it is ended first: a worker, what rebuilds the workers, or the pool of jobs between them and Tune."""
+    said: list[str] = []
+    plan = JobList([loading(n) for n in range(2)])
+    lanes = plan_lanes(1, 0.0, 2, [(2.0, 0.0)])
+    with lane_trainable(tiny.data(), SETTINGS, lanes, tmp_path) as trainable:
+        assert not run_plan(plan, trainable, lanes, tmp_path, notice=said.append)
+    assert said[-1].startswith("memory ran out again and again with a single lane, whatever it trained")
     assert list(plan.errors.values()) == [
         "the machine has too little memory for it: close other programs, or choose smaller models"
     ]

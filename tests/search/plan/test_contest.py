@@ -79,12 +79,19 @@ class TestWithoutLabels:
         told.add(moved, 0, 0.65, kind="probe")
         assert told.winner() == moved.key
 
-    @pytest.mark.parametrize("other", [{"head": "logistic"}, {"source_domain": None, "adaptation": "none"}])
-    def test_on_the_same_network_all_stages_and_the_domain_win_whatever_the_score(self, other: dict[str, str]) -> None:
+    @pytest.mark.parametrize("head", ["logistic", "stages"])
+    def test_on_a_few_target_images_the_domain_and_all_stages_win_whatever_the_score(self, head: str) -> None:
         told = Told(None)
-        told.add(replace(self.PUBLISHED, **other), 0, 0.9, kind="probe")
+        told.add(replace(self.PUBLISHED, head=head, source_domain=None, adaptation="none"), 0, 0.9, kind="probe")
         told.add(self.PUBLISHED, 0, 0.3, kind="probe")
         assert told.winner() == self.PUBLISHED.key
+
+    def test_of_heads_that_know_the_domain_alone_the_score_decides_where_it_tells(self) -> None:
+        told = Told(None)
+        last = replace(self.PUBLISHED, head="logistic")
+        told.add(last, 0, 0.9, kind="probe")
+        told.add(self.PUBLISHED, 0, 0.6, kind="probe")
+        assert told.winner() == last.key
 
     @pytest.mark.parametrize(("named", "wins"), [(0.75, False), (0.85, True)])
     def test_class_names_win_by_the_domains_labels_and_not_by_being_sure(self, named: float, wins: bool) -> None:
@@ -95,11 +102,19 @@ class TestWithoutLabels:
         told.add(other, 0, 0.6, kind="probe", **{"source-accuracy": 0.9})
         assert told.winner() == (zero_shot if wins else other).key
 
-    def test_what_was_trained_yields_to_nothing(self) -> None:
+    @pytest.mark.parametrize("more", [{"source_domain": "near"}, {"adaptation": "mcc"}])
+    def test_what_was_trained_with_more_than_the_target_yields_to_nothing(self, more: dict[str, str]) -> None:
         told = Told(None)
-        told.add(TRAINED["a"], 0, 0.7)
+        trained = replace(TRAINED["a"], **more)
+        told.add(trained, 0, 0.7)
         told.add(self.PUBLISHED, 0, 0.69, kind="probe")
-        assert told.winner() == TRAINED["a"].key
+        assert told.winner() == trained.key
+
+    def test_a_network_trained_on_a_few_target_images_alone_is_not_believed_however_sure(self) -> None:
+        told = Told(None)
+        told.add(TRAINED["a"], 0, 0.9)
+        told.add(replace(self.PUBLISHED, source_domain=None, adaptation="none"), 0, 0.3, kind="probe")
+        assert told.winner() != TRAINED["a"].key
 
 
 class TestChoice:

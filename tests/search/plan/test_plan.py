@@ -11,7 +11,7 @@ from tiny import MODEL, PRETRAINED, data
 from virtual import BASELINES, EPOCHS, PROBE, PROBES, SPACE, Search, flat, key, rising, top
 
 from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
-from raytl.search.plan.schedule import FIRST_MODEL
+from raytl.search.plan.schedule import FIRST_MODEL, TIME
 from raytl.search.plan.settings import Wait
 from raytl.search.plan.simulation import Curve, FixedRecipes
 from raytl.search.propose.recipes import Control
@@ -372,6 +372,17 @@ class TestEnd:
         statuses = Counter(record.status for record in search.records(JobKind.SEARCH))
         assert set(statuses) == {TrialStatus.COMPLETED, TrialStatus.INTERRUPTED}
         assert 1 <= statuses[TrialStatus.INTERRUPTED] <= 2
+
+    def test_time_that_is_left_because_no_training_fits_is_said_to_be(self, space: BoundSpace) -> None:
+        recipes = FixedRecipes({"fine-tune": BASELINES["fine-tune"]}, PROBES)
+        search = Search(space, lanes=1, trials=0, time_budget_s=200.0, recipes=recipes)
+
+        def curves(job: LaneJob) -> Curve:  # nobody knows that a training takes ten minutes before its first epoch ends
+            return rising(job) if job.kind in (JobKind.PROBE, JobKind.REFIT) else flat(0.9, epoch_s=600.0 / EPOCHS)
+
+        search.play(curves)
+        said = [detail for phase, detail in search.heard.said if phase == TIME]
+        assert len(said) == 1 and "expected to take 10 min" in said[0] and "--time-budget" in said[0]
 
     def test_no_budget_is_too_small_for_a_model(self, space: BoundSpace) -> None:
         search = Search(space, time_budget_s=0.5, recipes=FixedRecipes(BASELINES, PROBES))

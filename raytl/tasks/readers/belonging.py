@@ -1,0 +1,140 @@
+"""Which images belong together, by the names of their files and folders: of one patient, or versions of one picture.
+
+Such images on both sides of a split flatter every figure, so they become one group, which is said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from raytl.tasks.readers.listing import Entry, Listing
+from raytl.tasks.readers.tree import name_of
+
+_OF_WHOM = (
+    r"(patient|pat|subject|subj|sub|participant|person|donor|animal|specimen|individual|case|lesion|study|slide|video"
+    r"|clip)"
+)
+_FOLDER = re.compile(rf"^{_OF_WHOM}[-_ ]*(id)?[-_ ]*\(?\d+\)?$", re.IGNORECASE)
+_FILE = re.compile(rf"^({_OF_WHOM}[-_ ]*\d+)(?!\d).+", re.IGNORECASE)
+_CHANGED = (
+    r"(aug|augmented|augmentation|flip|flipped|hflip|vflip|mirror|mirrored|rot|rotate|rotated|rotation|crop|cropped"
+    r"|bright|brightness|dark|darker|blur|blurred|noise|noisy|zoom|zoomed|shift|shifted|shear|scale|scaled|resize"
+    r"|resized|grey|gray|greyscale|grayscale|contrast|saturation|hue|jitter|edited|copy|thumb|thumbnail"
+    r"|tile|patch|roi|slice|frame|burst)"
+)
+_WORD = 3  # letters that a name of a class has at least, to be told in a file's name
+_FRAME = re.compile(r"^(frame|frm|vid|video|snapshot)[ _-]?\d+$", re.IGNORECASE)
+_VERSIONS = (
+    re.compile(r"^(?P<root>.+)\.rf\.[0-9a-f]{16,}$"),  # as Roboflow names what it makes of a picture
+    re.compile(rf"^(?P<root>.*\d.*?)[ _.-]+{_CHANGED}[ _-]*(\d+([ _.-]\d+)*)?$", re.IGNORECASE),
+    re.compile(r"^(?P<root>.*\d.*?)[ _-]+x[ _-]?\d+[ _-]+y[ _-]?\d+$", re.IGNORECASE),
+    re.compile(rf"^{_CHANGED}[ _-]+(?P<root>.*\d.*?)$", re.IGNORECASE),
+)
+
+
+def group_by_names(listing: Listing) -> None:
+    """Give the entries of a folder of class folders the groups that their names speak of, and announce it.
+
+    Nothing where the entries have groups, or a class would be left with one group, which could not be validated; then
+    it is a warning.
+    """
+    entries = [entry for entry in listing.entries if entry.label is not None and entry.certain]
+    if not entries or any(entry.group is not None for entry in listing.entries):
+        return
+    owners = {id(entry): owner for entry in entries if (owner := _owner(entry)) is not None}
+    if 2 * len(owners) > len(entries) and len(set(owners.values())) < len(owners):
+        names = list(dict.fromkeys(owners.values()))
+        what = f"its names speak of {len(names)} {_several(names)} ({', '.join(names[:3])}{', …' * (len(names) > 3)})"
+        _group(listing, entries, owners, what, "images of one")
+        return
+    known = {str(PurePosixPath(entry.item.name).with_suffix("")) for entry in entries}
+    roots = {id(entry): _root(entry, known) for entry in entries}
+    versions = Counter(root for root, _ in roots.values())
+    marked = {root for root, changed in roots.values() if changed and versions[root] > 1}
+    together = {key: root for key, (root, _) in roots.items() if root in marked}
+    if together:
+        first = next(entry for entry in entries if id(entry) in together and roots[id(entry)][1])
+        what = f"{len(together)} images are named like versions or parts of others ({name_of(first.item.name)}, …)"
+        _group(listing, entries, together, what, "those of one picture")
+    frames = [entry for entry in entries if _FRAME.match(PurePosixPath(entry.item.name).stem)]
+    if 2 * len(frames) > len(entries):
+        what = f"{len(frames)} images are named like frames of a film ({name_of(frames[0].item.name)}, …)"
+        listing.announce_warning(
+            f"{what}: neighbours may lie on both sides of a split, and flatter; a table with a column 'group' keeps "
+            "them together"
+        )
+
+
+def say_misnamed(listing: Listing) -> None:
+    """Say which files are named after another class than the one that they are in: ``cat/dog_12.jpg``."""
+    entries = [entry for entry in listing.entries if entry.label is not None and entry.certain]
+    classes = {_letters(str(entry.label)): str(entry.label) for entry in entries}
+    odd = []
+    for entry in entries:
+        first = re.match(r"[^\W\d_]+", PurePosixPath(entry.item.name).stem)
+        told = classes.get(_letters(first[0])) if first and len(first[0]) >= _WORD else None
+        if told not in {None, entry.label}:
+            odd.append((entry, told))
+    if odd and 2 * len(odd) < len(entries):
+        entry, told = odd[0]
+        what = f"named like another class ('{name_of(entry.item.name)}' is in '{entry.label}'"
+        if len(odd) == 1:
+            listing.announce_warning(f"1 image is {what}); is it '{told}'?")
+        else:
+            listing.announce_warning(f"{len(odd)} images are {what}, …); are they in the wrong class?")
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
+def _group(listing: Listing, entries: Sequence[Entry], groups: Mapping[int, str], what: str, whose: str) -> None:
+    """groups: by the identity of entries; who has none is alone."""
+    of_class: dict[str | None, set[object]] = {}
+    for entry in entries:
+        of_class.setdefault(entry.label, set()).add(groups.get(id(entry), id(entry)))
+    if min(map(len, of_class.values())) < 2:
+        listing.announce_warning(
+            f"{what}, which are not kept together: a class would have {whose} alone; validation may flatter"
+        )
+        return
+    listing.announce(f"{what}; {whose} stay on one side of every split")
+    listing.entries = [replace(entry, group=groups.get(id(entry))) for entry in listing.entries]
+
+
+def _owner(entry: Entry) -> str | None:
+    """Of whom an image is, by the folder that it lies in or by how its name begins."""
+    path = PurePosixPath(entry.item.name)
+    for folder in reversed(path.parts[:-1]):
+        if folder == entry.label:
+            break
+        if _FOLDER.match(folder):
+            return folder.lower()
+    named = _FILE.match(path.stem)
+    return named[1].lower() if named else None
+
+
+def _root(entry: Entry, known: Set[str]) -> tuple[str, bool]:
+    """The picture that an image is a version of, as a path without ending, and whether its name says that it is one.
+
+    known: of all images, to tell the number of a version (``aug_7_1``, of ``7``) from one of the picture's own.
+    """
+    path = PurePosixPath(entry.item.name)
+    stem, changed = path.stem, False
+    while (found := next((told for pattern in _VERSIONS if (told := pattern.match(stem))), None)) is not None:
+        stem, changed = found["root"], True
+    shorter = re.sub(r"[ _-]\d+$", "", stem)
+    if changed and str(path.with_name(stem)) not in known and shorter and str(path.with_name(shorter)) in known:
+        stem = shorter
+    return str(path.with_name(stem)), changed
+
+
+def _several(names: Sequence[str]) -> str:
+    """``patients`` for ``patient_1``."""
+    words = {match[0] for name in names if (match := re.match(r"[a-z]+", name))}
+    word = {"pat": "patient", "sub": "subject", "subj": "subject"}.get(first := min(words), first)
+    return "groups" if len(words) > 1 else "studies" if word == "study" else f"{word}s"

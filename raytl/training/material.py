@@ -1,0 +1,152 @@
+"""What trials are made of, kept warm between them: data as tensors, source models used lately, the array cache."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import OrderedDict
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raytl import sources
+from raytl.core.hashing import hash_json, hash_tensors
+from raytl.core.paths import home
+from raytl.core.seeding import derive_seed
+from raytl.sources import SourceModel
+from raytl.tasks import TrainingData, splits
+from raytl.tasks.images import Images, LabelledImages
+from raytl.tasks.preprocessing import Preprocessing
+from raytl.training.arrays import ArrayCache
+from raytl.training.devices import choose_device, free_bytes, keep_to_share
+from raytl.training.residents import DEVICE_SHARE, Residents
+from raytl.training.settings import WorkspaceSettings
+
+SOURCE_VALIDATION_SHARE = 0.15
+EVALUATION_SAMPLE = 512
+"""Images of a kind that a network is evaluated on while the search runs."""
+MODELS_KEPT = 6
+LEAST_SIDE = 32
+"""Pixels: images smaller than this are blown up to it, for networks halve them several times."""
+SIDE_STEP = 16
+
+
+class Material:
+    """One process's warm state. Everything in it can be rebuilt from ``data`` and ``settings``.
+
+    Source models that are to be trained on a source domain first: :class:`raytl.training.workspace.Workspace`.
+    """
+
+    def __init__(self, data: TrainingData, settings: WorkspaceSettings, cache_root: Path | None = None) -> None:
+        self.data = data
+        self.settings = settings
+        self.cache = ArrayCache((cache_root or home()) / "arrays")
+        self.models_root = (cache_root or home()) / "sources"
+        self.device = choose_device(settings.device)
+        keep_to_share(self.device, settings.gpu_share)
+        self.residents = Residents(self.device, int(DEVICE_SHARE * free_bytes(self.device, settings.gpu_share)))
+        self.activation_bytes: dict[tuple[str, int], int] = {}
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self._models: OrderedDict[str, tuple[SourceModel, str]] = OrderedDict()
+        self._pixels: dict[str, Tensor] = {}
+
+    # --- data -------------------------------------------------------------------------------------------------------
+
+    def pixels(self, images: Images, preprocessing: Preprocessing) -> Tensor:
+        """uint8 (n, c, s, s), decoded once per node and shared between its lanes."""
+        key = hash_json([images.fingerprint, preprocessing.to_json() | {"mean": None, "std": None}])[:32]
+        if key not in self._pixels:
+            array = self.cache.get(f"pixels-{key}", lambda: images.tensor(preprocessing).numpy())
+            self._pixels[key] = as_tensor(array)
+        return self._pixels[key]
+
+    @cached_property
+    def folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(training, validation) indices into the target images, one pair per fold; empty where there are none."""
+        n_folds, repeats = self.settings.folds
+        if self.data.target is None or n_folds == 0:
+            return []
+        target = self.data.target
+        return splits.folds(target.labels, target.groups, n_folds, repeats, self.settings.seed)
+
+    def with_folds(self, count: int) -> Self:
+        """The same with so many folds, once each; all that is warm is shared."""
+        other = copy.copy(self)
+        other.settings = replace(self.settings, folds=(count, 1))
+        other.__dict__.pop("folds", None)
+        return other
+
+    def source_split(self, domain: str) -> tuple[np.ndarray, np.ndarray]:
+        """(training, validation) indices into a source domain's images."""
+        images = self.data.source_domains[domain]
+        seed = derive_seed(self.settings.seed, "source-validation", domain)
+        return splits.holdout(images.labels, images.groups, SOURCE_VALIDATION_SHARE, seed)
+
+    @cached_property
+    def held_out_source_images(self) -> LabelledImages | None:
+        """Some images of every source domain that may join a training, which no training sees; None without.
+
+        The same ones for every strategy, whether or not it has a domain join, so that all are scored alike.
+        """
+        classes = self.data.classes
+        held_out = {name: self.source_split(name)[1] for name in self.data.joinable}
+        most = max(1, EVALUATION_SAMPLE // max(1, len(held_out)))
+        parts = [
+            self.data.source_domains[name].subset(splits.spread(index, most)).with_classes(classes)
+            for name, index in held_out.items()
+            if len(index)
+        ]
+        if not parts:
+            return None
+        items = [item for part in parts for item in part.items]
+        labels = np.concatenate([part.labels for part in parts])
+        return LabelledImages("held-out source images", items, None, classes, labels)
+
+    # --- source models ----------------------------------------------------------------------------------------------
+
+    def image_size(self, architecture: str) -> int | None:
+        """Side of a network's input in pixels, None for its own.
+
+        Small images are not blown up for networks that are trained on them alone, which would learn nothing more from
+        it at many times the cost. Networks with published weights have seen objects at another scale.
+        """
+        limit, side = self.settings.image_size, self.data.image_side
+        if side is None or not architecture.startswith(("scratch:", "plain:")):
+            return limit
+        if limit is None:
+            limit = sources.info(architecture, channels=self.data.channels).image_size
+        return min(limit, max(LEAST_SIDE, SIDE_STEP * math.ceil(side / SIDE_STEP)))
+
+    def source_model(self, uri: str) -> tuple[SourceModel, str]:
+        """A fresh copy of a source model, and the hash of its weights. Trains it first where it is not there yet."""
+        self.hold(uri)
+        model, weights = self._models[uri]
+        return copy.deepcopy(model), weights
+
+    def hold(self, uri: str) -> None:
+        """Have a source model at hand; makes it, or waits for the lane that does, where it is not there yet."""
+        if uri not in self._models:
+            model = self._load(uri).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._models[uri] = (model, hash_tensors(model.state_dict()))
+            while len(self._models) > MODELS_KEPT:
+                self._models.popitem(last=False)
+        self._models.move_to_end(uri)
+
+    def _load(self, uri: str) -> SourceModel:
+        seed = derive_seed(self.settings.seed, "init", uri)
+        return sources.load(uri, channels=self.data.channels, image_size=self.image_size(uri), seed=seed)
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """A tensor over a read-only array without copying; it must not be written to (and nothing here does)."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)

@@ -1,0 +1,89 @@
+"""What the clients of Google's and Azure's stores do otherwise than S3's, as far as it shows without a server."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyarrow import fs
+
+from raytl.runs.storage.objects import PARTS, RETRY_S, Objects, reason
+from raytl.tasks.readers.listing import open_uri
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Objects:
+    """On a disk, but written as on a store that shows an object empty while it is written."""
+    found = Objects(fs.LocalFileSystem(), str(tmp_path / "run"), "file")
+    found._shows_halves = True
+    return found
+
+
+def settings_of(filesystem: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = filesystem.__reduce__()[1][0]
+    return settings
+
+
+def test_where_halves_show_an_object_is_there_once_it_is_whole(objects: Objects, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"two")
+    for content in (b"one", tmp_path / "file"):
+        objects.put("run.json", content)
+    assert objects.get("run.json") == b"two" and list(objects.list()) == ["run.json"]
+    objects._write(f"{PARTS}/0123", b"ha")  # its writer died
+    assert list(objects.list()) == ["run.json"] and objects.below("nothing").list() == {}
+    assert not objects.list(PARTS)
+    objects.delete_all()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_writer_that_dies_leaves_what_was_there(objects: Objects, tmp_path: Path) -> None:
+    objects.put("run.json", b"one")
+    (tmp_path / "run" / "table.json").mkdir()  # over which nothing can be copied
+    with pytest.raises(OSError):
+        objects.put("table.json", b"two")
+    assert list(objects.list()) == ["run.json"] and objects.get("run.json") == b"one"
+
+
+def test_google_is_asked_again_for_no_longer_than_is_bearable() -> None:
+    for query, seconds in (("", RETRY_S), ("?retry_limit_seconds=5", 5)):
+        client = Objects.at(f"gs://anonymous@bucket/runs{query}")._filesystem
+        assert settings_of(client)["retry_time_limit"] == timedelta(seconds=seconds)
+        assert settings_of(client)["anonymous"]
+
+
+def test_azure_takes_the_key_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = "abfs://team@account.dfs.core.windows.net/runs"
+    monkeypatch.setenv("AZURE_STORAGE_KEY", "a2V5")
+    filesystem, path = open_uri(uri)
+    settings = settings_of(filesystem)
+    assert path == "team/runs" and (settings["account_name"], settings["account_key"]) == ("account", "a2V5")
+    monkeypatch.delenv("AZURE_STORAGE_KEY")
+    assert not settings_of(open_uri(uri)[0])["account_key"]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (
+            "When initiating multiple part upload for key 'a' in bucket 'b': AWS Error NO_SUCH_BUCKET during "
+            "CreateMultipartUpload operation: The specified bucket does not exist",
+            "The specified bucket does not exist",
+        ),
+        (
+            "google::cloud::Status(NOT_FOUND: Permanent error, with a last message of Received HTTP status code: 404 "
+            "error_info={reason=, domain=, metadata={gcloud-cpp.retry.function=InsertObject}})",
+            "NOT_FOUND: Permanent error, with a last message of Received HTTP status code: 404",
+        ),
+        (
+            "UploadFrom failed for 'https://account.blob.core.windows.net/team/x'. There is no existing blob at this "
+            "location. Azure Error: [ContainerNotFound] 404 The specified container does not exist. The specified "
+            "container does not exist.",
+            "The specified container does not exist.",
+        ),
+        ("no answer", "no answer"),
+    ],
+)
+def test_of_a_stores_error_the_last_words_are_told(said: str, why: str) -> None:
+    assert reason(OSError(said)) == why
