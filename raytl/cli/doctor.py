@@ -28,10 +28,10 @@ def doctor(
 
     [bold]Example:[/bold]  raytl doctor --address 10.0.0.7:6379
     """
-    from raytl import api
+    from raytl.api.checkup import checkup
 
     output = Output.current
-    findings = api.checkup(address=address, storage=storage)
+    findings = checkup(address=address, storage=storage)
     table = Table("", "looked at", Column("found", overflow="fold"), box=None)
     for finding in findings:
         found = Text(finding.found)

@@ -136,7 +136,9 @@ class TestRacing:
                 index = np.arange(job.fold or 0, 60, 3)
                 said = np.where(np.arange(20) < right[uri] * 20, truth[index], (truth[index] + 1) % 3)
                 search.plan.on_epoch(job.number, {"epoch": 1.0, "score": right[uri], "seconds": 1.0})
-                search.plan.on_end(job.number, JobResult({}, 1.0, "", None, "", index, 0.1 + 0.7 * np.eye(3)[said]))
+                sure = 0.1 + 0.7 * np.eye(3)[said]
+                ended = JobResult(seconds=1.0, validation_index=index, validation_probabilities=sure)
+                search.plan.on_end(job.number, ended)
             else:
                 search.plan.on_end(job.number, JobResult())
         assert tried == {MADE[1]: [0, 1, 2], MADE[3]: [0, 1, 2], MADE[0]: [0]}
