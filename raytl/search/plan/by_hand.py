@@ -69,7 +69,7 @@ class ByHand:
         if not self._exploration.sampler.contains(strategy):
             return "it is not in what is searched over any more"
         if self._closed():
-            return "the choice is made already; ask again once the search has ended"
+            return "the choice is made already; it is kept for when the search goes on"
         return None if self._allows(strategy) else "there is no time for it any more"
 
     def _say(self, what: str) -> None:

@@ -164,10 +164,14 @@ class SearchPlan:
                 return self._start(job) if isinstance(job, LaneJob) else job
         if not self._done:
             self._done = True
-            why = self._left_over.sentence()
-            if why:
-                self._listener.on_phase(TIME, why)
+            self._say_left_over()
         return None
+
+    def _say_left_over(self) -> None:
+        """Once the last job came back: until then the time is in use."""
+        why = self._left_over.sentence() if self.finished() else ""
+        if why:
+            self._listener.on_phase(TIME, why)
 
     def _running_kinds(self) -> set[JobKind]:
         return {self._jobs[number].kind for number in self._running}
@@ -373,6 +377,7 @@ class SearchPlan:
         """Take in the end of a job. result None: it was stopped early, or (with ``error``) its lane died."""
         job = self._jobs[number]
         self._running.discard(number)
+        self._say_left_over()
         reason = error or (result.reason if result else None)
         if job.kind == JobKind.SURVEY:
             self._end_survey(result)
