@@ -37,9 +37,8 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
 
     As :func:`raytl.evaluation.head_probes.solve_parts` has it. Every role weighs the same, as it does in a step of
     training. matched: source features take on the target's moments first (:func:`match_moments`). balanced: every class
-    weighs the same too. Where no role has labels, or the head
-    is made of the classes' names, it stays as it is; where its features are not finite,
-    FloatingPointError is raised.
+    weighs the same too. Where no role has labels, or the head is made of the classes' names, it stays as it is; where
+    its features are not finite, FloatingPointError is raised.
     """
     labelled = {role: pool for role, pool in roles.training.items() if pool.labels is not None}
     if not labelled or isinstance(network.model.head, ZeroShotHead):

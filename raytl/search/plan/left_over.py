@@ -25,13 +25,14 @@ class LeftOver:
         self._shortest = min(self._shortest, seconds)
 
     def sentence(self) -> str:
-        """Why much of the time is left, and which budget has room; empty where neither is so."""
+        """Why much of the time is left, and which budget has room; empty where neither is so, or it was said."""
         if self._seconds is None or not math.isfinite(self._shortest) or self._time.left() < UNUSED * self._seconds:
             return ""
         wanted = math.ceil((self._time.used() + ROOM * self._shortest) / 60)
+        shortest, self._shortest = self._shortest, math.inf
         return (
             f"{_spoken(self._time.left())} of the time budget are left: the shortest training without room in it is "
-            f"expected to take {_spoken(self._shortest)}, besides its refit and controls; "
+            f"expected to take {_spoken(shortest)}, besides its refit and controls; "
             f"--time-budget {wanted}m has room"
         )
 
