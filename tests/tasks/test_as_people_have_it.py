@@ -236,9 +236,6 @@ READ = {
     "depth beside colour": Row(
         files("1.png", "1_depth.png", "2.png", "2_depth.png"), HALF, 0, ["4 images are named like masks of others"]
     ),
-    "a lost link": Row(
-        with_a_lost_link, HALF, 0, ["1 link leads to what is not there (first: ", "/bird to /mnt/gone/bird"]
-    ),
     "a zip file of two days": Row(zip_of_two_days, HALF),
     "names for numbers": Row(
         also(classes("0", "1"), "classes.txt", "cat\ndog\n"),
@@ -395,6 +392,14 @@ def test_tables_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "c.sqlite").write_bytes(b"SQLite format 3")
     with pytest.raises(UserError, match="databases are not read"):
         check(tmp_path / "c.sqlite")
+
+
+def test_a_lost_link_among_folders_of_classes_is_a_class_that_would_vanish(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"class 'bird' would vanish: .*/bird to /mnt/gone/bird is a link to what is"):
+        read_labelled(with_a_lost_link(tmp_path / "set"))
+    (tmp_path / "set" / "bird").rename(tmp_path / "set" / "notes.txt")  # no class: it is told, and no more
+    said = read_labelled(tmp_path / "set").problems
+    assert any("1 link leads to what is not there (first: " in problem.message for problem in said)
 
 
 def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:

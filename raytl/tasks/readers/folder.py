@@ -34,7 +34,7 @@ def list_folder(
     name = place.shown.rstrip("/") + "/"
     found = walk(place)
     listing = Listing(name)
-    _say_passed_over(found, listing)
+    _say_passed_over(found, listing, labels=labels)
     if "_delta_log" in found.tree.folders:
         what = f"{name}: a Delta table, whose files are of several versions"
         raise UserError(f"{what}; write the one that is meant to Parquet, in a folder of its own")
@@ -75,11 +75,23 @@ def list_folder(
     return listing
 
 
-def _say_passed_over(found: Walk, listing: Listing) -> None:
+def _last(link: str) -> str:
+    """The name of a link, of ``path to target``."""
+    return link.partition(" to ")[0].rpartition("/")[2]
+
+
+def _say_passed_over(found: Walk, listing: Listing, *, labels: bool) -> None:
     if found.odd:
         some = "1 thing is" if len(found.odd) == 1 else f"{len(found.odd)} things are"
         listing.note(f"{some} no file: a pipe, socket, device or circle of links (first: {found.odd[0]}); left out")
-    if found.lost:
+    root = printable(found.tree.path).rstrip("/")
+    beside = [link for link in found.lost if link.partition(" to ")[0].rpartition("/")[0] == root]
+    gone = [link for link in beside if labels and found.tree.folders and "." not in _last(link)]
+    for link in gone[:_NAMED]:
+        # Among folders of classes it is one: whoever starts a search would miss the class without a word at its end.
+        what = f"class '{_last(link)}' would vanish: {link} is a link to what is not there"
+        listing.note(f"{what}; bring that back, or remove the link", Severity.ERROR)
+    if found.lost and not gone:
         some = "1 link leads" if len(found.lost) == 1 else f"{len(found.lost)} links lead"
         what = f"{some} to what is not there (first: {found.lost[0]})"
         listing.announce_warning(f"{what}; whatever class or images it stands for are missing")
