@@ -24,6 +24,7 @@ from tasks import Case
 import raytl
 from raytl.bundles import Bundle
 from raytl.core.errors import UserError
+from raytl.core.machine import cores
 
 _LOOK_S = 0.1
 
@@ -59,9 +60,7 @@ def space_settings(as_shipped: bool) -> list[str]:
 def one_ray() -> Iterator[None]:
     """One Ray for many searches, where their start is not what is measured. Needs RAYTL_HOME to be settled."""
     lite0_uri()  # Ray's processes have to find the package
-    ray.init(
-        address="local", num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False, logging_level="ERROR"
-    )
+    ray.init(address="local", num_cpus=cores(), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         yield
     finally:

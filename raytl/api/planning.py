@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from raytl.core.errors import UserError
+from raytl.core.machine import cores
 from raytl.search.cluster_quote import ClusterQuote, NodeType, read_cluster, reckon
 from raytl.search.lanes.sizing import Lanes, plan_lanes
 from raytl.search.planning import SearchSettings, make_plan_settings, make_workspace_settings
@@ -73,6 +73,6 @@ def quote(
 
 def _on_this_machine(bound: BoundSpace, settings: SearchSettings) -> tuple[Workspace, Lanes]:
     """What a lane of a search here would have, without starting Ray."""
-    machine = (float(max(os.cpu_count() or 1, settings.lanes or 1)), float(torch.cuda.device_count()))
+    machine = (float(max(cores(), settings.lanes or 1)), float(torch.cuda.device_count()))
     lanes = plan_lanes(settings.lanes, settings.gpus_per_trial, 1, [machine])
     return Workspace(bound.data, make_workspace_settings(bound.data, bound.space, settings, lanes)), lanes

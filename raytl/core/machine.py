@@ -1,4 +1,4 @@
-"""What a machine may lack: a home folder that can be written to, a short name for temporary files."""
+"""What a machine may lack: cores of its own, a home folder that can be written to, a short name for temporary files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,28 @@ from raytl.core.errors import UserError
 # Ray's sockets lie up to 68 bytes below its folder, and a socket's whole path must stay under 108.
 _LONGEST_TEMP_DIR = 32
 _TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+def cores(root: Path = Path("/")) -> int:
+    """CPU cores that this process may use, 1 at least: by its affinity, and by the quota of a container.
+
+    A batch job or a container often has a few of many; a lane for each of the machine's would only be in each other's
+    way. root: where /sys is.
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    group = root / "sys/fs/cgroup"
+    try:
+        limit = (group / "cpu.max").read_text().split()
+    except OSError:
+        try:
+            limit = [(group / "cpu" / f"cpu.cfs_{part}_us").read_text() for part in ("quota", "period")]
+        except OSError:
+            return count
+    try:
+        quota, period = map(int, limit)
+    except ValueError:  # "max": none
+        return count
+    return max(1, min(count, quota // period)) if quota > 0 and period > 0 else count
 
 
 def user_folder() -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from raytl.core.errors import UserError
-from raytl.core.machine import short_temp_dir, takes_files, user_folder, writable
+from raytl.core.machine import cores, short_temp_dir, takes_files, user_folder, writable
 from raytl.core.paths import home
 from raytl.machines.memory import LANE_BYTES, memory
 from raytl.machines.reaching import address_of, look, mismatch
@@ -122,13 +122,13 @@ def free_memory() -> Finding:
     if found is None:
         return Finding("memory", Mark.OK, "this system does not tell")
     told = f"{_gib(found.available)} of {_gib(found.total)} not in use"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = cores()
     if found.for_lanes < LANE_BYTES // 2:
         return Finding("memory", Mark.PROBLEM, told, "close other programs: a single lane takes a GiB")
-    if found.lanes < cores:
+    if found.lanes < count:
         lanes = "one lane" if found.lanes == 1 else f"{found.lanes} lanes"
         return Finding(
-            "memory", Mark.WARNING, told, f"room for {lanes} on {cores} cores: close other programs for more"
+            "memory", Mark.WARNING, told, f"room for {lanes} on {count} cores: close other programs for more"
         )
     return Finding("memory", Mark.OK, told)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from raytl.core.errors import UserError
+from raytl.core.machine import cores
 from raytl.serving.problems import RequestError
 from raytl.serving.requests import NamedBytes
 from raytl.tasks.decoding import pixels_to_decode
@@ -30,7 +30,7 @@ class Decoder:
 
     def __init__(self) -> None:
         # Decoding releases the interpreter lock for most of its time; more threads than cores only add switching.
-        self._small = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="raytl-decode")
+        self._small = ThreadPoolExecutor(min(8, cores()), thread_name_prefix="raytl-decode")
         self._large = ThreadPoolExecutor(1, thread_name_prefix="raytl-decode-large")
 
     async def decode(self, decode: Decode, images: Sequence[NamedBytes], max_pixels: int) -> np.ndarray:

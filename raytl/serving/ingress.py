@@ -18,6 +18,7 @@ import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from raytl.core.machine import cores
 from raytl.serving import haproxy
 
 # What holds wherever Serve runs; serve/haproxy.env says the same to operators.
@@ -88,7 +89,7 @@ def environment(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": metrics,
         "RAY_SERVE_HAPROXY_STATS_PORT": statistics,
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": fallback,
-        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, cores())),
         # Of its own, lest another endpoint's replica is found where one of ours was.
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + _REPLICA_PORTS - 1),

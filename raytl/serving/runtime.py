@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 import socket
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 from raytl.bundles.onnx_model import INT8_FILE, ONNX_FILE, OnnxModel
 from raytl.core.errors import UserError
+from raytl.core.machine import cores
 from raytl.serving.http import create_http
 from raytl.serving.live import warmed
 from raytl.serving.service import Service
@@ -108,16 +108,6 @@ async def _rotate(service: Service, settings: ServingSettings, options: Options)
         assert token is not None
         if hashed(token) != service.live.settings.token_sha256:
             await service.apply(replace(settings, token_sha256=hashed(token)))
-
-
-def cores() -> int:
-    """Processors that this process may use: by its affinity, and by the quota of a container."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return count if quota == "max" else max(1, min(count, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return count
 
 
 def _parse(arguments: Sequence[str] | None) -> Options:

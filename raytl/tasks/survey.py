@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from raytl.core.hashing import hash_bytes
+from raytl.core.machine import cores
 from raytl.tasks.decoding import is_greyscale
 from raytl.tasks.images import ImageItem, Images
 
@@ -81,7 +81,7 @@ def survey(images: Images) -> list[Facts]:
 def threaded(function: Callable[[A], B], values: Iterable[A]) -> list[B]:
     """``[function(value) for value in values]`` on threads: Pillow decodes, and files are read, without the GIL."""
     todo = list(values)
-    workers = min(16, 2 * (os.cpu_count() or 1))
+    workers = min(16, 2 * cores())
     size = max(
         1, min(64, len(todo) // (4 * workers))
     )  # in batches: handing over a small image costs more than decoding it

@@ -99,3 +99,33 @@ class TestRayToken:
         machine.ray_token()
         assert Path(os.environ["RAY_AUTH_TOKEN_PATH"]) == tmp_path / f"raytl-{os.getuid()}" / ".ray" / "auth_token"
         assert len(Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()) == 64
+
+
+class TestCores:
+    def test_are_those_that_affinity_leaves(self, tmp_path: Path) -> None:
+        some = {next(iter(os.sched_getaffinity(0)))}
+        code = f"import os; os.sched_setaffinity(0, {some}); from raytl.core.machine import cores; print(cores())"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "1"
+
+    @pytest.mark.parametrize(
+        ("files", "expected"),
+        [
+            ({"cpu.max": "100000 100000\n"}, 1),
+            ({"cpu.max": "50000 100000\n"}, 1),
+            ({"cpu.max": "99900000 100000\n"}, None),
+            ({"cpu.max": "max 100000\n"}, None),
+            ({"cpu.max": ""}, None),
+            ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+            ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+            ({}, None),
+        ],
+    )
+    def test_are_as_many_as_a_containers_quota_is_for(
+        self, files: dict[str, str], expected: int | None, tmp_path: Path
+    ) -> None:
+        for name, text in files.items():
+            path = tmp_path / "sys/fs/cgroup" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        assert machine.cores(tmp_path) == (expected or len(os.sched_getaffinity(0)))

@@ -13,7 +13,7 @@ import torch
 from ray._private import ray_constants, state
 
 from raytl.core.errors import UserError
-from raytl.core.machine import ray_token, short_temp_dir
+from raytl.core.machine import cores, ray_token, short_temp_dir
 from raytl.machines.memory import memory
 from raytl.machines.reaching import address_of, reach
 from raytl.search.lanes.sizing import Lanes, fitting, plan_lanes
@@ -80,7 +80,7 @@ def start(slots: int, *, verbose: bool = False, address: str | None = None) -> N
                 f"the Ray cluster at '{address}' answers, but this process cannot join it: {_first_sentence(error)}"
             ) from error
     else:
-        cores = max(os.cpu_count() or 1, slots)
+        count = max(cores(), slots)
         options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": verbose, "logging_level": level}
         ray_token()
         short = short_temp_dir()
@@ -89,7 +89,7 @@ def start(slots: int, *, verbose: bool = False, address: str | None = None) -> N
         with _on_loopback():
             # "local", or else Ray would join a cluster that it finds on this machine: an endpoint's, say.
             try:
-                ray.init(address="local", num_cpus=cores, **options)
+                ray.init(address="local", num_cpus=count, **options)
             except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
                 raise UserError(
                     f"a Ray of this machine's own cannot be started: {_first_sentence(error)}; raytl doctor looks for "
@@ -160,7 +160,7 @@ def lanes_here(wanted: int | None, gpus_per_trial: float, workers: int, address:
     """
     if address_of(address) is not None or ray.is_initialized():
         return None
-    cores = max(os.cpu_count() or 1, (wanted or 1) * workers)
+    count = max(cores(), (wanted or 1) * workers)
     free = memory()
-    machine = (float(cores), float(torch.cuda.device_count()))
+    machine = (float(count), float(torch.cuda.device_count()))
     return plan_lanes(wanted, gpus_per_trial, workers, [machine], None if free is None else free.lanes)
