@@ -8,6 +8,10 @@ from torch import Tensor
 _MEMORY = 8
 _ITERATIONS = 500
 _LINE_STEPS = 12
+_FLAT = 0.03
+"""Of the softmax's curvature where it only knows the shares of the classes: it is taken to have as much at least."""
+_ROUNDING = 1e-6
+"""Of a loss, what it may seem to rise by rounding alone."""
 _TINY = 1e-37  # nothing, and yet its inverse can be had in single precision
 TOLERANCE = 1e-9
 """Largest estimated distance to the least loss, in nats per item, of what is to be the optimum."""
@@ -67,11 +71,13 @@ class _State:
         self.logits = x.new_zeros(b, k, len(x))
         self.probabilities = torch.full_like(self.logits, 1.0 / k)
         self.gradient = self._gradient()
+        shares = weights @ targets.T
+        self.least = _FLAT * shares * (1 - shares)
         self.steps: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def keep(self, running: Tensor) -> None:
         """Drops the problems that are not ``running`` (b,)."""
-        for name in ("weights", "ridge", "axes", "coefficients", "logits", "probabilities", "gradient"):
+        for name in ("least", "weights", "ridge", "axes", "coefficients", "logits", "probabilities", "gradient"):
             setattr(self, name, getattr(self, name)[running])
         self.steps = [(s[running], y[running], rho[running]) for s, y, rho in self.steps]
 
@@ -104,9 +110,14 @@ class _State:
         return data + self.ridge[:, None, :] * self.coefficients
 
     def _inverse_curvature(self) -> Tensor:
-        """Diagonal estimate of the inverse Hessian, (b, k, p)."""
+        """Diagonal estimate of the inverse Hessian, (b, k, p).
+
+        Where all answers are sure, right or wrong, the softmax has next to no curvature left, and its inverse would
+        send the next step to where nothing is ever seen again.
+        """
         p = self.probabilities
-        spread = torch.einsum("bkn,bn->bk", p * (1 - p), self.weights).clamp_min(1e-12)
+        spread = torch.einsum("bkn,bn->bk", p * (1 - p), self.weights)
+        spread = torch.maximum(spread, self.least).clamp_min(1e-12)
         return 1.0 / (spread[:, :, None] * self.axes[:, None, :] + self.ridge[:, None, :] + _TINY)
 
     def _direction(self, scale: Tensor) -> Tensor:
@@ -124,22 +135,31 @@ class _State:
         return -(q - q.mean(dim=1, keepdim=True))
 
     def _line_search(self, direction: Tensor, along: Tensor, slope: Tensor) -> Tensor:
-        """Step lengths (b,) at which the slope along the direction has at least halved: safeguarded Newton."""
+        """Step lengths (b,) at which the slope has at least halved and nothing is lost: safeguarded Newton.
+
+        Without the second condition a step far beyond the least would do: there the loss of separated items rises as a
+        straight line, be the slope small, and the softmax is so sure that its curvature says nothing any more.
+        """
         ridge = self.ridge[:, None, :] * direction
         constant, growth = _dot(ridge, self.coefficients), _dot(ridge, direction)
         constant = constant - torch.einsum("bkn,kn,bn->b", along, self.targets, self.weights)
+        total = self.logits.logsumexp(dim=1)
+        slack = _ROUNDING * (total.abs() * self.weights).sum(dim=1)
         length, low = torch.ones_like(slope), torch.zeros_like(slope)
         high = torch.full_like(slope, torch.inf)
         best = torch.zeros_like(slope)
         done = torch.zeros_like(slope, dtype=torch.bool)
         for _ in range(_LINE_STEPS):
-            p = (self.logits + length[:, None, None] * along).softmax(dim=1) * along
+            logits = self.logits + length[:, None, None] * along
+            moved = logits.logsumexp(dim=1)
+            p = (logits - moved[:, None]).exp_() * along
             mean = p.sum(dim=1)
             at = (mean * self.weights).sum(dim=1) + constant + length * growth
+            gain = -((moved - total) * self.weights).sum(dim=1) - length * constant - 0.5 * length.square() * growth
             curve = (((p * along).sum(dim=1) - mean.square()) * self.weights).sum(dim=1) + growth
             # The loss is convex: a slope below 0 means that the least lies further on, and that this is a gain.
             best = torch.where(done, best, length)
-            done |= at.abs() <= 0.5 * slope.abs()
+            done |= (at.abs() <= 0.5 * slope.abs()) & (gain >= -slack)
             if bool(done.all()):
                 return best
             low, high = torch.where(at < 0, length, low), torch.where(at < 0, high, length)
