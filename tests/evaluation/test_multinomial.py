@@ -1,4 +1,4 @@
-"""The solver where it is hardest: many classes that can be told apart, hardly any penalty, problems of all kinds at once."""
+"""The solver where it is hardest: many classes that can be told apart, hardly any penalty, all kinds at once."""
 
 from __future__ import annotations
 

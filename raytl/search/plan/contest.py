@@ -132,9 +132,9 @@ class Contest:
     def choice(self, failed: Sequence[str] = ()) -> Choice | None:
         """The winner; None where nothing was completed. failed: keys of strategies that cannot be had.
 
-        All that were looked at most closely are compared, on the folds that they have in common. Probes are on all
-        folds from the start; what there was less time for has to overtake the best of them (:meth:`_overtakes`): one of
-        several, on a few images, is ahead by chance.
+        All that were looked at most closely are compared, on the folds that they have in common. What there was less
+        time for, strategies that are trained and probes alike, has to overtake the best of them (:meth:`_overtakes`):
+        one of several, on a few images, is ahead by chance.
         """
         folds = {key: set(found) for key, found in self.scores().items() if key not in failed}
         if not folds:
@@ -142,27 +142,33 @@ class Contest:
         trained = max((len(found) for key, found in folds.items() if not self._is_probe(key)), default=0)
         most = max(len(found) for found in folds.values())
         known = self._among([key for key, found in folds.items() if len(found) == most], folds)
-        if not 0 < trained < most:
-            return known
-        hurried = self._among([key for key, found in folds.items() if len(found) >= trained], folds)
-        return hurried if self.labels is None or self._overtakes(hurried.key, known.key) else known
+        if 0 < trained < most:
+            hurried = self._among([key for key, found in folds.items() if len(found) >= trained], folds)
+            if self.labels is None or self._overtakes(hurried.key, known.key):
+                known = hurried
+        late = [key for key in folds if self._is_probe(key) and len(folds[key]) < len(folds[known.key])]
+        ahead = [key for key in late if self._overtakes(key, known.key)]
+        return self._among(ahead, folds) if ahead else known
 
     def _overtakes(self, key: str, other: str) -> bool:
         """Whether a strategy is ahead of one that is known better by more than its fewer images give by chance.
 
         By one in twenty on the folds that both were tried on; by one standard error where what is seen of the
-        unlabelled images says the same.
+        unlabelled images says the same. What the other one yields to need only not be behind by more than that.
         """
         common = {r.fold for r in self.completed(key)} & {r.fold for r in self.completed(other)}
         mine, rival = self._contestant(key, common), self._contestant(other, common)
         if self.labels is None or mine is None or rival is None:
             return False
+        usual = yields_to(Strategy.from_dict(self.strategy_of(other)), Strategy.from_dict(self.strategy_of(key)))
         both = mine.seen & rival.seen
         if both.sum() < LEAST_IMAGES:
-            return False
+            return usual
         labels, groups = self.labels.labels[both], None if self.labels.groups is None else self.labels.groups[both]
         rows = mine.probabilities[both], rival.probabilities[both]
         gap = paired_metric_interval(self.labels.metric, *rows, labels, groups)
+        if usual:
+            return bool(gap.value >= -gap.standard_error)
         agrees = mine.unlabelled is not None and rival.unlabelled is not None and mine.unlabelled > rival.unlabelled
         return bool(gap.value > (1.0 if agrees else ONE_IN_TWENTY) * gap.standard_error and gap.value > 0)
 

@@ -46,6 +46,8 @@ class ProbeTurns:
     def next_first(self, being_made: Collection[str]) -> LaneJob | None:
         """A probe, or a source model to make for one. being_made: models that a lane is making."""
         self.close()
+        if not self._time.allows(self._probing.pretrain_s, self._records):
+            self._probing.put_off()
         return self._probing.next_job(self._numbers, being_made)
 
     def close(self) -> None:

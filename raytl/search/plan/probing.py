@@ -90,7 +90,12 @@ class Probing:
             for uri in self._eager
             if uri not in self._unmade and (begin or any(s.key in given for s in self._probes[uri]))
         ]
-        return self._on_first_fold(numbers, made) or self._on_further_folds(numbers)
+        first = self._on_first_fold(numbers, made)
+        if first is not None:
+            return first
+        # On plain features, which need no network, a race would be over before anything that learned had its turn.
+        waiting = any(uri not in made and uri not in self._unmade for uri in self._eager)
+        return None if waiting else self._on_further_folds(numbers)
 
     def _on_first_fold(self, numbers: Iterator[int], models: Sequence[str]) -> LaneJob | None:
         fold = self._folds[0]
@@ -174,6 +179,13 @@ class Probing:
 
         judges = [probabilities for probabilities in told if probabilities is not None]
         return len(doubted_by_all(judges, labels.labels, labels.classes))
+
+    def put_off(self) -> None:
+        """Let the source models that are not made yet wait until there is time for them, which may be never."""
+        self._late = [*self._unmade, *self._late]
+        self._eager = [uri for uri in self._eager if uri not in self._unmade]
+        self._awaited = [uri for uri in self._awaited if uri not in self._unmade]
+        self._unmade = []
 
     def due(self, tried: int) -> bool:
         """Whether one more source model is to join in, after so many strategies of the search."""

@@ -165,6 +165,23 @@ class TestChoice:
         told.add(TRAINED["c"], 0, 1.0)
         assert told.winner() == TRAINED["b"].key
 
+    @pytest.mark.parametrize(("right", "wins"), [(1.0, True), (0.8, True), (0.78, True), (0.4, False)])
+    def test_published_weights_need_fewer_folds_than_plain_features(self, right: float, wins: bool) -> None:
+        """There was time for plain features on all folds, which take none."""
+        told, published = Told(), Strategy("package:lite0", cut=5, head="stages")
+        for fold in range(FOLDS):
+            told.add(PROBE, fold, 0.8, kind="probe")
+        told.add(published, 0, right, kind="probe")
+        assert told.winner() == (published if wins else PROBE).key
+
+    @pytest.mark.parametrize(("right", "wins"), [(1.0, True), (0.8, False)])
+    def test_other_probes_on_fewer_folds_have_to_lead_by_more_than_luck(self, right: float, wins: bool) -> None:
+        told, own = Told(), Strategy("pretrain:domain/scratch:cnn-small", cut=3, head="stages")
+        for fold in range(FOLDS):
+            told.add(PROBE, fold, 0.7, kind="probe")
+        told.add(own, 0, right, kind="probe")
+        assert told.winner() == (own if wins else PROBE).key
+
     def test_what_could_not_be_refitted_is_not_chosen(self) -> None:
         told = Told()
         told.add(TRAINED["a"], 0, 0.9)

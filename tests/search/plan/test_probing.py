@@ -143,6 +143,14 @@ class TestRacing:
                 search.plan.on_end(job.number, JobResult())
         assert tried == {MADE[1]: [0, 1, 2], MADE[3]: [0, 1, 2], MADE[0]: [0]}
 
+    def test_plain_features_race_no_further_before_a_network_had_its_turn(self, space: BoundSpace) -> None:
+        search = Search(space, recipes=FixedRecipes(BASELINES, PROBES), folds=4)
+        first = search.plan.next_quick()
+        assert isinstance(first, LaneJob)
+        search.plan.on_end(first.number, JobResult(seconds=1.0))
+        assert search.plan.next_quick(begin=False) is None
+        assert search.plan.next_quick() is not None
+
     def test_a_probe_that_fails_holds_up_nothing(self, space: BoundSpace) -> None:
         def curves(job: LaneJob) -> Curve:
             bad = job.kind == JobKind.PROBE and job.strategy["source_model"] in MADE
@@ -193,6 +201,12 @@ class TestLateModels:
         assert search.records(JobKind.SEARCH)
         assert not late & {job.source_model or job.strategy.get("source_model") for job in search.jobs}
         assert self.played(space, trials=1000, time_budget_s=300.0, pretrain_s=20.0).given(JobKind.PRETRAIN)[EAGER:]
+
+    def test_nor_are_the_first_ones(self, space: BoundSpace) -> None:
+        """Where probes of what is at hand took the time, the search ends with these."""
+        search = self.played(space, trials=1000, time_budget_s=4.0, pretrain_s=5.0)
+        assert not search.given(JobKind.PRETRAIN)
+        assert search.plan.winner() == probe("plain:pixels").key
 
 
 class TestResumed:
