@@ -76,7 +76,7 @@ class Probing:
         """A source model to make, or a probe; None where none is due. being_made: models that a lane is making."""
         if self._unmade and not being_made:
             return self._make(numbers)
-        made = [uri for uri in self._eager if uri not in being_made and uri not in self._unmade]
+        made = [uri for uri in self._at_hand() if uri not in being_made]
         first = self._on_first_fold(numbers, made)
         if first is None and self._unmade:
             return self._make(numbers)
@@ -84,18 +84,20 @@ class Probing:
 
     def next_quick(self, numbers: Iterator[int], *, begin: bool) -> LaneJob | None:
         """A probe of a source model that is at hand; begin: also of one that none was tried of yet."""
-        given = {key for key, _ in self._given}
-        made = [
-            uri
-            for uri in self._eager
-            if uri not in self._unmade and (begin or any(s.key in given for s in self._probes[uri]))
-        ]
-        first = self._on_first_fold(numbers, made)
-        if first is not None:
-            return first
+        waiting = [] if begin else self.waiting()
+        first = self._on_first_fold(numbers, [uri for uri in self._at_hand() if uri not in waiting])
         # On plain features, which need no network, a race would be over before anything that learned had its turn.
-        waiting = any(uri not in made and uri not in self._unmade for uri in self._eager)
-        return None if waiting else self._on_further_folds(numbers)
+        return first if first is not None or waiting else self._on_further_folds(numbers)
+
+    def _at_hand(self) -> list[str]:
+        return [uri for uri in self._eager if uri not in self._unmade]
+
+    def waiting(self) -> list[str]:
+        """Source models that are at hand, and no probe of which was tried yet."""
+        given = {key for key, _ in self._given}
+        return [
+            uri for uri in self._at_hand() if self._probes[uri] and given.isdisjoint(s.key for s in self._probes[uri])
+        ]
 
     def _on_first_fold(self, numbers: Iterator[int], models: Sequence[str]) -> LaneJob | None:
         fold = self._folds[0]

@@ -201,7 +201,8 @@ class SearchPlan:
             return survey if isinstance(survey, LaneJob) else None
         self._turns.close()
         job = self._first_model.next_early() or self._probing.next_quick(self._numbers, begin=begin)
-        job = job or self._first_model.next_of(self._probing.best_so_far())
+        if job is None and not self._probing.waiting():
+            job = self._first_model.next_of(self._probing.best_so_far())
         return None if job is None else self._start(job)
 
     def _next_first_model(self) -> LaneJob | None:

@@ -148,7 +148,7 @@ class TestRacing:
         first = search.plan.next_quick()
         assert isinstance(first, LaneJob)
         search.plan.on_end(first.number, JobResult(seconds=1.0))
-        assert search.plan.next_quick(begin=False) is None
+        assert search.plan.next_quick(begin=False) is None  # nor are they made a model
         assert search.plan.next_quick() is not None
 
     def test_a_probe_that_fails_holds_up_nothing(self, space: BoundSpace) -> None:
