@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import PurePath
 from typing import Any
 
 from raytl.evaluation.intervals import Interval
 from raytl.sources.heads import CONVEX, ZERO_SHOT
+
+_SIZED = re.compile(r"@(\d+)px$")
 
 
 def score(value: Any) -> str:
@@ -76,6 +79,7 @@ def source(uri: Any) -> str:
         return f"{domain}/{architecture.rpartition(':')[2]}"
     if provider == "file":
         return PurePath(rest).name
+    rest = _SIZED.sub(r" at \1 px", rest)
     return f"scratch {rest}" if provider == "scratch" else rest or str(uri)
 
 

@@ -110,6 +110,7 @@ def make_plan_settings(
         control_folds=folds,
         passes=Effort(bound, budget).passes,
         pretrain_s=workspace.settings.pretrain_s or 0.0,
+        larger=bound.larger,
     )
 
 

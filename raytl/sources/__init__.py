@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from raytl.sources.base import SourceEntry, WeightsMissingError
     from raytl.sources.licences import allows_commercial
     from raytl.sources.lookup import (
+        at_size,
         build_architecture,
         catalogue,
         info,
@@ -27,6 +28,7 @@ __all__ = [
     "SourceModel",
     "WeightsMissingError",
     "allows_commercial",
+    "at_size",
     "build_architecture",
     "catalogue",
     "info",
@@ -42,7 +44,7 @@ __getattr__ = lazily(
     {
         "raytl.sources.base": "SourceEntry WeightsMissingError",
         "raytl.sources.lookup": (
-            "build_architecture catalogue info licence_of load untrained_uri why_no_zero_shot zero_shot_head"
+            "at_size build_architecture catalogue info licence_of load untrained_uri why_no_zero_shot zero_shot_head"
         ),
         "raytl.sources.licences": "allows_commercial",
         "raytl.sources.model": "SourceInfo SourceModel",

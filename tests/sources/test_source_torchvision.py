@@ -162,6 +162,19 @@ class TestPublishedWeights:
         assert len(model.labels) == 1000
         assert model.architecture == f"torchvision:{name}@none"
 
+    def test_at_a_size_of_their_own_whatever_is_wished_for_elsewhere(self, hub: Path) -> None:
+        put_in_cache("squeezenet1_1", network("squeezenet1_1", 32), hub)
+        uri = sources.at_size("torchvision:squeezenet1_1", 64)
+        assert uri == "torchvision:squeezenet1_1@64px"
+        model, info = sources.load(uri, image_size=32), sources.info(uri, image_size=32)
+        assert model.pretrained and info.pretrained
+        assert (model.preprocessing.size, info.image_size) == (64, 64)
+        assert sources.at_size(uri, 48) == "torchvision:squeezenet1_1@48px"
+        assert sources.untrained_uri(uri) == "torchvision:squeezenet1_1@none"
+        assert sources.licence_of(uri) == sources.licence_of("torchvision:squeezenet1_1")
+        with pytest.raises(UserError, match="4096"):
+            sources.load("torchvision:squeezenet1_1@5000px")
+
     def test_with_auxiliary_heads_and_their_own_normalisation(self, hub: Path) -> None:
         whole = tv.googlenet(weights=None, aux_logits=True, transform_input=True, init_weights=False).eval()
         put_in_cache("googlenet", whole, hub)

@@ -29,6 +29,10 @@ class TestSize:
         held = workspace(tmp_path, replace(data(), image_side=8), image_size=96)
         assert held.image_size("torchvision:resnet18") == 96
 
+    def test_a_size_in_the_name_goes_before_all_others(self, tmp_path: Path) -> None:
+        held = workspace(tmp_path, replace(data(), image_side=16), image_size=16)
+        assert held.source_model(f"{MODEL}@48px")[0].preprocessing.size == 48
+
     def test_the_size_is_part_of_what_a_model_is_kept_under(self, tmp_path: Path) -> None:
         small = workspace(tmp_path, replace(data(), image_side=16), image_size=64)
         large = workspace(tmp_path, replace(data(), image_side=60), image_size=64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.plan.durations import Durations
@@ -17,6 +18,8 @@ PROBE_SHARE = 0.25
 """Of a time budget: once probes have taken so much of it, they are tried on no further folds."""
 LATEST = 0.4
 """Share of a time budget after which they are not either, whatever took it."""
+LARGER_SHARE = 0.4
+"""Of the time that is left, what the probe that leads may take once more, at more pixels."""
 
 
 class ProbeTurns:
@@ -42,6 +45,7 @@ class ProbeTurns:
         self._settings = settings
         self._records = records
         self._numbers = numbers
+        self._larger: list[tuple[Strategy, int | None]] | None = None
 
     def next_first(self, being_made: Collection[str]) -> LaneJob | None:
         """A probe, or a source model to make for one. being_made: models that a lane is making."""
@@ -57,6 +61,37 @@ class ProbeTurns:
             spent = sum(record.seconds for record in self._records if record.kind == JobKind.PROBE)
             if spent > PROBE_SHARE * budget * self._settings.lanes or self._time.used() > LATEST * budget:
                 self._probing.close()
+
+    def next_larger(self) -> LaneJob | None:
+        """The probe that leads once more, at as many pixels as there is time for, on the folds that it was tried on.
+
+        A network that was made for larger images tells more apart in them, at a multiple of the time. Only where target
+        labels tell whether it does: without them the score says too little.
+        """
+        if self._larger is None:
+            best = self._probing.best()
+            if best is None:
+                return None
+            self._larger = self._at_more_pixels(best) if self._settings.folds > 1 else []
+        if not self._larger:
+            return None
+        strategy, fold = self._larger.pop(0)
+        return LaneJob(next(self._numbers), JobKind.PROBE, strategy.to_dict(), fold)
+
+    def _at_more_pixels(self, key: str) -> list[tuple[Strategy, int | None]]:
+        """Of a probe: what to try, and on which folds."""
+        tried = [r for r in self._records if r.strategy_key == key and r.status == TrialStatus.COMPLETED]
+        strategy = Strategy.from_dict(tried[0].strategy)
+        network = [r.seconds for r in self._records if r.strategy["source_model"] == strategy.source_model]
+        for uri, times in self._settings.larger(strategy.source_model):
+            larger = replace(strategy, source_model=uri)
+            known = {
+                r.fold for r in self._records if r.strategy_key == larger.key and r.status != TrialStatus.INTERRUPTED
+            }
+            seconds = times * max(network) + sum(r.seconds for r in tried)
+            if known or (seconds <= LARGER_SHARE * self._time.left() and self._time.allows(seconds, self._records)):
+                return [(larger, r.fold) for r in tried if r.fold not in known]
+        return []
 
     def next_late(self) -> LaneJob | None:
         """A source model whose turn has come: one joins in for every few strategies that were tried without it."""

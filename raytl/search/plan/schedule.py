@@ -149,6 +149,7 @@ class SearchPlan:
         phases: tuple[Callable[[], LaneJob | Wait | None], ...] = (
             self._next_first_model,
             lambda: self._turns.next_first(self._running_models()),
+            self._turns.next_larger,
             self._begin_search,
             self.by_hand.next_job,
             self._turns.next_late,

@@ -15,10 +15,16 @@ from raytl.sources import SourceInfo, WeightsMissingError
 from raytl.sources.heads import CONVEX
 from raytl.tasks import Problem, Severity, TrainingData
 from raytl.tasks.task import Role
+from raytl.training.material import round_up
 from raytl.training.pretrain import parse_pretrain, pretrain_uri
 from raytl.training.strategy import Strategy
 
 LOGISTIC = "logistic"
+LARGER = (224, 160, 128)
+"""Sides in pixels of which a larger one is tried than a space asks for."""
+LEAST_LARGER = 1.25
+"""Times the space's side that is worth trying."""
+_OF_ONE_SIZE = ("pretrain:", "scratch:", "plain:")
 
 
 class Suggester(Protocol):
@@ -113,6 +119,18 @@ class BoundSpace:
     def reads_names(self, uri: str) -> bool:
         """Whether class names mean something to a source model."""
         return (self._infos.get(uri) or self._info(uri)).text_tower
+
+    def larger(self, uri: str) -> list[tuple[str, float]]:
+        """The same source model at more pixels than in this space, and how many times as many; the most first.
+
+        Published weights, up to the side that they were made for, as far as the images have that much to show.
+        """
+        known, side = self._info(uri), self.data.image_side
+        if not known.pretrained or known.fixed_size or side is None or uri.startswith(_OF_ONE_SIZE):
+            return []
+        most = min(sources.info(uri, channels=self.data.channels).image_size, round_up(side))
+        sides = [size for size in LARGER if LEAST_LARGER * known.image_size <= size <= most]
+        return [(sources.at_size(uri, size), (size / known.image_size) ** 2) for size in sides]
 
     def _adaptable(self, models: list[str]) -> list[str]:
         """The models that some allowed loss (``none`` is one) can do something to; the others are told of."""
@@ -350,4 +368,4 @@ def _named(roles: set[Role], joined: str) -> str:
 
 def untrained(uri: str) -> bool:
     """Whether a source model brings no weights worth freezing."""
-    return uri.startswith("scratch:") or uri.endswith("@none")
+    return uri.startswith("scratch:") or "@none" in uri

@@ -55,6 +55,8 @@ def by_name(job: LaneJob) -> Curve:
         return Curve(seconds=1.0)
     if job.strategy["head"] != "logistic":
         return rising(job)
+    if "@" in job.strategy["source_model"]:
+        return Curve(((0.2, 1.0),))
     place = [*(MADE[i] for i in (1, 3, 0, 2)), "plain:pixels"].index(job.strategy["source_model"])
     return Curve(((0.25 - 0.01 * place, 1.0),))
 
@@ -207,6 +209,37 @@ class TestLateModels:
         search = self.played(space, trials=1000, time_budget_s=4.0, pretrain_s=5.0)
         assert not search.given(JobKind.PRETRAIN)
         assert search.plan.winner() == probe("plain:pixels").key
+
+
+class TestMorePixels:
+    def played(self, space: BoundSpace, seconds: float | None, **settings: object) -> Search:
+        def larger(uri: str) -> list[tuple[str, float]]:
+            return [(f"{uri}@224px", 50.0), (f"{uri}@128px", 5.0)] if uri == MADE[1] else []
+
+        recipes = FixedRecipes(BASELINES, PROBES)
+        search = Search(space, lanes=1, recipes=recipes, larger=larger, time_budget_s=seconds, **settings)
+        search.play(by_name)
+        return search
+
+    def seen(self, search: Search) -> list[tuple[str, int | None]]:
+        probes = [job for job in search.given(JobKind.PROBE) if "@" in job.strategy["source_model"]]
+        return [(job.strategy["source_model"].rpartition("@")[2], job.fold) for job in probes]
+
+    @pytest.mark.parametrize(("seconds", "size"), [(None, "224px"), (1000.0, "224px"), (60.0, "128px"), (15.0, None)])
+    def test_the_probe_that_leads_sees_as_many_as_there_is_time_for(
+        self, space: BoundSpace, seconds: float | None, size: str | None
+    ) -> None:
+        search = self.played(space, seconds)
+        assert self.seen(search) == [(size, fold) for fold in range(3) if size]
+
+    def test_after_the_first_model_and_before_anything_is_trained(self, space: BoundSpace) -> None:
+        kinds = [("@" in str(job.strategy.get("source_model")), job.kind) for job in self.played(space, None).jobs]
+        first = kinds.index((True, JobKind.PROBE))
+        assert JobKind.REFIT in [kind for _, kind in kinds[:first]]
+        assert not {JobKind.BASELINE, JobKind.SEARCH} & {kind for _, kind in kinds[:first]}
+
+    def test_not_without_folds_to_tell_whether_it_pays(self, space: BoundSpace) -> None:
+        assert not self.seen(self.played(space, None, folds=0))
 
 
 class TestResumed:

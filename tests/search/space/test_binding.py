@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+import torch
 from tiny import MODEL, PRETRAINED, data
+from torchvision import models
 
 from raytl import adaptation
 from raytl.core.errors import UserError
@@ -208,6 +210,7 @@ def test_a_shipped_space_does_without_the_models_whose_weights_cannot_be_had(
         return
     space = BoundSpace(load_space(name), held)
     assert all(uri.startswith(("torchvision:", "package:")) for uri in space.left_out)
+
     assert [problem.where for problem in space.problems] == list(space.left_out)
     assert bool(space.left_out) == (name != "demo")
     assert space.source_models and not set(space.left_out) & set(space.source_models)
@@ -329,3 +332,23 @@ class TestSettingAside:
         assert {s.source_domain for s in left} == {None}
         assert {s.source_model for s in left} == {f"pretrain:other/{MODEL}", MODEL}
         assert not any(Role.SOURCE_DOMAIN in adaptation.get(s.adaptation).needs for s in left if s.adaptation != "none")
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"),
+    [(300, (224, 160, 128)), (224, (224, 160, 128)), (150, (160, 128)), (120, (128,)), (100, ()), (28, ()), (None, ())],
+)
+def test_published_weights_may_see_more_pixels_where_images_have_them(
+    side: int | None, expected: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    weights = models.SqueezeNet1_1_Weights.DEFAULT
+    path = tmp_path / "hub" / "checkpoints" / weights.url.rpartition("/")[2]
+    path.parent.mkdir(parents=True)
+    torch.save(models.squeezenet1_1().state_dict(), path)
+    uri, own = "torchvision:squeezenet1_1", f"pretrain:bright/{MODEL}"
+    file = tmp_path / "space.yaml"
+    file.write_text(f"image_size: 96\nspace: {{source_model: ['{uri}', '{own}', '{MODEL}']}}")
+    space = BoundSpace(load_space(str(file)), replace(data(), image_side=side))
+    assert space.larger(uri) == [(f"{uri}@{size}px", (size / 96) ** 2) for size in expected]
+    assert not space.larger(own) and not space.larger(MODEL) and not space.larger("plain:pixels")
