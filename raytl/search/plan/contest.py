@@ -248,17 +248,21 @@ class Contest:
 
 
 def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
-    """Whether of two heads on frozen features the other is of the kind that does better on task after task.
+    """Whether the other strategy is a head on frozen features of a kind that does better on task after task.
 
-    On all stages better than on the last, of the same network, and there with a source domain better than without: how
-    much it is heard follows from the target's images. On published weights better than on plain features. A network
-    that was pretrained on the user's own source domain is better than these only where the domain is related. labelled:
-    whether target labels tell that; where there are none, such a network is trusted less than published weights, and a
-    domain's features as they are less than with the target's moments.
+    Better than a network that is trained on the target's images alone is, as long as these are few, a head on all
+    stages of published weights; what the trained one is surer of on the unlabelled images it is often wrong in. Of two
+    heads on frozen features: on all stages better than on the last, of the same network, and there with a source domain
+    better than without: how much it is heard follows from the target's images. On published weights better than on
+    plain features. A network that was pretrained on the user's own source domain is better than these only where the
+    domain is related. labelled: whether target labels tell that; where there are none, such a network is trusted less
+    than published weights, and a domain's features as they are less than with the target's moments.
     """
-    if not (one.convex and other.convex):
-        return False
     published = not other.source_model.startswith(_NOT_PUBLISHED)
+    if not one.convex:
+        return labelled and published and other.head == "stages" and _on_target_alone(one)
+    if not other.convex:
+        return False
     if not labelled:
         return _trust(one) < _trust(other)
     same = one.source_model == other.source_model and other.head == "stages"
@@ -276,11 +280,14 @@ def _outdone(one: Strategy, other: Strategy) -> bool:
     if not other.convex or other.head != "stages":
         return False
     if not one.convex:
-        alone = one.source_domain is None and one.adaptation == "none"
-        return alone and not other.source_model.startswith(_NOT_PUBLISHED)
+        return _on_target_alone(one) and not other.source_model.startswith(_NOT_PUBLISHED)
     if one.source_model != other.source_model or one.source_domain is not None or one.head == ZERO_SHOT:
         return False
     return one.head == "logistic" or other.source_domain is not None
+
+
+def _on_target_alone(strategy: Strategy) -> bool:
+    return strategy.source_domain is None and strategy.adaptation == "none"
 
 
 def _trust(strategy: Strategy) -> tuple[bool, bool, bool]:

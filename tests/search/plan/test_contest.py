@@ -165,6 +165,25 @@ class TestChoice:
         told.add(TRAINED["c"], 0, 1.0)
         assert told.winner() == TRAINED["b"].key
 
+    @pytest.mark.parametrize(("right", "wins"), [(0.8, False), (0.9, True)])
+    def test_a_network_trained_on_the_target_alone_has_to_lead_a_head_on_all_stages(
+        self, right: float, wins: bool
+    ) -> None:
+        """Its being surer of the unlabelled images is no reason."""
+        told, published = Told(), Strategy("package:lite0", cut=5, head="stages")
+        for fold in range(FOLDS):
+            told.add(published, fold, 0.8, kind="probe", unlabelled=0.5)
+            told.add(TRAINED["a"], fold, right, unlabelled=0.9)
+        assert told.winner() == (TRAINED["a"] if wins else published).key
+
+    def test_one_that_a_domain_or_the_unlabelled_images_train_has_not(self) -> None:
+        told, published = Told(), Strategy("package:lite0", cut=5, head="stages")
+        adapted = replace(TRAINED["a"], adaptation="mcc")
+        for fold in range(FOLDS):
+            told.add(published, fold, 0.8, kind="probe", unlabelled=0.5)
+            told.add(adapted, fold, 0.8, unlabelled=0.9)
+        assert told.winner() == adapted.key
+
     @pytest.mark.parametrize(("right", "wins"), [(1.0, True), (0.8, True), (0.78, True), (0.4, False)])
     def test_published_weights_need_fewer_folds_than_plain_features(self, right: float, wins: bool) -> None:
         """There was time for plain features on all folds, which take none."""
