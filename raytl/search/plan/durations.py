@@ -58,7 +58,7 @@ class Durations:
         took in others' trainings.
         """
         if strategy.convex:
-            return max(self._probes[-RECENT:], default=0.0)
+            return self._convex(strategy)
         uri, factors = strategy.source_model, self._factors()
         measured = bool(self._forward(uri))
         alike = [
@@ -69,6 +69,16 @@ class Durations:
             return self._bare(strategy) * statistics.median(known)
         passes, rates = self._passes_of(strategy), self._rates()
         return (passes.forward + BACKWARD * passes.trained) * max(rates, default=0.0)
+
+    def _convex(self, strategy: Strategy) -> float:
+        """On one fold more its features are there already, and only the head is solved for."""
+        tried = [r for r in self._records if r.strategy_key == strategy.key and r.status == TrialStatus.COMPLETED]
+        if not tried:
+            return max(self._probes[-RECENT:], default=0.0)
+        if len(tried) > 1:
+            return max(record.seconds for record in tried[1:])
+        features_s = self._bare(strategy) if self._forward(strategy.source_model) else 0.0
+        return max(tried[0].seconds - features_s, LEAST_SHARE * tried[0].seconds)
 
     def _passes_of(self, strategy: Strategy) -> Passes:
         """With the stages that are frozen counted by what they take, where that was measured."""

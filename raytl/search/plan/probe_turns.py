@@ -18,6 +18,8 @@ PROBE_SHARE = 0.25
 """Of a time budget: once probes have taken so much of it, they are tried on no further folds."""
 LATEST = 0.4
 """Share of a time budget after which they are not either, whatever took it."""
+LEADER_SHARE = 0.15
+"""Of a time budget, what the probe that leads may take on further folds all the same."""
 LARGER_SHARE = 0.4
 """Of the time that is left, what the probe that leads may take once more, at more pixels."""
 
@@ -60,7 +62,15 @@ class ProbeTurns:
         if budget is not None:
             spent = sum(record.seconds for record in self._records if record.kind == JobKind.PROBE)
             if spent > PROBE_SHARE * budget * self._settings.lanes or self._time.used() > LATEST * budget:
-                self._probing.close()
+                self._probing.close(leader=self._is_cheap(self._probing.leader()))
+
+    def _is_cheap(self, leader: Strategy | None) -> bool:
+        """Whether what the leading probe is worth can be told for a small part of the time."""
+        assert self._settings.time_budget_s is not None
+        if leader is None:
+            return False
+        seconds = self._probing.folds_left(leader) * self._durations.of(leader)
+        return seconds < min(LEADER_SHARE * self._settings.time_budget_s, self._time.left() / 2)
 
     def next_larger(self) -> LaneJob | None:
         """The probe that leads once more, at as many pixels as there is time for, on the folds that it was tried on.

@@ -52,6 +52,7 @@ class Probing:
         self._ended: set[tuple[str, int]] = set()
         self._joined_in = 0
         self._closed = False
+        self._leader_goes_on = False
 
     def begin(self, probes: dict[str, list[Strategy]], survey: Survey) -> None:
         """Settle which probes there are. Models of the domains that promise most come first, others when it is time."""
@@ -106,25 +107,39 @@ class Probing:
         return None if strategy is None else self._give(numbers, strategy, fold)
 
     def _on_further_folds(self, numbers: Iterator[int]) -> LaneJob | None:
-        strategy, fold = (None, None) if self._closed else self._further()
+        leader = self.leader() if self._closed and self._leader_goes_on else None
+        racing = self._racing() if not self._closed else [] if leader is None else [leader]
+        strategy, fold = self._further(racing)
         return None if strategy is None else self._give(numbers, strategy, fold)
 
-    def _further(self) -> tuple[Strategy | None, int | None]:
-        """Of the race: the next strategy and the fold that it was not given yet."""
-        racing = self._racing()
+    def _further(self, racing: Sequence[Strategy]) -> tuple[Strategy | None, int | None]:
+        """Of these: the next strategy and the fold that it was not given yet."""
         due = ((s, fold) for fold in self._folds[1:] for s in racing if (s.key, fold or 0) not in self._given)
         return next(due, (None, None))
 
     def _make(self, numbers: Iterator[int]) -> LaneJob:
         return LaneJob(next(numbers), JobKind.PRETRAIN, source_model=self._unmade.pop(0))
 
-    def close(self) -> None:
-        """Try no further folds: the time is to go into what promises more."""
-        self._closed = True
+    def close(self, *, leader: bool) -> None:
+        """Try no further folds: the time is to go into what promises more.
+
+        leader: but for the one that leads, so that what it is worth is told by more than a fold's few images.
+        """
+        self._closed, self._leader_goes_on = True, leader
+
+    def leader(self) -> Strategy | None:
+        """What would be chosen if the search ended now; None where that is no probe of this race."""
+        choice = self._contest.choice()
+        every = (s for probes in self._probes.values() for s in probes)
+        return None if choice is None else next((s for s in every if s.key == choice.key), None)
+
+    def folds_left(self, strategy: Strategy) -> int:
+        """How many folds a probe was not given yet."""
+        return sum((strategy.key, fold or 0) not in self._given for fold in self._folds)
 
     def next_left_over(self, numbers: Iterator[int], allows: Callable[[Strategy], bool]) -> LaneJob | None:
         """A probe on a fold that it was not given because the time was for something else, which has ended since."""
-        strategy, fold = self._further() if self._closed else (None, None)
+        strategy, fold = self._further(self._racing()) if self._closed else (None, None)
         return self._give(numbers, strategy, fold) if strategy is not None and allows(strategy) else None
 
     def _give(self, numbers: Iterator[int], strategy: Strategy, fold: int | None) -> LaneJob:

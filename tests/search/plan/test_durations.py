@@ -48,6 +48,16 @@ class TestBeforeAnyTraining:
         assert known.of(Strategy(SMALL, cut=9)) == pytest.approx(OVERHEAD * (100 * 0.01 + 100 * 0.08))
         assert known.of(Strategy(SMALL, head="logistic")) == 2.0
 
+    def test_a_head_takes_less_on_a_fold_whose_features_are_there(self) -> None:
+        head = Strategy(SMALL, head="logistic")
+        first, second = record(head, 5.0), record(head, 0.7)
+        known = durations(first)
+        known.probed(probe(SMALL), JobResult(seconds=5.0, forward_s=(0.04,)))
+        assert known.of(head) == pytest.approx(5.0 - 100 * 0.04)
+        both = durations(first, second)
+        both.probed(probe(SMALL), JobResult(seconds=5.0, forward_s=(0.04,)))
+        assert both.of(head) == 0.7
+
     def test_a_step_not_measured_is_reckoned_from_the_forward_pass(self) -> None:
         known = durations()
         known.probed(probe(LARGE), JobResult(seconds=2.0, forward_s=(0.1,)))

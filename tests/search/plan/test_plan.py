@@ -14,6 +14,7 @@ from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.schedule import FIRST_MODEL, TIME
 from raytl.search.plan.settings import Wait
 from raytl.search.plan.simulation import Curve, FixedRecipes
+from raytl.search.propose.effort import Passes
 from raytl.search.propose.recipes import Control
 from raytl.search.records import TrialStatus
 from raytl.search.space.binding import BoundSpace
@@ -395,14 +396,33 @@ class TestEnd:
         search = Search(space, lanes=1, trials=100, time_budget_s=80.0, recipes=FixedRecipes(BASELINES, PROBES))
 
         def curves(job: LaneJob) -> Curve:
-            return Curve(((top(job), 9.0),)) if job.kind == JobKind.PROBE else rising(job)
+            return Curve(((top(job), 13.0),)) if job.kind == JobKind.PROBE else rising(job)
 
         search.play(curves)
         trained = search.given(JobKind.BASELINE, JobKind.SEARCH)
         probes = search.given(JobKind.PROBE)
-        assert [job.fold for job in probes if job.number < trained[0].number] == [0, 0, 1]
+        assert [job.fold for job in probes if job.number < trained[0].number] == [0, 0]
         # What no training fits into any more is theirs again.
         assert {job.fold for job in probes if job.number > trained[-1].number} <= {1, 2, 3, 4}
+
+    def test_what_the_leading_probe_is_worth_is_told_by_all_folds_where_these_are_cheap(
+        self, space: BoundSpace
+    ) -> None:
+        """What takes its time is making the features, which on the other folds are there already."""
+        passes = Passes(10.0, 10.0)
+        search = Search(
+            space, lanes=1, time_budget_s=80.0, recipes=FixedRecipes({}, PROBES), passes=lambda strategy, frozen: passes
+        )
+        probes = []
+        while isinstance(job := search.plan.next_job(), LaneJob) and job.kind in (JobKind.PROBE, JobKind.REFIT):
+            seconds = 2.0 if job.fold else 13.0
+            search.clock.now += seconds
+            if job.kind == JobKind.PROBE:
+                probes.append((key(job), job.fold))
+                search.plan.on_epoch(job.number, {"epoch": 1.0, "score": top(job), "seconds": seconds})
+            search.plan.on_end(job.number, JobResult(seconds=seconds, forward_s=(1.2,)))
+        assert [fold for _, fold in probes[:4]] == [0, 0, 1, 2]
+        assert len({of for of, _ in probes[2:4]}) == 1
 
     def test_patience_ends_a_search_that_finds_nothing_better(self, space: BoundSpace) -> None:
         def curves(job: LaneJob) -> Curve:
