@@ -51,18 +51,19 @@ def test_from_nothing_to_one_to_two_and_back_to_nothing(port, bundles, png, monk
     answers: list[tuple[int, str]] = []
     stop = threading.Event()
 
-    def ask() -> None:
-        with httpx.Client(trust_env=False, timeout=LONG_S) as client:
-            answer = client.post(f"{endpoint.url}/v1/predict", content=png(1))
-            answers.append((answer.status_code, answer.json()["predictions"][0]["label"]))
+    def ask(client: httpx.Client) -> None:
+        answer = client.post(f"{endpoint.url}/v1/predict", content=png(1))
+        answers.append((answer.status_code, answer.json()["predictions"][0]["label"]))
 
     def hammer() -> None:
-        while not stop.is_set():
-            ask()
+        with httpx.Client(trust_env=False, timeout=LONG_S) as client:  # making one takes longer than an answer
+            while not stop.is_set():
+                ask(client)
 
     try:
         assert comes(lambda: replicas() == 0)
-        ask()  # waits for the replica that it starts
+        with httpx.Client(trust_env=False, timeout=LONG_S) as client:
+            ask(client)  # waits for the replica that it starts
         assert answers == [(200, expected)]
         threads = [threading.Thread(target=hammer) for _ in range(24)]
         for thread in threads:
