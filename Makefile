@@ -5,17 +5,20 @@ BIN := $(VENV)/bin
 # The newest Python that raytl supports, unless PYTHON says which.
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(if $(shell $(name) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo yes),$(name))))
 
-.PHONY: demo test test-fast lint format types setup lock clean
+.PHONY: demo test test-fast lint format types setup lock clean compiled
 
-demo: $(VENV)/.installed
+demo: compiled
 	$(BIN)/raytl demo
 
-# Two files at a time: most of a test that starts Ray is waiting.
-test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+# Two files at a time, in the order of tests/conftest.py: pytest-xdist's own begins with those of the most tests, and ends
+# with the slowest ones.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-fast: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+test: compiled
+	$(PYTEST)
+
+test-fast: compiled
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -32,8 +35,11 @@ format: $(VENV)/.installed
 
 setup: $(VENV)/.installed
 
-# Exact versions come from the lock; the package itself is linked, so that edits show without a new install. Compiled once
-# here, for a search starts a dozen processes, and where Python may not write bytecode each would compile torch anew.
+# A search starts a dozen processes, and where Python may not write bytecode each of them would compile what it imports.
+compiled: $(VENV)/.installed
+	@$(BIN)/python -m compileall -q raytl
+
+# Exact versions come from the lock; the package itself is linked, so that edits show without a new install.
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "raytl needs Python 3.11, 3.12 or 3.13; name one with: make PYTHON=/path/to/python"; exit 2; }
 	$(PYTHON) -m venv $(VENV)

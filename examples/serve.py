@@ -41,11 +41,12 @@ def folder_of(root: Path, a_class: int) -> Path:
 def ask(url: str) -> float:
     """Share of the last hundred digits that the endpoint names rightly."""
     digits, right = load_digits(), 0
-    for pixels, label in zip(digits.images[-100:], digits.target[-100:], strict=True):
-        png = io.BytesIO()
-        Image.fromarray((pixels * 255 / 16).astype(np.uint8)).save(png, format="PNG")
-        answer = httpx.post(f"{url}/v1/predict", content=png.getvalue(), headers={"Content-Type": "image/png"})
-        right += answer.raise_for_status().json()["predictions"][0]["label"] == str(label)
+    with httpx.Client() as client:
+        for pixels, label in zip(digits.images[-100:], digits.target[-100:], strict=True):
+            png = io.BytesIO()
+            Image.fromarray((pixels * 255 / 16).astype(np.uint8)).save(png, format="PNG")
+            answer = client.post(f"{url}/v1/predict", content=png.getvalue(), headers={"Content-Type": "image/png"})
+            right += answer.raise_for_status().json()["predictions"][0]["label"] == str(label)
     return right / 100
 
 
@@ -60,7 +61,7 @@ def main() -> None:
         models = []
         for a_class in (5, 40):
             task = raytl.Task(folder_of(root, a_class), holdout=0)
-            run = raytl.search(task, str(root / "plain.yaml"), storage=root / "runs", name=f"of-{a_class}")
+            run = raytl.search(task, str(root / "plain.yaml"), lanes=1, storage=root / "runs", name=f"of-{a_class}")
             models.append(run.best.bundle_path)
         try:
             for a_class, model in zip((5, 40), models, strict=True):

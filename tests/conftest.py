@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
 
 # One Ray session per module starts several processes: keep each of them to one thread.
@@ -12,3 +13,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Property tests measure behaviour, not time: a busy machine must not fail them.
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: none that takes minutes is left for the end, beside a process without work."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

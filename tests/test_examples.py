@@ -46,12 +46,12 @@ def test_every_example_is_tried() -> None:
 @pytest.mark.slow
 class TestExamples:
     def test_few_labels(self, tmp_path: Path) -> None:
-        said = said_by("few_labels.py", tmp_path, "--seconds", "20")
+        said = said_by("few_labels.py", tmp_path, "--seconds", "12")
         assert re.search(r"^accuracy 0\.\d{3} \(0\.\d{3} to [01]\.\d{3}\), by cross-validation$", said, re.MULTILINE)
         assert shares(said)[-1] > 60  # of ten classes, from five labels each
 
     def test_another_domain(self, tmp_path: Path) -> None:
-        said = said_by("another_domain.py", tmp_path, "--seconds", "25")
+        said = said_by("another_domain.py", tmp_path, "--seconds", "15")
         assert "chosen without a label: " in said
         assert shares(said)[-1] > 30
 

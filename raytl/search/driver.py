@@ -13,6 +13,7 @@ from pathlib import Path
 
 import ray
 from ray import tune
+from ray.air._internal import usage
 from ray.tune import RunConfig, TuneConfig, Tuner
 
 from raytl.core.errors import UserError
@@ -184,6 +185,8 @@ def run_plan(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(lanes.count)  # all lanes start at once
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # what the user named by a relative path (file:model/) must be found
     logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
+    # For its statistics of usage Ray would import every tracker that is installed, which takes seconds for MLflow.
+    usage.tag_callbacks = lambda callbacks: False
     searcher = PlanSearcher(plan, partial(room, lanes), notice=notice, asked=asked)
     tuner = Tuner(
         tune.with_resources(trainable, lane_resources(lanes)),

@@ -78,6 +78,14 @@ def session(*, start: bool) -> Iterator[RaySession | None]:
         ray.shutdown()
 
 
+def head_is_wanted() -> bool:
+    """Whether :func:`session` would have to start a local head."""
+    if ray.is_initialized() or address_of(None) is not None:
+        return False
+    with one_at_a_time():
+        return find_head() is None
+
+
 class Serve:
     """The Serve instance of the connected cluster."""
 

@@ -28,7 +28,15 @@ from raytl.serving.applying import (
     url_of,
     with_settings,
 )
-from raytl.serving.controller import AppConfig, RaySession, Serve, free_port_or_refuse, head_environment, session
+from raytl.serving.controller import (
+    AppConfig,
+    RaySession,
+    Serve,
+    free_port_or_refuse,
+    head_environment,
+    head_is_wanted,
+    session,
+)
 from raytl.serving.ingress import SWITCHES, haproxy_runs
 from raytl.serving.judging import stop_judge
 from raytl.serving.lineage import succeeded
@@ -107,6 +115,8 @@ def deploy(
     path = Path(bundle_path).resolve()
     version = bundle_version(path)
     labels = load(ServingSettings(bundle=str(path), version=version)).labels
+    if head_is_wanted():
+        free_port_or_refuse(host, port)  # said before the seconds that a head takes
     with session(start=True) as ray_session:
         assert ray_session is not None  # start=True
         try:

@@ -101,7 +101,9 @@ def test_a_search_whose_disk_is_full_again_and_again_comes_to_its_end(tmp_path: 
         with pytest.raises(UserError) as said:
             if phase == "search":
                 task = raytl.Task(photos, holdout=0.3)
-                raytl.search(task, str(tmp_path / "tiny.yaml"), trials=2, name="mine", storage=store, listeners=full)
+                raytl.search(
+                    task, str(tmp_path / "tiny.yaml"), trials=2, lanes=1, name="mine", storage=store, listeners=full
+                )
             else:
                 raytl.resume("mine", storage=store, listeners=full)
         resource.setrlimit(resource.RLIMIT_FSIZE, (HARD, HARD))
@@ -126,7 +128,7 @@ def test_a_search_whose_disk_is_full_again_and_again_comes_to_its_end(tmp_path: 
 
 def test_figures_are_final_though_the_process_died_before_it_could_say_so(tmp_path: Path, photos: Path) -> None:
     task = raytl.Task(photos, holdout=0.3)
-    run = raytl.search(task, str(tmp_path / "tiny.yaml"), trials=1, name="mine", storage=tmp_path / "runs")
+    run = raytl.search(task, str(tmp_path / "tiny.yaml"), trials=1, lanes=1, name="mine", storage=tmp_path / "runs")
     figure = run.best.test
     document = json.loads((run.path / "run.json").read_text())
     (run.path / "run.json").write_text(json.dumps(document | {"status": "running", "ended": None}))

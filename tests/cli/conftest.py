@@ -41,11 +41,15 @@ class Place:
     folder: Path
 
     @property
+    def own(self) -> dict[str, str]:
+        """What is the place's own in it."""
+        return {"RAYTL_HOME": str(self.folder / "home"), "TORCH_HOME": str(self.folder / "torch"), "COLUMNS": "80"}
+
+    @property
     def environment(self) -> dict[str, str]:
         """Of the commands. What is started in it can be told by RAYTL_HOME."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "RAYTL_"))}
-        own = {"RAYTL_HOME": str(self.folder / "home"), "TORCH_HOME": str(self.folder / "torch"), "COLUMNS": "80"}
-        return {**kept, **OFFLINE, **own}
+        return {**kept, **OFFLINE, **self.own}
 
     def run(self, *arguments: str, timeout_s: float = 600, **environment: str) -> Done:
         """The installed command, with ``environment`` besides its own."""
@@ -73,20 +77,25 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def raytl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """``main()`` in this process, which saves the seconds of imports; not for --json, which takes stdout for good."""
+def raytl(place: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """``main()`` at the place, in this process: without the seconds that a process of its own needs for its imports."""
     from raytl.cli import main
 
-    for name, value in {**OFFLINE, "RAYTL_HOME": str(tmp_path / "home"), "TORCH_HOME": str(tmp_path / "torch")}.items():
+    for name, value in {**OFFLINE, **place.own}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("RAYTL_STORAGE", raising=False)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(place.folder)
 
     def run(*arguments: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["raytl", *arguments])
         monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-        with pytest.raises(SystemExit) as stop:
-            main()
+        stdout = os.dup(1)  # --json turns it to stderr for good
+        try:
+            with pytest.raises(SystemExit) as stop:
+                main()
+        finally:
+            os.dup2(stdout, 1)
+            os.close(stdout)
         out, err = capfd.readouterr()
         return Done(int(stop.value.code or 0), out, err)
 

@@ -29,10 +29,10 @@ def test_the_page_covers_every_command():
         ("pretrain", "--data photos --out model --steps 3"),
     ],
 )
-def test_documents_are_as_documented(place, name, arguments):
-    folder(place.folder / "photos", 4)
-    (place.folder / "photos" / "daisy" / "note.png").write_text("no image")
-    done = place.run(*name.split(), *arguments.split(), "--json")
+def test_documents_are_as_documented(raytl, tmp_path, name, arguments):
+    folder(tmp_path / "photos", 4)
+    (tmp_path / "photos" / "daisy" / "note.png").write_text("no image")
+    done = raytl(*name.split(), *arguments.split(), "--json")
     assert done.code == 0, done.err
     assert undocumented(name, done.document) == set()
 

@@ -100,8 +100,8 @@ class TestSearch:
     def test_nothing_is_left_running(self, searched, place):
         assert processes_of(place) == {}
 
-    def test_a_name_that_is_taken(self, searched, place):
-        done = place.run("search", "--target", "photos", "--space", "tiny.yaml", "--name", "flowers")
+    def test_a_name_that_is_taken(self, searched, raytl):
+        done = raytl("search", "--target", "photos", "--space", "tiny.yaml", "--name", "flowers")
         assert done.code == 2 and "raytl: run 'flowers' exists already" in done.err
 
     def test_without_target_labels_and_with_weights_that_cannot_be_had(self, place):
@@ -113,7 +113,7 @@ class TestSearch:
         (place.folder / "mine.yaml").write_text(mine + "pretrain: {steps: 30}\n")
         done = place.run(
             *("search", "--source-domain", "catalogue", "--unlabelled", "camera", "--space", "mine.yaml"),
-            *("--trials", "3", "--name", "unsupervised"),
+            *("--trials", "3", "--lanes", "1", "--name", "unsupervised"),
         )
         assert done.code == 0, done.err
         left_out = [
@@ -128,34 +128,34 @@ class TestSearch:
 
 
 class TestAfterwards:
-    def test_runs_and_report(self, searched, place):
-        listed = place.run("runs", "list", "--json")
+    def test_runs_and_report(self, searched, place, raytl):
+        listed = raytl("runs", "list", "--json")
         assert undocumented("runs list", listed.document) == set()
         assert "flowers" in [run["name"] for run in listed.document["runs"]]
-        shown = place.run("runs", "show", "flowers", "--json")
+        shown = raytl("runs", "show", "flowers", "--json")
         assert shown.document | {"deployment": None} == searched.document
-        page = Path(place.run("report", "flowers", "--json").document["report"])
+        page = Path(raytl("report", "flowers", "--json").document["report"])
         assert page == place.folder / "raytl-runs/flowers/report.html"
         assert "Leaderboard" in page.read_text() and "The best model has accuracy" in page.read_text()
-        human = place.run("runs", "show", "flowers")
+        human = raytl("runs", "show", "flowers")
         assert human.code == 0 and "next: raytl deploy" in human.out
 
-    def test_a_trial_can_be_had_again_bit_for_bit(self, searched, place):
-        """Trained in a lane then, and in the command's own process now."""
+    def test_a_trial_can_be_had_again_bit_for_bit(self, searched, place, raytl):
+        """Trained in a lane then, and in the process of the command now."""
         trials = pd.read_parquet(place.folder / "raytl-runs/flowers/trials.parquet")
         pruned = trials.loc[trials["status"] == "pruned", "number"]
         for number in (0, searched.document["best"]["trial"], *pruned.head(1)):
-            done = place.run("runs", "replay", "flowers", "--trial", str(number), "--json")
+            done = raytl("runs", "replay", "flowers", "--trial", str(number), "--json")
             assert undocumented("runs replay", done.document) == set()
             assert done.code == 0 and done.document["same"], done.document
             assert (done.document["changed"], done.document["trial"]) == ({}, number)
 
-    def test_export_and_predict(self, searched, place):
+    def test_export_and_predict(self, searched, place, raytl):
         (place.folder / "flowers" / "images").mkdir(parents=True)  # a folder of the run's name is not in its way
-        exported = place.run("export", "flowers", "model", "--json")
+        exported = raytl("export", "flowers", "model", "--json")
         assert undocumented("export", exported.document) == set()
         assert Path(exported.document["path"]) == place.folder / "model"
-        shipped = place.run("export", "flowers", "shipped", "--int8", "--json")
+        shipped = raytl("export", "flowers", "shipped", "--int8", "--json")
         assert undocumented("export", shipped.document) == set()
         onnx = shipped.document["onnx"]
         assert shipped.code == (0 if onnx["int8"]["kept"] else 3)
@@ -163,30 +163,30 @@ class TestAfterwards:
         assert measured["on"] == "test" and set(measured["accuracy"]) >= {"bundle", "model.onnx"}
         card = json.loads((place.folder / "shipped" / "model.json").read_text())["metrics"]["onnx"]
         assert (card["measured"], card["difference"]) == (measured, onnx["difference"])
-        told = place.run("predict", "model", "camera", "tiny.yaml", "--json")
+        told = raytl("predict", "model", "camera", "tiny.yaml", "--json")
         assert undocumented("predict", told.document) == set()
         predictions = told.document["predictions"]
         right = [Path(p["file"]).name.startswith(p["label"]) for p in predictions if p["error"] is None]
         assert len(right) == 12 and sum(right) >= 10
         assert [p["file"] for p in predictions if p["error"]] == ["tiny.yaml"]
         for name, read in (("p.csv", pd.read_csv), ("p.parquet", pd.read_parquet)):
-            assert place.run("predict", "flowers", "camera", "--out", name).code == 0
+            assert raytl("predict", "flowers", "camera", "--out", name).code == 0
             assert list(read(place.folder / name)["label"]) == [p["label"] for p in predictions[:12]]
 
-    def test_extend_by_a_class_and_swap_it_in(self, searched, place):
+    def test_extend_by_a_class_and_swap_it_in(self, searched, place, raytl):
         clover(place.folder / "clovers", 6)
-        extended = place.run("extend", "flowers", "--class", "clover", "clovers", "--json")
+        extended = raytl("extend", "flowers", "--class", "clover", "clovers", "--json")
         assert extended.code == 0, extended.err
         assert undocumented("extend", extended.document) == set()
         assert Path(extended.document["path"]) == place.folder / "flowers-extended"
         assert extended.document["old"]["images"] >= 18 and not extended.document["old"]["worse"]
         clover(place.folder / "more", 10, first=50)
-        named = place.run("predict", "flowers-extended", "more", "camera", "--json").document["predictions"]
+        named = raytl("predict", "flowers-extended", "more", "camera", "--json").document["predictions"]
         assert sum(p["label"] == "clover" for p in named[:10]) >= 8
         assert sum(p["label"] == "clover" for p in named[10:]) <= 2
-        private = place.run("export", "flowers", "private", "--no-images", "--json")
+        private = raytl("export", "flowers", "private", "--no-images", "--json")
         assert private.code == 0 and not (place.folder / "private" / "features.safetensors").exists()
-        none = place.run("extend", "private", "--class", "clover", "clovers")
+        none = raytl("extend", "private", "--class", "clover", "clovers")
         assert none.code == 2 and "holds no features of its training images" in none.err
 
     def test_deploy_ask_undeploy(self, searched, place):
@@ -226,7 +226,7 @@ class TestAfterwards:
 
 class TestInterrupt:
     @pytest.mark.parametrize("after", ["searching", "trial 2"])
-    def test_ctrl_c_ends_the_search_and_leaves_a_run_to_read(self, place, after):
+    def test_ctrl_c_ends_the_search_and_leaves_a_run_to_read(self, place, raytl, after):
         """Ctrl-C reaches every process of the terminal's group, Ray's too."""
         name = f"stopped-{after.replace(' ', '-')}"
         command = ["search", "--target", "photos", "--space", "tiny.yaml", "--set", "epochs=30", "--trials", "200"]
@@ -252,7 +252,7 @@ class TestInterrupt:
         assert undocumented("search", document) == set()
         assert "Traceback" not in rest
         assert "interrupted: what it learned is in" in rest
-        shown = place.run("runs", "show", name)
+        shown = raytl("runs", "show", name)
         assert shown.code == 0 and "interrupted" in shown.out
         deadline = time.monotonic() + 30
         while processes_of(place) and time.monotonic() < deadline:

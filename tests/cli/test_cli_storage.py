@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from conftest import RAYTL, Place
@@ -45,6 +44,12 @@ def machine(make_place, s3, monkeypatch_module):
         return place
 
     return make
+
+
+@pytest.fixture
+def place(machine, request) -> Place:
+    """A machine that has seen nothing of it."""
+    return machine(request.function.__name__)
 
 
 @pytest.fixture(scope="module")
@@ -108,27 +113,26 @@ def test_no_trial_that_ended_was_run_again(resumed, bucket):
     assert refits(bucket, "flowers") == []  # it came to its end: the model is what is kept
 
 
-def test_all_commands_read_it_from_there(resumed, machine, bucket, s3):
+def test_all_commands_read_it_from_there(resumed, place, raytl, bucket):
     _, _, done = resumed
-    third = machine("third")
-    folder(third.folder / "camera", 1, first=80, flat=True)
+    folder(place.folder / "camera", 1, first=80, flat=True)
     at = ("--storage", bucket)
-    shown = third.run("runs", "show", "flowers", *at, "--json", **s3.environment)
+    shown = raytl("runs", "show", "flowers", *at, "--json")
     assert shown.document | {"deployment": None} == done.document
-    human = third.run("runs", "show", f"{bucket}/flowers", **s3.environment)
+    human = raytl("runs", "show", f"{bucket}/flowers")
     assert f"report: {bucket}/flowers/report.html" in human.out and f"next: raytl deploy {bucket}/flowers" in human.out
-    assert third.run("export", "flowers", "model", *at, **s3.environment).code == 0
-    assert (third.folder / "model" / "model.json").is_file()
-    told = third.run("predict", f"{bucket}/flowers", "camera", "--json", **s3.environment)
+    assert raytl("export", "flowers", "model", *at).code == 0
+    assert (place.folder / "model" / "model.json").is_file()
+    told = raytl("predict", f"{bucket}/flowers", "camera", "--json")
     assert len(told.document["predictions"]) == 3 and not any(one["error"] for one in told.document["predictions"])
 
 
-def test_it_goes_on_for_more_with_its_test_split_shut(resumed, machine, bucket, s3):
+def test_it_goes_on_for_more_with_its_test_split_shut(resumed, place, raytl, bucket):
     _, _, done = resumed
-    fourth, at = machine("fourth"), ("--storage", bucket)
-    refused = fourth.run("search", "--resume", "flowers", *at, **s3.environment)
+    at = ("--storage", bucket)
+    refused = raytl("search", "--resume", "flowers", *at)
     assert refused.code == 2 and "run 'flowers' is finished; to go on with it, ask for more" in refused.err
-    more = fourth.run("search", "--resume", "flowers", "--trials", "+3", *at, "--json", **s3.environment)
+    more = place.run("search", "--resume", "flowers", "--trials", "+3", *at, "--json")
     assert more.code == 0, more.err
     assert more.document["trials"]["count"] >= done.document["trials"]["count"] + 3
     before = more.document["chosen_before"]
@@ -136,30 +140,27 @@ def test_it_goes_on_for_more_with_its_test_split_shut(resumed, machine, bucket, 
     assert before["trials"] == done.document["trials"]["count"]
     now = more.document["best"]["test_metric"]
     assert now == (before["test_metric"] if before["same"] else None)
-    assert "Chosen before" in fourth.run("runs", "show", "flowers", *at, **s3.environment).out
+    assert "Chosen before" in raytl("runs", "show", "flowers", *at).out
 
 
-def test_labels_comparing_and_deleting(resumed, machine, bucket, s3):
-    fifth, at = machine("fifth"), ("--storage", bucket)
+def test_labels_comparing_and_deleting(resumed, raytl, bucket):
+    at = ("--storage", bucket)
     for command, arguments in {
         "runs tag": ["flowers", "production"],
         "runs compare": ["flowers", "flowers"],
         "runs prune": ["--keep", "0", "--dry-run"],
     }.items():
-        done = fifth.run(*command.split(), *arguments, *at, "--json", **s3.environment)
+        done = raytl(*command.split(), *arguments, *at, "--json")
         assert done.code == 0, done.err
         assert undocumented(command, done.document) == set()
     assert done.document["runs"] == []  # it is tagged
-    gone = fifth.run("runs", "delete", "flowers", "--yes", *at, "--json", **s3.environment)
+    gone = raytl("runs", "delete", "flowers", "--yes", *at, "--json")
     assert undocumented("runs delete", gone.document) == set() and gone.document["deleted"]
-    assert fifth.run("runs", "list", *at, "--json", **s3.environment).document["runs"] == []
+    assert raytl("runs", "list", *at, "--json").document["runs"] == []
 
 
-def test_where_runs_cannot_be_kept_the_search_does_not_start(machine, s3, bucket):
-    place = machine("sixth")
-    folder(Path(place.folder) / "photos")
-    done = place.run(
-        *("search", "--target", "photos", "--space", "tiny.yaml", "--storage", "s3://nowhere/runs"), **s3.environment
-    )
+def test_where_runs_cannot_be_kept_the_search_does_not_start(place, raytl, bucket):
+    folder(place.folder / "photos")
+    done = raytl("search", "--target", "photos", "--space", "tiny.yaml", "--storage", "s3://nowhere/runs")
     assert done.code == 2
     assert done.err.splitlines()[-1].startswith("raytl: s3://nowhere/runs: cannot be written (The specified bucket")

@@ -41,11 +41,8 @@ class TestRank:
         done = raytl("sources", "rank", "--unlabelled", "photos", "--space", "tiny.yaml")
         assert done.code == 2 and "--source-domain" in done.err
 
-    @pytest.mark.slow
-    def test_document(self, place):
-        space(place.folder)
-        folder(place.folder / "photos")
-        done = place.run("sources", "rank", "--target", "photos", "--space", "tiny.yaml", "--json")
+    def test_document(self, raytl, photos):
+        done = raytl("sources", "rank", "--target", "photos", "--space", "tiny.yaml", "--json")
         assert undocumented("sources rank", done.document) == set()
         source = done.document["sources"][0]
         assert (source["source_model"], source["rank"]) == ("scratch:cnn-small", 1)
@@ -60,12 +57,9 @@ class TestQuote:
             assert row in done.out
         assert "the accuracy is that of the best of them" in done.out
 
-    @pytest.mark.slow
-    def test_document(self, place):
-        space(place.folder)
-        folder(place.folder / "photos")
+    def test_document(self, raytl, photos):
         cluster = ("--cluster", str(CLUSTER), "--price", "head=0.1", "--price", "gpu-spot=0.5")
-        document = place.run("quote", "--target", "photos", "--space", "tiny.yaml", *cluster, "--json").document
+        document = raytl("quote", "--target", "photos", "--space", "tiny.yaml", *cluster, "--json").document
         assert undocumented("quote", document) == set()
         assert document["cluster"]["nodes"] == {"head": 1, "gpu-spot": 4} and document["cluster"]["lanes"] == 4
         assert document["cluster"]["money"]["value"] == pytest.approx(2.1 * document["cluster"]["hours"]["value"])
@@ -136,15 +130,15 @@ class TestKilledSearch:
             change["trial"] for change in changes if change["set"].get("status") in ("completed", "pruned", "failed")
         }
 
-    def test_goes_on_where_it_was(self, place):
+    def test_goes_on_where_it_was(self, place, raytl):
         run = self.start(place)
         done_before = self.ended(run)
-        shown = place.run("runs", "show", "flowers")
+        shown = raytl("runs", "show", "flowers")
         assert "raytl search --resume flowers" in shown.out
-        before = place.run("runs", "show", "flowers", "--json").document
+        before = raytl("runs", "show", "flowers", "--json").document
         assert before["status"] == "interrupted" and before["best"]["test_metric"] is None
         photos = (place.folder / "photos").rename(place.folder / "moved").with_name("photos")
-        lost = place.run("search", "--resume", "flowers")
+        lost = raytl("search", "--resume", "flowers")
         assert lost.code == 2 and f"where it was moved, add --moved {photos}=NEW" in lost.err
         done = place.run("search", "--resume", "flowers", "--moved", "photos=moved", "--json")
         assert done.code == 0, done.err
@@ -158,7 +152,7 @@ class TestKilledSearch:
         tried = [(record["strategy_key"], record["fold"]) for record in self.records(run) if self.was_tried(record)]
         assert len(tried) == len(set(tried))
         assert done_before <= {record["number"] for record in self.records(run) if record["status"] != "interrupted"}
-        again = place.run("search", "--resume", "flowers")
+        again = raytl("search", "--resume", "flowers")
         assert again.code == 2 and "is finished" in again.err
 
     def records(self, run: Path) -> list[dict[str, object]]:

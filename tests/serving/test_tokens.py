@@ -1,4 +1,4 @@
-"""Who is let in, and where the token lies; test_changes.py changes it through Serve."""
+"""Who is let in, and where the token lies; test_through_serve.py changes it through Serve."""
 
 from __future__ import annotations
 

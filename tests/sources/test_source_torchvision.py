@@ -43,13 +43,29 @@ FAMILIES = {
 ALL = tv.list_models(module=tv)
 
 
+PIECE = 2**20 + 7
+POOL = torch.randn(2 * PIECE, generator=torch.Generator().manual_seed(0))
+
+
+def drawn(tensor: torch.Tensor, *settings: object, **named: object) -> torch.Tensor:
+    """Weights at the scale of a usual start, other ones in each layer, from a pool: to draw billions takes a minute."""
+    scale, first = (tensor.numel() // len(tensor)) ** -0.5, int(torch.randint(PIECE, ()))
+    with torch.no_grad():
+        for piece in tensor.view(-1).split(PIECE):
+            torch.mul(POOL[first : first + len(piece)], scale, out=piece)
+    return tensor
+
+
 def network(name: str, size: int) -> nn.Module:
     """The whole network, its weights moved so that no zero hides a difference."""
     torch.manual_seed(0)
     settings: dict[str, object] = {"image_size": size} if name.startswith("vit_") else {}
     if name in ("googlenet", "inception_v3"):
         settings = {"aux_logits": False, "init_weights": False}
-    model: nn.Module = tv.get_model(name, weights=None, **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        for start in ("kaiming_normal_", "kaiming_uniform_", "normal_", "trunc_normal_", "xavier_uniform_"):
+            patch.setattr(nn.init, start, drawn)
+        model: nn.Module = tv.get_model(name, weights=None, **settings)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim < 2 or not parameter.any():
