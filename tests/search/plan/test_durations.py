@@ -49,7 +49,7 @@ class TestBeforeAnyTraining:
         assert known.of(Strategy(SMALL, head="logistic")) == 2.0
 
     def test_a_head_takes_less_on_a_fold_whose_features_are_there(self) -> None:
-        head = Strategy(SMALL, head="logistic")
+        head = Strategy(SMALL, cut=10, head="logistic")
         first, second = record(head, 5.0), record(head, 0.7)
         known = durations(first)
         known.probed(probe(SMALL), JobResult(seconds=5.0, forward_s=(0.04,)))
