@@ -43,7 +43,7 @@ def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
         table.add_row(
             str(row["rank"]),
             Text(_mark(row)),
-            Text(wording.source(row.get("source_model", ""))),
+            Text(wording.listed_source(row.get("source_model", ""))),
             wording.setting(row.get("cut")),
             Text(wording.setting(row.get("adaptation"))),
             wording.score(row["score"]),

@@ -83,6 +83,12 @@ def source(uri: Any) -> str:
     return f"scratch {rest}" if provider == "scratch" else rest or str(uri)
 
 
+def listed_source(uri: Any) -> str:
+    """The same where there is little room: a size of its own comes first, which is what tells it apart."""
+    found = _SIZED.search(str(uri))
+    return source(uri) if found is None else f"{found[1]} px {source(_SIZED.sub('', str(uri)))}"
+
+
 def strategy(values: dict[str, Any]) -> str:
     """A strategy in one phrase: what it starts from, what is frozen, what adapts it."""
     uri = str(values.get("source_model"))

@@ -81,7 +81,7 @@ def _leaderboard_rows(board: pd.DataFrame, reasons: dict[str, str], settings: li
         rows.append(
             f'<tr class="{kind}"><td class="number">{row["rank"]}</td>'
             f'<td class="keep">trial {row["trial"]}{tag}</td>'
-            f'<td class="value source">{escape(wording.source(row.get("source_model", "")))}'
+            f'<td class="value source">{escape(wording.listed_source(row.get("source_model", "")))}'
             f'<br><small class="detail">{escape(detail)}</small></td>'
             f'<td data-label="cut">{escape(wording.setting(row.get("cut")))}</td>'
             f'<td class="keep">{escape(wording.setting(row.get("adaptation")))}</td>'
