@@ -12,6 +12,7 @@ import numpy as np
 
 from raytl.bundles.predictor import Predictor
 from raytl.core.errors import UserError
+from raytl.serving.health import certainty
 from raytl.serving.requests import NamedBytes
 from raytl.serving.settings import ServingSettings, bundle_version
 
@@ -46,6 +47,11 @@ class LiveModel:
     def decide(self, rows: np.ndarray) -> np.ndarray:
         """The number of the predicted label of each row of probabilities, (n, k), int64 (n,)."""
         return self.bundle.decide(rows)
+
+    @cached_property
+    def certainty(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """How certain each answer is, (n,), of prepared images and what :meth:`compute` says of them."""
+        return partial(certainty, self.bundle)
 
     def describe(self) -> dict[str, Any]:
         """The manifest with the name and version that the model is served under."""

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from raytl.evaluation.image_statistics import thumbnails
 from raytl.serving.batching import Batcher
 from raytl.serving.decoding import Decoder
 from raytl.serving.evidence import Tally
-from raytl.serving.health import Board, Monitor, certainty
+from raytl.serving.health import Board, Monitor
 from raytl.serving.live import LiveModel, load
 from raytl.serving.requests import NamedBytes
 from raytl.serving.settings import ServingSettings
@@ -139,7 +138,7 @@ class Service:
         if batcher is None:  # a version on trial that answers nobody is no part of what the endpoint says
             self.monitor.note(live.version, live.bundle, arrays, rows)
             if self.capture is not None:
-                self.capture.note([data for _, data in images], partial(certainty, live.bundle, arrays, rows))
+                self.capture.note([data for _, data in images], arrays, rows, live.certainty)
         return arrays, rows
 
     async def prepare(self, live: LiveModel, images: Sequence[NamedBytes]) -> np.ndarray:
@@ -156,7 +155,12 @@ class Service:
 
     async def health(self, live: LiveModel) -> dict[str, Any]:
         """Whether the model is still right on what comes in, as :meth:`Monitor.judge` says it."""
-        found = await asyncio.get_running_loop().run_in_executor(None, self.monitor.judge, live.version, live.bundle)
+
+        def judged() -> dict[str, Any]:
+            self.monitor.settle()  # with the last request's images
+            return self.monitor.judge(live.version, live.bundle)
+
+        found = await asyncio.get_running_loop().run_in_executor(None, judged)
         return {"model": live.name, "version": live.version, **found}
 
     def close(self) -> None:
