@@ -16,6 +16,7 @@ from raytl.serving import page
 from raytl.serving.asking import in_time
 from raytl.serving.explaining import explain_routes
 from raytl.serving.gate import Gate, trusted
+from raytl.serving.leaving import Leaving
 from raytl.serving.live import LiveModel
 from raytl.serving.named import MODELS, Directory, Entry, OwnPaths, entry, not_here
 from raytl.serving.problems import PROBLEM, RequestError, answer, problem
@@ -39,6 +40,7 @@ def create_http(
     app.add_exception_handler(Exception, _on_error)
     straight: dict[str, Callable[[Request], Awaitable[Response]]] = {}
     app.add_middleware(_Straight, handlers=straight)
+    app.add_middleware(Leaving)
     app.add_middleware(Gate, settings=lambda: service.live.settings)
     if most_waiting is not None:
         app.add_middleware(_Queue, most=most_waiting)

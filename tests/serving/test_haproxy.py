@@ -15,6 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 from processes import listens_at, mentioning, open_to_the_network
+from ray.serve._private.constants import (
+    SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER,
+    SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER,
+)
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 
 from raytl.serving.haproxy.configuration import Files
@@ -161,6 +165,10 @@ class TestMended:
         files.mend(inherited=True)
         assert config.read_text() == once
         assert "127.0.0.1:514" not in once and "mode 600" in once
+        assert [line.split()[2] for line in once.splitlines() if "set-header" in line] == [
+            SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER,
+            SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER,
+        ]
 
     def test_no_page_and_no_command_for_others(self, node):
         node.start()
