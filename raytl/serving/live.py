@@ -35,10 +35,13 @@ class LiveModel:
         """The labels, in the order of the probabilities."""
         return self.bundle.labels
 
-    def decode(self, image: NamedBytes) -> np.ndarray:
-        """One encoded image to uint8 (channels, size, size). Raises UserError where it cannot be decoded."""
+    def decode(self, image: NamedBytes, most_pixels: int | None = None) -> np.ndarray:
+        """One encoded image to uint8 (channels, size, size).
+
+        Raises UserError where it cannot be decoded, LargeImageError where it has more than ``most_pixels``.
+        """
         name, data = image
-        return self.bundle.prepare(data, name)
+        return self.bundle.prepare(data, name, most_pixels)
 
     def compute(self, images: np.ndarray) -> np.ndarray:
         """uint8 (n, channels, size, size) to probabilities, float32 (n, k)."""

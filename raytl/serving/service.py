@@ -192,8 +192,13 @@ def predictions(bundle: Predictor, probabilities: np.ndarray, top: int | None) -
 
     top: list only so many, the predicted one first and then the most probable.
     """
-    chosen = bundle.decide(probabilities).tolist()
-    return [_prediction(bundle.labels, row, best, top) for row, best in zip(probabilities, chosen, strict=True)]
+    rows = probabilities.tolist()
+    if len(rows) == 1 and bundle.manifest.threshold is None:
+        # As numpy does, which would let go of the interpreter's lock meanwhile, and wait to have it again.
+        chosen = [rows[0].index(max(rows[0]))]
+    else:
+        chosen = bundle.decide(probabilities).tolist()
+    return [_prediction(bundle.labels, row, best, top) for row, best in zip(rows, chosen, strict=True)]
 
 
 def doubts(bundle: Predictor, arrays: np.ndarray, rows: np.ndarray) -> list[dict[str, Any]]:
@@ -212,11 +217,10 @@ def doubts(bundle: Predictor, arrays: np.ndarray, rows: np.ndarray) -> list[dict
     ]
 
 
-def _prediction(labels: Sequence[str], row: np.ndarray, best: int, top: int | None) -> dict[str, Any]:
-    values = row.tolist()
+def _prediction(labels: Sequence[str], values: list[float], best: int, top: int | None) -> dict[str, Any]:
     if top is None:
         listed = dict(zip(labels, values, strict=True))
     else:
-        order = [best, *(i for i in np.argsort(-row, kind="stable").tolist() if i != best)]
+        order = [best, *(i for i in np.argsort(-np.array(values), kind="stable").tolist() if i != best)]
         listed = {labels[i]: values[i] for i in order[:top]}
     return {"label": labels[best], "confidence": values[best], "probabilities": listed}
