@@ -47,9 +47,9 @@ def kill(server: Server, mark: str) -> Fault:
     """A fault: one process whose name has the mark dies."""
 
     def fault() -> None:
-        # The newest: HAProxies that were replaced finish their connections.
-        pid = max(pid for pid, line in processes(server.marks).items() if mark in line)
-        os.kill(pid, signal.SIGKILL)
+        while not (found := [pid for pid, line in processes(server.marks).items() if mark in line]):
+            time.sleep(0.2)  # it was killed before, and is not back yet
+        os.kill(max(found), signal.SIGKILL)  # the newest: HAProxies that were replaced finish their connections
 
     return fault
 
@@ -68,6 +68,7 @@ class Load:
     async def _run(self, url: str, seconds: float, fault: Fault) -> dict[str, Any]:
         answers: list[tuple[float, float, bool]] = []
         failures: Counter[str] = Counter()
+        why: list[str] = []
         by: Counter[str] = Counter()
         wrong = 0
 
@@ -78,13 +79,14 @@ class Load:
                 answer = await client.post(f"{url}/v1/predict", content=self._body)
             except httpx.HTTPError as error:
                 failures["refused" if isinstance(error, httpx.ConnectError) else "cut off"] += 1
+                why.append(f"{error!r} {start - begin:.2f} s to {time.perf_counter() - begin:.2f} s")
             else:
                 fine = answer.status_code == 200
                 if fine:
                     by[answer.json()["model"]] += 1
                     wrong += not self._as_offline(answer.json())
                 else:
-                    failures[str(answer.status_code)] += 1
+                    why.append(f"{answer.status_code} {start - begin:.2f} s to {time.perf_counter() - begin:.2f} s")
             answers.append((start, time.perf_counter(), fine))
 
         async with httpx.AsyncClient(trust_env=False, timeout=90) as client, asyncio.TaskGroup() as tasks:
@@ -108,7 +110,7 @@ class Load:
             "longest_wait_s": max(end - start for start, end, fine in answers if fine),
             "longest_silence_s": max(gaps),
             "answered_by": dict(by),
-            "why": dict(failures),
+            "why": why,
         }
 
     def _as_offline(self, told: Mapping[str, Any]) -> bool:
@@ -202,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--old-way", action="store_true", help="through Ray Serve's own proxy, with its defaults")
     parser.add_argument("--seconds", type=float, default=25)
-    parser.add_argument("--only", help="one fault, by its name in the table")
+    parser.add_argument("--only", action="append", help="a fault, by its name in the table; may be given again")
     given = parser.parse_args()
     environment = {**OLD_WAY, "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "10"} if given.old_way else {}
     os.environ |= {"OMP_NUM_THREADS": "1", **environment}
@@ -215,12 +217,12 @@ def main() -> None:
             for name, seed in seeds.items()
         }
         load = Load(bundles)
-        if given.only in (None, _NODE):
+        if not given.only or _NODE in given.only:
             say(_NODE)
             with two_nodes(bundles["first"]) as (url, fault):
                 figures[_NODE] = load.run(url, given.seconds, fault)
             say(f"  {figures[_NODE]}")
-        if given.only != _NODE:
+        if given.only != [_NODE]:
             say("starting the endpoint")
             with raytl("raytl", bundles["first"], home / "raytl", environment, **options) as server:
                 faults: dict[str, Fault] = {
@@ -232,7 +234,9 @@ def main() -> None:
                     faults["HAProxy's actor killed"] = kill(server, "ray::HAProxyManager")
                 faults["controller killed"] = kill(server, "ray::ServeController")
                 faults |= changes(server, home / "raytl", bundles, options)
-                for name, fault in {given.only: faults[given.only]}.items() if given.only else faults.items():
+                for name, fault in faults.items():
+                    if given.only and name not in given.only:
+                        continue
                     say(name)
                     figures[name] = load.run(server.url, given.seconds, fault)
                     say(f"  {figures[name]}")
