@@ -33,8 +33,6 @@ SWITCHES = {
     # A prediction may be asked for twice: where a replica dies with a request, another one answers it. HAProxy can do
     # so with what fits its buffer.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response response-timeout",
-    # Each of the dead replica's idle connections that HAProxy still takes for one that lives costs an attempt.
-    "RAY_SERVE_HAPROXY_RETRIES": "8",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",
     # HAProxy's log of requests: nobody listens at the system log's network port, and a request is nobody's business.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",

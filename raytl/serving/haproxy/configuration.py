@@ -4,8 +4,8 @@
   HAProxy through its socket. Both become this machine's and this user's own.
 - Serve has HAProxy log every request, with its path, to whoever listens for system logs on the network; unless
   ``RAY_SERVE_HAPROXY_LOG_TARGET`` asks for it, nothing is logged.
-- A client gets half a minute to send its request, as far as the buffer holds it. HAProxy waits for that: where a replica
-  dies with a request, only one that was there as a whole before it was passed on can be given to another.
+- A client gets half a minute to send its request, as far as the buffer holds it. HAProxy waits for that: where a
+  replica dies with a request, only one that was there as a whole before it was passed on can be given to another.
 - Where no replica can answer, Serve has HAProxy say ``500 Internal Server Error``; it becomes a 503 with a time to come
   back.
 - HAProxy opens the endpoint's port itself and takes whoever waits there with it when it is killed. It inherits the open
