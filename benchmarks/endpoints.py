@@ -64,13 +64,16 @@ def processes(marks: tuple[str, ...]) -> dict[int, str]:
     return {pid: lines[pid] for pid in found}
 
 
-def make_bundle(folder: Path, network: str, channels: int, size: int, seed: int = 0) -> Path:
-    """An untrained network with ten labels; how fast it answers does not depend on its weights."""
+def make_bundle(folder: Path, network: str, channels: int, size: int, seed: int = 0, note: str = "") -> Path:
+    """An untrained network with ten labels; how fast it answers does not depend on its weights.
+
+    note: makes of the same network another version.
+    """
     labels = tuple(f"class {number}" for number in range(10))
     model = build_architecture(network, num_classes=len(labels), channels=channels, image_size=size, seed=seed)
     model.labels = labels
     example = Image.open(io.BytesIO(picture(channels, size)))
-    return export_bundle(folder, model, metrics={}, provenance={}, examples=[example])
+    return export_bundle(folder, model, metrics={}, provenance={"note": note}, examples=[example])
 
 
 def picture(channels: int, size: int) -> bytes:
@@ -105,7 +108,8 @@ def raytl(
 
 def command(home: Path, code: str, environment: Mapping[str, str] | None = None) -> dict[str, object]:
     """What an expression of ``raytl.serving`` gives, evaluated in a process of its own."""
-    lines = ["import json", "from raytl.serving import deploy, undeploy", f"print(json.dumps({code}))"]
+    names = "deploy, rollback, try_out, undeploy"
+    lines = ["import json", f"from raytl.serving import {names}", f"print(json.dumps({code}))"]
     given = {**os.environ, "RAYTL_HOME": str(home), **(environment or {})}
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], env=given, capture_output=True, text=True, check=False

@@ -2,27 +2,31 @@
 
     python benchmarks/serving_fuzzed.py [--seconds 600]
 
-Told are the answers by kind, the slowest, and what memory the endpoint took more. Exits with 1 where an answer was 5xx
-(but 503, which says to come again), a connection was cut off, or the endpoint does not answer afterwards.
+Two models are deployed, one at ``/`` and one by its name, and the documents of both are gone through. Where a path has
+a model's name or version, three requests in four have one that exists, of either model. Told are the answers by kind,
+the slowest, and what memory the endpoint took more. Exits with 1 where an answer was 5xx (but 503, which says to come
+again), a connection was cut off, or the endpoint does not answer afterwards.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import httpx
 import schemathesis
 from common import finish, say, scratch_home
-from endpoints import Server, make_bundle, picture, processes, raytl
+from endpoints import Server, command, make_bundle, picture, processes, raytl
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 from hypothesis.strategies import SearchStrategy
@@ -30,6 +34,33 @@ from requests.exceptions import RequestException
 from schemathesis import GenerationMode
 
 EXAMPLES = 100
+NAMED = "letters"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One that is deployed. name: by which it is. path: below which it answers. bundle, version: of its bundle."""
+
+    name: str
+    path: str
+    bundle: str
+    version: str
+
+    @property
+    def in_paths(self) -> dict[str, str]:
+        """Its name and version, by the names of parameters in paths."""
+        return {"model_name": self.name, "name": self.name, "version": self.version}
+
+    @property
+    def by_bundle(self) -> dict[str, str]:
+        """The same with the name of its bundle, by which the open inference protocol knows it too."""
+        return {**self.in_paths, "name": self.bundle}
+
+    @classmethod
+    def asked(cls, url: str, name: str, path: str) -> Model:
+        """As the endpoint says."""
+        told = httpx.get(f"{url}{path}/healthz", trust_env=False, timeout=60).json()
+        return cls(name, path, told["model"], told["version"])
 
 
 def memory_mib(server: Server) -> float:
@@ -42,21 +73,26 @@ def memory_mib(server: Server) -> float:
     return total
 
 
-def fuzz(url: str, seconds: float) -> tuple[dict[str, Counter[int]], list[str], float]:
+def fuzz(url: str, models: Sequence[Model], seconds: float) -> tuple[dict[str, Counter[int]], list[str], float]:
     """By operation, how often each status was answered; faults; the longest wait in seconds."""
-    api = schemathesis.openapi.from_url(f"{url}/openapi.json")
-    operations = [found.ok() for found in api.get_all_operations()]
-    counts: dict[str, Counter[int]] = {f"{one.method.upper()} {one.path}": Counter() for one in operations}
+    operations = {}
+    for model in models:
+        api = schemathesis.openapi.from_url(f"{url}{model.path}/openapi.json")
+        for found in api.get_all_operations():
+            one = found.ok()
+            operations[f"{one.method.upper()} {model.path}{one.path}"] = one
+    counts: dict[str, Counter[int]] = {name: Counter() for name in operations}
     faults: list[str] = []
     longest, number, begin = 0.0, 0, time.monotonic()
+    made_up: Mapping[str, str] = {}
+    in_paths = itertools.cycle([*(model.in_paths for model in models), models[0].by_bundle, made_up])
 
-    def answered(case: schemathesis.Case, name: str, *, known: bool) -> None:
+    def answered(case: schemathesis.Case, name: str) -> None:
         nonlocal longest
         if time.monotonic() - begin > seconds:
             return
-        if known:
-            named = case.path_parameters.keys() & {"model_name", "name"}
-            case.path_parameters.update(dict.fromkeys(named, "raytl"))
+        known = next(in_paths)
+        case.path_parameters.update({key: known[key] for key in case.path_parameters.keys() & known.keys()})
         try:
             answer = case.call(timeout=60)
         except RequestException as error:
@@ -69,9 +105,9 @@ def fuzz(url: str, seconds: float) -> tuple[dict[str, Counter[int]], list[str], 
 
     while time.monotonic() - begin < seconds:
         number += 1
-        for name, operation in zip(counts, operations, strict=True):
+        for name, operation in operations.items():
             for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-                ask = partial(answered, name=name, known=number % 2 == 0)
+                ask = partial(answered, name=name)
                 with contextlib.suppress(Unsatisfiable):  # nothing can be wrong in a request without parameters
                     _made_up(operation.as_strategy(generation_mode=mode), number, ask)
     return counts, faults, longest
@@ -87,6 +123,13 @@ def _made_up(cases: SearchStrategy[schemathesis.Case], number: int, ask: Callabl
     one()
 
 
+def answers(url: str, models: Sequence[Model]) -> list[object]:
+    """What each model says of one picture."""
+    body = picture(1, 32)
+    given = {"content": body, "trust_env": False, "timeout": 60}
+    return [httpx.post(f"{url}{model.path}/v1/predict", **given).json() for model in models]
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser()
@@ -94,15 +137,21 @@ def main() -> None:
     asked = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     with scratch_home() as home, tempfile.TemporaryDirectory() as scratch:
-        bundle = make_bundle(Path(scratch) / "a", "scratch:cnn-small", 1, 32)
+        bundle, other = (
+            make_bundle(Path(scratch) / name, "scratch:cnn-small", 1, 32, seed) for seed, name in enumerate("ab")
+        )
         say("starting the endpoint")
-        with raytl("raytl", bundle, home / "raytl", max_replicas=1) as server:
-            body = picture(1, 32)
-            expected = httpx.post(f"{server.url}/v1/predict", content=body, trust_env=False, timeout=60).json()
+        with raytl("raytl", bundle, home / "raytl", max_replicas=1, num_cpus=0.5) as server:
+            port = int(server.url.rpartition(":")[2])
+            options = f"port={port}, name={NAMED!r}, max_replicas=1, num_cpus=0.5"
+            command(home / "raytl", f"deploy({str(other)!r}, {options}).to_json()")
+            models = [Model.asked(server.url, "raytl", ""), Model.asked(server.url, NAMED, f"/v1/models/{NAMED}")]
+            expected = answers(server.url, models)
             before = memory_mib(server)
-            counts, faults, longest = fuzz(server.url, asked.seconds)
+            counts, faults, longest = fuzz(server.url, models, asked.seconds)
             after = memory_mib(server)
-            fine = httpx.post(f"{server.url}/v1/predict", content=body, trust_env=False, timeout=60).json() == expected
+            fine = answers(server.url, models) == expected
+            command(home / "raytl", f"undeploy({NAMED!r})")
     kinds = sorted({status for found in counts.values() for status in found})
     rows = [[name, *(str(found[kind]) for kind in kinds)] for name, found in counts.items()]
     for fault in faults[:20]:

@@ -50,11 +50,12 @@ class Predictor(ABC):
         """What its folder says that it answers, None where that says nothing. Raises UserError."""
         return Reference.read(folder)
 
-    def prepare(self, image: ImageLike, name: str = "image") -> np.ndarray:
+    def prepare(self, image: ImageLike, name: str = "image", most_pixels: int | None = None) -> np.ndarray:
         """One image as uint8 (channels, size, size).
 
         image: encoded bytes, the path of a file, or a decoded image (taken as upright).
-        Raises UserError naming the image where it cannot be read or decoded.
+        Raises UserError naming the image where it cannot be read or decoded, and LargeImageError where it was not
+        because it would have more than ``most_pixels`` in memory.
         """
         if isinstance(image, Path):
             name = str(image)
@@ -63,7 +64,7 @@ class Predictor(ABC):
             except OSError as error:
                 raise UserError(f"{name}: cannot be read ({error.strerror or error}); check the path") from error
         if isinstance(image, bytes):
-            image = decode(image, name)
+            image = decode(image, name, most_pixels)
         return self.manifest.preprocessing.to_uint8(image)
 
     def predict(self, images: Sequence[ImageLike], batch_size: int = 64) -> list[Prediction]:

@@ -59,26 +59,16 @@ def drift_test(
     numbers, is_new = numbers[among], is_new[among]
     members = [np.flatnonzero(numbers == number) for number in both]
     sides = np.empty((ROUNDS + 1, len(is_new)))
-    for round_ in range(ROUNDS + 1):
-        assigned = is_new.copy()
-        if round_:
-            for index in members:
-                assigned[index] = is_new[rng.permutation(index)]
-        sides[round_] = _signs(assigned, members)
+    total = sum(int(is_new[index].sum()) for index in members)
+    for index in members:
+        drawn = np.repeat(is_new[index][None], ROUNDS + 1, axis=0)
+        drawn[1:] = rng.permuted(drawn[1:], axis=1)
+        new = int(drawn[0].sum())
+        # The discrepancy within strata, each of which counts by its number of new images.
+        sides[:, index] = np.where(drawn, 1 / total, -new / total / (len(index) - new))
     distances = ((sides @ kernel) * sides).sum(axis=1)
     p = float((distances >= distances[0] - 1e-12).mean())
     return Drift(p, p <= level, m)
-
-
-def _signs(is_new: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
-    """Weights whose quadratic form is the discrepancy within strata, each stratum by its number of new images."""
-    weights = np.zeros(len(is_new))
-    total = sum(int(is_new[index].sum()) for index in members)
-    for index in members:
-        new = is_new[index]
-        share = new.sum() / total
-        weights[index] = np.where(new, share / new.sum(), -share / (~new).sum())
-    return weights
 
 
 def _kernel(rows: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import logging
 import math
 import os
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,16 @@ _LOG = logging.getLogger("ray.serve")
 WRITE_EVERY_S = 10.0
 MOST_BYTES = 256 * 2**20
 """That a replica keeps in memory and on disk, whatever the number of images."""
-WAITING = 64
+WAITING = 256
+WAITING_BYTES = 64 * 2**20
+"""Requests, and bytes of their images, that wait to be looked at; beyond it images are left out."""
+GATHER_S = 0.5
+"""For so long images are gathered, to be looked at together: one by one, each would take several times as long."""
 MOST_REPLICAS = 1000
+
+
+Certainty = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""How certain each answer is, (n,), of prepared images, uint8 (n, c, s, s), and their probabilities, (n, k)."""
 
 
 class Capture:
@@ -41,38 +51,55 @@ class Capture:
         self._bytes = 0
         self._surest = math.inf
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="raytl-capture")
-        self._waiting = 0
+        self._noted: list[_Noted] = []
+        self._waiting_bytes = 0
+        self._hurry = threading.Event()
         self._mutex = threading.Lock()
         self._written = 0.0
 
-    def note(self, images: Sequence[bytes], certainty: Callable[[], np.ndarray]) -> None:
-        """Images were answered: encoded as they came; certainty: computes how certain each answer is, (n,).
+    def note(self, images: Sequence[bytes], arrays: np.ndarray, rows: np.ndarray, certainty: Certainty) -> None:
+        """Images were answered: encoded as they came, arrays as prepared, rows of probabilities.
 
-        Returns at once; while too much is waiting, images are left out.
+        certainty: images of requests with the same one are looked at together. Returns at once; while too much is
+        waiting, images are left out.
         """
+        size = sum(map(len, images))
         with self._mutex:
-            if self._waiting >= WAITING:
+            if len(self._noted) >= WAITING or self._waiting_bytes + size > WAITING_BYTES:
                 return
-            self._waiting += 1
-        with suppress(RuntimeError):  # closed meanwhile
-            self._thread.submit(self._keep, list(images), certainty).add_done_callback(self._done)
+            self._waiting_bytes += size
+            self._noted.append(_Noted(list(images), arrays, rows, certainty))
+            first = len(self._noted) == 1
+        if first:
+            with suppress(RuntimeError):  # closed meanwhile
+                self._thread.submit(self._gather).add_done_callback(self._done)
 
     def flush(self) -> None:
         """Write what is kept, now."""
-        self._thread.submit(self._write).result()
+        self._hurry.set()
+        self._thread.submit(self._write_now).result()
 
     def close(self) -> None:
         """Write what is kept, and stop."""
+        self._hurry.set()
         with suppress(RuntimeError):
             self._thread.submit(self._end)
         self._thread.shutdown(wait=True)
 
-    def _keep(self, images: list[bytes], certainty: Callable[[], np.ndarray]) -> None:
+    def _gather(self) -> None:
+        """In the thread: keep what is noted within a moment."""
+        self._hurry.wait(GATHER_S)
+        with self._mutex:
+            noted, self._noted, self._waiting_bytes = self._noted, [], 0
         if self._slot is None:
             self._take_slot()
         now, before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), len(self._kept)
-        for image, sure in zip(images, certainty().tolist(), strict=True):
-            self._add(image, sure, now)
+        for certainty, alike in itertools.groupby(noted, lambda one: one.certainty):
+            together = list(alike)
+            arrays, rows = (np.concatenate(part) for part in zip(*((o.arrays, o.rows) for o in together), strict=True))
+            images = [image for one in together for image in one.images]
+            for image, sure in zip(images, certainty(arrays, rows).tolist(), strict=True):
+                self._add(image, sure, now)
         if len(self._kept) != before and time.monotonic() - self._written > WRITE_EVERY_S:
             self._write()
 
@@ -111,6 +138,10 @@ class Capture:
             for row in pq.read_table(self._file).to_pylist():
                 self._add(row["image"], row["certainty"], row["captured"])
 
+    def _write_now(self) -> None:
+        self._hurry.clear()
+        self._write()
+
     def _write(self) -> None:
         self._written = time.monotonic()
         if not self._kept:
@@ -138,8 +169,16 @@ class Capture:
                 os.close(self._slot)
 
     def _done(self, work: Future[None]) -> None:
-        with self._mutex:
-            self._waiting -= 1
         error = None if work.cancelled() else work.exception()
         if error is not None:
             _LOG.error("captured images could not be kept in %s (%s)", self._file, error)
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """Of one request: see :meth:`Capture.note`."""
+
+    images: list[bytes]
+    arrays: np.ndarray
+    rows: np.ndarray
+    certainty: Certainty

@@ -174,9 +174,10 @@ def directory() -> list[Entry]:
 def head_environment(host: str) -> dict[str, str]:
     """What Serve needs in its environment, beyond what Ray was started with, for the fast way to a server on ``host``.
 
-    HAProxy reaches the replicas of other nodes only where they listen on all interfaces.
+    HAProxy reaches the replicas of other machines only where they listen on all interfaces.
     """
-    if len([node for node in ray.nodes() if node["Alive"]]) > 1 and host not in ("0.0.0.0", "::"):
+    machines = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    if len(machines) > 1 and host not in ("0.0.0.0", "::"):
         return dict(PROXY_CHECKS)
     environment: dict[str, str] = ray.get(ray.remote(num_cpus=0)(_prepare).options(**_on_head()).remote())
     return environment

@@ -6,7 +6,7 @@ import asyncio
 import ctypes
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,9 +14,18 @@ from raytl.core.errors import UserError
 from raytl.core.machine import cores
 from raytl.serving.problems import RequestError
 from raytl.serving.requests import NamedBytes
-from raytl.tasks.decoding import pixels_to_decode
+from raytl.tasks.decoding import LargeImageError, pixels_to_decode
 
-Decode = Callable[[NamedBytes], np.ndarray]
+
+class Decode(Protocol):
+    """One encoded image to uint8 (channels, size, size).
+
+    Raises UserError where it cannot be decoded, LargeImageError where it has more than ``most_pixels``.
+    """
+
+    def __call__(self, image: NamedBytes, most_pixels: int | None = None, /) -> np.ndarray:
+        """See above."""
+
 
 # Decoded, an image of this size takes some 200 MB for a moment; the largest allowed one takes more than a gigabyte.
 LARGE_PIXELS = 16 * 1024 * 1024
@@ -44,10 +53,10 @@ class Decoder:
                 if len(images[0][1]) <= _TINY_BYTES:
                     tiny = _decode_if_small(decode, images[0], min(max_pixels, _TINY_PIXELS))
                     if isinstance(tiny, np.ndarray):
-                        return np.stack([tiny])
+                        return tiny[None].copy()
                 alone = await self._run(self._small, _decode_if_small, decode, images[0], min(max_pixels, LARGE_PIXELS))
                 if isinstance(alone, np.ndarray):
-                    return np.stack([alone])  # a copy: what Pillow lends is not writable, which torch warns of
+                    return alone[None].copy()  # what Pillow lends is not writable, which torch warns of
                 sizes = [alone]
             else:
                 sizes = await self._run(self._small, _sizes, images)
@@ -84,8 +93,10 @@ class Decoder:
 
 def _decode_if_small(decode: Decode, image: NamedBytes, limit: int) -> np.ndarray | int:
     """The decoded image, or its pixels where they are more than ``limit``. One trip to a thread instead of two."""
-    size = pixels_to_decode(image[1])
-    return size if size > limit else decode(image)
+    try:
+        return decode(image, limit)
+    except LargeImageError as larger:
+        return larger.pixels
 
 
 def _sizes(images: Sequence[NamedBytes]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import threading
 import time
@@ -23,8 +24,10 @@ _LOG = logging.getLogger("ray.serve")
 WINDOW = 500
 """Images that what is said rests on: the last ones."""
 MOST_PER_S = 50.0
-"""Images a second that are looked at; of more, some. Each takes about a third of a millisecond of a core."""
+"""Images a second that are looked at; of more, some."""
 WAITING = 256
+GATHER_S = 0.5
+"""For so long images are gathered, to be looked at together: one by one, each would take several times as long."""
 SHARE_EVERY_S = 5.0
 STALE_S = 3600.0
 """After which what a replica kept is no longer counted: it has gone, or nothing has come to it."""
@@ -95,13 +98,18 @@ class Monitor:
         self._mutex = threading.Lock()
         self._version = ""
         self._kept: deque[tuple[np.ndarray, int, np.ndarray, float]] = deque(maxlen=WINDOW)
+        self._noted: list[_Noted] = []
         self._waiting = 0
+        self._hurry = threading.Event()
         self._allowed, self._asked = MOST_PER_S, time.monotonic()
         self._shared = 0.0
         self.seen = 0
 
     def note(self, version: str, bundle: Predictor, pixels: np.ndarray, probabilities: np.ndarray) -> None:
-        """Images were answered: pixels (n, c, s, s), probabilities (n, k). Returns at once; called from one thread."""
+        """Images were answered: pixels (n, c, s, s), probabilities (n, k), neither of which changes any more.
+
+        Returns at once; called from one thread.
+        """
         self.seen += len(pixels)
         if bundle.yardstick is None:
             return
@@ -112,12 +120,15 @@ class Monitor:
         if count < 1:
             return
         self._allowed -= count
+        if count < len(pixels):  # the first are as good as any: callers do not sort them by what is hard
+            pixels, probabilities = pixels[:count].copy(), probabilities[:count].copy()
         with self._mutex:
             self._waiting += count
-        # The first of a large request are as good as any: callers do not sort them by what is hard.
-        with suppress(RuntimeError):  # closed meanwhile
-            work = self._thread.submit(self._keep, version, bundle, pixels[:count].copy(), probabilities[:count].copy())
-            work.add_done_callback(_tell_of_failure)
+            self._noted.append(_Noted(version, bundle, pixels, probabilities, time.time()))
+            first = len(self._noted) == 1
+        if first:
+            with suppress(RuntimeError):  # closed meanwhile
+                self._thread.submit(self._gather).add_done_callback(_tell_of_failure)
 
     def window(self, version: str) -> Window | None:
         """What this replica keeps of a version; None where it has seen nothing."""
@@ -152,34 +163,63 @@ class Monitor:
 
     def settle(self) -> None:
         """Wait until all that was noted is kept."""
-        self._thread.submit(lambda: None).result()
+        self._hurry.set()
+        self._thread.submit(self._hurry.clear).result()
 
     def close(self) -> None:
         """Stop keeping."""
+        self._hurry.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _keep(self, version: str, bundle: Predictor, pixels: np.ndarray, probabilities: np.ndarray) -> None:
+    def _gather(self) -> None:
+        """In the thread: keep what is noted within a moment, each kind at once."""
+        self._hurry.wait(GATHER_S)
+        with self._mutex:
+            noted, self._noted = self._noted, []
         try:
-            yardstick = bundle.yardstick
-            assert yardstick is not None
-            chosen = bundle.decide(probabilities)
-            told = yardstick.asked(probabilities, chosen, thumbnails(pixels)).astype(np.float32)
-            statistics = image_statistics(pixels)
-            now = time.time()
-            with self._mutex:
-                if version != self._version:
-                    self._kept.clear()
-                    self._version = version
-                self._kept.extend((told[i], int(chosen[i]), statistics[i], now) for i in range(len(chosen)))
+            for _, alike in itertools.groupby(noted, _Noted.kind):
+                self._keep(list(alike))
         finally:
             with self._mutex:
-                self._waiting -= len(pixels)
+                self._waiting -= sum(len(one.pixels) for one in noted)
+        last = noted[-1]
         if self._board is not None and time.monotonic() - self._shared > SHARE_EVERY_S:
             self._shared = time.monotonic()
-            own = self.window(version)
+            own = self.window(last.version)
             if own is not None:
-                self._board.put(version, own.to_bytes())
-            self.judge(version, bundle)
+                self._board.put(last.version, own.to_bytes())
+            self.judge(last.version, last.bundle)
+
+    def _keep(self, noted: Sequence[_Noted]) -> None:
+        version, bundle = noted[0].version, noted[0].bundle
+        yardstick = bundle.yardstick
+        assert yardstick is not None
+        pixels = np.concatenate([one.pixels for one in noted])
+        probabilities = np.concatenate([one.probabilities for one in noted])
+        times = np.repeat([one.time for one in noted], [len(one.pixels) for one in noted]).tolist()
+        chosen = bundle.decide(probabilities)
+        told = yardstick.asked(probabilities, chosen, thumbnails(pixels)).astype(np.float32)
+        rows = zip(told, chosen.tolist(), image_statistics(pixels), times, strict=True)
+        with self._mutex:
+            if version != self._version:
+                self._kept.clear()
+                self._version = version
+            self._kept.extend(rows)
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """Images of one request: see :meth:`Monitor.note`; when they were answered, seconds since 1970."""
+
+    version: str
+    bundle: Predictor
+    pixels: np.ndarray
+    probabilities: np.ndarray
+    time: float
+
+    def kind(self) -> tuple[str, int]:
+        """Only images of the same kind are looked at together."""
+        return self.version, id(self.bundle)
 
 
 def _tell_of_failure(work: Future[None]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,6 +15,7 @@ from raytl.serving import page
 from raytl.serving.asking import in_time
 from raytl.serving.explaining import explain_routes
 from raytl.serving.gate import Gate, trusted
+from raytl.serving.leaving import Leaving
 from raytl.serving.live import LiveModel
 from raytl.serving.named import MODELS, Directory, Entry, OwnPaths, entry, not_here
 from raytl.serving.problems import PROBLEM, RequestError, answer, problem
@@ -33,16 +33,12 @@ def create_http(
     most_waiting: requests under way beyond which more are sent away (503); None where somebody else sees to that.
     """
     described = "Image classification with a raytl bundle."
-    app = FastAPI(title="raytl", version="1", description=described, docs_url=None, redoc_url=None)
+    app = _Application(title="raytl", version="1", description=described, docs_url=None, redoc_url=None)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_error)
-    straight: dict[str, Callable[[Request], Awaitable[Response]]] = {}
-    app.add_middleware(_Straight, handlers=straight)
-    app.add_middleware(Gate, settings=lambda: service.live.settings)
-    if most_waiting is not None:
-        app.add_middleware(_Queue, most=most_waiting)
-    app.add_middleware(OwnPaths)  # the last one added is the first to see a request: the gate judges what is routed
+    inner: ASGIApp = Gate(Leaving(app.routed), settings=lambda: service.live.settings)
+    app.outermost = OwnPaths(inner if most_waiting is None else _Queue(inner, most_waiting))
 
     # Handlers take the bare request and return a ready response: FastAPI's validation and serialisation of models would
     # cost more than the rest of a request does.
@@ -68,7 +64,7 @@ def create_http(
         told = {"model": who.name, "predictions": said}
         return answer(200, {**told, "ignored": asked.ignored} if asked.ignored else told)
 
-    straight["/v1/predict"] = predict
+    app.straight["/v1/predict"] = predict
 
     # Load balancers and `curl -I` ask for the head alone.
     @app.head("/v1/model", include_in_schema=False)
@@ -123,7 +119,7 @@ def create_http(
         """As ``/v1/predict``, by the model that was deployed under this name."""
         return await refused(model_name) or await predict(request)
 
-    straight[f"{MODELS}/{name}/predict"] = predict
+    app.straight[f"{MODELS}/{name}/predict"] = predict
 
     @app.get("/v1/models/{model_name}", responses=_UNKNOWN_MODEL, summary="Describe a model by name")
     async def model_by_name(model_name: str) -> Response:
@@ -141,26 +137,38 @@ def create_http(
     return app
 
 
-class _Straight:
-    """Leads to handlers that are asked often, past what FastAPI and Starlette do with any request.
+class _Application(FastAPI):
+    """Leads to handlers that are asked often past what FastAPI and Starlette do with any request.
 
-    handlers: by path, for POST. They are routes as well, which the OpenAPI document tells of.
+    straight: these handlers by path, for POST. They are routes as well, which the OpenAPI document tells of.
+    outermost: what a request meets first; it leads to :meth:`routed` in the end.
     """
 
-    def __init__(self, app: ASGIApp, handlers: Mapping[str, Callable[[Request], Awaitable[Response]]]) -> None:
-        self._app = app
-        self._handlers = handlers
+    def __init__(self, **told: Any) -> None:
+        super().__init__(**told)
+        self.straight: dict[str, Callable[[Request], Awaitable[Response]]] = {}
+        self.outermost: ASGIApp = self.routed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.outermost(scope, receive, send)
+
+    async def routed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request that was let in."""
         handler = None
         if scope["type"] == "http" and scope["method"] == "POST":
-            handler = self._handlers.get(scope["path"].removeprefix(scope.get("root_path", "")))
+            handler = self.straight.get(scope["path"].removeprefix(scope.get("root_path", "")))
         if handler is None:
-            await self._app(scope, receive, send)
+            await super().__call__(scope, receive, send)
             return
-        with suppress(ClientDisconnect):
-            response = await handler(Request(scope, receive, send))
-            await response(scope, receive, send)
+        request = Request(scope, receive, send)
+        try:
+            response = await handler(request)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            await (await _on_error(request, error))(scope, receive, send)
+            raise  # whoever runs the server writes down what it was
+        await response(scope, receive, send)
 
 
 class _Queue:

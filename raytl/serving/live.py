@@ -12,6 +12,7 @@ import numpy as np
 
 from raytl.bundles.predictor import Predictor
 from raytl.core.errors import UserError
+from raytl.serving.health import certainty
 from raytl.serving.requests import NamedBytes
 from raytl.serving.settings import ServingSettings, bundle_version
 
@@ -34,10 +35,13 @@ class LiveModel:
         """The labels, in the order of the probabilities."""
         return self.bundle.labels
 
-    def decode(self, image: NamedBytes) -> np.ndarray:
-        """One encoded image to uint8 (channels, size, size). Raises UserError where it cannot be decoded."""
+    def decode(self, image: NamedBytes, most_pixels: int | None = None) -> np.ndarray:
+        """One encoded image to uint8 (channels, size, size).
+
+        Raises UserError where it cannot be decoded, LargeImageError where it has more than ``most_pixels``.
+        """
         name, data = image
-        return self.bundle.prepare(data, name)
+        return self.bundle.prepare(data, name, most_pixels)
 
     def compute(self, images: np.ndarray) -> np.ndarray:
         """uint8 (n, channels, size, size) to probabilities, float32 (n, k)."""
@@ -46,6 +50,11 @@ class LiveModel:
     def decide(self, rows: np.ndarray) -> np.ndarray:
         """The number of the predicted label of each row of probabilities, (n, k), int64 (n,)."""
         return self.bundle.decide(rows)
+
+    @cached_property
+    def certainty(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """How certain each answer is, (n,), of prepared images and what :meth:`compute` says of them."""
+        return partial(certainty, self.bundle)
 
     def describe(self) -> dict[str, Any]:
         """The manifest with the name and version that the model is served under."""

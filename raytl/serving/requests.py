@@ -81,7 +81,7 @@ async def read_content(request: Request, limit: int) -> bytes:
 
 def read_top(request: Request) -> int | None:
     """The value of ``?top=K``, or None. Raises RequestError unless it is a whole number above 0."""
-    text = request.query_params.get("top")
+    text = request.query_params.get("top") if request.scope["query_string"] else None
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
@@ -91,6 +91,8 @@ def read_top(request: Request) -> int | None:
 
 def read_switch(request: Request, name: str) -> bool:
     """Whether a query parameter is on. Raises RequestError unless it is true or false, or not there."""
+    if not request.scope["query_string"]:
+        return False
     text = request.query_params.get(name, "false").lower()
     if text not in ("true", "1", "false", "0"):
         raise RequestError(400, f"{name} is '{text}'; give true or false")

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from raytl.evaluation.image_statistics import thumbnails
 from raytl.serving.batching import Batcher
 from raytl.serving.decoding import Decoder
 from raytl.serving.evidence import Tally
-from raytl.serving.health import Board, Monitor, certainty
+from raytl.serving.health import Board, Monitor
 from raytl.serving.live import LiveModel, load
 from raytl.serving.requests import NamedBytes
 from raytl.serving.settings import ServingSettings
@@ -139,7 +138,7 @@ class Service:
         if batcher is None:  # a version on trial that answers nobody is no part of what the endpoint says
             self.monitor.note(live.version, live.bundle, arrays, rows)
             if self.capture is not None:
-                self.capture.note([data for _, data in images], partial(certainty, live.bundle, arrays, rows))
+                self.capture.note([data for _, data in images], arrays, rows, live.certainty)
         return arrays, rows
 
     async def prepare(self, live: LiveModel, images: Sequence[NamedBytes]) -> np.ndarray:
@@ -156,7 +155,12 @@ class Service:
 
     async def health(self, live: LiveModel) -> dict[str, Any]:
         """Whether the model is still right on what comes in, as :meth:`Monitor.judge` says it."""
-        found = await asyncio.get_running_loop().run_in_executor(None, self.monitor.judge, live.version, live.bundle)
+
+        def judged() -> dict[str, Any]:
+            self.monitor.settle()  # with the last request's images
+            return self.monitor.judge(live.version, live.bundle)
+
+        found = await asyncio.get_running_loop().run_in_executor(None, judged)
         return {"model": live.name, "version": live.version, **found}
 
     def close(self) -> None:
@@ -188,8 +192,13 @@ def predictions(bundle: Predictor, probabilities: np.ndarray, top: int | None) -
 
     top: list only so many, the predicted one first and then the most probable.
     """
-    chosen = bundle.decide(probabilities).tolist()
-    return [_prediction(bundle.labels, row, best, top) for row, best in zip(probabilities, chosen, strict=True)]
+    rows = probabilities.tolist()
+    if len(rows) == 1 and bundle.manifest.threshold is None:
+        # As numpy does, which would let go of the interpreter's lock meanwhile, and wait to have it again.
+        chosen = [rows[0].index(max(rows[0]))]
+    else:
+        chosen = bundle.decide(probabilities).tolist()
+    return [_prediction(bundle.labels, row, best, top) for row, best in zip(rows, chosen, strict=True)]
 
 
 def doubts(bundle: Predictor, arrays: np.ndarray, rows: np.ndarray) -> list[dict[str, Any]]:
@@ -208,11 +217,10 @@ def doubts(bundle: Predictor, arrays: np.ndarray, rows: np.ndarray) -> list[dict
     ]
 
 
-def _prediction(labels: Sequence[str], row: np.ndarray, best: int, top: int | None) -> dict[str, Any]:
-    values = row.tolist()
+def _prediction(labels: Sequence[str], values: list[float], best: int, top: int | None) -> dict[str, Any]:
     if top is None:
         listed = dict(zip(labels, values, strict=True))
     else:
-        order = [best, *(i for i in np.argsort(-row, kind="stable").tolist() if i != best)]
+        order = [best, *(i for i in np.argsort(-np.array(values), kind="stable").tolist() if i != best)]
         listed = {labels[i]: values[i] for i in order[:top]}
     return {"label": labels[best], "confidence": values[best], "probabilities": listed}

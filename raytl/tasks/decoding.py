@@ -115,18 +115,27 @@ class Decoded:
     several: bool
 
 
-def decode(data: bytes, name: str) -> Image.Image:
+class LargeImageError(Exception):
+    """An image was not decoded: it has more pixels than it was allowed. pixels: that it would have in memory."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__(f"{pixels} pixels")
+        self.pixels = pixels
+
+
+def decode(data: bytes, name: str, most_pixels: int | None = None) -> Image.Image:
     """The upright image, mode L or RGB.
 
     16-bit greyscale is scaled by 1/257, whatever range the image uses, so that brightness stays comparable between
     images. Transparent pixels show white; black where the image would not be seen on white.
-    name: what the bytes are called in messages.
-    Raises UserError naming the item where the bytes are empty, no image of a known format, truncated or too large.
+    name: what the bytes are called in messages. most_pixels: in memory, as :func:`pixels_to_decode` counts them.
+    Raises UserError naming the item where the bytes are empty, no image of a known format, truncated or too large, and
+    LargeImageError where it has more than ``most_pixels``.
     """
-    return decode_with_facts(data, name).image
+    return decode_with_facts(data, name, most_pixels).image
 
 
-def decode_with_facts(data: bytes, name: str) -> Decoded:
+def decode_with_facts(data: bytes, name: str, most_pixels: int | None = None) -> Decoded:
     """Like :func:`decode`, with the size and mode that the file declares."""
     if not data:
         raise UserError(f"{name}: the file is empty; replace it or leave it out")
@@ -140,6 +149,8 @@ def decode_with_facts(data: bytes, name: str) -> Decoded:
             if max(width, height) > MAX_SIDE:
                 raise UserError(f"{name}: the image is {max(width, height):,} pixels long; cut it into pieces first")
             _draft(image)
+            if most_pixels is not None and image.width * image.height > most_pixels:
+                raise LargeImageError(image.width * image.height)
             with _one_at_a_time if image.width * image.height > _LARGE else nullcontext():
                 image.load()
                 upright = _upright(image)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny import data, workspace
 
@@ -32,8 +33,9 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         model = load("scratch:cnn-small", channels=1, image_size=32, seed=seed)
         model.replace_head(len(LABELS), LABELS, "mlp" if seed else "linear")
         # An untrained head answers every image alike; a wide one tells images, and the two bundles, apart.
+        drawn = torch.Generator().manual_seed(seed)
         for weight in model.head.parameters():
-            weight.data.normal_(0, 3 if seed else 10)
+            weight.data.normal_(0, 3 if seed else 10, generator=drawn)
         metrics = {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}}
         examples = [Image.open(io.BytesIO(encode_png(seed))) for seed in range(4)]
         paths[name] = export_bundle(folder / name, model, metrics=metrics, provenance={"run": name}, examples=examples)

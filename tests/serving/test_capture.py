@@ -28,13 +28,15 @@ def encoded(seed: int) -> bytes:
 
 
 def certain(*values: float):
-    return lambda: np.array(values)
+    """What stands for prepared images, for probabilities, and for how certain they are."""
+    nothing = np.empty((len(values), 0))
+    return nothing, nothing, lambda arrays, rows: np.array(values)
 
 
 def test_keeps_the_least_certain_within_the_limit_and_each_picture_once(tmp_path: Path) -> None:
     capture = Capture(tmp_path, 5)
     for seed in range(60):
-        capture.note([encoded(seed), encoded(seed)], certain(0.99 - seed / 100, 0.99 - seed / 100))
+        capture.note([encoded(seed), encoded(seed)], *certain(0.99 - seed / 100, 0.99 - seed / 100))
         capture.flush()
     capture.close()
     table = pq.read_table(tmp_path / "captured-0.parquet")
@@ -46,11 +48,11 @@ def test_keeps_the_least_certain_within_the_limit_and_each_picture_once(tmp_path
 def test_a_new_replica_goes_on_where_one_ended_and_two_at_a_time_do_not_share(tmp_path: Path) -> None:
     first, second = Capture(tmp_path, 5), Capture(tmp_path, 5)
     for number, capture in enumerate((first, second)):
-        capture.note([encoded(number)], certain(0.5))
+        capture.note([encoded(number)], *certain(0.5))
         capture.flush()
     first.close()
     again = Capture(tmp_path, 5)
-    again.note([encoded(7)], certain(0.4))
+    again.note([encoded(7)], *certain(0.4))
     again.close()
     second.close()
     assert sorted(path.name for path in tmp_path.glob("*.parquet")) == ["captured-0.parquet", "captured-1.parquet"]

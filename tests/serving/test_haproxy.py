@@ -7,14 +7,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from processes import listens_at, mentioning, open_to_the_network
+from ray.serve._private.constants import (
+    SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER,
+    SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER,
+)
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 
 from raytl.serving.haproxy.configuration import Files
@@ -128,6 +133,29 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+@contextmanager
+def replica(answer: bytes | None) -> Iterator[int]:
+    """The port of one that answers so, when it has a body, or hangs up at the first byte."""
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:  # it was closed
+                return
+            with client:
+                got = client.recv(65536)
+                while answer is not None and got and b"body" not in got:
+                    got += client.recv(65536)
+                if answer is not None and got:
+                    client.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
 @pytest.fixture
 def node(tmp_path_factory) -> Iterator[Node]:
     node = Node(Path("/tmp") / tmp_path_factory.mktemp("h").relative_to("/tmp"))
@@ -161,6 +189,10 @@ class TestMended:
         files.mend(inherited=True)
         assert config.read_text() == once
         assert "127.0.0.1:514" not in once and "mode 600" in once
+        assert [line.split()[2] for line in once.splitlines() if "set-header" in line] == [
+            SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER,
+            SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER,
+        ]
 
     def test_no_page_and_no_command_for_others(self, node):
         node.start()
@@ -169,6 +201,18 @@ class TestMended:
         assert oct((node.config.parent / "admin").stat().st_mode & 0o777) == "0o600"
         for port, path in ((node.metrics, "/metrics"), (node.statistics, "/stats")):
             assert httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False).status_code == 200
+
+    def test_a_request_is_passed_on_as_a_whole_so_that_another_replica_can_have_it(self, node):
+        with replica(None) as dying, replica(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine") as living:
+            servers = f"    server dying 127.0.0.1:{dying}\n    server living 127.0.0.1:{living}\n"
+            retried = "    retry-on conn-failure empty-response\n    option redispatch 1\n"
+            node.start(config=CONFIG.replace("    server gone 127.0.0.1:1\n", retried + servers))
+            for _ in range(2):  # in turns: one of them goes to the dying one first
+                with socket.create_connection(("127.0.0.1", node.port), timeout=30) as client:
+                    client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n")
+                    time.sleep(0.2)
+                    client.sendall(b"body")
+                    assert client.recv(1000).endswith(b"mine")
 
     def test_nobody_there_is_a_503_with_a_sentence(self, node):
         node.start()

@@ -434,3 +434,12 @@ def test_a_bundle_that_fails_its_own_reference_predictions_is_not_served(bundles
     service = serving(bundles["first"])
     asyncio.run(service.apply(ServingSettings(bundle=str(permuted))))
     assert service.live.name == "first" and "fails its own reference predictions" in service.refused
+
+
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/models/raytl/predict", "/v1/explain"])
+def test_what_goes_wrong_here_is_a_problem_document_too(bundles, png, path):
+    service = serving(bundles["first"])
+    client = client_of(service)
+    service.close()  # whoever asks now finds no thread to compute it
+    answer = client.post(path, content=png(1))
+    assert answer.status_code == 500 and is_problem(answer)

@@ -3,16 +3,21 @@
 - Serve binds HAProxy's statistics and Prometheus pages to all interfaces, and lets every user of the machine command
   HAProxy through its socket. Both become this machine's and this user's own.
 - Serve has HAProxy log every request, with its path, to whoever listens for system logs on the network; unless
-  ``RAY_SERVE_HAPROXY_LOG_TARGET`` asks for it, nothing is logged. A client gets half a minute to send its headers.
+  ``RAY_SERVE_HAPROXY_LOG_TARGET`` asks for it, nothing is logged.
+- A client gets half a minute to send its request, as far as the buffer holds it. HAProxy waits for that: where a
+  replica dies with a request, only one that was there as a whole before it was passed on can be given to another.
 - Where no replica can answer, Serve has HAProxy say ``500 Internal Server Error``; it becomes a 503 with a time to come
   back.
 - HAProxy opens the endpoint's port itself and takes whoever waits there with it when it is killed. It inherits the open
   port instead, which the guard holds as well.
+- A replica would watch every request's connection and time, which costs a fifth of a small answer; for what the
+  endpoint itself watches (``serving/leaving.py``, ``serving/asking.py``) HAProxy tells it not to.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -23,14 +28,25 @@ from raytl.serving.haproxy.port import VARIABLE, Address
 # How long after its start an actor may not know what is deployed; it hears of replicas and of applications separately.
 _NEW_ACTOR_S = 20.0
 _HEADERS_S = 30
+_OURS = (
+    "    option http-buffer-request",
+    "    http-request set-header x-request-disconnect-disabled ?1 if METH_POST",
+    "    http-request set-header x-request-timeout-seconds 0 if METH_POST",
+)
 
 _SENTENCE = "no replica of the model can answer now; try again in a moment"
-_UNAVAILABLE = (
-    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n"
-    "Connection: close\r\n\r\n"
-    '{"type":"about:blank","title":"Service Unavailable","status":503,'
-    f'"detail":"{_SENTENCE}","error":"{_SENTENCE}"}}'
-)
+_LATE = f"the request did not arrive within {_HEADERS_S} s; send fewer or smaller images"
+
+
+def _problem(status: int, title: str, sentence: str, headers: str = "") -> str:
+    """An answer as HAProxy keeps it in a file."""
+    document = {"type": "about:blank", "title": title, "status": status, "detail": sentence, "error": sentence}
+    told = f"Content-Type: application/problem+json\r\n{headers}Connection: close"
+    return f"HTTP/1.1 {status} {title}\r\n{told}\r\n\r\n{json.dumps(document)}"
+
+
+_UNAVAILABLE = _problem(503, "Service Unavailable", _SENTENCE, "Retry-After: 1\r\n")
+_TOO_LATE = _problem(408, "Request Timeout", _LATE)
 
 
 class Files:
@@ -60,6 +76,8 @@ class Files:
         """
         answer = self.config.with_name("503.http")
         answer.write_text(_UNAVAILABLE)
+        late = self.config.with_name("408.http")
+        late.write_text(_TOO_LATE)
         lines, section = [], ""
         for line in self.config.read_text().splitlines():
             words = line.split()
@@ -67,14 +85,20 @@ class Files:
                 section = " ".join(words[:2])
             if section in ("frontend prometheus", "listen stats") and words[:1] == ["bind"]:
                 line = re.sub(r"bind\s+\S*:(\d+)", r"bind 127.0.0.1:\1", line)
-            elif section == "frontend http_frontend" and words[:1] == ["bind"] and inherited:
-                line = f'    bind "fd@${{{VARIABLE}}}"'
+            elif section == "frontend http_frontend" and words[:1] == ["bind"]:
+                if inherited:
+                    line = f'    bind "fd@${{{VARIABLE}}}"'
+                lines.append(line)
+                lines += _OURS
+                continue
+            elif line in _OURS or words[:2] == ["errorfile", "408"]:
+                continue
             elif section == "global" and words[:2] == ["stats", "socket"]:
                 line = line.replace("mode 666", "mode 600")
             elif section == "global" and words[:1] == ["log"] and "RAY_SERVE_HAPROXY_LOG_TARGET" not in os.environ:
                 continue
             elif section == "defaults" and words == ["mode", "http"]:
-                lines.append(f"    timeout http-request {_HEADERS_S}s")
+                lines += [f"    timeout http-request {_HEADERS_S}s", f"    errorfile 408 {late}"]
             elif section == "defaults" and words[:2] == ["timeout", "http-request"]:
                 continue
             elif words[:1] == ["errorfile"]:
