@@ -246,7 +246,7 @@ def test_a_search_is_gone_on_with_over_a_model_that_came_along(head, followed, a
     fetched = raytl.find_job("endless", address=head.url).fetch("stopped")
     after = fetched.records()[done:]
     assert fetched.status == "finished" and {record.status for record in after} <= {"completed", "pruned"}
-    assert any("own.safetensors" in record.strategy.source_model and record.lane != "driver" for record in after)
+    assert any("own.safetensors" in record.strategy["source_model"] and record.lane != "driver" for record in after)
 
 
 def test_what_ray_submits_runs_as_well_and_can_be_fetched(head, by_hand, followed, at_the_desk):
