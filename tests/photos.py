@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,17 @@ def picture(name: str, number: int, brightness: float = 1.0) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def folder(root: Path, per_class: int = 8, *, first: int = 0, flat: bool = False, brightness: float = 1.0) -> Path:
+def folder(
+    root: Path,
+    per_class: int = 8,
+    *,
+    first: int = 0,
+    flat: bool = False,
+    brightness: float = 1.0,
+    names: Iterable[str] = COLOURS,
+) -> Path:
     """``class/0.png`` … below root, or all in root where ``flat``."""
-    for name in COLOURS:
+    for name in names:
         for number in range(first, first + per_class):
             path = root / f"{name}-{number}.png" if flat else root / name / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

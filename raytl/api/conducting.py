@@ -13,7 +13,7 @@ from typing import Any
 from raytl import runs
 from raytl.api.models import Run, export_winner, tell_figures
 from raytl.core.errors import NotWrittenError, StorageWarning, UserError
-from raytl.core.paths import default_storage
+from raytl.core.paths import default_storage, in_use
 from raytl.evaluation import metrics
 from raytl.runs import requests, wording
 from raytl.runs.extending import BEFORE
@@ -32,6 +32,7 @@ from raytl.search.space.binding import BoundSpace
 from raytl.sources.checkpoint import is_checkpoint
 from raytl.sources.manifest import MANIFEST_FILE
 from raytl.tasks import Task
+from raytl.tasks.given import places
 from raytl.training.strategy import Strategy
 
 MODEL = "model"
@@ -59,7 +60,8 @@ def conduct(
     begun = Run(run_writer.path)
     where = run_writer.where if is_uri(run_writer.where) else str(run_writer.path.resolve())
     tracking = Tracking(begun.settings.get("log") or (), Told(run_writer.name, where, run_writer.path, begun.settings))
-    with run_writer as writer, tracking:
+    came_along = [*places(task.given or {}), str(Path.cwd())]  # source models by a relative path too
+    with run_writer as writer, tracking, in_use(came_along):
         listener = _Everyone([writer, tracking, *listeners])
         with suppress(KeyboardInterrupt):
             _clear(writer.path)

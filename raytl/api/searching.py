@@ -15,7 +15,7 @@ from raytl.api.conducting import conduct
 from raytl.api.models import Run, open_run
 from raytl.api.planning import bind
 from raytl.core.errors import UserError, nearest
-from raytl.core.paths import default_storage
+from raytl.core.paths import default_storage, note_run
 from raytl.runs import resuming
 from raytl.runs.earlier import earlier_runs
 from raytl.runs.extending import More
@@ -102,7 +102,9 @@ def search(
     starts = warm_starts(embedding, earlier_runs(store), bound) if warm_start else []
     described = _run_settings(task, bound, settings)
     described |= {"embedding": embedding, "warm_start": [start.to_json() for start in starts], "log": trackers}
-    return conduct(store.create(name, described), task, bound, settings, listeners)
+    writer = store.create(name, described)
+    note_run(writer.where)
+    return conduct(writer, task, bound, settings, listeners)
 
 
 def resume(

@@ -61,7 +61,7 @@ class Progress:
 
     def on_phase(self, phase: str, detail: str) -> None:
         """A new line for the phase; what is said of the machine, the time or the labels stays, and is no phase."""
-        if phase in {"memory", "labels", "by-hand", "time"}:
+        if phase in {"memory", "lanes", "labels", "by-hand", "time"}:
             self._write(detail)
             return
         self._phase = PHASES.get(phase, phase) + (f" ({detail})" if detail else "")

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 
 from raytl.core.errors import UserError
 from raytl.core.machine import user_folder, writable
+
+RENEWED_S = 3600.0
+"""How often a search that goes on says that it still needs what came along with it."""
+RUNS = ".runs"
+"""Folder of a lot with a mark for each run that it came along with."""
 
 
 def home() -> Path:
@@ -29,12 +37,69 @@ def submitted() -> Path:
     return home() / "submitted"
 
 
+def lot_of(place: str | os.PathLike[str]) -> Path | None:
+    """The folder of the lot that a place on this machine belongs to, None for data that did not come along."""
+    kept, path = submitted().resolve(), Path(place).resolve()
+    if not path.is_relative_to(kept) or path == kept:
+        return None
+    return kept / path.relative_to(kept).parts[0]
+
+
 def renew(path: str | os.PathLike[str]) -> None:
     """Note that data is of use now; what came along and was of none for longest is removed first."""
-    kept, place = submitted(), Path(path)
-    if place.is_relative_to(kept) and place != kept:
+    lot = lot_of(path)
+    if lot is not None:
         with suppress(OSError):  # of another user, or gone
-            os.utime(kept / place.relative_to(kept).parts[0])
+            os.utime(lot)
+
+
+@contextmanager
+def in_use(places: Iterable[str | os.PathLike[str]], every_s: float = RENEWED_S) -> Iterator[None]:
+    """Renew what came along, at once and every so often: a search may take longer than unused data is kept."""
+    lots = {lot for lot in map(lot_of, places) if lot is not None}
+    if not lots:
+        yield
+        return
+    ended = Event()
+
+    def go_on() -> None:
+        while True:
+            for lot in lots:
+                renew(lot)
+            if ended.wait(every_s):
+                return
+
+    thread = Thread(target=go_on, name="raytl-renewal", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def note_run(run: str) -> None:
+    """Note in the lot that this process works in, if any, that it came along with a run: it is gone on with from there.
+
+    run: its folder or URI. Another lot that came along with an earlier run of that name is no longer taken for its.
+    """
+    mark, here = _mark(run), lot_of(Path.cwd())
+    for before in submitted().glob(f"*/{mark}"):
+        before.unlink(missing_ok=True)
+    if here is not None:
+        with suppress(OSError):  # as much as it would be without: only source models of one's own are missed
+            (here / mark).parent.mkdir(exist_ok=True)
+            (here / mark).touch()
+
+
+def lot_with(run: str) -> Path | None:
+    """The lot that came along with a run, as noted by :func:`note_run`; None where nothing did or it is gone."""
+    return next((found.parents[1] for found in submitted().glob(f"*/{_mark(run)}")), None)
+
+
+def _mark(run: str) -> str:
+    name = run if "://" in run else str(Path(run).expanduser().resolve())
+    return f"{RUNS}/{hashlib.sha256(name.rstrip('/').encode()).hexdigest()[:16]}"
 
 
 def default_storage() -> str:

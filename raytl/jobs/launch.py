@@ -8,6 +8,7 @@ The job's own folder is Ray's, which may clear it; a run is resumed and replayed
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from raytl.core.errors import UserError
 from raytl.core.machine import user_folder
-from raytl.core.paths import renew, submitted
+from raytl.core.paths import RUNS, lot_with, renew, submitted
 from raytl.jobs.packing import DATA, DIGEST
 
 LINKS = "raytl-runs"
@@ -27,6 +28,8 @@ LINKS = "raytl-runs"
 KEPT_BYTES = 10 * 2**30
 """Of data that came along with jobs, on this machine; a run is resumed and replayed from it."""
 SPARED_S = 7 * 24 * 3600.0
+JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""In which Ray tells a job's command what its lanes are to find in their folder."""
 _NEEDED = ("ray", "torch", "torchvision", "optuna", "pandas", "pyarrow", "sklearn", "safetensors", "pydantic", "typer")
 
 
@@ -50,6 +53,8 @@ def main(arguments: list[str]) -> None:
                 "(pip install raytl), raytl itself comes along"
             )
         place = settle(Path.cwd())
+        if place is None and given.run is not None and "--resume" in given.command:
+            place = come_back(given.run if "://" in given.run else f"{storage}/{given.run}", Path.cwd())
     except UserError as error:
         print(f"raytl: {error}", file=sys.stderr)
         sys.exit(2)
@@ -86,6 +91,26 @@ def settle(job: Path) -> Path | None:
                 raise UserError(f"{place}: the data cannot be written there ({error.strerror or error})") from None
     renew(place)
     clear(place.parent)
+    return place
+
+
+def come_back(run: str, job: Path) -> Path | None:
+    """Where the data of a run's first job lies, which lanes of this one then find as those of the first did.
+
+    run: its folder or URI. job: this job's folder. Returns None where nothing came along with the run.
+    """
+    place = lot_with(run)
+    if place is None:
+        return None
+    renew(place)
+    document = json.loads(os.environ[JOB_CONFIG])
+    document["runtime_env"] |= {
+        "working_dir": str(place),
+        # Lanes find all of it below DATA, which is a link to where it lies.
+        "excludes": [RUNS, f"/{DATA}/{DATA}", *(f"/{path.name}" for path in place.iterdir() if path.name != DATA)],
+        "py_modules": [str(job / "raytl")],
+    }
+    os.environ[JOB_CONFIG] = json.dumps(document)
     return place
 
 

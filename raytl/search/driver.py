@@ -20,6 +20,7 @@ from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.judging.operating import parse_goal
 from raytl.search.lanes.cluster import cluster, lanes_here, room
+from raytl.search.lanes.growing import more_to_ask_for
 from raytl.search.lanes.here import Beginning, refit_on_all, with_more
 from raytl.search.lanes.lane import lane_for
 from raytl.search.lanes.pool import forward
@@ -34,6 +35,8 @@ from raytl.tasks import SealedTest, TrainingData
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace, WorkspaceSettings
 
+LANES = "lanes"
+"""The phase under which the user is told that there could be more of them."""
 MEMORY = "memory"
 """The phase under which the user is told that memory is short."""
 ON_ALL = "-on-all"
@@ -111,6 +114,9 @@ def search(
                 lanes = stack.enter_context(meant)
                 data = data.portable() if len(ray.nodes()) > 1 else data
                 workspace, plan = prepared(data, lanes)
+                more = more_to_ask_for(lanes, settings.trials or bound.space.settings.trials)
+                if more is not None:
+                    listener.on_phase(LANES, more)
             notice = partial(listener.on_phase, MEMORY)
             if lanes.most is not None:
                 notice(f"memory is short, so that {counted(lanes.count)} will train; --lanes N asks for more")

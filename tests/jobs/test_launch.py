@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
+from ray._private.runtime_env.packaging import create_package
 
-from raytl.jobs.launch import LINKS, clear, link, resolve_storage, settle
+from raytl.core.paths import note_run
+from raytl.jobs.launch import JOB_CONFIG, LINKS, clear, come_back, link, resolve_storage, settle
 from raytl.jobs.packing import DATA, Parcel
 from raytl.jobs.submission import entrypoint
 
@@ -18,8 +22,6 @@ from raytl.jobs.submission import entrypoint
 @pytest.fixture
 def job(tmp_path, monkeypatch):
     """A job's folder with data in it, as Ray unpacks it."""
-    import zipfile
-
     monkeypatch.setenv("RAYTL_HOME", str(tmp_path / "home"))
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.txt").write_text("one")
@@ -40,6 +42,26 @@ def test_data_stays_where_the_next_job_finds_it(job):
     (job / "raytl-data" / "photos" / "1.txt").unlink()  # Ray clears its folders
     assert settle(job) == place and (place / "photos" / "1.txt").exists()
     assert [path.name for path in place.parent.iterdir()] == [place.name]
+
+
+def test_a_later_job_of_the_run_has_lanes_find_the_data_of_the_first(job, tmp_path, monkeypatch):
+    """As Ray packs their folder: once, and without the circle that the link to the data makes."""
+    first = {"working_dir": "gcs://second.zip", "env_vars": {"COLUMNS": "80"}}
+    monkeypatch.setenv(JOB_CONFIG, json.dumps({"runtime_env": first, "metadata": {"raytl_run": "a"}}))
+    assert come_back("/mnt/runs/a", tmp_path / "second") is None
+    assert json.loads(os.environ[JOB_CONFIG])["runtime_env"] == first
+    place = settle(job)
+    monkeypatch.chdir(place)
+    note_run("/mnt/runs/a")
+    assert come_back("/mnt/runs/a", tmp_path / "second") == place
+    document = json.loads(os.environ[JOB_CONFIG])
+    environment = document["runtime_env"]
+    assert document["metadata"] == {"raytl_run": "a"} and environment["env_vars"] == {"COLUMNS": "80"}
+    assert environment["py_modules"] == [str(tmp_path / "second" / "raytl")]
+    create_package(environment["working_dir"], tmp_path / "lane.zip", include_gitignore=True,
+                   excludes=environment["excludes"])  # fmt: skip
+    with zipfile.ZipFile(tmp_path / "lane.zip") as file:
+        assert [name for name in file.namelist() if not name.endswith("/")] == ["raytl-data/photos/1.txt"]
 
 
 def test_what_was_not_used_for_longest_goes_once_there_is_too_much(tmp_path):

@@ -21,9 +21,11 @@ import httpx
 import pytest
 from documented import undocumented
 from photos import folder, picture, space
+from safetensors.torch import save_file
 
 import raytl
 import raytl.api
+from raytl import sources
 from raytl.core.errors import UserError
 
 pytestmark = pytest.mark.slow  # a Ray head, three searches as jobs of it, and an endpoint
@@ -160,6 +162,13 @@ def test_the_run_is_fetched_served_and_answers(head, followed):
         run(head, "undeploy")
 
 
+def own_model(folder: Path) -> str:
+    """URI of weights of one's own in a folder below the user's."""
+    folder.mkdir()
+    save_file(sources.load("scratch:cnn-small", channels=3).state_dict(), folder / "own.safetensors")
+    return f"file:{folder.name}/own.safetensors?arch=scratch:cnn-small"
+
+
 @pytest.fixture
 def at_the_desk(head, monkeypatch):
     """This process, with the head's token and the user's folder."""
@@ -209,9 +218,11 @@ class Tunnel:
 
 def test_from_python_through_a_way_that_breaks_and_stopped_it_keeps_what_it_learned(head, followed, at_the_desk):
     tunnel = Tunnel(head.url)
+    own = f"source_model={own_model(head.desk / 'own')}"
     handle = raytl.submit(
-        raytl.Task(target="photos"), "tiny.yaml", trials=400, lanes=1, name="endless", address=tunnel.url
-    )
+        raytl.Task(target="photos"), "tiny.yaml", trials=400, lanes=1, name="endless", address=tunnel.url,
+        assignments=[own],
+    )  # fmt: skip
     lines, cut = [], False
     for line in handle.follow():
         lines.append(line)
@@ -225,6 +236,17 @@ def test_from_python_through_a_way_that_breaks_and_stopped_it_keeps_what_it_lear
     assert handle.stop() and handle.wait(150) and handle.status() == "stopped"
     fetched = handle.fetch("stopped")
     assert fetched.status == "interrupted" and len(fetched.trials()) >= 4
+
+
+def test_a_search_is_gone_on_with_over_a_model_that_came_along(head, followed, at_the_desk):
+    """The job that goes on brings nothing: its driver and its lanes find the model where the first job left it."""
+    done = len(raytl.open_run("endless", "stopped").trials())
+    shutil.rmtree(head.desk / "own")
+    run(head, "submit", "--resume", "endless", "--trials", str(done + 2), "--address", head.url)
+    fetched = raytl.find_job("endless", address=head.url).fetch("stopped")
+    after = fetched.records()[done:]
+    assert fetched.status == "finished" and {record.status for record in after} <= {"completed", "pruned"}
+    assert any("own.safetensors" in record.strategy["source_model"] and record.lane != "driver" for record in after)
 
 
 def test_what_ray_submits_runs_as_well_and_can_be_fetched(head, by_hand, followed, at_the_desk):

@@ -16,6 +16,7 @@ from raytl.core.errors import UserError
 from raytl.core.machine import cores, ray_token, short_temp_dir
 from raytl.machines.memory import memory
 from raytl.machines.reaching import address_of, reach
+from raytl.search.lanes.growing import autoscales
 from raytl.search.lanes.sizing import Lanes, fitting, plan_lanes
 
 
@@ -54,7 +55,9 @@ def cluster(
         start((lanes or 1) * workers_per_trial, verbose=verbose, address=address)
     try:
         nodes = _nodes() if mine and address_of(address) is None else _free_nodes()
-        yield plan_lanes(lanes, gpus_per_trial, workers_per_trial, nodes, _held_by_memory(mine, address))
+        held = _held_by_memory(mine, address)
+        grows = not fitting(nodes, 1.0, gpus_per_trial, workers_per_trial) and autoscales()
+        yield plan_lanes(lanes, gpus_per_trial, workers_per_trial, nodes, held, grows=grows)
     finally:
         if mine:
             ray.shutdown()

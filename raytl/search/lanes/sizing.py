@@ -30,23 +30,26 @@ def plan_lanes(
     workers: int,
     nodes: list[tuple[float, float]],
     held: int | None = None,
+    *,
+    grows: bool = False,
 ) -> Lanes:
     """The lanes for a cluster of ``nodes``, (CPUs, GPUs) each.
 
     gpus_per_trial: of a whole lane's worker; below 1, several lanes share a GPU. Where there are GPUs and the user says
     nothing, each worker gets one. Without GPUs the CPUs of the nodes are divided evenly. held: processes that the
-    memory holds, None where that is not known.
+    memory holds, None where that is not known. grows: whether an autoscaler may add nodes: it is then asked for
+    a lane that none has room for.
     Raises UserError where no lane fits, or the GPU share is not one that Ray can give.
     """
     gpus = sum(node[1] for node in nodes)
-    if gpus_per_trial > gpus:
+    if gpus_per_trial > gpus and not grows:
         raise UserError(f"--gpus-per-trial {gpus_per_trial:g}, but the cluster has {gpus:g} GPUs")
     if gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial):
         raise UserError(f"--gpus-per-trial {gpus_per_trial:g}: a share of one GPU (0.25) or a whole number of GPUs")
     if gpus and not gpus_per_trial and wanted is None:
         gpus_per_trial = 1.0
     fit = fitting(nodes, 1.0, gpus_per_trial, workers)
-    if not fit and workers > 1 and wanted is None:
+    if not fit and workers > 1 and wanted is None and not grows:
         cpus = sum(node[0] for node in nodes)
         raise UserError(
             f"--workers-per-trial {workers}, but the cluster's {cpus:g} CPUs and {gpus:g} GPUs hold fewer workers"

@@ -123,13 +123,26 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
-def test_a_search_has_nodes_added_and_lets_them_go(cluster: Growing, tmp_path: Path) -> None:
+def words(text: str) -> str:
+    """However lines are broken."""
+    return " ".join(text.split())
+
+
+def test_a_search_says_how_to_have_nodes_added_does_so_and_lets_them_go(cluster: Growing, tmp_path: Path) -> None:
     assert cluster.nodes() == 1
     folder(tmp_path / "photos", 10)
     space = SPACE.replace("[0.03, 0.1]", "{low: 0.001, high: 0.5, log: true}").replace("epochs: 2", "epochs: 60")
     (tmp_path / "tiny.yaml").write_text(space)
-    command = [sys.executable, "-m", "raytl", "search", "--target", "photos", "--space", "tiny.yaml", "--name", "grown"]
-    command += ["--trials", "500", "--lanes", str(LANES), "--address", cluster.address, "--storage", "runs", "--json"]
+    command = [sys.executable, "-m", "raytl", "search", "--target", "photos", "--space", "tiny.yaml"]
+    command += ["--address", cluster.address, "--storage", "runs", "--json"]
+    unasked = subprocess.run(
+        [*command, "--trials", "2"], cwd=tmp_path, env=cluster.environment, text=True, capture_output=True, check=True
+    )
+    told = "uses the nodes that there are (a single lane); --lanes N asks the cluster for more"
+    assert words(unasked.stderr).count(told) == 1, unasked.stderr
+    assert set(cluster.watched.read_text().split()) == {"1"}  # nodes cost money
+
+    command += ["--trials", "500", "--lanes", str(LANES), "--name", "grown"]
     search = subprocess.Popen(
         command, cwd=tmp_path, env=cluster.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -147,6 +160,7 @@ def test_a_search_has_nodes_added_and_lets_them_go(cluster: Growing, tmp_path: P
         assert search.poll() is None, search.communicate()
         search.send_signal(signal.SIGINT)
         out, err = search.communicate(timeout=PATIENCE_S)
+        assert told not in words(err)
         assert search.returncode == 130 and json.loads(out)["trials"]["by_status"].get("failed", 0) == 0, err
     finally:
         if search.poll() is None:

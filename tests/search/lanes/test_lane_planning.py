@@ -52,6 +52,14 @@ class TestLanesThatFit:
             plan_lanes(None, gpus, workers, [(4.0, 2.0)])
 
     @pytest.mark.parametrize(
+        ("gpus", "workers", "expected"), [(1.0, 1, (1, 1.0, 1.0)), (0.0, 1, (1, 1.0, 0.0)), (0.5, 2, (1, 1.0, 0.5))]
+    )
+    def test_a_lane_that_only_an_autoscaler_has_room_for_is_asked_for(self, gpus, workers, expected):
+        """A head without CPUs, and nodes of which the first comes once there is something to do."""
+        lanes = plan_lanes(None, gpus, workers, [(0.0, 0.0)], grows=True)
+        assert (lanes.count, lanes.cpus, lanes.gpus) == expected
+
+    @pytest.mark.parametrize(
         ("wanted", "workers", "held", "expected"),
         [
             (None, 1, 3, (3, 2.0, 3)),  # what the others leave goes to those that there are

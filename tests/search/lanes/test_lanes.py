@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,14 @@ import ray
 import tiny
 from joblist import JobList, loading, trial
 from ray import tune
-from ray._private import state
+from ray._private import ray_constants, state
+from ray._raylet import GcsClient
 
 from raytl.search.driver import run_plan
 from raytl.search.jobs import LaneJob
 from raytl.search.lanes import tuning
 from raytl.search.lanes.cluster import Lanes, plan_lanes
+from raytl.search.lanes.growing import autoscales
 from raytl.search.lanes.lane import GROWTH_LIMIT_BYTES, HeldData, lane, lane_for
 from raytl.training.workspace import Budget, WorkspaceSettings
 
@@ -53,6 +56,16 @@ def run(plan: JobList, trainable, lanes: Lanes, folder: Path) -> JobList:
 def processes_started() -> int:
     """Actors that were ever started in this session, dead ones included."""
     return len(state.actors())
+
+
+def test_a_cluster_without_an_autoscaler_has_no_more_to_ask_for(session):
+    """Ray's monitor runs there too, and writes of it as of one that grows."""
+    gcs = GcsClient(ray.get_runtime_context().gcs_address)
+    until = time.monotonic() + 60
+    while b"active_nodes" not in (gcs.internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS.encode()) or b""):
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert not autoscales()
 
 
 class TestProcesses:

@@ -1,0 +1,51 @@
+"""Whether the cluster at hand grows by itself, which costs somebody money."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import ray
+from ray._private import ray_constants
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.autoscaler._private.util import format_readonly_node_type
+from ray.autoscaler.v2.sdk import get_cluster_status
+from ray.autoscaler.v2.utils import is_autoscaler_v2
+
+from raytl.search.lanes.sizing import Lanes, counted
+
+
+def more_to_ask_for(lanes: Lanes, trials: int) -> str | None:
+    """How to get more lanes, in a sentence, where an autoscaler could bring them and nobody said how many to use.
+
+    It is not asked unless the user says so: nodes cost money. trials: of the search, which would fill as many lanes.
+    """
+    if lanes.wanted or lanes.most is not None or trials <= lanes.count or not autoscales():
+        return None
+    return (
+        f"without --lanes a search uses the nodes that there are ({counted(lanes.count)}); --lanes N asks the cluster "
+        "for more"
+    )
+
+
+def autoscales() -> bool:
+    """Whether an autoscaler may add nodes to the cluster that this process is connected to.
+
+    Ray watches over other clusters likewise, and then calls each node a type of its own.
+    """
+    anonymous = {format_readonly_node_type(node["NodeID"]) for node in ray.nodes()}
+    try:
+        return any(kind not in anonymous for kind in _node_types())
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError):
+        return False  # it may not be up yet; nothing but a hint hangs on it
+
+
+def _node_types() -> Iterable[str]:
+    address = ray.get_runtime_context().gcs_address
+    gcs = GcsClient(address)
+    if is_autoscaler_v2(fetch_from_server=True, gcs_client=gcs):
+        status = get_cluster_status(address)
+        return [node.ray_node_type_name for node in [*status.active_nodes, *status.idle_nodes]]
+    written = gcs.internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS.encode())
+    report = json.loads(written).get("autoscaler_report", {}) if written else {}
+    return [*report.get("active_nodes", ()), *(report.get("idle_nodes") or ())]
