@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from raytl.evaluation.probes import STRENGTHS, fit_logistic
 from raytl.tasks.splits import folds
 
-CASES = ((40, 1280, 2), (200, 768, 5), (500, 1280, 10), (500, 2048, 10))
+CASES = ((40, 1280, 2), (200, 768, 5), (500, 1280, 10), (500, 2048, 10), (800, 1280, 100))
 ROUNDS = 3
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from raytl.sources.licences import allows_commercial
     from raytl.sources.lookup import (
         at_size,
+        at_usual_size,
         build_architecture,
         catalogue,
         info,
@@ -29,6 +30,7 @@ __all__ = [
     "WeightsMissingError",
     "allows_commercial",
     "at_size",
+    "at_usual_size",
     "build_architecture",
     "catalogue",
     "info",
@@ -44,7 +46,8 @@ __getattr__ = lazily(
     {
         "raytl.sources.base": "SourceEntry WeightsMissingError",
         "raytl.sources.lookup": (
-            "at_size build_architecture catalogue info licence_of load untrained_uri why_no_zero_shot zero_shot_head"
+            "at_size at_usual_size build_architecture catalogue info licence_of load untrained_uri why_no_zero_shot "
+            "zero_shot_head"
         ),
         "raytl.sources.licences": "allows_commercial",
         "raytl.sources.model": "SourceInfo SourceModel",

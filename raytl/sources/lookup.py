@@ -40,6 +40,11 @@ def at_size(uri: str, side: int) -> str:
     return f"{_sized(uri, None)[0]}@{side}px"
 
 
+def at_usual_size(uri: str) -> bool:
+    """Whether a URI wishes for no size of its own."""
+    return _SIZED.fullmatch(uri) is None
+
+
 def _sized(uri: str, image_size: int | None) -> tuple[str, int | None]:
     """A URI without its size, and the size that it wishes for."""
     found = _SIZED.fullmatch(uri)

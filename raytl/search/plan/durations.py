@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 
+from raytl import sources
 from raytl.search.jobs import JobResult, LaneJob
 from raytl.search.propose.effort import Passes
 from raytl.search.records import TrialRecord, TrialStatus
@@ -130,7 +131,8 @@ class Durations:
 
     def _forward(self, uri: str) -> float:
         """Of a network: its own, or one's of the same architecture, or the slowest's; 0 where none was measured."""
-        learned = [seconds for other, seconds in self._forward_s.items() if not other.startswith("plain:")]
+        usual = {other: s for other, s in self._forward_s.items() if sources.at_usual_size(other)}
+        learned = [seconds for other, seconds in usual.items() if not other.startswith("plain:")]
         return _alike(self._forward_s, uri) or max(learned, default=0.0)
 
 

@@ -128,7 +128,9 @@ class Probing:
         self._closed, self._leader_goes_on = True, leader
 
     def leader(self) -> Strategy | None:
-        """What would be chosen if the search ended now; None where that is no probe of this race."""
+        """What would be chosen if the search ended now; None where that is no probe of this race, or more was tried."""
+        if any(record.kind != JobKind.PROBE for record in self._contest.records):
+            return None
         choice = self._contest.choice()
         every = (s for probes in self._probes.values() for s in probes)
         return None if choice is None else next((s for s in every if s.key == choice.key), None)

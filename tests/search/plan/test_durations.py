@@ -65,6 +65,14 @@ class TestBeforeAnyTraining:
         known.probed(probe(SMALL), JobResult(seconds=2.0, forward_s=(0.01,), step_s=0.08))
         assert known.of(Strategy(LARGE)) == pytest.approx(OVERHEAD * 0.1 * (100 + 1000 * 8))
 
+    def test_a_network_seen_at_more_pixels_says_nothing_of_others(self) -> None:
+        known = durations()
+        known.probed(probe(SMALL), JobResult(seconds=2.0, forward_s=(0.01,), step_s=0.08))
+        before = known.of(Strategy(LARGE))
+        known.probed(probe(f"{SMALL}@224px"), JobResult(seconds=9.0, forward_s=(0.05,), step_s=0.4))
+        assert known.of(Strategy(LARGE)) == pytest.approx(before)
+        assert known.of(Strategy(SMALL)) == pytest.approx(before)
+
     def test_a_pretrained_network_takes_what_its_architecture_does(self) -> None:
         known = durations()
         known.probed(probe("pretrain:a/scratch:cnn"), JobResult(seconds=1.0, forward_s=(0.02,), step_s=0.05))
