@@ -147,7 +147,7 @@ def test_a_process_without_torch_and_ray_serves_and_ends_when_told(bundle, png, 
 def test_health_is_told_as_by_the_endpoint(known, tmp_path):
     folder = Path(shutil.copytree(known, tmp_path / "m"))
     export_onnx(folder)
-    pixels = [item.open() for item in shapes(20, seed=5).items]
+    pixels = [item.open() for item in shapes(15, seed=5).items]
     told = []
     for read in (load, partial(warmed, read=OnnxModel.load)):
         service = Service(read)
