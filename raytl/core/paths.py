@@ -85,7 +85,8 @@ def note_run(run: str) -> None:
     """
     mark, here = _mark(run), lot_of(Path.cwd())
     for before in submitted().glob(f"*/{mark}"):
-        before.unlink(missing_ok=True)
+        with suppress(OSError):  # of another user, who has a run of that name elsewhere
+            before.unlink()
     if here is not None:
         with suppress(OSError):  # as much as it would be without: only source models of one's own are missed
             (here / mark).parent.mkdir(exist_ok=True)

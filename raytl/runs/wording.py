@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import PurePath
 from typing import Any
 
 from raytl.evaluation.intervals import Interval
 from raytl.sources.heads import CONVEX, ZERO_SHOT
-
-_SIZED = re.compile(r"@(\d+)px$")
+from raytl.sources.uris import split_size
 
 
 def score(value: Any) -> str:
@@ -79,14 +77,15 @@ def source(uri: Any) -> str:
         return f"{domain}/{architecture.rpartition(':')[2]}"
     if provider == "file":
         return PurePath(rest).name
-    rest = _SIZED.sub(r" at \1 px", rest)
+    rest, side = split_size(rest)
+    rest += f" at {side} px" if side else ""
     return f"scratch {rest}" if provider == "scratch" else rest or str(uri)
 
 
 def listed_source(uri: Any) -> str:
     """The same where there is little room: a size of its own comes first, which is what tells it apart."""
-    found = _SIZED.search(str(uri))
-    return source(uri) if found is None else f"{found[1]} px {source(_SIZED.sub('', str(uri)))}"
+    bare, side = split_size(str(uri))
+    return f"{side} px {source(bare)}" if side else source(uri)
 
 
 def strategy(values: dict[str, Any]) -> str:

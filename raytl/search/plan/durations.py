@@ -6,10 +6,10 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 
-from raytl import sources
 from raytl.search.jobs import JobResult, LaneJob
 from raytl.search.propose.effort import Passes
 from raytl.search.records import TrialRecord, TrialStatus
+from raytl.sources.uris import split_size
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
 
@@ -131,7 +131,7 @@ class Durations:
 
     def _forward(self, uri: str) -> float:
         """Of a network: its own, or one's of the same architecture, or the slowest's; 0 where none was measured."""
-        usual = {other: s for other, s in self._forward_s.items() if sources.at_usual_size(other)}
+        usual = {other: s for other, s in self._forward_s.items() if split_size(other)[1] is None}
         learned = [seconds for other, seconds in usual.items() if not other.startswith("plain:")]
         return _alike(self._forward_s, uri) or max(learned, default=0.0)
 

@@ -92,7 +92,8 @@ class ProbeTurns:
         """Of a probe: what to try, and on which folds."""
         tried = [r for r in self._records if r.strategy_key == key and r.status == TrialStatus.COMPLETED]
         strategy = Strategy.from_dict(tried[0].strategy)
-        network = [r.seconds for r in self._records if r.strategy["source_model"] == strategy.source_model]
+        probes = [r for r in self._records if r.kind == JobKind.PROBE]
+        network = [r.seconds for r in probes if r.strategy["source_model"] == strategy.source_model]
         for uri, times in self._settings.larger(strategy.source_model):
             larger = replace(strategy, source_model=uri)
             known = {

@@ -123,12 +123,14 @@ class BoundSpace:
     def larger(self, uri: str) -> list[tuple[str, float]]:
         """The same source model at more pixels than in this space, and how many times as many; the most first.
 
-        Published weights, up to the side that they were made for, as far as the images have that much to show.
+        Published weights, up to the side that they were made for and that the space allows, as far as the images have
+        that much to show.
         """
         known, side = self._info(uri), self.data.image_side
         if not known.pretrained or known.fixed_size or side is None or uri.startswith(_OF_ONE_SIZE):
             return []
-        most = min(sources.info(uri, channels=self.data.channels).image_size, round_up(side))
+        own = sources.info(uri, channels=self.data.channels).image_size
+        most = min(own, round_up(side), self.space.settings.largest_image_size)
         sides = [size for size in LARGER if LEAST_LARGER * known.image_size <= size <= most]
         return [(sources.at_size(uri, size), (size / known.image_size) ** 2) for size in sides]
 

@@ -48,7 +48,8 @@ class SpaceSettings:
 
     epochs: the full budget; grace_epochs: no trial is stopped before; reduction_factor: one in so many trials goes on
     at each rung. steps_per_epoch: 0 for one pass over the largest role that a strategy trains on, within bounds.
-    image_size: pixels, 0 for each model's own. trials: how many without --trials.
+    image_size: pixels, 0 for each model's own. largest_image_size: at which the probe that leads may be tried once
+    more, 0 for none; whoever assigns an ``image_size`` alone gets no other. trials: how many without --trials.
     """
 
     epochs: int = 12
@@ -57,6 +58,7 @@ class SpaceSettings:
     steps_per_epoch: int = 0
     batch_size: int = 64
     image_size: int = 0
+    largest_image_size: int = 0
     trials: int = 40
 
 
@@ -84,8 +86,10 @@ def load_space(name_or_path: str, assignments: Sequence[str] = ()) -> SearchSpac
     """Read a shipped space by name or a file, narrowed by ``key=value`` assignments. Raises UserError with the line."""
     path = find_space(name_or_path)
     values, lines = read_yaml(path)
-    for assignment in assignments:
-        keys, value = parse_assignment(assignment)
+    parsed = [parse_assignment(assignment) for assignment in assignments]
+    if any(keys == ("image_size",) for keys, _ in parsed):
+        values.pop("largest_image_size", None)
+    for assignment, (keys, value) in zip(assignments, parsed, strict=True):
         _assign(values, keys, value, assignment)
         path_keys = ("space", *keys) if keys[0] in STRATEGY_KEYS else keys
         lines = {key: line for key, line in lines.items() if key[: len(path_keys)] != path_keys}
@@ -196,7 +200,7 @@ class _Parser:
 
     def _check_settings(self, settings: SpaceSettings) -> None:
         for key, low in [("epochs", 1), ("grace_epochs", 1), ("reduction_factor", 2), ("steps_per_epoch", 0),
-                         ("batch_size", 2), ("image_size", 0), ("trials", 1)]:  # fmt: skip
+                         ("batch_size", 2), ("image_size", 0), ("largest_image_size", 0), ("trials", 1)]:  # fmt: skip
             if getattr(settings, key) < low:
                 raise UserError(f"{self.where(key)}: '{key}' is {getattr(settings, key)}; give at least {low}")
 

@@ -348,7 +348,12 @@ def test_published_weights_may_see_more_pixels_where_images_have_them(
     torch.save(models.squeezenet1_1().state_dict(), path)
     uri, own = "torchvision:squeezenet1_1", f"pretrain:bright/{MODEL}"
     file = tmp_path / "space.yaml"
-    file.write_text(f"image_size: 96\nspace: {{source_model: ['{uri}', '{own}', '{MODEL}']}}")
+    file.write_text(f"image_size: 96\nlargest_image_size: 224\nspace: {{source_model: ['{uri}', '{own}', '{MODEL}']}}")
     space = BoundSpace(load_space(str(file)), replace(data(), image_side=side))
     assert space.larger(uri) == [(f"{uri}@{size}px", (size / 96) ** 2) for size in expected]
     assert not space.larger(own) and not space.larger(MODEL) and not space.larger("plain:pixels")
+    for asked in ("image_size=96", "largest_image_size=0"):  # whoever says which size gets that one
+        assert not BoundSpace(load_space(str(file), [asked]), space.data).larger(uri)
+    both = ["largest_image_size=160", "image_size=96"]
+    up_to = BoundSpace(load_space(str(file), both), space.data).larger(uri)
+    assert [found for found, _ in up_to] == [f"{uri}@{size}px" for size in expected if size <= 160]
