@@ -77,8 +77,7 @@ def conclude(
     choice = choice or plan.choice()
     if choice is None:
         raise UserError(_all_failed(plan))
-    best = candidate(plan, metric, "best", choice.key)
-    _correct(plan, metric, best)
+    best = best_so_far(plan, metric, choice.key)
     tried = {record.strategy_key for record in plan.records}  # not all of them, where the search was interrupted
     others = [
         candidate(plan, metric, name, strategy.key)
@@ -126,10 +125,16 @@ def candidate(plan: SearchPlan, metric: Metric, label: str, key: str) -> Candida
     return found
 
 
-def so_far(plan: SearchPlan, metric: Metric, key: str, seconds: float) -> SearchOutcome:
-    """What a search would end with if it ended with this strategy now: nothing is compared, no test split opened."""
+def best_so_far(plan: SearchPlan, metric: Metric, key: str) -> Candidate:
+    """A strategy with its figure as if the search had ended and it were chosen."""
     best = candidate(plan, metric, "best", key)
     _correct(plan, metric, best)
+    return best
+
+
+def so_far(plan: SearchPlan, metric: Metric, key: str, seconds: float) -> SearchOutcome:
+    """What a search would end with if it ended with this strategy now: nothing is compared, no test split opened."""
+    best = best_so_far(plan, metric, key)
     outcome = SearchOutcome(plan.records, best, [], "the best head on frozen features; the search goes on", seconds)
     outcome.metric, outcome.going_on = metric.name, True
     return outcome
