@@ -19,7 +19,10 @@ from raytl.training.material import Material, as_tensor
 from raytl.training.network import Network
 
 FROZEN_BATCH = 128
-VIEW_BATCH = 512
+VIEW_BATCH, LARGE_SIDE = 512, 128
+"""Images that are augmented at once. Of those with more pixels a side no more than pass through the stages at once."""
+COPIED_BYTES = 64 * 2**20
+"""Features up to this size are copied into memory where that makes them quicker to read."""
 MOVED = "shift"
 """The augmentation policy that makes the moved versions which consistency is measured on."""
 
@@ -102,7 +105,7 @@ class PoolMaker:
         if cut and self._whole:
             rows = cache.stream(key, len(images), lambda: self._run(self._pixels(images, version), 0, cut))
             reads = self._network.model.reads_stages
-            host = as_tensor(rows if reads else np.ascontiguousarray(rows[:, -self._network.model.feature_dim :]))
+            host = as_tensor(rows if reads else _together(rows[:, -self._network.model.feature_dim :]))
             key += "" if reads else "-last"
         elif cut:
             host = from_rows(cache.stream(key, len(images), lambda: self._compute(images, version)))
@@ -115,7 +118,8 @@ class PoolMaker:
 
     def _pixels(self, images: Images, version: str = "") -> Iterable[Tensor]:
         """uint8 (m, c, s, s), some images after the others."""
-        chunks = self._workspace.pixels(images, self._network.preprocessing).split(VIEW_BATCH)
+        pixels = self._workspace.pixels(images, self._network.preprocessing)
+        chunks = pixels.split(self._view_batch())
         return self._moved(chunks, version) if version else chunks
 
     def _moved(self, chunks: Iterable[Tensor], version: str) -> Iterator[Tensor]:
@@ -125,9 +129,14 @@ class PoolMaker:
             moved = policy(upload(chunk, self._workspace.device).float().div_(255), generator)
             yield moved.mul_(255).round_().to("cpu", torch.uint8)
 
+    def _view_batch(self) -> int:
+        return VIEW_BATCH if self._network.preprocessing.size <= LARGE_SIDE else FROZEN_BATCH
+
     def _key(self, images: Images, cut: int, version: str) -> str:
         model = self._network.model
         transform = [model.preprocessing.to_json(), version, _definition(version)]
+        if version and self._view_batch() != VIEW_BATCH:  # what is drawn follows from how many are drawn at once
+            transform.append(str(self._view_batch()))
         computed = ["float32", self._workspace.device.type, str(torch.__version__)]
         parts = [transform, images.fingerprint, *computed]
         if not cut:
@@ -169,6 +178,11 @@ class PoolMaker:
             blank = torch.zeros((1, preprocessing.channels, preprocessing.size, preprocessing.size), dtype=torch.uint8)
             known[key] = sum(rows.nbytes for rows in self._run([blank], 0, self._network.cut))
         return known[key]
+
+
+def _together(columns: np.ndarray) -> np.ndarray:
+    """A few columns of mapped rows: quicker to take batches of in one place, while the memory is not made much of."""
+    return np.ascontiguousarray(columns) if columns.nbytes <= COPIED_BYTES else columns
 
 
 def _definition(version: str) -> str:
