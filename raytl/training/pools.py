@@ -125,9 +125,12 @@ class PoolMaker:
     def _moved(self, chunks: Iterable[Tensor], version: str) -> Iterator[Tensor]:
         policy = augmentation.get(version.partition("/")[0])
         generator = torch.Generator().manual_seed(derive_seed("view", version))
-        for chunk in chunks:
+
+        def move(chunk: Tensor) -> Tensor:
             moved = policy(upload(chunk, self._workspace.device).float().div_(255), generator)
-            yield moved.mul_(255).round_().to("cpu", torch.uint8)
+            return moved.mul_(255).round_().to("cpu", torch.uint8)
+
+        return map(move, chunks)
 
     def _view_batch(self) -> int:
         return VIEW_BATCH if self._network.preprocessing.size <= LARGE_SIDE else FROZEN_BATCH
