@@ -306,9 +306,9 @@ def _of(groups: np.ndarray | None, mask: np.ndarray) -> np.ndarray | None:
 
 def _probabilities(model: SourceModel, workspace: Workspace, images: Images) -> np.ndarray:
     model = model.to(workspace.device).eval()
-    pixels = images.tensor(model.preprocessing)
+    batches = images.batches(model.preprocessing, 128)
     with torch.no_grad():
-        chunks = [model(model.preprocessing.normalise(chunk.to(workspace.device))) for chunk in pixels.split(128)]
+        chunks = [model(model.preprocessing.normalise(batch.to(workspace.device))) for batch in batches]
     return torch.cat(chunks).float().softmax(1).cpu().numpy()
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from raytl.core.seeding import derive_seed
 from raytl.evaluation.calibration import apply_temperature
@@ -29,6 +30,8 @@ FOLDS, IMAGES_OF_A_FOLD = 20, 4
 """By which heads are judged that are solved for in a moment: with a fifth of few labels left out they are worse than
 the model that is served."""
 BATCH = 128
+MOST_TIMED = 500
+"""Images that one change is tried on, to see how long it takes."""
 
 Decide = Callable[[np.ndarray], np.ndarray]
 
@@ -97,20 +100,28 @@ def _ask(
     pixels = workspace.pixels(target, model.preprocessing).numpy()
     asked, known = _Asked(thumbnails(pixels)), spread(train, MOST_ASKED)
 
-    def ask(images: np.ndarray, index: np.ndarray, kind: str, number: int) -> None:
-        p = apply_temperature(_probabilities(model, images, workspace.device), temperature)
+    def ask(batches: Iterable[np.ndarray], index: np.ndarray, kind: str, number: int) -> None:
+        looks, logits = [], []
+        for images in batches:
+            looks.append(thumbnails(images))
+            logits.append(_logits(model, images, workspace.device))
+        p = apply_temperature(torch.cat(logits).softmax(1).numpy(), temperature)
         chosen, truth = decide(p), target.labels[index]
-        seen = opinions(p, chosen, thumbnails(images), asked.thumbnails[known], target.labels[known])
+        seen = opinions(p, chosen, np.concatenate(looks), asked.thumbnails[known], target.labels[known])
         asked.told.append((seen, chosen == truth, index, np.full(len(index), kind), np.full(len(index), number)))
         if not kind:
             asked.plain = {"probabilities": p, "chosen": chosen, "labels": truth, "opinions": seen}
 
     begun = time.monotonic()
     rng = np.random.default_rng(derive_seed(workspace.settings.seed, "yardstick", fold))
-    ask(pixels[validation], validation, "", 0)
-    asked.plain["statistics"] = image_statistics(pixels[validation])
-    changed(pixels[validation], "two", 1.0, rng)
+    parts = [validation[first : first + BATCH] for first in range(0, len(validation), BATCH)]
+    ask((pixels[part] for part in parts), validation, "", 0)
+    asked.plain["statistics"] = np.concatenate([image_statistics(pixels[part]) for part in parts])
     each = (time.monotonic() - begun) / len(validation)
+    begun = time.monotonic()
+    few = validation[:MOST_TIMED]
+    changed(pixels[few], "two", 1.0, rng)
+    each += (time.monotonic() - begun) / len(few)
     changes = [(name, strength) for name in CHANGES for strength in STRENGTHS]
     wanted = MOST_CHANGED // workspace.settings.folds[0]
     affordable = max(LEAST_CHANGED, min(wanted, int((until - time.monotonic()) / each)))
@@ -118,13 +129,13 @@ def _ask(
     for number, (name, strength) in enumerate(changes, 1):
         index = np.sort(rng.permutation(validation)[: most[number - 1]])
         if len(index):
-            ask(changed(pixels[index], name, strength, rng), index, name, number)
+            ask([changed(pixels[index], name, strength, rng)], index, name, number)
     return asked
 
 
 @torch.inference_mode()
-def _probabilities(model: SourceModel, images: np.ndarray, device: torch.device) -> np.ndarray:
+def _logits(model: SourceModel, images: np.ndarray, device: torch.device) -> Tensor:
+    """Of uint8 images, on the CPU."""
     model = model.to(device).eval()
     chunks = torch.from_numpy(images).split(BATCH)
-    logits = [model(model.preprocessing.normalise(chunk.to(device))).float() for chunk in chunks]
-    return torch.cat(logits).softmax(1).cpu().numpy()
+    return torch.cat([model(model.preprocessing.normalise(chunk.to(device))).float() for chunk in chunks]).cpu()
