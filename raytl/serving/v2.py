@@ -220,7 +220,9 @@ _REFUSED: dict[int | str, dict[str, Any]] = _NO_SUCH | {
     503: {"description": "Too many requests are waiting; try again after Retry-After seconds."},
     504: {"description": "No answer in time.", **_ERROR},
 }
-_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST, "examples": _EXAMPLES}}}}
+_BODY = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST, "examples": _EXAMPLES}}}
+}
 
 
 def _version() -> str:
