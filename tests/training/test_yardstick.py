@@ -76,8 +76,8 @@ def test_images_in_another_light_are_noticed_and_the_fall_is_seen(bundle: Bundle
     health, chosen = asked(bundle, pixels)
     true = (chosen == images.labels).mean()
     assert true < 0.6, "a task for the estimate"
-    assert health.accuracy.low <= true <= health.accuracy.high
-    assert health.accuracy.value < health.usual_accuracy - 0.1
+    # Not its interval: of a single severe shift that holds in nine of ten cases; see test_unseen_accuracy.py for all.
+    assert abs(health.accuracy.value - true) < 0.3 < health.usual_accuracy - health.accuracy.value
     assert health.drift is not None and health.drift.alarm
 
 
