@@ -49,9 +49,11 @@ KeepModel = Callable[[SearchOutcome, Path], str]
 """Keeps a model with what is known of it, and says what it is worth."""
 LEAST_CALIBRATING = 20
 """Images that a temperature is fitted on at least."""
-YARDSTICK_SHARE, YARDSTICK_LEAST_S, YARDSTICK_TRAINED_LEAST_S = 0.1, 6.0, 30.0
-"""Of the search's seconds that may be spent on what the model will be judged by later; seconds it may take anyhow, and
-those where it is trained once more, of which a small network on a few dozen images takes two for each fold."""
+YARDSTICK_SHARE, YARDSTICK_LEAST_S = 0.1, 6.0
+"""Of the search's seconds that may be spent on what the model will be judged by later; seconds it may take anyhow."""
+TRAINED_SHARE, TRAINED_MOST_S = 0.5, 30.0
+"""Where the model is trained for it once more: of a short search it may take half as long again, up to so many seconds.
+A small network on a few dozen images takes two for each fold."""
 YARDSTICK_OVER_S = 10.0
 """Seconds that it was seen to take at least with a network's features: too many for a time budget of half a minute."""
 
@@ -188,7 +190,7 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
     """
     best = outcome.best
     strategy = Strategy.from_dict(best.strategy)
-    least = YARDSTICK_LEAST_S if strategy.convex else YARDSTICK_TRAINED_LEAST_S
+    least = YARDSTICK_LEAST_S if strategy.convex else min(TRAINED_MOST_S, TRAINED_SHARE * seconds)
     allowed = max(least, YARDSTICK_SHARE * seconds)
     if _hurries(plan, seconds):
         raise NoYardstickError(f"the search had a time budget and took only {seconds:.0f} s")
