@@ -17,6 +17,7 @@ regression      ranks on the made shifts regressed (ridge) on the validators' ra
 shifts          no validator: mean rank by accuracy on the made shifts
 both            rank by the score and the former, evenly
 consensus       agreement with what the other models together say of the unlabelled images
+labels          no rule without labels: accuracy on one labelled target image a class, then the score
 
 regret          points of accuracy on the truth that a rule gives away against the best model of the pool, mean over
                 60 draws of nine of the models: searches try different ones
@@ -90,13 +91,15 @@ Values = dict[str, np.ndarray]
 class Pool:
     """What is known of m models. values: (m,) by validator, ``score`` and ``consensus``; truth: accuracy (m,).
 
-    shifts: by name, the same values and the accuracy (m,) on a made shift.
+    shifts: by name, the same values and the accuracy (m,) on a made shift. labelled: (draws, m), accuracy on one image
+    a class of the truth, other ones in each draw.
     """
 
     records: tuple[TrialRecord, ...]
     values: Values
     truth: np.ndarray
     shifts: dict[str, tuple[Values, np.ndarray]]
+    labelled: np.ndarray
 
     def take(self, index: np.ndarray) -> Pool:
         """These models alone."""
@@ -105,7 +108,8 @@ class Pool:
             for name, (values, right) in self.shifts.items()
         }
         values = {key: value[index] for key, value in self.values.items()}
-        return Pool(tuple(self.records[i] for i in index), values, self.truth[index], shifts)
+        records = tuple(self.records[i] for i in index)
+        return Pool(records, values, self.truth[index], shifts, self.labelled[:, index])
 
     @property
     def telling(self) -> list[tuple[Values, np.ndarray]]:
@@ -177,8 +181,11 @@ RULES: dict[str, Callable[[Pool], np.ndarray]] = {
 }
 
 
-def regrets(pool: Pool) -> dict[str, float]:
-    """Of each rule; where a rule ties several models, the mean over them. ``random``: of any model."""
+def regrets(pool: Pool, draw: int = 0) -> dict[str, float]:
+    """Of each rule; where a rule ties several models, the mean over them. ``random``: of any model.
+
+    draw: of the labelled images.
+    """
     best = float(pool.truth.max())
     keys = [record.strategy_key for record in pool.records]
     chosen = Contest(list(pool.records), None).by_score(keys).key
@@ -186,6 +193,8 @@ def regrets(pool: Pool) -> dict[str, float]:
     for name, rule in RULES.items():
         values = np.round(rule(pool), 9)
         found[name] = best - float(pool.truth[values == values.max()].mean())
+    by_labels = np.lexsort((pool.values["score"], pool.labelled[draw]))[-1]
+    found["labels"] = best - float(pool.truth[by_labels])
     return found | {"random": best - float(pool.truth.mean())}
 
 
@@ -193,8 +202,8 @@ def mean_regrets(pool: Pool) -> dict[str, float]:
     """Mean of :func:`regrets` over draws of some of the models."""
     rng = np.random.default_rng(1)
     drawn = [
-        regrets(pool.take(np.sort(rng.permutation(len(pool.truth))[: min(DRAWN, len(pool.truth))])))
-        for _ in range(DRAWS)
+        regrets(pool.take(np.sort(rng.permutation(len(pool.truth))[: min(DRAWN, len(pool.truth))])), draw)
+        for draw in range(DRAWS)
     ]
     return {name: float(np.mean([one[name] for one in drawn])) for name in drawn[0]}
 
@@ -312,7 +321,7 @@ def pool_of(made: Case, home: Path) -> Pool:
         assert data.unlabelled is not None
         pooled, _ = asked(model, strategy, "unlabelled", workspace.pixels(data.unlabelled, model.preprocessing))
         answers.append(pooled)
-        right.append(float((said.argmax(1) == truth.labels).mean()))
+        right.append(said.argmax(1) == truth.labels)
         score = result.metrics["score"]
         records.append(
             TrialRecord(
@@ -326,8 +335,9 @@ def pool_of(made: Case, home: Path) -> Pool:
     return Pool(
         tuple(records),
         values | {"consensus": consensus(np.stack(answers))},
-        np.array(right),
+        np.mean(right, axis=1),
         {name: _together(found) for name, found in shifts.items()},
+        one_a_class(np.stack(right), truth.labels),
     )
 
 
@@ -366,6 +376,13 @@ def _together(found: Sequence[tuple[dict[str, float], float, np.ndarray]]) -> tu
     values = {name: np.array([scores[name] for scores, _, _ in found]) for name in (*VALIDATORS, "score")}
     values["consensus"] = consensus(np.stack([said for _, _, said in found]))
     return values, np.array([share for _, share, _ in found])
+
+
+def one_a_class(right: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Shares of right answers (draws, m) on one image of each class, of right (m, n) and labels (n,)."""
+    rng = np.random.default_rng(2)
+    drawn = [[rng.choice(np.flatnonzero(labels == label)) for label in np.unique(labels)] for _ in range(DRAWS)]
+    return np.stack([right[:, index].mean(axis=1) for index in drawn])
 
 
 def consensus(said: np.ndarray) -> np.ndarray:
@@ -424,7 +441,7 @@ def _some(images: LabelledImages, most: int) -> LabelledImages:
 def figures(pools: Mapping[str, Pool]) -> tuple[list[list[str]], dict[str, Any]]:
     """Rows of the table, a task each and the means, and what the JSON line holds."""
     by_task = {name: mean_regrets(pool) for name, pool in pools.items()}
-    rules = ["today", *RULES, "random"]
+    rules = ["today", *RULES, "labels", "random"]
     rows = [
         [name + "+" * (name in UNSEEN), *(f"{100 * found[rule]:.1f}" for rule in rules)]
         for name, found in by_task.items()
@@ -467,7 +484,7 @@ def main(
             say(f"{name}: {len(pools[name].truth)} models in {time.perf_counter() - began:.0f} s")
     rows, told = figures(pools)
     title = "Regret without target labels (points of accuracy)"
-    finish("validators", title, ["task", "today", *RULES, "random"], rows, told)
+    finish("validators", title, ["task", "today", *RULES, "labels", "random"], rows, told)
 
 
 if __name__ == "__main__":
