@@ -83,9 +83,7 @@ def test_shifts_on_which_all_are_alike_tell_nothing() -> None:
     assert set(trust(tied).values()) == {0.0}
     assert not regression(tied).any()
     best = tied.truth.max()
-    assert (
-        regrets(tied)["weighted"] == pytest.approx(regrets(tied)["random"]) == pytest.approx(best - tied.truth.mean())
-    )
+    assert regrets(tied)["weight"] == pytest.approx(regrets(tied)["random"]) == pytest.approx(best - tied.truth.mean())
 
 
 def test_the_regression_finds_the_validator_that_tells() -> None:
