@@ -5,7 +5,7 @@
 Two models are deployed, one at ``/`` and one by its name, and the documents of both are gone through. Where a path has
 a model's name or version, three requests in four have one that exists, of either model. Told are the answers by kind,
 the slowest, and what memory the endpoint took more. Exits with 1 where an answer was 5xx (but 503, which says to come
-again), a connection was cut off, or the endpoint does not answer afterwards.
+again), a connection was cut off, no made-up tensor was ever classified, or the endpoint does not answer afterwards.
 """
 
 from __future__ import annotations
@@ -152,6 +152,7 @@ def main() -> None:
             after = memory_mib(server)
             fine = answers(server.url, models) == expected
             command(home / "raytl", f"undeploy({NAMED!r})")
+    faults += [f"{name}: never 200" for name, found in counts.items() if name.endswith("/infer") and not found[200]]
     kinds = sorted({status for found in counts.values() for status in found})
     rows = [[name, *(str(found[kind]) for kind in kinds)] for name, found in counts.items()]
     for fault in faults[:20]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from raytl import runs
 from raytl.bundles import Bundle, Reference, Threshold, export_bundle, reference_images
 from raytl.bundles.features import read_features
-from raytl.bundles.yardstick import read_yardstick
+from raytl.bundles.yardstick import NO_YARDSTICK, read_yardstick
 from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
 from raytl.evaluation.intervals import Interval
@@ -192,6 +192,8 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         if outcome.trained_on == "all"
         else "the target's labels",
     }
+    if outcome.no_yardstick:
+        provenance[NO_YARDSTICK] = outcome.no_yardstick
     point = outcome.operating_point
     known = task.data.target if task.data.target is not None else task.data.unlabelled  # never of the sealed test
     threshold = None if point is None else Threshold(label=point.label, value=point.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
@@ -11,7 +10,7 @@ from raytl.core.errors import UserError
 from raytl.core.machine import cores
 from raytl.search.cluster_quote import ClusterQuote, NodeType, read_cluster, reckon
 from raytl.search.lanes.sizing import Lanes, plan_lanes
-from raytl.search.planning import SearchSettings, make_plan_settings, make_workspace_settings
+from raytl.search.planning import SearchSettings, make_workspace_settings
 from raytl.search.propose.ranking import RankedSource, labelled_images
 from raytl.search.propose.ranking import rank_sources as rank
 from raytl.search.quote import PROBE_S, Quote
@@ -57,18 +56,21 @@ def quote(
     trials: int | None = None,
     lanes: int | None = None,
     gpus_per_trial: float = 0.0,
+    time_budget_s: float | None = None,
     seed: int = 0,
     probe_s: float = PROBE_S,
 ) -> Quote:
     """What :func:`search` with these arguments would take on this machine, from about ``probe_s`` seconds of probing.
 
-    What the probe computes is kept for the search. Raises UserError where data and space do not fit together.
+    With a time budget: how much it would come to try. What the probe computes is kept for the search. Raises UserError
+    where data and space do not fit together.
     """
     bound = space if isinstance(space, BoundSpace) else bind(task, space)
-    settings = SearchSettings(trials=trials, lanes=lanes, gpus_per_trial=gpus_per_trial, seed=seed)
+    settings = SearchSettings(
+        trials=trials, lanes=lanes, gpus_per_trial=gpus_per_trial, time_budget_s=time_budget_s, seed=seed
+    )
     workspace, planned = _on_this_machine(bound, settings)
-    plan = make_plan_settings(bound, settings, workspace, planned, Path(), has_test=task.test is not None)
-    return make_quote(workspace, bound, plan, planned, probe_s)
+    return make_quote(workspace, bound, settings, planned, has_test=task.test is not None, probe_s=probe_s)
 
 
 def _on_this_machine(bound: BoundSpace, settings: SearchSettings) -> tuple[Workspace, Lanes]:

@@ -73,8 +73,9 @@ def answer_files(bundle: Predictor, paths: Iterable[str | Path]) -> FolderAnswer
     yardstick, read = bundle.yardstick, np.array([error is None for error in errors])
     if yardstick is None or not read.any():
         return FolderAnswer(frame, None)
-    told = yardstick.asked(probabilities[read], chosen[read], np.concatenate(seen))
-    health = judge_health(yardstick, told, chosen[read], np.concatenate(statistics))
+    described = np.concatenate(statistics)
+    told = yardstick.asked(probabilities[read], chosen[read], np.concatenate(seen), described)
+    health = judge_health(yardstick, told, chosen[read], described)
     sets, unlike = np.zeros(probabilities.shape, dtype=bool), np.zeros(len(files), dtype=bool)
     sets[read] = yardstick.sets(probabilities[read])
     unlike[read] = yardstick.unlike(told)

@@ -3,36 +3,57 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from raytl.core.errors import UserError
+from raytl.evaluation.second_opinions import OPINIONS
 from raytl.evaluation.unseen_accuracy import Correctness
 from raytl.judging.health import Yardstick
 
 YARDSTICK_FILE = "yardstick.safetensors"
-VERSION = "1"
-_ARRAYS = ("probabilities", "chosen", "labels", "opinions", "statistics", "thumbnails", "thumbnail_labels")
-_FITTED = ("centre", "scale", "coefficients")
+NO_YARDSTICK = "no_reference_statistics"
+"""In a bundle's provenance: why it has none."""
+VERSION = "2"
+_ARRAYS = (
+    "probabilities",
+    "chosen",
+    "labels",
+    "opinions",
+    "statistics",
+    "thumbnails",
+    "thumbnail_statistics",
+    "thumbnail_labels",
+)
+_FITTED = ("centre", "scale", "coefficients", "offsets")
 _MOST_BYTES = 256 * 2**20
 
 
 def yardstick_bytes(yardstick: Yardstick) -> bytes:
     """The file's content."""
     arrays = {name: np.ascontiguousarray(getattr(yardstick, name)) for name in _ARRAYS}
-    for name in ("probabilities", "opinions", "statistics", "thumbnails"):
+    for name in ("probabilities", "opinions", "statistics", "thumbnails", "thumbnail_statistics"):
         arrays[name] = arrays[name].astype(np.float32)
     fitted = yardstick.correctness
     arrays |= {name: np.ascontiguousarray(getattr(fitted, name), dtype=np.float64) for name in _FITTED}
-    figures = {"usual": fitted.usual, "images": fitted.images, "offset": fitted.offset, "slope": fitted.slope}
+    figures = {"usual": fitted.usual, "images": fitted.images, "slope": fitted.slope}
     return bytes(safetensors.numpy.save(arrays, {"version": VERSION, "figures": json.dumps(figures)}))
 
 
+def why_none(provenance: Mapping[str, Any]) -> str:
+    """Half a sentence about a bundle without a yardstick, by its provenance."""
+    reason = provenance.get(NO_YARDSTICK)
+    said = "the model was exported without reference statistics"
+    return f"{said}: {reason}" if isinstance(reason, str) else said
+
+
 def read_yardstick(directory: Path, classes: int) -> Yardstick | None:
-    """The yardstick of a bundle for so many classes; None of a bundle without, or with one of a newer raytl.
+    """The yardstick of a bundle for so many classes; None without, or with that of an older or newer raytl.
 
     Raises UserError where the file is damaged. Nothing in it is executed.
     """
@@ -53,9 +74,9 @@ def read_yardstick(directory: Path, classes: int) -> Yardstick | None:
             centre=arrays["centre"],
             scale=arrays["scale"],
             coefficients=arrays["coefficients"],
+            offsets=arrays["offsets"],
             usual=float(figures["usual"]),
             images=int(figures["images"]),
-            offset=float(figures["offset"]),
             slope=float(figures["slope"]),
         )
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
@@ -65,9 +86,10 @@ def read_yardstick(directory: Path, classes: int) -> Yardstick | None:
 
 def _check(arrays: dict[str, np.ndarray], classes: int) -> None:
     n, m = len(arrays["labels"]), len(arrays["thumbnail_labels"])
-    if arrays["probabilities"].shape != (n, classes) or arrays["opinions"].shape != (n, 3) or not n or not m:
+    if arrays["probabilities"].shape != (n, classes) or arrays["opinions"].shape != (n, OPINIONS) or not n or not m:
         raise ValueError("its arrays do not fit the model")
-    if len(arrays["chosen"]) != n or len(arrays["statistics"]) != n or len(arrays["thumbnails"]) != m:
+    described = len(arrays["thumbnails"]) == m == len(arrays["thumbnail_statistics"])
+    if len(arrays["chosen"]) != n or len(arrays["statistics"]) != n or not described:
         raise ValueError("its arrays do not fit each other")
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("a number in it is not finite")

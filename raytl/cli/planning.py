@@ -125,6 +125,9 @@ def quote(
     trials: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Strategies to try (default: the space's).")
     ] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="How much the search would try in it: 90s, 10m, 2h.")
+    ] = None,
     lanes: Lanes = None,
     gpus_per_trial: Annotated[float, typer.Option(min=0, metavar="N", help="May be a fraction, to share a GPU.")] = 0.0,
     cluster: Annotated[
@@ -142,19 +145,28 @@ def quote(
 ) -> None:
     """Say what a search would take: time, memory, disk, a first idea of the accuracy, and money on a cluster.
 
-    Takes about a minute, in which the default recipes and some strategies are trained for a few epochs. What it
-    computes is kept, and shortens the search.
+    Takes about a minute, in which the heads on frozen features are solved for that a search begins with, and the
+    default recipes and some strategies are trained for a few epochs; then the search is rehearsed as it would go. What
+    it computes is kept, and shortens the search.
 
     [bold]Examples:[/bold]
 
     raytl quote --target photos/ --trials 40
 
+    raytl quote --target photos/ --time-budget 10m
+
     raytl quote --target photos/ --cluster cluster.yaml --price head=0.1 --price gpu-spot=0.45
     """
     from raytl import api
     from raytl.cli.running import show_problems
+    from raytl.cli.searching import parse_time
 
     output = Output.current
+    budget_s, more_s = parse_time(time_budget)
+    if more_s is not None:
+        raise UserError(
+            f"--time-budget {time_budget}: a search that has not begun has no further time; leave out the +"
+        )
     if price and cluster is None:
         raise UserError("--price is of the nodes of a cluster; say which with --cluster FILE")
     types = api.read_cluster(cluster, price or ()) if cluster is not None else None
@@ -167,20 +179,26 @@ def quote(
     with output.progress_console.status("probing for about a minute"):
         # Lanes and GPUs are then the cluster's; here there may be none.
         here, gpus_here = (lanes, gpus_per_trial) if types is None else (None, 0.0)
-        told = api.quote(task, bound, trials=trials, lanes=here, gpus_per_trial=gpus_here, seed=seed)
+        told = api.quote(
+            task, bound, trials=trials, lanes=here, gpus_per_trial=gpus_here, time_budget_s=budget_s, seed=seed
+        )
     there = None
     if types is not None:
         there = api.reckon(told, types, lanes=lanes, gpus_per_trial=gpus_per_trial, lane_speed=lane_speed)
     table = Table("of the search", "expected", "range", box=None)
     table.add_row("one full training", _span(told.trial_s.value), _range(told.trial_s))
     table.add_row(f"{told.trials} trials in {_lanes(told.lanes)}", _span(told.search_s.value), _range(told.search_s))
+    tried = told.strategies
+    table.add_row("strategies tried", f"{tried.value:.0f}", f"{tried.low:.0f} to {tried.high:.0f}")
     if told.pretrain_s:
         table.add_row("of it, pretraining", _span(told.pretrain_s / told.lanes), "")
     table.add_row("memory", _size(told.memory_bytes), "")
     table.add_row("disk, at most", _size(told.disk_bytes), "")
     if told.accuracy is not None:
         low, high = 100 * told.accuracy.low, 100 * told.accuracy.high
-        table.add_row("validation accuracy", f"{100 * told.accuracy.value:.0f} %", f"{low:.0f} to {high:.0f} %")
+        table.add_row(
+            f"{told.metric}, to begin with", f"{100 * told.accuracy.value:.0f} %", f"{low:.0f} to {high:.0f} %"
+        )
     if there is not None:
         nodes = " and ".join(f"{count} x {name}" for name, count in there.nodes.items())
         table.add_row(f"on {nodes}", _span(3600 * there.hours.value), _range(there.hours, 3600))
@@ -191,7 +209,7 @@ def quote(
     epochs = sum(probe.epochs for probe in told.probed)
     output.say(f"from {len(told.probed)} strategies, {epochs} epochs in {told.probe_s:.0f} s")
     if told.accuracy is not None:
-        output.say("the accuracy is that of the best of them, which a search should reach or exceed")
+        output.say(f"the {told.metric} is that of the best head on frozen features, which a search begins with")
     if there is not None:
         output.say(f"there: {_lanes(there.lanes)}, each {there.lane_speed:g} times as fast as one here (--lane-speed)")
     output.document({**told.to_json(), "cluster": None if there is None else there.to_json()})

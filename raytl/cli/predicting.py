@@ -11,16 +11,13 @@ from rich.text import Text
 
 from raytl import api
 from raytl.bundles import Bundle, FolderAnswer, answer_files, write_predictions
+from raytl.bundles.yardstick import why_none
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
 from raytl.evaluation.label_sets import COVERAGE, FALSE_REFUSALS
 from raytl.judging.health import Health
 
 SHOWN = 20
-NOT_AVAILABLE = (
-    "how often that is right: not available, the model was exported without reference statistics "
-    "(by an older raytl, without labelled images, or at the end of an interrupted search)"
-)
 
 
 def show_predictions(
@@ -41,17 +38,18 @@ def show_predictions(
         output.say(f"wrote {len(frame)} predictions to {out}")
     else:
         _show(output, answer, named if sets else None)
-    for sentence in sentences(answer.health):
+    why_not = "no image could be read" if bundle.yardstick else why_none(bundle.manifest.provenance)
+    for sentence in sentences(answer.health, why_not):
         output.say(sentence)
     health = None if answer.health is None else answer.health.to_json(bundle.labels)
     records = _records(answer, bundle.labels, named if sets else None)
     output.document({"model": model, "out": str(out) if out else None, "predictions": records, "health": health})
 
 
-def sentences(health: Health | None) -> list[str]:
-    """What is said of predictions as a whole."""
+def sentences(health: Health | None, why_not: str) -> list[str]:
+    """What is said of predictions as a whole. why_not: said where ``health`` is None."""
     if health is None:
-        return [NOT_AVAILABLE]
+        return [f"how often that is right: not available, {why_not}"]
     a = health.accuracy
     told = [
         f"about {100 * a.value:.0f} % right, {100 * a.low:.0f} to {100 * a.high:.0f} "

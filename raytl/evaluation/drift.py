@@ -6,8 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ALARM = 1 / 30
-"""How many windows of unchanged images raise an alarm at most."""
+MOST_ALARMS = 1 / 30
+"""How many windows of unchanged images raise an alarm at most, in nine of ten endpoints or more."""
+ALARM = MOST_ALARMS / 10
+"""Level of the test. All windows of an endpoint are compared with the same few images, and may overlap: where these
+happen to be unusual, far more than this share of them raise an alarm. But it is this share on average over what the
+images may have been, so that by Markov's inequality at most one endpoint in ten has ten times as many."""
 ROUNDS = 599
 MOST = 500
 """Images of a side that are compared at most: the test costs the square of them."""

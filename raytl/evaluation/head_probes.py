@@ -102,7 +102,8 @@ def solve_parts(
     probes, said = [], []
     for member in members:
         rows, grouped = np.flatnonzero(member), None if groups is None else groups[member]
-        for seen in features[torch.as_tensor(rows, device=features.device)].split(list(widths), dim=1):
+        own_features = features if member.all() else features[torch.as_tensor(rows, device=features.device)]
+        for seen in own_features.split(list(widths), dim=1):
             probe = solve(
                 seen,
                 labels[rows],

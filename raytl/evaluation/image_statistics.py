@@ -7,6 +7,7 @@ compare them with, and knows those better. These statistics are the same for ima
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,6 +16,8 @@ SIDE = 64
 GRID = 4
 ORIENTATIONS = 8
 WIDTH = 2 * 3 + 3 + ORIENTATIONS + GRID * GRID
+AT_ONCE = 64
+"""Images that are in memory as floating point numbers; there may be more of them than the memory holds."""
 
 
 def image_statistics(images: np.ndarray) -> np.ndarray:
@@ -23,10 +26,20 @@ def image_statistics(images: np.ndarray) -> np.ndarray:
     By channel mean and standard deviation; how rough they are at three scales (which noise raises and blur lowers); the
     directions of edges; and brightness on a coarse grid.
     """
+    return _by_parts(_statistics, images, WIDTH)
+
+
+def _by_parts(function: Callable[[np.ndarray], np.ndarray], images: np.ndarray, width: int) -> np.ndarray:
+    """The function's rows (n, width) of all images, float32."""
+    found = np.empty((len(images), width), dtype=np.float32)
+    for first in range(0, len(images), AT_ONCE):
+        found[first : first + AT_ONCE] = function(images[first : first + AT_ONCE])
+    return found
+
+
+def _statistics(images: np.ndarray) -> np.ndarray:
     pixels = _averaged(images)
     n = len(pixels)
-    if not n:
-        return np.empty((0, WIDTH), dtype=np.float32)
     if pixels.shape[1] == 1:
         pixels = np.repeat(pixels, 3, axis=1)
     grey = pixels.mean(axis=1)
@@ -46,7 +59,7 @@ def image_statistics(images: np.ndarray) -> np.ndarray:
         for row in rows
         for part in np.array_split(row, GRID, axis=2)
     ]
-    return np.concatenate(found, axis=1).astype(np.float32)
+    return np.concatenate(found, axis=1)
 
 
 def _averaged(images: np.ndarray) -> np.ndarray:
@@ -79,9 +92,13 @@ THUMBNAIL = 8
 
 def thumbnails(images: np.ndarray) -> np.ndarray:
     """Grey thumbnails (n, 64), float32 in [0, 1], of uint8 images (n, channels, s, s)."""
-    n, side = len(images), images.shape[2]
+    return _by_parts(_thumbnails, images, THUMBNAIL**2)
+
+
+def _thumbnails(images: np.ndarray) -> np.ndarray:
+    side = images.shape[2]
     grey = images.astype(np.float32).mean(axis=1) / 255.0
     borders = [i * side // THUMBNAIL for i in range(THUMBNAIL + 1)]
     edges = [(start, max(end, start + 1)) for start, end in itertools.pairwise(borders)]
     found = [grey[:, a:b, c:d].mean(axis=(1, 2)) for a, b in edges for c, d in edges]
-    return np.stack(found, axis=1) if n else np.empty((0, THUMBNAIL**2), dtype=np.float32)
+    return np.stack(found, axis=1)

@@ -2,28 +2,28 @@
 
 What a classifier says of its own certainty does not tell: under another light a logistic regression on pixels was right
 in 15 % and sure of 99 %, and average confidence, difference of confidences and average thresholded confidence (Garg et
-al., 2022) were all wrong by over 30 points on such shifts. So a second opinion is asked: of the labels of those images
-that look most alike. Whether a prediction is right is learned from both, on images that the model was not trained on
-and on changed versions of them (after Deng & Zheng, 2021), where it is known. How far the estimate can be off is
+al., 2022) were all wrong by over 30 points on such shifts. So second opinions are asked (see ``second_opinions.py``).
+Whether a prediction is right is learned from all of them, on images that the model was not trained on and on changed
+versions of them (after Deng & Zheng, 2021), where it is known. On average over the unchanged ones it then says how many
+of these are right; of others this holds the less the further they have moved. How far the estimate can be off is
 learned from kinds of change that were left out of the learning.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-NEIGHBOURS = 5
 REDRAWN = 30
-LEVEL = 0.9
 _NORMAL = 1.6449  # standard errors on either side of a 90 % interval
 LEAST_TOGETHER = 20
 """Images that a share of right predictions is taken of, to see what an estimate of it is off by."""
-_SLOPES = np.linspace(0.0, 1.5, 16)
+FADES = 0.5
+"""Standard deviations that opinions have moved by when a third is left of what unchanged images tell beside them."""
+UNKNOWN_SLOPE = 0.15
+"""Where there were too few of them: what it came to at most on a dozen tasks."""
 _PULL = 1.0
-_CELLS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -35,61 +35,27 @@ class Estimate:
     high: float
 
 
-def opinions(
-    probabilities: np.ndarray,
-    chosen: np.ndarray,
-    thumbnails: np.ndarray,
-    known: np.ndarray,
-    known_labels: np.ndarray,
-) -> np.ndarray:
-    """Of each image (m, 3): log-odds of the chosen label, log distance to what looks alike, how much of it agrees.
-
-    probabilities: (m, k); chosen: (m,) predicted labels; thumbnails: (m, d); known: (n, d) thumbnails of labelled
-    images with known_labels (n,), none of which the images are or were changed from.
-    """
-    p = np.clip(probabilities[np.arange(len(chosen)), chosen].astype(np.float64), 1e-6, 1 - 1e-4)
-    count = min(NEIGHBOURS, len(known))
-    distance, agreeing = np.ones(len(chosen)), np.zeros(len(chosen))
-    shapes = known - known.mean(axis=1, keepdims=True)
-    step = max(1, _CELLS // max(1, known.size))
-    for start in range(0, len(chosen), step):
-        rows = slice(start, start + step)
-        asked = thumbnails[rows].astype(np.float64)
-        apart = _squares(asked, known)
-        alike = _squares(asked - asked.mean(axis=1, keepdims=True), shapes)  # whatever the light
-        distance[rows] = np.sqrt(np.partition(apart, count - 1, axis=1)[:, :count].mean(axis=1))
-        nearest = np.argpartition(alike, count - 1, axis=1)[:, :count]
-        agreeing[rows] = (known_labels[nearest] == chosen[rows, None]).mean(axis=1)
-    return np.stack([np.log(p / (1 - p)), np.log(distance + 1e-3), agreeing], axis=1)
-
-
-def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Mean squared differences (m, n)."""
-    found = (a**2).mean(1)[:, None] + (b**2).mean(1)[None, :] - 2 * (a @ b.T) / a.shape[1]
-    return np.asarray(np.maximum(found, 0.0))
-
-
 @dataclass(frozen=True)
 class Correctness:
-    """How probably a prediction is right, by :func:`opinions`. Made by :func:`fit_correctness`.
+    """How probably a prediction is right, by opinions (n, d) of it. Made by :func:`fit_correctness`.
 
-    centre, scale: (3,). coefficients: (1 + REDRAWN, f), the first of all images, the others of images drawn again.
-    usual: share of right predictions on unchanged images; images: how many of these there were. offset, slope: what
-    the estimate is off by (standard error) on kinds of change that were left out, beyond chance: an offset, and a share
-    of the fall in accuracy that was estimated.
+    centre, scale: (d,), the centre of unchanged images. coefficients: (1 + REDRAWN, 1 + d), the first of all images,
+    the others of images drawn again; offsets: (1 + REDRAWN,), what is added to the log-odds of unchanged images. usual:
+    share of right predictions on these; images: how many there were. slope: what the estimate is off by (standard
+    error) beyond chance on kinds of change that were left out, by how far the opinions have moved.
     """
 
     centre: np.ndarray
     scale: np.ndarray
     coefficients: np.ndarray
+    offsets: np.ndarray
     usual: float
     images: int
-    offset: float
     slope: float
 
     def probabilities(self, opinions: np.ndarray) -> np.ndarray:
-        """Of being right, (m,)."""
-        return _logistic(_design(opinions, self.centre, self.scale) @ self.coefficients[0])
+        """Of being right, (m,), each as among unchanged images."""
+        return _logistic(_design(opinions, self.centre, self.scale) @ self.coefficients[0] + self.offsets[0])
 
     def estimate(self, opinions: np.ndarray) -> Estimate:
         """Of the share of right predictions among these images; (0, 1) knows nothing where there are none.
@@ -100,29 +66,24 @@ class Correctness:
         m = len(opinions)
         if not m:
             return Estimate(float("nan"), 0.0, 1.0)
-        shares = _logistic(_design(opinions, self.centre, self.scale) @ self.coefficients.T)
+        design = _design(opinions, self.centre, self.scale)
+        shares = _logistic(design @ self.coefficients.T + self.offsets * _fading(design))
         means = shares.mean(axis=0)
         value = float(means[0])
         chance = _chance(shares[:, 0], float(means[1:].std()), self.usual, self.images)
-        error = float(np.hypot(chance, np.hypot(self.offset, self.slope * max(0.0, self.usual - value))))
+        error = float(np.hypot(chance, self.slope * _moved(design)))
         return Estimate(value, max(0.0, value - _NORMAL * error), min(1.0, value + _NORMAL * error))
 
     def renewed(self, opinions: np.ndarray, right: np.ndarray) -> Correctness:
         """The same for a model that was changed a little, by what it says of unchanged images.
 
-        opinions: (n, 3), n >= 1; right: (n,) bool. What an opinion is worth beside another one is kept; all are moved
+        opinions: (n, d), n >= 1; right: (n,) bool. What an opinion is worth beside another one is kept; all are moved
         alike until they are right on average.
         """
-        usual = float(right.mean())
-        wanted = (usual * len(right) + 1) / (len(right) + 2)
-        z = _design(opinions, self.centre, self.scale) @ self.coefficients[0]
-        low, high = -30.0, 30.0
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (middle, high) if _logistic(z + middle).mean() < wanted else (low, middle)
-        coefficients = self.coefficients.copy()
-        coefficients[:, 0] += low
-        return replace(self, coefficients=coefficients, usual=usual, images=len(right))
+        centre, usual = opinions.mean(axis=0), float(right.mean())
+        z = _design(opinions, centre, self.scale) @ self.coefficients[0]
+        offsets = self.offsets - self.offsets[0] + _missing(z, right, np.ones(len(right)))
+        return replace(self, centre=centre, offsets=offsets, usual=usual, images=len(right))
 
 
 def fit_correctness(
@@ -130,38 +91,46 @@ def fit_correctness(
 ) -> Correctness:
     """Learn whether predictions are right.
 
-    opinions: (n, 3); right: (n,) bool; images: (n,) of which image each is a version. kinds: (n,) which kind of
+    opinions: (n, d); right: (n,) bool; images: (n,) of which image each is a version. kinds: (n,) which kind of
     change was made, "" for none; groups: (n,) number of the kind and strength, whose accuracy is estimated together.
     Raises ValueError without unchanged images.
     """
     plain = kinds == ""
     if not plain.any():
         raise ValueError("whether predictions are right is learned from unchanged images, too")
-    centre, scale = opinions.mean(axis=0), opinions.std(axis=0) + 1e-6
+    centre, scale = opinions[plain].mean(axis=0), opinions.std(axis=0) + 1e-6
     design = _design(opinions, centre, scale)
     # Unchanged images are what mostly comes: as a whole they count as much as all the changed ones of a kind.
     per_kind = max((int((kinds == kind).sum()) for kind in np.unique(kinds[~plain])), default=1)
     weights = np.where(plain, max(1.0, per_kind / plain.sum()), 1.0)
-    start = _solve(design, right, weights)
+
+    def learn(weights: np.ndarray, start: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+        w = _solve(design, right, weights, start)
+        return w, _missing(design[plain] @ w, right[plain], weights[plain])
+
+    start, offset = learn(weights)
     rng = np.random.default_rng(seed)
-    drawn = [start]
+    drawn, offsets = [start], [offset]
     names, members = np.unique(images, return_inverse=True)
+    seen = np.unique(members[plain])
     for _ in range(REDRAWN):
-        again = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))[members]
-        drawn.append(_solve(design, right, weights * again, start))
+        again = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
+        again[seen[0]] += not again[seen].any()  # without any unchanged image nothing could be learned
+        coefficients, offset = learn(weights * again[members], start)
+        drawn.append(coefficients)
+        offsets.append(offset)
     usual, count = float(right[plain].mean()), int(plain.sum())
-    own = float((_logistic(design[plain] @ np.stack(drawn[1:]).T).mean(axis=0)).std())
-    missed, falls = [], []
+    missed, moved = [], []
     for kind in np.unique(kinds[~plain]):
         left_out = kinds == kind
-        coefficients = _solve(design[~left_out], right[~left_out], weights[~left_out], start)
+        coefficients, offset = learn(np.where(left_out, 0.0, weights), start)
         for rows in _together(left_out, groups):
-            shares = _logistic(design[rows] @ coefficients)
-            miss = (float(shares.mean()) - float(right[rows].mean())) / _NORMAL
-            missed.append(miss**2 - _chance(shares, own, usual, count) ** 2)
-            falls.append(max(0.0, usual - float(shares.mean())))
-    offset, slope = _beyond_chance(np.array(missed), np.array(falls)) if missed else (0.1, 1.0)
-    return Correctness(centre, scale, np.stack(drawn), usual, count, offset, slope)
+            shares = _logistic(design[rows] @ coefficients + offset * _fading(design[rows]))
+            # That the images are few is no reason for a miss here: the changed ones are the same as the unchanged.
+            missed.append((float(shares.mean()) - float(right[rows].mean())) ** 2 - _sampling(shares))
+            moved.append(_moved(design[rows]))
+    slope = _beyond_chance(np.array(missed), np.array(moved)) if missed else UNKNOWN_SLOPE
+    return Correctness(centre, scale, np.stack(drawn), np.array(offsets), usual, count, slope)
 
 
 def _together(kind: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
@@ -172,27 +141,45 @@ def _together(kind: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
     return [kind] if kind.sum() >= LEAST_TOGETHER else []
 
 
-def _beyond_chance(squares: np.ndarray, falls: np.ndarray) -> tuple[float, float]:
-    """Offset and slope of an error that is enough in 90 % of the groups, and of these the least on the whole.
+def _moved(design: np.ndarray) -> float:
+    """How far opinions are on average from those of unchanged images, in standard deviations."""
+    return float(np.sqrt((design[:, 1:].mean(axis=0) ** 2).mean()))
 
-    squares: (g,) of errors beyond chance, negative where chance explains them; falls: (g,) estimated.
+
+def _fading(design: np.ndarray) -> float:
+    """What is left of the offset."""
+    return float(np.exp(-_moved(design) / FADES))
+
+
+def _beyond_chance(squares: np.ndarray, moved: np.ndarray) -> float:
+    """Slope of the error beyond chance, by least squares: its variance is (slope · moved)², 0 where nothing moved.
+
+    squares: (g,) of errors less the variance by chance, which leaves negative ones, too; moved: (g,).
     """
-    # With few groups the rank beyond the last one is the last one: the largest miss that was seen.
-    rank = min(len(squares), math.ceil((len(squares) + 1) * LEVEL)) - 1
-    found = []
-    for slope in _SLOPES:
-        offset = np.sqrt(np.sort(np.maximum(0.0, squares - (slope * falls) ** 2))[rank])
-        found.append((float(np.hypot(offset, slope * falls).mean()), float(offset), float(slope)))
-    _, offset, slope = min(found)
-    return offset, slope
+    return float(np.sqrt(max(0.0, float(squares @ moved**2)) / max(1e-12, float((moved**4).sum()))))
 
 
 def _chance(shares: np.ndarray, own: float, usual: float, count: int) -> float:
     """Standard error for there being few images, and few that all was learned from."""
-    sampling = float((shares * (1 - shares)).mean()) / len(shares)
     smoothed = (usual * count + 1) / (count + 2)
     few = max(own**2, smoothed * (1 - smoothed) / (count + 2))
-    return float(np.sqrt(sampling + few))
+    return float(np.sqrt(_sampling(shares) + few))
+
+
+def _sampling(shares: np.ndarray) -> float:
+    """Variance of the share of right ones among images that are each right with these probabilities."""
+    return float((shares * (1 - shares)).mean()) / len(shares)
+
+
+def _missing(z: np.ndarray, right: np.ndarray, weights: np.ndarray) -> float:
+    """What is to be added to these log-odds (n,) for them to be right on average, with one image more, half right."""
+    total = float(weights.sum())
+    wanted = (float(weights @ right) / total * len(right) + 0.5) / (len(right) + 1)
+    low, high = -30.0, 30.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if weights @ _logistic(z + middle) < wanted * total else (low, middle)
+    return low
 
 
 def _logistic(z: np.ndarray) -> np.ndarray:
@@ -200,10 +187,12 @@ def _logistic(z: np.ndarray) -> np.ndarray:
 
 
 def _design(opinions: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """A quadratic form of the opinions, (n, 10); far from all that was seen it stays what it is at three deviations."""
+    """Opinions and a constant, (n, 1 + d); far from all that was seen they stay what they are at three deviations.
+
+    No products: of a few dozen images the way in which opinions depend on each other is not learned.
+    """
     z = np.clip((opinions - centre) / scale, -3, 3)
-    pairs = [z[:, i] * z[:, j] for i in range(z.shape[1]) for j in range(i + 1)]
-    return np.concatenate([np.ones((len(z), 1)), z, np.stack(pairs, axis=1)], axis=1)
+    return np.concatenate([np.ones((len(z), 1)), z], axis=1)
 
 
 def _solve(design: np.ndarray, right: np.ndarray, weights: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:

@@ -9,7 +9,8 @@ import numpy as np
 
 from raytl.evaluation.drift import Drift, drift_test
 from raytl.evaluation.label_sets import COVERAGE, FALSE_REFUSALS, label_sets, refusal_threshold, set_threshold
-from raytl.evaluation.unseen_accuracy import Correctness, Estimate, opinions
+from raytl.evaluation.second_opinions import SecondOpinions
+from raytl.evaluation.unseen_accuracy import Correctness, Estimate
 
 FEW = 50
 """Yardstick images below which what is said of a model is said to rest on few."""
@@ -23,9 +24,9 @@ MOST_ASKED = 1000
 class Yardstick:
     """What is known of a model from labelled images that it was not trained on when it spoke of them.
 
-    probabilities: (n, k), calibrated; chosen, labels: (n,), predicted and true; opinions: (n, 3) of them; statistics:
-    (n, s) of the images. thumbnails, thumbnail_labels: (m, t), (m,) of the labelled images that are asked for a second
-    opinion. correctness: how probably a prediction is right.
+    probabilities: (n, k), calibrated; chosen, labels: (n,), predicted and true; opinions: (n, 6) of them; statistics:
+    (n, s) of the images. thumbnails, thumbnail_statistics, thumbnail_labels: (m, t), (m, s), (m,) of the labelled
+    images that are asked for a second opinion. correctness: how probably a prediction is right.
     """
 
     probabilities: np.ndarray
@@ -34,6 +35,7 @@ class Yardstick:
     opinions: np.ndarray
     statistics: np.ndarray
     thumbnails: np.ndarray
+    thumbnail_statistics: np.ndarray
     thumbnail_labels: np.ndarray
     correctness: Correctness
 
@@ -47,12 +49,21 @@ class Yardstick:
         """Probability of being right below which an image looks like none of the classes."""
         return refusal_threshold(self.correctness.probabilities(self.opinions))
 
-    def asked(self, probabilities: np.ndarray, chosen: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
-        """What is told of new images, (m, 3): see :func:`raytl.evaluation.unseen_accuracy.opinions`."""
-        return opinions(probabilities, chosen, thumbnails, self.thumbnails, self.thumbnail_labels)
+    @cached_property
+    def second_opinions(self) -> SecondOpinions:
+        """Whom else to ask."""
+        return SecondOpinions(
+            self.thumbnails, self.thumbnail_statistics, self.thumbnail_labels, self.probabilities.shape[1]
+        )
+
+    def asked(
+        self, probabilities: np.ndarray, chosen: np.ndarray, thumbnails: np.ndarray, statistics: np.ndarray
+    ) -> np.ndarray:
+        """What is told of new images, (m, 6): see :meth:`SecondOpinions.about`."""
+        return self.second_opinions.about(probabilities, chosen, thumbnails, statistics)
 
     def unlike(self, told: np.ndarray) -> np.ndarray:
-        """Which images look like none of the classes, bool (m,). told: (m, 3) of :meth:`asked`."""
+        """Which images look like none of the classes, bool (m,). told: (m, 6) of :meth:`asked`."""
         return self.correctness.probabilities(told) < self.refusal_threshold
 
     def sets(self, probabilities: np.ndarray) -> np.ndarray:
@@ -112,7 +123,7 @@ def judge_health(
 ) -> Health:
     """What can be said of a model on images without labels.
 
-    told: (m, 3) of :meth:`Yardstick.asked`; chosen: (m,); statistics: (m, s). Drift is of images within a
+    told: (m, 6) of :meth:`Yardstick.asked`; chosen: (m,); statistics: (m, s). Drift is of images within a
     predicted class, so that other frequencies of the classes are none.
     """
     classes = yardstick.probabilities.shape[1]

@@ -16,8 +16,8 @@ from typing import Any
 
 from raytl.core.errors import UserError
 from raytl.core.machine import cores, short_temp_dir, takes_files, user_folder, writable
+from raytl.core.memory import LANE_BYTES, memory
 from raytl.core.paths import home
-from raytl.machines.memory import LANE_BYTES, memory
 from raytl.machines.reaching import address_of, look, mismatch
 
 GIB = 2**30

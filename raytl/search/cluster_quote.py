@@ -11,7 +11,8 @@ from typing import Any
 from raytl.core.errors import UserError, nearest
 from raytl.evaluation.intervals import Interval
 from raytl.search.lanes.sizing import fitting, plan_lanes
-from raytl.search.quote import START_S, Quote
+from raytl.search.quote import Quote
+from raytl.search.rehearsal import START_S
 from raytl.search.space.files import read_yaml
 
 BOOT_S = 300.0

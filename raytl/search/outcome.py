@@ -32,7 +32,7 @@ from raytl.training.pretrain import is_hurried
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialError
 from raytl.training.workspace import Workspace
-from raytl.training.yardstick import gather_yardstick
+from raytl.training.yardstick import NoYardstickError, gather_yardstick
 
 _GROUNDS = {
     "alone": "the only one",
@@ -49,8 +49,9 @@ KeepModel = Callable[[SearchOutcome, Path], str]
 """Keeps a model with what is known of it, and says what it is worth."""
 LEAST_CALIBRATING = 20
 """Images that a temperature is fitted on at least."""
-YARDSTICK_SHARE, YARDSTICK_LEAST_S = 0.1, 2.0
-"""Of the search's seconds that may be spent on what the model will be judged by later; seconds it may take anyhow."""
+YARDSTICK_SHARE, YARDSTICK_LEAST_S, YARDSTICK_TRAINED_LEAST_S = 0.1, 6.0, 30.0
+"""Of the search's seconds that may be spent on what the model will be judged by later; seconds it may take anyhow, and
+those where it is trained once more, of which a small network on a few dozen images takes two for each fold."""
 YARDSTICK_OVER_S = 10.0
 """Seconds that it was seen to take at least with a network's features: too many for a time budget of half a minute."""
 
@@ -77,8 +78,7 @@ def conclude(
     choice = choice or plan.choice()
     if choice is None:
         raise UserError(_all_failed(plan))
-    best = candidate(plan, metric, "best", choice.key)
-    _correct(plan, metric, best)
+    best = best_so_far(plan, metric, choice.key)
     tried = {record.strategy_key for record in plan.records}  # not all of them, where the search was interrupted
     others = [
         candidate(plan, metric, name, strategy.key)
@@ -94,8 +94,13 @@ def conclude(
     outcome.workspace = replace(workspace.settings, hurried=hurried).to_json()
     _calibrate(plan, outcome, data.classes, at)
     refit = plan.refits.done.get(best.strategy_key)
-    if refit is not None and keep is not None and not interrupted:
-        outcome.yardstick = _yardstick(plan, workspace, outcome, seconds)
+    if interrupted:
+        outcome.no_yardstick = "the search was interrupted"
+    elif refit is not None and keep is not None:
+        try:
+            outcome.yardstick = _yardstick(plan, workspace, outcome, seconds)
+        except NoYardstickError as error:
+            outcome.no_yardstick = str(error)
         if not _hurries(plan, seconds):
             outcome.features = kept_features(workspace, outcome.best.strategy, Path(refit))
     if refit is not None and keep is not None:
@@ -126,10 +131,16 @@ def candidate(plan: SearchPlan, metric: Metric, label: str, key: str) -> Candida
     return found
 
 
-def so_far(plan: SearchPlan, metric: Metric, key: str, seconds: float) -> SearchOutcome:
-    """What a search would end with if it ended with this strategy now: nothing is compared, no test split opened."""
+def best_so_far(plan: SearchPlan, metric: Metric, key: str) -> Candidate:
+    """A strategy with its figure as if the search had ended and it were chosen."""
     best = candidate(plan, metric, "best", key)
     _correct(plan, metric, best)
+    return best
+
+
+def so_far(plan: SearchPlan, metric: Metric, key: str, seconds: float) -> SearchOutcome:
+    """What a search would end with if it ended with this strategy now: nothing is compared, no test split opened."""
+    best = best_so_far(plan, metric, key)
     outcome = SearchOutcome(plan.records, best, [], "the best head on frozen features; the search goes on", seconds)
     outcome.metric, outcome.going_on = metric.name, True
     return outcome
@@ -168,20 +179,27 @@ def _calibrate(plan: SearchPlan, outcome: SearchOutcome, classes: tuple[str, ...
     outcome.calibration = {"before": before, "after": after}
 
 
-def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, seconds: float) -> Yardstick | None:
-    """What the endpoint will be judged by; None where it would take longer than it is worth, or cannot be had.
+def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, seconds: float) -> Yardstick:
+    """What the endpoint will be judged by.
 
     Heads on frozen features are solved for in a moment. What was trained is trained once more without a fold, if that
     took a small part of the search, and if this process has what the lanes had.
+    Raises NoYardstickError where it would take longer than it is worth, or cannot be had.
     """
     best = outcome.best
     strategy = Strategy.from_dict(best.strategy)
-    allowed = max(YARDSTICK_LEAST_S, YARDSTICK_SHARE * seconds)
+    least = YARDSTICK_LEAST_S if strategy.convex else YARDSTICK_TRAINED_LEAST_S
+    allowed = max(least, YARDSTICK_SHARE * seconds)
     if _hurries(plan, seconds):
-        return None
-    took = [record.seconds for record in plan.contest.completed(best.strategy_key)]
-    if not strategy.convex and (not took or _elsewhere(workspace) or min(took) > allowed):
-        return None
+        raise NoYardstickError(f"the search had a time budget and took only {seconds:.0f} s")
+    took = min((record.seconds for record in plan.contest.completed(best.strategy_key)), default=None)
+    if not strategy.convex:
+        if took is None or _elsewhere(workspace):
+            raise NoYardstickError("this machine may not have the GPU that the model was trained on")
+        if took > allowed:
+            raise NoYardstickError(
+                f"training the model without a part of the images takes {took:.0f} s, and {allowed:.0f} s were allowed"
+            )
     point, classes = outcome.operating_point, workspace.data.classes
 
     def decide(rows: np.ndarray) -> np.ndarray:
@@ -191,9 +209,9 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
         return np.where(rows[:, label] >= point.value, label, 1 - label)
 
     try:
-        return gather_yardstick(workspace, strategy, best.temperature, decide, allowed)
-    except (TrialError, UserError, RuntimeError):  # no reason to lose the model: its bundle says "not available"
-        return None
+        return gather_yardstick(workspace, strategy, best.temperature, decide, allowed, training_s=took)
+    except (TrialError, UserError, RuntimeError) as error:  # no reason to lose the model: its bundle says so
+        raise NoYardstickError(f"the model could not be trained without a part of the images: {error}") from error
 
 
 def _hurries(plan: SearchPlan, seconds: float) -> bool:
@@ -301,9 +319,9 @@ def _of(groups: np.ndarray | None, mask: np.ndarray) -> np.ndarray | None:
 
 def _probabilities(model: SourceModel, workspace: Workspace, images: Images) -> np.ndarray:
     model = model.to(workspace.device).eval()
-    pixels = images.tensor(model.preprocessing)
+    batches = images.batches(model.preprocessing, 128)
     with torch.no_grad():
-        chunks = [model(model.preprocessing.normalise(chunk.to(workspace.device))) for chunk in pixels.split(128)]
+        chunks = [model(model.preprocessing.normalise(batch.to(workspace.device))) for batch in batches]
     return torch.cat(chunks).float().softmax(1).cpu().numpy()
 
 

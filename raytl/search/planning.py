@@ -126,8 +126,9 @@ def make_plan(
     has_test: bool,
     started: float,
     on_first_model: Callable[[str], str] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> SearchPlan:
-    """The plan of a search over a bound space, timed from ``started`` of the monotonic clock."""
+    """The plan of a search over a bound space, timed from ``started`` of the clock, the monotonic one unless given."""
     given = bound.space.settings
     parsed = [(uri, parse_pretrain(uri)) for uri in bound.source_models]
     pretraining = [uri for uri, parts in parsed if parts is not None and not is_pretrained(workspace, *parts)]
@@ -135,7 +136,7 @@ def make_plan(
     halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs)
     sampler = (CostAwareSampler if settings.cost_aware else TpeSampler)(bound, settings.seed, first)
     return SearchPlan(
-        plan_settings, sampler, halving, Recipes(bound), pretraining, listener, time.monotonic, started,
+        plan_settings, sampler, halving, Recipes(bound), pretraining, listener, clock, started,
         _labels(bound.data, workspace), on_first_model,
     )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """What a search will take, said before it starts: seconds, memory, disk and a first idea of the accuracy.
 
-A minute of probing: the default recipes and strategies as the search would try them are trained for some epochs each,
-and the whole search is reckoned from that. What the probe computes (source models, decoded images, activations) is kept
-and shortens the search.
+A minute of probing: the heads on frozen features that a search begins with are solved for, the default recipes and
+strategies as the search would try them are trained for some epochs each, and the search is rehearsed from that. What
+the probe computes (source models, decoded images, activations) is kept and shortens the search.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,22 @@ import torch
 
 from raytl.core.errors import UserError
 from raytl.core.seeding import derive_seed
-from raytl.evaluation.intervals import Interval, bootstrap_interval
-from raytl.search.jobs import Survey
+from raytl.evaluation import metrics
+from raytl.evaluation.intervals import Interval
+from raytl.evaluation.metrics import Metric
+from raytl.search.jobs import JobKind, Survey
 from raytl.search.lanes.sizing import Lanes
-from raytl.search.plan.halving import SuccessiveHalving
-from raytl.search.plan.settings import PlanSettings
-from raytl.search.plan.time_budget import CONFIRMED, CONTROLS
+from raytl.search.outcome import best_so_far
+from raytl.search.plan.durations import Durations
+from raytl.search.plan.schedule import SearchPlan
+from raytl.search.plan.simulation import VirtualClock
+from raytl.search.planning import SearchSettings
+from raytl.search.planning import make_plan as planned
+from raytl.search.propose.effort import Effort
 from raytl.search.propose.recipes import Recipes
 from raytl.search.propose.sampler import SpaceExhaustedError, TpeSampler
+from raytl.search.records import TrialRecord, TrialStatus
+from raytl.search.rehearsal import USUAL_LEVEL, Known, Silent, rehearse
 from raytl.search.space.binding import BoundSpace
 from raytl.sources import SourceModel
 from raytl.tasks.images import Images
@@ -42,42 +51,60 @@ PROBE_S = 60.0
 PRETRAIN_STEPS = 30
 """Steps that pretraining is timed by, the first ones left out."""
 MOST_STRATEGIES = 8
-START_S = 10.0
-"""Until Ray and its lanes are up."""
+OFTEN = 5
+"""Rehearsals."""
+MOST_TRIALS = 60
+"""Of a rehearsal: of more, the rest is reckoned from these."""
 RAY_BYTES = 700 * 2**20
 """Of Ray's own processes on one machine."""
 
 
 @dataclass(frozen=True)
 class Probed:
-    """A strategy that was tried. seconds: what the full training takes; epochs: how many of them were run."""
+    """A strategy that was timed. seconds: what the full training takes; epochs: how many of them were run."""
 
     name: str
     strategy: Strategy
     seconds: float
-    setup_s: float
     epochs: int
-    metrics: dict[str, float]
+
+    @classmethod
+    def of(cls, name: str, strategy: Strategy, looks: list[tuple[int, float, float]], epochs: int) -> Probed:
+        """From its looks: (epoch, seconds since the job's start, of them in training). epochs: of the full training."""
+        (begun, _, first_s), (reached, whole_s, training_s) = looks[0], looks[-1]
+        epoch_s = (training_s - first_s) / (reached - begun) if reached > begun else training_s / reached
+        return cls(name, strategy, whole_s + (epochs - reached) * epoch_s, reached)
+
+    def record(self, number: int) -> TrialRecord:
+        """As if it had been trained in full."""
+        found = TrialRecord(number, JobKind.SEARCH, self.strategy.to_dict(), self.strategy.key)
+        found.status, found.seconds = TrialStatus.COMPLETED, self.seconds
+        return found
 
 
 @dataclass(frozen=True)
 class Quote:
     """What a search will take on this machine.
 
-    trial_s: of a full training, over the probed strategies: mean and range. search_s: all in all, from a lucky to an
-    unlucky mix of strategies. pretrain_s: of it, for source models that are not there yet. memory_bytes: of all
-    processes. disk_bytes: at most. accuracy: on validation images, of the best probe; None without target labels, or
-    where source models are still to be pretrained. trials, lanes: what it was reckoned for.
+    trial_s: of a full training, over those that were timed: mean and range. search_s: all in all, the middle one of
+    some rehearsals and their range. pretrain_s: of it, for source models that are not there yet. memory_bytes: of all
+    processes. disk_bytes: at most. accuracy: the metric that the search will have (``metric``), of the best of the
+    heads on frozen features that it begins with, as the search would state it; None where no label tells. trials,
+    lanes, time_budget_s: what it was reckoned for. strategies: how many the search comes to try in that time, probes
+    and baselines included. probe_s: what finding out took.
     """
 
     trial_s: Interval
     search_s: Interval
+    strategies: Interval
     pretrain_s: float
     memory_bytes: int
     disk_bytes: int
     accuracy: Interval | None
+    metric: str
     trials: int
     lanes: int
+    time_budget_s: float | None
     probed: list[Probed]
     probe_s: float
 
@@ -91,14 +118,37 @@ class Quote:
         return document
 
 
-def quote(workspace: Workspace, bound: BoundSpace, plan: PlanSettings, lanes: Lanes, probe_s: float = PROBE_S) -> Quote:
-    """Probe for about ``probe_s`` seconds and reckon.
+def quote(
+    workspace: Workspace,
+    bound: BoundSpace,
+    settings: SearchSettings,
+    lanes: Lanes,
+    *,
+    has_test: bool,
+    probe_s: float = PROBE_S,
+) -> Quote:
+    """Probe for about ``probe_s`` seconds, and rehearse the search in virtual time (:mod:`raytl.search.rehearsal`).
 
-    Raises UserError where the data does not fit the space, or none of the probed strategies can be trained.
+    Raises UserError where the data does not fit the space, or none of the strategies that are timed can be trained.
     """
     started = time.perf_counter()
     pretraining = _pretraining_seconds(workspace, bound)
     stand_in = sum(pretraining.values()) > probe_s / 3  # too long for now: the untrained network takes the same time
+    if not stand_in:
+        for uri in pretraining:
+            workspace.source_model(uri)
+    budget = workspace.settings.budget
+    effort = Effort(bound, budget)
+
+    def make_plan(clock: VirtualClock, seed: int, trials: int | None = None) -> SearchPlan:
+        wished = replace(settings, seed=seed, trials=trials or settings.trials)
+        return planned(bound, wished, workspace, lanes, Path(), Silent(), has_test=has_test, started=0.0, clock=clock)
+
+    timed: list[TrialRecord] = []
+    known = Known(Durations(timed, budget.epochs, effort.passes))
+    known.pretrain_s = {uri: s for uri, s in pretraining.items() if not _is_there(workspace, uri)}
+    first = make_plan(VirtualClock(), settings.seed)
+    known.begin(first, workspace, started + probe_s / 2)
     torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimizer of a process imports for seconds
     probed: list[Probed] = []
     for name, strategy in _strategies(bound, workspace.settings.seed):
@@ -108,29 +158,58 @@ def quote(workspace: Workspace, bound: BoundSpace, plan: PlanSettings, lanes: La
         result = _probe(workspace, name, _untrained(strategy) if stand_in else strategy, max(left, probe_s / 4) / 3)
         if result is not None:
             probed.append(result)
+            timed.append(result.record(len(timed)))
     if not probed:
         raise UserError("none of the strategies that were probed can be trained: see 'raytl check' on the data")
-    pretrain_s = sum(s for uri, s in pretraining.items() if not _is_there(workspace, uri))
-    seconds = np.array([result.seconds for result in probed])
-    mean = float(seconds.mean())
-    unsure = 2 * float(seconds.std(ddof=1)) / len(seconds) ** 0.5 if len(seconds) > 1 else mean / 2
-    share = float(np.mean([result.setup_s / result.seconds for result in probed]))
-    totals = [
-        START_S + (pretrain_s + _work_seconds(bound, plan, trial_s, share)) / lanes.count
-        for trial_s in (mean, max(float(seconds.min()), mean - unsure), mean + unsure)
-    ]
+    accuracy = _accuracy(first, metrics.get(workspace.settings.metric))
+    known.level = USUAL_LEVEL if accuracy is None else accuracy.value
+    trials = settings.trials or bound.space.settings.trials
+    seconds, tried = _rehearsed(make_plan, known, workspace, lanes.count, trials, settings.seed)
+    took = np.array([result.seconds for result in probed])
     return Quote(
-        trial_s=Interval(mean, float(seconds.min()), float(seconds.max())),
-        search_s=Interval(*totals),
-        pretrain_s=pretrain_s,
+        trial_s=Interval(float(took.mean()), float(took.min()), float(took.max())),
+        search_s=seconds,
+        strategies=tried,
+        pretrain_s=sum(known.pretrain_s.values()),
         memory_bytes=RAY_BYTES + (lanes.count + 1) * _peak_bytes(),
         disk_bytes=_disk_bytes(workspace, bound),
-        accuracy=None if stand_in else _accuracy(workspace, probed),
-        trials=plan.trials,
+        accuracy=accuracy,
+        metric=workspace.settings.metric,
+        trials=trials,
         lanes=lanes.count,
+        time_budget_s=settings.time_budget_s,
         probed=probed,
         probe_s=time.perf_counter() - started,
     )
+
+
+def _rehearsed(
+    make_plan: Callable[..., SearchPlan], known: Known, workspace: Workspace, lanes: int, trials: int, seed: int
+) -> tuple[Interval, Interval]:
+    """Seconds of the search, and strategies that it tries: the middle one and the range of some rehearsals.
+
+    Of more trials than are worth rehearsing, what the second half of them adds is what each further half adds.
+    """
+    epochs = workspace.settings.budget.epochs
+
+    def run(trials: int) -> tuple[np.ndarray, np.ndarray]:
+        found = rehearse(
+            partial(make_plan, trials=trials), known, workspace, epochs=epochs, lanes=lanes, often=OFTEN, seed=seed
+        )
+        tried = [len({record.strategy_key for record in plan.records}) for _, plan in found]
+        return np.array([seconds for seconds, _ in found]), np.array(tried, dtype=np.float64)
+
+    seconds, tried = run(min(trials, MOST_TRIALS))
+    if trials > MOST_TRIALS:
+        half = run(MOST_TRIALS // 2)
+        more = (trials - MOST_TRIALS) / (MOST_TRIALS - MOST_TRIALS // 2)
+        seconds = seconds + more * np.maximum(0.0, seconds - half[0])
+        tried = tried + more * np.maximum(0.0, tried - half[1])
+    return _middle(seconds), _middle(tried)
+
+
+def _middle(values: np.ndarray) -> Interval:
+    return Interval(float(np.median(values)), float(values.min()), float(values.max()))
 
 
 def _strategies(bound: BoundSpace, seed: int) -> Iterator[tuple[str, Strategy]]:
@@ -157,16 +236,13 @@ class _EnoughError(Exception):
 
 
 def _probe(workspace: Workspace, name: str, strategy: Strategy, at_most_s: float) -> Probed | None:
-    """Train for at least an epoch, and on until the time is over; None for a strategy that cannot be trained."""
+    """Train until it is looked at once at least, and on until the time is over; None where it cannot be trained."""
     workspace.source_model(strategy.source_model)  # pretraining is reckoned separately
-    times: list[float] = []
-    last: dict[str, Any] = {}
+    looks: list[tuple[int, float, float]] = []
 
     def report(metrics: dict[str, Any]) -> None:
-        nonlocal last
-        times.append(time.perf_counter() - started)
-        last = metrics
-        if times[-1] > at_most_s:
+        looks.append((int(metrics["epoch"]), time.perf_counter() - started, metrics["seconds"]))
+        if looks[-1][1] > at_most_s:
             raise _EnoughError
 
     started = time.perf_counter()
@@ -176,11 +252,7 @@ def _probe(workspace: Workspace, name: str, strategy: Strategy, at_most_s: float
         return None
     except _EnoughError:
         pass
-    epochs = len(times)
-    epoch_s = (times[-1] - times[0]) / (epochs - 1) if epochs > 1 else times[0]
-    setup = max(0.0, times[0] - epoch_s)
-    total = times[-1] if last["last"] else setup + workspace.settings.budget.epochs * epoch_s
-    return Probed(name, strategy, total, min(setup, total), epochs, {key: float(v) for key, v in last.items()})
+    return Probed.of(name, strategy, looks, workspace.settings.budget.epochs)
 
 
 def _is_there(workspace: Workspace, uri: str) -> bool:
@@ -219,27 +291,10 @@ def _step_seconds(workspace: Workspace, domain: str, architecture: str) -> float
     return (ended - begun) / (last - first)
 
 
-def _work_seconds(bound: BoundSpace, plan: PlanSettings, trial_s: float, setup_share: float) -> float:
-    """Of all lanes together. Strategies that are stopped early take their share of the epochs."""
-    given = bound.space.settings
-    rungs = [0, *SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs).rungs, given.epochs]
-    epochs: float = sum(
-        (end - begin) / given.reduction_factor**rung for rung, (begin, end) in enumerate(pairwise(rungs))
-    )
-    stopped: float = setup_share + (1 - setup_share) * epochs / given.epochs
-    full = len(_recipes(bound)) * (2 if plan.tested else 1) + 1  # the winner is refitted
-    full += max(0, plan.folds - 1) * CONFIRMED
-    full += CONTROLS * (1 if plan.tested else plan.control_folds)
-    return trial_s * (plan.trials * stopped + full)
-
-
-def _accuracy(workspace: Workspace, probed: list[Probed]) -> Interval | None:
-    """Of the best probe on its validation images."""
-    shares = [result.metrics["target-accuracy"] for result in probed if "target-accuracy" in result.metrics]
-    if not shares or not workspace.folds:
-        return None
-    count = len(workspace.folds[0][1])
-    return bootstrap_interval((np.arange(count) < round(max(shares) * count)).astype(np.float64))
+def _accuracy(plan: SearchPlan, metric: Metric) -> Interval | None:
+    """What the best of the heads on frozen features is worth, as the search would say of it."""
+    choice = plan.choice()
+    return None if choice is None else best_so_far(plan, metric, choice.key).validation
 
 
 def _peak_bytes() -> int:

@@ -113,8 +113,8 @@ class SearchOutcome:
     trained. trained_on: ``target`` or ``all``, the labelled images that the model left behind was trained on; all
     includes the test's, so the test figures are of the model before. workspace: what the lanes were told, with which a
     trial can be trained again. going_on: whether this is what is known in the middle of a search. yardstick: what the
-    winner says of labelled images that it was not trained on, as they are and changed; None where that is not known.
-    features: what its network makes of the images that it was trained on; None likewise.
+    winner says of labelled images that it was not trained on, as they are and changed; None where that is not known,
+    and no_yardstick says why. features: what its network makes of the images that it was trained on; None likewise.
     """
 
     trials: list[TrialRecord]
@@ -137,6 +137,7 @@ class SearchOutcome:
     trained_on: str = "target"
     workspace: dict[str, Any] | None = None
     yardstick: Yardstick | None = None
+    no_yardstick: str = ""
     features: KeptFeatures | None = None
 
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from raytl.bundles.predictor import Predictor
+from raytl.bundles.yardstick import why_none
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.judging.health import Health, judge_health
 
@@ -35,7 +36,7 @@ STALE_S = 3600.0
 
 @dataclass(frozen=True)
 class Window:
-    """What is kept of some images, oldest first: told (m, 3), chosen (m,), statistics (m, s), times (m,) in seconds."""
+    """What is kept of some images, oldest first: told (m, 6), chosen (m,), statistics (m, s), times (m,) in seconds."""
 
     told: np.ndarray
     chosen: np.ndarray
@@ -70,7 +71,8 @@ def certainty(bundle: Predictor, pixels: np.ndarray, probabilities: np.ndarray) 
     yardstick = bundle.yardstick
     if yardstick is None:
         return np.asarray(probabilities[np.arange(len(chosen)), chosen])
-    return yardstick.correctness.probabilities(yardstick.asked(probabilities, chosen, thumbnails(pixels)))
+    told = yardstick.asked(probabilities, chosen, thumbnails(pixels), image_statistics(pixels))
+    return yardstick.correctness.probabilities(told)
 
 
 class Board(Protocol):
@@ -145,8 +147,7 @@ class Monitor:
         ``health`` is None of a bundle without a yardstick, or before anything was seen; ``why_not`` says which.
         """
         if bundle.yardstick is None:
-            why = "the model was exported without reference statistics"
-            return {"health": None, "why_not": why, "replicas": 1, "since": None}
+            return {"health": None, "why_not": why_none(bundle.manifest.provenance), "replicas": 1, "since": None}
         own = self.window(version)
         windows = [] if own is None else [own]
         if self._board is not None:
@@ -198,8 +199,9 @@ class Monitor:
         probabilities = np.concatenate([one.probabilities for one in noted])
         times = np.repeat([one.time for one in noted], [len(one.pixels) for one in noted]).tolist()
         chosen = bundle.decide(probabilities)
-        told = yardstick.asked(probabilities, chosen, thumbnails(pixels)).astype(np.float32)
-        rows = zip(told, chosen.tolist(), image_statistics(pixels), times, strict=True)
+        statistics = image_statistics(pixels)
+        told = yardstick.asked(probabilities, chosen, thumbnails(pixels), statistics).astype(np.float32)
+        rows = zip(told, chosen.tolist(), statistics, times, strict=True)
         with self._mutex:
             if version != self._version:
                 self._kept.clear()

@@ -13,7 +13,7 @@ import numpy as np
 
 from raytl.bundles.predictor import Predictor
 from raytl.core.errors import UserError
-from raytl.evaluation.image_statistics import thumbnails
+from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.serving.batching import Batcher
 from raytl.serving.decoding import Decoder
 from raytl.serving.evidence import Tally
@@ -209,7 +209,7 @@ def doubts(bundle: Predictor, arrays: np.ndarray, rows: np.ndarray) -> list[dict
     known = bundle.yardstick
     if known is None:
         return [{"labels": None, "none_of_these": None}] * len(rows)
-    told = known.asked(rows, bundle.decide(rows), thumbnails(arrays))
+    told = known.asked(rows, bundle.decide(rows), thumbnails(arrays), image_statistics(arrays))
     unlike = known.unlike(told).tolist() if np.isfinite(known.refusal_threshold) else [None] * len(rows)
     return [
         {"labels": [label for label, taken in zip(bundle.labels, held, strict=True) if taken], "none_of_these": strange}

@@ -127,26 +127,81 @@ def _error(refused: RequestError) -> Response:
     return answer(refused.status, {"error": refused.sentence}, retry(refused.status))
 
 
-_TENSOR = {
-    "type": "object",
-    "required": ["name", "shape", "datatype"],
-    "properties": {
-        "name": {"const": "image"},
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-        "datatype": {"enum": ["BYTES", "UINT8", "FP32"]},
-        "data": {"type": "array", "items": {}},
-        "parameters": {"type": "object"},
-    },
+_PIXELS_SHAPE = {
+    "type": "array",
+    "description": "[images, height, width, channels], channels 3 or 1",
+    "items": {"type": "integer", "minimum": 1},
+    "minItems": 4,
+    "maxItems": 4,
 }
+
+
+def _tensor(datatype: str, shape: dict[str, Any], items: dict[str, Any], about: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "title": datatype,
+        "description": about,
+        "required": ["name", "shape", "datatype", "data"],
+        "properties": {
+            "name": {"const": "image"},
+            "shape": shape,
+            "datatype": {"const": datatype},
+            "data": {"type": "array", "items": items, "minItems": 1},
+            "parameters": {"type": "object"},
+        },
+    }
+
+
+_TENSORS = [
+    _tensor(
+        "BYTES",
+        {"type": "array", "description": "[images]", "items": {"type": "integer", "minimum": 1}, "minItems": 1}
+        | {"maxItems": 1},
+        {"type": "string", "contentEncoding": "base64"},
+        "encoded images (PNG, JPEG, ...), each in base64; as many as the shape says",
+    ),
+    _tensor(
+        "UINT8",
+        _PIXELS_SHAPE,
+        {"type": "integer", "minimum": 0, "maximum": 255},
+        "pixels, row by row; as many numbers as the product of the shape",
+    ),
+    _tensor(
+        "FP32",
+        _PIXELS_SHAPE,
+        {"type": "number", "minimum": 0, "maximum": 1},
+        "the same from 0 to 1",
+    ),
+]
 _REQUEST = {
     "type": "object",
     "required": ["inputs"],
     "properties": {
         "id": {"type": "string"},
-        "inputs": {"type": "array", "items": _TENSOR, "minItems": 1, "maxItems": 1},
-        "outputs": {"type": "array", "items": {"type": "object", "properties": {"name": {"enum": list(OUTPUTS)}}}},
+        "inputs": {"type": "array", "items": {"oneOf": _TENSORS}, "minItems": 1, "maxItems": 1},
+        "outputs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {"name": {"enum": list(OUTPUTS)}, "parameters": {"type": "object"}},
+            },
+        },
         "parameters": {"type": "object"},
     },
+}
+_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAEklEQVR42mNkUIEAJgYoII8BAER8AQwcQTkPAAAAAElFTkSuQmCC"
+
+
+def _example(datatype: str, shape: list[int], data: list[Any], about: str) -> dict[str, Any]:
+    tensor = {"name": "image", "datatype": datatype, "shape": shape, "data": data}
+    return {"summary": about, "value": {"inputs": [tensor]}}
+
+
+_EXAMPLES = {
+    "encoded": _example("BYTES", [1], [_PNG], "An encoded image"),
+    "pixels": _example("UINT8", [1, 2, 2, 1], [0, 85, 170, 255], "Four grey pixels"),
+    "colour": _example("FP32", [1, 1, 2, 3], [1.0, 0.5, 0.0, 0.0, 0.5, 1.0], "Two pixels in colour, from 0 to 1"),
 }
 _ERROR = {
     "content": {
@@ -165,7 +220,9 @@ _REFUSED: dict[int | str, dict[str, Any]] = _NO_SUCH | {
     503: {"description": "Too many requests are waiting; try again after Retry-After seconds."},
     504: {"description": "No answer in time.", **_ERROR},
 }
-_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST}}}}
+_BODY = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST, "examples": _EXAMPLES}}}
+}
 
 
 def _version() -> str:

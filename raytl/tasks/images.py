@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -68,6 +68,11 @@ class Images:
         if not len(self):
             return torch.empty((0, preprocessing.channels, preprocessing.size, preprocessing.size), dtype=torch.uint8)
         return torch.from_numpy(np.stack([preprocessing.to_uint8(item.open()) for item in self.items]))
+
+    def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Tensor]:
+        """The same, decoded ``size`` images after the others; one part without images where there are none."""
+        for first in range(0, max(1, len(self)), size):
+            yield self.subset(range(first, min(first + size, len(self)))).tensor(preprocessing)
 
     @cached_property
     def fingerprint(self) -> str:

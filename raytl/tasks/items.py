@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import PickleBuffer
 from typing import Any
 
 import numpy as np
@@ -82,20 +83,30 @@ class EncodedItem:
     """An image whose encoded bytes came out of a table."""
 
     name: str
-    data: bytes = field(repr=False)
+    data: bytes | memoryview = field(repr=False)
     digest: str = ""
 
     def read(self, size_bytes: int = -1) -> bytes:
         """The encoded bytes, or the first ``size_bytes`` of them."""
-        return self.data if size_bytes < 0 else self.data[:size_bytes]
+        return bytes(self.data if size_bytes < 0 else self.data[:size_bytes])
 
     def open(self) -> Image.Image:
         """The decoded image."""
-        return decode(self.data, self.name)
+        return decode(self.read(), self.name)
+
+    def __reduce_ex__(self, protocol: Any) -> str | tuple[Any, ...]:
+        """With the bytes beside the pickle where there is a place for them: Ray's readers map them, without a copy."""
+        if protocol < 5:
+            return super().__reduce_ex__(protocol)
+        return _encoded_item, (self.name, PickleBuffer(self.data), self.digest)
 
     def portable(self) -> EncodedItem:
         """Itself: it holds its bytes."""
         return self
+
+
+def _encoded_item(name: str, data: Any, digest: str) -> EncodedItem:
+    return EncodedItem(name, data if isinstance(data, bytes) else memoryview(data), digest)
 
 
 @dataclass(frozen=True)

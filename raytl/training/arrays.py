@@ -1,8 +1,9 @@
 """Arrays that are computed once and read by every lane of a node: decoded pixels and frozen-stage activations.
 
-An entry is one ``.npy`` file, memory-mapped by its readers: the pages are shared by all processes of the node and cost
-no copy. A lock file makes several processes that ask for the same entry compute it once. On a node that has never seen
-the entry it is simply computed again, so nothing has to be restored when a node dies.
+An entry is one ``.npy`` file, written piece by piece and memory-mapped by its readers: it may be larger than the
+memory, and its pages are shared by all processes of the node and cost no copy. A lock file makes several processes that
+ask for the same entry compute it once. On a node that has never seen the entry it is simply computed again, so nothing
+has to be restored when a node dies.
 
 The folder takes at most ``RAYTL_CACHE_BYTES`` bytes (default 20 GiB) and never the last twentieth of its disk.
 """
@@ -11,21 +12,27 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from raytl.core.errors import UserError
+from raytl.core.memory import memory
 
 DEFAULT_BUDGET_BYTES = 20 * 2**30
 DISK_RESERVE = 0.05
 """Share of the disk that the cache leaves free, whatever its budget."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)  # NumPy says no more than that it wrote too little
+MEMORY_SHARE = 0.5
+"""Share of the free memory that an array may take for which there is no other place: there are other lanes, too."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _STALE_S = 3600.0
 """After so long an unfinished file belongs to a process that was killed while it wrote."""
 
@@ -34,27 +41,41 @@ class ArrayCache:
     """A folder of arrays under a byte budget; the least recently used go first.
 
     budget_bytes: None for the user's setting (:func:`configured_budget`). disk_reserve: share of the disk left free.
+    memory_share: of the free memory, for an array that the folder has no room for.
     An entry that is deleted while a process has it mapped stays readable for that process.
     """
 
-    def __init__(self, root: Path, budget_bytes: int | None = None, disk_reserve: float = DISK_RESERVE) -> None:
+    def __init__(
+        self,
+        root: Path,
+        budget_bytes: int | None = None,
+        disk_reserve: float = DISK_RESERVE,
+        memory_share: float = MEMORY_SHARE,
+    ) -> None:
         self.root = root
         self.disk_reserve = disk_reserve
+        self.memory_share = memory_share
         self.budget_bytes = configured_budget() if budget_bytes is None else budget_bytes
-        try:
+        with _cached_at(root):
             root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unusable(root, error) from error
 
     def has(self, key: str) -> bool:
         """Whether the entry is there, without computing it."""
         return self._path(key).exists()
 
     def get(self, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """The entry's array, read-only; computed by one process if it is not there, or is there but damaged.
+        """As :meth:`stream`, of an array that is computed in one piece."""
+        return self.stream(key, None, lambda: [compute()])
 
-        An array that the budget or the disk has no room for is returned without being kept: a trial must not fail for
-        that. Raises UserError where it cannot be written for another reason.
+    def stream(self, key: str, count: int | None, pieces: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
+        """The entry's array, read-only; made by one process if it is not there, or is there but damaged.
+
+        pieces: makes its rows, some at a time and ``count`` in all, of one shape and type; at least one piece, which is
+        empty where there are no rows. No more than one piece is held in memory. count: None for the first piece's.
+
+        An array that the budget or the disk has no room for is held in memory without being kept: a trial must not fail
+        for that. Raises UserError where the memory has no room for it either, or where it cannot be written for another
+        reason.
         """
         path = self._path(key)
         kept = _load(path)
@@ -64,12 +85,7 @@ class ArrayCache:
             kept = _load(path)  # another process may have made it while this one waited
             if kept is not None:
                 return kept
-            fresh = np.ascontiguousarray(compute())
-            if not self._make_room(fresh.nbytes):
-                return fresh
-            self._write(path, fresh)
-            kept = _load(path)
-        return fresh if kept is None else kept
+            return self._make(path, count, iter(pieces()))
 
     def size_bytes(self) -> int:
         """Bytes of all entries."""
@@ -78,16 +94,56 @@ class ArrayCache:
     def _path(self, key: str) -> Path:
         return self.root / f"{key}.npy"
 
-    def _write(self, path: Path, array: np.ndarray) -> None:
-        partial = path.with_suffix(f".{os.getpid()}.part")
+    def _make(self, path: Path, count: int | None, pieces: Iterator[np.ndarray]) -> np.ndarray:
+        """Write an entry; what is killed meanwhile leaves a file that is never read."""
+        first = next(pieces)
+        shape, pieces = (len(first) if count is None else count, *first.shape[1:]), chain([first], pieces)
+        if not self._make_room(math.prod(shape) * first.itemsize):
+            return self._in_memory(shape, pieces)
+        partial, start, done = path.with_suffix(f".{os.getpid()}.part"), 0, 0
         try:
-            with partial.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-            partial.replace(path)
-        except OSError as error:
+            with _cached_at(self.root):
+                file = partial.open("wb", buffering=0)
+            with file:
+                for piece in pieces:
+                    try:
+                        start = start or _write_header(file, shape, piece.dtype)
+                        _write_rows(file, piece)
+                    except OSError as error:
+                        if error.errno not in _FULL:
+                            raise _unusable(self.root, error) from error
+                        before = [np.memmap(partial, piece.dtype, "r", start, (done, *shape[1:]))] if done else []
+                        return self._in_memory(shape, chain(before, [piece], pieces))
+                    done += len(piece)
+            _check_count(done, shape[0])
+            made = _load(partial)  # before others can let it go
+            assert made is not None
+            with _cached_at(self.root):
+                partial.replace(path)
+            return made
+        finally:
             partial.unlink(missing_ok=True)
-            if error.errno not in _FULL:
-                raise _unusable(self.root, error) from error
+
+    def _in_memory(self, shape: tuple[int, ...], pieces: Iterator[np.ndarray]) -> np.ndarray:
+        """The array where the folder has no room for it. Raises UserError where the memory has none either."""
+        first = next(pieces)
+        if len(first) == shape[0]:
+            return first
+        size_bytes, free = math.prod(shape) * first.itemsize, memory()
+        if free is not None and size_bytes > self.memory_share * free.for_lanes:
+            over_budget = size_bytes > self.budget_bytes
+            why = f"RAYTL_CACHE_BYTES is {self.budget_bytes}" if over_budget else "its disk is full"
+            do = "raise that" if over_budget else "free space there, point RAYTL_HOME at another place"
+            raise UserError(
+                f"{self.root}: no room for {size_bytes / 2**20:,.0f} MiB of images as networks see them ({why}), nor "
+                f"in memory, of which {free.available / 2**20:,.0f} MiB are free; {do} or set a smaller image_size"
+            )
+        array, done = np.empty(shape, first.dtype), 0
+        for piece in chain([first], pieces):
+            array[done : done + len(piece)] = piece
+            done += len(piece)
+        _check_count(done, shape[0])
+        return array
 
     def _make_room(self, size_bytes: int) -> bool:
         """Let the least recently used go until a new entry fits; whether it does then."""
@@ -99,8 +155,9 @@ class ArrayCache:
                 stat = path.stat()
                 entries.append((stat.st_mtime, stat.st_size, path))
         taken = sum(size for _, size, _ in entries)
+        promised, to_come = self._being_written()
         reserved = int(self.disk_reserve * disk.total)
-        excess = size_bytes - min(self.budget_bytes - taken, disk.free - reserved)
+        excess = size_bytes - min(self.budget_bytes - promised - taken, disk.free - to_come - reserved)
         if excess > taken:
             return False
         for _, size, path in sorted(entries):
@@ -109,6 +166,18 @@ class ArrayCache:
             path.unlink(missing_ok=True)
             excess -= size
         return True
+
+    def _being_written(self) -> tuple[int, int]:
+        """Bytes that entries which others are writing will have, and how many of these are still to come."""
+        promised = to_come = 0
+        for partial in self.root.glob("*.part"):
+            with suppress(OSError, ValueError), partial.open("rb") as file:
+                np.lib.format.read_magic(file)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+                whole = math.prod(shape) * dtype.itemsize + file.tell()
+                promised += whole
+                to_come += max(0, whole - partial.stat().st_size)
+        return promised, to_come
 
     def _remove_unfinished(self) -> None:
         for partial in self.root.glob("*.part"):
@@ -127,6 +196,27 @@ def configured_budget() -> int:
     return int(given)
 
 
+def _write_header(file: FileIO, shape: tuple[int, ...], dtype: np.dtype) -> int:
+    """The beginning of a ``.npy`` file; returns its length in bytes."""
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, described)
+    return file.tell()
+
+
+def _write_rows(file: FileIO, rows: np.ndarray) -> None:
+    """Append rows. By plain writes: on a full disk they fail, where storing into a mapping would kill the process."""
+    if not rows.size:
+        return
+    left = np.ascontiguousarray(rows).data.cast("B")
+    while left:
+        left = left[file.write(left) :]
+
+
+def _check_count(done: int, count: int) -> None:
+    if done != count:
+        raise ValueError(f"{done} rows were made, and {count} announced")
+
+
 def _load(path: Path) -> np.ndarray | None:
     """The array in a file, mapped; None where there is no such file or it is not whole."""
     try:
@@ -135,6 +225,15 @@ def _load(path: Path) -> np.ndarray | None:
         return array
     except (FileNotFoundError, ValueError, EOFError):
         return None
+
+
+@contextmanager
+def _cached_at(root: Path) -> Iterator[None]:
+    """What the system says against it is a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise _unusable(root, error) from error
 
 
 def _unusable(place: Path, error: OSError) -> UserError:
@@ -147,11 +246,9 @@ def file_lock(path: Path) -> Iterator[None]:
 
     Raises UserError where the file cannot be made.
     """
-    try:
+    with _cached_at(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         opened = path.open("a")
-    except OSError as error:
-        raise _unusable(path.parent, error) from error
     with opened as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         try:

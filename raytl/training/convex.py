@@ -52,7 +52,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
     if matched and "source" in seen and roles.sample is not None:
         like = [features_of(network, roles.sample[0]), *(own for role, own in seen.items() if role == "target")]
         seen["source"] = match_moments(seen["source"], torch.cat(like))
-    features = torch.cat(list(seen.values()))
+    features = torch.cat(list(seen.values())) if len(seen) > 1 else next(iter(seen.values()))
     if not torch.isfinite(features).all():
         raise FloatingPointError("features are not finite")
     head = network.model.head
@@ -81,9 +81,14 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
 def features_of(network: Network, pool: Pool) -> Tensor:
     """Features (n, d) of a pool in eval mode, on the network's device."""
     network.eval()
+    found = torch.empty(0, device=network.device)
     with autocast(network.device):
-        batches = [network.features(to_inputs(upload(batch, network.device), network)) for batch in pool.batches(BATCH)]
-    return torch.cat(batches).float()
+        for number, batch in enumerate(pool.batches(BATCH)):
+            features = network.features(to_inputs(upload(batch, network.device), network))
+            if not number:  # written into at once: lists of batches would be a second copy
+                found = torch.empty((len(pool), *features.shape[1:]), device=network.device)
+            found[number * BATCH :][: len(features)] = features
+    return found
 
 
 def _labels(pool: Pool) -> np.ndarray:

@@ -30,6 +30,8 @@ from raytl.training.settings import WorkspaceSettings
 SOURCE_VALIDATION_SHARE = 0.15
 EVALUATION_SAMPLE = 512
 """Images of a kind that a network is evaluated on while the search runs."""
+DECODED_BATCH = 32
+"""Images that are in memory at once while a collection is decoded."""
 MODELS_KEPT = 6
 LEAST_SIDE = 32
 """Pixels: images smaller than this are blown up to it, for networks halve them several times."""
@@ -59,11 +61,11 @@ class Material:
     # --- data -------------------------------------------------------------------------------------------------------
 
     def pixels(self, images: Images, preprocessing: Preprocessing) -> Tensor:
-        """uint8 (n, c, s, s), decoded once per node and shared between its lanes."""
+        """uint8 (n, c, s, s), decoded once per node and shared between its lanes; mapped, not held in memory."""
         key = hash_json([images.fingerprint, preprocessing.to_json() | {"mean": None, "std": None}])[:32]
         if key not in self._pixels:
-            array = self.cache.get(f"pixels-{key}", lambda: images.tensor(preprocessing).numpy())
-            self._pixels[key] = as_tensor(array)
+            parts = (part.numpy() for part in images.batches(preprocessing, DECODED_BATCH))
+            self._pixels[key] = as_tensor(self.cache.stream(f"pixels-{key}", len(images), lambda: parts))
         return self._pixels[key]
 
     @cached_property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -18,7 +19,10 @@ from raytl.training.material import Material, as_tensor
 from raytl.training.network import Network
 
 FROZEN_BATCH = 128
-VIEW_BATCH = 512
+VIEW_BATCH, LARGE_SIDE = 512, 128
+"""Images that are augmented at once. Of those with more pixels a side no more than pass through the stages at once."""
+COPIED_BYTES = 64 * 2**20
+"""Features up to this size are copied into memory where that makes them quicker to read."""
 MOVED = "shift"
 """The augmentation policy that makes the moved versions which consistency is measured on."""
 
@@ -96,36 +100,46 @@ class PoolMaker:
 
     def _inputs(self, images: Images, version: str = "") -> Tensor:
         """What the entry stage is to see of a collection; version: ``policy/number`` of an augmented one."""
-        cut = self._network.cut if self._cached else 0
+        cut, cache = self._network.cut if self._cached else 0, self._workspace.cache
         key = self._key(images, cut, version)
         if cut and self._whole:
-            rows = self._workspace.cache.get(key, lambda: self._run(self._pixels(images, version), 0, cut))
+            rows = cache.stream(key, len(images), lambda: self._run(self._pixels(images, version), 0, cut))
             reads = self._network.model.reads_stages
-            host = as_tensor(rows if reads else np.ascontiguousarray(rows[:, -self._network.model.feature_dim :]))
+            host = as_tensor(rows if reads else _together(rows[:, -self._network.model.feature_dim :]))
             key += "" if reads else "-last"
         elif cut:
-            host = from_rows(self._workspace.cache.get(key, lambda: self._compute(images, version)))
+            host = from_rows(cache.stream(key, len(images), lambda: self._compute(images, version)))
         elif version:
-            host = as_tensor(self._workspace.cache.get(key, lambda: self._pixels(images, version).numpy()))
+            moved = cache.stream(key, len(images), lambda: (part.numpy() for part in self._pixels(images, version)))
+            host = as_tensor(moved)
         else:
-            host = self._pixels(images)
+            host = self._workspace.pixels(images, self._network.preprocessing)
         return self._workspace.residents.get(key, host)
 
-    def _pixels(self, images: Images, version: str = "") -> Tensor:
-        """uint8 (n, c, s, s)."""
+    def _pixels(self, images: Images, version: str = "") -> Iterable[Tensor]:
+        """uint8 (m, c, s, s), some images after the others."""
         pixels = self._workspace.pixels(images, self._network.preprocessing)
-        if not version:
-            return pixels
+        chunks = pixels.split(self._view_batch())
+        return self._moved(chunks, version) if version else chunks
+
+    def _moved(self, chunks: Iterable[Tensor], version: str) -> Iterator[Tensor]:
         policy = augmentation.get(version.partition("/")[0])
         generator = torch.Generator().manual_seed(derive_seed("view", version))
-        moved = torch.empty_like(pixels)
-        for chunk, out in zip(pixels.split(VIEW_BATCH), moved.split(VIEW_BATCH), strict=True):
-            out.copy_((policy(upload(chunk, self._workspace.device).float() / 255, generator) * 255).round())
-        return moved
+
+        def move(chunk: Tensor) -> Tensor:
+            moved = policy(upload(chunk, self._workspace.device).float().div_(255), generator)
+            return moved.mul_(255).round_().to("cpu", torch.uint8)
+
+        return map(move, chunks)
+
+    def _view_batch(self) -> int:
+        return VIEW_BATCH if self._network.preprocessing.size <= LARGE_SIDE else FROZEN_BATCH
 
     def _key(self, images: Images, cut: int, version: str) -> str:
         model = self._network.model
         transform = [model.preprocessing.to_json(), version, _definition(version)]
+        if version and self._view_batch() != VIEW_BATCH:  # what is drawn follows from how many are drawn at once
+            transform.append(str(self._view_batch()))
         computed = ["float32", self._workspace.device.type, str(torch.__version__)]
         parts = [transform, images.fingerprint, *computed]
         if not cut:
@@ -133,33 +147,31 @@ class PoolMaker:
         kind = "quarters" if self._whole else "activations"
         return f"{kind}-{hash_json([self._weights, model.architecture, cut, *parts])[:32]}"
 
-    def _compute(self, images: Images, version: str) -> np.ndarray:
+    def _compute(self, images: Images, version: str) -> Iterator[np.ndarray]:
         """Run the frozen stages, from the deepest shallower cut that is already there."""
         cut, cache = self._network.cut, self._workspace.cache
         start = next((c for c in range(cut - 1, 0, -1) if cache.has(self._key(images, c, version))), 0)
         if not start:
             return self._run(self._pixels(images, version), 0, cut)
         key = self._key(images, start, version)
-        shallow = cache.get(key, lambda: self._run(self._pixels(images, version), 0, start))
-        return self._run(from_rows(shallow), start, cut)
+        shallow = cache.stream(key, len(images), lambda: self._run(self._pixels(images, version), 0, start))
+        return self._run([from_rows(shallow)], start, cut)
 
     @torch.inference_mode()
-    def _run(self, inputs: Tensor, start: int, stop: int) -> np.ndarray:
-        """Activations as :func:`from_rows` reads them, written chunk by chunk into one array.
+    def _run(self, inputs: Iterable[Tensor], start: int, stop: int) -> Iterator[np.ndarray]:
+        """Activations as :func:`from_rows` reads them, some images after the others.
 
         Behind the last stage, those of all stages (:meth:`raytl.sources.SourceModel.all_stages`).
         """
         network, device = self._network, self._workspace.device
         network.eval()
-        kept = np.empty((0,), dtype=np.float32)
-        for first in range(0, len(inputs), FROZEN_BATCH):
-            batch = to_inputs(upload(inputs[first : first + FROZEN_BATCH], device), network)
-            run = network.model.all_stages(batch) if self._whole else network.model.run(batch, start, stop)
-            outputs = _to_rows(run.float()).cpu()
-            if not first:
-                kept = np.empty((len(inputs), *outputs.shape[1:]), dtype=np.float32)
-            kept[first : first + len(outputs)] = outputs.numpy()
-        return kept
+        for part in chain.from_iterable(chunk.split(FROZEN_BATCH) for chunk in inputs):
+            if not len(part):
+                yield np.empty((0,), dtype=np.float32)
+            else:
+                batch = to_inputs(upload(part, device), network)
+                run = network.model.all_stages(batch) if self._whole else network.model.run(batch, start, stop)
+                yield _to_rows(run.float()).cpu().numpy()
 
     def _image_bytes(self) -> int:
         """Bytes of one image's activations at the cut."""
@@ -167,8 +179,13 @@ class PoolMaker:
         if key not in known:
             preprocessing = self._network.preprocessing
             blank = torch.zeros((1, preprocessing.channels, preprocessing.size, preprocessing.size), dtype=torch.uint8)
-            known[key] = self._run(blank, 0, self._network.cut).nbytes
+            known[key] = sum(rows.nbytes for rows in self._run([blank], 0, self._network.cut))
         return known[key]
+
+
+def _together(columns: np.ndarray) -> np.ndarray:
+    """A few columns of mapped rows: quicker to take batches of in one place, while the memory is not made much of."""
+    return np.ascontiguousarray(columns) if columns.nbytes <= COPIED_BYTES else columns
 
 
 def _definition(version: str) -> str:

@@ -26,7 +26,7 @@ from raytl.training.batches import IndexStream
 from raytl.training.devices import autocast, finish, upload
 from raytl.training.material import Material
 from raytl.training.network import Network
-from raytl.training.pools import to_inputs
+from raytl.training.pools import Pool, PoolMaker, to_inputs
 from raytl.training.settings import PretrainSettings
 
 PREFIX = "pretrain:"
@@ -166,8 +166,8 @@ def train_source_model(
     network = Network(start, images.classes, cut=0, device=device)
     generator = torch.Generator().manual_seed(seed)
     device_generator = generator if device.type == "cpu" else torch.Generator(device).manual_seed(seed)
-    pixels = workspace.pixels(images, network.preprocessing).to(device)
-    labels = torch.as_tensor(images.labels).to(device)
+    pool = PoolMaker(workspace, network, "", cached=False).make(images, images.labels)
+    assert pool.labels is not None
     policy = augmentation.get(settings.augmentation)
     groups = parameter_groups(
         network.stages,
@@ -189,13 +189,13 @@ def train_source_model(
             if step == TRIED_STEPS[1]:
                 steps = min(steps, max(LEAST_STEPS, _steps_within(most_s, times)))
         set_progress(optimizer, "cosine", step / steps, 0.1)
-        index = upload(train_index[stream.next()], device)
-        batch = policy(pixels[index].float() / 255, device_generator)
+        index = train_index[stream.next()]
+        batch = policy(upload(pool.take(index), device).float() / 255, device_generator)
         scale, shift = network.affine
         inputs = torch.addcmul(shift, batch, scale * 255).contiguous(memory_format=torch.channels_last)
         with autocast(device):
             logits = network.head(network.features(inputs))
-        loss = F.cross_entropy(logits.float(), labels[index])
+        loss = F.cross_entropy(logits.float(), pool.labels[upload(index, device)])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -208,7 +208,7 @@ def train_source_model(
                     f"lower its learning rate ({settings.head_lr:g})"
                 )
             progress(step, value)
-    return network.model, _accuracy(network, pixels, labels, held_out), steps
+    return network.model, _accuracy(network, pool.subset(held_out)), steps
 
 
 def _steps_within(most_s: float, times: list[float]) -> int:
@@ -219,13 +219,13 @@ def _steps_within(most_s: float, times: list[float]) -> int:
 
 
 @torch.no_grad()
-def _accuracy(network: Network, pixels: torch.Tensor, labels: torch.Tensor, held_out: np.ndarray) -> float:
+def _accuracy(network: Network, held_out: Pool) -> float:
     if not len(held_out):
         return float("nan")
+    assert held_out.labels is not None
     network.eval()
-    index = torch.as_tensor(held_out).to(pixels.device)
     right = 0
-    for chunk in index.split(EVALUATION_BATCH):
-        logits = network.head(network.features(to_inputs(pixels[chunk], network)))
-        right += int((logits.argmax(1) == labels[chunk]).sum())
+    for batch, labels in zip(held_out.batches(EVALUATION_BATCH), held_out.labels.split(EVALUATION_BATCH), strict=True):
+        logits = network.head(network.features(to_inputs(upload(batch, network.device), network)))
+        right += int((logits.argmax(1) == labels).sum())
     return right / len(held_out)

@@ -79,7 +79,7 @@ class Validation:
         sample, held_out = self._roles.evaluated(last=last)
         target, _ = self._predict(self._roles.validation)
         source, _ = self._predict(held_out)
-        unlabelled, features = self._predict(sample[0] if sample else None)
+        unlabelled, features = self._predict(sample[0] if sample else None, features=True)
         moved, _ = self._predict(sample[1] if sample else None)
         return validators.Outputs(
             target_probabilities=target,
@@ -107,19 +107,20 @@ class Validation:
         recalibrate_norm(network.stages, network.cut, batches)
 
     @torch.inference_mode()
-    def _predict(self, pool: Pool | None) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Softmax probabilities (n, k) and features (n, d) in eval mode; None of an empty pool or of none."""
+    def _predict(self, pool: Pool | None, *, features: bool = False) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Softmax probabilities (n, k) in eval mode, and features (n, d) if wanted; None of an empty pool or none."""
         if pool is None or not len(pool):
             return None, None
         network = self._network
         network.eval()
-        probabilities, features = [], []
+        probabilities, seen = [], []
         with autocast(network.device):
             for batch in pool.batches(BATCH):
                 f = network.features(to_inputs(upload(batch, network.device), network))
-                features.append(f.float())
+                if features:
+                    seen.append(f.float())
                 probabilities.append(network.head(f).float().softmax(1))
-        return torch.cat(probabilities).cpu().numpy(), torch.cat(features).cpu().numpy()
+        return torch.cat(probabilities).cpu().numpy(), torch.cat(seen).cpu().numpy() if features else None
 
 
 def labels_of(pool: Pool | None) -> np.ndarray | None:

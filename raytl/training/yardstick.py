@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from raytl.core.seeding import derive_seed
 from raytl.evaluation.calibration import apply_temperature
 from raytl.evaluation.changes import CHANGES, changed
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
-from raytl.evaluation.unseen_accuracy import fit_correctness, opinions
-from raytl.judging.health import LEAST_IMAGES, MOST_ASKED, Yardstick
+from raytl.evaluation.second_opinions import SecondOpinions
+from raytl.evaluation.unseen_accuracy import fit_correctness
+from raytl.judging.health import FEW, LEAST_IMAGES, MOST_ASKED, Yardstick
 from raytl.sources import SourceModel
 from raytl.tasks.splits import spread
 from raytl.training.loop import run_trial
@@ -23,108 +25,166 @@ from raytl.training.trial import TrialJob
 from raytl.training.workspace import Workspace
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
-LEAST_CHANGED, MOST_CHANGED = 13, 3000
-"""Changed images that are asked about: in each fold however long they take, and in all however fast they are."""
+LEAST_CHANGED, MOST_CHANGED, MOST_VERSIONS = 520, 3000, 15
+"""Changed images that are asked about: in all however long they take, and however fast they are; of each image."""
 FOLDS, IMAGES_OF_A_FOLD = 20, 4
-"""By which heads are judged that are solved for in a moment: with a fifth of few labels left out they are worse than
-the model that is served."""
+"""By which models are judged where there is time: with a fifth of few labels left out they are worse than the model
+that is served."""
 BATCH = 128
+MOST_TIMED = 500
+"""Images that one change is tried on, to see how long it takes."""
 
 Decide = Callable[[np.ndarray], np.ndarray]
 
 
+class NoYardstickError(Exception):
+    """Nothing can be said of the model on images without labels; the message says why."""
+
+
 def gather_yardstick(
-    workspace: Workspace, strategy: Strategy, temperature: float, decide: Decide, seconds: float
-) -> Yardstick | None:
+    workspace: Workspace,
+    strategy: Strategy,
+    temperature: float,
+    decide: Decide,
+    seconds: float,
+    *,
+    training_s: float | None = None,
+) -> Yardstick:
     """Train the strategy without each fold in turn, and ask it about the fold, as it is and changed.
 
     temperature: of the model that will be served; decide: its decision, from (n, k) to (n,). seconds: that this may
-    take, about: it decides under how many changes an image is asked about, and of what takes long to train how many
-    folds are. None where the target has no folds or too few images for anything to be said.
-    Raises TrialError, UserError where the strategy cannot be trained.
+    take, about: it decides by how many folds and under how many changes an image is asked about, and of what takes long
+    to train how many folds are. training_s: seconds that one training of a strategy that is not solved for takes.
+    Raises NoYardstickError where the target has no folds or too few images for anything to be said; TrialError,
+    UserError where the strategy cannot be trained.
     """
     target = workspace.data.target
     if target is None or not workspace.folds:
-        return None
+        raise NoYardstickError(
+            "there are no labelled target images, or too few of them to leave some out of a training"
+        )
     started = time.monotonic()
-    if strategy.convex:
-        many = workspace.with_folds(max(2, min(FOLDS, len(target) // IMAGES_OF_A_FOLD)))
-        run_trial(many, TrialJob(strategy, 0, final=True), lambda report: None)
-        # All images have to be asked about, and most of the time is to go into that.
-        if many.settings.folds[0] * (time.monotonic() - started) < seconds / 2:
-            workspace = many
+    workspace = _with_more_folds(workspace, strategy, seconds, training_s)
     numbers = [n for n in range(workspace.settings.folds[0]) if len(workspace.folds[n][1])]
     asked: list[_Asked] = []
     for done, number in enumerate(numbers):
         begun = time.monotonic()
         left = (seconds - (begun - started)) / (len(numbers) - done)
-        asked.append(_ask(workspace, strategy, number, temperature, decide, begun + left))
-        if not strategy.convex and 2 * time.monotonic() - begun - started > seconds:
-            break  # training another one would take too long
-    if not asked:
-        return None
+        before = asked[0] if asked else None
+        asked.append(_ask(workspace, strategy, number, temperature, decide, begun + left, before))
+        # Another one would take too long; of few images all are worth twice the time.
+        allowed = seconds if sum(len(fold.plain["labels"]) for fold in asked) >= FEW else 2 * seconds
+        if not strategy.convex and 2 * time.monotonic() - begun - started > allowed:
+            break
     plain = {name: np.concatenate([fold.plain[name] for fold in asked]) for name in asked[0].plain}
-    if len(plain["labels"]) < LEAST_IMAGES:
-        return None
+    judged = len(plain["labels"])
+    if judged < LEAST_IMAGES:
+        raise NoYardstickError(f"{judged} labelled images could be left out of a training; {LEAST_IMAGES} are needed")
     columns = zip(*(row for fold in asked for row in fold.told), strict=True)
     seen, right, index, kinds, groups = (np.concatenate(column) for column in columns)
     kept = spread(np.arange(len(target)), MOST_ASKED)
     return Yardstick(
         **plain,
         thumbnails=asked[0].thumbnails[kept],
+        thumbnail_statistics=asked[0].statistics[kept],
         thumbnail_labels=target.labels[kept],
         correctness=fit_correctness(seen, right, index, kinds, groups),
     )
 
 
+def _with_more_folds(workspace: Workspace, strategy: Strategy, seconds: float, training_s: float | None) -> Workspace:
+    """As many as half of the time allows; the rest goes into asking."""
+    count, target = workspace.settings.folds[0], workspace.data.target
+    assert target is not None
+    most = max(2, min(FOLDS, len(target) // IMAGES_OF_A_FOLD))
+    if strategy.convex:
+        many = workspace.with_folds(most)
+        for fold in (0, 1):  # what all folds share is computed for the first one
+            begun = time.monotonic()
+            run_trial(many, TrialJob(strategy, fold, final=True), lambda report: None)
+            training_s = time.monotonic() - begun
+    if training_s is None:
+        return workspace
+    affordable = min(most, int(seconds / 2 / max(training_s, 1e-3)))
+    return workspace.with_folds(affordable) if affordable > count else workspace
+
+
 @dataclass
 class _Asked:
-    """Of one fold. plain: of the unchanged images. told: opinions, right or not, image, kind of change, its number."""
+    """Of one fold.
+
+    thumbnails, statistics: of all labelled images. plain: of the fold's unchanged images. told: opinions, right or not,
+    image, kind of change, its number.
+    """
 
     thumbnails: np.ndarray
+    statistics: np.ndarray
     plain: dict[str, np.ndarray] = field(default_factory=dict)
     told: list[tuple[np.ndarray, ...]] = field(default_factory=list)
 
 
 def _ask(
-    workspace: Workspace, strategy: Strategy, fold: int, temperature: float, decide: Decide, until: float
+    workspace: Workspace,
+    strategy: Strategy,
+    fold: int,
+    temperature: float,
+    decide: Decide,
+    until: float,
+    before: _Asked | None,
 ) -> _Asked:
-    """until: when to be done, about, of the monotonic clock."""
+    """until: when to be done, about, of the monotonic clock. before: another fold, whose images are the same."""
     target = workspace.data.target
     assert target is not None
     train, validation = workspace.folds[fold]
     model = run_trial(workspace, TrialJob(strategy, fold, final=True), lambda report: None).model
     pixels = workspace.pixels(target, model.preprocessing).numpy()
-    asked, known = _Asked(thumbnails(pixels)), spread(train, MOST_ASKED)
+    known = spread(train, MOST_ASKED)
+    if before is None:
+        asked = _Asked(thumbnails(pixels), image_statistics(pixels))
+    else:
+        asked = _Asked(before.thumbnails, before.statistics)
+    others = SecondOpinions(
+        asked.thumbnails[known], asked.statistics[known], target.labels[known], len(workspace.data.classes)
+    )
 
-    def ask(images: np.ndarray, index: np.ndarray, kind: str, number: int) -> None:
-        p = apply_temperature(_probabilities(model, images, workspace.device), temperature)
+    def ask(batches: Iterable[np.ndarray], index: np.ndarray, kind: str, number: int) -> None:
+        looks, described, logits = [], [], []
+        for images in batches:
+            looks.append(thumbnails(images))
+            described.append(image_statistics(images))
+            logits.append(_logits(model, images, workspace.device))
+        p = apply_temperature(torch.cat(logits).softmax(1).numpy(), temperature)
         chosen, truth = decide(p), target.labels[index]
-        seen = opinions(p, chosen, thumbnails(images), asked.thumbnails[known], target.labels[known])
+        seen = others.about(p, chosen, np.concatenate(looks), np.concatenate(described))
         asked.told.append((seen, chosen == truth, index, np.full(len(index), kind), np.full(len(index), number)))
         if not kind:
             asked.plain = {"probabilities": p, "chosen": chosen, "labels": truth, "opinions": seen}
 
     begun = time.monotonic()
     rng = np.random.default_rng(derive_seed(workspace.settings.seed, "yardstick", fold))
-    ask(pixels[validation], validation, "", 0)
-    asked.plain["statistics"] = image_statistics(pixels[validation])
-    changed(pixels[validation], "two", 1.0, rng)
+    parts = [validation[first : first + BATCH] for first in range(0, len(validation), BATCH)]
+    ask((pixels[part] for part in parts), validation, "", 0)
+    asked.plain["statistics"] = asked.statistics[validation]
     each = (time.monotonic() - begun) / len(validation)
+    begun = time.monotonic()
+    few = validation[:MOST_TIMED]
+    changed(pixels[few], "two", 1.0, rng)
+    each += (time.monotonic() - begun) / len(few)
     changes = [(name, strength) for name in CHANGES for strength in STRENGTHS]
-    wanted = MOST_CHANGED // workspace.settings.folds[0]
-    affordable = max(LEAST_CHANGED, min(wanted, int((until - time.monotonic()) / each)))
+    folds = workspace.settings.folds[0]
+    wanted = min(MOST_CHANGED // folds, MOST_VERSIONS * len(validation))
+    affordable = min(wanted, max(LEAST_CHANGED // folds, int((until - time.monotonic()) / each)))
     most = affordable // len(changes) + (rng.permutation(len(changes)) < affordable % len(changes))
     for number, (name, strength) in enumerate(changes, 1):
         index = np.sort(rng.permutation(validation)[: most[number - 1]])
         if len(index):
-            ask(changed(pixels[index], name, strength, rng), index, name, number)
+            ask([changed(pixels[index], name, strength, rng)], index, name, number)
     return asked
 
 
 @torch.inference_mode()
-def _probabilities(model: SourceModel, images: np.ndarray, device: torch.device) -> np.ndarray:
+def _logits(model: SourceModel, images: np.ndarray, device: torch.device) -> Tensor:
+    """Of uint8 images, on the CPU."""
     model = model.to(device).eval()
     chunks = torch.from_numpy(images).split(BATCH)
-    logits = [model(model.preprocessing.normalise(chunk.to(device))).float() for chunk in chunks]
-    return torch.cat(logits).softmax(1).cpu().numpy()
+    return torch.cat([model(model.preprocessing.normalise(chunk.to(device))).float() for chunk in chunks]).cpu()

@@ -53,9 +53,9 @@ class TestQuote:
     def test_tells_time_memory_disk_and_accuracy(self, raytl, photos):
         done = raytl("quote", "--target", "photos", "--space", "tiny.yaml", "--trials", "7", "--lanes", "2")
         assert done.code == 0, done.err
-        for row in ("one full training", "7 trials in 2 lanes", "memory", "disk, at most", "validation accuracy"):
+        for row in ("one full training", "7 trials in 2 lanes", "memory", "disk, at most", "accuracy, to begin with"):
             assert row in done.out
-        assert "the accuracy is that of the best of them" in done.out
+        assert "the accuracy is that of the best head" in done.out
 
     def test_document(self, raytl, photos):
         cluster = ("--cluster", str(CLUSTER), "--price", "head=0.1", "--price", "gpu-spot=0.5")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raytl.evaluation.drift import ALARM, drift_test
+from raytl.evaluation.drift import ALARM, MOST_ALARMS, drift_test
 from raytl.evaluation.image_statistics import WIDTH, image_statistics, thumbnails
 
 
@@ -13,11 +13,20 @@ def described(n: int, seed: int, shift: float = 0.0) -> np.ndarray:
     return np.random.default_rng(seed).standard_t(4, (n, 12)) + shift
 
 
-@pytest.mark.parametrize(("n", "m"), [(30, 80), (100, 40)])
-def test_unchanged_windows_raise_an_alarm_once_in_thirty(n: int, m: int) -> None:
-    found = [drift_test(described(n, 2 * i), described(m, 2 * i + 1), seed=i) for i in range(60)]
-    alarms = sum(one is not None and one.alarm for one in found)
-    assert alarms <= 6  # of a binomial with 1 in 30 at most one case in a hundred is above
+def alarms(n: int, seed: int, windows: int = 20, m: int = 100) -> float:
+    """Share of alarms in overlapping windows of unchanged traffic, against the same n reference images."""
+    reference, traffic = described(n, 2 * seed), described(400, 2 * seed + 1)
+    rng = np.random.default_rng(seed)
+    found = [drift_test(reference, traffic[rng.permutation(400)[:m]], seed=i) for i in range(windows)]
+    return float(np.mean([one is not None and one.alarm for one in found]))
+
+
+@pytest.mark.parametrize("n", [30, 150])
+def test_an_endpoint_says_drift_of_at_most_one_unchanged_window_in_thirty(n: int) -> None:
+    """Whatever its few reference images happened to be, and not only on average over endpoints."""
+    shares = [alarms(n, seed) for seed in range(8)]
+    assert sum(share > MOST_ALARMS for share in shares) <= 1
+    assert np.mean(shares) <= MOST_ALARMS
 
 
 def test_a_shift_is_seen() -> None:

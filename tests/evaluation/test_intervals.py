@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from raytl.evaluation import bootstrap_interval, paired_interval
+from raytl.evaluation.intervals.binomial import share_interval
 
 shares = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 answers = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=30)
@@ -33,14 +35,41 @@ def test_the_paired_interval_holds_the_mean_difference(pair: tuple[list[float], 
 def test_ten_right_answers_are_not_certainty() -> None:
     perfect = bootstrap_interval(np.ones(10))
     assert (perfect.value, perfect.high) == (1.0, 1.0)
-    assert perfect.low == pytest.approx(0.7225, abs=1e-4)  # Wilson, as in Agresti & Coull's tables
+    assert perfect.low == pytest.approx(0.05**0.1, abs=1e-6)  # all right, and half of that: p ** 10 / 2 = 0.025
     hopeless = bootstrap_interval(np.zeros(10))
     assert (hopeless.low, hopeless.high) == pytest.approx((0.0, 1 - perfect.low))
 
 
-def test_a_known_wilson_interval() -> None:
-    interval = bootstrap_interval(np.array([1.0] * 81 + [0.0] * 182))
-    assert (interval.low, interval.high) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe (1998), table I
+@pytest.mark.parametrize(
+    ("right", "of", "low", "high"),
+    [(81, 263, 0.2544, 0.3658), (15, 148, 0.0601, 0.1581), (0, 20, 0.0, 0.1391), (1, 29, 0.0017, 0.1585)],
+)
+def test_known_mid_p_intervals(right: int, of: int, low: float, high: float) -> None:
+    interval = bootstrap_interval(np.array([1.0] * right + [0.0] * (of - right)))
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=6e-5)  # Newcombe (1998), table I
+
+
+@pytest.mark.parametrize("count", [6, 10, 20, 50, 100])
+def test_a_good_model_is_seldom_above_its_interval(count: int) -> None:
+    ends = [share_interval(right / count, count) for right in range(count + 1)]
+    for truth in np.linspace(0.5, 0.995, 100):
+        chances = binom.pmf(np.arange(count + 1), count, truth)
+        above = sum(chance for chance, (_, high) in zip(chances, ends, strict=True) if high < truth)
+        below = sum(chance for chance, (low, _) in zip(chances, ends, strict=True) if low > truth)
+        assert above <= 0.05
+        assert above + below <= 0.09
+
+
+@given(st.floats(0, 1), st.floats(1, 1e5), st.floats(1.96, 12))
+@settings(max_examples=100)
+def test_a_share_lies_in_its_interval_whatever_its_answers(share: float, answers: float, z: float) -> None:
+    low, high = share_interval(share, answers, z)
+    assert 0 <= low <= share <= high <= 1
+    other_low, other_high = share_interval(1 - share, answers, z)
+    assert (1 - other_high, 1 - other_low) == pytest.approx((low, high), abs=1e-6)
+    wider = share_interval(share, answers, z + 1)
+    assert wider[0] <= low + 1e-9
+    assert wider[1] >= high - 1e-9
 
 
 def test_one_value_says_nothing() -> None:

@@ -116,11 +116,11 @@ class TestEveryMetric:
         assert copies.high - copies.low > 0.85 * (once.high - once.low)
 
 
-def test_accuracy_without_groups_has_wilsons_interval() -> None:
+def test_accuracy_without_groups_has_the_interval_of_a_share() -> None:
     right = np.arange(60) < 47
     y = np.arange(60) % 3 // 2
-    wilson = bootstrap_interval(right.astype(float))
-    assert metric_interval(ACCURACY, answers(right, y), y).to_json() == pytest.approx(wilson.to_json())
+    share = bootstrap_interval(right.astype(float))
+    assert metric_interval(ACCURACY, answers(right, y), y).to_json() == pytest.approx(share.to_json())
     sure = metric_interval(ACCURACY, answers(y >= 0, y), y)
     assert sure.to_json() == pytest.approx(bootstrap_interval(np.ones(60)).to_json())
 

@@ -159,6 +159,6 @@ class TestPlaces:
 class TestMemory:
     @pytest.mark.parametrize(("lane", "mark"), [(1, Mark.OK), (2**60, Mark.PROBLEM)])
     def test_is_held_against_what_a_lane_takes(self, monkeypatch: pytest.MonkeyPatch, lane: int, mark: Mark):
-        monkeypatch.setattr("raytl.machines.memory.LANE_BYTES", lane)
+        monkeypatch.setattr("raytl.core.memory.LANE_BYTES", lane)
         monkeypatch.setattr(looks, "LANE_BYTES", lane)
         assert looks.free_memory().mark is mark

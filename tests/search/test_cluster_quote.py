@@ -9,7 +9,8 @@ import pytest
 from raytl.core.errors import UserError
 from raytl.evaluation.intervals import Interval
 from raytl.search.cluster_quote import BOOT_S, NodeType, read_cluster, reckon
-from raytl.search.quote import START_S, Quote
+from raytl.search.quote import Quote
+from raytl.search.rehearsal import START_S
 
 ROOT = Path(__file__).parents[2]
 HOUR = 3600.0
@@ -17,7 +18,8 @@ HOUR = 3600.0
 
 def quote(search_s: float, trials: int = 40, lanes: int = 2) -> Quote:
     times = Interval(search_s, search_s / 2 + START_S / 2, 2 * search_s - START_S)
-    return Quote(Interval(1, 1, 1), times, 0.0, 0, 0, None, trials, lanes, [], 0.0)
+    one = Interval(1, 1, 1)
+    return Quote(one, times, one, 0.0, 0, 0, None, "accuracy", trials, lanes, None, [], 0.0)
 
 
 def head(**more) -> NodeType:

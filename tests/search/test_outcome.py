@@ -415,7 +415,10 @@ class TestYardstick:
     def test_but_not_where_training_it_once_more_takes_too_long_or_somebody_waits(
         self, plan: SearchPlan, space: Workspace
     ) -> None:
-        assert self.kept(plan, space, 1.0, interrupted=True).yardstick is None
+        interrupted = self.kept(plan, space, 1.0, interrupted=True)
+        assert interrupted.yardstick is None and interrupted.no_yardstick == "the search was interrupted"
         for record in plan.records:
             record.seconds = 100.0
-        assert self.kept(plan, space, 200.0).yardstick is None
+        too_long = self.kept(plan, space, 200.0)
+        assert too_long.yardstick is None
+        assert too_long.no_yardstick.endswith("takes 100 s, and 30 s were allowed")

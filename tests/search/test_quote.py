@@ -9,11 +9,12 @@ import pytest
 from tiny import MODEL, PRETRAINED, SIDE, data, workspace
 
 from raytl.search.lanes.cluster import Lanes
-from raytl.search.plan.settings import PlanSettings
-from raytl.search.quote import Quote, quote
+from raytl.search.planning import SearchSettings
+from raytl.search.quote import Probed, Quote, quote
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.training.pretrain import checkpoint_path
+from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace
 
 SPACE = f"""
@@ -26,7 +27,7 @@ space:
   head_lr: [0.01, 0.1]
   augmentation: [none, shift]
 """
-PLAN = PlanSettings(trials=10, folds=2, lanes=2, epochs=4, directory=Path())
+WISHES = SearchSettings(trials=10)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def held(tmp_path_factory: pytest.TempPathFactory, bound: BoundSpace) -> Workspa
 
 @pytest.fixture(scope="module")
 def told(held: Workspace, bound: BoundSpace) -> Quote:
-    return quote(held, bound, PLAN, Lanes(2, 1.0, 0.0), probe_s=30)
+    return quote(held, bound, WISHES, Lanes(2, 1.0, 0.0), has_test=False, probe_s=30)
 
 
 def test_ranges_hold_the_expectation(told: Quote) -> None:
@@ -52,17 +53,30 @@ def test_ranges_hold_the_expectation(told: Quote) -> None:
     assert told.search_s.value > told.trial_s.value
 
 
-def test_the_default_recipes_and_some_strategies_are_probed(told: Quote) -> None:
+def test_the_default_recipes_and_some_strategies_are_timed(told: Quote) -> None:
     assert [probe.name for probe in told.probed[:3]] == ["fine-tune", "scratch", "source-only"]
     assert "search" in {probe.name for probe in told.probed}
     assert all(probe.epochs == 4 for probe in told.probed if probe.strategy.target_labels)
 
 
-def test_accuracy_is_that_of_validation_images(told: Quote, held: Workspace) -> None:
+def test_the_search_is_rehearsed_with_its_probes_baselines_and_trials(told: Quote) -> None:
+    # Ten of the search, three baselines, and the probes of plain pixels and of the pretrained model: four.
+    assert 10 < told.strategies.low <= told.strategies.value <= told.strategies.high <= 17
+
+
+def test_accuracy_is_what_the_search_would_state_of_its_first_model(told: Quote, held: Workspace) -> None:
     assert told.accuracy is not None
-    count = len(held.folds[0][1])
-    assert told.accuracy.value * count == pytest.approx(round(told.accuracy.value * count))
     assert 0 <= told.accuracy.low <= told.accuracy.value <= told.accuracy.high <= 1
+    assert told.metric == held.settings.metric
+
+
+def test_a_training_is_reckoned_from_its_looks() -> None:
+    strategy = Strategy(MODEL)
+    # Two seconds of preparing, then one an epoch; looked at after two epochs, after six, and at the end.
+    looks = [(2, 4.0, 2.0), (6, 8.0, 6.0), (10, 12.0, 10.0)]
+    for seen in (looks[:1], looks[:2], looks):
+        assert Probed.of("search", strategy, seen, 10).seconds == pytest.approx(12.0)
+    assert Probed.of("search", strategy, looks[:2], 10).epochs == 6
 
 
 def test_what_was_made_on_the_way_is_kept(told: Quote, held: Workspace) -> None:
@@ -79,19 +93,38 @@ def test_disk_holds_at_least_what_the_probe_has_put_there(told: Quote, held: Wor
 
 def test_more_trials_take_longer_and_more_lanes_less(held: Workspace, bound: BoundSpace) -> None:
     def seconds(trials: int, lanes: int) -> float:
-        plan = replace(PLAN, trials=trials, lanes=lanes)
-        return quote(held, bound, plan, Lanes(lanes, 1.0, 0.0), probe_s=0.5).search_s.value
+        wishes = replace(WISHES, trials=trials)
+        return quote(held, bound, wishes, Lanes(lanes, 1.0, 0.0), has_test=False, probe_s=0.5).search_s.value
 
-    assert seconds(10**6, 4) < seconds(10**6, 1) < seconds(10**8, 1)
+    one_lane = seconds(16, 1)
+    assert seconds(16, 4) < one_lane
+    assert seconds(4, 1) < one_lane
+
+
+def test_of_a_million_trials_the_first_ones_tell_of_the_rest(tmp_path: Path) -> None:
+    file = tmp_path / "rates.yaml"
+    file.write_text(SPACE.replace("[0.01, 0.1]", "{low: 0.001, high: 1.0, log: true}"))
+    bound = BoundSpace(load_space(str(file)), data(8))
+    wishes = SearchSettings(trials=10**6)
+    told = quote(workspace(tmp_path, bound.data), bound, wishes, Lanes(1, 1.0, 0.0), has_test=False, probe_s=0.5)
+    assert told.strategies.value == pytest.approx(10**6, rel=0.1)
+    assert told.search_s.value > 100 * told.trial_s.low
+
+
+def test_a_time_budget_is_kept_and_less_is_tried(held: Workspace, bound: BoundSpace, told: Quote) -> None:
+    wishes = replace(WISHES, trials=60, time_budget_s=20.0)
+    short = quote(held, bound, wishes, Lanes(1, 1.0, 0.0), has_test=False, probe_s=1.0)
+    assert short.search_s.value < 40
+    assert short.time_budget_s == 20.0
+    assert short.strategies.value < 60
 
 
 def test_long_pretraining_is_reckoned_and_not_done(tmp_path: Path, bound: BoundSpace) -> None:
     held = workspace(tmp_path, bound.data)
     held = workspace(tmp_path, bound.data, pretrain=replace(held.settings.pretrain, steps=10**7))
-    told = quote(held, bound, PLAN, Lanes(1, 1.0, 0.0), probe_s=1.0)
+    told = quote(held, bound, WISHES, Lanes(1, 1.0, 0.0), has_test=False, probe_s=1.0)
     assert told.pretrain_s > 60
     assert told.search_s.low > told.pretrain_s
-    assert told.accuracy is None  # no pretrained model was tried
     assert not checkpoint_path(held, "bright", MODEL).exists()
     assert {probe.strategy.source_model for probe in told.probed} == {MODEL}
 
@@ -100,5 +133,6 @@ def test_without_target_labels_no_accuracy_is_told(tmp_path: Path) -> None:
     file = tmp_path / "quote.yaml"
     file.write_text(SPACE)
     bound = BoundSpace(load_space(str(file)), data(None))
-    told = quote(workspace(tmp_path, bound.data, folds=(0, 0)), bound, PLAN, Lanes(1, 1.0, 0.0), probe_s=3)
+    held = workspace(tmp_path, bound.data, folds=(0, 0))
+    told = quote(held, bound, WISHES, Lanes(1, 1.0, 0.0), has_test=False, probe_s=3)
     assert told.accuracy is None and told.probed

@@ -14,6 +14,8 @@ from starlette.testclient import TestClient
 from tiny import shapes
 
 from raytl.bundles import Bundle
+from raytl.bundles.yardstick import NO_YARDSTICK, why_none
+from raytl.evaluation.second_opinions import OPINIONS
 from raytl.serving.health import MOST_PER_S, WINDOW, Monitor, Window, merged
 from raytl.serving.http import create_http
 from raytl.serving.service import Service
@@ -66,9 +68,14 @@ def test_an_older_bundle_says_that_it_cannot_tell(bundles: dict[str, Path]) -> N
     assert told["health"] is None and "without reference statistics" in told["why_not"]
 
 
+def test_says_why_a_bundle_cannot_tell() -> None:
+    assert why_none({"run": "r"}) == "the model was exported without reference statistics"
+    assert why_none({NO_YARDSTICK: "12 images"}) == "the model was exported without reference statistics: 12 images"
+
+
 def window(count: int, start: float, chosen: int) -> Window:
     return Window(
-        np.zeros((count, 3), np.float32),
+        np.zeros((count, OPINIONS), np.float32),
         np.full(count, chosen),
         np.zeros((count, 33), np.float32),
         start + np.arange(count, dtype=np.float64),

@@ -17,7 +17,7 @@ from raytl.sources.model import SourceModel
 from raytl.training.loop import run_trial
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialJob
-from raytl.training.yardstick import gather_yardstick
+from raytl.training.yardstick import NoYardstickError, gather_yardstick
 
 PROBE = Strategy.from_dict({"source_model": "plain:pixels", "cut": 1, "head": "logistic"})
 
@@ -30,7 +30,6 @@ def most_probable(rows: np.ndarray) -> np.ndarray:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Yardstick, SourceModel]:
     space = workspace(tmp_path_factory.mktemp("w"), data(30, None, domains=False))
     yardstick = gather_yardstick(space, PROBE, 1.0, most_probable, 3.0)
-    assert yardstick is not None
     return yardstick, run_trial(space, TrialJob(PROBE, None, final=True), lambda report: None).model
 
 
@@ -48,8 +47,9 @@ def asked(bundle: Bundle, pixels: np.ndarray) -> tuple[object, np.ndarray]:
     assert yardstick is not None
     p = bundle.probabilities(torch.from_numpy(pixels))
     chosen = bundle.decide(p)
-    told = yardstick.asked(p, chosen, thumbnails(pixels))
-    return judge_health(yardstick, told, chosen, image_statistics(pixels)), chosen
+    statistics = image_statistics(pixels)
+    told = yardstick.asked(p, chosen, thumbnails(pixels), statistics)
+    return judge_health(yardstick, told, chosen, statistics), chosen
 
 
 def test_every_labelled_image_is_judged_by_a_model_that_did_not_train_on_it(made: tuple) -> None:
@@ -76,8 +76,8 @@ def test_images_in_another_light_are_noticed_and_the_fall_is_seen(bundle: Bundle
     health, chosen = asked(bundle, pixels)
     true = (chosen == images.labels).mean()
     assert true < 0.6, "a task for the estimate"
-    assert health.accuracy.low <= true <= health.accuracy.high
-    assert health.accuracy.value < health.usual_accuracy - 0.1
+    # Not its interval: of a single severe shift that holds in nine of ten cases; see test_unseen_accuracy.py for all.
+    assert abs(health.accuracy.value - true) < 0.3 < health.usual_accuracy - health.accuracy.value
     assert health.drift is not None and health.drift.alarm
 
 
@@ -91,9 +91,11 @@ def test_a_bundle_keeps_what_is_known(bundle: Bundle, made: tuple) -> None:
 
 def test_too_few_labels_give_no_yardstick(tmp_path: Path) -> None:
     few = workspace(tmp_path, data(4, None, domains=False))
-    assert gather_yardstick(few, PROBE, 1.0, most_probable, 5.0) is None
+    with pytest.raises(NoYardstickError, match="12 labelled images could be left out of a training; 20 are needed"):
+        gather_yardstick(few, PROBE, 1.0, most_probable, 5.0)
     without = workspace(tmp_path, data(None, 9))
-    assert gather_yardstick(without, PROBE, 1.0, most_probable, 5.0) is None
+    with pytest.raises(NoYardstickError, match="no labelled target images"):
+        gather_yardstick(without, PROBE, 1.0, most_probable, 5.0)
 
 
 @pytest.mark.parametrize("harm", ["cut", "foreign", "other classes"])

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
-_Z = 1.959963984540054
+from raytl.evaluation.intervals.binomial import share_interval
+
 _FEW = 64
 """With at most this many distinct values, resamples are drawn as counts of the values: the same law, far cheaper."""
 
@@ -29,14 +30,14 @@ class Interval:
 def bootstrap_interval(values: np.ndarray, *, seed: int = 0, resamples: int = 2000) -> Interval:
     """The mean of per-example values in [0, 1] with its 95 % interval, itself within [0, 1].
 
-    values: (n,), n >= 1. Where all are 0 or 1 (right or wrong) it is the Wilson interval, because a bootstrap of ten
-    right answers out of ten says [1, 1], which nobody can know. Otherwise the bootstrap percentile interval, widened
-    for small n (Hesterberg, 2015, section 5.3). One value alone says nothing: [0, 1].
+    values: (n,), n >= 1. Where all are 0 or 1 (right or wrong) it is that of a share (:func:`share_interval`), because
+    a bootstrap of ten right answers out of ten says [1, 1], which nobody can know. Otherwise the bootstrap percentile
+    interval, widened for small n (Hesterberg, 2015, section 5.3). One value alone says nothing: [0, 1].
     Raises ValueError for values outside [0, 1] or none.
     """
     values = _checked(values)
     if np.isin(values, (0.0, 1.0)).all():
-        return _wilson(values)
+        return Interval(float(values.mean()), *share_interval(float(values.mean()), len(values)))
     return _bootstrap(values, float(values.mean()), (0.0, 1.0), seed, resamples)
 
 
@@ -63,13 +64,6 @@ def _checked(values: np.ndarray) -> np.ndarray:
     if values.ndim != 1 or not len(values) or not ((values >= 0) & (values <= 1)).all():
         raise ValueError("an interval needs one or more values, each in [0, 1]")
     return values
-
-
-def _wilson(values: np.ndarray) -> Interval:
-    n, p = len(values), float(values.mean())
-    centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + (_Z / (2 * n)) ** 2)
-    return Interval(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
 
 
 def _bootstrap(values: np.ndarray, mean: float, limits: tuple[float, float], seed: int, resamples: int) -> Interval:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
+from raytl.evaluation.intervals.binomial import share_interval
 from raytl.evaluation.intervals.dependence import dependence
 from raytl.evaluation.intervals.means import Interval
 from raytl.evaluation.intervals.smoothing import Figure, smoothed
@@ -22,12 +23,12 @@ def metric_interval(
     probabilities: (n, k), finite; labels: (n,); n >= 1. groups: (n,), equal where items belong together (images of one
     patient, duplicates), or None.
 
-    Metrics with two limits get Wilson's interval at the number of independent right-or-wrong answers that would vary
-    as the metric does (Korn & Graubard, 1998): its variance from the items' influences, smoothed so that a class
-    without a mistake is not taken for certain, times what groups add. For accuracy without groups that is Wilson's
-    interval itself. Losses get a t interval on a logarithmic scale; one guess at random among as many items is added to
-    the variance, because a sample without any great loss does not show that there are none. Where the metric is
-    undefined: NaN, between the limits.
+    Metrics with two limits get the interval of a share (:func:`share_interval`) at the number of independent
+    right-or-wrong answers that would vary as the metric does (Korn & Graubard, 1998): its variance from the items'
+    influences, smoothed so that a class without a mistake is not taken for certain, times what groups add. For accuracy
+    without groups that is the interval of the share of right answers itself. Losses get a t interval on a logarithmic
+    scale; one guess at random among as many items is added to the variance, because a sample without any great loss
+    does not show that there are none. Where the metric is undefined: NaN, between the limits.
 
     Out-of-fold probabilities may be given (repeats averaged); how models vary with their training set then counts only
     as far as the items show it. For models that vary much with it (five nearest neighbours on 60 to 200 items) the
@@ -82,7 +83,7 @@ def interval_at(
         return Interval(value, value, value)
     if _bounded(metric):
         answers = max(1.0, (spread.smoothed - low) * (high - spread.smoothed) / variance)
-        ends = _wilson((value - low) / (high - low), answers, quantile(0.95, among.df))
+        ends = share_interval((value - low) / (high - low), answers, quantile(0.95, among.df))
         ends = (low + (high - low) * ends[0], low + (high - low) * ends[1])
     else:
         df = 1 / (1 / max(len(labels) - 1, 1) + 1 / among.df)
@@ -90,12 +91,6 @@ def interval_at(
         factor = math.exp(quantile(0.95, df) * math.sqrt(variance) / (value + spread.guess))
         ends = ((value + spread.guess) / factor - spread.guess, (value + spread.guess) * factor - spread.guess)
     return Interval(value, max(low, min(value, ends[0])), min(high, max(value, ends[1])))
-
-
-def _wilson(share: float, answers: float, z: float) -> tuple[float, float]:
-    centre = (share + z**2 / (2 * answers)) / (1 + z**2 / answers)
-    half = z / (1 + z**2 / answers) * math.sqrt(max(0.0, share * (1 - share)) / answers + (z / (2 * answers)) ** 2)
-    return centre - half, centre + half
 
 
 def _bounded(metric: Metric) -> bool:

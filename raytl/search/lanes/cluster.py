@@ -14,7 +14,7 @@ from ray._private import ray_constants, state
 
 from raytl.core.errors import UserError
 from raytl.core.machine import cores, ray_token, short_temp_dir
-from raytl.machines.memory import memory
+from raytl.core.memory import memory
 from raytl.machines.reaching import address_of, reach
 from raytl.search.lanes.growing import autoscales
 from raytl.search.lanes.sizing import Lanes, fitting, plan_lanes

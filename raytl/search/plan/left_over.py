@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from raytl.search.plan.time_budget import TimeBudget
 
@@ -10,6 +11,13 @@ UNUSED = 0.2
 """Share of a time budget of which it is worth saying that it was left."""
 ROOM = 3.0
 """Times that a training's time has to fit in after the probes: itself, a refit, and controls."""
+
+
+def not_learned_from(domains: Sequence[str]) -> str:
+    """What there was no time to train a source model on. domains: their names, one at least."""
+    names = domains[0] if len(domains) == 1 else f"{', '.join(domains[:-1])} and {domains[-1]}"
+    models = "no source model was trained on it" if len(domains) == 1 else "no source models were trained on them"
+    return f"{names}: {models}, for want of time; a longer --time-budget does"
 
 
 class LeftOver:

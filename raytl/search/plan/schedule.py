@@ -22,7 +22,7 @@ from raytl.search.plan.durations import Durations
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.first_model import FirstModel
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
-from raytl.search.plan.left_over import LeftOver
+from raytl.search.plan.left_over import LeftOver, not_learned_from
 from raytl.search.plan.probe_turns import ProbeTurns
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
@@ -31,6 +31,7 @@ from raytl.search.plan.time_budget import TimeBudget
 from raytl.search.propose.recipes import Control
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
+from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
 
 TOLD = (JobKind.SURVEY, JobKind.PRETRAIN, JobKind.PROBE, JobKind.BASELINE, JobKind.SEARCH, JobKind.CONFIRM)
@@ -81,7 +82,7 @@ class SearchPlan:
             folds=settings.folds,
         )
         self._numbers = count()
-        self._said_doubted = False
+        self._said_doubted = self._said_unmade = False
         self._durations = Durations(self.records, settings.epochs, settings.passes)
         self._left_over = LeftOver(self._time, settings.time_budget_s)
         self._exploration = Exploration(
@@ -170,9 +171,15 @@ class SearchPlan:
 
     def _say_left_over(self) -> None:
         """Once the last job came back: until then the time is in use."""
-        why = self._left_over.sentence() if self.finished() else ""
+        if not self.finished():
+            return
+        why = self._left_over.sentence()
         if why:
             self._listener.on_phase(TIME, why)
+        unmade = [parse_pretrain(uri) for uri in self._probing.late()] if self._time.limited else []
+        if unmade and not self._said_unmade:
+            self._said_unmade = True
+            self._listener.on_phase(TIME, not_learned_from(list(dict.fromkeys(parts[0] for parts in unmade if parts))))
 
     def _running_kinds(self) -> set[JobKind]:
         return {self._jobs[number].kind for number in self._running}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,24 @@ class Curve:
 
     epochs: (selection score, seconds since the job's start) after epoch 1, 2, …; none for a job that reports none.
     seconds: of the whole job, 0 for those of its last epoch. reason: why it fails at its end, None where it succeeds.
-    test_accuracy: of the final model; for those who compare searches, the plan never sees it.
+    test_accuracy: of the final model; for those who compare searches, the plan never sees it. result: what it brings
+    besides.
     """
 
     epochs: tuple[tuple[float, float], ...] = ()
     seconds: float = 0.0
     reason: str | None = None
     test_accuracy: float = float("nan")
+    result: JobResult = field(default_factory=JobResult)
 
     @property
     def duration(self) -> float:
         """Seconds to the job's end."""
         return max(self.seconds, self.epochs[-1][1] if self.epochs else 0.0)
+
+    def ended(self, lane: str) -> JobResult:
+        """What the plan is told at the job's end."""
+        return replace(self.result, seconds=self.duration, lane=lane, reason=self.reason)
 
 
 Curves = Callable[[LaneJob], Curve]
@@ -153,7 +159,7 @@ class _Simulation:
     def _advance(self, lane: int, job: LaneJob, curve: Curve, epoch: int) -> None:
         if epoch > len(curve.epochs):
             self._note(lane, job, "end")
-            self.plan.on_end(job.number, JobResult({}, curve.duration, f"lane-{lane}", curve.reason))
+            self.plan.on_end(job.number, curve.ended(f"lane-{lane}"))
         else:
             score, seconds = curve.epochs[epoch - 1]
             self._note(lane, job, "epoch", epoch)

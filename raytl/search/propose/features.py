@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ def pooled_features(workspace: Workspace, uri: str, images: Images) -> list[np.n
     key = hash_json([weights, model.architecture, model.preprocessing.to_json(), images.fingerprint])[:32]
     cache = workspace.cache
     widths = cache.get(f"pooled-{key}-widths", lambda: np.array(_widths(workspace, model, images), dtype=np.int64))
-    joined = cache.get(f"pooled-{key}", lambda: np.concatenate(_run_stages(workspace, model, images), axis=1))
+    joined = cache.stream(f"pooled-{key}", len(images), lambda: _joined(workspace, model, images))
     return np.split(joined, np.cumsum(widths)[:-1], axis=1)
 
 
@@ -83,17 +84,24 @@ def stratified(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
     return splits.holdout(labels, None, most / len(labels), derive_seed(seed, "sample"))[1]
 
 
+def _joined(workspace: Workspace, model: SourceModel, images: Images) -> Iterator[np.ndarray]:
+    """Some images after the others."""
+    pixels = workspace.pixels(images, model.preprocessing)
+    return (torch.cat(_run_stages(workspace, model, chunk), dim=1).numpy() for chunk in pixels.split(_BATCH))
+
+
 def _widths(workspace: Workspace, model: SourceModel, images: Images) -> list[int]:
-    return [features.shape[1] for features in _run_stages(workspace, model, images.subset([0]))]
+    first = workspace.pixels(images.subset([0]), model.preprocessing)
+    return [features.shape[1] for features in _run_stages(workspace, model, first)]
 
 
 @torch.inference_mode()
-def _run_stages(workspace: Workspace, model: SourceModel, images: Images) -> list[np.ndarray]:
+def _run_stages(workspace: Workspace, model: SourceModel, pixels: Tensor) -> list[Tensor]:
+    """Of a batch."""
     model = model.to(workspace.device).eval()
-    outputs: list[list[Tensor]] = [[] for _ in model.stages]
-    for chunk in workspace.pixels(images, model.preprocessing).split(_BATCH):
-        x = model.preprocessing.normalise(chunk.to(workspace.device)).contiguous(memory_format=torch.channels_last)
-        for stage, kept in zip(model.stage_list(), outputs, strict=True):
-            x = stage(x)
-            kept.append(pool_positions(x).float().cpu())
-    return [torch.cat(kept).numpy() for kept in outputs]
+    x = model.preprocessing.normalise(pixels.to(workspace.device)).contiguous(memory_format=torch.channels_last)
+    found = []
+    for stage in model.stage_list():
+        x = stage(x)
+        found.append(pool_positions(x).float().cpu())
+    return found

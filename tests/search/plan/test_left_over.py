@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raytl.search.plan.left_over import LeftOver
+from raytl.search.plan.left_over import LeftOver, not_learned_from
 from raytl.search.plan.time_budget import TimeBudget
 
 
@@ -33,3 +33,10 @@ def test_without_a_budget_nothing_is_said() -> None:
     given = left_over(None, 30.0)
     given.refuse(240.0)
     assert not given.sentence()
+
+
+def test_source_domains_that_nothing_was_trained_on_are_named() -> None:
+    assert not_learned_from(["sans"]) == (
+        "sans: no source model was trained on it, for want of time; a longer --time-budget does"
+    )
+    assert not_learned_from(["sans", "serifs", "textures"]).startswith("sans, serifs and textures: no source models")

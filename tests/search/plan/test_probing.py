@@ -13,7 +13,9 @@ from virtual import BASELINES, EPOCHS, Search, key, rising
 from raytl.evaluation import metrics
 from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.contest import Labels
+from raytl.search.plan.left_over import not_learned_from
 from raytl.search.plan.probing import EAGER, RACING, TURN
+from raytl.search.plan.schedule import TIME
 from raytl.search.plan.settings import Wait
 from raytl.search.plan.simulation import Curve, FixedRecipes
 from raytl.search.propose.effort import Passes
@@ -209,6 +211,13 @@ class TestLateModels:
         search = self.played(space, trials=1000, time_budget_s=4.0, pretrain_s=5.0)
         assert not search.given(JobKind.PRETRAIN)
         assert search.plan.winner() == probe("plain:pixels").key
+        assert [said for phase, said in search.heard.said if phase == TIME and "no source models" in said] == [
+            not_learned_from(DOMAINS)
+        ]
+
+    def test_nothing_is_said_of_them_where_it_was_not_the_time(self, space: BoundSpace) -> None:
+        search = self.played(space, trials=TURN)
+        assert not [said for phase, said in search.heard.said if phase == TIME]
 
 
 class TestMorePixels:

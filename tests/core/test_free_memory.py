@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from raytl.machines.memory import LANE_BYTES, Memory, memory
+from raytl.core.memory import LANE_BYTES, Memory, memory
 
 GIB = 2**30
 

@@ -1,0 +1,106 @@
+"""Memory: what a lane holds of its own does not grow with the number of images."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FEW, MANY = 1024, 3072
+"""Both are several times what is augmented at once."""
+
+_LANE = """
+import json, sys, threading, time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from raytl.search.lanes.lane import _own_memory_bytes
+from raytl.search.propose.features import pooled_features
+from raytl.tasks import LabelledImages, TrainingData
+from raytl.training.network import Network
+from raytl.training.pools import PoolMaker
+from raytl.training.workspace import Workspace, WorkspaceSettings
+
+MODEL, CLASSES = "scratch:cnn-small", ("a", "b")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    number: int
+
+    @property
+    def name(self):
+        return str(self.number)
+
+    @property
+    def digest(self):
+        return f"{self.number:064x}"
+
+    def open(self):
+        return Image.new("RGB", (40, 40), (self.number % 256, self.number // 256 % 256, 7))
+
+
+class Watch(threading.Thread):
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.peak, self.ended = 0, False
+
+    def run(self):
+        while not self.ended:
+            self.peak = max(self.peak, _own_memory_bytes())
+            time.sleep(0.001)
+
+
+def peaks(count, root):
+    found = {}
+
+    def measure(name, side, count, cut=None, **views):
+        images = LabelledImages("drawn", [Drawn(i) for i in range(count)], None, CLASSES, np.arange(count) % 2)
+        settings = WorkspaceSettings(image_size=side, device="cpu", threads=1)
+        space = Workspace(TrainingData("drawn", CLASSES, images, None, {}, channels=3), settings, root / name)
+        model, weights = space.source_model(MODEL)
+        watch = Watch()
+        watch.start()
+        if cut is None:
+            pooled_features(space, MODEL, images)
+        else:
+            network = Network(model, CLASSES, cut, device=space.device)
+            made = PoolMaker(space, network, weights, cached=cut > 0).make(images, images.labels, **views)
+            for batch in made.batches(128):
+                batch.float()
+        watch.ended = True
+        watch.join()
+        found[name] = watch.peak, sum(path.stat().st_size for path in space.cache.root.glob("*.npy"))
+
+    measure("pixels", 64, 2 * count, 0)
+    measure("views", 64, count, 0, policy="flip", views=1)
+    measure("activations", 32, count, 2)
+    measure("all stages", 32, count, 5)
+    measure("features for probes", 32, count)
+    return found
+
+
+print(json.dumps([peaks(int(count), Path(sys.argv[1]) / str(n)) for n, count in enumerate(sys.argv[2:])]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell a process's own memory")
+def test_what_is_made_of_three_times_the_images_takes_no_more_memory(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _LANE, str(tmp_path), str(FEW), str(MANY)]
+    # Freed memory goes back to the system at once.
+    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=env)
+    assert done.returncode == 0, done.stderr
+    few, many = json.loads(done.stdout)
+    grown = {name: (peak - few[name][0], kept - few[name][1]) for name, (peak, kept) in many.items()}
+    assert all(kept > 2**22 for _, kept in grown.values())
+    # An array held once would take as much as is kept of it. What is known of each image, its name say, takes a little.
+    assert {name: (peak, kept) for name, (peak, kept) in grown.items() if peak > kept / 3} == {}
