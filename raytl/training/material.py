@@ -85,10 +85,17 @@ class Material:
         return other
 
     def source_split(self, domain: str) -> tuple[np.ndarray, np.ndarray]:
-        """(training, validation) indices into a source domain's images."""
+        """(training, validation) indices into a source domain's images.
+
+        By groups, where these are small enough for some to be held out. Of three groups, say, none is: then by single
+        images. That flatters, but all strategies alike; without any nothing would tell which of them forgot the domain.
+        """
         images = self.data.source_domains[domain]
         seed = derive_seed(self.settings.seed, "source-validation", domain)
-        return splits.holdout(images.labels, images.groups, SOURCE_VALIDATION_SHARE, seed)
+        train, held = splits.holdout(images.labels, images.groups, SOURCE_VALIDATION_SHARE, seed)
+        if len(held) or images.groups is None:
+            return train, held
+        return splits.holdout(images.labels, None, SOURCE_VALIDATION_SHARE, seed)
 
     @cached_property
     def held_out_source_images(self) -> LabelledImages | None:

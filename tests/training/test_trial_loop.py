@@ -281,6 +281,20 @@ class TestPools:
         assert space.folds == []
         assert "source-accuracy" in result.metrics and "target-accuracy" not in result.metrics
 
+    def test_a_source_domain_of_a_few_groups_is_asked_of_as_well(self, tmp_path: Path) -> None:
+        """Drawings in three faces: none of them is small enough to be held out whole."""
+        held = data(target=1)
+        faces = shapes(12, 5, name="faces", classes=CLASSES)
+        for count in (3, 12):
+            grouped = replace(faces, groups=np.arange(len(faces)) % count)
+            space = workspace(tmp_path, replace(held, source_domains={"faces": grouped}), folds=(0, 0))
+            train_index, held_index = space.source_split("faces")
+            assert 0 < len(held_index) < len(faces) / 3
+            assert sorted([*train_index, *held_index]) == list(range(len(faces)))
+            apart = not set(grouped.groups[train_index]) & set(grouped.groups[held_index])
+            assert apart == (count == 12)
+            assert "source-accuracy" in train(space, source_domain="faces").metrics
+
     @pytest.mark.parametrize("cut", [0, 3, STAGES])
     def test_accuracy_on_source_domains_is_that_on_the_same_images_whether_or_not_one_joins(
         self, tmp_path: Path, cut: int
