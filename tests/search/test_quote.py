@@ -91,7 +91,11 @@ def test_disk_holds_at_least_what_the_probe_has_put_there(told: Quote, held: Wor
     assert told.memory_bytes > 2**28
 
 
-def test_more_trials_take_longer_and_more_lanes_less(held: Workspace, bound: BoundSpace) -> None:
+def test_more_trials_take_longer_and_more_lanes_less(
+    held: Workspace, bound: BoundSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raytl.search.quote.OFTEN", 2)
+
     def seconds(trials: int, lanes: int) -> float:
         wishes = replace(WISHES, trials=trials)
         return quote(held, bound, wishes, Lanes(lanes, 1.0, 0.0), has_test=False, probe_s=0.5).search_s.value
@@ -101,7 +105,8 @@ def test_more_trials_take_longer_and_more_lanes_less(held: Workspace, bound: Bou
     assert seconds(4, 1) < one_lane
 
 
-def test_of_a_million_trials_the_first_ones_tell_of_the_rest(tmp_path: Path) -> None:
+def test_of_a_million_trials_the_first_ones_tell_of_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raytl.search.quote.MOST_TRIALS", 16)
     file = tmp_path / "rates.yaml"
     file.write_text(SPACE.replace("[0.01, 0.1]", "{low: 0.001, high: 1.0, log: true}"))
     bound = BoundSpace(load_space(str(file)), data(8))
