@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ space:
   augmentation: [none, shift]
 """
 WISHES = SearchSettings(trials=10)
+QUOTING = import_module("raytl.search.quote")  # `raytl.search` by its dots is the function
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_disk_holds_at_least_what_the_probe_has_put_there(told: Quote, held: Wor
 def test_more_trials_take_longer_and_more_lanes_less(
     held: Workspace, bound: BoundSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raytl.search.quote.OFTEN", 2)
+    monkeypatch.setattr(QUOTING, "OFTEN", 2)
 
     def seconds(trials: int, lanes: int) -> float:
         wishes = replace(WISHES, trials=trials)
@@ -106,7 +108,7 @@ def test_more_trials_take_longer_and_more_lanes_less(
 
 
 def test_of_a_million_trials_the_first_ones_tell_of_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raytl.search.quote.MOST_TRIALS", 16)
+    monkeypatch.setattr(QUOTING, "MOST_TRIALS", 16)
     file = tmp_path / "rates.yaml"
     file.write_text(SPACE.replace("[0.01, 0.1]", "{low: 0.001, high: 1.0, log: true}"))
     bound = BoundSpace(load_space(str(file)), data(8))
