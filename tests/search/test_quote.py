@@ -93,20 +93,6 @@ def test_disk_holds_at_least_what_the_probe_has_put_there(told: Quote, held: Wor
     assert told.memory_bytes > 2**28
 
 
-def test_more_trials_take_longer_and_more_lanes_less(
-    held: Workspace, bound: BoundSpace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(QUOTING, "OFTEN", 2)
-
-    def seconds(trials: int, lanes: int) -> float:
-        wishes = replace(WISHES, trials=trials)
-        return quote(held, bound, wishes, Lanes(lanes, 1.0, 0.0), has_test=False, probe_s=0.5).search_s.value
-
-    one_lane = seconds(16, 1)
-    assert seconds(16, 4) < one_lane
-    assert seconds(4, 1) < one_lane
-
-
 def test_of_a_million_trials_the_first_ones_tell_of_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(QUOTING, "MOST_TRIALS", 16)
     file = tmp_path / "rates.yaml"

@@ -1,0 +1,105 @@
+"""A search rehearsed in virtual time, on jobs that take what they are said to take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny import MODEL, PRETRAINED, SIDE, data, workspace
+
+from raytl.search.jobs import JobKind
+from raytl.search.lanes.sizing import Lanes
+from raytl.search.plan.durations import Durations
+from raytl.search.plan.schedule import SearchPlan
+from raytl.search.plan.simulation import VirtualClock
+from raytl.search.planning import SearchSettings, make_plan
+from raytl.search.propose.effort import Effort
+from raytl.search.records import TrialRecord, TrialStatus
+from raytl.search.rehearsal import FINISH_S, START_S, Known, Silent, rehearse
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
+from raytl.training.strategy import Strategy
+from raytl.training.workspace import Workspace
+
+SPACE = f"""
+epochs: 4
+grace_epochs: 1
+image_size: {SIDE}
+space:
+  source_model: ['{PRETRAINED}', '{MODEL}']
+  cut: 0
+  head_lr: {{low: 0.001, high: 1.0, log: true}}
+"""
+TRAINING_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def bound(tmp_path_factory: pytest.TempPathFactory) -> BoundSpace:
+    file = tmp_path_factory.mktemp("space") / "rehearsed.yaml"
+    file.write_text(SPACE)
+    return BoundSpace(load_space(str(file)), data(8))
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory, bound: BoundSpace) -> Workspace:
+    return workspace(tmp_path_factory.mktemp("home"), bound.data, epochs=4)
+
+
+def known(held: Workspace, bound: BoundSpace, **more: object) -> Known:
+    """Of a fine-tune that took half a minute; what trains nothing takes no time."""
+    trained = Strategy(MODEL)
+    record = TrialRecord(0, JobKind.SEARCH, trained.to_dict(), trained.key)
+    record.status, record.seconds = TrialStatus.COMPLETED, TRAINING_S
+    return Known(Durations([record], 4, Effort(bound, held.settings.budget).passes), **more)  # type: ignore[arg-type]
+
+
+def rehearsed(
+    held: Workspace, bound: BoundSpace, *, lanes: int = 1, often: int = 1, pretrain_s: float = 0.0, **wishes: object
+) -> list[tuple[float, SearchPlan]]:
+    settings = replace(SearchSettings(), **wishes)  # type: ignore[arg-type]
+
+    def plan(clock: VirtualClock, seed: int) -> SearchPlan:
+        return make_plan(
+            bound, replace(settings, seed=seed), held, Lanes(lanes, 1.0, 0.0), Path(), Silent(),
+            has_test=False, started=0.0, clock=clock,
+        )  # fmt: skip
+
+    given = known(held, bound, pretrain_s={PRETRAINED: pretrain_s})
+    return rehearse(plan, given, held, epochs=4, lanes=lanes, often=often, seed=0)
+
+
+def seconds(held: Workspace, bound: BoundSpace, **more: object) -> float:
+    return rehearsed(held, bound, **more)[0][0]  # type: ignore[arg-type]
+
+
+def test_more_trials_take_longer_and_more_lanes_less(held: Workspace, bound: BoundSpace) -> None:
+    one = seconds(held, bound, trials=60)
+    assert one > START_S + FINISH_S + 20 * TRAINING_S
+    assert seconds(held, bound, trials=4) < 0.7 * one
+    assert seconds(held, bound, trials=60, lanes=4) < 0.5 * one
+
+
+def test_making_a_source_model_takes_what_it_takes(held: Workspace, bound: BoundSpace) -> None:
+    quick, slow = (seconds(held, bound, trials=4, pretrain_s=each) for each in (0.0, 500.0))
+    assert slow == pytest.approx(quick + 500.0)
+
+
+def test_the_same_seed_is_the_same_rehearsal_and_others_differ(held: Workspace, bound: BoundSpace) -> None:
+    first, again = (rehearsed(held, bound, trials=8, often=3) for _ in range(2))
+    assert [took for took, _ in first] == [took for took, _ in again]
+    assert len({took for took, _ in first}) == 3
+
+
+def test_a_time_budget_ends_it(held: Workspace, bound: BoundSpace) -> None:
+    took, plan = rehearsed(held, bound, trials=500, time_budget_s=400.0)[0]
+    assert 200.0 < took < 400.0 + FINISH_S + TRAINING_S
+    assert plan.finished()
+    assert 3 < len({record.strategy_key for record in plan.records}) < 40
+
+
+def test_who_is_right_wins_and_races_end(held: Workspace, bound: BoundSpace) -> None:
+    _, plan = rehearsed(held, bound, trials=12)[0]
+    assert plan.winner() is not None
+    assert any(record.status == TrialStatus.PRUNED for record in plan.records)
+    assert all(record.predicted for record in plan.records if record.status == TrialStatus.COMPLETED)
