@@ -7,6 +7,7 @@ the probe computes (source models, decoded images, activations) is kept and shor
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -164,7 +165,9 @@ def quote(
     accuracy = _accuracy(first, metrics.get(workspace.settings.metric))
     known.level = USUAL_LEVEL if accuracy is None else accuracy.value
     trials = settings.trials or bound.space.settings.trials
-    seconds, tried = _rehearsed(make_plan, known, workspace, lanes.count, trials, settings.seed)
+    seconds, tried = _rehearsed(
+        make_plan, known, workspace, lanes.count, trials, settings.seed, settings.time_budget_s or math.inf
+    )
     took = np.array([result.seconds for result in probed])
     return Quote(
         trial_s=Interval(float(took.mean()), float(took.min()), float(took.max())),
@@ -184,11 +187,18 @@ def quote(
 
 
 def _rehearsed(
-    make_plan: Callable[..., SearchPlan], known: Known, workspace: Workspace, lanes: int, trials: int, seed: int
+    make_plan: Callable[..., SearchPlan],
+    known: Known,
+    workspace: Workspace,
+    lanes: int,
+    trials: int,
+    seed: int,
+    budget_s: float,
 ) -> tuple[Interval, Interval]:
     """Seconds of the search, and strategies that it tries: the middle one and the range of some rehearsals.
 
-    Of more trials than are worth rehearsing, what the second half of them adds is what each further half adds.
+    Of more trials than are worth rehearsing, what the second half of them adds is what each further half adds, as far
+    as the time budget goes.
     """
     epochs = workspace.settings.budget.epochs
 
@@ -202,9 +212,10 @@ def _rehearsed(
     seconds, tried = run(min(trials, MOST_TRIALS))
     if trials > MOST_TRIALS:
         half = run(MOST_TRIALS // 2)
-        more = (trials - MOST_TRIALS) / (MOST_TRIALS - MOST_TRIALS // 2)
-        seconds = seconds + more * np.maximum(0.0, seconds - half[0])
-        tried = tried + more * np.maximum(0.0, tried - half[1])
+        longer, further = np.maximum(0.0, seconds - half[0]), np.maximum(0.0, tried - half[1])
+        more = np.full(len(seconds), (trials - MOST_TRIALS) / (MOST_TRIALS - MOST_TRIALS // 2))
+        more = np.minimum(more, np.maximum(0.0, budget_s - seconds) / np.maximum(longer, 1e-9))
+        seconds, tried = seconds + more * longer, tried + more * further
     return _middle(seconds), _middle(tried)
 
 

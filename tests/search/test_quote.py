@@ -102,6 +102,9 @@ def test_of_a_million_trials_the_first_ones_tell_of_the_rest(tmp_path: Path, mon
     told = quote(workspace(tmp_path, bound.data), bound, wishes, Lanes(1, 1.0, 0.0), has_test=False, probe_s=0.5)
     assert told.strategies.value == pytest.approx(10**6, rel=0.1)
     assert told.search_s.value > 100 * told.trial_s.low
+    hour = replace(wishes, time_budget_s=3600.0)
+    told = quote(workspace(tmp_path, bound.data), bound, hour, Lanes(1, 1.0, 0.0), has_test=False, probe_s=0.5)
+    assert told.search_s.high < 1.1 * 3600 and told.strategies.high < 10**6
 
 
 def test_a_time_budget_is_kept_and_less_is_tried(held: Workspace, bound: BoundSpace, told: Quote) -> None:
