@@ -13,7 +13,8 @@ controls    computed here and from nothing of raytl's: the commonest class; logi
 stated      the estimate and interval that the run states; "!" where the truth is outside
 labels      a class, and the seed
 verdicts    how many parts (source model, adaptation, ...) the run calls helpful or harmful, and how often the truth
-            says the opposite. The truth is the difference on the large set of the very models that it compared
+            is otherwise. The truth is the difference on the large set between the chosen model and the one without the
+            part, which is trained here where the run kept none
 
 A line a case goes to ``--out`` as soon as it is known. The last line is one JSON document, with the floors.
 """
@@ -23,6 +24,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,12 +34,25 @@ import polite  # noqa: F401
 import typer
 from common import finish, say, scratch_home
 from controls import controls
-from measured import Searched, metric_of, one_ray, paired, probabilities, searched, space_settings, stated, worth
+from measured import (
+    Refits,
+    Searched,
+    metric_of,
+    one_ray,
+    paired,
+    probabilities,
+    searched,
+    space_settings,
+    stated,
+    worth,
+)
 from scipy.stats import binomtest
 from tasks import LABELS, SPECS, Case, case
 
 from raytl.bundles import Bundle
 from raytl.core.errors import UserError
+from raytl.judging.verdict import Tone
+from raytl.training.strategy import Strategy
 
 QUICK = (
     ("digits", 5), ("digits", 0), ("digits-skewed", 5), ("digits-is-it-8", 5), ("digits-permuted", 5),
@@ -98,42 +113,41 @@ def judged(made: Case, found: Searched) -> dict[str, Any]:
     if estimate is not None:
         record["stated"] = estimate
         record["covered"] = estimate["low"] <= value <= estimate["high"]
-    record["verdicts"] = _verdicts(summary, chosen, _named(board, tried), labels, metric)
+    record["verdicts"] = _verdicts(summary, chosen, tried, labels, metric, Refits(found, made))
     return record
 
 
-def _named(board: Any, tried: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Predictions by all names that a model goes by: its folder, its baseline, its trial."""
-    named = dict(tried)
-    for _, row in board.iterrows():
-        key = str(row["strategy_key"])
-        if key in tried:
-            for name in (row["baseline"], row["label"], f"trial {row['trial']}"):
-                if isinstance(name, str) and name:
-                    named.setdefault(name.removeprefix("best, "), tried[key])
-    return named
+def _contradicts(word: str, gap: float) -> bool:
+    """Whether a true difference is other than a verdict has it; one that cannot tell says nothing."""
+    if word == Tone.DID_NOT:
+        return abs(gap) > 2 * _POINT
+    return {Tone.HELPED: gap, Tone.HARM: -gap}.get(Tone(word), 0.0) < -_NO_CHANGE
 
 
 def _verdicts(
-    summary: dict[str, Any], chosen: np.ndarray, named: dict[str, np.ndarray], labels: np.ndarray, metric: str
+    summary: dict[str, Any],
+    chosen: np.ndarray,
+    tried: dict[str, np.ndarray],
+    labels: np.ndarray,
+    metric: str,
+    refit: Callable[[Strategy], np.ndarray | None],
 ) -> list[dict[str, Any]]:
-    """What the run says of each part, and the true gain of the models that it held against each other."""
-    entries = summary.get("controls")
-    if not isinstance(entries, list):  # a run that only tells of gains against its baselines
-        gains = {name: gain for name, gain in (summary.get("gains") or {}).items() if gain}
-        entries = [{"name": name, "part": name, **gain} for name, gain in gains.items()]
+    """What the run says of each part, and the true gain of the models that it held against each other.
+
+    tried: predictions by a strategy's key. refit: those of a strategy that the run has no model of.
+    """
     verdicts = []
-    for entry in entries:
+    for entry in summary.get("controls") or []:
         if entry.get("low") is None or entry.get("high") is None:
             continue
-        says = 1 if entry["low"] > 0 else -1 if entry["high"] < 0 else 0
-        keys = (entry.get("name"), entry.get("strategy_key"), f"trial {entry.get('trial')}")
-        other = next((named[key] for key in keys if key in named), None)
-        verdict: dict[str, Any] = {"part": entry.get("part"), "says": says, "words": entry.get("verdict")}
+        says = {Tone.HELPED: 1, Tone.HARM: -1}.get(Tone(entry["verdict"]), 0)
+        verdict: dict[str, Any] = {"part": entry["part"], "says": says, "words": entry["verdict"]}
+        strategy = Strategy.from_dict(entry["strategy"])
+        other = tried[strategy.key] if strategy.key in tried else refit(strategy)
         if other is not None:
             gap, low, high = paired(chosen, other, labels, metric)
             verdict |= {"true_gain": gap, "true_low": low, "true_high": high}
-            verdict["contradicted"] = says * gap < -_NO_CHANGE
+            verdict["contradicted"] = _contradicts(entry["verdict"], gap)
             verdict["unfounded"] = says != 0 and abs(gap) <= _NO_CHANGE
         verdicts.append(verdict)
     return verdicts

@@ -1,6 +1,7 @@
 """A search as a user starts it, every model that it left on the way, and what these are worth on the truth.
 
-Only the public API is used. A run may drop its candidates' models at its end, so they are linked away as they come.
+A search is started by the public API alone. A run may drop its candidates' models at its end, so they are linked away
+as they come.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import ray
+import torch
 from packages import lite0_uri
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from tasks import Case
@@ -25,8 +27,14 @@ import raytl
 from raytl.bundles import Bundle
 from raytl.core.errors import UserError
 from raytl.core.machine import cores
+from raytl.runs.replaying import workspace_settings
+from raytl.training.loop import run_trial
+from raytl.training.strategy import Strategy
+from raytl.training.trial import TrialError, TrialJob
+from raytl.training.workspace import Workspace
 
 _LOOK_S = 0.1
+BATCH = 128
 
 
 @dataclass
@@ -38,6 +46,7 @@ class Searched:
     """
 
     seconds: float
+    task: Any = None
     run: Any = None
     refused: str | None = None
     candidates: dict[str, Path] = field(default_factory=dict)
@@ -73,9 +82,9 @@ def searched(case: Case, folder: Path, *, seed: int, test: bool = False, **optio
     started = time.perf_counter()
     with _collected(folder, started) as found:
         try:
-            task = case.task(test=test, seed=seed)
+            found.task = case.task(test=test, seed=seed)
             options = {"warm_start": False, **options}
-            found.run = raytl.search(task, name="run", storage=folder, seed=seed, **options)
+            found.run = raytl.search(found.task, name="run", storage=folder, seed=seed, **options)
         except UserError as error:
             found.refused = str(error)
     found.seconds = time.perf_counter() - started
@@ -130,6 +139,33 @@ def probabilities(bundle: Bundle, case: Case) -> np.ndarray:
     """Of the truth's classes for its images, (n, k)."""
     answers = bundle.predict([item.open() for item in case.truth.items])
     return np.array([[answer.probabilities.get(name, 0.0) for name in case.truth.classes] for answer in answers])
+
+
+class Refits:
+    """Strategies of a run trained on all that its own model was trained on, where the run kept no model of them.
+
+    A run compares some on folds alone; whether it is right is then seen by models that it never had.
+    """
+
+    def __init__(self, found: Searched, case: Case) -> None:
+        self._workspace = Workspace(found.task.data, workspace_settings(found.run))
+        survey = (found.run.outcome or {}).get("survey") or {}
+        self._frequencies = tuple(survey.get("frequencies", ()))
+        self._truth = case.truth
+
+    @torch.inference_mode()
+    def __call__(self, strategy: Strategy) -> np.ndarray | None:
+        """Predicted classes (n,) of the truth, by their place among the truth's; None where it cannot be trained."""
+        job = TrialJob(strategy, None, final=True, frequencies=self._frequencies)
+        try:
+            model = run_trial(self._workspace, job, lambda _: None).model.eval()
+        except TrialError:
+            return None
+        pixels = self._workspace.pixels(self._truth, model.preprocessing)
+        features = [model.head_inputs(model.preprocessing.normalise(part)) for part in pixels.split(BATCH)]
+        said = torch.cat([model.head(part.float()) for part in features]).argmax(1).numpy()
+        places = {name: place for place, name in enumerate(self._truth.classes)}
+        return np.array([places.get(name, -1) for name in self._workspace.data.classes])[said]
 
 
 # --- what they are worth ---------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ import pytest
 from judgement import Floors, _covers, _figures, _verdicts
 from measured import auroc, calibration_error, paired, stated
 
+from raytl.training.strategy import Strategy
+
 
 def record(task: str, **changes):
     base = {
@@ -42,18 +44,26 @@ def test_an_order_that_changes_the_model_breaks_the_floor():
     assert changed["order"][0]["same_answers"] == pytest.approx(2 / 3)
 
 
-def test_a_verdict_against_the_truth_is_a_contradiction():
+@pytest.mark.parametrize(
+    ("word", "gain", "contradicted"),
+    [
+        ("helped", -0.2, True), ("helped", 0.2, False), ("helped", 0.0, False), ("harm", 0.2, True),
+        ("harm", -0.2, False), ("did-not", 0.2, True), ("did-not", -0.2, True), ("did-not", 0.0, False),
+        ("cannot-tell", 0.2, False), ("cannot-tell", -0.2, False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_verdict_against_the_truth_is_a_contradiction(word, gain, contradicted, kept):
     labels = np.tile([0, 1], 100)
-    chosen, other = labels.copy(), labels.copy()
-    chosen[:40] = 1 - chosen[:40]  # the chosen one is worse
-    control = {"name": "probe", "part": "adaptation", "value": 0.1, "low": 0.02, "high": 0.2, "verdict": "helped"}
-    (verdict,) = _verdicts({"controls": [control]}, chosen, {"probe": other}, labels, "accuracy")
-    assert verdict["contradicted"]
-    (verdict,) = _verdicts({"controls": [control]}, other, {"probe": chosen}, labels, "accuracy")
-    assert not verdict["contradicted"]
-    undecided = control | {"low": -0.1}
-    (verdict,) = _verdicts({"controls": [undecided]}, chosen, {"probe": other}, labels, "accuracy")
-    assert not verdict["contradicted"]
+    wrong = labels.copy()
+    wrong[: round(abs(gain) * 200)] = 1 - wrong[: round(abs(gain) * 200)]
+    chosen, other = (labels, wrong) if gain > 0 else (wrong, labels)
+    without = Strategy("scratch:cnn-small")
+    control = {"part": "adaptation", "low": 0.02, "high": 0.2, "verdict": word, "strategy": without.to_dict()}
+    tried = {without.key: other} if kept else {}
+    (verdict,) = _verdicts({"controls": [control]}, chosen, tried, labels, "accuracy", {without: other}.get)
+    assert verdict["true_gain"] == pytest.approx(gain)
+    assert verdict["contradicted"] is contradicted
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "balanced accuracy"])
