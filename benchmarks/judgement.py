@@ -34,6 +34,7 @@ import polite  # noqa: F401
 import typer
 from common import finish, say, scratch_home
 from controls import controls
+from drawn import hash_of
 from measured import (
     Refits,
     Searched,
@@ -257,13 +258,13 @@ def _share(value: float | None) -> str:
 
 
 def _plan(quick: bool, only: str, labels: list[int], seeds: int) -> list[tuple[str, int, int]]:
-    """Cases in an order that loses little where time runs out; the two orders of one task stand together."""
+    """Cases shuffled, so that what there is time for is a fair sample; the two orders of one task stand together."""
     wanted = labels or list(LABELS)
     if quick:
         cases = [(name, count, seed) for seed in range(seeds) for name, count in QUICK if count in wanted]
     else:
-        counts = [count for count in (5, 0, 20, 1) if count in wanted]
-        cases = [(n, c, s) for s in range(seeds) for c in counts for n, spec in SPECS.items() if c in spec.labels]
+        cases = [(n, c, s) for s in range(seeds) for n, spec in SPECS.items() for c in spec.labels if c in wanted]
+        cases.sort(key=lambda one: (one[2], _place(one[0].removesuffix(_REVERSED), one[1]), one[0]))
     return [entry for entry in cases if re.search(only, entry[0])]
 
 
@@ -311,6 +312,10 @@ def main(
         extra["cases"] = [_plain(record) for record in records]
         title = "What searches chose and said, against the truth (%)"
         finish("judgement", title, HEADER, [_row(record) for record in records], _figures(records, Floors()) | extra)
+
+
+def _place(name: str, labels: int) -> float:
+    return float(np.random.default_rng(hash_of(name, labels)).random())
 
 
 def _tell(record: dict[str, Any], out: Path | None) -> None:

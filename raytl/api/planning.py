@@ -70,7 +70,9 @@ def quote(
         trials=trials, lanes=lanes, gpus_per_trial=gpus_per_trial, time_budget_s=time_budget_s, seed=seed
     )
     workspace, planned = _on_this_machine(bound, settings)
-    return make_quote(workspace, bound, settings, planned, has_test=task.test is not None, probe_s=probe_s)
+    return make_quote(
+        workspace, bound, settings, planned, test_images=0 if task.test is None else len(task.test), probe_s=probe_s
+    )
 
 
 def _on_this_machine(bound: BoundSpace, settings: SearchSettings) -> tuple[Workspace, Lanes]:

@@ -89,7 +89,7 @@ def search(
 
         plan = make_plan(
             bound, settings, workspace, lanes, directory, listener, first,
-            has_test=test is not None, started=started, on_first_model=keep_first,
+            test_images=0 if test is None else len(test), started=started, on_first_model=keep_first,
         )  # fmt: skip
         plan.refits.on_done = refitted
         plan.restore(earlier)

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from raytl.core.errors import UserError
+from raytl.core.hashing import hash_json, hash_tensors
 from raytl.evaluation import metrics
 from raytl.evaluation.calibration import apply_temperature, calibration_error, fit_temperature
 from raytl.evaluation.intervals import Comparison, Interval, metric_interval, paired_metric_interval
@@ -242,10 +244,11 @@ def _open_test(
     """Open the test split, once, after the choice was made: the candidates' figures, and the winner's gains."""
     images = test.open()
     outcome.test_images, outcome.test_labels = images, images.labels
+    keys = [entry.strategy_key for entry in (outcome.best, *outcome.baselines)]
+    said_by = _refitted(plan, [*keys, *(control.strategy_key for control in outcome.controls)], workspace, images)
     for entry in [outcome.best, *outcome.baselines]:
-        if entry.strategy_key in plan.refits.done:
-            said = _refitted(plan, entry.strategy_key, entry.temperature, workspace, images)
-            entry.test_probabilities = said
+        if entry.strategy_key in said_by:
+            said = entry.test_probabilities = apply_temperature(said_by[entry.strategy_key], entry.temperature)
             entry.test = metric_interval(metric, said, images.labels, images.groups)
     best = outcome.best.test_probabilities
     assert best is not None
@@ -254,15 +257,34 @@ def _open_test(
             pair = paired_metric_interval(metric, best, other.test_probabilities, images.labels, images.groups)
             outcome.gains[other.label] = Interval(pair.value, pair.low, pair.high)
     for control in outcome.controls:
-        if control.strategy_key in plan.refits.done:
-            said = _refitted(plan, control.strategy_key, 1.0, workspace, images)
+        if control.strategy_key in said_by:
+            said = said_by[control.strategy_key]
             control.comparison = paired_metric_interval(metric, best, said, images.labels, images.groups)
             control.measured_on = "test"
 
 
-def _refitted(plan: SearchPlan, key: str, temperature: float, workspace: Workspace, images: Images) -> np.ndarray:
+def _refitted(plan: SearchPlan, keys: Sequence[str], workspace: Workspace, images: Images) -> dict[str, np.ndarray]:
+    """Probabilities (n, k) by the refitted models of these strategies, as far as there are such, by key.
+
+    Heads on one frozen network, of which a search compares several, have the network run once.
+    """
+    heads: dict[str, dict[str, nn.Module]] = {}
+    for key in dict.fromkeys(keys):
+        if key in plan.refits.done:
+            model = _model(plan, key)
+            network = hash_json([hash_tensors(model.stages.state_dict()), model.preprocessing.to_json()])
+            heads.setdefault(network, {})[key] = model.head
+    found: dict[str, np.ndarray] = {}
+    for by_key in heads.values():
+        # Read once more: all networks together may be more than the memory holds.
+        said = _probabilities(_model(plan, next(iter(by_key))), list(by_key.values()), workspace, images)
+        found |= dict(zip(by_key, said, strict=True))
+    return found
+
+
+def _model(plan: SearchPlan, key: str) -> SourceModel:
     _, model = load_checkpoint(Path(plan.refits.done[key]))
-    return apply_temperature(_probabilities(model, workspace, images), temperature)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metric) -> None:
@@ -319,12 +341,17 @@ def _of(groups: np.ndarray | None, mask: np.ndarray) -> np.ndarray | None:
     return None if groups is None else groups[mask]
 
 
-def _probabilities(model: SourceModel, workspace: Workspace, images: Images) -> np.ndarray:
-    model = model.to(workspace.device).eval()
-    batches = images.batches(model.preprocessing, 128)
-    with torch.no_grad():
-        chunks = [model(model.preprocessing.normalise(batch.to(workspace.device))) for batch in batches]
-    return torch.cat(chunks).float().softmax(1).cpu().numpy()
+def _probabilities(
+    network: SourceModel, heads: Sequence[nn.Module], workspace: Workspace, images: Images
+) -> list[np.ndarray]:
+    network, device = network.to(workspace.device).eval(), workspace.device
+    placed = [head.to(device).eval() for head in heads]
+    chunks: list[list[np.ndarray]] = []
+    with torch.inference_mode():
+        for batch in images.batches(network.preprocessing, 128):
+            answers = network.answers(network.preprocessing.normalise(batch.to(device)), placed)
+            chunks.append([logits.float().softmax(1).cpu().numpy() for logits in answers])
+    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
 
 def _why(plan: SearchPlan, choice: Choice, data: TrainingData, metric: Metric) -> str:

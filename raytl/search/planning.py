@@ -89,7 +89,7 @@ def make_plan_settings(
     lanes: Lanes,
     directory: Path,
     *,
-    has_test: bool,
+    test_images: int,
 ) -> PlanSettings:
     """How much a plan is to search."""
     trials = settings.trials or bound.space.settings.trials
@@ -103,7 +103,8 @@ def make_plan_settings(
         epochs=budget.epochs,
         directory=directory / "refits",
         time_budget_s=settings.time_budget_s,
-        tested=has_test,
+        tested=test_images > 0,
+        test_images=test_images,
         patience=settings.patience,
         min_gain=settings.min_gain,
         surveys=bool(data.joinable) or data.unlabelled is not None,
@@ -123,7 +124,7 @@ def make_plan(
     listener: SearchListener,
     first: Sequence[Strategy] = (),
     *,
-    has_test: bool,
+    test_images: int,
     started: float,
     on_first_model: Callable[[str], str] | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -132,7 +133,7 @@ def make_plan(
     given = bound.space.settings
     parsed = [(uri, parse_pretrain(uri)) for uri in bound.source_models]
     pretraining = [uri for uri, parts in parsed if parts is not None and not is_pretrained(workspace, *parts)]
-    plan_settings = make_plan_settings(bound, settings, workspace, lanes, directory, has_test=has_test)
+    plan_settings = make_plan_settings(bound, settings, workspace, lanes, directory, test_images=test_images)
     halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs)
     sampler = (CostAwareSampler if settings.cost_aware else TpeSampler)(bound, settings.seed, first)
     return SearchPlan(

@@ -125,7 +125,7 @@ def quote(
     settings: SearchSettings,
     lanes: Lanes,
     *,
-    has_test: bool,
+    test_images: int,
     probe_s: float = PROBE_S,
 ) -> Quote:
     """Probe for about ``probe_s`` seconds, and rehearse the search in virtual time (:mod:`raytl.search.rehearsal`).
@@ -143,7 +143,9 @@ def quote(
 
     def make_plan(clock: VirtualClock, seed: int, trials: int | None = None) -> SearchPlan:
         wished = replace(settings, seed=seed, trials=trials or settings.trials)
-        return planned(bound, wished, workspace, lanes, Path(), Silent(), has_test=has_test, started=0.0, clock=clock)
+        return planned(
+            bound, wished, workspace, lanes, Path(), Silent(), test_images=test_images, started=0.0, clock=clock
+        )
 
     timed: list[TrialRecord] = []
     known = Known(Durations(timed, budget.epochs, effort.passes))

@@ -28,7 +28,7 @@ from raytl.training.workspace import Workspace
 START_S = 8.0
 """Until Ray and its lanes are up; the search begins meanwhile with what trains nothing."""
 FINISH_S = 8.0
-"""For the report and the bundle, once all is chosen."""
+"""For the report and the bundle, once all is chosen and tested."""
 LEVEL_SPREAD = 0.08
 """Standard deviation of trained strategies' accuracies about that of the best probe."""
 PACE_SPREAD = 0.2
@@ -109,7 +109,7 @@ class Rehearsal:
             plan.on_end(job.number, curve.ended("driver"))
         clock.now = max(clock.now, START_S)
         simulate(plan, self.curve, clock, lanes=lanes)
-        return clock.now + FINISH_S
+        return clock.now + self._known.durations.of_images(plan.settings.test_images) + FINISH_S
 
     def curve(self, job: LaneJob) -> Curve:
         """What a job comes to: what it came to, or as well as it can be told."""

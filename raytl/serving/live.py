@@ -90,11 +90,6 @@ def warmed(settings: ServingSettings, read: Callable[[Path], Predictor]) -> Live
 
 def _on_torch(path: Path, device: str) -> Predictor:
     # Here and not at the top: the runtime without torch has no such module.
-    import torch
-
     from raytl.bundles.bundle import Bundle
 
-    bundle = Bundle.load(path, device=device)
-    # Convolutions are a quarter faster so, on CPUs and GPUs; answers differ by rounding.
-    bundle.model.to(memory_format=torch.channels_last)
-    return bundle
+    return Bundle.load(path, device=device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from raytl.sources.heads import StagesHead, make_head
 from raytl.sources.licences import UNKNOWN
 from raytl.tasks.preprocessing import Preprocessing
+
+Form = bool | None
+"""Of what a head reads: all stages' outputs, over quarters (True) or the whole image (False), or the last's (None)."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +105,17 @@ class SourceModel(nn.Module):
 
         quarters: whether they are averaged over each quarter of the image, not over the whole of it.
         """
-        found, pool = [], pool_quarters if quarters else pool_positions
+        return self._seen(x, {quarters})[quarters]
+
+    def _seen(self, x: Tensor, wanted: Collection[Form]) -> dict[Form, Tensor]:
+        """What heads read of normalised images, in one pass."""
+        found: dict[Form, list[Tensor]] = {quarters: [] for quarters in wanted if quarters is not None}
         for stage in self.stage_list():
             x = stage(x)
-            found.append(pool(x))
-        return torch.cat(found, dim=1)
+            for quarters, outputs in found.items():
+                outputs.append((pool_quarters if quarters else pool_positions)(x))
+        joined = {quarters: torch.cat(outputs, dim=1) for quarters, outputs in found.items()}
+        return {None: x, **joined}
 
     def stage_widths(self, *, quarters: bool = True) -> list[int]:
         """How many numbers each stage's output comes to in :meth:`all_stages`."""
@@ -130,8 +139,12 @@ class SourceModel(nn.Module):
 
     def head_inputs(self, x: Tensor) -> Tensor:
         """What the head reads of normalised images."""
-        head = self.head
-        return self.all_stages(x, quarters=head.quarters) if isinstance(head, StagesHead) else self.run(x)
+        return self._seen(x, {_form(self.head)})[_form(self.head)]
+
+    def answers(self, x: Tensor, heads: Sequence[nn.Module]) -> list[Tensor]:
+        """Normalised images to the logits of several heads on these stages, (n, k) each; the stages are run once."""
+        seen = self._seen(x, {_form(head) for head in heads})
+        return [head(seen[_form(head)]) for head in heads]
 
     def replace_head(self, num_classes: int, labels: tuple[str, ...], kind: str = "linear") -> None:
         """Put a fresh head for ``labels`` on the features. kind: one of :data:`raytl.sources.heads.HEADS`."""
@@ -144,6 +157,10 @@ class SourceModel(nn.Module):
     def backbone_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of all stages."""
         return self.stages.parameters()
+
+
+def _form(head: nn.Module) -> Form:
+    return head.quarters if isinstance(head, StagesHead) else None
 
 
 def pool_positions(x: Tensor) -> Tensor:

@@ -119,6 +119,9 @@ def model_that_is_right(share: float) -> sources.SourceModel:
     return model
 
 
+ANSWERS = sources.SourceModel.answers
+
+
 def sealed_test() -> SealedTest:
     """Eight bars, two crosses."""
     return SealedTest(TEST.subset([*range(8), 10, 11]))
@@ -349,6 +352,20 @@ class TestTestSplit:
         outcome = end(plan, space, sealed, interrupted=True)
         assert outcome.best.test is None and outcome.gains == {} and outcome.interrupted
         assert len(sealed.open()) == 10
+
+    def test_is_passed_through_a_network_once_however_many_heads_there_are_on_it(
+        self, plan: SearchPlan, space: Workspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        passed: list[int] = []
+
+        def answers(model: sources.SourceModel, x: torch.Tensor, heads: Any) -> Any:
+            passed.append(len(heads))
+            return ANSWERS(model, x, heads)
+
+        monkeypatch.setattr(sources.SourceModel, "answers", answers)
+        outcome = end(plan, space, sealed_test())
+        tested = {one.strategy_key for one in (outcome.best, *outcome.baselines, *outcome.controls)}
+        assert passed == [len(tested & plan.refits.done.keys())] and passed[0] > 2
 
     def test_gives_every_candidate_its_accuracy_and_the_gains_between_them(
         self, plan: SearchPlan, space: Workspace

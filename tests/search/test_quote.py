@@ -46,7 +46,7 @@ def held(tmp_path_factory: pytest.TempPathFactory, bound: BoundSpace) -> Workspa
 
 @pytest.fixture(scope="module")
 def told(held: Workspace, bound: BoundSpace) -> Quote:
-    return quote(held, bound, WISHES, Lanes(2, 1.0, 0.0), has_test=False, probe_s=30)
+    return quote(held, bound, WISHES, Lanes(2, 1.0, 0.0), test_images=0, probe_s=30)
 
 
 def test_ranges_hold_the_expectation(told: Quote) -> None:
@@ -99,17 +99,17 @@ def test_of_a_million_trials_the_first_ones_tell_of_the_rest(tmp_path: Path, mon
     file.write_text(SPACE.replace("[0.01, 0.1]", "{low: 0.001, high: 1.0, log: true}"))
     bound = BoundSpace(load_space(str(file)), data(8))
     wishes = SearchSettings(trials=10**6)
-    told = quote(workspace(tmp_path, bound.data), bound, wishes, Lanes(1, 1.0, 0.0), has_test=False, probe_s=0.5)
+    told = quote(workspace(tmp_path, bound.data), bound, wishes, Lanes(1, 1.0, 0.0), test_images=0, probe_s=0.5)
     assert told.strategies.value == pytest.approx(10**6, rel=0.1)
     assert told.search_s.value > 100 * told.trial_s.low
     hour = replace(wishes, time_budget_s=3600.0)
-    told = quote(workspace(tmp_path, bound.data), bound, hour, Lanes(1, 1.0, 0.0), has_test=False, probe_s=0.5)
+    told = quote(workspace(tmp_path, bound.data), bound, hour, Lanes(1, 1.0, 0.0), test_images=0, probe_s=0.5)
     assert told.search_s.high < 1.1 * 3600 and told.strategies.high < 10**6
 
 
 def test_a_time_budget_is_kept_and_less_is_tried(held: Workspace, bound: BoundSpace, told: Quote) -> None:
     wishes = replace(WISHES, trials=60, time_budget_s=20.0)
-    short = quote(held, bound, wishes, Lanes(1, 1.0, 0.0), has_test=False, probe_s=1.0)
+    short = quote(held, bound, wishes, Lanes(1, 1.0, 0.0), test_images=0, probe_s=1.0)
     assert short.search_s.value < 40
     assert short.time_budget_s == 20.0
     assert short.strategies.value < 60
@@ -118,7 +118,7 @@ def test_a_time_budget_is_kept_and_less_is_tried(held: Workspace, bound: BoundSp
 def test_long_pretraining_is_reckoned_and_not_done(tmp_path: Path, bound: BoundSpace) -> None:
     held = workspace(tmp_path, bound.data)
     held = workspace(tmp_path, bound.data, pretrain=replace(held.settings.pretrain, steps=10**7))
-    told = quote(held, bound, WISHES, Lanes(1, 1.0, 0.0), has_test=False, probe_s=1.0)
+    told = quote(held, bound, WISHES, Lanes(1, 1.0, 0.0), test_images=0, probe_s=1.0)
     assert told.pretrain_s > 60
     assert told.search_s.low > told.pretrain_s
     assert not checkpoint_path(held, "bright", MODEL).exists()
@@ -130,5 +130,5 @@ def test_without_target_labels_no_accuracy_is_told(tmp_path: Path) -> None:
     file.write_text(SPACE)
     bound = BoundSpace(load_space(str(file)), data(None))
     held = workspace(tmp_path, bound.data, folds=(0, 0))
-    told = quote(held, bound, WISHES, Lanes(1, 1.0, 0.0), has_test=False, probe_s=3)
+    told = quote(held, bound, WISHES, Lanes(1, 1.0, 0.0), test_images=0, probe_s=3)
     assert told.accuracy is None and told.probed

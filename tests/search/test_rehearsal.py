@@ -62,7 +62,7 @@ def rehearsed(
     def plan(clock: VirtualClock, seed: int) -> SearchPlan:
         return make_plan(
             bound, replace(settings, seed=seed), held, Lanes(lanes, 1.0, 0.0), Path(), Silent(),
-            has_test=False, started=0.0, clock=clock,
+            test_images=0, started=0.0, clock=clock,
         )  # fmt: skip
 
     given = known(held, bound, pretrain_s={PRETRAINED: pretrain_s})

@@ -71,6 +71,10 @@ class Durations:
         passes, rates = self._passes_of(strategy), self._rates()
         return (passes.forward + BACKWARD * passes.trained) * max(rates, default=0.0)
 
+    def of_images(self, count: int) -> float:
+        """Seconds in which so many images pass the slowest network that was measured; 0 while nothing is known."""
+        return count * self._slowest()
+
     def _convex(self, strategy: Strategy) -> float:
         """On one fold more its features are there already, and only the head is solved for."""
         tried = [r for r in self._records if r.strategy_key == strategy.key and r.status == TrialStatus.COMPLETED]
@@ -131,9 +135,11 @@ class Durations:
 
     def _forward(self, uri: str) -> float:
         """Of a network: its own, or one's of the same architecture, or the slowest's; 0 where none was measured."""
+        return _alike(self._forward_s, uri) or self._slowest()
+
+    def _slowest(self) -> float:
         usual = {other: s for other, s in self._forward_s.items() if split_size(other)[1] is None}
-        learned = [seconds for other, seconds in usual.items() if not other.startswith("plain:")]
-        return _alike(self._forward_s, uri) or max(learned, default=0.0)
+        return max([seconds for other, seconds in usual.items() if not other.startswith("plain:")], default=0.0)
 
 
 def _alike(seconds: dict[str, float], uri: str) -> float:

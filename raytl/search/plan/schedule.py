@@ -80,6 +80,7 @@ class SearchPlan:
             lanes=settings.lanes,
             tested=settings.tested,
             folds=settings.folds,
+            test_seconds=lambda: self._durations.of_images(settings.test_images),
         )
         self._numbers = count()
         self._said_doubted = self._said_unmade = False

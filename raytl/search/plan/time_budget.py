@@ -12,6 +12,8 @@ CONFIRM_SHARE = 0.35
 """Of the budget, what confirming may take."""
 CONTROL_SHARE = 0.15
 """Of the budget, what holding the winner against its controls may take."""
+TEST_SHARE = 0.3
+"""Of the budget, what is kept at most for opening the test split: many images take as long as they take."""
 CONFIRMED = 4
 """Strategies that are tried on all folds."""
 CONTROLS = 3
@@ -23,7 +25,7 @@ class TimeBudget:
 
     seconds: for all phases together, None for no limit. clock, started: seconds from any common origin. lanes: jobs at
     a time. tested: whether there is a test split, on which baselines and controls are compared after a refit. folds: of
-    the validation.
+    the validation. test_seconds: what opening the test split is expected to take, after all else.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class TimeBudget:
         lanes: int,
         tested: bool,
         folds: int,
+        test_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._seconds = seconds
         self._clock = clock
@@ -42,6 +45,7 @@ class TimeBudget:
         self._lanes = lanes
         self._tested = tested
         self._folds = folds
+        self._test_seconds = test_seconds
 
     @property
     def limited(self) -> bool:
@@ -53,8 +57,10 @@ class TimeBudget:
         return self._clock() - self._started
 
     def left(self) -> float:
-        """Seconds until the end."""
-        return math.inf if self._seconds is None else self._seconds - self.used()
+        """Seconds until the test split is to be opened."""
+        if self._seconds is None:
+            return math.inf
+        return self._seconds - self.used() - min(self._test_seconds(), TEST_SHARE * self._seconds)
 
     def search_is_over(self, records: Sequence[TrialRecord]) -> bool:
         """Whether the search phase must end, so that what follows still fits."""

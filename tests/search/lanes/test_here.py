@@ -48,7 +48,7 @@ def begun(tmp_path: Path) -> tuple[SearchPlan, Workspace, Heard]:
     settings = SearchSettings()
     workspace = Workspace(bound.data, make_workspace_settings(bound.data, bound.space, settings, LANES), tmp_path)
     heard = Heard()
-    plan = make_plan(bound, settings, workspace, LANES, tmp_path, heard, has_test=False, started=0.0)
+    plan = make_plan(bound, settings, workspace, LANES, tmp_path, heard, test_images=0, started=0.0)
     return plan, workspace, heard
 
 

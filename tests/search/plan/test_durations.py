@@ -48,6 +48,13 @@ class TestBeforeAnyTraining:
         assert known.of(Strategy(SMALL, cut=9)) == pytest.approx(OVERHEAD * (100 * 0.01 + 100 * 0.08))
         assert known.of(Strategy(SMALL, head="logistic")) == 2.0
 
+    def test_images_pass_the_slowest_network_that_learned(self) -> None:
+        known = durations()
+        assert known.of_images(1000) == 0.0
+        for uri, seconds in ((SMALL, 0.01), (LARGE, 0.04), ("plain:pixels", 1.0)):
+            known.probed(probe(uri), JobResult(forward_s=(seconds / 2,) * 2))
+        assert known.of_images(1000) == pytest.approx(40.0)
+
     def test_a_head_takes_less_on_a_fold_whose_features_are_there(self) -> None:
         head = Strategy(SMALL, cut=10, head="logistic")
         first, second = record(head, 5.0), record(head, 0.7)

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raytl.search.plan.time_budget import CONFIRM_SHARE, CONTROL_SHARE, CONTROLS, TimeBudget, trial_seconds
+from raytl.search.plan.time_budget import (
+    CONFIRM_SHARE,
+    CONTROL_SHARE,
+    CONTROLS,
+    TEST_SHARE,
+    TimeBudget,
+    trial_seconds,
+)
 from raytl.search.records import TrialRecord, TrialStatus
 
 
@@ -66,6 +73,17 @@ def test_on_folds_controls_take_as_many_rounds_as_there_are_folds() -> None:
     once, on_folds = budget(100.0), budget(100.0, tested=False, folds=4)
     assert once.allows(99.0 - CONTROLS - 0.1, short) and not once.allows(99.0 - CONTROLS + 0.1, short)
     assert on_folds.allows(99.0 - 4 * CONTROLS - 0.1, short) and not on_folds.allows(99.0 - 4 * CONTROLS + 0.1, short)
+
+
+def test_opening_the_test_split_is_kept_room_for() -> None:
+    given = budget(100.0, test_seconds=lambda: 20.0)
+    assert given.left() == 80.0
+    assert given.allows(79.0, []) and not given.allows(81.0, [])
+
+
+def test_a_test_split_that_takes_longer_than_the_budget_leaves_the_search_most_of_it() -> None:
+    assert budget(100.0, test_seconds=lambda: 1e6).left() == pytest.approx((1 - TEST_SHARE) * 100.0)
+    assert budget(None, test_seconds=lambda: 1e6).left() == math.inf
 
 
 def test_confirming_takes_no_more_than_its_share() -> None:
