@@ -28,6 +28,8 @@ from raytl.bundles import Bundle
 from raytl.core.errors import UserError
 from raytl.core.machine import cores
 from raytl.runs.replaying import workspace_settings
+from raytl.sources import SourceModel
+from raytl.tasks import LabelledImages
 from raytl.training.loop import run_trial
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialError, TrialJob
@@ -153,19 +155,24 @@ class Refits:
         self._frequencies = tuple(survey.get("frequencies", ()))
         self._truth = case.truth
 
-    @torch.inference_mode()
     def __call__(self, strategy: Strategy) -> np.ndarray | None:
         """Predicted classes (n,) of the truth, by their place among the truth's; None where it cannot be trained."""
         job = TrialJob(strategy, None, final=True, frequencies=self._frequencies)
         try:
-            model = run_trial(self._workspace, job, lambda _: None).model.eval()
+            model = run_trial(self._workspace, job, lambda _: None).model
         except TrialError:
             return None
-        pixels = self._workspace.pixels(self._truth, model.preprocessing)
-        features = [model.head_inputs(model.preprocessing.normalise(part)) for part in pixels.split(BATCH)]
-        said = torch.cat([model.head(part.float()) for part in features]).argmax(1).numpy()
-        places = {name: place for place, name in enumerate(self._truth.classes)}
-        return np.array([places.get(name, -1) for name in self._workspace.data.classes])[said]
+        return predicted(model, self._workspace, self._truth)
+
+
+@torch.inference_mode()
+def predicted(model: SourceModel, workspace: Workspace, truth: LabelledImages) -> np.ndarray:
+    """Predicted classes (n,) of the truth by a model of the workspace's task, by their place among the truth's."""
+    model.eval()
+    pixels = workspace.pixels(truth, model.preprocessing)
+    said = torch.cat([model(model.preprocessing.normalise(part)) for part in pixels.split(BATCH)]).argmax(1).numpy()
+    places = {name: place for place, name in enumerate(truth.classes)}
+    return np.array([places.get(name, -1) for name in workspace.data.classes])[said]
 
 
 # --- what they are worth ---------------------------------------------------------------------------------------------

@@ -77,6 +77,10 @@ KINDS = {
     "invert": 1.0, "noise": 0.6, "contrast": 0.8, "blur": 0.5, "coarsen": 0.6, "turn": 0.6, "shade": 0.7, "two": 0.9,
 }  # fmt: skip
 SIDE, DOMAINS = 48, 2
+SETTINGS = WorkspaceSettings(
+    folds=(0, 0), image_size=SIDE, device="cpu", budget=Budget(epochs=6, steps_per_epoch=12, batch_size=32),
+    pretrain=PretrainSettings(steps=150, batch_size=48),
+)  # fmt: skip
 MOST_SOURCE, MOST_UNLABELLED, MOST_TRUTH = 800, 320, 400
 DRAWN, DRAWS = 9, 60
 RIDGE = 3.0
@@ -301,11 +305,7 @@ def _shifted(pixels: np.ndarray, held: Held) -> dict[str, tuple[torch.Tensor, to
 def pool_of(made: Case, home: Path) -> Pool:
     """Train the models of a task's pool and ask them."""
     data = made.task().data
-    settings = WorkspaceSettings(
-        folds=(0, 0), image_size=SIDE, device="cpu", budget=Budget(epochs=6, steps_per_epoch=12, batch_size=32),
-        pretrain=PretrainSettings(steps=150, batch_size=48),
-    )  # fmt: skip
-    workspace, lite, asked = Workspace(data, settings, home), lite0_uri(), Asked()
+    workspace, lite, asked = Workspace(data, SETTINGS, home), lite0_uri(), Asked()
     seen = survey(workspace, [lite])
     held, truth = _held(workspace), made.truth.with_classes(data.classes)
     shifted: dict[str, dict[str, tuple[torch.Tensor, torch.Tensor]]] = {}
