@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from raytl.core.errors import UserError
-from raytl.evaluation.intervals import Interval, bootstrap_interval
+from raytl.evaluation import metrics
+from raytl.evaluation.intervals import Interval, metric_interval
 
 GOALS = ("recall", "precision")
 
@@ -48,13 +49,18 @@ def parse_goal(text: str) -> Goal:
 
 
 def operating_point(
-    probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], goal: Goal
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    goal: Goal,
+    groups: np.ndarray | None = None,
 ) -> OperatingPoint:
     """The threshold that meets the goal and gives up least of the other; of the class with fewer images.
 
-    probabilities: (n, 2), calibrated, of images that the model was not trained on; labels: (n,). For a recall the
-    highest threshold that reaches it; for a precision the lowest one. Where no threshold reaches the goal, the one that
-    comes nearest. Raises UserError for other than two classes, ValueError where a class has no image.
+    probabilities: (n, 2), calibrated, of images that the model was not trained on; labels: (n,). groups: (n,) or None,
+    as for ``metric_interval``. For a recall the highest threshold that reaches it; for a precision the lowest one.
+    Where no threshold reaches the goal, the one that comes nearest. Raises UserError for other than two classes,
+    ValueError where a class has no image.
     """
     if len(classes) != 2:
         raise UserError(f"--at needs a task of two classes, and this one has {len(classes)}")
@@ -71,12 +77,18 @@ def operating_point(
     enough = np.flatnonzero(figure >= goal.share)
     nearest = int(np.argmax(figure))
     chosen = nearest if not len(enough) else int(enough[-1] if goal.name == "recall" else enough[0])
-    hits = named[chosen] & wanted
     told = named[chosen]
     return OperatingPoint(
         classes[positive],
         float(steps[chosen]),
-        bootstrap_interval(hits[wanted].astype(np.float64)),
-        bootstrap_interval(hits[told].astype(np.float64)) if told.any() else None,
+        _share(told[wanted], None if groups is None else groups[wanted]),
+        _share(wanted[told], None if groups is None else groups[told]) if told.any() else None,
         bool(len(enough)),
+    )
+
+
+def _share(hits: np.ndarray, groups: np.ndarray | None) -> Interval:
+    """Of hits, bool (n,)."""
+    return metric_interval(
+        metrics.get("accuracy"), np.stack([~hits, hits], axis=1).astype(np.float64), np.ones(len(hits), int), groups
     )

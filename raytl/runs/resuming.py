@@ -66,7 +66,10 @@ class Begun:
             address=address or before.address,
             verbose=verbose,
         )
-        return found if more is None else self._with_more(found, more)
+        found = found if more is None else self._with_more(found, more)
+        # Another limit would make other source models under the names of those that were tried.
+        kept_s = before.pretraining_s
+        return replace(found, pretrain_s=found.pretraining_s if kept_s is None else kept_s)
 
     def _with_more(self, settings: SearchSettings, more: More) -> SearchSettings:
         planned = self.tried if self.ended else max(self.tried, settings.trials or self.space.settings.trials)

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -41,8 +40,6 @@ MEMORY = "memory"
 """The phase under which the user is told that memory is short."""
 ON_ALL = "-on-all"
 """Ending of the folder of a model that the test was trained on too; no strategy's key has it."""
-PRETRAIN_SHARE = 0.1
-"""Of a time budget, what pretraining one source model may take."""
 
 
 def search(
@@ -79,8 +76,6 @@ def search(
 
     def prepared(data: TrainingData, lanes: Lanes) -> tuple[Workspace, SearchPlan]:
         workspace_settings = make_workspace_settings(data, bound.space, settings, lanes)
-        if settings.time_budget_s is not None:
-            workspace_settings = replace(workspace_settings, pretrain_s=PRETRAIN_SHARE * settings.time_budget_s)
         workspace, metric = Workspace(data, workspace_settings), metrics.get(workspace_settings.metric)
 
         def keep_first(key: str) -> str:

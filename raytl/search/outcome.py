@@ -30,6 +30,7 @@ from raytl.sources import SourceModel
 from raytl.sources.checkpoint import load_checkpoint
 from raytl.tasks import Images, SealedTest, TrainingData
 from raytl.training.kept_features import gather_features
+from raytl.training.material import ELSEWHERE
 from raytl.training.pretrain import is_hurried
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialError
@@ -155,6 +156,7 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
 
     Among those that came to the end of the race. That who was left behind on the way was left behind by chance as well
     would lower the figure further; that the model is trained on all labels, and these were on a part, may raise it.
+    What was chosen for another reason than the highest figure is worth no more than its own.
     """
     labels = plan.contest.labels
     said = plan.contest.out_of_fold(best.strategy_key)
@@ -164,6 +166,9 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
     rivals = [plan.contest.out_of_fold(key) for key in plan.contest.scores()]
     compared = [rival[known] for rival in rivals if rival is not None and not np.isnan(rival[known]).any()]
     estimate = corrected_estimate(metric, compared, labels.labels[known], _of(labels.groups, known))
+    own = metric_interval(metric, said[known], labels.labels[known], _of(labels.groups, known))
+    if metric.oriented(own.value) < metric.oriented(estimate.value):
+        estimate = own
     held = [len(r.validated) for r in plan.contest.completed(best.strategy_key) if r.validated]
     best.validation = with_all_labels(metric, estimate, 1 - sum(held) / len(held) / len(labels.labels))
 
@@ -178,8 +183,9 @@ def _calibrate(plan: SearchPlan, outcome: SearchOutcome, classes: tuple[str, ...
     tempered = apply_temperature(said[known], outcome.best.temperature)
     before = calibration_error(said[known], labels.labels[known])
     after = calibration_error(tempered, labels.labels[known])
-    if at is not None:
-        outcome.operating_point = operating_point(tempered, labels.labels[known], classes, at)
+    if at is not None and len(np.unique(labels.labels[known])) == len(classes):
+        groups = _of(labels.groups, known)
+        outcome.operating_point = operating_point(tempered, labels.labels[known], classes, at, groups)
     outcome.calibration = {"before": before, "after": after}
 
 
@@ -198,8 +204,8 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
         raise NoYardstickError(f"the search had a time budget and took only {seconds:.0f} s")
     took = min((record.seconds for record in plan.contest.completed(best.strategy_key)), default=None)
     if not strategy.convex:
-        if took is None or _elsewhere(workspace):
-            raise NoYardstickError("this machine may not have the GPU that the model was trained on")
+        if took is None or workspace.elsewhere:
+            raise NoYardstickError(ELSEWHERE)
         if took > allowed:
             raise NoYardstickError(
                 f"training the model without a part of the images takes {took:.0f} s, and {allowed:.0f} s were allowed"
@@ -222,15 +228,10 @@ def _hurries(plan: SearchPlan, seconds: float) -> bool:
     return plan.settings.time_budget_s is not None and YARDSTICK_SHARE * seconds < YARDSTICK_OVER_S
 
 
-def _elsewhere(workspace: Workspace) -> bool:
-    """Whether the lanes may have had a GPU that this process has not."""
-    return workspace.settings.device == "auto" and workspace.device.type == "cpu"
-
-
 def kept_features(workspace: Workspace, strategy: dict[str, Any], refit: Path) -> KeptFeatures | None:
     """What the model in ``refit`` makes of the images that it was trained on; None where that cannot be had cheaply."""
     read = Strategy.from_dict(strategy)
-    if not read.convex and _elsewhere(workspace):
+    if not read.convex and workspace.elsewhere:
         return None
     try:
         return gather_features(workspace, read, load_checkpoint(refit)[1])
@@ -256,6 +257,8 @@ def _open_test(
         if other.test_probabilities is not None and other.strategy_key != outcome.best.strategy_key:
             pair = paired_metric_interval(metric, best, other.test_probabilities, images.labels, images.groups)
             outcome.gains[other.label] = Interval(pair.value, pair.low, pair.high)
+    # Controls were validated on no images that a temperature could be fitted on: both answer as they are.
+    best = said_by[outcome.best.strategy_key]
     for control in outcome.controls:
         if control.strategy_key in said_by:
             said = said_by[control.strategy_key]

@@ -27,6 +27,9 @@ from raytl.training.pretrain import is_pretrained, parse_pretrain
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
 
+PRETRAIN_SHARE = 0.1
+"""Of a time budget, what pretraining one source model may take."""
+
 
 @dataclass(frozen=True)
 class SearchSettings:
@@ -39,6 +42,8 @@ class SearchSettings:
     by good (:mod:`raytl.evaluation.metrics`); None for accuracy, or balanced accuracy where classes are skewed.
     at: the operating point asked for, such as ``recall=0.95``. ship: the model that was ``tested``, or one trained on
     ``all`` labels, the test's included, after that was opened. address: of a Ray cluster, None for this machine.
+    pretrain_s: seconds that pretraining a source model may take, None for a tenth of the time budget; a search that
+    goes on has those that it began with, for its source models are to stay what they are.
     """
 
     trials: int | None = None
@@ -55,6 +60,14 @@ class SearchSettings:
     metric: str | None = None
     at: str | None = None
     ship: str = "tested"
+    pretrain_s: float | None = None
+
+    @property
+    def pretraining_s(self) -> float | None:
+        """Seconds that pretraining a source model may take; None for any."""
+        if self.pretrain_s is None and self.time_budget_s is not None:
+            return PRETRAIN_SHARE * self.time_budget_s
+        return self.pretrain_s
 
 
 def make_workspace_settings(
@@ -70,6 +83,7 @@ def make_workspace_settings(
         pretrain=space.pretrain,
         image_size=given.image_size or None,
         folds=folds,
+        pretrain_s=settings.pretraining_s,
         device="auto" if lanes.gpus else "cpu",
         gpu_share=min(1.0, lanes.gpus) if lanes.gpus else 1.0,
         threads=max(1, int(lanes.cpus)),
@@ -105,6 +119,7 @@ def make_plan_settings(
         time_budget_s=settings.time_budget_s,
         tested=test_images > 0,
         test_images=test_images,
+        refits=2 if test_images and settings.ship == "all" else 1,
         patience=settings.patience,
         min_gain=settings.min_gain,
         surveys=bool(data.joinable) or data.unlabelled is not None,

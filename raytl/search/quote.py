@@ -284,7 +284,8 @@ def _pretraining_seconds(workspace: Workspace, bound: BoundSpace) -> dict[str, f
         domain, architecture = parsed
         if architecture not in per_step:
             per_step[architecture] = _step_seconds(workspace, domain, architecture)
-        found[uri] = per_step[architecture] * workspace.settings.pretrain.steps
+        whole_s = per_step[architecture] * workspace.settings.pretrain.steps
+        found[uri] = min(whole_s, workspace.settings.pretrain_s or math.inf)
     return found
 
 

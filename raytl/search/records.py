@@ -40,6 +40,7 @@ class TrialRecord:
     history: one dict per epoch that was looked at: ``epoch``, ``seconds``, ``train_loss`` and the metrics.
     ended: seconds of the search at its end, time before an interruption included; None while it runs, or in older runs.
     validated: indices of the target images in the validation fold; predicted: what was said of each, probabilities.
+    forward_s, step_s: of a probe, seconds that an image takes through its network, by stage, and in a training step.
     """
 
     number: int
@@ -58,6 +59,8 @@ class TrialRecord:
     lane: str = ""
     validated: list[int] = field(default_factory=list)
     predicted: list[list[float]] = field(default_factory=list)
+    forward_s: list[float] = field(default_factory=list)
+    step_s: float = 0.0
 
 
 @dataclass

@@ -61,10 +61,12 @@ def plan_folds(labels: np.ndarray, groups: np.ndarray | None = None) -> tuple[in
     """(folds, repeats) that suit the data: many small ones for little data, (5, 1) where the first fold alone will do.
 
     A class with a single group is in every training part, and nothing is known of how well it is told from others.
-    (0, 0) where fewer than two classes have more.
+    (0, 0) where fewer than two classes have more, or every group has the only images of some class.
     """
     table = _table(labels, groups)
-    several = table.groups_per_class[table.groups_per_class > 1]
+    can_be_held = ~(table.counts[:, table.groups_per_class < 2] > 0).any(axis=1)
+    held = (table.counts[can_be_held] > 0).sum(axis=0)  # by class, the groups that may be left out of a training
+    several = table.groups_per_class[(table.groups_per_class > 1) & (held > 0)]
     if len(several) < 2:
         return 0, 0
     fewest = int(several.min())

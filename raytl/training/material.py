@@ -33,6 +33,7 @@ EVALUATION_SAMPLE = 512
 DECODED_BATCH = 32
 """Images that are in memory at once while a collection is decoded."""
 MODELS_KEPT = 6
+ELSEWHERE = "this machine may not have the GPU that the model was trained on"
 LEAST_SIDE = 32
 """Pixels: images smaller than this are blown up to it, for networks halve them several times."""
 SIDE_STEP = 16
@@ -57,6 +58,11 @@ class Material:
             torch.set_num_threads(settings.threads)
         self._models: OrderedDict[str, tuple[SourceModel, str]] = OrderedDict()
         self._pixels: dict[str, Tensor] = {}
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the lanes may have had a GPU that this process has not."""
+        return self.settings.device == "auto" and self.device.type == "cpu"
 
     # --- data -------------------------------------------------------------------------------------------------------
 

@@ -66,6 +66,8 @@ def gather_yardstick(
     started = time.monotonic()
     workspace = _with_more_folds(workspace, strategy, seconds, training_s)
     numbers = [n for n in range(workspace.settings.folds[0]) if len(workspace.folds[n][1])]
+    if not numbers:
+        raise NoYardstickError("no labelled image can be left out of a training")
     asked: list[_Asked] = []
     for done, number in enumerate(numbers):
         begun = time.monotonic()

@@ -45,6 +45,17 @@ def test_a_recall_can_always_be_had(items: list[tuple[float, bool]], share: floa
     assert 0 <= point.value <= 1
 
 
+def test_images_of_one_group_count_once() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 10)
+    labels = groups % 2
+    rows = said(np.clip(0.5 * labels + 0.5 * rng.random(20)[groups], 0, 1).tolist())
+    alone = operating_point(rows, labels, CLASSES, Goal("recall", 0.8))
+    together = operating_point(rows, labels, CLASSES, Goal("recall", 0.8), groups)
+    assert (alone.value, alone.recall.value) == (together.value, together.recall.value)
+    assert together.recall.high - together.recall.low > 1.8 * (alone.recall.high - alone.recall.low)
+
+
 def test_other_than_two_classes_are_refused() -> None:
     with pytest.raises(UserError, match="two classes, and this one has 3"):
         operating_point(np.full((3, 3), 1 / 3), np.arange(3), ("a", "b", "c"), Goal("recall", 0.9))

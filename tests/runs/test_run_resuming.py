@@ -92,6 +92,8 @@ def test_time_that_was_used_is_spent_and_what_is_given_goes_before(tmp_path: Pat
     assert (rest.trials, rest.time_budget_s, rest.lanes, rest.seed) == (20, 150.0, 2, 3)
     changed = begun.settings(**(nothing | {"trials": 1, "time_budget_s": 30.0, "lanes": 4}))
     assert (changed.trials, changed.time_budget_s, changed.lanes, changed.seed) == (1, 30.0, 4, 3)
+    # Of what it was begun with: with another limit its source models would be made anew, and be others.
+    assert rest.pretraining_s == changed.pretraining_s == begun.first_settings.pretraining_s == 60.0
 
 
 def test_time_between_two_sessions_is_not_spent(tmp_path: Path, photos: Path) -> None:

@@ -16,8 +16,9 @@ from tiny import CLASSES, MODEL, PRETRAINED, SIDE, STAGES, data, shapes, workspa
 from raytl import sources
 from raytl.core.errors import UserError
 from raytl.evaluation import metrics
+from raytl.judging.operating import parse_goal
 from raytl.search.jobs import JobKind, JobResult, LaneJob
-from raytl.search.outcome import candidate, conclude
+from raytl.search.outcome import _calibrate, best_so_far, candidate, conclude
 from raytl.search.plan.contest import Labels
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import SearchPlan
@@ -252,8 +253,26 @@ class TestChoice:
         with pytest.raises(UserError, match="most often: disk full"):
             end(plan, space)
 
+    def test_what_was_chosen_for_another_reason_is_worth_no_more_than_its_own_figure(
+        self, plan: SearchPlan, space: Workspace
+    ) -> None:
+        worse = next(record.strategy_key for record in plan.records if record.strategy["adaptation"] == "none")
+        own = candidate(plan, ACCURACY, "", worse).validation
+        told = best_so_far(plan, ACCURACY, worse).validation
+        assert own is not None and told is not None and own.value < 0.5
+        assert told.value == own.value and told.low == own.low
+
 
 class TestCalibration:
+    def test_no_point_is_set_where_a_class_was_not_validated(self, plan: SearchPlan, space: Workspace) -> None:
+        """As on the one fold of a search that was interrupted, where a class has few groups."""
+        outcome = end(plan, space)
+        assert plan.contest.labels is not None
+        first = np.zeros_like(plan.contest.labels.labels)
+        plan.contest.labels = replace(plan.contest.labels, labels=first)
+        _calibrate(plan, outcome, ("fine", "broken"), parse_goal("recall=0.9"))
+        assert outcome.operating_point is None and outcome.calibration["before"] >= 0
+
     def test_the_temperature_is_fitted_on_images_that_the_winner_was_not_trained_on(
         self, plan: SearchPlan, space: Workspace
     ) -> None:
@@ -367,6 +386,20 @@ class TestTestSplit:
         tested = {one.strategy_key for one in (outcome.best, *outcome.baselines, *outcome.controls)}
         assert passed == [len(tested & plan.refits.done.keys())] and passed[0] > 2
 
+    def test_a_model_held_against_itself_brings_nothing_whatever_its_temperature(
+        self, plan: SearchPlan, tmp_path: Path
+    ) -> None:
+        by_loss = workspace(tmp_path, data(16), metric="log-loss")
+        winner = plan.winner()
+        assert winner is not None
+        for control in plan.controls:
+            plan.refits.done[control.strategy.key] = plan.refits.done[winner]
+        outcome = end(plan, by_loss, sealed_test())
+        assert outcome.best.temperature != 1.0
+        differences = [control.comparison for control in outcome.controls if control.comparison is not None]
+        assert len(differences) == len(plan.controls) > 0
+        assert all(comparison.value == 0 for comparison in differences)
+
     def test_gives_every_candidate_its_accuracy_and_the_gains_between_them(
         self, plan: SearchPlan, space: Workspace
     ) -> None:
@@ -424,7 +457,7 @@ class TestYardstick:
         return seen[0]
 
     def test_a_model_is_kept_with_what_it_will_be_judged_by(self, plan: SearchPlan, space: Workspace) -> None:
-        yardstick = self.kept(plan, space, 1.0).yardstick
+        yardstick = self.kept(plan, space, 60.0).yardstick
         assert yardstick is not None
         assert yardstick.correctness.images == len(yardstick.labels) >= 20
         assert yardstick.probabilities.shape[1] == len(CLASSES)

@@ -113,6 +113,17 @@ def test_the_plan_grows_as_the_data_shrinks(counts: list[int], plan: tuple[int, 
     assert plan_folds(np.repeat(np.arange(len(counts)), counts)) == plan
 
 
+def test_groups_that_each_have_the_only_images_of_a_class_leave_nothing_to_validate_on() -> None:
+    """Three sites with two classes in common and one of their own: no site may be left out of a training."""
+    labels, sites = np.tile([0, 0, 1, 1, 2], 3), np.repeat(np.arange(3), 5)
+    labels[labels == 2] = np.array([2, 3, 4])
+    assert plan_folds(labels, sites) == (0, 0)
+    assert all(not len(held) for _, held in folds(labels, sites, 3, 1, 0))
+    two_more = np.append(labels, [0, 1, 0, 1]), np.append(sites, [3, 3, 4, 4])
+    assert plan_folds(*two_more) != (0, 0)
+    assert any(len(held) for _, held in folds(*two_more, *plan_folds(*two_more), 0))
+
+
 def test_the_plan_counts_groups_not_images() -> None:
     labels = np.repeat([0, 1], 6)
     assert plan_folds(labels, np.array([0] * 6 + [1, 2, 3, 4, 5, 6])) == (0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,13 @@ def test_too_few_labels_give_no_yardstick(tmp_path: Path) -> None:
     few = workspace(tmp_path, data(4, None, domains=False))
     with pytest.raises(NoYardstickError, match="12 labelled images could be left out of a training; 20 are needed"):
         gather_yardstick(few, PROBE, 1.0, most_probable, 5.0)
+    sites = np.arange(24) % 2
+    labels = np.where(np.arange(24) < 2, 1 + sites, 0)  # each of the two has the only image of a class
+    endemic = data(8, None, domains=False)
+    assert endemic.target is not None
+    target = replace(endemic.target, labels=labels, groups=sites)
+    with pytest.raises(NoYardstickError, match="no labelled image can be left out"):
+        gather_yardstick(workspace(tmp_path, replace(endemic, target=target)), PROBE, 1.0, most_probable, 5.0)
     without = workspace(tmp_path, data(None, 9))
     with pytest.raises(NoYardstickError, match="no labelled target images"):
         gather_yardstick(without, PROBE, 1.0, most_probable, 5.0)
@@ -108,8 +116,6 @@ def test_a_damaged_yardstick_is_refused(made: tuple, tmp_path: Path, harm: str) 
     elif harm == "foreign":
         file.write_bytes(b"{}" * 50)
     else:
-        from dataclasses import replace
-
         from raytl.bundles.yardstick import yardstick_bytes
 
         file.write_bytes(yardstick_bytes(replace(yardstick, probabilities=yardstick.probabilities[:, :2])))

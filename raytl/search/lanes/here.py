@@ -14,6 +14,8 @@ from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.lanes.work import do_job, keep_files
 from raytl.search.plan.schedule import SearchPlan
 from raytl.tasks import LabelledImages
+from raytl.training.material import ELSEWHERE
+from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace
 
 
@@ -95,6 +97,8 @@ def refit_on_all(
     """
     if workspace.data.target is None:
         return "the search used no target label, and its strategies learn from none"
+    if workspace.elsewhere and not Strategy.from_dict(strategy).convex:
+        return ELSEWHERE
     job = LaneJob(0, JobKind.REFIT, dict(strategy), None, directory=str(directory))
     result = do_job(with_more(workspace, more), job, lambda message: None)
     if result.reason is None and result.model_files is not None:

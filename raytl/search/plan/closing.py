@@ -36,6 +36,7 @@ class Closing:
     ) -> None:
         self.baselines: dict[str, Strategy] = {}
         self.controls: list[Control] = []
+        self._controls_of = ""
         self._settings = settings
         self._contest = contest
         self._refits = refits
@@ -61,7 +62,8 @@ class Closing:
         choice = self.choice()
         if choice is None:
             return None
-        if not self.controls:
+        if self._controls_of != choice.key:  # the refit of one that was the winner before may have failed
+            self._controls_of = choice.key
             self.controls = self._recipes.controls(self._strategy(choice.key), self._probing.order(), survey)
         return choice.key
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from raytl.search.jobs import JobResult, LaneJob
+from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.propose.effort import Passes
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources.uris import split_size
@@ -42,14 +42,16 @@ class Durations:
 
     def probed(self, job: LaneJob, result: JobResult) -> None:
         """Take in the end of a probe."""
-        uri = job.strategy["source_model"]
-        self._probes.append(result.seconds)
-        if result.forward_s:
+        self._measured(job.strategy["source_model"], result.seconds, result.forward_s, result.step_s)
+
+    def _measured(self, uri: str, seconds: float, forward_s: Sequence[float], step_s: float) -> None:
+        self._probes.append(seconds)
+        if forward_s:
             known = self._forward_s.get(uri, math.inf)
-            self._forward_s[uri] = min(sum(result.forward_s), known)
-            self._stages[uri] = result.forward_s
-        if result.step_s:
-            self._step_s[uri] = result.step_s
+            self._forward_s[uri] = min(sum(forward_s), known)
+            self._stages[uri] = tuple(forward_s)
+        if step_s:
+            self._step_s[uri] = step_s
 
     def of(self, strategy: Strategy) -> float:
         """Seconds that a strategy is expected to take in full; 0 while nothing is known.
@@ -71,9 +73,17 @@ class Durations:
         passes, rates = self._passes_of(strategy), self._rates()
         return (passes.forward + BACKWARD * passes.trained) * max(rates, default=0.0)
 
-    def of_images(self, count: int) -> float:
-        """Seconds in which so many images pass the slowest network that was measured; 0 while nothing is known."""
-        return count * self._slowest()
+    def restore(self, record: TrialRecord) -> None:
+        """Take over what a probe of an earlier search measured."""
+        if record.kind == JobKind.PROBE and record.status == TrialStatus.COMPLETED:
+            self._measured(record.strategy["source_model"], record.seconds, record.forward_s, record.step_s)
+
+    def of_images(self, count: int, networks: Collection[str] = ()) -> float:
+        """Seconds in which so many images pass each of these networks, the slowest usual one at least.
+
+        0 while nothing is known.
+        """
+        return count * max(self._slowest(), sum(self._forward(uri) for uri in networks if not uri.startswith("plain:")))
 
     def _convex(self, strategy: Strategy) -> float:
         """On one fold more its features are there already, and only the head is solved for."""

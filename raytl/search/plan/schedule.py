@@ -80,7 +80,8 @@ class SearchPlan:
             lanes=settings.lanes,
             tested=settings.tested,
             folds=settings.folds,
-            test_seconds=lambda: self._durations.of_images(settings.test_images),
+            test_seconds=self._test_seconds,
+            refits=settings.refits,
         )
         self._numbers = count()
         self._said_doubted = self._said_unmade = False
@@ -127,7 +128,7 @@ class SearchPlan:
             self._exploration,
             self.records,
             listener,
-            lambda strategy: not self._time.limited or self._time.allows(self._durations.of(strategy), self.records),
+            lambda strategy: self._time.allows(self._durations.of(strategy), self.records, may_win=True),
             lambda: bool(self._closing.controls),
         )
         self._jobs: dict[int, LaneJob] = {}
@@ -225,12 +226,18 @@ class SearchPlan:
         running = [self._jobs[number] for number in self._running]
         return {job.source_model for job in running if job.kind == JobKind.PRETRAIN}
 
+    def _test_seconds(self) -> float:
+        """What opening the test split is expected to take."""
+        keys = self.refits.done
+        networks = {record.strategy["source_model"] for record in self.records if record.strategy_key in keys}
+        return self._durations.of_images(self.settings.test_images, networks)
+
     def _allows(self, job: LaneJob) -> bool:
         """Whether the time budget has room for a job, by what such a job is expected to take."""
         if not self._time.limited:
             return True
         seconds = self._durations.of(Strategy.from_dict(job.strategy))
-        allowed = self._time.allows(seconds, self.records)
+        allowed = self._time.allows(seconds, self.records, may_win=True)
         if not allowed:
             self._left_over.refuse(seconds)
         return allowed
@@ -293,6 +300,7 @@ class SearchPlan:
                 self._restored.append(record)
             self.records.append(record)
             self._listener.on_trial(record)
+            self._durations.restore(record)
         self._before = max((record.ended or 0.0 for record in records), default=0.0)
         self._probing.take_over()
         if records:
@@ -417,6 +425,7 @@ class SearchPlan:
             self._probing.end(job)
             self._say_doubted()
             if result is not None:
+                record.forward_s, record.step_s = list(result.forward_s), result.step_s
                 self._durations.probed(job, result)
         self._listener.on_trial(record)
 

@@ -39,11 +39,11 @@ class PlanSettings:
     trials: of the search phase. folds: validation folds there are. lanes: jobs at a time. time_budget_s: for all phases
     together, None for no limit. patience: trials without a better one, min_gain: expected gain of another trial, at
     which to stop searching before that. tested: whether there is a test split, of so many test_images, that baselines
-    and controls will be compared on. surveys: whether there are domains or unlabelled images to look at first.
-    control_folds: on how many folds the winner is held against its controls where there is no test split. directory:
-    where refits go. passes: of an image through its network, that a full training of a strategy comes to; pretrain_s:
-    seconds that making a source model may take. larger: of a source model, the same at more pixels than the space asks
-    for, and how many times as many these are; most first.
+    and controls will be compared on. refits: of the winner, one after the other. surveys: whether there are domains or
+    unlabelled images to look at first. control_folds: on how many folds the winner is held against its controls where
+    there is no test split. directory: where refits go. passes: of an image through its network, that a full training of
+    a strategy comes to; pretrain_s: seconds that making a source model may take. larger: of a source model, the same at
+    more pixels than the space asks for, and how many times as many these are; most first.
     """
 
     trials: int
@@ -54,6 +54,7 @@ class PlanSettings:
     time_budget_s: float | None = None
     tested: bool = True
     test_images: int = 0
+    refits: int = 1
     patience: int | None = None
     min_gain: float | None = None
     surveys: bool = False

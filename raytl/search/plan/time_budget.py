@@ -25,7 +25,8 @@ class TimeBudget:
 
     seconds: for all phases together, None for no limit. clock, started: seconds from any common origin. lanes: jobs at
     a time. tested: whether there is a test split, on which baselines and controls are compared after a refit. folds: of
-    the validation. test_seconds: what opening the test split is expected to take, after all else.
+    the validation. test_seconds: what opening the test split is expected to take, after all else. refits: of the
+    winner, one after the other.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class TimeBudget:
         tested: bool,
         folds: int,
         test_seconds: Callable[[], float] = lambda: 0.0,
+        refits: int = 1,
     ) -> None:
         self._seconds = seconds
         self._clock = clock
@@ -46,6 +48,7 @@ class TimeBudget:
         self._tested = tested
         self._folds = folds
         self._test_seconds = test_seconds
+        self._refits = refits
 
     @property
     def limited(self) -> bool:
@@ -72,11 +75,16 @@ class TimeBudget:
         confirm_s = min(confirm_s, whole_s) if trial_s else confirm_s
         return self.left() <= self._control_seconds(trial_s) + self.refit_seconds(records) + confirm_s
 
-    def allows(self, seconds: float, records: Sequence[TrialRecord], *, keep_controls: bool = True) -> bool:
-        """Whether a job of so many seconds fits before what must follow it. keep_controls: whether controls must."""
+    def allows(
+        self, seconds: float, records: Sequence[TrialRecord], *, keep_controls: bool = True, may_win: bool = False
+    ) -> bool:
+        """Whether a job of so many seconds fits before what must follow it.
+
+        keep_controls: whether controls must. may_win: whether it tries a strategy whose refit would take as long.
+        """
         if self._seconds is None:
             return True
-        after = self.refit_seconds(records)
+        after = max(self.refit_seconds(records), self._refits * seconds if may_win else 0.0)
         if keep_controls:
             after += self._control_seconds(usual_seconds(records))
         return seconds + after < self.left()
@@ -88,7 +96,7 @@ class TimeBudget:
 
     def refit_seconds(self, records: Sequence[TrialRecord]) -> float:
         """What the winner's refit will take at the longest; a job in another lane may have to end before it."""
-        return trial_seconds(records)
+        return self._refits * trial_seconds(records)
 
 
 def usual_seconds(records: Sequence[TrialRecord]) -> float:

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import MODEL, PRETRAINED, SIDE, STAGES, data, shapes, workspace
 
 from raytl.core.hashing import hash_tensors
@@ -127,6 +128,15 @@ class TestRefitOnAll:
         after = load_checkpoint(tmp_path / "m")[1]
         assert hash_tensors(after.state_dict()) != before
         assert own.data.target is not None and len(own.data.target) == len(data(4).target or ())
+
+    def test_is_left_to_the_machine_that_has_the_gpu(self, tmp_path: Path) -> None:
+        own = workspace(tmp_path, data(4), device="auto")
+        if own.device.type != "cpu":
+            own.device = torch.device("cpu")
+        reason = refit_on_all(own, Strategy(MODEL).to_dict(), shapes(6, 9), tmp_path / "m")
+        assert reason is not None and "may not have the GPU" in reason
+        head = Strategy(PRETRAINED, cut=STAGES, head="logistic")
+        assert refit_on_all(own, head.to_dict(), shapes(6, 9), tmp_path / "m") is None
 
     def test_is_refused_where_no_target_label_was_used(self, tmp_path: Path) -> None:
         own = workspace(tmp_path, data(target=None))

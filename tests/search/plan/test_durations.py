@@ -54,6 +54,20 @@ class TestBeforeAnyTraining:
         for uri, seconds in ((SMALL, 0.01), (LARGE, 0.04), ("plain:pixels", 1.0)):
             known.probed(probe(uri), JobResult(forward_s=(seconds / 2,) * 2))
         assert known.of_images(1000) == pytest.approx(40.0)
+        known.probed(probe(f"{LARGE}@224px"), JobResult(forward_s=(0.2,)))
+        assert known.of_images(1000) == pytest.approx(40.0)  # tried, and not what a model is made of yet
+        assert known.of_images(1000, {SMALL, f"{LARGE}@224px", "plain:pixels"}) == pytest.approx(210.0)
+
+    def test_what_an_earlier_search_measured_is_known(self) -> None:
+        known, restored = durations(), durations()
+        measured = JobResult(seconds=2.0, forward_s=(0.01,) * 2, step_s=0.08)
+        known.probed(probe(SMALL), measured)
+        strategy = Strategy(SMALL, head="logistic")
+        found = TrialRecord(0, "probe", strategy.to_dict(), strategy.key, status=TrialStatus.COMPLETED, seconds=2.0)
+        found.forward_s, found.step_s = [0.01, 0.01], 0.08
+        restored.restore(found)
+        for strategy in (Strategy(SMALL), Strategy(SMALL, cut=1), Strategy(SMALL, head="logistic")):
+            assert restored.of(strategy) == known.of(strategy) > 0
 
     def test_a_head_takes_less_on_a_fold_whose_features_are_there(self) -> None:
         head = Strategy(SMALL, cut=10, head="logistic")

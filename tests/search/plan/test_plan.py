@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
@@ -233,11 +235,51 @@ class TestControls:
         refits = [(job.baseline, key(job)) for job in search.given(JobKind.REFIT)]
         assert refits == [(None, search.plan.winner()), *((c.name, c.strategy.key) for c in WITHOUT)]
 
+    def test_are_the_winners_also_where_another_one_could_not_be_refitted(self, space: BoundSpace) -> None:
+        class OfTheWinner(FixedRecipes):
+            def controls(self, winner: Strategy, order: Any, survey: Any) -> list[Control]:
+                return [Control("without a part", "freezing", replace(winner, ema=0.5))]
+
+        failed: list[str] = []
+
+        def curves(job: LaneJob) -> Curve:
+            if job.kind == JobKind.REFIT and not failed:
+                failed.append(key(job))
+                return Curve(seconds=1.0, reason="no memory")
+            return rising(job)
+
+        search = Search(space, tested=False, recipes=OfTheWinner(BASELINES))
+        search.play(curves)
+        winner = search.plan.winner()
+        assert winner is not None and winner not in failed
+        (control,) = search.plan.controls
+        assert replace(control.strategy, ema=0.0).key == winner
+
     def test_that_were_tried_anyway_are_not_tried_again(self, space: BoundSpace) -> None:
         given = (Control("a baseline", "freezing", BASELINES["scratch"]),)
         search = Search(space, tested=False, folds=1, recipes=FixedRecipes(BASELINES, {}, given))
         search.play(rising)
         assert not search.given(JobKind.CONTROL)
+
+
+class TestTime:
+    @pytest.mark.parametrize(("budget_s", "begun"), [(60.0, False), (90.0, True)])
+    def test_a_baseline_is_begun_where_it_can_also_be_refitted(
+        self, space: BoundSpace, budget_s: float, begun: bool
+    ) -> None:
+        """A training takes 39 s."""
+
+        def curves(job: LaneJob) -> Curve:
+            if job.kind == JobKind.PROBE:
+                return replace(rising(job), result=JobResult(forward_s=(0.01,), step_s=0.03))
+            return flat(0.9, 39.0 / EPOCHS) if job.strategy["head"] == "linear" else rising(job)
+
+        recipes = FixedRecipes({"fine-tune": BASELINES["fine-tune"]}, PROBES)
+        settings = {"passes": lambda strategy, frozen: Passes(0.0, 1000.0), "time_budget_s": budget_s}
+        search = Search(space, lanes=1, trials=1, folds=1, tested=False, recipes=recipes, **settings)
+        search.play(curves)
+        assert bool(search.given(JobKind.BASELINE)) is begun
+        assert search.clock.now <= budget_s + 1
 
 
 class TestStopping:

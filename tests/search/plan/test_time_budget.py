@@ -75,6 +75,13 @@ def test_on_folds_controls_take_as_many_rounds_as_there_are_folds() -> None:
     assert on_folds.allows(99.0 - 4 * CONTROLS - 0.1, short) and not on_folds.allows(99.0 - 4 * CONTROLS + 0.1, short)
 
 
+def test_what_may_win_is_to_be_refitted_in_time() -> None:
+    assert budget(100.0).allows(60.0, took(1.0)) and not budget(100.0).allows(60.0, took(1.0), may_win=True)
+    assert budget(100.0).allows(48.0, [], may_win=True) and not budget(100.0).allows(52.0, [], may_win=True)
+    assert not budget(100.0, refits=2).allows(40.0, [], may_win=True)  # it is trained on the test's labels as well
+    assert budget(100.0, refits=2).refit_seconds(took(10.0)) == 20.0
+
+
 def test_opening_the_test_split_is_kept_room_for() -> None:
     given = budget(100.0, test_seconds=lambda: 20.0)
     assert given.left() == 80.0
