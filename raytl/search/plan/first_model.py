@@ -43,12 +43,15 @@ class FirstModel:
         self._told_of: dict[str, int] = {}
 
     def next_early(self) -> LaneJob | None:
-        """What leads after one fold, where the race between the probes will take its time."""
+        """What leads after one fold, where the race between the probes will take its time.
+
+        It will where some source model was not probed yet, which nobody knows how long takes.
+        """
         front = self._probing.front()
-        if front is None or not self._refits.wants(front):
+        if front is None or not self._refits.wants(front) or (self._jobs and not self._probing.has_order()):
             return None
         takes_long = sum(self._durations.of(probe) for probe in self._probing.left()) >= EARLY_S
-        return self.next_of(front) if takes_long else None
+        return self.next_of(front) if takes_long or not self._probing.has_order() else None
 
     def next_of(self, key: str | None) -> LaneJob | None:
         """A probe as a model; None without one, or where it is one already."""

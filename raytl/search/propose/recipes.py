@@ -83,9 +83,8 @@ class Recipes:
             bare = replace(last, source_domain=domain)
             learned = [] if domain is None else [joined, replace(joined, head="logistic"), bare]
             return list(dict.fromkeys([*learned, *self._named(uri, count)]))
-        # What takes longest is begun first, so that no lane is left with it while the others have nothing to do.
-        found = [] if domain is None else [joined]
-        found += [replace(last, head="stages"), last] if count > 1 else [last]
+        found = [replace(last, head="stages"), last] if count > 1 else [last]
+        found += [] if domain is None else [joined]
         return [*found, *self._named(uri, count)]
 
     def _named(self, uri: str, count: int) -> list[Strategy]:

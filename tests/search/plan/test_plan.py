@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 from tiny import MODEL, PRETRAINED, data
-from virtual import BASELINES, EPOCHS, PROBE, PROBES, SPACE, Search, flat, key, rising, top
+from virtual import BASELINES, EPOCHS, PIXELS, PROBE, PROBES, SPACE, Search, flat, key, rising, top
 
 from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.schedule import FIRST_MODEL, TIME
@@ -172,16 +172,25 @@ class TestFirstModel:
         search.play(rising)
         kinds = [job.kind for job in search.jobs]
         before = kinds[: kinds.index(JobKind.BASELINE)]
-        # The race over the further folds takes seconds: it does not wait for that.
-        assert before == [JobKind.PROBE, JobKind.PROBE, JobKind.REFIT, *[JobKind.PROBE] * 4]
-        assert key(search.jobs[2]) == PROBE.key
-        assert search.heard.said.count((FIRST_MODEL, "3 s")) == search.heard.phases.count(FIRST_MODEL) == 1
+        # How long another source model and the race over the further folds take it does not wait for.
+        assert before == [JobKind.PROBE, JobKind.REFIT, *[JobKind.PROBE] * 5]
+        assert key(search.jobs[1]) == PROBE.key
+        assert search.heard.said.count((FIRST_MODEL, "2 s")) == search.heard.phases.count(FIRST_MODEL) == 1
+
+    def test_gives_way_to_a_better_one(self, space: BoundSpace) -> None:
+        probes = {"plain:pixels": [PIXELS], **PROBES, MODEL: [replace(PROBE, source_model=MODEL)]}
+        best = {PIXELS.key: 0.1, PROBE.key: 0.2, probes[MODEL][0].key: 0.3}
+        search = Search(space, lanes=1, recipes=FixedRecipes(BASELINES, probes), tested=False)
+        search.play(lambda job: Curve(((best[key(job)], 1.0),)) if job.kind == JobKind.PROBE else rising(job))
+        made = [key(job) for job in search.given(JobKind.REFIT) if key(job) in best]
+        assert made == [PROBE.key, probes[MODEL][0].key]  # of plain pixels none, while something that learned waits
+        assert search.heard.phases.count(FIRST_MODEL) == 1
 
     def test_waits_for_a_race_that_is_soon_over(self, space: BoundSpace) -> None:
-        search = Search(space, lanes=1, recipes=FixedRecipes(BASELINES, PROBES))
+        search = Search(space, lanes=1, recipes=FixedRecipes(BASELINES, {PRETRAINED: [PROBE]}))
         search.play(lambda job: Curve(((top(job), 0.1),)) if job.kind == JobKind.PROBE else rising(job))
         kinds = [job.kind for job in search.jobs]
-        assert kinds[: kinds.index(JobKind.BASELINE)] == [JobKind.PROBE] * 6 + [JobKind.REFIT]
+        assert kinds[: kinds.index(JobKind.BASELINE)] == [JobKind.PROBE] * 3 + [JobKind.REFIT]
 
     def test_is_told_of_again_once_its_worth_is_known_better(self, space: BoundSpace) -> None:
         told: list[tuple[str, int]] = []
