@@ -50,3 +50,22 @@ def test_pruning_says_first_and_spares_what_is_tagged(raytl, runs, tmp_path):
     assert raytl("runs", "prune", "--older-than", "1d", "--yes").out == "nothing to remove in raytl-runs\n"
     assert raytl("runs", "prune", "--keep", "0", "--yes").out == "removed second\n"
     assert [path.name for path in (tmp_path / "raytl-runs").iterdir()] == ["first"]
+
+
+def test_a_run_is_shown_and_removed_from_inside_its_folder(raytl, runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path / "raytl-runs" / "first")
+    assert raytl("runs", "tag", ".", "best").out == "first: best\n"
+    assert "tags: best" in raytl("runs", "show", ".").out
+    done = raytl("runs", "delete", ".", "--yes")
+    monkeypatch.chdir(tmp_path)
+    assert (done.code, done.out) == (0, "removed first\n"), done.err
+    assert [path.name for path in (tmp_path / "raytl-runs").iterdir()] == ["second"]
+
+
+def test_a_run_that_is_a_link_goes_with_what_it_points_to(raytl, runs, tmp_path):
+    (tmp_path / "raytl-runs" / "first").rename(tmp_path / "moved")
+    (tmp_path / "raytl-runs" / "first").symlink_to(tmp_path / "moved")
+    done = raytl("runs", "delete", "first", "--yes")
+    assert done.code == 0, done.err
+    assert [path.name for path in (tmp_path / "raytl-runs").iterdir()] == ["second"]
+    assert not any("moved" in path.name for path in tmp_path.iterdir())

@@ -108,11 +108,14 @@ class DiskPlace:
     def delete(self) -> None:
         """Remove the run; its name is free at once, also where this is cut short."""
         keeper = DiskKeeper(self.folder)
-        gone = self.folder.with_name(f".{self.folder.name}.deleted")
+        folder = self.folder.resolve()  # "." has a name, and a link is not what takes the space
+        gone = folder.with_name(f".{folder.name}.deleted")
         with writing(self.folder):
             try:
                 shutil.rmtree(gone, ignore_errors=True)  # of an earlier run of this name, cut short
-                self.folder.rename(gone)
+                folder.rename(gone)
+                if self.folder.is_symlink():
+                    self.folder.unlink()
             finally:
                 keeper.release()
             shutil.rmtree(gone)
