@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,7 @@ class JobHandle(jobs.JobHandle):
         storage: a folder. What was fetched earlier is replaced; tags and a note that it was given here stay.
         Raises UserError where there is nothing yet, another run of that name is here, or the run was gone on with here.
         """
+        _check_name(self.run)  # which came from the cluster, and becomes a folder here
         to = os.fspath(storage) if storage is not None else default_storage()
         if is_uri(to):
             raise UserError(f"{to}: a run is brought home into a folder; name one with --storage")
@@ -115,6 +117,7 @@ def find_run(run: str, *, address: str | None = None, storage: str | None = None
     """
     if storage is None and "/" in run.rstrip("/"):
         storage, _, run = run.rstrip("/").rpartition("/")
+    _check_name(run)
     dashboard = Dashboard(address)
     if storage is None and any(run in (job.run, job.id) for job in jobs.list_jobs(dashboard)):
         return JobHandle(dashboard, jobs.find_job(dashboard, run).job)
@@ -205,6 +208,13 @@ def _given(task: Task) -> dict[str, Any]:
     given["source_domain"] = list(given.get("source_domain", {}).values())
     given.pop("name", None)  # of the task; a run's is given otherwise
     return given
+
+
+def _check_name(run: str) -> None:
+    if "/" in run.strip("/"):  # of a job that went on with a run that was named so
+        raise UserError(f"'{run}' is the folder of a run there; bring it home with: raytl fetch {shlex.quote(run)}")
+    if "/" in run or run in ("", ".", ".."):
+        raise UserError(f"'{run}' is no name of a run; 'raytl jobs list' shows those that were submitted")
 
 
 def _copy_from(storage: str, run: str, folder: Path) -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from raytl.api.submitting import JobHandle
+from raytl.api.submitting import JobHandle, find_run
 from raytl.core.errors import UserError
 from raytl.jobs import Job
 from raytl.runs import Run, RunStore
@@ -123,3 +123,16 @@ class TestAgain:
         ):
             fetch()
         assert got.path.is_dir()
+
+
+@pytest.mark.parametrize("run", ["", "..", "/", "../../x", "/mnt/runs/a"])
+def test_a_name_from_the_cluster_leads_nowhere_else(bucket, tmp_path, run):
+    with pytest.raises(UserError, match=r"is no name of a run|bring it home with: raytl fetch"):
+        handle(bucket, run).fetch(tmp_path / "here")
+    assert not (tmp_path / "here").exists() and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("run", ["", "..", "/", "runs/.."])
+def test_what_is_no_name_is_not_asked_for(run):
+    with pytest.raises(UserError, match="is no name of a run; 'raytl jobs list' shows"):
+        find_run(run, address="http://127.0.0.1:9")
