@@ -57,7 +57,7 @@ class Best:
         Raises UserError where the run has no model or the place holds something that is not a bundle.
         """
         manifest, model = load_checkpoint(self.bundle_path)
-        classes = len(manifest.labels or ())
+        weights, classes = manifest.weights.sha256, len(manifest.labels or ())
         return export_bundle(
             Path(directory),
             model,
@@ -66,8 +66,8 @@ class Best:
             temperature=manifest.temperature,
             threshold=manifest.threshold,
             reference=Reference.read(self.bundle_path) if images else None,
-            yardstick=read_yardstick(self.bundle_path, classes),
-            features=read_features(self.bundle_path, manifest.weights.sha256, classes) if images and features else None,
+            yardstick=read_yardstick(self.bundle_path, weights, classes),
+            features=read_features(self.bundle_path, weights, classes) if images and features else None,
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +19,8 @@ from raytl.jobs.dashboard import Dashboard
 from raytl.jobs.packing import DATA, Parcel
 from raytl.jobs.submission import Submission, fresh_name, submit_link
 from raytl.runs.files import writing
-from raytl.runs.storage import DOCUMENT, is_uri, open_storage
+from raytl.runs.labels import NOTE, TAGS
+from raytl.runs.storage import DOCUMENT, JOURNAL, DiskPlace, is_uri, open_storage
 from raytl.tasks import Task
 from raytl.tasks.given import DEMO
 from raytl.tasks.items import FileItem
@@ -36,8 +39,10 @@ class JobHandle(jobs.JobHandle):
     def fetch(self, storage: str | os.PathLike[str] | None = None) -> Run:
         """Bring the run home into ``storage``: report, model, tables. One that still goes on, as far as it is.
 
-        storage: a folder. Raises UserError where there is nothing yet, or another run of that name is here.
+        storage: a folder. What was fetched earlier is replaced; tags and a note that it was given here stay.
+        Raises UserError where there is nothing yet, another run of that name is here, or the run was gone on with here.
         """
+        _check_name(self.run)  # which came from the cluster, and becomes a folder here
         to = os.fspath(storage) if storage is not None else default_storage()
         if is_uri(to):
             raise UserError(f"{to}: a run is brought home into a folder; name one with --storage")
@@ -112,6 +117,7 @@ def find_run(run: str, *, address: str | None = None, storage: str | None = None
     """
     if storage is None and "/" in run.rstrip("/"):
         storage, _, run = run.rstrip("/").rpartition("/")
+    _check_name(run)
     dashboard = Dashboard(address)
     if storage is None and any(run in (job.run, job.id) for job in jobs.list_jobs(dashboard)):
         return JobHandle(dashboard, jobs.find_job(dashboard, run).job)
@@ -204,6 +210,13 @@ def _given(task: Task) -> dict[str, Any]:
     return given
 
 
+def _check_name(run: str) -> None:
+    if "/" in run.strip("/"):  # of a job that went on with a run that was named so
+        raise UserError(f"'{run}' is the folder of a run there; bring it home with: raytl fetch {shlex.quote(run)}")
+    if "/" in run or run in ("", ".", ".."):
+        raise UserError(f"'{run}' is no name of a run; 'raytl jobs list' shows those that were submitted")
+
+
 def _copy_from(storage: str, run: str, folder: Path) -> None:
     """A run's folder from a URI of runs."""
     place = open_storage(storage).place(run)
@@ -213,12 +226,45 @@ def _copy_from(storage: str, run: str, folder: Path) -> None:
 
 
 def _replace(got: Path, place: Path, before: Path) -> None:
-    """Put a fetched run in its place, also over what was fetched of it earlier."""
-    new = Run(got)
-    if place.exists():
-        old = Run(place) if (place / "run.json").exists() else None
-        if old is None or old.status == "running" or old.started != new.started:
-            raise UserError(f"{place} is there already and another one; give another --storage, or move it away")
-        place.rename(before)
-    with writing(place):
-        got.rename(place)
+    """Put a fetched run in its place, also over what was fetched of it earlier; tags and note from here stay on it.
+
+    Raises UserError where something else is there, or the run was gone on with here.
+    """
+    if not os.path.lexists(place):
+        with writing(place):
+            got.rename(place)
+        return
+    if not (place / DOCUMENT).exists() or Run(place).started != Run(got).started:
+        raise UserError(f"{place} is there already and another one; give another --storage, or move it away")
+    held = DiskPlace(place).write()  # says so where it is being searched here
+    try:
+        if not _whole_lines(got).startswith(_whole_lines(place)):
+            raise UserError(
+                f"{place} was gone on with here, and what was tried here is not in the run on the cluster; give "
+                "another --storage, or move it away"
+            )
+        with writing(place):
+            _keep_labels(place, got)
+            place.rename(before)
+            try:
+                got.rename(place)
+            except BaseException:
+                before.rename(place)
+                raise
+    finally:
+        held.release()
+
+
+def _whole_lines(folder: Path) -> bytes:
+    """A run's journal; half a line was written by a process that died, and is taken back by the next."""
+    journal = folder / JOURNAL
+    lines = journal.read_bytes() if journal.exists() else b""
+    return lines[: lines.rfind(b"\n") + 1]
+
+
+def _keep_labels(here: Path, got: Path) -> None:
+    """Put the tags and the note that a run has here on what was fetched of it; its own tags stay."""
+    if (here / TAGS).is_dir():
+        shutil.copytree(here / TAGS, got / TAGS, dirs_exist_ok=True)
+    if (here / NOTE).is_file():
+        shutil.copy2(here / NOTE, got / NOTE)

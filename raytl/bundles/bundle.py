@@ -41,7 +41,7 @@ class Bundle(Predictor):
         """
         manifest, model = load_checkpoint(Path(path))
         bundle = cls(model, manifest, device)
-        bundle.yardstick = read_yardstick(Path(path), len(bundle.labels))
+        bundle.yardstick = read_yardstick(Path(path), manifest.weights.sha256, len(bundle.labels))
         return bundle
 
     def compute(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
@@ -104,7 +104,7 @@ def export_bundle(
     if reference is not None:
         files[REFERENCE_FILE] = reference.to_bytes()
     if yardstick is not None:
-        files[YARDSTICK_FILE] = yardstick_bytes(yardstick)
+        files[YARDSTICK_FILE] = yardstick_bytes(yardstick, manifest.weights.sha256)
     if features is not None:
         files[FEATURES_FILE] = features_bytes(features, manifest.weights.sha256)
     write_files(directory, files)

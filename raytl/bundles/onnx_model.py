@@ -52,7 +52,7 @@ class OnnxModel(Predictor):
             # Integers are exact on all processors, but what is between them may be rounded the other way.
             model.tolerance = 0.1
             model._answers = told.get("answers")
-        model.yardstick = read_yardstick(Path(folder), len(model.labels))
+        model.yardstick = read_yardstick(Path(folder), manifest.weights.sha256, len(model.labels))
         return model
 
     def compute(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:

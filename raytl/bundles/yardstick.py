@@ -34,15 +34,16 @@ _FITTED = ("centre", "scale", "coefficients", "offsets")
 _MOST_BYTES = 256 * 2**20
 
 
-def yardstick_bytes(yardstick: Yardstick) -> bytes:
-    """The file's content."""
+def yardstick_bytes(yardstick: Yardstick, weights: str) -> bytes:
+    """The file's content. weights: SHA-256 of the model's, that the yardstick belongs to."""
     arrays = {name: np.ascontiguousarray(getattr(yardstick, name)) for name in _ARRAYS}
     for name in ("probabilities", "opinions", "statistics", "thumbnails", "thumbnail_statistics"):
         arrays[name] = arrays[name].astype(np.float32)
     fitted = yardstick.correctness
     arrays |= {name: np.ascontiguousarray(getattr(fitted, name), dtype=np.float64) for name in _FITTED}
     figures = {"usual": fitted.usual, "images": fitted.images, "slope": fitted.slope}
-    return bytes(safetensors.numpy.save(arrays, {"version": VERSION, "figures": json.dumps(figures)}))
+    told = {"version": VERSION, "weights": weights, "figures": json.dumps(figures)}
+    return bytes(safetensors.numpy.save(arrays, told))
 
 
 def why_none(provenance: Mapping[str, Any]) -> str:
@@ -52,10 +53,11 @@ def why_none(provenance: Mapping[str, Any]) -> str:
     return f"{said}: {reason}" if isinstance(reason, str) else said
 
 
-def read_yardstick(directory: Path, classes: int) -> Yardstick | None:
+def read_yardstick(directory: Path, weights: str, classes: int) -> Yardstick | None:
     """The yardstick of a bundle for so many classes; None without, or with that of an older or newer raytl.
 
-    Raises UserError where the file is damaged. Nothing in it is executed.
+    weights: SHA-256 of the bundle's; a yardstick from before it was kept names none, and is taken.
+    Raises UserError where the file is damaged or of another model. Nothing in it is executed.
     """
     path = Path(directory) / YARDSTICK_FILE
     if not path.is_file():
@@ -68,6 +70,8 @@ def read_yardstick(directory: Path, classes: int) -> Yardstick | None:
             if told.get("version") != VERSION:
                 return None
             arrays = {name: file.get_tensor(name) for name in (*_ARRAYS, *_FITTED)}
+        if told.get("weights", weights) != weights:
+            raise ValueError("it belongs to other weights")
         figures = json.loads(told["figures"])
         _check(arrays, classes)
         fitted = Correctness(

@@ -59,6 +59,7 @@ class Output:
         """The command's JSON document, which ends it; nothing without ``--json``."""
         if self._stdout is not None:
             text = json.dumps({"schema": SCHEMA_VERSION, **value}, ensure_ascii=False, allow_nan=False)
+            text = text.encode(errors="backslashreplace").decode()  # undecodable file names: JSON's own escape
             self._stdout.write(text + "\n")
             self._stdout.flush()
         self.told = True

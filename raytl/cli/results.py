@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -80,14 +81,15 @@ def show_runs(output: Output, storage: str | None) -> None:
 
 def show_comparison(output: Output, found: Comparison) -> None:
     """What differed, the figures, and both leaderboards in one."""
-    table = Table("", found.a, found.b, box=None)
+    names = escape(found.a), escape(found.b)
+    table = Table("", *names, box=None)
     for kind, values in found.differs.items():
         for name, (a, b) in values.items():
             table.add_row(Text(f"{kind}: {name}"), Text(_short(a)), Text(_short(b)))
     output.say(table if table.row_count else "nothing was different about them: settings, space, data, versions")
     output.say("")
     share = metrics.get(str(found.results["metric"][0])).share
-    figures = Table("", found.a, found.b, box=None)
+    figures = Table("", *names, box=None)
     for name, (a, b) in found.results.items():
         figures.add_row(name.replace("_", " "), *(Text(_figure(name, value, share=share)) for value in (a, b)))
     output.say(figures)
@@ -95,7 +97,7 @@ def show_comparison(output: Output, found: Comparison) -> None:
     if gain is not None:
         output.say(f"{found.b} over {found.a} on the same test images: {wording.gain(gain, share=share)}")
     output.say("")
-    board = Table(f"# {found.a}", f"# {found.b}", "val", "val", "strategy", box=None)
+    board = Table(*(f"# {name}" for name in names), "val", "val", "strategy", box=None)
     for one in found.leaderboard:
         ranks = ["–" if rank is None else str(rank) for rank in (one.rank_a, one.rank_b)]
         validation = [wording.value(value, share=share) for value in (one.validation_a, one.validation_b)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +11,9 @@ from raytl.cli.app import Json, RunName, Storage, runs_app
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
+
+if TYPE_CHECKING:
+    from raytl.runs.storage import Place
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 DAY_S = 24 * 3600.0
@@ -90,7 +94,7 @@ def runs_delete(
     """
     store = _store(storage)
     places = [store.find(name) for name in runs]  # a name that is not there is said before anything goes
-    _delete([(place.name, place) for place in places], yes)
+    _delete(places, yes)
 
 
 @runs_app.command("prune")
@@ -105,7 +109,7 @@ def runs_prune(
     storage: Storage = None,
     json: Json = False,
 ) -> None:
-    """Remove the runs that every given rule lets go; never one that is tagged or running.
+    """Remove the runs that every given rule lets go; never one that is tagged, running, or a link to elsewhere.
 
     [bold]Examples:[/bold]
 
@@ -114,6 +118,7 @@ def runs_prune(
     raytl runs prune --status interrupted --older-than 30d --dry-run
     """
     from raytl.runs.pruning import prunable
+    from raytl.runs.store import location
 
     known = {"interrupted", "finished", "damaged"}
     if keep is None and older_than is None and not status:
@@ -123,12 +128,14 @@ def runs_prune(
             raise UserError(f"--status {name}: give one of {', '.join(sorted(known))}")
     store = _store(storage)
     found = prunable(store.list(), keep=keep, older_than_s=_age(older_than), statuses=status or ())
+    places = {location(place): place for place in store.places() if not place.folder.is_symlink()}
+    found = [run for run in found if run.path in places]
     if dry_run or not found:
         names = ", ".join(run.name for run in found)
         Output.current.say(f"would remove {names}" if found else f"nothing to remove in {store.shown}")
         Output.current.document({"runs": [run.name for run in found], "deleted": False})
         return
-    _delete([(run.name, store.find(run.name)) for run in found], yes)
+    _delete([places[run.path] for run in found], yes)
 
 
 @runs_app.command("send")
@@ -151,15 +158,23 @@ def _store(storage: str | None) -> Any:
     return RunStore(storage or default_storage())
 
 
-def _delete(places: list[tuple[str, Any]], yes: bool) -> None:
+def _delete(places: Sequence[Place], yes: bool) -> None:
+    from raytl.runs.store import location
+
     output = Output.current
-    names = [name for name, _ in places]
+    places = list({location(place): place for place in places}.values())  # each once, by whatever names
+    names = [place.name for place in places]
     if not yes:
         output.note(f"removes {', '.join(names)} for good, with the models")
         if not output.asks("remove?"):
             raise UserError("nothing was removed; --yes removes without asking")
-    for _, place in places:
-        place.delete()
+    for number, place in enumerate(places):
+        try:
+            place.delete()
+        except UserError:
+            if number:
+                output.note(f"removed {', '.join(names[:number])}")
+            raise
     output.say(f"removed {', '.join(names)}")
     output.document({"runs": names, "deleted": True})
 

@@ -53,14 +53,13 @@ class Job:
     def of(cls, details: JobDetails) -> Job:
         """From Ray's description."""
         metadata = details.metadata or {}
-        words = shlex.split(details.entrypoint or "")
         begun, end = details.start_time, details.end_time or int(1000 * time.time())
         return cls(
             id=str(details.submission_id),
             run=metadata.get(RUN, ""),
             status=str(details.status.value).lower(),
             message=(details.message or "").partition(", last available logs")[0].strip(),
-            command=shlex.join(["raytl", *words[words.index("--") + 1 :]] if "--" in words else words),
+            command=_command(details.entrypoint or ""),
             started=datetime.fromtimestamp(begun / 1000, UTC) if begun else None,
             seconds=(end - begun) / 1000 if begun else None,
             exit_code=details.driver_exit_code,
@@ -185,6 +184,15 @@ class JobHandle:
             finally:
                 with suppress(RuntimeError):
                     runner.run(stream.aclose())
+
+
+def _command(entrypoint: str) -> str:
+    """What a job runs: of ``raytl`` without what starts it there, of other jobs as it was given."""
+    try:
+        words = shlex.split(entrypoint)
+    except ValueError:  # somebody else's, for a shell: an apostrophe in a comment is no quotation mark
+        return entrypoint
+    return shlex.join(["raytl", *words[words.index("--") + 1 :]] if "--" in words else words)
 
 
 def list_jobs(dashboard: Dashboard, *, of_all: bool = False) -> list[Job]:

@@ -56,5 +56,5 @@ def _write(place: Place, name: str, text: str) -> None:
     path = place.folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))  # what a terminal gives that is not UTF-8
     place.save(name)

@@ -104,8 +104,9 @@ class RunStore:
             if not place.has(DOCUMENT):
                 raise UserError(f"no run at {name}; 'raytl runs list --storage {storage}' shows those that are there")
             return place
-        candidates: list[Place] = [self._storage.place(name)] if _NAME.fullmatch(name) else []
-        candidates.append(DiskPlace(Path(name).expanduser()))
+        candidates: list[Place] = [self._storage.place(name)] if _is_name(name) else []
+        with suppress(RuntimeError):  # there is no such user's home
+            candidates.append(DiskPlace(Path(name).expanduser()))
         for place in candidates:
             if place.has(DOCUMENT):
                 return place
@@ -170,8 +171,18 @@ def _opened(place: Place) -> Run | None:
     return run
 
 
+def location(place: Place) -> str:
+    """Its absolute path, or its URI."""
+    return place.shown if is_uri(place.shown) else str(place.folder.resolve())
+
+
+def _is_name(text: str) -> bool:
+    """Whether a run may be called so that was not begun under that name: its folder may have been copied or moved."""
+    return "/" not in text and text not in ("", ".", "..") and text.isprintable()
+
+
 def _summary(place: Place) -> RunSummary:
-    shown = place.shown if is_uri(place.shown) else str(place.folder.resolve())
+    shown = location(place)
     try:
         run = Run(place)
         summary = run.summary()

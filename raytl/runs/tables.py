@@ -52,7 +52,8 @@ def write_table(path: Path, table: pa.Table) -> None:
 def read_table(path: Path) -> pa.Table:
     """Read a Parquet file. Raises UserError where it is missing or damaged."""
     try:
-        return pq.read_table(path)
+        with path.open("rb") as file:  # Arrow takes no path that is not UTF-8
+            return pq.read_table(file)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read as Parquet; the file is missing or damaged") from error
 

@@ -23,7 +23,7 @@ from raytl.judging.health import Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.operating import Goal, operating_point
 from raytl.judging.verdict import Control, Part, equivalence_margin, judged
-from raytl.search.plan.contest import Labels
+from raytl.search.plan.contest import UNSURE, Labels
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialStatus
 from raytl.sources import SourceModel
@@ -370,9 +370,23 @@ def _why(plan: SearchPlan, choice: Choice, data: TrainingData, metric: Metric) -
         evidence.append("accuracy on held-out images of the source domain")
     if data.unlabelled is not None:
         evidence.append("consistency and certainty on the unlabelled images")
-    score = float(np.mean([record.score for record in records if record.score is not None]))
     labels = "" if data.target is not None else "; no target label was used"
-    return f"highest score ({score:.3f}: {', '.join(evidence) or 'nothing to score by'}) of {_counted(tried)}{labels}"
+    grounds = _by_score(plan, choice, ", ".join(evidence) or "nothing to score by")
+    return f"{grounds} of {_counted(tried)}{labels}"
+
+
+def _by_score(plan: SearchPlan, choice: Choice, evidence: str) -> str:
+    """What a choice without target labels rests on. evidence: what the scores are made of."""
+    means = {key: float(np.mean(list(scores.values()))) for key, scores in plan.contest.scores().items()}
+    said = f"({means[choice.key]:.3f}: {evidence})"
+    if choice.grounds != "usual":
+        return f"highest score {said}"
+    best = choice.tied[-1]
+    if best == choice.key:  # a head made of class names, which was compared with the others on the source domain alone
+        return f"a score {said}, and as right on the source domain as what has learned it,"
+    if means[best] - means[choice.key] <= UNSURE:
+        return f"a score {said} near the highest ({means[best]:.3f}), and of a kind that usually does better,"
+    return f"a score {said} behind the highest ({means[best]:.3f}), and of a kind that is better whatever scores say,"
 
 
 def _all_failed(plan: SearchPlan) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+
+from raytl.runs import RunStore
 
 sys.path.append(str(Path(__file__).parents[1] / "runs"))
 from example import SETTINGS, write_example
@@ -50,3 +54,83 @@ def test_pruning_says_first_and_spares_what_is_tagged(raytl, runs, tmp_path):
     assert raytl("runs", "prune", "--older-than", "1d", "--yes").out == "nothing to remove in raytl-runs\n"
     assert raytl("runs", "prune", "--keep", "0", "--yes").out == "removed second\n"
     assert [path.name for path in (tmp_path / "raytl-runs").iterdir()] == ["first"]
+
+
+def test_a_run_is_shown_and_removed_from_inside_its_folder(raytl, runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path / "raytl-runs" / "first")
+    assert raytl("runs", "tag", ".", "best").out == "first: best\n"
+    assert "tags: best" in raytl("runs", "show", ".").out
+    done = raytl("runs", "delete", ".", "--yes")
+    monkeypatch.chdir(tmp_path)
+    assert (done.code, done.out) == (0, "removed first\n"), done.err
+    assert [path.name for path in (tmp_path / "raytl-runs").iterdir()] == ["second"]
+
+
+def test_a_run_that_is_a_link_goes_with_what_it_points_to(raytl, runs, tmp_path):
+    (tmp_path / "raytl-runs" / "first").rename(tmp_path / "moved")
+    (tmp_path / "raytl-runs" / "first").symlink_to(tmp_path / "moved")
+    done = raytl("runs", "delete", "first", "--yes")
+    assert done.code == 0, done.err
+    assert [path.name for path in (tmp_path / "raytl-runs").iterdir()] == ["second"]
+    assert not any("moved" in path.name for path in tmp_path.iterdir())
+
+
+class TestOddNames:
+    """Folders of runs that somebody copied, moved or linked."""
+
+    @pytest.mark.parametrize("name", ["my run", "-dash", "a[b]c", "r\N{LATIN SMALL LETTER O WITH DIAERESIS}sser"])
+    def test_a_run_that_is_listed_is_found_by_its_name(self, raytl, runs, tmp_path, name):
+        (tmp_path / "raytl-runs" / "first").rename(tmp_path / "raytl-runs" / name)
+        assert name in raytl("runs", "list").out
+        assert raytl("runs", "tag", "--", name, "best").out == f"{name}: best\n"
+        done = raytl("runs", "compare", "--", name, "second")
+        assert done.code == 0 and f"# {name}" in done.out
+        assert raytl("runs", "delete", "--yes", "--", name).out == f"removed {name}\n"
+        assert [path.name for path in (tmp_path / "raytl-runs").iterdir()] == ["second"]
+
+    def test_what_is_no_utf_8(self, raytl, runs, tmp_path):
+        name = os.fsdecode(b"b\xff")
+        (tmp_path / "raytl-runs" / "first").rename(tmp_path / "raytl-runs" / name)
+        listed = raytl("runs", "list", "--json")
+        assert [run["name"] for run in listed.document["runs"]] == ["second", name]
+        assert raytl("runs", "show", f"raytl-runs/{name}").code == 0
+        assert raytl("runs", "note", "second", name).code == 0
+        assert raytl("runs", "show", "second").code == 0
+
+    @pytest.mark.parametrize("name", ["x" * 300, "~nobody-of-that-name/x", "..", "", "first/..", "raytl-runs"])
+    def test_what_is_no_run_is_one_sentence(self, raytl, runs, tmp_path, name):
+        done = raytl("runs", "delete", name, "--yes")
+        assert done.code == 2 and f"no run '{name}' in raytl-runs" in done.err
+        assert len(list((tmp_path / "raytl-runs").iterdir())) == 2
+
+    def test_a_run_named_twice_is_removed_once(self, raytl, runs, tmp_path):
+        done = raytl("runs", "delete", "first", "raytl-runs/first", "second", "--yes")
+        assert (done.code, done.out) == (0, "removed first, second\n"), done.err
+
+    def test_what_was_removed_before_one_could_not_be_is_said(self, raytl, runs, tmp_path):
+        with RunStore(tmp_path / "raytl-runs").create("now", {}):
+            done = raytl("runs", "delete", "first", "now", "--yes")
+        assert done.code == 2 and "removed first" in done.err and "is being written" in done.err
+
+    def test_pruning_goes_by_the_folder_and_not_by_a_name_that_another_has(self, raytl, runs, tmp_path, monkeypatch):
+        (tmp_path / "raytl-runs" / "first").rename(tmp_path / "raytl-runs" / "my run")
+        shutil.copytree(tmp_path / "raytl-runs" / "second", tmp_path / "my run")  # in the folder of the command
+        assert raytl("runs", "prune", "--keep", "0", "--yes").code == 0
+        assert (tmp_path / "my run").is_dir() and not list((tmp_path / "raytl-runs").iterdir())
+
+    def test_pruning_neither_counts_nor_follows_links(self, raytl, runs, tmp_path):
+        write_example(tmp_path / "elsewhere", "third", trials=2)
+        (tmp_path / "raytl-runs" / "latest").symlink_to("second")
+        (tmp_path / "raytl-runs" / "third").symlink_to(tmp_path / "elsewhere" / "third")
+        listed = [run["name"] for run in raytl("runs", "list", "--json").document["runs"]]
+        assert sorted(listed) == ["first", "second", "third"]
+        assert raytl("runs", "prune", "--keep", "0", "--dry-run").out in (
+            "would remove second, first\n",
+            "would remove first, second\n",
+        )
+        assert raytl("runs", "prune", "--keep", "0", "--yes").code == 0
+        assert (tmp_path / "elsewhere" / "third" / "run.json").exists()
+
+    def test_what_is_left_of_a_removal_cut_short_is_no_run(self, raytl, runs, tmp_path):
+        (tmp_path / "raytl-runs" / "first").rename(tmp_path / "raytl-runs" / ".first.deleted")
+        assert [run["name"] for run in raytl("runs", "list", "--json").document["runs"]] == ["second"]

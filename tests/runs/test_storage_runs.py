@@ -286,3 +286,36 @@ class TestFaults:
         machine("second")
         there = RunStore(uri).open("flowers")
         assert plainly(there) == plainly(run) and len(there.records()) == len(writer.trials)
+
+    def test_what_a_search_removed_while_the_storage_was_away_is_removed_later(self, uri, machine, s3, monkeypatch):
+        def model(writer, names: tuple[str, ...]) -> None:
+            writer.drop("model")
+            (writer.path / "model").mkdir()
+            for name in names:
+                (writer.path / "model" / name).write_text("{}")
+            writer.keep("model")
+
+        with RunStore(uri).create("flowers", SETTINGS) as writer:
+            play(writer, 2)
+            model(writer, ("model.json", "yardstick.safetensors"))
+            writer.finish(outcome_of(writer.trials))
+        monkeypatch.setattr(keeper, "PATIENCE_S", 0.5)
+        monkeypatch.setattr(lease, "LETTING_GO_S", 0.5)
+        with RunStore(uri).create("flowers", SETTINGS, resume=True) as writer:
+            s3.pause()
+            try:
+                for name in ("outcome.json", "predictions.parquet"):
+                    writer.drop(name)
+                model(writer, ("model.json",))
+                writer.interrupt()
+                writer.__exit__(None, None, None)
+            finally:
+                s3.go_on()
+        monkeypatch.setattr(keeper, "PATIENCE_S", 60.0)
+        there = remote.Objects.at(f"{uri}/flowers")
+        while lease.is_held(there):
+            time.sleep(0.2)
+        assert {"outcome.json", "predictions.parquet", "model/yardstick.safetensors"} <= set(there.list())
+        assert RunStore(uri).send("flowers") is None
+        assert set(there.list("model")) == {"model/model.json"}
+        assert not {"outcome.json", "predictions.parquet"} & set(there.list())

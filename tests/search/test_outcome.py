@@ -424,24 +424,68 @@ class TestTestSplit:
         assert "scratch" not in outcome.gains and "fine-tune" in outcome.gains
 
 
-def test_without_target_labels_the_choice_rests_on_what_there_is(tmp_path: Path) -> None:
-    held = workspace(tmp_path, data(target=None), folds=(0, 0))
-    file = tmp_path / "uda.yaml"
-    file.write_text(f"space: {{source_model: {MODEL}, head_lr: [0.01, 0.1]}}")
-    space = BoundSpace(load_space(str(file)), held.data)
-    settings = PlanSettings(2, 0, 1, EPOCHS, tmp_path / "refits", tested=False)
-    sampler, halving = TpeSampler(space, 0), SuccessiveHalving(1, 3, EPOCHS)
-    plan = SearchPlan(settings, sampler, halving, FixedRecipes(), [], Silent(), lambda: 0.0)
-    while isinstance(job := plan.next_job(), LaneJob):
-        score = float(job.strategy["head_lr"])
-        told = {"epoch": float(EPOCHS), "score": score, "source-accuracy": 0.5, "unlabelled": score, "seconds": 1.0}
-        plan.on_epoch(job.number, told)
-        plan.on_end(job.number, JobResult())
-    outcome = end(plan, held)
-    assert outcome.best.strategy["head_lr"] == 0.1 and outcome.best.validation is None
-    for words in ("highest score (0.100", "held-out images of the source domain", "no target label was used"):
-        assert words in outcome.why
-    assert outcome.controls == [] and outcome.calibration == {}
+class TestWithoutTargetLabels:
+    PUBLISHED = Strategy("timm:resnet18", cut=5, head="stages", source_domain="bright", adaptation="moments")
+    OWN = Strategy("pretrain:bright/scratch:cnn-small", cut=5, head="logistic", source_domain="bright")
+    ALONE = Strategy("timm:resnet18", cut=5, head="logistic")
+    NAMES = Strategy("timm:resnet18", cut=5, head="zero-shot")
+
+    @pytest.fixture
+    def held(self, tmp_path: Path) -> Workspace:
+        return workspace(tmp_path, data(target=None), folds=(0, 0))
+
+    @pytest.fixture
+    def plan(self, tmp_path: Path, held: Workspace) -> SearchPlan:
+        """Two strategies, of which one has a score of 0.1 and the other one of 0.01."""
+        file = tmp_path / "uda.yaml"
+        file.write_text(f"space: {{source_model: {MODEL}, head_lr: [0.01, 0.1]}}")
+        space = BoundSpace(load_space(str(file)), held.data)
+        settings = PlanSettings(2, 0, 1, EPOCHS, tmp_path / "refits", tested=False)
+        sampler, halving = TpeSampler(space, 0), SuccessiveHalving(1, 3, EPOCHS)
+        plan = SearchPlan(settings, sampler, halving, FixedRecipes(), [], Silent(), lambda: 0.0)
+        while isinstance(job := plan.next_job(), LaneJob):
+            score = float(job.strategy["head_lr"])
+            told = {"epoch": float(EPOCHS), "score": score, "source-accuracy": 0.5, "unlabelled": score, "seconds": 1.0}
+            plan.on_epoch(job.number, told)
+            plan.on_end(job.number, JobResult())
+        return plan
+
+    def test_the_choice_rests_on_what_there_is(self, plan: SearchPlan, held: Workspace) -> None:
+        outcome = end(plan, held)
+        assert outcome.best.strategy["head_lr"] == 0.1 and outcome.best.validation is None
+        for words in ("highest score (0.100", "held-out images of the source domain", "no target label was used"):
+            assert words in outcome.why
+        assert outcome.controls == [] and outcome.calibration == {}
+
+    @pytest.mark.parametrize(
+        ("chosen", "highest", "scores", "words"),
+        [
+            (PUBLISHED, OWN, (0.65, 0.7), " near the highest (0.700), and of a kind that usually does better, of 2 "),
+            (
+                PUBLISHED,
+                ALONE,
+                (0.3, 0.9),
+                " behind the highest (0.900), and of a kind that is better whatever scores ",
+            ),
+            (NAMES, OWN, (0.3, 0.9), ", and as right on the source domain as what has learned it, of 2 strategies;"),
+        ],
+        ids=["near", "behind", "class names"],
+    )
+    def test_what_is_not_the_highest_score_is_not_said_to_be(
+        self,
+        plan: SearchPlan,
+        held: Workspace,
+        chosen: Strategy,
+        highest: Strategy,
+        scores: tuple[float, float],
+        words: str,
+    ) -> None:
+        for record, strategy, score in zip(plan.records, (chosen, highest), scores, strict=True):
+            record.strategy, record.strategy_key, record.score = strategy.to_dict(), strategy.key, score
+        outcome = end(plan, held)
+        assert outcome.best.strategy_key == chosen.key
+        assert outcome.why.startswith(f"a score ({scores[0]:.3f}: ") and words in outcome.why
+        assert "highest score" not in outcome.why
 
 
 class TestYardstick:

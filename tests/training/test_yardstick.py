@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
+import safetensors.numpy
 from tiny import SIDE, data, shapes, workspace
 
 from raytl.bundles import Bundle, export_bundle
-from raytl.bundles.yardstick import YARDSTICK_FILE
+from raytl.bundles.yardstick import YARDSTICK_FILE, yardstick_bytes
 from raytl.core.errors import UserError
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.judging.health import Yardstick, judge_health
+from raytl.sources.manifest import read_manifest
 from raytl.sources.model import SourceModel
 from raytl.training.loop import run_trial
 from raytl.training.strategy import Strategy
@@ -106,21 +109,34 @@ def test_too_few_labels_give_no_yardstick(tmp_path: Path) -> None:
         gather_yardstick(without, PROBE, 1.0, most_probable, 5.0)
 
 
-@pytest.mark.parametrize("harm", ["cut", "foreign", "other classes"])
+@pytest.mark.parametrize("harm", ["cut", "foreign", "other classes", "other weights"])
 def test_a_damaged_yardstick_is_refused(made: tuple, tmp_path: Path, harm: str) -> None:
     yardstick, model = made
     export_bundle(tmp_path / "m", model, metrics={}, provenance={}, yardstick=yardstick)
-    file = tmp_path / "m" / YARDSTICK_FILE
+    file, weights = tmp_path / "m" / YARDSTICK_FILE, read_manifest(tmp_path / "m").weights.sha256
     if harm == "cut":
         file.write_bytes(file.read_bytes()[:-40])
     elif harm == "foreign":
         file.write_bytes(b"{}" * 50)
+    elif harm == "other classes":
+        file.write_bytes(yardstick_bytes(replace(yardstick, probabilities=yardstick.probabilities[:, :2]), weights))
     else:
-        from raytl.bundles.yardstick import yardstick_bytes
-
-        file.write_bytes(yardstick_bytes(replace(yardstick, probabilities=yardstick.probabilities[:, :2])))
-    with pytest.raises(UserError, match="is damaged"):
+        file.write_bytes(yardstick_bytes(yardstick, 64 * "0"))
+    with pytest.raises(UserError, match="belongs to other weights" if harm == "other weights" else "is damaged"):
         Bundle.load(tmp_path / "m")
+
+
+def test_a_yardstick_from_before_it_named_its_weights_is_read(made: tuple, tmp_path: Path) -> None:
+    yardstick, model = made
+    export_bundle(tmp_path / "m", model, metrics={}, provenance={}, yardstick=yardstick)
+    file = tmp_path / "m" / YARDSTICK_FILE
+    with safetensors.safe_open(file, "numpy") as opened:
+        told = opened.metadata()
+        arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
+    del told["weights"]
+    file.write_bytes(safetensors.numpy.save(arrays, told))
+    kept = Bundle.load(tmp_path / "m").yardstick
+    assert kept is not None and np.allclose(kept.probabilities, yardstick.probabilities, atol=1e-6)
 
 
 def test_the_side_of_the_images_is_the_models(bundle: Bundle) -> None:

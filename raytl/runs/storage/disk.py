@@ -32,8 +32,10 @@ class DiskStorage:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def places(self) -> Sequence[DiskPlace]:
-        """Of all runs."""
-        return [DiskPlace(path.parent) for path in self.folder.glob(f"*/{DOCUMENT}")]
+        """Of all runs. What is hidden was being deleted; a link to a run beside it is no other run."""
+        found = [path.parent for path in self.folder.glob(f"*/{DOCUMENT}") if not path.parent.name.startswith(".")]
+        here = self.folder.resolve()
+        return [DiskPlace(path) for path in found if not (path.is_symlink() and path.resolve().parent == here)]
 
     def place(self, name: str) -> DiskPlace:
         """Of the run of this name, if there is one."""
@@ -56,7 +58,7 @@ class DiskPlace:
 
     def __init__(self, folder: Path, shown: str | None = None) -> None:
         self.folder = folder
-        self.name = folder.resolve().name
+        self.name = folder.name if folder.name not in ("", "..") else folder.resolve().name  # "" is that of "."
         self.shown = shown or str(folder)
 
     def look_again(self) -> None:
@@ -67,8 +69,14 @@ class DiskPlace:
         return is_locked(self.folder)
 
     def has(self, name: str) -> bool:
-        """Whether there is a file of this name."""
-        return (self.folder / name).is_file()
+        """Whether there is a file of this name. Raises UserError where the folder may not be looked into."""
+        path = self.folder / name
+        try:
+            return path.is_file()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # then there is none
+                return False
+            raise UserError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()})") from error
 
     def file(self, name: str) -> Path:
         """Where it is."""
@@ -108,11 +116,14 @@ class DiskPlace:
     def delete(self) -> None:
         """Remove the run; its name is free at once, also where this is cut short."""
         keeper = DiskKeeper(self.folder)
-        gone = self.folder.with_name(f".{self.folder.name}.deleted")
+        folder = self.folder.resolve()  # "." has a name, and a link is not what takes the space
+        gone = folder.with_name(f".{folder.name}.deleted")
         with writing(self.folder):
             try:
                 shutil.rmtree(gone, ignore_errors=True)  # of an earlier run of this name, cut short
-                self.folder.rename(gone)
+                folder.rename(gone)
+                if self.folder.is_symlink():
+                    self.folder.unlink()
             finally:
                 keeper.release()
             shutil.rmtree(gone)

@@ -20,14 +20,21 @@ from raytl.runs.storage.segments import SegmentedJournal
 HELD_BYTES = 4 * 2**20
 """Files up to this size are sent as they were when they were written; larger ones are written once."""
 
+MODEL_DOCUMENT = "model.json"
+"""Without it nobody takes a folder for a model."""
+
 
 @dataclass(frozen=True)
 class Task:
-    """Something to send. name: of the file; content: None to remove it; size: of the journal."""
+    """Something to send. name: of the file; content: None to remove it; size: of the journal.
+
+    stay: of a folder: the names in it that are not removed.
+    """
 
     name: str
     content: bytes | Path | None = None
     size: int | None = None
+    stay: frozenset[str] | None = None
 
 
 class Outbox:
@@ -88,6 +95,8 @@ class Outbox:
             task = self._tasks[0]
         if task.size is not None:
             self._journal.put(self._journal_bytes(task.size))
+        elif task.stay is not None:
+            self._clear(task.name, task.stay)
         else:
             self._check()
             if task.content is None:
@@ -105,20 +114,26 @@ class Outbox:
             self._journal.compact(path.read_bytes())
 
     def _keep_folder(self, name: str, path: Path) -> None:
-        """Its document goes first and comes last: without it nobody takes a folder for a model that is whole.
+        """A model's document goes first and comes last: without it nobody takes a folder for a model that is whole.
 
-        What still waits of an earlier state of the folder is left out: its large files are not there any more.
+        In between goes what an earlier state of the folder had and this one has not: it is of another model. What still
+        waits of the earlier state is left out: its large files are not there any more.
         """
         with self._mutex:
             on_its_way = list(self._tasks)[:1]
-            waiting = [task for task in list(self._tasks)[1:] if not task.name.startswith(f"{name}/")]
+            waiting = [task for task in list(self._tasks)[1:] if not f"{task.name}/".startswith(f"{name}/")]
             self._tasks = deque(on_its_way + waiting)
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        documents = [file for file in files if file.suffix == ".json"]
-        for file in documents:
-            self.drop(file.relative_to(self.folder).as_posix())
-        for file in [file for file in files if file not in documents] + documents:
-            self.keep(file.relative_to(self.folder).as_posix())
+        names = sorted(file.relative_to(self.folder).as_posix() for file in path.rglob("*") if file.is_file())
+        others = [name for name in names if not _is_document(name)]
+        self._add(Task(name, stay=frozenset(others)))
+        self.keep(*others, *(name for name in names if _is_document(name)))
+
+    def _clear(self, folder: str, stay: Collection[str]) -> None:
+        """Remove from a folder of the store what is not to stay, a model's document first."""
+        gone = [name for name in self._objects.list(folder) if name not in stay]
+        for name in sorted(gone, key=lambda name: (not _is_document(name), name)):
+            self._check()
+            self._objects.delete(name)
 
     def _add(self, task: Task) -> None:
         with self._mutex:
@@ -127,6 +142,10 @@ class Outbox:
     def _journal_bytes(self, size: int) -> bytes:
         with (self.folder / JOURNAL).open("rb") as file:
             return file.read(size)
+
+
+def _is_document(name: str) -> bool:
+    return name.rpartition("/")[2] == MODEL_DOCUMENT
 
 
 PAUSE_S = 1.0

@@ -27,6 +27,8 @@ from raytl.runs.storage.places import DOCUMENT, JOURNAL, Keeper, Place
 
 NEVER_SENT = {SENT, LOCK, JOURNAL, DOCUMENT, "tune", "tags", "note.txt"}
 """Names in a working copy that are scratch, sent apart from the others, or not the search's."""
+GOES = {"outcome.json", "predictions.parquet"}
+"""Files that a search which goes on removes: they are of what it chose before."""
 Locks = tuple[RunLock, Lease]
 KEPT_S = 24 * 3600.0
 """How long a working copy stays after all of it was sent."""
@@ -243,8 +245,9 @@ class ObjectPlace:
             keeper = self._keeper(locks)
         if (self._work / JOURNAL).exists():
             keeper.journal((self._work / JOURNAL).stat().st_size)
-        for name in [name for name in self.listed() if name.startswith("refits/") and not (self._work / name).exists()]:
-            keeper.drop(name)
+        for name in self.listed():
+            if (name in GOES or name.startswith("refits/")) and not (self._work / name).exists():
+                keeper.drop(name)
         files = [path.name for path in sorted(self._work.iterdir()) if path.name not in NEVER_SENT]
         keeper.keep(*files, DOCUMENT)
         return keeper.release()
