@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         info,
         licence_of,
         load,
+        local_files,
         untrained_uri,
         why_no_zero_shot,
         zero_shot_head,
@@ -34,6 +35,7 @@ __all__ = [
     "info",
     "licence_of",
     "load",
+    "local_files",
     "split_size",
     "untrained_uri",
     "why_no_zero_shot",
@@ -45,7 +47,8 @@ __getattr__ = lazily(
     {
         "raytl.sources.base": "SourceEntry WeightsMissingError",
         "raytl.sources.lookup": (
-            "build_architecture catalogue info licence_of load untrained_uri why_no_zero_shot zero_shot_head"
+            "build_architecture catalogue info licence_of load local_files untrained_uri why_no_zero_shot "
+            "zero_shot_head"
         ),
         "raytl.sources.licences": "allows_commercial",
         "raytl.sources.model": "SourceInfo SourceModel",

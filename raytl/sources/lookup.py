@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from raytl.core.errors import UserError
 from raytl.sources.base import Provider, Request, SourceEntry, providers, seeded
@@ -53,6 +54,19 @@ def licence_of(uri: str) -> str:
         return provider.entry(name).licence
     except (UserError, LookupError, AttributeError):  # providers need to know but the names that they list
         return UNKNOWN
+
+
+def local_files(uri: str) -> list[tuple[str, int, int]]:
+    """What tells weights in somebody's own files from others under the same URI: name, size and time of each file.
+
+    Empty for published weights, untrained networks, and files that are not there.
+    """
+    kind, _, rest = split_size(uri)[0].partition(":")
+    if kind not in ("file", "hf"):
+        return []
+    place = Path(rest.partition("?")[0]).expanduser()
+    files = [place] if place.is_file() else sorted(place.iterdir()) if place.is_dir() else []
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
 
 
 def untrained_uri(uri: str) -> str | None:

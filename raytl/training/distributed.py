@@ -60,6 +60,14 @@ class Group:
         for group in by_type.values():
             _in_one_piece(group, lambda flat: distributed.broadcast(flat, src=0))
 
+    def agreed(self, digest: str, device: torch.device) -> str:
+        """Rank 0's hash in hex digits, for everyone; all are equally long. device: of tensors that the group shares."""
+        if self.size == 1:
+            return digest
+        told = torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8, device=device)
+        self.share([told])
+        return bytes(told.tolist()).hex()
+
     @staticmethod
     def _sum(flat: Tensor) -> None:
         distributed.all_reduce(flat)

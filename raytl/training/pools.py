@@ -64,6 +64,11 @@ class Pool:
                 yield _gather(self.inputs, upload(rows, self.inputs.device))
 
 
+def view_batch(side: int) -> int:
+    """Images of that many pixels a side which are augmented at once; what is drawn for each follows from how many."""
+    return VIEW_BATCH if side <= LARGE_SIDE else FROZEN_BATCH
+
+
 class PoolMaker:
     """Makes the pools of one trial: of activations where the frozen stages can be run beforehand, else of pixels.
 
@@ -119,7 +124,7 @@ class PoolMaker:
     def _pixels(self, images: Images, version: str = "") -> Iterable[Tensor]:
         """uint8 (m, c, s, s), some images after the others."""
         pixels = self._workspace.pixels(images, self._network.preprocessing)
-        chunks = pixels.split(self._view_batch())
+        chunks = pixels.split(view_batch(self._network.preprocessing.size))
         return self._moved(chunks, version) if version else chunks
 
     def _moved(self, chunks: Iterable[Tensor], version: str) -> Iterator[Tensor]:
@@ -132,14 +137,13 @@ class PoolMaker:
 
         return map(move, chunks)
 
-    def _view_batch(self) -> int:
-        return VIEW_BATCH if self._network.preprocessing.size <= LARGE_SIDE else FROZEN_BATCH
-
     def _key(self, images: Images, cut: int, version: str) -> str:
         model = self._network.model
         transform = [model.preprocessing.to_json(), version, _definition(version)]
-        if version and self._view_batch() != VIEW_BATCH:  # what is drawn follows from how many are drawn at once
-            transform.append(str(self._view_batch()))
+        if (
+            version and view_batch(self._network.preprocessing.size) != VIEW_BATCH
+        ):  # what is drawn follows from how many are drawn at once
+            transform.append(str(view_batch(self._network.preprocessing.size)))
         computed = ["float32", self._workspace.device.type, str(torch.__version__)]
         parts = [transform, images.fingerprint, *computed]
         if not cut:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from raytl import sources
 from raytl.core.errors import UserError, nearest
-from raytl.core.hashing import hash_json
+from raytl.core.hashing import hash_bytes, hash_json
 from raytl.core.seeding import derive_seed, seed_everything
 from raytl.finetuning import augmentation
 from raytl.finetuning.optimizers import build_optimizer, parameter_groups, set_progress
@@ -141,6 +141,9 @@ def checkpoint_path(workspace: Material, domain: str, architecture: str, most_s:
         augmentation.definition(settings.pretrain.augmentation),
         str(torch.__version__),
         *([] if most_s is None else [most_s]),
+        *sources.local_files(architecture),
+        # Which images it does not see follows from the groups; without any, from what is above.
+        *([] if images.groups is None else [hash_bytes(workspace.source_split(domain)[1].tobytes())]),
     ]
     return workspace.models_root / hash_json(parts)[:24]
 

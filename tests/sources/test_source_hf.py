@@ -20,6 +20,7 @@ from raytl.core.errors import UserError
 from raytl.core.hashing import hash_tensors
 from raytl.sources.checkpoint import load_checkpoint, write_checkpoint
 from raytl.sources.hf_towers import Tower
+from raytl.sources.staging import batch_norm_stages
 
 D, HEADS, DEPTH, HIDDEN, PATCH, SIZE = 16, 2, 3, 24, 4, 16
 TOKENS = (SIZE // PATCH) ** 2
@@ -173,6 +174,7 @@ class TestEveryTower:
         assert len(info.stages) >= 4
         assert info.parameters == sum(parameter.numel() for parameter in model.parameters())
         assert model.pretrained and info.pretrained
+        assert info.batch_norm_stages == batch_norm_stages(model.stages.items()) == ()
 
     def test_whole_models_and_half_precision_give_the_same(self, kind: str, tmp_path: Path) -> None:
         state = {name: value.half() for name, value in state_of(kind).items()}

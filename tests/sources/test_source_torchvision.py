@@ -198,6 +198,9 @@ class TestPublishedWeights:
         with torch.inference_mode():
             ours = sources.load("torchvision:googlenet", image_size=64)(images)
             torch.testing.assert_close(ours, whole(images), rtol=1e-5, atol=1e-5)
+            torch.save({k: v for k, v in whole.state_dict().items() if not k.startswith("aux")}, hub / "own.pth")
+            bare = sources.load(f"file:{hub / 'own.pth'}?arch=torchvision:googlenet", image_size=64)
+            torch.testing.assert_close(bare(images), ours, rtol=1e-5, atol=1e-5)
             untrained = sources.load("torchvision:googlenet@none", image_size=64)
             assert torch.equal(untrained.stage_list()[0][0](images), images)
 

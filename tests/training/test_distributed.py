@@ -14,10 +14,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import distributed, multiprocessing
 
+from raytl.core.errors import UserError
+from raytl.search.lanes.worker_group import _Member
 from raytl.training.distributed import Group
 from raytl.training.loop import run_trial
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialError, TrialJob
+from raytl.training.workspace import Workspace
 
 PLAIN = Strategy(tiny.MODEL, head_lr=0.05, backbone_ratio=1.0)
 STRATEGIES = {
@@ -47,6 +50,7 @@ def _train(rank: int, size: int, root: str, both_done: Barrier) -> None:
             outcome = {"error": str(error), "epochs": len(epochs)}
         Path(f"{root}/{name}-{rank}.json").write_text(json.dumps(outcome))
     save_file(_gradients(Group(rank, size)), f"{root}/gradients-{rank}.safetensors")
+    Path(f"{root}/agreed-{rank}.json").write_text(json.dumps(_agreed(Group(rank, size), workspace)))
     Path(f"{root}/done-{rank}").touch()
     both_done.wait(60)  # gloo aborts a process whose peer leaves while it still reads
     distributed.destroy_process_group()
@@ -60,6 +64,24 @@ def _gradients(group: Group) -> dict[str, torch.Tensor]:
         parameters["one"].grad = torch.full((3,), 6.0)
     group.average_gradients(parameters.values())
     return {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
+
+
+def _agreed(group: Group, workspace: Workspace) -> list[str | None]:
+    """Of hashes that differ from rank to rank the one that goes, and why a source model is not to be had."""
+
+    class Lacking(Workspace):
+        def hold(self, uri: str) -> None:
+            if group.rank == 1:
+                raise UserError(f"{uri}: is not on this node")
+
+    member = _Member(None, 0, group, distributed.group.WORLD)
+    lacking = Lacking(workspace.data, workspace.settings)
+    return [
+        group.agreed(64 * str(group.rank + 5), torch.device("cpu")),
+        member.missing(lacking, tiny.MODEL),
+        member.missing(workspace, tiny.MODEL),
+        member.missing(lacking, None),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +106,12 @@ def outcomes(root):
 def test_a_missing_gradient_counts_as_zero_unless_nobody_has_one(root, rank):
     left = load_file(root / f"gradients-{rank}.safetensors")
     assert {name: value.tolist() for name, value in left.items()} == {"both": [3.0] * 3, "one": [3.0] * 3}
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_go_by_what_one_of_them_knows(root, rank):
+    told = json.loads((root / f"agreed-{rank}.json").read_text())
+    assert told == [64 * "5", f"{tiny.MODEL}: is not on this node", None, None]
 
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "diverging"])

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from tiny import MODEL, PRETRAINED, data, workspace
 
+from raytl.sources.checkpoint import write_checkpoint
 from raytl.training.pretrain import LEAST_STEPS, checkpoint_path, is_hurried, is_pretrained
 from raytl.training.workspace import PretrainSettings
 
@@ -60,3 +63,29 @@ class TestTime:
         patient = workspace(tmp_path / "b", data(), pretrain=settings)
         assert unhurried.source_model(PRETRAINED)[1] == patient.source_model(PRETRAINED)[1]
         assert checkpoint_path(unhurried, *PARTS).exists()
+
+
+class TestWhatTheNameDependsOn:
+    def test_the_groups_of_the_domain_for_other_images_are_held_out_by_them(self, tmp_path: Path) -> None:
+        held = data()
+        domain = held.source_domains["bright"]
+        grouped = replace(domain, groups=np.arange(len(domain)) // 3)
+        alone = workspace(tmp_path, held)
+        together = workspace(tmp_path, replace(held, source_domains={**held.source_domains, "bright": grouped}))
+        assert not np.array_equal(alone.source_split("bright")[1], together.source_split("bright")[1])
+        assert checkpoint_path(alone, *PARTS) != checkpoint_path(together, *PARTS)
+
+    @pytest.mark.parametrize("ending", ["", "@48px"])
+    def test_the_weights_in_a_folder_of_ones_own(self, tmp_path: Path, ending: str) -> None:
+        space = workspace(tmp_path, data())
+        model, _ = space.source_model(MODEL)
+        model.labels = tuple(str(number) for number in range(model.feature_dim))
+        folder = tmp_path / "own"
+        paths = set()
+        for shift in (0.0, 1.0):
+            with torch.no_grad():
+                next(model.parameters()).add_(shift)
+            write_checkpoint(folder, model, {})
+            parts = (PARTS[0], f"file:{folder}{ending}")
+            paths |= {checkpoint_path(space, *parts), checkpoint_path(space, *parts)}
+        assert len(paths) == 2

@@ -14,10 +14,11 @@ from raytl.core.seeding import derive_seed
 from raytl.runs.recipe.lifting import Lifted
 from raytl.sources import SourceModel
 from raytl.sources.manifest import WEIGHTS_FILE
+from raytl.sources.uris import split_size
 from raytl.training.pretrain import kept_checkpoint, parse_pretrain
 from raytl.training.workspace import Workspace
 
-WRITABLE = "torchvision:, timm:, scratch:, plain:, pretrain: and file: with the folder of a model"
+WITH = "it can with torchvision:, timm:, scratch:, plain:, pretrain: and file: with the folder of a model"
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ def stages_code(uri: str, model: SourceModel, workspace: Workspace, lifted: Lift
 
     uri: of the source model, ``model`` what was loaded for it. Raises UserError for one that cannot be written.
     """
+    if uri.startswith("package:"):
+        raise UserError(f"source model '{uri}': no script can be written with weights out of a package; {WITH}")
     weights = _weights(uri, model, workspace)
     kind, _, name = model.architecture.partition(":")
     name = name.removesuffix("@none")
     write = {"scratch": _scratch, "plain": _plain, "torchvision": _torchvision, "timm": _timm}.get(kind)
     if write is None:
-        raise UserError(f"source model '{uri}': no script can be written with one of {kind}:, but with {WRITABLE}")
+        raise UserError(f"source model '{uri}': no script can be written with one of {kind}:; {WITH}")
     seed = derive_seed(kind, name, derive_seed(workspace.settings.seed, "init", uri))
     lines = [f"torch.manual_seed({seed})"] if weights == Weights() else []
     lines += write(name, model, weights, lifted)
@@ -55,15 +58,14 @@ def stages_code(uri: str, model: SourceModel, workspace: Workspace, lifted: Lift
 
 def weights_file(uri: str, workspace: Workspace) -> Path | None:
     """The file that a source model's weights lie in, in raytl's names."""
+    uri = split_size(uri)[0]
     pretraining = parse_pretrain(uri)
     if pretraining is not None:
         return (kept_checkpoint(workspace, *pretraining) or Path()) / WEIGHTS_FILE
     if not uri.startswith("file:"):
         return None
     if "?" in uri:
-        raise UserError(
-            f"source model '{uri}': no script can be written with bare weights under foreign names; with {WRITABLE}"
-        )
+        raise UserError(f"source model '{uri}': no script can be written with bare weights under foreign names; {WITH}")
     return Path(uri.removeprefix("file:")).expanduser().absolute() / WEIGHTS_FILE
 
 

@@ -18,6 +18,7 @@ from raytl.runs.recipe.lifting import Lifted
 from raytl.runs.recipe.pieces import Code, block, raw
 from raytl.sources.heads import MlpHead
 from raytl.training.convex import solve_head
+from raytl.training.pools import view_batch
 from raytl.training.roles import STRONG_VIEW
 from raytl.training.trial import Trial, trial_seed
 
@@ -103,6 +104,9 @@ class _Training:
             "WEIGHT_DECAY": strategy.weight_decay,
             "WARMUP": raw(f"{strategy.warmup}  # share of the training"),
         }
+        if self.views and (self.augments or self.strong):
+            side = self.trial.network.preprocessing.size
+            settings["VIEW_BATCH"] = raw(f"{view_batch(side)}  # images that are augmented at once")
         stopped = self.epoch < budget.epochs
         if stopped:
             settings["STOPPED_AFTER"] = raw(f"{self.epoch}  # epochs: others were better by then")
@@ -379,7 +383,7 @@ def views(images: Tensor, augmented: Callable, seeds: list[int], rows: list[int]
     whole[rows] = images
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
-        parts = [augmented(batch.to(device) / 255, generator) for batch in whole.split(512)]
+        parts = [augmented(batch.to(device) / 255, generator) for batch in whole.split(VIEW_BATCH)]
         yield (torch.cat(parts)[rows] * 255).round().to(torch.uint8)'''
 
 _PROBABILITIES = """\

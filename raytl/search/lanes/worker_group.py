@@ -21,7 +21,8 @@ from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback, get_context
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from raytl.search.jobs import EpochReport, LaneJob
+from raytl.core.errors import UserError
+from raytl.search.jobs import EpochReport, JobResult, LaneJob
 from raytl.search.lanes.lane import in_store
 from raytl.search.lanes.pool import JobPool, Ticket, starved
 from raytl.search.lanes.sizing import Lanes
@@ -151,6 +152,23 @@ class _Member:
         distributed.broadcast_object_list(values, src=0, group=self._control)
         return values[0]
 
+    def missing(self, workspace: Workspace, source_model: str | None) -> str | None:
+        """Why some worker's node cannot have a trial's source model; None where all have it, or none is needed.
+
+        One that found out alone would leave the others waiting for it in a collective.
+        """
+        from torch import distributed
+
+        reason = None
+        try:
+            if source_model is not None:
+                workspace.hold(source_model)
+        except UserError as error:
+            reason = str(error)
+        reasons: list[str | None] = [None] * self.group.size
+        distributed.all_gather_object(reasons, reason, group=self._control)
+        return next((told for told in reasons if told is not None), None)
+
     def do(self, workspace: Workspace, ticket: Ticket) -> None:
         """Do a job, and on rank 0 report it."""
 
@@ -160,8 +178,14 @@ class _Member:
             if not self.agreed(goes_on):
                 raise _StoppedError
 
+        job = LaneJob.from_json(ticket.job)
+        missing = self.missing(workspace, job.strategy.get("source_model"))
+        if missing is not None:
+            if self.group.rank == 0:
+                ray.get(self.pool.finish.remote(self.number, ticket, JobResult(reason=missing)))
+            return
         try:
-            result = in_store(do_job(workspace, LaneJob.from_json(ticket.job), send, self.group))
+            result = in_store(do_job(workspace, job, send, self.group))
         except _StoppedError:
             return
         exhausted = result.reason is not None and result.reason.startswith(OUT_OF_MEMORY)

@@ -12,7 +12,6 @@ from raytl.core.errors import UserError, nearest
 from raytl.evaluation import metrics
 from raytl.search.space.definition import ALL, ANY, COMPONENTS, NONE, SearchSpace
 from raytl.sources import SourceInfo, WeightsMissingError
-from raytl.sources.heads import CONVEX
 from raytl.tasks import Problem, Severity, TrainingData
 from raytl.tasks.task import Role
 from raytl.training.material import round_up
@@ -291,8 +290,7 @@ class BoundSpace:
         values["adaptation"] = self._choose(
             trial, _name("adaptation", losses, list(self.space.components["adaptation"])), losses
         )
-        heads = [head for head in self._options("head", Strategy.head) if head not in CONVEX] or [Strategy.head]
-        values["head"] = self._choose(trial, "head", heads)
+        values["head"] = self._choose(trial, "head", self._options("head", Strategy.head))
         if values["cut"] == self.stages[model] and values["adaptation"] == NONE and values["head"] == "linear":
             # All there is to train is solved for, and has none of training's settings.
             values["head"] = LOGISTIC

@@ -17,6 +17,7 @@ from raytl.sources.lookup import info, untrained_uri
 from raytl.sources.manifest import Manifest, read_manifest
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.staging import fit_original
+from raytl.sources.torchvision_stages import ChannelAffine
 from raytl.sources.weights import SUFFIXES, in_own_names, read_weights
 
 
@@ -98,6 +99,9 @@ def _bare(path: Path, architecture: str, request: Request) -> SourceModel:
     kind, _, rest = architecture.partition(":")
     state = read_weights(path)
     built = providers.get(kind).build(rest, replace(request, channels=_channels(state, request.channels)))
+    for module in built.model.modules():
+        if isinstance(module, ChannelAffine):  # the network has it outside its weights; what the file holds goes before
+            module.use_inception()
     own = list(dict.fromkeys([*built.renames, *built.model.state_dict()]))
     fit_original(built, in_own_names(state, own), str(path), head_optional=True)
     built.model.labels = None

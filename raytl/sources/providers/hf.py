@@ -86,6 +86,7 @@ class HuggingFace(Provider):
             labels=chosen.labels,
             licence=chosen.licence if chosen.trained else NO_WEIGHTS,
             text_tower=chosen.trained and chosen.text,
+            batch_norm_stages=(),  # transformers have none
         )
 
     def build(self, name: str, request: Request) -> Built:

@@ -318,6 +318,12 @@ class TestHeads:
         }
         assert tried == {"even": {"none"}, "skewed": {"none", "balanced"}}
 
+    @pytest.mark.parametrize("head", ["logistic", "stages", "zero-shot"])
+    def test_a_head_that_is_solved_for_is_no_choice_of_a_space(self, tmp_path: Path, head: str) -> None:
+        """It was passed over in silence: probes are what tries such heads."""
+        with pytest.raises(UserError, match=f"head.*'{head}'.*linear.*mlp"):
+            bind(tmp_path, f"space: {{source_model: {MODEL}, head: [linear, {head}]}}", data())
+
     def test_a_start_from_the_probe_is_for_linear_heads_on_what_was_learned(self, tmp_path: Path) -> None:
         text = f"space: {{source_model: [{PRETRAINED}, {MODEL}], start: [random, probe], head: [linear, mlp]}}"
         starts = {(s.source_model, s.head, s.start) for s in sample(bind(tmp_path, text, data()))}
