@@ -140,10 +140,9 @@ class PoolMaker:
     def _key(self, images: Images, cut: int, version: str) -> str:
         model = self._network.model
         transform = [model.preprocessing.to_json(), version, _definition(version)]
-        if (
-            version and view_batch(self._network.preprocessing.size) != VIEW_BATCH
-        ):  # what is drawn follows from how many are drawn at once
-            transform.append(str(view_batch(self._network.preprocessing.size)))
+        at_once = view_batch(model.preprocessing.size)
+        if version and at_once != VIEW_BATCH:
+            transform.append(str(at_once))
         computed = ["float32", self._workspace.device.type, str(torch.__version__)]
         parts = [transform, images.fingerprint, *computed]
         if not cut:
