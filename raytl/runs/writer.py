@@ -70,6 +70,7 @@ class RunWriter:
             self._journal = Journal(self.path)
             self._write(DOCUMENT, self._document)
             keeper.journal(self._journal.size)
+            keeper.catch_up()
         except BaseException:
             keeper.release()
             raise

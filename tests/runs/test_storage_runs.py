@@ -198,6 +198,18 @@ class TestWriting:
             writer.drop("refits")
         assert writer.unkept is None and not there.list("refits") and not (writer.path / "refits").exists()
 
+    def test_what_a_killed_driver_had_not_sent_goes_with_the_next_one_on_its_machine(self, uri, machine):
+        there = remote.Objects.at(f"{uri}/flowers")
+        writer = RunStore(uri).create("flowers", SETTINGS)
+        refit(writer, "key", b"weights")
+        writer.interrupt()
+        (writer.path / keeper.SENT).unlink()
+        for name in ("refits/key/model.json", "refits/key/model.safetensors"):
+            there.delete(name)
+        there.put("refits/gone/model.safetensors", b"of an earlier model")
+        RunStore(uri).create("flowers", SETTINGS, resume=True).interrupt()
+        assert set(there.list("refits")) == {"refits/key/model.json", "refits/key/model.safetensors"}
+
     def test_something_else_in_the_place_is_refused(self, uri, machine):
         remote.Objects.at(f"{uri}/photos").put("daisy/0.png", b"x")
         with pytest.raises(UserError, match="photos exists and is not a run"):

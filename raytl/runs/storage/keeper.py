@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class ObjectKeeper:
         self._outbox = outbox
         self._mirror = mirror
         self._released = False
+        self.behind: Callable[[], None] = lambda: None
 
     def journal(self, size: int) -> None:
         """The journal has grown to so many bytes."""
@@ -50,6 +51,10 @@ class ObjectKeeper:
             path.unlink(missing_ok=True)
             self._outbox.drop(name)
         self._mirror.wake()
+
+    def catch_up(self) -> None:
+        """Send what waits in the working copy."""
+        self.behind()
 
     def release(self) -> str | None:
         """Let go, once all is kept, or after a minute of trying."""

@@ -31,6 +31,9 @@ class Keeper(Protocol):
     def drop(self, name: str) -> None:
         """Remove a file or a folder."""
 
+    def catch_up(self) -> None:
+        """Keep what an earlier process of this machine wrote and could not; once the run says that it goes on."""
+
     def release(self) -> str | None:
         """Let go, once all is kept; a sentence that says what could not be."""
 

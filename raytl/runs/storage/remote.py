@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from raytl.core.errors import UserError
@@ -222,15 +223,22 @@ class ObjectPlace:
             raise
 
     def begin(self, locks: Locks, *, resume: bool) -> Keeper:
-        """Write the run in a working copy. resume: whether it goes on from what is there."""
+        """Write the run in a working copy. resume: whether it goes on from what is there.
+
+        What a driver that was killed had not sent yet waits to be: of a model, half may be there.
+        """
         self._tidy()
+        waits = resume and self._is_ahead() and not (self._work / SENT).exists()
         if resume and not self._is_ahead():
             _empty(self._work)
             self.copy(self._work)
         elif not resume:
             _empty(self._work)
         (self._work / SENT).unlink(missing_ok=True)
-        return self._keeper(locks)
+        keeper = self._keeper(locks)
+        if waits:
+            keeper.behind = partial(self._send_files, keeper)
+        return keeper
 
     def send(self) -> str | None:
         """Send what a search on this machine could not; a sentence on what still cannot be.
@@ -245,12 +253,17 @@ class ObjectPlace:
             keeper = self._keeper(locks)
         if (self._work / JOURNAL).exists():
             keeper.journal((self._work / JOURNAL).stat().st_size)
+        self._send_files(keeper)
+        keeper.keep(DOCUMENT)
+        return keeper.release()
+
+    def _send_files(self, keeper: Keeper) -> None:
+        """Have the storage hold the files that the working copy holds, but for the run's document and journal."""
         for name in self.listed():
             if (name in GOES or name.startswith("refits/")) and not (self._work / name).exists():
                 keeper.drop(name)
         files = [path.name for path in sorted(self._work.iterdir()) if path.name not in NEVER_SENT]
-        keeper.keep(*files, DOCUMENT)
-        return keeper.release()
+        keeper.keep(*files)
 
     def _keeper(self, locks: Locks) -> ObjectKeeper:
         with reaching(self.shown, write=True):
