@@ -351,6 +351,27 @@ class TestRefusals:
         answer = roomy.post("/v1/predict", content=body, headers=JSON)
         assert answer.status_code == 413 and "1000000 lists" in answer.json()["error"] and is_problem(answer)
 
+    @pytest.mark.parametrize("end", [b"", b"\\"])
+    def test_a_string_without_an_end_is_gone_through_once(self, roomy, end):
+        body = b"[" * 33 + b'"' + b'\\"' * 80_000 + end
+        start = time.perf_counter()
+        answer = roomy.post("/v1/predict", content=body, headers=JSON)
+        assert time.perf_counter() - start < 5  # from each of its quotes anew it is half a minute
+        assert answer.status_code == 400 and "nested" in answer.json()["error"]
+
+    def test_many_gzip_frames_are_not_copied_for_each(self, roomy):
+        body = gz(b"") * 400_000
+        start = time.perf_counter()
+        answer = roomy.post("/v1/predict", content=body, headers=PACKED)
+        assert time.perf_counter() - start < 10  # with a copy of the rest for each it is more than half a minute
+        assert answer.status_code == 400 and "empty" in answer.json()["error"]
+
+    @pytest.mark.parametrize("size", [1, 16 * 1024, 40_000])
+    def test_a_gzip_body_that_ends_too_early_is_a_sentence(self, roomy, size):
+        whole = gz(np.random.default_rng(0).bytes(100_000))
+        answer = roomy.post("/v1/predict", content=whole[:size], headers=PACKED)
+        assert answer.status_code == 400 and "ends too early" in answer.json()["error"]
+
     @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         body=st.binary(max_size=200) | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps),
