@@ -134,8 +134,9 @@ class Service:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The prepared images, uint8 (n, channels, size, size), and what :meth:`classify` says of them."""
         arrays = await self.prepare(live, images)
-        rows = await (batcher or self._batcher).submit(live.compute, arrays, live.settings.max_batch_size)
-        if batcher is None:  # a version on trial that answers nobody is no part of what the endpoint says
+        batcher = batcher or self._batcher
+        rows = await batcher.submit(live.compute, arrays, live.settings.max_batch_size)
+        if batcher is self._batcher:  # a version on trial, which has its own, is judged by its trial
             self.monitor.note(live.version, live.bundle, arrays, rows)
             if self.capture is not None:
                 self.capture.note([data for _, data in images], arrays, rows, live.certainty)
