@@ -96,7 +96,15 @@ class Service:
         for live in known:
             if live is not None and settings.version == live.version:
                 return replace(live, settings=settings)
-        return await asyncio.get_running_loop().run_in_executor(None, self._load, settings)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, self._load, settings)
+        except UserError:
+            raise
+        except Exception as error:  # no memory for it, say: Serve would stop the replica with the model that it serves
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"{settings.bundle}: the bundle cannot be loaded ({said}); look whether there is memory for it"
+            ) from error
 
     async def _tried(self, settings: ServingSettings) -> Trial:
         rules = settings.candidate
