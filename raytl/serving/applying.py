@@ -87,6 +87,8 @@ def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None
             reason = failure(application) if application else None
             if reason is not None:
                 raise UserError(reason)
+            if _was_decided(settings, (application or {}).get("deployed_app_config")):
+                return
             if application and application["status"] == "RUNNING":
                 # Requests go to any replica: as many in a row as there are replicas must agree, twice over.
                 agreed = agreed + 1 if _serves(client, url, wanted) else 0
@@ -95,6 +97,15 @@ def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None
             else:
                 time.sleep(_POLL_S)
     raise UserError(_too_late(serve, name, url))
+
+
+def _was_decided(settings: Mapping[str, Any], present: AppConfig | None) -> bool:
+    """Whether the trial in the settings is over: one replica's count can decide it before all have the candidate."""
+    trial = (settings.get("candidate") or {}).get("trial")
+    if trial is None or present is None:
+        return False
+    candidate = settings_of(present).get("candidate") or {}
+    return bool(candidate.get("trial") != trial)
 
 
 def _serves(client: httpx.Client, url: str, wanted: tuple[str, str]) -> bool:

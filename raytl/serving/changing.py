@@ -49,6 +49,7 @@ def try_out(
         It is taken back as soon as it is known to be worse, see :mod:`raytl.serving.evidence`.
     max_disagreement: share of the requests in which it may name another label. max_slowdown: how many times as long it
         may take. Where the endpoint listens and how it scales stays.
+    The endpoint's ``candidate`` is "" where the trial was decided before this returns; :func:`look` tells how.
     Raises UserError where nothing is served under ``name``, the bundle cannot be loaded, or names other labels.
     """
     from raytl.serving.live import load
@@ -80,7 +81,8 @@ def try_out(
             stop_judge(candidate.trial)
             raise
         _end(settings)
-        return endpoint_of(serve, application, ray_session)
+        # Not as it was applied: the trial may have been decided before every replica had the candidate.
+        return endpoint_of(serve, serve.configs().get(name, application), ray_session)
 
 
 def promote(name: str = "raytl", *, wait_s: float = 120) -> Endpoint:

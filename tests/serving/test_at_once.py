@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from trials import variant
 from raytl.core.errors import UserError
 from raytl.serving import Endpoint, deploy, look, rollback, rotate_token, try_out, update
 from raytl.serving.controller import Serve
+from raytl.serving.judging import conclude
+from raytl.serving.settings import bundle_version
 
 pytestmark = pytest.mark.slow  # a Ray session and Serve take half a minute on two busy cores
 PORT = free_port()
@@ -64,6 +67,18 @@ def refused(work: Future[Any], words: str) -> None:
         work.result(timeout=120)
 
 
+@contextmanager
+def one_stopped(name: str) -> Iterator[None]:
+    """A replica of an application takes no notice of anything."""
+    (deployment,) = Serve.running().applications()[name]["deployments"].values()
+    process = deployment["replicas"][0]["pid"]
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
 def model_at(endpoint: Endpoint) -> str:
     return httpx.get(f"{endpoint.url}/healthz", trust_env=False).raise_for_status().json()["model"]
 
@@ -104,20 +119,31 @@ def test_a_failure_alone_leaves_all_as_it_was(bundles, endpoint):
     assert Serve.running().configs() == before and model_at(endpoint) == "first"
 
 
+@pytest.mark.parametrize("promoted", [True, False])
+def test_a_trial_that_is_decided_before_all_replicas_have_it_stays_decided(bundles, other, tmp_path, promoted):
+    deploy(bundles["first"], port=PORT, num_cpus=0.5, min_replicas=2)
+    served, again = told("raytl")["version"], variant(bundles["first"], tmp_path / "again")
+    with one_stopped("raytl"):
+        trying = other.submit(try_out, again, canary=0.5, wait_s=30)
+        wait_for(lambda: told("raytl").get("candidate"))
+        trial = told("raytl")["candidate"]["trial"]
+        conclude(Serve.running(), "raytl", trial, {"why": "three of three"}, promoted=promoted)
+        tried = trying.result(timeout=120)
+    known = look()
+    assert known["live"]["version"] == tried.version == (bundle_version(again) if promoted else served)
+    assert (tried.candidate, known["candidate"]) == ("", None)
+    assert (known["last_trial"]["promoted"], known["last_trial"]["why"]) == (promoted, "three of three")
+
+
 def test_a_token_is_not_taken_and_another_model_was_updated(bundles, other, monkeypatch, tmp_path):
     monkeypatch.setenv("RAYTL_HOME", str(tmp_path))
     file = Path(deploy(bundles["first"], token=True, **SMALL).token_file)
     cells = deploy(bundles["first"], name="cells", **SMALL)
     before, old = told("raytl"), file.read_text()
-    (deployment,) = Serve.running().applications()["raytl"]["deployments"].values()
-    (replica,) = deployment["replicas"]
-    os.kill(replica["pid"], signal.SIGSTOP)
-    try:
+    with one_stopped("raytl"):
         failing = other.submit(rotate_token, wait_s=5)
         wait_for(lambda: told("raytl") != before)
         update(bundles["second"], name="cells")
         refused(failing, "the old one is good still")
-    finally:
-        os.kill(replica["pid"], signal.SIGCONT)
     assert told("raytl") == before and file.read_text() == old
     assert model_at(cells) == "second" == told("cells")["model"]
