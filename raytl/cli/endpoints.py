@@ -87,8 +87,12 @@ def deploy(
         )  # fmt: skip
         option = "" if name == "raytl" else f" --name {name}"
         does = f"answers {share:.3g} of the requests" if share else "answers nobody"
-        output.say(f"version {on_trial.candidate} is on trial at {on_trial.url}: it {does}")
-        output.say(f"how it does: raytl endpoint status{option}; take it back with: raytl rollback{option}")
+        if on_trial.candidate:
+            output.say(f"version {on_trial.candidate} is on trial at {on_trial.url}: it {does}")
+            output.say(f"how it does: raytl endpoint status{option}; take it back with: raytl rollback{option}")
+        else:
+            output.say(f"the trial at {on_trial.url} is over already: version {on_trial.version} answers")
+            output.say(f"how it went: raytl endpoint status{option}")
         output.document(on_trial.to_json())
         return
     if promote_after:

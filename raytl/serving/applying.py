@@ -21,7 +21,8 @@ _POLL_S = 0.1
 
 def settings_of(config: AppConfig) -> dict[str, Any]:
     """What the replicas of an application are told."""
-    return dict(config["deployments"][0].get("user_config") or {})
+    first, *_ = config.get("deployments") or [{}]
+    return dict(first.get("user_config") or {})
 
 
 def with_settings(config: AppConfig, settings: Mapping[str, Any]) -> AppConfig:
@@ -52,18 +53,29 @@ def refuse_other_labels(config: AppConfig, url: str, labels: Sequence[str]) -> N
 
 
 def put(serve: Serve, ray_session: RaySession, application: AppConfig, wait_s: float) -> None:
-    """Apply an application beside the others and wait until it answers; what was there before stays where it fails."""
-    previous = serve.configs()
+    """Apply an application beside the others and wait until it answers; where it fails, what it replaced comes back."""
+    configs = serve.configs()
     try:
-        serve.apply({**previous, application["name"]: application})
+        serve.apply({**configs, application["name"]: application})
         _wait_until_served(serve, application, time.monotonic() + wait_s)
     except UserError:
-        if previous:
-            serve.apply(previous)
-        else:
-            stop(serve, ray_session)
+        _put_back(serve, ray_session, application, configs.get(application["name"]))
         raise
     drop_unused_snapshots(serve)
+
+
+def _put_back(serve: Serve, ray_session: RaySession, application: AppConfig, before: AppConfig | None) -> None:
+    """Undo an application, and nothing that others did since it was applied, minutes ago perhaps."""
+    name, configs = application["name"], serve.configs()
+    present = configs.pop(name, None)
+    if present is None or settings_of(present) != settings_of(application):
+        return
+    if before is not None:
+        serve.apply({**configs, name: before})
+    elif serve.applications().keys() - {name}:
+        serve.apply(configs)
+    else:
+        stop(serve, ray_session)
 
 
 def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None:
@@ -75,6 +87,8 @@ def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None
             reason = failure(application) if application else None
             if reason is not None:
                 raise UserError(reason)
+            if _was_decided(settings, (application or {}).get("deployed_app_config")):
+                return
             if application and application["status"] == "RUNNING":
                 # Requests go to any replica: as many in a row as there are replicas must agree, twice over.
                 agreed = agreed + 1 if _serves(client, url, wanted) else 0
@@ -83,6 +97,15 @@ def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None
             else:
                 time.sleep(_POLL_S)
     raise UserError(_too_late(serve, name, url))
+
+
+def _was_decided(settings: Mapping[str, Any], present: AppConfig | None) -> bool:
+    """Whether the trial in the settings is over: one replica's count can decide it before all have the candidate."""
+    trial = (settings.get("candidate") or {}).get("trial")
+    if trial is None or present is None:
+        return False
+    candidate = settings_of(present).get("candidate") or {}
+    return bool(candidate.get("trial") != trial)
 
 
 def _serves(client: httpx.Client, url: str, wanted: tuple[str, str]) -> bool:

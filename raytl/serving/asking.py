@@ -52,6 +52,9 @@ class Answering(Protocol[Model]):
     async def answer(self, live: Model, images: Sequence[NamedBytes]) -> tuple[Model, np.ndarray]:
         """Who answers, and the probabilities, float32 (n, k), in order. Raises RequestError."""
 
+    async def classify(self, live: Model, images: Sequence[NamedBytes]) -> np.ndarray:
+        """As :meth:`answer`, by this model whatever else is on trial."""
+
     async def prepare(self, live: Model, images: Sequence[NamedBytes]) -> np.ndarray:
         """The images as the network reads them, uint8 (n, channels, size, size). Raises RequestError."""
 

@@ -49,6 +49,7 @@ def try_out(
         It is taken back as soon as it is known to be worse, see :mod:`raytl.serving.evidence`.
     max_disagreement: share of the requests in which it may name another label. max_slowdown: how many times as long it
         may take. Where the endpoint listens and how it scales stays.
+    The endpoint's ``candidate`` is "" where the trial was decided before this returns; :func:`look` tells how.
     Raises UserError where nothing is served under ``name``, the bundle cannot be loaded, or names other labels.
     """
     from raytl.serving.live import load
@@ -80,7 +81,8 @@ def try_out(
             stop_judge(candidate.trial)
             raise
         _end(settings)
-        return endpoint_of(serve, application, ray_session)
+        # Not as it was applied: the trial may have been decided before every replica had the candidate.
+        return endpoint_of(serve, serve.configs().get(name, application), ray_session)
 
 
 def promote(name: str = "raytl", *, wait_s: float = 120) -> Endpoint:
@@ -133,11 +135,10 @@ def rotate_token(name: str = "raytl", *, wait_s: float = 60) -> Endpoint:
         old = tokens.read_token(name)
         token = tokens.write_token(name)
         application = with_settings(before, {**settings, "token_sha256": tokens.hashed(token)})
-        configs = serve.configs()
-        serve.apply({**configs, name: application})
+        serve.apply({**serve.configs(), name: application})
         if not _takes_token(serve, application, time.monotonic() + wait_s):
-            serve.apply(configs)
-            if old is not None:
+            _take_token_back(serve, application, settings["token_sha256"])
+            if old is not None and tokens.read_token(name) == token:
                 tokens.write_token(name, old)
             raise UserError(f"endpoint '{name}' did not take the new token in {wait_s:g} s; the old one is good still")
         return endpoint_of(serve, application, ray_session)
@@ -178,6 +179,16 @@ def _endpoint(name: str) -> Iterator[tuple[Serve, RaySession, AppConfig]]:
 def _end(settings: dict[str, Any]) -> None:
     if settings.get("candidate"):
         stop_judge(settings["candidate"]["trial"])
+
+
+def _take_token_back(serve: Serve, application: AppConfig, old_sha256: str) -> None:
+    """Have an endpoint ask for its old token, and keep what others changed meanwhile."""
+    name, configs = str(application["name"]), serve.configs()
+    present = configs.get(name)
+    new_sha256 = settings_of(application)["token_sha256"]
+    if present is not None and settings_of(present).get("token_sha256") == new_sha256:
+        back = with_settings(present, {**settings_of(present), "token_sha256": old_sha256})
+        serve.apply({**configs, name: back})
 
 
 def _takes_token(serve: Serve, config: AppConfig, deadline: float) -> bool:

@@ -23,6 +23,10 @@ Picture = str | os.PathLike[str] | bytes | Image.Image
 _MOST_IMAGES = 64
 _MOST_BYTES = 16 * 2**20
 _LONGEST_WAIT_S = 5.0
+# Pillow's modes. Whole numbers of 32 bits and floating ones would lose what is beyond 255 in a PNG.
+_DEEP = ("I", "F")
+_OF_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B")
+_OPAQUE_OR_NOT = {"La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
 # How often a request is sent again whose connection was cut off: whoever held it has died, and another one is there.
 _MOST_CUT_OFF = 3
 _AFTER_CUT_OFF_S = 0.2
@@ -136,14 +140,26 @@ def _encoded(image: Picture, name: str) -> tuple[str, bytes]:
     if isinstance(image, bytes):
         return name, image
     if isinstance(image, Image.Image):
-        file = io.BytesIO()
-        image.save(file, "PNG")
-        return name, file.getvalue()
+        return name, _written(image, name)
     path = Path(image)
     try:
         return str(path), path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+
+
+def _written(image: Image.Image, name: str) -> bytes:
+    """A decoded image as a file that holds what the endpoint reads of such an image. Raises UserError."""
+    file = io.BytesIO()
+    try:
+        if image.mode in _DEEP:
+            image.save(file, "TIFF", compression="tiff_adobe_deflate")
+        else:
+            held = image if image.mode in _OF_PNG else image.convert(_OPAQUE_OR_NOT.get(image.mode, "RGB"))
+            held.save(file, "PNG")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: cannot be read ({error}); give another image, or its file") from error
+    return file.getvalue()
 
 
 def _read(token: str | Path) -> str:

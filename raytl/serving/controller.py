@@ -69,13 +69,41 @@ def session(*, start: bool) -> Iterator[RaySession | None]:
             with loopback():
                 # "auto" with the head's own directory finds its address there, and turns its token on.
                 ray.init(address="auto", _temp_dir=head.temp_dir, **quiet)
-        except (ConnectionError, RayError) as error:
-            head.stop()
-            raise UserError(f"the local Ray head cannot be reached ({error}); it was stopped: deploy again") from None
+        except (ConnectionError, RuntimeError, RayError) as error:
+            ray.shutdown()  # of what was connected so far
+            raise _out_of_reach(head, error) from None
     try:
         yield RaySession(detached=True, head=head)
     finally:
         ray.shutdown()
+
+
+class OtherVersionsError(UserError):
+    """The local head was started with another Ray or Python, and can only be stopped from here. head: which."""
+
+    def __init__(self, sentence: str, head: LocalHead) -> None:
+        super().__init__(sentence)
+        self.head = head
+
+
+def _out_of_reach(head: LocalHead, error: Exception) -> UserError:
+    """Why the local head cannot be connected to. One that lives is left alone: its models answer all the while."""
+    if not head.alive:
+        head.stop()  # what is left of it
+        return UserError("the local Ray head has just ended, with all that it served: deploy again")
+    said = f"{error} {error.__cause__ or ''}"
+    if "Version mismatch" in said:
+        theirs, ours = re.findall(r"Ray: (\S+)\s+Python: (\S+)", said)[:2]
+        return OtherVersionsError(
+            f"the endpoint's local Ray head runs on Ray {theirs[0]} and Python {theirs[1]}, and this is Ray {ours[0]} "
+            f"and Python {ours[1]}: change it from where it was deployed, or take it down with all its models by "
+            "'raytl undeploy', and deploy again",
+            head,
+        )
+    return UserError(
+        f"the endpoint's local Ray head (process {head.pid}) runs, but does not answer right now "
+        f"({' '.join(str(error).split()).rstrip('.')}): try again in a moment"
+    )
 
 
 def head_is_wanted() -> bool:

@@ -30,6 +30,7 @@ from raytl.serving.applying import (
 )
 from raytl.serving.controller import (
     AppConfig,
+    OtherVersionsError,
     RaySession,
     Serve,
     free_port_or_refuse,
@@ -202,8 +203,17 @@ def endpoint_of(serve: Serve, config: AppConfig, ray_session: RaySession, notice
 def undeploy(name: str = "raytl") -> bool:
     """Take an endpoint down; with the last one, Serve stops too, and the local Ray head if a deployment started one.
 
+    A local head of another version of Ray or Python cannot be asked what it serves: it is stopped with all of that.
     Returns whether there was such an endpoint.
     """
+    try:
+        return _undeploy(name)
+    except OtherVersionsError as other:
+        other.head.stop()  # with its folder, where the copies of the bundles are
+        return True
+
+
+def _undeploy(name: str) -> bool:
     with session(start=False) as ray_session:
         serve = Serve.running() if ray_session is not None else None
         if ray_session is None or serve is None or name not in serve.applications():

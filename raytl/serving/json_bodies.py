@@ -14,8 +14,9 @@ MOST_DEEP = 32
 MOST_CONTAINERS = 1_000_000
 """Objects and arrays together. Each takes some 80 bytes, whatever little is in it."""
 
-# Possessive, lest a string of escapes is gone through twice.
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+# Possessive, lest a string of escapes is gone through twice. One without an end goes to the body's: else it would be
+# looked for anew from each of its escaped quotes.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _STEP = np.zeros(256, dtype=np.int8)
 _STEP[list(b"[{")] = 1
 _STEP[list(b"]}")] = -1

@@ -20,6 +20,8 @@ from raytl.serving.settings import ServingSettings
 NamedBytes = tuple[str, bytes]
 _URL_SAFE = str.maketrans("-_", "+/")
 _GZIP_WINDOW = 31  # zlib's way to ask for gzip's frame
+_SLICE_BYTES = 16 * 1024
+"""Of a gzip body at a time: at the end of each frame zlib copies what is left of what it was given."""
 SMALL_BYTES = 64 * 1024
 """Up to which a body is parsed on the event loop: that takes less than the way to a thread and back."""
 FORMS = "image bytes (image/* or application/octet-stream), multipart/form-data files, or JSON with base64 images"
@@ -139,18 +141,24 @@ async def _from_multipart(request: Request, body: bytes, settings: ServingSettin
 
 def _unpack(body: bytes, limit: int) -> bytes:
     """The content of one gzip frame or several after one another, but never more than ``limit`` bytes of it."""
-    content = bytearray()
+    content, frame = bytearray(), None
     try:
-        while body:
-            frame = zlib.decompressobj(_GZIP_WINDOW)
-            content += frame.decompress(body, limit + 1 - len(content))
-            if len(content) > limit:
-                raise RequestError(413, f"the request unpacks to more than {limit} bytes; send fewer or smaller images")
-            if not frame.eof:
-                raise RequestError(400, "the gzip body ends too early; send it again")
-            body = frame.unused_data
+        for start in range(0, len(body), _SLICE_BYTES):
+            part = body[start : start + _SLICE_BYTES]
+            while part:
+                frame = frame or zlib.decompressobj(_GZIP_WINDOW)
+                content += frame.decompress(part, limit + 1 - len(content))
+                if len(content) > limit:
+                    raise RequestError(
+                        413, f"the request unpacks to more than {limit} bytes; send fewer or smaller images"
+                    )
+                if not frame.eof:
+                    break
+                part, frame = frame.unused_data, None
     except zlib.error as error:
         raise RequestError(400, f"the body is not gzip ({error}); send it without Content-Encoding") from None
+    if frame is not None:
+        raise RequestError(400, "the gzip body ends too early; send it again")
     return bytes(content)
 
 

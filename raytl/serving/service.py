@@ -96,7 +96,15 @@ class Service:
         for live in known:
             if live is not None and settings.version == live.version:
                 return replace(live, settings=settings)
-        return await asyncio.get_running_loop().run_in_executor(None, self._load, settings)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, self._load, settings)
+        except UserError:
+            raise
+        except Exception as error:  # no memory for it, say: Serve would stop the replica with the model that it serves
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"{settings.bundle}: the bundle cannot be loaded ({said}); look whether there is memory for it"
+            ) from error
 
     async def _tried(self, settings: ServingSettings) -> Trial:
         rules = settings.candidate
@@ -134,8 +142,9 @@ class Service:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The prepared images, uint8 (n, channels, size, size), and what :meth:`classify` says of them."""
         arrays = await self.prepare(live, images)
-        rows = await (batcher or self._batcher).submit(live.compute, arrays, live.settings.max_batch_size)
-        if batcher is None:  # a version on trial that answers nobody is no part of what the endpoint says
+        batcher = batcher or self._batcher
+        rows = await batcher.submit(live.compute, arrays, live.settings.max_batch_size)
+        if batcher is self._batcher:  # a version on trial, which has its own, is judged by its trial
             self.monitor.note(live.version, live.bundle, arrays, rows)
             if self.capture is not None:
                 self.capture.note([data for _, data in images], arrays, rows, live.certainty)

@@ -78,7 +78,13 @@ def v2_routes(service: Answering[Model], deployed: str, elsewhere: Elsewhere) ->
         try:
             live = await found(name, version)
             reading = _read(request, live.settings)
-            asked, (who, rows) = await in_time(live.settings, reading, lambda it: service.answer(live, it.images))
+
+            async def found_by(it: Inference) -> tuple[Model, np.ndarray]:
+                if version is None:
+                    return await service.answer(live, it.images)
+                return live, await service.classify(live, it.images)  # who names a version wants no other one's answer
+
+            asked, (who, rows) = await in_time(live.settings, reading, found_by)
         except RequestError as refused:
             return _error(refused)
         return _inferred(name, who, asked, rows)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from listening import listening
 from PIL import Image
@@ -48,6 +49,25 @@ def test_paths_bytes_and_images_are_answered_as_the_bundle_does(client, bundles,
         assert prediction.label == expected.label
         assert prediction.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
     assert list(client.predict(path, top=1).probabilities) == [expected.label]
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "LA", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I;16", "I", "F"])
+def test_an_image_of_any_mode_is_answered_as_the_bundle_does(client, bundles, png, mode):
+    grey, file = Image.open(io.BytesIO(png(3))), io.BytesIO()
+    if mode in ("I;16", "I", "F"):
+        values = np.asarray(grey).astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode])
+        image = Image.fromarray(values * 200)  # more than 8 bits hold
+        image.save(file, "TIFF")
+    else:
+        image = grey.convert("RGBA").convert("P").convert("PA") if mode == "PA" else grey.convert("RGB").convert(mode)
+    assert image.mode == mode
+    expected = Bundle.load(bundles["first"]).predict([file.getvalue() or image])[0]
+    assert client.predict(image).probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+
+
+def test_a_decoded_image_that_breaks_off_is_a_sentence(client, png):
+    with pytest.raises(UserError, match="image: cannot be read"):
+        client.predict(Image.open(io.BytesIO(png(3)[:-200])))
 
 
 def test_many_are_answered_in_their_order_however_many(client, bundles, png):

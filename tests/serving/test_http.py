@@ -9,11 +9,13 @@ import io
 import json
 import shutil
 import time
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,8 +24,10 @@ from starlette.testclient import TestClient
 from raytl.bundles import Bundle, Threshold, export_bundle
 from raytl.core.errors import UserError
 from raytl.serving.http import create_http
+from raytl.serving.live import LiveModel
+from raytl.serving.live import load as load_live
 from raytl.serving.service import Service
-from raytl.serving.settings import ServingSettings, bundle_version
+from raytl.serving.settings import Candidate, ServingSettings, bundle_version
 from raytl.sources import load
 from raytl.tasks.decoding import MAX_PIXELS
 
@@ -351,6 +355,27 @@ class TestRefusals:
         answer = roomy.post("/v1/predict", content=body, headers=JSON)
         assert answer.status_code == 413 and "1000000 lists" in answer.json()["error"] and is_problem(answer)
 
+    @pytest.mark.parametrize("end", [b"", b"\\"])
+    def test_a_string_without_an_end_is_gone_through_once(self, roomy, end):
+        body = b"[" * 33 + b'"' + b'\\"' * 80_000 + end
+        start = time.perf_counter()
+        answer = roomy.post("/v1/predict", content=body, headers=JSON)
+        assert time.perf_counter() - start < 5  # from each of its quotes anew it is half a minute
+        assert answer.status_code == 400 and "nested" in answer.json()["error"]
+
+    def test_many_gzip_frames_are_not_copied_for_each(self, roomy):
+        body = gz(b"") * 400_000
+        start = time.perf_counter()
+        answer = roomy.post("/v1/predict", content=body, headers=PACKED)
+        assert time.perf_counter() - start < 10  # with a copy of the rest for each it is more than half a minute
+        assert answer.status_code == 400 and "empty" in answer.json()["error"]
+
+    @pytest.mark.parametrize("size", [1, 16 * 1024, 40_000])
+    def test_a_gzip_body_that_ends_too_early_is_a_sentence(self, roomy, size):
+        whole = gz(np.random.default_rng(0).bytes(100_000))
+        answer = roomy.post("/v1/predict", content=whole[:size], headers=PACKED)
+        assert answer.status_code == 400 and "ends too early" in answer.json()["error"]
+
     @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         body=st.binary(max_size=200) | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps),
@@ -395,6 +420,27 @@ class TestSwap:
             health = client.get("/healthz").json()
             assert client.post("/v1/predict", content=png(0)).json()["model"] == "first"
         assert health["version"] == bundle_version(bundles["first"]) and str(tmp_path) in health["refused"]
+
+    @pytest.mark.parametrize("as_candidate", [False, True])
+    def test_one_that_finds_no_memory_leaves_the_old_one_serving(self, bundles, png, as_candidate):
+        def crowded(settings: ServingSettings) -> LiveModel:
+            live = load_live(settings)
+            if live.bundle.manifest.provenance["run"] == "second":
+                torch.empty(2**60, dtype=torch.uint8)
+            return live
+
+        service = Service(crowded)
+        first = ServingSettings(bundle=str(bundles["first"]))
+        asyncio.run(service.apply(first))
+        other = Candidate(bundle=str(bundles["second"]), version=bundle_version(bundles["second"]))
+        second = replace(first, candidate=other) if as_candidate else ServingSettings(bundle=other.bundle)
+        asyncio.run(service.apply(second))
+        with client_of(service) as client:
+            refused = client.get("/healthz").json()["refused"]
+            assert client.post("/v1/predict", content=png(0)).json()["model"] == "first"
+        assert str(bundles["second"]) in refused and "allocate" in refused and "\n" not in refused
+        with pytest.raises(UserError, match="second: the bundle cannot be loaded"):
+            asyncio.run(Service(crowded).apply(ServingSettings(bundle=other.bundle)))
 
     def test_the_first_bundle_must_load(self, tmp_path):
         with pytest.raises(UserError, match=r"model\.json is missing"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyarrow.parquet import read_table
 
 from raytl.core.errors import UserError
 from raytl.serving.evidence import ERROR, Tally, confidence_sequence, figures, judge
@@ -148,10 +149,11 @@ class TestLineage:
         assert "candidate" not in promoted and "candidate" not in back
 
 
-def on_trial(bundles: dict[str, Path], **rules: float) -> Service:
+def on_trial(bundles: dict[str, Path], *, capture: str = "", **rules: float) -> Service:
     service = Service()
     candidate = Candidate(bundle=str(bundles["second"]), version=bundle_version(bundles["second"]), **rules)  # type: ignore[arg-type]
-    asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]), candidate=candidate)))
+    settings = ServingSettings(bundle=str(bundles["first"]), candidate=candidate, capture=capture)
+    asyncio.run(service.apply(settings))
     return service
 
 
@@ -205,6 +207,23 @@ class TestInAReplica:
         assert counted.disagreed / counted.compared == pytest.approx(differ, abs=0.35) and differ > 0.2
         assert counted.seconds_live > 0 and counted.compared + counted.unseen <= 200
         service.close()
+
+    @pytest.mark.parametrize("share", [0.0, 0.5], ids=["shadow", "canary"])
+    def test_answers_of_the_served_version_are_watched_and_captured_and_the_candidates_are_not(
+        self, bundles, png, tmp_path, share
+    ):
+        service = on_trial(bundles, share=share, capture=str(tmp_path))
+        images = {png(seed) for seed in range(60)}
+
+        async def ask() -> set[bytes]:
+            who = {image: (await service.answer(service.live, [("x", image)]))[0].name for image in images}
+            return {image for image, name in who.items() if name == "first"}
+
+        of_first = asyncio.run(ask())
+        assert (len(of_first) == len(images)) is (share == 0)
+        assert service.monitor.seen == len(of_first) > 0
+        service.close()
+        assert set(read_table(tmp_path / "captured-0.parquet").column("image").to_pylist()) == of_first
 
     def test_a_candidate_that_does_not_load_leaves_the_rest_as_it_is(self, bundles, tmp_path):
         service = on_trial(bundles, share=0.1)

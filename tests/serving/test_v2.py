@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from raytl.serving.http import create_http
 from raytl.serving.service import Service
-from raytl.serving.settings import ServingSettings, bundle_version
+from raytl.serving.settings import Candidate, ServingSettings, bundle_version
 from raytl.serving.tensors import HEADER
 
 URL = "/v2/models/first"
@@ -66,6 +66,21 @@ class TestInfer:
         told = answer.json()
         assert (told["id"], told["model_name"]) == ("7é", "first")
         assert told["model_version"] == bundle_version(bundles["first"])
+
+    def test_a_named_version_answers_itself_while_another_is_on_trial(self, bundles, images):
+        first, second = (bundle_version(bundles[name]) for name in ("first", "second"))
+        service = Service()
+        candidate = Candidate(bundle=str(bundles["second"]), version=second, share=0.9)
+        asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]), candidate=candidate)))
+        body = tensor("BYTES", [1], [base64.b64encode(images[0]).decode()])
+        with TestClient(create_http(service), "http://127.0.0.1") as client:
+
+            def answered_by(path: str) -> set[str]:
+                return {client.post(path, json=body).json()["model_version"] for _ in range(20)}
+
+            assert answered_by(f"{URL}/versions/{first}/infer") == {first}
+            assert answered_by(f"{URL}/infer") == {first, second}
+        service.close()
 
     @pytest.mark.parametrize("mode", ["RGB", "L"])
     @pytest.mark.parametrize("kind", ["UINT8", "FP32"])

@@ -1,0 +1,149 @@
+"""Two people change what a Serve instance serves at once: the failure of one takes nothing of the other back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import ray
+from test_deploy import free_port
+from trials import variant
+
+from raytl.core.errors import UserError
+from raytl.serving import Endpoint, deploy, look, rollback, rotate_token, try_out, update
+from raytl.serving.controller import Serve
+from raytl.serving.judging import conclude
+from raytl.serving.settings import bundle_version
+
+pytestmark = pytest.mark.slow  # a Ray session and Serve take half a minute on two busy cores
+PORT = free_port()
+SMALL = {"port": PORT, "num_cpus": 0.5, "max_replicas": 1}
+TOO_LARGE = {"port": PORT, "num_cpus": 64, "max_replicas": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_session() -> Iterator[None]:
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def other() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.fixture
+def endpoint(bundles: dict[str, Path]) -> Endpoint:
+    """With the first bundle, whatever the test before left."""
+    return deploy(bundles["first"], **SMALL)
+
+
+def told(name: str) -> dict[str, Any]:
+    """What the replicas of an application are told; nothing where there is none."""
+    serve = Serve.running()
+    config = {} if serve is None else serve.configs().get(name) or {}
+    return config["deployments"][0]["user_config"] if config else {}
+
+
+def wait_for(condition: Any, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def refused(work: Future[Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        work.result(timeout=120)
+
+
+@contextmanager
+def one_stopped(name: str) -> Iterator[None]:
+    """A replica of an application takes no notice of anything."""
+    (deployment,) = Serve.running().applications()[name]["deployments"].values()
+    process = deployment["replicas"][0]["pid"]
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def model_at(endpoint: Endpoint) -> str:
+    return httpx.get(f"{endpoint.url}/healthz", trust_env=False).raise_for_status().json()["model"]
+
+
+def test_the_first_on_the_endpoint_fails_and_the_second_stays(bundles, other):
+    failing = other.submit(deploy, bundles["second"], name="letters", wait_s=25, **TOO_LARGE)
+    wait_for(lambda: told("letters"))
+    endpoint = deploy(bundles["first"], **SMALL)
+    refused(failing, "CPUs")
+    assert model_at(endpoint) == "first"
+    assert set(Serve.running().configs()) == {"raytl"}
+
+
+def test_one_fails_and_another_was_updated_and_its_trial_taken_back(bundles, other, endpoint, tmp_path):
+    try_out(variant(bundles["first"], tmp_path / "again"), canary=0.5)
+    failing = other.submit(deploy, bundles["second"], name="cells", wait_s=25, **TOO_LARGE)
+    wait_for(lambda: told("cells"))
+    rollback()
+    assert look()["candidate"] is None
+    update(bundles["second"])
+    refused(failing, "CPUs")
+    assert (look()["live"]["model"], look()["candidate"], model_at(endpoint)) == ("second", None, "second")
+    assert set(Serve.running().configs()) == {"raytl"}
+
+
+def test_one_fails_and_what_replaced_it_meanwhile_stays(bundles, other, endpoint):
+    failing = other.submit(deploy, bundles["second"], wait_s=25, **TOO_LARGE)
+    wait_for(lambda: told("raytl")["model"] == "second")
+    again = deploy(bundles["first"], **SMALL)
+    refused(failing, "raytl")
+    assert again.version == told("raytl")["version"] and model_at(endpoint) == "first"
+
+
+def test_a_failure_alone_leaves_all_as_it_was(bundles, endpoint):
+    before = Serve.running().configs()
+    with pytest.raises(UserError, match="CPUs"):
+        deploy(bundles["second"], wait_s=3, **TOO_LARGE)
+    assert Serve.running().configs() == before and model_at(endpoint) == "first"
+
+
+@pytest.mark.parametrize("promoted", [True, False])
+def test_a_trial_that_is_decided_before_all_replicas_have_it_stays_decided(bundles, other, tmp_path, promoted):
+    deploy(bundles["first"], port=PORT, num_cpus=0.5, min_replicas=2)
+    served, again = told("raytl")["version"], variant(bundles["first"], tmp_path / "again")
+    with one_stopped("raytl"):
+        trying = other.submit(try_out, again, canary=0.5, wait_s=30)
+        wait_for(lambda: told("raytl").get("candidate"))
+        trial = told("raytl")["candidate"]["trial"]
+        conclude(Serve.running(), "raytl", trial, {"why": "three of three"}, promoted=promoted)
+        tried = trying.result(timeout=120)
+    known = look()
+    assert known["live"]["version"] == tried.version == (bundle_version(again) if promoted else served)
+    assert (tried.candidate, known["candidate"]) == ("", None)
+    assert (known["last_trial"]["promoted"], known["last_trial"]["why"]) == (promoted, "three of three")
+
+
+def test_a_token_is_not_taken_and_another_model_was_updated(bundles, other, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAYTL_HOME", str(tmp_path))
+    file = Path(deploy(bundles["first"], token=True, **SMALL).token_file)
+    cells = deploy(bundles["first"], name="cells", **SMALL)
+    before, old = told("raytl"), file.read_text()
+    with one_stopped("raytl"):
+        failing = other.submit(rotate_token, wait_s=5)
+        wait_for(lambda: told("raytl") != before)
+        update(bundles["second"], name="cells")
+        refused(failing, "the old one is good still")
+    assert told("raytl") == before and file.read_text() == old
+    assert model_at(cells) == "second" == told("cells")["model"]
