@@ -203,12 +203,14 @@ def endpoint_of(serve: Serve, config: AppConfig, ray_session: RaySession, notice
 def undeploy(name: str = "raytl") -> bool:
     """Take an endpoint down; with the last one, Serve stops too, and the local Ray head if a deployment started one.
 
-    A local head of another version of Ray or Python cannot be asked what it serves: it is stopped with all of that.
-    Returns whether there was such an endpoint.
+    A local head of another version of Ray or Python cannot be asked what it serves: it is stopped with all of that, but
+    not for one named model of several. Returns whether there was such an endpoint. Raises UserError in that case.
     """
     try:
         return _undeploy(name)
     except OtherVersionsError as other:
+        if name != "raytl":
+            raise
         other.head.stop()  # with its folder, where the copies of the bundles are
         return True
 

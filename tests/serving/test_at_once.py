@@ -84,7 +84,7 @@ def model_at(endpoint: Endpoint) -> str:
 
 
 def test_the_first_on_the_endpoint_fails_and_the_second_stays(bundles, other):
-    failing = other.submit(deploy, bundles["second"], name="letters", wait_s=25, **TOO_LARGE)
+    failing = other.submit(deploy, bundles["second"], name="letters", wait_s=15, **TOO_LARGE)
     wait_for(lambda: told("letters"))
     endpoint = deploy(bundles["first"], **SMALL)
     refused(failing, "CPUs")
@@ -94,7 +94,7 @@ def test_the_first_on_the_endpoint_fails_and_the_second_stays(bundles, other):
 
 def test_one_fails_and_another_was_updated_and_its_trial_taken_back(bundles, other, endpoint, tmp_path):
     try_out(variant(bundles["first"], tmp_path / "again"), canary=0.5)
-    failing = other.submit(deploy, bundles["second"], name="cells", wait_s=25, **TOO_LARGE)
+    failing = other.submit(deploy, bundles["second"], name="cells", wait_s=15, **TOO_LARGE)
     wait_for(lambda: told("cells"))
     rollback()
     assert look()["candidate"] is None
@@ -105,7 +105,7 @@ def test_one_fails_and_another_was_updated_and_its_trial_taken_back(bundles, oth
 
 
 def test_one_fails_and_what_replaced_it_meanwhile_stays(bundles, other, endpoint):
-    failing = other.submit(deploy, bundles["second"], wait_s=25, **TOO_LARGE)
+    failing = other.submit(deploy, bundles["second"], wait_s=15, **TOO_LARGE)
     wait_for(lambda: told("raytl")["model"] == "second")
     again = deploy(bundles["first"], **SMALL)
     refused(failing, "raytl")

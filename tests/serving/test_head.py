@@ -56,7 +56,7 @@ def test_one_of_another_ray_says_so_and_is_stopped_by_undeploy_alone(head, bundl
         global_worker.gcs_client.internal_kv_put(
             CLUSTER_METADATA_KEY, json.dumps(versions).encode(), True, KV_NAMESPACE_CLUSTER
         )
-    for attempt in (status, lambda: deploy(bundles["first"])):
+    for attempt in (status, lambda: deploy(bundles["first"]), lambda: undeploy("letters")):
         with pytest.raises(UserError, match=r"runs on Ray 2\.49\.2 and Python 3\.10\.4, and this is Ray .* undeploy"):
             attempt()
         assert head.alive
