@@ -44,6 +44,16 @@ def files(*names: str) -> Make:
     return make
 
 
+def of_studies(root: Path) -> Path:
+    """Folders of studies in those of classes, and the patient in each file's name."""
+    for number in range(8):
+        c, k, n = number // 4, number // 2 % 2, number % 2 + 1
+        name = f"{('cat', 'dog')[c]}/study_{c}{k}/patient{c}{n}_0.png"
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(number).save(root / name)
+    return root
+
+
 def also(make: Make, name: str, content: str | bytes = "") -> Make:
     """A further file beside what is made."""
 
@@ -188,6 +198,20 @@ READ = {
         0,
         ["its names speak of 2 patients (patient1, patient2); images of one stay"],
     ),
+    "studies of patients in folders": Row(
+        in_folders(
+            {f"{label}/patient_{p}{n}/study_{k}": 1 for p, label in enumerate(TWO) for n in (1, 2) for k in (1, 2)}
+        ),
+        HALF,
+        0,
+        ["its names speak of 4 patients (patient_01, patient_02, patient_11, …); images of one stay"],
+    ),
+    "patients in names, in folders of studies": Row(
+        of_studies,
+        HALF,
+        0,
+        ["its names speak of 4 patients (patient01, patient02, patient11, …); images of one stay"],
+    ),
     "one patient a class": Row(
         in_folders({"ill/patient_1": 4, "well/patient_2": 4}),
         {"ill": 4, "well": 4},
@@ -296,6 +320,15 @@ READ = {
         HALF,
         0,
         ["images of one 'LesionID' stay on one side"],
+    ),
+    "studies before patients in a table": Row(
+        table(
+            "path,study_id,participant_id,label\n"
+            + "".join(f"img/{n}.png,s{n % 4},p{n // 4}{n % 2},{EIGHT[n]}\n" for n in range(8))
+        ),
+        HALF,
+        0,
+        ["images of one 'participant_id' stay on one side"],
     ),
     "a number for each image": Row(table(lines("img/{n}.png,{label},{n}", "path,label,item_id")), HALF),
     "accents of a Mac": Row(decomposed, HALF, 0, ["labels are taken from its table labels.csv", "8 files are found"]),

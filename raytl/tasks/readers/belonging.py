@@ -14,10 +14,12 @@ from pathlib import PurePosixPath
 from raytl.tasks.readers.listing import Entry, Listing
 from raytl.tasks.readers.tree import name_of
 
-_OF_WHOM = (
-    r"(patient|pat|subject|subj|sub|participant|person|donor|animal|specimen|individual|case|lesion|study|slide|video"
-    r"|clip)"
+# The widest first: studies, slides and videos lie inside patients.
+_WIDEST_FIRST = (
+    *("patient", "pat", "subject", "subj", "sub", "participant", "person", "individual", "donor", "animal", "case"),
+    *("specimen", "lesion", "study", "slide", "video", "clip"),
 )
+_OF_WHOM = f"({'|'.join(_WIDEST_FIRST)})"
 _FOLDER = re.compile(rf"^{_OF_WHOM}[-_ ]*(id)?[-_ ]*\(?\d+\)?$", re.IGNORECASE)
 _FILE = re.compile(rf"^({_OF_WHOM}[-_ ]*\d+)(?!\d).+", re.IGNORECASE)
 _CHANGED = (
@@ -107,15 +109,27 @@ def _group(listing: Listing, entries: Sequence[Entry], groups: Mapping[int, str]
 
 
 def _owner(entry: Entry) -> str | None:
-    """Of whom an image is, by the folder that it lies in or by how its name begins."""
-    path = PurePosixPath(entry.item.name)
+    """Of whom an image is, by the folders that it lies in or by how its name begins: the patient before the study."""
+    told = _told(PurePosixPath(entry.item.name), entry.label)
+    return min(told, key=lambda name: _WIDEST_FIRST.index(_word(name)), default=None)
+
+
+def _told(path: PurePosixPath, label: str | None) -> list[str]:
+    """All that a path says of whom an image is, the outermost folder first, the file's name last."""
+    told: list[str] = []
     for folder in reversed(path.parts[:-1]):
-        if folder == entry.label:
+        if folder == label:
             break
         if _FOLDER.match(folder):
-            return folder.lower()
+            told.insert(0, folder.lower())
     named = _FILE.match(path.stem)
-    return named[1].lower() if named else None
+    return [*told, named[1].lower()] if named else told
+
+
+def _word(name: str) -> str:
+    """``patient`` of ``patient_1`` and of ``patientid1``."""
+    found = re.match(_OF_WHOM, name)
+    return found[1] if found else name
 
 
 def _root(entry: Entry, known: Set[str]) -> tuple[str, bool]:
