@@ -486,6 +486,34 @@ def test_images_that_names_put_together_stay_on_one_side(tmp_path: Path) -> None
     assert len(task.data.target) == 12 * len(patients[0])
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_folder_above_the_data_says_nothing_of_its_images(elsewhere: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "study_1" / "data"
+    names = [f"{n}{change}.png" for n in range(8) for change in ("", "_flip", "_rot90")]
+    folder.mkdir(parents=True)
+    for number, name in enumerate(names):
+        picture(number).save(folder / name)
+    place = tmp_path if elsewhere else folder
+    rows = "".join(f"{name},{EIGHT[int(name[0])]}\n" for name in names)
+    (place / "labels.csv").write_text(f"path,label\n{rows}")
+    told = {"images": folder} if elsewhere else {}
+    for path in (place / "labels.csv", *([] if elsewhere else [folder])):
+        read = read_labelled(path, **told)
+        assert read.images.groups is not None and len(set(read.images.groups)) == 8
+        assert not any("not kept together" in problem.message for problem in read.problems)
+
+
+def test_of_one_patient_the_studies_are_told_apart(tmp_path: Path) -> None:
+    for number in range(12):
+        name = f"patient_1/study_{number // 2}/{number % 2}.png"
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(number).save(tmp_path / name)
+    rows = "".join(f"patient_1/study_{n // 2}/{n % 2}.png,{EIGHT[n // 2]}\n" for n in range(12))
+    (tmp_path / "labels.csv").write_text(f"path,label\n{rows}")
+    groups = read_labelled(tmp_path / "labels.csv").images.groups
+    assert groups is not None and len(set(groups)) == 6
+
+
 def test_a_table_of_bytes_has_no_names_to_go_by(tmp_path: Path) -> None:
     pq.write_table(pa.table(rows(*EIGHT)), tmp_path / "patient1_a.parquet")
     assert read_labelled(tmp_path / "patient1_a.parquet").images.groups is None

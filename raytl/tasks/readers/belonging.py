@@ -47,12 +47,12 @@ def group_by_names(listing: Listing) -> None:
     entries = [entry for entry in listing.entries if entry.label is not None and entry.certain]
     if not entries or any(entry.group is not None for entry in listing.entries):
         return
-    owners = {id(entry): owner for entry in entries if (owner := _owner(entry)) is not None}
-    if 2 * len(owners) > len(entries) and len(set(owners.values())) < len(owners):
-        names = list(dict.fromkeys(owners.values()))
+    owners = _owners(listing, entries)
+    names = list(dict.fromkeys(owners.values()))
+    if 2 * len(owners) > len(entries) and 1 < len(names) < len(owners):
         what = f"its names speak of {len(names)} {_several(names)} ({', '.join(names[:3])}{', …' * (len(names) > 3)})"
-        _group(listing, entries, owners, what, "images of one")
-        return
+        if _group(listing, entries, owners, what, "images of one"):
+            return
     known = {str(PurePosixPath(entry.item.name).with_suffix("")) for entry in entries}
     roots = {id(entry): _root(entry, known) for entry in entries}
     versions = Counter(root for root, _ in roots.values())
@@ -94,8 +94,11 @@ def _letters(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).casefold()
 
 
-def _group(listing: Listing, entries: Sequence[Entry], groups: Mapping[int, str], what: str, whose: str) -> None:
-    """groups: by the identity of entries; who has none is alone."""
+def _group(listing: Listing, entries: Sequence[Entry], groups: Mapping[int, str], what: str, whose: str) -> bool:
+    """Whether the entries got the groups, which is said either way.
+
+    groups: by the identity of entries; who has none is alone.
+    """
     of_class: dict[str | None, set[object]] = {}
     for entry in entries:
         of_class.setdefault(entry.label, set()).add(groups.get(id(entry), id(entry)))
@@ -103,15 +106,30 @@ def _group(listing: Listing, entries: Sequence[Entry], groups: Mapping[int, str]
         listing.announce_warning(
             f"{what}, which are not kept together: a class would have {whose} alone; validation may flatter"
         )
-        return
+        return False
     listing.announce(f"{what}; {whose} stay on one side of every split")
     listing.entries = [replace(entry, group=groups.get(id(entry))) for entry in listing.entries]
+    return True
 
 
-def _owner(entry: Entry) -> str | None:
-    """Of whom an image is, by the folders that it lies in or by how its name begins: the patient before the study."""
-    told = _told(PurePosixPath(entry.item.name), entry.label)
-    return min(told, key=lambda name: _WIDEST_FIRST.index(_word(name)), default=None)
+def _owners(listing: Listing, entries: Sequence[Entry]) -> dict[int, str]:
+    """Of whom images are, by the identity of entries: by the folders that each lies in or by how its name begins.
+
+    The patient comes before the study. What lies above the data, or is said of every image, tells none from another.
+    """
+    told = {id(entry): _told(_below(entry.item.name, listing.name), entry.label) for entry in entries}
+    of_all = set.intersection(*map(set, told.values())) if told else set()
+    widest = {key: sorted(set(names) - of_all, key=names.index) for key, names in told.items()}
+    return {
+        key: min(names, key=lambda name: _WIDEST_FIRST.index(_word(name))) for key, names in widest.items() if names
+    }
+
+
+def _below(name: str, root: str) -> PurePosixPath:
+    """An image's path from the folder that was given or that the table lies in; if it is elsewhere, all of it."""
+    folder = PurePosixPath(root) if root.endswith("/") else PurePosixPath(root).parent
+    path = PurePosixPath(name)
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def _told(path: PurePosixPath, label: str | None) -> list[str]:
