@@ -71,6 +71,16 @@ def group_by_names(listing: Listing) -> None:
         )
 
 
+def owner_names(root: str, entries: Sequence[Entry]) -> list[str | None]:
+    """Of whom each image is by its name, None where that does not say, to be compared with the groups of the test.
+
+    root: the path that was given, as messages show it. A folder of one patient's images alone is that patient's.
+    """
+    folder = _folder(root).name
+    whole = folder.lower() if _FOLDER.match(folder) else None
+    return [_widest(_told(_below(entry.item.name, root), None)) or whole for entry in entries]
+
+
 def say_misnamed(listing: Listing) -> None:
     """Say which files are named after another class than the one that they are in: ``cat/dog_12.jpg``."""
     entries = [entry for entry in listing.entries if entry.label is not None and entry.certain]
@@ -119,16 +129,22 @@ def _owners(listing: Listing, entries: Sequence[Entry]) -> dict[int, str]:
     """
     told = {id(entry): _told(_below(entry.item.name, listing.name), entry.label) for entry in entries}
     of_all = set.intersection(*map(set, told.values())) if told else set()
-    widest = {key: sorted(set(names) - of_all, key=names.index) for key, names in told.items()}
-    return {
-        key: min(names, key=lambda name: _WIDEST_FIRST.index(_word(name))) for key, names in widest.items() if names
-    }
+    widest = {key: _widest([name for name in names if name not in of_all]) for key, names in told.items()}
+    return {key: name for key, name in widest.items() if name is not None}
+
+
+def _widest(names: Sequence[str]) -> str | None:
+    return min(names, key=lambda name: _WIDEST_FIRST.index(_word(name)), default=None)
+
+
+def _folder(root: str) -> PurePosixPath:
+    """The folder that was given, or that the given table lies in."""
+    return PurePosixPath(root) if root.endswith("/") else PurePosixPath(root).parent
 
 
 def _below(name: str, root: str) -> PurePosixPath:
     """An image's path from the folder that was given or that the table lies in; if it is elsewhere, all of it."""
-    folder = PurePosixPath(root) if root.endswith("/") else PurePosixPath(root).parent
-    path = PurePosixPath(name)
+    folder, path = _folder(root), PurePosixPath(name)
     return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
