@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from raytl.core.errors import nearest
-from raytl.tasks.duplicates import components, several, sure_pairs
+from raytl.tasks.duplicates import AcrossLabels, several
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.survey import Facts
 
@@ -203,30 +203,28 @@ def judge_conflicts(where: str, pairs: Sequence[tuple[str, str]]) -> list[Proble
 def judge_near(
     where: str,
     names: Sequence[str],
-    labels: Sequence[str | None],
     splits: Sequence[str | None],
-    facts: Sequence[Facts],
-    pairs: np.ndarray,
-    digests: Sequence[str],
+    pictures: np.ndarray,
+    across: AcrossLabels,
+    classes: Sequence[str],
 ) -> list[Problem]:
-    """One picture in several classes, or in the test and beside it. pairs: of images that look the same, (n, 2)."""
-    sure = sure_pairs(facts, pairs) if len(pairs) else pairs
-    across = [(i, j) for i, j in sure.tolist() if labels[i] != labels[j] and None not in (labels[i], labels[j])]
+    """One picture in several classes, or in the test and beside it.
+
+    pictures: int (n,), equal for what is one picture. across: the pairs of them under two labels, which are numbers of
+    the classes; its images and first pairs are among the names.
+    """
     problems = []
-    if across:
-        classes = Counter(tuple(sorted((str(labels[i]), str(labels[j])))) for i, j in across)
-        (one, other), most = classes.most_common(1)[0]
-        count = len({index for pair in across for index in pair})
-        named = "; ".join(f"{names[i]} and {names[j]}" for i, j in across[:_NAMED])
-        mostly = f", {most} of {len(across)} pairs in '{one}' and '{other}'" if len(classes) > 1 else ""
-        what = f"{count} images look like one of another class ({named}{'; …' if len(across) > _NAMED else ''}){mostly}"
+    if across.first:
+        most, (one, other) = max(zip(across.counts.values(), across.counts, strict=True), key=lambda pair: pair[0])
+        pairs, count = sum(across.counts.values()), int(across.images.sum())
+        named = "; ".join(f"{names[i]} and {names[j]}" for i, j in across.first[:_NAMED])
+        among = f", {most} of {pairs} pairs in '{classes[one]}' and '{classes[other]}'"
+        mostly = among if len(across.counts) > 1 else ""
+        what = f"{count} images look like one of another class ({named}{'; …' if pairs > _NAMED else ''}){mostly}"
         problems.append(Problem(Severity.WARNING, where, f"{what}; one of the two labels is wrong, or it shows both"))
-    numbers: dict[str, int] = {}
-    same = [(numbers.setdefault(digest, index), index) for index, digest in enumerate(digests)]
-    alike = components(len(names), np.array([*same, *sure.tolist()], dtype=np.int64).reshape(-1, 2))
     leaked = [
         int(index)
-        for group in several(alike)
+        for group in several(pictures)
         for index in group
         if splits[index] == "test" and any(splits[i] not in {"test", None} for i in group)
     ]
