@@ -514,6 +514,18 @@ def test_of_one_patient_the_studies_are_told_apart(tmp_path: Path) -> None:
     assert groups is not None and len(set(groups)) == 6
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "cp437"])
+def test_names_in_an_archive_of_a_mac_are_utf_8_though_no_flag_says_so(encoding: str, tmp_path: Path) -> None:
+    umlaut, path = "ü".encode(encoding), tmp_path / "farm.zip"
+    instead = b"~" * len(umlaut)  # a name of ASCII alone is written without the flag
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, label in enumerate(["K" + instead.decode() + "he", "Schafe"] * 4):
+            archive.writestr(f"{label}/{number}.png", encoded(picture(number)))
+    path.write_bytes(path.read_bytes().replace(b"K" + instead + b"he/", b"K" + umlaut + b"he/"))
+    read = read_labelled(path)
+    assert read.images.counts() == {"Kühe": 4, "Schafe": 4}
+
+
 def test_a_table_of_bytes_has_no_names_to_go_by(tmp_path: Path) -> None:
     pq.write_table(pa.table(rows(*EIGHT)), tmp_path / "patient1_a.parquet")
     assert read_labelled(tmp_path / "patient1_a.parquet").images.groups is None
