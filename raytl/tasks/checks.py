@@ -14,6 +14,7 @@ from raytl.core.errors import UserError
 from raytl.tasks.check_report import CheckReport, gravest_first, range_of
 from raytl.tasks.decoding import KNOWN
 from raytl.tasks.duplicates import Alike, exact_groups, find_alike, label_conflicts, merge_groups, several
+from raytl.tasks.holding_out import groups_per_class
 from raytl.tasks.images import ImageItem, LabelledImages
 from raytl.tasks.judgements import (
     judge_colours,
@@ -21,6 +22,7 @@ from raytl.tasks.judgements import (
     judge_counts,
     judge_depth,
     judge_frames,
+    judge_groups,
     judge_images,
     judge_kinds,
     judge_near,
@@ -94,8 +96,16 @@ def look(
         conflicts = [(names[first], names[other]) for first, other in label_conflicts(digests, numbers)]
     _, firsts = np.unique(exact, return_index=True)  # one for each set of exact duplicates, as exact numbers them
     alike = find_alike([facts[i] for i in firsts], labels=numbers[firsts])
+    told = None
+    if listing.labelled:
+        keep = [index for index, entry in enumerate(entries) if id(entry) in learned]
+        groups = merge_groups(len(items), alike.within[0][exact], groups_of(entries))
+        classes = tuple(sorted({str(found[index]) for index in keep}))
+        labels = np.array([classes.index(str(found[index])) for index in keep], dtype=np.int64)
+        told = LabelledImages(listing.name, [items[index] for index in keep], groups[keep], classes, labels)
     problems = [
         *_judge_classes(listing, entries, learned),
+        *([] if told is None else judge_groups(listing.name, told.counts(), groups_per_class(told))),
         *judge_images(listing.name, names, facts),
         *judge_depth(listing.name, names, facts),
         *judge_frames(listing.name, names, facts),
@@ -120,13 +130,6 @@ def look(
         label_conflicts=conflicts,
         problems=gravest_first(problems),
     )
-    told = None
-    if listing.labelled:
-        keep = [index for index, entry in enumerate(entries) if id(entry) in learned]
-        groups = merge_groups(len(items), alike.within[0][exact], groups_of(entries))
-        classes = tuple(sorted({str(found[index]) for index in keep}))
-        labels = np.array([classes.index(str(found[index])) for index in keep], dtype=np.int64)
-        told = LabelledImages(listing.name, [items[index] for index in keep], groups[keep], classes, labels)
     return Look(report, told, dict(zip(names, items, strict=True)), dict(zip(names, found, strict=True)))
 
 

@@ -20,6 +20,7 @@ _DARK = 20  # of 255: 12 bits of 16 are 16
 _MIXED = 0.1  # share of the images below which the greyscale, or the coloured, ones are odd
 _TELLING = 3  # images of a class from which on their being all grey says something
 _NAMED = 3  # examples
+_NEEDED = "a validation split needs 2 of two classes at least, unless there is a source domain or unlabelled images"
 _BANDS = ("RGBX",)  # how Pillow's modes begin of which it reads the first three bands
 
 
@@ -145,6 +146,28 @@ def judge_role_colours(grey_shares: Mapping[str, float], where: str) -> list[Pro
     return [Problem(Severity.WARNING, where, f"{what}; what is learned from one may not hold for the other")]
 
 
+def judge_groups(where: str, counts: Mapping[str, int], groups: Mapping[str, int]) -> list[Problem]:
+    """Classes of several images that are all of one group, where that leaves fewer than two that can be validated.
+
+    counts: images per class; groups: groups per class, of duplicates or of the group column.
+    """
+    single = [name for name, count in groups.items() if count < 2 <= counts[name]]
+    if len(counts) < 2 or not single or sum(count > 1 for count in groups.values()) > 1:
+        return []
+    if len(single) > _NAMED:
+        what = f"in {len(single)} of {len(counts)} classes all images belong together"
+        what = f"{what} (duplicates or one group: {_quoted(single)})"
+        return [Problem(Severity.ERROR, where, f"{what}; {_NEEDED}")]
+    return [
+        Problem(
+            Severity.ERROR,
+            where,
+            f"class '{name}' has {counts[name]} images that belong together (duplicates or one group); {_NEEDED}",
+        )
+        for name in single
+    ]
+
+
 def judge_counts(where: str, counts: Mapping[str, int]) -> list[Problem]:
     """Classes with too few images, and imbalance. counts: readable images per class."""
     problems = []
@@ -153,11 +176,7 @@ def judge_counts(where: str, counts: Mapping[str, int]) -> list[Problem]:
     # Two classes that can be validated are enough to go on with.
     validated = len(counts) - len(lonely) > 1
     severity = Severity.WARNING if validated else Severity.ERROR
-    after = (
-        "learned, but nothing can be said of how well"
-        if validated
-        else "a validation split needs 2 of two classes at least, unless there is a source domain or unlabelled images"
-    )
+    after = "learned, but nothing can be said of how well" if validated else _NEEDED
     for name in lonely if len(lonely) <= _NAMED else []:
         problems.append(Problem(severity, where, f"class '{name}' has 1 image; {after}"))
     if len(lonely) > _NAMED:
