@@ -11,7 +11,7 @@ from raytl.api.models import Run, find_bundle
 from raytl.bundles.extending import Extension, extend_bundle
 from raytl.core.errors import UserError
 from raytl.sources.checkpoint import is_checkpoint
-from raytl.tasks.duplicates import components, exact_groups, merge_groups, near_pairs
+from raytl.tasks.duplicates import exact_groups, find_alike, merge_groups
 from raytl.tasks.images import Images
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers import read_unlabelled
@@ -61,7 +61,7 @@ def _place(model: str | os.PathLike[str] | Run, bundle: Path) -> Path:
 def _read(path: str | os.PathLike[str]) -> tuple[Images, list[str]]:
     """The images of a class, with near-duplicates in one group, and what was left out, in sentences."""
     read = read_unlabelled(path)
-    alike = components(len(read.facts), near_pairs(read.facts))
+    alike = find_alike(read.facts).within[0]
     exact = exact_groups([facts.pixels for facts in read.facts])
     groups = merge_groups(len(alike), alike, exact, read.images.groups)
     told = [str(problem) for problem in read.problems if problem.severity is not Severity.INFO]

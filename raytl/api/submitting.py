@@ -131,7 +131,7 @@ def pack(options: Mapping[str, Any], parcel: Parcel, *, on_cluster: bool = False
     Raises UserError for data that is not there, too large, or names files that cannot be sent along.
     """
     packed = dict(options)
-    tables_images = options.get("images")
+    tables = {"images": options.get("images"), "image_column": options.get("image_column")}
     for name in PLACES:
         value = options.get(name)
         places = [value] if isinstance(value, str | os.PathLike) else list(value or ())
@@ -140,7 +140,8 @@ def pack(options: Mapping[str, Any], parcel: Parcel, *, on_cluster: bool = False
             for place in places:
                 _refuse_relative(os.fspath(place), option)
         elif places:
-            sent = [_packed(place, option, parcel, name, tables_images) for place in places]
+            columns = tables | ({"label": options.get("label")} if name in LABELLED else {})
+            sent = [_packed(place, option, parcel, name, columns) for place in places]
             packed[name] = sent if isinstance(value, list | tuple) else sent[0]
     packed["set_"] = [_rewritten(text, "--set", parcel) for text in options.get("set_") or ()]
     space = str(options.get("space") or "")
@@ -167,7 +168,10 @@ def to_arguments(options: Mapping[str, Any]) -> list[str]:
     return arguments
 
 
-def _packed(place: str | os.PathLike[str], option: str, parcel: Parcel, role: str, tables_images: str | None) -> str:
+def _packed(
+    place: str | os.PathLike[str], option: str, parcel: Parcel, role: str, tables: Mapping[str, str | None]
+) -> str:
+    """tables: what was said of them, as of :func:`raytl.tasks.readers.read_labelled`, which reads them so there."""
     text = os.fspath(place)
     if "://" in text:
         return text
@@ -176,11 +180,12 @@ def _packed(place: str | os.PathLike[str], option: str, parcel: Parcel, role: st
         return parcel.add(path, option)
     if path.stat().st_size > parcel.limit_bytes:
         return parcel.add(path, option, [])  # which says so, before it is read
-    listing = list_path(path, images=tables_images, labels=role in LABELLED)
+    must, lone = role in {"target", "test"}, role == "target"  # as there
+    listing = list_path(path, **tables, labels=role in LABELLED, must=must, lone=lone)
     items = [entry.item for entry in listing.entries]
     files = [Path(item.path) for item in items if isinstance(item, FileItem) and item.filesystem is None]
     # Under --images the pictures are sent with that folder.
-    return parcel.add(path, option, files if tables_images is None else [])
+    return parcel.add(path, option, files if tables["images"] is None else [])
 
 
 def _refuse_relative(place: str, option: str) -> None:

@@ -14,6 +14,7 @@ from raytl.core.errors import UserError
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.judging.health import Health, judge_health
 from raytl.tasks.decoding import SUFFIXES
+from raytl.tasks.readers.listing import printable
 
 _BATCH = 64
 
@@ -34,10 +35,11 @@ class FolderAnswer:
 
 
 def predict_files(bundle: Predictor, paths: Iterable[str | Path]) -> pd.DataFrame:
-    """One row per image file, in the order given; a folder stands for the images below it, sorted by path.
+    r"""One row per image file, in the order given; a folder stands for the images below it, sorted by path.
 
     Columns: ``file``, ``label`` and ``confidence`` (as :class:`Prediction` has them), ``p(<label>)`` for every label,
-    ``error``. A file that cannot be decoded has its sentence in ``error`` and nothing in the others.
+    ``error``. A file that cannot be decoded has its sentence in ``error`` and nothing in the others. Bytes of a file's
+    name that are no UTF-8 are written as ``\xff``.
     Raises UserError for a path that does not exist, or where there is no image at all.
     """
     return answer_files(bundle, paths).frame
@@ -58,7 +60,7 @@ def answer_files(bundle: Predictor, paths: Iterable[str | Path]) -> FolderAnswer
                 arrays[row] = bundle.prepare(file)
                 errors.append(None)
             except UserError as error:
-                errors.append(str(error))
+                errors.append(printable(str(error)))
         if arrays:
             pixels = np.stack(list(arrays.values()))
             probabilities[list(arrays)] = bundle.compute(pixels, _BATCH)
@@ -66,7 +68,7 @@ def answer_files(bundle: Predictor, paths: Iterable[str | Path]) -> FolderAnswer
             statistics.append(image_statistics(pixels))
     chosen = bundle.decide(np.nan_to_num(probabilities))
     labels = [None if error else bundle.labels[number] for number, error in zip(chosen, errors, strict=True)]
-    frame = pd.DataFrame({"file": [str(file) for file in files], "label": pd.Series(labels, dtype="str")})
+    frame = pd.DataFrame({"file": [printable(str(file)) for file in files], "label": pd.Series(labels, dtype="str")})
     frame["confidence"] = probabilities[np.arange(len(files)), chosen]
     frame = pd.concat([frame, pd.DataFrame(probabilities, columns=columns)], axis=1)
     frame["error"] = pd.Series(errors, dtype="str")
@@ -105,12 +107,14 @@ def _expand(paths: Iterable[str | Path]) -> Sequence[Path]:
         if path.is_dir():
             found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
             if not found:
-                raise UserError(f"{path}: has no image files; give a folder with images or the files themselves")
+                raise UserError(
+                    f"{printable(str(path))}: has no image files; give a folder with images or the files themselves"
+                )
             files += found
         elif path.exists():
             files.append(path)
         else:
-            raise UserError(f"{path}: does not exist; check the path")
+            raise UserError(f"{printable(str(path))}: does not exist; check the path")
     if not files:
         raise UserError("predict: no image was given; name at least one file or folder")
     return files

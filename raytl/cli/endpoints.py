@@ -11,13 +11,18 @@ from rich.text import Text
 
 from raytl.cli.app import Json, Model, Port, Storage, app, endpoint_app
 from raytl.cli.output import Output
+from raytl.cli.sharing import given_options
 from raytl.core.errors import UserError
 
+# Of a model on trial: all else is the endpoint's, which is there.
+_COMPARISON = ("promote_after", "max_disagreement", "max_slowdown")
+_ON_TRIAL = {"model", "name", "canary", "shadow", *_COMPARISON, "new_labels", "storage", "json"}
 Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the served model.")]
 
 
 @app.command()
 def deploy(
+    context: typer.Context,
     model: Model,
     port: Port = 8000,
     host: Annotated[str, typer.Option(metavar="IP", help="Interface; loopback unless you open it.")] = "127.0.0.1",
@@ -80,6 +85,10 @@ def deploy(
             raise UserError("--shadow answers nobody and --canary some: give one of them")
         if not shadow and not 0 < share < 1:
             raise UserError(f"--canary {canary}: give a share above 0 and below 100 %, or --shadow")
+        for name_of_option, given in _given(context).items():
+            if name_of_option not in _ON_TRIAL:
+                what = "a model on trial answers where the served one does, as that was deployed"
+                raise UserError(f"{what}; leave out {given}")
         on_trial = api.deploy(
             model, storage=storage, name=name, canary=share, shadow=shadow, promote_after=promote_after,
             max_disagreement=_share("--max-disagreement", max_disagreement), max_slowdown=max_slowdown,
@@ -95,8 +104,9 @@ def deploy(
             output.say(f"how it went: raytl endpoint status{option}")
         output.document(on_trial.to_json())
         return
-    if promote_after:
-        raise UserError("--promote-after is for a model on trial; give --canary SHARE or --shadow with it")
+    for name_of_option, given in _given(context).items():
+        if name_of_option in _COMPARISON:
+            raise UserError(f"{given} is for a model on trial; give --canary SHARE or --shadow with it")
     endpoint = api.deploy(
         model, storage=storage, port=port, host=host, name=name, min_replicas=min_replicas, new_labels=new_labels,
         max_replicas=max_replicas, num_cpus=num_cpus, num_gpus=num_gpus, route_prefix=route_prefix, token=token,
@@ -198,6 +208,12 @@ def endpoint_token(
             raise UserError(f"there is no token of an endpoint '{name}' here; raytl deploy --token makes one")
     Output.current.say(("a new token is in " if rotate else "the token is in ") + path)
     Output.current.document({"name": name, "token_file": path, "rotated": rotate})
+
+
+def _given(context: typer.Context) -> dict[str, str]:
+    """What was given on the command line: options as they are written, by the names of their parameters."""
+    written = {str(option.name): option.opts[0] for option in context.command.params}
+    return {name: written[name] for name in given_options(context, written)}
 
 
 def _versions(known: dict[str, Any]) -> Table:

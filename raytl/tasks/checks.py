@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy as np
 from raytl.core.errors import UserError
 from raytl.tasks.check_report import CheckReport, gravest_first, range_of
 from raytl.tasks.decoding import KNOWN
-from raytl.tasks.duplicates import components, exact_groups, label_conflicts, merge_groups, near_pairs, several
+from raytl.tasks.duplicates import Alike, exact_groups, find_alike, label_conflicts, merge_groups, several
+from raytl.tasks.holding_out import groups_per_class
 from raytl.tasks.images import ImageItem, LabelledImages
 from raytl.tasks.judgements import (
     judge_colours,
@@ -21,6 +22,7 @@ from raytl.tasks.judgements import (
     judge_counts,
     judge_depth,
     judge_frames,
+    judge_groups,
     judge_images,
     judge_kinds,
     judge_near,
@@ -88,16 +90,27 @@ def look(
 
     exact = exact_groups(digests)
     conflicts: list[tuple[str, str]] = []
+    number_of = {label: number for number, label in enumerate(counts)}
+    numbers = np.array([-1 if label is None else number_of[label] for label in found], dtype=np.int64)
     if listing.labelled:
-        numbers = np.array([list(counts).index(label) if label is not None else -1 for label in found], dtype=np.int64)
         conflicts = [(names[first], names[other]) for first, other in label_conflicts(digests, numbers)]
-    near, pairs = _near(facts, exact)
+    _, firsts = np.unique(exact, return_index=True)  # one for each set of exact duplicates, as exact numbers them
+    alike = find_alike([facts[i] for i in firsts], labels=numbers[firsts])
+    told = None
+    if listing.labelled:
+        keep = [index for index, entry in enumerate(entries) if id(entry) in learned]
+        groups = merge_groups(len(items), alike.within[0][exact], groups_of(entries))
+        classes = tuple(sorted({str(found[index]) for index in keep}))
+        labels = np.array([classes.index(str(found[index])) for index in keep], dtype=np.int64)
+        told = LabelledImages(listing.name, [items[index] for index in keep], groups[keep], classes, labels)
     problems = [
         *_judge_classes(listing, entries, learned),
+        *([] if told is None else judge_groups(listing.name, told.counts(), groups_per_class(told))),
         *judge_images(listing.name, names, facts),
         *judge_depth(listing.name, names, facts),
         *judge_frames(listing.name, names, facts),
-        *_judge_pictures(listing.name, entries, names, facts, pairs, digests, learned),
+        *_judge_pictures(listing.name, entries, facts, learned),
+        *_judge_near(listing.name, names, entries, alike, exact, tuple(counts)),
         *listing.problems,
         *judge_conflicts(listing.name, conflicts),
     ]
@@ -113,17 +126,10 @@ def look(
         greyscale=bool(facts) and all(fact.greyscale for fact in facts),
         corrupt=corrupt,
         exact_duplicates=[[names[i] for i in group] for group in several(exact)],
-        near_duplicates=[[names[i] for i in group] for group in near],
+        near_duplicates=[[names[i] for i in firsts[group]] for group in several(alike.within[0])],
         label_conflicts=conflicts,
         problems=gravest_first(problems),
     )
-    told = None
-    if listing.labelled:
-        keep = [index for index, entry in enumerate(entries) if id(entry) in learned]
-        groups = merge_groups(len(items), exact, components(len(items), pairs), groups_of(entries))
-        classes = tuple(sorted({str(found[index]) for index in keep}))
-        labels = np.array([classes.index(str(found[index])) for index in keep], dtype=np.int64)
-        told = LabelledImages(listing.name, [items[index] for index in keep], groups[keep], classes, labels)
     return Look(report, told, dict(zip(names, items, strict=True)), dict(zip(names, found, strict=True)))
 
 
@@ -165,26 +171,22 @@ def _judge_classes(listing: Listing, read: Sequence[Entry], learned: set[int]) -
     return problems + judge_counts(where, counts) + judge_numbers(where, tuple(counts))
 
 
-def _judge_pictures(
-    where: str,
-    entries: Sequence[Entry],
-    names: Sequence[str],
-    facts: Sequence[Facts],
-    pairs: np.ndarray,
-    digests: Sequence[str],
-    learned: set[int],
-) -> list[Problem]:
-    """What the pictures tell of the labels and the splits."""
-    labels, splits = [entry.label for entry in entries], [entry.split for entry in entries]
+def _judge_pictures(where: str, entries: Sequence[Entry], facts: Sequence[Facts], learned: set[int]) -> list[Problem]:
+    """What the pictures tell of the labels."""
     coloured = [(str(entry.label), fact) for entry, fact in zip(entries, facts, strict=True) if id(entry) in learned]
     told = [label for label, _ in coloured], [fact for _, fact in coloured]
-    problems = judge_colours(where, *told) + judge_sizes(where, *told) + judge_kinds(where, *told)
-    return problems + judge_near(where, names, labels, splits, facts, pairs, digests)
+    return judge_colours(where, *told) + judge_sizes(where, *told) + judge_kinds(where, *told)
 
 
-def _near(facts: Sequence[Facts], exact: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Groups of images that look alike, and all pairs of them; one image for each set of exact duplicates."""
+def _judge_near(
+    where: str,
+    names: Sequence[str],
+    entries: Sequence[Entry],
+    alike: Alike,
+    exact: np.ndarray,
+    classes: Sequence[str],
+) -> list[Problem]:
+    """alike: of the first image of each set of exact duplicates."""
     _, firsts = np.unique(exact, return_index=True)
-    pairs = near_pairs([facts[i] for i in firsts])
-    groups = [firsts[group] for group in several(components(len(firsts), pairs))]
-    return groups, firsts[pairs]
+    across = replace(alike.across, first=[(int(firsts[i]), int(firsts[j])) for i, j in alike.across.first])
+    return judge_near(where, names, [entry.split for entry in entries], alike.pictures[exact], across, classes)

@@ -93,7 +93,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # says of each file what our error says
 
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError)
-_BROKEN_BINARY = (struct.error, zlib.error, Image.DecompressionBombError)
+_BROKEN_BINARY = (struct.error, zlib.error, Image.DecompressionBombError, RuntimeError)  # the last by Pillow's AVIF
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ hardly be chance counts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,6 +34,37 @@ _FLAT = 4.0  # grey levels of standard deviation below which a thumbnail says no
 # at 30 %.
 _DETAIL_BITS = 3.0  # entropy of a thumbnail's grey levels, in 32 steps from its darkest to its brightest
 _DETAIL_SHARE = 0.1  # of the variance that is not in the lowest waves
+# Of n frames of a fixed camera n² / 2 pairs are alike: what is held of them at once must not grow with their number.
+_CANDIDATES = 1 << 18  # neighbours looked up at once
+_PAIRS = 8192  # compared at once
+_NAMED = 3  # pairs of two labels that are kept as examples
+
+
+@dataclass
+class AcrossLabels:
+    """Pairs that are one picture beyond reasonable doubt and have two labels.
+
+    images: bool (n,), which are in such a pair. counts: of pairs, by the two label numbers, the smaller first, in the
+    order in which they were met. first: the first pairs.
+    """
+
+    images: np.ndarray
+    counts: dict[tuple[int, int], int] = field(default_factory=dict)
+    first: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Which of n images look the same; all numbers count from 0 in the order of their first image.
+
+    within: for each part int64 (n,), equal for images that chains of images in the part join, each alike to the next.
+    pictures: int64 (n,), likewise for pairs that are one picture beyond reasonable doubt.
+    across: those pairs under two labels.
+    """
+
+    within: list[np.ndarray]
+    pictures: np.ndarray
+    across: AcrossLabels
 
 
 def exact_groups(digests: Sequence[str]) -> np.ndarray:
@@ -41,26 +73,53 @@ def exact_groups(digests: Sequence[str]) -> np.ndarray:
     return np.array([numbers.setdefault(digest, len(numbers)) for digest in digests], dtype=np.int64)
 
 
-def sure_pairs(facts: Sequence[Facts], pairs: np.ndarray) -> np.ndarray:
-    """Those of the pairs that are one picture beyond reasonable doubt, int64 (pairs, 2).
+def find_alike(
+    facts: Sequence[Facts], parts: Sequence[np.ndarray] | None = None, labels: np.ndarray | None = None
+) -> Alike:
+    """Images that look the same at 16x16 pixels.
 
-    Both images have at least 16 pixels a side and enough detail, and the same colour where neither is grey.
-    pairs: :func:`near_pairs` of the facts.
+    Brightness and contrast may differ; content may not: thumbnails correlate at 0.994 or more and, standardised, differ
+    nowhere by more than 0.3. Nearly uniform images are like no other, and so are images of another aspect ratio (beyond
+    5 %), which a square thumbnail would hide. Two are one picture beyond reasonable doubt where both have at least 16
+    pixels a side and enough detail, and the same colour where neither is grey.
+
+    parts: bool (n,) each, the images within which some are alike; by default one of all. labels: int (n,), -1 for none.
+    The memory taken grows with the number of images, not with that of pairs.
     """
-    found, numbers = np.unique(pairs, return_inverse=True)
-    seen = [facts[i] for i in found]
-    left, right = numbers.reshape(pairs.shape).T
-    detailed, grey = _detailed(seen), np.array([fact.greyscale for fact in seen], dtype=bool)
-    tint = np.array([_tint(fact) for fact in seen]).reshape(-1, 3)
-    same_colour = np.abs(tint[left] - tint[right]).max(axis=1, initial=0.0) <= _LARGEST_DIFFERENCE
-    sure = detailed[left] & detailed[right] & (same_colour | grey[left] | grey[right])
-    return np.asarray(pairs[sure])
+    parts = [np.ones(len(facts), dtype=bool)] if parts is None else parts
+    labels = np.full(len(facts), -1) if labels is None else labels
+    within, pictures = [_Joined(len(facts)) for _ in parts], _Joined(len(facts))
+    across = AcrossLabels(np.zeros(len(facts), dtype=bool))
+    thumbnails = np.stack([fact.thumbnail.ravel() for fact in facts]) if facts else np.zeros((0, 1), dtype=np.uint8)
+    spread = thumbnails.astype(np.float32).std(axis=1)
+    telling = np.flatnonzero(spread >= _FLAT)
+    if len(telling) > 1:
+        standard = thumbnails[telling].astype(np.float32)
+        standard = (standard - standard.mean(axis=1, keepdims=True)) / spread[telling, None]
+        aspect = np.log([fact.width / fact.height for fact in facts])
+        likely = _Likely(facts)
+        radius = np.sqrt(2 * standard.shape[1] * (1 - _CORRELATION))
+        for a, b in _candidates(standard, radius):
+            i, j = telling[a], telling[b]
+            sure = likely(i, j)
+            crossing = sure & (labels[i] != labels[j]) & (labels[i] >= 0) & (labels[j] >= 0)
+            # What is joined already, as nearly all frames of a fixed camera soon are, need not be compared.
+            wanted = crossing | (sure & pictures.apart(i, j))
+            for joined, present in zip(within, parts, strict=True):
+                wanted |= present[i] & present[j] & joined.apart(i, j)
+            wanted &= np.abs(aspect[i] - aspect[j]) <= np.log(1.05)
+            a, b, i, j, sure, crossing = (of_pairs[wanted] for of_pairs in (a, b, i, j, sure, crossing))
+            gap = standard[a] - standard[b]
+            same = ((gap**2).sum(axis=1) <= radius**2) & (np.abs(gap).max(axis=1, initial=0.0) <= _LARGEST_DIFFERENCE)
+            for joined, present in zip(within, parts, strict=True):
+                joined.add(i, j, same & present[i] & present[j])
+            pictures.add(i, j, same & sure)
+            _count(across, i[same & crossing], j[same & crossing], labels)
+    return Alike([joined.all_joined() for joined in within], pictures.all_joined(), across)
 
 
 def _detailed(facts: Sequence[Facts]) -> np.ndarray:
     """Whether each thumbnail shows enough for two of the kind not to be alike by chance, bool (n,)."""
-    if not facts:
-        return np.zeros(0, dtype=bool)
     from scipy.stats import entropy
 
     thumbnails = np.stack([fact.thumbnail.ravel() for fact in facts]).astype(np.float64)
@@ -81,42 +140,83 @@ def _tint(fact: Facts) -> np.ndarray:
     return np.asarray((colour - colour.mean()) / max(float(fact.thumbnail.std()), 1.0))
 
 
-def near_pairs(facts: Sequence[Facts]) -> np.ndarray:
-    """Pairs (i, j), i < j, of images that look the same at 16x16 pixels, int64 (pairs, 2).
-
-    Brightness and contrast may differ; content may not: thumbnails correlate at 0.994 or more and, standardised, differ
-    nowhere by more than 0.3. Nearly uniform images have no pairs, and neither have images of another aspect ratio
-    (beyond 5 %), which a square thumbnail would hide.
-    """
-    if len(facts) < 2:
-        return np.empty((0, 2), dtype=np.int64)
+def _candidates(standard: np.ndarray, radius: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every pair of rows that may be as near as the radius, in order, a few at a time: indices (k,) and (k,), a < b."""
     from scipy.spatial import cKDTree
-
-    thumbnails = np.stack([fact.thumbnail.ravel() for fact in facts]).astype(np.float32)
-    spread = thumbnails.std(axis=1)
-    telling = np.flatnonzero(spread >= _FLAT)
-    if len(telling) < 2:
-        return np.empty((0, 2), dtype=np.int64)
-    standard = (thumbnails[telling] - thumbnails[telling].mean(axis=1, keepdims=True)) / spread[telling, None]
-    aspect = np.log([fact.width / fact.height for fact in facts])[telling]
 
     # Orthogonal axes never lengthen a distance, so a search in a few of them finds every pair there is, plus some.
     tree = cKDTree(standard @ _low_frequencies().T)
-    pixels = standard.shape[1]
-    radius = np.sqrt(2 * pixels * (1 - _CORRELATION))
-    found = []
-    for start in range(0, len(telling), 256):  # in blocks: crowded data has many candidates
-        block = tree.query_ball_point(tree.data[start : start + 256], radius * (1 + 1e-5))
-        left = np.repeat(np.arange(start, start + len(block)), [len(near) for near in block])
-        right = np.concatenate([np.asarray(near, dtype=np.int64) for near in block])
-        left, right = left[left < right], right[left < right]
-        for part in range(0, len(left), 65536):
-            a, b = left[part : part + 65536], right[part : part + 65536]
-            gap = standard[a] - standard[b]
-            same = ((gap**2).sum(axis=1) <= radius**2) & (np.abs(gap).max(axis=1) <= _LARGEST_DIFFERENCE)
-            same &= np.abs(aspect[a] - aspect[b]) <= np.log(1.05)
-            found.append(np.stack([telling[a[same]], telling[b[same]]], axis=1))
-    return np.concatenate(found) if found else np.empty((0, 2), dtype=np.int64)
+    reach = radius * (1 + 1e-5)
+    for start in range(0, len(standard), 256):
+        points = tree.data[start : start + 256]
+        sums = np.cumsum(tree.query_ball_point(points, reach, return_length=True))
+        for rows in np.split(np.arange(len(points)), np.flatnonzero(np.diff(sums // _CANDIDATES)) + 1):
+            near = tree.query_ball_point(points[rows], reach, return_sorted=True)
+            left = np.repeat(start + rows, [len(found) for found in near])
+            right = np.concatenate([np.asarray(found, dtype=np.int64) for found in near])
+            left, right = left[left < right], right[left < right]
+            for first in range(0, len(left), _PAIRS):
+                yield left[first : first + _PAIRS], right[first : first + _PAIRS]
+
+
+class _Joined:
+    """Connected components of n points, to which pairs are added.
+
+    numbers: int64 (n,), equal for points of one component, as far as the pairs were taken into account.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.numbers = np.arange(n, dtype=np.int64)
+        self._waiting: list[np.ndarray] = []
+        self._count = 0
+
+    def apart(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """Which pairs may join two components, bool (k,)."""
+        return np.asarray(self.numbers[i] != self.numbers[j])
+
+    def add(self, i: np.ndarray, j: np.ndarray, mask: np.ndarray) -> None:
+        """Join the pairs where the mask is set."""
+        new = mask & self.apart(i, j)
+        self._waiting.append(np.stack([i[new], j[new]], axis=1))
+        self._count += len(self._waiting[-1])
+        if self._count >= _PAIRS // 2:  # each time all points are looked at
+            self.all_joined()
+
+    def all_joined(self) -> np.ndarray:
+        """The numbers with all pairs taken into account, counted from 0 in the order of their first point."""
+        if self._count:
+            pairs = self.numbers[np.concatenate(self._waiting)]
+            self.numbers = components(len(self.numbers), pairs)[self.numbers]
+            self._waiting, self._count = [], 0
+        return self.numbers
+
+
+class _Likely:
+    """Whether pairs that look the same would be one picture beyond reasonable doubt."""
+
+    def __init__(self, facts: Sequence[Facts]) -> None:
+        blocks = [_detailed(facts[start : start + 4096]) for start in range(0, len(facts), 4096)]
+        self._detailed = np.concatenate(blocks)
+        self._grey = np.array([fact.greyscale for fact in facts], dtype=bool)
+        self._tint = np.array([_tint(fact) for fact in facts])
+
+    def __call__(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        same_colour = np.abs(self._tint[i] - self._tint[j]).max(axis=1, initial=0.0) <= _LARGEST_DIFFERENCE
+        sure = self._detailed[i] & self._detailed[j] & (same_colour | self._grey[i] | self._grey[j])
+        return np.asarray(sure)
+
+
+def _count(across: AcrossLabels, i: np.ndarray, j: np.ndarray, labels: np.ndarray) -> None:
+    """Add pairs of two labels."""
+    if not len(i):
+        return
+    across.images[i] = across.images[j] = True
+    across.first += list(zip(i.tolist(), j.tolist(), strict=True))[: _NAMED - len(across.first)]
+    both = np.sort(np.stack([labels[i], labels[j]], axis=1), axis=1)
+    kinds, met, counts = np.unique(both, axis=0, return_index=True, return_counts=True)
+    for order in np.argsort(met):
+        one, other = kinds[order].tolist()
+        across.counts[one, other] = across.counts.get((one, other), 0) + int(counts[order])
 
 
 def _low_frequencies() -> np.ndarray:

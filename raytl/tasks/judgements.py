@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from raytl.core.errors import nearest
-from raytl.tasks.duplicates import components, several, sure_pairs
+from raytl.tasks.duplicates import AcrossLabels, several
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.survey import Facts
 
@@ -20,6 +20,7 @@ _DARK = 20  # of 255: 12 bits of 16 are 16
 _MIXED = 0.1  # share of the images below which the greyscale, or the coloured, ones are odd
 _TELLING = 3  # images of a class from which on their being all grey says something
 _NAMED = 3  # examples
+_NEEDED = "a validation split needs 2 of two classes at least, unless there is a source domain or unlabelled images"
 _BANDS = ("RGBX",)  # how Pillow's modes begin of which it reads the first three bands
 
 
@@ -145,6 +146,28 @@ def judge_role_colours(grey_shares: Mapping[str, float], where: str) -> list[Pro
     return [Problem(Severity.WARNING, where, f"{what}; what is learned from one may not hold for the other")]
 
 
+def judge_groups(where: str, counts: Mapping[str, int], groups: Mapping[str, int]) -> list[Problem]:
+    """Classes of several images that are all of one group, where that leaves fewer than two that can be validated.
+
+    counts: images per class; groups: groups per class, of duplicates or of the group column.
+    """
+    single = [name for name, count in groups.items() if count < 2 <= counts[name]]
+    if len(counts) < 2 or not single or sum(count > 1 for count in groups.values()) > 1:
+        return []
+    if len(single) > _NAMED:
+        what = f"in {len(single)} of {len(counts)} classes all images belong together"
+        what = f"{what} (duplicates or one group: {_quoted(single)})"
+        return [Problem(Severity.ERROR, where, f"{what}; {_NEEDED}")]
+    return [
+        Problem(
+            Severity.ERROR,
+            where,
+            f"class '{name}' has {counts[name]} images that belong together (duplicates or one group); {_NEEDED}",
+        )
+        for name in single
+    ]
+
+
 def judge_counts(where: str, counts: Mapping[str, int]) -> list[Problem]:
     """Classes with too few images, and imbalance. counts: readable images per class."""
     problems = []
@@ -153,11 +176,7 @@ def judge_counts(where: str, counts: Mapping[str, int]) -> list[Problem]:
     # Two classes that can be validated are enough to go on with.
     validated = len(counts) - len(lonely) > 1
     severity = Severity.WARNING if validated else Severity.ERROR
-    after = (
-        "learned, but nothing can be said of how well"
-        if validated
-        else "a validation split needs 2 of two classes at least, unless there is a source domain or unlabelled images"
-    )
+    after = "learned, but nothing can be said of how well" if validated else _NEEDED
     for name in lonely if len(lonely) <= _NAMED else []:
         problems.append(Problem(severity, where, f"class '{name}' has 1 image; {after}"))
     if len(lonely) > _NAMED:
@@ -203,30 +222,28 @@ def judge_conflicts(where: str, pairs: Sequence[tuple[str, str]]) -> list[Proble
 def judge_near(
     where: str,
     names: Sequence[str],
-    labels: Sequence[str | None],
     splits: Sequence[str | None],
-    facts: Sequence[Facts],
-    pairs: np.ndarray,
-    digests: Sequence[str],
+    pictures: np.ndarray,
+    across: AcrossLabels,
+    classes: Sequence[str],
 ) -> list[Problem]:
-    """One picture in several classes, or in the test and beside it. pairs: of images that look the same, (n, 2)."""
-    sure = sure_pairs(facts, pairs) if len(pairs) else pairs
-    across = [(i, j) for i, j in sure.tolist() if labels[i] != labels[j] and None not in (labels[i], labels[j])]
+    """One picture in several classes, or in the test and beside it.
+
+    pictures: int (n,), equal for what is one picture. across: the pairs of them under two labels, which are numbers of
+    the classes; its images and first pairs are among the names.
+    """
     problems = []
-    if across:
-        classes = Counter(tuple(sorted((str(labels[i]), str(labels[j])))) for i, j in across)
-        (one, other), most = classes.most_common(1)[0]
-        count = len({index for pair in across for index in pair})
-        named = "; ".join(f"{names[i]} and {names[j]}" for i, j in across[:_NAMED])
-        mostly = f", {most} of {len(across)} pairs in '{one}' and '{other}'" if len(classes) > 1 else ""
-        what = f"{count} images look like one of another class ({named}{'; …' if len(across) > _NAMED else ''}){mostly}"
+    if across.first:
+        most, (one, other) = max(zip(across.counts.values(), across.counts, strict=True), key=lambda pair: pair[0])
+        pairs, count = sum(across.counts.values()), int(across.images.sum())
+        named = "; ".join(f"{names[i]} and {names[j]}" for i, j in across.first[:_NAMED])
+        among = f", {most} of {pairs} pairs in '{classes[one]}' and '{classes[other]}'"
+        mostly = among if len(across.counts) > 1 else ""
+        what = f"{count} images look like one of another class ({named}{'; …' if pairs > _NAMED else ''}){mostly}"
         problems.append(Problem(Severity.WARNING, where, f"{what}; one of the two labels is wrong, or it shows both"))
-    numbers: dict[str, int] = {}
-    same = [(numbers.setdefault(digest, index), index) for index, digest in enumerate(digests)]
-    alike = components(len(names), np.array([*same, *sure.tolist()], dtype=np.int64).reshape(-1, 2))
     leaked = [
         int(index)
-        for group in several(alike)
+        for group in several(pictures)
         for index in group
         if splits[index] == "test" and any(splits[i] not in {"test", None} for i in group)
     ]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from raytl.core.errors import UserError
-from raytl.tasks.duplicates import components, exact_groups, near_pairs, sure_pairs
+from raytl.tasks.duplicates import exact_groups, find_alike
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.parts import Part, occurring
 from raytl.tasks.problems import Problem, Severity
@@ -51,16 +51,10 @@ def compare(parts: Sequence[Part[Any]]) -> None:
     content = exact_groups([fact.pixels for fact in facts])
     _, first = np.unique(content, return_index=True)
     distinct = [facts[i] for i in first]
-    pairs = near_pairs(distinct)
-    pictures = components(len(distinct), sure_pairs(distinct, pairs))
-    start = 0
-    for part in parts:
-        own = content[start : start + len(part.facts)]
-        start += len(own)
-        present = np.zeros(len(distinct), dtype=bool)
-        present[own] = True
-        part.pictures = pictures[own]
-        part.alike = components(len(distinct), pairs[present[pairs].all(axis=1)])[own]
+    owned = np.split(content, np.cumsum([len(part.facts) for part in parts])[:-1])
+    found = find_alike(distinct, [np.isin(np.arange(len(distinct)), own) for own in owned])
+    for part, own, alike in zip(parts, owned, found.within, strict=True):
+        part.pictures, part.alike = found.pictures[own], alike[own]
 
 
 def separate(roles: Roles) -> None:

@@ -113,6 +113,9 @@ class TestRunsAndModels:
         assert done.code == 2 and "'../up' cannot be a run's name" in done.err
 
 
+ON_TRIAL = "a model on trial answers where the served one does, as that was deployed"
+
+
 class TestArguments:
     @pytest.mark.parametrize(
         ("arguments", "said"),
@@ -131,6 +134,15 @@ class TestArguments:
             (["deploy", "model", "--canary", "100%"], "--canary 100%: give a share above 0 and below 100 %"),
             (["deploy", "model", "--canary", "5%", "--shadow"], "--shadow answers nobody and --canary some"),
             (["deploy", "model", "--promote-after", "9"], "--promote-after is for a model on trial; give --canary"),
+            (["deploy", "model", "--max-slowdown", "1.5"], "--max-slowdown is for a model on trial; give --canary"),
+            (["deploy", "model", "--max-disagreement", "10%"], "--max-disagreement is for a model on trial"),
+            *(
+                (["deploy", "model", *mode, *option], f"{ON_TRIAL}; leave out {option[0]}")
+                for mode in (["--canary", "5%"], ["--shadow"])
+                for option in (["--token"], ["--port", "8000"], ["--host", "0.0.0.0"], ["--min-replicas", "2"])
+            ),
+            (["deploy", "model", "--shadow", "--capture", "odd"], f"{ON_TRIAL}; leave out --capture"),
+            (["deploy", "model", "--shadow", "--allow-host", "a"], f"{ON_TRIAL}; leave out --allow-host"),
             (["endpoint", "token"], "there is no token of an endpoint 'raytl' here"),
             (["deploy", "model", "--port", "70000"], "invalid value for '--port'"),
             (["search", "--set", "nothing", "--target", "photos"], "--set nothing: write key=value"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,19 @@ def test_says_it_in_words(raytl, models, photos):
     assert "rests on few labelled images (24)" in " ".join(
         raytl("predict", str(models / "few"), str(photos)).out.split()
     )
+
+
+def test_names_that_are_no_utf_8_are_shown_in_a_document_too(raytl, models, photos):
+    names = [os.fsencode(photos) + b"/" + name for name in (b"caf\xe9.png", b"no\xff.png")]
+    Path(os.fsdecode(names[0])).write_bytes((photos / "0.png").read_bytes())
+    Path(os.fsdecode(names[1])).write_text("no image")
+    done = raytl("predict", str(models / "known"), str(photos), "--json", "--out", str(photos / "out.csv"))
+    assert done.code == 0, done.err
+    rows = {row["file"].rpartition("/")[2]: row for row in json.loads(done.out)["predictions"]}
+    assert rows["caf\\xe9.png"]["label"] == rows["0.png"]["label"]
+    assert "no\\xff.png: not an image" in rows["no\\xff.png"]["error"]
+    gone = raytl("predict", str(models / "known"), os.fsdecode(b"/nowhere/\xff.png"), "--json")
+    assert gone.code == 2 and "/nowhere/\\xff.png: does not exist" in json.loads(gone.out)["error"]
 
 
 def test_and_as_a_document_with_the_labels_of_each_image(raytl, models, photos):

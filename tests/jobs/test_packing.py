@@ -106,6 +106,23 @@ class TestOptions:
             f"raytl-data/photos/{name}" for name in ("a/1.png", "b/1.png", "labels.csv")
         ]
 
+    def test_a_table_is_read_by_the_columns_that_are_named(self, photos, tmp_path):
+        Path("photos/pairs.csv").write_text("front,back,kind,colour\na/1.png,a/2.png,x,red\nb/1.png,a/1.png,,blue\n")
+        Path("photos/others.csv").write_text("file,label\nb/1.png,y\n")
+        parcel = Parcel()
+        columns = {"image_column": "front", "label": "kind"}
+        places = {"target": "photos/pairs.csv", "source_domain": ["photos/others.csv"]}
+        packed = pack({**places, "unlabelled": "photos/others.csv", **columns}, parcel)
+        assert {name: packed[name] for name in columns} == columns and packed["target"] == "photos/pairs.csv"
+        assert contents(parcel, tmp_path) == [
+            f"raytl-data/photos/{name}" for name in ("a/1.png", "b/1.png", "others.csv", "pairs.csv")
+        ]
+        alone = Parcel()
+        pack({"target": "photos/pairs.csv", **columns}, alone)
+        assert contents(alone, tmp_path) == [f"raytl-data/photos/{name}" for name in ("a/1.png", "pairs.csv")]
+        with pytest.raises(UserError, match="no column 'kind'"):
+            pack({**places, "test": "photos/others.csv", "label": "kind", "image_column": "front"}, Parcel())
+
     def test_a_table_with_an_images_folder(self, photos, tmp_path):
         Path("tables").mkdir()
         Path("tables/labels.csv").write_text("file,label\na/1.png,x\nb/1.png,y\n")

@@ -30,6 +30,7 @@ from raytl.serving.service import Service
 from raytl.serving.settings import Candidate, ServingSettings, bundle_version
 from raytl.sources import load
 from raytl.tasks.decoding import MAX_PIXELS
+from tests.tasks.pictures import empty_avif
 
 
 def b64(data: bytes) -> str:
@@ -243,6 +244,7 @@ BROKEN = {
     "half a JPEG": lambda: encoded(gradient("RGB"), "JPEG")[:300],
     "half a WebP": lambda: encoded(gradient("RGB"), "WEBP")[:60],
     "half a TIFF": lambda: encoded(gradient("RGB"), "TIFF")[:200],
+    "an AVIF of zeros": empty_avif,
     "a flipped byte": lambda: bytes(b ^ (i == 60) for i, b in enumerate(encoded(gradient("RGB"), "PNG"))),
     "too many pixels": lambda: encoded(Image.new("1", (30_000, 30_000)), "PNG"),
     "SVG": lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>",

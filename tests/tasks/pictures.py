@@ -32,3 +32,10 @@ def make_folder(root: Path, per_class: dict[str, int], *, mode: str = "RGB", fir
             picture(number, mode=mode).save(root / name / f"{i}.png")
             number += 1
     return root
+
+
+def empty_avif() -> bytes:
+    """An AVIF file whose header is whole and whose pixels are zeros."""
+    data = encoded(picture(0), "AVIF")
+    start = data.index(b"mdat") + 4
+    return data[:start] + bytes(len(data) - start)

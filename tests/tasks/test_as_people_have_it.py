@@ -44,6 +44,16 @@ def files(*names: str) -> Make:
     return make
 
 
+def of_studies(root: Path) -> Path:
+    """Folders of studies in those of classes, and the patient in each file's name."""
+    for number in range(8):
+        c, k, n = number // 4, number // 2 % 2, number % 2 + 1
+        name = f"{('cat', 'dog')[c]}/study_{c}{k}/patient{c}{n}_0.png"
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(number).save(root / name)
+    return root
+
+
 def also(make: Make, name: str, content: str | bytes = "") -> Make:
     """A further file beside what is made."""
 
@@ -188,6 +198,20 @@ READ = {
         0,
         ["its names speak of 2 patients (patient1, patient2); images of one stay"],
     ),
+    "studies of patients in folders": Row(
+        in_folders(
+            {f"{label}/patient_{p}{n}/study_{k}": 1 for p, label in enumerate(TWO) for n in (1, 2) for k in (1, 2)}
+        ),
+        HALF,
+        0,
+        ["its names speak of 4 patients (patient_01, patient_02, patient_11, …); images of one stay"],
+    ),
+    "patients in names, in folders of studies": Row(
+        of_studies,
+        HALF,
+        0,
+        ["its names speak of 4 patients (patient01, patient02, patient11, …); images of one stay"],
+    ),
     "one patient a class": Row(
         in_folders({"ill/patient_1": 4, "well/patient_2": 4}),
         {"ill": 4, "well": 4},
@@ -296,6 +320,15 @@ READ = {
         HALF,
         0,
         ["images of one 'LesionID' stay on one side"],
+    ),
+    "studies before patients in a table": Row(
+        table(
+            "path,study_id,participant_id,label\n"
+            + "".join(f"img/{n}.png,s{n % 4},p{n // 4}{n % 2},{EIGHT[n]}\n" for n in range(8))
+        ),
+        HALF,
+        0,
+        ["images of one 'participant_id' stay on one side"],
     ),
     "a number for each image": Row(table(lines("img/{n}.png,{label},{n}", "path,label,item_id")), HALF),
     "accents of a Mac": Row(decomposed, HALF, 0, ["labels are taken from its table labels.csv", "8 files are found"]),
@@ -451,6 +484,46 @@ def test_images_that_names_put_together_stay_on_one_side(tmp_path: Path) -> None
     patients = [{item.name.split("patient")[1][0] for item in part.items} for part in (task.data.target,)]
     assert len(patients[0]) < 6
     assert len(task.data.target) == 12 * len(patients[0])
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_folder_above_the_data_says_nothing_of_its_images(elsewhere: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "study_1" / "data"
+    names = [f"{n}{change}.png" for n in range(8) for change in ("", "_flip", "_rot90")]
+    folder.mkdir(parents=True)
+    for number, name in enumerate(names):
+        picture(number).save(folder / name)
+    place = tmp_path if elsewhere else folder
+    rows = "".join(f"{name},{EIGHT[int(name[0])]}\n" for name in names)
+    (place / "labels.csv").write_text(f"path,label\n{rows}")
+    told = {"images": folder} if elsewhere else {}
+    for path in (place / "labels.csv", *([] if elsewhere else [folder])):
+        read = read_labelled(path, **told)
+        assert read.images.groups is not None and len(set(read.images.groups)) == 8
+        assert not any("not kept together" in problem.message for problem in read.problems)
+
+
+def test_of_one_patient_the_studies_are_told_apart(tmp_path: Path) -> None:
+    for number in range(12):
+        name = f"patient_1/study_{number // 2}/{number % 2}.png"
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(number).save(tmp_path / name)
+    rows = "".join(f"patient_1/study_{n // 2}/{n % 2}.png,{EIGHT[n // 2]}\n" for n in range(12))
+    (tmp_path / "labels.csv").write_text(f"path,label\n{rows}")
+    groups = read_labelled(tmp_path / "labels.csv").images.groups
+    assert groups is not None and len(set(groups)) == 6
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp437"])
+def test_names_in_an_archive_of_a_mac_are_utf_8_though_no_flag_says_so(encoding: str, tmp_path: Path) -> None:
+    umlaut, path = "ü".encode(encoding), tmp_path / "farm.zip"
+    instead = b"~" * len(umlaut)  # a name of ASCII alone is written without the flag
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, label in enumerate(["K" + instead.decode() + "he", "Schafe"] * 4):
+            archive.writestr(f"{label}/{number}.png", encoded(picture(number)))
+    path.write_bytes(path.read_bytes().replace(b"K" + instead + b"he/", b"K" + umlaut + b"he/"))
+    read = read_labelled(path)
+    assert read.images.counts() == {"Kühe": 4, "Schafe": 4}
 
 
 def test_a_table_of_bytes_has_no_names_to_go_by(tmp_path: Path) -> None:

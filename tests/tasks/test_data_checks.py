@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,32 @@ def test_good_data_has_nothing_to_say(tmp_path: Path) -> None:
     assert report.modes == {"RGB": 11}
     assert report.width is not None
     assert (report.width.least, report.width.median, report.width.most) == (40, 40, 40)
+
+
+@pytest.mark.parametrize("copies", ["the same file", "saved anew", "one patient"])
+def test_a_class_whose_images_belong_together_is_an_error_where_a_search_refuses_it(
+    copies: str, tmp_path: Path
+) -> None:
+    root = make_folder(tmp_path / "pets", {"cat": 4, "dog": 4})
+    for number in range(4):
+        if copies != "one patient":
+            size = (40, 30) if copies == "the same file" else (40 + 4 * number, 30 + 3 * number)
+            picture(99, size=size).save(root / "cat" / f"{number}.png")
+    if copies == "one patient":
+        rows = [f"{label}/{n}.png,{label},{'a' if label == 'cat' else n}" for label in ("cat", "dog") for n in range(4)]
+        (root / "pets.csv").write_text("\n".join(["path,label,patient", *rows, ""]))
+        root /= "pets.csv"
+    said = "class 'cat' has 4 images that belong together (duplicates or one group); a validation split needs 2"
+    with pytest.raises(UserError, match=re.escape(said)):
+        Task(root)
+    assert not check(root).ok
+    assert messages(root, Severity.ERROR) == [
+        f"{said} of two classes at least, unless there is a source domain or unlabelled images"
+    ]
+    if copies != "one patient":
+        make_folder(root, {"bird": 4}, first=50)
+        assert Task(root).data.classes == ("bird", "cat", "dog")
+        assert check(root).ok
 
 
 def test_everything_wrong_is_found_and_the_report_is_json(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from raytl.core.errors import UserError
-from raytl.tasks.decoding import MAX_PIXELS, decode, decode_with_facts, is_greyscale
-from tests.tasks.pictures import encoded, picture
+from raytl.tasks import check
+from raytl.tasks.decoding import MAX_PIXELS, decode, decode_with_facts, is_greyscale, pixels_to_decode
+from tests.tasks.pictures import empty_avif, encoded, make_folder, picture
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
@@ -133,6 +135,15 @@ def test_damaged_bytes_give_an_image_or_the_users_error_and_nothing_else(junk: b
         assert decode(damaged, "damaged").mode in {"L", "RGB"}
     except UserError as error:
         assert str(error).startswith("damaged: ")
+
+
+def test_an_avif_file_of_zeros_is_damaged(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"cat": 3, "dog": 3})
+    (tmp_path / "cat" / "9.avif").write_bytes(empty_avif())
+    report = check(tmp_path)
+    assert [problem.where.rpartition("/")[2] for problem in report.corrupt] == ["9.avif"]
+    assert "the image is damaged (Failed to decode" in str(report.corrupt[0])
+    assert pixels_to_decode(empty_avif()) in {0, 40 * 30}
 
 
 def test_a_decompression_bomb_is_refused_before_it_unfolds() -> None:

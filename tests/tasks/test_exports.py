@@ -453,6 +453,15 @@ def test_names_that_other_programs_changed_are_found_and_said(pattern: str, cell
     assert any("8 files are found by looking below" in problem.message for problem in result.problems)
 
 
+def test_the_first_object_of_a_list_may_lack_its_label(tmp_path: Path) -> None:
+    tasks = [{"image": f"{n}.png", "annotator": 1 + n // 6, "choice": LABELS[n]} for n in range(8)]
+    del tasks[0]["choice"]
+    write(flat(tmp_path), "min.json", tasks)
+    read = read_labelled(tmp_path)
+    assert read.images.counts() == {"cat": 3, "dog": 4}
+    assert any("1 row has no label in column 'choice'" in problem.message for problem in read.problems)
+
+
 def test_other_json_files_are_not_taken_for_labels(tmp_path: Path) -> None:
     make_folder(tmp_path, {"cat": 3, "dog": 3})
     write(tmp_path, "names.json", {"0": "cat", "1": "dog"})

@@ -215,6 +215,28 @@ class TestGroups:
         left = {patients[int(item.name.split()[-1]) - 1] for item in task.data.unlabelled.items}
         assert left == set(patients) - held
 
+    @pytest.mark.parametrize("alone", [False, True])
+    def test_patients_of_the_test_leave_unlabelled_folders_too(self, alone: bool, tmp_path: Path) -> None:
+        def folders(name: str, patients: range, first: int, *, labelled: bool = True) -> Path:
+            for number, patient in enumerate(np.repeat(patients, 2)):
+                folder = tmp_path / name / ("ab"[patient % 2] if labelled else "") / f"patient_{patient}"
+                folder.mkdir(parents=True, exist_ok=True)
+                picture(first + number).save(folder / f"{number}.png")
+            return tmp_path / name
+
+        target, final = folders("t", range(4), 0), folders("final", range(70, 74), 20)
+        pool = folders("pool", range(71, 72) if alone else range(71, 76), 40, labelled=False)
+        other = folders("other", range(80, 81), 60, labelled=False)
+        if alone:
+            task = Task(target, unlabelled=pool / "patient_71", test=final)
+            assert task.data.unlabelled is None
+            assert "2 images are of 1 group that is also in the test" in said(task, "no unlabelled images are left")[0]
+            assert len(Task(target, unlabelled=other / "patient_80", test=final).data.unlabelled or ()) == 2
+            return
+        task = Task(target, unlabelled=pool, test=final)
+        assert task.data.unlabelled is not None
+        assert {item.name.split("/")[-2] for item in task.data.unlabelled.items} == {"patient_74", "patient_75"}
+
     def test_a_number_is_another_patient_in_a_source_domain(self, tmp_path: Path) -> None:
         target = self.table(tmp_path / "t.parquet", list(range(8)), [f"p{n}" for n in range(8)])
         domain = self.table(tmp_path / "s.parquet", list(range(30, 34)), list("1234"))

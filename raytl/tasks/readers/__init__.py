@@ -14,7 +14,7 @@ from raytl.core.errors import UserError
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS
-from raytl.tasks.readers.belonging import group_by_names, say_misnamed
+from raytl.tasks.readers.belonging import group_by_names, owner_names, say_misnamed
 from raytl.tasks.readers.choosing import choose_split
 from raytl.tasks.readers.folder import list_folder
 from raytl.tasks.readers.hints import not_a_data_set
@@ -38,7 +38,7 @@ class ReadResult(Generic[I_co]):
 
     facts: one per image, same order. channels: 1 where every image is greyscale, else 3. has_test: whether the data's
     own splits hold labelled images for the test, which are not among these.
-    group_names: what the group column says of each image, None where it says nothing; empty without such a column.
+    group_names: what the group column says of each image, or its name, None where that says nothing; empty without any.
     """
 
     images: I_co
@@ -120,7 +120,8 @@ def read_unlabelled(
         raise listing.no_images()
     entries, items, facts = load(listing)
     read = Images(listing.name, items, groups_of(entries))
-    return ReadResult(read, listing.problems, facts, group_names=_group_names(entries))
+    names = _group_names(entries) or owner_names(listing.name, entries)
+    return ReadResult(read, listing.problems, facts, group_names=names if any(names) else [])
 
 
 def no_labels(listing: Listing, option: str) -> str:

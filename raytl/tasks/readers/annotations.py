@@ -105,7 +105,8 @@ def _same_keys(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows with the cells that a table can hold; of Label Studio's choices the list."""
     for row in rows:
         row |= {name: cell["choices"] for name, cell in row.items() if isinstance(cell, dict) and "choices" in cell}
-    plain = [name for name in rows[0] if not any(isinstance(row.get(name), dict) for row in rows)]
+    names = dict.fromkeys(name for row in rows for name in row)  # the first may lack its label
+    plain = [name for name in names if not any(isinstance(row.get(name), dict) for row in rows)]
     return [{name: row.get(name) for name in plain} for row in rows]
 
 

@@ -19,7 +19,7 @@ from raytl.core.errors import UserError
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_BYTES = 4 << 30  # unpacked: of all that a tar file holds, which is held in memory, and of one file in a zip file
 _BROKEN = (OSError, ValueError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
-_ENCRYPTED = 1  # flag of a member
+_ENCRYPTED, _UTF_8 = 1, 0x800  # flags of a member
 _SMALL_BYTES, _MOST_TIMES = 1 << 24, 100  # images are packed already: what unpacks to more is meant to fill memory
 
 
@@ -101,8 +101,8 @@ def _contents(path: str, modified_ns: int, size_bytes: int) -> _Contents:
     members = [info for info in archive.infolist() if not info.is_dir()]
     if any(info.flag_bits & _ENCRYPTED for info in members):
         raise ValueError("it is locked with a password")
-    names = {_inner(info.filename): info.filename for info in members}
-    kept = Counter(_inner(info.filename) for info in members)
+    names = {_inner(_meant(info)): info.filename for info in members}
+    kept = Counter(_inner(_meant(info)) for info in members)
     twice = tuple(name for name, count in kept.items() for _ in range(count - 1))
     return _Contents(names, archive, {}, threading.Lock(), twice)
 
@@ -128,6 +128,16 @@ def _tar(path: str) -> tuple[dict[str, bytes], tuple[str, ...]]:
             again += [info.name] if _inner(info.name) in held else []
             held[_inner(info.name)] = b"" if file is None else file.read()
     return held, tuple(again)
+
+
+def _meant(info: zipfile.ZipInfo) -> str:
+    """A member's name. macOS and many tools write UTF-8 without the flag that says so, which is read as cp437."""
+    if info.flag_bits & _UTF_8:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
 
 
 def _inner(name: str) -> str:

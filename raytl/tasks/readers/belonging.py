@@ -14,10 +14,12 @@ from pathlib import PurePosixPath
 from raytl.tasks.readers.listing import Entry, Listing
 from raytl.tasks.readers.tree import name_of
 
-_OF_WHOM = (
-    r"(patient|pat|subject|subj|sub|participant|person|donor|animal|specimen|individual|case|lesion|study|slide|video"
-    r"|clip)"
+# The widest first: studies, slides and videos lie inside patients.
+_WIDEST_FIRST = (
+    *("patient", "pat", "subject", "subj", "sub", "participant", "person", "individual", "donor", "animal", "case"),
+    *("specimen", "lesion", "study", "slide", "video", "clip"),
 )
+_OF_WHOM = f"({'|'.join(_WIDEST_FIRST)})"
 _FOLDER = re.compile(rf"^{_OF_WHOM}[-_ ]*(id)?[-_ ]*\(?\d+\)?$", re.IGNORECASE)
 _FILE = re.compile(rf"^({_OF_WHOM}[-_ ]*\d+)(?!\d).+", re.IGNORECASE)
 _CHANGED = (
@@ -45,12 +47,12 @@ def group_by_names(listing: Listing) -> None:
     entries = [entry for entry in listing.entries if entry.label is not None and entry.certain]
     if not entries or any(entry.group is not None for entry in listing.entries):
         return
-    owners = {id(entry): owner for entry in entries if (owner := _owner(entry)) is not None}
-    if 2 * len(owners) > len(entries) and len(set(owners.values())) < len(owners):
-        names = list(dict.fromkeys(owners.values()))
+    owners = _owners(listing, entries)
+    names = list(dict.fromkeys(owners.values()))
+    if 2 * len(owners) > len(entries) and 1 < len(names) < len(owners):
         what = f"its names speak of {len(names)} {_several(names)} ({', '.join(names[:3])}{', …' * (len(names) > 3)})"
-        _group(listing, entries, owners, what, "images of one")
-        return
+        if _group(listing, entries, owners, what, "images of one"):
+            return
     known = {str(PurePosixPath(entry.item.name).with_suffix("")) for entry in entries}
     roots = {id(entry): _root(entry, known) for entry in entries}
     versions = Counter(root for root, _ in roots.values())
@@ -67,6 +69,16 @@ def group_by_names(listing: Listing) -> None:
             f"{what}: neighbours may lie on both sides of a split, and flatter; a table with a column 'group' keeps "
             "them together"
         )
+
+
+def owner_names(root: str, entries: Sequence[Entry]) -> list[str | None]:
+    """Of whom each image is by its name, None where that does not say, to be compared with the groups of the test.
+
+    root: the path that was given, as messages show it. A folder of one patient's images alone is that patient's.
+    """
+    folder = _folder(root).name
+    whole = folder.lower() if _FOLDER.match(folder) else None
+    return [_widest(_told(_below(entry.item.name, root), None)) or whole for entry in entries]
 
 
 def say_misnamed(listing: Listing) -> None:
@@ -92,8 +104,11 @@ def _letters(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).casefold()
 
 
-def _group(listing: Listing, entries: Sequence[Entry], groups: Mapping[int, str], what: str, whose: str) -> None:
-    """groups: by the identity of entries; who has none is alone."""
+def _group(listing: Listing, entries: Sequence[Entry], groups: Mapping[int, str], what: str, whose: str) -> bool:
+    """Whether the entries got the groups, which is said either way.
+
+    groups: by the identity of entries; who has none is alone.
+    """
     of_class: dict[str | None, set[object]] = {}
     for entry in entries:
         of_class.setdefault(entry.label, set()).add(groups.get(id(entry), id(entry)))
@@ -101,21 +116,54 @@ def _group(listing: Listing, entries: Sequence[Entry], groups: Mapping[int, str]
         listing.announce_warning(
             f"{what}, which are not kept together: a class would have {whose} alone; validation may flatter"
         )
-        return
+        return False
     listing.announce(f"{what}; {whose} stay on one side of every split")
     listing.entries = [replace(entry, group=groups.get(id(entry))) for entry in listing.entries]
+    return True
 
 
-def _owner(entry: Entry) -> str | None:
-    """Of whom an image is, by the folder that it lies in or by how its name begins."""
-    path = PurePosixPath(entry.item.name)
+def _owners(listing: Listing, entries: Sequence[Entry]) -> dict[int, str]:
+    """Of whom images are, by the identity of entries: by the folders that each lies in or by how its name begins.
+
+    The patient comes before the study. What lies above the data, or is said of every image, tells none from another.
+    """
+    told = {id(entry): _told(_below(entry.item.name, listing.name), entry.label) for entry in entries}
+    of_all = set.intersection(*map(set, told.values())) if told else set()
+    widest = {key: _widest([name for name in names if name not in of_all]) for key, names in told.items()}
+    return {key: name for key, name in widest.items() if name is not None}
+
+
+def _widest(names: Sequence[str]) -> str | None:
+    return min(names, key=lambda name: _WIDEST_FIRST.index(_word(name)), default=None)
+
+
+def _folder(root: str) -> PurePosixPath:
+    """The folder that was given, or that the given table lies in."""
+    return PurePosixPath(root) if root.endswith("/") else PurePosixPath(root).parent
+
+
+def _below(name: str, root: str) -> PurePosixPath:
+    """An image's path from the folder that was given or that the table lies in; if it is elsewhere, all of it."""
+    folder, path = _folder(root), PurePosixPath(name)
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
+
+
+def _told(path: PurePosixPath, label: str | None) -> list[str]:
+    """All that a path says of whom an image is, the outermost folder first, the file's name last."""
+    told: list[str] = []
     for folder in reversed(path.parts[:-1]):
-        if folder == entry.label:
+        if folder == label:
             break
         if _FOLDER.match(folder):
-            return folder.lower()
+            told.insert(0, folder.lower())
     named = _FILE.match(path.stem)
-    return named[1].lower() if named else None
+    return [*told, named[1].lower()] if named else told
+
+
+def _word(name: str) -> str:
+    """``patient`` of ``patient_1`` and of ``patientid1``."""
+    found = re.match(_OF_WHOM, name)
+    return found[1] if found else name
 
 
 def _root(entry: Entry, known: Set[str]) -> tuple[str, bool]:

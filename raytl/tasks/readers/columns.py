@@ -27,9 +27,9 @@ LABEL_COLUMNS = (
     *("label_name", "class_label", "class_id", "category_name", "ground_truth", "choice"),
 )
 GROUP_COLUMNS = ("group", "groups", "group_id", "patient", "patient_id", "subject", "subject_id")
-# Of these only where their values come again: others number the images.
+# Of these only where their values come again: others number the images. The widest first: a patient has studies.
 _OF_WHOM = (
-    *("patient", "subject", "participant", "person", "individual", "donor", "animal", "specimen", "lesion", "case"),
+    *("patient", "subject", "participant", "person", "individual", "donor", "animal", "case", "specimen", "lesion"),
     *("study", "slide", "video", "clip", "product", "item", "identity"),
 )
 _NOT_OBEYED = re.compile(
@@ -106,11 +106,15 @@ def _group_column(table: Any, taken: set[str], listing: Listing) -> str | None:
     """What says of whom or of what an image is, where it does, and say so."""
     found = named_column(table, GROUP_COLUMNS, taken)
     if found is None:
-        own = {name for whom in _OF_WHOM for name in (whom, f"{whom}_id", f"{whom}id", f"id_{whom}", f"{whom}_number")}
-        for name in table.column_names:
-            plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().replace(" ", "_").replace("-", "_")
-            if name not in taken and plain in own and _come_again(table, name):
-                found = name
+        plain = {
+            name: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().replace(" ", "_").replace("-", "_")
+            for name in table.column_names
+            if name not in taken
+        }
+        for whom in _OF_WHOM:
+            own = {whom, f"{whom}_id", f"{whom}id", f"id_{whom}", f"{whom}_number"}
+            found = next((name for name in plain if plain[name] in own and _come_again(table, name)), None)
+            if found is not None:
                 break
     if found is not None:
         listing.announce(f"images of one '{found}' stay on one side of every split")
