@@ -237,6 +237,36 @@ class TestGroups:
         assert task.data.unlabelled is not None
         assert {item.name.split("/")[-2] for item in task.data.unlabelled.items} == {"patient_74", "patient_75"}
 
+    @pytest.mark.parametrize("few", ["target", "test"])
+    def test_patients_of_the_test_leave_the_target_where_there_are_few(self, few: str, tmp_path: Path) -> None:
+        """One image or patient of a class: too few to be groups of its own split, and the same patients anyhow."""
+
+        def folders(name: str, patients: list[int], each: int) -> Path:
+            for patient in patients:
+                for number in range(each):
+                    folder = tmp_path / name / "ab"[patient % 2] / f"patient_{patient}"
+                    folder.mkdir(parents=True, exist_ok=True)
+                    picture(1000 * (name == "final") + 10 * patient + number).save(folder / f"{number}.png")
+            return tmp_path / name
+
+        if few == "test":
+            task = Task(folders("t", list(range(8)), 2), test=folders("final", [0, 1], 1))
+            kept, lost = 12, "4 images"
+        else:
+            task = Task(folders("t", [0, 1, 3], 6), test=folders("final", [1, 2, 4, 5], 2))
+            kept, lost = 12, "6 images"
+        assert task.data.target is not None and len(task.data.target) == kept
+        assert any(lost in note and "also in the test" in note for note in said(task, "also in the test"))
+
+    def test_classes_that_are_persons_are_nobodys_groups(self, tmp_path: Path) -> None:
+        for name, first in (("t", 0), ("final", 50)):
+            for person in range(2):
+                (tmp_path / name / f"person_{person}").mkdir(parents=True)
+                for number in range(4):
+                    picture(first + 10 * person + number).save(tmp_path / name / f"person_{person}" / f"{number}.png")
+        task = Task(tmp_path / "t", test=tmp_path / "final")
+        assert task.data.target is not None and len(task.data.target) == 8
+
     def test_a_number_is_another_patient_in_a_source_domain(self, tmp_path: Path) -> None:
         target = self.table(tmp_path / "t.parquet", list(range(8)), [f"p{n}" for n in range(8)])
         domain = self.table(tmp_path / "s.parquet", list(range(30, 34)), list("1234"))

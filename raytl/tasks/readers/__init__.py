@@ -105,7 +105,10 @@ def read_labelled(
     listing.problems += judge_names(listing.name, classes)
     labels = np.array([classes.index(label) for label in found], dtype=np.int64)
     read = LabelledImages(listing.name, items, groups_of(entries), classes, labels)
-    return ReadResult(read, listing.problems, facts, has_test, _group_names(entries))
+    names = _group_names(entries)
+    if not names and role in (Role.TARGET, "test"):  # too few owners to be kept apart, and the same ones nevertheless
+        names = owner_names(listing.name, entries, labelled=True)
+    return ReadResult(read, listing.problems, facts, has_test, names if any(names) else [])
 
 
 def read_unlabelled(

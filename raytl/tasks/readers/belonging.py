@@ -71,14 +71,17 @@ def group_by_names(listing: Listing) -> None:
         )
 
 
-def owner_names(root: str, entries: Sequence[Entry]) -> list[str | None]:
+def owner_names(root: str, entries: Sequence[Entry], *, labelled: bool = False) -> list[str | None]:
     """Of whom each image is by its name, None where that does not say, to be compared with the groups of the test.
 
     root: the path that was given, as messages show it. A folder of one patient's images alone is that patient's.
+    labelled: whether folders may be classes, which are nobody: ``person_7`` of faces.
     """
     folder = _folder(root).name
-    whole = folder.lower() if _FOLDER.match(folder) else None
-    return [_widest(_told(_below(entry.item.name, root), None)) or whole for entry in entries]
+    whole = folder.lower() if _FOLDER.match(folder) and not labelled else None
+    return [
+        _widest(_told(_below(entry.item.name, root), entry.label if labelled else None)) or whole for entry in entries
+    ]
 
 
 def say_misnamed(listing: Listing) -> None:
