@@ -122,6 +122,14 @@ def _package() -> dict[str, Path]:
 
 
 def _put(file: zipfile.ZipFile, name: str, data: bytes) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode(errors="backslashreplace")
+        raise UserError(
+            f"{shown}: this name is not UTF-8, and cannot be sent as it is; rename it, or put the data where the "
+            "cluster reads it"
+        ) from None
     entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
     entry.external_attr = 0o644 << 16
     entry.compress_type = zipfile.ZIP_DEFLATED

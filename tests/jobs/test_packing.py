@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -49,6 +50,16 @@ def test_two_folders_of_one_name_stay_apart_and_one_folder_is_taken_once(photos,
     ]  # fmt: skip
     assert "raytl-data/photos-2/c/1.png" in contents(parcel, tmp_path)
     assert len(contents(parcel, tmp_path)) == 4
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file systems there take no other names than UTF-8")
+def test_a_name_that_is_not_utf8_is_said(photos, tmp_path):
+    (photos / "a" / os.fsdecode(b"caf\xe9.png")).write_bytes((photos / "a" / "1.png").read_bytes())
+    parcel = Parcel()
+    parcel.add(Path("photos"), "--target")
+    with pytest.raises(UserError, match=r"caf.*\.png: this name is not UTF-8, and cannot be sent") as error:
+        parcel.write(tmp_path / "out.zip")
+    str(error.value).encode()
 
 
 def test_links_are_followed(photos, tmp_path):
