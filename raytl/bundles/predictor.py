@@ -14,7 +14,7 @@ from raytl.bundles.reference import Reference
 from raytl.core.errors import UserError
 from raytl.core.prediction import Prediction
 from raytl.sources.manifest import Manifest, Threshold
-from raytl.tasks.decoding import decode
+from raytl.tasks.decoding import decode, to_l_or_rgb
 
 if TYPE_CHECKING:
     from raytl.judging.health import Yardstick
@@ -65,7 +65,7 @@ class Predictor(ABC):
                 raise UserError(f"{name}: cannot be read ({error.strerror or error}); check the path") from error
         if isinstance(image, bytes):
             image = decode(image, name, most_pixels)
-        return self.manifest.preprocessing.to_uint8(image)
+        return self.manifest.preprocessing.to_uint8(to_l_or_rgb(image))
 
     def predict(self, images: Sequence[ImageLike], batch_size: int = 64) -> list[Prediction]:
         """One prediction per image, in order.

@@ -156,7 +156,7 @@ def decode_with_facts(data: bytes, name: str, most_pixels: int | None = None) ->
                 upright = _upright(image)
                 if (upright.width > upright.height) != (image.width > image.height):
                     width, height = height, width
-                reduced = _reduced(_to_l_or_rgb(upright))
+                reduced = _reduced(to_l_or_rgb(upright))
                 return Decoded(reduced, width, height, mode, image.format or "", _has_several(image))
     except UnidentifiedImageError:
         raise UserError(_unknown(data, name)) from None
@@ -272,7 +272,8 @@ def _reduced(image: Image.Image) -> Image.Image:
     return image.reduce(min(image.size) // _DRAFT_SIDE)
 
 
-def _to_l_or_rgb(image: Image.Image) -> Image.Image:
+def to_l_or_rgb(image: Image.Image) -> Image.Image:
+    """An image that is decoded already as :func:`decode` gives it: transparency and more than 8 bits alike."""
     if image.mode in {"L", "RGB"} and "transparency" not in image.info:
         return image
     if image.mode == "1":

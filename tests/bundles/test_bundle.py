@@ -102,6 +102,21 @@ class TestPredict:
     def test_takes_an_image_of_any_mode(self, bundle: Bundle, mode: str) -> None:
         assert bundle.predict([picture(2, mode)])[0].label in LABELS
 
+    @pytest.mark.parametrize(
+        ("mode", "kind"), [("I;16", "PNG"), ("I", "TIFF"), ("F", "TIFF"), ("RGBA", "PNG"), ("LA", "PNG")]
+    )
+    def test_an_image_in_memory_is_what_its_file_is(self, bundle: Bundle, mode: str, kind: str) -> None:
+        """More than 8 bits are scaled and not cut off, and what is transparent is on white."""
+        values = np.random.default_rng(3).integers(0, 65536, (30, 40))
+        if mode in ("RGBA", "LA"):
+            image = Image.fromarray(
+                np.random.default_rng(3).integers(0, 256, (30, 40, len(mode)), dtype=np.uint8), mode
+            )
+        else:
+            image = Image.fromarray(values.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]))
+        assert image.mode == mode
+        assert np.array_equal(bundle.prepare(image), bundle.prepare(encoded(image, kind)))
+
     def test_no_images_no_predictions(self, bundle: Bundle) -> None:
         assert bundle.predict([]) == []
 
