@@ -106,8 +106,8 @@ def conduct(
         tracking.end(run)
         if (writer.path / TENSORBOARD).is_dir():
             writer.keep(TENSORBOARD)
-        if outcome is not None and run.has_model:
-            tell_figures(run.bundle_path, outcome)
+        if run.outcome is not None and outcome is not None and run.has_model:
+            tell_figures(run.bundle_path, run.outcome)
             writer.keep(f"{MODEL}/{MANIFEST_FILE}")
         try:
             write_report(run, examples)

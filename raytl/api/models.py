@@ -216,9 +216,24 @@ def _licence(source_model: str) -> str:
     return licence_of(source_model if pretrained is None else pretrained[1])
 
 
-def tell_figures(directory: Path, outcome: SearchOutcome) -> None:
-    """Put the figures of a search's end, those of the test among them, into its winner's bundle."""
-    write_metrics(directory, _figures(outcome))
+def tell_figures(directory: Path, outcome: dict[str, Any]) -> None:
+    """Put the figures of a search's end, those of the test among them, into its winner's bundle.
+
+    outcome: as the run keeps it, so that of a search that went on the card says what the report does.
+    """
+    compared = [control for control in outcome["controls"] if control["value"] is not None]
+    told = ("verdict", "measured_on", "value", "low", "high", "p", "level")
+    write_metrics(
+        directory,
+        {
+            "metric": outcome["metric"],
+            "validation": outcome["best"]["validation"],
+            "test": outcome["best"]["test"],
+            "gains": outcome["gains"],
+            "controls": {control["name"]: {name: control[name] for name in told} for control in compared},
+            "calibration_error": outcome["calibration"],
+        },
+    )
 
 
 def _figures(outcome: SearchOutcome) -> dict[str, Any]:
@@ -228,7 +243,7 @@ def _figures(outcome: SearchOutcome) -> dict[str, Any]:
         "test": _json(outcome.best.test),
         "gains": {name: gain.to_json() for name, gain in outcome.gains.items()},
         "controls": {
-            control.name: {"verdict": control.tone, **control.comparison.to_json()}
+            control.name: {"verdict": control.tone, "measured_on": control.measured_on, **control.comparison.to_json()}
             for control in outcome.controls
             if control.comparison is not None
         },

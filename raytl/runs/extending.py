@@ -27,14 +27,15 @@ def merged(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     """The outcome of an extended search, as ``outcome.json`` has it.
 
     now: what the extension came to, without the test split. before: the outcome that opened it, and ``trials_then``,
-    how many there were. Test figures stay with the strategies that they were measured of. Where the winner is the same,
-    all that was said of it on the test images stays as well.
+    how many there were. Test figures stay with the baselines that they were measured of. Where the winner is the same,
+    all that was said of it on the test images stays as well; another one has none there, were it a baseline before:
+    its model was not the one that was to be judged.
     """
     tested = {entry["strategy_key"]: entry["test"] for entry in [before["best"], *before["baselines"]]}
-    candidates = [now["best"], *now["baselines"]]
-    for entry in candidates:
+    for entry in now["baselines"]:
         entry["test"] = tested.get(entry["strategy_key"])
     same = now["best"]["strategy_key"] == before["best"]["strategy_key"]
+    now["best"]["test"] = before["best"]["test"] if same else None
     kept = {name: before[name] for name in _OF_THE_WINNER} if same else {}
     told = {
         "strategy": before["best"]["strategy"],

@@ -10,6 +10,7 @@ from raytl.evaluation.intervals import Interval
 from raytl.runs import wording
 from raytl.runs.run import interval
 from raytl.sources.heads import CONVEX
+from raytl.sources.uris import split_size
 
 PARTS = {
     "source-model": ("Transfer", "the pretrained weights", "the same from random weights"),
@@ -44,7 +45,7 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
     if (before := summary.get("chosen_before")) is not None:
         found.append(_chosen_before(before, summary))
     if summary["interrupted"]:
-        found.append(Verdict("open", f"This run has not come to its end: {summary['why']}."))
+        found.append(Verdict("open", f"This run has not come to its end. Its best so far: {summary['why']}."))
     elif summary["trials"]["trained"] == 0 and best["strategy"].get("head") in CONVEX:
         told = "No training came to its end in the time given: the model is a head on frozen features"
         found.append(Verdict("open", f"{told}. A larger --time-budget tells whether training does better."))
@@ -68,12 +69,28 @@ def transfer(summary: dict[str, Any]) -> Verdict:
     control = _control(summary, "source-model")
     if control is not None:
         return _judged(control, summary)
-    uri = str(summary["best"]["strategy"].get("source_model"))
-    if uri.startswith("scratch:") or uri.endswith("@none"):
-        return Verdict("bad", "Transfer did not help: the best strategy found starts from random weights.")
+    uri = split_size(str(summary["best"]["strategy"].get("source_model")))[0]
     if uri.startswith("plain:"):
-        return Verdict("bad", "Transfer did not help: the best model found is a classifier on plain image features.")
-    return Verdict("open", "Whether transfer helped is not known: there was nothing to compare it with.")
+        what = "the best model found is a classifier on plain image features"
+    elif uri.startswith("scratch:") or uri.endswith("@none"):
+        what = "the best strategy found starts from random weights"
+    else:
+        return Verdict("open", "Whether transfer helped is not known: there was nothing to compare it with.")
+    return _without_transfer(what, summary)
+
+
+def _without_transfer(what: str, summary: dict[str, Any]) -> Verdict:
+    """Of a winner without pretrained weights: whether these lost beyond doubt."""
+    if summary.get("interrupted"):
+        return Verdict("open", f"Whether transfer helps is not known yet: {what}, so far.")
+    if not {"linear-probe", "fine-tune"} & set(summary.get("baselines", ["fine-tune"])):
+        return Verdict("open", f"Whether transfer helps is not known: no pretrained weights were tried, and {what}.")
+    rival = next((control for control in _controls(summary) if control["name"] == "linear-probe"), None)
+    gain = None if rival is None else interval(rival)
+    if rival is not None and gain is not None and rival["verdict"] != "helped":
+        against = f"{_gain(gain, summary)} against {CLASSICAL['linear-probe']}"
+        return Verdict("open", f"Whether transfer helps, these images cannot settle: {what}, {against}.")
+    return Verdict("bad", f"Transfer did not help: {what}.")
 
 
 def adaptation(summary: dict[str, Any]) -> Verdict:

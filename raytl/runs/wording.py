@@ -94,8 +94,8 @@ def strategy(values: dict[str, Any]) -> str:
     if uri.startswith("pretrain:"):
         domain, _, architecture = uri.removeprefix("pretrain:").partition("/")
         start = f"{source(architecture).removeprefix('scratch ').removesuffix('@none')} pretrained on {domain}"
-    elif uri.startswith("scratch:") or uri.endswith("@none"):
-        start = f"{source(uri).removeprefix('scratch ').removesuffix('@none')} from random weights"
+    elif uri.startswith("scratch:") or split_size(uri)[0].endswith("@none"):
+        start = f"{source(uri).removeprefix('scratch ').replace('@none', '')} from random weights"
     else:
         start = f"fine-tuned from {source(uri)}"
     if uri.startswith("plain:"):

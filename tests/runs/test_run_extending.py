@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
 from example import SETTINGS, outcome_of, play, write_example
 
+from raytl.api.models import tell_figures
+from raytl.bundles import Bundle, export_bundle
 from raytl.runs import RunStore
-from raytl.runs.extending import BEFORE
+from raytl.runs.extending import BEFORE, merged
 from raytl.runs.files import read_json, write_json
 from raytl.runs.report import write_report
 from raytl.runs.verdict import verdicts
+from raytl.sources import build_architecture
 
 
 def extended(tmp_path, *, same: bool):
@@ -53,6 +57,29 @@ def test_another_winner_has_no_test_figure_and_the_one_before_is_told_of(tmp_pat
     assert tested == {entry["label"]: entry["test"] for entry in before["baselines"]}
     page = write_report(run).read_text("utf-8")
     assert "Chosen before, after" in page and "not opened a second time" in page
+
+
+def test_a_baseline_that_wins_now_has_no_test_figure_as_the_winner(tmp_path):
+    first = write_example(tmp_path, trials=6).outcome
+    now = copy.deepcopy(first)
+    baseline = next(entry for entry in now["baselines"] if entry["test"] is not None)
+    now["best"] = {**baseline, "label": "best"}
+    found = merged(now, {**first, "trials_then": 6})
+    assert found["best"]["test"] is None and not found["chosen_before"]["same"]
+    assert baseline["test"] in [entry["test"] for entry in found["baselines"]]
+
+
+def test_the_card_of_the_model_says_what_the_run_says(tmp_path):
+    before, run = extended(tmp_path, same=True)
+    model = build_architecture("scratch:cnn-small", num_classes=2, channels=1, image_size=16)
+    model.labels = ("a", "b")
+    tell_figures(export_bundle(tmp_path / "m", model, metrics={}, provenance={}), run.outcome)
+    told = Bundle.load(tmp_path / "m").manifest.metrics
+    assert told["test"] == before["best"]["test"] and told["gains"] == before["gains"]
+    assert {name: control["verdict"] for name, control in told["controls"].items()} == {
+        control["name"]: control["verdict"] for control in before["controls"] if control["value"] is not None
+    }
+    assert {control["measured_on"] for control in told["controls"].values()} == {"test"}
 
 
 def test_a_run_that_was_not_extended_says_nothing_of_the_kind(tmp_path):

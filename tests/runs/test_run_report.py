@@ -23,6 +23,7 @@ from raytl.runs.report.charts import confusion, curves, parallel
 from raytl.runs.report.examples import data_uri
 from raytl.runs.report.importance import importance
 from raytl.runs.verdict import adaptation, transfer
+from raytl.runs.wording import strategy
 
 test_images.__test__ = False  # a helper of the example, not a test
 
@@ -154,7 +155,7 @@ class TestOtherRuns:
         with RunStore(tmp_path).create("half", SETTINGS) as writer:
             play(writer, 8)
         page = Page(write_report(RunStore(tmp_path).open("half")).read_text("utf-8"))
-        assert "has not come to its end" in page.text
+        assert "has not come to its end. Its best so far: the search was interrupted" in page.text
         assert "Whether transfer helped is not known" in page.text
 
     def test_without_a_single_trial(self, tmp_path):
@@ -203,10 +204,25 @@ class TestVerdict:
         nothing = summary_of("freezing", "helped", (0.1, 0.05, 0.2))
         assert "is not known" in transfer(nothing).sentence and "is not known" in adaptation(nothing).sentence
 
-    @pytest.mark.parametrize("uri", ["scratch:cnn-small", "torchvision:resnet18@none", "plain:pixels"])
+    NOTHING = ("scratch:cnn-small", "torchvision:resnet18@none", "torchvision:resnet18@none@96px", "plain:pixels")
+
+    @pytest.mark.parametrize("uri", NOTHING)
     def test_a_winner_that_transfers_nothing_is_called_that(self, uri):
         found = transfer(summary_of("freezing", "helped", (0.1, 0.05, 0.2), source_model=uri))
         assert found.tone == "bad" and found.sentence.startswith("Transfer did not help: the best")
+        assert uri.startswith("plain:") or "from random weights" in strategy({"source_model": uri, "cut": 0})
+
+    @pytest.mark.parametrize("uri", NOTHING)
+    def test_but_not_where_that_cannot_be_told(self, uri):
+        gain = (-0.03, -0.12, 0.06)
+        behind = summary_of("classical", "cannot-tell", gain, source_model=uri)
+        behind["controls"][0]["name"] = "linear-probe"
+        found = transfer(behind)
+        assert found.tone == "open" and "cannot settle" in found.sentence and "−3.0 points" in found.sentence
+        going_on = transfer(summary_of("freezing", "helped", gain, source_model=uri) | {"interrupted": True})
+        assert going_on.tone == "open" and "not known yet" in going_on.sentence
+        alone = transfer(summary_of("freezing", "helped", gain, source_model=uri) | {"baselines": {"pixels": {}}})
+        assert alone.tone == "open" and "no pretrained weights were tried" in alone.sentence
 
     def test_a_winner_without_adaptation_is_called_that(self):
         found = adaptation(summary_of("freezing", "helped", None, adaptation="none"))
