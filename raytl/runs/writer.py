@@ -35,7 +35,7 @@ class RunWriter:
     and lets go only then: what belongs to the run can be written after its end, and given to :meth:`keep`.
     keeper: the right to write the run. place: where it will be read.
     settings: JSON values; the report reads these keys where present: ``setting``
-    (kind of transfer), ``classes`` (names), ``seed``, ``command`` (to reproduce the run),
+    (kind of transfer), ``classes`` (names), ``seed``, ``metric`` (its name), ``command`` (to reproduce the run),
     ``data`` (``{"counts": {role: n}, "problems": [sentence | {"severity", "message"}]}``).
     resume: go on in a run that was interrupted; ``trials`` then holds what it had.
     path: the folder that it is written in; place: where others read it; where: its folder or URI as a user would name
