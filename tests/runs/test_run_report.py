@@ -7,16 +7,18 @@ import io
 import itertools
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from example import CLASSES, SETTINGS, play, test_images, write_example
+from example import CLASSES, SETTINGS, outcome_of, play, test_images, write_example
 from PIL import Image
 
 from raytl.core.errors import UserError
+from raytl.evaluation.intervals import Interval
 from raytl.runs import RunStore
 from raytl.runs.report import ReportExamples, write_report
 from raytl.runs.report.charts import confusion, curves, parallel
@@ -112,6 +114,7 @@ class TestPage:
         summary = run.summary()
         assert f"{100 * summary['best']['test_metric']['value']:.1f} % on 600 test images" in page.text
         assert "Transfer helped: +" in page.text and "Domain adaptation helped: +" in page.text
+        assert "Accuracy of the best strategy minus that of the same strategy" in " ".join(page.text.split())
         assert "cannot be decoded; left out" in page.text
         assert SETTINGS["command"] in page.text
         assert run.environment["versions"]["torch"] in page.text
@@ -181,6 +184,35 @@ def summary_of(part: str, verdict: str, gain: tuple[float, float, float] | None,
     strategy = {"source_model": "pretrain:printed/scratch:cnn-small", "adaptation": "mcc"} | best
     figures = {"value": value, "low": low, "high": high}
     return {"best": {"strategy": strategy}, "controls": [control | figures], "gains": {}, "metric": "accuracy"}
+
+
+class TestLosses:
+    """Log loss is better the lower it is; gains in it are turned, so that above zero is better in it, too."""
+
+    @pytest.fixture
+    def by_loss(self, tmp_path):
+        with RunStore(tmp_path).create("loss", SETTINGS) as writer:
+            outcome = outcome_of(play(writer, 8))
+            outcome.metric = "log-loss"
+            outcome.best.test, outcome.gains = Interval(0.3, 0.25, 0.35), {"scratch": Interval(0.6, 0.5, 0.7)}
+            for control, gain in zip(outcome.controls, (0.4, 0.1, 0.2), strict=True):
+                control.comparison = replace(control.comparison, value=gain, low=gain - 0.05, high=gain + 0.05)
+            return writer.finish(outcome)
+
+    @pytest.fixture
+    def page(self, by_loss):
+        return Page(write_report(by_loss).read_text("utf-8"))
+
+    def figure(self, page: Page, name: str) -> dict[str, Any]:
+        return next(json.loads(text) for a, text in page.all("script") if a.get("data-figure") == name)
+
+    def test_what_a_gain_is_is_not_told_the_wrong_way_round(self, page):
+        words = " ".join(page.text.split())
+        assert "By how much the log loss of the best strategy is better, which is lower, than that of the same" in words
+        assert "By how much the test log loss of the best strategy is better, which is lower, than that of a" in words
+        assert "minus that of" not in words
+        for name in ("controls", "gains"):
+            assert self.figure(page, name)["layout"]["xaxis"]["title"]["text"] == "log loss, better by"
 
 
 class TestVerdict:

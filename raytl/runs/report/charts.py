@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from raytl.evaluation.intervals import Interval
+from raytl.evaluation.metrics import Metric
 from raytl.runs import wording
 from raytl.runs.leaderboard import settings_columns
 from raytl.runs.verdict import tone
@@ -24,13 +25,10 @@ _AXES_AT_MOST = 7
 _ABSENT = -0.12  # where an axis shows strategies that do not have the setting, in shares of its length
 
 
-def gains(found: dict[str, Interval], title: str = "accuracy", *, share: bool = True) -> go.Figure:
-    """What the winner gains over each baseline or control, with 95 % intervals.
-
-    title: of the metric. share: whether it is one, and so told in percentage points.
-    """
+def gains(found: dict[str, Interval], metric: Metric) -> go.Figure:
+    """What the winner gains over each baseline or control, with 95 % intervals; shares in percentage points."""
     names = list(found)[::-1]
-    unit = 100 if share else 1
+    unit = 100 if metric.share else 1
     values = [unit * found[name].value for name in names]
     bars = go.Bar(
         x=values,
@@ -46,11 +44,12 @@ def gains(found: dict[str, Interval], title: str = "accuracy", *, share: bool = 
             "width": 5,
             "color": "#555",
         },
-        hovertext=[f"{name}: {wording.gain(found[name], share=share)}" for name in names],
+        hovertext=[f"{name}: {wording.gain(found[name], share=metric.share)}" for name in names],
         hoverinfo="text",
     )
     figure = _figure([bars], height=90 + 44 * len(names), bargap=0.45)
-    told = f"{title} gained" + (", percentage points" if share else "")
+    told = f"{metric.title} gained" if metric.higher_is_better else f"{metric.title}, better by"
+    told += ", percentage points" if metric.share else ""
     figure.update_xaxes(title=told, zeroline=True, zerolinewidth=2, ticksuffix=" ")
     return figure.update_yaxes(automargin=True, ticksuffix="  ")
 
