@@ -18,10 +18,11 @@ from example import CLASSES, SETTINGS, outcome_of, play, test_images, write_exam
 from PIL import Image
 
 from raytl.core.errors import UserError
+from raytl.evaluation import metrics as registered
 from raytl.evaluation.intervals import Interval
 from raytl.runs import RunStore
 from raytl.runs.report import ReportExamples, write_report
-from raytl.runs.report.charts import confusion, curves, parallel
+from raytl.runs.report.charts import TONES, confusion, curves, parallel, waterfall
 from raytl.runs.report.examples import data_uri
 from raytl.runs.report.importance import importance
 from raytl.runs.verdict import adaptation, transfer
@@ -214,6 +215,18 @@ class TestLosses:
         for name in ("controls", "gains"):
             assert self.figure(page, name)["layout"]["xaxis"]["title"]["text"] == "log loss, better by"
 
+    def test_from_scratch_to_the_winner_it_goes_down(self, page):
+        """0.9 from scratch, 0.3 the winner's: 0.4 by its weights, 0.1 by adaptation, 0.1 only by both."""
+        waterfall = self.figure(page, "waterfall")
+        (bars,) = waterfall["data"]
+        assert bars["x"][0] == "from scratch" and bars["x"][-2:] == ["only together", "the winner"]
+        assert bars["y"] == pytest.approx([0.9, -0.4, -0.1, -0.1, 0.3])
+        assert bars["text"] == ["0.900", "−0.400", "−0.100", "−0.100", "0.300"]
+        colours = {way: bars[way]["marker"]["color"] for way in ("increasing", "decreasing")}
+        assert colours == {"increasing": TONES["bad"], "decreasing": TONES["good"]}
+        low, high = waterfall["layout"]["yaxis"]["range"]
+        assert 0 <= low < 0.3 and high > 0.9
+
 
 class TestVerdict:
     @pytest.mark.parametrize(
@@ -302,6 +315,13 @@ class TestCharts:
         assert lines == {int(board["score"].notna().sum())}
         for axis in figure.data[0].dimensions[:-1]:
             assert axis["range"][0] <= min(axis["values"]) and max(axis["values"]) <= axis["range"][1]
+
+    def test_from_scratch_to_the_winner_shares_go_up(self):
+        parts = {"adaptation": Interval(0.05, 0.0, 0.1), "the pretrained weights": Interval(0.1, 0.05, 0.15)}
+        (bars,) = waterfall(0.12, parts, 0.95, registered.get("accuracy")).data
+        assert list(bars.y) == pytest.approx([83.0, 5.0, 10.0, -3.0, 95.0])
+        assert bars.x[-2] == "counted twice" and bars.text[0] == "83.0 %"
+        assert (bars.increasing.marker.color, bars.decreasing.marker.color) == (TONES["good"], TONES["bad"])
 
     def test_the_confusion_matrix_shows_each_count_once(self):
         counts = np.array([[5, 1], [0, 7]])

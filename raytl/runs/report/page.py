@@ -184,13 +184,16 @@ def _waterfall(summary: dict[str, Any], parts: _Parts) -> str:
     if whole is None or end is None:
         return ""
     metric = metric_of(summary)
-    figure = charts.waterfall(end.value - whole.value, found, end.value, share=metric.share)
-    told = "; ".join(f"{name} {wording.amount(gain.value, share=metric.share)}" for name, gain in found.items())
+    figure = charts.waterfall(whole.value, found, end.value, metric)
+    lower = "" if metric.higher_is_better else " Lower is better: a bar that goes down is a gain."
+    told = "; ".join(
+        f"{name} {wording.amount(metric.oriented(g.value), share=metric.share)}" for name, g in found.items()
+    )
     says = f"From plain training from scratch to the winner: {told}; the rest they bring only together."
     return f"""<h2>From scratch to the winner</h2>
 <p class="note">Test {escape(metric.title)}: what is lost when one part is taken out of the winner, all else equal.
 Parts may be worth more together than one by one, or less; that is the last step. The next figure has the
-intervals.</p>
+intervals.{lower}</p>
 {parts.place("waterfall", figure, says)}"""
 
 
