@@ -126,7 +126,10 @@ class Run:
         return leaderboard(self._trials, self.outcome)
 
     def predictions(self) -> pd.DataFrame | None:
-        """One row per test image: ``label``, ``predicted.<candidate>``, ``probability.<class index>``; None without."""
+        """One row per test image: ``label``, ``predicted.<candidate>``, ``probability.<class index>``; None without.
+
+        ``group`` where images belong together (of one patient, say): its number.
+        """
         if self.outcome is None or not self.place.has("predictions.parquet"):
             return None
         return read_table(self.place.file("predictions.parquet")).to_pandas()  # type: ignore[no-any-return]
