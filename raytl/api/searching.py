@@ -21,7 +21,7 @@ from raytl.runs.earlier import earlier_runs
 from raytl.runs.extending import More
 from raytl.runs.tracking import read_switches
 from raytl.search.lanes.cluster import check_address
-from raytl.search.planning import SearchSettings
+from raytl.search.planning import SearchSettings, chosen_metric
 from raytl.search.propose.warm_start import embed, warm_starts
 from raytl.search.records import SearchListener
 from raytl.search.space.binding import BoundSpace
@@ -144,7 +144,8 @@ def resume(
         trials=trials, time_budget_s=time_budget_s, lanes=lanes, address=address, verbose=verbose, more=more or None
     )
     task, bound = begun.task, bind(begun.task, begun.space)
-    described = opened.settings | {"given": task.given, "log": trackers}
+    metric = chosen_metric(task.data, settings)
+    described = opened.settings | {"given": task.given, "metric": metric, "log": trackers}
     if more:
         spent_s = begun.used_s if settings.time_budget_s is not None else 0.0
         wanted = replace(settings, time_budget_s=spent_s + (settings.time_budget_s or 0.0) or None)
@@ -164,6 +165,7 @@ def _run_settings(task: Task, bound: BoundSpace, settings: SearchSettings) -> di
         "setting": str(data.setting),
         "classes": list(data.classes),
         "seed": settings.seed,
+        "metric": chosen_metric(data, settings),
         "space": space.name,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "search": asdict(settings),

@@ -17,7 +17,7 @@ from raytl.runs.run import interval
 from raytl.runs.verdict import metric_of, verdicts
 
 WIDTH = 40
-HEADINGS = ("run", "started (UTC)", "status", "trials", "score", "test %")
+HEADINGS = ("run", "started (UTC)", "status", "trials", "score", "test")
 
 
 def open_run(name: str, storage: str | None) -> Run:
@@ -73,14 +73,16 @@ def show_runs(output: Output, storage: str | None) -> None:
     table = Table(*HEADINGS, *(["tags"] if tagged else []), box=None)
     for run in found:
         started = f"{run.started:%Y-%m-%d %H:%M}" if run.started else ""
-        figures = (wording.score(run.score), wording.share(run.test).removesuffix(" %"))
+        # A run may be from where there are metrics that are not here: it is no reason to list none.
+        share = run.metric in metrics.names() and metrics.get(run.metric).share
+        figures = (wording.score(run.score), wording.value(run.test, share=share))
         table.add_row(Text(run.name), started, run.status, str(run.trials or ""), *figures, Text(", ".join(run.tags)))
     output.say(table if found else f"no runs in {store.shown} yet; begin with: raytl search --target PATH")
     output.document({"storage": store.shown, "runs": [run.to_json() for run in found]})
 
 
 def show_comparison(output: Output, found: Comparison) -> None:
-    """What differed, the figures, and both leaderboards in one."""
+    """What differed, the figures, each in its own run's metric, and both leaderboards in one."""
     names = escape(found.a), escape(found.b)
     table = Table("", *names, box=None)
     for kind, values in found.differs.items():
@@ -88,19 +90,24 @@ def show_comparison(output: Output, found: Comparison) -> None:
             table.add_row(Text(f"{kind}: {name}"), Text(_short(a)), Text(_short(b)))
     output.say(table if table.row_count else "nothing was different about them: settings, space, data, versions")
     output.say("")
-    share = metrics.get(str(found.results["metric"][0])).share
+    judged_by = [metrics.get(str(name)) for name in found.results["metric"]]
     figures = Table("", *names, box=None)
     for name, (a, b) in found.results.items():
-        figures.add_row(name.replace("_", " "), *(Text(_figure(name, value, share=share)) for value in (a, b)))
+        told = [_figure(name, value, share=m.share) for value, m in zip((a, b), judged_by, strict=True)]
+        figures.add_row(name.replace("_", " "), *map(Text, told))
     output.say(figures)
     gain = interval(found.gain)
-    if gain is not None:
-        output.say(f"{found.b} over {found.a} on the same test images: {wording.gain(gain, share=share)}")
+    if gain is not None:  # then both are judged by the same
+        told_gain = wording.gain(gain, share=judged_by[0].share)
+        output.say(f"{found.b} over {found.a} on the same test images: {told_gain}")
     output.say("")
-    board = Table(*(f"# {name}" for name in names), "val", "val", "strategy", box=None)
+    same = judged_by[0].name == judged_by[1].name
+    heads = ["val" if same else f"val {metric.title}" for metric in judged_by]
+    board = Table(*(f"# {name}" for name in names), *heads, "strategy", box=None)
     for one in found.leaderboard:
         ranks = ["–" if rank is None else str(rank) for rank in (one.rank_a, one.rank_b)]
-        validation = [wording.value(value, share=share) for value in (one.validation_a, one.validation_b)]
+        pair = zip((one.validation_a, one.validation_b), judged_by, strict=True)
+        validation = [wording.value(value, share=metric.share) for value, metric in pair]
         board.add_row(*ranks, *validation, Text(wording.strategy(one.strategy)))
     output.say(board)
 

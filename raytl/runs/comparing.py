@@ -121,7 +121,7 @@ def _results(run: Run, summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gain(a: Run, b: Run, summaries: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, float] | None:
-    """Only where both were tested on the same images, by the same metric."""
+    """Only where both were tested on the same images, by the same metric. Images of one group count as one."""
     known = a.settings.get("test_fingerprint")
     same_images = known is not None and known == b.settings.get("test_fingerprint") and a.classes == b.classes
     if not same_images or summaries[0]["metric"] != summaries[1]["metric"]:
@@ -130,7 +130,8 @@ def _gain(a: Run, b: Run, summaries: tuple[dict[str, Any], dict[str, Any]]) -> d
     if first is None or second is None or not np.array_equal(first["label"], second["label"]):
         return None
     metric = metrics.get(str(summaries[0]["metric"]))
-    pair = paired_metric_interval(metric, _said(second), _said(first), first["label"].to_numpy())
+    grouped = next((one["group"].to_numpy() for one in (first, second) if "group" in one), None)  # not in older runs
+    pair = paired_metric_interval(metric, _said(second), _said(first), first["label"].to_numpy(), grouped)
     return pair.to_json()
 
 

@@ -24,10 +24,12 @@ def leaderboard(trials: pd.DataFrame, outcome: dict[str, Any] | None = None) -> 
     folds, where there are two or more), ``validation`` and ``test`` (by the run's metric) with ``_low`` and ``_high``
     (bootstrap intervals; intervals and test are known for the winner and the baselines), ``seconds`` (sum),
     ``epochs``, ``strategy_key``, then the settings under their own names. The chosen strategy comes first; then those
-    trained to the end by score; then the others by how far they got, and by score.
+    trained to the end by score; then the others by how far they got, and by score. Where nothing is chosen yet,
+    controls, which cannot be, come after all that can.
     """
     best_key = outcome["best"]["strategy_key"] if outcome else None
     candidates = {entry["strategy_key"]: entry for entry in _candidates(outcome)}
+    eligible = set(trials["strategy_key"] if best_key else trials.loc[trials["kind"] != "control", "strategy_key"])
     rows = []
     for key, group in trials.groupby("strategy_key", sort=False):
         row = _pooled(group)
@@ -40,7 +42,7 @@ def leaderboard(trials: pd.DataFrame, outcome: dict[str, Any] | None = None) -> 
         first = group.iloc[0]
         row |= {name.removeprefix(_SETTING): first[name] for name in trials.columns if name.startswith(_SETTING)}
         rows.append(row)
-    rows.sort(key=lambda row: _order(row, best_key))
+    rows.sort(key=lambda row: (row["strategy_key"] not in eligible, *_order(row, best_key)))
     frame = pd.DataFrame([{"rank": rank} | row for rank, row in enumerate(rows, start=1)], columns=_columns(trials))
     return frame.infer_objects()
 

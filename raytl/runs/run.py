@@ -18,6 +18,7 @@ from raytl.runs.labels import note_of, tags_of
 from raytl.runs.leaderboard import leaderboard
 from raytl.runs.storage import DOCUMENT, JOURNAL, DiskPlace, Place, is_uri
 from raytl.runs.tables import history_table, read_table, trials_table
+from raytl.search.jobs import JobKind
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources.heads import CONVEX
 
@@ -89,6 +90,11 @@ class Run:
         """Where the report is, or would be."""
         return self.path / "report.html"
 
+    @property
+    def metric(self) -> str:
+        """Name of the metric that its figures are in, also of a run that has no outcome; older runs say accuracy."""
+        return str((self.outcome or {}).get("metric") or self.settings.get("metric") or "accuracy")
+
     @cached_property
     def outcome(self) -> dict[str, Any] | None:
         """The document ``outcome.json``, or None where the search did not get to its end."""
@@ -120,7 +126,10 @@ class Run:
         return leaderboard(self._trials, self.outcome)
 
     def predictions(self) -> pd.DataFrame | None:
-        """One row per test image: ``label``, ``predicted.<candidate>``, ``probability.<class index>``; None without."""
+        """One row per test image: ``label``, ``predicted.<candidate>``, ``probability.<class index>``; None without.
+
+        ``group`` where images belong together (of one patient, say): its number.
+        """
         if self.outcome is None or not self.place.has("predictions.parquet"):
             return None
         return read_table(self.place.file("predictions.parquet")).to_pandas()  # type: ignore[no-any-return]
@@ -155,7 +164,7 @@ class Run:
             },
             "best": _summarised(outcome["best"], scores),
             "baselines": {entry["label"]: _summarised(entry, scores) for entry in outcome["baselines"]},
-            "metric": outcome.get("metric", "accuracy"),
+            "metric": self.metric,
             "controls": outcome.get("controls", []),
             "calibration": outcome.get("calibration", {}),
             "operating_point": outcome.get("operating_point"),
@@ -198,7 +207,8 @@ class Run:
         return make(self.records()).to_pandas()  # type: ignore[no-any-return]
 
     def _provisional_outcome(self) -> dict[str, Any]:
-        board = self.leaderboard()
+        # A control is trained to be held against the winner: it is never chosen, and no baseline.
+        board = leaderboard(self._trials[self._trials["kind"] != JobKind.CONTROL])
         scored = board[board["score"].notna() & (board["status"] == "completed")]
         strategies = {record.strategy_key: record.strategy for record in self.records()}
         best = None if scored.empty else _provisional("best", scored.iloc[0], strategies)

@@ -40,7 +40,7 @@ class RunSummary:
     path: absolute, or a URI.
     status: as :attr:`Run.status`, or ``damaged`` (then ``problem`` says how, and the figures are missing).
     tags, note: what people put on it.
-    score: of the best strategy; test: its figure on the test split.
+    score: of the best strategy; test: its figure on the test split, in the metric of that name.
     """
 
     name: str
@@ -51,6 +51,7 @@ class RunSummary:
     trials: int = 0
     score: float | None = None
     test: float | None = None
+    metric: str | None = None
     problem: str | None = None
     tags: Sequence[str] = ()
     note: str | None = None
@@ -199,6 +200,7 @@ def _summary(place: Place) -> RunSummary:
         trials=summary["trials"]["count"],
         score=best.get("score"),
         test=(best.get("test_metric") or {}).get("value"),
+        metric=summary["metric"],
         tags=summary["tags"],
         note=summary["note"],
     )

@@ -16,7 +16,7 @@ _STATUS_WORDS = {"pruned": "stopped"}
 def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
     """The leaderboard for a terminal of ``width`` columns: the first ``rows`` strategies and every baseline."""
     board = run.leaderboard()
-    share = metrics.get(str((run.outcome or {}).get("metric") or "accuracy")).share
+    share = metrics.get(run.metric).share
     told = "1 strategy" if len(board) == 1 else f"{len(board)} strategies"
     told += f", the first {rows} and the baselines" if len(board) > rows else ""
     table = Table(

@@ -35,7 +35,7 @@ class RunWriter:
     and lets go only then: what belongs to the run can be written after its end, and given to :meth:`keep`.
     keeper: the right to write the run. place: where it will be read.
     settings: JSON values; the report reads these keys where present: ``setting``
-    (kind of transfer), ``classes`` (names), ``seed``, ``command`` (to reproduce the run),
+    (kind of transfer), ``classes`` (names), ``seed``, ``metric`` (its name), ``command`` (to reproduce the run),
     ``data`` (``{"counts": {role: n}, "problems": [sentence | {"severity", "message"}]}``).
     resume: go on in a run that was interrupted; ``trials`` then holds what it had.
     path: the folder that it is written in; place: where others read it; where: its folder or URI as a user would name
@@ -254,8 +254,10 @@ def _outcome_document(outcome: SearchOutcome) -> dict[str, Any]:
 
 
 def _predictions(outcome: SearchOutcome) -> pa.Table:
-    """One row per test image: true label, each candidate's predicted one, and the winner's probabilities."""
+    """One row per test image: its label, its group if any, what each candidate said, the winner's probabilities."""
     columns: dict[str, Any] = {"label": np.asarray(outcome.test_labels, dtype=np.int64)}
+    if outcome.test_images is not None and outcome.test_images.groups is not None:
+        columns["group"] = np.asarray(outcome.test_images.groups, dtype=np.int64)
     for candidate in [outcome.best, *outcome.baselines]:
         if candidate.test_probabilities is not None:
             columns[f"predicted.{candidate.label}"] = candidate.test_probabilities.argmax(axis=1).astype(np.int64)

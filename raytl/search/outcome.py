@@ -39,13 +39,13 @@ from raytl.training.yardstick import NoYardstickError, gather_yardstick
 
 _GROUNDS = {
     "alone": "the only one",
-    "metric": "highest {metric}, by more than chance gives,",
-    "log-loss": "{metric} no worse than the highest, and a lower log loss,",
-    "unlabelled": "{metric} no worse than the highest, and the steadiest on the unlabelled images,",
-    "frozen": "{metric} no worse than the highest, and the least trained,",
-    "cost": "{metric} no worse than the highest, and the cheapest,",
-    "usual": "{metric} no worse than the highest beyond doubt, and of a kind that usually does better,",
-    "key": "{metric} no worse than the highest,",
+    "metric": "best {metric}, by more than one standard error,",
+    "log-loss": "{metric} no worse than the best, and a lower log loss,",
+    "unlabelled": "{metric} no worse than the best, and the steadiest on the unlabelled images,",
+    "frozen": "{metric} no worse than the best, and the least trained,",
+    "cost": "{metric} no worse than the best, and the cheapest,",
+    "usual": "{metric} no worse than the best beyond doubt, and of a kind that usually does better,",
+    "key": "{metric} no worse than the best,",
     "highest score": "highest score",
 }
 KeepModel = Callable[[SearchOutcome, Path], str]

@@ -87,8 +87,13 @@ def make_workspace_settings(
         device="auto" if lanes.gpus else "cpu",
         gpu_share=min(1.0, lanes.gpus) if lanes.gpus else 1.0,
         threads=max(1, int(lanes.cpus)),
-        metric=metrics.get(settings.metric).name if settings.metric else usual_metric(data),
+        metric=chosen_metric(data, settings),
     )
+
+
+def chosen_metric(data: TrainingData, settings: SearchSettings) -> str:
+    """Name of the metric that a search goes by. Raises UserError for one that there is not."""
+    return metrics.get(settings.metric).name if settings.metric else usual_metric(data)
 
 
 def usual_metric(data: TrainingData) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from raytl.evaluation.intervals import Interval
 from raytl.runs import RunStore
 
 sys.path.append(str(Path(__file__).parents[1] / "runs"))
-from example import SETTINGS, write_example
+from example import SETTINGS, outcome_of, play, write_example
 
 
 @pytest.fixture
@@ -26,6 +27,35 @@ def test_two_runs_side_by_side_fit_a_terminal(raytl, runs):
     assert done.code == 0, done.err
     assert "settings: seed" in done.out and "# first" in done.out
     assert "96" in done.out and "strategy" in done.out
+
+
+@pytest.fixture
+def by_loss(runs, tmp_path):
+    """A third run, judged by log loss."""
+    with RunStore(tmp_path / "raytl-runs").create("third", SETTINGS | {"metric": "log-loss"}) as writer:
+        outcome = outcome_of(play(writer, 2))
+        outcome.metric, outcome.best.test = "log-loss", Interval(0.412, 0.4, 0.43)
+        writer.finish(outcome)
+
+
+def test_each_run_is_listed_in_its_own_metric(raytl, by_loss, tmp_path):
+    lines = {line.split()[0]: line for line in raytl("runs", "list").out.splitlines()}
+    assert lines["run"].split()[-1] == "test"
+    assert lines["third"].rstrip().endswith(" 0.412") and lines["first"].rstrip().endswith(" %")
+    listed = {run["name"]: run["metric"] for run in raytl("runs", "list", "--json").document["runs"]}
+    assert listed == {"first": "accuracy", "second": "accuracy", "third": "log-loss"}
+    path = tmp_path / "raytl-runs" / "third" / "outcome.json"
+    path.write_text(path.read_text().replace('"log-loss"', '"of-a-plugin"'))
+    assert " 0.412" in raytl("runs", "list").out  # its metric is not known here
+
+
+@pytest.mark.parametrize("names", [("first", "third"), ("third", "first")])
+def test_runs_by_different_metrics_are_compared_each_in_its_own(raytl, by_loss, names):
+    done = raytl("runs", "compare", *names)
+    assert done.code == 0, done.err
+    told = next(line for line in done.out.splitlines() if line.split()[:1] == ["test"])
+    share, loss = (told, told.split(")")[names.index("third")])
+    assert "0.412 (0.400 to 0.430" in loss and "%" not in loss and share.count("%") == 1
 
 
 def test_tags_are_listed_and_shown_with_the_note(raytl, runs):

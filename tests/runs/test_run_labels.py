@@ -6,16 +6,22 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
-from example import SETTINGS, write_example
+from example import CLASSES, SETTINGS, outcome_of, play, test_images, write_example
 
 from raytl.core.errors import UserError
+from raytl.evaluation import metrics
+from raytl.evaluation.intervals import paired_metric_interval
 from raytl.runs import RunStore
 from raytl.runs.comparing import compare
 from raytl.runs.labels import note_of, tag, tags_of, write_note
 from raytl.runs.pruning import prunable
 from raytl.runs.store import RunSummary
+from raytl.tasks import LabelledImages
+from raytl.tasks.items import PixelsItem
 
+test_images.__test__ = False  # a helper of the example, not a test
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
@@ -116,6 +122,31 @@ class TestCompare:
         assert 1 in (first.rank_a, first.rank_b) and first.strategy["source_model"]
         document = json.loads(json.dumps(found.to_json(), allow_nan=False))
         assert document["differs"]["settings"]["seed"] == {"a": 0, "b": 1}
+
+    def test_images_of_one_patient_count_as_one(self, tmp_path):
+        """The intervals are those of the search's own comparisons: with the groups that the test images have."""
+
+        def tested(name: str, groups: np.ndarray | None, *, helped: bool):
+            with RunStore(tmp_path).create(name, SETTINGS | {"test_fingerprint": "t"}) as writer:
+                outcome = outcome_of(play(writer, 2), helped=helped)
+                items = [PixelsItem(str(n), np.asarray(image)) for n, image in enumerate(test_images())]
+                outcome.test_images = LabelledImages("test", items, groups, CLASSES, outcome.test_labels)
+                said[name] = outcome.best.test_probabilities
+                return writer.finish(outcome), outcome.test_labels
+
+        said: dict[str, np.ndarray] = {}
+        patients = np.arange(600) // 60
+        (a, labels), (b, _) = tested("a", patients, helped=True), tested("b", patients, helped=False)
+        assert a.predictions()["group"].tolist() == patients.tolist()
+        found = compare(a, b).gain
+        expected = paired_metric_interval(metrics.get("accuracy"), said["b"], said["a"], labels, patients)
+        assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high), abs=1e-6)
+        (older, _) = tested("older", None, helped=True)
+        assert "group" not in older.predictions()
+        assert compare(older, b).gain == found  # one of the two knows them
+        (oldest, _) = tested("oldest", None, helped=False)
+        alone = compare(older, oldest).gain
+        assert alone["value"] == found["value"] and alone["low"] != found["low"]
 
     def test_a_run_beside_itself(self, tmp_path):
         run = write_example(tmp_path, trials=8, settings=SETTINGS | {"test_fingerprint": "t"})

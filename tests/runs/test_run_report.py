@@ -7,19 +7,22 @@ import io
 import itertools
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from example import CLASSES, SETTINGS, play, test_images, write_example
+from example import CLASSES, SETTINGS, outcome_of, play, test_images, write_example
 from PIL import Image
 
 from raytl.core.errors import UserError
+from raytl.evaluation import metrics as registered
+from raytl.evaluation.intervals import Interval
 from raytl.runs import RunStore
 from raytl.runs.report import ReportExamples, write_report
-from raytl.runs.report.charts import confusion, curves, parallel
+from raytl.runs.report.charts import TONES, confusion, curves, parallel, waterfall
 from raytl.runs.report.examples import data_uri
 from raytl.runs.report.importance import importance
 from raytl.runs.verdict import adaptation, transfer
@@ -113,6 +116,7 @@ class TestPage:
         summary = run.summary()
         assert f"{100 * summary['best']['test_metric']['value']:.1f} % on 600 test images" in page.text
         assert "Transfer helped: +" in page.text and "Domain adaptation helped: +" in page.text
+        assert "Accuracy of the best strategy minus that of the same strategy" in " ".join(page.text.split())
         assert "cannot be decoded; left out" in page.text
         assert SETTINGS["command"] in page.text
         assert run.environment["versions"]["torch"] in page.text
@@ -182,6 +186,47 @@ def summary_of(part: str, verdict: str, gain: tuple[float, float, float] | None,
     strategy = {"source_model": "pretrain:printed/scratch:cnn-small", "adaptation": "mcc"} | best
     figures = {"value": value, "low": low, "high": high}
     return {"best": {"strategy": strategy}, "controls": [control | figures], "gains": {}, "metric": "accuracy"}
+
+
+class TestLosses:
+    """Log loss is better the lower it is; gains in it are turned, so that above zero is better in it, too."""
+
+    @pytest.fixture
+    def by_loss(self, tmp_path):
+        with RunStore(tmp_path).create("loss", SETTINGS) as writer:
+            outcome = outcome_of(play(writer, 8))
+            outcome.metric = "log-loss"
+            outcome.best.test, outcome.gains = Interval(0.3, 0.25, 0.35), {"scratch": Interval(0.6, 0.5, 0.7)}
+            for control, gain in zip(outcome.controls, (0.4, 0.1, 0.2), strict=True):
+                control.comparison = replace(control.comparison, value=gain, low=gain - 0.05, high=gain + 0.05)
+            return writer.finish(outcome)
+
+    @pytest.fixture
+    def page(self, by_loss):
+        return Page(write_report(by_loss).read_text("utf-8"))
+
+    def figure(self, page: Page, name: str) -> dict[str, Any]:
+        return next(json.loads(text) for a, text in page.all("script") if a.get("data-figure") == name)
+
+    def test_what_a_gain_is_is_not_told_the_wrong_way_round(self, page):
+        words = " ".join(page.text.split())
+        assert "By how much the log loss of the best strategy is better, which is lower, than that of the same" in words
+        assert "By how much the test log loss of the best strategy is better, which is lower, than that of a" in words
+        assert "minus that of" not in words
+        for name in ("controls", "gains"):
+            assert self.figure(page, name)["layout"]["xaxis"]["title"]["text"] == "log loss, better by"
+
+    def test_from_scratch_to_the_winner_it_goes_down(self, page):
+        """0.9 from scratch, 0.3 the winner's: 0.4 by its weights, 0.1 by adaptation, 0.1 only by both."""
+        waterfall = self.figure(page, "waterfall")
+        (bars,) = waterfall["data"]
+        assert bars["x"][0] == "from scratch" and bars["x"][-2:] == ["only together", "the winner"]
+        assert bars["y"] == pytest.approx([0.9, -0.4, -0.1, -0.1, 0.3])
+        assert bars["text"] == ["0.900", "−0.400", "−0.100", "−0.100", "0.300"]
+        colours = {way: bars[way]["marker"]["color"] for way in ("increasing", "decreasing")}
+        assert colours == {"increasing": TONES["bad"], "decreasing": TONES["good"]}
+        low, high = waterfall["layout"]["yaxis"]["range"]
+        assert 0 <= low < 0.3 and high > 0.9
 
 
 class TestVerdict:
@@ -286,6 +331,13 @@ class TestCharts:
         assert lines == {int(board["score"].notna().sum())}
         for axis in figure.data[0].dimensions[:-1]:
             assert axis["range"][0] <= min(axis["values"]) and max(axis["values"]) <= axis["range"][1]
+
+    def test_from_scratch_to_the_winner_shares_go_up(self):
+        parts = {"adaptation": Interval(0.05, 0.0, 0.1), "the pretrained weights": Interval(0.1, 0.05, 0.15)}
+        (bars,) = waterfall(0.12, parts, 0.95, registered.get("accuracy")).data
+        assert list(bars.y) == pytest.approx([83.0, 5.0, 10.0, -3.0, 95.0])
+        assert bars.x[-2] == "counted twice" and bars.text[0] == "83.0 %"
+        assert (bars.increasing.marker.color, bars.decreasing.marker.color) == (TONES["good"], TONES["bad"])
 
     def test_the_confusion_matrix_shows_each_count_once(self):
         counts = np.array([[5, 1], [0, 7]])

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from raytl.api.planning import bind
+from raytl.api.searching import _run_settings
 from raytl.core.errors import UserError
 from raytl.runs import Run, RunStore
 from raytl.runs.extending import More
@@ -64,6 +66,19 @@ def test_gives_back_task_space_and_settings(tmp_path: Path, photos: Path, monkey
     assert begun.task.data.fingerprint == task.data.fingerprint
     assert begun.space == load_space("demo", ["epochs=5"])
     assert begun.first_settings == BEGUN
+
+
+@pytest.mark.parametrize(
+    ("removed", "asked", "name"),
+    [(0, None, "accuracy"), (4, None, "balanced-accuracy"), (4, "log-loss", "log-loss")],
+)
+def test_a_run_knows_its_metric_from_the_start(photos: Path, removed: int, asked: str | None, name: str) -> None:
+    """Also one that nobody asked for: what is killed must not be read as accuracy."""
+    for number in range(removed):
+        (photos / "poppy" / f"{number}.png").unlink()
+    task = Task(photos, seed=3, holdout=0.0)
+    settings = _run_settings(task, bind(task, "demo"), replace(BEGUN, metric=asked))
+    assert settings["metric"] == name and settings["search"]["metric"] == asked
 
 
 def test_data_that_came_along_with_a_submitted_search_is_of_use_again(

@@ -15,8 +15,10 @@ import pytest
 from example import SETTINGS, outcome_of, play, write_example
 
 from raytl.core.errors import UserError
-from raytl.runs import RunStore, read_trials
+from raytl.runs import RunStore, read_trials, render_leaderboard
+from raytl.runs.verdict import verdicts
 from raytl.search.records import TrialRecord, TrialStatus
+from raytl.ui.views import show
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,37 @@ class TestFinishedRun:
         names = {path.name for path in finished.path.iterdir()}
         tables = {"trials.parquet", "history.parquet", "predictions.parquet"}
         assert names == tables | {"run.json", "outcome.json", "trials.jsonl", "run.lock", "optuna.journal"}
+
+
+class TestWhileItRuns:
+    def test_figures_are_in_the_metric_of_the_search(self, tmp_path):
+        store = RunStore(tmp_path)
+        with store.create("loss", SETTINGS | {"metric": "log-loss"}) as writer:
+            record = TrialRecord(0, "search", {"cut": 0}, "a", status=TrialStatus.COMPLETED, score=0.4)
+            record.metrics = {"target-metric": 1.2, "target-accuracy": 0.6}
+            writer.on_trial(record)
+            going_on, shown = store.open("loss"), show(store.open("loss"), None)
+            assert going_on.status == "running" and going_on.summary()["metric"] == "log-loss"
+            assert shown["metric"] == "log-loss" and shown["best"]["validation"] == "1.200"
+            assert verdicts(going_on.summary(), 0)[0].sentence.startswith("The best model has log loss 1.200 on")
+            assert [str(column.header) for column in render_leaderboard(going_on).columns].count("val") == 1
+        assert store.open("loss").summary()["metric"] == "log-loss"  # interrupted
+
+    def test_older_runs_are_taken_to_go_by_accuracy(self, tmp_path):
+        assert RunStore(tmp_path).create("old", SETTINGS).interrupt().summary()["metric"] == "accuracy"
+
+    def test_a_control_is_neither_the_best_nor_a_baseline(self, tmp_path):
+        store = RunStore(tmp_path)
+        with store.create("held", SETTINGS) as writer:
+            done = {"status": TrialStatus.COMPLETED}
+            writer.on_trial(TrialRecord(0, "search", {"cut": 0}, "a", score=0.8, **done))
+            writer.on_trial(TrialRecord(1, "baseline", {"cut": 1}, "b", score=0.7, baseline="scratch", **done))
+            writer.on_trial(TrialRecord(2, "control", {"cut": 2}, "c", score=0.9, baseline="without freezing", **done))
+            writer.on_trial(TrialRecord(3, "control", {"cut": 0}, "a", score=0.8, baseline="the same", **done))
+            summary, board = store.open("held").summary(), store.open("held").leaderboard()
+        assert (summary["best"]["trial"], summary["best"]["strategy"]) == (0, {"cut": 0})
+        assert set(summary["baselines"]) == {"scratch"}
+        assert list(board["strategy_key"]) == ["a", "b", "c"]
 
 
 class TestNames:

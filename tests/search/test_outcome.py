@@ -16,9 +16,10 @@ from tiny import CLASSES, MODEL, PRETRAINED, SIDE, STAGES, data, shapes, workspa
 from raytl import sources
 from raytl.core.errors import UserError
 from raytl.evaluation import metrics
+from raytl.judging.choice import Choice
 from raytl.judging.operating import parse_goal
 from raytl.search.jobs import JobKind, JobResult, LaneJob
-from raytl.search.outcome import _calibrate, best_so_far, candidate, conclude
+from raytl.search.outcome import _calibrate, _why, best_so_far, candidate, conclude
 from raytl.search.plan.contest import Labels
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import SearchPlan
@@ -169,6 +170,18 @@ class TestChoice:
         assert "accuracy" in outcome.why and outcome.why.endswith("on 2 validation folds, of 6 strategies")
         assert outcome.best.test is None and outcome.best.test_probabilities is None
         assert outcome.metric == "accuracy"
+
+    def test_the_least_loss_is_called_the_best_of_it(self, plan: SearchPlan, tmp_path: Path) -> None:
+        outcome = end(plan, workspace(tmp_path, data(16), metric="log-loss"))
+        assert "highest" not in outcome.why
+        assert outcome.why.startswith(
+            ("best log loss, by more than one standard error,", "log loss no worse than the best")
+        )
+
+    def test_a_lead_is_told_in_what_it_was_measured_in(self, plan: SearchPlan, space: Workspace) -> None:
+        choice = Choice(plan.winner() or "", (), 0.01, "metric")
+        told = _why(plan, choice, space.data, ACCURACY)
+        assert told.startswith("best accuracy, by more than one standard error, on 2 validation folds")
 
     def test_counts_each_validation_image_once(self, plan: SearchPlan, space: Workspace) -> None:
         outcome = end(plan, space)

@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from raytl.evaluation.intervals import Interval
+from raytl.evaluation.metrics import Metric
 from raytl.runs import wording
 from raytl.runs.leaderboard import settings_columns
 from raytl.runs.verdict import tone
@@ -24,13 +25,10 @@ _AXES_AT_MOST = 7
 _ABSENT = -0.12  # where an axis shows strategies that do not have the setting, in shares of its length
 
 
-def gains(found: dict[str, Interval], title: str = "accuracy", *, share: bool = True) -> go.Figure:
-    """What the winner gains over each baseline or control, with 95 % intervals.
-
-    title: of the metric. share: whether it is one, and so told in percentage points.
-    """
+def gains(found: dict[str, Interval], metric: Metric) -> go.Figure:
+    """What the winner gains over each baseline or control, with 95 % intervals; shares in percentage points."""
     names = list(found)[::-1]
-    unit = 100 if share else 1
+    unit = 100 if metric.share else 1
     values = [unit * found[name].value for name in names]
     bars = go.Bar(
         x=values,
@@ -46,24 +44,28 @@ def gains(found: dict[str, Interval], title: str = "accuracy", *, share: bool = 
             "width": 5,
             "color": "#555",
         },
-        hovertext=[f"{name}: {wording.gain(found[name], share=share)}" for name in names],
+        hovertext=[f"{name}: {wording.gain(found[name], share=metric.share)}" for name in names],
         hoverinfo="text",
     )
     figure = _figure([bars], height=90 + 44 * len(names), bargap=0.45)
-    told = f"{title} gained" + (", percentage points" if share else "")
+    told = f"{metric.title} gained" if metric.higher_is_better else f"{metric.title}, better by"
+    told += ", percentage points" if metric.share else ""
     figure.update_xaxes(title=told, zeroline=True, zerolinewidth=2, ticksuffix=" ")
     return figure.update_yaxes(automargin=True, ticksuffix="  ")
 
 
-def waterfall(start: float, parts: dict[str, Interval], end: float, *, share: bool = True) -> go.Figure:
+def waterfall(whole: float, parts: dict[str, Interval], end: float, metric: Metric) -> go.Figure:
     """From plain training from scratch to the winner: what each part brings, and what they bring only together.
 
-    start, end: figures of the two. share: whether they are shares, and so told in percent.
+    end: the winner's figure. whole: its gain over training from scratch. Gains are positive where the winner is better;
+    a figure that is better the lower it is goes down by them.
     """
+    share, sign = metric.share, 1 if metric.higher_is_better else -1
     unit = 100 if share else 1
-    together = end - start - sum(gain.value for gain in parts.values())
+    start = end - sign * whole
+    together = whole - sum(gain.value for gain in parts.values())
     rest = "only together" if together >= 0 else "counted twice"
-    steps = [*((name, gain.value) for name, gain in parts.items()), (rest, together)]
+    steps = [*((name, sign * gain.value) for name, gain in parts.items()), (rest, sign * together)]
     names = ["from scratch", *(name for name, _ in steps), "the winner"]
     values = [unit * start, *(unit * value for _, value in steps), unit * end]
     told = [
@@ -71,15 +73,17 @@ def waterfall(start: float, parts: dict[str, Interval], end: float, *, share: bo
         *(wording.amount(value, share=share).removesuffix(" points") for _, value in steps),
         wording.value(end, share=share),
     ]
-    low = min(start, end, *np.cumsum([start, *(value for _, value in steps)]).tolist())
+    heights = [start, end, *np.cumsum([start, *(value for _, value in steps)]).tolist()]
+    low, top = min(heights), max(heights)
+    better, worse = ({"marker": {"color": TONES[kind]}} for kind in ("good", "bad"))
     bars = go.Waterfall(
         x=names,
         y=values,
         measure=["absolute", *["relative"] * len(steps), "total"],
         text=told,
         textposition="outside",
-        increasing={"marker": {"color": TONES["good"]}},
-        decreasing={"marker": {"color": TONES["bad"]}},
+        increasing=better if metric.higher_is_better else worse,
+        decreasing=worse if metric.higher_is_better else better,
         totals={"marker": {"color": BEST}},
         connector={"line": {"color": _FAINT}},
         hoverinfo="x+text",
@@ -87,8 +91,7 @@ def waterfall(start: float, parts: dict[str, Interval], end: float, *, share: bo
     )
     figure = _figure([bars], height=340, showlegend=False)
     # From zero all bars would be of one height; what differs is at the top.
-    floor = max(0.0, low - 0.5 * max(abs(end - start), 0.02))
-    top = max(start, end, *np.cumsum([start, *(value for _, value in steps)]).tolist())
+    floor = min(low, max(0.0, low - 0.5 * max(abs(end - start), 0.02)))
     return figure.update_yaxes(
         range=[unit * floor, unit * (top + 0.12 * (top - floor))], ticksuffix=" %" if share else ""
     )

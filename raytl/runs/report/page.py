@@ -13,6 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from raytl.evaluation.metrics import Metric
 from raytl.runs import wording
 from raytl.runs.files import replacing
 from raytl.runs.report import charts, tables
@@ -155,18 +156,26 @@ def _gains(run: Run, parts: _Parts) -> str:
     if controls:
         says = "Controls: " + "; ".join(f"{n} {wording.gain(g, share=metric.share)}" for n, g in controls.items())
         html += f"""<h2>What each part brings</h2>
-<p class="note">{escape(metric.title.capitalize())} of the best strategy minus that of the same strategy with one part
-taken out, all else equal, on the same images; the lines are 95 % intervals. A line that crosses zero means that these
-images cannot tell the two apart; the verdicts above count all pairs together and so ask for a little more.</p>
-{parts.place("controls", charts.gains(controls, metric.title, share=metric.share), says)}"""
+<p class="note">{_difference(metric, "", "the same strategy with one part taken out")}, all else equal, on the same
+images; the lines are 95 % intervals. A line that crosses zero means that these images cannot tell the two apart; the
+verdicts above count all pairs together and so ask for a little more.</p>
+{parts.place("controls", charts.gains(controls, metric), says)}"""
     found = {name: gain for name, value in summary["gains"].items() if (gain := interval(value)) is not None}
     if found:
         says = "Gains: " + "; ".join(f"over {n} {wording.gain(g, share=metric.share)}" for n, g in found.items())
         html += f"""<h2>Gain over each baseline</h2>
-<p class="note">Test {escape(metric.title)} of the best strategy minus that of a usual recipe, which may differ from it
-in several things, on the same images; the lines are 95 % intervals.</p>
-{parts.place("gains", charts.gains(found, metric.title, share=metric.share), says)}"""
+<p class="note">{_difference(metric, "test ", "a usual recipe")}, which may differ from it in several
+things, on the same images; the lines are 95 % intervals.</p>
+{parts.place("gains", charts.gains(found, metric), says)}"""
     return html
+
+
+def _difference(metric: Metric, images: str, other: str) -> str:
+    """What a gain is, in words: above zero is better, also of a loss. images: ``test `` or nothing."""
+    figure = escape(f"{images}{metric.title}")
+    if metric.higher_is_better:
+        return f"{figure[0].upper()}{figure[1:]} of the best strategy minus that of {other}"
+    return f"By how much the {figure} of the best strategy is better, which is lower, than that of {other}"
 
 
 def _waterfall(summary: dict[str, Any], parts: _Parts) -> str:
@@ -175,13 +184,16 @@ def _waterfall(summary: dict[str, Any], parts: _Parts) -> str:
     if whole is None or end is None:
         return ""
     metric = metric_of(summary)
-    figure = charts.waterfall(end.value - whole.value, found, end.value, share=metric.share)
-    told = "; ".join(f"{name} {wording.amount(gain.value, share=metric.share)}" for name, gain in found.items())
+    figure = charts.waterfall(whole.value, found, end.value, metric)
+    lower = "" if metric.higher_is_better else " Lower is better: a bar that goes down is a gain."
+    told = "; ".join(
+        f"{name} {wording.amount(metric.oriented(g.value), share=metric.share)}" for name, g in found.items()
+    )
     says = f"From plain training from scratch to the winner: {told}; the rest they bring only together."
     return f"""<h2>From scratch to the winner</h2>
 <p class="note">Test {escape(metric.title)}: what is lost when one part is taken out of the winner, all else equal.
 Parts may be worth more together than one by one, or less; that is the last step. The next figure has the
-intervals.</p>
+intervals.{lower}</p>
 {parts.place("waterfall", figure, says)}"""
 
 
