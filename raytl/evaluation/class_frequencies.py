@@ -155,6 +155,7 @@ def estimate_frequencies(
     *,
     same_domain: bool,
     target_counts: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
     seed: int = 0,
     rounds: int = 50,
 ) -> Frequencies:
@@ -164,6 +165,7 @@ def estimate_frequencies(
     train on, both before or both after any temperature; rows of NaN are left out. held_out_labels: (n,). How often
     each class occurs among them is no matter, only how it is predicted. same_domain: whether these are images of
     the target (out of fold) and not of a source domain; the former are to be preferred from two a class on.
+    groups: (n,) of the held-out images or None; those of one group are redrawn together.
 
     target_counts: (k,) labels of the target. Nobody knows how they were drawn; an even hand is as likely as a fair one.
     They count as draws (a Dirichlet prior) unless they are more even than draws are, or contradict what the unlabelled
@@ -178,6 +180,7 @@ def estimate_frequencies(
     p, q, y = np.asarray(unlabelled, np.float64), np.asarray(held_out, np.float64), np.asarray(held_out_labels)
     seen = np.isfinite(q).all(axis=1)
     q, y, k = q[seen], y[seen], p.shape[1]
+    own = np.arange(len(y)) if groups is None else np.asarray(groups)[seen]
     counts = np.bincount(y, minlength=k).astype(np.float64)
     if not len(p) or (counts < 2).any():
         why = "there is no unlabelled image" if not len(p) else "a class has fewer than 2 held-out images"
@@ -186,10 +189,10 @@ def estimate_frequencies(
     weights = (first / counts)[y]
     gap = _moments(p) - _moments(q, weights)
     rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(y == c) for c in range(k)]
+    members = [_by_group(np.flatnonzero(y == c), own) for c in range(k)]
     draws, chance = [], []
     for _ in range(rounds):
-        again = np.concatenate([rng.choice(m, len(m)) for m in members])
+        again = np.concatenate([m[i] for m in members for i in rng.integers(0, len(m), len(m))])
         redrawn = p[rng.integers(0, len(p), min(len(p), _REDRAWN))]
         draws.append(_calibrated_em(redrawn, q[again], y[again]))
         chance.append(np.abs(_moments(redrawn) - _moments(q[again], weights[again]) - gap).sum() / 2)
@@ -221,6 +224,11 @@ def estimate_frequencies(
     if float((high - low).mean()) / 2 * k > _WIDE:
         reasons.append("the ranges of the frequencies are too wide to tell much")
     return Frequencies(estimate, low, high, not reasons, tuple(reasons), believed)
+
+
+def _by_group(index: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
+    """Images of a class, those of each group together."""
+    return [index[groups[index] == group] for group in np.unique(groups[index])]
 
 
 def _told_apart(probabilities: np.ndarray, labels: np.ndarray) -> float:

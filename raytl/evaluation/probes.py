@@ -121,7 +121,7 @@ def fit_logistic(
     raw_weight, raw_bias = axes.to_raw(fitted[:, :-1], fitted[:, -1])
     weight, bias = np.zeros((classes, raw_weight.shape[1])), np.full(classes, raw_bias.mean() - _ABSENT)
     weight[present], bias[present] = raw_weight, raw_bias
-    return Probe(weight, bias, strength, everyone, fit_temperature(logs, targets, w), log_losses)
+    return Probe(weight, bias, strength, everyone, fit_temperature(logs, targets, w, pull=_PULL), log_losses)
 
 
 def _check(

@@ -121,6 +121,25 @@ class TestEstimate:
         assert total_variation(found.frequencies, self.TRUE) < 0.05
         assert ((found.low <= self.TRUE + 0.005) & (found.high >= self.TRUE - 0.005)).mean() >= 0.8
 
+    def test_images_of_one_group_are_one_draw(self) -> None:
+        """Ten pictures of each of 24: what is known is what 24 tell."""
+        wider = []
+        for seed in range(8):
+            rng = np.random.default_rng(seed)
+
+            def said(labels: np.ndarray, rng: np.random.Generator = rng) -> np.ndarray:
+                return softmax(rng.normal(0, 1, (len(labels), 2)) + 1.5 * np.eye(2)[labels], axis=1)
+
+            labels = np.repeat([0, 1], 12)
+            held, groups = np.repeat(said(labels), 10, axis=0), np.repeat(np.arange(24), 10)
+            unlabelled = said((rng.random(500) < 0.3).astype(int))
+            given = (unlabelled, held, np.repeat(labels, 10))
+            alone = estimate_frequencies(*given, same_domain=True, rounds=40)
+            together = estimate_frequencies(*given, same_domain=True, groups=groups, rounds=40)
+            if alone.reliable and together.reliable:  # else something else widens the ranges
+                wider.append((together.high - together.low).mean() / (alone.high - alone.low).mean())
+        assert len(wider) > 2 and np.mean(wider) > 1.4
+
     def test_even_labels_of_a_skewed_domain_are_not_believed(self, digits) -> None:  # type: ignore[no-untyped-def]
         even = np.full(10, 30) + np.array([6, -6, 5, -5, 4, -4, 3, -3, 7, -7])  # as uneven as fair draws are
         for counts in (np.full(10, 30), even):

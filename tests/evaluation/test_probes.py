@@ -190,3 +190,9 @@ def test_a_few_groups_of_many_classes_are_no_fewer_images_than_classes() -> None
     alone = fit_logistic(features, labels, 10)
     grouped = fit_logistic(features, labels, 10, groups=labels % 2)
     assert grouped.strength == alone.strength < 0.1
+
+
+def test_a_dozen_items_do_not_move_the_temperature_far() -> None:
+    """The strength was chosen for the log loss already; with less doubt temperatures lay between 0.6 and 1.4."""
+    found = [fit_logistic(*data(12, 40, seed=seed), 3).temperature for seed in range(8)]
+    assert np.abs(np.log(found)).max() < 0.2

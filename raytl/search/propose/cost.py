@@ -76,11 +76,11 @@ class CostAwareSampler(TpeSampler):
 
     def ask(self) -> tuple[Handle, Strategy]:
         """As for TPE."""
-        if self.has_first or len(self._scores) < LEAST:
+        if self.has_first_now or len(self._scores) < LEAST:
             return super().ask()
         proposed = self._proposals()
         drawn = [self.space.suggest(self._random) for _ in range(DRAWN)]
-        drawn = [strategy for strategy in drawn if strategy.key not in self._seen]
+        drawn = [strategy for strategy in drawn if self._is_new(strategy)]
         chosen = self._choose([*(strategy for _, strategy in proposed), *drawn])
         for index, (handle, strategy) in enumerate(proposed):
             if index != chosen:

@@ -127,8 +127,20 @@ class TpeSampler:
     @property
     def has_first(self) -> bool:
         """Whether strategies are left that are to be tried before anything is concluded."""
-        left = (*self._ahead, *(self._completed(partial) for partial in self._waiting))
-        return any(strategy.key not in self._seen for strategy in left)
+        return any(strategy.key not in self._seen for strategy in self._first_ones(held_back=True))
+
+    @property
+    def has_first_now(self) -> bool:
+        """Whether some of them are of source models that are at hand."""
+        return any(strategy.key not in self._seen for strategy in self._first_ones(held_back=False))
+
+    def _first_ones(self, *, held_back: bool) -> list[Strategy]:
+        waiting = [
+            partial
+            for partial in self._waiting
+            if held_back or partial.get("source_model", self._promising) not in self._held_back
+        ]
+        return [*self._ahead, *(self._completed(partial) for partial in waiting)]
 
     def hold_back(self, source_models: Iterable[str]) -> None:
         """Give out no strategy from these source models, which are not made yet; and again from the others."""

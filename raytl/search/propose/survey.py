@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.special import softmax
 from scipy.stats import binomtest
 
 from raytl.evaluation.class_frequencies import estimate_frequencies
@@ -103,7 +104,10 @@ def _ask(workspace: Workspace, uri: str, domains: Sequence[_Domain]) -> None:
         learned = _last(workspace, uri, domain.learned)
         if not np.isfinite(learned).all():
             continue
-        domain.probe = fit_logistic(learned, domain.learned.labels, len(data.classes), strengths=STRENGTHS, max_folds=3)
+        domain.probe = fit_logistic(
+            learned, domain.learned.labels, len(data.classes), groups=domain.learned.groups, strengths=STRENGTHS,
+            max_folds=3,
+        )  # fmt: skip
     for domain in domains:
         if domain.probe is None:
             continue
@@ -180,12 +184,13 @@ def _frequencies(workspace: Workspace, uri: str, domain: _Domain | None) -> tupl
     few = _spread(data.unlabelled, MOST_IMAGES)
     if data.target is not None:
         labelled = sample(data.target, MOST_IMAGES, workspace.settings.seed)
-        probe = fit_logistic(_last(workspace, uri or PLAIN, labelled), labelled.labels, len(data.classes))
+        seen = _last(workspace, uri or PLAIN, labelled)
+        probe = fit_logistic(seen, labelled.labels, len(data.classes), groups=labelled.groups)
     elif domain is not None and domain.probe is not None:
         labelled, probe = domain.learned, domain.probe
     else:
         return (), ""
-    said = probe.probabilities(_last(workspace, uri or PLAIN, few))
+    said = softmax(probe.logits(_last(workspace, uri or PLAIN, few)), axis=1)  # as out of fold, before any temperature
     counts = None if data.target is None else np.bincount(data.target.labels, minlength=len(data.classes))
     estimate = estimate_frequencies(
         said,
@@ -193,6 +198,7 @@ def _frequencies(workspace: Workspace, uri: str, domain: _Domain | None) -> tupl
         labelled.labels,
         same_domain=data.target is not None,
         target_counts=counts,
+        groups=labelled.groups,
         seed=workspace.settings.seed,
     )
     if not estimate.reliable:

@@ -21,6 +21,7 @@ from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.training import Strategy
 
+OTHER = "scratch:resnet-small"
 SPACE = f"""
 epochs: 4
 space:
@@ -82,6 +83,17 @@ class TestChoice:
         sampler = self.told(space)
         given = [sampler.ask()[1].adaptation for _ in range(12)]
         assert given.count("mcc") <= 1
+
+    def test_also_while_a_source_model_is_not_made_yet(self, tmp_path: Path) -> None:
+        file = tmp_path / "two.yaml"
+        file.write_text(SPACE.replace(f"[{MODEL}]", f"[{MODEL}, {OTHER}]"))
+        sampler = self.told(BoundSpace(load_space(str(file)), data()))
+        sampler._waiting.append({"source_model": OTHER, "head_lr": 0.77})
+        sampler.hold_back([OTHER])
+        assert sampler.has_first and not sampler.has_first_now
+        given = [sampler.ask()[1] for _ in range(12)]
+        assert [strategy.adaptation for strategy in given].count("mcc") <= 1
+        assert OTHER not in {strategy.source_model for strategy in given}
 
     def test_a_slow_one_is_taken_where_it_is_worth_it(self, space: BoundSpace) -> None:
         sampler = CostAwareSampler(space, 0)
