@@ -172,4 +172,4 @@ def _typical(metric: Metric, table: _Table, chosen: np.ndarray) -> Spread:
     share = often / often.sum()
     expected = share @ np.stack([spread.expected for spread in spreads])
     smoothed = float(share @ np.array([spread.smoothed for spread in spreads]))
-    return Spread(best.influence, expected, smoothed, best.guess)
+    return Spread(best.influence, expected, smoothed, best.guess, best.df)

@@ -29,6 +29,7 @@ Sample = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 NAMES = metrics.names()
 ACCURACY = metrics.get("accuracy")
 BALANCED = metrics.get("balanced-accuracy")
+AUROC = metrics.get("auroc")
 
 
 def answers(right: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -189,6 +190,45 @@ def test_balanced_accuracy_covers_with_one_class_of_twenty(n: int, rare: float, 
     p = np.where(y == 1, rare, common)
     truth = (rare + common) / 2
     assert within(covered(lambda: (answers(rng.random(n) < p, y), y, None), truth, 300, BALANCED), 300)
+
+
+def ranked(rng: np.random.Generator, positives: int, negatives: int, lead: float) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of normal law as probabilities, and labels; the positives' mean leads."""
+    labels = np.repeat([1, 0], [positives, negatives])
+    said = 1 / (1 + np.exp(-rng.normal(lead * labels, 1)))
+    return np.stack([1 - said, said], axis=1), labels
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives", "lead"), [(8, 92, 1.5), (15, 135, 1.0), (50, 50, 1.5), (4, 40, 1.5)]
+)
+def test_auroc_covers_with_a_rare_class_and_is_no_wider_than_it_has_to_be(
+    positives: int, negatives: int, lead: float
+) -> None:
+    rng, runs = np.random.default_rng(0), 300
+    found = [metric_interval(AUROC, *ranked(rng, positives, negatives, lead)) for _ in range(runs)]
+    truth = norm.cdf(lead / math.sqrt(2))
+    covered = np.mean([one.low <= truth <= one.high for one in found])
+    assert covered > 0.88  # of 300: 92 to 99 % of many
+    needed = 2 * 1.96 * np.std([one.value for one in found])
+    assert np.mean([one.high - one.low for one in found]) < 1.6 * needed
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives", "gap", "least", "most"), [(15, 135, 0.0, 0.0, 0.06), (15, 135, 0.9, 0.5, 1.0)]
+)
+def test_auroc_tells_models_apart_with_a_rare_class(
+    positives: int, negatives: int, gap: float, least: float, most: float
+) -> None:
+    """Of two models that share most of what they see: a lead of three standard errors is seen in most draws."""
+    rng, seen = np.random.default_rng(0), []
+    labels = np.repeat([1, 0], [positives, negatives])
+    for _ in range(200):
+        shared = rng.normal(0, 1, len(labels))
+        scores = [0.7 * shared + 0.71 * rng.normal(0, 1, len(labels)) + (0.6 + lead) * labels for lead in (gap, 0.0)]
+        first, second = (np.stack([1 / (1 + np.exp(s)), 1 / (1 + np.exp(-s))], axis=1) for s in scores)
+        seen.append(paired_metric_interval(AUROC, first, second, labels).p < 0.05)
+    assert least <= np.mean(seen) <= most
 
 
 @pytest.mark.parametrize("name", ["auroc", "average-precision", "macro-f1", "log-loss"])

@@ -11,7 +11,7 @@ from scipy.special import stdtr
 
 from raytl.evaluation.intervals.dependence import dependence
 from raytl.evaluation.intervals.single import quantile
-from raytl.evaluation.intervals.smoothing import Figure, smoothed
+from raytl.evaluation.intervals.smoothing import Figure, class_means, freedom, placed, smoothed
 from raytl.evaluation.metrics import Metric
 
 LEVEL = 0.95
@@ -80,8 +80,12 @@ def paired_metric_interval(
     if metric.reach is not None:
         worth = metric.reach(labels, a.shape[1]) ** 2
         # As much as two answers that differ add, one for each model.
-        centre, expected = value, _class_means(influence**2, labels) + worth * 2 / (1 / max(worth.sum(), 1 / n) + 2)
+        centre, expected = value, class_means(influence**2, labels) + worth * 2 / (1 / max(worth.sum(), 1 / n) + 2)
         df = float(worth.sum() ** 2 / (worth**2).sum() - 1)
+    elif metric.places is not None:
+        extra = (placed(metric, a, labels)[0] + placed(metric, b, labels)[0]) / 2
+        centre, expected = value, class_means(influence**2, labels) + extra
+        df = freedom(metric.places(labels, a.shape[1]))
     elif math.isfinite(width):
         found = smoothed(figure, 1.0)
         centre, expected = found.value, found.squares * (1 + found.added)
@@ -96,12 +100,6 @@ def paired_metric_interval(
     df = 1 / (1 / max(df, 1.0) + 1 / among.df)
     p = 2 * float(stdtr(df, -abs(centre) / error)) if error > 0 else float(centre == 0)
     return Comparison(value, value, value, p, centre, error, df, (-width, width)).at(level)
-
-
-def _class_means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Each item's class's sum of values over one item less than it has, as for a variance; (n,)."""
-    counts = np.bincount(labels)
-    return np.asarray((np.bincount(labels, values) / np.maximum(counts - 1, 1))[labels])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

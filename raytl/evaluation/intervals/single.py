@@ -11,7 +11,7 @@ from scipy.special import stdtrit
 from raytl.evaluation.intervals.binomial import share_interval
 from raytl.evaluation.intervals.dependence import dependence
 from raytl.evaluation.intervals.means import Interval
-from raytl.evaluation.intervals.smoothing import Figure, smoothed
+from raytl.evaluation.intervals.smoothing import Figure, class_means, freedom, placed, smoothed
 from raytl.evaluation.metrics import Metric
 
 
@@ -42,13 +42,15 @@ class Spread:
     """How a metric varies with the items it is taken on.
 
     influence: (n,), of each item. expected: (n,), the expected square of each. smoothed: the metric with imagined items
-    among the real ones. guess: the loss of a guess at random, for losses.
+    among the real ones. guess: the loss of a guess at random, for losses. df: degrees of freedom that the expected
+    squares were told by, where these are few.
     """
 
     influence: np.ndarray
     expected: np.ndarray
     smoothed: float
     guess: float
+    df: float = math.inf
 
 
 def spread_of(metric: Metric, probabilities: np.ndarray, labels: np.ndarray) -> Spread:
@@ -64,6 +66,15 @@ def spread_of(metric: Metric, probabilities: np.ndarray, labels: np.ndarray) -> 
         answers = 1 / max(float(squares.sum()), 1 / n)
         mean = (metric(probabilities, labels) * answers + low + high + low + high) / (answers + 4)
         return Spread(influence, squares * (mean - low) * (high - mean), mean, guess)
+    if metric.places is not None:
+        squares, mean = placed(metric, probabilities, labels)
+        return Spread(
+            influence,
+            class_means(influence**2, labels) + squares,
+            mean,
+            guess,
+            freedom(metric.places(labels, probabilities.shape[1])),
+        )
     found = smoothed(Figure(metric, [(1, probabilities)], labels), 2.0)
     # What the imagined items add to the number of items is taken off again: they widen, they do not inform.
     scale = np.divide(found.reach, found.reach_with, out=np.ones(n), where=found.reach_with > 0)
@@ -83,7 +94,9 @@ def interval_at(
         return Interval(value, value, value)
     if _bounded(metric):
         answers = max(1.0, (spread.smoothed - low) * (high - spread.smoothed) / variance)
-        ends = share_interval((value - low) / (high - low), answers, quantile(0.95, among.df))
+        known = max(1.0, among.inflation) / spread.df + 1 / among.df  # ten copies of an item are one
+        df = 1 / known if known else math.inf
+        ends = share_interval((value - low) / (high - low), answers, quantile(0.95, df))
         ends = (low + (high - low) * ends[0], low + (high - low) * ends[1])
     else:
         df = 1 / (1 / max(len(labels) - 1, 1) + 1 / among.df)

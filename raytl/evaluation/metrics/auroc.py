@@ -23,7 +23,18 @@ def _influence(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarra
     return np.mean(parts, axis=0) if parts else np.full(len(labels), np.nan)
 
 
-@metric("auroc", "area under the ROC curve", gradient=_influence)
+def _places(labels: np.ndarray, k: int) -> np.ndarray:
+    """A share of its class's items, and of the others' where each class is held against the rest."""
+    classes, counts, n = compared_classes(labels, k), np.bincount(labels, minlength=k), len(labels)
+    moved = np.zeros(n)
+    for label in classes:
+        mine = labels == label
+        if 0 < counts[label] < n:
+            moved += np.where(mine, 1 / counts[label], 1 / (n - counts[label]))
+    return np.asarray(moved / max(1, len(classes)))
+
+
+@metric("auroc", "area under the ROC curve", gradient=_influence, places=_places)
 def auroc(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean over the classes that occur of each one's area against the rest; ties count half.
 

@@ -33,7 +33,9 @@ class Metric:
     function: the values under rows of weights, NaN where undefined. gradient: the derivative of the value by each
     item's weight, or None to take differences. reach: for a metric that one item can change beyond all proportion (a
     mistake at the top of a ranking), how far each item counts where the metric is seen as a mean of right and wrong
-    answers; intervals then go by these, not by what the worst item could do.
+    answers; intervals then go by these, not by what the worst item could do. places: for a metric whose items count by
+    their places among the others, how far each can move it from one end to the other; intervals then go by how the
+    places vary (DeLong et al., 1988).
     """
 
     name: str
@@ -44,6 +46,7 @@ class Metric:
     share: bool = True
     limits: tuple[float, float] = (0.0, 1.0)
     reach: Reach | None = None
+    places: Reach | None = None
 
     def __call__(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
         """The figure, NaN where it is undefined (no item has weight, or as the metric's own text says).
@@ -98,11 +101,12 @@ def metric(
     share: bool = True,
     limits: tuple[float, float] = (0.0, 1.0),
     reach: Reach | None = None,
+    places: Reach | None = None,
 ) -> Callable[[Values], Values]:
     """Decorator that registers a function of probabilities, labels and rows of weights. Arguments as in Metric."""
 
     def register(function: Values) -> Values:
-        registry.add(name, Metric(name, title, function, gradient, higher_is_better, share, limits, reach))
+        registry.add(name, Metric(name, title, function, gradient, higher_is_better, share, limits, reach, places))
         return function
 
     return register
