@@ -182,7 +182,7 @@ class _Member:
         missing = self.missing(workspace, job.strategy.get("source_model"))
         if missing is not None:
             if self.group.rank == 0:
-                ray.get(self.pool.finish.remote(self.number, ticket, JobResult(reason=missing)))
+                ray.get(self.pool.finish.remote(self.number, ticket, in_store(JobResult(reason=missing))))
             return
         try:
             result = in_store(do_job(workspace, job, send, self.group))
