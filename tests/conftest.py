@@ -15,12 +15,7 @@ settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
 
 
-FIRST = ("test_cli_demo.py", "test_at_once.py")
-"""The demo is held to its accuracy within a time budget: beside it runs a file that mostly waits."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first: none that takes minutes is left for the end, beside a process without work."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    place = {name: number for number, name in enumerate(FIRST)}
-    items.sort(key=lambda item: (place.get(item.path.name, len(place)), item.path not in slow))
+    items.sort(key=lambda item: item.path not in slow)
