@@ -120,9 +120,17 @@ class Serve:
     def __init__(self, client: Any) -> None:
         self._client = client
 
+    # The Ray session whose controller Serve has a handle of.
+    _known_in = ""
+
     @classmethod
     def running(cls) -> Serve | None:
         """The instance that runs, or None."""
+        session_name = ray.get_runtime_context().get_session_name()
+        if session_name != Serve._known_in:
+            # Serve tells sessions apart by the driver's job, and the first job of every cluster has the same number.
+            _disconnect()
+            Serve._known_in = session_name
         client = _get_global_client(raise_if_no_controller_running=False)
         return None if client is None else cls(client)
 
