@@ -10,6 +10,7 @@ from typing import Any
 from raytl.api.models import Run, deploy, open_run
 from raytl.core.errors import UserError
 from raytl.evaluation import metrics
+from raytl.evaluation.intervals import Interval
 from raytl.evaluation.metrics import Metric
 from raytl.runs import wording
 from raytl.runs.run import interval
@@ -61,7 +62,8 @@ class Condition:
         """Why the winner of a run is not to be deployed, in one sentence, or None where nothing speaks against it.
 
         summary: :meth:`raytl.runs.run.Run.summary`. It is the worse end of the 95 % interval that must reach the bound:
-        on the test images where there are any, else that of the estimate corrected for the choice.
+        on the test images where there are any, else that of the estimate corrected for the choice. Where a threshold
+        decides, and the metric goes by what is decided, it is that of the decisions.
         """
         best = summary["best"]
         if best is None or summary["status"] != "finished":
@@ -71,7 +73,7 @@ class Condition:
         for control in summary["controls"]:
             if control["part"] in _TRANSFERRED and control["verdict"] == "harm":
                 return f"not deployed: {PARTS[control['part']][0].lower()} did harm; see the report for by how much"
-        known = interval(best["test_metric"]) or interval(best["validation_metric"])
+        known = _figure(summary, self.metric)
         share = self.metric.share
         asked = f"the {wording.value(self.bound, share=share)} that --deploy-when asks for"
         if known is None:
@@ -90,6 +92,14 @@ class Condition:
 
     def _reaches(self, value: float) -> bool:
         return value >= self.bound if self.metric.higher_is_better else value <= self.bound
+
+
+def _figure(summary: dict[str, Any], metric: Metric) -> Interval | None:
+    """What is known of the winner as it will answer; None where nothing is."""
+    best, point = summary["best"], summary.get("operating_point")
+    if point is not None and metric.by_label and "metric" in point:  # it is missing in runs of before
+        return interval((point.get("test") or point).get("metric"))
+    return interval(best["test_metric"]) or interval(best["validation_metric"])
 
 
 def deploy_when(

@@ -9,6 +9,7 @@ import numpy as np
 from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.evaluation.intervals import Interval, metric_interval
+from raytl.evaluation.metrics import Metric
 
 GOALS = ("recall", "precision")
 
@@ -22,11 +23,25 @@ class Goal:
 
 
 @dataclass(frozen=True)
+class Decided:
+    """How good what a threshold decides is on some images, with 95 % intervals.
+
+    recall, precision: of the class that is looked for; None where no image has it, and where it is never named.
+    metric: what the run goes by, of the labels that are named; None for a metric that does not go by these.
+    """
+
+    recall: Interval | None
+    precision: Interval | None
+    metric: Interval | None
+
+
+@dataclass(frozen=True)
 class OperatingPoint:
     """The class ``label`` is named where its probability is at least ``value``.
 
-    recall, precision: on images that the model was not trained on, with 95 % intervals; precision None where the class
-    is never named. reached: whether the goal was met there.
+    recall, precision, metric: as in :class:`Decided`, on images that the model was not trained on, by which the
+    threshold was set; the class has some of them. reached: whether the goal was met there. test: on the test images, by
+    which nothing was set; None where there are none.
     """
 
     label: str
@@ -34,6 +49,13 @@ class OperatingPoint:
     recall: Interval
     precision: Interval | None
     reached: bool
+    metric: Interval | None = None
+    test: Decided | None = None
+
+    def decide(self, probabilities: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+        """The labels named by rows of calibrated probabilities (n, 2): indices into the classes, int64 (n,)."""
+        label = classes.index(self.label)
+        return np.where(probabilities[:, label] >= self.value, label, 1 - label)
 
 
 def parse_goal(text: str) -> Goal:
@@ -54,13 +76,14 @@ def operating_point(
     classes: tuple[str, ...],
     goal: Goal,
     groups: np.ndarray | None = None,
+    metric: Metric | None = None,
 ) -> OperatingPoint:
     """The threshold that meets the goal and gives up least of the other; of the class with fewer images.
 
     probabilities: (n, 2), calibrated, of images that the model was not trained on; labels: (n,). groups: (n,) or None,
-    as for ``metric_interval``. For a recall the highest threshold that reaches it; for a precision the lowest one.
-    Where no threshold reaches the goal, the one that comes nearest. Raises UserError for other than two classes,
-    ValueError where a class has no image.
+    as for ``metric_interval``. metric: what the run goes by. For a recall the highest threshold that reaches it; for a
+    precision the lowest one. Where no threshold reaches the goal, the one that comes nearest. Raises UserError for
+    other than two classes, ValueError where a class has no image.
     """
     if len(classes) != 2:
         raise UserError(f"--at needs a task of two classes, and this one has {len(classes)}")
@@ -77,13 +100,26 @@ def operating_point(
     enough = np.flatnonzero(figure >= goal.share)
     nearest = int(np.argmax(figure))
     chosen = nearest if not len(enough) else int(enough[-1] if goal.name == "recall" else enough[0])
-    told = named[chosen]
+    found = decided(named[chosen], positive, labels, groups, metric)
+    assert found.recall is not None  # both classes have images
     return OperatingPoint(
-        classes[positive],
-        float(steps[chosen]),
-        _share(told[wanted], None if groups is None else groups[wanted]),
-        _share(wanted[told], None if groups is None else groups[told]) if told.any() else None,
-        bool(len(enough)),
+        classes[positive], float(steps[chosen]), found.recall, found.precision, bool(len(enough)), found.metric
+    )
+
+
+def decided(
+    named: np.ndarray, positive: int, labels: np.ndarray, groups: np.ndarray | None = None, metric: Metric | None = None
+) -> Decided:
+    """How good it is to name the class ``positive``, one of two, where ``named`` (n,) says so.
+
+    labels: (n,). groups: (n,) or None, as for ``metric_interval``.
+    """
+    wanted = labels == positive
+    chosen = np.where(named, positive, 1 - positive)
+    return Decided(
+        _share(named[wanted], None if groups is None else groups[wanted]) if wanted.any() else None,
+        _share(wanted[named], None if groups is None else groups[named]) if named.any() else None,
+        metric_interval(metric, np.eye(2)[chosen], labels, groups) if metric is not None and metric.by_label else None,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from raytl.evaluation import metrics
 from raytl.evaluation.intervals import Interval
+from raytl.evaluation.metrics import Metric
 from raytl.runs import wording
 from raytl.runs.run import interval
 from raytl.sources.heads import CONVEX
@@ -50,7 +51,7 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
         told = "No training came to its end in the time given: the model is a head on frozen features"
         found.append(Verdict("open", f"{told}. A larger --time-budget tells whether training does better."))
     if (point := summary.get("operating_point")) is not None:
-        found.append(_operating(point))
+        found.append(_operating(point, metric_of(summary)))
     shares = decomposition(summary)
     if shares:
         found.append(Verdict("plain", shares))
@@ -152,17 +153,22 @@ def _chosen_before(before: dict[str, Any], summary: dict[str, Any]) -> Verdict:
     )
 
 
-def _operating(point: dict[str, Any]) -> Verdict:
-    recall, precision = interval(point["recall"]), interval(point["precision"])
+def _operating(point: dict[str, Any], metric: Metric) -> Verdict:
+    test = point.get("test")  # runs of before have none
+    known = [(name, interval((test or point).get(name))) for name in ("recall", "precision", "metric")]
     figures = [
-        f"{name} {wording.value(value.value)} ({wording.limits(value)})"
-        for name, value in (("recall", recall), ("precision", precision))
+        f"{metric.title if name == 'metric' else name} {wording.value(value.value)} ({wording.limits(value)})"
+        for name, value in known
         if value is not None
     ]
-    told = f"It says '{point['label']}' from a probability of {point['value']:.3f} on: {', '.join(figures)}"
-    if point["reached"]:
-        return Verdict("plain", f"{told}, on images that it was not trained on.")
-    return Verdict("open", f"{told}; no threshold reaches what was asked for on the labelled images.")
+    where = "the test images" if test is not None else "the images, not trained on, that the threshold was set by"
+    told = f"It says '{point['label']}' from a probability of {point['value']:.3f} on, and has so"
+    told = f"{told} {', '.join(figures)} on {where}"
+    if not point["reached"]:
+        told = f"{told}; no threshold reaches what was asked for on the labelled images that it was set by"
+    if metric.by_label:
+        told = f"{told}. {metric.title[0].upper()}{metric.title[1:]} elsewhere is that of the more probable class"
+    return Verdict("plain" if point["reached"] else "open", f"{told}.")
 
 
 def _less_would_do(summary: dict[str, Any]) -> list[Verdict]:

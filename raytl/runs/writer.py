@@ -259,7 +259,9 @@ def _predictions(outcome: SearchOutcome) -> pa.Table:
     if outcome.test_images is not None and outcome.test_images.groups is not None:
         columns["group"] = np.asarray(outcome.test_images.groups, dtype=np.int64)
     for candidate in [outcome.best, *outcome.baselines]:
-        if candidate.test_probabilities is not None:
+        if candidate is outcome.best and (named := outcome.tested_labels()) is not None:
+            columns[f"predicted.{candidate.label}"] = named.astype(np.int64)
+        elif candidate.test_probabilities is not None:
             columns[f"predicted.{candidate.label}"] = candidate.test_probabilities.argmax(axis=1).astype(np.int64)
     if outcome.best.test_probabilities is not None:
         for index, share in enumerate(outcome.best.test_probabilities.T):

@@ -21,7 +21,7 @@ from raytl.judging.choice import Choice
 from raytl.judging.estimates import corrected_estimate, with_all_labels
 from raytl.judging.health import Yardstick
 from raytl.judging.kept_features import KeptFeatures
-from raytl.judging.operating import Goal, operating_point
+from raytl.judging.operating import Goal, decided, operating_point
 from raytl.judging.verdict import Control, Part, equivalence_margin, judged
 from raytl.search.plan.contest import UNSURE, Labels
 from raytl.search.plan.schedule import SearchPlan
@@ -97,7 +97,7 @@ def conclude(
     used = {record.strategy["source_model"] for record in plan.records}
     hurried = tuple(sorted(uri for uri in used if is_hurried(workspace, uri)))
     outcome.workspace = replace(workspace.settings, hurried=hurried).to_json()
-    _calibrate(plan, outcome, data.classes, at)
+    _calibrate(plan, outcome, data.classes, metric, at)
     refit = plan.refits.done.get(best.strategy_key)
     if interrupted:
         outcome.no_yardstick = "the search was interrupted"
@@ -173,7 +173,9 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
     best.validation = with_all_labels(metric, estimate, 1 - sum(held) / len(held) / len(labels.labels))
 
 
-def _calibrate(plan: SearchPlan, outcome: SearchOutcome, classes: tuple[str, ...], at: Goal | None) -> None:
+def _calibrate(
+    plan: SearchPlan, outcome: SearchOutcome, classes: tuple[str, ...], metric: Metric, at: Goal | None
+) -> None:
     labels, said = plan.contest.labels, plan.contest.out_of_fold(outcome.best.strategy_key)
     if labels is None or said is None:
         return
@@ -185,7 +187,7 @@ def _calibrate(plan: SearchPlan, outcome: SearchOutcome, classes: tuple[str, ...
     after = calibration_error(tempered, labels.labels[known])
     if at is not None and len(np.unique(labels.labels[known])) == len(classes):
         groups = _of(labels.groups, known)
-        outcome.operating_point = operating_point(tempered, labels.labels[known], classes, at, groups)
+        outcome.operating_point = operating_point(tempered, labels.labels[known], classes, at, groups, metric)
     outcome.calibration = {"before": before, "after": after}
 
 
@@ -213,10 +215,7 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
     point, classes = outcome.operating_point, workspace.data.classes
 
     def decide(rows: np.ndarray) -> np.ndarray:
-        if point is None:
-            return np.asarray(rows.argmax(axis=1))
-        label = classes.index(point.label)
-        return np.where(rows[:, label] >= point.value, label, 1 - label)
+        return np.asarray(rows.argmax(axis=1)) if point is None else point.decide(rows, classes)
 
     try:
         return gather_yardstick(workspace, strategy, best.temperature, decide, allowed, training_s=took)
@@ -253,6 +252,11 @@ def _open_test(
             entry.test = metric_interval(metric, said, images.labels, images.groups)
     best = outcome.best.test_probabilities
     assert best is not None
+    if (point := outcome.operating_point) is not None:
+        positive = images.classes.index(point.label)
+        named = point.decide(best, images.classes) == positive
+        found = decided(named, positive, images.labels, images.groups, metric)
+        outcome.operating_point = replace(point, test=found)
     for other in outcome.baselines:
         if other.test_probabilities is not None and other.strategy_key != outcome.best.strategy_key:
             pair = paired_metric_interval(metric, best, other.test_probabilities, images.labels, images.groups)

@@ -143,6 +143,14 @@ class SearchOutcome:
     no_yardstick: str = ""
     features: KeptFeatures | None = None
 
+    def tested_labels(self) -> np.ndarray | None:
+        """What the winner names each test image, by its threshold where it has one: (n_test,); None where none were."""
+        said, images = self.best.test_probabilities, self.test_images
+        if said is None or images is None:
+            return None
+        point = self.operating_point
+        return np.asarray(said.argmax(axis=1)) if point is None else point.decide(said, images.classes)
+
 
 @dataclass(frozen=True)
 class Asked:

@@ -283,7 +283,7 @@ class TestCalibration:
         assert plan.contest.labels is not None
         first = np.zeros_like(plan.contest.labels.labels)
         plan.contest.labels = replace(plan.contest.labels, labels=first)
-        _calibrate(plan, outcome, ("fine", "broken"), parse_goal("recall=0.9"))
+        _calibrate(plan, outcome, ("fine", "broken"), ACCURACY, parse_goal("recall=0.9"))
         assert outcome.operating_point is None and outcome.calibration["before"] >= 0
 
     def test_the_temperature_is_fitted_on_images_that_the_winner_was_not_trained_on(

@@ -13,7 +13,7 @@ def _influence(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarra
     return np.asarray((right - weights @ right / weights.sum()) / weights.sum())
 
 
-@metric("accuracy", "accuracy", gradient=_influence)
+@metric("accuracy", "accuracy", gradient=_influence, by_label=True)
 def accuracy(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted share of the items whose most probable class is the label."""
     return ratio(weights @ correctness(probabilities, labels), weights.sum(axis=1))

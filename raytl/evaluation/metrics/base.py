@@ -35,7 +35,8 @@ class Metric:
     mistake at the top of a ranking), how far each item counts where the metric is seen as a mean of right and wrong
     answers; intervals then go by these, not by what the worst item could do. places: for a metric whose items count by
     their places among the others, how far each can move it from one end to the other; intervals then go by how the
-    places vary (DeLong et al., 1988).
+    places vary (DeLong et al., 1988). by_label: whether it goes by the label alone that is named, which is the most
+    probable one unless a threshold decides.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Metric:
     limits: tuple[float, float] = (0.0, 1.0)
     reach: Reach | None = None
     places: Reach | None = None
+    by_label: bool = False
 
     def __call__(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
         """The figure, NaN where it is undefined (no item has weight, or as the metric's own text says).
@@ -102,11 +104,13 @@ def metric(
     limits: tuple[float, float] = (0.0, 1.0),
     reach: Reach | None = None,
     places: Reach | None = None,
+    by_label: bool = False,
 ) -> Callable[[Values], Values]:
     """Decorator that registers a function of probabilities, labels and rows of weights. Arguments as in Metric."""
 
     def register(function: Values) -> Values:
-        registry.add(name, Metric(name, title, function, gradient, higher_is_better, share, limits, reach, places))
+        found = Metric(name, title, function, gradient, higher_is_better, share, limits, reach, places, by_label)
+        registry.add(name, found)
         return function
 
     return register

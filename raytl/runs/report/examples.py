@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from raytl.search.records import SearchOutcome
@@ -36,15 +37,15 @@ class ReportExamples:
 
 def examples_of(outcome: SearchOutcome) -> ReportExamples | None:
     """What a search's winner made of the test images; None where there are none."""
-    images, probabilities = outcome.test_images, outcome.best.test_probabilities
-    if images is None or probabilities is None:
+    images, probabilities, named = outcome.test_images, outcome.best.test_probabilities, outcome.tested_labels()
+    if images is None or probabilities is None or named is None:
         return None
     return ReportExamples(
         _Opened(images.items),
         images.labels.tolist(),
-        probabilities.argmax(1).tolist(),
+        named.tolist(),
         images.classes,
-        probabilities.max(1).tolist(),
+        probabilities[np.arange(len(named)), named].tolist(),
     )
 
 
