@@ -281,7 +281,7 @@ class Held:
 
 
 def _held(workspace: Workspace) -> Held:
-    images = workspace.held_out_source_images
+    images = workspace.held_out_source_images()
     assert images is not None
     order = np.random.default_rng(5).permutation(len(images))
     border = len(images) * 2 // 5

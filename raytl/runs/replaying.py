@@ -82,10 +82,8 @@ def replay(run: Run, number: int | None = None, moves: Mapping[str, str] | None 
         if len(now) == len(record.history):
             raise _EnoughError
 
-    survey = (run.outcome or {}).get("survey") or {}
-    job = TrialJob(Strategy.from_dict(record.strategy), fold, frequencies=tuple(survey.get("frequencies", ())))
     with suppress(_EnoughError, TrialError):
-        run_trial(workspace, job, report)
+        run_trial(workspace, recorded_job(run, record, fold), report)
     return Replay(
         run.name,
         record.number,
@@ -94,6 +92,17 @@ def replay(run: Run, number: int | None = None, moves: Mapping[str, str] | None 
         now[-1].get("score") if now else None,
         next(_differences(record.history, now), None),
         changed(run.environment, environment()),
+    )
+
+
+def recorded_job(run: Run, record: TrialRecord, fold: int | None) -> TrialJob:
+    """What a lane was told to train, with what the run's survey found."""
+    survey = (run.outcome or {}).get("survey") or {}
+    return TrialJob(
+        Strategy.from_dict(record.strategy),
+        fold,
+        frequencies=tuple(survey.get("frequencies", ())),
+        set_aside=tuple(sorted(survey.get("set_aside", ()))),
     )
 
 

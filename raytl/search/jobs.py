@@ -32,7 +32,7 @@ class LaneJob:
 
     number: unique within the search. strategy: flat values. fold: None trains on all. baseline: its name, or None; of a
     control, its name. source_model: of a pretraining; source_models: to survey with. frequencies: of the classes, where
-    known. directory: where a refit goes.
+    known. set_aside: source domains whose labels look wrong. directory: where a refit goes.
     """
 
     number: int
@@ -43,6 +43,7 @@ class LaneJob:
     source_model: str = ""
     source_models: tuple[str, ...] = ()
     frequencies: tuple[float, ...] = ()
+    set_aside: tuple[str, ...] = ()
     directory: str = ""
 
     def to_json(self) -> str:
@@ -53,7 +54,7 @@ class LaneJob:
     def from_json(cls, text: str) -> LaneJob:
         """Inverse of :meth:`to_json`."""
         values = json.loads(text)
-        tuples = {name: tuple(values[name]) for name in ("source_models", "frequencies")}
+        tuples = {name: tuple(values[name]) for name in ("source_models", "frequencies", "set_aside")}
         return cls(**{**values, "kind": JobKind(values["kind"]), **tuples})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -58,6 +59,7 @@ class Material:
             torch.set_num_threads(settings.threads)
         self._models: OrderedDict[str, tuple[SourceModel, str]] = OrderedDict()
         self._pixels: dict[str, Tensor] = {}
+        self._held_out: dict[tuple[str, ...], LabelledImages | None] = {}
 
     @property
     def elsewhere(self) -> bool:
@@ -103,14 +105,20 @@ class Material:
             return train, held
         return splits.holdout(images.labels, None, SOURCE_VALIDATION_SHARE, seed)
 
-    @cached_property
-    def held_out_source_images(self) -> LabelledImages | None:
+    def held_out_source_images(self, set_aside: Collection[str] = ()) -> LabelledImages | None:
         """Some images of every source domain that may join a training, which no training sees; None without.
 
         The same ones for every strategy, whether or not it has a domain join, so that all are scored alike.
+        set_aside: domains whose labels look wrong: being right about them speaks against a strategy.
         """
+        names = tuple(name for name in self.data.joinable if name not in set_aside)
+        if names not in self._held_out:
+            self._held_out[names] = self._hold_out(names)
+        return self._held_out[names]
+
+    def _hold_out(self, names: Sequence[str]) -> LabelledImages | None:
         classes = self.data.classes
-        held_out = {name: self.source_split(name)[1] for name in self.data.joinable}
+        held_out = {name: self.source_split(name)[1] for name in names}
         most = max(1, EVALUATION_SAMPLE // max(1, len(held_out)))
         parts = [
             self.data.source_domains[name].subset(splits.spread(index, most)).with_classes(classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -94,13 +95,17 @@ def make_roles(
     strategy: Strategy,
     fold: int | None,
     loss: AdaptationLoss | None,
+    set_aside: Collection[str] = (),
 ) -> Roles:
-    """The pools of a trial, of activations wherever the frozen stages can be run beforehand."""
+    """The pools of a trial, of activations wherever the frozen stages can be run beforehand.
+
+    set_aside: source domains on which nothing is measured.
+    """
     data = workspace.data
     domain = None if strategy.source_domain is None else data.source_domains[strategy.source_domain]
     augments = strategy.augmentation != "none"
     second_view = loss is not None and loss.wants_strong_view
-    held_out = workspace.held_out_source_images
+    held_out = workspace.held_out_source_images(set_aside)
     collections = [images for images in (data.target, data.unlabelled, domain, held_out) if images is not None]
     views = strategy.cached_views * (augments + second_view)
     maker = PoolMaker(

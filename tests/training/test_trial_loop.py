@@ -302,7 +302,7 @@ class TestPools:
         held = data(target=1)
         more = {**held.source_domains, "dim": shapes(8, 5, name="dim", classes=CLASSES[::-1], light=-20.0)}
         space = workspace(tmp_path, replace(held, source_domains=more), folds=(0, 0))
-        seen = space.held_out_source_images
+        seen = space.held_out_source_images()
         assert seen is not None
         of = {name: space.source_split(name)[1] for name in ("bright", "dim")}
         assert len(seen) == sum(map(len, of.values())) and all(map(len, of.values()))
@@ -315,6 +315,23 @@ class TestPools:
             with torch.inference_mode():
                 said = model(model.preprocessing.normalise(seen.tensor(model.preprocessing))).argmax(1).numpy()
             assert result.metrics["source-accuracy"] == pytest.approx((said == seen.labels).mean())
+
+    def test_no_domain_that_was_set_aside_is_measured_on(self, tmp_path: Path) -> None:
+        held = data(target=1)
+        wrong = shapes(8, 5, name="wrong")
+        wrong = replace(wrong, labels=(wrong.labels + 1) % len(CLASSES))
+        space = workspace(tmp_path, replace(held, source_domains={**held.source_domains, "wrong": wrong}), folds=(0, 0))
+        known = space.held_out_source_images(["wrong"])
+        assert known is not None and len(known) == len(space.source_split("bright")[1])
+        strategy = Strategy.from_dict(
+            {"source_model": PRETRAINED, "cut": STAGES, "head": "logistic", "source_domain": "bright"}
+        )
+        told = [
+            run_trial(space, TrialJob(strategy, None, set_aside=aside), lambda metrics: None).metrics["source-accuracy"]
+            for aside in ((), ("wrong",))
+        ]
+        assert told[1] > told[0] + 0.2
+        assert space.held_out_source_images(["bright", "wrong"]) is None
 
     def test_beside_a_validation_fold_source_domains_are_looked_at_last(self, semi: Workspace) -> None:
         for domain in (None, "bright"):

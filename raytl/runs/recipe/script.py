@@ -16,7 +16,7 @@ from raytl.runs.recipe.data import Files
 from raytl.runs.recipe.lifting import Lifted
 from raytl.runs.recipe.network import stages_code, weights_file
 from raytl.runs.recipe.training import training_code
-from raytl.runs.replaying import recorded_trial, workspace_settings
+from raytl.runs.replaying import recorded_job, recorded_trial, workspace_settings
 from raytl.runs.resuming import read_task
 from raytl.runs.run import Run
 from raytl.runs.wording import strategy as in_words
@@ -25,7 +25,7 @@ from raytl.sources.heads import ZERO_SHOT
 from raytl.training.loop import ACCUMULATION
 from raytl.training.roles import sample_index, source_index
 from raytl.training.strategy import Strategy
-from raytl.training.trial import Trial, TrialJob, prepare
+from raytl.training.trial import Trial, prepare
 from raytl.training.workspace import Workspace
 
 ACCURACY, LOG_LOSS = "accuracy", "log-loss"
@@ -71,7 +71,7 @@ def recipe(
             f"run '{run.name}': trial {record.number} learned nothing, its head is what a text tower makes of the "
             "class names; export it instead of a script"
         )
-    trial = prepare(workspace, TrialJob(strategy, fold))
+    trial = prepare(workspace, recorded_job(run, record, fold))
     files = _files(trial, images)
     recorded = _recorded(record, "target" if fold is not None else "source")
     lifted = Lifted(pieces.INSTEAD)
@@ -112,7 +112,7 @@ def _files(trial: Trial, exported: Path | None) -> Files:
     if data.unlabelled is not None and trial.loss is not None and trial.loss.matches_moments:
         index = sample_index(workspace, strategy, validates=trial.roles.validation is not None)
         files.add("unlabelled", data.unlabelled, index)
-    held_out = workspace.held_out_source_images
+    held_out = workspace.held_out_source_images(trial.job.set_aside)
     if data.target is not None and trial.roles.validation is not None:
         files.add("validation", data.target, trial.roles.validation_index, data.classes)
     elif held_out is not None:

@@ -62,7 +62,7 @@ def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, gr
     final = job.kind == JobKind.REFIT
     workspace.hold(job.strategy["source_model"])
     started = time.perf_counter()  # waiting for the source model is not what the strategy takes
-    trial_job = TrialJob(Strategy.from_dict(job.strategy), job.fold, final, job.frequencies)
+    trial_job = TrialJob(Strategy.from_dict(job.strategy), job.fold, final, job.frequencies, job.set_aside)
     trained = run_trial(workspace, trial_job, report, group)
     result.seconds = time.perf_counter() - started
     result.metrics = trained.metrics

@@ -340,8 +340,8 @@ class SearchPlan:
         return 0 if self.settings.folds else None
 
     def _start(self, job: LaneJob) -> LaneJob:
-        if self.survey is not None and self.survey.frequencies and job.kind in TRIALS:
-            job = replace(job, frequencies=self.survey.frequencies)
+        if self.survey is not None and job.kind in TRIALS:
+            job = replace(job, frequencies=self.survey.frequencies, set_aside=tuple(sorted(self.survey.set_aside)))
         self._jobs[job.number] = job
         self._running.add(job.number)
         # The rest of an earlier phase is not told of again; a first model is told of when it is there.

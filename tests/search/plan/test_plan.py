@@ -134,21 +134,24 @@ class TestSurvey:
         assert job.source_models == (PRETRAINED, MODEL)
         assert isinstance(plan.next_job(), Wait)
 
-    def test_is_heard_and_every_trial_after_it_knows_the_class_frequencies(self, space: BoundSpace) -> None:
+    def test_is_heard_and_every_trial_after_it_knows_the_frequencies_and_what_was_set_aside(
+        self, space: BoundSpace
+    ) -> None:
         search = Search(space, surveys=True, lanes=1, recipes=FixedRecipes(BASELINES, PROBES))
         plan = search.plan
         first = plan.next_job()
         assert isinstance(first, LaneJob)
-        found = Survey(("bright",), {}, (0.5, 0.3, 0.2), ("one thing", "another"))
+        found = Survey(("bright",), {"dim": "contradicted"}, (0.5, 0.3, 0.2), ("one thing", "another"))
         plan.on_end(first.number, JobResult(survey=found))
         assert search.heard.said[1:] == [("survey", "one thing"), ("survey", "another")]
         seen = Counter()
         while isinstance(job := plan.next_job(), LaneJob):
             plan.on_epoch(job.number, {"epoch": float(EPOCHS), "score": top(job), "seconds": 9.0})
             plan.on_end(job.number, JobResult())
-            seen[job.kind, job.frequencies] += 1
-        assert {frequencies for kind, frequencies in seen if kind != JobKind.REFIT} == {(0.5, 0.3, 0.2)}
-        assert {kind for kind, _ in seen} >= {JobKind.PROBE, JobKind.BASELINE, JobKind.SEARCH, JobKind.CONFIRM}
+            assert LaneJob.from_json(job.to_json()) == job
+            seen[job.kind, job.frequencies, job.set_aside] += 1
+        assert {key[1:] for key in seen if key[0] != JobKind.REFIT} == {((0.5, 0.3, 0.2), ("dim",))}
+        assert {kind for kind, *_ in seen} >= {JobKind.PROBE, JobKind.BASELINE, JobKind.SEARCH, JobKind.CONFIRM}
 
     def test_what_it_sets_aside_is_not_searched(self, space: BoundSpace) -> None:
         search = Search(space, surveys=True, lanes=1, recipes=FixedRecipes({"scratch": BASELINES["scratch"]}))
