@@ -75,13 +75,21 @@ class Closing:
     def next_confirm(self) -> LaneJob | None:
         """The strategies that lead on the first fold, on the folds that they were not tried on yet; best first.
 
-        Fold by fold, so that all are compared on the same ones; who trails the best beyond doubt is left behind.
+        Fold by fold, so that all are compared on the same ones; who trails the best beyond doubt is left behind. Who is
+        behind it by more than chance usually gives comes once the others were tried on all: where the time ends before,
+        it is to have gone into what can still win.
         """
         if self._settings.folds <= 1:
             return None
         tried = self._tried()
-        leaders = self._racing()
-        due = ((key, fold) for fold in range(1, self._settings.folds) for key in leaders if (key, fold) not in tried)
+        ahead, behind = self._racing()
+        due = (
+            (key, fold)
+            for leaders in (ahead, behind)
+            for fold in range(1, self._settings.folds)
+            for key in leaders
+            if (key, fold) not in tried
+        )
         key, fold = next(due, (None, 0))
         if key is None or not self._allows(key):
             return None
@@ -95,12 +103,19 @@ class Closing:
         records = self._contest.records
         return {(r.strategy_key, r.fold) for r in records if r.status != TrialStatus.INTERRUPTED}
 
-    def _racing(self) -> list[str]:
-        """The leaders that are not beaten yet; the best probe, which was tried on all folds, may beat them."""
+    def _racing(self) -> tuple[list[str], list[str]]:
+        """The leaders that are not beaten yet, those that may well win and those that hardly will; best first.
+
+        The best probe, which was tried on all folds, may beat them.
+        """
         best = self._probing.best()
         leaders = self._contest.leaders(CONFIRMED)
-        rivals = [*leaders, *([best] if best is not None else [])]
-        return [key for key in leaders if not any(self._contest.trails(key, other) for other in rivals if other != key)]
+        rivals = {
+            key: [other for other in dict.fromkeys([*leaders, best]) if other not in (key, None)] for key in leaders
+        }
+        left = [key for key in leaders if not any(self._contest.trails(key, other) for other in rivals[key])]
+        behind = [key for key in left if any(self._contest.lags(key, other) for other in rivals[key])]
+        return [key for key in left if key not in behind], behind
 
     # --- controls ---------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from raytl.evaluation.intervals import average_repeats, paired_metric_interval
+from raytl.evaluation.intervals import Comparison, average_repeats, paired_metric_interval
 from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import ONE_IN_TWENTY, Choice, Contestant, choose, separates
 from raytl.judging.screening import posterior_means
@@ -129,6 +129,25 @@ class Contest:
             return False
         return separates(mine, others, self.labels.labels, self.labels.metric, self.labels.groups)
 
+    def lags(self, key: str, other: str) -> bool:
+        """Whether a strategy is behind another by more than a standard error, on the folds that both were tried on."""
+        common = {r.fold for r in self.completed(key)} & {r.fold for r in self.completed(other)}
+        mine, rival = self._contestant(key, common), self._contestant(other, common)
+        if self.labels is None or mine is None or rival is None:
+            return False
+        gap = self._gap(rival, mine)
+        return gap is not None and gap.value > gap.standard_error
+
+    def _gap(self, one: Contestant, other: Contestant) -> Comparison | None:
+        """How far one is ahead on the images that both were asked; None on fewer than tell a standard error."""
+        assert self.labels is not None
+        both = one.seen & other.seen
+        if both.sum() < LEAST_IMAGES:
+            return None
+        labels, groups = self.labels.labels[both], None if self.labels.groups is None else self.labels.groups[both]
+        rows = one.probabilities[both], other.probabilities[both]
+        return paired_metric_interval(self.labels.metric, *rows, labels, groups)
+
     def choice(self, failed: Sequence[str] = ()) -> Choice | None:
         """The winner; None where nothing was completed. failed: keys of strategies that cannot be had.
 
@@ -161,12 +180,9 @@ class Contest:
         if self.labels is None or mine is None or rival is None:
             return False
         usual = yields_to(Strategy.from_dict(self.strategy_of(other)), Strategy.from_dict(self.strategy_of(key)))
-        both = mine.seen & rival.seen
-        if both.sum() < LEAST_IMAGES:
+        gap = self._gap(mine, rival)
+        if gap is None:
             return usual
-        labels, groups = self.labels.labels[both], None if self.labels.groups is None else self.labels.groups[both]
-        rows = mine.probabilities[both], rival.probabilities[both]
-        gap = paired_metric_interval(self.labels.metric, *rows, labels, groups)
         if usual:
             return bool(gap.value >= -gap.standard_error)
         agrees = mine.unlabelled is not None and rival.unlabelled is not None and mine.unlabelled > rival.unlabelled
