@@ -117,15 +117,16 @@ def _choose(
     y, g = labels[items], None if groups is None else groups[items]
     rows = {one.key: one.probabilities[items] for one in ordered}
     ranked = _ranked(ordered, rows, y, metric)
+    decisive = "metric"
     if not ranked:  # one class only, say: the metric cannot be had, log loss can
-        metric = metrics.get("log-loss")
+        metric, decisive = metrics.get("log-loss"), "log-loss"
         ranked = _ranked(ordered, rows, y, metric)
     best = ranked[0]
     against = {one.key: paired_metric_interval(metric, rows[best.key], rows[one.key], y, g) for one in ranked[1:]}
     tied = [best, *(one for one in ranked[1:] if _ties(against[one.key]))]
     keys = tuple(one.key for one in tied)
     if len(tied) == 1:
-        return Choice(best.key, keys, against[ranked[1].key].standard_error, "metric")
+        return Choice(best.key, keys, against[ranked[1].key].standard_error, decisive)
     losses = {one.key: _tempered(rows[one.key], y) for one in tied}
     left = _by_log_loss(tied, losses, y, g)
     means = {key: round(float(metrics.log_losses(said, y).mean()), 9) for key, said in losses.items()}

@@ -75,6 +75,13 @@ def test_log_loss_tells_apart_what_a_count_of_right_answers_cannot() -> None:
     assert (choice.key, choice.grounds, set(choice.tied)) == ("informed", "log-loss", {"informed", "flat"})
 
 
+def test_where_the_metric_cannot_be_had_it_is_not_said_to_have_decided() -> None:
+    one = np.ones(20, dtype=int)
+    good, poor = (contestant(name, rows(np.arange(20) < right, one)) for name, right in (("good", 20), ("poor", 5)))
+    choice = choose([good, poor], one, metrics.get("auroc"))
+    assert (choice.key, choice.tied, choice.grounds) == ("good", ("good",), "log-loss")
+
+
 def test_overconfidence_alone_costs_nothing() -> None:
     loud = contestant("loud", rows(MOST, Y, sure=0.9999), frozen=1.0)
     quiet = contestant("quiet", rows(MOST, Y, sure=0.8))
