@@ -107,14 +107,15 @@ def _convert(bundle: Bundle, example: np.ndarray, made: Path, shown: Path) -> No
 
 
 def _images(bundle: Bundle) -> np.ndarray:
-    """Images with edges, surfaces and noise, always the same."""
+    """Images with edges, surfaces and noise, always the same; the last two have areas in which nothing changes."""
     side, channels = bundle.manifest.image_size, bundle.manifest.channels
     y, x = np.mgrid[:side, :side] / max(1, side - 1)
     made = []
-    for number in range(_CHECKED):
+    for number in range(_CHECKED - 2):
         rng = np.random.default_rng(number)
         waves = [np.sin(rng.uniform(2, 20) * x + rng.uniform(2, 20) * y + rng.uniform(0, 6)) for _ in range(channels)]
         image = (127 + 90 * np.stack(waves)).astype(np.uint8)
         name = sorted(CHANGES)[number % len(CHANGES)]
         made.append(changed(image[None], name, 0.7, rng)[0])
-    return np.stack(made)
+    half = np.where(np.broadcast_to(x < 0.5, (channels, side, side)), 255, 0).astype(np.uint8)
+    return np.stack([*made, half, np.zeros_like(half)])

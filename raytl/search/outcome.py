@@ -279,7 +279,9 @@ def _refitted(plan: SearchPlan, keys: Sequence[str], workspace: Workspace, image
     for key in dict.fromkeys(keys):
         if key in plan.refits.done:
             model = _model(plan, key)
-            network = hash_json([hash_tensors(model.stages.state_dict()), model.preprocessing.to_json()])
+            # Networks without weights are told apart by their names alone.
+            weights = hash_tensors(model.stages.state_dict())
+            network = hash_json([model.architecture, weights, model.preprocessing.to_json()])
             heads.setdefault(network, {})[key] = model.head
     found: dict[str, np.ndarray] = {}
     for by_key in heads.values():

@@ -54,7 +54,7 @@ class Material:
         self.device = choose_device(settings.device)
         keep_to_share(self.device, settings.gpu_share)
         self.residents = Residents(self.device, int(DEVICE_SHARE * free_bytes(self.device, settings.gpu_share)))
-        self.activation_bytes: dict[tuple[str, int], int] = {}
+        self.activation_bytes: dict[tuple[str, str, int], int] = {}
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self._models: OrderedDict[str, tuple[SourceModel, str]] = OrderedDict()

@@ -178,7 +178,8 @@ class PoolMaker:
 
     def _image_bytes(self) -> int:
         """Bytes of one image's activations at the cut."""
-        known, key = self._workspace.activation_bytes, (self._weights, self._network.cut)
+        network = self._network
+        known, key = self._workspace.activation_bytes, (self._weights, network.model.architecture, network.cut)
         if key not in known:
             preprocessing = self._network.preprocessing
             blank = torch.zeros((1, preprocessing.channels, preprocessing.size, preprocessing.size), dtype=torch.uint8)

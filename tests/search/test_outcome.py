@@ -399,6 +399,18 @@ class TestTestSplit:
         tested = {one.strategy_key for one in (outcome.best, *outcome.baselines, *outcome.controls)}
         assert passed == [len(tested & plan.refits.done.keys())] and passed[0] > 2
 
+    def test_networks_without_weights_are_not_taken_for_one_another(self, plan: SearchPlan, space: Workspace) -> None:
+        """Of plain features only the name tells which they are."""
+        for uri, key in zip(("plain:pixels", "plain:gradients"), list(plan.refits.done)[:2], strict=True):
+            model = sources.load(uri, channels=1, image_size=SIDE)
+            model.replace_head(len(CLASSES), CLASSES)
+            folder = Path(plan.refits.done[key]).with_name(uri.replace(":", "-"))
+            write_checkpoint(folder, model, {})
+            plan.refits.done[key] = str(folder)
+        outcome = end(plan, space, sealed_test())
+        entries = [outcome.best, *outcome.baselines]
+        assert all(one.test_probabilities is not None for one in entries if one.strategy_key in plan.refits.done)
+
     def test_a_model_held_against_itself_brings_nothing_whatever_its_temperature(
         self, plan: SearchPlan, tmp_path: Path
     ) -> None:

@@ -26,6 +26,10 @@ LEAST_IMAGES = 6
 
 UNSURE = 0.1
 """By how much evidence without labels has been seen to be off: differences below it say nothing."""
+HARDLY_BETTER = 0.25
+"""Of the images that a strategy was asked, the share at least that a rival was asked of which it is hardly known
+worse."""
+_SAME = 1e-9
 _NOT_PUBLISHED = ("plain:", "scratch:", "pretrain:")
 
 
@@ -78,13 +82,8 @@ class Contest:
         The labelled images of one fold are few. Where there are images without labels, what is seen on them counts as
         far as it has been telling so far (:func:`raytl.judging.screening.posterior_means`).
         """
-        first = [r for r in self._completed_on(0) if r.score is not None]
-        by_key = {record.strategy_key: record for record in first}
-        keys = list(by_key)
-        if not keys:
-            return []
-        values = self._promise([by_key[key] for key in keys])
-        return [keys[index] for index in np.argsort(-np.asarray(values), kind="stable")][:count]
+        promise = self._promise()
+        return sorted(promise, key=lambda key: -promise[key])[:count]
 
     def _completed_on(self, fold: int) -> list[TrialRecord]:
         return [
@@ -93,15 +92,17 @@ class Contest:
             if record.fold == fold and record.status == TrialStatus.COMPLETED and record.kind != "control"
         ]
 
-    def _promise(self, records: Sequence[TrialRecord]) -> Sequence[float]:
-        scores = [record.score or 0.0 for record in records]
+    def _promise(self) -> dict[str, float]:
+        """What the strategies promise by the first fold, by key."""
+        by_key = {record.strategy_key: record for record in self._completed_on(0) if record.score is not None}
+        records = list(by_key.values())
         if self.labels is None or not all("labelled" in record.metrics for record in records):
-            return scores
+            return {key: record.score or 0.0 for key, record in by_key.items()}
         direct = np.array([record.metrics["labelled"] for record in records])
         images = np.array([max(1, len(record.validated)) for record in records])
         unlabelled = [record.metrics.get("unlabelled") for record in records]
         known = None if any(value is None for value in unlabelled) else np.array(unlabelled, dtype=np.float64)
-        return list(posterior_means(direct, images, known))
+        return dict(zip(by_key, map(float, posterior_means(direct, images, known)), strict=True)) if by_key else {}
 
     # --- by what was said of each image -----------------------------------------------------------------------------
 
@@ -173,7 +174,9 @@ class Contest:
         """Whether a strategy is ahead of one that is known better by more than its fewer images give by chance.
 
         By one in twenty on the folds that both were tried on; by one standard error where what is seen of the
-        unlabelled images says the same. What the other one yields to need only not be behind by more than that.
+        unlabelled images says the same. Where that says it clearly, and labels nothing else, it is enough that the
+        other one is not known much better: it was tried on more by chance, while this one was still to be made. What
+        the other one yields to need only not be behind by more than a standard error.
         """
         common = {r.fold for r in self.completed(key)} & {r.fold for r in self.completed(other)}
         mine, rival = self._contestant(key, common), self._contestant(other, common)
@@ -185,8 +188,15 @@ class Contest:
             return usual
         if usual:
             return bool(gap.value >= -gap.standard_error)
-        agrees = mine.unlabelled is not None and rival.unlabelled is not None and mine.unlabelled > rival.unlabelled
-        return bool(gap.value > (1.0 if agrees else ONE_IN_TWENTY) * gap.standard_error and gap.value > 0)
+        seen = [one.unlabelled for one in (mine, rival) if one.unlabelled is not None]
+        surer = seen[0] - seen[1] if len(seen) == 2 else 0.0
+        if gap.value > (1.0 if surer > 0 else ONE_IN_TWENTY) * gap.standard_error and gap.value > 0:
+            return True
+        promise, known = self._promise(), self._contestant(other, {r.fold for r in self.completed(other)})
+        if known is None or surer <= UNSURE or promise.get(key, -np.inf) < promise.get(other, np.inf) - _SAME:
+            return False
+        hardly = (mine.seen & rival.seen).sum() >= HARDLY_BETTER * known.seen.sum()
+        return bool(hardly) and self._among([key, other], {key: common, other: common}).key == key
 
     def _among(self, finalists: Sequence[str], folds: dict[str, set[int]]) -> Choice:
         """The choice among these, on the folds that all of them have."""

@@ -201,6 +201,27 @@ class TestChoice:
         told.add(own, 0, right, kind="probe")
         assert told.winner() == (own if wins else PROBE).key
 
+    @pytest.mark.parametrize(
+        ("folds", "surer", "right", "wins"),
+        [(2, 0.3, 0.7, True), (2, 0.05, 0.7, False), (2, 0.3, 0.5, False), (2, None, 0.7, False), (4, 0.3, 0.7, False)],
+    )
+    def test_a_fold_more_is_no_reason_where_the_unlabelled_images_speak_clearly(
+        self, folds: int, surer: float | None, right: float, wins: bool
+    ) -> None:
+        """As where there was time for plain features while the networks were still to be made."""
+        told, own = Told(), Strategy("pretrain:domain/scratch:cnn-small", cut=3, head="stages")
+
+        def seen(value: float) -> dict[str, float]:
+            return {} if surer is None else {"unlabelled": value}
+
+        for fold in range(folds):
+            told.add(PROBE, fold, 0.7, kind="probe", **seen(0.5))
+        told.add(own, 0, right, kind="probe", **seen(0.5 + (surer or 0.0)))
+        if folds == FOLDS:  # and of one fold it was asked a part only
+            told.records[-1].validated = told.records[-1].validated[5:25]
+            told.records[-1].predicted = told.records[-1].predicted[5:25]
+        assert told.winner() == (own if wins else PROBE).key
+
     def test_what_could_not_be_refitted_is_not_chosen(self) -> None:
         told = Told()
         told.add(TRAINED["a"], 0, 0.9)

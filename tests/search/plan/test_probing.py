@@ -33,6 +33,7 @@ def probe(uri: str) -> Strategy:
     return Strategy(uri, cut=STAGES, head="logistic")
 
 
+PROBES_OF_ONE = {uri: [probe(uri)] for uri in (MADE[0], "plain:pixels")}
 PROBES = {uri: [probe(uri)] for uri in (*MADE, "plain:pixels")}
 
 
@@ -154,6 +155,28 @@ class TestRacing:
         search.plan.on_end(first.number, JobResult(seconds=1.0))
         assert search.plan.next_quick(begin=False) is None  # nor are they made a model
         assert search.plan.next_quick() is not None
+
+    @pytest.mark.parametrize("quick", [True, False])
+    def test_nor_while_all_that_learn_are_still_to_be_made(self, space: BoundSpace, quick: bool) -> None:
+        search = Search(space, lanes=2, pretraining=MADE[:1], recipes=FixedRecipes(BASELINES, PROBES_OF_ONE), folds=4)
+        plan = search.plan
+        if not quick:
+            making = plan.next_job()
+            assert isinstance(making, LaneJob) and making.kind == JobKind.PRETRAIN
+        ask = plan.next_quick if quick else plan.next_job
+        plain = ask()
+        assert isinstance(plain, LaneJob) and plain.strategy["source_model"] == "plain:pixels"
+        plan.on_epoch(plain.number, {"epoch": 1.0, "score": 0.5, "seconds": 1.0})
+        plan.on_end(plain.number, JobResult(seconds=1.0))
+        if quick:
+            assert ask() is None
+            return
+        assert isinstance(ask(), Wait)
+        plan.on_end(making.number, JobResult(seconds=50.0))
+        learned = ask()
+        assert isinstance(learned, LaneJob) and learned.strategy["source_model"] == MADE[0] and learned.fold == 0
+        further = ask()
+        assert isinstance(further, LaneJob) and further.fold == 1
 
     def test_a_probe_that_fails_holds_up_nothing(self, space: BoundSpace) -> None:
         def curves(job: LaneJob) -> Curve:
