@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-import ray
 from ray import tune
 from ray.air._internal import usage
 from ray.tune import RunConfig, TuneConfig, Tuner
@@ -107,7 +106,8 @@ def search(
                 beginning.finish()
             else:
                 lanes = stack.enter_context(meant)
-                data = data.portable() if len(ray.nodes()) > 1 else data
+                # Of how many nodes there are now nothing follows: those that join later do not have the files either.
+                data = data.portable()
                 workspace, plan = prepared(data, lanes)
                 more = more_to_ask_for(lanes, settings.trials or bound.space.settings.trials)
                 if more is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import resource
 import signal
 import time
@@ -13,10 +14,13 @@ import pytest
 import ray
 import tiny
 from joblist import JobList, loading, trial
+from photos import folder, space
 from ray import tune
 from ray._private import ray_constants, state
 from ray._raylet import GcsClient
 
+import raytl
+from raytl.search import driver
 from raytl.search.driver import run_plan
 from raytl.search.jobs import LaneJob
 from raytl.search.lanes import tuning
@@ -175,3 +179,25 @@ class TestDeath:
         run(plan, tune.with_parameters(narrow, held=held, settings=SETTINGS), ONE_LANE, tmp_path)
         assert plan.results[1].reason.startswith("out of memory")
         assert plan.results[0].lane == plan.results[1].lane == plan.results[2].lane
+
+
+class _LanesHaveThem(Exception):  # noqa: N818
+    """The test has seen what the lanes are given, and the search need not go on."""
+
+
+def test_lanes_on_a_node_that_joins_later_have_the_images_without_the_files(tmp_path, monkeypatch):
+    """On a cluster that the search did not start, of a single node so far."""
+    photos = folder(tmp_path / "photos")
+
+    def begun(data, settings, lanes, directory):
+        travelled = pickle.dumps(data)
+        photos.rename(tmp_path / "on-the-head-only")
+        assert all(item.open().size == (16, 16) for item in pickle.loads(travelled).target.items)
+        raise _LanesHaveThem
+
+    monkeypatch.setattr(driver, "lane_trainable", begun)
+    with pytest.raises(_LanesHaveThem):
+        raytl.search(
+            raytl.Task(target=photos), space=str(space(tmp_path)), storage=tmp_path / "runs", trials=1, lanes=1,
+            gpus_per_trial=0.5,
+        )  # fmt: skip
