@@ -166,6 +166,22 @@ class TestEnds:
         desk.died(desk.ask())
         assert "its process died 3 times" in desk.plan.errors[0]
 
+    def test_a_job_outlives_the_idle_lanes_of_a_node_that_is_lost(self):
+        """Each is found dead by the job that is handed to it, before that has begun."""
+        lanes = RETRIES + 2
+        desk = Desk([loading(n) for n in range(lanes + 1)], room=lanes)
+        trials = [desk.ask() for _ in range(lanes)]
+        for trial_id in trials:
+            desk.searcher.begun(trial_id)
+            desk.done(trial_id)
+        for _ in range(lanes):
+            desk.died(desk.ask())
+        for _ in range(RETRIES):  # with a process of its own: these count
+            desk.died(desk.ask())
+        assert lanes not in desk.plan.errors
+        desk.died(desk.ask())
+        assert "its process died 3 times" in desk.plan.errors[lanes]
+
     def test_an_exception_is_not_tried_again(self):
         desk = Desk([loading(0)])
         trial_id = desk.ask()
