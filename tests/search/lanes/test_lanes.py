@@ -20,11 +20,12 @@ from ray._private import ray_constants, state
 from ray._raylet import GcsClient
 
 import raytl
+from raytl.core.errors import UserError
 from raytl.search import driver
 from raytl.search.driver import run_plan
 from raytl.search.jobs import LaneJob
 from raytl.search.lanes import tuning
-from raytl.search.lanes.cluster import Lanes, plan_lanes
+from raytl.search.lanes.cluster import IdleGpus, Lanes, cluster, plan_lanes
 from raytl.search.lanes.growing import autoscales
 from raytl.search.lanes.lane import GROWTH_LIMIT_BYTES, HeldData, lane, lane_for
 from raytl.training.workspace import Budget, WorkspaceSettings
@@ -55,6 +56,24 @@ def held(session):
 def run(plan: JobList, trainable, lanes: Lanes, folder: Path) -> JobList:
     assert run_plan(plan, trainable, lanes, folder)
     return plan
+
+
+class TestPlannedOnTheCluster:
+    """With what is free of four CPUs and a GPU, to which no node will be added."""
+
+    def test_what_can_never_be_is_refused_within_the_time_that_an_autoscaler_has_to_show_itself(self):
+        with (
+            pytest.raises(UserError, match="--workers-per-trial 8, but the cluster's 4 CPUs and 1 GPUs"),
+            cluster(1, 0.0, 8),
+        ):
+            raise AssertionError("the search would wait for ever")
+
+    def test_what_others_hold_now_is_waited_for(self, session):
+        holder = ray.remote(num_cpus=3)(type("Holder", (), {"here": lambda self: True})).remote()
+        assert ray.get(holder.here.remote())
+        with cluster(None, 0.0, 2) as lanes:
+            assert lanes.workers == 2
+        ray.kill(holder)
 
 
 def processes_started() -> int:
@@ -106,6 +125,17 @@ class TestProcesses:
         )
         assert plan.errors == dict.fromkeys(range(6))
         assert len(plan.lanes()) == 1
+
+    def test_gpus_that_no_lane_uses_are_told_of_once(self, tmp_path):
+        """They may have come with a node later on; lanes keep what they began with."""
+        said: list[str] = []
+        trainable = lane_for(tiny.data(), SETTINGS)
+        assert run_plan(
+            JobList([loading(n) for n in range(3)]), trainable, Lanes(1, 1.0, 0.0), tmp_path, notice=said.append
+        )
+        IdleGpus(Lanes(1, 1.0, 0.5), said.append).look()
+        (sentence,) = said
+        assert "begins with --gpus-per-trial 1" in sentence
 
     def test_two_lanes_share_a_gpu_and_go_without_where_cuda_is_absent(self, tmp_path):
         lanes = plan_lanes(None, 0.5, 1, NODE)
