@@ -119,17 +119,18 @@ def test_a_group_that_never_gets_its_processors_ends_in_a_sentence(tmp_path, mon
     assert all("no worker group could be started" in result.reason for result in plan.results.values())
 
 
-class _ImpatientPool(JobPool):
-    """Gives a trial up in half a second."""
-
-    def __init__(self, groups: int) -> None:
-        pool_module.POLL_S, pool_module.ABANDONED_S = 0.1, 0.5
-        super().__init__(groups)
-
-
 @pytest.mark.slow
 def test_a_trial_whose_report_waits_for_a_busy_driver_keeps_its_job(monkeypatch):
-    pool = ray.remote(_ImpatientPool).options(num_cpus=0, max_concurrency=10).remote(1)
+    class ImpatientPool(JobPool):  # in here, so that it travels to its process
+        """Gives a trial up in half a second."""
+
+        def __init__(self, groups: int) -> None:
+            from raytl.search.lanes import pool
+
+            pool.POLL_S, pool.ABANDONED_S = 0.1, 0.5
+            super().__init__(groups)
+
+    pool = ray.remote(ImpatientPool).options(num_cpus=0, max_concurrency=10).remote(1)
     reports: list[EpochReport | JobResult] = []
 
     def busy(message):
@@ -147,9 +148,11 @@ def test_a_trial_whose_report_waits_for_a_busy_driver_keeps_its_job(monkeypatch)
 
     asking = threading.Thread(target=trial_of_a_lane)
     asking.start()
-    ticket = ray.get(pool.take.remote(0))
+    ticket = True
+    while ticket is True:
+        ticket = ray.get(pool.take.remote(0))
     assert ray.get(pool.report.remote(0, ticket, EpochReport({"epoch": 1.0}))) is True
     ray.get(pool.finish.remote(0, ticket, JobResult(seconds=3.0)))
-    asking.join(30)
+    asking.join(120)
     assert [type(report) for report in reports] == [EpochReport, JobResult]
     assert reports[-1].reason is None
