@@ -142,11 +142,15 @@ def is_loopback(host: str) -> bool:
 
 def _url(address: str | None) -> str:
     if address is None:
-        known = (os.environ.get(name, "") for name in _VARIABLES)
-        address = next((value for value in known if value.startswith(("http://", "https://"))), DEFAULT)
+        named = (os.environ.get(name, "") for name in _VARIABLES)
+        address = next((value for value in named if value.startswith(("http://", "https://"))), DEFAULT)
     url = address if "://" in address else f"http://{address}"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an end, a port that is no number
+        known = False
+    if not known:
         raise UserError(f"--address {address}: give the dashboard of the cluster's head, such as http://HEAD:8265")
     return url.rstrip("/")
 

@@ -18,6 +18,7 @@ PATIENCE_S = 5.0
 """How long a cluster may take for an answer."""
 
 _TOKEN_FILE = "~/.ray/auth_token"
+_CERTIFICATES = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,17 @@ def _canonical(address: str) -> str:
             f"'{address}' is not the address of a cluster's head: give HOST:PORT (port 6379, usually), on one of its "
             "nodes"
         )
+    no_address = UserError(f"'{address}' is not an address: give HOST:PORT, such as 10.0.0.7:6379")
+    host, _, port = address.strip().rpartition(":")
+    # Of an address without a host Ray itself writes a traceback before it raises.
+    if address != "auto" and not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise no_address
     try:
-        found = services.canonicalize_bootstrap_address(address)
+        found = services.canonicalize_bootstrap_address(address.strip())
     except ConnectionError:
         found = None  # "auto", and none runs here
     except (ValueError, OSError):
-        raise UserError(f"'{address}' is not an address: give HOST:PORT, such as 10.0.0.7:6379") from None
+        raise no_address from None
     if found is None:
         raise UserError(f"no Ray cluster runs on this machine, as address '{address}' says: give its HOST:PORT")
     return str(found)
@@ -129,10 +135,22 @@ def _channel(address: str) -> Any:
     from ray._common.tls_utils import load_certs_from_env
 
     options = [("grpc.enable_http_proxy", 0)]
-    if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+    if not _encrypted():
         return grpc.insecure_channel(address, options)
-    chain, key, root = load_certs_from_env()
+    try:
+        chain, key, root = load_certs_from_env()
+    except (RuntimeError, OSError) as error:
+        missing = [name for name in _CERTIFICATES if name not in os.environ]
+        what = f"{missing[0]} is not" if missing else f"a file of its certificates cannot be read ({error})"
+        raise UserError(
+            f"RAY_USE_TLS is set, and {what}: let {', '.join(_CERTIFICATES[:2])} and {_CERTIFICATES[2]} name the files "
+            "that the cluster's nodes have, or unset RAY_USE_TLS"
+        ) from None
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(root, key, chain), options)
+
+
+def _encrypted() -> bool:
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
 def _ask(channel: Any, service: str, question: Any, token: str | None) -> Any:
@@ -181,6 +199,8 @@ def _refusal(address: str, error: Any, source: str | None) -> str:
             "'ray get-auth-token' shows it"
         )
     why = "something else listens there"
+    if _encrypted():
+        why += ", or not with these certificates, for which RAY_USE_TLS asks"
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         why = f"nothing within {PATIENCE_S:.0f} s"
     elif "refused" in details:

@@ -10,7 +10,7 @@ from typing import Any
 
 from raytl.core.errors import UserError, nearest
 from raytl.evaluation.intervals import Interval
-from raytl.search.lanes.sizing import fitting, plan_lanes
+from raytl.search.lanes.sizing import fitting, plan_lanes, room_for
 from raytl.search.quote import Quote
 from raytl.search.rehearsal import START_S
 from raytl.search.space.files import read_yaml
@@ -21,7 +21,11 @@ BOOT_S = 300.0
 
 @dataclass(frozen=True)
 class NodeType:
-    """Nodes of one kind. count: at most; is_head: there from the beginning to the end; price: of one for an hour."""
+    """Nodes of one kind.
+
+    count: at most; least: that are always there; is_head: there from the beginning to the end, one; price: of one for
+    an hour.
+    """
 
     name: str
     cpus: float
@@ -29,6 +33,12 @@ class NodeType:
     count: int
     is_head: bool
     price: float | None = None
+    least: int = 0
+
+    @property
+    def at_first(self) -> int:
+        """How many there are when a search begins."""
+        return 1 if self.is_head else min(self.least, self.count)
 
 
 @dataclass(frozen=True)
@@ -77,21 +87,25 @@ def reckon(
 ) -> ClusterQuote:
     """What the search of a quote for this machine would take on such a cluster.
 
+    lanes: as the search is told. Without, it uses the nodes that are always there, and has at most the one added that
+    it cannot begin without.
     lane_speed: how many times as fast a lane there is as one here. Raises UserError where no lane fits.
     """
-    slots = [(node.cpus, node.gpus) for node in types for _ in range(node.count)]
-    planned = plan_lanes(lanes, gpus_per_trial, 1, slots)
-    left = wanted = min(planned.count, told.trials)  # more lanes than trials would have nothing to do
-    used = {}
-    for node in sorted(types, key=lambda node: not node.is_head):
-        here = fitting([(node.cpus, node.gpus)], planned.cpus, planned.gpus)
-        needed = min(node.count, -(-left // here)) if here and left > 0 else 0
-        used[node.name] = max(needed, int(node.is_head))
-        left -= needed * here
-    count = wanted - max(0, left)
+    slots = [(node.cpus, node.gpus) for node in types for _ in range(node.at_first)]
+    grows = room_for(slots, gpus_per_trial) < (lanes or 1) and any(node.count > node.at_first for node in types)
+    planned = plan_lanes(lanes, gpus_per_trial, 1, slots, grows=grows)
+    held = {node.name: fitting([(node.cpus, node.gpus)], planned.cpus, planned.gpus) for node in types}
+    used = {node.name: node.at_first for node in types}
+    # More lanes than trials would have nothing to do. GPUs are added for those who ask for them, or for lack of others.
+    left = min(lanes or 1, told.trials) - sum(held[name] * number for name, number in used.items())
+    for node in sorted(types, key=lambda node: bool(node.gpus and not planned.gpus)):
+        more = min(node.count - node.at_first, -(-left // held[node.name])) if held[node.name] and left > 0 else 0
+        used[node.name] += more
+        left -= more * held[node.name]
+    count = min(lanes or told.trials, told.trials, sum(held[name] * number for name, number in used.items()))
     if not count:
         raise UserError(f"no lane of {planned.cpus:g} CPUs and {planned.gpus:g} GPUs fits a node of this cluster")
-    boot = BOOT_S if any(used[node.name] and not node.is_head for node in types) else 0.0
+    boot = BOOT_S if any(used[node.name] > node.at_first for node in types) else 0.0
 
     def hours(here_s: float) -> float:
         work_s = (here_s - START_S) * told.lanes  # of all lanes together
@@ -115,7 +129,9 @@ def _of_launcher(path: Path, document: dict[str, Any]) -> list[NodeType]:
             raise UserError(f"{path.name}: node type '{name}' does not say its resources (CPU, GPU)")
         count = 1 if name == head else int(node.get("max_workers", most or 0))
         count = count if name == head or most is None else min(count, int(most))
-        found.append(NodeType(name, float(resources["CPU"]), float(resources.get("GPU", 0)), count, name == head))
+        least = int(node.get("min_workers", 0))
+        cpus, gpus = float(resources["CPU"]), float(resources.get("GPU", 0))
+        found.append(NodeType(name, cpus, gpus, count, name == head, least=least))
     if not any(node.is_head for node in found):
         raise UserError(
             f"{path.name}: has no available_node_types with a head_node_type among them; give a file for `ray up` like "
@@ -133,7 +149,8 @@ def _of_kuberay(path: Path, document: dict[str, Any]) -> list[NodeType]:
         try:
             limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
             cpus = group.get("rayStartParams", {}).get("num-cpus", limits["cpu"])
-            found.append(NodeType(name, _cpus(cpus), float(limits.get("nvidia.com/gpu", 0)), count, name == "head"))
+            gpus, least = float(limits.get("nvidia.com/gpu", 0)), int(group.get("minReplicas", 0))
+            found.append(NodeType(name, _cpus(cpus), gpus, count, name == "head", least=least))
         except (KeyError, IndexError, ValueError):
             raise UserError(f"{path.name}: group '{name}' has no limit of CPUs that could be read") from None
     return found

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-import ray
 from ray import tune
 from ray.air._internal import usage
 from ray.tune import RunConfig, TuneConfig, Tuner
@@ -18,7 +17,7 @@ from ray.tune import RunConfig, TuneConfig, Tuner
 from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.judging.operating import parse_goal
-from raytl.search.lanes.cluster import cluster, lanes_here, room
+from raytl.search.lanes.cluster import IdleGpus, cluster, lanes_here, room
 from raytl.search.lanes.growing import more_to_ask_for
 from raytl.search.lanes.here import Beginning, refit_on_all, with_more
 from raytl.search.lanes.lane import lane_for
@@ -107,7 +106,8 @@ def search(
                 beginning.finish()
             else:
                 lanes = stack.enter_context(meant)
-                data = data.portable() if len(ray.nodes()) > 1 else data
+                # Of how many nodes there are now nothing follows: those that join later do not have the files either.
+                data = data.portable()
                 workspace, plan = prepared(data, lanes)
                 more = more_to_ask_for(lanes, settings.trials or bound.space.settings.trials)
                 if more is not None:
@@ -188,7 +188,13 @@ def run_plan(
     logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
     # For its statistics of usage Ray would import every tracker that is installed, which takes seconds for MLflow.
     usage.tag_callbacks = lambda callbacks: False
-    searcher = PlanSearcher(plan, partial(room, lanes), notice=notice, asked=asked)
+    idle = IdleGpus(lanes, notice)
+
+    def room_now() -> int:
+        idle.look()
+        return room(lanes)
+
+    searcher = PlanSearcher(plan, room_now, notice=notice, asked=asked)
     tuner = Tuner(
         tune.with_resources(trainable, lane_resources(lanes)),
         tune_config=TuneConfig(

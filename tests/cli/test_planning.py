@@ -59,6 +59,7 @@ class TestQuote:
 
     def test_document(self, raytl, photos):
         cluster = ("--cluster", str(CLUSTER), "--price", "head=0.1", "--price", "gpu-spot=0.5")
+        cluster += ("--lanes", "4", "--gpus-per-trial", "1")
         document = raytl("quote", "--target", "photos", "--space", "tiny.yaml", *cluster, "--json").document
         assert undocumented("quote", document) == set()
         assert document["cluster"]["nodes"] == {"head": 1, "gpu-spot": 4} and document["cluster"]["lanes"] == 4

@@ -135,7 +135,9 @@ def test_nobody_there():
         Dashboard(url)
 
 
-@pytest.mark.parametrize("address", ["ray://head:10001", "ftp://head", "http://"])
+@pytest.mark.parametrize(
+    "address", ["ray://head:10001", "ftp://head", "http://", "http://[bad", "head:web", "head:99999"]
+)
 def test_an_address_of_another_kind(address):
     with pytest.raises(UserError, match="give the dashboard of the cluster's head"):
         Dashboard(address)

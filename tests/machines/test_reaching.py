@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -30,6 +31,7 @@ from raytl.machines.reaching import address_of, look, reach
 
 TOKEN = "0123456789abcdef" * 4
 OURS = dict(zip(("ray_version", "python_version"), compute_version_info(), strict=False))
+CERTIFICATES = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
 
 
 @pytest.fixture(autouse=True)
@@ -131,11 +133,39 @@ class TestWhoDoesNot:
         ("address", "why"),
         [
             ("127.0.0.1", "'127.0.0.1' is not an address: give HOST:PORT"),
+            (":6379", "':6379' is not an address: give HOST:PORT"),
+            ("head:", "'head:' is not an address: give HOST:PORT"),
+            ("head:web", "'head:web' is not an address: give HOST:PORT"),
+            ("head:99999", "'head:99999' is not an address: give HOST:PORT"),
             ("ray://127.0.0.1:10001", "is not the address of a cluster's head: give HOST:PORT"),
         ],
     )
-    def test_what_is_no_address(self, address, why):
+    def test_what_is_no_address(self, address, why, caplog, monkeypatch):
+        monkeypatch.setattr(logging.getLogger("ray"), "propagate", True)
         assert why in said_of(address)
+        assert caplog.records == []  # nor has Ray said it in its own way before
+
+    def test_certificates_that_are_not_there(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("RAY_USE_TLS", "1")
+        for name in CERTIFICATES:
+            monkeypatch.delenv(name, raising=False)
+        said = said_of("127.0.0.1:6379")
+        assert said.startswith("RAY_USE_TLS is set, and RAY_TLS_SERVER_CERT is not: let RAY_TLS_SERVER_CERT,")
+        for name in CERTIFICATES:
+            monkeypatch.setenv(name, str(tmp_path / "none.pem"))
+        said = said_of("127.0.0.1:6379")
+        assert (
+            said.startswith("RAY_USE_TLS is set, and a file of its certificates cannot be read (")
+            and "none.pem" in said
+        )
+
+    def test_certificates_that_do_not_fit(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("RAY_USE_TLS", "1")
+        (tmp_path / "no.pem").write_text("no certificate")
+        for name in CERTIFICATES:
+            monkeypatch.setenv(name, str(tmp_path / "no.pem"))
+        with served(Peer()) as address:
+            assert "or not with these certificates, for which RAY_USE_TLS asks" in said_of(address)
 
     def test_local_means_no_cluster(self, monkeypatch):
         monkeypatch.setenv("RAY_ADDRESS", "local")

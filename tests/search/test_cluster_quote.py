@@ -31,7 +31,8 @@ def gpus(count: int, **more) -> NodeType:
 
 
 def test_the_work_of_two_lanes_here_is_spread_over_four_nodes_there():
-    told = reckon(quote(2 * HOUR + START_S), [head(price=0.1), gpus(4, price=0.5)])
+    types = [head(price=0.1), gpus(4, price=0.5)]
+    told = reckon(quote(2 * HOUR + START_S), types, lanes=4, gpus_per_trial=1)
     expected = (BOOT_S + START_S + 4 * HOUR / 4) / HOUR
     assert (told.lanes, told.nodes) == (4, {"head": 1, "gpu": 4})
     assert told.hours.value == pytest.approx(expected)
@@ -41,8 +42,8 @@ def test_the_work_of_two_lanes_here_is_spread_over_four_nodes_there():
 
 
 def test_faster_lanes_and_shared_gpus():
-    slow = reckon(quote(2 * HOUR + START_S), [head(), gpus(1)])
-    fast = reckon(quote(2 * HOUR + START_S), [head(), gpus(1)], lane_speed=4)
+    slow = reckon(quote(2 * HOUR + START_S), [head(), gpus(1)], gpus_per_trial=1)
+    fast = reckon(quote(2 * HOUR + START_S), [head(), gpus(1)], gpus_per_trial=1, lane_speed=4)
     shared = reckon(quote(2 * HOUR + START_S), [head(), gpus(1)], gpus_per_trial=0.25)
     idle_s = BOOT_S + START_S
     assert slow.hours.value * HOUR - idle_s == pytest.approx(4 * (fast.hours.value * HOUR - idle_s))
@@ -50,8 +51,51 @@ def test_faster_lanes_and_shared_gpus():
 
 
 def test_no_more_nodes_than_trials_and_no_money_without_prices():
-    told = reckon(quote(HOUR, trials=2), [head(), gpus(50)])
+    told = reckon(quote(HOUR, trials=2), [head(), gpus(50)], lanes=50, gpus_per_trial=1)
     assert told.nodes == {"head": 1, "gpu": 2} and told.money is None
+
+
+@pytest.mark.parametrize(
+    ("least", "options", "lanes", "nodes"),
+    [
+        # As the search does: without --lanes it asks for the one node that it cannot begin without.
+        (0, {"gpus_per_trial": 1}, 1, 1),
+        (0, {"gpus_per_trial": 0.25}, 4, 1),
+        (0, {}, 4, 1),  # lanes of a CPU each, for nobody spoke of the GPU
+        (2, {}, 2, 2),
+        (2, {"gpus_per_trial": 1}, 2, 2),
+        (2, {"lanes": 3}, 3, 3),
+        (2, {"lanes": 1}, 1, 2),  # both are paid for
+        (0, {"lanes": 9, "gpus_per_trial": 1}, 4, 4),
+    ],
+)
+def test_no_more_nodes_than_the_search_would_ask_for(least, options, lanes, nodes):
+    types = [head(price=0.1), gpus(4, price=0.5, least=least)]
+    told = reckon(quote(HOUR + START_S, lanes=1), types, **options)
+    assert (told.lanes, told.nodes["gpu"]) == (lanes, nodes)
+    boot_s = BOOT_S if nodes > least else 0
+    assert told.hours.value == pytest.approx((boot_s + START_S + HOUR / lanes) / HOUR)
+    assert told.money.value == pytest.approx(told.hours.value * (0.1 + 0.5 * nodes))
+
+
+def test_gpu_nodes_are_not_added_for_lanes_of_cpus_where_there_are_others():
+    types = [head(), gpus(4), NodeType("cpu", 8, 0, 4, is_head=False)]
+    assert reckon(quote(HOUR), types).nodes == {"head": 1, "cpu": 1}
+
+
+def test_a_lane_that_no_node_type_holds_is_refused():
+    with pytest.raises(UserError, match="no lane of 1 CPUs and 2 GPUs fits a node of this cluster"):
+        reckon(quote(HOUR), [head(), gpus(4)], gpus_per_trial=2)
+
+
+def test_nodes_that_are_always_there_are_read(tmp_path):
+    (tmp_path / "cluster.yaml").write_text(
+        (ROOT / "cluster.yaml").read_text().replace("min_workers: 0", "min_workers: 2")
+    )
+    assert read_cluster(tmp_path / "cluster.yaml")[1].at_first == 2
+    text = (ROOT / "serve" / "kuberay-raycluster.yaml").read_text().replace("minReplicas: 0", "minReplicas: 3")
+    (tmp_path / "kuberay.yaml").write_text(text)
+    assert read_cluster(tmp_path / "kuberay.yaml")[1].at_first == 3
 
 
 def test_a_head_with_cores_works_too_and_is_there_at_once():

@@ -156,3 +156,38 @@ def test_gpu_workers_are_spot_and_come_and_go():
     worker = read("cluster.yaml")["available_node_types"]["gpu-spot"]
     assert worker["min_workers"] == 0 < worker["max_workers"]
     assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+
+
+def test_as_many_replicas_fit_a_gpu_node_as_share_its_gpu():
+    (application,) = serve_config("serve/gpu-autoscaling.yaml")["applications"]
+    asked = application["deployments"][0]["ray_actor_options"]
+    kuberay = read("serve/kuberay-raycluster.yaml")["spec"]["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]
+    for cpus in (
+        read("cluster.yaml")["available_node_types"]["gpu-spot"]["resources"]["CPU"],
+        int(kuberay["resources"]["limits"]["cpu"]),
+    ):
+        assert cpus / asked["num_cpus"] >= 1 / asked["num_gpus"] == 4
+
+
+def test_a_job_on_kubernetes_does_not_keep_its_gpus_after_its_end():
+    """ttlSecondsAfterFinished is how long the cluster stays; the object stays whatever it says."""
+    spec = read("serve/kuberay-rayjob.yaml")["spec"]
+    assert spec["shutdownAfterJobFinishes"] is True and not spec.get("ttlSecondsAfterFinished")
+
+
+def test_an_endpoint_on_kubernetes_needs_no_feature_that_is_off_by_default():
+    strategy = read("serve/kuberay-rayservice.yaml")["spec"]["upgradeStrategy"]
+    assert strategy == {"type": "NewCluster"}
+
+
+def test_searches_on_clusters_whose_gpu_nodes_come_later_ask_for_gpus():
+    for path in ("cluster.yaml", "serve/kuberay-raycluster.yaml", "serve/kuberay-rayjob.yaml"):
+        lines = (ROOT / path).read_text().splitlines()
+        commands = [line for line in lines if "raytl submit" in line or "raytl search" in line]
+        assert commands and all("--gpus-per-trial 1" in command for command in commands), path
+
+
+def test_names_of_images_that_the_head_must_be_allowed_to_read_come_with_the_command_that_allows_it():
+    text = (ROOT / "cluster.yaml").read_text()
+    for told in (text, (ROOT / "docs" / "clusters.md").read_text()):
+        assert ("resolve:ssm:" in told) == ("AmazonSSMReadOnlyAccess" in told)

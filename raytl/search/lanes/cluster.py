@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +18,10 @@ from raytl.core.machine import cores, ray_token, short_temp_dir
 from raytl.core.memory import memory
 from raytl.machines.reaching import address_of, reach
 from raytl.search.lanes.growing import autoscales
-from raytl.search.lanes.sizing import Lanes, fitting, plan_lanes
+from raytl.search.lanes.sizing import Lanes, fitting, plan_lanes, room_for
+
+AUTOSCALER_PATIENCE_S = 15.0
+"""How long Ray may take to tell whether nodes can be added, before it is said that there is no room."""
 
 
 def quiet_environment(verbose: bool) -> None:
@@ -54,9 +58,10 @@ def cluster(
     if mine:
         start((lanes or 1) * workers_per_trial, verbose=verbose, address=address)
     try:
-        nodes = _nodes() if mine and address_of(address) is None else _free_nodes()
+        nodes, grows = _nodes(), False
+        if not (mine and address_of(address) is None):
+            nodes, grows = _nodes_of_a_cluster(lanes, gpus_per_trial, workers_per_trial)
         held = _held_by_memory(mine, address)
-        grows = not fitting(nodes, 1.0, gpus_per_trial, workers_per_trial) and autoscales()
         yield plan_lanes(lanes, gpus_per_trial, workers_per_trial, nodes, held, grows=grows)
     finally:
         if mine:
@@ -132,10 +137,51 @@ def room(lanes: Lanes) -> int:
     return max(1, fit if lanes.most is None else min(fit, lanes.most))
 
 
+class IdleGpus:
+    """Says once that nodes have GPUs that no lane uses: those of a search that began when there were none.
+
+    What lanes have they have to the end: scores of a GPU and of CPUs are not the same.
+    """
+
+    def __init__(self, lanes: Lanes, notice: Callable[[str], None], every_s: float = 10.0) -> None:
+        self._looking = not lanes.gpus
+        self._notice = notice
+        self._every_s = every_s
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Look, unless that was done just now."""
+        if not self._looking or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self._every_s
+        if any(gpus for _, gpus in _nodes()):
+            self._looking = False
+            self._notice(
+                "nodes with GPUs came after the search began, and it goes on without them: a search that begins with "
+                "--gpus-per-trial 1 asks for them"
+            )
+
+
 def _held_by_memory(mine: bool, address: str | None) -> int | None:
     """How many processes the memory holds that other programs leave; of a cluster's other nodes nobody knows."""
     free = memory() if mine and address_of(address) is None else None
     return None if free is None else free.lanes
+
+
+def _nodes_of_a_cluster(
+    lanes: int | None, gpus_per_trial: float, workers: int
+) -> tuple[list[tuple[float, float]], bool]:
+    """What to plan with where raytl is not alone, and whether the cluster is to grow: where too few lanes fit it.
+
+    Where what others leave has no room for a single lane, it is planned with all that there is, and a lane waits.
+    """
+    nodes = _free_nodes()
+    if not fitting(nodes, 1.0, gpus_per_trial, workers):
+        nodes = _nodes()
+    fit = room_for(nodes, gpus_per_trial, workers)
+    if not fit:
+        return nodes, autoscales(AUTOSCALER_PATIENCE_S)
+    return nodes, (lanes or 1) > fit and autoscales()
 
 
 def _free_nodes() -> list[tuple[float, float]]:

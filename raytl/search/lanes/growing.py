@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 
 import ray
@@ -28,16 +29,24 @@ def more_to_ask_for(lanes: Lanes, trials: int) -> str | None:
     )
 
 
-def autoscales() -> bool:
+def autoscales(patience_s: float = 0.0) -> bool:
     """Whether an autoscaler may add nodes to the cluster that this process is connected to.
 
-    Ray watches over other clusters likewise, and then calls each node a type of its own.
+    patience_s: how long to wait for Ray to tell, where it only just started. Ray watches over other clusters likewise,
+    and then calls each node a type of its own.
     """
+    until = time.monotonic() + patience_s
+    while not (kinds := _known_node_types()) and time.monotonic() < until:
+        time.sleep(0.2)
     anonymous = {format_readonly_node_type(node["NodeID"]) for node in ray.nodes()}
+    return not kinds <= anonymous
+
+
+def _known_node_types() -> set[str]:
     try:
-        return any(kind not in anonymous for kind in _node_types())
+        return set(_node_types())
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError):
-        return False  # it may not be up yet; nothing but a hint hangs on it
+        return set()  # it may not be up yet
 
 
 def _node_types() -> Iterable[str]:

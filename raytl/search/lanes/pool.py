@@ -7,6 +7,7 @@ any group that is free takes it. Imports no torch: the processes that run Tune's
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import uuid
 from collections import deque
@@ -22,9 +23,10 @@ from raytl.search.jobs import EpochReport, JobResult
 ATTEMPTS = 3
 """Times that a job is given to a group; a job that kills its workers each time has failed."""
 POLL_S = 10.0
-"""How long a question to the pool may stay open before it is asked again; shows that the asker is alive."""
+"""How long a question to the pool may stay open before it is asked again; shows that the asker is alive, as does a word
+as often while the asker waits for Tune, whose process may be busy for minutes."""
 ABANDONED_S = 60.0
-"""A job whose trial has not asked for so long is stopped: the trial's process is gone."""
+"""A job whose trial has not been heard of for so long is stopped: the trial's process is gone."""
 BEGUN_LIMIT = 3
 """Failures of a group in a row, without taking a job, after which it is given up."""
 
@@ -70,8 +72,10 @@ class JobPool:
         if not self._idle_failures:
             self._fail(key, "no worker group could be started (see --verbose)")
 
-    async def next_report(self, key: str) -> EpochReport | JobResult | None:
+    async def next_report(self, key: str, job: str) -> EpochReport | JobResult | None:
         """The job's next report, None to ask again. Asking lets the group go on after its previous report."""
+        if key not in self._entries:  # given up, though the trial was only not heard of for a while: done again
+            await self.submit(key, job)
         entry = self._entries[key]
         entry.asked = time.monotonic()
         self._answer(entry, goes_on=True)
@@ -79,6 +83,11 @@ class JobPool:
             return await asyncio.wait_for(entry.reports.get(), POLL_S)
         except TimeoutError:
             return None
+
+    async def still_there(self, key: str) -> None:
+        """The trial's process lives, and waits for Tune's word on its last report."""
+        if key in self._entries:
+            self._entries[key].asked = time.monotonic()
 
     async def leave(self, key: str) -> None:
         """The trial is over, or was stopped: its job is not wanted any more."""
@@ -204,21 +213,29 @@ _STARVED = "memory ran out, and Ray ended a worker"
 
 def forward(config: dict[str, Any], pool: Any) -> None:
     """The trainable of a lane of several workers: has ``config["job"]`` done by a group, passes its reports to Tune."""
-    key = uuid.uuid4().hex
+    key, job = uuid.uuid4().hex, config["job"]
     try:
-        ray.get(pool.submit.remote(key, config["job"]))
+        ray.get(pool.submit.remote(key, job))
+        over = threading.Event()
+        threading.Thread(target=_say_still_there, args=(pool, key, over), daemon=True).start()
         try:
             while True:
-                report = ray.get(pool.next_report.remote(key))
+                report = ray.get(pool.next_report.remote(key, job))
                 if report is not None:
                     # A stopped trial leaves from within this call.
                     tune.report({"report": report, "done": isinstance(report, JobResult)})
         finally:
+            over.set()
             ray.get(pool.leave.remote(key))
     except RayError as error:
         if not starved(error):
             raise
         tune.report({"report": JobResult(reason=_STARVED, starved=True), "done": True})  # the pool itself was ended
+
+
+def _say_still_there(pool: Any, key: str, over: threading.Event) -> None:
+    while not over.wait(POLL_S):
+        pool.still_there.remote(key)
 
 
 def starved(error: BaseException) -> bool:

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from raytl.core.errors import UserError
 
+GPU_PARTS = 10_000
+"""Parts of a GPU that Ray counts in."""
+MOST_SHARING = 100
+"""Workers that are put on one GPU, at most, where nobody said what each is to have."""
+
 
 @dataclass(frozen=True)
 class Lanes:
@@ -36,24 +41,27 @@ def plan_lanes(
     """The lanes for a cluster of ``nodes``, (CPUs, GPUs) each.
 
     gpus_per_trial: of a whole lane's worker; below 1, several lanes share a GPU. Where there are GPUs and the user says
-    nothing, each worker gets one. Without GPUs the CPUs of the nodes are divided evenly. held: processes that the
-    memory holds, None where that is not known. grows: whether an autoscaler may add nodes: it is then asked for
-    a lane that none has room for.
+    nothing of them, each worker gets one, or the share with which as many lanes fit as are wanted. Without GPUs the
+    CPUs of the nodes are divided evenly. held: processes that the memory holds, None where that is not known.
+    grows: whether an autoscaler may add nodes: it is then asked for a lane that none has room for.
     Raises UserError where no lane fits, or the GPU share is not one that Ray can give.
     """
-    gpus = sum(node[1] for node in nodes)
+    cpus, gpus = (sum(node[kind] for node in nodes) for kind in (0, 1))
     if gpus_per_trial > gpus and not grows:
         raise UserError(f"--gpus-per-trial {gpus_per_trial:g}, but the cluster has {gpus:g} GPUs")
     if gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial):
         raise UserError(f"--gpus-per-trial {gpus_per_trial:g}: a share of one GPU (0.25) or a whole number of GPUs")
-    if gpus and not gpus_per_trial and wanted is None:
-        gpus_per_trial = 1.0
+    if gpus and not gpus_per_trial:
+        gpus_per_trial = 1.0 if grows else _gpu_share(nodes, workers, wanted or 1)
     fit = fitting(nodes, 1.0, gpus_per_trial, workers)
-    if not fit and workers > 1 and wanted is None and not grows:
-        cpus = sum(node[0] for node in nodes)
-        raise UserError(
-            f"--workers-per-trial {workers}, but the cluster's {cpus:g} CPUs and {gpus:g} GPUs hold fewer workers"
-        )
+    if not fit and not grows:
+        if workers > 1:
+            raise UserError(
+                f"--workers-per-trial {workers}, but the cluster's {cpus:g} CPUs and {gpus:g} GPUs hold fewer workers"
+            )
+        if gpus_per_trial:
+            raise UserError(f"--gpus-per-trial {gpus_per_trial:g}, but no node of the cluster has so many beside a CPU")
+        raise UserError("the cluster has no node with a CPU for a trial, and none that could be added")
     most = None if held is None or wanted is not None or held >= fit * workers else max(1, held // workers)
     count = max(1, wanted or most or fit)
     cpus = 1.0
@@ -66,6 +74,18 @@ def plan_lanes(
 def counted(lanes: int) -> str:
     """So many lanes, in words."""
     return "a single lane" if lanes == 1 else f"{lanes} lanes"
+
+
+def room_for(nodes: list[tuple[float, float]], gpus_per_trial: float, workers: int = 1) -> int:
+    """How many lanes nodes hold where each worker has the GPUs that it is to have: one where nothing is said."""
+    return fitting(nodes, 1.0, gpus_per_trial or float(any(gpus for _, gpus in nodes)), workers)
+
+
+def _gpu_share(nodes: list[tuple[float, float]], workers: int, lanes: int) -> float:
+    """The largest share of a GPU, for each worker, with which so many lanes fit, or else as many of them as can."""
+    # Rounded down to what Ray can tell apart: of 0.1667 a GPU holds five and not six.
+    shares = [int(GPU_PARTS / sharing) / GPU_PARTS for sharing in range(1, min(lanes * workers, MOST_SHARING) + 1)]
+    return max(shares, key=lambda share: (min(lanes, fitting(nodes, 1.0, share, workers)), share))
 
 
 def fitting(nodes: list[tuple[float, float]], cpus: float, gpus: float, workers: int = 1) -> int:

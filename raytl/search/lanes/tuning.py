@@ -43,13 +43,14 @@ START_PATIENCE_S = 30.0
 class _Dispatch:
     """A job on its way: its lane, how often its process died before, when it was handed out.
 
-    starved: whether its process was ended for its memory.
+    warm: whether a process was to be there for it already. starved: whether its process was ended for its memory.
     """
 
     job: LaneJob
     lane: int
     deaths: int
     since: float
+    warm: bool = False
     begun: bool = False
     starved: bool = False
     result: JobResult | None = None
@@ -62,7 +63,8 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
 
     room: how many lanes may run now; asked before each job, so that lanes come and go with the cluster.
     A job whose process dies is handed out again at once, in a lane that is known to work if there is one. (Tune's own
-    retry is not used: it gives up a trial whose idle process died just before the trial began.)
+    retry is not used: it gives up a trial whose idle process died just before the trial began.) A death that came
+    before the job did is not counted.
     Where a process is ended for its memory, there is a lane less from then on, and ``notice`` is told so. Where even a
     single lane is ended again and again, whatever it does, the search stops with what it has and can be resumed.
     asked: what people want stopped; looked at before each job and after each epoch.
@@ -126,9 +128,10 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
                 # A job that still runs may yet die and be due again.
                 return finished if not isinstance(due, Wait) and not self._trials else None
             job, deaths = due, 0
-        if lane in self._warm:
+        warm = lane in self._warm
+        if warm:
             self._warm.remove(lane)
-        self._trials[trial_id] = _Dispatch(job, lane, deaths, self._clock())
+        self._trials[trial_id] = _Dispatch(job, lane, deaths, self._clock(), warm)
         return {"job": job.to_json(), "lane": lane}
 
     def _free_lane(self) -> int | None:
@@ -228,6 +231,10 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
             self.plan.on_end(dispatch.job.number, dispatch.result, None)
         elif dispatch.starved and self._trials:
             self._again.append((dispatch.job, dispatch.deaths))  # others ran beside it: it was not too large by itself
+        elif dispatch.warm and not (dispatch.begun or dispatch.starved or dispatch.error):
+            # The process was dead before the job came to it. With a node all its idle lanes go, and are found out one
+            # by one; the job has done nothing to them.
+            self._again.append((dispatch.job, dispatch.deaths))
         elif dispatch.error is None and dispatch.deaths < RETRIES:
             self._again.append((dispatch.job, dispatch.deaths + 1))
         elif dispatch.starved and self._too_large:

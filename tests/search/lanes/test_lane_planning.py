@@ -35,6 +35,13 @@ class TestLanesThatFit:
             (None, 0.0, 1, [(16.0, 4.0)], (4, 1.0, 1.0)),
             (None, 0.0, 2, [(4.0, 0.0)], (2, 1.0, 0.0)),
             (None, 1.0, 2, [(8.0, 1.0), (8.0, 1.0)], (1, 1.0, 1.0)),
+            # Nor where somebody says how many lanes: a whole one each, or the share with which they fit.
+            (2, 0.0, 1, [(4.0, 1.0), (4.0, 1.0)], (2, 1.0, 1.0)),
+            (4, 0.0, 1, [(4.0, 1.0), (4.0, 1.0)], (4, 1.0, 0.5)),
+            (6, 0.0, 1, [(8.0, 1.0)], (6, 1.0, 0.1666)),
+            (8, 0.0, 1, [(4.0, 1.0)], (8, 1.0, 0.25)),  # four, as the CPUs run out, and the others wait
+            (1, 0.0, 2, [(4.0, 1.0)], (1, 1.0, 0.5)),
+            (None, 0.0, 2, [(4.0, 1.0)], (1, 1.0, 0.5)),
             # More than fit: an autoscaling cluster may bring them.
             (8, 0.0, 1, [(2.0, 0.0)], (8, 1.0, 0.0)),
         ],
@@ -47,9 +54,28 @@ class TestLanesThatFit:
         ("gpus", "workers", "said"),
         [(3.0, 1, "the cluster has 2 GPUs"), (1.5, 1, "1.5: a share of one GPU"), (0.0, 9, "hold fewer workers")],
     )
-    def test_what_cannot_be_is_said(self, gpus, workers, said):
+    @pytest.mark.parametrize("wanted", [None, 1])
+    def test_what_cannot_be_is_said(self, wanted, gpus, workers, said):
         with pytest.raises(UserError, match=said):
-            plan_lanes(None, gpus, workers, [(4.0, 2.0)])
+            plan_lanes(wanted, gpus, workers, [(4.0, 2.0)])
+
+    @pytest.mark.parametrize(
+        ("gpus", "nodes", "said"),
+        [
+            (2.0, [(4.0, 1.0), (4.0, 1.0)], "--gpus-per-trial 2, but no node of the cluster has so many"),
+            (1.0, [(4.0, 0.0), (0.0, 1.0)], "--gpus-per-trial 1, but no node of the cluster has so many"),
+            (0.0, [(0.0, 0.0)], "the cluster has no node with a CPU"),
+        ],
+    )
+    @pytest.mark.parametrize("wanted", [None, 2])
+    def test_a_lane_that_fits_no_single_node_is_refused(self, wanted, gpus, nodes, said):
+        """It would wait for ever."""
+        with pytest.raises(UserError, match=said):
+            plan_lanes(wanted, gpus, 1, nodes)
+        assert plan_lanes(wanted, gpus, 1, nodes, grows=True).count == (wanted or 1)
+
+    def test_lanes_that_an_autoscaler_will_bring_nodes_for_have_whole_gpus(self):
+        assert plan_lanes(4, 0.0, 1, [(4.0, 1.0)], grows=True).gpus == 1.0
 
     @pytest.mark.parametrize(
         ("gpus", "workers", "expected"), [(1.0, 1, (1, 1.0, 1.0)), (0.0, 1, (1, 1.0, 0.0)), (0.5, 2, (1, 1.0, 0.5))]
@@ -165,6 +191,22 @@ class TestEnds:
             assert not desk.plan.errors
         desk.died(desk.ask())
         assert "its process died 3 times" in desk.plan.errors[0]
+
+    def test_a_job_outlives_the_idle_lanes_of_a_node_that_is_lost(self):
+        """Each is found dead by the job that is handed to it, before that has begun."""
+        lanes = RETRIES + 2
+        desk = Desk([loading(n) for n in range(lanes + 1)], room=lanes)
+        trials = [desk.ask() for _ in range(lanes)]
+        for trial_id in trials:
+            desk.searcher.begun(trial_id)
+            desk.done(trial_id)
+        for _ in range(lanes):
+            desk.died(desk.ask())
+        for _ in range(RETRIES):  # with a process of its own: these count
+            desk.died(desk.ask())
+        assert lanes not in desk.plan.errors
+        desk.died(desk.ask())
+        assert "its process died 3 times" in desk.plan.errors[lanes]
 
     def test_an_exception_is_not_tried_again(self):
         desk = Desk([loading(0)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import resource
 import signal
 import time
@@ -13,14 +14,18 @@ import pytest
 import ray
 import tiny
 from joblist import JobList, loading, trial
+from photos import folder, space
 from ray import tune
 from ray._private import ray_constants, state
 from ray._raylet import GcsClient
 
+import raytl
+from raytl.core.errors import UserError
+from raytl.search import driver
 from raytl.search.driver import run_plan
 from raytl.search.jobs import LaneJob
 from raytl.search.lanes import tuning
-from raytl.search.lanes.cluster import Lanes, plan_lanes
+from raytl.search.lanes.cluster import IdleGpus, Lanes, cluster, plan_lanes
 from raytl.search.lanes.growing import autoscales
 from raytl.search.lanes.lane import GROWTH_LIMIT_BYTES, HeldData, lane, lane_for
 from raytl.training.workspace import Budget, WorkspaceSettings
@@ -51,6 +56,24 @@ def held(session):
 def run(plan: JobList, trainable, lanes: Lanes, folder: Path) -> JobList:
     assert run_plan(plan, trainable, lanes, folder)
     return plan
+
+
+class TestPlannedOnTheCluster:
+    """With what is free of four CPUs and a GPU, to which no node will be added."""
+
+    def test_what_can_never_be_is_refused_within_the_time_that_an_autoscaler_has_to_show_itself(self):
+        with (
+            pytest.raises(UserError, match="--workers-per-trial 8, but the cluster's 4 CPUs and 1 GPUs"),
+            cluster(1, 0.0, 8),
+        ):
+            raise AssertionError("the search would wait for ever")
+
+    def test_what_others_hold_now_is_waited_for(self, session):
+        holder = ray.remote(num_cpus=3)(type("Holder", (), {"here": lambda self: True})).remote()
+        assert ray.get(holder.here.remote())
+        with cluster(None, 0.0, 2) as lanes:
+            assert lanes.workers == 2
+        ray.kill(holder)
 
 
 def processes_started() -> int:
@@ -102,6 +125,17 @@ class TestProcesses:
         )
         assert plan.errors == dict.fromkeys(range(6))
         assert len(plan.lanes()) == 1
+
+    def test_gpus_that_no_lane_uses_are_told_of_once(self, tmp_path):
+        """They may have come with a node later on; lanes keep what they began with."""
+        said: list[str] = []
+        trainable = lane_for(tiny.data(), SETTINGS)
+        assert run_plan(
+            JobList([loading(n) for n in range(3)]), trainable, Lanes(1, 1.0, 0.0), tmp_path, notice=said.append
+        )
+        IdleGpus(Lanes(1, 1.0, 0.5), said.append).look()
+        (sentence,) = said
+        assert "begins with --gpus-per-trial 1" in sentence
 
     def test_two_lanes_share_a_gpu_and_go_without_where_cuda_is_absent(self, tmp_path):
         lanes = plan_lanes(None, 0.5, 1, NODE)
@@ -175,3 +209,25 @@ class TestDeath:
         run(plan, tune.with_parameters(narrow, held=held, settings=SETTINGS), ONE_LANE, tmp_path)
         assert plan.results[1].reason.startswith("out of memory")
         assert plan.results[0].lane == plan.results[1].lane == plan.results[2].lane
+
+
+class _LanesHaveThem(Exception):  # noqa: N818
+    """The test has seen what the lanes are given, and the search need not go on."""
+
+
+def test_lanes_on_a_node_that_joins_later_have_the_images_without_the_files(tmp_path, monkeypatch):
+    """On a cluster that the search did not start, of a single node so far."""
+    photos = folder(tmp_path / "photos")
+
+    def begun(data, settings, lanes, directory):
+        travelled = pickle.dumps(data)
+        photos.rename(tmp_path / "on-the-head-only")
+        assert all(item.open().size == (16, 16) for item in pickle.loads(travelled).target.items)
+        raise _LanesHaveThem
+
+    monkeypatch.setattr(driver, "lane_trainable", begun)
+    with pytest.raises(_LanesHaveThem):
+        raytl.search(
+            raytl.Task(target=photos), space=str(space(tmp_path)), storage=tmp_path / "runs", trials=1, lanes=1,
+            gpus_per_trial=0.5,
+        )  # fmt: skip

@@ -34,9 +34,9 @@ def test_a_job_goes_through():
         ticket = await taken(pool)
         assert ticket == Ticket("a", "job", 1)
         reporting = asyncio.create_task(pool.report(0, ticket, epoch(1)))
-        assert await pool.next_report("a") == epoch(1)
+        assert await pool.next_report("a", "job") == epoch(1)
         assert not reporting.done()  # the verdict is the next question
-        asking = asyncio.create_task(pool.next_report("a"))
+        asking = asyncio.create_task(pool.next_report("a", "job"))
         assert await reporting is True
         await pool.finish(0, ticket, JobResult(seconds=3.0))
         assert (await asking).seconds == 3.0
@@ -51,7 +51,7 @@ def test_a_stopped_trial_stops_its_group_which_is_free_again():
         await pool.submit("b", "job b")
         ticket = await taken(pool)
         reporting = asyncio.create_task(pool.report(0, ticket, epoch(1)))
-        await pool.next_report("a")
+        await pool.next_report("a", "job")
         await pool.leave("a")
         assert await reporting is False
         assert (await taken(pool)).key == "b"
@@ -80,7 +80,7 @@ def test_the_job_of_a_crashed_group_is_due_again_before_others_and_old_reports_a
         assert await pool.report(0, first, epoch(1)) is False
         await pool.finish(0, first, JobResult(reason="late"))
         await pool.finish(0, second, JobResult(seconds=1.0))
-        assert (await pool.next_report("a")).reason is None
+        assert (await pool.next_report("a", "job")).reason is None
 
     asyncio.run(story())
 
@@ -92,7 +92,7 @@ def test_a_job_that_kills_its_group_each_time_fails():
         for _ in range(ATTEMPTS):
             await taken(pool)
         assert await pool.take(0) is True
-        assert f"died in each of {ATTEMPTS} attempts" in (await pool.next_report("a")).reason
+        assert f"died in each of {ATTEMPTS} attempts" in (await pool.next_report("a", "job")).reason
 
     asyncio.run(story())
 
@@ -121,6 +121,40 @@ def test_a_group_does_not_wait_for_a_trial_that_is_gone():
     asyncio.run(story())
 
 
+def test_a_trial_that_waits_for_a_busy_driver_keeps_its_job():
+    async def story():
+        pool = JobPool(1)
+        await pool.submit("a", "job")
+        ticket = await taken(pool)
+        reporting = asyncio.create_task(pool.report(0, ticket, epoch(1)))
+        await pool.next_report("a", "job")
+        for _ in range(10):  # for twice as long as it takes to be given up
+            await asyncio.sleep(0.1)
+            await pool.still_there("a")
+        assert not reporting.done()
+        asking = asyncio.create_task(pool.next_report("a", "job"))
+        assert await reporting is True
+        await pool.finish(0, ticket, JobResult(seconds=3.0))
+        assert (await asking).seconds == 3.0
+
+    asyncio.run(story())
+
+
+def test_the_job_of_a_trial_that_was_given_up_and_asks_after_all_is_done_again():
+    async def story():
+        pool = JobPool(1)
+        await pool.submit("a", "job")
+        ticket = await taken(pool)
+        assert await pool.report(0, ticket, epoch(1)) is False
+        asking = asyncio.create_task(pool.next_report("a", "job"))
+        again = await taken(pool)
+        assert again.job == "job"
+        await pool.finish(0, again, JobResult(seconds=3.0))
+        assert (await asking).seconds == 3.0
+
+    asyncio.run(story())
+
+
 def test_jobs_fail_when_no_group_can_be_started():
     async def story():
         pool = JobPool(1)
@@ -130,7 +164,7 @@ def test_jobs_fail_when_no_group_can_be_started():
         assert await pool.lost(0) is False
         await pool.submit("b", "job b")
         for key in ("a", "b"):
-            assert "no worker group could be started" in (await pool.next_report(key)).reason
+            assert "no worker group could be started" in (await pool.next_report(key, "job")).reason
 
     asyncio.run(story())
 
@@ -142,7 +176,7 @@ def test_closing_ends_groups_and_stops_their_trials():
         ticket = await taken(pool, 0)
         reporting = asyncio.create_task(pool.report(0, ticket, epoch(1)))
         waiting = asyncio.create_task(pool.take(1))
-        await pool.next_report("a")
+        await pool.next_report("a", "job")
         await pool.close()
         assert await reporting is False
         assert await waiting is False
@@ -163,7 +197,7 @@ def test_a_group_that_was_ended_for_its_memory_is_one_less_where_there_are_other
         ticket = await taken(pool, lost)
         await pool.starved(lost)
         again = await pool.take(lost)
-        result = await pool.next_report(ticket.key)
+        result = await pool.next_report(ticket.key, "job")
         assert isinstance(result, JobResult) and result.starved
         assert (again is False) == (groups == 2)
         if groups == 2:

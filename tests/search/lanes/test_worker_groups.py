@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,11 @@ from joblist import JobList, loading, trial
 from ray._private import state
 
 from raytl.search.driver import lane_trainable, run_plan
-from raytl.search.jobs import JobKind, LaneJob
-from raytl.search.lanes.cluster import plan_lanes
+from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
+from raytl.search.lanes import pool as pool_module
+from raytl.search.lanes import worker_group
+from raytl.search.lanes.cluster import Lanes, plan_lanes
+from raytl.search.lanes.pool import JobPool, forward
 from raytl.sources.checkpoint import load_checkpoint
 from raytl.training.workspace import Budget, WorkspaceSettings
 
@@ -100,3 +106,53 @@ class TestTwoWorkers:
         assert plan.results[6].reason is None
         assert pid(plan.results[6].lane) not in before_deaths
         assert all(plan.results[n].reason is None for n in range(7, 10))
+
+
+@pytest.mark.slow
+def test_a_group_that_never_gets_its_processors_ends_in_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "1")
+    monkeypatch.setattr(worker_group, "STARTS", 1)
+    lanes = Lanes(1, 2.0, 0.0, workers=2)
+    plan = JobList([loading(0), loading(1)])
+    with lane_trainable(tiny.data(), SETTINGS, lanes, tmp_path) as trainable:
+        assert run_plan(plan, trainable, lanes, tmp_path)
+    assert all("no worker group could be started" in result.reason for result in plan.results.values())
+
+
+@pytest.mark.slow
+def test_a_trial_whose_report_waits_for_a_busy_driver_keeps_its_job(monkeypatch):
+    class ImpatientPool(JobPool):  # in here, so that it travels to its process
+        """Gives a trial up in half a second."""
+
+        def __init__(self, groups: int) -> None:
+            from raytl.search.lanes import pool
+
+            pool.POLL_S, pool.ABANDONED_S = 0.1, 0.5
+            super().__init__(groups)
+
+    pool = ray.remote(ImpatientPool).options(num_cpus=0, max_concurrency=10).remote(1)
+    reports: list[EpochReport | JobResult] = []
+
+    def busy(message):
+        reports.append(message["report"])
+        time.sleep(1.5)
+        if message["done"]:
+            raise StopIteration
+
+    monkeypatch.setattr(pool_module, "POLL_S", 0.1)
+    monkeypatch.setattr(pool_module.tune, "report", busy)
+
+    def trial_of_a_lane() -> None:
+        with suppress(StopIteration):
+            forward({"job": "job"}, pool)
+
+    asking = threading.Thread(target=trial_of_a_lane)
+    asking.start()
+    ticket = True
+    while ticket is True:
+        ticket = ray.get(pool.take.remote(0))
+    assert ray.get(pool.report.remote(0, ticket, EpochReport({"epoch": 1.0}))) is True
+    ray.get(pool.finish.remote(0, ticket, JobResult(seconds=3.0)))
+    asking.join(120)
+    assert [type(report) for report in reports] == [EpochReport, JobResult]
+    assert reports[-1].reason is None
