@@ -81,19 +81,18 @@ class Probing:
         first = self._on_first_fold(numbers, made)
         if first is None and self._unmade:
             return self._make(numbers)
-        return first or self._on_further_folds(numbers)
+        # On plain features a race would use up the probes' time before anything that learned had its turn.
+        return first or (self._on_further_folds(numbers) if self._has_learned() else None)
 
     def next_quick(self, numbers: Iterator[int], *, begin: bool) -> LaneJob | None:
         """A probe of a source model that is at hand; begin: also of one that none was tried of yet."""
         waiting = [] if begin else self.waiting()
         first = self._on_first_fold(numbers, [uri for uri in self._at_hand() if uri not in waiting])
+        # Of what is not made yet nothing is to be had before there are lanes, and so plain features may race.
         return first if first is not None or waiting else self._on_further_folds(numbers)
 
     def _has_learned(self) -> bool:
-        """Whether something that learned has been tried, or nothing that did is waited for.
-
-        On plain features, which need no network, a race would be over before that had its turn.
-        """
+        """Whether something that learned has been tried, or nothing that did is waited for."""
         learned = [uri for uri in self._awaited if not uri.startswith("plain:")]
         given = {key for key, _ in self._given}
         return not learned or any(s.key in given for uri in learned for s in self._probes[uri])
@@ -115,8 +114,6 @@ class Probing:
         return None if strategy is None else self._give(numbers, strategy, fold)
 
     def _on_further_folds(self, numbers: Iterator[int]) -> LaneJob | None:
-        if not self._has_learned():
-            return None
         leader = self.leader() if self._closed and self._leader_goes_on else None
         racing = self._racing() if not self._closed else [] if leader is None else [leader]
         strategy, fold = self._further(racing)

@@ -156,26 +156,19 @@ class TestRacing:
         assert search.plan.next_quick(begin=False) is None  # nor are they made a model
         assert search.plan.next_quick() is not None
 
-    @pytest.mark.parametrize("quick", [True, False])
-    def test_nor_while_all_that_learn_are_still_to_be_made(self, space: BoundSpace, quick: bool) -> None:
+    def test_nor_in_the_lanes_while_all_that_learn_are_still_to_be_made(self, space: BoundSpace) -> None:
         search = Search(space, lanes=2, pretraining=MADE[:1], recipes=FixedRecipes(BASELINES, PROBES_OF_ONE), folds=4)
         plan = search.plan
-        if not quick:
-            making = plan.next_job()
-            assert isinstance(making, LaneJob) and making.kind == JobKind.PRETRAIN
-        ask = plan.next_quick if quick else plan.next_job
-        plain = ask()
+        making, plain = plan.next_job(), plan.next_job()
+        assert isinstance(making, LaneJob) and making.kind == JobKind.PRETRAIN
         assert isinstance(plain, LaneJob) and plain.strategy["source_model"] == "plain:pixels"
         plan.on_epoch(plain.number, {"epoch": 1.0, "score": 0.5, "seconds": 1.0})
         plan.on_end(plain.number, JobResult(seconds=1.0))
-        if quick:
-            assert ask() is None
-            return
-        assert isinstance(ask(), Wait)
+        assert isinstance(plan.next_job(), Wait)
         plan.on_end(making.number, JobResult(seconds=50.0))
-        learned = ask()
+        learned = plan.next_job()
         assert isinstance(learned, LaneJob) and learned.strategy["source_model"] == MADE[0] and learned.fold == 0
-        further = ask()
+        further = plan.next_job()
         assert isinstance(further, LaneJob) and further.fold == 1
 
     def test_a_probe_that_fails_holds_up_nothing(self, space: BoundSpace) -> None:
