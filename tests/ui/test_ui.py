@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,19 @@ class TestWhatIsShown:
         together = "".join(texts).replace("http://www.w3.org/2000/svg", "")
         assert "http:" not in together and "https:" not in together
         assert "script-src 'self'" in answer.headers["content-security-policy"]
+
+    @pytest.mark.parametrize("scheme", [0, 1])  # light and dark
+    def test_curves_and_bars_stand_out(self, page: TestClient, scheme: int) -> None:
+        def luminance(name: str, style: str) -> float:
+            colour = re.findall(rf"--{name}: #(\w{{6}})", page.get(f"/static/{style}").text)[scheme]
+            shares = [int(colour[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+            linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+            return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+        for name in ("other", "run"):
+            low, high = sorted([luminance(name, "page.css"), luminance("card", "base.css")])
+            assert (high + 0.05) / (low + 0.05) > 3  # WCAG 2.2, 1.4.11
+        assert "opacity" not in page.get("/static/page.css").text  # which would take of it
 
     @pytest.mark.parametrize(
         "path", ["/api/runs/nobody", "/api/runs/..%2F..%2Fetc", "/static/app.py", "/runs/digits/report"]
