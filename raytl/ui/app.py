@@ -24,7 +24,7 @@ from raytl.runs.labels import note_of, tag, write_note
 from raytl.runs.requests import ask_to_stop
 from raytl.search.space.files import parse_assignment
 from raytl.ui.children import Children
-from raytl.ui.views import show
+from raytl.ui.views import Views
 from raytl.web.visitors import refusal
 
 HEADER = "x-raytl"
@@ -79,7 +79,7 @@ def make_app(
     addresses and those of loopback.
     """
     app = FastAPI(title="raytl", docs_url=None, redoc_url=None, openapi_url=None)
-    store, children = RunStore(storage), Children(storage)
+    store, children, views = RunStore(storage), Children(storage), Views(price)
 
     def opened(name: str) -> Run:
         """A run of this storage, and of no other place."""
@@ -130,7 +130,7 @@ def make_app(
 
     @app.get("/api/runs/{name}")
     def one(name: str) -> dict[str, Any]:
-        return show(opened(name), price) | {"command": children.of(name)}
+        return views.show(opened(name)) | {"command": children.of(name)}
 
     @app.get("/api/compare")
     def compared(a: str, b: str) -> dict[str, Any]:

@@ -10,7 +10,10 @@ from fastapi.testclient import TestClient
 
 from raytl.core.errors import UserError
 from raytl.runs import RunStore, RunWriter
+from raytl.runs import run as run_module
+from raytl.runs.journal import Replay, read_journal
 from raytl.runs.requests import ask_to_stop, ask_to_try, asked_of, clear, listening, untried
+from raytl.runs.storage import JOURNAL
 from raytl.search.records import Asked
 from raytl.training.strategy import Strategy
 from raytl.ui import make_app
@@ -45,6 +48,25 @@ class TestWhatIsShown:
         assert run["board"][0]["rank"] == 1 and run["best"]["test"]
         assert any("Transfer helped" in sentence for sentence in run["verdicts"])
         assert run["command"] is None
+
+    def test_a_run_that_ended_is_read_once(
+        self, page: TestClient, storage: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read: list[Path] = []
+
+        def counted(folder: Path) -> Replay:
+            read.append(folder)
+            return read_journal(folder)
+
+        monkeypatch.setattr(run_module, "read_journal", counted)
+        first = page.get("/api/runs/digits").json()
+        assert len(read) == 1  # the trials, the space's settings, the leaderboard and the phases are of one reading
+        assert page.get("/api/runs/digits").json() == first and len(read) == 1
+        page.post("/api/runs/digits/tags", json={"add": ["good"]})
+        assert page.get("/api/runs/digits").json()["tags"] == ["good"]
+        with (storage / "digits" / JOURNAL).open("a") as journal:
+            journal.write('{"phase": "more", "detail": "", "at": 1.0}\n')
+        assert page.get("/api/runs/digits").json()["phases"][-1]["phase"] == "more"
 
     def test_two_beside_each_other(self, page: TestClient) -> None:
         found = page.get("/api/compare", params={"a": "digits", "b": "digits-2"}).json()
