@@ -29,6 +29,12 @@ from raytl.web.visitors import refusal
 
 HEADER = "x-raytl"
 COOKIE = "raytl-token"
+# Whoever may write to the storage may have written the report: it gets a place of its own, with no say in the page's.
+# Within it the report may do what its own policy says, which one of another origin need not have.
+_REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline' 'unsafe-eval'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _FILES = {**web.SHARED, "page.js": "raytl.ui", "page.css": "raytl.ui"}
 
 
@@ -144,7 +150,8 @@ def make_app(
         run = opened(name)
         if not run.place.has(run.report_path.name):
             raise NotThereError(f"run '{name}' has no report yet")
-        return HTMLResponse(run.place.file(run.report_path.name).read_text("utf-8"))
+        text = run.place.file(run.report_path.name).read_text("utf-8")
+        return HTMLResponse(text, headers={"Content-Security-Policy": _REPORT_POLICY, "Referrer-Policy": "no-referrer"})
 
     @app.post("/api/runs/{name}/stop")
     def stop(name: str) -> dict[str, Any]:

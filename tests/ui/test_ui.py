@@ -12,6 +12,7 @@ from raytl.core.errors import UserError
 from raytl.runs import RunStore, RunWriter
 from raytl.runs import run as run_module
 from raytl.runs.journal import Replay, read_journal
+from raytl.runs.report.page import _POLICY as REPORT_POLICY
 from raytl.runs.requests import ask_to_stop, ask_to_try, asked_of, clear, listening, untried
 from raytl.runs.storage import JOURNAL
 from raytl.search.records import Asked
@@ -190,6 +191,26 @@ class TestWhoIsKeptOut:
             app, headers={"Authorization": "Bearer a token of some length"}, base_url="http://any.example"
         )
         assert right.get("/api/runs").status_code == 200
+
+    def test_a_stored_report_has_no_say_in_the_page(self, page: TestClient, storage: Path) -> None:
+        (storage / "digits" / "report.html").write_text("<script>fetch('/api/runs')</script>")
+        policy = page.get("/runs/digits/report").headers["content-security-policy"].split("; ")
+        assert "sandbox allow-scripts" in policy and "frame-ancestors 'none'" in policy
+        assert set(REPORT_POLICY.split("; ")) <= set(policy)  # what the report asks for itself
+
+    def test_a_token_with_a_percent_sign_is_in_the_address(
+        self, storage: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told: list[str] = []
+
+        def ready(url: str) -> None:
+            told.append(url)
+            raise KeyboardInterrupt
+
+        monkeypatch.setenv("RAYTL_UI_TOKEN", "100%41 of a secret/#?")
+        with pytest.raises(KeyboardInterrupt):
+            serve(str(storage), "0.0.0.0", 0, ready=ready)
+        assert told[0].endswith("/#token=100%2541%20of%20a%20secret%2F%23%3F")
 
     def test_a_token_that_can_be_guessed(self, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RAYTL_UI_TOKEN", "1234")

@@ -17,7 +17,8 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from raytl.runs import RunWriter
+from raytl.runs import RunStore, RunWriter
+from raytl.runs.report import write_report
 from raytl.ui import make_app
 from raytl.ui.children import Children
 
@@ -60,6 +61,17 @@ def test_a_run_is_drawn_as_it_goes_on(url: str, tmp_path: Path) -> None:
     with Image.open(tmp_path / "live.png") as picture:
         assert picture.size == (1280, 1600)
         assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 50  # curves, bars and words, not an empty page
+
+
+def test_a_report_is_drawn_in_a_place_of_its_own(url: str, storage: Path, tmp_path: Path) -> None:
+    write_report(RunStore(storage).open("digits"))
+    report = storage / "digits" / "report.html"
+    outcome = "<pre id=probe></pre><script>fetch('/api/runs').then(() => 'read', () => 'kept out').then((told) => {"
+    outcome += " document.getElementById('probe').textContent = `${origin} ${told}`; });</script></body>"
+    report.write_text(report.read_text("utf-8").replace("</body>", outcome), "utf-8")
+    drawn = browse(f"{url}runs/digits/report", tmp_path, "--dump-dom")
+    assert len(re.findall('class="main-svg"', drawn)) > 5 and "<canvas" in drawn  # also what is drawn by WebGL
+    assert '<pre id="probe">null kept out</pre>' in drawn
 
 
 def test_runs_and_two_beside_each_other(url: str, tmp_path: Path) -> None:
