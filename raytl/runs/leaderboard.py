@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 _SETTING = "strategy."
@@ -12,6 +13,8 @@ _FIXED = [
     *("validation", "validation_low", "validation_high"),
     *("test", "test_low", "test_high", "seconds", "epochs", "strategy_key"),
 ]
+_METRICS = ("metric.target-metric", "metric.target-accuracy")
+"""Columns of validation figures; the first that says anything counts."""
 _STATUS_ORDER = ("completed", "running", "interrupted", "pruned", "failed")
 
 
@@ -30,17 +33,21 @@ def leaderboard(trials: pd.DataFrame, outcome: dict[str, Any] | None = None) -> 
     best_key = outcome["best"]["strategy_key"] if outcome else None
     candidates = {entry["strategy_key"]: entry for entry in _candidates(outcome)}
     eligible = set(trials["strategy_key"] if best_key else trials.loc[trials["kind"] != "control", "strategy_key"])
+    # Plain arrays: a table of its own for each of a thousand strategies takes seconds, and somebody looks on.
+    columns = {name: trials[name].to_numpy(dtype=object) for name in trials.columns}
+    known = {
+        name: trials[name].notna().to_numpy() for name in ("baseline", "score", "seconds", *_METRICS) if name in trials
+    }
     rows = []
-    for key, group in trials.groupby("strategy_key", sort=False):
-        row = _pooled(group)
+    for key, group in trials.groupby("strategy_key", sort=False).indices.items():
+        row = _pooled(np.asarray(group), columns, known)
         candidate = candidates.get(str(key), {})
         labels = (["best"] if key == best_key else []) + ([row["baseline"]] if row["baseline"] else [])
         row |= {"label": ", ".join(labels), "strategy_key": key}
         if candidate.get("validation"):
             row |= _bounds(candidate["validation"], "validation")
         row |= _bounds(candidate.get("test"), "test")
-        first = group.iloc[0]
-        row |= {name.removeprefix(_SETTING): first[name] for name in trials.columns if name.startswith(_SETTING)}
+        row |= {name.removeprefix(_SETTING): columns[name][group[0]] for name in columns if name.startswith(_SETTING)}
         rows.append(row)
     rows.sort(key=lambda row: (row["strategy_key"] not in eligible, *_order(row, best_key)))
     frame = pd.DataFrame([{"rank": rank} | row for rank, row in enumerate(rows, start=1)], columns=_columns(trials))
@@ -60,29 +67,34 @@ def _candidates(outcome: dict[str, Any] | None) -> list[dict[str, Any]]:
     return [] if outcome is None else [*outcome["baselines"], outcome["best"]]
 
 
-def _pooled(group: pd.DataFrame) -> dict[str, Any]:
-    """Figures of one strategy. Only the trials that got furthest count: a score at fewer epochs is another figure."""
-    status = min(group["status"], key=_STATUS_ORDER.index)
-    counted = group[group["status"] == status]
-    scores = counted["score"].dropna()
-    baselines = group["baseline"].dropna()
+def _pooled(group: np.ndarray, columns: dict[str, np.ndarray], known: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Figures of one strategy. Only the trials that got furthest count: a score at fewer epochs is another figure.
+
+    group: rows of its trials. columns: the trials by column. known: where a column says anything.
+    """
+
+    def values(name: str, rows: np.ndarray) -> np.ndarray:
+        told: np.ndarray = columns[name][rows[known[name][rows]]]
+        return told
+
+    statuses = columns["status"][group]
+    status = min(statuses, key=_STATUS_ORDER.index)
+    counted = group[statuses == status]
+    scores = values("score", counted).astype(float)
+    baselines = values("baseline", group)
+    judged = (values(name, counted) for name in _METRICS if name in known)
+    validation = next((found.astype(float) for found in judged if len(found)), None)
     return {
-        "baseline": None if baselines.empty else str(baselines.iloc[0]),
-        "trial": int(group["number"].min()),
-        "folds": int(counted["fold"].nunique()),
+        "baseline": str(baselines[0]) if len(baselines) else None,
+        "trial": int(columns["number"][group].min()),
+        "folds": len(set(columns["fold"][counted])),
         "status": status,
         "score": float(scores.mean()) if len(scores) else None,
-        "std": float(scores.std()) if len(scores) > 1 else None,
-        "validation": _mean(counted, "metric.target-metric", "metric.target-accuracy"),
-        "seconds": float(group["seconds"].sum()),
-        "epochs": int(counted["epochs"].max()),
+        "std": float(scores.std(ddof=1)) if len(scores) > 1 else None,
+        "validation": None if validation is None else float(validation.mean()),
+        "seconds": float(values("seconds", group).astype(float).sum()),
+        "epochs": int(columns["epochs"][counted].max()),
     }
-
-
-def _mean(trials: pd.DataFrame, *names: str) -> float | None:
-    """Of the first of these columns that says anything."""
-    known = next((name for name in names if name in trials and not trials[name].isna().all()), None)
-    return None if known is None else float(trials[known].mean())
 
 
 def _bounds(interval: dict[str, Any] | None, name: str) -> dict[str, Any]:

@@ -102,8 +102,11 @@ class Run:
         return read_json(self.place.file("outcome.json")) if known else None
 
     def records(self) -> list[TrialRecord]:
-        """All trials as the search knew them, by number; those that nobody runs any more are ``interrupted``."""
-        records = [record for _, record in sorted(self._journal().trials.items())]
+        """All trials as the search knew them, by number; those that nobody runs any more are ``interrupted``.
+
+        The same objects at every call.
+        """
+        records = [record for _, record in sorted(self._journal.trials.items())]
         for record in records:
             if record.status is TrialStatus.RUNNING and self.status != "running":
                 record.status = TrialStatus.INTERRUPTED
@@ -111,7 +114,7 @@ class Run:
 
     def phases(self) -> list[Phase]:
         """The phases that the search went through."""
-        return self._journal().phases
+        return self._journal.phases
 
     def trials(self) -> pd.DataFrame:
         """One row per trial: its fields, ``strategy.<key>`` and ``metric.<name>``; as in ``trials.parquet``."""
@@ -123,7 +126,7 @@ class Run:
 
     def leaderboard(self) -> pd.DataFrame:
         """One row per distinct strategy, best first; see :func:`raytl.runs.leaderboard.leaderboard`."""
-        return leaderboard(self._trials, self.outcome)
+        return self._board.copy()
 
     def predictions(self) -> pd.DataFrame | None:
         """One row per test image: ``label``, ``predicted.<candidate>``, ``probability.<class index>``; None without.
@@ -146,7 +149,7 @@ class Run:
 
         For a run without an outcome the best and the baselines are told from the trials, without intervals.
         """
-        board = self.leaderboard()
+        board = self._board
         scores = dict(zip(board["strategy_key"], board["score"], strict=True))
         outcome = self.outcome or self._provisional_outcome()
         counts = Counter(self._trials["status"])
@@ -196,6 +199,11 @@ class Run:
     def _history(self) -> pd.DataFrame:
         return self._table("history.parquet")
 
+    @cached_property
+    def _board(self) -> pd.DataFrame:
+        return leaderboard(self._trials, self.outcome)
+
+    @cached_property
     def _journal(self) -> Replay:
         self.place.file(JOURNAL)
         return read_journal(self.path)

@@ -24,11 +24,17 @@ from raytl.runs.labels import note_of, tag, write_note
 from raytl.runs.requests import ask_to_stop
 from raytl.search.space.files import parse_assignment
 from raytl.ui.children import Children
-from raytl.ui.views import show
+from raytl.ui.views import Views
 from raytl.web.visitors import refusal
 
 HEADER = "x-raytl"
 COOKIE = "raytl-token"
+# Whoever may write to the storage may have written the report: it gets a place of its own, with no say in the page's.
+# Within it the report may do what its own policy says, which one of another origin need not have.
+_REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline' 'unsafe-eval'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _FILES = {**web.SHARED, "page.js": "raytl.ui", "page.css": "raytl.ui"}
 
 
@@ -79,7 +85,7 @@ def make_app(
     addresses and those of loopback.
     """
     app = FastAPI(title="raytl", docs_url=None, redoc_url=None, openapi_url=None)
-    store, children = RunStore(storage), Children(storage)
+    store, children, views = RunStore(storage), Children(storage), Views(price)
 
     def opened(name: str) -> Run:
         """A run of this storage, and of no other place."""
@@ -130,7 +136,7 @@ def make_app(
 
     @app.get("/api/runs/{name}")
     def one(name: str) -> dict[str, Any]:
-        return show(opened(name), price) | {"command": children.of(name)}
+        return views.show(opened(name)) | {"command": children.of(name)}
 
     @app.get("/api/compare")
     def compared(a: str, b: str) -> dict[str, Any]:
@@ -144,7 +150,8 @@ def make_app(
         run = opened(name)
         if not run.place.has(run.report_path.name):
             raise NotThereError(f"run '{name}' has no report yet")
-        return HTMLResponse(run.place.file(run.report_path.name).read_text("utf-8"))
+        text = run.place.file(run.report_path.name).read_text("utf-8")
+        return HTMLResponse(text, headers={"Content-Security-Policy": _REPORT_POLICY, "Referrer-Policy": "no-referrer"})
 
     @app.post("/api/runs/{name}/stop")
     def stop(name: str) -> dict[str, Any]:

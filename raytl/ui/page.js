@@ -2,28 +2,54 @@
 // The control room: asks the server every few seconds and draws what it is told. No library, no network but the server.
 
 const main = document.getElementById("main");
-let token = "", shown = "", timer = 0, ticked = new Set();
+// shown: the address whose picture is drawn, null for none. asked: the number of the last look; answers to older ones are not drawn.
+let token = "", shown = null, asked = 0, timer = 0, ticked = new Set();
 
 const badge = (status) => el("span", { class: `badge ${status}` }, status);
 
+// The server cannot be reached, or what stands before it cannot reach it: what was drawn is still the best that is known.
+class Unreachable extends Error {}
 async function ask(path, body) {
   const headers = { "X-Raytl": "page" };
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const method = body === undefined ? "GET" : "POST";
-  const answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
-  const document_ = await answer.json();
-  if (!answer.ok) throw new Error(document_.error || (document_.detail ? "that is not a value to be had" : answer.statusText));
-  return document_;
+  let answer, text, told = null;
+  try {
+    answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+    text = await answer.text();
+  } catch {
+    throw new Unreachable("The server does not answer");
+  }
+  try {
+    told = JSON.parse(text);
+  } catch {
+    // A page of words, by a proxy or by a server that broke: its status tells more than its beginning.
+  }
+  if (answer.ok && told !== null) return told;
+  const why = refusal(told || {});
+  if (answer.status >= 500) throw new Unreachable(why || `The server answers HTTP ${answer.status}`);
+  throw new Error(why || `HTTP ${answer.status}`);
 }
+// In words why something was refused: a sentence of raytl, or which field has no value to be had.
+function refusal(told) {
+  if (told.error) return told.error;
+  if (!Array.isArray(told.detail) || !told.detail.length) return "";
+  const { loc = [], msg } = told.detail[0];
+  return `${loc.slice(1).join(" ")}: ${msg}`.replace(/^: /, "");
+}
+// Whether it went well.
 async function act(path, body, done) {
+  let went = true;
   try {
     await ask(path, body);
     say(done);
   } catch (error) {
     say(error.message, true);
+    went = false;
   }
   look();
+  return went;
 }
 const at = (name) => `/api/runs/${encodeURIComponent(name)}`;
 
@@ -31,11 +57,12 @@ const at = (name) => `/api/runs/${encodeURIComponent(name)}`;
 
 function runs(found) {
   document.getElementById("where").textContent = found.storage;
+  for (const name of ticked) if (!found.runs.some((run) => run.name === name)) ticked.delete(name);
   if (!found.runs.length) return [el("p", {}, "No runs yet; begin with: raytl search --target PATH")];
   const rows = found.runs.map((run) =>
-    el("tr", {},
+    el("tr", { "data-key": `row ${run.name}` },
       el("td", {}, el("input", { type: "checkbox", "data-key": `tick ${run.name}`, "aria-label": `compare ${run.name}`, checked: ticked.has(run.name), onchange: (event) => tick(run.name, event.target.checked) })),
-      el("td", { class: "keep" }, el("a", { href: `#/run/${encodeURIComponent(run.name)}` }, run.name)),
+      el("td", { class: "keep" }, el("a", { "data-key": `run ${run.name}`, href: `#/run/${encodeURIComponent(run.name)}` }, run.name)),
       el("td", {}, badge(run.status), run.problem ? ` ${run.problem}` : ""),
       el("td", { class: "keep" }, run.started ? new Date(run.started).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : ""),
       el("td", { class: "number" }, duration(run.seconds)),
@@ -72,39 +99,33 @@ function one(run) {
     ...(run.cost === null ? [] : [["cost so far", number(run.cost, 2), "by the price given"]]),
   ];
   const phase = run.phases.length ? run.phases[run.phases.length - 1] : null;
-  const lines = [
-    el("h2", {}, run.name, badge(run.status), ...run.tags.map((tag) => el("span", { class: "badge" }, tag))),
-    el("p", { class: "soft" }, `${run.setting}, ${run.path}`),
-    run.note ? el("p", {}, run.note) : null,
-    el("dl", { class: "cards" }, cards.map(([name, value, under]) => el("div", { class: "card" }, el("dt", {}, name), el("dd", {}, value, el("small", {}, under))))),
-    run.status === "running" ? el("p", {}, el("progress", { max: run.planned || 1, value: tried, "aria-label": "strategies tried" }), el("span", { class: "soft" }, `${tried} of ${run.planned || "?"} strategies begun${phase ? `; now ${phase.phase} ${phase.detail}` : ""}`)) : null,
-    best.strategy && !run.verdicts.length ? el("p", {}, el("b", {}, best.strategy)) : null,
-    run.status === "running" ? null : el("p", {}, run.why),
-    ...run.verdicts.map((sentence) => el("p", {}, sentence)),
-    run.command ? commanded(run.command) : null,
-    run.has_report ? el("p", {}, el("a", { href: `/runs/${encodeURIComponent(run.name)}/report`, target: "_blank" }, "The report")) : null,
-    el("h3", {}, "Lanes"),
-    ...lanes(run, running),
-    el("h3", {}, "Curves"),
-    curves(run),
-    el("p", { class: "soft" }, el("span", { class: "key running" }), "running", el("span", { class: "key best" }), "best", el("span", { class: "key" }), "others; score by epoch"),
-    el("h3", {}, "What to do"),
-    actions(run),
-    el("h3", {}, "Leaderboard"),
-    board(run),
-    failed(run),
+  const part = (name, ...children) => el("div", { "data-key": `part ${name}` }, ...children);
+  return [
+    part("name", el("h2", {}, run.name, badge(run.status), ...run.tags.map((tag) => el("span", { class: "badge" }, tag))), el("p", { class: "soft" }, `${run.setting}, ${run.path}`), run.note ? el("p", {}, run.note) : null),
+    part("cards", el("dl", { class: "cards" }, cards.map(([name, value, under]) => el("div", { class: "card" }, el("dt", {}, name), el("dd", {}, value, el("small", {}, under)))))),
+    part("standing",
+      run.status === "running" ? el("p", {}, el("progress", { max: run.planned || 1, value: tried, "aria-label": "strategies tried" }), el("span", { class: "soft" }, `${tried} of ${run.planned || "?"} strategies begun${phase ? `; now ${phase.phase} ${phase.detail}` : ""}`)) : null,
+      best.strategy && !run.verdicts.length ? el("p", {}, el("b", {}, best.strategy)) : null,
+      run.status === "running" ? null : el("p", {}, run.why),
+      ...run.verdicts.map((sentence) => el("p", {}, sentence))),
+    part("command", run.command ? commanded(run.command) : null),
+    part("report", run.has_report ? el("p", {}, el("a", { "data-key": "report", href: `/runs/${encodeURIComponent(run.name)}/report`, target: "_blank" }, "The report")) : null),
+    part("lanes", el("h3", {}, "Lanes"), ...lanes(run, running)),
+    part("curves", el("h3", {}, "Curves"), curves(run), el("p", { class: "soft" }, el("span", { class: "key running" }), "running", el("span", { class: "key best" }), "best", el("span", { class: "key" }), "others; score by epoch")),
+    part("actions", el("h3", {}, "What to do"), actions(run)),
+    part("board", el("h3", {}, "Leaderboard"), board(run)),
+    part("failed", failed(run)),
   ];
-  return lines.filter(Boolean);
 }
 function commanded(command) {
   const state = command.code === null ? "is at work" : command.code === 0 ? "is done" : "failed";
-  return el("p", { class: command.code ? "bad" : "" }, `raytl ${command.command} ${state}. ${command.said || ""} `, command.url ? el("a", { href: command.url }, command.url) : "");
+  return el("p", { class: command.code ? "bad" : "" }, `raytl ${command.command} ${state}. ${command.said || ""} `, command.url ? el("a", { "data-key": "endpoint", href: command.url }, command.url) : "");
 }
 function lanes(run, running) {
   const rows = running.map((trial) => {
     const last = trial.curve.length ? trial.curve[trial.curve.length - 1] : [0, null];
     const stopping = run.stopping_trials.includes(trial.number);
-    return el("tr", {},
+    return el("tr", { "data-key": `trial ${trial.number}` },
       el("td", { class: "number" }, trial.number), el("td", {}, trial.kind), el("td", { class: "wide" }, trial.strategy),
       el("td", {}, el("progress", { max: run.epochs || 1, value: last[0], "aria-label": "epochs" })),
       el("td", { class: "number" }, `${last[0]} of ${run.epochs || "?"}`), el("td", { class: "number" }, number(last[1])),
@@ -118,11 +139,12 @@ function bestTrials(run) {
   const first = run.board.find((row) => row.rank === 1);
   return new Set(first ? [first.trial] : []);
 }
+const most = (values) => values.reduce((a, b) => Math.max(a, b)); // Math.max(...values) overflows from some 100,000 on
 function timeline(run) {
   const ended = run.trials.filter((trial) => trial.ended !== null && trial.seconds > 0);
   if (!ended.length) return el("span");
   const names = [...new Set(ended.map((trial) => trial.lane || "?"))].slice(0, 32), best = bestTrials(run);
-  const until = Math.max(...ended.map((trial) => trial.ended), run.status === "running" ? run.seconds : 0, 1);
+  const until = most([...ended.map((trial) => trial.ended), run.status === "running" ? run.seconds : 0, 1]);
   const width = 1100, left = 120, row = 22, height = names.length * row + 28;
   const x = (seconds) => left + (seconds / until) * (width - left - 16);
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Trials by lane and time, ${duration(until)} in all` });
@@ -146,22 +168,23 @@ function timeline(run) {
     label.textContent = duration(until * share);
     drawing.append(label);
   }
-  return drawing;
+  return sideways("Trials by lane and time", drawing);
 }
 function curves(run) {
   const drawn = run.trials.filter((trial) => trial.curve.some((look) => look[1] !== null));
   if (!drawn.length) return el("p", { class: "soft" }, "No trial has reported an epoch yet.");
-  const width = 1100, height = 300, left = 50, bottom = 32, best = bestTrials(run);
+  const width = 1100, height = 300, left = 68, bottom = 32, best = bestTrials(run);
   const looks = drawn.flatMap((trial) => trial.curve), scores = looks.map((look) => look[1]).filter((score) => score !== null).sort((a, b) => a - b);
-  const last = Math.max(run.epochs || 1, ...looks.map((look) => look[0]));
+  const last = most([run.epochs || 1, ...looks.map((look) => look[0])]);
   // The worst twentieth may be anywhere; it would press all others together.
   const low = scores[Math.floor(scores.length / 20)], high = scores[scores.length - 1], span = high - low || 1;
+  const digits = Math.max(span < 10 ? 2 : 0, Math.min(6, 1 - Math.floor(Math.log10(span)))); // so that the levels differ
   const x = (epoch) => left + (epoch / last) * (width - left - 20);
   const y = (score) => 14 + (1 - Math.max(0, Math.min(1, (score - low) / span))) * (height - 14 - bottom);
-  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Score by epoch of ${drawn.length} trials; the best is ${number(high)}` });
+  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Score by epoch of ${drawn.length} trials; the best is ${number(high, Math.max(3, digits))}` });
   for (const share of [0, 0.5, 1]) {
     const level = low + span * share, label = svg("text", { x: left - 8, y: y(level) + 4, "text-anchor": "end" });
-    label.textContent = level.toFixed(2);
+    label.textContent = level.toFixed(digits);
     drawing.append(svg("line", { class: "axis", x1: left, x2: width - 20, y1: y(level), y2: y(level) }), label);
   }
   const names = svg("text", { x: width - 20, y: height - 8, "text-anchor": "end" });
@@ -178,8 +201,10 @@ function curves(run) {
     line.append(title);
     drawing.append(line);
   }
-  return drawing;
+  return sideways("Score by epoch", drawing);
 }
+// A drawing that is not made smaller than can be read: what does not fit is scrolled to, also by keyboard.
+const sideways = (name, drawing) => el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, drawing);
 // A strategy by hand: what is left open is as in the trial that it is to be like.
 function byHand(run, form) {
   if (!Object.keys(run.dials).length) return null;
@@ -188,13 +213,13 @@ function byHand(run, form) {
     const control = dial.options
       ? el("select", named, el("option", { value: "" }, "as it is"), dial.options.map((option) => el("option", { value: option }, option)))
       : el("input", { ...named, type: "text", inputmode: "decimal", size: 12, placeholder: "as it is", title: dial.hint });
-    return el("label", { class: "dial" }, key.replaceAll("_", " "), control);
+    return el("label", { class: "dial", "data-key": `of ${key}` }, key.replaceAll("_", " "), control);
   });
   const trials = run.trials.filter((trial) => trial.kind !== "probe");
   const send = (target) => {
     const settings = [...target.elements].filter((node) => node.name.startsWith("dial ") && node.value.trim()).map((node) => `${node.name.slice(5)}=${node.value.trim()}`);
     settings.push(...target.more.value.split("\n").map((line) => line.trim().replace(/^([\w.]+):\s*/, "$1=")).filter(Boolean));
-    act(`${at(run.name)}/try`, { settings, like: target.like.value === "" ? null : Number(target.like.value) }, "The strategy is being looked at.");
+    return act(`${at(run.name)}/try`, { settings, like: target.like.value === "" ? null : Number(target.like.value) }, "The strategy is being looked at.");
   };
   const made = form("Try a strategy", send,
     el("label", { class: "dial" }, "like trial", el("select", { name: "like", "data-key": "like" }, el("option", { value: "" }, "the best trained"), trials.map((trial) => el("option", { value: trial.number }, `${trial.number} (${number(trial.score)})`)))),
@@ -205,9 +230,20 @@ function byHand(run, form) {
   made.classList.add("whole");
   return made;
 }
+// What was typed stays until it is known that it was taken.
+async function submit(event, send) {
+  event.preventDefault();
+  const form = event.target;
+  if (await send(form)) form.reset();
+}
+async function writeNote(name, field) {
+  const text = field.value, went = await act(`${at(name)}/note`, { text }, "Noted.");
+  if (went) field.defaultValue = text; // what the form goes back to
+  return went;
+}
 function actions(run) {
   const name = run.name, field = (attributes) => el("input", attributes);
-  const form = (legend, onsubmit, ...children) => el("form", { onsubmit: (event) => { event.preventDefault(); onsubmit(event.target); event.target.reset(); } }, el("fieldset", {}, el("legend", {}, legend), el("div", { class: "row" }, children)));
+  const form = (legend, send, ...children) => el("form", { "data-key": `form ${legend}`, onsubmit: (event) => submit(event, send) }, el("fieldset", {}, el("legend", {}, legend), el("div", { class: "row" }, children)));
   return el("div", { class: "actions" },
     run.status === "running" ? form("Stop the search", () => act(`${at(name)}/stop`, {}, "The search ends after the epochs that run; it can go on later."), el("button", { class: "danger", "data-key": "stop", disabled: run.stopping }, run.stopping ? "stopping" : "Stop"), el("span", { class: "soft" }, "It can go on later.")) : null,
     run.extends ? form("Go on with it", (target) => act(`${at(name)}/extend`, { [target.unit.value]: Number(target.amount.value) }, "The search goes on."),
@@ -218,7 +254,7 @@ function actions(run) {
     form("Tags", (target) => act(`${at(name)}/tags`, { add: target.tag.value.split(/[\s,]+/).filter(Boolean) }, "Tagged."),
       field({ name: "tag", "data-key": "tag", "aria-label": "new tag", placeholder: "in-production" }), el("button", { "data-key": "add tag" }, "Tag"),
       ...run.tags.map((tag) => el("button", { type: "button", "data-key": `untag ${tag}`, "aria-label": `take off ${tag}`, onclick: () => act(`${at(name)}/tags`, { remove: [tag] }, `${tag} is off.`) }, `${tag} ×`))),
-    form("Note", (target) => act(`${at(name)}/note`, { text: target.text.value }, "Noted."), el("textarea", { name: "text", "data-key": "note", "aria-label": "note" }, run.note || ""), el("button", { "data-key": "write note" }, "Write")));
+    form("Note", (target) => writeNote(name, target.text), el("textarea", { name: "text", "data-key": "note", "aria-label": "note" }, run.note || ""), el("button", { "data-key": "write note" }, "Write")));
 }
 function board(run) {
   const rows = run.board.map((row) => el("tr", row.rank === 1 ? { class: "best" } : {},
@@ -252,52 +288,109 @@ function compared(found) {
 
 async function look() {
   clearTimeout(timer);
-  const [, kind, a, b] = location.hash.split("/"), place = location.hash;
+  const [, kind, a, b] = location.hash.split("/"), place = location.hash, mine = ++asked;
+  // Whoever looked later, or at something else, draws what it is told, however late this answer comes.
+  const overtaken = () => mine !== asked || place !== location.hash;
   let pause = document.hidden ? 15000 : 4000;
   try {
     let lines;
     if (kind === "run") {
       const run = await ask(at(decodeURIComponent(a)));
+      if (overtaken()) return;
       lines = one(run);
       if (run.status === "running" && !document.hidden) pause = 1500;
     } else if (kind === "compare") {
-      lines = compared(await ask(`/api/compare?a=${a}&b=${b}`));
+      const found = await ask(`/api/compare?a=${a}&b=${b}`);
+      if (overtaken()) return;
+      lines = compared(found);
     } else {
+      const found = await ask("/api/runs");
+      if (overtaken()) return;
       document.title = "raytl control room";
-      lines = runs(await ask("/api/runs"));
+      lines = runs(found);
     }
-    document.getElementById("offline").hidden = true;
-    if (place !== location.hash) return;
-    draw(lines);
+    offline("");
+    draw(lines, place);
   } catch (error) {
-    if (error instanceof TypeError) document.getElementById("offline").hidden = false;
-    else main.replaceChildren(el("p", { class: "bad" }, error.message));
+    if (overtaken()) return;
+    const passing = error instanceof Unreachable;
+    offline(passing ? `${error.message.replace(/\.$/, "")}; trying again.` : "");
+    if (!passing || shown !== place) {
+      main.replaceChildren(el("p", { class: "bad" }, error.message));
+      shown = null;
+    }
   }
   timer = setTimeout(look, pause);
 }
-function draw(lines) {
-  const fresh = el("div", {}, lines), key = fresh.innerHTML;
-  if (key === shown) return;
-  // What somebody is filling in, and where the focus is, stays over a new drawing.
-  const focus = main.contains(document.activeElement) ? document.activeElement.getAttribute("data-key") : null;
-  const kept = new Map([...main.querySelectorAll("input:not([type=checkbox]), select, textarea")].filter((node) => node.value !== node.defaultValue && node.dataset.key).map((node) => [node.dataset.key, node.value]));
-  shown = key;
-  main.replaceChildren(...fresh.childNodes);
-  for (const node of main.querySelectorAll("[data-key]")) {
-    if (kept.has(node.dataset.key)) node.value = kept.get(node.dataset.key);
-    if (focus !== null && node.dataset.key === focus) node.focus({ preventScroll: true });
+function offline(words) {
+  const told = document.getElementById("offline");
+  if (told.textContent !== words) told.textContent = words; // an alert is read out whenever it is written to
+  told.hidden = !words;
+}
+function draw(lines, place) {
+  const fresh = el("div", {}, lines), moved = shown !== place;
+  const within = main.contains(document.activeElement), focus = within ? document.activeElement.dataset.key : undefined;
+  shown = place;
+  if (moved) main.replaceChildren(...fresh.childNodes);
+  else renew(main, fresh);
+  if (!within || main.contains(document.activeElement)) return;
+  const again = moved ? main : [...main.querySelectorAll("[data-key]")].find((node) => node.dataset.key === focus);
+  if (again) again.focus({ preventScroll: true });
+}
+// Make what is drawn like a fresh drawing, and touch nothing else: what somebody types, has selected or opened or scrolled
+// to stays. Elements with a data-key are the same where that is; others where their place and kind are. An element that
+// stays keeps its listeners, so that whatever a listener speaks of has to be in the data-key.
+function renew(old, fresh) {
+  if (old.isEqualNode(fresh)) return;
+  for (const { name } of [...old.attributes]) if (old !== main && !fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  const key = (node) => (node.dataset ? node.dataset.key : undefined), wanted = [...fresh.childNodes], names = new Set(wanted.map(key));
+  const known = new Map();
+  for (const child of [...old.childNodes]) {
+    if (key(child) === undefined) continue;
+    if (names.has(key(child))) known.set(key(child), child);
+    else child.remove();
+  }
+  let at = old.firstChild;
+  for (const next of wanted) {
+    const same = key(next) !== undefined ? known.get(key(next)) : at && key(at) === undefined ? at : undefined;
+    if (!same || same.nodeName !== next.nodeName) {
+      old.insertBefore(next, at);
+      if (same && same === at) {
+        at = at.nextSibling;
+        same.remove();
+      }
+      continue;
+    }
+    if (same === at) at = at.nextSibling;
+    else old.insertBefore(same, at);
+    if (same instanceof Element) renew(same, next);
+    else if (same.nodeValue !== next.nodeValue) same.nodeValue = next.nodeValue;
+  }
+  while (at) {
+    const after = at.nextSibling;
+    at.remove();
+    at = after;
   }
 }
 function route() {
   const given = /^#token=(.+)$/.exec(location.hash);
   if (given) {
-    token = decodeURIComponent(given[1]);
+    try {
+      token = decodeURIComponent(given[1]);
+    } catch {
+      token = given[1]; // typed as it is, with a % in it
+    }
     history.replaceState(null, "", "/#/");
   }
-  shown = "";
   say("");
   look();
 }
+// The address after # says what is looked at: a leap within the page is none of those.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
 addEventListener("hashchange", route);
 document.addEventListener("visibilitychange", look);
 route();

@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Sequence
+from urllib.parse import quote
 
 import uvicorn
 
@@ -39,7 +40,7 @@ def serve(
     except OSError as error:
         raise UserError(f"{host}:{port}: cannot be listened at ({error.strerror}); give another --port") from None
     shown = f"[{host}]" if ":" in host else host
-    ready(f"http://{shown}:{listening.getsockname()[1]}/" + (f"#token={token}" if token else ""))
+    ready(f"http://{shown}:{listening.getsockname()[1]}/" + (f"#token={quote(token, safe='')}" if token else ""))
     config = uvicorn.Config(app, log_level="warning", access_log=False)
     uvicorn.Server(config).run(sockets=[listening])
 

@@ -1,9 +1,10 @@
-"""Runs as the page shows them: plain values, read anew from the storage at each look."""
+"""Runs as the page shows them: plain values, read anew from the storage where something of it is new."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from raytl.api import Run
@@ -13,6 +14,7 @@ from raytl.runs import wording
 from raytl.runs.files import plain
 from raytl.runs.requests import asked_of
 from raytl.runs.run import interval
+from raytl.runs.storage import DiskPlace
 from raytl.runs.verdict import verdicts
 from raytl.search.jobs import JobKind
 from raytl.search.records import TrialRecord
@@ -21,9 +23,42 @@ from raytl.search.space.definition import ANY, parse_space
 BOARD = 30
 """Strategies of the leaderboard that are shown."""
 HOUR_S = 3600.0
+KEPT = 16
+"""Runs that ended whose values are kept for the next look."""
 
 
-def show(run: Run, price: float | None) -> dict[str, Any]:
+class Views:
+    """Runs as the page shows them. price: of an hour of all machines of a search, None where nobody said.
+
+    A page that stays open asks every few seconds: a run that ended is read again once a file of it is another one.
+    """
+
+    def __init__(self, price: float | None) -> None:
+        self._price = price
+        self._kept: dict[str, tuple[Any, dict[str, Any]]] = {}
+
+    def show(self, run: Run) -> dict[str, Any]:
+        """One run, as :func:`show`. The values are not to be changed."""
+        if run.status == "running" or not isinstance(run.place, DiskPlace):
+            return show(run, self._price)
+        state = _files(run.path)
+        known = self._kept.pop(run.name, None)
+        if known is None or known[0] != state:
+            known = (state, show(Run(run.place), self._price))  # opened anew: it may have been another run before
+        self._kept[run.name] = known
+        for oldest in list(self._kept)[:-KEPT]:
+            self._kept.pop(oldest, None)
+        return known[1]
+
+
+def _files(folder: Path) -> list[tuple[str, int, int]]:
+    """What lies in a run's folder, with times and sizes; a file more or less in a folder of it is a new time of it."""
+    with os.scandir(folder) as entries:
+        stats = [(entry.name, entry.stat()) for entry in entries]
+    return sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+def show(run: Run, price: float | None = None) -> dict[str, Any]:
     """One run: its standing, its trials with their curves, the lanes they ran in, what it took so far.
 
     price: of an hour of all its machines, None where nobody said.
@@ -60,7 +95,6 @@ def show(run: Run, price: float | None) -> dict[str, Any]:
                 "stopping": asked is not None and asked.stop,
                 "stopping_trials": [] if asked is None else sorted(asked.trials),
                 "phases": [asdict(phase) for phase in run.phases()],
-                "now": datetime.now(UTC).timestamp(),
                 "board": _board(run, share=share),
                 "trials": [_trial(record) for record in records],
             }

@@ -25,6 +25,7 @@ from raytl.runs.report import ReportExamples, write_report
 from raytl.runs.report.charts import TONES, confusion, curves, parallel, waterfall
 from raytl.runs.report.examples import data_uri
 from raytl.runs.report.importance import importance
+from raytl.runs.report.page import _cards
 from raytl.runs.verdict import adaptation, transfer
 from raytl.runs.wording import strategy
 
@@ -120,6 +121,11 @@ class TestPage:
         assert "cannot be decoded; left out" in page.text
         assert SETTINGS["command"] in page.text
         assert run.environment["versions"]["torch"] in page.text
+
+    def test_a_metric_keeps_its_capitals(self, run):
+        summary = run.summary() | {"metric": "auroc"}
+        summary["best"] = summary["best"] | {"test_metric": None}
+        assert "<dt>Area under the ROC curve</dt>" in _cards(summary)
 
     def test_mistakes_are_shown_and_hits_wait_for_their_cell(self, page, run):
         figures = [a for a, _ in page.all("figure")]
@@ -344,6 +350,31 @@ class TestCharts:
         hits, mistakes = confusion(counts, ["a", "b"]).data
         assert [list(row) for row in hits.text] == [["5", ""], ["", "7"]]
         assert [list(row) for row in mistakes.text] == [["", "1"], ["", ""]]
+
+    def test_the_confusion_matrix_of_many_classes_is_of_the_most_confused(self):
+        counts = np.diag(np.full(300, 20))
+        counts[250, 3] = 7
+        counts[250, 299] = 1
+        figure = confusion(counts, [f"class {index}" for index in range(300)])
+        hits, mistakes = figure.data
+        assert len(mistakes.z) == len(figure.layout.xaxis.ticktext) == 100
+        names = list(figure.layout.xaxis.ticktext)
+        row, column = names.index("class 250"), names.index("class 3")
+        assert mistakes.hovertext[row][column] == "class 250 taken for class 3: 7"
+        assert mistakes.customdata[row][column] == "250,3"  # as the examples below have it
+        assert hits.z[row][row] == pytest.approx(20 / 28, abs=1e-3)  # of all images of the class
+        assert sum(map(bool, np.ravel(mistakes.hovertext))) == sum(map(bool, np.ravel(mistakes.customdata))) == 2
+        assert len(figure.to_json()) < 500_000
+
+    def test_of_many_classes_it_is_said_what_is_not_drawn(self, tmp_path):
+        run = write_example(tmp_path, trials=4, settings=SETTINGS | {"classes": tuple(map(str, range(120)))})
+        html = " ".join(write_report(run).read_text("utf-8").split())
+        wrong = re.search(r"What it gets wrong</h2> <p class=\"note\">(\d+) of 600", html)
+        assert wrong is not None
+        told = (
+            f"The figure has the 100 most confused of 120 classes, and with them {wrong[1]} of the {wrong[1]} mistakes"
+        )
+        assert told in html
 
     @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK"])
     def test_images_of_every_mode_become_thumbnails(self, mode):

@@ -46,13 +46,13 @@ def test_a_person_tries_the_model(url, bundles, png, tmp_path):
             await browser.tell("Input.insertText", text="wrong")
             await browser.press("Enter")
             await browser.until("document.querySelector('#token').innerText.includes('not the endpoint')")
+            await browser.choose("#files", picture)
+            await browser.until("document.querySelector('.result')?.innerText.includes('Waiting for the token')")
             await browser.tell("Input.insertText", text="secret")
             await browser.press("Enter")
             await browser.until("document.querySelector('dl.facts')")
             assert "90.0 % (95 % interval: 80.0 % to 100.0 %)" in await browser.ask("card_ = document.body.innerText")
             assert await browser.ask("document.cookie + localStorage.length") == "0"
-
-            await browser.choose("#files", picture)
             await browser.until("document.querySelector('.counted canvas')")
             said = await browser.ask("document.querySelector('.result').innerText")
             assert said.startswith(expected.label) and f"{100 * expected.confidence:.1f} %" in said
@@ -82,6 +82,19 @@ def test_a_person_tries_the_model(url, bundles, png, tmp_path):
                 said = await browser.ask("document.querySelector('.result').innerText")
                 assert said.startswith(second.label) and f"{kind}.png" in said
 
+            (tmp_path / "folder").mkdir()
+            await browser.choose("#files", tmp_path / "folder")
+            await browser.until("document.querySelector('.result .bad')?.innerText.startsWith('This is a folder')")
+
+            await browser.choose("#files", *[picture] * 25)
+            await browser.until("document.querySelectorAll('.result').length === 29")
+            await browser.until("!document.querySelector('[aria-busy]')")
+            assert "The first 24 of 25 images" in await browser.ask("document.getElementById('left').innerText")
+            await browser.ask("button = document.querySelector('.result button'), button.focus(), button.click()")
+            await browser.until("document.activeElement.className === 'counted'")
+            words = await browser.ask("document.activeElement.querySelector('canvas').getAttribute('aria-label')")
+            assert await browser.ask("document.getElementById('said').innerText") == words
+
             unnamed = "[...document.querySelectorAll('input, button, canvas, img, progress')].filter((node) =>"
             unnamed += " !(node.labels?.length || node.ariaLabel || node.alt || node.innerText)).length"
             assert await browser.ask(unnamed) == 0
@@ -97,13 +110,14 @@ def test_a_person_tries_the_model(url, bundles, png, tmp_path):
             await browser.ask("document.querySelectorAll('details')[1].open = true")
             await browser.ask("document.querySelectorAll('details')[1].querySelector('button').click()")
             await browser.until("document.querySelectorAll('details')[1].innerText.includes('\"tulip\"')")
-            refused = [line for line in browser.logged if "401" not in line and "422" not in line]
+            known = ("401", "422", "FILE_NOT_FOUND")  # no token, a broken image, a folder
+            refused = [line for line in browser.logged if not any(why in line for why in known)]
             assert not refused, refused  # nothing was blocked by the page's own policy, no script failed
 
     asyncio.run(person())
 
 
-def test_models_beside_one_another_are_listed_and_led_to(bundles, tmp_path):
+def test_models_beside_one_another_are_listed_and_led_to(bundles, png, tmp_path):
     async def directory():
         return [
             entry("cells", "/", {"model": "first"}, "RUNNING"),
@@ -117,6 +131,22 @@ def test_models_beside_one_another_are_listed_and_led_to(bundles, tmp_path):
             assert await browser.ask("document.querySelector('#models [aria-current=page]').innerText") == "cells"
             links = "[...document.querySelectorAll('#models a')].map((one) => one.getAttribute('href')).join(' ')"
             assert await browser.ask(links) == "/ /v1/models/letters/"
+
+            # A server before the endpoint that has no words for what it says, and side questions that nobody answers.
+            await browser.ask(
+                "fetched = window.fetch, statuses = { 'v1/model/health': 502, 'v1/models': 418, 'v1/predict': 413 },"
+                " window.fetch = async (url, given) => { const status = statuses[new URL(url).pathname.slice(1)];"
+                " return status ? new Response('<html></html>', { status }) : fetched(url, given); }, begin()"
+            )
+            await browser.until("!document.querySelector('#models a')")
+            card = await browser.ask("document.getElementById('card').innerText")
+            assert "tulip" in card and "cannot be told now: A server before the endpoint cannot reach it" in card
+            picture = tmp_path / "flower.png"
+            picture.write_bytes(png(1))
+            for status, words in ((413, "That is more than"), (418, "HTTP 418")):
+                await browser.ask(f"statuses['v1/predict'] = {status}")
+                await browser.choose("#files", picture)
+                await browser.until(f"document.querySelector('.result .bad')?.innerText.startsWith('{words}')")
 
     service = Service()
     asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,11 @@ from fastapi.testclient import TestClient
 
 from raytl.core.errors import UserError
 from raytl.runs import RunStore, RunWriter
+from raytl.runs import run as run_module
+from raytl.runs.journal import Replay, read_journal
+from raytl.runs.report.page import _POLICY as REPORT_POLICY
 from raytl.runs.requests import ask_to_stop, ask_to_try, asked_of, clear, listening, untried
+from raytl.runs.storage import JOURNAL
 from raytl.search.records import Asked
 from raytl.training.strategy import Strategy
 from raytl.ui import make_app
@@ -45,6 +50,25 @@ class TestWhatIsShown:
         assert any("Transfer helped" in sentence for sentence in run["verdicts"])
         assert run["command"] is None
 
+    def test_a_run_that_ended_is_read_once(
+        self, page: TestClient, storage: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read: list[Path] = []
+
+        def counted(folder: Path) -> Replay:
+            read.append(folder)
+            return read_journal(folder)
+
+        monkeypatch.setattr(run_module, "read_journal", counted)
+        first = page.get("/api/runs/digits").json()
+        assert len(read) == 1  # the trials, the space's settings, the leaderboard and the phases are of one reading
+        assert page.get("/api/runs/digits").json() == first and len(read) == 1
+        page.post("/api/runs/digits/tags", json={"add": ["good"]})
+        assert page.get("/api/runs/digits").json()["tags"] == ["good"]
+        with (storage / "digits" / JOURNAL).open("a") as journal:
+            journal.write('{"phase": "more", "detail": "", "at": 1.0}\n')
+        assert page.get("/api/runs/digits").json()["phases"][-1]["phase"] == "more"
+
     def test_two_beside_each_other(self, page: TestClient) -> None:
         found = page.get("/api/compare", params={"a": "digits", "b": "digits-2"}).json()
         assert found["gain"]["value"] < 0
@@ -58,6 +82,19 @@ class TestWhatIsShown:
         together = "".join(texts).replace("http://www.w3.org/2000/svg", "")
         assert "http:" not in together and "https:" not in together
         assert "script-src 'self'" in answer.headers["content-security-policy"]
+
+    @pytest.mark.parametrize("scheme", [0, 1])  # light and dark
+    def test_curves_and_bars_stand_out(self, page: TestClient, scheme: int) -> None:
+        def luminance(name: str, style: str) -> float:
+            colour = re.findall(rf"--{name}: #(\w{{6}})", page.get(f"/static/{style}").text)[scheme]
+            shares = [int(colour[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+            linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+            return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+        for name in ("other", "run"):
+            low, high = sorted([luminance(name, "page.css"), luminance("card", "base.css")])
+            assert (high + 0.05) / (low + 0.05) > 3  # WCAG 2.2, 1.4.11
+        assert "opacity" not in page.get("/static/page.css").text  # which would take of it
 
     @pytest.mark.parametrize(
         "path", ["/api/runs/nobody", "/api/runs/..%2F..%2Fetc", "/static/app.py", "/runs/digits/report"]
@@ -154,6 +191,26 @@ class TestWhoIsKeptOut:
             app, headers={"Authorization": "Bearer a token of some length"}, base_url="http://any.example"
         )
         assert right.get("/api/runs").status_code == 200
+
+    def test_a_stored_report_has_no_say_in_the_page(self, page: TestClient, storage: Path) -> None:
+        (storage / "digits" / "report.html").write_text("<script>fetch('/api/runs')</script>")
+        policy = page.get("/runs/digits/report").headers["content-security-policy"].split("; ")
+        assert "sandbox allow-scripts" in policy and "frame-ancestors 'none'" in policy
+        assert set(REPORT_POLICY.split("; ")) <= set(policy)  # what the report asks for itself
+
+    def test_a_token_with_a_percent_sign_is_in_the_address(
+        self, storage: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told: list[str] = []
+
+        def ready(url: str) -> None:
+            told.append(url)
+            raise KeyboardInterrupt
+
+        monkeypatch.setenv("RAYTL_UI_TOKEN", "100%41 of a secret/#?")
+        with pytest.raises(KeyboardInterrupt):
+            serve(str(storage), "0.0.0.0", 0, ready=ready)
+        assert told[0].endswith("/#token=100%2541%20of%20a%20secret%2F%23%3F")
 
     def test_a_token_that_can_be_guessed(self, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RAYTL_UI_TOKEN", "1234")

@@ -22,6 +22,8 @@ BEST = "#1f77b4"
 _BASELINE_COLOURS = ["#e08214", "#b05fc4", "#2aa198", "#c0507a"]
 _FAINT = "rgba(128,128,128,0.28)"
 _AXES_AT_MOST = 7
+CONFUSED_AT_MOST = 100
+"""Classes of a confusion matrix: cells of more are smaller than can be pointed at, and megabytes in all."""
 _ABSENT = -0.12  # where an axis shows strategies that do not have the setting, in shares of its length
 
 
@@ -231,31 +233,50 @@ def importances(found: dict[str, float]) -> go.Figure:
     return figure.update_yaxes(automargin=True, ticksuffix="  ")
 
 
+def most_confused(counts: np.ndarray) -> list[int]:
+    """The classes that a confusion matrix is drawn of: all, or the ``CONFUSED_AT_MOST`` with most mistakes, in order.
+
+    counts: (k, k). A mistake counts for the true class and for the predicted one.
+    """
+    wrong = counts - np.diag(np.diag(counts))
+    order = np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")
+    return sorted(order[:CONFUSED_AT_MOST].tolist())
+
+
 def confusion(counts: np.ndarray, classes: list[str]) -> go.Figure:
     """Confusion matrix, rows true, columns predicted: hits in blue, mistakes in red, shaded by the share of their row.
 
-    counts: (k, k) numbers of test images.
+    counts: (k, k) numbers of test images. Of very many classes it is drawn of the most confused ones.
     """
-    size = len(classes)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    chosen = most_confused(counts)
+    size = len(chosen)
+    shares = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))[np.ix_(chosen, chosen)]  # of all of the row
+    drawn = counts[np.ix_(chosen, chosen)]
+    names = [escape(classes[index]) for index in chosen]
     hit = np.eye(size, dtype=bool)
     traces = []
     for mask, shade, colours in [
         (hit, shares, [[0, "#dbe9f6"], [1, "#08519c"]]),
         (~hit, np.sqrt(shares), [[0, "#fde4dc"], [1, "#b2182b"]]),  # the root: a few mistakes are still to be seen
     ]:
-        shown = mask & (counts > 0)
+        # Most cells of a large matrix are empty: words and addresses for each would be megabytes.
+        cells = [(int(i), int(j)) for i, j in np.argwhere(mask & (drawn > 0))]
+        z: list[list[float | None]] = [[None] * size for _ in chosen]
+        text, custom, hover = ([[""] * size for _ in chosen] for _ in range(3))
+        for i, j in cells:
+            z[i][j] = round(float(shade[i, j]), 4)
+            text[i][j] = str(drawn[i, j])
+            custom[i][j] = f"{chosen[i]},{chosen[j]}"
+            hover[i][j] = f"{names[i]} taken for {names[j]}: {drawn[i, j]}"
+        written = size <= 25
         traces.append(
             go.Heatmap(
-                z=[[float(shade[i, j]) if shown[i, j] else None for j in range(size)] for i in range(size)],
-                text=[[str(counts[i, j]) if shown[i, j] else "" for j in range(size)] for i in range(size)],
-                customdata=[[f"{i},{j}" for j in range(size)] for i in range(size)],
-                hovertext=[
-                    [f"{escape(classes[i])} taken for {escape(classes[j])}: {counts[i, j]}" for j in range(size)]
-                    for i in range(size)
-                ],
+                z=z,
+                text=text if written else None,
+                customdata=custom,
+                hovertext=hover,
                 hoverinfo="text",
-                texttemplate="%{text}" if size <= 25 else None,
+                texttemplate="%{text}" if written else None,
                 colorscale=colours,
                 zmin=0,
                 zmax=1,
@@ -266,7 +287,7 @@ def confusion(counts: np.ndarray, classes: list[str]) -> go.Figure:
             )
         )
     figure = _figure(traces, height=max(300, min(900, 130 + 34 * size)))
-    ticks: dict[str, Any] = {"tickvals": list(range(size)), "ticktext": [_short(name) for name in classes]}
+    ticks: dict[str, Any] = {"tickvals": list(range(size)), "ticktext": [_short(classes[index]) for index in chosen]}
     figure.update_xaxes(title="predicted", showgrid=False, zeroline=False, automargin=True, **ticks)
     return figure.update_yaxes(
         title="true", autorange="reversed", showgrid=False, zeroline=False, automargin=True, **ticks

@@ -124,7 +124,8 @@ def _cards(summary: dict[str, Any]) -> str:
         under = "by cross-validation"
         if known is not None:
             under = f"by cross-validation; 95 % interval {wording.limits(known, share=metric.share)}"
-        cards.append(_card(metric.title.capitalize(), wording.value(validation["value"], share=metric.share), under))
+        title = metric.title[0].upper() + metric.title[1:]  # ROC stays in capitals
+        cards.append(_card(title, wording.value(validation["value"], share=metric.share), under))
     for title, key in [("Gain from transfer", "transfer_gain"), ("Gain from adaptation", "adaptation_gain")]:
         gain = interval(summary[key])
         if gain is not None:
@@ -274,6 +275,11 @@ def _mistakes(counts: np.ndarray | None, classes: list[str], examples: ReportExa
     says = f"Confusion matrix: {wrong} of {int(counts.sum())} test images wrong; the table of classes has the figures."
     pictures = ""
     hint = ""
+    chosen, part = charts.most_confused(counts), ""
+    if len(chosen) < len(classes):
+        inside = counts[np.ix_(chosen, chosen)]
+        part = f""" The figure has the {len(chosen)} most confused of {len(classes)} classes, and with them
+{int(inside.sum() - np.trace(inside))} of the {wrong} mistakes; the table has all classes."""
     if examples is not None:
         hint = "Pick a cell to see its images below."
         pictures = f"""<h3>Mistakes, the surest first</h3>
@@ -285,7 +291,7 @@ def _mistakes(counts: np.ndarray | None, classes: list[str], examples: ReportExa
 """
     return f"""<h2>What it gets wrong</h2>
 <p class="note">{wrong} of {int(counts.sum())} test images. Rows are the true classes, columns what the model said;
-blue is right, red is wrong. <span class="screen">{hint}</span></p>
+blue is right, red is wrong.{part} <span class="screen">{hint}</span></p>
 {parts.place("confusion", charts.confusion(counts, classes), says, kind="square")}{pictures}
 {tables.class_table(counts, classes)}
 """

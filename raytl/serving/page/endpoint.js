@@ -4,6 +4,20 @@
 const BASE = new URL(".", location.href), KEPT = `raytl-token ${BASE.pathname}`;
 const token = () => sessionStorage.getItem(KEPT) || "";
 
+// What a server before the endpoint answers with, in words: it sends a page or nothing, and over HTTP/2 no status text.
+const BY_OTHERS = {
+  413: "That is more than the endpoint, or a server before it, takes at once (HTTP 413).",
+  502: "A server before the endpoint cannot reach it (HTTP 502); try again in a moment.",
+  503: "The endpoint has no time now (HTTP 503); try again in a moment.",
+  504: "The endpoint took longer than a server before it waits (HTTP 504); try again in a moment.",
+};
+// status: of HTTP.
+class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
 async function call(path, options = {}) {
   const headers = token() ? { Authorization: `Bearer ${token()}` } : {};
   let answer;
@@ -14,7 +28,7 @@ async function call(path, options = {}) {
   }
   const known = await answer.json().catch(() => ({}));
   if (answer.status === 401) askForToken();
-  if (!answer.ok) throw new Error(known.error || answer.statusText);
+  if (!answer.ok) throw new Refused((known && known.error) || BY_OTHERS[answer.status] || `HTTP ${answer.status}`, answer.status);
   return known;
 }
 function askForToken() {

@@ -4,6 +4,7 @@
 const MOST = 24, SHOWN = 5, LEAST = 0.02, SIDE = 260;
 const results = document.getElementById("results"), drop = document.getElementById("drop"), files = document.getElementById("files");
 let waiting = Promise.resolve();
+const withoutToken = []; // images that the endpoint did not take for want of its token
 
 async function begin() {
   snippets();
@@ -12,12 +13,17 @@ async function begin() {
     document.title = `${model.model} · raytl`;
     document.getElementById("where").textContent = model.model;
     document.getElementById("card").replaceChildren(...card(model));
-    document.getElementById("card").append(await standing());
-    document.getElementById("models").replaceChildren(...neighbours((await call("v1/models")).models));
+    for (const given of withoutToken.splice(0)) queue(...given);
   } catch (error) {
     say(error.message, true);
     document.getElementById("card").replaceChildren(el("p", { class: "soft" }, "The model tells about itself once the endpoint answers."));
+    return;
   }
+  // What these do not tell is no reason to take the card away.
+  const unknown = (error) => el("p", { class: "soft" }, `Whether it is still right on what comes in cannot be told now: ${error.message}`);
+  document.getElementById("card").append(await standing().catch(unknown));
+  const others = await call("v1/models").then((found) => found.models).catch(() => []);
+  document.getElementById("models").replaceChildren(...neighbours(others));
 }
 function neighbours(models) {
   const place = (one) => one.path.replace(/v1\/predict$/, "");
@@ -39,11 +45,25 @@ function snippets() {
 function take(list) {
   const given = [...list].filter((file) => file.type.startsWith("image/") || !file.type);
   if (!given.length) return say("There is no image in that; save it as a file first, then choose or drop the file.", true);
-  if (given.length > MOST) say(`The first ${MOST} of ${given.length} images are taken.`);
+  const left = document.getElementById("left");
+  left.textContent = `The first ${MOST} of ${given.length} images were taken; give the others afterwards.`;
+  left.hidden = given.length <= MOST;
+  if (!left.hidden) say(left.textContent);
   for (const file of given.slice(0, MOST)) {
     const item = el("li", { class: "result", "aria-busy": "true" }, preview(file), el("div", {}, el("h3", {}, file.name || "pasted image"), el("p", { class: "soft" }, "Waiting for an answer …")));
     results.prepend(item);
-    waiting = waiting.then(() => classify(file, item, given.length === 1));
+    queue(file, item, given.length === 1);
+  }
+}
+function queue(file, item, alone) {
+  waiting = waiting.then(() => classify(file, item, alone));
+}
+// Files that are folders have no type either, and are told from others by reading them.
+async function readable(file) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    throw new Error("This is a folder, or a file that cannot be read; choose the images themselves.");
   }
 }
 function preview(file) {
@@ -55,20 +75,26 @@ function preview(file) {
 async function classify(file, item, alone) {
   const name = file.name || "pasted image", told = item.lastElementChild;
   try {
+    await readable(file);
     const answer = await call(`v1/predict?sets=true&top=${SHOWN}`, { method: "POST", body: file });
     const said = answer.predictions[0], strange = said.none_of_these;
     // Objects put labels that are numbers into an order of their own.
     const order = Object.entries(said.probabilities).sort((a, b) => (b[0] === said.label) - (a[0] === said.label) || b[1] - a[1]);
     const bars = order.flatMap(([label, value]) => [el("span", {}, label), el("progress", { max: 1, value, "aria-label": label }), el("span", { class: "number" }, share(value))]);
-    const button = el("button", { type: "button", onclick: () => explain(file, item, button, said.label) }, "What counted?");
+    const button = el("button", { type: "button", onclick: () => explain(file, item, button, said.label, true) }, "What counted?");
     told.replaceChildren(...[
       el("h3", {}, said.label), el("p", { class: "soft" }, `${name}, ${share(said.confidence)}`),
       strange ? el("p", { class: "unlike" }, "It looks like none of these classes.") : null,
       said.labels && said.labels.length > 1 ? el("p", {}, `It may be any of: ${said.labels.join(", ")} (such a list holds the true label in 90 % of cases).`) : null,
       el("div", { class: "bars" }, bars), button].filter(Boolean));
     say(`${name}: ${said.label}, ${share(said.confidence)}${strange ? "; it looks like none of these classes" : ""}`);
-    if (alone) await explain(file, item, button, said.label);
+    if (alone) await explain(file, item, button, said.label, false);
   } catch (error) {
+    if (error.status === 401) {
+      withoutToken.push([file, item, alone]);
+      told.replaceChildren(el("h3", {}, name), el("p", { class: "soft" }, "Waiting for the token …"));
+      return;
+    }
     told.replaceChildren(el("h3", {}, name), el("p", { class: "bad" }, error.message));
     say(`${name}: ${error.message}`, true);
   }
@@ -77,17 +103,23 @@ async function classify(file, item, alone) {
 
 // --- what counted -----------------------------------------------------------------------------------------------------
 
-async function explain(file, item, button, label) {
+// asked: by the button; then the answer is read out, and the focus goes to it unless it was taken elsewhere meanwhile.
+async function explain(file, item, button, label, asked) {
+  const lost = () => asked && [document.body, button].includes(document.activeElement);
   button.disabled = true;
   try {
     const found = await call(`v1/explain?label=${encodeURIComponent(label)}`, { method: "POST", body: file });
     const words = inWords(found), canvas = el("canvas", { width: SIDE, height: SIDE, role: "img", "aria-label": words });
     await draw(canvas, found);
-    item.append(el("div", { class: "counted" }, canvas, el("div", {}, el("p", {}, words), el("p", { class: "soft" }, "This is what the model sees. The more orange a part, the less probable the label with that part covered; the frame marks the one that counted most."))));
+    const block = el("div", { class: "counted", tabindex: "-1" }, canvas, el("div", {}, el("p", {}, words), el("p", { class: "soft" }, "This is what the model sees. The more orange a part, the less probable the label with that part covered; the frame marks the one that counted most.")));
+    item.append(block);
+    if (asked) say(words);
+    if (lost()) block.focus();
     button.remove();
   } catch (error) {
     button.disabled = false;
     say(error.message, true);
+    if (lost()) button.focus();
   }
 }
 function strongest(drops) {
