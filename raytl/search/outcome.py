@@ -25,6 +25,7 @@ from raytl.judging.operating import Goal, decided, operating_point
 from raytl.judging.verdict import Control, Part, equivalence_margin, judged
 from raytl.search.plan.contest import UNSURE, Labels
 from raytl.search.plan.schedule import SearchPlan
+from raytl.search.plan.time_budget import YARDSTICK_SHARE, hurries
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialStatus
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import load_checkpoint
@@ -52,13 +53,11 @@ KeepModel = Callable[[SearchOutcome, Path], str]
 """Keeps a model with what is known of it, and says what it is worth."""
 LEAST_CALIBRATING = 20
 """Images that a temperature is fitted on at least."""
-YARDSTICK_SHARE, YARDSTICK_LEAST_S = 0.1, 6.0
-"""Of the search's seconds that may be spent on what the model will be judged by later; seconds it may take anyhow."""
+YARDSTICK_LEAST_S = 6.0
+"""Seconds that what the model will be judged by later may take however short the search was."""
 TRAINED_SHARE, TRAINED_MOST_S = 0.5, 30.0
-"""Where the model is trained for it once more: of a short search it may take half as long again, up to so many seconds.
-A small network on a few dozen images takes two for each fold."""
-YARDSTICK_OVER_S = 10.0
-"""Seconds that it was seen to take at least with a network's features: too many for a time budget of half a minute."""
+"""Where the model is trained for it once more and there is no time budget: of a short search it may take half as long
+again, up to so many seconds. A small network on a few dozen images takes two for each fold."""
 
 
 def conclude(
@@ -200,7 +199,8 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
     """
     best = outcome.best
     strategy = Strategy.from_dict(best.strategy)
-    least = YARDSTICK_LEAST_S if strategy.convex else min(TRAINED_MOST_S, TRAINED_SHARE * seconds)
+    at_once = strategy.convex or plan.settings.time_budget_s is not None
+    least = YARDSTICK_LEAST_S if at_once else min(TRAINED_MOST_S, TRAINED_SHARE * seconds)
     allowed = max(least, YARDSTICK_SHARE * seconds)
     if _hurries(plan, seconds):
         raise NoYardstickError(f"the search had a time budget and took only {seconds:.0f} s")
@@ -224,7 +224,7 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
 
 
 def _hurries(plan: SearchPlan, seconds: float) -> bool:
-    return plan.settings.time_budget_s is not None and YARDSTICK_SHARE * seconds < YARDSTICK_OVER_S
+    return plan.settings.time_budget_s is not None and hurries(seconds)
 
 
 def kept_features(workspace: Workspace, strategy: dict[str, Any], refit: Path) -> KeptFeatures | None:

@@ -541,3 +541,6 @@ class TestYardstick:
         too_long = self.kept(plan, space, 200.0)
         assert too_long.yardstick is None
         assert too_long.no_yardstick.endswith("takes 100 s, and 30 s were allowed")
+        plan.settings = replace(plan.settings, time_budget_s=200.0)  # of which a tenth was kept
+        late = self.kept(plan, space, 200.0)
+        assert late.no_yardstick.endswith("takes 100 s, and 20 s were allowed")

@@ -27,7 +27,7 @@ from raytl.search.plan.probe_turns import ProbeTurns
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
 from raytl.search.plan.settings import PlanSettings, Recipe, Wait
-from raytl.search.plan.time_budget import TimeBudget
+from raytl.search.plan.time_budget import TimeBudget, yardstick_seconds
 from raytl.search.propose.recipes import Control
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
@@ -227,10 +227,11 @@ class SearchPlan:
         return {job.source_model for job in running if job.kind == JobKind.PRETRAIN}
 
     def _test_seconds(self) -> float:
-        """What opening the test split is expected to take."""
+        """What the yardstick and opening the test split are expected to take, of a time budget."""
         keys = self.refits.done
         networks = {record.strategy["source_model"] for record in self.records if record.strategy_key in keys}
-        return self._durations.of_images(self.settings.test_images, networks)
+        asking_s = self._durations.of_images(self.settings.test_images, networks)
+        return asking_s + yardstick_seconds(self.settings.time_budget_s or 0.0)
 
     def _allows(self, job: LaneJob) -> bool:
         """Whether the time budget has room for a job, by what such a job is expected to take."""

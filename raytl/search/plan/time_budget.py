@@ -13,7 +13,12 @@ CONFIRM_SHARE = 0.35
 CONTROL_SHARE = 0.15
 """Of the budget, what holding the winner against its controls may take."""
 TEST_SHARE = 0.3
-"""Of the budget, what is kept at most for opening the test split: many images take as long as they take."""
+"""Of the budget, what is kept at most for the yardstick and for opening the test split: many images take their time."""
+YARDSTICK_SHARE = 0.1
+"""Of a search's seconds, what the yardstick of its model may take; of a budget it is kept."""
+YARDSTICK_OVER_S = 10.0
+"""Seconds that a yardstick takes at least with a network's features: too many for a time budget of half a minute, which
+has none and keeps nothing for it."""
 CONFIRMED = 4
 """Strategies that are tried on all folds."""
 CONTROLS = 3
@@ -25,8 +30,8 @@ class TimeBudget:
 
     seconds: for all phases together, None for no limit. clock, started: seconds from any common origin. lanes: jobs at
     a time. tested: whether there is a test split, on which baselines and controls are compared after a refit. folds: of
-    the validation. test_seconds: what opening the test split is expected to take, after all else. refits: of the
-    winner, one after the other.
+    the validation. test_seconds: what the yardstick and opening the test split are expected to take, after all
+    else. refits: of the winner, one after the other.
     """
 
     def __init__(
@@ -97,6 +102,16 @@ class TimeBudget:
     def refit_seconds(self, records: Sequence[TrialRecord]) -> float:
         """What the winner's refit will take at the longest; a job in another lane may have to end before it."""
         return self._refits * trial_seconds(records)
+
+
+def yardstick_seconds(seconds: float) -> float:
+    """What is kept of a time budget for the yardstick of the model; nothing of one that is too short for it."""
+    return 0.0 if hurries(seconds) else YARDSTICK_SHARE * seconds
+
+
+def hurries(seconds: float) -> bool:
+    """Whether a search of so many seconds, which has a time budget, is too short for a yardstick."""
+    return YARDSTICK_SHARE * seconds < YARDSTICK_OVER_S
 
 
 def usual_seconds(records: Sequence[TrialRecord]) -> float:

@@ -516,6 +516,17 @@ class TestEnd:
         assert not search.plan.finished()
 
 
+class TestYardstick:
+    @pytest.mark.parametrize(("budget_s", "kept_s"), [(60.0, 0.0), (400.0, 40.0)])
+    def test_a_tenth_of_the_time_is_kept_for_it_unless_that_is_too_little(
+        self, space: BoundSpace, budget_s: float, kept_s: float
+    ) -> None:
+        search = Search(space, lanes=1, trials=10_000, time_budget_s=budget_s, recipes=FixedRecipes(BASELINES, PROBES))
+        assert search.plan._time.left() == budget_s - kept_s
+        events = search.play(lambda job: flat(0.5, 1.0))
+        assert 0.7 * budget_s < events[-1].time_s <= budget_s - kept_s
+
+
 class TestConfirmation:
     def test_who_was_lucky_on_one_fold_loses_to_who_holds_on_several(self, space: BoundSpace) -> None:
         lucky, steady = BASELINES["fine-tune"].key, BASELINES["scratch"].key

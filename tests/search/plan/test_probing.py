@@ -217,10 +217,10 @@ class TestLateModels:
     def test_are_not_made_where_there_is_no_time_for_it(self, space: BoundSpace) -> None:
         """Nor by the probe that would follow."""
         late = set(MADE[EAGER:])
-        search = self.played(space, trials=1000, time_budget_s=300.0, pretrain_s=200.0)
+        search = self.played(space, trials=1000, time_budget_s=340.0, pretrain_s=200.0)
         assert search.records(JobKind.SEARCH)
         assert not late & {job.source_model or job.strategy.get("source_model") for job in search.jobs}
-        assert self.played(space, trials=1000, time_budget_s=300.0, pretrain_s=20.0).given(JobKind.PRETRAIN)[EAGER:]
+        assert self.played(space, trials=1000, time_budget_s=340.0, pretrain_s=20.0).given(JobKind.PRETRAIN)[EAGER:]
 
     def test_nor_are_the_first_ones(self, space: BoundSpace) -> None:
         """Where probes of what is at hand took the time, the search ends with these."""
