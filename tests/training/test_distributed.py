@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from datetime import timedelta
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -74,14 +75,26 @@ def _agreed(group: Group, workspace: Workspace) -> list[str | None]:
             if group.rank == 1:
                 raise UserError(f"{uri}: is not on this node")
 
-    member = _Member(None, 0, group, distributed.group.WORLD)
+    meeting = distributed.new_group(backend="gloo", timeout=timedelta(seconds=30))
+    member = _Member(None, 0, group, distributed.group.WORLD, meeting)
     lacking = Lacking(workspace.data, workspace.settings)
     return [
         group.agreed(64 * str(group.rank + 5), torch.device("cpu")),
         member.missing(lacking, tiny.MODEL),
         member.missing(workspace, tiny.MODEL),
         member.missing(lacking, None),
+        str(member.failed_alike("one job")),
+        str(member.failed_alike(f"job {group.rank}")),
+        str(_alone(group)),
     ]
+
+
+def _alone(group: Group) -> bool:
+    """Of a job that failed in the second worker, while the first one waits for it somewhere else."""
+    meeting = distributed.new_group(backend="gloo", timeout=timedelta(seconds=1))
+    alike = group.rank == 1 and _Member(None, 0, group, None, meeting).failed_alike("one job")
+    distributed.barrier()
+    return alike
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +124,13 @@ def test_a_missing_gradient_counts_as_zero_unless_nobody_has_one(root, rank):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_all_go_by_what_one_of_them_knows(root, rank):
     told = json.loads((root / f"agreed-{rank}.json").read_text())
-    assert told == [64 * "5", f"{tiny.MODEL}: is not on this node", None, None]
+    assert told[:4] == [64 * "5", f"{tiny.MODEL}: is not on this node", None, None]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_job_that_failed_in_one_worker_alone_is_known_from_one_that_failed_in_all(root, rank):
+    told = json.loads((root / f"agreed-{rank}.json").read_text())
+    assert told[4:] == ["True", "False", "False"]
 
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "diverging"])

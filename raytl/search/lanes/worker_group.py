@@ -40,6 +40,8 @@ STARTS = 10
 The pool gives a group up after three trainers, half an hour in all: an autoscaler's nodes are long there by then.
 """
 CLOSING_S = 60.0
+MEETING_S = 30.0
+"""How long a worker whose trial failed waits for the others to say the same; they fail at about the same moment."""
 
 
 class _StoppedError(Exception):
@@ -131,7 +133,8 @@ def work(config: dict[str, Any]) -> None:
     workspace = Workspace(ray.get(config["data"]), settings)
     # Verdicts travel beside the gradients, on the CPU whatever the backend. An evaluation may keep the others waiting.
     control = distributed.new_group(backend="gloo", timeout=timedelta(days=1))
-    member = _Member(config["pool"], config["group"], group, control)
+    meeting = distributed.new_group(backend="gloo", timeout=timedelta(seconds=MEETING_S))
+    member = _Member(config["pool"], config["group"], group, control, meeting)
     while True:
         ticket = member.agreed(ray.get(member.pool.take.remote(member.number)) if group.rank == 0 else None)
         if ticket is False:
@@ -143,11 +146,12 @@ def work(config: dict[str, Any]) -> None:
 class _Member:
     """A worker of a group."""
 
-    def __init__(self, pool: Any, number: int, group: Group, control: Any) -> None:
+    def __init__(self, pool: Any, number: int, group: Group, control: Any, meeting: Any) -> None:
         self.pool = pool
         self.number = number
         self.group = group
         self._control = control
+        self._meeting = meeting
 
     def agreed(self, value: Any) -> Any:
         """Rank 0's value, on all ranks."""
@@ -174,6 +178,20 @@ class _Member:
         distributed.all_gather_object(reasons, reason, group=self._control)
         return next((told for told in reasons if told is not None), None)
 
+    def failed_alike(self, key: str) -> bool:
+        """Whether the job failed in all workers, as for what is wrong with it; in one alone its node may be full.
+
+        Called where it failed.
+        """
+        from torch import distributed
+
+        keys: list[str | None] = [None] * self.group.size
+        try:
+            distributed.all_gather_object(keys, key, group=self._meeting)
+        except RuntimeError:  # the others wait for this one in a collective of the training
+            return False
+        return all(known == key for known in keys)
+
     def do(self, workspace: Workspace, ticket: Ticket) -> None:
         """Do a job, and on rank 0 report it."""
 
@@ -194,8 +212,9 @@ class _Member:
         except _StoppedError:
             return
         exhausted = result.reason is not None and result.reason.startswith(OUT_OF_MEMORY)
-        if exhausted or self.group.rank == 0:
+        alone = exhausted or (result.reason is not None and not self.failed_alike(ticket.key))
+        if alone or self.group.rank == 0:
             ray.get(self.pool.finish.remote(self.number, ticket, result))
-        if exhausted:
+        if alone:
             # The other ranks wait in a collective that will never be complete: only a new group helps them.
-            raise MemoryError(result.reason)
+            raise MemoryError(result.reason) if exhausted else RuntimeError(result.reason)
