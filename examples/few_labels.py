@@ -48,7 +48,8 @@ def main() -> None:
         worth = run.best.validation
         if worth is not None:
             print(f"accuracy {worth.value:.3f} ({worth.low:.3f} to {worth.high:.3f}), by cross-validation")
-        print(run.leaderboard()[["rank", "strategy_key", "score"]].head(5).to_string(index=False))
+        told = ["rank", "source_model", "adaptation", "validation", "folds"]
+        print(run.leaderboard()[told].head(5).to_string(index=False))
         model = Bundle.load(run.best.export(root / "model"))
         images = sorted((root / "new").iterdir())
         said = [answer.label for answer in model.predict(images)]

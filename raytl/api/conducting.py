@@ -141,7 +141,8 @@ class _Keep:
         if worth is None:
             return ""
         figure = wording.value(worth.value, share=metric.share)
-        return f"{metric.title} {figure} ({wording.limits(worth, share=metric.share)})"
+        limits = wording.limits(worth, share=metric.share)
+        return f"cross-validated {metric.title} {figure} (95 % interval {limits})"
 
     def is_shipped(self, outcome: SearchOutcome) -> bool:
         """Whether the run has the winner's model already, trained on the labels of the test too."""

@@ -112,7 +112,8 @@ def extend_bundle(
     if kept is None:
         raise UserError(
             f"{directory}: holds no features of its training images, so no class can be added to it; export the model "
-            "again from its run, without --no-features and --no-images, or search again with the new images"
+            "again from its run, without --no-features and --no-images; where the run's own model has none (its time "
+            "budget was short), search again with more time, or with the new images"
         )
     check_names(directory, bundle.labels, given)
     labels = (*bundle.labels, *(name for name in given if name not in bundle.labels))

@@ -72,7 +72,7 @@ def export(
         bool,
         typer.Option(
             "--images/--no-images",
-            help="With reference predictions on 16 training images, made small, and the features of all.",
+            help="With reference predictions on 16 training images, made small, and the features of up to 2,000.",
         ),
     ] = True,
     features: Annotated[

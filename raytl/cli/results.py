@@ -48,6 +48,7 @@ def show_run(output: Output, run: Run) -> None:
         _say_how_to_go_on(output, run)
     elif run.has_model:
         output.say(f"next: raytl deploy {run.where}")
+        output.say(f"  or: raytl predict {run.where} NEW_PHOTOS/")
         output.say(f"  or: raytl export {run.where} model/")
 
 
@@ -62,7 +63,7 @@ def _say_how_to_go_on(output: Output, run: Run) -> None:
     usual = run.where.rpartition("/")[0] == default_storage().rstrip("/")
     name = run.name if usual else run.where
     output.say(f"to go on: raytl search --resume {name}")
-    output.say(f"for a model of the best so far, without new trials: raytl search --resume {name} --trials 1")
+    output.say(f"for a model of the best so far: raytl search --resume {name} --trials 1 (no more are tried than were)")
 
 
 def show_runs(output: Output, storage: str | None) -> None:

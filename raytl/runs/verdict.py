@@ -22,6 +22,7 @@ PARTS = {
     "augmentation": ("Augmentation", "augmentation", "the same without it"),
 }
 """By part of a strategy: how a sentence about it begins, what it is called within one, and what it is held against."""
+_WEIGHTS = "'raytl doctor' says how to get some."
 CLASSICAL = {"linear-probe": "logistic regression on frozen features", "pixels": "logistic regression on plain pixels"}
 
 
@@ -48,7 +49,9 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
     if summary["interrupted"]:
         found.append(Verdict("open", f"This run has not come to its end. Its best so far: {summary['why']}."))
     elif summary["trials"]["trained"] == 0 and best["strategy"].get("head") in CONVEX:
-        told = "No training came to its end in the time given: the model is a head on frozen features"
+        plain = str(best["strategy"].get("source_model")).startswith("plain:")
+        what = "classifier on plain image features, of which no network is part" if plain else "head on frozen features"
+        told = f"No training came to its end in the time given: the model is a {what}"
         found.append(Verdict("open", f"{told}. A larger --time-budget tells whether training does better."))
     if (point := summary.get("operating_point")) is not None:
         found.append(_operating(point, metric_of(summary)))
@@ -85,7 +88,9 @@ def _without_transfer(what: str, summary: dict[str, Any]) -> Verdict:
     if summary.get("interrupted"):
         return Verdict("open", f"Whether transfer helps is not known yet: {what}, so far.")
     if not {"linear-probe", "fine-tune"} & set(summary.get("baselines", ["fine-tune"])):
-        return Verdict("open", f"Whether transfer helps is not known: no pretrained weights were tried, and {what}.")
+        return Verdict(
+            "open", f"Whether transfer helps is not known: no pretrained weights were tried, and {what}. {_WEIGHTS}"
+        )
     rival = next((control for control in _controls(summary) if control["name"] == "linear-probe"), None)
     gain = None if rival is None else interval(rival)
     if rival is not None and gain is not None and rival["verdict"] != "helped":

@@ -39,7 +39,7 @@ from raytl.training.workspace import Workspace
 from raytl.training.yardstick import NoYardstickError, gather_yardstick
 
 _GROUNDS = {
-    "alone": "the only one",
+    "alone": "the only one that was tried",
     "metric": "best {metric}, by more than one standard error,",
     "log-loss": "{metric} no worse than the best, and a lower log loss,",
     "unlabelled": "{metric} no worse than the best, and the steadiest on the unlabelled images,",

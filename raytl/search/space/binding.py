@@ -102,7 +102,8 @@ class BoundSpace:
                 kept.append(uri)
             except WeightsMissingError as error:
                 self.left_out[uri] = str(error)
-                self.problems.append(Problem(Severity.WARNING, uri, f"left out: {error}"))
+                why = str(error).removeprefix(f"{uri}: ")
+                self.problems.append(Problem(Severity.WARNING, uri, f"left out: {why}"))
         if not kept:
             raise UserError(next(iter(self.left_out.values())))
         return kept

