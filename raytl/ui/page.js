@@ -91,12 +91,13 @@ function one(run) {
   const best = run.best || {}, running = run.trials.filter((trial) => trial.status === "running");
   const kinds = Object.entries(run.counts).map(([status, count]) => `${count} ${status}`).join(", ");
   const tried = run.trials.filter((trial) => trial.kind === "search").length;
+  const over = run.status === "finished";
   const cards = [
-    ["best so far", (best.validation || "–").split(" (")[0], [run.metric, best.validation ? `validation ${best.validation}` : "", best.test ? `test ${best.test}` : ""].filter(Boolean).join(", ")],
+    [over ? "best" : "best so far", (best.test || best.validation || "–").split(" (")[0], [run.metric, best.validation ? `validation ${best.validation}` : "", best.test ? `test ${best.test}` : ""].filter(Boolean).join(", ")],
     ["trials", run.trials.length, kinds],
-    ["time", duration(run.seconds), run.time_budget_s ? `of ${duration(run.time_budget_s)}` : "so far"],
+    ["time", duration(run.seconds), run.time_budget_s ? `of ${duration(run.time_budget_s)}` : over ? "in all" : "so far"],
     ["lanes' time", duration(run.lane_seconds), "sum over trials"],
-    ...(run.cost === null ? [] : [["cost so far", number(run.cost, 2), "by the price given"]]),
+    ...(run.cost === null ? [] : [[over ? "cost" : "cost so far", number(run.cost, 2), "by the price given"]]),
   ];
   const phase = run.phases.length ? run.phases[run.phases.length - 1] : null;
   const part = (name, ...children) => el("div", { "data-key": `part ${name}` }, ...children);
