@@ -95,6 +95,8 @@ def _without_transfer(what: str, summary: dict[str, Any]) -> Verdict:
     gain = None if rival is None else interval(rival)
     if rival is not None and gain is not None and rival["verdict"] != "helped":
         against = f"{_gain(gain, summary)} against {CLASSICAL['linear-probe']}"
+        if rival["verdict"] == "harm":
+            return Verdict("open", f"Transfer would have helped: {what}, {against}.")
         return Verdict("open", f"Whether transfer helps, these images cannot settle: {what}, {against}.")
     return Verdict("bad", f"Transfer did not help: {what}.")
 

@@ -270,6 +270,8 @@ class TestVerdict:
         behind["controls"][0]["name"] = "linear-probe"
         found = transfer(behind)
         assert found.tone == "open" and "cannot settle" in found.sentence and "−3.0 points" in found.sentence
+        behind["controls"][0] |= {"verdict": "harm", "value": -0.07, "low": -0.1, "high": -0.04}
+        assert transfer(behind).sentence.startswith("Transfer would have helped: the best")
         going_on = transfer(summary_of("freezing", "helped", gain, source_model=uri) | {"interrupted": True})
         assert going_on.tone == "open" and "not known yet" in going_on.sentence
         alone = transfer(summary_of("freezing", "helped", gain, source_model=uri) | {"baselines": {"pixels": {}}})
