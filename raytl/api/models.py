@@ -15,6 +15,7 @@ from raytl.bundles.yardstick import NO_YARDSTICK, read_yardstick
 from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
 from raytl.evaluation.intervals import Interval
+from raytl.runs.documents import outcome_document
 from raytl.runs.recipe import Recipe
 from raytl.runs.recipe import recipe as write_recipe
 from raytl.runs.replaying import Replay
@@ -200,7 +201,7 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
     export_bundle(
         directory,
         model,
-        metrics=_figures(outcome),
+        metrics=_figures(outcome_document(outcome)),
         provenance=provenance,
         temperature=best.temperature,
         threshold=threshold,
@@ -221,35 +222,18 @@ def tell_figures(directory: Path, outcome: dict[str, Any]) -> None:
 
     outcome: as the run keeps it, so that of a search that went on the card says what the report does.
     """
+    write_metrics(directory, _figures(outcome))
+
+
+def _figures(outcome: dict[str, Any]) -> dict[str, Any]:
+    """What a card tells. outcome: as the run keeps it."""
     compared = [control for control in outcome["controls"] if control["value"] is not None]
     told = ("verdict", "measured_on", "value", "low", "high", "p", "level")
-    write_metrics(
-        directory,
-        {
-            "metric": outcome["metric"],
-            "validation": outcome["best"]["validation"],
-            "test": outcome["best"]["test"],
-            "gains": outcome["gains"],
-            "controls": {control["name"]: {name: control[name] for name in told} for control in compared},
-            "calibration_error": outcome["calibration"],
-        },
-    )
-
-
-def _figures(outcome: SearchOutcome) -> dict[str, Any]:
     return {
-        "metric": outcome.metric,
-        "validation": _json(outcome.best.validation),
-        "test": _json(outcome.best.test),
-        "gains": {name: gain.to_json() for name, gain in outcome.gains.items()},
-        "controls": {
-            control.name: {"verdict": control.tone, "measured_on": control.measured_on, **control.comparison.to_json()}
-            for control in outcome.controls
-            if control.comparison is not None
-        },
-        "calibration_error": outcome.calibration,
+        "metric": outcome["metric"],
+        "validation": outcome["best"]["validation"],
+        "test": outcome["best"]["test"],
+        "gains": outcome["gains"],
+        "controls": {control["name"]: {name: control[name] for name in told} for control in compared},
+        "calibration_error": outcome["calibration"],
     }
-
-
-def _json(value: Interval | None) -> Any:
-    return value.to_json() if value is not None else None

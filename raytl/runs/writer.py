@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from raytl.core.errors import NotWrittenError, UserError
-from raytl.evaluation.intervals import Interval
+from raytl.runs.documents import outcome_document
 from raytl.runs.environment import environment
 from raytl.runs.extending import merged
 from raytl.runs.files import plain, read_json, write_json
@@ -22,7 +21,7 @@ from raytl.runs.storage import DOCUMENT, JOURNAL, DiskPlace, Keeper, Place
 from raytl.runs.study import FILE as STUDY
 from raytl.runs.study import write_study
 from raytl.runs.tables import history_table, trials_table, write_table
-from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialRecord, TrialStatus
+from raytl.search.records import SearchOutcome, TrialRecord, TrialStatus
 
 FORMAT_VERSION = 1
 
@@ -129,7 +128,7 @@ class RunWriter:
                 if outcome.test_labels is not None:
                     write_table(self.path / "predictions.parquet", _predictions(outcome))
                     self._keeper.keep("predictions.parquet")
-                document = _outcome_document(outcome)
+                document = outcome_document(outcome)
                 document["seconds"] += self._document["spent_s"]
                 if before is not None:
                     document = merged(document, before)
@@ -202,55 +201,6 @@ class RunWriter:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _interval(interval: Interval | None) -> dict[str, float] | None:
-    return None if interval is None else interval.to_json()
-
-
-def _candidate_document(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "label": candidate.label,
-        "strategy": candidate.strategy,
-        "strategy_key": candidate.strategy_key,
-        "trials": candidate.trials,
-        "temperature": candidate.temperature,
-        "validation": _interval(candidate.validation),
-        "test": _interval(candidate.test),
-    }
-
-
-def _control_document(control: ControlResult) -> dict[str, Any]:
-    compared = control.comparison
-    figures = dict.fromkeys(("value", "low", "high", "p", "level")) if compared is None else compared.to_json()
-    return {
-        "name": control.name,
-        "part": control.part,
-        "verdict": control.tone,
-        "measured_on": control.measured_on,
-        **figures,
-        "strategy": control.strategy,
-    }
-
-
-def _outcome_document(outcome: SearchOutcome) -> dict[str, Any]:
-    return {
-        "best": _candidate_document(outcome.best),
-        "baselines": [_candidate_document(baseline) for baseline in outcome.baselines],
-        "why": outcome.why,
-        "metric": outcome.metric,
-        "controls": [_control_document(control) for control in outcome.controls],
-        "calibration": outcome.calibration,
-        "operating_point": None if outcome.operating_point is None else asdict(outcome.operating_point),
-        "trained_on": outcome.trained_on,
-        "survey": None if outcome.survey is None else asdict(outcome.survey),
-        "seconds": outcome.seconds,
-        "gains": {name: gain.to_json() for name, gain in outcome.gains.items()},
-        "transfer_gain": _interval(outcome.transfer_gain),
-        "adaptation_gain": _interval(outcome.adaptation_gain),
-        "interrupted": outcome.interrupted,
-        "workspace": outcome.workspace,
-    }
 
 
 def _predictions(outcome: SearchOutcome) -> pa.Table:
