@@ -63,7 +63,8 @@ class Condition:
 
         summary: :meth:`raytl.runs.run.Run.summary`. It is the worse end of the 95 % interval that must reach the bound:
         on the test images where there are any, else that of the estimate corrected for the choice. Where a threshold
-        decides, and the metric goes by what is decided, it is that of the decisions.
+        decides, and the metric goes by what is decided, it is that of the decisions; without test images, by which
+        alone these are judged fairly, the worse of the two.
         """
         best = summary["best"]
         if best is None or summary["status"] != "finished":
@@ -97,9 +98,13 @@ class Condition:
 def _figure(summary: dict[str, Any], metric: Metric) -> Interval | None:
     """What is known of the winner as it will answer; None where nothing is."""
     best, point = summary["best"], summary.get("operating_point")
-    if point is not None and metric.by_label and "metric" in point:  # it is missing in runs of before
-        return interval((point.get("test") or point).get("metric"))
-    return interval(best["test_metric"]) or interval(best["validation_metric"])
+    known = interval(best["test_metric"]) or interval(best["validation_metric"])
+    if point is None or not metric.by_label or "metric" not in point:  # it is missing in runs of before
+        return known
+    if point.get("test"):
+        return interval(point["test"]["metric"])
+    decided = interval(point["metric"])
+    return min((one for one in (known, decided) if one is not None), key=lambda one: one.low, default=None)
 
 
 def deploy_when(

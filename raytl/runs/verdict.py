@@ -169,8 +169,8 @@ def _operating(point: dict[str, Any], metric: Metric) -> Verdict:
         if value is not None
     ]
     where = "the test images" if test is not None else "the images, not trained on, that the threshold was set by"
-    told = f"It says '{point['label']}' from a probability of {point['value']:.3f} on, and has so"
-    told = f"{told} {', '.join(figures)} on {where}"
+    told = f"It says '{point['label']}' from a probability of {point['value']:.3f} on"
+    told = f"{told}: {', '.join(figures) or 'no figure is to be had'} on {where}"
     if not point["reached"]:
         told = f"{told}; no threshold reaches what was asked for on the labelled images that it was set by"
     if metric.by_label:

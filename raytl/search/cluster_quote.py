@@ -143,13 +143,16 @@ def _of_launcher(path: Path, document: dict[str, Any]) -> list[NodeType]:
 def _of_kuberay(path: Path, document: dict[str, Any]) -> list[NodeType]:
     spec = document.get("spec") or {}
     groups = [("head", spec.get("headGroupSpec") or {}, 1)]
-    groups += [(group["groupName"], group, int(group.get("maxReplicas", 1))) for group in spec["workerGroupSpecs"]]
+    # Without an autoscaler there are as many as are asked for, and no more.
+    most = "maxReplicas" if spec.get("enableInTreeAutoscaling") else "replicas"
+    groups += [(group["groupName"], group, int(group.get(most, 1))) for group in spec["workerGroupSpecs"]]
     found = []
     for name, group, count in groups:
         try:
             limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
             cpus = group.get("rayStartParams", {}).get("num-cpus", limits["cpu"])
             gpus, least = float(limits.get("nvidia.com/gpu", 0)), int(group.get("minReplicas", 0))
+            least = least if spec.get("enableInTreeAutoscaling") else count
             found.append(NodeType(name, _cpus(cpus), gpus, count, name == "head", least=least))
         except (KeyError, IndexError, ValueError):
             raise UserError(f"{path.name}: group '{name}' has no limit of CPUs that could be read") from None

@@ -17,7 +17,7 @@ from ray.tune import RunConfig, TuneConfig, Tuner
 from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.judging.operating import parse_goal
-from raytl.search.lanes.cluster import IdleGpus, cluster, lanes_here, room
+from raytl.search.lanes.cluster import IdleGpus, cluster, is_this_process_own, lanes_here, room
 from raytl.search.lanes.growing import more_to_ask_for
 from raytl.search.lanes.here import Beginning, refit_on_all, with_more
 from raytl.search.lanes.lane import lane_for
@@ -107,7 +107,7 @@ def search(
             else:
                 lanes = stack.enter_context(meant)
                 # Of how many nodes there are now nothing follows: those that join later do not have the files either.
-                data = data.portable()
+                data = data if is_this_process_own() else data.portable()
                 workspace, plan = prepared(data, lanes)
                 more = more_to_ask_for(lanes, settings.trials or bound.space.settings.trials)
                 if more is not None:

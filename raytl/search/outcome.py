@@ -25,7 +25,7 @@ from raytl.judging.operating import Goal, decided, operating_point
 from raytl.judging.verdict import Control, Part, equivalence_margin, judged
 from raytl.search.plan.contest import UNSURE, Labels
 from raytl.search.plan.schedule import SearchPlan
-from raytl.search.plan.time_budget import YARDSTICK_SHARE, hurries
+from raytl.search.plan.time_budget import YARDSTICK_SHARE, yardstick_seconds
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialStatus
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import load_checkpoint
@@ -105,7 +105,7 @@ def conclude(
             outcome.yardstick = _yardstick(plan, workspace, outcome, seconds)
         except NoYardstickError as error:
             outcome.no_yardstick = str(error)
-        if not _hurries(plan, seconds):
+        if not _hurries(plan):
             outcome.features = kept_features(workspace, outcome.best.strategy, Path(refit))
     if refit is not None and keep is not None:
         keep(outcome, Path(refit))
@@ -199,11 +199,11 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
     """
     best = outcome.best
     strategy = Strategy.from_dict(best.strategy)
-    at_once = strategy.convex or plan.settings.time_budget_s is not None
-    least = YARDSTICK_LEAST_S if at_once else min(TRAINED_MOST_S, TRAINED_SHARE * seconds)
-    allowed = max(least, YARDSTICK_SHARE * seconds)
-    if _hurries(plan, seconds):
-        raise NoYardstickError(f"the search had a time budget and took only {seconds:.0f} s")
+    budget_s = plan.settings.time_budget_s
+    if _hurries(plan):
+        raise NoYardstickError(f"a time budget of {budget_s:.0f} s has no room for it")
+    least = YARDSTICK_LEAST_S if strategy.convex else min(TRAINED_MOST_S, TRAINED_SHARE * seconds)
+    allowed = max(least, YARDSTICK_SHARE * seconds) if budget_s is None else yardstick_seconds(budget_s)
     took = min((record.seconds for record in plan.contest.completed(best.strategy_key)), default=None)
     if not strategy.convex:
         if took is None or workspace.elsewhere:
@@ -223,8 +223,9 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
         raise NoYardstickError(f"the model could not be trained without a part of the images: {error}") from error
 
 
-def _hurries(plan: SearchPlan, seconds: float) -> bool:
-    return plan.settings.time_budget_s is not None and hurries(seconds)
+def _hurries(plan: SearchPlan) -> bool:
+    budget_s = plan.settings.time_budget_s
+    return budget_s is not None and not yardstick_seconds(budget_s)
 
 
 def kept_features(workspace: Workspace, strategy: dict[str, Any], refit: Path) -> KeptFeatures | None:

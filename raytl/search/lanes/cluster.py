@@ -129,6 +129,12 @@ def _on_loopback() -> Iterator[None]:
             os.environ[variable] = before
 
 
+def is_this_process_own() -> bool:
+    """Whether this process started the Ray that it is connected to: one of this machine alone."""
+    node = ray._private.worker._global_node
+    return node is not None and bool(node.is_head()) and len(ray.nodes()) == 1
+
+
 def room(lanes: Lanes) -> int:
     """How many lanes may run now, at least one: a search waits for its last node to come back."""
     if lanes.wanted:
@@ -138,7 +144,7 @@ def room(lanes: Lanes) -> int:
 
 
 class IdleGpus:
-    """Says once that nodes have GPUs that no lane uses: those of a search that began when there were none.
+    """Says once that nodes have GPUs that no lane uses: those of a search that began when none was free, or there.
 
     What lanes have they have to the end: scores of a GPU and of CPUs are not the same.
     """
@@ -157,8 +163,8 @@ class IdleGpus:
         if any(gpus for _, gpus in _nodes()):
             self._looking = False
             self._notice(
-                "nodes with GPUs came after the search began, and it goes on without them: a search that begins with "
-                "--gpus-per-trial 1 asks for them"
+                "nodes have GPUs that the search does not use, for none was free when it began: one that begins with "
+                "--gpus-per-trial 1 waits for them"
             )
 
 
@@ -185,15 +191,15 @@ def _nodes_of_a_cluster(
 
 
 def _free_nodes() -> list[tuple[float, float]]:
-    """CPUs that others leave on each node, and all GPUs; where no CPU is free now, as if all were: a lane waits then.
+    """CPUs and GPUs that others leave on each node; where no CPU is free now, as if all were: a lane waits then.
 
     What an endpoint or another search holds is not there for lanes, and one that asks for it would never start.
     """
     left = state.available_resources_per_node()
     alive = [node for node in ray.nodes() if node["Alive"]]
-    free = [float(int(left.get(node["NodeID"], {}).get("CPU", 0.0))) for node in alive]
-    nodes = [(cpus, node["Resources"].get("GPU", 0.0)) for cpus, node in zip(free, alive, strict=True) if cpus]
-    return nodes or _nodes()
+    free = [left.get(node["NodeID"], {}) for node in alive]
+    nodes = [(float(int(of_node.get("CPU", 0.0))), float(of_node.get("GPU", 0.0))) for of_node in free]
+    return [node for node in nodes if node[0]] or _nodes()
 
 
 def _nodes() -> list[tuple[float, float]]:

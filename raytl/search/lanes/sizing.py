@@ -46,18 +46,21 @@ def plan_lanes(
     grows: whether an autoscaler may add nodes: it is then asked for a lane that none has room for.
     Raises UserError where no lane fits, or the GPU share is not one that Ray can give.
     """
-    cpus, gpus = (sum(node[kind] for node in nodes) for kind in (0, 1))
+    all_cpus, gpus = (sum(node[kind] for node in nodes) for kind in (0, 1))
     if gpus_per_trial > gpus and not grows:
         raise UserError(f"--gpus-per-trial {gpus_per_trial:g}, but the cluster has {gpus:g} GPUs")
     if gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial):
         raise UserError(f"--gpus-per-trial {gpus_per_trial:g}: a share of one GPU (0.25) or a whole number of GPUs")
     if gpus and not gpus_per_trial:
         gpus_per_trial = 1.0 if grows else _gpu_share(nodes, workers, wanted or 1)
+        if not fitting(nodes, 1.0, gpus_per_trial, workers) and not grows:
+            gpus_per_trial = 0.0  # where there are GPUs there is no CPU to use them with
     fit = fitting(nodes, 1.0, gpus_per_trial, workers)
     if not fit and not grows:
         if workers > 1:
             raise UserError(
-                f"--workers-per-trial {workers}, but the cluster's {cpus:g} CPUs and {gpus:g} GPUs hold fewer workers"
+                f"--workers-per-trial {workers}, but the cluster's {all_cpus:g} CPUs and {gpus:g} GPUs hold fewer "
+                "workers"
             )
         if gpus_per_trial:
             raise UserError(f"--gpus-per-trial {gpus_per_trial:g}, but no node of the cluster has so many beside a CPU")
@@ -95,6 +98,7 @@ def fitting(nodes: list[tuple[float, float]], cpus: float, gpus: float, workers:
         here = int(node_cpus / cpus)
         if gpus:
             per_gpu = int(1 / gpus + 1e-6)
-            here = min(here, int(node_gpus) * per_gpu if gpus <= 1 else int(node_gpus / gpus))
+            part = int(node_gpus % 1 / gpus + 1e-6)  # what others leave of one
+            here = min(here, int(node_gpus) * per_gpu + part if gpus <= 1 else int(node_gpus / gpus))
         slots += here
     return slots // workers

@@ -34,11 +34,6 @@ from raytl.training.workspace import Workspace, WorkspaceSettings
 
 REBUILDS = 20
 """Times that Ray Train rebuilds a group before its trainer is started anew."""
-STARTS = 10
-"""Times that Ray Train waits for a group's processors, a minute each, before its trainer is started anew.
-
-The pool gives a group up after three trainers, half an hour in all: an autoscaler's nodes are long there by then.
-"""
 CLOSING_S = 60.0
 MEETING_S = 30.0
 """How long a worker whose trial failed waits for the others to say the same; they fail at about the same moment."""
@@ -87,7 +82,7 @@ def _keep_group(lanes: Lanes, config: dict[str, Any], directory: Path) -> None:
             run_config=RunConfig(
                 name=f"workers-{config['group']}",
                 storage_path=str(directory.resolve()),
-                failure_config=FailureConfig(max_failures=REBUILDS, controller_failure_limit=STARTS - 1),
+                failure_config=FailureConfig(max_failures=REBUILDS),
                 callbacks=[_Starving(config["pool"], config["group"])],
             ),
         )

@@ -82,6 +82,7 @@ class SearchPlan:
             folds=settings.folds,
             test_seconds=self._test_seconds,
             refits=settings.refits,
+            yardstick_s=yardstick_seconds(settings.time_budget_s),
         )
         self._numbers = count()
         self._said_doubted = self._said_unmade = False
@@ -227,11 +228,10 @@ class SearchPlan:
         return {job.source_model for job in running if job.kind == JobKind.PRETRAIN}
 
     def _test_seconds(self) -> float:
-        """What the yardstick and opening the test split are expected to take, of a time budget."""
+        """What opening the test split is expected to take."""
         keys = self.refits.done
         networks = {record.strategy["source_model"] for record in self.records if record.strategy_key in keys}
-        asking_s = self._durations.of_images(self.settings.test_images, networks)
-        return asking_s + yardstick_seconds(self.settings.time_budget_s or 0.0)
+        return self._durations.of_images(self.settings.test_images, networks)
 
     def _allows(self, job: LaneJob) -> bool:
         """Whether the time budget has room for a job, by what such a job is expected to take."""

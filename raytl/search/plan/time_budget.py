@@ -13,12 +13,12 @@ CONFIRM_SHARE = 0.35
 CONTROL_SHARE = 0.15
 """Of the budget, what holding the winner against its controls may take."""
 TEST_SHARE = 0.3
-"""Of the budget, what is kept at most for the yardstick and for opening the test split: many images take their time."""
+"""Of the budget, what is kept at most for opening the test split: many images take as long as they take."""
 YARDSTICK_SHARE = 0.1
 """Of a search's seconds, what the yardstick of its model may take; of a budget it is kept."""
 YARDSTICK_OVER_S = 10.0
-"""Seconds that a yardstick takes at least with a network's features: too many for a time budget of half a minute, which
-has none and keeps nothing for it."""
+"""Seconds that a yardstick takes at least with a network's features: where a time budget's share is less, none is made
+and nothing is kept for it."""
 CONFIRMED = 4
 """Strategies that are tried on all folds."""
 CONTROLS = 3
@@ -30,8 +30,8 @@ class TimeBudget:
 
     seconds: for all phases together, None for no limit. clock, started: seconds from any common origin. lanes: jobs at
     a time. tested: whether there is a test split, on which baselines and controls are compared after a refit. folds: of
-    the validation. test_seconds: what the yardstick and opening the test split are expected to take, after all
-    else. refits: of the winner, one after the other.
+    the validation. test_seconds: what opening the test split is expected to take, after all else. refits: of the
+    winner, one after the other. yardstick_s: what is kept for its yardstick, between these.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class TimeBudget:
         folds: int,
         test_seconds: Callable[[], float] = lambda: 0.0,
         refits: int = 1,
+        yardstick_s: float = 0.0,
     ) -> None:
         self._seconds = seconds
         self._clock = clock
@@ -54,6 +55,7 @@ class TimeBudget:
         self._folds = folds
         self._test_seconds = test_seconds
         self._refits = refits
+        self._yardstick_s = yardstick_s
 
     @property
     def limited(self) -> bool:
@@ -65,10 +67,11 @@ class TimeBudget:
         return self._clock() - self._started
 
     def left(self) -> float:
-        """Seconds until the test split is to be opened."""
+        """Seconds until the yardstick is to be made and the test split opened."""
         if self._seconds is None:
             return math.inf
-        return self._seconds - self.used() - min(self._test_seconds(), TEST_SHARE * self._seconds)
+        test_s = min(self._test_seconds(), TEST_SHARE * self._seconds)
+        return self._seconds - self.used() - self._yardstick_s - test_s
 
     def search_is_over(self, records: Sequence[TrialRecord]) -> bool:
         """Whether the search phase must end, so that what follows still fits."""
@@ -104,14 +107,10 @@ class TimeBudget:
         return self._refits * trial_seconds(records)
 
 
-def yardstick_seconds(seconds: float) -> float:
+def yardstick_seconds(budget_s: float | None) -> float:
     """What is kept of a time budget for the yardstick of the model; nothing of one that is too short for it."""
-    return 0.0 if hurries(seconds) else YARDSTICK_SHARE * seconds
-
-
-def hurries(seconds: float) -> bool:
-    """Whether a search of so many seconds, which has a time budget, is too short for a yardstick."""
-    return YARDSTICK_SHARE * seconds < YARDSTICK_OVER_S
+    share_s = YARDSTICK_SHARE * (budget_s or 0.0)
+    return share_s if share_s >= YARDSTICK_OVER_S else 0.0
 
 
 def usual_seconds(records: Sequence[TrialRecord]) -> float:

@@ -13,17 +13,21 @@ async function begin() {
     document.title = `${model.model} · raytl`;
     document.getElementById("where").textContent = model.model;
     document.getElementById("card").replaceChildren(...card(model));
-    for (const given of withoutToken.splice(0)) queue(...given);
   } catch (error) {
+    if (error.status !== 401) askAgain(); // it is not the token that is wrong
     say(error.message, true);
     document.getElementById("card").replaceChildren(el("p", { class: "soft" }, "The model tells about itself once the endpoint answers."));
     return;
   }
+  askAgain();
   // What these do not tell is no reason to take the card away.
   const unknown = (error) => el("p", { class: "soft" }, `Whether it is still right on what comes in cannot be told now: ${error.message}`);
   document.getElementById("card").append(await standing().catch(unknown));
   const others = await call("v1/models").then((found) => found.models).catch(() => []);
   document.getElementById("models").replaceChildren(...neighbours(others));
+}
+function askAgain() {
+  for (const given of withoutToken.splice(0)) queue(...given);
 }
 function neighbours(models) {
   const place = (one) => one.path.replace(/v1\/predict$/, "");

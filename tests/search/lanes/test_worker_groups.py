@@ -18,8 +18,7 @@ from ray._private import state
 from raytl.search.driver import lane_trainable, run_plan
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
 from raytl.search.lanes import pool as pool_module
-from raytl.search.lanes import worker_group
-from raytl.search.lanes.cluster import Lanes, plan_lanes
+from raytl.search.lanes.cluster import plan_lanes
 from raytl.search.lanes.pool import JobPool, forward
 from raytl.sources.checkpoint import load_checkpoint
 from raytl.training.workspace import Budget, WorkspaceSettings
@@ -106,17 +105,6 @@ class TestTwoWorkers:
         assert plan.results[6].reason is None
         assert pid(plan.results[6].lane) not in before_deaths
         assert all(plan.results[n].reason is None for n in range(7, 10))
-
-
-@pytest.mark.slow
-def test_a_group_that_never_gets_its_processors_ends_in_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "1")
-    monkeypatch.setattr(worker_group, "STARTS", 1)
-    lanes = Lanes(1, 2.0, 0.0, workers=2)
-    plan = JobList([loading(0), loading(1)])
-    with lane_trainable(tiny.data(), SETTINGS, lanes, tmp_path) as trainable:
-        assert run_plan(plan, trainable, lanes, tmp_path)
-    assert all("no worker group could be started" in result.reason for result in plan.results.values())
 
 
 @pytest.mark.slow
