@@ -124,20 +124,25 @@ class Contest:
 
     def trails(self, key: str, other: str) -> bool:
         """Whether a strategy is behind another beyond doubt, on the folds that both were tried on."""
-        common = {r.fold for r in self.completed(key)} & {r.fold for r in self.completed(other)}
-        mine, others = self._contestant(key, common), self._contestant(other, common)
-        if self.labels is None or mine is None or others is None:
+        both = self._both(key, other)
+        if both is None or self.labels is None:
             return False
-        return separates(mine, others, self.labels.labels, self.labels.metric, self.labels.groups)
+        return separates(*both, self.labels.labels, self.labels.metric, self.labels.groups)
 
     def lags(self, key: str, other: str) -> bool:
         """Whether a strategy is behind another by more than a standard error, on the folds that both were tried on."""
-        common = {r.fold for r in self.completed(key)} & {r.fold for r in self.completed(other)}
-        mine, rival = self._contestant(key, common), self._contestant(other, common)
-        if self.labels is None or mine is None or rival is None:
-            return False
-        gap = self._gap(rival, mine)
+        both = self._both(key, other)
+        gap = None if both is None else self._gap(both[1], both[0])
         return gap is not None and gap.value > gap.standard_error
+
+    def _both(self, key: str, other: str) -> tuple[Contestant, Contestant] | None:
+        """What is known of two strategies on the folds that both were tried on; None where labels tell nothing."""
+        common = self._common(key, other)
+        mine, others = self._contestant(key, common), self._contestant(other, common)
+        return None if self.labels is None or mine is None or others is None else (mine, others)
+
+    def _common(self, key: str, other: str) -> set[int]:
+        return {r.fold for r in self.completed(key)} & {r.fold for r in self.completed(other)}
 
     def _gap(self, one: Contestant, other: Contestant) -> Comparison | None:
         """How far one is ahead on the images that both were asked; None on fewer than tell a standard error."""
@@ -178,11 +183,12 @@ class Contest:
         other one is not known much better: it was tried on more by chance, while this one was still to be made. What
         the other one yields to need only not be behind by more than a standard error.
         """
-        common = {r.fold for r in self.completed(key)} & {r.fold for r in self.completed(other)}
-        mine, rival = self._contestant(key, common), self._contestant(other, common)
-        if self.labels is None or mine is None or rival is None:
+        both = self._both(key, other)
+        if both is None:
             return False
-        usual = yields_to(Strategy.from_dict(self.strategy_of(other)), Strategy.from_dict(self.strategy_of(key)))
+        mine, rival = both
+        strategy = Strategy.from_dict(self.strategy_of(key))
+        usual = yields_to(Strategy.from_dict(self.strategy_of(other)), strategy)
         gap = self._gap(mine, rival)
         if gap is None:
             return usual
@@ -192,10 +198,13 @@ class Contest:
         surer = seen[0] - seen[1] if len(seen) == 2 else 0.0
         if gap.value > (1.0 if surer > 0 else ONE_IN_TWENTY) * gap.standard_error and gap.value > 0:
             return True
+        if not strategy.convex and _on_target_alone(strategy):
+            return False  # trained on few images alone it is sure whether or not it is right
         promise, known = self._promise(), self._contestant(other, {r.fold for r in self.completed(other)})
         if known is None or surer <= UNSURE or promise.get(key, -np.inf) < promise.get(other, np.inf) - _SAME:
             return False
         hardly = (mine.seen & rival.seen).sum() >= HARDLY_BETTER * known.seen.sum()
+        common = self._common(key, other)
         return bool(hardly) and self._among([key, other], {key: common, other: common}).key == key
 
     def _among(self, finalists: Sequence[str], folds: dict[str, set[int]]) -> Choice:

@@ -222,6 +222,14 @@ class TestChoice:
             told.records[-1].predicted = told.records[-1].predicted[5:25]
         assert told.winner() == (own if wins else PROBE).key
 
+    @pytest.mark.parametrize(("adaptation", "wins"), [("none", False), ("mcc", True)])
+    def test_nor_is_being_sure_one_for_a_network_trained_on_few_images_alone(self, adaptation: str, wins: bool) -> None:
+        told, trained = Told(), replace(TRAINED["a"], adaptation=adaptation)
+        for fold in range(2):
+            told.add(PROBE, fold, 0.7, kind="probe", unlabelled=0.5)
+        told.add(trained, 0, 0.7, unlabelled=0.8)
+        assert told.winner() == (trained if wins else PROBE).key
+
     def test_what_could_not_be_refitted_is_not_chosen(self) -> None:
         told = Told()
         told.add(TRAINED["a"], 0, 0.9)
