@@ -37,6 +37,24 @@ def test_test_images_go_before_validation():
     assert "does not reach" in refusal(summary(0.95, 0.97, 0.99, test={"value": 0.7, "low": 0.6, "high": 0.8}))
 
 
+@pytest.mark.parametrize(
+    ("validated", "decided", "deployed"), [(0.92, 0.85, False), (0.85, 0.95, False), (0.92, 0.91, True)]
+)
+def test_without_test_images_a_threshold_is_judged_by_the_worse_of_two_figures(validated, decided, deployed):
+    """Its own was counted on the images that it was set by, and not corrected for the choice."""
+    point = {"metric": {"value": 0.97, "low": decided, "high": 0.99}, "test": None}
+    assert (refusal(summary(validated, 0.97, 0.99, operating_point=point)) is None) == deployed
+
+
+def test_with_test_images_a_threshold_is_judged_by_what_it_decides_there():
+    good = {"value": 0.97, "low": 0.95, "high": 0.99}
+    bad = {"value": 0.8, "low": 0.7, "high": 0.9}
+    point = {"metric": good, "test": {"metric": bad}}
+    assert "80.0 %" in refusal(summary(0.95, 0.97, 0.99, test=good, operating_point=point))
+    ranked = summary(0.95, 0.97, 0.99, metric="auroc", test=good, operating_point=point)
+    assert refusal(ranked, "auroc>=0.9") is None
+
+
 @pytest.mark.parametrize("part", ["source-model", "adaptation", "source-domain"])
 def test_harm_is_not_deployed_however_good(part):
     control = {"part": part, "verdict": "harm", "name": part}

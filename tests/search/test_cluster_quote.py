@@ -98,6 +98,22 @@ def test_nodes_that_are_always_there_are_read(tmp_path):
     assert read_cluster(tmp_path / "kuberay.yaml")[1].at_first == 3
 
 
+@pytest.mark.parametrize(("grows", "least", "most"), [("true", 1, 4), ("false", 2, 2)])
+def test_a_raycluster_without_an_autoscaler_has_as_many_nodes_as_are_asked_for(tmp_path, grows, least, most):
+    limits = "template: {spec: {containers: [{resources: {limits: {cpu: 4}}}]}}"
+    (tmp_path / "ray.yaml").write_text(
+        f"""kind: RayCluster
+spec:
+  enableInTreeAutoscaling: {grows}
+  headGroupSpec: {{{limits}}}
+  workerGroupSpecs:
+  - {{groupName: work, replicas: 2, minReplicas: 1, maxReplicas: 4, {limits}}}
+"""
+    )
+    _, work = read_cluster(tmp_path / "ray.yaml")
+    assert (work.least, work.count) == (least, most)
+
+
 def test_a_head_with_cores_works_too_and_is_there_at_once():
     told = reckon(quote(HOUR + START_S, lanes=1), [NodeType("head", 4, 0, 1, is_head=True)])
     assert told.lanes == 4 and told.hours.value == pytest.approx((START_S + HOUR / 4) / HOUR)

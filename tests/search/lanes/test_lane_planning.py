@@ -326,3 +326,10 @@ class TestStuckLanes:
         desk.done(only)
         desk.ask()
         assert desk.plan.asked == 3
+
+
+def test_what_others_leave_of_a_gpu_is_shared_too_and_gpus_without_a_free_cpu_are_done_without() -> None:
+    assert fitting([(4.0, 0.75)], 1.0, 0.5) == 1 and fitting([(4.0, 1.5)], 1.0, 0.5) == 3
+    assert fitting([(4.0, 0.25)], 1.0, 0.5) == 0
+    apart = plan_lanes(4, 0.0, 1, [(8.0, 0.0), (0.0, 1.0)])
+    assert (apart.count, apart.gpus) == (4, 0.0)
