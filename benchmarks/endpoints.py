@@ -7,7 +7,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from raytl.bundles import export_bundle
+from raytl.serving.ports import free_port
 from raytl.sources import build_architecture
 
 PEERS = Path(__file__).parent / "peers"
@@ -83,13 +83,6 @@ def picture(channels: int, size: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).resize((size, size)).save(file, "PNG")
     return file.getvalue()
-
-
-def free_port() -> int:
-    """A port of this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

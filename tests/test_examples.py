@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from raytl.serving.ports import free_port
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHARE = r"(\d+)%"
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def said_by(name: str, home: Path, *arguments: str) -> str:

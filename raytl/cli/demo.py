@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,6 +18,7 @@ from raytl.cli.running import listening
 from raytl.search.lanes.cluster import quiet_environment
 from raytl.search.lanes.cluster import start as start_ray
 from raytl.search.space.definition import load_space
+from raytl.serving.ports import free_port
 from raytl.tasks import LabelledImages, demo_task
 
 SPACE = "demo"
@@ -65,7 +65,7 @@ def run_demo(
 def _through_http(run: api.Run, questions: LabelledImages, port: int, progress: Progress) -> dict[str, Any]:
     """Deploy the run's model, send it every test image as a PNG, take it down."""
     progress.on_phase("deploy", "")
-    endpoint = api.deploy(run, name="raytl-demo", port=port or _free_port())
+    endpoint = api.deploy(run, name="raytl-demo", port=port or free_port())
     try:
         progress.on_phase("classify", "")
         started = time.monotonic()
@@ -88,10 +88,3 @@ def _through_http(run: api.Run, questions: LabelledImages, port: int, progress: 
         return {"url": endpoint.url, "images": len(answers), "accuracy": right / len(answers), "seconds": seconds}
     finally:
         api.undeploy("raytl-demo")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
-import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +24,13 @@ from raytl.machines.reaching import address_of, reach
 from raytl.serving.head import LocalHead, find_head, loopback, one_at_a_time, start_head
 from raytl.serving.ingress import PROXY_CHECKS, clear_session, environment_of_session
 from raytl.serving.named import Entry, entry
+from raytl.serving.ports import free_port_or_refuse, port_taken
 
 NAMESPACE = "raytl"
 _REQUEST_BACKSTOP_S = 120.0
 _STOP_S = 60.0
+_RELEASE_S = 5.0  # for HAProxy to end after Serve
+_CANNOT_LISTEN = ("Failed to bind", "cannot bind socket")  # Serve's own proxy, and HAProxy
 
 AppConfig = dict[str, Any]
 
@@ -139,13 +140,23 @@ class Serve:
         """Start an instance whose HTTP proxy, on the head node, listens there.
 
         environment: of its processes, in addition to that in which Ray was started.
+        Raises UserError where its proxy cannot listen; nothing of it is left then.
         """
-        if environment:
-            # What a task starts inherits the task's environment, on whatever node it runs, and what that starts too.
-            start = ray.remote(num_cpus=0, runtime_env={"env_vars": dict(environment)})(_start)
-            ray.get(start.options(**_on_head()).remote(host, port))
-        else:
-            _start(host, port)
+        try:
+            if environment:
+                # What a task starts inherits the task's environment, on whatever node it runs, and what that starts.
+                start = ray.remote(num_cpus=0, runtime_env={"env_vars": dict(environment)})(_start)
+                ray.get(start.options(**_on_head()).remote(host, port))
+            else:
+                _start(host, port)
+        except RayError as error:
+            if not any(words in str(error) for words in _CANNOT_LISTEN):
+                raise
+            half = cls.running()
+            if half is not None:
+                half._stop(host, port, patience_s=_RELEASE_S)
+            free_port_or_refuse(host, port)
+            raise UserError("another program took a port that Serve needs while Serve started: try again") from None
         return cls(_get_global_client())
 
     @property
@@ -183,14 +194,17 @@ class Serve:
 
     def shutdown(self) -> None:
         """Stop Serve with everything it runs, and wait until its port is free."""
-        host, port = self.host, self.port
+        self._stop(self.host, self.port, patience_s=_STOP_S)
+
+    def _stop(self, host: str, port: int, patience_s: float) -> None:
+        """patience_s: how long the port may take that another program may have."""
         self._client.shutdown_cached_handles()
         # As serve.shutdown() does, but without waiting inside the controller: its end would then be reported as the
         # failure of a task, on the standard output of this process.
         ray.get(self._client._controller.graceful_shutdown.remote(wait=False))
-        deadline = time.monotonic() + _STOP_S
-        while (_controller_lives() or port_taken(host, port)) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        asked = time.monotonic()
+        _wait(lambda: not _controller_lives(), asked + _STOP_S)
+        _wait(lambda: not port_taken(host, port), asked + patience_s)
         _disconnect()
 
 
@@ -249,6 +263,11 @@ def _start(host: str, port: int) -> None:
         )
 
 
+def _wait(done: Callable[[], bool], deadline: float) -> None:
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
 def _controller_lives() -> bool:
     try:
         ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
@@ -282,27 +301,3 @@ def failure(application: Mapping[str, Any]) -> str | None:
         return None
     last = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
     return last[-1] if last else "Serve gives no reason"
-
-
-def free_port_or_refuse(host: str, port: int) -> None:
-    """Raise UserError where something listens on the port or the host is not of this machine."""
-    try:
-        taken = port_taken(host, port)
-    except OSError as error:
-        raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); give another --host or --port") from None
-    if taken:
-        raise UserError(f"port {port} on {host} is taken by another program; deploy with another --port")
-
-
-def port_taken(host: str, port: int) -> bool:
-    """Whether the port is in use. Raises OSError where it cannot be had for another reason."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return True
-            raise
-    return False

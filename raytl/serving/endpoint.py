@@ -33,7 +33,6 @@ from raytl.serving.controller import (
     OtherVersionsError,
     RaySession,
     Serve,
-    free_port_or_refuse,
     head_environment,
     head_is_wanted,
     session,
@@ -42,6 +41,7 @@ from raytl.serving.ingress import SWITCHES, haproxy_runs
 from raytl.serving.judging import stop_judge
 from raytl.serving.lineage import succeeded
 from raytl.serving.named import route_for
+from raytl.serving.ports import free_port_or_refuse
 from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, IMPORT_PATH, ServingSettings, bundle_version
 from raytl.serving.snapshots import snapshot
 

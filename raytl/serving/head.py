@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from raytl.core.errors import UserError
 from raytl.core.machine import ray_token, short_temp_dir
 from raytl.core.paths import home
 from raytl.serving.ingress import environment
+from raytl.serving.ports import free_port
 
 _START_S = 90.0
 _STOP_S = 20.0
@@ -102,7 +102,7 @@ def start_head() -> LocalHead:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0"]
     command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
     # Fixed default ports would collide with every other Ray on the machine.
-    command += [f"--ray-client-server-port={_free_port()}", "--dashboard-agent-listen-port=0", "--no-monitor"]
+    command += [f"--ray-client-server-port={free_port()}", "--dashboard-agent-listen-port=0", "--no-monitor"]
     command += [f"--object-store-memory={_OBJECT_STORE_BYTES}", f"--temp-dir={temp_dir}"]
     log_path = Path(temp_dir) / "head.log"
     with log_path.open("wb") as log, _lock_file(temp_dir).open("wb") as lock:
@@ -155,9 +155,3 @@ def _state_file() -> Path:
 
 def _lock_file(temp_dir: str) -> Path:
     return Path(temp_dir) / "raytl.lock"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

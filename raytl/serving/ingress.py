@@ -8,18 +8,17 @@ environment of each of its processes, so they must be set before the first one s
 from __future__ import annotations
 
 import os
-import random
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from raytl.core.machine import cores
 from raytl.serving import haproxy
+from raytl.serving.ports import free_ports
 
 # What holds wherever Serve runs; serve/haproxy.env says the same to operators.
 SWITCHES = {
@@ -74,8 +73,8 @@ def environment(folder: Path) -> dict[str, str]:
     given = " ".join(f"{name}={shlex.quote(value)}" for name, value in known.items())
     command.write_text(f'#!/bin/sh\n{given} exec {shlex.join(start)} "$@"\n')
     command.chmod(0o700)
-    metrics, statistics, fallback = map(str, _free_ports(3))
-    first = _free_block(_REPLICA_PORTS)
+    # Of its own, lest another endpoint's replica is found where one of ours was.
+    metrics, statistics, fallback, first, *_, last = map(str, free_ports(3 + _REPLICA_PORTS))
     return {
         **SWITCHES,
         **PROXY_CHECKS,
@@ -90,9 +89,8 @@ def environment(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": statistics,
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": fallback,
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, cores())),
-        # Of its own, lest another endpoint's replica is found where one of ours was.
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + _REPLICA_PORTS - 1),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": first,
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": last,
     }
 
 
@@ -113,28 +111,3 @@ def clear_session(session: Path) -> None:
     with suppress(FileNotFoundError):
         shutil.rmtree((session / _REMEMBERED).read_text(), ignore_errors=True)
         (session / _REMEMBERED).unlink()
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in sockets]
-
-
-def _free_block(size: int) -> int:
-    """The first of ``size`` ports in a row that nobody uses, below those that the system hands out by itself."""
-    starts = list(range(20000, 32000 - size, size))
-    random.SystemRandom().shuffle(starts)
-    for start in starts:
-        try:
-            with ExitStack() as stack:
-                for port in range(start, start + size):
-                    probe = stack.enter_context(socket.socket())
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return start
-    return starts[0]

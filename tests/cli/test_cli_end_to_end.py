@@ -21,6 +21,8 @@ from documented import undocumented
 from photos import COLOURS, folder, picture, space
 from PIL import Image
 
+from raytl.serving.ports import free_port
+
 pytestmark = pytest.mark.slow  # every command imports Ray and torch, and some start Ray
 
 
@@ -50,12 +52,6 @@ def clover(folder: Path, count: int, *, first: int = 0) -> None:
     for number in range(first, first + count):
         noise = np.random.default_rng([number, 4]).normal(0, 30, (16, 16, 3))
         Image.fromarray((np.array([40, 200, 60]) + noise).clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def settings_of(place, run: str) -> dict[str, Any]:

@@ -27,15 +27,10 @@ import raytl
 import raytl.api
 from raytl import sources
 from raytl.core.errors import UserError
+from raytl.serving.ports import free_port
 
 pytestmark = pytest.mark.slow  # a Ray head, three searches as jobs of it, and an endpoint
 PROGRAMS = Path(sys.executable).parent
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ from typing import Any
 import httpx
 import pytest
 import ray
-from test_deploy import free_port
 from trials import variant
 
 from raytl.core.errors import UserError
 from raytl.serving import Endpoint, deploy, look, rollback, rotate_token, try_out, update
 from raytl.serving.controller import Serve
 from raytl.serving.judging import conclude
+from raytl.serving.ports import free_port
 from raytl.serving.settings import bundle_version
 
 pytestmark = pytest.mark.slow  # a Ray session and Serve take half a minute on two busy cores

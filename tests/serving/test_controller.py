@@ -3,27 +3,58 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import ray
 
-from raytl.serving.controller import Serve
+from raytl.core.errors import UserError
+from raytl.serving.controller import Serve, head_environment
+from raytl.serving.ports import free_port
+
+QUIET = {"num_cpus": 1, "include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
 
 pytestmark = pytest.mark.slow  # two Ray sessions, one with Serve
 
 
 def test_serve_of_a_cluster_that_is_gone_is_not_taken_for_that_of_the_next():
-    quiet = {"num_cpus": 1, "include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    ray.init(address="local", **quiet)
+    port = free_port()
+    ray.init(address="local", **QUIET)
     try:
         Serve.start("127.0.0.1", port, {})
         found = Serve.running()
         assert found is not None and found.port == port
         ray.shutdown()  # of the cluster, and of Serve with it
-        ray.init(address="local", **quiet)
+        ray.init(address="local", **QUIET)
         assert Serve.running() is None
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def taken(port: int) -> Iterator[None]:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        yield
+
+
+def test_a_port_that_is_taken_while_serve_starts_is_a_sentence_and_leaves_nothing():
+    ray.init(address="local", **QUIET)
+    try:
+        port, environment = free_port(), head_environment("127.0.0.1")
+        with taken(port), pytest.raises(UserError, match=f"port {port} on 127.0.0.1 is taken"):
+            Serve.start("127.0.0.1", port, environment)
+        assert Serve.running() is None
+        its_own = environment.get("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT")
+        if its_own:  # where there is HAProxy
+            with taken(int(its_own)), pytest.raises(UserError, match="a port that Serve needs"):
+                Serve.start("127.0.0.1", port, environment)
+            assert Serve.running() is None
+        Serve.start("127.0.0.1", port, environment)
+        found = Serve.running()
+        assert found is not None and found.port == port
     finally:
         ray.shutdown()

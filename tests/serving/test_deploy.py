@@ -21,20 +21,15 @@ from tiny import shapes
 from raytl.bundles import Bundle, export_bundle
 from raytl.core.errors import UserError
 from raytl.serving import Endpoint, deploy, rollback, status, undeploy, update
-from raytl.serving.controller import Serve, port_taken
+from raytl.serving.controller import Serve
 from raytl.serving.ingress import haproxy_runs
+from raytl.serving.ports import free_port, port_taken
 from raytl.serving.settings import bundle_version
 from raytl.sources import load
 from raytl.tasks import read_unlabelled
 
 pytestmark = pytest.mark.slow  # a Ray session and Serve take half a minute on two busy cores
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 PORT = free_port()

@@ -20,14 +20,9 @@ from processes import descendants, mentioning, open_to_the_network
 
 from raytl.bundles import Bundle
 from raytl.serving.ingress import haproxy_runs
+from raytl.serving.ports import free_port
 
 pytestmark = pytest.mark.slow  # a Ray head, Serve, and three processes that import Ray
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def commands(home: Path) -> Callable[[str], Any]:

@@ -17,12 +17,12 @@ import httpx
 import pytest
 import ray
 from documented import undocumented
-from test_deploy import free_port
 from trials import Traffic, until, variant
 
 from raytl.bundles import Bundle, export_bundle
 from raytl.core.errors import UserError
 from raytl.serving import Endpoint, deploy, look, promote, rollback, rotate_token, try_out, undeploy
+from raytl.serving.ports import free_port
 from raytl.serving.settings import bundle_version
 from raytl.sources import load
 

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import pytest
 from photos import SPACE, folder
 
 from raytl.runs import RunStore
+from raytl.serving.ports import free_port
 
 pytestmark = pytest.mark.slow  # nodes come within half a minute and go as slowly
 LANES = 3
@@ -34,12 +34,6 @@ COMMANDS = (
 )
 EMPTY = {"auth": {}, "docker": {}, "file_mounts": {}, "file_mounts_sync_continuously": False}
 """What the autoscaler wants to find in its settings, beside :data:`COMMANDS`, though there is nothing to say."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 WATCH = """
