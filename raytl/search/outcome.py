@@ -1,35 +1,32 @@
-"""From a finished plan to what it means: the choice and its grounds, and the one opening of the test split."""
+"""From a finished plan to what it means: the choice, its grounds, and what the chosen model is worth."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from raytl.core.errors import UserError
-from raytl.core.hashing import hash_json, hash_tensors
 from raytl.evaluation import metrics
 from raytl.evaluation.calibration import apply_temperature, calibration_error, fit_temperature
-from raytl.evaluation.intervals import Comparison, Interval, metric_interval, paired_metric_interval
+from raytl.evaluation.intervals import metric_interval
 from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import Choice
 from raytl.judging.estimates import corrected_estimate, with_all_labels
 from raytl.judging.health import Yardstick
 from raytl.judging.kept_features import KeptFeatures
-from raytl.judging.operating import Goal, decided, operating_point
-from raytl.judging.verdict import Control, Part, equivalence_margin, judged
-from raytl.search.plan.contest import UNSURE, Labels
+from raytl.judging.operating import Goal, operating_point
+from raytl.search.against_controls import hold_against_controls
+from raytl.search.plan.contest import UNSURE
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.time_budget import YARDSTICK_SHARE, yardstick_seconds
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialStatus
-from raytl.sources import SourceModel
+from raytl.search.test_split import open_test
 from raytl.sources.checkpoint import load_checkpoint
-from raytl.tasks import Images, SealedTest, TrainingData
+from raytl.tasks import SealedTest, TrainingData
 from raytl.training.kept_features import gather_features
 from raytl.training.material import ELSEWHERE
 from raytl.training.pretrain import is_hurried
@@ -110,8 +107,8 @@ def conclude(
     if refit is not None and keep is not None:
         keep(outcome, Path(refit))
     if test is not None and refit is not None:
-        _open_test(plan, test, outcome, workspace, metric)
-    _hold_against_controls(plan, outcome, metric)
+        open_test(plan, test, outcome, workspace, metric)
+    hold_against_controls(plan, outcome, metric)
     return outcome
 
 
@@ -129,7 +126,7 @@ def candidate(plan: SearchPlan, metric: Metric, label: str, key: str) -> Candida
     labels, said = plan.contest.labels, plan.contest.out_of_fold(key)
     if labels is not None and said is not None:
         known = ~np.isnan(said[:, 0])
-        found.validation = metric_interval(metric, said[known], labels.labels[known], _of(labels.groups, known))
+        found.validation = metric_interval(metric, said[known], labels.labels[known], labels.groups_of(known))
         if known.sum() >= LEAST_CALIBRATING:
             found.temperature = fit_temperature(np.log(np.clip(said[known], 1e-7, 1)), labels.labels[known])
     return found
@@ -164,8 +161,8 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
     known = ~np.isnan(said[:, 0])  # probes are tried on more folds than there was time for others
     rivals = [plan.contest.out_of_fold(key) for key in plan.contest.scores()]
     compared = [rival[known] for rival in rivals if rival is not None and not np.isnan(rival[known]).any()]
-    estimate = corrected_estimate(metric, compared, labels.labels[known], _of(labels.groups, known))
-    own = metric_interval(metric, said[known], labels.labels[known], _of(labels.groups, known))
+    estimate = corrected_estimate(metric, compared, labels.labels[known], labels.groups_of(known))
+    own = metric_interval(metric, said[known], labels.labels[known], labels.groups_of(known))
     if metric.oriented(own.value) < metric.oriented(estimate.value):
         estimate = own
     held = [len(r.validated) for r in plan.contest.completed(best.strategy_key) if r.validated]
@@ -185,7 +182,7 @@ def _calibrate(
     before = calibration_error(said[known], labels.labels[known])
     after = calibration_error(tempered, labels.labels[known])
     if at is not None and len(np.unique(labels.labels[known])) == len(classes):
-        groups = _of(labels.groups, known)
+        groups = labels.groups_of(known)
         outcome.operating_point = operating_point(tempered, labels.labels[known], classes, at, groups, metric)
     outcome.calibration = {"before": before, "after": after}
 
@@ -237,131 +234,6 @@ def kept_features(workspace: Workspace, strategy: dict[str, Any], refit: Path) -
         return gather_features(workspace, read, load_checkpoint(refit)[1])
     except (UserError, RuntimeError, MemoryError, OSError):  # no reason to lose the model: it cannot be extended then
         return None
-
-
-def _open_test(
-    plan: SearchPlan, test: SealedTest, outcome: SearchOutcome, workspace: Workspace, metric: Metric
-) -> None:
-    """Open the test split, once, after the choice was made: the candidates' figures, and the winner's gains."""
-    images = test.open()
-    outcome.test_images, outcome.test_labels = images, images.labels
-    keys = [entry.strategy_key for entry in (outcome.best, *outcome.baselines)]
-    said_by = _refitted(plan, [*keys, *(control.strategy_key for control in outcome.controls)], workspace, images)
-    for entry in [outcome.best, *outcome.baselines]:
-        if entry.strategy_key in said_by:
-            said = entry.test_probabilities = apply_temperature(said_by[entry.strategy_key], entry.temperature)
-            entry.test = metric_interval(metric, said, images.labels, images.groups)
-    best = outcome.best.test_probabilities
-    assert best is not None
-    if (point := outcome.operating_point) is not None:
-        positive = images.classes.index(point.label)
-        named = point.decide(best, images.classes) == positive
-        found = decided(named, positive, images.labels, images.groups, metric)
-        outcome.operating_point = replace(point, test=found)
-    for other in outcome.baselines:
-        if other.test_probabilities is not None and other.strategy_key != outcome.best.strategy_key:
-            pair = paired_metric_interval(metric, best, other.test_probabilities, images.labels, images.groups)
-            outcome.gains[other.label] = Interval(pair.value, pair.low, pair.high)
-    # Controls were validated on no images that a temperature could be fitted on: both answer as they are.
-    best = said_by[outcome.best.strategy_key]
-    for control in outcome.controls:
-        if control.strategy_key in said_by:
-            said = said_by[control.strategy_key]
-            control.comparison = paired_metric_interval(metric, best, said, images.labels, images.groups)
-            control.measured_on = "test"
-
-
-def _refitted(plan: SearchPlan, keys: Sequence[str], workspace: Workspace, images: Images) -> dict[str, np.ndarray]:
-    """Probabilities (n, k) by the refitted models of these strategies, as far as there are such, by key.
-
-    Heads on one frozen network, of which a search compares several, have the network run once.
-    """
-    heads: dict[str, dict[str, nn.Module]] = {}
-    for key in dict.fromkeys(keys):
-        if key in plan.refits.done:
-            model = _model(plan, key)
-            # Networks without weights are told apart by their names alone.
-            weights = hash_tensors(model.stages.state_dict())
-            network = hash_json([model.architecture, weights, model.preprocessing.to_json()])
-            heads.setdefault(network, {})[key] = model.head
-    found: dict[str, np.ndarray] = {}
-    for by_key in heads.values():
-        # Read once more: all networks together may be more than the memory holds.
-        said = _probabilities(_model(plan, next(iter(by_key))), list(by_key.values()), workspace, images)
-        found |= dict(zip(by_key, said, strict=True))
-    return found
-
-
-def _model(plan: SearchPlan, key: str) -> SourceModel:
-    _, model = load_checkpoint(Path(plan.refits.done[key]))
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def _hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metric) -> None:
-    """What each part of the winner brings: on the test split where it was opened, else on the folds that both had.
-
-    The classical recipes stand beside them: who does not beat logistic regression has to say so first.
-    """
-    best, labels = outcome.best, plan.contest.labels
-    for name in ("linear-probe", "pixels"):
-        strategy = plan.baselines.get(name)
-        if strategy is not None and strategy.key != best.strategy_key:
-            outcome.controls.append(ControlResult(name, Part.CLASSICAL, strategy.to_dict(), strategy.key))
-    tests = {entry.strategy_key: entry.test_probabilities for entry in outcome.baselines}
-    for control in outcome.controls:
-        if control.comparison is not None:
-            continue
-        said = tests.get(control.strategy_key)
-        images = outcome.test_images
-        if said is not None and best.test_probabilities is not None and images is not None:
-            control.comparison = paired_metric_interval(
-                metric, best.test_probabilities, said, images.labels, images.groups
-            )
-            control.measured_on = "test"
-        elif labels is not None and outcome.test_images is None:
-            control.comparison = _on_folds(plan, labels, metric, best.strategy_key, control.strategy_key)
-            control.measured_on = "folds" if control.comparison is not None else ""
-    value = best.test or best.validation
-    compared = [control for control in outcome.controls if control.comparison is not None]
-    pairs = [Control(c.name, Part(c.part), c.comparison) for c in compared if c.comparison is not None]
-    margin = equivalence_margin(metric, value.value if value is not None else 0.5)
-    for control, verdict in zip(compared, judged(pairs, margin=margin), strict=True):
-        control.tone = str(verdict.tone)  # of all pairs together; the interval shown is that of the pair by itself
-    outcome.transfer_gain = _gain(outcome.controls, "source-model")
-    outcome.adaptation_gain = _gain(outcome.controls, "adaptation")
-
-
-def _on_folds(plan: SearchPlan, labels: Labels, metric: Metric, best: str, other: str) -> Comparison | None:
-    common = {r.fold for r in plan.contest.completed(best)} & {r.fold for r in plan.contest.completed(other)}
-    mine, others = plan.contest.out_of_fold(best, common), plan.contest.out_of_fold(other, common)
-    if mine is None or others is None:
-        return None
-    known = ~np.isnan(mine[:, 0]) & ~np.isnan(others[:, 0])
-    if not known.any():
-        return None
-    return paired_metric_interval(metric, mine[known], others[known], labels.labels[known], _of(labels.groups, known))
-
-
-def _gain(controls: Sequence[ControlResult], part: str) -> Interval | None:
-    found = next((c.comparison for c in controls if c.part == part and c.comparison is not None), None)
-    return None if found is None else Interval(found.value, found.low, found.high)
-
-
-def _of(groups: np.ndarray | None, mask: np.ndarray) -> np.ndarray | None:
-    return None if groups is None else groups[mask]
-
-
-def _probabilities(
-    network: SourceModel, heads: Sequence[nn.Module], workspace: Workspace, images: Images
-) -> list[np.ndarray]:
-    network, device = network.to(workspace.device).eval(), workspace.device
-    placed = [head.to(device).eval() for head in heads]
-    chunks: list[list[np.ndarray]] = []
-    with torch.inference_mode():
-        for batch in images.batches(network.preprocessing, 128):
-            answers = network.answers(network.preprocessing.normalise(batch.to(device)), placed)
-            chunks.append([logits.float().softmax(1).cpu().numpy() for logits in answers])
-    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
 
 def _why(plan: SearchPlan, choice: Choice, data: TrainingData, metric: Metric) -> str:

@@ -42,6 +42,10 @@ class Labels:
     classes: int
     metric: Metric
 
+    def groups_of(self, mask: np.ndarray) -> np.ndarray | None:
+        """The groups of some images; mask: bool (n,)."""
+        return None if self.groups is None else self.groups[mask]
+
 
 class Contest:
     """The standing of all strategies.

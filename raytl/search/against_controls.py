@@ -1,0 +1,64 @@
+"""The winner held against its controls: what each of its parts brings, and whether less would do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from raytl.evaluation.intervals import Comparison, Interval, paired_metric_interval
+from raytl.evaluation.metrics import Metric
+from raytl.judging.verdict import Control, Part, equivalence_margin, judged
+from raytl.search.plan.contest import Labels
+from raytl.search.plan.schedule import SearchPlan
+from raytl.search.records import ControlResult, SearchOutcome
+
+
+def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metric) -> None:
+    """What each part of the winner brings: on the test split where it was opened, else on the folds that both had.
+
+    The classical recipes stand beside them: who does not beat logistic regression has to say so first.
+    """
+    best, labels = outcome.best, plan.contest.labels
+    for name in ("linear-probe", "pixels"):
+        strategy = plan.baselines.get(name)
+        if strategy is not None and strategy.key != best.strategy_key:
+            outcome.controls.append(ControlResult(name, Part.CLASSICAL, strategy.to_dict(), strategy.key))
+    tests = {entry.strategy_key: entry.test_probabilities for entry in outcome.baselines}
+    for control in outcome.controls:
+        if control.comparison is not None:
+            continue
+        said = tests.get(control.strategy_key)
+        images = outcome.test_images
+        if said is not None and best.test_probabilities is not None and images is not None:
+            control.comparison = paired_metric_interval(
+                metric, best.test_probabilities, said, images.labels, images.groups
+            )
+            control.measured_on = "test"
+        elif labels is not None and outcome.test_images is None:
+            control.comparison = _on_folds(plan, labels, metric, best.strategy_key, control.strategy_key)
+            control.measured_on = "folds" if control.comparison is not None else ""
+    value = best.test or best.validation
+    compared = [control for control in outcome.controls if control.comparison is not None]
+    pairs = [Control(c.name, Part(c.part), c.comparison) for c in compared if c.comparison is not None]
+    margin = equivalence_margin(metric, value.value if value is not None else 0.5)
+    for control, verdict in zip(compared, judged(pairs, margin=margin), strict=True):
+        control.tone = str(verdict.tone)  # of all pairs together; the interval shown is that of the pair by itself
+    outcome.transfer_gain = _gain(outcome.controls, "source-model")
+    outcome.adaptation_gain = _gain(outcome.controls, "adaptation")
+
+
+def _on_folds(plan: SearchPlan, labels: Labels, metric: Metric, best: str, other: str) -> Comparison | None:
+    common = {r.fold for r in plan.contest.completed(best)} & {r.fold for r in plan.contest.completed(other)}
+    mine, others = plan.contest.out_of_fold(best, common), plan.contest.out_of_fold(other, common)
+    if mine is None or others is None:
+        return None
+    known = ~np.isnan(mine[:, 0]) & ~np.isnan(others[:, 0])
+    if not known.any():
+        return None
+    return paired_metric_interval(metric, mine[known], others[known], labels.labels[known], labels.groups_of(known))
+
+
+def _gain(controls: Sequence[ControlResult], part: str) -> Interval | None:
+    found = next((c.comparison for c in controls if c.part == part and c.comparison is not None), None)
+    return None if found is None else Interval(found.value, found.low, found.high)

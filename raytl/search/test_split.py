@@ -1,0 +1,92 @@
+"""The one opening of the test split, after the choice was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from raytl.core.hashing import hash_json, hash_tensors
+from raytl.evaluation.calibration import apply_temperature
+from raytl.evaluation.intervals import Interval, metric_interval, paired_metric_interval
+from raytl.evaluation.metrics import Metric
+from raytl.judging.operating import decided
+from raytl.search.plan.schedule import SearchPlan
+from raytl.search.records import SearchOutcome
+from raytl.sources import SourceModel
+from raytl.sources.checkpoint import load_checkpoint
+from raytl.tasks import Images, SealedTest
+from raytl.training.workspace import Workspace
+
+
+def open_test(plan: SearchPlan, test: SealedTest, outcome: SearchOutcome, workspace: Workspace, metric: Metric) -> None:
+    """The candidates' figures on the test split, and the winner's gains."""
+    images = test.open()
+    outcome.test_images, outcome.test_labels = images, images.labels
+    keys = [entry.strategy_key for entry in (outcome.best, *outcome.baselines)]
+    said_by = _refitted(plan, [*keys, *(control.strategy_key for control in outcome.controls)], workspace, images)
+    for entry in [outcome.best, *outcome.baselines]:
+        if entry.strategy_key in said_by:
+            said = entry.test_probabilities = apply_temperature(said_by[entry.strategy_key], entry.temperature)
+            entry.test = metric_interval(metric, said, images.labels, images.groups)
+    best = outcome.best.test_probabilities
+    assert best is not None
+    if (point := outcome.operating_point) is not None:
+        positive = images.classes.index(point.label)
+        named = point.decide(best, images.classes) == positive
+        found = decided(named, positive, images.labels, images.groups, metric)
+        outcome.operating_point = replace(point, test=found)
+    for other in outcome.baselines:
+        if other.test_probabilities is not None and other.strategy_key != outcome.best.strategy_key:
+            pair = paired_metric_interval(metric, best, other.test_probabilities, images.labels, images.groups)
+            outcome.gains[other.label] = Interval(pair.value, pair.low, pair.high)
+    # Controls were validated on no images that a temperature could be fitted on: both answer as they are.
+    best = said_by[outcome.best.strategy_key]
+    for control in outcome.controls:
+        if control.strategy_key in said_by:
+            said = said_by[control.strategy_key]
+            control.comparison = paired_metric_interval(metric, best, said, images.labels, images.groups)
+            control.measured_on = "test"
+
+
+def _refitted(plan: SearchPlan, keys: Sequence[str], workspace: Workspace, images: Images) -> dict[str, np.ndarray]:
+    """Probabilities (n, k) by the refitted models of these strategies, as far as there are such, by key.
+
+    Heads on one frozen network, of which a search compares several, have the network run once.
+    """
+    heads: dict[str, dict[str, nn.Module]] = {}
+    for key in dict.fromkeys(keys):
+        if key in plan.refits.done:
+            model = _model(plan, key)
+            # Networks without weights are told apart by their names alone.
+            weights = hash_tensors(model.stages.state_dict())
+            network = hash_json([model.architecture, weights, model.preprocessing.to_json()])
+            heads.setdefault(network, {})[key] = model.head
+    found: dict[str, np.ndarray] = {}
+    for by_key in heads.values():
+        # Read once more: all networks together may be more than the memory holds.
+        said = _probabilities(_model(plan, next(iter(by_key))), list(by_key.values()), workspace, images)
+        found |= dict(zip(by_key, said, strict=True))
+    return found
+
+
+def _model(plan: SearchPlan, key: str) -> SourceModel:
+    _, model = load_checkpoint(Path(plan.refits.done[key]))
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _probabilities(
+    network: SourceModel, heads: Sequence[nn.Module], workspace: Workspace, images: Images
+) -> list[np.ndarray]:
+    network, device = network.to(workspace.device).eval(), workspace.device
+    placed = [head.to(device).eval() for head in heads]
+    chunks: list[list[np.ndarray]] = []
+    with torch.inference_mode():
+        for batch in images.batches(network.preprocessing, 128):
+            answers = network.answers(network.preprocessing.normalise(batch.to(device)), placed)
+            chunks.append([logits.float().softmax(1).cpu().numpy() for logits in answers])
+    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
