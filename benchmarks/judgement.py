@@ -52,7 +52,7 @@ from tasks import LABELS, SPECS, Case, case
 
 from raytl.bundles import Bundle
 from raytl.core.errors import UserError
-from raytl.judging.verdict import Tone
+from raytl.judging.verdict import Part, Tone
 from raytl.training.strategy import Strategy
 
 QUICK = (
@@ -139,8 +139,8 @@ def _verdicts(
     """
     verdicts = []
     for entry in summary.get("controls") or []:
-        if entry.get("low") is None or entry.get("high") is None:
-            continue
+        if entry.get("low") is None or entry.get("high") is None or entry["part"] == Part.CONSTANT:
+            continue  # the majority is among this table's own controls
         says = {Tone.HELPED: 1, Tone.HARM: -1}.get(Tone(entry["verdict"]), 0)
         verdict: dict[str, Any] = {"part": entry["part"], "says": says, "words": entry["verdict"]}
         strategy = Strategy.from_dict(entry["strategy"])

@@ -17,7 +17,7 @@ _OF_A_LOSS = 0.05
 class Part(StrEnum):
     """What of a strategy a control leaves out, or what it does instead.
 
-    OTHER_SOURCE: starts from another source model. CLASSICAL: trains no network at all.
+    OTHER_SOURCE: starts from another source model. CLASSICAL: trains no network at all. CONSTANT: looks at no image.
     """
 
     SOURCE_MODEL = "source-model"
@@ -27,6 +27,7 @@ class Part(StrEnum):
     AUGMENTATION = "augmentation"
     OTHER_SOURCE = "other-source"
     CLASSICAL = "classical"
+    CONSTANT = "constant"
 
 
 class Tone(StrEnum):

@@ -23,6 +23,10 @@ PARTS = {
 }
 """By part of a strategy: how a sentence about it begins, what it is called within one, and what it is held against."""
 _WEIGHTS = "'raytl doctor' says how to get some."
+_UNMEASURED = (
+    "How often it is right nobody has measured, nor whether more often than one answer for every image: no labelled "
+    "image was kept from the training. A few more labelled images of each class, or some given with --test, would tell."
+)
 CLASSICAL = {"linear-probe": "logistic regression on frozen features", "pixels": "logistic regression on plain pixels"}
 
 
@@ -42,8 +46,10 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
     best = summary["best"]
     if best is None:
         return [Verdict("bad", "No trial was completed, so there is no model. The table of trials says why.")]
-    found = _less_would_do(summary)
+    found = [*_blind_would_do(summary), *_less_would_do(summary)]
     found.append(Verdict("plain", _figure(summary, test_images)))
+    if best["test_metric"] is None and (best["validation_metric"] or {}).get("value") is None:
+        found.append(Verdict("open", _UNMEASURED))
     if (before := summary.get("chosen_before")) is not None:
         found.append(_chosen_before(before, summary))
     if summary["interrupted"]:
@@ -178,12 +184,34 @@ def _operating(point: dict[str, Any], metric: Metric) -> Verdict:
     return Verdict("plain" if point["reached"] else "open", f"{told}.")
 
 
+def _blind_would_do(summary: dict[str, Any]) -> list[Verdict]:
+    """Whether the winner is known to be better than one answer for every image: where not, that comes first of all."""
+    found = []
+    for control in _controls(summary):
+        gain = interval(control)
+        if control["part"] != "constant" or control["verdict"] == "helped" or gain is None:
+            continue
+        against = f"{named(control)} ({_gain(gain, summary)})"
+        if control["verdict"] == "harm":
+            found.append(Verdict("bad", f"This model is worse than {against}."))
+        else:
+            found.append(Verdict("open", f"This model is not known to be better than {against}."))
+    return found
+
+
+def named(control: dict[str, Any]) -> str:
+    """What a control is called in a figure or a sentence."""
+    if control["part"] == "constant":
+        return f"answering '{control['strategy']['answer']}' whatever the image"
+    return CLASSICAL.get(control["name"], str(control["name"]))
+
+
 def _less_would_do(summary: dict[str, Any]) -> list[Verdict]:
     """The classical recipes that the winner does not beat beyond doubt: that comes first."""
     if summary["best"]["strategy"].get("head") in CONVEX:
         return []
     tied = [
-        (CLASSICAL.get(control["name"], control["name"]), interval(control))
+        (named(control), interval(control))
         for control in _controls(summary)
         if control["part"] == "classical" and control["verdict"] != "helped"
     ]

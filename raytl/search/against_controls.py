@@ -14,10 +14,11 @@ from raytl.search.plan.schedule import SearchPlan
 from raytl.search.records import ControlResult, SearchOutcome
 
 
-def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metric) -> None:
+def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metric, classes: tuple[str, ...]) -> None:
     """What each part of the winner brings: on the test split where it was opened, else on the folds that both had.
 
-    The classical recipes stand beside them: who does not beat logistic regression has to say so first.
+    The classical recipes stand beside them: who does not beat logistic regression has to say so first. And so does
+    that which looks at no image. classes: names, in the labels' order.
     """
     best, labels = outcome.best, plan.contest.labels
     for name in ("linear-probe", "pixels"):
@@ -38,6 +39,9 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
         elif labels is not None and outcome.test_images is None:
             control.comparison = _on_folds(plan, labels, metric, best.strategy_key, control.strategy_key)
             control.measured_on = "folds" if control.comparison is not None else ""
+    constant = _constant(plan, outcome, metric, classes)
+    if constant is not None:
+        outcome.controls.append(constant)
     value = best.test or best.validation
     compared = [control for control in outcome.controls if control.comparison is not None]
     pairs = [Control(c.name, Part(c.part), c.comparison) for c in compared if c.comparison is not None]
@@ -57,6 +61,31 @@ def _on_folds(plan: SearchPlan, labels: Labels, metric: Metric, best: str, other
     if not known.any():
         return None
     return paired_metric_interval(metric, mine[known], others[known], labels.labels[known], labels.groups_of(known))
+
+
+def _constant(
+    plan: SearchPlan, outcome: SearchOutcome, metric: Metric, classes: tuple[str, ...]
+) -> ControlResult | None:
+    """The winner against the commonest class for every image; None where nothing says how right the winner is.
+
+    That class, and how frequent each is, are those of the images that the two are held against: it knows more than can
+    be known before, of which a model that learned something has no need.
+    """
+    said, labels, groups, where = outcome.best.test_probabilities, None, None, "test"
+    if said is not None and outcome.test_images is not None:
+        labels, groups = outcome.test_images.labels, outcome.test_images.groups
+    elif plan.contest.labels is not None and outcome.test_images is None:
+        judge, said, where = plan.contest.labels, plan.contest.out_of_fold(outcome.best.strategy_key), "folds"
+        if said is not None:
+            known = ~np.isnan(said[:, 0])
+            said, labels, groups = said[known], judge.labels[known], judge.groups_of(known)
+    if said is None or labels is None:
+        return None
+    counts = np.bincount(labels, minlength=len(classes))
+    blind = np.tile(counts / counts.sum(), (len(labels), 1))
+    compared = paired_metric_interval(metric, said, blind, labels, groups)
+    answer = {"answer": classes[int(counts.argmax())]}
+    return ControlResult("commonest-class", Part.CONSTANT, answer, "", compared, measured_on=where)
 
 
 def _gain(controls: Sequence[ControlResult], part: str) -> Interval | None:

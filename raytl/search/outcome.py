@@ -108,7 +108,7 @@ def conclude(
         keep(outcome, Path(refit))
     if test is not None and refit is not None:
         open_test(plan, test, outcome, workspace, metric)
-    hold_against_controls(plan, outcome, metric)
+    hold_against_controls(plan, outcome, metric, data.classes)
     return outcome
 
 

@@ -89,8 +89,9 @@ class ControlResult:
     """The winner held against itself with one part taken out.
 
     name: such as ``without adaptation``; part: what differs (``source-model``, ``adaptation``, …). strategy: the
-    control's. comparison: winner minus control, on the same images; None where it could not be had. tone: ``helped``,
-    ``did-not``, ``harm`` or ``cannot-tell``, all pairs taken together (Holm). measured_on: ``test`` or ``folds``.
+    control's; of one that looks at no image, its ``answer``. comparison: winner minus control, on the same images;
+    None where it could not be had. tone: ``helped``, ``did-not``, ``harm`` or ``cannot-tell``, all pairs taken
+    together (Holm). measured_on: ``test`` or ``folds``.
     """
 
     name: str

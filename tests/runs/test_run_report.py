@@ -26,7 +26,7 @@ from raytl.runs.report.charts import TONES, confusion, curves, parallel, waterfa
 from raytl.runs.report.examples import data_uri
 from raytl.runs.report.importance import importance
 from raytl.runs.report.page import _cards
-from raytl.runs.verdict import adaptation, transfer
+from raytl.runs.verdict import adaptation, transfer, verdicts
 from raytl.runs.wording import strategy
 
 test_images.__test__ = False  # a helper of the example, not a test
@@ -194,6 +194,9 @@ def summary_of(part: str, verdict: str, gain: tuple[float, float, float] | None,
     return {"best": {"strategy": strategy}, "controls": [control | figures], "gains": {}, "metric": "accuracy"}
 
 
+STANDING = {"interrupted": False, "trials": {"trained": 3}, "adaptation_gain": None}
+
+
 class TestLosses:
     """Log loss is better the lower it is; gains in it are turned, so that above zero is better in it, too."""
 
@@ -276,6 +279,31 @@ class TestVerdict:
         assert going_on.tone == "open" and "not known yet" in going_on.sentence
         alone = transfer(summary_of("freezing", "helped", gain, source_model=uri) | {"baselines": {"pixels": {}}})
         assert alone.tone == "open" and "no pretrained weights were tried" in alone.sentence
+
+    @pytest.mark.parametrize(
+        ("verdict", "tone", "words"),
+        [
+            ("cannot-tell", "open", "not known to be better than answering 'no' whatever the image (+1.0 points"),
+            ("did-not", "open", "not known to be better than answering 'no'"),
+            ("harm", "bad", "worse than answering 'no' whatever the image"),
+            ("helped", None, ""),
+        ],
+    )
+    def test_a_winner_that_may_be_no_better_than_one_answer_says_so_first(self, verdict, tone, words):
+        summary = summary_of("constant", verdict, (0.01, -0.02, 0.04)) | STANDING
+        summary["controls"][0]["strategy"] = {"answer": "no"}
+        summary["best"] |= {"test_metric": {"value": 0.9, "low": 0.85, "high": 0.95}, "validation_metric": None}
+        first = verdicts(summary, 100)[0]
+        if tone is None:
+            assert first.sentence.startswith("The best model has accuracy 90.0 %")
+        else:
+            assert first.tone == tone and words in first.sentence
+
+    def test_a_winner_that_nobody_measured_says_so(self):
+        summary = summary_of("freezing", "cannot-tell", None) | STANDING
+        summary["best"] |= {"test_metric": None, "validation_metric": None, "score": 0.4}
+        told = [verdict.sentence for verdict in verdicts(summary, 0)]
+        assert "selection score" in told[0] and told[1].startswith("How often it is right nobody has measured")
 
     def test_a_winner_without_adaptation_is_called_that(self):
         found = adaptation(summary_of("freezing", "helped", None, adaptation="none"))

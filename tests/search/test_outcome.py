@@ -307,7 +307,7 @@ class TestControls:
         outcome = end(plan, space, sealed_test())
         assert outcome.best.strategy["adaptation"] == "mcc"
         told = {control.name: control for control in outcome.controls}
-        assert set(told) == {"without adaptation", "without pretrained weights"}
+        assert set(told) == {"without adaptation", "without pretrained weights", "commonest-class"}
         # The winner says bar of everything, right of eight in ten; without adaptation disc, never right.
         bare = told["without adaptation"]
         assert bare.measured_on == "test" and bare.comparison is not None
@@ -337,7 +337,8 @@ class TestControls:
             if record.kind == JobKind.CONTROL:
                 record.status = TrialStatus.FAILED
         outcome = end(plan, space)
-        assert {(c.comparison, c.tone, c.measured_on) for c in outcome.controls} == {(None, "cannot-tell", "")}
+        parts = [control for control in outcome.controls if control.part != "constant"]
+        assert {(c.comparison, c.tone, c.measured_on) for c in parts} == {(None, "cannot-tell", "")}
         assert outcome.transfer_gain is None and outcome.adaptation_gain is None
 
     def test_the_classical_recipes_stand_beside_them(self, tmp_path: Path, space: Workspace) -> None:
@@ -351,7 +352,19 @@ class TestControls:
         plan = make_plan(tmp_path, space, tested=False, probed=True, controls=())
         play(plan, space, lambda job: 0.95 if job.strategy["head"] == "logistic" else 0.4)
         outcome = end(plan, space)
-        assert outcome.best.strategy_key == PROBE.key and outcome.controls == []
+        assert outcome.best.strategy_key == PROBE.key
+        assert [control.part for control in outcome.controls] == ["constant"]
+
+    def test_one_answer_for_all_is_among_them(self, plan: SearchPlan, tmp_path: Path, space: Workspace) -> None:
+        """On the test split the winner says bar of everything; on the folds it is right of nine in ten."""
+        tested = end(plan, space, sealed_test()).controls[-1]
+        assert (tested.part, tested.strategy, tested.measured_on) == ("constant", {"answer": "bar"}, "test")
+        assert tested.comparison is not None and tested.comparison.value == 0 and tested.tone != "helped"
+        folds = make_plan(tmp_path, space, tested=False)
+        play(folds, space, by_loss)
+        on_folds = end(folds, space).controls[-1]
+        assert (on_folds.part, on_folds.measured_on, on_folds.tone) == ("constant", "folds", "helped")
+        assert on_folds.comparison is not None and on_folds.comparison.value == pytest.approx(0.9 - 1 / 3, abs=0.05)
 
     def test_the_verdicts_are_for_all_of_them_together(self, tmp_path: Path, space: Workspace) -> None:
         """The more was compared the surer each has to be; the interval that is shown is the pair's own."""
@@ -421,7 +434,8 @@ class TestTestSplit:
             plan.refits.done[control.strategy.key] = plan.refits.done[winner]
         outcome = end(plan, by_loss, sealed_test())
         assert outcome.best.temperature != 1.0
-        differences = [control.comparison for control in outcome.controls if control.comparison is not None]
+        parts = [control for control in outcome.controls if control.part != "constant"]
+        differences = [control.comparison for control in parts if control.comparison is not None]
         assert len(differences) == len(plan.controls) > 0
         assert all(comparison.value == 0 for comparison in differences)
 

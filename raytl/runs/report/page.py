@@ -20,7 +20,7 @@ from raytl.runs.report import charts, tables
 from raytl.runs.report.examples import ReportExamples, gallery
 from raytl.runs.report.importance import METHOD, importance
 from raytl.runs.run import Run, interval
-from raytl.runs.verdict import CLASSICAL, metric_of, shares, tone, verdicts
+from raytl.runs.verdict import metric_of, named, shares, tone, verdicts
 from raytl.search.plan.stopping import expected_gain
 
 OUTLOOK_S = 600
@@ -149,11 +149,7 @@ def _gains(run: Run, parts: _Parts) -> str:
     summary = run.summary()
     metric = metric_of(summary)
     html = _waterfall(summary, parts)
-    controls = {
-        CLASSICAL.get(control["name"], control["name"]): gain
-        for control in summary["controls"]
-        if (gain := interval(control)) is not None
-    }
+    controls = {named(control): gain for control in summary["controls"] if (gain := interval(control)) is not None}
     if controls:
         says = "Controls: " + "; ".join(f"{n} {wording.gain(g, share=metric.share)}" for n, g in controls.items())
         html += f"""<h2>What each part brings</h2>
