@@ -84,6 +84,8 @@ def _constant(
     counts = np.bincount(labels, minlength=len(classes))
     blind = np.tile(counts / counts.sum(), (len(labels), 1))
     compared = paired_metric_interval(metric, said, blind, labels, groups)
+    if not np.isfinite(compared.value):  # of one class alone a metric of ranking says nothing
+        return None
     answer = {"answer": classes[int(counts.argmax())]}
     return ControlResult("commonest-class", Part.CONSTANT, answer, "", compared, measured_on=where)
 

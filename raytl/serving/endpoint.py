@@ -33,6 +33,7 @@ from raytl.serving.controller import (
     OtherVersionsError,
     RaySession,
     Serve,
+    clear_head,
     head_environment,
     head_is_wanted,
     session,
@@ -259,7 +260,12 @@ def _serve_at(host: str, port: int, ray_session: RaySession) -> tuple[Serve, str
         else:
             more = head_environment(host)
             fast = not more or SWITCHES.keys() <= more.keys()
-        return Serve.start(host, port, more), "" if fast else _SLOW
+        try:
+            return Serve.start(host, port, more), "" if fast else _SLOW
+        except UserError:
+            if more:
+                clear_head()
+            raise
     if (serve.host, serve.port) != (host, port):
         raise UserError(
             f"Serve already listens on {serve.host}:{serve.port} in this Ray cluster and cannot move; "

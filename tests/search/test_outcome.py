@@ -366,6 +366,13 @@ class TestControls:
         assert (on_folds.part, on_folds.measured_on, on_folds.tone) == ("constant", "folds", "helped")
         assert on_folds.comparison is not None and on_folds.comparison.value == pytest.approx(0.9 - 1 / 3, abs=0.05)
 
+    def test_one_answer_for_all_is_none_where_the_metric_is_not_defined(self, plan: SearchPlan, tmp_path: Path) -> None:
+        """Of test images of one class alone no metric of ranking says anything, and a run keeps no figure of it."""
+        by_rank = workspace(tmp_path, data(16), metric="auroc")
+        images = sealed_test().open()
+        alone = SealedTest(replace(images, labels=np.zeros_like(images.labels)))
+        assert all(control.part != "constant" for control in end(plan, by_rank, alone).controls)
+
     def test_the_verdicts_are_for_all_of_them_together(self, tmp_path: Path, space: Workspace) -> None:
         """The more was compared the surer each has to be; the interval that is shown is the pair's own."""
 
