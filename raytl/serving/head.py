@@ -26,11 +26,19 @@ from raytl.core.errors import UserError
 from raytl.core.machine import ray_token, short_temp_dir
 from raytl.core.paths import home
 from raytl.serving.ingress import environment
-from raytl.serving.ports import free_port
 
 _START_S = 90.0
 _STOP_S = 20.0
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024  # requests go through gRPC; the store holds next to nothing
+
+# "ray start" always starts a server for Ray Client where grpc is installed. Nobody connects through it, it takes 100 MB,
+# and where it does not come up within 30 s, for a busy machine, it takes the head and all that is served with it.
+_RAY_START = """
+from ray.scripts import scripts
+assert scripts.get_ray_client_dependency_error
+scripts.get_ray_client_dependency_error = lambda: "not wanted"
+scripts.cli(["start", *__import__("sys").argv[1:]])
+"""
 
 # Ray turns 127.0.0.1 into the machine's address, and then listens on all interfaces, unless it believes that clusters
 # of several machines are not supported here: the switch is named after the systems where that is the default.
@@ -99,10 +107,10 @@ def start_head() -> LocalHead:
     """Start a detached head with this machine's cores. Raises UserError with its last words if it does not come up."""
     ray_token()
     temp_dir = tempfile.mkdtemp(prefix="raytl-", dir=short_temp_dir())
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0"]
+    command = [sys.executable, "-c", _RAY_START, "--head", "--block", "--port=0"]
     command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
-    # Fixed default ports would collide with every other Ray on the machine.
-    command += [f"--ray-client-server-port={free_port()}", "--dashboard-agent-listen-port=0", "--no-monitor"]
+    # A fixed default port would collide with every other Ray on the machine.
+    command += ["--dashboard-agent-listen-port=0", "--no-monitor"]
     command += [f"--object-store-memory={_OBJECT_STORE_BYTES}", f"--temp-dir={temp_dir}"]
     log_path = Path(temp_dir) / "head.log"
     with log_path.open("wb") as log, _lock_file(temp_dir).open("wb") as lock:

@@ -28,10 +28,18 @@ pytestmark = pytest.mark.slow  # a Ray head each
 def head(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHead]:
     monkeypatch.setenv("RAYTL_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    # A node gives up on a store that is silent for 60 s, which a busy machine takes to start one command.
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "600")
     with session(start=True) as ray_session:
         assert ray_session is not None and ray_session.head is not None
     yield ray_session.head
     ray_session.head.stop()
+
+
+def test_no_server_for_ray_client_is_started(head):
+    """It would listen, take memory, and end the head with it where it fails."""
+    started = " ".join(name.replace("\0", " ") for name in descendants(head.pid).values())
+    assert "gcs_server" in started and "raylet" in started and "client" not in started.lower()
 
 
 def test_one_that_does_not_answer_for_a_while_is_not_stopped(head):
