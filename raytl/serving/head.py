@@ -31,8 +31,8 @@ _START_S = 90.0
 _STOP_S = 20.0
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024  # requests go through gRPC; the store holds next to nothing
 
-# "ray start" always starts a server for Ray Client where grpc is installed. Nobody connects through it, it takes 100 MB,
-# and where it does not come up within 30 s, for a busy machine, it takes the head and all that is served with it.
+# "ray start" always starts a server for Ray Client where grpc is installed. Nobody connects through it; it
+# takes 100 MB; and where it is not up within 30 s, on a busy machine, the head ends, with all that is served.
 _RAY_START = """
 from ray.scripts import scripts
 assert scripts.get_ray_client_dependency_error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import threading
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from raytl.core.errors import UserError
 
@@ -20,7 +20,8 @@ LAST_LINES = 3
 class _Child:
     words: list[str]
     process: subprocess.Popen[bytes]
-    folder: Path
+    out: IO[bytes]
+    err: IO[bytes]
 
     @property
     def name(self) -> str:
@@ -42,13 +43,13 @@ class Children:
             busy = self._of.get(run)
             if busy is not None and busy.process.poll() is None:
                 raise UserError(f"run '{run}': 'raytl {busy.name}' is still busy with it; wait for it")
-            folder = Path(tempfile.mkdtemp(prefix="raytl-ui-"))
+            # Without names: nothing of them is left when both processes have ended, whichever ends first.
+            out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - open while it is read
             command = [sys.executable, "-m", "raytl", *words, "--storage", self._storage, "--json"]
-            with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
-                )
-            self._of[run] = _Child(list(words), process, folder)
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+            )
+            self._of[run] = _Child(list(words), process, out, err)
 
     def of(self, run: str) -> dict[str, Any] | None:
         """What became of the last command of a run: words, exit code (None while it runs), its error or document."""
@@ -58,8 +59,13 @@ class Children:
         code = child.process.poll()
         document: dict[str, Any] = {}
         if code is not None:
-            text = (child.folder / "out").read_text("utf-8", errors="replace").strip()
+            text = _all_of(child.out).strip()
             document = json.loads(text) if text else {}
-        lines = (child.folder / "err").read_text("utf-8", errors="replace").strip().splitlines()
+        lines = _all_of(child.err).strip().splitlines()
         said = document.get("error") or ("" if code == 0 else " ".join(lines[-LAST_LINES:]))
         return {"command": child.name, "code": code, "said": said, "url": document.get("url")}
+
+
+def _all_of(file: IO[bytes]) -> str:
+    """What is in it so far. By position: the child writes where this process's own reading would leave off."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode("utf-8", errors="replace")
