@@ -47,6 +47,7 @@ def outcome_document(outcome: SearchOutcome) -> dict[str, Any]:
         "metric": outcome.metric,
         "controls": [_control_document(control) for control in outcome.controls],
         "calibration": outcome.calibration,
+        "answers": outcome.answers,
         "operating_point": None if outcome.operating_point is None else asdict(outcome.operating_point),
         "trained_on": outcome.trained_on,
         "survey": None if outcome.survey is None else asdict(outcome.survey),

@@ -170,6 +170,7 @@ class Run:
             "metric": self.metric,
             "controls": outcome.get("controls", []),
             "calibration": outcome.get("calibration", {}),
+            "answers": outcome.get("answers", {}),
             "operating_point": outcome.get("operating_point"),
             "survey": outcome.get("survey"),
             "trained_on": outcome.get("trained_on", "target"),

@@ -22,6 +22,8 @@ PARTS = {
     "augmentation": ("Augmentation", "augmentation", "the same without it"),
 }
 """By part of a strategy: how a sentence about it begins, what it is called within one, and what it is held against."""
+_ONE_ANSWER, _EXPECTED = 0.9, 0.75
+"""From which share of the unlabelled images on an answer is one for all, and to which share that is not expected."""
 _WEIGHTS = "'raytl doctor' says how to get some."
 _UNMEASURED = (
     "How often it is right nobody has measured, nor whether more often than one answer for every image: no labelled "
@@ -46,7 +48,7 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
     best = summary["best"]
     if best is None:
         return [Verdict("bad", "No trial was completed, so there is no model. The table of trials says why.")]
-    found = [*_blind_would_do(summary), *_less_would_do(summary)]
+    found = [*_blind_would_do(summary), *_one_answer(summary), *_less_would_do(summary)]
     found.append(Verdict("plain", _figure(summary, test_images)))
     if best["test_metric"] is None and (best["validation_metric"] or {}).get("value") is None:
         found.append(Verdict("open", _UNMEASURED))
@@ -197,6 +199,29 @@ def _blind_would_do(summary: dict[str, Any]) -> list[Verdict]:
         else:
             found.append(Verdict("open", f"This model is not known to be better than {against}."))
     return found
+
+
+def _one_answer(summary: dict[str, Any]) -> list[Verdict]:
+    """Whether the winner says the same of nearly all unlabelled images, and nothing that is known says that it should.
+
+    Where there are labels from there, how frequent the classes are is known; elsewhere the user may know.
+    """
+    answers = summary.get("answers") or {}
+    if not answers:
+        return []
+    label = max(answers, key=lambda name: answers[name])
+    known = (summary.get("survey") or {}).get("frequencies") or []
+    expected = dict(zip(answers, known, strict=True)).get(label, 0.0) if len(known) == len(answers) else 0.0
+    if answers[label] < _ONE_ANSWER or expected >= _EXPECTED:
+        return []
+    share = "all" if answers[label] == 1 else wording.share(answers[label])
+    return [
+        Verdict(
+            "bad" if len(answers) > 2 else "open",
+            f"For {share} of the unlabelled images its answer is '{label}': unless nearly all of them are that, it "
+            "does not tell them apart.",
+        )
+    ]
 
 
 def named(control: dict[str, Any]) -> str:

@@ -48,6 +48,8 @@ _GROUNDS = {
 }
 KeepModel = Callable[[SearchOutcome, Path], str]
 """Keeps a model with what is known of it, and says what it is worth."""
+LEAST_SEEN = 20
+"""Unlabelled images without which the shares of the answers for them say nothing."""
 LEAST_CALIBRATING = 20
 """Images that a temperature is fitted on at least."""
 YARDSTICK_LEAST_S = 6.0
@@ -93,6 +95,8 @@ def conclude(
     used = {record.strategy["source_model"] for record in plan.records}
     hurried = tuple(sorted(uri for uri in used if is_hurried(workspace, uri)))
     outcome.workspace = replace(workspace.settings, hurried=hurried).to_json()
+    if data.unlabelled is not None and len(data.unlabelled) >= LEAST_SEEN:
+        outcome.answers = _answers(plan, best.strategy_key, data.classes)
     _calibrate(plan, outcome, data.classes, metric, at)
     refit = plan.refits.done.get(best.strategy_key)
     if interrupted:
@@ -167,6 +171,12 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
         estimate = own
     held = [len(r.validated) for r in plan.contest.completed(best.strategy_key) if r.validated]
     best.validation = with_all_labels(metric, estimate, 1 - sum(held) / len(held) / len(labels.labels))
+
+
+def _answers(plan: SearchPlan, key: str, classes: tuple[str, ...]) -> dict[str, float]:
+    """What a strategy answers for the unlabelled images, the mean share over its folds by class; {} without such."""
+    shares = [record.answers for record in plan.contest.completed(key) if record.answers]
+    return dict(zip(classes, np.mean(shares, axis=0).tolist(), strict=True)) if shares else {}
 
 
 def _calibrate(

@@ -40,6 +40,7 @@ class TrialRecord:
     history: one dict per epoch that was looked at: ``epoch``, ``seconds``, ``train_loss`` and the metrics.
     ended: seconds of the search at its end, time before an interruption included; None while it runs, or in older runs.
     validated: indices of the target images in the validation fold; predicted: what was said of each, probabilities.
+    answers: (k,), the share of the unlabelled target images that each class was the answer for; empty without such.
     forward_s, step_s: of a probe, seconds that an image takes through its network, by stage, and in a training step.
     """
 
@@ -59,6 +60,7 @@ class TrialRecord:
     lane: str = ""
     validated: list[int] = field(default_factory=list)
     predicted: list[list[float]] = field(default_factory=list)
+    answers: list[float] = field(default_factory=list)
     forward_s: list[float] = field(default_factory=list)
     step_s: float = 0.0
 
@@ -114,7 +116,8 @@ class SearchOutcome:
     test_labels: (n_test,) indices into the classes; test_images: what they belong to, opened by now.
     calibration: expected calibration errors of the winner, ``before`` and ``after`` its temperature.
     operating_point: of a two-class model, where one was asked for. survey: what the data told before anything was
-    trained. trained_on: ``target`` or ``all``, the labelled images that the model left behind was trained on; all
+    trained. answers: the winner's for the unlabelled target images, the share of each by class; empty without such
+    images. trained_on: ``target`` or ``all``, the labelled images that the model left behind was trained on; all
     includes the test's, so the test figures are of the model before. workspace: what the lanes were told, with which a
     trial can be trained again. going_on: whether this is what is known in the middle of a search. yardstick: what the
     winner says of labelled images that it was not trained on, as they are and changed; None where that is not known,
@@ -136,6 +139,7 @@ class SearchOutcome:
     interrupted: bool = False
     going_on: bool = False
     calibration: dict[str, float] = field(default_factory=dict)
+    answers: dict[str, float] = field(default_factory=dict)
     operating_point: OperatingPoint | None = None
     survey: Survey | None = None
     trained_on: str = "target"

@@ -22,7 +22,7 @@ from raytl.training.convex import solve_head
 from raytl.training.devices import autocast, free_memory, out_of_memory
 from raytl.training.distributed import Group
 from raytl.training.trial import Report, Trial, TrialError, TrialJob, TrialResult, diverged, prepare, trial_seed
-from raytl.training.validation import Validation
+from raytl.training.validation import Seen, Validation
 from raytl.training.workspace import Workspace
 
 ACCUMULATION = "accumulation"
@@ -126,7 +126,7 @@ class _Loop:
         history: list[dict[str, float]] = []
         epochs = self.budget.epochs if trains else 1
         metrics: dict[str, float] = {}
-        probabilities = np.empty((0, len(self.trial.classes)), dtype=np.float32)
+        seen = self._nothing()
         for epoch in range(1, epochs + 1):
             train_loss = self._epoch(epoch, optimizer, average) if optimizer else 0.0
             last = epoch == epochs
@@ -136,18 +136,19 @@ class _Loop:
                 self._agree_on_statistics()
                 looked = last or (not self.trial.job.final and self.budget.looks_at(epoch))
                 if looked:
-                    metrics, probabilities = self._evaluate(epoch, last=last)
+                    seen = self._evaluate(epoch, last=last)
                 if last:
                     self.group.share(self.network.model.state_dict().values())
             if not looked:
                 continue
             seconds = time.perf_counter() - started
-            metrics = {**metrics, "train_loss": train_loss, "epoch": float(epoch), "seconds": seconds}
+            metrics = {**seen.metrics, "train_loss": train_loss, "epoch": float(epoch), "seconds": seconds}
             if self.parts > 1:
                 metrics[ACCUMULATION] = float(self.parts)
             history.append(metrics)
             report({**metrics, "last": last})
-        return TrialResult(self.network.model, metrics, self.trial.roles.validation_index, probabilities, history)
+        index = self.trial.roles.validation_index
+        return TrialResult(self.network.model, metrics, index, seen.probabilities, seen.answers, history)
 
     def _agree_on_statistics(self) -> None:
         """Mean of the running batch-norm statistics over the group: every worker has seen other images."""
@@ -268,19 +269,20 @@ class _Loop:
                 views |= {role: (f.float(), z.float()) for role, (f, z) in zip(domain, split, strict=True)}
         return views
 
-    def _evaluate(self, epoch: int, *, last: bool) -> tuple[dict[str, float], np.ndarray]:
-        """Metrics and probabilities on rank 0, nothing on the others; where it fails, the whole group raises."""
-        metrics: dict[str, float] = {}
-        probabilities = np.empty((0, len(self.trial.classes)), dtype=np.float32)
-        failed = False
+    def _nothing(self) -> Seen:
+        return Seen({}, np.empty((0, len(self.trial.classes)), dtype=np.float32), np.empty(0))
+
+    def _evaluate(self, epoch: int, *, last: bool) -> Seen:
+        """What is seen on rank 0, nothing on the others; where it fails, the whole group raises."""
+        seen, failed = self._nothing(), False
         if self.group.rank == 0:
             try:
-                metrics, probabilities = self.validation.run(last=last)
+                seen = self.validation.run(last=last)
             except FloatingPointError:
                 failed = True
         if float(self.group.mean(torch.tensor(float(failed), device=self.workspace.device))):
             raise diverged("the predictions", epoch, self.strategy)
-        return metrics, probabilities
+        return seen
 
 
 def _split(batch: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:

@@ -52,13 +52,15 @@ class TrialResult:
     """A trained network and how it did.
 
     metrics: of the last epoch. validation_index, validation_probabilities: (v,), (v, k), the target images of the
-    validation fold and what the network said of them; empty without one.
+    validation fold and what the network said of them; empty without one. answers: (k,), the share of the unlabelled
+    target images that each class was the answer for; empty without such images.
     """
 
     model: SourceModel
     metrics: dict[str, float]
     validation_index: np.ndarray
     validation_probabilities: np.ndarray
+    answers: np.ndarray
     history: list[dict[str, float]] = field(default_factory=list)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +16,19 @@ from raytl.training.pools import Pool, to_inputs
 from raytl.training.roles import Roles
 
 BATCH = 256
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a network said of images that it does not train on.
+
+    metrics: with the selection ``score``. probabilities: (v, k), of the validation fold's v target images. answers:
+    (k,), the share of the unlabelled target images that each class was the answer for; empty without such images.
+    """
+
+    metrics: dict[str, float]
+    probabilities: np.ndarray
+    answers: np.ndarray
 
 
 class Validation:
@@ -41,8 +56,8 @@ class Validation:
         self._frequencies = frequencies
         self._recalibrates = recalibrates and roles.unlabelled is not None
 
-    def run(self, *, last: bool) -> tuple[dict[str, float], np.ndarray]:
-        """Metrics with the selection ``score``, and the probabilities (v, k) of the validation fold's v target images.
+    def run(self, *, last: bool) -> Seen:
+        """Ask the network.
 
         last: whether the epoch is, and so worth the slower validators and the larger sample. Raises FloatingPointError
         where the network's predictions are not finite.
@@ -56,8 +71,8 @@ class Validation:
             _restore(kept)
         return self._scored(outputs, last=last)
 
-    def _scored(self, outputs: validators.Outputs, *, last: bool) -> tuple[dict[str, float], np.ndarray]:
-        """The validators' scores, the metric and the selection scores; the probabilities of the validation images."""
+    def _scored(self, outputs: validators.Outputs, *, last: bool) -> Seen:
+        """The validators' scores, the metric and the selection scores, beside what they are made of."""
         seen = (outputs.target_probabilities, outputs.source_probabilities, outputs.unlabelled_probabilities)
         if not all(np.isfinite(array).all() for array in seen if array is not None):
             raise FloatingPointError("predictions are not finite")
@@ -69,10 +84,12 @@ class Validation:
             found["target-metric"] = value
             # A class alone in the fold tells no metric of ranking anything; the middle is what such a fold says.
             share = 0.5 if np.isnan(value) else value if self._metric.share else float(np.exp(-value))
-        mean = outputs.unlabelled_probabilities
-        count = 0 if target is None else len(target)
-        found |= selection.scores(found, share, count, None if mean is None else mean.mean(0), self._frequencies)
-        return found, np.empty((0, self._classes), dtype=np.float32) if target is None else target
+        unlabelled = outputs.unlabelled_probabilities
+        mean = None if unlabelled is None else unlabelled.mean(0)
+        found |= selection.scores(found, share, 0 if target is None else len(target), mean, self._frequencies)
+        none = np.empty((0, self._classes), dtype=np.float32)
+        answers = np.empty(0) if unlabelled is None else _answers(unlabelled)
+        return Seen(found, none if target is None else target, answers)
 
     def _outputs(self, *, last: bool) -> validators.Outputs:
         """What the network says of the validation images, the held-out source images and a sample without labels."""
@@ -126,6 +143,12 @@ class Validation:
 def labels_of(pool: Pool | None) -> np.ndarray | None:
     """Known labels (n,) of a pool; None of an empty one or of none."""
     return None if pool is None or pool.labels is None or not len(pool) else pool.labels.cpu().numpy()
+
+
+def _answers(probabilities: np.ndarray) -> np.ndarray:
+    """The share of images (k,) that each class is the most probable of."""
+    counts = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
+    return np.asarray(counts / len(probabilities))
 
 
 def _statistics(network: Network) -> list[tuple[Tensor, Tensor]]:

@@ -305,6 +305,25 @@ class TestVerdict:
         told = [verdict.sentence for verdict in verdicts(summary, 0)]
         assert "selection score" in told[0] and told[1].startswith("How often it is right nobody has measured")
 
+    @pytest.mark.parametrize(
+        ("shares", "known", "tone", "words"),
+        [
+            ((1.0, 0.0, 0.0), (), "bad", "For all of the unlabelled images its answer is 'a'"),
+            ((0.03, 0.97, 0.0), (), "bad", "For 97.0 % of the unlabelled images its answer is 'b'"),
+            ((0.03, 0.97, 0.0), (0.3, 0.4, 0.3), "bad", "For 97.0 % of the unlabelled images"),
+            ((0.03, 0.97), (), "open", "For 97.0 % of the unlabelled images"),
+            ((0.03, 0.97), (0.1, 0.9), None, ""),  # as frequent as it is known to be
+            ((0.2, 0.8, 0.0), (), None, ""),
+        ],
+    )
+    def test_a_winner_that_says_the_same_of_all_unlabelled_images_says_so_first(self, shares, known, tone, words):
+        summary = summary_of("freezing", "cannot-tell", None) | STANDING
+        summary["best"] |= {"test_metric": None, "validation_metric": None, "score": 0.4}
+        summary |= {"answers": dict(zip("abc", shares, strict=False)), "survey": {"frequencies": list(known)}}
+        first = verdicts(summary, 0)[0]
+        assert words in first.sentence and (first.tone == tone or "best model" in first.sentence)
+        assert ("unlabelled images" in first.sentence) == (tone is not None)
+
     def test_a_winner_without_adaptation_is_called_that(self):
         found = adaptation(summary_of("freezing", "helped", None, adaptation="none"))
         assert "the best strategy found uses no adaptation loss" in found.sentence

@@ -19,7 +19,7 @@ from raytl.evaluation import metrics
 from raytl.judging.choice import Choice
 from raytl.judging.operating import parse_goal
 from raytl.search.jobs import JobKind, JobResult, LaneJob
-from raytl.search.outcome import _calibrate, _why, best_so_far, candidate, conclude
+from raytl.search.outcome import LEAST_SEEN, _calibrate, _why, best_so_far, candidate, conclude
 from raytl.search.plan.contest import Labels
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import SearchPlan
@@ -192,6 +192,17 @@ class TestChoice:
         assert figure.validation is not None
         assert figure.validation.value == pytest.approx(expected)
         assert figure.validation.low <= expected <= figure.validation.high
+
+    def test_what_it_answers_for_many_unlabelled_images_is_told(self, plan: SearchPlan, space: Workspace) -> None:
+        for record in plan.records:
+            share = 0.5 if record.fold else 1.0
+            record.answers = [share, 1 - share, 0.0] if record.strategy["adaptation"] == "mcc" else [0.0, 0.0, 1.0]
+        many = space.data.target.without_labels()
+        told = {}
+        for count in (len(many), LEAST_SEEN - 1, 0):
+            given = replace(space.data, unlabelled=many.subset(np.arange(count)) if count else None)
+            told[count] = conclude(plan, given, None, space, 1.0, interrupted=False).answers
+        assert told == {len(many): {"bar": 0.75, "cross": 0.25, "disc": 0.0}, LEAST_SEEN - 1: {}, 0: {}}
 
     def test_the_winners_figure_is_corrected_for_having_been_chosen(self, tmp_path: Path, space: Workspace) -> None:
         """All strategies answer at random; the best of many looks good, and is worth no more than the others."""

@@ -257,6 +257,7 @@ class TestEveryLoss:
         assert np.isfinite(list(result.metrics.values())).all()
         assert not any(key.startswith("target") for key in result.metrics)
         assert result.validation_probabilities.shape == (0, 3)
+        assert result.answers.shape == (3,) and result.answers.sum() == pytest.approx(1)
 
     @pytest.mark.parametrize("name", ALONE)
     def test_moves_the_weights_by_itself(self, semi: Workspace, name: str) -> None:

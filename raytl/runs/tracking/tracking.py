@@ -80,7 +80,9 @@ class Tracking:
         if not self._writing:
             return
         # The plan goes on changing its record.
-        copied = replace(record, history=list(record.history), metrics=dict(record.metrics), validated=[], predicted=[])
+        copied = replace(
+            record, history=list(record.history), metrics=dict(record.metrics), validated=[], predicted=[], answers=[]
+        )
         self._put(lambda tracker: tracker.trial(copied))
 
     def on_phase(self, phase: str, detail: str) -> None:

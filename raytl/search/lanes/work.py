@@ -71,6 +71,7 @@ def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, gr
         result.note = f"memory ran out in a step, so that its batches went through in {parts} parts, with one update"
     result.validation_index = trained.validation_index
     result.validation_probabilities = trained.validation_probabilities
+    result.answers = tuple(trained.answers.tolist())
     if final and group.rank == 0:
         result.model_files = checkpoint_files(trained.model.cpu(), {})
 

@@ -411,6 +411,7 @@ class SearchPlan:
             return
         if result is not None:
             record.seconds, record.lane = result.seconds, result.lane
+            record.answers = [round(share, 6) for share in result.answers]
             if result.validation_index is not None and result.validation_probabilities is not None:
                 record.validated = [int(index) for index in result.validation_index]
                 record.predicted = [[round(float(p), 6) for p in row] for row in result.validation_probabilities]
