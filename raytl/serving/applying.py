@@ -52,29 +52,51 @@ def refuse_other_labels(config: AppConfig, url: str, labels: Sequence[str]) -> N
         )
 
 
-def put(serve: Serve, ray_session: RaySession, application: AppConfig, wait_s: float) -> None:
-    """Apply an application beside the others and wait until it answers; where it fails, what it replaced comes back."""
-    configs = serve.configs()
+def put(serve: Serve, ray_session: RaySession, application: AppConfig, before: AppConfig | None, wait_s: float) -> None:
+    """Apply an application beside the others and wait until it answers; where it fails, what it replaced comes back.
+
+    before: what it was made from, None where it is new. Raises UserError where that is no longer what is served.
+    """
+    replace(serve, application, before)
     try:
-        serve.apply({**configs, application["name"]: application})
         _wait_until_served(serve, application, time.monotonic() + wait_s)
     except UserError:
-        _put_back(serve, ray_session, application, configs.get(application["name"]))
+        _put_back(serve, ray_session, application, before)
         raise
     drop_unused_snapshots(serve)
 
 
+def replace(serve: Serve, application: AppConfig, before: AppConfig | None) -> None:
+    """Apply an application, made from the one that was there before, if that still is. Raises UserError if not."""
+    name = application["name"]
+
+    def edit(present: dict[str, AppConfig]) -> dict[str, AppConfig]:
+        if present.get(name) != before:
+            raise UserError(
+                f"endpoint '{name}' was changed by somebody else in the meantime; look at it with 'raytl endpoint "
+                "status', and try again"
+            )
+        return {**present, name: application}
+
+    serve.change(edit)
+
+
 def _put_back(serve: Serve, ray_session: RaySession, application: AppConfig, before: AppConfig | None) -> None:
     """Undo an application, and nothing that others did since it was applied, minutes ago perhaps."""
-    name, configs = application["name"], serve.configs()
-    present = configs.pop(name, None)
-    if present is None or settings_of(present) != settings_of(application):
-        return
-    if before is not None:
-        serve.apply({**configs, name: before})
-    elif serve.applications().keys() - {name}:
-        serve.apply(configs)
-    else:
+    name, alone = application["name"], False
+
+    def edit(configs: dict[str, AppConfig]) -> dict[str, AppConfig] | None:
+        nonlocal alone
+        present = configs.pop(name, None)
+        if present is None or settings_of(present) != settings_of(application):
+            return None
+        if before is not None:
+            return {**configs, name: before}
+        alone = not serve.applications().keys() - {name}
+        return None if alone else configs
+
+    serve.change(edit)
+    if alone:
         stop(serve, ray_session)
 
 
@@ -87,8 +109,10 @@ def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None
             reason = failure(application) if application else None
             if reason is not None:
                 raise UserError(reason)
-            if _was_decided(settings, (application or {}).get("deployed_app_config")):
+            present = (application or {}).get("deployed_app_config")
+            if _was_decided(settings, present):
                 return
+            _refuse_replaced(name, settings, present)
             if application and application["status"] == "RUNNING":
                 # Requests go to any replica: as many in a row as there are replicas must agree, twice over.
                 agreed = agreed + 1 if _serves(client, url, wanted) else 0
@@ -97,6 +121,16 @@ def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None
             else:
                 time.sleep(_POLL_S)
     raise UserError(_too_late(serve, name, url))
+
+
+def _refuse_replaced(name: str, settings: Mapping[str, Any], present: AppConfig | None) -> None:
+    """Raise UserError where somebody has put another version in this one's place: it would be waited for in vain."""
+    theirs = {} if present is None else settings_of(present)
+    if theirs.get("version", settings["version"]) != settings["version"]:
+        raise UserError(
+            f"endpoint '{name}' was given another version by somebody else, {theirs.get('model')} "
+            f"({theirs['version']}), before this one was ready; that one stays"
+        )
 
 
 def _was_decided(settings: Mapping[str, Any], present: AppConfig | None) -> bool:

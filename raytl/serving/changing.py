@@ -16,6 +16,7 @@ from raytl.serving import tokens
 from raytl.serving.applying import (
     put,
     refuse_other_labels,
+    replace,
     running_replicas,
     settings_of,
     url_of,
@@ -76,7 +77,7 @@ def try_out(
         start_judge(name, candidate)
         application = with_settings(before, tried(settings, candidate))
         try:
-            put(serve, ray_session, application, wait_s)
+            put(serve, ray_session, application, before, wait_s)
         except UserError:
             stop_judge(candidate.trial)
             raise
@@ -94,7 +95,7 @@ def promote(name: str = "raytl", *, wait_s: float = 120) -> Endpoint:
             raise UserError(f"endpoint '{name}' has no version on trial; begin with: raytl deploy MODEL --canary 5%")
         outcome = {"why": "somebody asked for it", **(figures_of(candidate["trial"]) or {})}
         application = with_settings(before, ended(settings, outcome, promoted=True))
-        put(serve, ray_session, application, wait_s)
+        put(serve, ray_session, application, before, wait_s)
         _end(settings)
         return endpoint_of(serve, application, ray_session)
 
@@ -116,7 +117,7 @@ def rollback(name: str = "raytl", *, to: str | None = None, wait_s: float = 120)
             except UserError as error:
                 raise UserError(f"endpoint '{name}': {error}") from None
         application = with_settings(before, after)
-        put(serve, ray_session, application, wait_s)
+        put(serve, ray_session, application, before, wait_s)
         _end(settings)
         return endpoint_of(serve, application, ray_session)
 
@@ -135,7 +136,7 @@ def rotate_token(name: str = "raytl", *, wait_s: float = 60) -> Endpoint:
         old = tokens.read_token(name)
         token = tokens.write_token(name)
         application = with_settings(before, {**settings, "token_sha256": tokens.hashed(token)})
-        serve.apply({**serve.configs(), name: application})
+        replace(serve, application, before)
         if not _takes_token(serve, application, time.monotonic() + wait_s):
             _take_token_back(serve, application, settings["token_sha256"])
             if old is not None and tokens.read_token(name) == token:
@@ -183,12 +184,15 @@ def _end(settings: dict[str, Any]) -> None:
 
 def _take_token_back(serve: Serve, application: AppConfig, old_sha256: str) -> None:
     """Have an endpoint ask for its old token, and keep what others changed meanwhile."""
-    name, configs = str(application["name"]), serve.configs()
-    present = configs.get(name)
-    new_sha256 = settings_of(application)["token_sha256"]
-    if present is not None and settings_of(present).get("token_sha256") == new_sha256:
-        back = with_settings(present, {**settings_of(present), "token_sha256": old_sha256})
-        serve.apply({**configs, name: back})
+    name, new_sha256 = str(application["name"]), settings_of(application)["token_sha256"]
+
+    def edit(configs: dict[str, AppConfig]) -> dict[str, AppConfig] | None:
+        present = configs.get(name)
+        if present is None or settings_of(present).get("token_sha256") != new_sha256:
+            return None
+        return {**configs, name: with_settings(present, {**settings_of(present), "token_sha256": old_sha256})}
+
+    serve.change(edit)
 
 
 def _takes_token(serve: Serve, config: AppConfig, deadline: float) -> bool:

@@ -29,6 +29,7 @@ from raytl.serving.ports import free_port_or_refuse, port_taken
 NAMESPACE = "raytl"
 _REQUEST_BACKSTOP_S = 120.0
 _STOP_S = 60.0
+_TURN_S = 60.0
 _RELEASE_S = 5.0  # for HAProxy to end after Serve
 _CANNOT_LISTEN = ("Failed to bind", "cannot bind socket")  # Serve's own proxy, and HAProxy
 
@@ -179,13 +180,22 @@ class Serve:
         deployed = {name: app.get("deployed_app_config") for name, app in self.applications().items()}
         return {name: config for name, config in deployed.items() if config}
 
-    def apply(self, configs: Mapping[str, AppConfig]) -> None:
-        """Make the declaratively deployed applications these, and no others. Returns before they are there."""
-        self._client.deploy_apps(ServeDeploySchema.model_validate({"applications": list(configs.values())}))
+    def change(self, edit: Callable[[dict[str, AppConfig]], Mapping[str, AppConfig] | None]) -> None:
+        """Make the declaratively deployed applications what ``edit`` makes of the present ones, and no others.
+
+        Serve takes all of them at once, and would forget what another command deployed since they were read: so one
+        changes them at a time. edit: returns None to leave them as they are; may raise. Returns before they are there.
+        Raises UserError where others do not come to an end.
+        """
+        with _alone():
+            after = edit(self.configs())
+            if after is not None:
+                schema = ServeDeploySchema.model_validate({"applications": list(after.values())})
+                self._client.deploy_apps(schema)
 
     def remove(self, name: str) -> None:
         """Take an application down and wait until it is gone."""
-        self.apply({other: config for other, config in self.configs().items() if other != name})
+        self.change(lambda present: {other: config for other, config in present.items() if other != name})
         deadline = time.monotonic() + _STOP_S
         while name in self.applications():
             if time.monotonic() > deadline:
@@ -261,6 +271,34 @@ def _start(host: str, port: int) -> None:
             proxy_location="HeadOnly",
             http_options={"host": host, "port": port, "request_timeout_s": _REQUEST_BACKSTOP_S},
         )
+
+
+class _Changing:
+    """Nothing but a name in the cluster: whoever got it made changes what is served."""
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Be the only one in the cluster who changes what is served.
+
+    A name can be had once, and goes with the process that has it, whatever ends that.
+    """
+    deadline = time.monotonic() + _TURN_S
+    options = {"name": "raytl-changing", "namespace": NAMESPACE, "num_cpus": 0}
+    while True:
+        try:
+            name = ray.remote(_Changing).options(**options).remote()
+            break
+        except ValueError:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"another command has been changing what is served for {_TURN_S:g} s: try again when it is done"
+                ) from None
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        ray.kill(name)
 
 
 def _wait(done: Callable[[], bool], deadline: float) -> None:

@@ -154,7 +154,7 @@ def deploy(
                 }
             ],
         }
-        put(serve, ray_session, application, wait_s)
+        put(serve, ray_session, application, before, wait_s)
         _end_trial(before)
         return endpoint_of(serve, application, ray_session, notice)
 
@@ -182,7 +182,7 @@ def update(
             refuse_other_labels(before, url_of(serve, before), labels)
         settings = succeeded(settings_of(before), str(snapshot(path, version)), version, path.name)
         application = with_settings(before, settings)
-        put(serve, ray_session, application, wait_s)
+        put(serve, ray_session, application, before, wait_s)
         _end_trial(before)
         return endpoint_of(serve, application, ray_session)
 

@@ -13,7 +13,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from raytl.serving.controller import NAMESPACE, Serve
+from raytl.serving.applying import settings_of, with_settings
+from raytl.serving.controller import NAMESPACE, AppConfig, Serve
 from raytl.serving.evidence import Tally, figures, judge
 from raytl.serving.lineage import ended
 from raytl.serving.settings import Candidate
@@ -54,15 +55,15 @@ class Judge:
 
 def conclude(serve: Serve, name: str, trial: str, outcome: dict[str, Any], *, promoted: bool) -> None:
     """End a trial, unless the endpoint was changed and it is another one's by now."""
-    configs = serve.configs()
-    config = configs.get(name)
-    if config is None:
-        return
-    first, *others = config["deployments"]
-    settings = first.get("user_config") or {}
-    if (settings.get("candidate") or {}).get("trial") == trial:
-        changed = {**first, "user_config": ended(settings, outcome, promoted=promoted)}
-        serve.apply({**configs, name: {**config, "deployments": [changed, *others]}})
+
+    def edit(configs: dict[str, AppConfig]) -> dict[str, AppConfig] | None:
+        config = configs.get(name)
+        settings = {} if config is None else settings_of(config)
+        if config is None or (settings.get("candidate") or {}).get("trial") != trial:
+            return None
+        return {**configs, name: with_settings(config, ended(settings, outcome, promoted=promoted))}
+
+    serve.change(edit)
 
 
 def start_judge(name: str, rules: Candidate) -> None:

@@ -18,6 +18,7 @@ from trials import variant
 
 from raytl.core.errors import UserError
 from raytl.serving import Endpoint, deploy, look, rollback, rotate_token, try_out, update
+from raytl.serving.applying import replace
 from raytl.serving.controller import Serve
 from raytl.serving.judging import conclude
 from raytl.serving.ports import free_port
@@ -83,6 +84,30 @@ def model_at(endpoint: Endpoint) -> str:
     return httpx.get(f"{endpoint.url}/healthz", trust_env=False).raise_for_status().json()["model"]
 
 
+def test_what_several_change_in_the_same_moment_is_all_there(bundles, endpoint):
+    """Serve takes all applications at once: each command tells it of the others' as it has read them."""
+    (config,) = Serve.running().configs().values()
+    named = {name: {**config, "name": name, "route_prefix": f"/{name}"} for name in ("a", "b", "c")}
+
+    def add(name):
+        def edit(present):
+            time.sleep(0.5)  # as long as the network takes to a cluster
+            return {**present, name: named[name]}
+
+        Serve.running().change(edit)
+
+    def fail(_):
+        with pytest.raises(UserError, match="changed by somebody else"):
+            replace(Serve.running(), config, None)  # made for a name that was free when it was read
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [*pool.map(add, named), *pool.map(fail, range(2))]
+    assert len(done) == 5 and set(Serve.running().configs()) == {"raytl", *named}
+    for name in named:
+        Serve.running().remove(name)
+    assert Serve.running().configs() == {"raytl": config} and model_at(endpoint) == "first"
+
+
 def test_the_first_on_the_endpoint_fails_and_the_second_stays(bundles, other):
     failing = other.submit(deploy, bundles["second"], name="letters", wait_s=15, **TOO_LARGE)
     wait_for(lambda: told("letters"))
@@ -108,7 +133,7 @@ def test_one_fails_and_what_replaced_it_meanwhile_stays(bundles, other, endpoint
     failing = other.submit(deploy, bundles["second"], wait_s=15, **TOO_LARGE)
     wait_for(lambda: told("raytl")["model"] == "second")
     again = deploy(bundles["first"], **SMALL)
-    refused(failing, "raytl")
+    refused(failing, "given another version by somebody else, first")
     assert again.version == told("raytl")["version"] and model_at(endpoint) == "first"
 
 
