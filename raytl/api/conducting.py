@@ -142,7 +142,7 @@ class _Keep:
             return ""
         figure = wording.value(worth.value, share=metric.share)
         limits = wording.limits(worth, share=metric.share)
-        return f"cross-validated {metric.title} {figure} (95 % interval {limits})"
+        return f"cross-validated {metric.title} {figure}, 95 % interval {limits}"
 
     def is_shipped(self, outcome: SearchOutcome) -> bool:
         """Whether the run has the winner's model already, trained on the labels of the test too."""

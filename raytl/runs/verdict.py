@@ -193,7 +193,7 @@ def _blind_would_do(summary: dict[str, Any]) -> list[Verdict]:
         gain = interval(control)
         if control["part"] != "constant" or control["verdict"] == "helped" or gain is None:
             continue
-        against = f"{named(control)} ({_gain(gain, summary)})"
+        against = f"{named(control)}: {_gain(gain, summary)}"
         if control["verdict"] == "harm":
             found.append(Verdict("bad", f"This model is worse than {against}."))
         else:
@@ -241,7 +241,7 @@ def _less_would_do(summary: dict[str, Any]) -> list[Verdict]:
         if control["part"] == "classical" and control["verdict"] != "helped"
     ]
     return [
-        Verdict("open", f"A simpler model may do as well: {name} is not beaten beyond doubt ({_gain(gain, summary)}).")
+        Verdict("open", f"A simpler model may do as well: {name} is not beaten beyond doubt, {_gain(gain, summary)}.")
         for name, gain in tied
         if gain is not None
     ]

@@ -283,7 +283,7 @@ class TestVerdict:
     @pytest.mark.parametrize(
         ("verdict", "tone", "words"),
         [
-            ("cannot-tell", "open", "not known to be better than answering 'no' whatever the image (+1.0 points"),
+            ("cannot-tell", "open", "not known to be better than answering 'no' whatever the image: +1.0 points (95 %"),
             ("did-not", "open", "not known to be better than answering 'no'"),
             ("harm", "bad", "worse than answering 'no' whatever the image"),
             ("helped", None, ""),
