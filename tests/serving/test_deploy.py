@@ -193,7 +193,8 @@ def test_a_second_application_and_the_shipped_config_beside_the_first(endpoint, 
     application["deployments"][0]["user_config"]["bundle"] = str(bundles["first"])
     parsed = ServeDeploySchema.model_validate(config)
     serve = Serve.running()
-    serve.apply({**serve.configs(), "shipped": parsed.model_dump(exclude_unset=True)["applications"][0]})
+    (beside,) = parsed.model_dump(exclude_unset=True)["applications"]
+    serve.change(lambda present: {**present, "shipped": beside})
     deadline = time.monotonic() + 90
     while serve.applications()["shipped"]["status"] != "RUNNING" and time.monotonic() < deadline:
         time.sleep(0.2)
