@@ -1,11 +1,12 @@
-"""Whether a search's memory grows with the data: the same search of N unlabelled photographs and of four times as many.
+"""Whether a search's memory grows with the data: the same search of N photographs and of four times as many.
 
     python benchmarks/memory.py                     # 2,000 and 8,000 images of 256 px, searches of a minute
+    python benchmarks/memory.py --labels            # as many labelled ones instead
 
-Photographs are drawn, two classes of them, and written as JPEG; a few are labelled. ``raytl search`` runs as a user
-starts it, in processes of its own. Memory is the proportional set size of all of these together, so that what they
-share counts once; the most there was at any moment, without Ray's processes before the search begins. Beside it: what
-the data would take if it were held as bytes, as large as the networks see it.
+Photographs are drawn, two classes of them, and written as JPEG; a few, or most, are labelled. ``raytl search`` runs as
+a user starts it, in processes of its own. Memory is the proportional set size of all of these together, so that what
+they share counts once, without pages of files, which the system takes back when it needs them; the most there was at
+any moment. Beside it: what the data would take if it were held as bytes, as large as the networks see it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from PIL import Image
 _LOOK_S = 0.25
 _SEEN = 96  # pixels a side at which the networks of the space see photographs
 _MIB = 1 << 20
+_LABELLED = 60  # images, where they are not what there is much of
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def measured(folder: Path, budget: float) -> Measured:
 
 def main(
     images: Annotated[int, typer.Option(help="unlabelled images; then four times as many")] = 2000,
-    labelled: int = 60,
+    labels: Annotated[bool, typer.Option(help="of those with labels; 60 have none")] = False,
     side: Annotated[int, typer.Option(help="pixels of a photograph")] = 256,
     budget: Annotated[float, typer.Option(help="seconds a search")] = 60.0,
 ) -> None:
@@ -117,8 +119,8 @@ def main(
     rows, figures, found = [], {}, {}
     for count in (images, 4 * images):
         with scratch_home() as home:
-            draw(home / "target", labelled, side, 0)
-            draw(home / "unlabelled", count, side, labelled)
+            draw(home / "target", count if labels else _LABELLED, side, 0)
+            draw(home / "unlabelled", _LABELLED if labels else count, side, count)
             say(f"{count} photographs drawn")
             one = found[count] = measured(home, budget)
         data = count * _SEEN * _SEEN * 3 / _MIB
