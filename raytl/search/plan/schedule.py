@@ -234,11 +234,15 @@ class SearchPlan:
         return self._durations.of_images(self.settings.test_images, networks)
 
     def _allows(self, job: LaneJob) -> bool:
-        """Whether the time budget has room for a job, by what such a job is expected to take."""
+        """Whether the time budget has room for a job, by what such a job is expected to take.
+
+        The first training keeps none for controls: those of a head on frozen features are trainings themselves.
+        """
         if not self._time.limited:
             return True
         seconds = self._durations.of(Strategy.from_dict(job.strategy))
-        allowed = self._time.allows(seconds, self.records, may_win=True)
+        trained = any(record.kind in (JobKind.BASELINE, JobKind.SEARCH) for record in self.records)
+        allowed = self._time.allows(seconds, self.records, keep_controls=trained, may_win=True)
         if not allowed:
             self._left_over.refuse(seconds)
         return allowed

@@ -478,6 +478,25 @@ class TestEnd:
         assert [fold for _, fold in probes[:4]] == [0, 0, 1, 2]
         assert len({of for of, _ in probes[2:4]}) == 1
 
+    def test_the_first_training_takes_what_is_left_beside_its_refit(self, space: BoundSpace) -> None:
+        """Of a head on frozen features the controls are such trainings: time kept for them would be left in the end."""
+        passes, recipes = Passes(10.0, 0.0), FixedRecipes(BASELINES, {PRETRAINED: [PROBE]})
+        search = Search(
+            space, lanes=1, folds=1, trials=0, time_budget_s=38.0, recipes=recipes,
+            passes=lambda strategy, frozen: passes,
+        )  # fmt: skip
+        trained = []
+        while isinstance(job := search.plan.next_job(), LaneJob):
+            seconds = 6.0 if job.kind == JobKind.PROBE else 1.0
+            if job.kind == JobKind.BASELINE:  # expected to take 13 s, its refit as long, of the 31 s that are left
+                trained.append(search.plan.baselines[job.baseline or ""])
+                seconds = 13.0
+            search.clock.now += seconds
+            if job.kind != JobKind.REFIT:
+                search.plan.on_epoch(job.number, {"epoch": float(EPOCHS), "score": 0.5, "seconds": seconds})
+            search.plan.on_end(job.number, JobResult(seconds=seconds, forward_s=(1.0,)))
+        assert len(trained) == 1 and search.clock.now <= 38.0
+
     def test_patience_ends_a_search_that_finds_nothing_better(self, space: BoundSpace) -> None:
         def curves(job: LaneJob) -> Curve:
             score = 0.9 if job.kind == JobKind.SEARCH and job.number == 6 else 0.5
