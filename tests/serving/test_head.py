@@ -45,7 +45,11 @@ def test_no_server_for_ray_client_is_started(head):
 def test_one_that_does_not_answer_for_a_while_is_not_stopped(head):
     code = "from raytl.cli import main; import sys; sys.argv = ['raytl', 'endpoint', 'status']; main()"
     (store,) = [pid for pid, name in descendants(head.pid).items() if "gcs_server" in name.split("\0")[0]]
-    hasty = {"RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_gcs_rpc_server_connect_timeout_s": "1"}
+    hasty = {
+        "RAY_NUM_REDIS_GET_RETRIES": "1",
+        "RAY_gcs_rpc_server_connect_timeout_s": "1",
+        "RAY_py_gcs_connect_timeout_s": "3",
+    }
     os.kill(store, signal.SIGSTOP)
     try:
         done = subprocess.run(
