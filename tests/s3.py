@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+
+from raytl.serving.ports import free_port
 
 BUCKET = "bucket"
 CREDENTIALS = {
@@ -25,9 +26,7 @@ class S3Server:
     """Moto's server in a process of its own. endpoint: its address; environment: with which clients find it."""
 
     def __init__(self, port: int | None = None) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", port or 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = port or free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.environment = CREDENTIALS | {"AWS_ENDPOINT_URL": self.endpoint}
         self._process = subprocess.Popen(

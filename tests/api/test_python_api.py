@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ import raytl
 from raytl.bundles import Reference
 from raytl.core.errors import UserError
 from raytl.runs import RunStore
+from raytl.serving.ports import free_port
 
 README = Path(__file__).parents[2] / "README.md"
 SPACE = """\
@@ -104,9 +104,7 @@ def test_the_readme_in_five_lines(tmp_path, capsys):
     """Word for word, but for a smaller space, fewer trials and a free port."""
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     assert len([line for line in code.splitlines() if line and "import" not in line]) == 5
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     for original, smaller in [
         ('space="vision-small"', 'space="mine.yaml"'),
         ("trials=40", "trials=2, lanes=1"),

@@ -28,6 +28,7 @@ from ray.core.generated import gcs_service_pb2_grpc as services
 from raytl.core.errors import UserError
 from raytl.machines import reaching
 from raytl.machines.reaching import address_of, look, reach
+from raytl.serving.ports import free_ports
 
 TOKEN = "0123456789abcdef" * 4
 OURS = dict(zip(("ray_version", "python_version"), compute_version_info(), strict=False))
@@ -176,10 +177,7 @@ class TestWhoDoesNot:
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[str]:
     """A real head that wants a token; its address."""
-    with socket.socket() as probe, socket.socket() as other:
-        probe.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        port, client = probe.getsockname()[1], other.getsockname()[1]
+    port, client = free_ports(2)
     folder = Path(tempfile.mkdtemp(prefix="rt", dir="/tmp"))
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
     command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats", "--no-monitor"]

@@ -25,6 +25,7 @@ from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 from raytl.serving.haproxy.configuration import Files
 from raytl.serving.haproxy.guard import Process, answering
 from raytl.serving.ingress import environment, haproxy_runs
+from raytl.serving.ports import free_port
 
 pytestmark = pytest.mark.skipif(not haproxy_runs(), reason="no HAProxy for this platform")
 
@@ -78,9 +79,7 @@ class Node:
         given = environment(folder)
         self.metrics, self.statistics = (int(given[f"RAY_SERVE_HAPROXY_{name}_PORT"]) for name in ("METRICS", "STATS"))
         self._command = given["RAY_SERVE_HAPROXY_BINARY_PATH"]
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.config = folder / "node" / "haproxy.cfg"
         self.config.parent.mkdir()
         self.raylet = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])

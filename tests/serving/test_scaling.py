@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import ray
 
 from raytl.bundles import Bundle
 from raytl.serving import deploy, status, undeploy
+from raytl.serving.ports import free_port
 from raytl.serving.settings import AUTOSCALING
 
 pytestmark = pytest.mark.slow  # a Ray session, Serve, and replicas that start three times
@@ -24,10 +24,7 @@ DELAYS = {"upscale_delay_s": 1, "downscale_delay_s": 3, "metrics_interval_s": 1,
 @pytest.fixture(scope="module")
 def port():
     ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="error")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number = probe.getsockname()[1]
-    yield number
+    yield free_port()
     ray.shutdown()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from fastapi.testclient import TestClient
 from photos import SPACE, folder, picture
 
 from raytl.runs import RunStore
+from raytl.serving.ports import free_port
 from raytl.ui import make_app
 
 pytestmark = pytest.mark.slow  # searches that start Ray, and an endpoint
@@ -142,9 +142,7 @@ def test_a_strategy_by_hand_is_tried_next_by_a_search_that_goes_on(page: TestCli
 
 
 def test_deploy_serves_the_model(page: TestClient, place: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     page.post("/api/runs/flowers/deploy", json={"port": port})
     try:
         command = done(page, "flowers")
