@@ -17,6 +17,7 @@ from raytl.serving.lineage import versions
 from raytl.serving.snapshots import drop_snapshots
 
 _POLL_S = 0.1
+_GONE_S = 5.0  # Serve lists nothing at all while the store of the cluster's head is away
 
 
 def settings_of(config: AppConfig) -> dict[str, Any]:
@@ -73,8 +74,8 @@ def replace(serve: Serve, application: AppConfig, before: AppConfig | None) -> N
     def edit(present: dict[str, AppConfig]) -> dict[str, AppConfig]:
         if present.get(name) != before:
             raise UserError(
-                f"endpoint '{name}' was changed by somebody else in the meantime; look at it with 'raytl endpoint "
-                "status', and try again"
+                f"endpoint '{name}' was changed in the meantime, by another command or the end of its trial; look at "
+                "it with 'raytl endpoint status', and try again"
             )
         return {**present, name: application}
 
@@ -103,6 +104,7 @@ def _put_back(serve: Serve, ray_session: RaySession, application: AppConfig, bef
 def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None:
     name, url, settings, agreed = config["name"], url_of(serve, config), settings_of(config), 0
     wanted = (settings["version"], (settings.get("candidate") or {}).get("version", ""))
+    seen_at = time.monotonic()
     with httpx.Client(trust_env=False, timeout=10, headers=tokens.headers(name)) as client:
         while time.monotonic() < deadline:
             application = serve.applications().get(name)
@@ -112,6 +114,9 @@ def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None
             present = (application or {}).get("deployed_app_config")
             if _was_decided(settings, present):
                 return
+            seen_at = time.monotonic() if present is not None else seen_at
+            if time.monotonic() - seen_at > _GONE_S:
+                raise UserError(f"endpoint '{name}' was taken down by another command before it was ready")
             _refuse_replaced(name, settings, present)
             if application and application["status"] == "RUNNING":
                 # Requests go to any replica: as many in a row as there are replicas must agree, twice over.
