@@ -17,6 +17,7 @@ from raytl.serving.lineage import versions
 from raytl.serving.snapshots import drop_snapshots
 
 _POLL_S = 0.1
+_ABOUT_TO_S = 600.0  # from the copy of a bundle to its being served, at most
 _GONE_S = 5.0  # Serve lists nothing at all while the store of the cluster's head is away
 
 
@@ -199,7 +200,8 @@ def stop_head(ray_session: RaySession) -> None:
 
 def drop_unused_snapshots(serve: Serve) -> None:
     """Remove copies of bundles that are neither served nor at hand for a rollback."""
-    drop_snapshots(keep=set().union(*(versions(settings_of(config)) for config in _served(serve))))
+    used = set().union(*(versions(settings_of(config)) for config in _served(serve)))
+    drop_snapshots(keep=used, unused_s=_ABOUT_TO_S)
 
 
 def _served(serve: Serve) -> list[AppConfig]:

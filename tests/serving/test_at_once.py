@@ -23,6 +23,7 @@ from raytl.serving.controller import Serve
 from raytl.serving.judging import conclude
 from raytl.serving.ports import free_port
 from raytl.serving.settings import bundle_version
+from raytl.serving.snapshots import snapshot
 
 pytestmark = pytest.mark.slow  # a Ray session and Serve take half a minute on two busy cores
 PORT = free_port()
@@ -145,6 +146,16 @@ def test_one_that_is_taken_down_before_it_is_ready_says_so_at_once(bundles, othe
     refused(failing, "'letters' was taken down by another command")
     assert time.monotonic() - began < 60
     assert set(Serve.running().configs()) == {"raytl"} and model_at(endpoint) == "first"
+
+
+def test_the_copy_of_a_bundle_that_another_command_is_about_to_serve_is_kept(bundles, endpoint, tmp_path):
+    bundle = variant(bundles["first"], tmp_path / "again")
+    copy = snapshot(bundle, bundle_version(bundle))
+    update(bundles["second"])
+    assert (copy / "model.json").is_file()
+    os.utime(copy, (0, 0))  # of a command that has long ended
+    update(bundles["first"])
+    assert not copy.exists() and model_at(endpoint) == "first"
 
 
 def test_a_failure_alone_leaves_all_as_it_was(bundles, endpoint):
