@@ -6,7 +6,11 @@
 Photographs are drawn, two classes of them, and written as JPEG; a few, or most, are labelled. ``raytl search`` runs as
 a user starts it, in processes of its own. Memory is the proportional set size of all of these together, so that what
 they share counts once, without pages of files, which the system takes back when it needs them; the most there was at
-any moment. Beside it: what the data would take if it were held as bytes, as large as the networks see it.
+any moment; what is in swap is not counted. Beside it: what the data would take if it were held as bytes, at the 96
+pixels that the space begins with.
+
+Both have the same time, and not the same work: where one came to have more processes busy at once than the other (look
+at the trials), that is in the difference. So the machine should be idle, and the budget long enough for dozens.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from common import finish, say, scratch_home
 from PIL import Image
 
 _LOOK_S = 0.25
-_SEEN = 96  # pixels a side at which the networks of the space see photographs
+_SEEN = 96  # pixels a side at which the networks of the space see photographs; a probe that leads may see more
 _MIB = 1 << 20
 _LABELLED = 60  # images, where they are not what there is much of
 
@@ -103,7 +107,7 @@ def measured(folder: Path, budget: float) -> Measured:
         watching.join()
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    document = json.loads(told)
+    document = json.loads(told or "{}")
     if process.returncode:
         raise SystemExit(f"the search failed: {document.get('error')}")
     return Measured(peak[0], largest[0], document["trials"]["count"], time.perf_counter() - started)

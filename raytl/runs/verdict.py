@@ -204,10 +204,11 @@ def _blind_would_do(summary: dict[str, Any]) -> list[Verdict]:
 def _one_answer(summary: dict[str, Any]) -> list[Verdict]:
     """Whether the winner says the same of nearly all unlabelled images, and nothing that is known says that it should.
 
-    Where there are labels from there, how frequent the classes are is known; elsewhere the user may know.
+    Where there are labels from there, how frequent the classes are is known; elsewhere the user may know. Of a model
+    that names a class from another probability on, which is most probable says little.
     """
     answers = summary.get("answers") or {}
-    if not answers:
+    if not answers or summary.get("operating_point") is not None:
         return []
     label = max(answers, key=lambda name: answers[name])
     known = (summary.get("survey") or {}).get("frequencies") or []

@@ -17,6 +17,8 @@ from raytl.serving.lineage import versions
 from raytl.serving.snapshots import drop_snapshots
 
 _POLL_S = 0.1
+_ABOUT_TO_S = 600.0  # from the copy of a bundle to its being served, at most
+_GONE_S = 5.0  # Serve lists nothing at all while the store of the cluster's head is away
 
 
 def settings_of(config: AppConfig) -> dict[str, Any]:
@@ -73,8 +75,8 @@ def replace(serve: Serve, application: AppConfig, before: AppConfig | None) -> N
     def edit(present: dict[str, AppConfig]) -> dict[str, AppConfig]:
         if present.get(name) != before:
             raise UserError(
-                f"endpoint '{name}' was changed by somebody else in the meantime; look at it with 'raytl endpoint "
-                "status', and try again"
+                f"endpoint '{name}' was changed in the meantime, by another command or the end of its trial; look at "
+                "it with 'raytl endpoint status', and try again"
             )
         return {**present, name: application}
 
@@ -103,6 +105,7 @@ def _put_back(serve: Serve, ray_session: RaySession, application: AppConfig, bef
 def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None:
     name, url, settings, agreed = config["name"], url_of(serve, config), settings_of(config), 0
     wanted = (settings["version"], (settings.get("candidate") or {}).get("version", ""))
+    seen_at = time.monotonic()
     with httpx.Client(trust_env=False, timeout=10, headers=tokens.headers(name)) as client:
         while time.monotonic() < deadline:
             application = serve.applications().get(name)
@@ -112,6 +115,9 @@ def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None
             present = (application or {}).get("deployed_app_config")
             if _was_decided(settings, present):
                 return
+            seen_at = time.monotonic() if present is not None else seen_at
+            if time.monotonic() - seen_at > _GONE_S:
+                raise UserError(f"endpoint '{name}' was taken down by another command before it was ready")
             _refuse_replaced(name, settings, present)
             if application and application["status"] == "RUNNING":
                 # Requests go to any replica: as many in a row as there are replicas must agree, twice over.
@@ -194,7 +200,8 @@ def stop_head(ray_session: RaySession) -> None:
 
 def drop_unused_snapshots(serve: Serve) -> None:
     """Remove copies of bundles that are neither served nor at hand for a rollback."""
-    drop_snapshots(keep=set().union(*(versions(settings_of(config)) for config in _served(serve))))
+    used = set().union(*(versions(settings_of(config)) for config in _served(serve)))
+    drop_snapshots(keep=used, unused_s=_ABOUT_TO_S)
 
 
 def _served(serve: Serve) -> list[AppConfig]:

@@ -136,11 +136,14 @@ def rotate_token(name: str = "raytl", *, wait_s: float = 60) -> Endpoint:
         old = tokens.read_token(name)
         token = tokens.write_token(name)
         application = with_settings(before, {**settings, "token_sha256": tokens.hashed(token)})
-        replace(serve, application, before)
+        try:
+            replace(serve, application, before)
+        except UserError:
+            _keep_token(name, old, instead_of=token)
+            raise
         if not _takes_token(serve, application, time.monotonic() + wait_s):
             _take_token_back(serve, application, settings["token_sha256"])
-            if old is not None and tokens.read_token(name) == token:
-                tokens.write_token(name, old)
+            _keep_token(name, old, instead_of=token)
             raise UserError(f"endpoint '{name}' did not take the new token in {wait_s:g} s; the old one is good still")
         return endpoint_of(serve, application, ray_session)
 
@@ -180,6 +183,12 @@ def _endpoint(name: str) -> Iterator[tuple[Serve, RaySession, AppConfig]]:
 def _end(settings: dict[str, Any]) -> None:
     if settings.get("candidate"):
         stop_judge(settings["candidate"]["trial"])
+
+
+def _keep_token(name: str, old: str | None, *, instead_of: str) -> None:
+    """Have the user's file hold the old token again, unless there is yet another by now."""
+    if old is not None and tokens.read_token(name) == instead_of:
+        tokens.write_token(name, old)
 
 
 def _take_token_back(serve: Serve, application: AppConfig, old_sha256: str) -> None:

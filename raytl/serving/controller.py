@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray import serve
 from ray._common.constants import HEAD_NODE_RESOURCE_NAME
-from ray.exceptions import RayError
+from ray.exceptions import ActorAlreadyExistsError, RayError
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_LOGGER_NAME, SERVE_NAMESPACE
 from ray.serve.context import _disconnect, _get_global_client
 from ray.serve.schema import ApplicationStatus, ServeDeploySchema
@@ -289,7 +289,7 @@ def _alone() -> Iterator[None]:
         try:
             name = ray.remote(_Changing).options(**options).remote()
             break
-        except ValueError:
+        except ActorAlreadyExistsError:
             if time.monotonic() > deadline:
                 raise UserError(
                     f"another command has been changing what is served for {_TURN_S:g} s: try again when it is done"
@@ -298,7 +298,11 @@ def _alone() -> Iterator[None]:
     try:
         yield
     finally:
-        ray.kill(name)
+        # Without a connection the name is free by itself. Ray would start a cluster here in order to be asked, and its
+        # error would stand in place of why the connection is gone.
+        if ray.is_initialized():
+            with suppress(RayError):
+                ray.kill(name)
 
 
 def _wait(done: Callable[[], bool], deadline: float) -> None:

@@ -5,9 +5,12 @@ They lie in the Ray session's directory: one cluster never touches another's.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 import ray
@@ -24,13 +27,15 @@ def snapshot(bundle: Path, version: str) -> Path:
     if len([node for node in ray.nodes() if node["Alive"]]) > 1:
         return bundle
     target = _folder() / version
-    if target.is_dir():
-        return target
     try:
+        if target.is_dir():
+            os.utime(target)
+            return target
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent))
         # No replica reads the features, and what does not travel cannot get lost.
         shutil.copytree(bundle, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(FEATURES_FILE))
+        os.utime(temporary)  # copied with the rest
         temporary.replace(target)
     except OSError as error:
         raise UserError(
@@ -39,11 +44,16 @@ def snapshot(bundle: Path, version: str) -> Path:
     return target
 
 
-def drop_snapshots(keep: Collection[str]) -> None:
-    """Remove the copies of all versions but ``keep``."""
-    if _folder().is_dir():
-        for path in _folder().iterdir():
-            if path.name not in keep:
+def drop_snapshots(keep: Collection[str], *, unused_s: float = 0.0) -> None:
+    """Remove the copies of all versions but ``keep``.
+
+    unused_s: seconds since a command last asked for one. A younger one stays: a command may be about to serve it.
+    """
+    if not _folder().is_dir():
+        return
+    for path in _folder().iterdir():
+        with suppress(FileNotFoundError):  # another command was faster
+            if path.name not in keep and time.time() - path.stat().st_mtime >= unused_s:
                 shutil.rmtree(path, ignore_errors=True)
 
 

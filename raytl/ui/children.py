@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -60,7 +61,8 @@ class Children:
         document: dict[str, Any] = {}
         if code is not None:
             text = _all_of(child.out).strip()
-            document = json.loads(text) if text else {}
+            with suppress(ValueError):  # cut off by a full disk, or by its end
+                document = json.loads(text)
         lines = _all_of(child.err).strip().splitlines()
         said = document.get("error") or ("" if code == 0 else " ".join(lines[-LAST_LINES:]))
         return {"command": child.name, "code": code, "said": said, "url": document.get("url")}

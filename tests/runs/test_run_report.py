@@ -324,6 +324,15 @@ class TestVerdict:
         assert words in first.sentence and (first.tone == tone or "best model" in first.sentence)
         assert ("unlabelled images" in first.sentence) == (tone is not None)
 
+    def test_what_is_most_probable_is_not_called_the_answer_of_a_model_with_a_threshold(self):
+        point = {"label": "b", "value": 0.02, "reached": True, "recall": None, "precision": None, "metric": None}
+        summary = summary_of("freezing", "cannot-tell", None) | STANDING
+        summary["best"] |= {"test_metric": None, "validation_metric": None, "score": 0.4}
+        summary |= {"answers": {"a": 1.0, "b": 0.0}, "survey": None, "operating_point": None}
+        assert "unlabelled images" in verdicts(summary, 0)[0].sentence
+        told = [verdict.sentence for verdict in verdicts(summary | {"operating_point": point}, 0)]
+        assert not any("unlabelled images" in sentence for sentence in told)
+
     def test_a_winner_without_adaptation_is_called_that(self):
         found = adaptation(summary_of("freezing", "helped", None, adaptation="none"))
         assert "the best strategy found uses no adaptation loss" in found.sentence

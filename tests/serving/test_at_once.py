@@ -17,12 +17,13 @@ import ray
 from trials import variant
 
 from raytl.core.errors import UserError
-from raytl.serving import Endpoint, deploy, look, rollback, rotate_token, try_out, update
+from raytl.serving import Endpoint, deploy, look, rollback, rotate_token, tokens, try_out, undeploy, update
 from raytl.serving.applying import replace
 from raytl.serving.controller import Serve
 from raytl.serving.judging import conclude
 from raytl.serving.ports import free_port
 from raytl.serving.settings import bundle_version
+from raytl.serving.snapshots import snapshot
 
 pytestmark = pytest.mark.slow  # a Ray session and Serve take half a minute on two busy cores
 PORT = free_port()
@@ -97,7 +98,7 @@ def test_what_several_change_in_the_same_moment_is_all_there(bundles, endpoint):
         Serve.running().change(edit)
 
     def fail(_):
-        with pytest.raises(UserError, match="changed by somebody else"):
+        with pytest.raises(UserError, match="changed in the meantime"):
             replace(Serve.running(), config, None)  # made for a name that was free when it was read
 
     with ThreadPoolExecutor(4) as pool:
@@ -137,6 +138,26 @@ def test_one_fails_and_what_replaced_it_meanwhile_stays(bundles, other, endpoint
     assert again.version == told("raytl")["version"] and model_at(endpoint) == "first"
 
 
+def test_one_that_is_taken_down_before_it_is_ready_says_so_at_once(bundles, other, endpoint):
+    failing = other.submit(deploy, bundles["second"], name="letters", wait_s=90, **TOO_LARGE)
+    wait_for(lambda: told("letters"))
+    began = time.monotonic()
+    undeploy("letters")
+    refused(failing, "'letters' was taken down by another command")
+    assert time.monotonic() - began < 60
+    assert set(Serve.running().configs()) == {"raytl"} and model_at(endpoint) == "first"
+
+
+def test_the_copy_of_a_bundle_that_another_command_is_about_to_serve_is_kept(bundles, endpoint, tmp_path):
+    bundle = variant(bundles["first"], tmp_path / "again")
+    copy = snapshot(bundle, bundle_version(bundle))
+    update(bundles["second"])
+    assert (copy / "model.json").is_file()
+    os.utime(copy, (0, 0))  # of a command that has long ended
+    update(bundles["first"])
+    assert not copy.exists() and model_at(endpoint) == "first"
+
+
 def test_a_failure_alone_leaves_all_as_it_was(bundles, endpoint):
     before = Serve.running().configs()
     with pytest.raises(UserError, match="CPUs"):
@@ -172,3 +193,23 @@ def test_a_token_is_not_taken_and_another_model_was_updated(bundles, other, monk
         refused(failing, "the old one is good still")
     assert told("raytl") == before and file.read_text() == old
     assert model_at(cells) == "second" == told("cells")["model"]
+
+
+def test_a_new_token_is_refused_because_another_command_was_faster(bundles, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAYTL_HOME", str(tmp_path))
+    undeploy()  # whose token lies elsewhere
+    endpoint = deploy(bundles["first"], token=True, **SMALL)
+    file = Path(endpoint.token_file)
+    old, write = file.read_text(), tokens.write_token
+
+    def write_late(name, token=None):
+        if token is None:
+            update(bundles["second"])
+        return write(name, token)
+
+    monkeypatch.setattr(tokens, "write_token", write_late)
+    with pytest.raises(UserError, match="changed in the meantime"):
+        rotate_token()
+    assert file.read_text() == old
+    headers = {"Authorization": f"Bearer {old.strip()}"}
+    assert httpx.get(f"{endpoint.url}/v1/model", headers=headers, trust_env=False).status_code == 200

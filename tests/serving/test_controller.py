@@ -15,7 +15,7 @@ from raytl.serving.ports import free_port
 
 QUIET = {"num_cpus": 1, "include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
 
-pytestmark = pytest.mark.slow  # two Ray sessions, one with Serve
+pytestmark = pytest.mark.slow  # Ray sessions, some with Serve
 
 
 def test_serve_of_a_cluster_that_is_gone_is_not_taken_for_that_of_the_next():
@@ -56,5 +56,20 @@ def test_a_port_that_is_taken_while_serve_starts_is_a_sentence_and_leaves_nothin
         Serve.start("127.0.0.1", port, environment)
         found = Serve.running()
         assert found is not None and found.port == port
+    finally:
+        ray.shutdown()
+
+
+def test_why_a_change_failed_is_said_where_the_connection_is_gone_and_no_cluster_is_started_for_it():
+    def lose(_):
+        ray.shutdown()
+        raise RuntimeError("the connection is gone")
+
+    ray.init(address="local", **QUIET)
+    try:
+        Serve.start("127.0.0.1", free_port(), {})
+        with pytest.raises(RuntimeError, match="the connection is gone"):
+            Serve.running().change(lose)
+        assert not ray.is_initialized()
     finally:
         ray.shutdown()
