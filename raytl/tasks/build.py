@@ -137,6 +137,8 @@ class Task:
                 roles.target, roles.test, said = hold_out(goal, holdout, seed)
                 self.problems += said
                 separate_test(roles)
+                if roles.test is None:
+                    self.problems += _judge_lonely(goal.images)
         for key, part in roles.source_domains.items():
             part.images = self._grouped(part)
             self._note_half_shared(key, part.images, classes, by_path=not isinstance(domains[key], LabelledImages))
@@ -311,6 +313,25 @@ def _enough_to_validate(images: LabelledImages) -> None:
         f"{images.name}: class '{lonely}' has {has}; a validation split needs 2 of two classes at least. "
         "Add images, or pass --source-domain or --unlabelled for one-shot transfer."
     )
+
+
+def _judge_lonely(images: LabelledImages) -> list[Problem]:
+    """Classes that no figure speaks of: what is alone in its class is learned, and never held out.
+
+    Nothing where fewer than two classes can be held out: there is no such figure then.
+    """
+    groups = groups_per_class(images)
+    lonely = [name for name, count in groups.items() if count == 1]
+    if not lonely or len(groups) - len(lonely) < 2:
+        return []
+    count = images.counts()[lonely[0]]
+    has = f"class '{lonely[0]}' has {count} image{_s(count)}" + (" that belong together" if count > 1 else "")
+    its = "it"
+    if len(lonely) > 1:
+        has = f"{len(lonely)} of {len(groups)} classes ({examples([repr(name) for name in lonely])}) have 1 image each"
+        has, its = f"{has}, or images that belong together", "them"
+    message = f"{has}: learned, but how well is not known, and no figure counts {its}"
+    return [Problem(Severity.WARNING, images.name, message)]
 
 
 def _s(number: int) -> str:
