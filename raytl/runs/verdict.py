@@ -24,6 +24,8 @@ PARTS = {
 """By part of a strategy: how a sentence about it begins, what it is called within one, and what it is held against."""
 _ONE_ANSWER, _EXPECTED = 0.9, 0.75
 """From which share of the unlabelled images on an answer is one for all, and to which share that is not expected."""
+_SAME = 1e-9
+"""How far figures differ that are the same but for rounding."""
 _WEIGHTS = "'raytl doctor' says how to get some."
 _UNMEASURED = (
     "How often it is right nobody has measured, nor whether more often than one answer for every image: no labelled "
@@ -193,12 +195,27 @@ def _blind_would_do(summary: dict[str, Any]) -> list[Verdict]:
         gain = interval(control)
         if control["part"] != "constant" or control["verdict"] == "helped" or gain is None:
             continue
+        if _of_one_class(control, gain, summary):
+            label = control["strategy"]["answer"]
+            told = f"All test images are '{label}', so they do not say whether this model tells the classes apart."
+            found.append(Verdict("open", told))
+            continue
         against = f"{named(control)}: {_gain(gain, summary)}"
         if control["verdict"] == "harm":
             found.append(Verdict("bad", f"This model is worse than {against}."))
         else:
             found.append(Verdict("open", f"This model is not known to be better than {against}."))
     return found
+
+
+def _of_one_class(control: dict[str, Any], gain: Interval, summary: dict[str, Any]) -> bool:
+    """Whether one answer for every test image is always right, so that nothing could be better than it."""
+    test = interval(summary["best"]["test_metric"])
+    if control.get("measured_on") != "test" or test is None:
+        return False
+    metric = metric_of(summary)
+    highest = metric.limits[1] if metric.higher_is_better else -metric.limits[0]
+    return abs(metric.oriented(test.value) - gain.value - highest) < _SAME
 
 
 def _one_answer(summary: dict[str, Any]) -> list[Verdict]:

@@ -299,6 +299,18 @@ class TestVerdict:
         else:
             assert first.tone == tone and words in first.sentence
 
+    @pytest.mark.parametrize(("metric", "value", "gain"), [("accuracy", 0.9, -0.1), ("log-loss", 0.3, -0.3)])
+    def test_test_images_of_one_class_are_said_to_tell_nothing_apart(self, metric, value, gain):
+        """Nothing can be better than the one answer that is right for all, and no model is worse for that."""
+        summary = summary_of("constant", "harm", (gain, gain - 0.05, gain + 0.05)) | STANDING | {"metric": metric}
+        summary["controls"][0] |= {"strategy": {"answer": "no"}, "measured_on": "test"}
+        summary["best"] |= {"test_metric": {"value": value, "low": 0.2, "high": 0.95}, "validation_metric": None}
+        first = verdicts(summary, 100)[0]
+        assert first.tone == "open"
+        assert first.sentence == (
+            "All test images are 'no', so they do not say whether this model tells the classes apart."
+        )
+
     def test_a_winner_that_nobody_measured_says_so(self):
         summary = summary_of("freezing", "cannot-tell", None) | STANDING
         summary["best"] |= {"test_metric": None, "validation_metric": None, "score": 0.4}
