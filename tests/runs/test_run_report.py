@@ -25,7 +25,7 @@ from raytl.runs.report import ReportExamples, write_report
 from raytl.runs.report.charts import TONES, confusion, curves, parallel, waterfall
 from raytl.runs.report.examples import data_uri
 from raytl.runs.report.importance import importance
-from raytl.runs.report.page import _cards
+from raytl.runs.report.page import _cards, _outlook
 from raytl.runs.verdict import adaptation, transfer, verdicts
 from raytl.runs.wording import strategy
 
@@ -195,6 +195,20 @@ def summary_of(part: str, verdict: str, gain: tuple[float, float, float] | None,
 
 
 STANDING = {"interrupted": False, "trials": {"trained": 3}, "adaptation_gain": None}
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        ([0.824, 0.7, 0.696, 0.695, 0.69, 0.68], "are expected to raise the best score by 0."),
+        ([0.824, 0.7, 0.696, 0.304, 0.1, 0.074], "lie too far above the others to tell"),
+        ([0.824, 0.7], "Too few trainings"),
+    ],
+)
+def test_no_score_is_expected_that_cannot_be_reached(scores, words):
+    """Scores are at most 1; of one good strategy among poor ones more was promised than there is."""
+    trials = pd.DataFrame({"kind": "search", "score": scores, "status": "completed"})
+    assert words in _outlook(trials, 24.0)
 
 
 class TestLosses:
