@@ -33,7 +33,7 @@ from raytl.training.pretrain import is_hurried
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialError
 from raytl.training.workspace import Workspace
-from raytl.training.yardstick import NoYardstickError, gather_yardstick
+from raytl.training.yardstick import NoYardstickError, gather_yardstick, labelled_target
 
 _GROUNDS = {
     "alone": "the only one that was tried",
@@ -207,8 +207,9 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
     best = outcome.best
     strategy = Strategy.from_dict(best.strategy)
     budget_s = plan.settings.time_budget_s
+    labelled_target(workspace)
     if _hurries(plan):
-        raise NoYardstickError(f"a time budget of {budget_s:.0f} s has no room for it")
+        raise NoYardstickError(f"a time budget of {budget_s:.0f} s has no room for them")
     least = YARDSTICK_LEAST_S if strategy.convex else min(TRAINED_MOST_S, TRAINED_SHARE * seconds)
     allowed = max(least, YARDSTICK_SHARE * seconds) if budget_s is None else yardstick_seconds(budget_s)
     took = min((record.seconds for record in plan.contest.completed(best.strategy_key)), default=None)

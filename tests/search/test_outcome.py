@@ -563,6 +563,15 @@ class TestYardstick:
         assert yardstick.correctness.images == len(yardstick.labels) >= 20
         assert yardstick.probabilities.shape[1] == len(CLASSES)
 
+    def test_what_no_time_helps_with_is_not_blamed_on_the_time(
+        self, plan: SearchPlan, space: Workspace, tmp_path: Path
+    ) -> None:
+        """A search of half a minute without labels said that a longer one would tell how often the model is right."""
+        plan.settings = replace(plan.settings, time_budget_s=20.0)
+        assert self.kept(plan, space, 20.0).no_yardstick == "a time budget of 20 s has no room for them"
+        unlabelled = workspace(tmp_path, data(target=None), folds=(0, 0))
+        assert self.kept(plan, unlabelled, 20.0).no_yardstick.startswith("there are no labelled target images")
+
     def test_but_not_where_training_it_once_more_takes_too_long_or_somebody_waits(
         self, plan: SearchPlan, space: Workspace
     ) -> None:
