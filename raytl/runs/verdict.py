@@ -52,7 +52,7 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
         return [Verdict("bad", "No trial was completed, so there is no model. The table of trials says why.")]
     found = [*_blind_would_do(summary), *_one_answer(summary), *_less_would_do(summary)]
     found.append(Verdict("plain", _figure(summary, test_images)))
-    if best["test_metric"] is None and (best["validation_metric"] or {}).get("value") is None:
+    if not _measured(summary):
         found.append(Verdict("open", _UNMEASURED))
     if (before := summary.get("chosen_before")) is not None:
         found.append(_chosen_before(before, summary))
@@ -101,6 +101,8 @@ def _without_transfer(what: str, summary: dict[str, Any]) -> Verdict:
         return Verdict(
             "open", f"Whether transfer helps is not known: no pretrained weights were tried, and {what}. {_WEIGHTS}"
         )
+    if not _measured(summary):
+        return Verdict("open", f"Whether transfer helps nobody has measured: by the score alone, {what}.")
     rival = next((control for control in _controls(summary) if control["name"] == "linear-probe"), None)
     gain = None if rival is None else interval(rival)
     if rival is not None and gain is not None and rival["verdict"] != "helped":
@@ -117,8 +119,18 @@ def adaptation(summary: dict[str, Any]) -> Verdict:
     if control is not None:
         return _judged(control, summary)
     if summary["best"]["strategy"].get("adaptation", "none") == "none":
+        if not _measured(summary):
+            told = "Whether adaptation helps nobody has measured: by the score alone, the best strategy found uses none."
+            return Verdict("open", told)
         return Verdict("open", "Domain adaptation did not help: the best strategy found uses no adaptation loss.")
     return Verdict("open", "Whether adaptation helped is not known: there was nothing to compare it with.")
+
+
+def _measured(summary: dict[str, Any]) -> bool:
+    """Whether labelled images say how good the winner is; without, it was chosen by a score, which can be wrong."""
+    best = summary["best"]
+    figures = (best.get("test_metric"), best.get("validation_metric"))
+    return any((figure or {}).get("value") is not None for figure in figures)
 
 
 def decomposition(summary: dict[str, Any]) -> str:

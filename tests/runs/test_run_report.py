@@ -191,7 +191,9 @@ def summary_of(part: str, verdict: str, gain: tuple[float, float, float] | None,
     control = {"name": part, "part": part, "verdict": verdict, "measured_on": "test"}
     strategy = {"source_model": "pretrain:printed/scratch:cnn-small", "adaptation": "mcc"} | best
     figures = {"value": value, "low": low, "high": high}
-    return {"best": {"strategy": strategy}, "controls": [control | figures], "gains": {}, "metric": "accuracy"}
+    known = {"test_metric": {"value": 0.9, "low": 0.85, "high": 0.95}, "validation_metric": None}
+    best_of_all = {"strategy": strategy} | known
+    return {"best": best_of_all, "controls": [control | figures], "gains": {}, "metric": "accuracy"}
 
 
 STANDING = {"interrupted": False, "trials": {"trained": 3}, "adaptation_gain": None}
@@ -279,6 +281,19 @@ class TestVerdict:
         found = transfer(summary_of("freezing", "helped", (0.1, 0.05, 0.2), source_model=uri))
         assert found.tone == "bad" and found.sentence.startswith("Transfer did not help: the best")
         assert uri.startswith("plain:") or "from random weights" in strategy({"source_model": uri, "cut": 0})
+
+    @pytest.mark.parametrize("uri", NOTHING)
+    def test_nothing_is_said_to_have_helped_or_not_by_a_score_alone(self, uri):
+        """Without a labelled image the winner was chosen by a score, which is no measurement."""
+        summary = summary_of("freezing", "cannot-tell", None, source_model=uri, adaptation="none")
+        summary["best"] |= {"test_metric": None, "validation_metric": None}
+        for found, what in ((transfer(summary), "transfer"), (adaptation(summary), "adaptation")):
+            assert found.tone == "open" and found.sentence.startswith(f"Whether {what} helps nobody has measured: by")
+
+    def test_of_plain_features_nothing_is_said_to_be_frozen(self):
+        trained = {"source_model": "plain:gradients", "cut": 1, "head": "mlp"}
+        assert strategy(trained) == "a head trained on plain image features (gradients)"
+        assert strategy(trained | {"head": "logistic"}) == "logistic regression on plain image features (gradients)"
 
     @pytest.mark.parametrize("uri", NOTHING)
     def test_but_not_where_that_cannot_be_told(self, uri):
