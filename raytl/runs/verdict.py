@@ -120,7 +120,9 @@ def adaptation(summary: dict[str, Any]) -> Verdict:
         return _judged(control, summary)
     if summary["best"]["strategy"].get("adaptation", "none") == "none":
         if not _measured(summary):
-            told = "Whether adaptation helps nobody has measured: by the score alone, the best strategy found uses none."
+            told = (
+                "Whether adaptation helps nobody has measured: by the score alone, the best strategy found uses none."
+            )
             return Verdict("open", told)
         return Verdict("open", "Domain adaptation did not help: the best strategy found uses no adaptation loss.")
     return Verdict("open", "Whether adaptation helped is not known: there was nothing to compare it with.")

@@ -194,7 +194,8 @@ class Task:
             by_looks = (
                 alike[first] and not classes_of and shared[sets[first]] == 1 and not (wanted and wanted <= sets[first])
             )
-            why = ", for it looks most like the unlabelled images" if by_looks else ""
+            share = f"{100 * alike[first]:.0f} % of the unlabelled images look most like its own"
+            why = f", for {share}" if by_looks else ""
             how = "" if classes_of else f"; to learn another's, name it with --classes-of {others[0]}"
             what = f"its {len(sets[first])} classes will be learned{why}; {', '.join(others)} can only pretrain{how}"
             self._note(first, what)
@@ -258,7 +259,7 @@ def _alike(name: str, known: Sequence[str]) -> str | None:
 
 def _judge_colours(roles: Roles) -> list[Problem]:
     """What being grey or in colour would give away: of classes of the target, and of one role against another."""
-    goal, named = roles.target, {"the target": roles.target, "the unlabelled images": roles.unlabelled}
+    goal, named = roles.target, {"the target": roles.target, "the unlabelled set": roles.unlabelled}
     named |= {"the test": roles.test} | {f"source domain {key}": part for key, part in roles.source_domains.items()}
     problems = []
     if goal is not None:

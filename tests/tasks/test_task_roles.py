@@ -301,8 +301,8 @@ class TestSourceDomains:
             task = Task(None, domains, pool)
             assert task.data.classes == ("a", "b")
             assert [str(problem) for problem in task.problems if problem.where == "near"][-1] == (
-                "near: its 2 classes will be learned, for it looks most like the unlabelled images; far can only "
-                "pretrain; to learn another's, name it with --classes-of far"
+                "near: its 2 classes will be learned, for 100 % of the unlabelled images look most like its own; far "
+                "can only pretrain; to learn another's, name it with --classes-of far"
             )
             other = Task(None, domains, pool, classes_of="far")
             assert other.data.classes == ("x", "y", "z")
