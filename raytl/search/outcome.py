@@ -258,7 +258,7 @@ def _why(plan: SearchPlan, choice: Choice, data: TrainingData, metric: Metric) -
         rivals = sum(len(plan.contest.completed(key)) >= len(records) for key in plan.contest.scores())
         among = _counted(tried)
         if choice.grounds != "alone" and rivals < tried:
-            among = f"{_counted(rivals)} that {'was' if rivals == 1 else 'were'} tried on so many; {tried} in all"
+            among = f"{_counted(rivals)} that {'was' if rivals == 1 else 'were'} tried on so many"
         return f"{_GROUNDS[choice.grounds].format(metric=metric.title)} on {folds}, of {among}"
     evidence = []
     if any("source-accuracy" in record.metrics for record in records):
