@@ -49,7 +49,7 @@ def show_predictions(
 def sentences(health: Health | None, why_not: str) -> list[str]:
     """What is said of predictions as a whole. why_not: said where ``health`` is None."""
     if health is None:
-        return [f"how often that is right: not available, {why_not}"]
+        return [f"how often that is right is not known, for {why_not}"]
     a = health.accuracy
     told = [
         f"about {100 * a.value:.0f} % right, {100 * a.low:.0f} to {100 * a.high:.0f} "

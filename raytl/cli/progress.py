@@ -15,7 +15,6 @@ from raytl.runs.resuming import UNLIMITED
 from raytl.search.records import TrialRecord, TrialStatus
 
 PHASES = {
-    "metric": "judging by",
     "survey": "looking at the domains",
     "pretrain": "pretraining source models",
     "warm-start": "begins with what helped in earlier runs",
@@ -60,8 +59,8 @@ class Progress:
             self._live.stop()
 
     def on_phase(self, phase: str, detail: str) -> None:
-        """A new line for the phase; what is said of the machine, the time or the labels stays, and is no phase."""
-        if phase in {"memory", "lanes", "labels", "by-hand", "time"}:
+        """A new line for the phase; what is said of the metric, machine, time or labels stays, and is no phase."""
+        if phase in {"metric", "memory", "lanes", "labels", "by-hand", "time"}:
             self._write(detail)
             return
         self._phase = PHASES.get(phase, phase) + (f" ({detail})" if detail else "")

@@ -63,7 +63,8 @@ def suspects(
     sure, given = told[rows, best], told[rows, labels]
     # A label is as credible as its class's images usually are: the threshold of confident learning
     # (Northcutt, Jiang, Chuang, JAIR 2021).
-    usual = np.array([np.nanmean(told[labels == c, c]) if counts[c] else np.inf for c in range(classes)])
+    of_class = [told[known & (labels == c), c] for c in range(classes)]
+    usual = np.array([own.mean() if len(own) else np.inf for own in of_class])
     doubted = known & (counts[labels] >= MIN_PER_CLASS) & (counts[best] >= MIN_PER_CLASS)
     doubted &= (sure >= usual[best]) & (sure >= _ODDS * given)
     doubted[doubted] &= _neighbours_say(features, labels, groups, np.flatnonzero(doubted), best)

@@ -20,7 +20,8 @@ def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
     told = "1 strategy" if len(board) == 1 else f"{len(board)} strategies"
     told += f", the first {rows} and the baselines" if len(board) > rows else ""
     table = Table(
-        *("#", "", Column("source model", overflow="ellipsis", ratio=1), "cut"),
+        *("#", Column("", overflow="ellipsis", max_width=19 if width < 100 else None)),
+        *(Column("source model", overflow="ellipsis", ratio=1), "cut"),
         *(
             Column("adaptation", overflow="ellipsis", max_width=12 if width < 100 else None),
             "score",

@@ -24,6 +24,8 @@ PARTS = {
 """By part of a strategy: how a sentence about it begins, what it is called within one, and what it is held against."""
 _ONE_ANSWER, _EXPECTED = 0.9, 0.75
 """From which share of the unlabelled images on an answer is one for all, and to which share that is not expected."""
+_SAME = 1e-9
+"""How far figures differ that are the same but for rounding."""
 _WEIGHTS = "'raytl doctor' says how to get some."
 _UNMEASURED = (
     "How often it is right nobody has measured, nor whether more often than one answer for every image: no labelled "
@@ -50,7 +52,7 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
         return [Verdict("bad", "No trial was completed, so there is no model. The table of trials says why.")]
     found = [*_blind_would_do(summary), *_one_answer(summary), *_less_would_do(summary)]
     found.append(Verdict("plain", _figure(summary, test_images)))
-    if best["test_metric"] is None and (best["validation_metric"] or {}).get("value") is None:
+    if not _measured(summary):
         found.append(Verdict("open", _UNMEASURED))
     if (before := summary.get("chosen_before")) is not None:
         found.append(_chosen_before(before, summary))
@@ -99,6 +101,8 @@ def _without_transfer(what: str, summary: dict[str, Any]) -> Verdict:
         return Verdict(
             "open", f"Whether transfer helps is not known: no pretrained weights were tried, and {what}. {_WEIGHTS}"
         )
+    if not _measured(summary):
+        return Verdict("open", f"Whether transfer helps nobody has measured: by the score alone, {what}.")
     rival = next((control for control in _controls(summary) if control["name"] == "linear-probe"), None)
     gain = None if rival is None else interval(rival)
     if rival is not None and gain is not None and rival["verdict"] != "helped":
@@ -115,8 +119,20 @@ def adaptation(summary: dict[str, Any]) -> Verdict:
     if control is not None:
         return _judged(control, summary)
     if summary["best"]["strategy"].get("adaptation", "none") == "none":
+        if not _measured(summary):
+            told = (
+                "Whether adaptation helps nobody has measured: by the score alone, the best strategy found uses none."
+            )
+            return Verdict("open", told)
         return Verdict("open", "Domain adaptation did not help: the best strategy found uses no adaptation loss.")
     return Verdict("open", "Whether adaptation helped is not known: there was nothing to compare it with.")
+
+
+def _measured(summary: dict[str, Any]) -> bool:
+    """Whether labelled images say how good the winner is; without, it was chosen by a score, which can be wrong."""
+    best = summary["best"]
+    figures = (best.get("test_metric"), best.get("validation_metric"))
+    return any((figure or {}).get("value") is not None for figure in figures)
 
 
 def decomposition(summary: dict[str, Any]) -> str:
@@ -193,12 +209,27 @@ def _blind_would_do(summary: dict[str, Any]) -> list[Verdict]:
         gain = interval(control)
         if control["part"] != "constant" or control["verdict"] == "helped" or gain is None:
             continue
+        if _of_one_class(control, gain, summary):
+            label = control["strategy"]["answer"]
+            told = f"All test images are '{label}', so they do not say whether this model tells the classes apart."
+            found.append(Verdict("open", told))
+            continue
         against = f"{named(control)}: {_gain(gain, summary)}"
         if control["verdict"] == "harm":
             found.append(Verdict("bad", f"This model is worse than {against}."))
         else:
             found.append(Verdict("open", f"This model is not known to be better than {against}."))
     return found
+
+
+def _of_one_class(control: dict[str, Any], gain: Interval, summary: dict[str, Any]) -> bool:
+    """Whether one answer for every test image is always right, so that nothing could be better than it."""
+    test = interval(summary["best"]["test_metric"])
+    if control.get("measured_on") != "test" or test is None:
+        return False
+    metric = metric_of(summary)
+    highest = metric.limits[1] if metric.higher_is_better else -metric.limits[0]
+    return abs(metric.oriented(test.value) - gain.value - highest) < _SAME
 
 
 def _one_answer(summary: dict[str, Any]) -> list[Verdict]:

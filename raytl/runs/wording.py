@@ -111,6 +111,8 @@ def strategy(values: dict[str, Any]) -> str:
         )
     cut = values.get("cut")
     frozen = f", {cut} stage{'s' if cut != 1 else ''} frozen" if cut else ""
+    if uri.startswith("plain:"):  # of which nothing is learned, frozen or not
+        start, frozen = f"a head trained on {start}", ""
     loss = values.get("adaptation") or "none"
     joined = values.get("source_domain")
     adapted = f", {loss} adaptation" if loss != "none" else ""

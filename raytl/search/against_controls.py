@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -86,6 +87,12 @@ def _constant(
     compared = paired_metric_interval(metric, said, blind, labels, groups)
     if not np.isfinite(compared.value):  # of one class alone a metric of ranking says nothing
         return None
+    # Where one answer is worth the same however frequent the classes are, the winner cannot be further from it than its
+    # own figure can: by balanced accuracy of two classes, half.
+    worth, tilted = metric(blind, labels), metric(blind, labels, 1.0 + (labels == labels.max()))
+    if np.isclose(worth, tilted):
+        ends = sorted(metric.oriented(end) - metric.oriented(worth) for end in metric.limits)
+        compared = replace(compared, limits=(ends[0], ends[1])).at(compared.level)
     answer = {"answer": classes[int(counts.argmax())]}
     return ControlResult("commonest-class", Part.CONSTANT, answer, "", compared, measured_on=where)
 

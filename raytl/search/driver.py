@@ -88,8 +88,8 @@ def search(
         plan.refits.on_done = refitted
         plan.restore(earlier)
         if settings.metric is None and metric.name != "accuracy":
-            why = f"one class has over {metrics.SKEWED} times the images of another"
-            listener.on_phase("metric", f"{metric.title}: {why}")
+            why = f"one class has at least {metrics.SKEWED} times the images of another"
+            listener.on_phase("metric", f"judging by {metric.title}, for {why}")
         return workspace, plan
 
     plan: SearchPlan | None = None

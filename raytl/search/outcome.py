@@ -33,7 +33,7 @@ from raytl.training.pretrain import is_hurried
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialError
 from raytl.training.workspace import Workspace
-from raytl.training.yardstick import NoYardstickError, gather_yardstick
+from raytl.training.yardstick import NoYardstickError, gather_yardstick, labelled_target
 
 _GROUNDS = {
     "alone": "the only one that was tried",
@@ -207,8 +207,9 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
     best = outcome.best
     strategy = Strategy.from_dict(best.strategy)
     budget_s = plan.settings.time_budget_s
+    labelled_target(workspace)
     if _hurries(plan):
-        raise NoYardstickError(f"a time budget of {budget_s:.0f} s has no room for it")
+        raise NoYardstickError(f"a time budget of {budget_s:.0f} s has no room for them")
     least = YARDSTICK_LEAST_S if strategy.convex else min(TRAINED_MOST_S, TRAINED_SHARE * seconds)
     allowed = max(least, YARDSTICK_SHARE * seconds) if budget_s is None else yardstick_seconds(budget_s)
     took = min((record.seconds for record in plan.contest.completed(best.strategy_key)), default=None)
@@ -253,7 +254,12 @@ def _why(plan: SearchPlan, choice: Choice, data: TrainingData, metric: Metric) -
     images = sum(len(record.validated) for record in records)
     if plan.contest.labels is not None and images:
         folds = f"{len(records)} validation folds" if len(records) > 1 else "one validation fold"
-        return f"{_GROUNDS[choice.grounds].format(metric=metric.title)} on {folds}, of {_counted(tried)}"
+        # Who was tried on fewer folds was left behind by the race, and may have a higher figure on these.
+        rivals = sum(len(plan.contest.completed(key)) >= len(records) for key in plan.contest.scores())
+        among = _counted(tried)
+        if choice.grounds != "alone" and rivals < tried:
+            among = f"{_counted(rivals)} that {'was' if rivals == 1 else 'were'} tried on so many"
+        return f"{_GROUNDS[choice.grounds].format(metric=metric.title)} on {folds}, of {among}"
     evidence = []
     if any("source-accuracy" in record.metrics for record in records):
         evidence.append("accuracy on held-out images of the source domain")
@@ -273,6 +279,8 @@ def _by_score(plan: SearchPlan, choice: Choice, evidence: str) -> str:
     best = choice.tied[-1]
     if best == choice.key:  # a head made of class names, which was compared with the others on the source domain alone
         return f"a score {said}, and as right on the source domain as what has learned it,"
+    if f"{means[best]:.3f}" == f"{means[choice.key]:.3f}":
+        return f"the highest score {said}, equal to another's, and of a kind that usually does better,"
     if means[best] - means[choice.key] <= UNSURE:
         return f"a score {said} near the highest ({means[best]:.3f}), and of a kind that usually does better,"
     return f"a score {said} behind the highest ({means[best]:.3f}), and of a kind that is better whatever scores say,"

@@ -137,6 +137,8 @@ class Task:
                 roles.target, roles.test, said = hold_out(goal, holdout, seed)
                 self.problems += said
                 separate_test(roles)
+                if roles.test is None:
+                    self.problems += _judge_lonely(goal.images)
         for key, part in roles.source_domains.items():
             part.images = self._grouped(part)
             self._note_half_shared(key, part.images, classes, by_path=not isinstance(domains[key], LabelledImages))
@@ -192,7 +194,8 @@ class Task:
             by_looks = (
                 alike[first] and not classes_of and shared[sets[first]] == 1 and not (wanted and wanted <= sets[first])
             )
-            why = ", for it looks most like the unlabelled images" if by_looks else ""
+            share = f"{100 * alike[first]:.0f} % of the unlabelled images look most like its own"
+            why = f", for {share}" if by_looks else ""
             how = "" if classes_of else f"; to learn another's, name it with --classes-of {others[0]}"
             what = f"its {len(sets[first])} classes will be learned{why}; {', '.join(others)} can only pretrain{how}"
             self._note(first, what)
@@ -256,7 +259,7 @@ def _alike(name: str, known: Sequence[str]) -> str | None:
 
 def _judge_colours(roles: Roles) -> list[Problem]:
     """What being grey or in colour would give away: of classes of the target, and of one role against another."""
-    goal, named = roles.target, {"the target": roles.target, "the unlabelled images": roles.unlabelled}
+    goal, named = roles.target, {"the target": roles.target, "the unlabelled set": roles.unlabelled}
     named |= {"the test": roles.test} | {f"source domain {key}": part for key, part in roles.source_domains.items()}
     problems = []
     if goal is not None:
@@ -311,6 +314,25 @@ def _enough_to_validate(images: LabelledImages) -> None:
         f"{images.name}: class '{lonely}' has {has}; a validation split needs 2 of two classes at least. "
         "Add images, or pass --source-domain or --unlabelled for one-shot transfer."
     )
+
+
+def _judge_lonely(images: LabelledImages) -> list[Problem]:
+    """Classes that no figure speaks of: what is alone in its class is learned, and never held out.
+
+    Nothing where fewer than two classes can be held out: there is no such figure then.
+    """
+    groups = groups_per_class(images)
+    lonely = [name for name, count in groups.items() if count == 1]
+    if not lonely or len(groups) - len(lonely) < 2:
+        return []
+    count = images.counts()[lonely[0]]
+    has = f"class '{lonely[0]}' has {count} image{_s(count)}" + (" that belong together" if count > 1 else "")
+    its = "it"
+    if len(lonely) > 1:
+        has = f"{len(lonely)} of {len(groups)} classes ({examples([repr(name) for name in lonely])}) have 1 image each"
+        has, its = f"{has}, or images that belong together", "them"
+    message = f"{has}: learned, but how well is not known, and no figure counts {its}"
+    return [Problem(Severity.WARNING, images.name, message)]
 
 
 def _s(number: int) -> str:

@@ -18,6 +18,7 @@ from raytl.evaluation.second_opinions import SecondOpinions
 from raytl.evaluation.unseen_accuracy import fit_correctness
 from raytl.judging.health import FEW, LEAST_IMAGES, MOST_ASKED, Yardstick
 from raytl.sources import SourceModel
+from raytl.tasks.images import LabelledImages
 from raytl.tasks.splits import spread
 from raytl.training.loop import run_trial
 from raytl.training.strategy import Strategy
@@ -41,6 +42,16 @@ class NoYardstickError(Exception):
     """Nothing can be said of the model on images without labels; the message says why."""
 
 
+def labelled_target(workspace: Workspace) -> LabelledImages:
+    """The target that a part can be left out of. Raises NoYardstickError where there is none: no time helps then."""
+    target = workspace.data.target
+    if target is None or not workspace.folds:
+        raise NoYardstickError(
+            "there are no labelled target images, or too few of them to leave some out of a training"
+        )
+    return target
+
+
 def gather_yardstick(
     workspace: Workspace,
     strategy: Strategy,
@@ -58,11 +69,7 @@ def gather_yardstick(
     Raises NoYardstickError where the target has no folds or too few images for anything to be said; TrialError,
     UserError where the strategy cannot be trained.
     """
-    target = workspace.data.target
-    if target is None or not workspace.folds:
-        raise NoYardstickError(
-            "there are no labelled target images, or too few of them to leave some out of a training"
-        )
+    target = labelled_target(workspace)
     started = time.monotonic()
     workspace = _with_more_folds(workspace, strategy, seconds, training_s)
     numbers = [n for n in range(workspace.settings.folds[0]) if len(workspace.folds[n][1])]

@@ -63,6 +63,13 @@ class TestSuspects:
         pixels, given, _ = digits(40, 0.2)
         assert suspects(pixels, given, 10) == []
 
+    @pytest.mark.filterwarnings("error")
+    def test_a_class_of_one_image_is_no_cause_for_a_warning(self) -> None:
+        """Nothing learned without its image knows the class."""
+        pixels, labels = load_digits(return_X_y=True)
+        chosen = np.concatenate([np.flatnonzero(labels < 2)[:60], np.flatnonzero(labels == 2)[:1]])
+        assert suspects(pixels[chosen], labels[chosen], 3) == []
+
     def test_copies_do_not_vouch_for_each_other(self) -> None:
         pixels, given, changed = digits(600, 0.05)
         wrong = [suspect.index for suspect in suspects(pixels, given, 10) if changed[suspect.index]][:3]

@@ -109,6 +109,17 @@ def test_the_terminal_table_fits_and_shows_all_that_matters(run, width):
     assert sum(line.lstrip()[:1].isdigit() for line in lines) == 5 + 4  # one line per row: nothing wraps
 
 
+def test_a_control_with_a_long_name_leaves_the_figures_their_columns(run, monkeypatch):
+    """In 80 columns "without the source domain and its loss" pushed validation, test and folds off the edge."""
+    named = run.leaderboard().assign(label="without the source domain and its loss")
+    monkeypatch.setattr(run, "leaderboard", lambda: named)
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as captured:
+        console.print(render_leaderboard(run, rows=5, width=80))
+    head = captured.get().splitlines()[1]
+    assert head.split()[-5:] == ["val", "%", "test", "%", "folds"]
+
+
 def test_a_run_without_trials_has_an_empty_table(tmp_path):
     run = RunStore(tmp_path).create("empty", {}).interrupt()
     assert render_leaderboard(run).row_count == 0

@@ -25,7 +25,7 @@ from raytl.runs.report import ReportExamples, write_report
 from raytl.runs.report.charts import TONES, confusion, curves, parallel, waterfall
 from raytl.runs.report.examples import data_uri
 from raytl.runs.report.importance import importance
-from raytl.runs.report.page import _cards
+from raytl.runs.report.page import _cards, _outlook
 from raytl.runs.verdict import adaptation, transfer, verdicts
 from raytl.runs.wording import strategy
 
@@ -191,10 +191,26 @@ def summary_of(part: str, verdict: str, gain: tuple[float, float, float] | None,
     control = {"name": part, "part": part, "verdict": verdict, "measured_on": "test"}
     strategy = {"source_model": "pretrain:printed/scratch:cnn-small", "adaptation": "mcc"} | best
     figures = {"value": value, "low": low, "high": high}
-    return {"best": {"strategy": strategy}, "controls": [control | figures], "gains": {}, "metric": "accuracy"}
+    known = {"test_metric": {"value": 0.9, "low": 0.85, "high": 0.95}, "validation_metric": None}
+    best_of_all = {"strategy": strategy} | known
+    return {"best": best_of_all, "controls": [control | figures], "gains": {}, "metric": "accuracy"}
 
 
 STANDING = {"interrupted": False, "trials": {"trained": 3}, "adaptation_gain": None}
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        ([0.824, 0.7, 0.696, 0.695, 0.69, 0.68], "are expected to raise the best score by 0."),
+        ([0.824, 0.7, 0.696, 0.304, 0.1, 0.074], "lie too far above the others to tell"),
+        ([0.824, 0.7], "Too few trainings"),
+    ],
+)
+def test_no_score_is_expected_that_cannot_be_reached(scores, words):
+    """Scores are at most 1; of one good strategy among poor ones more was promised than there is."""
+    trials = pd.DataFrame({"kind": "search", "score": scores, "status": "completed"})
+    assert words in _outlook(trials, 24.0)
 
 
 class TestLosses:
@@ -267,6 +283,19 @@ class TestVerdict:
         assert uri.startswith("plain:") or "from random weights" in strategy({"source_model": uri, "cut": 0})
 
     @pytest.mark.parametrize("uri", NOTHING)
+    def test_nothing_is_said_to_have_helped_or_not_by_a_score_alone(self, uri):
+        """Without a labelled image the winner was chosen by a score, which is no measurement."""
+        summary = summary_of("freezing", "cannot-tell", None, source_model=uri, adaptation="none")
+        summary["best"] |= {"test_metric": None, "validation_metric": None}
+        for found, what in ((transfer(summary), "transfer"), (adaptation(summary), "adaptation")):
+            assert found.tone == "open" and found.sentence.startswith(f"Whether {what} helps nobody has measured: by")
+
+    def test_of_plain_features_nothing_is_said_to_be_frozen(self):
+        trained = {"source_model": "plain:gradients", "cut": 1, "head": "mlp"}
+        assert strategy(trained) == "a head trained on plain image features (gradients)"
+        assert strategy(trained | {"head": "logistic"}) == "logistic regression on plain image features (gradients)"
+
+    @pytest.mark.parametrize("uri", NOTHING)
     def test_but_not_where_that_cannot_be_told(self, uri):
         gain = (-0.03, -0.12, 0.06)
         behind = summary_of("classical", "cannot-tell", gain, source_model=uri)
@@ -298,6 +327,18 @@ class TestVerdict:
             assert first.sentence.startswith("The best model has accuracy 90.0 %")
         else:
             assert first.tone == tone and words in first.sentence
+
+    @pytest.mark.parametrize(("metric", "value", "gain"), [("accuracy", 0.9, -0.1), ("log-loss", 0.3, -0.3)])
+    def test_test_images_of_one_class_are_said_to_tell_nothing_apart(self, metric, value, gain):
+        """Nothing can be better than the one answer that is right for all, and no model is worse for that."""
+        summary = summary_of("constant", "harm", (gain, gain - 0.05, gain + 0.05)) | STANDING | {"metric": metric}
+        summary["controls"][0] |= {"strategy": {"answer": "no"}, "measured_on": "test"}
+        summary["best"] |= {"test_metric": {"value": value, "low": 0.2, "high": 0.95}, "validation_metric": None}
+        first = verdicts(summary, 100)[0]
+        assert first.tone == "open"
+        assert first.sentence == (
+            "All test images are 'no', so they do not say whether this model tells the classes apart."
+        )
 
     def test_a_winner_that_nobody_measured_says_so(self):
         summary = summary_of("freezing", "cannot-tell", None) | STANDING

@@ -167,7 +167,9 @@ class TestChoice:
         outcome = end(plan, space)
         assert outcome.best.label == "best" and outcome.best.strategy["adaptation"] == "mcc"
         assert [other.label for other in outcome.baselines] == ["scratch", "fine-tune"]
-        assert "accuracy" in outcome.why and outcome.why.endswith("on 2 validation folds, of 6 strategies")
+        assert "accuracy" in outcome.why and outcome.why.endswith(
+            "on 2 validation folds, of 3 strategies that were tried on so many"
+        )
         assert outcome.best.test is None and outcome.best.test_probabilities is None
         assert outcome.metric == "accuracy"
 
@@ -384,6 +386,17 @@ class TestControls:
         alone = SealedTest(replace(images, labels=np.zeros_like(images.labels)))
         assert all(control.part != "constant" for control in end(plan, by_rank, alone).controls)
 
+    def test_by_balanced_accuracy_no_gain_over_one_answer_is_larger_than_there_can_be(
+        self, plan: SearchPlan, tmp_path: Path
+    ) -> None:
+        """One answer for all has a third of it by three classes, and a half by two, however few images there are."""
+        balanced = workspace(tmp_path, data(16), metric="balanced-accuracy")
+        few = TEST.subset([*range(8), 10])  # of the second class one image
+        found = next(c for c in end(plan, balanced, SealedTest(few)).controls if c.part == "constant").comparison
+        assert found is not None and -0.5 <= found.low <= found.value <= found.high <= 0.5
+        by_accuracy = next(c for c in end(plan, workspace(tmp_path / "a", data(16)), SealedTest(few)).controls[-1:])
+        assert by_accuracy.comparison is not None and by_accuracy.comparison.limits == (-1.0, 1.0)
+
     def test_the_verdicts_are_for_all_of_them_together(self, tmp_path: Path, space: Workspace) -> None:
         """The more was compared the surer each has to be; the interval that is shown is the pair's own."""
 
@@ -544,6 +557,13 @@ class TestWithoutTargetLabels:
         assert outcome.why.startswith(f"a score ({scores[0]:.3f}: ") and words in outcome.why
         assert "highest score" not in outcome.why
 
+    def test_what_is_as_high_as_the_highest_is_not_said_to_be_near_it(self, plan: SearchPlan, held: Workspace) -> None:
+        for record, strategy in zip(plan.records, (self.PUBLISHED, self.OWN), strict=True):
+            record.strategy, record.strategy_key = strategy.to_dict(), strategy.key
+            record.score = 0.7001 if strategy == self.OWN else 0.7
+        why = end(plan, held).why
+        assert why.startswith("the highest score (0.700: ") and " equal to another's, and of a kind that " in why
+
 
 class TestYardstick:
     def kept(self, plan: SearchPlan, space: Workspace, seconds: float, **given: bool) -> SearchOutcome:
@@ -562,6 +582,15 @@ class TestYardstick:
         assert yardstick is not None
         assert yardstick.correctness.images == len(yardstick.labels) >= 20
         assert yardstick.probabilities.shape[1] == len(CLASSES)
+
+    def test_what_no_time_helps_with_is_not_blamed_on_the_time(
+        self, plan: SearchPlan, space: Workspace, tmp_path: Path
+    ) -> None:
+        """A search of half a minute without labels said that a longer one would tell how often the model is right."""
+        plan.settings = replace(plan.settings, time_budget_s=20.0)
+        assert self.kept(plan, space, 20.0).no_yardstick == "a time budget of 20 s has no room for them"
+        unlabelled = workspace(tmp_path, data(target=None), folds=(0, 0))
+        assert self.kept(plan, unlabelled, 20.0).no_yardstick.startswith("there are no labelled target images")
 
     def test_but_not_where_training_it_once_more_takes_too_long_or_somebody_waits(
         self, plan: SearchPlan, space: Workspace

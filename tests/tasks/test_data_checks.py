@@ -193,6 +193,8 @@ def test_roles_that_colour_tells_apart_are_said(tmp_path: Path) -> None:
     grey = make_folder(tmp_path / "b", {"cat": 4, "dog": 4}, mode="L", first=20)
     what = "all images of source domain b are greyscale, and those of the target in colour"
     assert any(what in problem.message for problem in Task(target, [grey]).problems)
+    told = [problem.message for problem in Task(None, [target], grey).problems]
+    assert any("all images of the unlabelled set are greyscale, and those of source domain a in" in one for one in told)
     assert not any("greyscale" in problem.message for problem in Task(target, [target]).problems)
 
 

@@ -301,8 +301,8 @@ class TestSourceDomains:
             task = Task(None, domains, pool)
             assert task.data.classes == ("a", "b")
             assert [str(problem) for problem in task.problems if problem.where == "near"][-1] == (
-                "near: its 2 classes will be learned, for it looks most like the unlabelled images; far can only "
-                "pretrain; to learn another's, name it with --classes-of far"
+                "near: its 2 classes will be learned, for 100 % of the unlabelled images look most like its own; far "
+                "can only pretrain; to learn another's, name it with --classes-of far"
             )
             other = Task(None, domains, pool, classes_of="far")
             assert other.data.classes == ("x", "y", "z")
@@ -357,6 +357,18 @@ class TestRefusals:
             "shots: too few labelled images to give any up for a test (a class has 1, the median). "
             "For a test split pass --test PATH"
         ]
+
+    def test_classes_that_no_figure_counts_are_named(self) -> None:
+        """A class that is never held out has no part in the figure of a search, which it does not show."""
+        one, test = labelled("images", {"a": 9, "b": 9, "c": 1}), labelled("more", {"a": 2, "b": 2, "c": 2}, 50)
+        said = "images: class 'c' has 1 image: learned, but how well is not known, and no figure counts it"
+        assert said in map(str, Task(one).problems)
+        assert said in map(str, Task(one, holdout=0).problems)
+        assert not any("no figure" in problem.message for problem in Task(one, test=test).problems)
+        together = replace(labelled("images", {"a": 9, "b": 9, "c": 3}), groups=np.minimum(np.arange(21), 18))
+        assert any("class 'c' has 3 images that belong together: " in p.message for p in Task(together).problems)
+        several = Task(labelled("images", {"a": 9, "b": 9, "c": 1, "d": 1}))
+        assert any(p.message.startswith("2 of 4 classes ('c', 'd') have 1 image each") for p in several.problems)
 
     def test_the_same_image_under_two_labels_is_noted(self) -> None:
         images = labelled("photos", {"a": 4, "b": 4})

@@ -226,6 +226,8 @@ def _outlook(trials: pd.DataFrame, seconds: float) -> str:
         return "Too few trainings came to their end to tell what more of them would bring."
     more = OUTLOOK_S / seconds * len(tried)
     gain = each * (len(tried) + 1) * math.log1p(more / (len(tried) + 1))
+    if max(full) + gain > 1.0:  # no score is higher: the tail is not the one that the estimate supposes
+        return "The best scores lie too far above the others to tell what more trainings would bring."
     return (
         f"Another {OUTLOOK_S // 60} minutes, for about {more:.0f} trials more, are expected to raise the best score by "
         f"{gain:.3f}, were strategies drawn at random."

@@ -181,7 +181,7 @@ class Recipes:
             found.append(Control(name, "source-domain", alone))
         if convex and FINE_TUNE in baselines and baselines[FINE_TUNE].source_model == winner.source_model:
             found.append(Control("with nothing frozen", "freezing", baselines[FINE_TUNE]))
-        elif winner.cut and not convex:
+        elif winner.cut and not convex and not winner.source_model.startswith("plain:"):  # in which nothing is learned
             found.append(Control("with nothing frozen", "freezing", replace(winner, cut=0, cached_views=0)))
         if winner.augmentation != "none" and not convex:
             found.append(Control("without augmentation", "augmentation", replace(winner, augmentation="none")))

@@ -228,6 +228,7 @@ class TestControls:
             (replace(PLAIN, cut=1), {"source-model", "other-source", "freezing"}),
             (replace(PLAIN, augmentation="shift"), {"source-model", "other-source", "augmentation"}),
             (replace(PLAIN, source_model=MODEL), set()),
+            (replace(PLAIN, source_model="plain:pixels", cut=1, head="mlp"), set()),  # nothing to unfreeze
             (replace(PLAIN, source_model=MODEL, adaptation="mcc"), {"adaptation"}),
         ],
     )

@@ -1,0 +1,22 @@
+"""What a search says while it goes on reads as sentences, line by line where there is no terminal."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from raytl.cli.progress import Progress
+
+
+def test_what_is_said_of_the_metric_is_a_sentence_of_its_own() -> None:
+    """It stood in parentheses after "judging by", which then had no object."""
+    written = io.StringIO()
+    with Progress(Console(file=written, width=40), trials=4) as progress:
+        progress.on_phase("metric", "judging by balanced accuracy, for one class has at least 3 times the images")
+        progress.on_phase("pretrain", "on two domains")
+    lines = [line.split(" s  ")[1] for line in written.getvalue().splitlines()]
+    assert lines == [
+        "judging by balanced accuracy, for one class has at least 3 times the images",
+        "pretraining source models (on two domains)",
+    ]
