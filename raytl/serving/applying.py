@@ -57,8 +57,10 @@ def refuse_other_labels(config: AppConfig, url: str, labels: Sequence[str]) -> N
 def put(serve: Serve, ray_session: RaySession, application: AppConfig, before: AppConfig | None, wait_s: float) -> None:
     """Apply an application beside the others and wait until it answers; where it fails, what it replaced comes back.
 
-    before: what it was made from, None where it is new. Raises UserError where that is no longer what is served.
+    before: what it was made from, None where it is new. Raises UserError where that is no longer what is served, or
+    where it asks for a token that this user does not have, without which nothing is seen of it.
     """
+    tokens.refuse_unknown(application["name"], settings_of(application).get("token_sha256", ""))
     replace(serve, application, before)
     try:
         _wait_until_served(serve, application, time.monotonic() + wait_s)
@@ -85,21 +87,19 @@ def replace(serve: Serve, application: AppConfig, before: AppConfig | None) -> N
 
 def _put_back(serve: Serve, ray_session: RaySession, application: AppConfig, before: AppConfig | None) -> None:
     """Undo an application, and nothing that others did since it was applied, minutes ago perhaps."""
-    name, alone = application["name"], False
+    name, taken_down = application["name"], False
 
     def edit(configs: dict[str, AppConfig]) -> dict[str, AppConfig] | None:
-        nonlocal alone
+        nonlocal taken_down
         present = configs.pop(name, None)
         if present is None or settings_of(present) != settings_of(application):
             return None
-        if before is not None:
-            return {**configs, name: before}
-        alone = not serve.applications().keys() - {name}
-        return None if alone else configs
+        taken_down = before is None
+        return configs if before is None else {**configs, name: before}
 
     serve.change(edit)
-    if alone:
-        stop(serve, ray_session)
+    if taken_down:
+        stop_if_last(serve, ray_session, name)
 
 
 def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None:
@@ -182,13 +182,26 @@ def running_replicas(application: dict[str, Any]) -> int:
     return len(running)
 
 
-def stop(serve: Serve, ray_session: RaySession) -> None:
-    """Take Serve down with all that it runs, and the local head."""
-    serve.shutdown()
-    drop_snapshots(keep=())
-    if ray_session.head is None:
-        clear_head()
-    stop_head(ray_session)
+def stop_if_last(serve: Serve, ray_session: RaySession, name: str) -> bool:
+    """Take Serve down, and the local head, if nothing but ``name`` is served, before anybody can begin to.
+
+    Returns whether that was so.
+    """
+    last = False
+
+    def edit(_: dict[str, AppConfig]) -> None:
+        nonlocal last
+        last = not serve.applications().keys() - {name}
+        if last:
+            serve.shutdown()
+
+    serve.change(edit)
+    if last:
+        drop_snapshots(keep=())
+        if ray_session.head is None:
+            clear_head()
+        stop_head(ray_session)
+    return last
 
 
 def stop_head(ray_session: RaySession) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray import serve
 from ray._common.constants import HEAD_NODE_RESOURCE_NAME
-from ray.exceptions import ActorAlreadyExistsError, RayError
+from ray.exceptions import ActorAlreadyExistsError, RayActorError, RayError
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_LOGGER_NAME, SERVE_NAMESPACE
 from ray.serve.context import _disconnect, _get_global_client
 from ray.serve.schema import ApplicationStatus, ServeDeploySchema
@@ -171,8 +171,14 @@ class Serve:
         return int(self._client.http_config.port)
 
     def applications(self) -> dict[str, dict[str, Any]]:
-        """Every application by name, in the form of Serve's ApplicationDetails."""
-        applications: dict[str, dict[str, Any]] = self._client.get_serve_details()["applications"]
+        """Every application by name, in the form of Serve's ApplicationDetails.
+
+        Raises UserError where Serve is no longer there.
+        """
+        try:
+            applications: dict[str, dict[str, Any]] = self._client.get_serve_details()["applications"]
+        except RayActorError:
+            raise UserError("another command has just taken down all that is served: try again") from None
         return applications
 
     def configs(self) -> dict[str, AppConfig]:
@@ -185,7 +191,7 @@ class Serve:
 
         Serve takes all of them at once, and would forget what another command deployed since they were read: so one
         changes them at a time. edit: returns None to leave them as they are; may raise. Returns before they are there.
-        Raises UserError where others do not come to an end.
+        Raises UserError where others do not come to an end, or one of them has taken Serve down.
         """
         with _alone():
             after = edit(self.configs())
@@ -284,7 +290,8 @@ def _alone() -> Iterator[None]:
     A name can be had once, and goes with the process that has it, whatever ends that.
     """
     deadline = time.monotonic() + _TURN_S
-    options = {"name": "raytl-changing", "namespace": NAMESPACE, "num_cpus": 0}
+    # On the head: it goes only where all goes.
+    options = {"name": "raytl-changing", "namespace": NAMESPACE, "num_cpus": 0, **_on_head()}
     while True:
         try:
             name = ray.remote(_Changing).options(**options).remote()

@@ -23,8 +23,8 @@ from raytl.serving.applying import (
     refuse_other_labels,
     running_replicas,
     settings_of,
-    stop,
     stop_head,
+    stop_if_last,
     url_of,
     with_settings,
 )
@@ -223,10 +223,8 @@ def _undeploy(name: str) -> bool:
             return False
         _end_trial(serve.configs().get(name))
         serve.remove(name)
-        if serve.applications():
+        if not stop_if_last(serve, ray_session, name):
             drop_unused_snapshots(serve)
-        else:
-            stop(serve, ray_session)
         return True
 
 

@@ -67,6 +67,16 @@ def headers(name: str) -> dict[str, str]:
     return {} if token is None else {"Authorization": f"Bearer {token}"}
 
 
+def refuse_unknown(name: str, digest: str) -> None:
+    """Raise UserError where an endpoint asks for a token that this user does not have. digest: its hash, or ""."""
+    token = read_token(name)
+    if digest and (token is None or hashed(token) != digest):
+        raise UserError(
+            f"endpoint '{name}' asks for a token, and {token_file(name)} does not hold it: put it there, or give the "
+            f"endpoint a new one with 'raytl endpoint token --rotate --name {name}'"
+        )
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches a server on ``host``."""
     try:

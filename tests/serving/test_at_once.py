@@ -18,8 +18,8 @@ from trials import variant
 
 from raytl.core.errors import UserError
 from raytl.serving import Endpoint, deploy, look, rollback, rotate_token, tokens, try_out, undeploy, update
-from raytl.serving.applying import replace
-from raytl.serving.controller import Serve
+from raytl.serving.applying import replace, stop_if_last
+from raytl.serving.controller import RaySession, Serve
 from raytl.serving.judging import conclude
 from raytl.serving.ports import free_port
 from raytl.serving.settings import bundle_version
@@ -213,3 +213,18 @@ def test_a_new_token_is_refused_because_another_command_was_faster(bundles, monk
     assert file.read_text() == old
     headers = {"Authorization": f"Bearer {old.strip()}"}
     assert httpx.get(f"{endpoint.url}/v1/model", headers=headers, trust_env=False).status_code == 200
+    monkeypatch.setenv("RAYTL_HOME", str(tmp_path / "colleague"))
+    before = told("raytl")
+    with pytest.raises(UserError, match=r"asks for a token, and .* does not hold it: put it there, or give"):
+        deploy(bundles["second"], **SMALL)  # would wait for answers that it is not given
+    assert told("raytl") == before and undeploy()
+
+
+def test_what_another_command_serves_is_not_taken_down_with_the_last_of_ours(bundles, endpoint):
+    deploy(bundles["first"], name="cells", **SMALL)
+    known = Serve.running()
+    assert not stop_if_last(known, RaySession(detached=False, head=None), "raytl")
+    assert undeploy("raytl") and set(known.configs()) == {"cells"}
+    assert stop_if_last(known, RaySession(detached=False, head=None), "cells") and Serve.running() is None
+    with pytest.raises(UserError, match="another command has just taken down all that is served"):
+        known.change(lambda present: present)
