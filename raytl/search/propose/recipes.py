@@ -77,7 +77,7 @@ class Recipes:
         last = Strategy(uri, cut=count, head="logistic", class_weights=self._recipe.class_weights)
         joined = replace(last, head="stages", source_domain=domain)
         seen = self._space.data.unlabelled
-        if seen is not None and len(seen) >= LEAST_SEEN:
+        if seen is not None and len(seen) >= LEAST_SEEN and not self._space.forbids_adaptation:
             joined = replace(joined, adaptation=MOMENTS, adaptation_config=adaptation.get(MOMENTS).config())
         if not self._labelled:
             bare = replace(last, source_domain=domain)

@@ -69,6 +69,20 @@ class TestProbes:
             "plain:pixels": [None, "far"],
         }
 
+    @pytest.mark.parametrize("target", [20, None])
+    @pytest.mark.parametrize(
+        ("assignments", "wanted"), [((), True), (("adaptation=none",), False), (("adaptation=[none, mcc]",), True)]
+    )
+    def test_no_adaptation_is_obeyed(
+        self, tmp_path: Path, target: int | None, assignments: tuple[str, ...], wanted: bool
+    ) -> None:
+        file = tmp_path / "silent.yaml"
+        file.write_text(f"space: {{source_model: ['{PRETRAINED}', {MODEL}], source_domain: [any]}}")
+        held = data() if target else data(target=None)
+        held = replace(held, unlabelled=shapes(LEAST_SEEN, 5, name="seen").without_labels())
+        probes = Recipes(BoundSpace(load_space(str(file), assignments), held)).probes(SURVEY)
+        assert ("moments" in {s.adaptation for s in itertools.chain(*probes.values())}) == wanted
+
     def test_with_unlabelled_images_the_domain_takes_on_their_moments(self, tmp_path: Path) -> None:
         held = data(8)
         assert held.unlabelled is not None
