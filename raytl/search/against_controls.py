@@ -18,6 +18,7 @@ from raytl.search.records import ControlResult, SearchOutcome
 def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metric, classes: tuple[str, ...]) -> None:
     """What each part of the winner brings: on the test split where it was opened, else on the folds that both had.
 
+    On folds less what its own figure there owes to its having been chosen by it, as in the figure that is stated of it.
     The classical recipes stand beside them: who does not beat logistic regression has to say so first. And so does
     that which looks at no image. classes: names, in the labels' order.
     """
@@ -43,6 +44,10 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
     constant = _constant(plan, outcome, metric, classes)
     if constant is not None:
         outcome.controls.append(constant)
+    flattery = _flattery(plan, outcome, metric)
+    for control in outcome.controls:
+        if control.comparison is not None and control.measured_on == "folds":
+            control.comparison = control.comparison.less(flattery)
     value = best.test or best.validation
     compared = [control for control in outcome.controls if control.comparison is not None]
     pairs = [Control(c.name, Part(c.part), c.comparison) for c in compared if c.comparison is not None]
@@ -51,6 +56,20 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
         control.tone = str(verdict.tone)  # of all pairs together; the interval shown is that of the pair by itself
     outcome.transfer_gain = _gain(outcome.controls, "source-model")
     outcome.adaptation_gain = _gain(outcome.controls, "adaptation")
+
+
+def _flattery(plan: SearchPlan, outcome: SearchOutcome, metric: Metric) -> float:
+    """By how much the winner's folds overstate what it is worth, for it was chosen by them; no control was."""
+    said, labels, stated = (
+        plan.contest.out_of_fold(outcome.best.strategy_key),
+        plan.contest.labels,
+        outcome.best.validation,
+    )
+    if said is None or labels is None or stated is None:
+        return 0.0
+    known = ~np.isnan(said[:, 0])
+    gap = metric.oriented(metric(said[known], labels.labels[known])) - metric.oriented(stated.value)
+    return float(gap) if gap > 0 else 0.0
 
 
 def _on_folds(plan: SearchPlan, labels: Labels, metric: Metric, best: str, other: str) -> Comparison | None:

@@ -104,6 +104,24 @@ class TestEveryMetric:
             assert behind.p == pytest.approx(ahead.p, abs=1e-6)
             assert 0 <= ahead.p <= 1
 
+    @given(st.integers(0, 10**6), st.integers(3, 40), st.floats(0, 0.5))
+    @settings(max_examples=25)
+    def test_a_first_model_worth_less_moves_the_interval_and_asks_more_of_it(
+        self, name: str, seed: int, n: int, less: float
+    ) -> None:
+        metric = metrics.get(name)
+        a, y, _ = outputs(seed, n, 3)
+        b = outputs(seed + 1, n, 3)[0]
+        found = paired_metric_interval(metric, a, b, y)
+        moved = found.less(less)
+        if math.isnan(found.value):
+            assert moved == found or math.isnan(moved.value)
+            return
+        assert moved.value == pytest.approx(max(found.limits[0], found.value - less))
+        assert moved.low <= found.low and moved.low <= moved.value <= moved.high <= found.high
+        if moved.centre > 0:  # nearer to zero is less sure
+            assert moved.p >= found.p - 1e-12
+
     def test_every_item_its_own_group_is_no_group(self, name: str) -> None:
         p, y, _ = outputs(5, 40, 3)
         metric = metrics.get(name)

@@ -43,6 +43,14 @@ class Comparison:
         high = min(self.limits[1], max(self.value, self.centre + half))
         return replace(self, low=low, high=high, level=level)
 
+    def less(self, difference: float) -> Comparison:
+        """The same with the first model worth so much less, in the metric's unit; as sure as it was."""
+        if not difference or not math.isfinite(self.centre):
+            return self
+        value, centre = max(self.limits[0], self.value - difference), self.centre - difference
+        moved = replace(self, value=value, centre=centre, p=_p(centre, self.standard_error, self.df))
+        return moved.at(self.level)
+
     def to_json(self) -> dict[str, float]:
         """Plain values: the difference, its interval, level and p value."""
         return {"value": self.value, "low": self.low, "high": self.high, "p": self.p, "level": self.level}
@@ -98,8 +106,12 @@ def paired_metric_interval(
     among = dependence(influence, expected, labels, groups)
     error = math.sqrt(float(expected.sum()) * among.inflation)
     df = 1 / (1 / max(df, 1.0) + 1 / among.df)
-    p = 2 * float(stdtr(df, -abs(centre) / error)) if error > 0 else float(centre == 0)
-    return Comparison(value, value, value, p, centre, error, df, (-width, width)).at(level)
+    return Comparison(value, value, value, _p(centre, error, df), centre, error, df, (-width, width)).at(level)
+
+
+def _p(centre: float, error: float, df: float) -> float:
+    """Two-sided, of a t statistic."""
+    return 2 * float(stdtr(df, -abs(centre) / error)) if error > 0 else float(centre == 0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
