@@ -99,11 +99,11 @@ def search(
             wanted = (settings.lanes, settings.gpus_per_trial, settings.workers_per_trial)
             lanes = lanes_here(*wanted, settings.address)
             meant = cluster(*wanted, verbose=settings.verbose, address=settings.address)
+            beginning = None
             if lanes is not None:
                 workspace, plan = prepared(data, lanes)
                 beginning = stack.enter_context(Beginning(plan, workspace))
                 stack.enter_context(meant)
-                beginning.finish()
             else:
                 lanes = stack.enter_context(meant)
                 # Of how many nodes there are now nothing follows: those that join later do not have the files either.
@@ -117,8 +117,9 @@ def search(
                 notice(f"memory is short, so that {counted(lanes.count)} will train; --lanes N asks for more")
             with lane_trainable(data, workspace.settings, lanes, directory) as trainable:
                 interrupted = not run_plan(
-                    plan, trainable, lanes, directory, verbose=settings.verbose, notice=notice, asked=asked
-                )
+                    plan, trainable, lanes, directory,
+                    verbose=settings.verbose, notice=notice, asked=asked, beginning=beginning,
+                )  # fmt: skip
     except KeyboardInterrupt:
         if plan is None:
             raise
@@ -174,11 +175,13 @@ def run_plan(
     verbose: bool = False,
     notice: Callable[[str], None] = lambda sentence: None,
     asked: Callable[[], Asked] = Asked,
+    beginning: Beginning | None = None,
 ) -> bool:
     """Run a plan's jobs on Tune; whether it came to its end without an interrupt.
 
     trainable: does ``config["job"]`` and reports as :func:`raytl.search.lanes.lane.lane` does.
     directory: for Tune's files. notice: told what the user should know of the lanes. asked: what people want stopped.
+    beginning: what this process does of the plan while the lanes start.
     What the plan raises for the user (UserError) is raised as it is.
     """
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # every result is in the run's own journal already
@@ -194,7 +197,7 @@ def run_plan(
         idle.look()
         return room(lanes)
 
-    searcher = PlanSearcher(plan, room_now, notice=notice, asked=asked)
+    searcher = PlanSearcher(plan, room_now, notice=notice, asked=asked, beginning=beginning)
     tuner = Tuner(
         tune.with_resources(trainable, lane_resources(lanes)),
         tune_config=TuneConfig(
@@ -217,6 +220,9 @@ def run_plan(
         if searcher.failure is not None:
             raise searcher.failure from None
         raise
+    finally:
+        if beginning is not None:
+            beginning.stop()  # the plan is the thread's until then
     finished = plan.finished()
     if not finished:
         plan.interrupt()

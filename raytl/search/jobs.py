@@ -13,6 +13,7 @@ import numpy as np
 class JobKind(StrEnum):
     """What a job is for."""
 
+    WARM = "warm"  # nothing: by the time it ends, the process of its lane is up
     SURVEY = "survey"  # look at the domains and the class frequencies before anything is trained
     PRETRAIN = "pretrain"  # train a source model on a source domain
     PROBE = "probe"  # a convex head on a source model's features

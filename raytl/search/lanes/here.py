@@ -45,9 +45,10 @@ def do_here(plan: SearchPlan, workspace: Workspace, job: LaneJob) -> None:
 class Beginning:
     """The jobs of a search that train nothing, done by a thread of this process until there are lanes.
 
-    Ray and the first lanes take ten seconds to start; in that time there is a first model. Once the cluster is ready,
-    what was begun is finished, so that the first model does not wait for a lane, and the rest is left to the lanes.
-    The thread computes with as many threads as a lane has, so the numbers are those that a lane would give.
+    Ray and the first lanes take ten seconds to start, and more where others use the machine; in that time there is a
+    first model, and what it is worth is told by more than a fold. Once a lane is up, what was begun is finished and the
+    rest is left to the lanes. Until then the plan is this thread's alone. The thread computes with as many threads as a
+    lane has, so the numbers are those that a lane would give.
     """
 
     def __init__(self, plan: SearchPlan, workspace: Workspace) -> None:
@@ -66,12 +67,30 @@ class Beginning:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """After an error nothing more is begun; what runs is waited for, for it may be writing."""
+        self.stop()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the thread has the plan."""
+        return self._thread.is_alive()
+
+    @property
+    def has_model(self) -> bool:
+        """Whether there is a first model, so that lanes may start: before, their start would be in its way."""
+        return bool(self._plan.refits.done)
+
+    def hand_over(self) -> None:
+        """Begin nothing new: a lane is up."""
+        self._ready.set()
+
+    def stop(self) -> None:
+        """Begin nothing more, and wait for what runs."""
         self._stopped.set()
         self._thread.join()
 
     def finish(self) -> None:
         """Wait for what was begun; raises what went wrong with it."""
-        self._ready.set()
+        self.hand_over()
         self._thread.join()
         self._workspace.residents.release()  # the lanes are to have the device
         if self._error is not None:

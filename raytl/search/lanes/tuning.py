@@ -23,7 +23,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from raytl.core.errors import UserError
-from raytl.search.jobs import EpochReport, JobResult, LaneJob
+from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
+from raytl.search.lanes.here import Beginning
 from raytl.search.lanes.sizing import Lanes, counted
 from raytl.search.lanes.starving import survive
 from raytl.search.lanes.work import keep_files
@@ -65,6 +66,8 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
     A job whose process dies is handed out again at once, in a lane that is known to work if there is one. (Tune's own
     retry is not used: it gives up a trial whose idle process died just before the trial began.) A death that came
     before the job did is not counted.
+    beginning: while it has the plan, the lanes' processes are started, once there is a first model whose making that
+    does not hold up; what they are to do is decided when they are up.
     Where a process is ended for its memory, there is a lane less from then on, and ``notice`` is told so. Where even a
     single lane is ended again and again, whatever it does, the search stops with what it has and can be resumed.
     asked: what people want stopped; looked at before each job and after each epoch.
@@ -77,8 +80,10 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         clock: Callable[[], float] = time.monotonic,
         notice: Callable[[str], None] = lambda sentence: None,
         asked: Callable[[], Asked] = Asked,
+        beginning: Beginning | None = None,
     ) -> None:
         super().__init__()
+        self._beginning = beginning
         self._asked = asked
         self.plan = plan
         self._room = room
@@ -93,7 +98,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         self._nothing_due = False
         self._said_waiting = False
         self.homeless: str | None = None
-        self.failure: UserError | None = None
+        self.failure: BaseException | None = None
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
@@ -109,6 +114,10 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         asked = self._asked()
         if asked.stop or self._exhausted:
             return str(Searcher.FINISHED)
+        if self._beginning is not None:
+            if self._beginning.goes_on:
+                return self._warm_up(trial_id, self._beginning)
+            self._take_over(self._beginning)
         with self._noting():
             if asked.strategies and self.plan.by_hand.take(asked.strategies):
                 self._nothing_due = False
@@ -134,14 +143,32 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         self._trials[trial_id] = _Dispatch(job, lane, deaths, self._clock(), warm)
         return {"job": job.to_json(), "lane": lane}
 
+    def _warm_up(self, trial_id: str, beginning: Beginning) -> dict[str, Any] | None:
+        """Have a lane's process started before there is something for it to do."""
+        lane = self._cold_lane() if beginning.has_model else None
+        if lane is None:
+            return None
+        job = LaneJob(-1 - lane, JobKind.WARM)  # the plan, which counts from 0, knows nothing of it
+        self._trials[trial_id] = _Dispatch(job, lane, 0, self._clock())
+        return {"job": job.to_json(), "lane": lane}
+
+    def _take_over(self, beginning: Beginning) -> None:
+        self._beginning = None
+        try:
+            beginning.finish()
+        except BaseException as error:
+            self.failure = error
+            raise
+
     def _free_lane(self) -> int | None:
         """The warm lane that was used last, else the first cold one that there is room for."""
-        if self._warm:
-            return self._warm[-1]
-        busy = {dispatch.lane for dispatch in self._trials.values()}
-        if len(busy) >= (self._room() if self._most is None else min(self._room(), self._most)):
+        return self._warm[-1] if self._warm else self._cold_lane()
+
+    def _cold_lane(self) -> int | None:
+        taken = {dispatch.lane for dispatch in self._trials.values()} | set(self._warm)
+        if len(taken) >= (self._room() if self._most is None else min(self._room(), self._most)):
             return None
-        return next(lane for lane in range(len(busy) + 1) if lane not in busy)
+        return next(lane for lane in range(len(taken) + 1) if lane not in taken)
 
     def begun(self, trial_id: str) -> None:
         """The trial's lane is up."""
@@ -213,6 +240,13 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         with self._noting():
             self._end(dispatch, (result or {}).get("report"), error)
 
+    def _tell(self, job: LaneJob, result: JobResult | None, error: str | None) -> None:
+        """The plan of the end of a job, and the beginning of a lane that is up."""
+        if job.kind != JobKind.WARM:
+            self.plan.on_end(job.number, result, error)
+        elif self._beginning is not None:
+            self._beginning.hand_over()
+
     def _end(self, dispatch: _Dispatch, report: Any, error: bool) -> None:
         if isinstance(report, JobResult) and report.starved:
             error = True  # of the lane's worker group, though Tune's own process lives
@@ -226,9 +260,9 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
             self._too_large = 0
             self._warm.append(dispatch.lane)
             if dispatch.result is not None or dispatch.error is not None or not self._asked().stop:
-                self.plan.on_end(dispatch.job.number, dispatch.result, dispatch.error)
+                self._tell(dispatch.job, dispatch.result, dispatch.error)
         elif dispatch.result is not None:
-            self.plan.on_end(dispatch.job.number, dispatch.result, None)
+            self._tell(dispatch.job, dispatch.result, None)
         elif dispatch.starved and self._trials:
             self._again.append((dispatch.job, dispatch.deaths))  # others ran beside it: it was not too large by itself
         elif dispatch.warm and not (dispatch.begun or dispatch.starved or dispatch.error):
@@ -249,7 +283,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
             died = f"its process died {RETRIES + 1} times (killed, out of memory, or a bug: see --verbose)"
             if dispatch.starved:
                 died = "the machine has too little memory for it: close other programs, or choose smaller models"
-            self.plan.on_end(dispatch.job.number, None, dispatch.error or died)
+            self._tell(dispatch.job, None, dispatch.error or died)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher so as to restore it; the plan holds open files, and the journal restores."""

@@ -36,6 +36,8 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
             workspace.source_model(job.source_model)
             if is_hurried(workspace, job.source_model):
                 result.note = f"{job.source_model}: in fewer steps, as the time budget asks"
+        elif job.kind == JobKind.WARM:
+            pass
         elif job.kind == JobKind.SURVEY:
             # Of all lanes that a search ever starts one does this, and what it imports is a quarter of a lane's start.
             from raytl.search.propose.survey import survey

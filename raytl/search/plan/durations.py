@@ -73,6 +73,10 @@ class Durations:
         passes, rates = self._passes_of(strategy), self._rates()
         return (passes.forward + BACKWARD * passes.trained) * max(rates, default=0.0)
 
+    def of_new_probe(self) -> float:
+        """Seconds that a probe of which nothing is known is expected to take."""
+        return max(self._probes[-RECENT:], default=0.0)
+
     def restore(self, record: TrialRecord) -> None:
         """Take over what a probe of an earlier search measured."""
         if record.kind == JobKind.PROBE and record.status == TrialStatus.COMPLETED:
@@ -89,7 +93,7 @@ class Durations:
         """On one fold more its features are there already, and only the head is solved for."""
         tried = [r for r in self._records if r.strategy_key == strategy.key and r.status == TrialStatus.COMPLETED]
         if not tried:
-            return max(self._probes[-RECENT:], default=0.0)
+            return self.of_new_probe()
         if len(tried) > 1:
             return max(record.seconds for record in tried[1:])
         features_s = self._bare(strategy) if self._forward(strategy.source_model) else 0.0

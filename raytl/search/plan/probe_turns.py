@@ -52,9 +52,14 @@ class ProbeTurns:
     def next_first(self, being_made: Collection[str]) -> LaneJob | None:
         """A probe, or a source model to make for one. being_made: models that a lane is making."""
         self.close()
-        if not self._time.allows(self._probing.pretrain_s, self._records):
+        if not self._time.allows(self._probing.pretrain_s + self._durations.of_new_probe(), self._records):
             self._probing.put_off()
+        if any(record.status == TrialStatus.COMPLETED for record in self._records):
+            self._probing.pass_over(self._has_time_for)
         return self._probing.next_job(self._numbers, being_made)
+
+    def _has_time_for(self, probe: Strategy) -> bool:
+        return self._time.allows(self._durations.of(probe), self._records, keep_controls=False)
 
     def close(self) -> None:
         """Have no probe tried on further folds once they have had their share of the time."""

@@ -78,18 +78,17 @@ class Probing:
         if self._unmade and not being_made:
             return self._make(numbers)
         made = [uri for uri in self._at_hand() if uri not in being_made]
-        first = self._on_first_fold(numbers, made)
-        if first is None and self._unmade:
-            return self._make(numbers)
         # On plain features a race would use up the probes' time before anything that learned had its turn.
-        return first or (self._on_further_folds(numbers) if self._has_learned() else None)
+        job = self._on_first_fold(numbers, made) or (self._on_further_folds(numbers) if self._has_learned() else None)
+        # A second one beside it is made only where nothing else is left: till then what leads is known by one fold.
+        return self._make(numbers) if job is None and self._unmade else job
 
     def next_quick(self, numbers: Iterator[int], *, begin: bool) -> LaneJob | None:
-        """A probe of a source model that is at hand; begin: also of one that none was tried of yet."""
+        """A probe of a source model that is at hand; begin: also of one that none was tried of, and further folds."""
         waiting = [] if begin else self.waiting()
         first = self._on_first_fold(numbers, [uri for uri in self._at_hand() if uri not in waiting])
         # Of what is not made yet nothing is to be had before there are lanes, and so plain features may race.
-        return first if first is not None or waiting else self._on_further_folds(numbers)
+        return self._on_further_folds(numbers) if first is None and begin else first
 
     def _has_learned(self) -> bool:
         """Whether something that learned has been tried, or nothing that did is waited for."""
@@ -213,6 +212,13 @@ class Probing:
         self._awaited = [uri for uri in self._awaited if uri not in self._unmade]
         self._unmade = []
 
+    def pass_over(self, allows: Callable[[Strategy], bool]) -> None:
+        """Do without the probes that were not begun and that there is no time for any more."""
+        first = self._folds[0] or 0
+        for uri, strategies in self._probes.items():
+            kept = [s for s in strategies if (s.key, first) in self._given or allows(s)]
+            self._probes[uri] = kept
+
     def due(self, tried: int) -> bool:
         """Whether one more source model is to join in, after so many strategies of the search."""
         return bool(self._late) and tried >= TURN * (self._joined_in + 1)
@@ -252,9 +258,10 @@ class Probing:
     def front(self) -> str | None:
         """Key of what leads by the first fold, between two source models; None before one of them has learned."""
         first = self._folds[0] or 0
-        tried = [uri for uri in self._probes if all((s.key, first) in self._ended for s in self._probes[uri])]
-        begun = [uri for uri in self._probes if any((s.key, first) in self._given for s in self._probes[uri])]
-        alone = all(uri.startswith("plain:") for uri in self._probes)
+        probes = {uri: strategies for uri, strategies in self._probes.items() if strategies}
+        tried = [uri for uri, strategies in probes.items() if all((s.key, first) in self._ended for s in strategies)]
+        begun = [uri for uri, strategies in probes.items() if any((s.key, first) in self._given for s in strategies)]
+        alone = all(uri.startswith("plain:") for uri in probes)
         between = tried == begun and (alone or any(not uri.startswith("plain:") for uri in tried))
         ranked = self._ranked() if between else []
         return self._usually_best(ranked).key if ranked else None

@@ -205,12 +205,12 @@ class SearchPlan:
         """The next job that trains nothing and needs nothing but what is at hand; None where there is none.
 
         The survey, probes of source models that need not be made, and the best of these as a model. Meant to be done
-        one by one before there are lanes. begin: whether probes of a further source model may be begun.
+        one by one before there are lanes, when no time can go into anything else. begin: whether probes of a further
+        source model may be begun, and probes on further folds.
         """
         if self.survey is None:
             survey = self._next_survey()
             return survey if isinstance(survey, LaneJob) else None
-        self._turns.close()
         job = self._first_model.next_early() or self._probing.next_quick(self._numbers, begin=begin)
         if job is None and not self._probing.waiting():
             job = self._first_model.next_of(self._probing.best_so_far())

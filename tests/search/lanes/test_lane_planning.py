@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
+from pathlib import Path
+from typing import cast
 
 import pytest
+import tiny
 from joblist import JobList, loading
 from ray.tune.search import Searcher
 
 from raytl.core.errors import UserError
-from raytl.search.jobs import JobResult, LaneJob
+from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.cluster import Lanes, fitting, plan_lanes
+from raytl.search.lanes.here import Beginning
 from raytl.search.lanes.tuning import RETRIES, START_PATIENCE_S, PlanSearcher, lane_resources
+from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import Wait
 
 
@@ -115,12 +121,14 @@ class TestLanesThatFit:
 class Desk:
     """A searcher, asked and told as Tune does it."""
 
-    def __init__(self, jobs: list[LaneJob], room: int = 2) -> None:
+    def __init__(self, jobs: list[LaneJob], room: int = 2, beginning: Beginning | None = None) -> None:
         self.plan = JobList(jobs)
         self.room = room
         self.now = 0.0
         self.said: list[str] = []
-        self.searcher = PlanSearcher(self.plan, lambda: self.room, lambda: self.now, self.said.append)
+        self.searcher = PlanSearcher(
+            self.plan, lambda: self.room, lambda: self.now, self.said.append, beginning=beginning
+        )
         self.lane_of: dict[str, int] = {}
         self._ids = iter(f"t{n}" for n in range(1000))
 
@@ -171,6 +179,76 @@ class TestWhichLane:
         again = desk.ask()
         assert desk.lane_of[again] == desk.lane_of[second]
         assert desk.searcher._trials[again].job.number == 0
+
+
+class Held(Beginning):
+    """A beginning whose thread works until it is let go. has: whether it made a model."""
+
+    def __init__(self, folder: Path, error: Exception | None = None) -> None:
+        super().__init__(cast(SearchPlan, None), tiny.workspace(folder, tiny.data(4)))
+        self.has = False
+        self.let_go = threading.Event()
+        self._failing = error
+
+    @property
+    def has_model(self) -> bool:
+        return self.has
+
+    def _run(self) -> None:
+        assert self.let_go.wait(60)
+        self._error = self._failing
+
+    def end(self) -> None:
+        self.let_go.set()
+        self._thread.join()
+
+
+class TestWarmingUp:
+    def test_lanes_start_once_there_is_a_model_and_the_plan_is_asked_once_the_beginning_is_over(
+        self, tmp_path: Path
+    ) -> None:
+        beginning = Held(tmp_path)
+        desk = Desk([loading(n) for n in range(3)], beginning=beginning)
+        with beginning:
+            assert desk.ask() is None  # their start would be in the way of the first model
+            beginning.has = True
+            first, second = desk.ask(), desk.ask()
+            assert desk.ask() is None
+            assert {desk.lane_of[first], desk.lane_of[second]} == {0, 1}
+            warming = [desk.searcher._trials[trial].job for trial in (first, second)]
+            assert [job.kind for job in warming] == [JobKind.WARM] * 2
+            assert not beginning._ready.is_set()
+            desk.done(first)
+            assert beginning._ready.is_set()  # a lane is up: nothing new is begun here
+            assert desk.ask() is None  # but what was begun is finished
+            beginning.end()
+            job = desk.ask()
+            assert desk.searcher._trials[job].job.number == 0 and desk.lane_of[job] == desk.lane_of[first]
+            desk.done(second)
+            assert desk.plan.errors == {}  # the plan knows of none of them
+
+    def test_a_lane_that_does_not_come_up_is_found_out_by_the_jobs_that_are_due(self, tmp_path: Path) -> None:
+        beginning = Held(tmp_path)
+        beginning.has = True
+        desk = Desk([loading(0)], room=1, beginning=beginning)
+        with beginning:
+            desk.died(desk.ask())
+            beginning.end()
+        for _ in range(RETRIES):
+            desk.died(desk.ask())
+        assert desk.plan.errors == {}
+        for _ in range(RETRIES + 1):
+            desk.died(desk.ask())
+        assert "its process died 3 times" in desk.plan.errors[0]
+
+    def test_what_goes_wrong_in_the_beginning_ends_the_search_with_it(self, tmp_path: Path) -> None:
+        beginning = Held(tmp_path, OSError("no space left on device"))
+        desk = Desk([loading(0)], beginning=beginning)
+        with beginning:
+            beginning.end()
+            with pytest.raises(OSError, match="no space left"):
+                desk.ask()
+        assert isinstance(desk.searcher.failure, OSError)
 
 
 class TestEnds:

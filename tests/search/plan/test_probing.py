@@ -156,6 +156,58 @@ class TestRacing:
         assert search.plan.next_quick(begin=False) is None  # nor are they made a model
         assert search.plan.next_quick() is not None
 
+    def test_beside_the_first_model_in_the_making_what_leads_is_tried_further_before_a_second_is_made(
+        self, space: BoundSpace
+    ) -> None:
+        here = {uri: [probe(uri)] for uri in (*MADE[:2], "plain:pixels", MODEL)}
+        search = Search(space, pretraining=MADE[:2], recipes=FixedRecipes(BASELINES, here), folds=4)
+        plan = search.plan
+        making = plan.next_job()
+        assert isinstance(making, LaneJob) and making.kind == JobKind.PRETRAIN
+        given = []
+        while isinstance(job := plan.next_job(), LaneJob) and job.kind != JobKind.PRETRAIN:
+            if job.kind == JobKind.PROBE:
+                given.append((job.strategy["source_model"], job.fold))
+                plan.on_epoch(job.number, {"epoch": 1.0, "score": 0.5, "seconds": 1.0})
+            plan.on_end(job.number, JobResult(seconds=1.0))  # of a first model as well
+        assert {(MODEL, fold) for fold in range(4)} <= set(given)
+        assert isinstance(job, LaneJob) and job.source_model == MADE[1]  # nothing else is left
+
+    def test_before_there_are_lanes_they_race_whatever_share_of_the_time_it_takes(self, space: BoundSpace) -> None:
+        """There is nothing else that the time could go into; once a lane is up only what was begun is finished."""
+        here = {uri: [probe(uri)] for uri in ("plain:pixels", MODEL)}
+        search = Search(space, recipes=FixedRecipes(BASELINES, here), folds=4, time_budget_s=20.0)
+        plan, folds = search.plan, []
+        for _ in range(6):
+            job = plan.next_quick()
+            assert isinstance(job, LaneJob)
+            if job.kind == JobKind.PROBE:
+                folds.append(job.fold)
+                search.clock.now += 3.0
+                plan.on_epoch(job.number, {"epoch": 1.0, "score": 0.5, "seconds": 3.0})
+            plan.on_end(job.number, JobResult(seconds=3.0))
+        assert len(set(folds)) > 1 and search.clock.now >= 12.0
+        assert plan.next_quick(begin=False) is None
+
+    def test_none_is_begun_once_there_is_no_time_for_it(self, space: BoundSpace) -> None:
+        """A source model may be made later than was thought; what leads wins then, and the search ends in time."""
+        here = {uri: [probe(uri)] for uri in (MADE[0], "plain:pixels", MODEL)}
+        search = Search(space, lanes=1, pretraining=MADE[:1], recipes=FixedRecipes({}, here), folds=2, time_budget_s=30)
+
+        def late(job: LaneJob) -> Curve:
+            return Curve(seconds=25.0) if job.kind == JobKind.PRETRAIN else Curve(((0.5, 1.0),), seconds=1.0)
+
+        for _ in range(2):
+            quick = search.plan.next_quick()
+            assert isinstance(quick, LaneJob)
+            search.clock.now += 1.0
+            search.plan.on_epoch(quick.number, {"epoch": 1.0, "score": 0.5, "seconds": 1.0})
+            search.plan.on_end(quick.number, JobResult(seconds=1.0))
+        search.play(late)
+        assert search.given(JobKind.PRETRAIN)
+        assert MADE[0] not in {job.strategy.get("source_model") for job in search.given(JobKind.PROBE)}
+        assert search.given(JobKind.REFIT) and search.clock.now <= 33
+
     def test_nor_in_the_lanes_while_all_that_learn_are_still_to_be_made(self, space: BoundSpace) -> None:
         search = Search(space, lanes=2, pretraining=MADE[:1], recipes=FixedRecipes(BASELINES, PROBES_OF_ONE), folds=4)
         plan = search.plan
