@@ -168,7 +168,7 @@ class TestChoice:
         assert outcome.best.label == "best" and outcome.best.strategy["adaptation"] == "mcc"
         assert [other.label for other in outcome.baselines] == ["scratch", "fine-tune"]
         assert "accuracy" in outcome.why and outcome.why.endswith(
-            "on 2 validation folds, of 3 strategies that were tried on so many"
+            "on 2 validation folds (48 images), of 3 strategies that were tried on so many"
         )
         assert outcome.best.test is None and outcome.best.test_probabilities is None
         assert outcome.metric == "accuracy"
