@@ -44,6 +44,7 @@ _GROUNDS = {
     "cost": "{metric} no worse than the best, and the cheapest,",
     "usual": "{metric} no worse than the best beyond doubt, and of a kind that usually does better,",
     "key": "{metric} no worse than the best,",
+    "overtook": "ahead of what was tried on more folds, or not behind it and of a kind that usually does better,",
     "highest score": "highest score",
 }
 KeepModel = Callable[[SearchOutcome, Path], str]

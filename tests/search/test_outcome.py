@@ -185,6 +185,10 @@ class TestChoice:
         told = _why(plan, choice, space.data, ACCURACY)
         assert told.startswith("best accuracy, by more than one standard error, on 2 validation folds")
 
+    def test_what_overtook_others_is_not_called_the_only_one(self, plan: SearchPlan, space: Workspace) -> None:
+        told = _why(plan, Choice(plan.winner() or "", (), 0.01, "overtook"), space.data, ACCURACY)
+        assert told.startswith("ahead of what was tried on more folds, or not behind it") and "only" not in told
+
     def test_counts_each_validation_image_once(self, plan: SearchPlan, space: Workspace) -> None:
         outcome = end(plan, space)
         figure = candidate(plan, ACCURACY, "best", outcome.best.strategy_key)
