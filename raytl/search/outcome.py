@@ -44,6 +44,7 @@ _GROUNDS = {
     "cost": "{metric} no worse than the best, and the cheapest,",
     "usual": "{metric} no worse than the best beyond doubt, and of a kind that usually does better,",
     "key": "{metric} no worse than the best,",
+    "overtook": "ahead of what was tried on more folds, or not behind it and of a kind that usually does better,",
     "highest score": "highest score",
 }
 KeepModel = Callable[[SearchOutcome, Path], str]
@@ -254,6 +255,9 @@ def _why(plan: SearchPlan, choice: Choice, data: TrainingData, metric: Metric) -
     images = sum(len(record.validated) for record in records)
     if plan.contest.labels is not None and images:
         folds = f"{len(records)} validation folds" if len(records) > 1 else "one validation fold"
+        # Six images hardly tell models apart, whatever was won by on them.
+        seen = len({index for record in records for index in record.validated})
+        folds += f" ({seen} image{'' if seen == 1 else 's'})"
         # Who was tried on fewer folds was left behind by the race, and may have a higher figure on these.
         rivals = sum(len(plan.contest.completed(key)) >= len(records) for key in plan.contest.scores())
         among = _counted(tried)

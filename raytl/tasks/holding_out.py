@@ -53,7 +53,10 @@ def hold_out(
     usual = median(groups.values())
     if share is None and usual < _WORTH_A_TEST:
         counted = "" if groups == counts else ", copies and groups counted once"
-        message = f"too few labelled images to give any up for a test (a class has {usual:g}, the median{counted})"
+        most = max(groups.values())
+        each = f"classes have {groups[fewest]} to {most}, the median is {usual:g}"
+        each = f"each class has {most}" if most == groups[fewest] else each
+        message = f"too few labelled images to give any up for a test ({each}{counted})"
         if groups[fewest] > 1:
             message += "; cross-validation tells how good the model is"
         message += f". For a test split pass {'--holdout 0.2 or ' if possible else ''}--test PATH"

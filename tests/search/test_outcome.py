@@ -168,7 +168,7 @@ class TestChoice:
         assert outcome.best.label == "best" and outcome.best.strategy["adaptation"] == "mcc"
         assert [other.label for other in outcome.baselines] == ["scratch", "fine-tune"]
         assert "accuracy" in outcome.why and outcome.why.endswith(
-            "on 2 validation folds, of 3 strategies that were tried on so many"
+            "on 2 validation folds (48 images), of 3 strategies that were tried on so many"
         )
         assert outcome.best.test is None and outcome.best.test_probabilities is None
         assert outcome.metric == "accuracy"
@@ -184,6 +184,10 @@ class TestChoice:
         choice = Choice(plan.winner() or "", (), 0.01, "metric")
         told = _why(plan, choice, space.data, ACCURACY)
         assert told.startswith("best accuracy, by more than one standard error, on 2 validation folds")
+
+    def test_what_overtook_others_is_not_called_the_only_one(self, plan: SearchPlan, space: Workspace) -> None:
+        told = _why(plan, Choice(plan.winner() or "", (), 0.01, "overtook"), space.data, ACCURACY)
+        assert told.startswith("ahead of what was tried on more folds, or not behind it") and "only" not in told
 
     def test_counts_each_validation_image_once(self, plan: SearchPlan, space: Workspace) -> None:
         outcome = end(plan, space)

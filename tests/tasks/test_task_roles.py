@@ -175,7 +175,7 @@ class TestHeldOut:
         assert [(p.severity, str(p)) for p in Task(images).problems] == [
             (
                 Severity.INFO,
-                "images: too few labelled images to give any up for a test (a class has 7, the median); "
+                "images: too few labelled images to give any up for a test (classes have 5 to 9, the median is 7); "
                 "cross-validation tells how good the model is. For a test split pass --holdout 0.2 or --test PATH",
             )
         ]
@@ -185,7 +185,7 @@ class TestHeldOut:
         images = labelled("images", {"a": 40, "b": 40})
         task = Task(replace(images, groups=np.arange(80) // 4))
         assert task.test is None
-        assert "a class has 10, the median, copies and groups counted once" in task.problems[-1].message
+        assert "(each class has 10, copies and groups counted once)" in task.problems[-1].message
 
     @pytest.mark.parametrize(
         ("roles", "share", "sentence"),
@@ -354,7 +354,7 @@ class TestRefusals:
         assert len(task.data.target or ()) == 2
         assert task.test is None
         assert [str(problem) for problem in task.problems] == [
-            "shots: too few labelled images to give any up for a test (a class has 1, the median). "
+            "shots: too few labelled images to give any up for a test (each class has 1). "
             "For a test split pass --test PATH"
         ]
 

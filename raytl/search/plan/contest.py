@@ -177,7 +177,10 @@ class Contest:
                 known = hurried
         late = [key for key in folds if self._is_probe(key) and len(folds[key]) < len(folds[known.key])]
         ahead = [key for key in late if self._overtakes(key, known.key)]
-        return self._among(ahead, folds) if ahead else known
+        if not ahead:
+            return known
+        found = self._among(ahead, folds)
+        return replace(found, grounds="overtook") if found.grounds == "alone" else found
 
     def _overtakes(self, key: str, other: str) -> bool:
         """Whether a strategy is ahead of one that is known better by more than its fewer images give by chance.

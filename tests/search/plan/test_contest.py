@@ -191,7 +191,9 @@ class TestChoice:
         for fold in range(FOLDS):
             told.add(PROBE, fold, 0.8, kind="probe")
         told.add(published, 0, right, kind="probe")
-        assert told.winner() == (published if wins else PROBE).key
+        found = told.contest.choice()
+        expected = (published.key, "overtook") if wins else (PROBE.key, "alone")
+        assert found is not None and (found.key, found.grounds) == expected  # it was not the only one tried on a fold
 
     @pytest.mark.parametrize(("right", "wins"), [(1.0, True), (0.8, False)])
     def test_other_probes_on_fewer_folds_have_to_lead_by_more_than_luck(self, right: float, wins: bool) -> None:
