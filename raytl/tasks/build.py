@@ -20,6 +20,7 @@ from raytl.tasks.judgements import (
     judge_depth,
     judge_frames,
     judge_kinds,
+    judge_pool,
     judge_role_colours,
     judge_sizes,
     judge_test,
@@ -271,6 +272,9 @@ def _judge_colours(roles: Roles) -> list[Problem]:
     for part in roles.parts():
         names = [item.name for item in part.images.items]
         problems += judge_depth(part.images.name, names, part.facts) + judge_frames(part.images.name, names, part.facts)
+    if roles.unlabelled is not None:
+        pool = roles.unlabelled
+        problems += judge_pool(pool.images.name, [item.name for item in pool.images.items], pool.facts)
     shares = {
         role: float(np.mean([fact.greyscale for fact in part.facts]))
         for role, part in named.items()

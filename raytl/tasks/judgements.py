@@ -17,6 +17,9 @@ _TEST_NEEDS = 4  # as in the task: fewer images of a class leave none for a test
 _NARROW = 16  # as in the preprocessing: beyond it a centre crop shows a sixteenth
 _TINY = 8  # pixels
 _DARK = 20  # of 255: 12 bits of 16 are 16
+_BLANK = 1  # grey levels between the darkest and the brightest place of an image that shows nothing
+_MANY = 0.05  # share of unlabelled images from which on they draw what is adapted to them
+_OFTEN = 3  # times that a picture is there
 _MIXED = 0.1  # share of the images below which the greyscale, or the coloured, ones are odd
 _TELLING = 3  # images of a class from which on their being all grey says something
 _NAMED = 3  # examples
@@ -84,6 +87,22 @@ def judge_frames(where: str, names: Sequence[str], facts: Sequence[Facts]) -> li
     has = "1 image has" if len(several) == 1 else f"{len(several)} images have"
     what = f"{has} several frames or pages ({examples(several)}), and the first is taken"
     return [Problem(Severity.WARNING, where, f"{what}; save those that are meant as images", leading=True)]
+
+
+def judge_pool(where: str, names: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:
+    """Images without labels that show nothing, or one thing over and over: what is adapted is drawn to them."""
+    problems = []
+    blank = [name for name, fact in zip(names, facts, strict=True) if int(np.ptp(fact.thumbnail)) <= _BLANK]
+    if blank and len(blank) >= _MANY * len(names):
+        what = f"{_are(blank)} of nearly one colour all over ({examples(blank)})"
+        problems.append(Problem(Severity.WARNING, where, f"{what}, and show none of the classes; leave them out"))
+    shown = {fact.pixels: name for name, fact in zip(names, facts, strict=True) if name not in set(blank)}
+    often = Counter(fact.pixels for fact in facts if fact.pixels in shown).most_common(1)
+    if often and often[0][1] >= max(_OFTEN, _MANY * len(names)):
+        picture, count = often[0]
+        what = f"{count} of {len(names)} images are one and the same picture, as {shown[picture]} is"
+        problems.append(Problem(Severity.WARNING, where, f"{what}, and count as often; leave all but one out"))
+    return problems
 
 
 def judge_kinds(where: str, labels: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:

@@ -397,3 +397,22 @@ def test_portable_data_survives_the_loss_of_its_files(tmp_path: Path) -> None:
     assert data.target is not None
     with pytest.raises(UserError, match="no such file"):
         data.target.items[0].open()
+
+
+class TestPool:
+    """What is drawn without looking, as a camera or a download gives it."""
+
+    @staticmethod
+    def said(pixels: list[np.ndarray]) -> list[str]:
+        pool = Images("pool", [PixelsItem(f"p{number}", image) for number, image in enumerate(pixels)])
+        task = Task(target=labelled("labelled", {"a": 8, "b": 8}), unlabelled=pool)
+        return [problem.message for problem in task.problems if problem.where == "pool"]
+
+    def test_images_that_show_nothing_and_one_picture_over_and_over_are_said(self) -> None:
+        rng = np.random.default_rng(0)
+        noise = [rng.integers(0, 256, (16, 16), dtype=np.uint8) for _ in range(40)]
+        grey = [np.full((16, 16), level, dtype=np.uint8) for level in range(100, 110)]
+        blank, same = self.said([*noise, *grey, *[noise[0]] * 4])
+        assert blank.startswith("10 images are of nearly one colour all over (p40, p41, p42, …), and show none of")
+        assert same.startswith("5 of 54 images are one and the same picture, as p")
+        assert self.said([*noise, grey[0], noise[0]]) == []  # one among many draws nothing
