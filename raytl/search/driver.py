@@ -23,7 +23,14 @@ from raytl.search.lanes.here import Beginning, refit_on_all, with_more
 from raytl.search.lanes.lane import lane_for
 from raytl.search.lanes.pool import forward
 from raytl.search.lanes.sizing import Lanes, counted
-from raytl.search.lanes.tuning import LaneWatch, PlanScheduler, PlanSearcher, lane_resources, trial_directory
+from raytl.search.lanes.tuning import (
+    LaneWatch,
+    PlanScheduler,
+    PlanSearcher,
+    Silent,
+    lane_resources,
+    trial_directory,
+)
 from raytl.search.outcome import KeepModel, conclude, kept_features, so_far
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.planning import SearchSettings, make_plan, make_workspace_settings
@@ -210,7 +217,7 @@ def run_plan(
         run_config=RunConfig(
             name="tune",
             storage_path=str(directory.resolve()),
-            callbacks=[LaneWatch(searcher)],
+            callbacks=[LaneWatch(searcher), *([] if verbose else [Silent()])],
             verbose=1 if verbose else 0,
         ),
     )

@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray.tune import Callback, PlacementGroupFactory
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -95,7 +96,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         self._trials: dict[str, _Dispatch] = {}
         self._again: deque[tuple[LaneJob, int]] = deque()
         self._warm: list[int] = []
-        self._nothing_due = False
+        self._nothing_due = self._all_done = False
         self._said_waiting = False
         self.homeless: str | None = None
         self.failure: BaseException | None = None
@@ -133,6 +134,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
                 due = self.plan.next_job(lane)
             if not isinstance(due, LaneJob):
                 self._nothing_due = True  # until another job has ended
+                self._all_done = not isinstance(due, Wait)
                 finished: str = Searcher.FINISHED
                 # A job that still runs may yet die and be due again.
                 return finished if not isinstance(due, Wait) and not self._trials else None
@@ -169,6 +171,12 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         if len(taken) >= (self._room() if self._most is None else min(self._room(), self._most)):
             return None
         return next(lane for lane in range(len(taken) + 1) if lane not in taken)
+
+    def needless(self) -> list[str]:
+        """Trials to stop: lanes that are still starting and that nothing is left for."""
+        if not self._all_done or self._again:
+            return []
+        return [key for key, entry in self._trials.items() if entry.job.kind == JobKind.WARM and not entry.withdrawn]
 
     def begun(self, trial_id: str) -> None:
         """The trial's lane is up."""
@@ -339,6 +347,8 @@ class PlanScheduler(FIFOScheduler):  # type: ignore[misc]
             actor = tune_controller._trial_to_actor.get(tune_controller.get_trial(trial_id))
             return bool(actor is not None and tune_controller._actor_manager.is_actor_started(actor))
 
+        for needless in self._searcher.needless():
+            tune_controller.stop_trial(tune_controller.get_trial(needless))
         stopped = self._searcher.rehouse(placed)
         if stopped is not None:
             tune_controller.stop_trial(tune_controller.get_trial(stopped))
@@ -367,6 +377,13 @@ class LaneWatch(Callback):  # type: ignore[misc]
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's lane is up."""
         self._searcher.begun(trial.trial_id)
+
+
+class Silent(TrialProgressCallback):  # type: ignore[misc]
+    """In the place of Ray's own, which tells of a trial that was stopped before it began, however quiet it is to be."""
+
+    def _print(self, msg: str) -> None:
+        """Nothing: the plan's listeners tell what there is to tell."""
 
 
 class LaneRequest(PlacementGroupFactory):  # type: ignore[misc]

@@ -286,6 +286,7 @@ class Contest:
             unlabelled=float(np.mean(unlabelled)) if unlabelled else None,
             cost=float(np.mean([record.seconds for record in records])),
             frozen=1.0 if strategy.convex else min(0.9, strategy.cut / 10),
+            trust=float(_is_published(strategy.source_model)) if strategy.convex else None,
         )
 
 
@@ -300,7 +301,7 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
     domain is related. labelled: whether target labels tell that; where there are none, such a network is trusted less
     than published weights, and a domain's features as they are less than with the target's moments.
     """
-    published = not other.source_model.startswith(_NOT_PUBLISHED)
+    published = _is_published(other.source_model)
     if not one.convex:
         return labelled and published and other.head == "stages" and _on_target_alone(one)
     if not other.convex:
@@ -322,10 +323,14 @@ def _outdone(one: Strategy, other: Strategy) -> bool:
     if not other.convex or other.head != "stages":
         return False
     if not one.convex:
-        return _on_target_alone(one) and not other.source_model.startswith(_NOT_PUBLISHED)
+        return _on_target_alone(one) and _is_published(other.source_model)
     if one.source_model != other.source_model or one.source_domain is not None or one.head == ZERO_SHOT:
         return False
     return one.head == "logistic" or other.source_domain is not None
+
+
+def _is_published(source_model: str) -> bool:
+    return not source_model.startswith(_NOT_PUBLISHED)
 
 
 def _on_target_alone(strategy: Strategy) -> bool:
@@ -335,7 +340,7 @@ def _on_target_alone(strategy: Strategy) -> bool:
 def _trust(strategy: Strategy) -> tuple[bool, bool, bool]:
     """What does better on task after task without target labels, the more of it the better."""
     return (
-        not strategy.source_model.startswith(_NOT_PUBLISHED),
+        _is_published(strategy.source_model),
         strategy.head == "stages",
         strategy.adaptation != "none",
     )

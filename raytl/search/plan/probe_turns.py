@@ -54,9 +54,18 @@ class ProbeTurns:
         self.close()
         if not self._time.allows(self._probing.pretrain_s + self._durations.of_new_probe(), self._records):
             self._probing.put_off()
+        self._pass_over()
+        return self._probing.next_job(self._numbers, being_made)
+
+    def next_quick(self, *, begin: bool) -> LaneJob | None:
+        """A probe of a source model that is at hand; begin: also of a further one, and on further folds."""
+        self._pass_over()
+        return self._probing.next_quick(self._numbers, self._has_time_for, begin=begin)
+
+    def _pass_over(self) -> None:
+        """Do without probes that there is no time for any more, once there is one to choose."""
         if any(record.status == TrialStatus.COMPLETED for record in self._records):
             self._probing.pass_over(self._has_time_for)
-        return self._probing.next_job(self._numbers, being_made)
 
     def _has_time_for(self, probe: Strategy) -> bool:
         return self._time.allows(self._durations.of(probe), self._records, keep_controls=False)

@@ -83,12 +83,18 @@ class Probing:
         # A second one beside it is made only where nothing else is left: till then what leads is known by one fold.
         return self._make(numbers) if job is None and self._unmade else job
 
-    def next_quick(self, numbers: Iterator[int], *, begin: bool) -> LaneJob | None:
-        """A probe of a source model that is at hand; begin: also of one that none was tried of, and further folds."""
+    def next_quick(self, numbers: Iterator[int], allows: Callable[[Strategy], bool], *, begin: bool) -> LaneJob | None:
+        """A probe of a source model that is at hand; begin: also of one that none was tried of, and further folds.
+
+        allows: whether there is time for one on a further fold.
+        """
         waiting = [] if begin else self.waiting()
         first = self._on_first_fold(numbers, [uri for uri in self._at_hand() if uri not in waiting])
         # Of what is not made yet nothing is to be had before there are lanes, and so plain features may race.
-        return self._on_further_folds(numbers) if first is None and begin else first
+        if first is not None or not begin:
+            return first
+        strategy, fold = self._further(self._racing())
+        return self._give(numbers, strategy, fold) if strategy is not None and allows(strategy) else None
 
     def _has_learned(self) -> bool:
         """Whether something that learned has been tried, or nothing that did is waited for."""

@@ -211,7 +211,7 @@ class SearchPlan:
         if self.survey is None:
             survey = self._next_survey()
             return survey if isinstance(survey, LaneJob) else None
-        job = self._first_model.next_early() or self._probing.next_quick(self._numbers, begin=begin)
+        job = self._first_model.next_early() or self._turns.next_quick(begin=begin)
         if job is None and not self._probing.waiting():
             job = self._first_model.next_of(self._probing.best_so_far())
         return None if job is None else self._start(job)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import tiny
 
 from raytl.search.jobs import JobKind, JobResult, LaneJob
+from raytl.search.lanes.here import Beginning
+from raytl.search.plan.schedule import SearchPlan
 from raytl.training.strategy import Strategy
 
 PLAIN = Strategy(tiny.MODEL, head_lr=0.05, backbone_ratio=1.0)
@@ -64,3 +69,25 @@ class JobList:
     def lanes(self) -> set[str]:
         """Names of the processes that did the jobs."""
         return {result.lane for result in self.results.values() if result is not None}
+
+
+class Held(Beginning):
+    """A beginning whose thread works until it is let go. has: whether it made a model."""
+
+    def __init__(self, folder: Path, error: Exception | None = None) -> None:
+        super().__init__(cast(SearchPlan, None), tiny.workspace(folder, tiny.data(4)))
+        self.has = False
+        self.let_go = threading.Event()
+        self._failing = error
+
+    @property
+    def has_model(self) -> bool:
+        return self.has
+
+    def _run(self) -> None:
+        assert self.let_go.wait(60)
+        self._error = self._failing
+
+    def end(self) -> None:
+        self.let_go.set()
+        self._thread.join()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from pathlib import Path
-from typing import cast
 
 import pytest
-import tiny
-from joblist import JobList, loading
+from joblist import Held, JobList, loading
 from ray.tune.search import Searcher
 
 from raytl.core.errors import UserError
@@ -17,7 +14,6 @@ from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.cluster import Lanes, fitting, plan_lanes
 from raytl.search.lanes.here import Beginning
 from raytl.search.lanes.tuning import RETRIES, START_PATIENCE_S, PlanSearcher, lane_resources
-from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import Wait
 
 
@@ -181,28 +177,6 @@ class TestWhichLane:
         assert desk.searcher._trials[again].job.number == 0
 
 
-class Held(Beginning):
-    """A beginning whose thread works until it is let go. has: whether it made a model."""
-
-    def __init__(self, folder: Path, error: Exception | None = None) -> None:
-        super().__init__(cast(SearchPlan, None), tiny.workspace(folder, tiny.data(4)))
-        self.has = False
-        self.let_go = threading.Event()
-        self._failing = error
-
-    @property
-    def has_model(self) -> bool:
-        return self.has
-
-    def _run(self) -> None:
-        assert self.let_go.wait(60)
-        self._error = self._failing
-
-    def end(self) -> None:
-        self.let_go.set()
-        self._thread.join()
-
-
 class TestWarmingUp:
     def test_lanes_start_once_there_is_a_model_and_the_plan_is_asked_once_the_beginning_is_over(
         self, tmp_path: Path
@@ -240,6 +214,20 @@ class TestWarmingUp:
         for _ in range(RETRIES + 1):
             desk.died(desk.ask())
         assert "its process died 3 times" in desk.plan.errors[0]
+
+    def test_a_lane_that_still_starts_when_all_is_done_is_not_waited_for(self, tmp_path: Path) -> None:
+        beginning = Held(tmp_path)
+        beginning.has = True
+        desk = Desk([], room=1, beginning=beginning)
+        with beginning:
+            starting = desk.ask()
+            assert desk.searcher.needless() == []
+            beginning.end()
+            desk.room = 2
+            assert desk.ask() is None
+            assert desk.searcher.needless() == [starting]
+            desk.done(starting)  # as Tune says of what it stopped
+            assert desk.ask() == Searcher.FINISHED
 
     def test_what_goes_wrong_in_the_beginning_ends_the_search_with_it(self, tmp_path: Path) -> None:
         beginning = Held(tmp_path, OSError("no space left on device"))

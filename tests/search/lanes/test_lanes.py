@@ -6,6 +6,7 @@ import os
 import pickle
 import resource
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import ray
 import tiny
-from joblist import JobList, loading, trial
+from joblist import Held, JobList, loading, trial
 from photos import folder, space
 from ray import tune
 from ray._private import ray_constants, state
@@ -56,6 +57,25 @@ def held(session):
 def run(plan: JobList, trainable, lanes: Lanes, folder: Path) -> JobList:
     assert run_plan(plan, trainable, lanes, folder)
     return plan
+
+
+@pytest.mark.parametrize("jobs", [3, 0])
+def test_lanes_start_beside_the_beginning_and_are_not_waited_for_where_nothing_is_left(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], jobs: int
+) -> None:
+    """The beginning ends once a lane is up; without jobs it ends while they still start."""
+    beginning = Held(tmp_path)
+    beginning.has = True
+    plan = JobList([loading(number) for number in range(jobs)])
+    with beginning:
+        if jobs:
+            threading.Thread(target=lambda: beginning._ready.wait(60) and beginning.let_go.set(), daemon=True).start()
+        else:
+            threading.Timer(0.5, beginning.let_go.set).start()
+        trainable = lane_for(tiny.data(), SETTINGS)
+        assert run_plan(plan, trainable, TWO_LANES, tmp_path, beginning=beginning)
+    assert plan.errors == dict.fromkeys(range(jobs)) and beginning._ready.is_set()
+    assert "Trial" not in capfd.readouterr().out
 
 
 class TestPlannedOnTheCluster:

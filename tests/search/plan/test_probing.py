@@ -188,6 +188,8 @@ class TestRacing:
             plan.on_end(job.number, JobResult(seconds=3.0))
         assert len(set(folds)) > 1 and search.clock.now >= 12.0
         assert plan.next_quick(begin=False) is None
+        search.clock.now = 18.0
+        assert plan.next_quick() is None  # it would end after the search
 
     def test_none_is_begun_once_there_is_no_time_for_it(self, space: BoundSpace) -> None:
         """A source model may be made later than was thought; what leads wins then, and the search ends in time."""
