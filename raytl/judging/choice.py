@@ -29,7 +29,7 @@ class Contestant:
     probabilities: (n, k), out-of-fold (repeats averaged), NaN rows where not validated. unlabelled: a score that needs
     no labels, higher is better, or None. cost: seconds. frozen: share of the stages that are frozen, 1 = head only.
     yields_to: keys of contestants of kinds that did better on other tasks. trust: in what it is made from, the higher
-    the more, None where that has no say: scores without labels are of different networks, and tell nothing between those
+    the more, None where it has no say: scores without labels are of different networks, and tell nothing between those
     that are trusted and those that are not.
     """
 
