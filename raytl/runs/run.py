@@ -186,11 +186,13 @@ class Run:
         return dict(plain(extra | document))
 
     def _trained(self) -> int:
-        """Completed trials in which anything was trained: a head that is solved for is none."""
+        """Completed trials in which a network was trained: neither a head that was solved for, nor plain features."""
         table = self._trials
         if "strategy.head" not in table:
             return 0
-        return int(((table["status"] == TrialStatus.COMPLETED) & ~table["strategy.head"].isin(CONVEX)).sum())
+        solved = table["strategy.head"].isin(CONVEX)
+        plain = table["strategy.source_model"].str.startswith("plain:", na=False)
+        return int(((table["status"] == TrialStatus.COMPLETED) & ~solved & ~plain).sum())
 
     @cached_property
     def _trials(self) -> pd.DataFrame:

@@ -61,7 +61,7 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
     elif summary["trials"]["trained"] == 0 and best["strategy"].get("head") in CONVEX:
         plain = str(best["strategy"].get("source_model")).startswith("plain:")
         what = "classifier on plain image features, of which no network is part" if plain else "head on frozen features"
-        told = f"No training came to its end in the time given: the model is a {what}"
+        told = f"No training of a network came to its end in the time given: the model is a {what}"
         found.append(Verdict("open", f"{told}. A larger --time-budget tells whether training does better."))
     if (point := summary.get("operating_point")) is not None:
         found.append(_operating(point, metric_of(summary)))

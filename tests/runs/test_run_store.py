@@ -210,6 +210,16 @@ class TestInterrupted:
         assert run.summary()["best"] is None and run.summary()["trials"] == {"count": 0, "by_status": {}, "trained": 0}
         assert len(run.leaderboard()) == 0 and len(run.history()) == 0
 
+    def test_a_head_on_plain_features_is_no_training_of_a_network(self, tmp_path):
+        """With only such ones the report says that more time would tell whether training does better."""
+        writer = RunStore(tmp_path).create("plain", SETTINGS)
+        tried = [("plain:pixels", "mlp"), ("plain:gradients", "linear"), ("hf:a", "stages"), ("hf:a", "linear")]
+        for number, (uri, head) in enumerate(tried):
+            strategy = {"source_model": uri, "head": head, "cut": 1}
+            status = TrialStatus.COMPLETED if number < 3 else TrialStatus.INTERRUPTED
+            writer.on_trial(TrialRecord(number, "search", strategy, str(number), status=status, score=0.4))
+        assert writer.interrupt().summary()["trials"]["trained"] == 0
+
     def test_a_running_run_can_be_read(self, tmp_path):
         writer = RunStore(tmp_path).create("live", SETTINGS)
         play(writer, 4)

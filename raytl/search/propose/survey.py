@@ -206,7 +206,9 @@ def _frequencies(workspace: Workspace, uri: str, domain: _Domain | None) -> tupl
         return (() if counts is None else tuple((counts + 1.0) / (counts.sum() + len(counts)))), ""
     shares = tuple(float(share) for share in estimate.frequencies)
     most = int(np.argmax(shares))
-    return shares, f"class frequencies of the target estimated, '{data.classes[most]}' {100 * shares[most]:.0f} %"
+    low, high = 100 * estimate.low[most], 100 * estimate.high[most]
+    largest = f"'{data.classes[most]}' {100 * shares[most]:.0f} % (90 % interval {low:.0f} to {high:.0f})"
+    return shares, f"class frequencies of the target estimated, {largest}"
 
 
 def _last(workspace: Workspace, uri: str, images: Images) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,7 +138,10 @@ class TestFrequencies:
         found = told(tmp_path, target=shapes(20, 1, name="target"), unlabelled=unlabelled)
         assert sum(found.frequencies) == pytest.approx(1.0)
         assert found.frequencies[0] > 0.6
-        assert any("'bar'" in note for note in found.notes)
+        told_so = re.search(r"'bar' (\d+) % \(90 % interval (\d+) to (\d+)\)", " ".join(found.notes))
+        assert told_so is not None
+        figure, low, high = map(int, told_so.groups())
+        assert low < figure < high and low <= 80 <= high
 
     def test_are_not_claimed_from_another_domain_alone(self, tmp_path: Path, unlabelled: Images) -> None:
         """Its classes may look different, and no prediction would show it."""
