@@ -213,7 +213,9 @@ class SearchPlan:
             return survey if isinstance(survey, LaneJob) else None
         job = self._first_model.next_early() or self._turns.next_quick(begin=begin)
         if job is None and not self._probing.waiting():
-            job = self._first_model.next_of(self._probing.best_so_far())
+            # Once time is over what leads is made a model here: a lane that still starts would be waited for.
+            late = self.winner() if begin and self.records else None
+            job = self._first_model.next_of(self._probing.best_so_far() or late)
         return None if job is None else self._start(job)
 
     def _next_first_model(self) -> LaneJob | None:

@@ -191,6 +191,22 @@ class TestRacing:
         search.clock.now = 18.0
         assert plan.next_quick() is None  # it would end after the search
 
+    def test_what_leads_when_the_time_is_over_is_made_a_model_before_there_are_lanes(self, space: BoundSpace) -> None:
+        here = {uri: [probe(uri)] for uri in ("plain:pixels", MODEL, MADE[0])}
+        recipes = FixedRecipes(BASELINES, here)
+        search = Search(space, pretraining=MADE[:1], recipes=recipes, folds=4, time_budget_s=20.0)
+        plan, refitted = search.plan, []
+        while isinstance(job := plan.next_quick(), LaneJob):
+            if job.kind == JobKind.PROBE:
+                search.clock.now += 3.0
+                score = 0.5 if job.strategy["source_model"] != MODEL else 0.9 if job.fold else 0.4
+                plan.on_epoch(job.number, {"epoch": 1.0, "score": score, "seconds": 3.0})
+            else:
+                refitted.append(job.strategy["source_model"])
+            plan.on_end(job.number, JobResult(seconds=1.0))
+        assert search.clock.now < 20.0 and plan.winner() in plan.refits.done
+        assert len(refitted) == len(set(refitted))
+
     def test_none_is_begun_once_there_is_no_time_for_it(self, space: BoundSpace) -> None:
         """A source model may be made later than was thought; what leads wins then, and the search ends in time."""
         here = {uri: [probe(uri)] for uri in (MADE[0], "plain:pixels", MODEL)}
