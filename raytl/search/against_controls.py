@@ -18,7 +18,8 @@ from raytl.search.records import ControlResult, SearchOutcome
 def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metric, classes: tuple[str, ...]) -> None:
     """What each part of the winner brings: on the test split where it was opened, else on the folds that both had.
 
-    On folds less what its own figure there owes to its having been chosen by it, as in the figure that is stated of it.
+    On folds, against what could not have been chosen, less what its own figure owes to its having been chosen by it, as
+    in the figure that is stated of it.
     The classical recipes stand beside them: who does not beat logistic regression has to say so first. And so does
     that which looks at no image. classes: names, in the labels' order.
     """
@@ -44,9 +45,10 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
     constant = _constant(plan, outcome, metric, classes)
     if constant is not None:
         outcome.controls.append(constant)
-    flattery = _flattery(plan, outcome, metric)
+    flattery, raced = _flattery(plan, outcome, metric), plan.contest.scores()
     for control in outcome.controls:
-        if control.comparison is not None and control.measured_on == "folds":
+        # What was in the race itself, and came near the winner's figure, owes as much to chance.
+        if control.comparison is not None and control.measured_on == "folds" and control.strategy_key not in raced:
             control.comparison = control.comparison.less(flattery)
     value = best.test or best.validation
     compared = [control for control in outcome.controls if control.comparison is not None]
@@ -59,7 +61,7 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
 
 
 def _flattery(plan: SearchPlan, outcome: SearchOutcome, metric: Metric) -> float:
-    """By how much the winner's folds overstate what it is worth, for it was chosen by them; no control was."""
+    """By how much the winner's folds overstate what it is worth, for it was chosen by them."""
     said, labels, stated = (
         plan.contest.out_of_fold(outcome.best.strategy_key),
         plan.contest.labels,

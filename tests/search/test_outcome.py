@@ -365,6 +365,20 @@ class TestControls:
         assert found["linear-probe"].part == "classical"
         assert found["linear-probe"].comparison is not None and found["linear-probe"].comparison.value > 0.3
 
+    def test_what_was_in_the_race_owes_as_much_to_chance_as_the_winner(self, tmp_path: Path, space: Workspace) -> None:
+        """Nearly equal figures hardly differ, though the one that was chosen is worth less than its figure."""
+        plan = make_plan(tmp_path, space, tested=False, probed=True)
+        play(plan, space, lambda job: 0.68 if job.strategy["head"] == "logistic" else 0.7)
+        outcome = end(plan, space)
+        probe = next(c for c in outcome.controls if c.name == "linear-probe")
+        mine, theirs = (plan.contest.out_of_fold(key) for key in (outcome.best.strategy_key, probe.strategy_key))
+        assert mine is not None and theirs is not None and probe.comparison is not None and plan.contest.labels
+        known, y = ~np.isnan(mine[:, 0]) & ~np.isnan(theirs[:, 0]), plan.contest.labels.labels
+        gap = ACCURACY(mine[known], y[known]) - ACCURACY(theirs[known], y[known])
+        assert probe.comparison.value == pytest.approx(gap)
+        stated = outcome.best.validation
+        assert stated is not None and stated.value < ACCURACY(mine[~np.isnan(mine[:, 0])], y[~np.isnan(mine[:, 0])])
+
     def test_none_where_the_winner_is_the_classical_recipe(self, tmp_path: Path, space: Workspace) -> None:
         plan = make_plan(tmp_path, space, tested=False, probed=True, controls=())
         play(plan, space, lambda job: 0.95 if job.strategy["head"] == "logistic" else 0.4)
