@@ -28,9 +28,7 @@ class Contestant:
 
     probabilities: (n, k), out-of-fold (repeats averaged), NaN rows where not validated. unlabelled: a score that needs
     no labels, higher is better, or None. cost: seconds. frozen: share of the stages that are frozen, 1 = head only.
-    yields_to: keys of contestants of kinds that did better on other tasks. trust: in what it is made from, the higher
-    the more, None where it has no say: scores without labels are of different networks, and tell nothing between those
-    that are trusted and those that are not.
+    yields_to: keys of contestants of kinds that did better on other tasks.
     """
 
     key: str
@@ -39,7 +37,6 @@ class Contestant:
     cost: float
     frozen: float
     yields_to: frozenset[str] = frozenset()
-    trust: float | None = None
 
     @property
     def seen(self) -> np.ndarray:
@@ -77,9 +74,8 @@ def choose(
     1. log loss, after each contestant's own best temperature, sets aside those more than one standard error worse
        than the best in it: labels still, but finer than a count of right answers. The temperature, which is fitted
        before a model is shipped anyway, keeps an overconfident model from losing to an unsure one that ranks worse.
-    2. trust, where it has a say for all that are left: the highest.
-    3. the unlabelled evidence, where all that are left have it: the highest. It never outvotes labels.
-    4. the most frozen; of equally frozen ones the least log loss, however little less; then the cheapest, then the
+    2. the unlabelled evidence, where all that are left have it: the highest. It never outvotes labels.
+    3. the most frozen; of equally frozen ones the least log loss, however little less; then the cheapest, then the
        first by name.
 
     What is left yields to a contestant of a kind that did better on other tasks, unless it is ahead of it in the metric
@@ -219,7 +215,6 @@ def _by_the_rest(left: Sequence[Contestant], losses: Mapping[str, float] | None 
     losses: log losses by key, None where no image was validated.
     """
     merits: list[tuple[str, Callable[[Contestant], float | None]]] = [
-        ("usual", lambda one: one.trust),
         ("unlabelled", lambda one: one.unlabelled),
         ("frozen", lambda one: one.frozen),
         ("log-loss", lambda one: None if losses is None else -losses[one.key]),

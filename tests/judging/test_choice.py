@@ -27,9 +27,8 @@ def contestant(
     unlabelled: float | None = None,
     cost: float = 1.0,
     frozen: float = 0.0,
-    trust: float | None = None,
 ) -> Contestant:
-    return Contestant(key, p, unlabelled, cost, frozen, trust=trust)
+    return Contestant(key, p, unlabelled, cost, frozen)
 
 
 Y = np.arange(100) % 2
@@ -57,19 +56,6 @@ def test_among_tied_ones_the_unlabelled_evidence_then_frozenness_then_cost_then_
     assert (choose(liked, Y, ACCURACY).key, choose(liked, Y, ACCURACY).grounds) == ("d", "unlabelled")
     # One without unlabelled evidence: the evidence cannot be compared, so it does not count.
     assert choose([*liked, plain], Y, ACCURACY).key == "e"
-
-
-def test_between_networks_that_are_trusted_and_those_that_are_not_being_sure_decides_nothing() -> None:
-    p = rows(MOST, Y)
-    sure = contestant("own", p, unlabelled=0.9, trust=0.0)
-    trusted = [contestant(name, p, unlabelled=u, trust=1.0) for name, u in (("published", 0.5), ("joined", 0.6))]
-    found = choose([sure, *trusted], Y, ACCURACY)
-    assert (found.key, found.grounds) == ("joined", "unlabelled")  # of the same kind it does
-    assert choose([sure, trusted[0]], Y, ACCURACY).grounds == "usual"
-    trained = contestant("trained", p, unlabelled=0.95)
-    assert choose([sure, *trusted, trained], Y, ACCURACY).key == "trained"  # of what was trained nobody knows
-    better = contestant("better", rows(np.ones(len(Y), dtype=bool), Y), trust=0.0)
-    assert choose([better, *trusted], Y, ACCURACY).key == "better"  # labels come first
 
 
 def test_a_few_images_do_not_outvote_what_is_known_of_kinds_and_many_do() -> None:

@@ -286,7 +286,6 @@ class Contest:
             unlabelled=float(np.mean(unlabelled)) if unlabelled else None,
             cost=float(np.mean([record.seconds for record in records])),
             frozen=1.0 if strategy.convex else min(0.9, strategy.cut / 10),
-            trust=float(_is_published(strategy.source_model)) if strategy.convex else None,
         )
 
 
