@@ -83,6 +83,7 @@ class SearchPlan:
             test_seconds=self._test_seconds,
             refits=settings.refits,
             yardstick_s=yardstick_seconds(settings.time_budget_s),
+            leader_seconds=self._leader_seconds,
         )
         self._numbers = count()
         self._said_doubted = self._said_unmade = False
@@ -234,6 +235,11 @@ class SearchPlan:
         keys = self.refits.done
         networks = {record.strategy["source_model"] for record in self.records if record.strategy_key in keys}
         return self._durations.of_images(self.settings.test_images, networks)
+
+    def _leader_seconds(self) -> float:
+        """What one training of the strategy that leads took; 0 while none does."""
+        leaders = self.contest.leaders(1)
+        return max((record.seconds for record in self.contest.completed(leaders[0])), default=0.0) if leaders else 0.0
 
     def _allows(self, job: LaneJob) -> bool:
         """Whether the time budget has room for a job, by what such a job is expected to take.

@@ -31,7 +31,8 @@ class TimeBudget:
     seconds: for all phases together, None for no limit. clock, started: seconds from any common origin. lanes: jobs at
     a time. tested: whether there is a test split, on which baselines and controls are compared after a refit. folds: of
     the validation. test_seconds: what opening the test split is expected to take, after all else. refits: of the
-    winner, one after the other. yardstick_s: what is kept for its yardstick, between these.
+    winner, one after the other. yardstick_s: what is kept for its yardstick, between these. leader_seconds: what the
+    strategy that leads takes, as whose likeness its controls are trained.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class TimeBudget:
         test_seconds: Callable[[], float] = lambda: 0.0,
         refits: int = 1,
         yardstick_s: float = 0.0,
+        leader_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._seconds = seconds
         self._clock = clock
@@ -56,6 +58,7 @@ class TimeBudget:
         self._test_seconds = test_seconds
         self._refits = refits
         self._yardstick_s = yardstick_s
+        self._leader_seconds = leader_seconds
 
     @property
     def limited(self) -> bool:
@@ -81,7 +84,7 @@ class TimeBudget:
         confirm_s = CONFIRM_SHARE * self._seconds
         whole_s = CONFIRMED * max(0, self._folds - 1) * trial_s / self._lanes
         confirm_s = min(confirm_s, whole_s) if trial_s else confirm_s
-        return self.left() <= self._control_seconds(trial_s) + self.refit_seconds(records) + confirm_s
+        return self.left() <= self._control_seconds(records) + self.refit_seconds(records) + confirm_s
 
     def allows(
         self, seconds: float, records: Sequence[TrialRecord], *, keep_controls: bool = True, may_win: bool = False
@@ -94,11 +97,16 @@ class TimeBudget:
             return True
         after = max(self.refit_seconds(records), self._refits * seconds if may_win else 0.0)
         if keep_controls:
-            after += self._control_seconds(usual_seconds(records))
+            after += self._control_seconds(records)
         return seconds + after < self.left()
 
-    def _control_seconds(self, trial_s: float) -> float:
+    def _control_seconds(self, records: Sequence[TrialRecord]) -> float:
+        """What holding the winner against its controls will take.
+
+        A leader that takes longer than usual has controls that do. Those of a head are trainings: of the usual length.
+        """
         assert self._seconds is not None
+        trial_s = max(usual_seconds(records), self._leader_seconds())
         rounds = 1 if self._tested else max(1, self._folds)
         return min(CONTROL_SHARE * self._seconds, CONTROLS * rounds * trial_s / self._lanes)
 

@@ -156,7 +156,10 @@ class Recipes:
     # --- controls ---------------------------------------------------------------------------------------------------
 
     def controls(self, winner: Strategy, order: Sequence[str], survey: Survey) -> list[Control]:
-        """The winner with one part taken out at a time; what it does without has no control."""
+        """The winner with one part taken out at a time; what it does without has no control.
+
+        In the order in which they are worth their time, should it not suffice for all.
+        """
         convex = winner.convex
         baselines = self.baselines([winner.source_model, *order], survey)
         found: list[Control] = []
@@ -166,9 +169,6 @@ class Recipes:
             plain = baselines.get(SCRATCH) if convex else _from(winner, start)
             if plain is not None:
                 found.append(Control("without pretrained weights", "source-model", plain))
-        other = self._unrelated(winner, order)
-        if other is not None:
-            found.append(Control("pretrained on another domain", "other-source", other))
         if winner.adaptation != "none":
             bare = replace(winner, adaptation="none", adaptation_config=None)
             found.append(Control("without adaptation", "adaptation", bare))
@@ -179,6 +179,9 @@ class Recipes:
                 alone = replace(alone, adaptation="none", adaptation_config=None)
             name = "without the source domain" + (" and its loss" if needs else "")
             found.append(Control(name, "source-domain", alone))
+        other = self._unrelated(winner, order)
+        if other is not None:
+            found.append(Control("pretrained on another domain", "other-source", other))
         if convex and FINE_TUNE in baselines and baselines[FINE_TUNE].source_model == winner.source_model:
             found.append(Control("with nothing frozen", "freezing", baselines[FINE_TUNE]))
         elif winner.cut and not convex and not winner.source_model.startswith("plain:"):  # in which nothing is learned

@@ -61,6 +61,14 @@ def test_the_winners_refit_and_its_controls_are_kept_room_for() -> None:
     assert not given.allows(591.0, took(10.0), keep_controls=False)
 
 
+def test_controls_of_a_leader_that_takes_longer_than_usual_take_as_long_as_it() -> None:
+    """In the demo adaptation takes three times a fine-tune: its controls were the first to be left out."""
+    records, kept = took(2.0, 2.0, 2.0, 12.0), 1000.0 - 12.0
+    usual, slow = budget(1000.0), budget(1000.0, leader_seconds=lambda: 12.0)
+    assert usual.allows(kept - 2.0 * CONTROLS - 1, records) and not slow.allows(kept - 2.0 * CONTROLS - 1, records)
+    assert slow.allows(kept - 12.0 * CONTROLS - 1, records)
+
+
 def test_controls_take_no_more_than_their_share() -> None:
     long = took(30.0)  # three controls would take 90 s
     given = budget(100.0)
