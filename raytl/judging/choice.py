@@ -71,9 +71,11 @@ def choose(
     confirmed. The metric decides. Those that trail the best by no more than one standard error of the paired
     difference over items or groups (Breiman et al., 1984) are tied with it. Among the tied, in this order:
 
-    1. log loss, after each contestant's own best temperature, sets aside those more than one standard error worse
-       than the best in it: labels still, but finer than a count of right answers. The temperature, which is fitted
-       before a model is shipped anyway, keeps an overconfident model from losing to an unsure one that ranks worse.
+    1. log loss, after each contestant's own best temperature, sets aside those worse than the best in it by more than
+       chance gives in one of twenty cases: labels still, but finer than a count of right answers. The temperature,
+       which is fitted before a model is shipped anyway, keeps an overconfident model from losing to an unsure one that
+       ranks worse. One image that is surely wrong is a difference of just over one standard error, however large: the
+       same image that did not count against its model in the metric. Of such it takes three.
     2. the unlabelled evidence, where all that are left have it: the highest. It never outvotes labels.
     3. the most frozen; of equally frozen ones the least log loss, however little less; then the cheapest, then the
        first by name.
@@ -178,8 +180,8 @@ def _ranked(
     return sorted(final, key=lambda one: (-scores[one.key], one.key))
 
 
-def _ties(gap: Comparison) -> bool:
-    return gap.value <= gap.standard_error + 1e-12
+def _ties(gap: Comparison, errors: float = 1.0) -> bool:
+    return gap.value <= errors * gap.standard_error + 1e-12
 
 
 def _by_log_loss(
@@ -190,7 +192,10 @@ def _by_log_loss(
     return [
         one
         for one in tied
-        if one is best or _ties(paired_metric_interval(loss, tempered[best.key], tempered[one.key], labels, groups))
+        if one is best
+        or _ties(
+            paired_metric_interval(loss, tempered[best.key], tempered[one.key], labels, groups), errors=ONE_IN_TWENTY
+        )
     ]
 
 

@@ -11,6 +11,7 @@ import ray
 
 from raytl.core.errors import UserError
 from raytl.serving.controller import Serve, head_environment
+from raytl.serving.ingress import PROXY_CHECKS
 from raytl.serving.ports import free_port
 
 QUIET = {"num_cpus": 1, "include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
@@ -22,7 +23,8 @@ def test_serve_of_a_cluster_that_is_gone_is_not_taken_for_that_of_the_next():
     port = free_port()
     ray.init(address="local", **QUIET)
     try:
-        Serve.start("127.0.0.1", port, {})
+        # As commands do: the 5 s that Serve gives a proxy are too short on a busy machine.
+        Serve.start("127.0.0.1", port, dict(PROXY_CHECKS))
         found = Serve.running()
         assert found is not None and found.port == port
         ray.shutdown()  # of the cluster, and of Serve with it

@@ -192,9 +192,12 @@ class TestInAReplica:
         service = on_trial(bundles, share=0.0)
 
         async def ask() -> None:
-            for seed in range(200):
+            # What comes while the candidate is busy is not compared, and a busy machine is busy for longer.
+            for seed in range(5000):
                 await service.answer(service.live, [("x", png(seed % 20))])
                 await asyncio.sleep(0.002)
+                if service.trial.tally.compared >= 20:
+                    return
 
         asyncio.run(ask())
         counted = service.trial.tally
@@ -205,7 +208,7 @@ class TestInAReplica:
         )
         assert counted.answered_candidate == 0 and counted.compared >= 20
         assert counted.disagreed / counted.compared == pytest.approx(differ, abs=0.35) and differ > 0.2
-        assert counted.seconds_live > 0 and counted.compared + counted.unseen <= 200
+        assert counted.seconds_live > 0 and counted.compared + counted.unseen <= counted.answered_live
         service.close()
 
     @pytest.mark.parametrize("share", [0.0, 0.5], ids=["shadow", "canary"])
