@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from raytl.search.jobs import JobKind, LaneJob, Survey
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
 from raytl.search.plan.stopping import expected_gain
-from raytl.search.plan.time_budget import TimeBudget, trial_seconds
+from raytl.search.plan.time_budget import CONFIRMED, TimeBudget, trial_seconds
 from raytl.search.propose.sampler import Handle, SpaceExhaustedError, TpeSampler
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.training.strategy import Strategy
@@ -175,7 +175,8 @@ class Exploration:
         self.sampler.report(self._handles[number], epoch, score)
         if epoch >= self._epochs:
             return True
-        if not self.halving.goes_on(epoch, score, kind_of(self._handles[number].strategy.to_dict())):
+        kind = kind_of(self._handles[number].strategy.to_dict())
+        if not self.halving.goes_on(epoch, score, kind) and not self._is_among_leaders(score):
             return False
         if not self._time.search_is_over(self._records):
             return True
@@ -187,6 +188,20 @@ class Exploration:
     def out_of_time(self, number: int) -> None:
         """Note that a trial is stopped because it could not come to its end."""
         self._out_of_time.add(number)
+
+    def _is_among_leaders(self, score: float) -> bool:
+        """Whether a score beats that of one of the strategies that would be confirmed now, in the middle of training.
+
+        Halving holds a trial against those of its kind, on few images: the second of three is stopped, though it may be
+        ahead of all but one of any kind.
+        """
+        ended = {
+            record.strategy_key: record.score
+            for record in self._records
+            if record.status == TrialStatus.COMPLETED and record.fold == (self._fold or 0) and record.score is not None
+        }
+        leaders = sorted(ended.values(), reverse=True)[:CONFIRMED]
+        return len(leaders) == CONFIRMED and score > leaders[-1]
 
     def _leads(self, score: float) -> bool:
         """Whether a score beats every completed trial's: cut off for time, it would be lost as the winner."""

@@ -16,6 +16,7 @@ from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.schedule import FIRST_MODEL, TIME
 from raytl.search.plan.settings import Wait
 from raytl.search.plan.simulation import Curve, FixedRecipes
+from raytl.search.plan.time_budget import CONFIRMED
 from raytl.search.propose.effort import Passes
 from raytl.search.propose.recipes import Control
 from raytl.search.records import TrialStatus
@@ -330,6 +331,21 @@ class TestStopping:
         records = search.records(JobKind.SEARCH)
         best = max(records, key=lambda record: top(LaneJob(0, JobKind.SEARCH, record.strategy)))
         assert best.status == TrialStatus.COMPLETED and best.strategy_key == search.plan.winner()
+
+    def test_nobody_is_stopped_who_is_ahead_of_one_that_would_be_confirmed(self, space: BoundSpace) -> None:
+        """The second of three of its kind, say, at nearly the end of its training."""
+        search = Search(space, trials=40)
+        search.play(rising)
+        pruned = [record for record in search.plan.records if record.status == TrialStatus.PRUNED]
+        assert pruned
+        for record in pruned:
+            assert record.ended is not None and record.score is not None
+            ended = {
+                other.strategy_key: other.score
+                for other in search.plan.records
+                if other.status == TrialStatus.COMPLETED and other.fold == 0 and other.ended < record.ended
+            }
+            assert len(ended) < CONFIRMED or record.score <= sorted(ended.values())[-CONFIRMED]
 
     def test_a_trial_whose_lane_died_is_started_again_and_counts_once(self, space: BoundSpace) -> None:
         search = Search(space, trials=1)
