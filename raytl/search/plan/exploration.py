@@ -198,7 +198,8 @@ class Exploration:
         ended = {
             record.strategy_key: record.score
             for record in self._records
-            if record.status == TrialStatus.COMPLETED and record.fold == (self._fold or 0) and record.score is not None
+            if record.status == TrialStatus.COMPLETED and record.kind != JobKind.CONTROL and record.score is not None
+            if record.fold == (self._fold or 0)
         }
         leaders = sorted(ended.values(), reverse=True)[:CONFIRMED]
         return len(leaders) == CONFIRMED and score > leaders[-1]
