@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ def hungry() -> Iterator[None]:
 @contextmanager
 def room_for(images: float) -> Iterator[None]:
     """A process that may grow by what so many images ask for, and by as much as anything else here needs."""
+    gc.collect()  # what tests before left would else be given back in between, and be room as well
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (int(size + images * 4 * PER_IMAGE), before[1]))
