@@ -218,7 +218,8 @@ def _blind_would_do(summary: dict[str, Any]) -> list[Verdict]:
         if control["verdict"] == "harm":
             found.append(Verdict("bad", f"This model is worse than {against}."))
         else:
-            found.append(Verdict("open", f"This model is not known to be better than {against}."))
+            told = f"This model is not known to be better than {against}.{_of_several(control, summary)}"
+            found.append(Verdict("open", told))
     return found
 
 
@@ -292,7 +293,20 @@ def _judged(control: dict[str, Any], summary: dict[str, Any]) -> Verdict:
         return Verdict("bad", f"{what} did harm: {figures}.")
     if control["verdict"] == "did-not":
         return Verdict("open", f"{what} made no difference: {figures}.")
-    return Verdict("open", f"Whether {what[0].lower()}{what[1:]} helped, {where} cannot settle: {figures}.")
+    told = f"Whether {what[0].lower()}{what[1:]} helped, {where} cannot settle: {figures}."
+    return Verdict("open", told + _of_several(control, summary))
+
+
+def _of_several(control: dict[str, Any], summary: dict[str, Any]) -> str:
+    """Why an interval that lies on one side of zero settles nothing; empty of one that does not."""
+    gain = interval(control)
+    if gain is None or gain.low <= 0 <= gain.high:
+        return ""
+    compared = sum(interval(one) is not None for one in _controls(summary))
+    return (
+        f" The interval is of this comparison alone; among {compared} of them, one is as far from zero by chance too "
+        "often to count."
+    )
 
 
 def _controls(summary: dict[str, Any]) -> list[dict[str, Any]]:

@@ -328,6 +328,18 @@ class TestVerdict:
         else:
             assert first.tone == tone and words in first.sentence
 
+    @pytest.mark.parametrize("part", ["constant", "source-model"])
+    def test_an_interval_beyond_zero_that_settles_nothing_is_explained(self, part):
+        """By itself it is beyond chance; with the others that were looked at it is not."""
+        summary = summary_of(part, "cannot-tell", (0.2, 0.01, 0.4)) | STANDING
+        summary["controls"][0]["strategy"] = {"answer": "no"}
+        summary["controls"] = summary["controls"] * 3
+        summary["best"] |= {"test_metric": {"value": 0.7, "low": 0.5, "high": 0.9}, "validation_metric": None}
+        said = [found.sentence for found in verdicts(summary, 40) if "+20.0 points" in found.sentence]
+        assert said and all("among 3 of them, one is as far from zero by chance" in sentence for sentence in said)
+        summary["controls"][0] |= {"low": -0.01}
+        assert not any("among 3" in found.sentence for found in verdicts(summary, 40)[:1])
+
     @pytest.mark.parametrize(("metric", "value", "gain"), [("accuracy", 0.9, -0.1), ("log-loss", 0.3, -0.3)])
     def test_test_images_of_one_class_are_said_to_tell_nothing_apart(self, metric, value, gain):
         """Nothing can be better than the one answer that is right for all, and no model is worse for that."""
