@@ -269,15 +269,12 @@ def _less_would_do(summary: dict[str, Any]) -> list[Verdict]:
     if summary["best"]["strategy"].get("head") in CONVEX:
         return []
     tied = [
-        (named(control), interval(control))
+        (named(control), gain, _of_several(control, summary))
         for control in _controls(summary)
-        if control["part"] == "classical" and control["verdict"] != "helped"
+        if control["part"] == "classical" and control["verdict"] != "helped" and (gain := interval(control)) is not None
     ]
-    return [
-        Verdict("open", f"A simpler model may do as well: {name} is not beaten beyond doubt, {_gain(gain, summary)}.")
-        for name, gain in tied
-        if gain is not None
-    ]
+    told = "A simpler model may do as well: {} is not beaten beyond doubt, {}.{}"
+    return [Verdict("open", told.format(name, _gain(gain, summary), why)) for name, gain, why in tied]
 
 
 def _judged(control: dict[str, Any], summary: dict[str, Any]) -> Verdict:

@@ -328,7 +328,7 @@ class TestVerdict:
         else:
             assert first.tone == tone and words in first.sentence
 
-    @pytest.mark.parametrize("part", ["constant", "source-model"])
+    @pytest.mark.parametrize("part", ["constant", "source-model", "classical"])
     def test_an_interval_beyond_zero_that_settles_nothing_is_explained(self, part):
         """By itself it is beyond chance; with the others that were looked at it is not."""
         summary = summary_of(part, "cannot-tell", (0.2, 0.01, 0.4)) | STANDING

@@ -294,6 +294,13 @@ class TestTime:
         assert bool(search.given(JobKind.BASELINE)) is begun
         assert search.clock.now <= budget_s + 1
 
+    def test_is_kept_for_controls_as_long_as_the_leader_takes(self, space: BoundSpace) -> None:
+        search = Search(space)
+        search.play(rising)
+        (leader,) = search.plan.contest.leaders(1)
+        took = max(record.seconds for record in search.plan.contest.completed(leader))
+        assert search.plan._time._leader_seconds() == took > 0
+
 
 class TestStopping:
     def test_baselines_and_confirmations_are_never_stopped_however_bad(self, space: BoundSpace) -> None:

@@ -222,6 +222,8 @@ class TestControls:
         winner = replace(PLAIN, source_domain="bright", adaptation="mcc", augmentation="shift", cut=2)
         found = self.of(tmp_path, winner)
         assert set(found) == set(PARTS)
+        # What is told of first comes first, should the time not suffice for all.
+        assert list(found)[:3] == ["source-model", "adaptation", "source-domain"]
         for part in set(PARTS) - {"source-model"}:
             assert differing(found[part], winner) <= PARTS[part]
             assert found[part] != winner
