@@ -49,30 +49,32 @@ def conduct(
     earlier: Sequence[TrialRecord] = (),
     before: dict[str, Any] | None = None,
     first: Sequence[Strategy] = (),
+    begun: float | None = None,
 ) -> Run:
     """Search, and leave run, model and report. An interrupt (Ctrl-C) ends the search early and is not raised.
 
     earlier: trials of this search from before it was interrupted. before: the outcome that opened the test split, which
-    then stays shut. first: strategies to try before any other.
+    then stays shut. first: strategies to try before any other. begun: when the time budget began (monotonic clock).
     Raises UserError where no trial succeeded, and where a disk is full: it then ends with how to go on.
     """
     examples, outcome = None, None
-    begun = Run(run_writer.path)
+    given = Run(run_writer.path)
     where = run_writer.where if is_uri(run_writer.where) else str(run_writer.path.resolve())
-    tracking = Tracking(begun.settings.get("log") or (), Told(run_writer.name, where, run_writer.path, begun.settings))
+    tracking = Tracking(given.settings.get("log") or (), Told(run_writer.name, where, run_writer.path, given.settings))
     came_along = [*places(task.given or {}), str(Path.cwd())]  # source models by a relative path too
     with run_writer as writer, tracking, in_use(came_along):
         listener = _Everyone([writer, tracking, *listeners])
         with suppress(KeyboardInterrupt):
             _clear(writer.path)
-            requests.clear(writer.place, {record.strategy_key for record in earlier} | {given.key for given in first})
+            known = {record.strategy_key for record in earlier} | {strategy.key for strategy in first}
+            requests.clear(writer.place, known)
             if before is not None:
                 write_json(writer.path / BEFORE, before)
                 writer.keep(BEFORE)
             standing = _came_to_its_end(writer.path / "outcome.json")
             if standing is None:
                 writer.drop("outcome.json")
-            warm = begun.settings.get("warm_start", [])
+            warm = given.settings.get("warm_start", [])
             warmed = [Strategy.from_dict(values) for start in warm for values in start["strategies"]]
             if warmed:
                 listener.on_phase("warm-start", ", ".join(start["run"] for start in warm))
@@ -82,7 +84,7 @@ def conduct(
                 found = drive(
                     bound, test, settings, writer.path, listener, first=[*first, *warmed], earlier=earlier, keep=keep,
                     refitted=lambda directory: writer.keep(f"{REFITS}/{directory.name}"),
-                    asked=requests.listening(writer.place),
+                    asked=requests.listening(writer.place), begun=begun,
                 )  # fmt: skip
                 if standing is not None and found.interrupted:  # what was chosen before stands, and so does its model
                     raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import torch
@@ -59,20 +60,24 @@ def quote(
     time_budget_s: float | None = None,
     seed: int = 0,
     probe_s: float = PROBE_S,
+    begun: float | None = None,
 ) -> Quote:
     """What :func:`search` with these arguments would take on this machine, from about ``probe_s`` seconds of probing.
 
-    With a time budget: how much it would come to try. What the probe computes is kept for the search. Raises UserError
-    where data and space do not fit together.
+    With a time budget: how much it would come to try. What the probe computes is kept for the search.
+    begun: a moment of ``time.monotonic()`` from before the data was read, which takes a search as long; this call by
+    default. Raises UserError where data and space do not fit together.
     """
+    spent_s = 0.0 if begun is None else time.monotonic() - begun
     bound = space if isinstance(space, BoundSpace) else bind(task, space)
     settings = SearchSettings(
         trials=trials, lanes=lanes, gpus_per_trial=gpus_per_trial, time_budget_s=time_budget_s, seed=seed
     )
     workspace, planned = _on_this_machine(bound, settings)
     return make_quote(
-        workspace, bound, settings, planned, test_images=0 if task.test is None else len(task.test), probe_s=probe_s
-    )
+        workspace, bound, settings, planned,
+        test_images=0 if task.test is None else len(task.test), probe_s=probe_s, spent_s=spent_s,
+    )  # fmt: skip
 
 
 def _on_this_machine(bound: BoundSpace, settings: SearchSettings) -> tuple[Workspace, Lanes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -56,11 +57,13 @@ def search(
     address: str | None = None,
     verbose: bool = False,
     listeners: Sequence[SearchListener] = (),
+    begun: float | None = None,
 ) -> Run:
     """Search for the best way to transfer, refit the winner, open the test split once, write report and bundle.
 
     space: name of a shipped search space, a YAML file, or a loaded one; assignments narrow it (``"cut=0"``).
-    trials: strategies to try. time_budget_s: for everything. lanes: trials at a time, as many as fit by default.
+    trials: strategies to try. time_budget_s: for everything, from ``begun`` on, a moment of ``time.monotonic()``: this
+    call by default, or one from before the data was read. lanes: trials at a time, as many as fit by default.
     name: of the run. storage: folder or URI (``s3://bucket/runs``) of runs. address: of a Ray cluster.
     patience: stop when so many trials in a row brought nothing better. min_gain: stop when another trial is expected to
     raise the best score by less than this. cost_aware: among what TPE proposes, take what promises most per second; of
@@ -75,6 +78,7 @@ def search(
     An interrupt (Ctrl-C) ends the search early and is not raised: the run is then ``interrupted``; see :func:`resume`.
     Raises UserError where data, space and settings do not fit together, or no trial succeeded.
     """
+    begun = time.monotonic() if begun is None else begun
     if ship not in SHIPPED:
         raise UserError(f"ship '{ship}': one of {', '.join(SHIPPED)}{nearest(ship, SHIPPED)}")
     trackers = read_switches(log)
@@ -104,7 +108,7 @@ def search(
     described |= {"embedding": embedding, "warm_start": [start.to_json() for start in starts], "log": trackers}
     writer = store.create(name, described)
     note_run(writer.where)
-    return conduct(writer, task, bound, settings, listeners)
+    return conduct(writer, task, bound, settings, listeners, begun=begun)
 
 
 def resume(
@@ -122,6 +126,7 @@ def resume(
     verbose: bool = False,
     listeners: Sequence[SearchListener] = (),
     first: Sequence[Strategy] = (),
+    begun: float | None = None,
 ) -> Run:
     """Go on with a search that was interrupted or killed, or with one that ended: no trial that ended is run again.
 
@@ -132,26 +137,30 @@ def resume(
     that was opened is not opened again: figures on it stay those of the strategies that they were measured of.
     moved: where its data is now, old place by new one; it is verified to be the same. log: as of :func:`search`; None
     for the run's own trackers.
-    first: strategies to try before any other.
+    first: strategies to try before any other. begun: as of :func:`search`.
     Raises UserError where the run is finished or running, or its data changed or was not given by path.
     """
+    begun = time.monotonic() if begun is None else begun
     opened = run if isinstance(run, Run) else open_run(os.fspath(run), storage)
     trackers = read_switches(opened.settings.get("log") or () if log is None else log)
     check_address(address)
     more = More(more_trials, more_time_s)
-    begun = resuming.read(opened, moved, more=more)
-    settings = begun.settings(
+    search_so_far = resuming.read(opened, moved, more=more)
+    settings = search_so_far.settings(
         trials=trials, time_budget_s=time_budget_s, lanes=lanes, address=address, verbose=verbose, more=more or None
     )
-    task, bound = begun.task, bind(begun.task, begun.space)
+    task, bound = search_so_far.task, bind(search_so_far.task, search_so_far.space)
     metric = chosen_metric(task.data, settings)
     described = opened.settings | {"given": task.given, "metric": metric, "log": trackers}
     if more:
-        spent_s = begun.used_s if settings.time_budget_s is not None else 0.0
+        spent_s = search_so_far.used_s if settings.time_budget_s is not None else 0.0
         wanted = replace(settings, time_budget_s=spent_s + (settings.time_budget_s or 0.0) or None)
         described |= {"search": described["search"] | asdict(wanted)}
     writer = runs.RunWriter(opened.place.write(resume=True), opened.place, described, resume=True)
-    return conduct(writer, task, bound, settings, listeners, earlier=writer.trials, before=begun.before, first=first)
+    return conduct(
+        writer, task, bound, settings, listeners,
+        earlier=writer.trials, before=search_so_far.before, first=first, begun=begun,
+    )  # fmt: skip
 
 
 def _run_settings(task: Task, bound: BoundSpace, settings: SearchSettings) -> dict[str, Any]:

@@ -5,11 +5,14 @@ Exit codes: 0 done, 2 the user's mistake, 1 ours (of `doctor`: a problem was fou
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.main import get_command
@@ -22,7 +25,32 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line and exit."""
+    """The program: run the command line and exit.
+
+    Python would take every imported module apart at the end, which takes two seconds after torch and Ray: what is to be
+    cleaned up is cleaned up by then.
+    """
+    left: list[int] = []
+
+    def leave() -> None:
+        if not left:
+            return
+        with suppress(OSError):  # what cannot be written Python tells of in its own way
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(left[0])
+
+    atexit.register(leave)  # before all others, so that it is called after them
+    try:
+        run()
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            left.append(end.code)
+        raise
+
+
+def run() -> NoReturn:
+    """Run the command line, and raise SystemExit with its exit code."""
     output = Output.for_arguments(sys.argv[1:])
     sys.excepthook = output.crashed
     signal.signal(signal.SIGINT, _interrupt)
@@ -42,7 +70,7 @@ def main() -> None:
         code = INTERRUPTED
     if code == INTERRUPTED and not output.told:
         output.fail("interrupted", code=INTERRUPTED)
-    sys.exit(code)
+    sys.exit(code or 0)
 
 
 def _plain_warnings(output: Output, otherwise: Any) -> Any:
@@ -76,4 +104,4 @@ def _usage(error: typer.TyperException) -> str:
     return f"{message[0].lower()}{message[1:]}; see: {context.command_path} --help"
 
 
-__all__ = ["main"]
+__all__ = ["main", "run"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import traceback
 from types import TracebackType
 from typing import Any, NoReturn
 
 from rich.console import Console
+
+from raytl.core.errors import UserError
 
 SCHEMA_VERSION = 1
 
@@ -19,6 +22,7 @@ class Output:
 
     With ``--json`` the process's stdout is turned to stderr at once, for Ray's processes and libraries too, and the one
     document goes to the stdout that was there before.
+    begun: when the command was called, by the monotonic clock: from then on its time budget runs.
     """
 
     current: Output
@@ -26,6 +30,7 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.told = False
+        self.begun = time.monotonic()
         self.console = Console(stderr=as_json, highlight=False, emoji=False)
         self.progress_console = Console(stderr=True, highlight=False, emoji=False)
         self._stdout = None
@@ -80,7 +85,10 @@ class Output:
             self.document({"error": message, "exit_code": 1})
 
     def _print(self, console: Console, thing: Any, style: str = "") -> None:
-        if isinstance(thing, str):
-            console.print(thing, style=style or None, markup=False, soft_wrap=True)
-        else:
-            console.print(thing)
+        try:
+            if isinstance(thing, str):
+                console.print(thing, style=style or None, markup=False, soft_wrap=True)
+            else:
+                console.print(thing)
+        except OSError as error:  # a file on a full disk; what is read no more (a pipe to head) is Rich's to see to
+            raise UserError(f"what there is to say cannot be written: {error.strerror}") from error

@@ -180,8 +180,9 @@ def quote(
         # Lanes and GPUs are then the cluster's; here there may be none.
         here, gpus_here = (lanes, gpus_per_trial) if types is None else (None, 0.0)
         told = api.quote(
-            task, bound, trials=trials, lanes=here, gpus_per_trial=gpus_here, time_budget_s=budget_s, seed=seed
-        )
+            task, bound, trials=trials, lanes=here, gpus_per_trial=gpus_here, time_budget_s=budget_s, seed=seed,
+            begun=output.begun,
+        )  # fmt: skip
     there = None
     if types is not None:
         there = api.reckon(told, types, lanes=lanes, gpus_per_trial=gpus_per_trial, lane_speed=lane_speed)

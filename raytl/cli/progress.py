@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -35,14 +36,17 @@ PHASES = {
 class Progress:
     """A search listener that draws itself, in place on a terminal and line by line elsewhere.
 
-    trials: how many the search will try; time_budget_s: None where there is none.
+    trials: how many the search will try; time_budget_s: None where there is none. begun: what times are told from, by
+    the monotonic clock; now by default.
     """
 
-    def __init__(self, console: Console, trials: int, time_budget_s: float | None = None) -> None:
+    def __init__(
+        self, console: Console, trials: int, time_budget_s: float | None = None, begun: float | None = None
+    ) -> None:
         self._console = console
         self._trials = trials
         self._budget = time_budget_s
-        self._started = time.monotonic()
+        self._started = time.monotonic() if begun is None else begun
         self._records: dict[int, TrialRecord] = {}
         self._phase = "starting Ray and the lanes"
         self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._draw)
@@ -74,7 +78,8 @@ class Progress:
             self._write(self._line(record))
 
     def _write(self, line: str) -> None:
-        self._console.print(f"{self._elapsed():5.0f} s  {line}", markup=False, soft_wrap=True)
+        with suppress(OSError):  # a log on a full disk is no reason to lose the search
+            self._console.print(f"{self._elapsed():5.0f} s  {line}", markup=False, soft_wrap=True)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._started

@@ -16,7 +16,7 @@ _STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "di
 @contextmanager
 def listening(output: Output, trials: int, time_budget_s: float | None) -> Iterator[Progress]:
     """The live display of a search."""
-    with Progress(output.progress_console, trials, time_budget_s) as progress:
+    with Progress(output.progress_console, trials, time_budget_s, output.begun) as progress:
         yield progress
 
 

@@ -93,7 +93,9 @@ def search(
     ] = None,
     time_budget: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="For everything: 90s, 10m, 2h; +10m of further time with --resume."),
+        typer.Option(
+            metavar="TIME", help="For everything, from now on: 90s, 10m, 2h; +10m of further time with --resume."
+        ),
     ] = None,
     patience: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after so many trials without a better one.")
@@ -201,7 +203,7 @@ def search(
             run = api.resume(
                 resume, trials=wanted, time_budget_s=budget, more_trials=further, more_time_s=more_time, lanes=lanes,
                 storage=storage, address=address, moved=read_moves(moved), log=log or None, verbose=verbose,
-                listeners=[progress],
+                listeners=[progress], begun=output.begun,
             )  # fmt: skip
         _show_end(output, run, condition)
         return
@@ -223,7 +225,7 @@ def search(
             workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain,
             metric=metric if condition is None else condition.metric.name, at=at, ship=ship, cost_aware=cost_aware,
             warm_start=warm_start, log=log or (), name=name, storage=storage, address=address, verbose=verbose,
-            listeners=[progress],
+            listeners=[progress], begun=output.begun,
         )  # fmt: skip
     _show_end(output, run, condition)
 

@@ -32,7 +32,7 @@ from raytl.search.lanes.tuning import (
     trial_directory,
 )
 from raytl.search.outcome import KeepModel, conclude, kept_features, so_far
-from raytl.search.plan.schedule import SearchPlan
+from raytl.search.plan.schedule import TIME, SearchPlan
 from raytl.search.planning import SearchSettings, make_plan, make_workspace_settings
 from raytl.search.records import Asked, SearchListener, SearchOutcome, TrialRecord
 from raytl.search.space.binding import BoundSpace
@@ -44,6 +44,8 @@ LANES = "lanes"
 """The phase under which the user is told that there could be more of them."""
 MEMORY = "memory"
 """The phase under which the user is told that memory is short."""
+READING_SHARE = 0.25
+"""Of a time budget, what may be gone before the search begins without a word of it."""
 ON_ALL = "-on-all"
 """Ending of the folder of a model that the test was trained on too; no strategy's key has it."""
 
@@ -60,6 +62,7 @@ def search(
     keep: KeepModel | None = None,
     refitted: Callable[[Path], None] = lambda directory: None,
     asked: Callable[[], Asked] = Asked,
+    begun: float | None = None,
 ) -> SearchOutcome:
     """Search, choose, refit, keep the winner's model, open the test split once.
 
@@ -69,12 +72,16 @@ def search(
     refitted: told of each refitted model's folder; what is there of an earlier session is not trained again.
     asked: what people want stopped by now; a search that is asked to end is interrupted.
     first: strategies to try before the space's own. earlier: trials of this search from before it was interrupted.
+    begun: when the time budget began, by the monotonic clock: before the data was read, say; now by default.
     An interrupt (Ctrl-C) ends the search early; what is known by then is concluded from, without a refit and with the
     test split sealed, so that the search can be resumed.
     Raises UserError where no trial succeeded, NotWrittenError where the disk took no more, KeyboardInterrupt where it
     was interrupted before one had succeeded.
     """
     started = time.monotonic()
+    spent_s = 0.0 if begun is None else started - begun
+    if settings.time_budget_s is not None and spent_s > READING_SHARE * settings.time_budget_s:
+        listener.on_phase(TIME, f"{spent_s:.0f} s of the time budget went into starting and reading the data")
     if settings.at is not None:
         parse_goal(settings.at)  # said now rather than after the search
         if len(bound.data.classes) != 2:
@@ -90,7 +97,8 @@ def search(
 
         plan = make_plan(
             bound, settings, workspace, lanes, directory, listener, first,
-            test_images=0 if test is None else len(test), started=started, on_first_model=keep_first,
+            test_images=0 if test is None else len(test), started=started, spent_s=spent_s,
+            on_first_model=keep_first,
         )  # fmt: skip
         plan.refits.on_done = refitted
         plan.restore(earlier)

@@ -210,7 +210,7 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
     budget_s = plan.settings.time_budget_s
     labelled_target(workspace)
     if _hurries(plan):
-        raise NoYardstickError(f"a time budget of {budget_s:.0f} s has no room for them")
+        raise NoYardstickError(f"the {budget_s:.0f} s that the time budget left for the search have no room for them")
     least = YARDSTICK_LEAST_S if strategy.convex else min(TRAINED_MOST_S, TRAINED_SHARE * seconds)
     allowed = max(least, YARDSTICK_SHARE * seconds) if budget_s is None else yardstick_seconds(budget_s)
     took = min((record.seconds for record in plan.contest.completed(best.strategy_key)), default=None)

@@ -29,6 +29,11 @@ from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
 
 PRETRAIN_SHARE = 0.1
 """Of a time budget, what pretraining one source model may take."""
+END_SHARE, END_S = 0.1, 3.0
+"""Of a time budget, what is kept for after the search: bundle, report and the end of Ray's processes take three seconds
+on two cores."""
+LEAST_S = 1.0
+"""What a search has however long it took to read the data: time for a first model is taken in any case."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,13 @@ def make_plan_settings(
     directory: Path,
     *,
     test_images: int,
+    spent_s: float = 0.0,
 ) -> PlanSettings:
-    """How much a plan is to search."""
+    """How much a plan is to search. spent_s: of the time budget, what starting and reading the data took."""
+    budget_s, apart_s = settings.time_budget_s, 0.0
+    if budget_s is not None:
+        apart_s = spent_s + min(END_S, END_SHARE * budget_s)
+        budget_s = max(LEAST_S, budget_s - apart_s)
     trials = settings.trials or bound.space.settings.trials
     data, budget = bound.data, workspace.settings.budget
     # Confirming must not take more trials than searching did, nor holding the winner against its controls.
@@ -121,7 +131,8 @@ def make_plan_settings(
         lanes=lanes.count,
         epochs=budget.epochs,
         directory=directory / "refits",
-        time_budget_s=settings.time_budget_s,
+        time_budget_s=budget_s,
+        apart_s=apart_s,
         tested=test_images > 0,
         test_images=test_images,
         refits=2 if test_images and settings.ship == "all" else 1,
@@ -146,14 +157,20 @@ def make_plan(
     *,
     test_images: int,
     started: float,
+    spent_s: float = 0.0,
     on_first_model: Callable[[str], str] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> SearchPlan:
-    """The plan of a search over a bound space, timed from ``started`` of the clock, the monotonic one unless given."""
+    """The plan of a search over a bound space, timed from ``started`` of the clock, the monotonic one unless given.
+
+    spent_s: of the time budget, what was gone by then.
+    """
     given = bound.space.settings
     parsed = [(uri, parse_pretrain(uri)) for uri in bound.source_models]
     pretraining = [uri for uri, parts in parsed if parts is not None and not is_pretrained(workspace, *parts)]
-    plan_settings = make_plan_settings(bound, settings, workspace, lanes, directory, test_images=test_images)
+    plan_settings = make_plan_settings(
+        bound, settings, workspace, lanes, directory, test_images=test_images, spent_s=spent_s
+    )
     halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs)
     sampler = (CostAwareSampler if settings.cost_aware else TpeSampler)(bound, settings.seed, first)
     return SearchPlan(

@@ -127,9 +127,11 @@ def quote(
     *,
     test_images: int,
     probe_s: float = PROBE_S,
+    spent_s: float = 0.0,
 ) -> Quote:
     """Probe for about ``probe_s`` seconds, and rehearse the search in virtual time (:mod:`raytl.search.rehearsal`).
 
+    spent_s: what starting and reading the data took, which a search has to do as well.
     Raises UserError where the data does not fit the space, or none of the strategies that are timed can be trained.
     """
     started = time.perf_counter()
@@ -144,8 +146,9 @@ def quote(
     def make_plan(clock: VirtualClock, seed: int, trials: int | None = None) -> SearchPlan:
         wished = replace(settings, seed=seed, trials=trials or settings.trials)
         return planned(
-            bound, wished, workspace, lanes, Path(), Silent(), test_images=test_images, started=0.0, clock=clock
-        )
+            bound, wished, workspace, lanes, Path(), Silent(),
+            test_images=test_images, started=0.0, spent_s=spent_s, clock=clock,
+        )  # fmt: skip
 
     timed: list[TrialRecord] = []
     known = Known(Durations(timed, budget.epochs, effort.passes))
@@ -168,7 +171,14 @@ def quote(
     known.level = USUAL_LEVEL if accuracy is None else accuracy.value
     trials = settings.trials or bound.space.settings.trials
     seconds, tried = _rehearsed(
-        make_plan, known, workspace, lanes.count, trials, settings.seed, settings.time_budget_s or math.inf
+        make_plan,
+        known,
+        workspace,
+        lanes.count,
+        trials,
+        settings.seed,
+        first.settings.time_budget_s or math.inf,
+        spent_s,
     )
     took = np.array([result.seconds for result in probed])
     return Quote(
@@ -196,9 +206,11 @@ def _rehearsed(
     trials: int,
     seed: int,
     budget_s: float,
+    before_s: float,
 ) -> tuple[Interval, Interval]:
     """Seconds of the search, and strategies that it tries: the middle one and the range of some rehearsals.
 
+    budget_s: of the rehearsals. before_s: what a search takes before what is rehearsed.
     Of more trials than are worth rehearsing, what the second half of them adds is what each further half adds, as far
     as the time budget goes.
     """
@@ -219,7 +231,7 @@ def _rehearsed(
         more = np.full(len(seconds), (trials - MOST_TRIALS) / (MOST_TRIALS - MOST_TRIALS // 2))
         more = np.minimum(more, np.maximum(0.0, budget_s - seconds) / np.maximum(longer, 1e-9))
         seconds, tried = seconds + more * longer, tried + more * further
-    return _middle(seconds), _middle(tried)
+    return _middle(seconds + before_s), _middle(tried)
 
 
 def _middle(values: np.ndarray) -> Interval:

@@ -88,13 +88,13 @@ def test_mistakes_are_sentences(model, tmp_path, monkeypatch, classes, said):
 
 
 def test_words_on_the_terminal(model, tmp_path, monkeypatch, capfd):
-    from raytl.cli import main
+    from raytl.cli import run as run_here
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["raytl", "extend", str(model), *map(str, arguments)])
         monkeypatch.setattr(sys, "excepthook", sys.excepthook)
         with pytest.raises(SystemExit) as done:
-            main()
+            run_here()
         out, err = capfd.readouterr()
         return int(done.value.code or 0), out, err
 

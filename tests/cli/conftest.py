@@ -78,8 +78,8 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def raytl(place: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """``main()`` at the place, in this process: without the seconds that a process of its own needs for its imports."""
-    from raytl.cli import main
+    """The command line at the place, in this process: without the seconds of imports that one of its own needs."""
+    from raytl.cli import run as run_here
 
     for name, value in {**OFFLINE, **place.own}.items():
         monkeypatch.setenv(name, value)
@@ -92,7 +92,7 @@ def raytl(place: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         stdout = os.dup(1)  # --json turns it to stderr for good
         try:
             with pytest.raises(SystemExit) as stop:
-                main()
+                run_here()
         finally:
             os.dup2(stdout, 1)
             os.close(stdout)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import io
+import time
 
 from rich.console import Console
 
 from raytl.cli.progress import Progress
+
+
+def test_times_are_told_from_when_the_command_was_called() -> None:
+    written = io.StringIO()
+    with Progress(Console(file=written), 4, 60.0, begun=time.monotonic() - 20.0) as progress:
+        progress.on_phase("probe", "")
+    assert written.getvalue().startswith("   20 s  ")
 
 
 def test_what_is_said_of_the_metric_is_a_sentence_of_its_own() -> None:

@@ -627,7 +627,10 @@ class TestYardstick:
     ) -> None:
         """A search of half a minute without labels said that a longer one would tell how often the model is right."""
         plan.settings = replace(plan.settings, time_budget_s=20.0)
-        assert self.kept(plan, space, 20.0).no_yardstick == "a time budget of 20 s has no room for them"
+        assert (
+            self.kept(plan, space, 20.0).no_yardstick
+            == "the 20 s that the time budget left for the search have no room for them"
+        )
         unlabelled = workspace(tmp_path, data(target=None), folds=(0, 0))
         assert self.kept(plan, unlabelled, 20.0).no_yardstick.startswith("there are no labelled target images")
 

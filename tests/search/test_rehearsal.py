@@ -13,7 +13,7 @@ from raytl.search.lanes.sizing import Lanes
 from raytl.search.plan.durations import Durations
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.simulation import VirtualClock
-from raytl.search.planning import SearchSettings, make_plan
+from raytl.search.planning import END_S, END_SHARE, LEAST_S, SearchSettings, make_plan
 from raytl.search.propose.effort import Effort
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.rehearsal import FINISH_S, START_S, Known, Silent, rehearse
@@ -96,6 +96,21 @@ def test_a_time_budget_ends_it(held: Workspace, bound: BoundSpace) -> None:
     assert 200.0 < took < 400.0 + FINISH_S + TRAINING_S
     assert plan.finished()
     assert 3 < len({record.strategy_key for record in plan.records}) < 40
+
+
+def test_a_time_budget_is_less_what_reading_the_data_took(held: Workspace, bound: BoundSpace) -> None:
+    """And something is kept for the report. However long it was, a first model is tried for."""
+
+    def plan(spent_s: float, budget_s: float | None) -> SearchPlan:
+        return make_plan(
+            bound, SearchSettings(time_budget_s=budget_s), held, Lanes(1, 1.0, 0.0), Path(), Silent(),
+            test_images=0, started=0.0, spent_s=spent_s, clock=VirtualClock(),
+        )  # fmt: skip
+
+    assert plan(30.0, 100.0).settings.time_budget_s == 100.0 - 30.0 - END_S
+    assert plan(30.0, 20.0).settings.time_budget_s == LEAST_S
+    assert plan(0.0, 10.0).settings.time_budget_s == 10.0 - END_SHARE * 10.0
+    assert plan(30.0, None).settings.time_budget_s is None
 
 
 def test_who_is_right_wins_and_races_end(held: Workspace, bound: BoundSpace) -> None:

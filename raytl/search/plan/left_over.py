@@ -21,11 +21,15 @@ def not_learned_from(domains: Sequence[str]) -> str:
 
 
 class LeftOver:
-    """Remembers the shortest training that there was no room for."""
+    """Remembers the shortest training that there was no room for.
 
-    def __init__(self, time: TimeBudget, seconds: float | None) -> None:
+    seconds: that the plan has, None for no limit; apart_s: of the user's time budget, what goes into all else.
+    """
+
+    def __init__(self, time: TimeBudget, seconds: float | None, apart_s: float = 0.0) -> None:
         self._time = time
         self._seconds = seconds
+        self._apart_s = apart_s
         self._shortest = math.inf
 
     def refuse(self, seconds: float) -> None:
@@ -36,7 +40,7 @@ class LeftOver:
         """Why much of the time is left, and which budget has room; empty where neither is so, or it was said."""
         if self._seconds is None or not math.isfinite(self._shortest) or self._time.left() < UNUSED * self._seconds:
             return ""
-        wanted = math.ceil((self._time.used() + ROOM * self._shortest) / 60)
+        wanted = math.ceil((self._apart_s + self._time.used() + ROOM * self._shortest) / 60)
         shortest, self._shortest = self._shortest, math.inf
         return (
             f"{_spoken(self._time.left())} of the time budget are left: the shortest training without room in it is "

@@ -88,7 +88,7 @@ class SearchPlan:
         self._numbers = count()
         self._said_doubted = self._said_unmade = False
         self._durations = Durations(self.records, settings.epochs, settings.passes)
-        self._left_over = LeftOver(self._time, settings.time_budget_s)
+        self._left_over = LeftOver(self._time, settings.time_budget_s, settings.apart_s)
         self._exploration = Exploration(
             sampler,
             halving,
@@ -223,7 +223,8 @@ class SearchPlan:
         return self._first_model.next_early() or self._first_model.next_of(self._probing.best())
 
     def _announce_first_model(self, worth: str) -> None:
-        self._listener.on_phase(FIRST_MODEL, f"{self._time.used():.0f} s{worth and ', '}{worth}")
+        when = f"{self._time.used():.0f} s after the data was read"
+        self._listener.on_phase(FIRST_MODEL, f"{when}, {worth}" if worth else when)
 
     def _running_models(self) -> set[str]:
         """Source models that a lane is pretraining now."""

@@ -37,13 +37,14 @@ class PlanSettings:
     """How much to search.
 
     trials: of the search phase. folds: validation folds there are. lanes: jobs at a time. time_budget_s: for all phases
-    together, None for no limit. patience: trials without a better one, min_gain: expected gain of another trial, at
-    which to stop searching before that. tested: whether there is a test split, of so many test_images, that baselines
-    and controls will be compared on. refits: of the winner, one after the other. surveys: whether there are domains or
-    unlabelled images to look at first. control_folds: on how many folds the winner is held against its controls where
-    there is no test split. directory: where refits go. passes: of an image through its network, that a full training of
-    a strategy comes to; pretrain_s: seconds that making a source model may take. larger: of a source model, the same at
-    more pixels than the space asks for, and how many times as many these are; most first.
+    together, None for no limit; apart_s: of what the user gave, what goes into all that is no phase. patience: trials
+    without a better one, min_gain: expected gain of another trial, at which to stop searching before that. tested:
+    whether there is a test split, of so many test_images, that baselines and controls will be compared on. refits: of
+    the winner, one after the other. surveys: whether there are domains or unlabelled images to look at first.
+    control_folds: on how many folds the winner is held against its controls where there is no test split. directory:
+    where refits go. passes: of an image through its network, that a full training of a strategy comes to; pretrain_s:
+    seconds that making a source model may take. larger: of a source model, the same at more pixels than the space asks
+    for, and how many times as many these are; most first.
     """
 
     trials: int
@@ -52,6 +53,7 @@ class PlanSettings:
     epochs: int
     directory: Path
     time_budget_s: float | None = None
+    apart_s: float = 0.0
     tested: bool = True
     test_images: int = 0
     refits: int = 1

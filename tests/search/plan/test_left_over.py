@@ -22,6 +22,15 @@ def test_the_shortest_training_and_a_budget_with_room_are_named() -> None:
     assert not given.sentence()  # once is enough
 
 
+def test_a_budget_with_room_has_it_for_reading_the_data_too() -> None:
+    now = iter([0.0])
+    plan_s, apart_s = 120.0, 100.0
+    time = TimeBudget(plan_s, lambda: next(now, 20.0), next(now), lanes=1, tested=False, folds=3)
+    given = LeftOver(time, plan_s, apart_s)
+    given.refuse(240.0)
+    assert "--time-budget 14m has room" in given.sentence()  # (100 + 20 + 3 x 240) s
+
+
 def test_nothing_is_said_where_nothing_was_refused_or_no_time_is_left() -> None:
     assert not left_over(120.0, 30.0).sentence()
     late = left_over(120.0, 110.0)

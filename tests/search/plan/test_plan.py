@@ -179,7 +179,11 @@ class TestFirstModel:
         # How long another source model and the race over the further folds take it does not wait for.
         assert before == [JobKind.PROBE, JobKind.REFIT, *[JobKind.PROBE] * 5]
         assert key(search.jobs[1]) == PROBE.key
-        assert search.heard.said.count((FIRST_MODEL, "2 s")) == search.heard.phases.count(FIRST_MODEL) == 1
+        assert (
+            search.heard.said.count((FIRST_MODEL, "2 s after the data was read"))
+            == search.heard.phases.count(FIRST_MODEL)
+            == 1
+        )
 
     def test_gives_way_to_a_better_one(self, space: BoundSpace) -> None:
         probes = {"plain:pixels": [PIXELS], **PROBES, MODEL: [replace(PROBE, source_model=MODEL)]}
