@@ -66,7 +66,7 @@ def search_that(monkeypatch, *, interrupted: bool, winner: int):
     """In place of minutes on Ray: one trial more, and the outcome asked for. Tells what the search was handed."""
     handed = {}
 
-    def drive(bound, test, settings, directory, listener, *, first, earlier, keep, refitted, asked):
+    def drive(bound, test, settings, directory, listener, *, first, earlier, keep, refitted, asked, begun):
         handed.update(test=test, trials=settings.trials, earlier=[record.number for record in earlier])
         listener.on_trial(trial(1))
         best = Candidate("best", STRATEGY, f"key-{winner}", [winner], FIGURE)
