@@ -69,12 +69,14 @@ class AdaptationLoss(nn.Module, ABC):
     gradient_free: True where nothing is differentiated and :meth:`forward` is never called (AdaBN).
     recalibrates_norm: True where batch-norm statistics are to be re-estimated on the unlabelled images after training.
     matches_moments: True where source features take on the target's moments before a head is solved for.
+    propagates_labels: True where such a head learns from the unlabelled images too, by what their neighbours are.
     """
 
     wants_strong_view = False
     gradient_free = False
     recalibrates_norm = False
     matches_moments = False
+    propagates_labels = False
 
     def __init__(self, config: AdaptationConfig, feature_dim: int, num_classes: int) -> None:
         super().__init__()

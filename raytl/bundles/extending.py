@@ -207,6 +207,12 @@ def _notes(
             "the network below the head was trained on the old images: their accuracy is better here than on others, "
             "and the change is what counts"
         )
+    strategy = bundle.manifest.provenance.get("strategy")
+    if isinstance(strategy, dict) and strategy.get("adaptation") == "propagation":
+        yield (
+            "the old head learned from unlabelled images too, and the new one does not: the old classes were compared "
+            "without these, and may have been right more often; a search with the new class learns from them again"
+        )
     if not kept.target.any():
         yield "the old classes were tested on images of the source domain: there are no others with labels"
     if before is not None and threshold is None:

@@ -105,9 +105,12 @@ def strategy(values: dict[str, Any]) -> str:
             return f"the class names in words, as {start.removeprefix('fine-tuned from ')} reads them (zero-shot)"
         where = "every stage of " if values["head"] == "stages" else ""
         joined = values.get("source_domain")
-        moved = ", moved to the target's moments" if values.get("adaptation") == "moments" else ""
-        return f"logistic regression on {where}{start.removeprefix('fine-tuned from ')}" + (
-            f", with the labelled images of {joined}{moved} in the training" if _known(joined) else ""
+        taught = values.get("adaptation") == "propagation"
+        moved = ", moved to the target's moments" if taught or values.get("adaptation") == "moments" else ""
+        return (
+            f"logistic regression on {where}{start.removeprefix('fine-tuned from ')}"
+            + (f", with the labelled images of {joined}{moved} in the training" if _known(joined) else "")
+            + (", taught by the unlabelled images too (label propagation)" if taught else "")
         )
     cut = values.get("cut")
     frozen = f", {cut} stage{'s' if cut != 1 else ''} frozen" if cut else ""

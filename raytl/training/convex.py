@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from raytl.adaptation.moments import match_moments
+from raytl.evaluation.calibration import apply_temperature
 from raytl.evaluation.head_probes import solve_parts
 from raytl.sources.heads import StagesHead, ZeroShotHead
 from raytl.training.devices import autocast, upload
 from raytl.training.network import Network
 from raytl.training.pools import Pool, to_inputs
 from raytl.training.roles import Roles, spread_source
+from raytl.training.taught import Believed, believe, said_by, solve_taught
 
 BATCH = 256
 
@@ -24,12 +26,13 @@ class Solved:
     """How a head was solved for.
 
     strengths: the penalty of each linear layer. shares: of the layers in the average. sharpness: of the average, else
-    1.
+    1. believed: of the unlabelled images that it learned from, None without such.
     """
 
     strengths: tuple[float, ...] = ()
     shares: tuple[float, ...] = ()
     sharpness: float = 1.0
+    believed: Believed | None = None
 
 
 def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, matched: bool = False) -> Solved:
@@ -37,8 +40,9 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
 
     As :func:`raytl.evaluation.head_probes.solve_parts` has it. Every role weighs the same, as it does in a step of
     training. matched: source features take on the target's moments first (:func:`match_moments`). balanced: every class
-    weighs the same too. Where no role has labels, or the head is made of the classes' names, it stays as it is; where
-    its features are not finite, FloatingPointError is raised.
+    weighs the same too. Where there are unlabelled images for it (``roles.taught``), the head learns from these as
+    well, from what :func:`raytl.training.taught.believe` says of them. Where no role has labels, or the head is made of
+    the classes' names, it stays as it is; where its features are not finite, FloatingPointError is raised.
     """
     labelled = {role: pool for role, pool in roles.training.items() if pool.labels is not None}
     if not labelled or isinstance(network.model.head, ZeroShotHead):
@@ -58,23 +62,52 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
     head = network.model.head
     first = head.parts[0] if isinstance(head, StagesHead) else head
     assert isinstance(first, nn.Linear)
+    labels = np.concatenate([_labels(pool) for pool in labelled.values()])
+    weights = np.concatenate([np.full(len(pool), 1.0 / len(pool)) for pool in labelled.values()])
+    groups = _groups(labelled, roles, kept)
+    target = np.concatenate([np.full(len(pool), role == "target") for role, pool in labelled.items()])
     found = solve_parts(
         features,
-        np.concatenate([_labels(pool) for pool in labelled.values()]),
+        labels,
         first.out_features,
-        np.concatenate([np.full(len(pool), 1.0 / len(pool)) for pool in labelled.values()]),
-        _groups(labelled, roles, kept),
+        weights,
+        groups,
         widths=head.widths if isinstance(head, StagesHead) else None,
         balanced=balanced,
         seed=seed,
-        target=np.concatenate([np.full(len(pool), role == "target") for role, pool in labelled.items()]),
+        target=target,
     )
+    believed = None
+    if roles.taught is not None and isinstance(head, StagesHead) and target.any():
+        unlabelled = features_of(network, roles.taught)
+        of_target = torch.as_tensor(target, device=features.device)
+        believed = believe(
+            features[of_target],
+            labels[target],
+            unlabelled,
+            said_by(found, head.widths, unlabelled),
+            apply_temperature(found.out_of_fold[target], found.temperature),
+            widths=head.widths,
+            groups=None if groups is None else groups[target],
+            balanced=balanced,
+            joined=not target.all(),
+        )
+        found = solve_taught(
+            features,
+            labels,
+            weights,
+            unlabelled,
+            believed,
+            widths=head.widths,
+            balanced=balanced,
+            target=target,
+        )
     if isinstance(head, StagesHead) and head.members != found.members:
         head = StagesHead(head.widths, first.out_features, found.members, quarters=head.quarters).to(network.device)
         network.model.head = head
     found.put_into(head)
     shares = tuple(found.shares.tolist()) if isinstance(head, StagesHead) else ()
-    return Solved(tuple(probe.strength for probe in found.probes), shares, found.sharpness)
+    return Solved(tuple(probe.strength for probe in found.probes), shares, found.sharpness, believed)
 
 
 @torch.inference_mode()

@@ -65,7 +65,8 @@ def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel
     joined = found[0]
     for more in found[1:]:
         joined = joined.joined(more)
-    if strategy.adaptation != "none" and adaptation.get(strategy.adaptation).loss.matches_moments:
+    matched = strategy.adaptation != "none" and adaptation.get(strategy.adaptation).loss.matches_moments
+    if matched and not joined.target.all():
         joined = _matched(workspace, network, weights, strategy, joined)
     return joined.bounded()
 

@@ -19,6 +19,8 @@ from raytl.training.workspace import Workspace
 PROBE_SAMPLE = 128
 QUICK_SAMPLE = 256
 """Unlabelled images looked at before the last epoch: enough to tell who falls behind, at half the price."""
+MOST_TAUGHT = 1000
+"""Unlabelled images that a head is solved for on."""
 MOST_SOURCE = 600
 """Images of a source domain that a head is solved for on: the target's few count as much, and more say no more."""
 STRONG_VIEW = "strong"
@@ -37,6 +39,12 @@ def sample_index(workspace: Workspace, strategy: Strategy, *, validates: bool) -
     """Which unlabelled images these are."""
     images = workspace.data.unlabelled
     return spread(np.arange(0 if images is None else len(images)), unlabelled_sample(strategy, validates=validates))
+
+
+def taught_index(workspace: Workspace) -> np.ndarray:
+    """Which unlabelled images a head is solved for on."""
+    images = workspace.data.unlabelled
+    return spread(np.arange(0 if images is None else len(images)), MOST_TAUGHT)
 
 
 def source_index(workspace: Workspace, strategy: Strategy) -> np.ndarray:
@@ -60,7 +68,8 @@ class Roles:
 
     training: by role (``target``, ``source``, ``unlabelled``), none of them empty. groups: of the labelled ones, by
     role, None where every image is its own. strong: the unlabelled images for the strong view. unlabelled: all of them,
-    for statistics. sample: some of them, and slightly moved versions; quick_sample: fewer.
+    for statistics; taught: those that a head is solved for on. sample: some of them, and slightly moved versions;
+    quick_sample: fewer.
     validation: the target images of the validation fold; validation_index: which ones (v,), empty without a fold.
     source_sample: held-out images of the source domains that may join a training, whether or not one joins this one, so
     that trials with and without are scored alike; quick_source_sample: fewer, and None where a validation fold says
@@ -71,6 +80,7 @@ class Roles:
     groups: dict[str, np.ndarray | None] = field(default_factory=dict)
     strong: Pool | None = None
     unlabelled: Pool | None = None
+    taught: Pool | None = None
     sample: tuple[Pool, Pool] | None = None
     quick_sample: tuple[Pool, Pool] | None = None
     validation: Pool | None = None
@@ -153,6 +163,8 @@ def make_roles(
             still = everyone.subset(chosen)
             if adapts:
                 training["unlabelled"] = everyone
+        if loss is not None and loss.propagates_labels:
+            roles.taught = maker.make(data.unlabelled.subset(taught_index(workspace)))
         if second_view:
             roles.strong = maker.make(data.unlabelled, None, STRONG_VIEW, strategy.cached_views)
         moved = maker.make_moved(seen)

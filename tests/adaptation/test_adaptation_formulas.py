@@ -126,7 +126,7 @@ ADVERSARIAL = {"cdan", "dann"}
 
 
 def test_every_loss_with_a_value_has_its_formula_here() -> None:
-    assert set(FORMULAS) | ADVERSARIAL | {"adabn", "moments"} == set(adaptation.names())
+    assert set(FORMULAS) | ADVERSARIAL | {"adabn", "moments", "propagation"} == set(adaptation.names())
 
 
 def gradients(value: Tensor, wrt: list[Tensor]) -> list[Tensor]:

@@ -43,6 +43,8 @@ def two_shapes() -> TrainingData:
 
 def bundle(root: Path, strategy: dict[str, object], threshold: Threshold | None = None, **kept: bool) -> Path:
     data = two_shapes()
+    if "adaptation" in strategy:
+        data = replace(data, unlabelled=tiny.pool(tiny.shapes(9, 2, name="unlabelled")))
     space = tiny.workspace(root / "w", data, epochs=3, steps=8)
     read = Strategy.from_dict({"source_model": tiny.MODEL, **strategy})
     model = run_trial(space, TrialJob(read, None, final=True), lambda report: None).model
@@ -55,7 +57,7 @@ def bundle(root: Path, strategy: dict[str, object], threshold: Threshold | None 
         root / "bundle",
         model,
         metrics={"metric": "accuracy", "validation": {"value": 0.9, "low": 0.8, "high": 1.0}},
-        provenance={"run": "shapes"},
+        provenance={"run": "shapes", "strategy": read.to_dict()},
         examples=[data.target.items[i].open() for i in (0, 30)] if kept.get("images", True) else (),
         yardstick=yardstick,
         features=features if kept.get("features", True) else None,
@@ -227,6 +229,14 @@ class TestMoreOfAClass:
         assert Bundle.load(more.path).manifest.threshold == point and "stays 0.3" in " ".join(more.notes)
         new = extend_bundle(path, {"disc": of("disc", 5)}, tmp_path / "new")
         assert Bundle.load(new.path).manifest.threshold is None and "is gone" in " ".join(new.notes)
+
+
+def test_what_unlabelled_images_taught_is_said_to_be_lost(tmp_path: Path) -> None:
+    path = bundle(tmp_path, {"cut": tiny.STAGES, "head": "stages", "adaptation": "propagation"})
+    done = extend_bundle(path, {"disc": of("disc", 6)}, tmp_path / "out")
+    assert done.frozen and "learned from unlabelled images too, and the new one does not" in " ".join(done.notes)
+    plain = extend_bundle(bundle(tmp_path / "plain", FROZEN["stages"]), {"disc": of("disc", 6)}, tmp_path / "more")
+    assert "unlabelled" not in " ".join(plain.notes)
 
 
 def test_of_a_trained_network_it_says_so_and_claims_no_health(tmp_path: Path) -> None:

@@ -51,6 +51,10 @@ STRATEGIES = {
     "logistic": Strategy(MODEL, cut=STAGES, head="logistic"),
     "stages": Strategy(MODEL, source_domain="bright", cut=STAGES, head="stages", class_weights="balanced"),
     "moments": Strategy(MODEL, source_domain="bright", adaptation="moments", cut=STAGES, head="stages"),
+    "propagation": Strategy(
+        MODEL, source_domain="bright", adaptation="propagation", cut=STAGES, head="stages", class_weights="balanced"
+    ),
+    "taught": Strategy(MODEL, adaptation="propagation", cut=STAGES, head="stages"),
     "pixels": Strategy("plain:pixels", cut=1, head="logistic"),
     "fine-tune": Strategy(MODEL, cut=0, augmentation="shift", ema=0.9, label_smoothing=0.1, class_weights="balanced"),
     "part-frozen": Strategy(

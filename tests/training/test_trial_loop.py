@@ -79,7 +79,7 @@ EVERYTHING: dict[str, Any] = {
 }
 LOSSES = [name for name in adaptation.names() if adaptation.get(name).trains]
 """The others go with heads that are solved for: tests/training/test_convex.py."""
-WITHOUT_SOURCE = [name for name in adaptation.names() if Role.SOURCE_DOMAIN not in adaptation.get(name).needs]
+WITHOUT_SOURCE = [name for name in LOSSES if Role.SOURCE_DOMAIN not in adaptation.get(name).needs]
 ALONE = [name for name in WITHOUT_SOURCE if not adaptation.get(name).loss.gradient_free]
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 from raytl.adaptation.moments import match_moments
 from raytl.runs.recipe import pieces
+from raytl.runs.recipe.data import wrapped
 from raytl.runs.recipe.lifting import Lifted
 from raytl.runs.recipe.pieces import Code, block
 from raytl.sources.heads import StagesHead
 from raytl.sources.model import pool_quarters
 from raytl.training.convex import solve_head
 from raytl.training.roles import MOST_SOURCE
+from raytl.training.taught import Believed
 from raytl.training.trial import Trial, trial_seed
 
 SOLVE = '''\
@@ -63,7 +66,7 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
         pool = lifted.add(pool_quarters)
         made = f"{lifted.add(StagesHead)}({head.widths}, {k}, {head.members})"
         settings |= {"STRENGTHS": list(solved.strengths), "SHARES": list(solved.shares), "SHARPNESS": solved.sharpness}
-        members = f"{own}, len(images)" if head.members > 1 else "len(images),"
+        members = f"{own}, len(x)" if head.members > 1 else "len(x),"
         fit = block(
             f"head, everyone = {made}, (labels, weights)",
             f"seen = [(part[:count], count) for count in ({members}) for part in x.split(head.widths, dim=1)]",
@@ -86,10 +89,17 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
         )
         through = "outputs = [x]"
     moved = ""
-    if matched:
+    if matched and "source" in trial.roles.training:
         moved = f"""\
             like = torch.cat([features(stages, UNLABELLED), x[:{own}]])
             x = torch.cat([x[:{own}], {lifted.add(match_moments)}(x[{own}:], like)])"""
+    if solved.believed is not None:
+        settings |= {"BELIEVED": _pairs(solved.believed)}
+        moved += """
+            # What neighbours among them and a first head believe of images without labels, and how surely.
+            x = torch.cat([x, features(stages, TAUGHT)])
+            labels = torch.cat([labels, torch.tensor([label for label, _ in BELIEVED])])
+            weights = torch.cat([weights, torch.tensor([weight for _, weight in BELIEVED]).double()])"""
     features = textwrap.dedent(f'''\
         @torch.inference_mode()
         def features(stages: nn.ModuleDict, names: list[str]) -> Tensor:
@@ -123,6 +133,13 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
         ]
     )
     return Code(pieces.constants(settings), main, [SOLVE, features])
+
+
+def _pairs(believed: Believed) -> Any:
+    """(label, weight) of each image, as a script has them."""
+    pairs = zip(believed.labels.tolist(), believed.weights.tolist(), strict=True)
+    entries = wrapped([f"({label}, {weight:.6g})" for label, weight in pairs])
+    return pieces.raw("\n".join(["[", *entries, "]"]))
 
 
 def labelled_code(trial: Trial, roles: list[str], seed: int) -> str:

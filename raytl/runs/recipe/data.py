@@ -49,7 +49,7 @@ class Files:
         for role, files in self._roles.items():
             named = [(os.path.relpath(path, root), label) for path, label in files]
             entries = [repr(name if label is None else (name, label)) for name, label in named]
-            lines += [f"{role.upper()} = [", *_wrapped(entries), "]"]
+            lines += [f"{role.upper()} = [", *wrapped(entries), "]"]
         return "\n".join(lines)
 
     def _path(self, role: str, item: ImageItem, row: int) -> str:
@@ -65,7 +65,8 @@ class Files:
         return str(path)
 
 
-def _wrapped(entries: Sequence[str]) -> list[str]:
+def wrapped(entries: Sequence[str]) -> list[str]:
+    """Lines of a list's entries."""
     lines: list[str] = []
     for entry in entries:
         if lines and len(lines[-1]) + len(entry) + 2 <= WIDTH:

@@ -23,7 +23,7 @@ from raytl.runs.wording import strategy as in_words
 from raytl.search.records import TrialRecord
 from raytl.sources.heads import ZERO_SHOT
 from raytl.training.loop import ACCUMULATION
-from raytl.training.roles import sample_index, source_index
+from raytl.training.roles import sample_index, source_index, taught_index
 from raytl.training.strategy import Strategy
 from raytl.training.trial import Trial, prepare
 from raytl.training.workspace import Workspace
@@ -109,7 +109,9 @@ def _files(trial: Trial, exported: Path | None) -> Files:
         files.add("source", data.source_domains[strategy.source_domain], index, data.classes)
     if data.unlabelled is not None and ("unlabelled" in roles or trial.roles.unlabelled is not None):
         files.add("unlabelled", data.unlabelled)
-    if data.unlabelled is not None and trial.loss is not None and trial.loss.matches_moments:
+    if data.unlabelled is not None and trial.roles.taught is not None:
+        files.add("taught", data.unlabelled, taught_index(workspace))
+    if data.unlabelled is not None and trial.loss is not None and trial.loss.matches_moments and "source" in roles:
         index = sample_index(workspace, strategy, validates=trial.roles.validation is not None)
         files.add("unlabelled", data.unlabelled, index)
     held_out = workspace.held_out_source_images(trial.job.set_aside)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from raytl.adaptation.propagation import PROPAGATION
 from raytl.evaluation.intervals import Comparison, average_repeats, paired_metric_interval
 from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import ONE_IN_TWENTY, Choice, Contestant, choose, separates
@@ -293,23 +294,26 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
     """Whether the other strategy is a head on frozen features of a kind that does better on task after task.
 
     Better than a network that is trained on the target's images alone is, as long as these are few, a head on all
-    stages of published weights; what the trained one is surer of on the unlabelled images it is often wrong in. Of two
-    heads on frozen features: on all stages better than on the last, of the same network, and there with a source domain
-    better than without: how much it is heard follows from the target's images. On published weights better than on
+    stages of published weights, or of any that learned from the unlabelled images too; what the trained one is surer of
+    on the unlabelled images it is often wrong in. Of two heads on frozen features: on all stages better than on the
+    last, of the same network, and there with a source domain better than without, and with what is believed of the
+    unlabelled images: how much these are heard follows from the target's labels. On published weights better than on
     plain features. A network that was pretrained on the user's own source domain is better than these only where the
     domain is related. labelled: whether target labels tell that; where there are none, such a network is trusted less
     than published weights, and a domain's features as they are less than with the target's moments.
     """
     published = _is_published(other.source_model)
     if not one.convex:
-        return labelled and published and other.head == "stages" and _on_target_alone(one)
+        better = other.head == "stages" and (published or other.adaptation == PROPAGATION)
+        return labelled and better and _on_target_alone(one)
     if not other.convex:
         return False
     if not labelled:
         return _trust(one) < _trust(other)
     same = one.source_model == other.source_model and other.head == "stages"
     stages = same and one.head == "logistic" and (one.source_domain is None or other.source_domain is not None)
-    joined = same and one.head == "stages" and one.source_domain is None and other.source_domain is not None
+    less, more = _heard(one), _heard(other)
+    joined = same and one.head == "stages" and less != more and all(a <= b for a, b in zip(less, more, strict=True))
     return stages or joined or (published and one.source_model.startswith("plain:") and other.head != ZERO_SHOT)
 
 
@@ -323,9 +327,10 @@ def _outdone(one: Strategy, other: Strategy) -> bool:
         return False
     if not one.convex:
         return _on_target_alone(one) and _is_published(other.source_model)
-    if one.source_model != other.source_model or one.source_domain is not None or one.head == ZERO_SHOT:
+    if one.source_model != other.source_model or one.head == ZERO_SHOT:
         return False
-    return one.head == "logistic" or other.source_domain is not None
+    taught = _heard(other)[1] and not _heard(one)[1] and other.source_domain == one.source_domain
+    return taught or (one.source_domain is None and (one.head == "logistic" or other.source_domain is not None))
 
 
 def _is_published(source_model: str) -> bool:
@@ -334,6 +339,11 @@ def _is_published(source_model: str) -> bool:
 
 def _on_target_alone(strategy: Strategy) -> bool:
     return strategy.source_domain is None and strategy.adaptation == "none"
+
+
+def _heard(strategy: Strategy) -> tuple[bool, bool]:
+    """Whether a head learned from a source domain, and whether from the unlabelled images."""
+    return strategy.source_domain is not None, strategy.adaptation == PROPAGATION
 
 
 def _trust(strategy: Strategy) -> tuple[bool, bool, bool]:

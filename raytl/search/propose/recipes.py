@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from raytl import adaptation, sources
+from raytl.adaptation.propagation import PROPAGATION
 from raytl.search.jobs import Survey
 from raytl.search.space.binding import BoundSpace, untrained
 from raytl.sources.heads import ZERO_SHOT
@@ -25,7 +26,7 @@ PIXELS = "pixels"
 PLAIN_PIXELS = "plain:pixels"
 """The classical control: what any practitioner tries first, without a network."""
 MOMENTS = "moments"
-"""The adaptation that heads which are solved for can have."""
+"""The adaptation that heads which are solved for on a source domain alone have."""
 LEAST_SEEN = 20
 """Unlabelled images without which their moments are mostly chance."""
 # A recipe that a careful practitioner would start from; a weak one would flatter all that is held against it.
@@ -57,9 +58,10 @@ class Recipes:
     def probes(self, survey: Survey) -> dict[str, list[Strategy]]:
         """Convex heads by source model: on the target's labels, and joined with a domain's.
 
-        The domain is the model's own where it learned one, else the most promising; its features take on the target's
-        moments where there are unlabelled images. Both on all stages of the network, and the first on the last alone.
-        Without target labels all are on the domain's. Beside them, a head made of the classes' names where the
+        The domain is the model's own where it learned one, else the most promising. Where there are unlabelled images
+        its features take on the target's moments, and heads learn from these images as well, besides one that does not.
+        All on all stages of the network, and the first on the last alone. Without target labels all are on the
+        domain's. Beside them, a head made of the classes' names where the
         model reads these.
         """
         models = [
@@ -77,13 +79,17 @@ class Recipes:
         last = Strategy(uri, cut=count, head="logistic", class_weights=self._recipe.class_weights)
         joined = replace(last, head="stages", source_domain=domain)
         seen = self._space.data.unlabelled
-        if seen is not None and len(seen) >= LEAST_SEEN and not self._space.forbids_adaptation:
-            joined = replace(joined, adaptation=MOMENTS, adaptation_config=adaptation.get(MOMENTS).config())
+        adapts = seen is not None and len(seen) >= LEAST_SEEN and not self._space.forbids_adaptation
+        if adapts:
+            joined = _adapted(joined, MOMENTS)
         if not self._labelled:
             bare = replace(last, source_domain=domain)
             learned = [] if domain is None else [joined, replace(joined, head="logistic"), bare]
             return list(dict.fromkeys([*learned, *self._named(uri, count)]))
         found = [replace(last, head="stages"), last] if count > 1 else [last]
+        if adapts:
+            found.append(_adapted(replace(last, head="stages"), PROPAGATION))
+            joined = _adapted(joined, PROPAGATION)
         found += [] if domain is None else [joined]
         return [*found, *self._named(uri, count)]
 
@@ -199,6 +205,10 @@ class Recipes:
         same = [uri for uri in order if (parse_pretrain(uri) or ("", ""))[1] == pretraining[1]]
         others = [uri for uri in same if uri != winner.source_model]
         return replace(winner, source_model=others[-1]) if others else None
+
+
+def _adapted(probe: Strategy, name: str) -> Strategy:
+    return replace(probe, adaptation=name, adaptation_config=adaptation.get(name).config())
 
 
 def _plain(probes: Sequence[Strategy]) -> Strategy:

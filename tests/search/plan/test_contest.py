@@ -86,6 +86,15 @@ class TestWithoutLabels:
         told.add(self.PUBLISHED, 0, 0.3, kind="probe")
         assert told.winner() == self.PUBLISHED.key
 
+    @pytest.mark.parametrize("domain", [None, "near"])
+    def test_what_the_unlabelled_images_taught_wins_whatever_the_score(self, domain: str | None) -> None:
+        told = Told(None)
+        plain = replace(self.PUBLISHED, source_domain=domain, adaptation="moments" if domain else "none")
+        taught = replace(plain, adaptation="propagation")
+        told.add(plain, 0, 0.9, kind="probe")
+        told.add(taught, 0, 0.5, kind="probe")
+        assert told.winner() == taught.key
+
     def test_of_heads_that_know_the_domain_alone_the_score_decides_where_it_tells(self) -> None:
         told = Told(None)
         last = replace(self.PUBLISHED, head="logistic")
@@ -175,6 +184,16 @@ class TestChoice:
             told.add(published, fold, 0.8, kind="probe", unlabelled=0.5)
             told.add(TRAINED["a"], fold, right, unlabelled=0.9)
         assert told.winner() == (TRAINED["a"] if wins else published).key
+
+    @pytest.mark.parametrize(("taught", "wins"), [("propagation", False), ("none", True)])
+    def test_nor_a_head_that_the_unlabelled_images_taught(self, taught: str, wins: bool) -> None:
+        """On whatever features: what labels alone train is surer of these images, and more often wrong."""
+        told = Told()
+        head = Strategy("plain:gradients", cut=1, head="stages", adaptation=taught)
+        for fold in range(FOLDS):
+            told.add(head, fold, 0.8, kind="probe", unlabelled=0.5)
+            told.add(TRAINED["a"], fold, 0.8, unlabelled=0.9)
+        assert told.winner() == (TRAINED["a"] if wins else head).key
 
     def test_one_that_a_domain_or_the_unlabelled_images_train_has_not(self) -> None:
         told, published = Told(), Strategy("package:lite0", cut=5, head="stages")

@@ -1,0 +1,160 @@
+"""Heads that are solved for on unlabelled images too, on what is believed of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raytl.adaptation.propagation import propagate
+from raytl.evaluation.calibration import apply_temperature, confidence_temperature, fit_temperature
+from raytl.evaluation.head_probes import CLOSE, SolvedHead
+from raytl.evaluation.mixing import mixture_shares
+from raytl.evaluation.probes import fit_logistic
+from raytl.sources.heads import StagesHead
+from raytl.tasks.splits import spread
+
+NEIGHBOURS_SAY, BESIDE_A_DOMAIN = 0.9, 0.5
+"""Share of neighbours in what is believed where no label tells whether they or a head are right: with one label a
+class. A head that learned from a source domain too knows more than one that did not."""
+MOST_LABELLED = 1500
+"""Labelled images among the neighbours: of more, the rest has nothing to add."""
+STRENGTH = 0.1
+"""Over the number of images, the penalty of layers that learn from what is believed. It makes no difference to speak of
+over two decades, and choosing it takes most of the time."""
+DOUBT = 3.0
+"""Images' worth of trust that what is said is as sure as it should be."""
+
+
+@dataclass(frozen=True)
+class Believed:
+    """Of the unlabelled images: probabilities (m, k).
+
+    labelled: the same of the labelled ones (n, k), by what none of them said of itself; NaN where nothing else did.
+    """
+
+    unlabelled: np.ndarray
+    labelled: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(m,), the most probable."""
+        return np.asarray(self.unlabelled.argmax(axis=1))
+
+    @property
+    def weights(self) -> np.ndarray:
+        """(m,), in sum 1: the less sure, the less is learned from it (Iscen et al., 2019)."""
+        p = np.clip(self.unlabelled, 1e-12, 1)
+        certainty = 1 + (p * np.log(p)).sum(axis=1) / np.log(p.shape[1])
+        certainty = np.maximum(certainty, 1e-6)
+        return np.asarray(certainty / certainty.sum())
+
+
+def believe(
+    features: Tensor,
+    labels: np.ndarray,
+    unlabelled: Tensor,
+    said: np.ndarray,
+    out_of_fold: np.ndarray,
+    *,
+    widths: Sequence[int],
+    groups: np.ndarray | None,
+    balanced: bool,
+    joined: bool,
+) -> Believed:
+    """What neighbours say and what a head says, averaged by how right they are on labelled images that taught neither.
+
+    features: (n, d) of the labelled images, labels: (n,); unlabelled: features (m, d). said: (m, k) by the head, and
+    out_of_fold: (n, k), NaN if never held. groups, balanced: as of :func:`raytl.adaptation.propagation.propagate`.
+    joined: whether the head learned from a source domain too.
+    """
+    classes = said.shape[1]
+    kept = spread(np.arange(len(labels)), MOST_LABELLED)
+    own = np.full((len(labels), classes), np.nan)
+    of_neighbours, own[kept] = propagate(
+        features[torch.as_tensor(kept, device=features.device)],
+        labels[kept],
+        unlabelled,
+        classes,
+        widths=widths,
+        groups=None if groups is None else groups[kept],
+        balanced=balanced,
+    )
+    reached = np.isfinite(of_neighbours).all(axis=1)
+    of_neighbours[~reached] = said[~reached]
+    # Of the only image of its class others can say nothing right.
+    counts = np.bincount(labels, minlength=classes)
+    own[counts[labels] < 2] = np.nan
+    told = np.isfinite(own).all(axis=1) & np.isfinite(out_of_fold).all(axis=1)
+    both = [_as_sure_as_right(p, q, labels, told) for p, q in ((of_neighbours, own), (said, out_of_fold))]
+    usual = BESIDE_A_DOMAIN if joined else NEIGHBOURS_SAY
+    shares = np.array([usual, 1 - usual])
+    if told.any():
+        weights = None
+        if balanced:
+            even = np.bincount(labels[told], minlength=classes)[labels[told]]
+            weights = told.sum() / (len(np.unique(labels[told])) * even)
+        shares = mixture_shares(np.stack([q[told] for _, q in both]), labels[told], weights)
+    (neighbours, mine), (head, held) = both
+    return Believed(shares[0] * neighbours + shares[1] * head, shares[0] * mine + shares[1] * held)
+
+
+def _as_sure_as_right(
+    said: np.ndarray, of_labelled: np.ndarray, labels: np.ndarray, told: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    logs = np.log(np.clip(of_labelled[told], 1e-7, 1))
+    temperature = fit_temperature(logs, labels[told], pull=DOUBT)
+    return apply_temperature(said, temperature), apply_temperature(of_labelled, temperature)
+
+
+def solve_taught(
+    features: Tensor,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    unlabelled: Tensor,
+    believed: Believed,
+    *,
+    widths: Sequence[int],
+    balanced: bool,
+    target: np.ndarray,
+) -> SolvedHead:
+    """Linear layers on each stage's features of the labelled images (n, d) and the unlabelled ones (m, d).
+
+    weights: (n,) of the labelled images; the unlabelled ones weigh as much as one role of these. target: bool (n,),
+    which of them are the target's, of which ``believed`` tells. The average is as sure as what is believed is.
+    """
+    classes = believed.unlabelled.shape[1]
+    everything = torch.cat([features, unlabelled])
+    everyone = np.concatenate([labels, believed.labels])
+    shares = np.concatenate([weights, believed.weights])
+    probes = tuple(
+        fit_logistic(
+            part,
+            everyone,
+            classes,
+            strengths=(STRENGTH / len(everyone),),
+            sample_weight=shares,
+            class_balanced=balanced,
+            max_folds=1,
+            tolerance=CLOSE,
+        )
+        for part in everything.split(list(widths), dim=1)
+    )
+    out_of_fold = np.full((len(labels), classes), np.nan)
+    out_of_fold[target] = believed.labelled
+    found = SolvedHead(probes, 1, np.full(len(probes), 1 / len(probes)), out_of_fold, 1.0, 1.0)
+    said = said_by(found, widths, unlabelled)
+    sharpness = 1.0 / confidence_temperature(said, float(believed.unlabelled.max(axis=1).mean()))
+    return replace(found, sharpness=float(np.float32(sharpness)))
+
+
+@torch.inference_mode()
+def said_by(solved: SolvedHead, widths: Sequence[int], features: Tensor) -> np.ndarray:
+    """Probabilities (m, k) by a head on all stages."""
+    outputs = len(solved.probes[0].bias)
+    head: nn.Module = StagesHead(widths, outputs, solved.members).to(features.device)
+    solved.put_into(head)
+    return np.asarray(head(features.float()).softmax(dim=1).double().cpu().numpy())

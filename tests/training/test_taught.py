@@ -1,0 +1,95 @@
+"""Heads that unlabelled images teach."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from raytl.evaluation.head_probes import solve_parts
+from raytl.training.taught import BESIDE_A_DOMAIN, NEIGHBOURS_SAY, Believed, believe, said_by, solve_taught
+
+CLASSES, WIDTHS = 3, [8, 8]
+
+
+def clusters(count: int, seed: int, spread: float = 0.6) -> tuple[torch.Tensor, np.ndarray]:
+    """Classes on three bent strings, seen in two stages, the second one noisier."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES, count)
+    along = rng.random(count)
+    centres = np.random.default_rng(9).normal(size=(CLASSES, 8, 2)) * 2
+    ends = centres[labels]
+    where = ends[:, :, 0] * (1 - along)[:, None] + ends[:, :, 1] * along[:, None]
+    first = where + spread * rng.normal(size=(count, 8))
+    second = where + 2 * spread * rng.normal(size=(count, 8))
+    return torch.tensor(np.concatenate([first, second], axis=1), dtype=torch.float32), labels
+
+
+def solved(features: torch.Tensor, labels: np.ndarray) -> object:
+    weights = np.full(len(labels), 1 / len(labels))
+    return solve_parts(features, labels, CLASSES, weights, None, widths=WIDTHS, balanced=False, seed=0)
+
+
+def taught(labelled: int, seed: int, unlabelled: int = 300) -> tuple[float, float, float]:
+    """Accuracy on images that nobody saw: of a head on the labels, of one that was taught; and how sure that one is."""
+    features, labels = clusters(2000, seed)
+    first = np.concatenate([np.flatnonzero(labels == k)[:labelled] for k in range(CLASSES)])
+    rest = np.setdiff1d(np.arange(len(labels)), first)
+    seen, unseen = rest[:unlabelled], rest[unlabelled:]
+    x, y = features[first], labels[first]
+    head = solved(x, y)
+    said = said_by(head, WIDTHS, features[seen])
+    believed = believe(
+        x, y, features[seen], said, head.out_of_fold, widths=WIDTHS, groups=None, balanced=False, joined=False
+    )
+    weights, target = np.full(len(y), 1 / len(y)), np.ones(len(y), dtype=bool)
+    found = solve_taught(x, y, weights, features[seen], believed, widths=WIDTHS, balanced=False, target=target)
+    plain, better = (said_by(each, WIDTHS, features[unseen]) for each in (head, found))
+    right = [(p.argmax(axis=1) == labels[unseen]).mean() for p in (plain, better)]
+    return right[0], right[1], float(better.max(axis=1).mean())
+
+
+def test_few_labels_go_further_with_unlabelled_images() -> None:
+    found = np.array([taught(1, seed) for seed in range(5)])
+    assert (found[:, 1] - found[:, 0]).mean() > 0.03
+    many = np.array([taught(30, seed) for seed in range(3)])
+    assert (many[:, 1] - many[:, 0]).mean() > -0.01  # where labels tell, nothing is lost
+
+
+def test_it_is_about_as_sure_as_it_is_right() -> None:
+    found = np.array([taught(6, seed) for seed in range(5)])
+    assert abs(found[:, 2] - found[:, 1]).mean() < 0.12
+
+
+def test_who_is_believed_follows_from_labels_that_were_not_told() -> None:
+    features, labels = clusters(400, 0)
+    x, y, unlabelled = features[:60], labels[:60], features[60:]
+    right, wrong = np.eye(CLASSES)[labels[60:]], np.eye(CLASSES)[(labels[60:] + 1) % CLASSES]
+    of_right, of_wrong = np.eye(CLASSES)[y], np.eye(CLASSES)[(y + 1) % CLASSES]
+    given = {"widths": WIDTHS, "groups": None, "balanced": False, "joined": False}
+    good = believe(x, y, unlabelled, right, of_right, **given)
+    bad = believe(x, y, unlabelled, wrong, of_wrong, **given)
+    assert (good.labels == labels[60:]).mean() > 0.99
+    assert (bad.labels == labels[60:]).mean() > 0.8  # the neighbours'
+
+
+@pytest.mark.parametrize(("joined", "share"), [(False, NEIGHBOURS_SAY), (True, BESIDE_A_DOMAIN)])
+def test_with_one_label_a_class_nothing_tells_and_the_usual_holds(joined: bool, share: float) -> None:
+    features, labels = clusters(100, 1)
+    first = np.array([np.flatnonzero(labels == k)[0] for k in range(CLASSES)])
+    rest = np.setdiff1d(np.arange(100), first)
+    said = np.tile([1.0, 0.0, 0.0], (len(rest), 1))
+    held = np.full((CLASSES, CLASSES), np.nan)
+    believed = believe(
+        features[first], labels[first], features[rest], said, held,
+        widths=WIDTHS, groups=None, balanced=False, joined=joined,
+    )  # fmt: skip
+    assert np.isnan(believed.labelled).all()
+    assert np.allclose(believed.unlabelled.sum(axis=1), 1)
+    assert (believed.unlabelled[:, 0] >= 1 - share - 1e-6).all()
+
+
+def test_the_sure_ones_teach_more() -> None:
+    believed = Believed(np.array([[1.0, 0.0], [0.6, 0.4], [0.5, 0.5]]), np.empty((0, 2)))
+    assert believed.weights[0] > 10 * believed.weights[1] > 0 and believed.weights.sum() == pytest.approx(1)
+    assert believed.weights[2] > 0  # no row without a weight, however unsure all are
