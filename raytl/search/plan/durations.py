@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.propose.effort import Passes
@@ -93,11 +94,20 @@ class Durations:
         """On one fold more its features are there already, and only the head is solved for."""
         tried = [r for r in self._records if r.strategy_key == strategy.key and r.status == TrialStatus.COMPLETED]
         if not tried:
-            return self.of_new_probe()
+            return self.of_new_probe() + self._teaching(strategy)
         if len(tried) > 1:
             return max(record.seconds for record in tried[1:])
         features_s = self._bare(strategy) if self._forward(strategy.source_model) else 0.0
         return max(tried[0].seconds - features_s, LEAST_SHARE * tried[0].seconds)
+
+    def _teaching(self, strategy: Strategy) -> float:
+        """Seconds that unlabelled images take through the network, the first time that a head learns from them."""
+        alike = (r.strategy for r in self._records if r.status == TrialStatus.COMPLETED)
+        if any((s["source_model"], s["adaptation"]) == (strategy.source_model, strategy.adaptation) for s in alike):
+            return 0.0
+        plain = replace(strategy, adaptation="none", adaptation_config=None)
+        more = self._passes_of(strategy).forward - self._passes_of(plain).forward
+        return max(0.0, more) * self._forward(strategy.source_model)
 
     def _passes_of(self, strategy: Strategy) -> Passes:
         """With the stages that are frozen counted by what they take, where that was measured."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
+from raytl.adaptation.propagation import PROPAGATION
 from raytl.search.jobs import JobKind, LaneJob, Survey
 from raytl.search.plan.contest import Contest, yields_to
 from raytl.search.records import TrialStatus
@@ -114,8 +115,9 @@ class Probing:
 
     def _on_first_fold(self, numbers: Iterator[int], models: Sequence[str]) -> LaneJob | None:
         fold = self._folds[0]
-        due = (s for uri in models for s in self._probes[uri] if (s.key, fold or 0) not in self._given)
-        strategy = next(due, None)
+        # What unlabelled images teach comes last: they take the longest, and a first model does not wait for them.
+        every = sorted((s for uri in models for s in self._probes[uri]), key=_is_taught)
+        strategy = next((s for s in every if (s.key, fold or 0) not in self._given), None)
         return None if strategy is None else self._give(numbers, strategy, fold)
 
     def _on_further_folds(self, numbers: Iterator[int]) -> LaneJob | None:
@@ -262,9 +264,13 @@ class Probing:
         return self.best_so_far() if self.is_over() else None
 
     def front(self) -> str | None:
-        """Key of what leads by the first fold, between two source models; None before one of them has learned."""
+        """Key of what leads by the first fold, between two source models; None before one of them has learned.
+
+        What unlabelled images teach is not waited for.
+        """
         first = self._folds[0] or 0
-        probes = {uri: strategies for uri, strategies in self._probes.items() if strategies}
+        quick = {uri: [s for s in strategies if not _is_taught(s)] for uri, strategies in self._probes.items()}
+        probes = {uri: strategies for uri, strategies in quick.items() if strategies}
         tried = [uri for uri, strategies in probes.items() if all((s.key, first) in self._ended for s in strategies)]
         begun = [uri for uri, strategies in probes.items() if any((s.key, first) in self._given for s in strategies)]
         alone = all(uri.startswith("plain:") for uri in probes)
@@ -292,3 +298,7 @@ class Probing:
     def late(self) -> list[str]:
         """Source models that did not join in yet."""
         return list(self._late)
+
+
+def _is_taught(strategy: Strategy) -> bool:
+    return strategy.adaptation == PROPAGATION

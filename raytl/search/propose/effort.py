@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from raytl import adaptation
 from raytl.search.space.binding import BoundSpace
-from raytl.training.roles import unlabelled_sample
+from raytl.training.roles import MOST_TAUGHT, unlabelled_sample
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Budget
 
@@ -59,6 +59,8 @@ class Effort:
         adapts = strategy.adaptation != "none" and not adaptation.get(strategy.adaptation).loss.gradient_free
         if adapts and data.unlabelled is not None:
             found["unlabelled"] = len(data.unlabelled)
+        if strategy.adaptation != "none" and adaptation.get(strategy.adaptation).loss.propagates_labels:
+            found["taught"] = 0 if data.unlabelled is None else min(MOST_TAUGHT, len(data.unlabelled))
         return {role: count for role, count in found.items() if count}
 
     def _looked_at(self, strategy: Strategy) -> int:

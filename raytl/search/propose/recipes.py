@@ -87,10 +87,10 @@ class Recipes:
             learned = [] if domain is None else [joined, replace(joined, head="logistic"), bare]
             return list(dict.fromkeys([*learned, *self._named(uri, count)]))
         found = [replace(last, head="stages"), last] if count > 1 else [last]
+        alike = [] if domain is None else [joined]
+        found += alike
         if adapts:
-            found.append(_adapted(replace(last, head="stages"), PROPAGATION))
-            joined = _adapted(joined, PROPAGATION)
-        found += [] if domain is None else [joined]
+            found += [_adapted(probe, PROPAGATION) for probe in (replace(last, head="stages"), *alike)]
         return [*found, *self._named(uri, count)]
 
     def _named(self, uri: str, count: int) -> list[Strategy]:

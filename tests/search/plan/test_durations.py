@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +80,18 @@ class TestBeforeAnyTraining:
         both = durations(first, second)
         both.probed(probe(SMALL), JobResult(seconds=5.0, forward_s=(0.04,)))
         assert both.of(head) == 0.7
+
+    def test_unlabelled_images_that_teach_pass_the_network_once(self) -> None:
+        def counted(strategy: Strategy, frozen: float | None) -> Passes:
+            return Passes(100.0 + 1000.0 * (strategy.adaptation == "propagation"), 0.0)
+
+        head = Strategy(SMALL, cut=10, head="stages")
+        taught, joined = replace(head, adaptation="propagation"), replace(head, source_domain="near")
+        for records, expected in (([record(head, 2.0)], 2.0 + 1000 * 0.04), ([record(taught, 42.0)], 2.0)):
+            known = Durations(records, EPOCHS, counted)
+            known.probed(probe(SMALL), JobResult(seconds=2.0, forward_s=(0.04,)))
+            assert known.of(replace(joined, adaptation="propagation")) == pytest.approx(expected)
+            assert known.of(joined) == 2.0
 
     def test_a_step_not_measured_is_reckoned_from_the_forward_pass(self) -> None:
         known = durations()

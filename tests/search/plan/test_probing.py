@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,17 @@ class TestOrder:
         search.play(by_name)
         order = [job.strategy["source_model"] for job in search.given(JobKind.SEARCH)]
         assert order == [MADE[1], MADE[3], MADE[0], MADE[2]]
+
+    def test_what_unlabelled_images_teach_comes_last_and_the_first_model_before_it(self, space: BoundSpace) -> None:
+        taught = {uri: replace(probe(uri), adaptation="propagation") for uri in PROBES_OF_ONE}
+        probes = {uri: [probe(uri), taught[uri]] for uri in PROBES_OF_ONE}
+        search = Search(space, lanes=1, recipes=FixedRecipes(BASELINES, probes), folds=1)
+        search.play(by_name)
+        kinds = [(job.kind, job.strategy["adaptation"]) for job in search.jobs if job.strategy]
+        begun = kinds[: next(i for i, (kind, _) in enumerate(kinds) if kind == JobKind.BASELINE)]
+        plain, later = (JobKind.PROBE, "none"), (JobKind.PROBE, "propagation")
+        assert [each for each in begun if each[0] == JobKind.PROBE] == [plain, plain, later, later]
+        assert begun.index((JobKind.REFIT, "none")) < begun.index(later)
 
     def test_is_the_order_of_the_baselines_too(self, space: BoundSpace) -> None:
         asked: list[list[str]] = []
