@@ -188,7 +188,8 @@ class Contest:
 
         By one in twenty on the folds that both were tried on; by one standard error where what is seen of the
         unlabelled images says the same. Where that says it clearly, and labels nothing else, it is enough that the
-        other one is not known much better: it was tried on more by chance, while this one was still to be made. What
+        other one is not known much better: it was tried on more by chance, while this one was still to be made. The
+        less it is known better the less clearly: of two that are known as well this evidence settles ties. What
         the other one yields to need only not be behind by more than a standard error.
         """
         both = self._both(key, other)
@@ -209,11 +210,13 @@ class Contest:
         if not strategy.convex and _on_target_alone(strategy):
             return False  # trained on few images alone it is sure whether or not it is right
         promise, known = self._promise(), self._contestant(other, {r.fold for r in self.completed(other)})
-        if known is None or surer <= UNSURE or promise.get(key, -np.inf) < promise.get(other, np.inf) - _SAME:
+        if known is None or promise.get(key, -np.inf) < promise.get(other, np.inf) - _SAME:
             return False
-        hardly = (mine.seen & rival.seen).sum() >= HARDLY_BETTER * known.seen.sum()
+        share = (mine.seen & rival.seen).sum() / known.seen.sum()
+        if share < HARDLY_BETTER or surer <= UNSURE * (1 - share):
+            return False
         common = self._common(key, other)
-        return bool(hardly) and self._among([key, other], {key: common, other: common}).key == key
+        return self._among([key, other], {key: common, other: common}).key == key
 
     def _among(self, finalists: Sequence[str], folds: dict[str, set[int]]) -> Choice:
         """The choice among these, on the folds that all of them have."""

@@ -224,7 +224,14 @@ class TestChoice:
 
     @pytest.mark.parametrize(
         ("folds", "surer", "right", "wins"),
-        [(2, 0.3, 0.7, True), (2, 0.05, 0.7, False), (2, 0.3, 0.5, False), (2, None, 0.7, False), (4, 0.3, 0.7, False)],
+        [
+            (2, 0.3, 0.7, True),
+            (2, 0.07, 0.7, True),
+            (2, 0.04, 0.7, False),
+            (2, 0.3, 0.5, False),
+            (2, None, 0.7, False),
+            (4, 0.3, 0.7, False),
+        ],
     )
     def test_a_fold_more_is_no_reason_where_the_unlabelled_images_speak_clearly(
         self, folds: int, surer: float | None, right: float, wins: bool
