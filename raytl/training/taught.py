@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from raytl.adaptation.propagation import propagate
 from raytl.evaluation.calibration import apply_temperature, confidence_temperature, fit_temperature
-from raytl.evaluation.head_probes import CLOSE, SolvedHead
+from raytl.evaluation.head_probes import CLOSE, ON_CPU, SolvedHead
 from raytl.evaluation.mixing import mixture_shares
 from raytl.evaluation.probes import fit_logistic
 from raytl.sources.heads import StagesHead
@@ -128,6 +128,7 @@ def solve_taught(
     """
     classes = believed.unlabelled.shape[1]
     everything = torch.cat([features, unlabelled])
+    everything = everything.cpu() if len(everything) <= ON_CPU else everything
     everyone = np.concatenate([labels, believed.labels])
     shares = np.concatenate([weights, believed.weights])
     probes = tuple(
