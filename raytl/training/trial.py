@@ -161,6 +161,12 @@ def _check_fits(strategy: Strategy, data: TrainingData) -> None:
                 f"strategy: adaptation '{strategy.adaptation}' goes with a head that is solved for; set head to "
                 "'logistic' or 'stages', and cut to the number of stages"
             )
+        taught = adaptation.get(strategy.adaptation).loss.propagates_labels
+        if taught and (strategy.head != "stages" or not strategy.target_labels):
+            raise UserError(
+                f"strategy: adaptation '{strategy.adaptation}' goes with head 'stages' and the target's labels; "
+                "set head to 'stages', and leave target_labels as it is"
+            )
         if Role.SOURCE_DOMAIN in needs and domain is None:
             raise UserError(f"strategy: adaptation '{strategy.adaptation}' needs a source_domain; name one")
         if Role.UNLABELLED in needs and data.unlabelled is None:

@@ -61,8 +61,7 @@ class Recipes:
         The domain is the model's own where it learned one, else the most promising. Where there are unlabelled images
         its features take on the target's moments, and heads learn from these images as well, besides one that does not.
         All on all stages of the network, and the first on the last alone. Without target labels all are on the
-        domain's. Beside them, a head made of the classes' names where the
-        model reads these.
+        domain's. Beside them, a head made of the classes' names where the model reads these.
         """
         models = [
             uri
