@@ -80,6 +80,8 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
     believed = None
     if roles.taught is not None and isinstance(head, StagesHead) and target.any():
         unlabelled = features_of(network, roles.taught)
+        if not torch.isfinite(unlabelled).all():
+            raise FloatingPointError("features of unlabelled images are not finite")
         of_target = torch.as_tensor(target, device=features.device)
         believed = believe(
             features[of_target],

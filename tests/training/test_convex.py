@@ -26,6 +26,8 @@ from raytl.tasks import LabelledImages
 from raytl.training import Strategy
 from raytl.training.convex import features_of, solve_head
 from raytl.training.loop import run_trial
+from raytl.training.network import Network
+from raytl.training.pools import Pool
 from raytl.training.trial import TrialError, TrialJob, TrialResult, prepare, trial_seed
 from raytl.training.workspace import Workspace
 
@@ -181,6 +183,21 @@ class TestBrokenFeatures:
     def test_fail_the_trial_with_one_sentence(self, space: Workspace, broken: str, values: dict[str, str]) -> None:
         with pytest.raises(TrialError, match=r"model: its features of these images are not finite$"):
             train(space, Strategy(broken, cut=STAGES, **values))
+
+    def test_of_unlabelled_images_too(self, space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One picture may be what a network makes nothing finite of, and the labelled ones are not it."""
+        taught = Strategy(PRETRAINED, cut=STAGES, head="stages", adaptation="propagation")
+        pools = []
+
+        def some_broken(network: Network, pool: Pool) -> torch.Tensor:
+            pools.append(pool)
+            found = features_of(network, pool)
+            return found if pool.labels is not None else found.index_fill(0, torch.tensor([0]), torch.nan)
+
+        monkeypatch.setattr("raytl.training.convex.features_of", some_broken)
+        with pytest.raises(TrialError, match="features of these images are not finite$"):
+            train(space, taught)
+        assert any(pool.labels is None for pool in pools)
 
 
 class TestStages:
