@@ -195,7 +195,7 @@ class TestBrokenFeatures:
             return found if pool.labels is not None else found.index_fill(0, torch.tensor([0]), torch.nan)
 
         monkeypatch.setattr("raytl.training.convex.features_of", some_broken)
-        with pytest.raises(TrialError, match="features of these images are not finite$"):
+        with pytest.raises(TrialError, match=r"features of these images are not finite$"):
             train(space, taught)
         assert any(pool.labels is None for pool in pools)
 
