@@ -79,15 +79,19 @@ def verdicts(controls: Sequence[Control], *, margin: float) -> list[Verdict]:
     where it beats everything that it was held against.
     """
     found = judged(controls, margin=margin)
-    order = list(Tone)
     return [
         min(
             (one for one in found if one.part == part),
-            key=lambda one: (order.index(one.tone), one.comparison.value, one.control),
+            key=lambda one: (*how_good(one.tone, one.comparison.value), one.control),
         )
         for part in Part
         if any(one.part == part for one in found)
     ]
+
+
+def how_good(tone: str, gain: float) -> tuple[int, float]:
+    """What comparisons of one part are ordered by, the worst news first. gain: the winner's over the control."""
+    return list(Tone).index(Tone(tone)), gain
 
 
 def judged(controls: Sequence[Control], *, margin: float) -> list[Verdict]:

@@ -33,6 +33,7 @@ def _control_document(control: ControlResult) -> dict[str, Any]:
         "part": control.part,
         "verdict": control.tone,
         "measured_on": control.measured_on,
+        "why_not": control.why_not,
         **figures,
         "strategy": control.strategy,
     }

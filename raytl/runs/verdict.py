@@ -8,6 +8,7 @@ from typing import Any
 from raytl.evaluation import metrics
 from raytl.evaluation.intervals import Interval
 from raytl.evaluation.metrics import Metric
+from raytl.judging.verdict import how_good
 from raytl.runs import wording
 from raytl.runs.run import interval
 from raytl.sources.heads import CONVEX
@@ -22,6 +23,11 @@ PARTS = {
     "augmentation": ("Augmentation", "augmentation", "the same without it"),
 }
 """By part of a strategy: how a sentence about it begins, what it is called within one, and what it is held against."""
+_AGAINST = {
+    "on plain image features": "the same on plain image features",
+    "trained from scratch": "training from scratch",
+}
+"""By a control's name, what it is, where a part has several that differ."""
 _ONE_ANSWER, _EXPECTED = 0.9, 0.75
 """From which share of the unlabelled images on an answer is one for all, and to which share that is not expected."""
 _SAME = 1e-9
@@ -79,7 +85,7 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
 
 
 def transfer(summary: dict[str, Any]) -> Verdict:
-    """Whether starting from pretrained weights beat the very same strategy from random ones."""
+    """Whether starting from pretrained weights beat the very same strategy without any."""
     control = _control(summary, "source-model")
     if control is not None:
         return _judged(control, summary)
@@ -151,10 +157,9 @@ def shares(summary: dict[str, Any]) -> tuple[Interval | None, dict[str, Interval
     """
     whole = interval((summary["gains"] or {}).get("scratch"))
     parts = {
-        PARTS[control["part"]][1]: gain
-        for control in _controls(summary)
-        if control["part"] in ("source-model", "adaptation", "source-domain")
-        and (gain := interval(control)) is not None
+        PARTS[part][1]: gain
+        for part in ("source-model", "adaptation", "source-domain")
+        if (control := _control(summary, part)) is not None and (gain := interval(control)) is not None
     }
     return (whole, parts) if whole is not None and len(parts) > 1 else (None, {})
 
@@ -279,9 +284,11 @@ def _less_would_do(summary: dict[str, Any]) -> list[Verdict]:
 
 def _judged(control: dict[str, Any], summary: dict[str, Any]) -> Verdict:
     what, _, against = PARTS[control["part"]]
+    against = _AGAINST.get(control["name"], against)
     gain = interval(control)
     if gain is None:
-        return Verdict("open", f"Whether {what[0].lower()}{what[1:]} helped is not known: it could not be compared.")
+        why_not = control.get("why_not") or "it could not be compared"  # runs of before do not say
+        return Verdict("open", f"Whether {what[0].lower()}{what[1:]} helped is not known: {why_not}.")
     where = "these test images" if control["measured_on"] == "test" else "these labelled images"
     figures = f"{_gain(gain, summary)} against {against}"
     if control["verdict"] == "helped":
@@ -311,7 +318,12 @@ def _controls(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _control(summary: dict[str, Any], part: str) -> dict[str, Any] | None:
-    return next((control for control in _controls(summary) if control["part"] == part), None)
+    """Of several controls of a part the one that decides: where it beats all of them, it helped."""
+    found = [control for control in _controls(summary) if control["part"] == part]
+    compared = [control for control in found if control["value"] is not None]
+    if compared:
+        return min(compared, key=lambda control: how_good(control["verdict"], control["value"]))
+    return next(iter(found), None)
 
 
 def _gain(gain: Interval | None, summary: dict[str, Any]) -> str:

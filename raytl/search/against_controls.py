@@ -9,10 +9,12 @@ import numpy as np
 
 from raytl.evaluation.intervals import Comparison, Interval, paired_metric_interval
 from raytl.evaluation.metrics import Metric
-from raytl.judging.verdict import Control, Part, equivalence_margin, judged
+from raytl.judging.verdict import Control, Part, equivalence_margin, how_good, judged
 from raytl.search.plan.contest import Labels
+from raytl.search.plan.left_over import spoken
 from raytl.search.plan.schedule import SearchPlan
-from raytl.search.records import ControlResult, SearchOutcome
+from raytl.search.records import ControlResult, SearchOutcome, TrialStatus
+from raytl.training.strategy import Strategy
 
 
 def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metric, classes: tuple[str, ...]) -> None:
@@ -24,9 +26,10 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
     that which looks at no image. classes: names, in the labels' order.
     """
     best, labels = outcome.best, plan.contest.labels
+    taken = {control.strategy_key for control in outcome.controls} | {best.strategy_key}
     for name in ("linear-probe", "pixels"):
         strategy = plan.baselines.get(name)
-        if strategy is not None and strategy.key != best.strategy_key:
+        if strategy is not None and strategy.key not in taken:
             outcome.controls.append(ControlResult(name, Part.CLASSICAL, strategy.to_dict(), strategy.key))
     tests = {entry.strategy_key: entry.test_probabilities for entry in outcome.baselines}
     for control in outcome.controls:
@@ -42,6 +45,8 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
         elif labels is not None and outcome.test_images is None:
             control.comparison = _on_folds(plan, labels, metric, best.strategy_key, control.strategy_key)
             control.measured_on = "folds" if control.comparison is not None else ""
+        if control.comparison is None:
+            control.why_not = _why_not(plan, outcome, control)
     constant = _constant(plan, outcome, metric, classes)
     if constant is not None:
         outcome.controls.append(constant)
@@ -56,8 +61,8 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
     margin = equivalence_margin(metric, value.value if value is not None else 0.5)
     for control, verdict in zip(compared, judged(pairs, margin=margin), strict=True):
         control.tone = str(verdict.tone)  # of all pairs together; the interval shown is that of the pair by itself
-    outcome.transfer_gain = _gain(outcome.controls, "source-model")
-    outcome.adaptation_gain = _gain(outcome.controls, "adaptation")
+    outcome.transfer_gain = _gain(outcome.controls, Part.SOURCE_MODEL)
+    outcome.adaptation_gain = _gain(outcome.controls, Part.ADAPTATION)
 
 
 def _flattery(plan: SearchPlan, outcome: SearchOutcome, metric: Metric) -> float:
@@ -118,6 +123,26 @@ def _constant(
     return ControlResult("commonest-class", Part.CONSTANT, answer, "", compared, measured_on=where)
 
 
-def _gain(controls: Sequence[ControlResult], part: str) -> Interval | None:
-    found = next((c.comparison for c in controls if c.part == part and c.comparison is not None), None)
-    return None if found is None else Interval(found.value, found.low, found.high)
+def _why_not(plan: SearchPlan, outcome: SearchOutcome, control: ControlResult) -> str:
+    """Why a control has nothing to compare, as the end of a sentence."""
+    if outcome.interrupted:
+        return "the search was interrupted before"
+    if plan.contest.labels is None and outcome.test_images is None:
+        return "no labelled image was kept to compare them on"
+    tried = (record for record in plan.records if record.strategy_key == control.strategy_key)
+    failed = (record.reason for record in tried if record.status == TrialStatus.FAILED)
+    reason = plan.refits.failed.get(control.strategy_key) or next(failed, None)
+    if reason is not None:
+        return f"what it would be held against failed: {reason.rstrip('.')}"
+    seconds = plan.expected_seconds(Strategy.from_dict(control.strategy))
+    length = f" of about {spoken(seconds)}" if seconds >= 1 else ""
+    return f"there was no time for what it would be held against, a training{length}"
+
+
+def _gain(controls: Sequence[ControlResult], part: Part) -> Interval | None:
+    """By the control that decides: of several, the one with the worst news."""
+    found = [(c.tone, c.comparison) for c in controls if c.part == part and c.comparison is not None]
+    if not found:
+        return None
+    _, gap = min(found, key=lambda one: how_good(one[0], one[1].value))
+    return Interval(gap.value, gap.low, gap.high)

@@ -92,8 +92,8 @@ class ControlResult:
 
     name: such as ``without adaptation``; part: what differs (``source-model``, ``adaptation``, …). strategy: the
     control's; of one that looks at no image, its ``answer``. comparison: winner minus control, on the same images;
-    None where it could not be had. tone: ``helped``, ``did-not``, ``harm`` or ``cannot-tell``, all pairs taken
-    together (Holm). measured_on: ``test`` or ``folds``.
+    None where it could not be had, and then why_not says why. tone: ``helped``, ``did-not``, ``harm`` or
+    ``cannot-tell``, all pairs taken together (Holm). measured_on: ``test`` or ``folds``.
     """
 
     name: str
@@ -103,6 +103,7 @@ class ControlResult:
     comparison: Comparison | None = None
     tone: str = "cannot-tell"
     measured_on: str = ""
+    why_not: str = ""
 
 
 @dataclass

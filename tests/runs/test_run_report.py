@@ -270,6 +270,25 @@ class TestVerdict:
         assert found.tone == tone and words in found.sentence
         assert adaptation(summary_of("adaptation", verdict, gain)).tone == tone
 
+    def test_of_several_controls_of_a_part_the_one_with_the_worst_news_is_told(self):
+        summary = summary_of("source-model", "helped", (0.3, 0.2, 0.4))
+        (scratch,) = summary["controls"]
+        scratch["name"] = "trained from scratch"
+        plain = scratch | {"name": "on plain image features", "value": 0.05, "low": 0.01, "high": 0.09}
+        unknown = scratch | dict.fromkeys(("value", "low", "high")) | {"verdict": "cannot-tell"}
+        for controls in ([plain, scratch], [scratch, plain], [plain, unknown], [unknown, plain]):
+            told = transfer(summary | {"controls": controls})
+            assert told.tone == "good" and told.sentence.startswith("Transfer helped: +5.0 points")
+            assert told.sentence.endswith("against the same on plain image features.")
+        plain |= {"verdict": "harm", "value": -0.05, "low": -0.09, "high": -0.01}
+        assert transfer(summary | {"controls": [scratch, plain]}).tone == "bad"
+
+    def test_why_something_could_not_be_compared_is_told(self):
+        summary = summary_of("source-model", "cannot-tell", None)
+        summary["controls"][0]["why_not"] = "the search was interrupted before"
+        told = transfer(summary).sentence
+        assert told == "Whether transfer helped is not known: the search was interrupted before."
+
     def test_what_was_not_compared_is_not_known(self):
         nothing = summary_of("freezing", "helped", (0.1, 0.05, 0.2))
         assert "is not known" in transfer(nothing).sentence and "is not known" in adaptation(nothing).sentence

@@ -352,10 +352,11 @@ class TestControls:
         play(plan, space, by_loss)
         for record in plan.records:
             if record.kind == JobKind.CONTROL:
-                record.status = TrialStatus.FAILED
+                record.status, record.reason = TrialStatus.FAILED, "no memory."
         outcome = end(plan, space)
         parts = [control for control in outcome.controls if control.part != "constant"]
         assert {(c.comparison, c.tone, c.measured_on) for c in parts} == {(None, "cannot-tell", "")}
+        assert {c.why_not for c in parts} == {"what it would be held against failed: no memory"}
         assert outcome.transfer_gain is None and outcome.adaptation_gain is None
 
     def test_the_classical_recipes_stand_beside_them(self, tmp_path: Path, space: Workspace) -> None:

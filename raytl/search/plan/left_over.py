@@ -43,11 +43,12 @@ class LeftOver:
         wanted = math.ceil((self._apart_s + self._time.used() + ROOM * self._shortest) / 60)
         shortest, self._shortest = self._shortest, math.inf
         return (
-            f"{_spoken(self._time.left())} of the time budget are left: the shortest training without room in it is "
-            f"expected to take {_spoken(shortest)}, besides its refit and controls; "
+            f"{spoken(self._time.left())} of the time budget are left: the shortest training without room in it is "
+            f"expected to take {spoken(shortest)}, besides its refit and controls; "
             f"--time-budget {wanted}m has room"
         )
 
 
-def _spoken(seconds: float) -> str:
+def spoken(seconds: float) -> str:
+    """A length of time to the second, or the minute where it is longer."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -332,6 +332,10 @@ class SearchPlan:
         """Of the winner, once it is known."""
         return self._closing.controls
 
+    def expected_seconds(self, strategy: Strategy) -> float:
+        """What training a strategy is expected to take; 0 while nothing is known."""
+        return self._durations.of(strategy)
+
     def choice(self) -> Choice | None:
         """The winner among the strategies whose refit did not fail, and on what grounds."""
         return self._closing.choice()

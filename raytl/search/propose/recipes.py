@@ -168,12 +168,15 @@ class Recipes:
         convex = winner.convex
         baselines = self.baselines([winner.source_model, *order], survey)
         found: list[Control] = []
+        scratch: list[Control] = []
         start = self.untrained(winner.source_model)
         if start is not None and not untrained(winner.source_model):
-            # Nobody freezes random weights: where all is frozen, what does without is training from scratch.
-            plain = baselines.get(SCRATCH) if convex else _from(winner, start)
-            if plain is not None:
-                found.append(Control("without pretrained weights", "source-model", plain))
+            if not convex:
+                found.append(Control("without pretrained weights", "source-model", _from(winner, start)))
+            elif SCRATCH in baselines:  # nobody freezes random weights
+                scratch.append(Control("trained from scratch", "source-model", baselines[SCRATCH]))
+        if convex and winner.head != ZERO_SHOT and not winner.source_model.startswith("plain:"):
+            found.append(Control("on plain image features", "source-model", self._on_plain_features(winner, order)))
         if winner.adaptation != "none":
             bare = replace(winner, adaptation="none", adaptation_config=None)
             found.append(Control("without adaptation", "adaptation", bare))
@@ -187,6 +190,7 @@ class Recipes:
         other = self._unrelated(winner, order)
         if other is not None:
             found.append(Control("pretrained on another domain", "other-source", other))
+        found += scratch  # a training, where all before it are heads on frozen features
         if convex and FINE_TUNE in baselines and baselines[FINE_TUNE].source_model == winner.source_model:
             found.append(Control("with nothing frozen", "freezing", baselines[FINE_TUNE]))
         elif winner.cut and not convex and not winner.source_model.startswith("plain:"):  # in which nothing is learned
@@ -195,6 +199,14 @@ class Recipes:
             found.append(Control("without augmentation", "augmentation", replace(winner, augmentation="none")))
         keys = {winner.key}
         return [control for control in found if control.strategy.key not in keys]
+
+    def _on_plain_features(self, winner: Strategy, order: Sequence[str]) -> Strategy:
+        """The winner's head on what needs no network: of such features, on those that promise most."""
+        uri = next((uri for uri in order if uri.startswith("plain:")), PLAIN_PIXELS)
+        count = self._space.stage_count(uri)
+        # On a single stage alone, as the probe on it is.
+        single = count == 1 and winner.source_domain is None and winner.adaptation == "none"
+        return replace(winner, source_model=uri, cut=count, head="logistic" if single else winner.head)
 
     def _unrelated(self, winner: Strategy, order: Sequence[str]) -> Strategy | None:
         """The winner from the model of the domain that promises least, of the same architecture."""

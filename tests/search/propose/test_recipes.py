@@ -256,15 +256,39 @@ class TestControls:
     def test_none_for_what_the_winner_does_without(self, tmp_path: Path, winner: Strategy, parts: set[str]) -> None:
         assert set(self.of(tmp_path, winner)) == parts
 
-    def test_a_probe_is_held_against_training_from_scratch_and_with_nothing_frozen(self, tmp_path: Path) -> None:
+    def test_a_probe_is_held_against_heads_before_it_is_against_trainings(self, tmp_path: Path) -> None:
+        """Of no trained network, of another, from scratch, and with nothing frozen: the first two take no time."""
         probe = Strategy(PRETRAINED, cut=STAGES, head="logistic")
-        found = self.of(tmp_path, probe)
-        assert set(found) == {"source-model", "other-source", "freezing"}
-        assert (found["source-model"].source_model, found["source-model"].cut) == (MODEL, 0)
-        assert (found["freezing"].source_model, found["freezing"].cut) == (PRETRAINED, 0)
-        assert differing(found["other-source"], probe) == {"source_model"}
-        for part in ("source-model", "freezing"):
-            assert found[part].head == "linear"
+        found = {c.name: c.strategy for c in recipes(tmp_path).controls(probe, ORDER, SURVEY)}
+        plain, other, scratch, unfrozen = found.values()
+        assert list(found) == [
+            "on plain image features",
+            "pretrained on another domain",
+            "trained from scratch",
+            "with nothing frozen",
+        ]
+        assert (scratch.source_model, scratch.cut, scratch.head) == (MODEL, 0, "linear")
+        assert (unfrozen.source_model, unfrozen.cut, unfrozen.head) == (PRETRAINED, 0, "linear")
+        assert differing(other, probe) == {"source_model"}
+        assert differing(plain, probe) <= {"source_model", "cut"} and plain.source_model == "plain:pixels"
+
+    def test_what_needs_no_network_was_tried_as_a_probe(self, tmp_path: Path) -> None:
+        """The winner's head, domain and adaptation, on the plain features that promise most: no trial of its own."""
+        file = tmp_path / "plain.yaml"
+        file.write_text(f"space: {{source_model: ['{PRETRAINED}', 'plain:gradients'], source_domain: any}}")
+        made = Recipes(BoundSpace(load_space(str(file)), data()))
+        probes = made.probes(SURVEY)
+        adaptations = [probe.adaptation for probe in probes[PRETRAINED]]
+        assert adaptations == ["none", "none", "moments", "propagation", "propagation"]
+        for winner in probes[PRETRAINED]:
+            controls = made.controls(winner, ("plain:gradients", PRETRAINED, "plain:pixels"), SURVEY)
+            (found,) = [control.strategy for control in controls if control.name == "on plain image features"]
+            assert found in probes["plain:gradients"]
+
+    def test_names_of_classes_are_nothing_that_plain_features_could_be_held_against(self, tmp_path: Path) -> None:
+        winner = Strategy(PRETRAINED, cut=STAGES, head="zero-shot")
+        parts = [control.name for control in recipes(tmp_path).controls(winner, ORDER, SURVEY)]
+        assert "on plain image features" not in parts and "trained from scratch" in parts
 
     def test_without_target_labels_the_source_domain_is_no_part_to_do_without(self, tmp_path: Path) -> None:
         winner = replace(PLAIN, source_domain="bright", adaptation="mcc")
