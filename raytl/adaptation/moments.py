@@ -10,6 +10,8 @@ from torch import Tensor
 from raytl.adaptation.base import ActsOn, AdaptationConfig, AdaptationLoss, Views, adaptation
 from raytl.tasks.task import Role
 
+LEAST_SEEN = 20
+"""Images without which their moments are mostly chance."""
 _ROUNDING = 1e-6
 _LEAST_DEVIATION = 1e-3
 """Of the target over the source: a feature that hardly varies there is not blown up to say nothing."""

@@ -32,14 +32,15 @@ class PropagationConfig(AdaptationConfig):
 @adaptation(
     PROPAGATION,
     config=PropagationConfig,
-    needs={Role.UNLABELLED, Role.TARGET},
+    needs={Role.UNLABELLED},
     acts_on={ActsOn.SOLVED_HEAD},
 )
 class Propagation(AdaptationLoss):
     """No loss: a head that is solved for learns from the unlabelled images as well, see :func:`propagate`.
 
     Source images, where a domain is joined, take on the target's moments first. It assumes that images that look alike
-    to the network are of one class more often than not.
+    to the network are of one class more often than not. Without target labels it is what a domain's head says that
+    goes over to the neighbours, see :func:`pass_on`.
     """
 
     gradient_free = True
@@ -82,6 +83,21 @@ def propagate(
         said = said / np.maximum(named.sum(axis=0), 1)
         said_by_others = said_by_others / np.maximum((own[:, None] != own[None]).astype(np.float64) @ named, 1)
     return _shares(said), _shares(said_by_others)
+
+
+def pass_on(
+    features: Tensor, said: np.ndarray, *, widths: Sequence[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a head says of images, each heard with its neighbours, in place of the labels of :func:`propagate`.
+
+    Returns (m, k) with what is said of an image itself, and without; rows are in sum 1, or NaN where an image has no
+    neighbours. features: (m, d); said: probabilities (m, k). widths: as there.
+    """
+    graph = _graph(features.float(), widths)
+    identity = torch.eye(len(graph), device=graph.device)
+    reached = torch.linalg.solve(identity - REACH * graph, identity).double().cpu().numpy().clip(min=0)
+    others = reached - np.diag(np.diag(reached))
+    return _shares(reached @ said), _shares(others @ said)
 
 
 def _graph(features: Tensor, widths: Sequence[int] | None) -> Tensor:

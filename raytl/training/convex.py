@@ -16,7 +16,7 @@ from raytl.training.devices import autocast, upload
 from raytl.training.network import Network
 from raytl.training.pools import Pool, to_inputs
 from raytl.training.roles import Roles, spread_source
-from raytl.training.taught import Believed, believe, said_by, solve_taught
+from raytl.training.taught import Believed, believe, believe_a_domain, said_by, solve_taught
 
 BATCH = 256
 
@@ -41,7 +41,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
     As :func:`raytl.evaluation.head_probes.solve_parts` has it. Every role weighs the same, as it does in a step of
     training. matched: source features take on the target's moments first (:func:`match_moments`). balanced: every class
     weighs the same too. Where there are unlabelled images for it (``roles.taught``), the head learns from these as
-    well, from what :func:`raytl.training.taught.believe` says of them. Where no role has labels, or the head is made of
+    well, from what is believed of them (:mod:`raytl.training.taught`). Where no role has labels, or the head is made of
     the classes' names, it stays as it is; where its features are not finite, FloatingPointError is raised.
     """
     labelled = {role: pool for role, pool in roles.training.items() if pool.labels is not None}
@@ -78,22 +78,26 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
         target=target,
     )
     believed = None
-    if roles.taught is not None and isinstance(head, StagesHead) and target.any():
+    if roles.taught is not None and isinstance(head, StagesHead):
         unlabelled = features_of(network, roles.taught)
         if not torch.isfinite(unlabelled).all():
             raise FloatingPointError("features of unlabelled images are not finite")
-        of_target = torch.as_tensor(target, device=features.device)
-        believed = believe(
-            features[of_target],
-            labels[target],
-            unlabelled,
-            said_by(found, head.widths, unlabelled),
-            apply_temperature(found.out_of_fold[target], found.temperature),
-            widths=head.widths,
-            groups=None if groups is None else groups[target],
-            balanced=balanced,
-            joined=not target.all(),
-        )
+        said = said_by(found, head.widths, unlabelled)
+        if target.any():
+            of_target = torch.as_tensor(target, device=features.device)
+            believed = believe(
+                features[of_target],
+                labels[target],
+                unlabelled,
+                said,
+                apply_temperature(found.out_of_fold[target], found.temperature),
+                widths=head.widths,
+                groups=None if groups is None else groups[target],
+                balanced=balanced,
+                joined=not target.all(),
+            )
+        else:
+            believed = believe_a_domain(unlabelled, said, widths=head.widths)
         found = solve_taught(
             features,
             labels,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raytl.adaptation.propagation import propagate
+from raytl.adaptation.propagation import pass_on, propagate
 from raytl.evaluation.calibration import apply_temperature, confidence_temperature, fit_temperature
 from raytl.evaluation.head_probes import CLOSE, ON_CPU, SolvedHead
 from raytl.evaluation.mixing import mixture_shares
@@ -27,13 +27,15 @@ STRENGTH = 0.1
 over two decades, and choosing it takes most of the time."""
 DOUBT = 3.0
 """Images' worth of trust that what is said is as sure as it should be."""
+_NEVER = 1e-12
 
 
 @dataclass(frozen=True)
 class Believed:
     """Of the unlabelled images: probabilities (m, k).
 
-    labelled: the same of the labelled ones (n, k), by what none of them said of itself; NaN where nothing else did.
+    labelled: the same of the labelled ones of the target (n, k), by what none of them said of itself; NaN where nothing
+    else did.
     """
 
     unlabelled: np.ndarray
@@ -102,6 +104,36 @@ def believe(
     return Believed(shares[0] * neighbours + shares[1] * head, shares[0] * mine + shares[1] * held)
 
 
+def believe_a_domain(unlabelled: Tensor, said: np.ndarray, *, widths: Sequence[int]) -> Believed:
+    """What a head says that learned from a source domain alone, pooled with what it says of each image's neighbours.
+
+    unlabelled: features (m, d); said: (m, k). Neighbours are heard as far as they agree, without the image itself, with
+    what is said of it, beyond chance (Cohen's kappa): how alike images of one class are to the network is then known
+    without a label. Classes stay as frequent as the head has them, and what is said of both is multiplied, so that what
+    either is sure is not the class is not.
+    """
+    said = np.clip(said, _NEVER, None)
+    heard, of_others = (_as_frequent(rows, said) for rows in pass_on(unlabelled, said, widths=widths))
+    share = _agreement(said.argmax(axis=1), of_others.argmax(axis=1), said.shape[1])
+    pooled = said ** (1 - share) * heard**share
+    return Believed(pooled / pooled.sum(axis=1, keepdims=True), np.empty((0, said.shape[1])))
+
+
+def _as_frequent(heard: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """What neighbours say (m, k), with every class as frequent as in what is said; without neighbours, what is said."""
+    heard = np.clip(np.where(np.isfinite(heard), heard, said), _NEVER, None)
+    heard = heard * (said.mean(axis=0) / heard.mean(axis=0))
+    return np.asarray(heard / heard.sum(axis=1, keepdims=True))
+
+
+def _agreement(one: np.ndarray, other: np.ndarray, classes: int) -> float:
+    """Cohen's kappa of two answers (m,) in [0, classes) to the same images, 0 where it is below."""
+    frequencies = (np.bincount(answers, minlength=classes) / len(answers) for answers in (one, other))
+    chance = float(np.prod(list(frequencies), axis=0).sum())
+    agreed = float(np.mean(one == other))
+    return max(0.0, (agreed - chance) / (1 - chance)) if chance < 1 else 0.0
+
+
 def _as_sure_as_right(
     said: np.ndarray, of_labelled: np.ndarray, labels: np.ndarray, told: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -124,7 +156,8 @@ def solve_taught(
     """Linear layers on each stage's features of the labelled images (n, d) and the unlabelled ones (m, d).
 
     weights: (n,) of the labelled images; the unlabelled ones weigh as much as one role of these. target: bool (n,),
-    which of them are the target's, of which ``believed`` tells. The average is as sure as what is believed is.
+    which of them are the target's, of which ``believed`` tells; there may be none. The average is as sure as what is
+    believed is.
     """
     classes = believed.unlabelled.shape[1]
     everything = torch.cat([features, unlabelled])

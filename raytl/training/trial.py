@@ -162,10 +162,11 @@ def _check_fits(strategy: Strategy, data: TrainingData) -> None:
                 "'logistic' or 'stages', and cut to the number of stages"
             )
         taught = adaptation.get(strategy.adaptation).loss.propagates_labels
-        if taught and (strategy.head != "stages" or not strategy.target_labels):
+        labelled = data.target is not None and strategy.target_labels
+        if taught and (strategy.head != "stages" or not (labelled or domain is not None)):
             raise UserError(
-                f"strategy: adaptation '{strategy.adaptation}' goes with head 'stages' and the target's labels; "
-                "set head to 'stages', and leave target_labels as it is"
+                f"strategy: adaptation '{strategy.adaptation}' goes with head 'stages', and with the target's labels "
+                "or a source_domain; set head to 'stages', and name a source_domain where there are no target labels"
             )
         if Role.SOURCE_DOMAIN in needs and domain is None:
             raise UserError(f"strategy: adaptation '{strategy.adaptation}' needs a source_domain; name one")

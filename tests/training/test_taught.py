@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from raytl.evaluation.head_probes import solve_parts
-from raytl.training.taught import BESIDE_A_DOMAIN, NEIGHBOURS_SAY, Believed, believe, said_by, solve_taught
+from raytl.training.taught import (
+    BESIDE_A_DOMAIN,
+    NEIGHBOURS_SAY,
+    Believed,
+    believe,
+    believe_a_domain,
+    said_by,
+    solve_taught,
+)
 
 CLASSES, WIDTHS = 3, [8, 8]
 
@@ -87,6 +95,41 @@ def test_with_one_label_a_class_nothing_tells_and_the_usual_holds(joined: bool, 
     assert np.isnan(believed.labelled).all()
     assert np.allclose(believed.unlabelled.sum(axis=1), 1)
     assert (believed.unlabelled[:, 0] >= 1 - share - 1e-6).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_target_labels_neighbours_mend_what_a_domain_taught(seed: int) -> None:
+    features, labels = clusters(900, seed)
+    moved = np.random.default_rng(seed).normal(size=(1, 16)) * 0.9
+    source, of_source = clusters(300, seed + 50, spread=0.3)
+    source = source + torch.tensor(moved, dtype=torch.float32)
+    head = solved(source, of_source)
+    seen, unseen = features[:600], features[600:]
+    said = said_by(head, WIDTHS, seen)
+    believed = believe_a_domain(seen, said, widths=WIDTHS)
+    assert np.allclose(believed.unlabelled.sum(axis=1), 1) and believed.labelled.shape == (0, CLASSES)
+    assert np.abs(believed.unlabelled.mean(axis=0) - said.mean(axis=0)).max() < 0.1  # no class swallows another
+    weights, target = np.full(300, 1 / 300), np.zeros(300, dtype=bool)
+    found = solve_taught(source, of_source, weights, seen, believed, widths=WIDTHS, balanced=False, target=target)
+    before, after = ((said_by(each, WIDTHS, unseen).argmax(axis=1) == labels[600:]).mean() for each in (head, found))
+    assert 0.5 < before < 0.95 and after > before + 0.02
+
+
+@pytest.mark.parametrize("frequencies", [(1 / 3, 1 / 3, 1 / 3), (0.9, 0.05, 0.05)])
+def test_neighbours_that_agree_by_chance_are_not_heard(frequencies: tuple[float, ...]) -> None:
+    """What a head says has nothing to do with what is alike to the network: then only the head is believed."""
+    features, _ = clusters(400, 4)
+    guessed = np.random.default_rng(1).choice(CLASSES, 400, p=frequencies)
+    said = np.eye(CLASSES)[guessed] * 0.7 + 0.1
+    believed = believe_a_domain(features, said, widths=WIDTHS)
+    assert (believed.labels == guessed).mean() > 0.95
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_of_hardly_any_image_what_is_said_is_believed(count: int) -> None:
+    said = np.array([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0]])[:count]
+    believed = believe_a_domain(torch.ones(count, 16), said, widths=WIDTHS)
+    assert np.allclose(believed.unlabelled, said, atol=1e-6)
 
 
 def test_the_sure_ones_teach_more() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from raytl import adaptation, sources
+from raytl.adaptation.moments import LEAST_SEEN
 from raytl.adaptation.propagation import PROPAGATION
 from raytl.search.jobs import Survey
 from raytl.search.space.binding import BoundSpace, untrained
@@ -27,8 +28,6 @@ PLAIN_PIXELS = "plain:pixels"
 """The classical control: what any practitioner tries first, without a network."""
 MOMENTS = "moments"
 """The adaptation that heads which are solved for on a source domain alone have."""
-LEAST_SEEN = 20
-"""Unlabelled images without which their moments are mostly chance."""
 # A recipe that a careful practitioner would start from; a weak one would flatter all that is held against it.
 _RECIPE = Strategy(source_model="", head_lr=0.03, backbone_ratio=0.3, augmentation="shift")
 
@@ -84,6 +83,8 @@ class Recipes:
         if not self._labelled:
             bare = replace(last, source_domain=domain)
             learned = [] if domain is None else [joined, replace(joined, head="logistic"), bare]
+            if adapts and domain is not None:
+                learned.append(_adapted(joined, PROPAGATION))
             return list(dict.fromkeys([*learned, *self._named(uri, count)]))
         found = [replace(last, head="stages"), last] if count > 1 else [last]
         alike = [] if domain is None else [joined]

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from scipy.special import softmax
 from scipy.stats import binomtest
 
+from raytl.adaptation.moments import LEAST_SEEN, match_moments
 from raytl.evaluation.class_frequencies import estimate_frequencies
 from raytl.evaluation.probes import Probe, fit_logistic
 from raytl.search.jobs import Survey
@@ -55,8 +57,9 @@ def survey(workspace: Workspace, source_models: Sequence[str]) -> Survey:
     for uri in dict.fromkeys([PLAIN, *_learned_elsewhere(source_models)[:1]]):
         asked = [_Domain(domain.name, domain.learned, domain.held) for domain in domains]
         _ask(workspace, uri, asked)
-        if any(domain.knows.get(TARGET, False) for domain in asked):
-            best = (1.0, asked, uri)  # telling enough: a network takes longer to look
+        told = _confirmed(asked) if data.target is None else [d for d in asked if d.knows.get(TARGET, False)]
+        if told or len(asked) < 2:
+            best = (1.0, asked, uri)  # telling enough, or nothing to tell apart: a network takes longer to look
             break
         # The features under which most is known where it was not learned.
         carries = float(np.mean([share for domain in asked for share in domain.shares.values()] or [0.0]))
@@ -98,25 +101,41 @@ def _halves(workspace: Workspace, name: str) -> _Domain:
 
 
 def _ask(workspace: Workspace, uri: str, domains: Sequence[_Domain]) -> None:
-    """Fit each domain's probe and ask it of the target and of the other domains."""
+    """Fit each domain's probe and ask it of the other domains and of the target.
+
+    Where enough images are known from there, the probe that is asked of the target learned from features with the
+    target's moments, as the heads will that are joined with a domain.
+    """
     data = workspace.data
+    labelled = None if data.target is None else sample(data.target, MOST_IMAGES, workspace.settings.seed)
+    seen = _seen(workspace, labelled)
     for domain in domains:
         learned = _last(workspace, uri, domain.learned)
         if not np.isfinite(learned).all():
             continue
-        domain.probe = fit_logistic(
-            learned, domain.learned.labels, len(data.classes), groups=domain.learned.groups, strengths=STRENGTHS,
-            max_folds=3,
-        )  # fmt: skip
-    for domain in domains:
-        if domain.probe is None:
+        domain.probe = asked = _fitted(learned, domain.learned, len(data.classes))
+        for other in domains:
+            if other is not domain:
+                said = domain.probe.logits(_last(workspace, uri, other.held)).argmax(1)
+                domain.shares[other.name], domain.knows[other.name] = _judged(said, other.held)
+        if labelled is None:
             continue
-        places = {other.name: other.held for other in domains if other is not domain}
-        if data.target is not None:
-            places[TARGET] = sample(data.target, MOST_IMAGES, workspace.settings.seed)
-        for place, images in places.items():
-            said = domain.probe.logits(_last(workspace, uri, images)).argmax(1)
-            domain.shares[place], domain.knows[place] = _judged(said, images)
+        if seen is not None:
+            like = torch.as_tensor(_last(workspace, uri, seen))
+            asked = _fitted(match_moments(torch.as_tensor(learned), like).numpy(), domain.learned, len(data.classes))
+        said = asked.logits(_last(workspace, uri, labelled)).argmax(1)
+        domain.shares[TARGET], domain.knows[TARGET] = _judged(said, labelled)
+
+
+def _seen(workspace: Workspace, labelled: Images | None) -> Images | None:
+    """Images of the target that tell its moments; None where there are too few."""
+    unlabelled = workspace.data.unlabelled
+    seen = labelled if unlabelled is None else _spread(unlabelled, MOST_IMAGES)
+    return seen if seen is not None and len(seen) >= LEAST_SEEN else None
+
+
+def _fitted(features: np.ndarray, images: LabelledImages, classes: int) -> Probe:
+    return fit_logistic(features, images.labels, classes, groups=images.groups, strengths=STRENGTHS, max_folds=3)
 
 
 def _judged(said: np.ndarray, images: LabelledImages) -> tuple[float, bool]:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from tiny import MODEL, PRETRAINED, STAGES, data, shapes
 
+from raytl.adaptation.moments import LEAST_SEEN
 from raytl.search.jobs import Survey
-from raytl.search.propose.recipes import LEAST_SEEN, Recipes
+from raytl.search.propose.recipes import Recipes
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.tasks import TrainingData
@@ -82,7 +83,7 @@ class TestProbes:
         held = replace(held, unlabelled=shapes(LEAST_SEEN, 5, name="seen").without_labels())
         probes = Recipes(BoundSpace(load_space(str(file), assignments), held)).probes(SURVEY)
         adapted = {s.adaptation for s in itertools.chain(*probes.values())} - {"none"}
-        assert adapted == (({"propagation", "moments"} if target else {"moments"}) if wanted else set())
+        assert adapted == ({"propagation", "moments"} if wanted else set())
 
     def test_with_unlabelled_images_heads_learn_from_these_with_and_without_the_domain(self, tmp_path: Path) -> None:
         held = data(8)
@@ -107,7 +108,12 @@ class TestProbes:
         probes = recipes(tmp_path, data(target=None)).probes(SURVEY)
         assert {s.source_domain for strategies in probes.values() for s in strategies} == {"bright"}
         kinds = [(s.head, s.adaptation) for s in probes[PRETRAINED]]
-        assert kinds == [("stages", "moments"), ("logistic", "moments"), ("logistic", "none")]
+        assert kinds == [
+            ("stages", "moments"),
+            ("logistic", "moments"),
+            ("logistic", "none"),
+            ("stages", "propagation"),
+        ]
 
     def test_a_domain_that_was_set_aside_is_asked_nothing(self, tmp_path: Path) -> None:
         probes = recipes(tmp_path).probes(Survey((), {"bright": "its labels are wrong"}))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tiny import CLASSES, MODEL, shapes, workspace
 
+from raytl.core.errors import UserError
 from raytl.search.jobs import Survey
 from raytl.search.propose.survey import survey
 from raytl.tasks import Images, LabelledImages, TrainingData
@@ -109,8 +110,42 @@ class TestDomains:
         other = shapes(12, 7, name="other", classes=("p", "q"))
         assert told(tmp_path, domain("good", 3), other, target=TARGET).domains == ("good",)
 
+    def test_are_known_in_another_light_once_unlabelled_images_tell_the_targets_moments(self, tmp_path: Path) -> None:
+        """All images of the target have a mark that none of the domain has: few labels alone recognise nothing."""
+        domains = domain("good", 3), permuted(domain("wrong", 4))
+        few, seen = marked(shapes(4, 1, name="target")), marked(shapes(20, 2, name="seen")).without_labels()
+        assert told(tmp_path / "unseen", *domains, target=few).set_aside == {}
+        assert set(told(tmp_path / "seen", *domains, target=few, unlabelled=seen).set_aside) == {"wrong"}
+
+    @pytest.mark.parametrize(
+        "domains",
+        [
+            (domain("good", 3), domain("fine", 5)),  # which confirm each other
+            (swapped(domain("wrong", 4)),),  # of which nothing follows, whatever features say
+        ],
+    )
+    def test_are_not_asked_of_a_network_where_nothing_depends_on_it(
+        self, tmp_path: Path, domains: tuple[LabelledImages, ...]
+    ) -> None:
+        unlabelled = shapes(8, 2, name="unlabelled").without_labels()
+        models = (str(tmp_path / "there-is-none.safetensors"),)
+        assert told(tmp_path / "a", *domains, unlabelled=unlabelled, models=models).set_aside == {}
+        with pytest.raises(UserError):
+            told(tmp_path / "b", noise("a", 1), noise("b", 2), unlabelled=unlabelled, models=models)
+
     def test_that_cannot_be_looked_at_are_left_as_they_are(self, tmp_path: Path) -> None:
         assert told(tmp_path, target=TARGET) == Survey()
+
+
+def marked(images: LabelledImages) -> LabelledImages:
+    """The same with a bright cross over every image."""
+
+    def mark(item: PixelsItem) -> PixelsItem:
+        pixels = np.array(item.open())
+        pixels[7:9], pixels[:, 7:9] = 255, 255
+        return PixelsItem(item.name, pixels)
+
+    return replace(images, items=[mark(item) for item in images.items])
 
 
 def swapped_partly(images: LabelledImages) -> LabelledImages:
