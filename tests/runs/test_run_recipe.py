@@ -55,6 +55,9 @@ STRATEGIES = {
         MODEL, source_domain="bright", adaptation="propagation", cut=STAGES, head="stages", class_weights="balanced"
     ),
     "taught": Strategy(MODEL, adaptation="propagation", cut=STAGES, head="stages"),
+    "taught-of-a-domain": Strategy(
+        MODEL, source_domain="bright", target_labels=False, adaptation="propagation", cut=STAGES, head="stages"
+    ),
     "pixels": Strategy("plain:pixels", cut=1, head="logistic"),
     "fine-tune": Strategy(MODEL, cut=0, augmentation="shift", ema=0.9, label_smoothing=0.1, class_weights="balanced"),
     "part-frozen": Strategy(

@@ -303,12 +303,15 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
     unlabelled images: how much these are heard follows from the target's labels. On published weights better than on
     plain features. A network that was pretrained on the user's own source domain is better than these only where the
     domain is related. labelled: whether target labels tell that; where there are none, such a network is trusted less
-    than published weights, and a domain's features as they are less than with the target's moments.
+    than published weights, a domain's features as they are less than with the target's moments, and what learned from
+    the domain alone less than a head that learned from the unlabelled images too, whether it is a head or a network.
     """
     published = _is_published(other.source_model)
     if not one.convex:
+        if not labelled:
+            return one.adaptation == "none" and other.convex and other.adaptation == PROPAGATION
         better = other.head == "stages" and (published or other.adaptation == PROPAGATION)
-        return labelled and better and _on_target_alone(one)
+        return better and _on_target_alone(one)
     if not other.convex:
         return False
     if not labelled:
@@ -349,10 +352,11 @@ def _heard(strategy: Strategy) -> tuple[bool, bool]:
     return strategy.source_domain is not None, strategy.adaptation == PROPAGATION
 
 
-def _trust(strategy: Strategy) -> tuple[bool, bool, bool]:
+def _trust(strategy: Strategy) -> tuple[bool, ...]:
     """What does better on task after task without target labels, the more of it the better."""
     return (
         _is_published(strategy.source_model),
         strategy.head == "stages",
         strategy.adaptation != "none",
+        strategy.adaptation == PROPAGATION,
     )

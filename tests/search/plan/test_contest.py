@@ -119,6 +119,19 @@ class TestWithoutLabels:
         told.add(self.PUBLISHED, 0, 0.69, kind="probe")
         assert told.winner() == trained.key
 
+    @pytest.mark.parametrize(("score", "wins"), [(0.69, True), (0.5, False)])
+    @pytest.mark.parametrize("more", [{}, {"source_model": "plain:gradients", "cut": 1, "head": "mlp"}])
+    def test_what_learned_from_the_domain_alone_yields_to_what_unlabelled_images_taught(
+        self, more: dict[str, object], score: float, wins: bool
+    ) -> None:
+        """By as much as a score without labels is off, and no more."""
+        told = Told(None)
+        trained = replace(TRAINED["a"], source_domain="near", **more)
+        taught = replace(self.PUBLISHED, source_model="plain:gradients", adaptation="propagation")
+        told.add(trained, 0, 0.7)
+        told.add(taught, 0, score, kind="probe")
+        assert told.winner() == (taught if wins else trained).key
+
     def test_a_network_trained_on_a_few_target_images_alone_is_not_believed_however_sure(self) -> None:
         told = Told(None)
         told.add(TRAINED["a"], 0, 0.9)
