@@ -122,8 +122,11 @@ def search(
             else:
                 lanes = stack.enter_context(meant)
                 # Of how many nodes there are now nothing follows: those that join later do not have the files either.
-                data = data if is_this_process_own() else data.portable()
+                own = is_this_process_own()
+                data = data if own else data.portable()
                 workspace, plan = prepared(data, lanes)
+                if own:
+                    beginning = stack.enter_context(Beginning(plan, workspace))
                 more = more_to_ask_for(lanes, settings.trials or bound.space.settings.trials)
                 if more is not None:
                     listener.on_phase(LANES, more)
