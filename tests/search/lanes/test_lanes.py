@@ -252,3 +252,16 @@ def test_lanes_on_a_node_that_joins_later_have_the_images_without_the_files(tmp_
             raytl.Task(target=photos), space=str(space(tmp_path)), storage=tmp_path / "runs", trials=1, lanes=1,
             gpus_per_trial=0.5,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_on_a_ray_of_this_process_the_search_begins_before_its_lanes_are_up(tmp_path, monkeypatch, own):
+    """Of a cluster that others started this machine may be the head alone, on which nothing is to be computed."""
+    if not own:
+        monkeypatch.setattr(driver, "is_this_process_own", lambda: False)
+    found = raytl.search(
+        raytl.Task(target=folder(tmp_path / "photos")), space=str(space(tmp_path)), storage=tmp_path / "runs",
+        trials=1, lanes=1,
+    )  # fmt: skip
+    lanes = found.trials()["lane"]
+    assert (lanes.iloc[0] == "driver") == own and lanes.iloc[-1] != "driver"
