@@ -103,12 +103,12 @@ def _halves(workspace: Workspace, name: str) -> _Domain:
 def _ask(workspace: Workspace, uri: str, domains: Sequence[_Domain]) -> None:
     """Fit each domain's probe and ask it of the other domains and of the target.
 
-    Where enough images are known from there, the probe that is asked of the target learned from features with the
+    Where there are enough unlabelled images, the probe that is asked of the target learned from features with the
     target's moments, as the heads will that are joined with a domain.
     """
     data = workspace.data
     labelled = None if data.target is None else sample(data.target, MOST_IMAGES, workspace.settings.seed)
-    seen = _seen(workspace, labelled)
+    seen = None if data.unlabelled is None else _spread(data.unlabelled, MOST_IMAGES)
     for domain in domains:
         learned = _last(workspace, uri, domain.learned)
         if not np.isfinite(learned).all():
@@ -120,18 +120,11 @@ def _ask(workspace: Workspace, uri: str, domains: Sequence[_Domain]) -> None:
                 domain.shares[other.name], domain.knows[other.name] = _judged(said, other.held)
         if labelled is None:
             continue
-        if seen is not None:
+        if seen is not None and len(seen) >= LEAST_SEEN:
             like = torch.as_tensor(_last(workspace, uri, seen))
             asked = _fitted(match_moments(torch.as_tensor(learned), like).numpy(), domain.learned, len(data.classes))
         said = asked.logits(_last(workspace, uri, labelled)).argmax(1)
         domain.shares[TARGET], domain.knows[TARGET] = _judged(said, labelled)
-
-
-def _seen(workspace: Workspace, labelled: Images | None) -> Images | None:
-    """Images of the target that tell its moments; None where there are too few."""
-    unlabelled = workspace.data.unlabelled
-    seen = labelled if unlabelled is None else _spread(unlabelled, MOST_IMAGES)
-    return seen if seen is not None and len(seen) >= LEAST_SEEN else None
 
 
 def _fitted(features: np.ndarray, images: LabelledImages, classes: int) -> Probe:
