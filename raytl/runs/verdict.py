@@ -100,23 +100,28 @@ def transfer(summary: dict[str, Any]) -> Verdict:
 
 
 def _without_transfer(what: str, summary: dict[str, Any]) -> Verdict:
-    """Of a winner without pretrained weights: whether these lost beyond doubt."""
+    """Of a winner without pretrained weights: whether these lost beyond doubt.
+
+    One that learned from a source domain's images transferred something all the same, and it is not called transfer.
+    """
+    part = "transfer" if summary["best"]["strategy"].get("source_domain") is None else "a pretrained network"
+    begin = part[0].upper() + part[1:]
     if summary.get("interrupted"):
-        return Verdict("open", f"Whether transfer helps is not known yet: {what}, so far.")
+        return Verdict("open", f"Whether {part} helps is not known yet: {what}, so far.")
     if not {"linear-probe", "fine-tune"} & set(summary.get("baselines", ["fine-tune"])):
         return Verdict(
-            "open", f"Whether transfer helps is not known: no pretrained weights were tried, and {what}. {_WEIGHTS}"
+            "open", f"Whether {part} helps is not known: no pretrained weights were tried, and {what}. {_WEIGHTS}"
         )
     if not _measured(summary):
-        return Verdict("open", f"Whether transfer helps nobody has measured: by the score alone, {what}.")
+        return Verdict("open", f"Whether {part} helps nobody has measured: by the score alone, {what}.")
     rival = next((control for control in _controls(summary) if control["name"] == "linear-probe"), None)
     gain = None if rival is None else interval(rival)
     if rival is not None and gain is not None and rival["verdict"] != "helped":
         against = f"{_gain(gain, summary)} against {CLASSICAL['linear-probe']}"
         if rival["verdict"] == "harm":
-            return Verdict("open", f"Transfer would have helped: {what}, {against}.")
-        return Verdict("open", f"Whether transfer helps, these images cannot settle: {what}, {against}.")
-    return Verdict("bad", f"Transfer did not help: {what}.")
+            return Verdict("open", f"{begin} would have helped: {what}, {against}.")
+        return Verdict("open", f"Whether {part} helps, these images cannot settle: {what}, {against}.")
+    return Verdict("bad", f"{begin} did not help: {what}.")
 
 
 def adaptation(summary: dict[str, Any]) -> Verdict:

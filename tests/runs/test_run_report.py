@@ -301,6 +301,12 @@ class TestVerdict:
         assert found.tone == "bad" and found.sentence.startswith("Transfer did not help: the best")
         assert uri.startswith("plain:") or "from random weights" in strategy({"source_model": uri, "cut": 0})
 
+    def test_of_one_that_learned_from_a_domains_images_it_is_not_said_that_nothing_was_transferred(self):
+        found = transfer(
+            summary_of("freezing", "helped", (0.1, 0.05, 0.2), source_model="plain:pixels", source_domain="printed")
+        )
+        assert found.sentence.startswith("A pretrained network did not help: the best model found is a classifier on")
+
     @pytest.mark.parametrize("uri", NOTHING)
     def test_nothing_is_said_to_have_helped_or_not_by_a_score_alone(self, uri):
         """Without a labelled image the winner was chosen by a score, which is no measurement."""
