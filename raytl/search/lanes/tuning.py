@@ -332,6 +332,7 @@ class PlanScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Let Tune keep the lane's process until the end; of itself it keeps at most one that no trial waits for."""
+        trial.init_local_path()  # of what is stopped before it has a process, Tune's results ask for the folder too
         if not self._surviving:
             self._surviving = True
             survive(tune_controller, self._searcher.starved)

@@ -78,6 +78,28 @@ def test_lanes_start_beside_the_beginning_and_are_not_waited_for_where_nothing_i
     assert "Trial" not in capfd.readouterr().out
 
 
+def test_a_lane_that_is_given_up_before_it_began_to_start_does_not_end_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The beginning ends between Tune's taking in a lane's trial and giving it a process."""
+    beginning = Held(tmp_path)
+    beginning.has = True
+    warm_up = tuning.PlanSearcher._warm_up
+
+    def last(searcher, trial_id, held):
+        config = warm_up(searcher, trial_id, held)
+        if config is not None:
+            held.end()
+            searcher._all_done = True
+        return config
+
+    monkeypatch.setattr(tuning.PlanSearcher, "_warm_up", last)
+    before = processes_started()
+    with beginning:
+        assert run_plan(JobList([]), lane_for(tiny.data(), SETTINGS), ONE_LANE, tmp_path, beginning=beginning)
+    assert processes_started() == before
+
+
 class TestPlannedOnTheCluster:
     """With what is free of four CPUs and a GPU, to which no node will be added."""
 
