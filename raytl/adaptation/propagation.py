@@ -73,8 +73,7 @@ def propagate(
     """
     n, k = len(labels), classes
     graph = _graph(torch.cat([labelled, unlabelled]).float(), widths)
-    identity = torch.eye(len(graph), device=graph.device)
-    reached = torch.linalg.solve(identity - REACH * graph, identity[:, :n]).double().cpu().numpy().clip(min=0)
+    reached = _reached(graph, n)
     named = np.eye(k)[np.asarray(labels)]
     own = np.arange(n) if groups is None else np.asarray(groups)
     others = np.where(own[:, None] == own[None], 0.0, reached[:n])
@@ -93,9 +92,7 @@ def pass_on(
     Returns (m, k) with what is said of an image itself, and without; rows are in sum 1, or NaN where an image has no
     neighbours. features: (m, d); said: probabilities (m, k). widths: as there.
     """
-    graph = _graph(features.float(), widths)
-    identity = torch.eye(len(graph), device=graph.device)
-    reached = torch.linalg.solve(identity - REACH * graph, identity).double().cpu().numpy().clip(min=0)
+    reached = _reached(_graph(features.float(), widths), len(features))
     others = reached - np.diag(np.diag(reached))
     return _shares(reached @ said), _shares(others @ said)
 
@@ -113,6 +110,13 @@ def _graph(features: Tensor, widths: Sequence[int] | None) -> Tensor:
     weights = torch.maximum(weights, weights.T)
     scale = weights.sum(dim=1).clamp_min(_LEAST).rsqrt()
     return scale[:, None] * weights * scale[None]
+
+
+def _reached(graph: Tensor, count: int) -> np.ndarray:
+    """What every image (n) is told by each of the first ``count``, over all ways through the graph: (n, count)."""
+    identity = torch.eye(len(graph), device=graph.device)
+    told = torch.linalg.solve(identity - REACH * graph, identity[:, :count])
+    return np.asarray(told.double().cpu().numpy().clip(min=0))
 
 
 def _shares(said: np.ndarray) -> np.ndarray:

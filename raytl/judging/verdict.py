@@ -9,6 +9,8 @@ from enum import StrEnum
 from raytl.evaluation.intervals import Comparison, holm_comparisons
 from raytl.evaluation.metrics import Metric
 
+ON_PLAIN_FEATURES, FROM_SCRATCH = "on plain image features", "trained from scratch"
+"""Names of the two controls that a head on frozen features has in the place of the same from random weights."""
 _MOST = 0.02
 _OF_THE_REST = 0.25
 _OF_A_LOSS = 0.05

@@ -8,7 +8,7 @@ from typing import Any
 from raytl.evaluation import metrics
 from raytl.evaluation.intervals import Interval
 from raytl.evaluation.metrics import Metric
-from raytl.judging.verdict import how_good
+from raytl.judging.verdict import FROM_SCRATCH, ON_PLAIN_FEATURES, how_good
 from raytl.runs import wording
 from raytl.runs.run import interval
 from raytl.sources.heads import CONVEX
@@ -24,8 +24,8 @@ PARTS = {
 }
 """By part of a strategy: how a sentence about it begins, what it is called within one, and what it is held against."""
 _AGAINST = {
-    "on plain image features": "the same on plain image features",
-    "trained from scratch": "training from scratch",
+    ON_PLAIN_FEATURES: "the same on plain image features",
+    FROM_SCRATCH: "training from scratch",
 }
 """By a control's name, what it is, where a part has several that differ."""
 _ONE_ANSWER, _EXPECTED = 0.9, 0.75

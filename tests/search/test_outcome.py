@@ -359,6 +359,25 @@ class TestControls:
         assert {c.why_not for c in parts} == {"what it would be held against failed: no memory"}
         assert outcome.transfer_gain is None and outcome.adaptation_gain is None
 
+    @pytest.mark.parametrize(("seconds", "length"), [(0.0, ""), (41.2, " of about 41 s"), (300.0, " of about 5 min")])
+    def test_for_want_of_time_say_how_much(
+        self, tmp_path: Path, space: Workspace, monkeypatch: pytest.MonkeyPatch, seconds: float, length: str
+    ) -> None:
+        plan = make_plan(tmp_path, space, tested=False)
+        play(plan, space, by_loss)
+        plan.records[:] = [record for record in plan.records if record.kind != JobKind.CONTROL]
+        monkeypatch.setattr(plan, "expected_seconds", lambda strategy: seconds)
+        told = {control.why_not for control in end(plan, space).controls if control.part != "constant"}
+        assert told == {f"there was no time for what it would be held against, a training{length}"}
+
+    def test_of_a_search_that_was_interrupted_say_that(self, tmp_path: Path, space: Workspace) -> None:
+        plan = make_plan(tmp_path, space, tested=False)
+        play(plan, space, by_loss)
+        plan.records[:] = [record for record in plan.records if record.kind != JobKind.CONTROL]
+        outcome = end(plan, space, interrupted=True)
+        parts = [control for control in outcome.controls if control.part != "constant"]
+        assert {control.why_not for control in parts} == {"the search was interrupted before"}
+
     def test_the_classical_recipes_stand_beside_them(self, tmp_path: Path, space: Workspace) -> None:
         plan = make_plan(tmp_path, space, tested=False, probed=True)
         play(plan, space, by_loss)

@@ -335,6 +335,14 @@ class TestStages:
         with pytest.raises(UserError, match="'propagation' goes with head 'stages', and with the target's labels or"):
             train(space, replace(taught, **other))
 
+    def test_without_target_labels_unlabelled_images_teach_what_a_domain_taught(self, space: Workspace) -> None:
+        moved = Strategy(
+            PRETRAINED, source_domain="bright", target_labels=False, cut=STAGES, head="stages", adaptation="moments"
+        )
+        heads = [train(space, replace(moved, adaptation=name)).model.head for name in ("moments", "propagation")]
+        first, taught = (torch.cat([part.weight.flatten() for part in head.parts]) for head in heads)
+        assert first.shape == taught.shape and (first - taught).abs().max() > 1e-3
+
     def test_a_network_that_trains_has_no_use_for_moments(self, space: Workspace) -> None:
         with pytest.raises(UserError, match="'moments' goes with a head that is solved for; set head to"):
             train(space, Strategy(PRETRAINED, source_domain="bright", adaptation="moments"))

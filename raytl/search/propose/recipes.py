@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from raytl import adaptation, sources
 from raytl.adaptation.moments import LEAST_SEEN
 from raytl.adaptation.propagation import PROPAGATION
+from raytl.judging.verdict import FROM_SCRATCH, ON_PLAIN_FEATURES
 from raytl.search.jobs import Survey
 from raytl.search.space.binding import BoundSpace, untrained
 from raytl.sources.heads import ZERO_SHOT
@@ -169,15 +170,12 @@ class Recipes:
         convex = winner.convex
         baselines = self.baselines([winner.source_model, *order], survey)
         found: list[Control] = []
-        scratch: list[Control] = []
         start = self.untrained(winner.source_model)
-        if start is not None and not untrained(winner.source_model):
-            if not convex:
-                found.append(Control("without pretrained weights", "source-model", _from(winner, start)))
-            elif SCRATCH in baselines:  # nobody freezes random weights
-                scratch.append(Control("trained from scratch", "source-model", baselines[SCRATCH]))
+        learned = start is not None and not untrained(winner.source_model)
+        if start is not None and learned and not convex:
+            found.append(Control("without pretrained weights", "source-model", _from(winner, start)))
         if convex and winner.head != ZERO_SHOT and not winner.source_model.startswith("plain:"):
-            found.append(Control("on plain image features", "source-model", self._on_plain_features(winner, order)))
+            found.append(Control(ON_PLAIN_FEATURES, "source-model", self._on_plain_features(winner, order)))
         if winner.adaptation != "none":
             bare = replace(winner, adaptation="none", adaptation_config=None)
             found.append(Control("without adaptation", "adaptation", bare))
@@ -191,7 +189,8 @@ class Recipes:
         other = self._unrelated(winner, order)
         if other is not None:
             found.append(Control("pretrained on another domain", "other-source", other))
-        found += scratch  # a training, where all before it are heads on frozen features
+        if learned and convex and SCRATCH in baselines:  # nobody freezes random weights; a training, so after the heads
+            found.append(Control(FROM_SCRATCH, "source-model", baselines[SCRATCH]))
         if convex and FINE_TUNE in baselines and baselines[FINE_TUNE].source_model == winner.source_model:
             found.append(Control("with nothing frozen", "freezing", baselines[FINE_TUNE]))
         elif winner.cut and not convex and not winner.source_model.startswith("plain:"):  # in which nothing is learned
