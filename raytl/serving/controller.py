@@ -151,13 +151,20 @@ class Serve:
             else:
                 _start(host, port)
         except RayError as error:
-            if not any(words in str(error) for words in _CANNOT_LISTEN):
+            # A proxy that cannot listen says so, until Serve ends it: who asks later only hears of its end.
+            proxy_ended = isinstance(error, RayActorError)
+            if not proxy_ended and not any(words in str(error) for words in _CANNOT_LISTEN):
                 raise
             half = cls.running()
             if half is not None:
                 half._stop(host, port, patience_s=_RELEASE_S)
             free_port_or_refuse(host, port)
-            raise UserError("another program took a port that Serve needs while Serve started: try again") from None
+            what = (
+                "Serve's proxy ended while Serve started, as it does where another program takes a port that Serve needs"
+                if proxy_ended
+                else "another program took a port that Serve needs while Serve started"
+            )
+            raise UserError(f"{what}: try again") from None
         return cls(_get_global_client())
 
     @property

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 import ray
+from ray import serve
+from ray.exceptions import ActorDiedError, RayError
 
 from raytl.core.errors import UserError
 from raytl.serving.controller import Serve, head_environment
@@ -58,6 +60,26 @@ def test_a_port_that_is_taken_while_serve_starts_is_a_sentence_and_leaves_nothin
         Serve.start("127.0.0.1", port, environment)
         found = Serve.running()
         assert found is not None and found.port == port
+    finally:
+        ray.shutdown()
+
+
+def test_a_proxy_that_has_ended_before_it_was_asked_why_is_a_sentence_and_leaves_nothing(monkeypatch):
+    """On a busy machine Serve asks a proxy that could not listen only after its controller has ended it."""
+    really_start = serve.start
+
+    def start_and_ask_late(**options):
+        with pytest.raises(RayError):
+            really_start(**options)
+        raise ActorDiedError
+
+    ray.init(address="local", **QUIET)
+    try:
+        port = free_port()
+        monkeypatch.setattr(serve, "start", start_and_ask_late)
+        with taken(port), pytest.raises(UserError, match=f"port {port} on 127.0.0.1 is taken"):
+            Serve.start("127.0.0.1", port, {})
+        assert Serve.running() is None
     finally:
         ray.shutdown()
 
