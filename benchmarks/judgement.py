@@ -86,10 +86,15 @@ def judged(made: Case, found: Searched) -> dict[str, Any]:
     summary, labels = found.summary(), made.truth.labels
     metric = metric_of(summary)
     try:
-        chosen = probabilities(found.run.best.load(), made).argmax(1)
+        bundle = found.run.best.load()
     except UserError as error:  # the budget was over before a model was made
         return record | {"refused": str(error)}
-    tried = {name: probabilities(Bundle.load(path), made).argmax(1) for name, path in found.candidates.items()}
+    chosen = probabilities(bundle, made).argmax(1)
+    tried = {}
+    for name, path in found.candidates.items():
+        other = Bundle.load(path)
+        same = other.manifest.weights.sha256 == bundle.manifest.weights.sha256  # the run's model is one of them
+        tried[name] = chosen if same else probabilities(other, made).argmax(1)
     values = {name: worth(predicted, labels, metric) for name, predicted in tried.items()}
     board = found.run.leaderboard()
     tested = {str(row["strategy_key"]): float(row["test"]) for _, row in board[board["test"].notna()].iterrows()}
