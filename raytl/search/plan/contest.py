@@ -327,13 +327,14 @@ def _outdone(one: Strategy, other: Strategy) -> bool:
     """Whether a head on all stages is better than another strategy whatever a score without labels says.
 
     Whatever learned from a few target images alone is sure and wrong: a head on the last features of the same network,
-    or a network that was trained on them. And a source domain is heard as far as the target's images bear it out.
+    or a network that was trained on them. And a source domain is heard as far as the target's images bear it out. Never
+    by what is trusted less otherwise: of two heads each would take the other's place for ever.
     """
     if not other.convex or other.head != "stages":
         return False
     if not one.convex:
         return _on_target_alone(one) and _is_published(other.source_model)
-    if one.source_model != other.source_model or one.head == ZERO_SHOT:
+    if one.source_model != other.source_model or one.head == ZERO_SHOT or _trust(other) < _trust(one):
         return False
     taught = _heard(other)[1] and not _heard(one)[1] and other.source_domain == one.source_domain
     return taught or (one.source_domain is None and (one.head == "logistic" or other.source_domain is not None))

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raytl.evaluation import metrics
 from raytl.search.plan.contest import Contest, Labels
@@ -137,6 +139,43 @@ class TestWithoutLabels:
         told.add(TRAINED["a"], 0, 0.9)
         told.add(replace(self.PUBLISHED, source_domain=None, adaptation="none"), 0, 0.3, kind="probe")
         assert told.winner() != TRAINED["a"].key
+
+
+HEADS = [
+    Strategy(uri, cut=5, head=head, source_domain=domain, adaptation=adaptation)
+    for uri in ("timm:resnet18", "hf:clip", "plain:pixels", "pretrain:near/scratch:cnn-small")
+    for head in ("logistic", "stages", "zero-shot")
+    for domain in (None, "near", "far")
+    for adaptation in ("none", "moments", "propagation")
+]
+TRAINED_TOO = [
+    Strategy(uri, source_domain=domain, adaptation=adaptation)
+    for uri in ("timm:resnet18", "scratch:cnn-small")
+    for domain in (None, "near")
+    for adaptation in ("none", "mcc")
+]
+
+
+class TestComesToAnEnd:
+    """What yields to another yields to none that yields to it, over however many in between."""
+
+    @given(
+        scores=st.dictionaries(st.sampled_from(HEADS + TRAINED_TOO), st.floats(0.5, 0.65), min_size=1, max_size=12),
+        labelled=st.booleans(),
+    )
+    def test_whatever_was_tried(self, scores: dict[Strategy, float], labelled: bool) -> None:
+        told = Told(LABELS if labelled else None)
+        for strategy, score in scores.items():
+            told.add(strategy, 0, score, kind="probe" if strategy.convex else "search")
+        assert told.winner() in {strategy.key for strategy in scores}
+
+    def test_a_domains_head_and_one_that_the_unlabelled_images_taught_on_one_label_a_class(self) -> None:
+        told = Told(None)
+        joined = Strategy("timm:resnet18", cut=5, head="stages", source_domain="near", adaptation="moments")
+        taught = replace(joined, source_domain=None, adaptation="propagation")
+        told.add(joined, 0, 0.68, kind="probe")
+        told.add(taught, 0, 0.66, kind="probe")
+        assert told.winner() == taught.key
 
 
 class TestChoice:
