@@ -262,7 +262,7 @@ class Contest:
             usual = [
                 key
                 for key in keys
-                if _outdone(strategies[found], strategies[key])
+                if outdone(strategies[found], strategies[key])
                 or (
                     means[best] - means[key] <= UNSURE and yields_to(strategies[found], strategies[key], labelled=False)
                 )
@@ -323,7 +323,7 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
     return stages or joined or (published and one.source_model.startswith("plain:") and other.head != ZERO_SHOT)
 
 
-def _outdone(one: Strategy, other: Strategy) -> bool:
+def outdone(one: Strategy, other: Strategy) -> bool:
     """Whether a head on all stages is better than another strategy whatever a score without labels says.
 
     Whatever learned from a few target images alone is sure and wrong: a head on the last features of the same network,
