@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import statistics
@@ -16,6 +17,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import optuna
+import ray
+from ray.cluster_utils import Cluster
 from rich.console import Console
 from rich.table import Table
 
@@ -95,6 +98,24 @@ def patiently(start: Callable[[], T], attempts: int = 6) -> T:
         except Exception as error:  # noqa: BLE001 - Ray raises nothing narrower
             say(f"a node did not come up, and is tried again ({attempt}): {str(error).splitlines()[0]}")
     return start()
+
+
+@contextmanager
+def simulated(cpus: int, nodes: int, head_cpus: int) -> Iterator[tuple[Cluster, list[Any]]]:
+    """A simulated cluster and its nodes of so many CPUs each, beside the head; this process is connected to it.
+
+    Nothing of it is left afterwards, also where a node did not come up.
+    """
+    head = {"num_cpus": head_cpus, "include_dashboard": False}
+    # Ray's own hooks at the exit need the main thread.
+    started = patiently(lambda: Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False))
+    try:
+        others = [patiently(lambda: started.add_node(num_cpus=cpus)) for _ in range(nodes)]
+        ray.init(address=started.address, log_to_driver=False, logging_level=logging.ERROR)
+        yield started, others
+    finally:
+        ray.shutdown()
+        started.shutdown()
 
 
 def median(values: Sequence[float]) -> float:

@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,9 @@ _MANY = 1000  # images
 
 @dataclass(frozen=True)
 class Control:
-    """One way without raytl. probabilities: of the truth's images, (n, k). how: what was chosen on the way."""
+    """One way without raytl. probabilities: of the truth's images, (n, k)."""
 
     probabilities: np.ndarray
-    how: str = ""
 
 
 def controls(case: Case) -> dict[str, Control]:
@@ -50,12 +50,12 @@ def controls(case: Case) -> dict[str, Control]:
     kept = cache_folder() / "controls" / f"{hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]}.json"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        found = {name: [control.probabilities.tolist(), control.how] for name, control in _controls(case).items()}
+        found = {name: control.probabilities.tolist() for name, control in _controls(case).items()}
         staging = kept.with_suffix(f".{os.getpid()}")
         staging.write_text(json.dumps(found))
         staging.rename(kept)
     document = json.loads(kept.read_text())
-    return {name: Control(np.array(probabilities), how) for name, (probabilities, how) in document.items()}
+    return {name: Control(np.array(probabilities)) for name, probabilities in document.items()}
 
 
 def _controls(case: Case) -> dict[str, Control]:
@@ -71,9 +71,7 @@ def _controls(case: Case) -> dict[str, Control]:
         # Where the estimates are equal the one named first stands.
         view, images, model, _ = max(tried, key=lambda entry: entry[3])
         rows = model.predict_proba(_see(view, case.truth, case))
-        found[name] = Control(
-            _columns(rows, model.classes_, images.classes, case.truth.classes), f"{view} of {images.name}"
-        )
+        found[name] = Control(_columns(rows, model.classes_, images.classes, case.truth.classes))
     return found
 
 
@@ -131,13 +129,22 @@ def _see(view: str, images: Images, case: Case) -> np.ndarray:
     return _remembered(domain.fingerprint, _NETWORKS[domain.fingerprint], images, _SMALL)
 
 
-def lite0_probe(case: Case, side: int = SIDE) -> np.ndarray:
-    """The thirty lines on EfficientNet-Lite0 alone: probabilities of the truth's classes, (n, k)."""
-    assert case.target is not None
+def lite0_probe(case: Case, side: int = SIDE) -> Callable[[], np.ndarray]:
+    """The thirty lines on EfficientNet-Lite0 alone, fitted; what is returned asks it of the truth.
+
+    That gives probabilities of the truth's classes, (n, k).
+    """
+    target = case.target
+    assert target is not None
     _FEATURES.clear()  # what it costs is measured
-    model, _ = _fitted(lite0_features(case.target, side), case.target.labels)
-    rows = model.predict_proba(lite0_features(case.truth, side))
-    return _columns(rows, model.classes_, case.target.classes, case.truth.classes)
+    _lite0_without_head.cache_clear()
+    model, _ = _fitted(lite0_features(target, side), target.labels)
+
+    def ask() -> np.ndarray:
+        rows = model.predict_proba(lite0_features(case.truth, side))
+        return _columns(rows, model.classes_, target.classes, case.truth.classes)
+
+    return ask
 
 
 def lite0_features(images: Images, side: int = SIDE) -> np.ndarray:
@@ -151,13 +158,18 @@ def _remembered(key: str, network: nn.Module | None, images: Images, side: int) 
         digest: item for digest, item in zip(digests, images.items, strict=True) if (key, digest) not in _FEATURES
     }
     if missing:
-        network = network or pretrained(0)
+        network = network or _lite0_without_head()
         network.eval()
         pixels = tensor(list(missing.values()), side)
         with torch.inference_mode():
             rows = torch.cat([network(chunk) for chunk in pixels.split(64)]).numpy()
         _FEATURES.update({(key, digest): row for digest, row in zip(missing, rows, strict=True)})
     return np.stack([_FEATURES[key, digest] for digest in digests])
+
+
+@cache
+def _lite0_without_head() -> nn.Module:
+    return pretrained(0)
 
 
 def pretrained(classes: int) -> nn.Module:

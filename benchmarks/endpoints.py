@@ -92,8 +92,8 @@ def raytl(
     """raytl's endpoint, as ``raytl deploy`` makes it."""
     port = free_port()
     told = command(home, f"deploy({str(bundle)!r}, port={port}, **{options!r}).to_json()", environment)
-    head = json.loads((home / "serving" / "head.json").read_text())
     try:
+        head = json.loads((home / "serving" / "head.json").read_text())
         yield Server(name, str(told["url"]), (head["temp_dir"],))
     finally:
         command(home, "undeploy()")
@@ -104,6 +104,7 @@ def command(home: Path, code: str, environment: Mapping[str, str] | None = None)
     names = "deploy, rollback, try_out, undeploy"
     lines = ["import json", f"from raytl.serving import {names}", f"print(json.dumps({code}))"]
     given = {**os.environ, "RAYTL_HOME": str(home), **(environment or {})}
+    given.pop("RAY_ADDRESS", None)  # a head of its own, whatever cluster there is
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], env=given, capture_output=True, text=True, check=False
     )
@@ -132,7 +133,8 @@ def peer(
         _wait_for(port, process)
         yield Server(name, f"http://127.0.0.1:{port}", (f"{script} {bundle} {port}",), json_body)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # LitServe's workers would outlive it
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(process.pid, signal.SIGKILL)  # LitServe's workers would outlive it
         process.wait(20)
 
 

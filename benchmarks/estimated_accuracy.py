@@ -26,8 +26,8 @@ import numpy as np
 import polite  # noqa: F401
 import torch
 import typer
-from common import finish, say, scratch_home
-from drawn import OTHER_SERIFS, SANS, hash_of, letters
+from common import Silent, finish, say, scratch_home
+from drawn import SANS, hash_of, letters
 from inprocess import search
 from PIL import Image
 from scipy import ndimage
@@ -39,7 +39,7 @@ from raytl.bundles import Bundle
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.judging.health import Health, Yardstick, judge_health
 from raytl.search.planning import SearchSettings
-from raytl.search.records import SearchOutcome, TrialRecord
+from raytl.search.records import SearchOutcome
 from raytl.tasks import LabelledImages
 from raytl.tasks.demo import printed_digits
 
@@ -201,19 +201,25 @@ def shifted(asked: Asked, made: Case, name: str) -> list[Told]:
     found.append(asked(FREQUENCIES[1], [arrays[i] for i in drawn], labels[drawn]))
     half = [_striped(0.25)(a, rng) if i % 2 else a for i, a in enumerate(arrays)]
     found.append(asked("half of them", half, labels))
-    for domain, images in _elsewhere(name).items():
+    assert made.target is not None
+    for domain, images in _elsewhere(name, made.target).items():
         found.append(asked(domain, *arrays_of(images, rng)))
     return found
 
 
-def _elsewhere(name: str) -> dict[str, LabelledImages]:
-    """The same classes from another domain."""
+def _elsewhere(name: str, learned: LabelledImages) -> dict[str, LabelledImages]:
+    """The same classes from another domain. learned: what the search saw."""
     if name.startswith("digits"):
         return {"printed": printed_digits()}
     if name.startswith("letters"):
-        return {"other faces": letters("others", OTHER_SERIFS, 40), "sans serif": letters("sans", SANS, 77)}
-    doubtful = case("solar-doubtful", 5, 0).truth
-    return {"doubtful too": doubtful, "poly": case("solar-to-poly-alone", 5, 0).truth}
+        return {"sans serif": letters("sans", SANS, 77)}
+    # Drawn anew from the same photographs: those that the search saw are not asked about.
+    known = {item.digest for item in learned.items}
+    found = {"doubtful too": case("solar-doubtful", 5, 0).truth, "poly": case("solar-to-poly-alone", 5, 0).truth}
+    return {
+        domain: images.subset(np.array([i for i, item in enumerate(images.items) if item.digest not in known]))
+        for domain, images in found.items()
+    }
 
 
 def alarms(asked: Asked, made: Case, name: str) -> list[bool]:
@@ -229,14 +235,6 @@ def alarms(asked: Asked, made: Case, name: str) -> list[bool]:
     return found
 
 
-class _Nobody:
-    def on_trial(self, record: TrialRecord) -> None:
-        """Nobody listens."""
-
-    def on_phase(self, phase: str, detail: str) -> None:
-        """Nobody listens."""
-
-
 def bundle_of(made: Case, folder: Path, assignments: list[str], seed: int) -> tuple[Bundle, SearchOutcome]:
     """The winner of a search, exported as the product does it."""
     task = made.task(seed=seed)
@@ -246,7 +244,7 @@ def bundle_of(made: Case, folder: Path, assignments: list[str], seed: int) -> tu
         return ""
 
     bound, settings = bind(task, "vision-small", assignments), SearchSettings(trials=1, seed=seed)
-    outcome, _ = search(task, bound, settings, folder, _Nobody(), "cpu", keep)
+    outcome, _ = search(task, bound, settings, folder, Silent(), "cpu", keep)
     return Bundle.load(folder / "model"), outcome
 
 

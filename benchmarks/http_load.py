@@ -28,6 +28,7 @@ class Connection(asyncio.Protocol):
         self._load = load
         self._buffer = b""
         self._sent = 0.0
+        self._answered = False  # and told to close
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the first request."""
@@ -48,14 +49,16 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._load.note(time.perf_counter() - self._sent, head.split(b" ", 2)[1] == b"200")
         if b"connection: close" in lower:
+            self._answered = True
             self._transport.close()
         else:
             self._send()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Open another one: what was under way has failed."""
+        """Open another one: what was under way, if anything, has failed."""
         if not self._load.over:
-            self._load.note(time.perf_counter() - self._sent, False)
+            if not self._answered:
+                self._load.note(time.perf_counter() - self._sent, False)
             self._load.reconnect()
 
     def _send(self) -> None:

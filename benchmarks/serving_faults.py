@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import contextlib
 import itertools
-import logging
 import os
 import shutil
 import signal
@@ -27,10 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import ray
-from common import finish, patiently, say, scratch_home
+from common import finish, say, scratch_home, simulated
 from endpoints import OLD_WAY, Server, command, free_port, make_bundle, picture, processes, raytl
-from ray.cluster_utils import Cluster
 
 from raytl.bundles import Bundle
 from raytl.serving import deploy, undeploy
@@ -99,16 +96,16 @@ class Load:
                 if done is not None and not done.done():
                     end = max(end, now + _AFTER_S)
                 await asyncio.sleep(1 / RATE)
-        answered = sorted(end for _, end, fine in answers if fine)
-        gaps = [b - a for a, b in itertools.pairwise(answered)]
+        over = max([end, *(until for _, until, _ in answers)])
+        answered = [begin, *sorted(until for _, until, fine in answers if fine), over]
         return {
             "requests": len(answers),
             "failed": sum(not fine for *_, fine in answers),
             "refused": failures["refused"],
             "cut_off": failures["cut off"],
             "wrong": wrong,
-            "longest_wait_s": max(end - start for start, end, fine in answers if fine),
-            "longest_silence_s": max(gaps),
+            "longest_wait_s": max((until - start for start, until, fine in answers if fine), default=float("nan")),
+            "longest_silence_s": max(b - a for a, b in itertools.pairwise(answered)),
             "answered_by": dict(by),
             "why": why,
         }
@@ -186,17 +183,26 @@ def replicas(server: Server) -> int:
 @contextlib.contextmanager
 def two_nodes(bundle: Path) -> Iterator[tuple[str, Fault]]:
     """An endpoint with a replica on the head node and one on another; its address, and the other node's end."""
-    head = {"num_cpus": 1, "include_dashboard": False}
-    simulated = patiently(lambda: Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False))
-    other = patiently(lambda: simulated.add_node(num_cpus=1))
-    ray.init(address=simulated.address, log_to_driver=False, logging_level=logging.ERROR)
-    try:
+    with simulated(1, 1, head_cpus=1) as (started, (other,)):
         endpoint = deploy(bundle, port=free_port(), min_replicas=2, max_replicas=2, num_cpus=1)
-        yield endpoint.url, lambda: void(simulated.remove_node(other, allow_graceful=False))
+        yield endpoint.url, lambda: void(started.remove_node(other, allow_graceful=False))
         undeploy()
-    finally:
-        ray.shutdown()
-        simulated.shutdown()
+
+
+def _print(figures: Mapping[str, Mapping[str, Any]], old_way: bool) -> None:
+    rows = [
+        [
+            name,
+            *(str(f[key]) for key in ("requests", "failed", "refused", "cut_off", "wrong")),
+            f"{f['longest_wait_s']:.2f}",
+            f"{f['longest_silence_s']:.2f}",
+            ", ".join(f"{bundle} {count}" for bundle, count in sorted(f["answered_by"].items())),
+        ]
+        for name, f in figures.items()
+    ]
+    header = ["fault", "requests", "failed", "refused", "cut off", "wrong", "longest wait s", "silence s", "answers"]
+    title = f"{RATE} requests/s, two replicas" + (", through Ray Serve's own proxy" if old_way else "")
+    finish("serving_faults", title, header, rows, {"old_way": old_way, "faults": figures})
 
 
 def main() -> None:
@@ -210,50 +216,40 @@ def main() -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", **environment}
     options = {"min_replicas": 2, "max_replicas": 2, "num_cpus": 0.5}
     figures: dict[str, dict[str, Any]] = {}
-    with scratch_home() as home, tempfile.TemporaryDirectory() as scratch:
-        seeds = {"first": 0, "second": 1, "alike": 0}
-        bundles = {
-            name: make_bundle(Path(scratch) / name, "scratch:cnn-small", 1, 32, seed, note=name)
-            for name, seed in seeds.items()
-        }
-        load = Load(bundles)
-        if not given.only or _NODE in given.only:
-            say(_NODE)
-            with two_nodes(bundles["first"]) as (url, fault):
-                figures[_NODE] = load.run(url, given.seconds, fault)
-            say(f"  {figures[_NODE]}")
-        if given.only != [_NODE]:
-            say("starting the endpoint")
-            with raytl("raytl", bundles["first"], home / "raytl", environment, **options) as server:
-                faults: dict[str, Fault] = {
-                    "nothing": lambda: None,
-                    "replica killed": kill(server, "ray::ServeReplica"),
-                    "proxy killed": kill(server, "ray::ProxyActor" if given.old_way else "bin/haproxy -db"),
-                }
-                if not given.old_way:
-                    faults["HAProxy's actor killed"] = kill(server, "ray::HAProxyManager")
-                faults["controller killed"] = kill(server, "ray::ServeController")
-                faults |= changes(server, home / "raytl", bundles, options)
-                for name, fault in faults.items():
-                    if given.only and name not in given.only:
-                        continue
-                    say(name)
-                    figures[name] = load.run(server.url, given.seconds, fault)
-                    say(f"  {figures[name]}")
-                    time.sleep(20)  # whatever the fault set going has come to its end
-    rows = [
-        [
-            name,
-            *(str(f[key]) for key in ("requests", "failed", "refused", "cut_off", "wrong")),
-            f"{f['longest_wait_s']:.2f}",
-            f"{f['longest_silence_s']:.2f}",
-            ", ".join(f"{bundle} {count}" for bundle, count in sorted(f["answered_by"].items())),
-        ]
-        for name, f in figures.items()
-    ]
-    header = ["fault", "requests", "failed", "refused", "cut off", "wrong", "longest wait s", "silence s", "answers"]
-    title = f"{RATE} requests/s, two replicas" + (", through Ray Serve's own proxy" if given.old_way else "")
-    finish("serving_faults", title, header, rows, {"old_way": given.old_way, "faults": figures})
+    try:
+        with scratch_home() as home, tempfile.TemporaryDirectory() as scratch:
+            seeds = {"first": 0, "second": 1, "alike": 0}
+            bundles = {
+                name: make_bundle(Path(scratch) / name, "scratch:cnn-small", 1, 32, seed, note=name)
+                for name, seed in seeds.items()
+            }
+            load = Load(bundles)
+            if not given.only or _NODE in given.only:
+                say(_NODE)
+                with two_nodes(bundles["first"]) as (url, fault):
+                    figures[_NODE] = load.run(url, given.seconds, fault)
+                say(f"  {figures[_NODE]}")
+            if given.only != [_NODE]:
+                say("starting the endpoint")
+                with raytl("raytl", bundles["first"], home / "raytl", environment, **options) as server:
+                    faults: dict[str, Fault] = {
+                        "nothing": lambda: None,
+                        "replica killed": kill(server, "ray::ServeReplica"),
+                        "proxy killed": kill(server, "ray::ProxyActor" if given.old_way else "bin/haproxy -db"),
+                    }
+                    if not given.old_way:
+                        faults["HAProxy's actor killed"] = kill(server, "ray::HAProxyManager")
+                    faults["controller killed"] = kill(server, "ray::ServeController")
+                    faults |= changes(server, home / "raytl", bundles, options)
+                    for name, fault in faults.items():
+                        if given.only and name not in given.only:
+                            continue
+                        say(name)
+                        figures[name] = load.run(server.url, given.seconds, fault)
+                        say(f"  {figures[name]}")
+                        time.sleep(20)  # whatever the fault set going has come to its end
+    finally:  # what is known is worth telling, whatever ended it
+        _print(figures, given.old_way)
 
 
 if __name__ == "__main__":

@@ -124,10 +124,16 @@ def _made_up(cases: SearchStrategy[schemathesis.Case], number: int, ask: Callabl
 
 
 def answers(url: str, models: Sequence[Model]) -> list[object]:
-    """What each model says of one picture."""
+    """What each model says of one picture; of one that does not answer, why."""
     body = picture(1, 32)
     given = {"content": body, "trust_env": False, "timeout": 60}
-    return [httpx.post(f"{url}{model.path}/v1/predict", **given).json() for model in models]
+    found: list[object] = []
+    for model in models:
+        try:
+            found.append(httpx.post(f"{url}{model.path}/v1/predict", **given).json())
+        except (httpx.HTTPError, ValueError) as error:
+            found.append(repr(error))
+    return found
 
 
 def main() -> None:
@@ -145,13 +151,15 @@ def main() -> None:
             port = int(server.url.rpartition(":")[2])
             options = f"port={port}, name={NAMED!r}, max_replicas=1, num_cpus=0.5"
             command(home / "raytl", f"deploy({str(other)!r}, {options}).to_json()")
-            models = [Model.asked(server.url, "raytl", ""), Model.asked(server.url, NAMED, f"/v1/models/{NAMED}")]
-            expected = answers(server.url, models)
-            before = memory_mib(server)
-            counts, faults, longest = fuzz(server.url, models, asked.seconds)
-            after = memory_mib(server)
-            fine = answers(server.url, models) == expected
-            command(home / "raytl", f"undeploy({NAMED!r})")
+            try:
+                models = [Model.asked(server.url, "raytl", ""), Model.asked(server.url, NAMED, f"/v1/models/{NAMED}")]
+                expected = answers(server.url, models)
+                before = memory_mib(server)
+                counts, faults, longest = fuzz(server.url, models, asked.seconds)
+                after = memory_mib(server)
+                fine = answers(server.url, models) == expected
+            finally:
+                command(home / "raytl", f"undeploy({NAMED!r})")
     faults += [f"{name}: never 200" for name, found in counts.items() if name.endswith("/infer") and not found[200]]
     kinds = sorted({status for found in counts.values() for status in found})
     rows = [[name, *(str(found[kind]) for kind in kinds)] for name, found in counts.items()]

@@ -111,25 +111,26 @@ def _add_packaged(name: str, make: Callable[[int, int], Case], *tags: str, **set
 # --- drawing the parts -----------------------------------------------------------------------------------------------
 
 
+JUNK = ("textures", "printed-letters", "permuted", "display-digits")
+"""Source domains of no use."""
+
+
 @dataclass(frozen=True)
 class Draw:
     """How the parts of a case are taken from a pool.
 
-    truth: share of the images that are the truth. label_frequencies, pool_frequencies, truth_frequencies: by class,
-    None as they come; labels are otherwise equally many of each class. unlabelled: whether there are such images;
-    foreign: images that are mixed into them, a third of all. domains: by name, in this order. least: labels of a class,
-    where there are as many on average.
+    label_frequencies, pool_frequencies, truth_frequencies: by class, None as they come; labels are otherwise equally
+    many of each class. unlabelled: whether there are such images; foreign: images that are mixed into them, a third of
+    all. domains: by name, in this order. least: labels of a class, where there are as many on average.
     """
 
     domains: Domains = field(default_factory=dict)
     unlabelled: bool = True
-    truth: float = 0.5
     label_frequencies: np.ndarray | None = None
     pool_frequencies: np.ndarray | None = None
     truth_frequencies: np.ndarray | None = None
     foreign: Images | None = None
     least: int = 2
-    junk: tuple[str, ...] = ("textures", "printed-letters", "permuted", "display-digits")
 
 
 def _cut(
@@ -138,7 +139,7 @@ def _cut(
     """The images shuffled and dealt out; none is in two parts. truth: other images than a part of these."""
     rng = np.random.default_rng(hash_of("parts", images.name, seed))
     order = rng.permutation(len(images))
-    border = 0 if truth is not None else int(draw.truth * len(images))
+    border = 0 if truth is not None else len(images) // 2
     held, rest = order[:border], order[border:]
     counts = _label_counts(labels, len(images.classes), draw)
     by_class = [rest[images.labels[rest] == label] for label in range(len(images.classes))]
@@ -157,8 +158,8 @@ def _cut(
         final,
         {
             "frequencies": (np.bincount(final.labels, minlength=len(final.classes)) / len(final)).tolist(),
-            "related": [domain for domain in draw.domains if domain not in draw.junk],
-            "junk": [domain for domain in draw.domains if domain in draw.junk],
+            "related": [domain for domain in draw.domains if domain not in JUNK],
+            "junk": [domain for domain in draw.domains if domain in JUNK],
         },
     )
 
