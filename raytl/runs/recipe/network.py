@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import Any
 from torch import nn
 
 from raytl.core.errors import UserError
+from raytl.core.paths import home
 from raytl.core.seeding import derive_seed
 from raytl.runs.recipe.lifting import Lifted
 from raytl.sources import SourceModel
+from raytl.sources.checkpoint import checkpoint_files, is_checkpoint, write_files
 from raytl.sources.manifest import WEIGHTS_FILE
 from raytl.sources.uris import split_size
 from raytl.training.pretrain import kept_checkpoint, parse_pretrain
 from raytl.training.workspace import Workspace
 
-WITH = "it can with torchvision:, timm:, scratch:, plain:, pretrain: and file: with the folder of a model"
+WITH = "it can with torchvision:, timm:, scratch:, plain:, pretrain:, package: and file:"
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,6 @@ def stages_code(uri: str, model: SourceModel, workspace: Workspace, lifted: Lift
 
     uri: of the source model, ``model`` what was loaded for it. Raises UserError for one that cannot be written.
     """
-    if uri.startswith("package:"):
-        raise UserError(f"source model '{uri}': no script can be written with weights out of a package; {WITH}")
     weights = _weights(uri, model, workspace)
     kind, _, name = model.architecture.partition(":")
     name = name.removesuffix("@none")
@@ -57,16 +58,27 @@ def stages_code(uri: str, model: SourceModel, workspace: Workspace, lifted: Lift
 
 
 def weights_file(uri: str, workspace: Workspace) -> Path | None:
-    """The file that a source model's weights lie in, in raytl's names."""
-    uri = split_size(uri)[0]
-    pretraining = parse_pretrain(uri)
+    """The file that a source model's weights lie in, in raytl's names.
+
+    Those of a package, and bare ones under foreign names, are written out first, below ``RAYTL_HOME``. None where the
+    network's own library has them, or there are none.
+    """
+    bare = split_size(uri)[0]
+    pretraining = parse_pretrain(bare)
     if pretraining is not None:
         return (kept_checkpoint(workspace, *pretraining) or Path()) / WEIGHTS_FILE
-    if not uri.startswith("file:"):
-        return None
-    if "?" in uri:
-        raise UserError(f"source model '{uri}': no script can be written with bare weights under foreign names; {WITH}")
-    return Path(uri.removeprefix("file:")).expanduser().absolute() / WEIGHTS_FILE
+    if bare.startswith("package:") or (bare.startswith("file:") and "?" in bare):
+        model = workspace.source_model(uri)[0]
+        return _written_out(model) if model.pretrained else None
+    return Path(bare.removeprefix("file:")).expanduser().absolute() / WEIGHTS_FILE if bare.startswith("file:") else None
+
+
+def _written_out(model: SourceModel) -> Path:
+    files = checkpoint_files(model, {})
+    place = home() / "recipes" / hashlib.sha256(files[WEIGHTS_FILE]).hexdigest()[:16]
+    if not is_checkpoint(place):
+        write_files(place, files)
+    return place / WEIGHTS_FILE
 
 
 def _weights(uri: str, model: SourceModel, workspace: Workspace) -> Weights:
