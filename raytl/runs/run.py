@@ -153,7 +153,6 @@ class Run:
         scores = dict(zip(board["strategy_key"], board["score"], strict=True))
         outcome = self.outcome or self._provisional_outcome()
         counts = Counter(self._trials["status"])
-        extra = outcome.get("extra", {})
         document = {
             "run": self.name,
             "path": self.location,
@@ -183,7 +182,7 @@ class Run:
             "tags": tags_of(self.place),
             "note": note_of(self.place),
         }
-        return dict(plain(extra | document))
+        return dict(plain(document))
 
     def _trained(self) -> int:
         """Completed trials in which a network was trained: neither a head that was solved for, nor plain features."""

@@ -107,16 +107,11 @@ class RunWriter:
         """Remove a file or a folder of the run."""
         self._keeper.drop(name)
 
-    def finish(
-        self,
-        outcome: SearchOutcome,
-        summary_extra: dict[str, Any] | None = None,
-        before: dict[str, Any] | None = None,
-    ) -> Run:
+    def finish(self, outcome: SearchOutcome, before: dict[str, Any] | None = None) -> Run:
         """Write the tables and the outcome, and let go of the run.
 
-        before: of an extended search, the outcome that opened the test split. summary_extra: JSON values that
-        :meth:`Run.summary` repeats. Raises RuntimeError for a run that has ended.
+        before: of an extended search, the outcome that opened the test split. Raises RuntimeError for a run that has
+        ended.
         """
         with self._mutex:
             if not self._open:
@@ -132,7 +127,7 @@ class RunWriter:
                 document["seconds"] += self._document["spent_s"]
                 if before is not None:
                     document = merged(document, before)
-                self._write("outcome.json", document | {"extra": summary_extra or {}})
+                self._write("outcome.json", document)
                 if before is not None and not document["chosen_before"]["same"]:
                     self._keeper.drop("predictions.parquet")  # they are those of the winner before
                 return self._end("interrupted" if outcome.interrupted else "finished")
