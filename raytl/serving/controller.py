@@ -159,12 +159,12 @@ class Serve:
             if half is not None:
                 half._stop(host, port, patience_s=_RELEASE_S)
             free_port_or_refuse(host, port)
-            what = (
-                "Serve's proxy ended while Serve started, as it does where another program takes a port that Serve needs"
-                if proxy_ended
-                else "another program took a port that Serve needs while Serve started"
-            )
-            raise UserError(f"{what}: try again") from None
+            taken = "another program took a port that Serve needs"
+            if proxy_ended:
+                raise UserError(
+                    f"Serve's proxy ended while Serve started, perhaps because {taken}: try again"
+                ) from None
+            raise UserError(f"{taken} while Serve started: try again") from None
         return cls(_get_global_client())
 
     @property
