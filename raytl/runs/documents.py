@@ -21,6 +21,7 @@ def _candidate_document(candidate: Candidate) -> dict[str, Any]:
         "trials": candidate.trials,
         "temperature": candidate.temperature,
         "validation": _interval(candidate.validation),
+        "validated": candidate.validated,
         "test": _interval(candidate.test),
     }
 

@@ -272,6 +272,7 @@ def _summarised(candidate: dict[str, Any] | None, scores: dict[str, float]) -> d
         "strategy": candidate["strategy"],
         "score": scores.get(candidate["strategy_key"]),
         "validation_metric": candidate["validation"],
+        "validated": candidate.get("validated", 0),
         "test_metric": candidate["test"],
     }
 

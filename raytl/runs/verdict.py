@@ -359,4 +359,11 @@ def _figure(summary: dict[str, Any], test_images: int) -> str:
     if known is None:
         return f"{what} on the validation images: {strategy}."
     limits = wording.limits(known, share=metric.share)
-    return f"{what} by cross-validation, corrected for its having been chosen (95 % interval {limits}): {strategy}."
+    how = f"{cross_validated(best)}, corrected for its having been chosen (95 % interval {limits})"
+    return f"{what} {how}: {strategy}."
+
+
+def cross_validated(best: dict[str, Any]) -> str:
+    """On how many images a figure was had."""
+    images = best.get("validated")  # runs of before have no count
+    return f"by cross-validation on {images} images" if images else "by cross-validation"

@@ -132,6 +132,7 @@ def candidate(plan: SearchPlan, metric: Metric, label: str, key: str) -> Candida
     if labels is not None and said is not None:
         known = ~np.isnan(said[:, 0])
         found.validation = metric_interval(metric, said[known], labels.labels[known], labels.groups_of(known))
+        found.validated = int(known.sum())
         if known.sum() >= LEAST_CALIBRATING:
             found.temperature = fit_temperature(np.log(np.clip(said[known], 1e-7, 1)), labels.labels[known])
     return found

@@ -70,8 +70,8 @@ class Candidate:
     """A strategy with all that is known of it: the winner, or a baseline.
 
     label: ``best``, or the baseline's or control's name. trials: numbers of its trials. validation: by the metric, each
-    image once; of the winner corrected for having been chosen. temperature: by which its logits are to be divided,
-    fitted on images that it was not trained on; 1 where there are none.
+    image once; of the winner corrected for having been chosen. validated: how many images that is of. temperature: by
+    which its logits are to be divided, fitted on images that it was not trained on; 1 where there are none.
     test: None where there is no test split. test_probabilities: (n_test, k), for paired comparisons and the confusion
     matrix.
     """
@@ -84,6 +84,7 @@ class Candidate:
     temperature: float = 1.0
     test: Interval | None = None
     test_probabilities: np.ndarray | None = None
+    validated: int = 0
 
 
 @dataclass

@@ -228,6 +228,7 @@ def _candidate(
         temperature=1.1,
         test=test,
         test_probabilities=probabilities,
+        validated=50,
     )
 
 

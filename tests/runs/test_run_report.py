@@ -122,6 +122,14 @@ class TestPage:
         assert SETTINGS["command"] in page.text
         assert run.environment["versions"]["torch"] in page.text
 
+    def test_a_figure_without_a_test_split_says_of_how_many_images_it_is(self, run):
+        """Two images that are both wrong are an accuracy of 0, and no more than two images."""
+        summary = run.summary() | {"controls": [], "gains": {}, "transfer_gain": None, "adaptation_gain": None}
+        figure = {"value": 0.0, "low": 0.0, "high": 0.8}
+        summary["best"] = summary["best"] | {"test_metric": None, "validation_metric": figure, "validated": 2}
+        assert any("accuracy 0.0 % by cross-validation on 2 images" in one.sentence for one in verdicts(summary, 0))
+        assert "by cross-validation on 2 images; 95 % interval" in _cards(summary)
+
     def test_a_metric_keeps_its_capitals(self, run):
         summary = run.summary() | {"metric": "auroc"}
         summary["best"] = summary["best"] | {"test_metric": None}

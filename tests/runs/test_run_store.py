@@ -66,7 +66,7 @@ class TestFinishedRun:
         assert summary["trials"]["count"] == sum(summary["trials"]["by_status"].values()) == 36
         assert set(summary["baselines"]) == {"scratch", "linear-probe", "fine-tune", "source-only"}
         for candidate in [summary["best"], *summary["baselines"].values()]:
-            assert set(candidate) == {"trial", "strategy", "score", "validation_metric", "test_metric"}
+            assert set(candidate) == {"trial", "strategy", "score", "validation_metric", "validated", "test_metric"}
             assert (
                 candidate["test_metric"]["low"] <= candidate["test_metric"]["value"] <= candidate["test_metric"]["high"]
             )

@@ -198,6 +198,7 @@ class TestChoice:
         assert figure.validation is not None
         assert figure.validation.value == pytest.approx(expected)
         assert figure.validation.low <= expected <= figure.validation.high
+        assert figure.validated == sum(sizes)
 
     def test_what_it_answers_for_many_unlabelled_images_is_told(self, plan: SearchPlan, space: Workspace) -> None:
         for record in plan.records:

@@ -20,7 +20,7 @@ from raytl.runs.report import charts, tables
 from raytl.runs.report.examples import ReportExamples, gallery
 from raytl.runs.report.importance import METHOD, importance
 from raytl.runs.run import Run, interval
-from raytl.runs.verdict import metric_of, named, shares, tone, verdicts
+from raytl.runs.verdict import cross_validated, metric_of, named, shares, tone, verdicts
 from raytl.search.plan.stopping import expected_gain
 
 OUTLOOK_S = 600
@@ -121,9 +121,9 @@ def _cards(summary: dict[str, Any]) -> str:
         cards.append(_card("Selection score", wording.score(best.get("score")), why))
     else:
         known = interval(validation)
-        under = "by cross-validation"
+        under = cross_validated(best)
         if known is not None:
-            under = f"by cross-validation; 95 % interval {wording.limits(known, share=metric.share)}"
+            under = f"{under}; 95 % interval {wording.limits(known, share=metric.share)}"
         title = metric.title[0].upper() + metric.title[1:]  # ROC stays in capitals
         cards.append(_card(title, wording.value(validation["value"], share=metric.share), under))
     for title, key in [("Gain from transfer", "transfer_gain"), ("Gain from adaptation", "adaptation_gain")]:
