@@ -63,6 +63,7 @@ QUICK = (
 HEADER = ("task", "labels", "chosen", "best tried", "regret", "controls", "stated", "verdicts")
 _REVERSED = "-reversed"
 _POINT = 0.01
+_ROUNDING = 1e-6  # an end that is all but 1
 _NO_CHANGE = 0.005  # a true difference below half a point contradicts nobody
 
 
@@ -118,7 +119,7 @@ def judged(made: Case, found: Searched) -> dict[str, Any]:
     estimate = stated(summary)
     if estimate is not None:
         record["stated"] = estimate
-        record["covered"] = estimate["low"] <= value <= estimate["high"]
+        record["covered"] = estimate["low"] - _ROUNDING <= value <= estimate["high"] + _ROUNDING
     record["verdicts"] = _verdicts(summary, chosen, tried, labels, metric, Refits(found, made))
     return record
 
