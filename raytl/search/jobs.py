@@ -89,8 +89,9 @@ class JobResult:
     starved: whether Ray ended a process of its lane because its node ran out of memory; the job is due again then.
     validation_index, validation_probabilities: (v,), (v, k) or None. answers: (k,) or empty, the share of the
     unlabelled target images that each class was the answer for. survey: what a survey found.
-    forward_s, step_s: of a probe, seconds that its source model takes for an image, forward only by stage and in a step
-    of training; none and 0 where it was not measured.
+    made_s: of its seconds, those in which it made what the next trial finds. forward_s, step_s: of a probe, seconds
+    that its source model takes for an image, forward only by stage and in a step of training; none and 0 where it was
+    not measured.
     model_files: of a refit, a reference to its checkpoint's files (name -> bytes) in Ray's object store: lane and
     driver need no common disk.
     """
@@ -105,6 +106,7 @@ class JobResult:
     validation_probabilities: np.ndarray | None = None
     answers: tuple[float, ...] = ()
     survey: Survey | None = None
+    made_s: float = 0.0
     forward_s: tuple[float, ...] = ()
     step_s: float = 0.0
     model_files: Any = None

@@ -41,6 +41,7 @@ class TrialRecord:
     ended: seconds of the search at its end, time before an interruption included; None while it runs, or in older runs.
     validated: indices of the target images in the validation fold; predicted: what was said of each, probabilities.
     answers: (k,), the share of the unlabelled target images that each class was the answer for; empty without such.
+    made_s: of its seconds, those in which it made what the next trial finds (features of frozen stages, pixels).
     forward_s, step_s: of a probe, seconds that an image takes through its network, by stage, and in a training step.
     """
 
@@ -61,6 +62,7 @@ class TrialRecord:
     validated: list[int] = field(default_factory=list)
     predicted: list[list[float]] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
+    made_s: float = 0.0
     forward_s: list[float] = field(default_factory=list)
     step_s: float = 0.0
 

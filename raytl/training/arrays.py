@@ -41,7 +41,8 @@ class ArrayCache:
     """A folder of arrays under a byte budget; the least recently used go first.
 
     budget_bytes: None for the user's setting (:func:`configured_budget`). disk_reserve: share of the disk left free.
-    memory_share: of the free memory, for an array that the folder has no room for.
+    memory_share: of the free memory, for an array that the folder has no room for. made_s: seconds that this process
+    spent so far on making entries, or on waiting for others that made them.
     An entry that is deleted while a process has it mapped stays readable for that process.
     """
 
@@ -55,6 +56,8 @@ class ArrayCache:
         self.root = root
         self.disk_reserve = disk_reserve
         self.memory_share = memory_share
+        self.made_s = 0.0
+        self._making = False
         self.budget_bytes = configured_budget() if budget_bytes is None else budget_bytes
         with _cached_at(root):
             root.mkdir(parents=True, exist_ok=True)
@@ -81,11 +84,23 @@ class ArrayCache:
         kept = _load(path)
         if kept is not None:
             return kept
-        with file_lock(path.with_suffix(".lock")):
+        with self._timed(), file_lock(path.with_suffix(".lock")):
             kept = _load(path)  # another process may have made it while this one waited
             if kept is not None:
                 return kept
             return self._make(path, count, iter(pieces()))
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Count the time; once, where an entry is made of another one that is made for it."""
+        outermost, self._making = not self._making, True
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            if outermost:
+                self.made_s += time.perf_counter() - started
+                self._making = False
 
     def size_bytes(self) -> int:
         """Bytes of all entries."""

@@ -32,6 +32,31 @@ class Counted:
         return self.array
 
 
+def test_the_time_of_making_is_counted_once_and_that_of_finding_is_not(tmp_path: Path) -> None:
+    cache = ArrayCache(tmp_path)
+
+    def shallow() -> np.ndarray:
+        time.sleep(0.05)
+        return np.ones(3)
+
+    def deep() -> np.ndarray:
+        return cache.get("shallow", shallow) + 1
+
+    began = time.perf_counter()
+    cache.get("deep", deep)
+    assert 0.05 <= cache.made_s <= time.perf_counter() - began
+    made_s = cache.made_s
+    for key, compute in (("deep", deep), ("shallow", shallow)):
+        cache.get(key, compute)
+    assert cache.made_s == made_s
+    with pytest.raises(ZeroDivisionError):
+        cache.get("broken", lambda: np.ones(1) / (1 // 0))
+    assert cache.made_s > made_s
+    made_s = cache.made_s
+    cache.get("another", shallow)
+    assert cache.made_s >= made_s + 0.05
+
+
 def _ask(root: Path, barrier: object) -> None:
     """In another process: ask for one entry at the same time as the others, and leave a trace if it was computed."""
 

@@ -97,8 +97,7 @@ class Durations:
             return self.of_new_probe() + self._teaching(strategy)
         if len(tried) > 1:
             return max(record.seconds for record in tried[1:])
-        features_s = self._bare(strategy) if self._forward(strategy.source_model) else 0.0
-        return max(tried[0].seconds - features_s, LEAST_SHARE * tried[0].seconds)
+        return max(tried[0].seconds - tried[0].made_s, LEAST_SHARE * tried[0].seconds)
 
     def _teaching(self, strategy: Strategy) -> float:
         """Seconds that unlabelled images take through the network, the first time that a head learns from them."""

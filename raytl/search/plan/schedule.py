@@ -427,7 +427,7 @@ class SearchPlan:
         if record is None:
             return
         if result is not None:
-            record.seconds, record.lane = result.seconds, result.lane
+            record.seconds, record.made_s, record.lane = result.seconds, result.made_s, result.lane
             record.answers = [round(share, 6) for share in result.answers]
             if result.validation_index is not None and result.validation_probabilities is not None:
                 record.validated = [int(index) for index in result.validation_index]

@@ -115,6 +115,16 @@ class TestLanesHere:
         assert lanes_here(None, 0.0, 1, None) is None
 
 
+class TestAJob:
+    def test_says_what_of_its_time_one_on_the_next_fold_will_not_take(self, tmp_path: Path) -> None:
+        own = workspace(tmp_path, data(6))
+        head = Strategy(MODEL, cut=STAGES, head="stages", adaptation="propagation")
+        jobs = [LaneJob(fold, JobKind.PROBE, head.to_dict(), fold) for fold in (0, 1)]
+        first, second = (do_job(own, job, lambda message: None) for job in jobs)
+        assert 0 < first.made_s < first.seconds
+        assert second.made_s == 0 < second.seconds
+
+
 class TestRefitOnAll:
     def test_learns_from_the_test_as_well_in_place_of_the_tested_model(self, tmp_path: Path) -> None:
         own = workspace(tmp_path, data(4))
