@@ -42,7 +42,7 @@ class ArrayCache:
 
     budget_bytes: None for the user's setting (:func:`configured_budget`). disk_reserve: share of the disk left free.
     memory_share: of the free memory, for an array that the folder has no room for. made_s: seconds that this process
-    spent so far on making entries, or on waiting for others that made them.
+    spent so far on making entries that were kept, or on waiting for others that made them.
     An entry that is deleted while a process has it mapped stays readable for that process.
     """
 
@@ -84,23 +84,24 @@ class ArrayCache:
         kept = _load(path)
         if kept is not None:
             return kept
-        with self._timed(), file_lock(path.with_suffix(".lock")):
+        with self._timed(path), file_lock(path.with_suffix(".lock")):
             kept = _load(path)  # another process may have made it while this one waited
             if kept is not None:
                 return kept
             return self._make(path, count, iter(pieces()))
 
     @contextmanager
-    def _timed(self) -> Iterator[None]:
-        """Count the time; once, where an entry is made of another one that is made for it."""
+    def _timed(self, path: Path) -> Iterator[None]:
+        """Count the time of an entry that is there afterwards; once, where another one is made for it."""
         outermost, self._making = not self._making, True
         started = time.perf_counter()
         try:
             yield
         finally:
             if outermost:
-                self.made_s += time.perf_counter() - started
                 self._making = False
+                if path.exists():  # else the next one who asks takes as long
+                    self.made_s += time.perf_counter() - started
 
     def size_bytes(self) -> int:
         """Bytes of all entries."""
