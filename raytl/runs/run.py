@@ -163,6 +163,7 @@ class Run:
                 "count": len(self._trials),
                 "by_status": {str(status): n for status, n in counts.items()},
                 "trained": self._trained(),
+                "scored": self._scored(),
             },
             "best": _summarised(outcome["best"], scores),
             "baselines": {entry["label"]: _summarised(entry, scores) for entry in outcome["baselines"]},
@@ -192,6 +193,12 @@ class Run:
         solved = table["strategy.head"].isin(CONVEX)
         plain = table["strategy.source_model"].str.startswith("plain:", na=False)
         return int(((table["status"] == TrialStatus.COMPLETED) & ~solved & ~plain).sum())
+
+    def _scored(self) -> bool:
+        """Whether there was anything to score trials by: labels held out, or images without labels."""
+        table = self._trials
+        evidence = [f"metric.{name}" for name in ("labelled", "unlabelled", "source-accuracy")]
+        return bool(table[[name for name in evidence if name in table]].notna().any(axis=None))
 
     @cached_property
     def _trials(self) -> pd.DataFrame:

@@ -37,6 +37,10 @@ _UNMEASURED = (
     "How often it is right nobody has measured, nor whether more often than one answer for every image: no labelled "
     "image was kept from the training. A few more labelled images of each class, or some given with --test, would tell."
 )
+_UNSCORED = (
+    "No network was trained, for nothing would have told whether it does better: no image could be held out. "
+    "A second image of each class, or unlabelled images given with --unlabelled, would."
+)
 CLASSICAL = {"linear-probe": "logistic regression on frozen features", "pixels": "logistic regression on plain pixels"}
 
 
@@ -64,6 +68,8 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
         found.append(_chosen_before(before, summary))
     if summary["interrupted"]:
         found.append(Verdict("open", f"This run has not come to its end. Its best so far: {summary['why']}."))
+    elif not _scored(summary):
+        found.append(Verdict("open", _UNSCORED))
     elif summary["trials"]["trained"] == 0 and best["strategy"].get("head") in CONVEX:
         plain = str(best["strategy"].get("source_model")).startswith("plain:")
         what = "classifier on plain image features, of which no network is part" if plain else "head on frozen features"
@@ -144,6 +150,12 @@ def _measured(summary: dict[str, Any]) -> bool:
     best = summary["best"]
     figures = (best.get("test_metric"), best.get("validation_metric"))
     return any((figure or {}).get("value") is not None for figure in figures)
+
+
+def _scored(summary: dict[str, Any]) -> bool:
+    """Whether there was anything to choose by before a test; of runs of before that do not say there was."""
+    figure = summary["best"]["validation_metric"] or {}
+    return bool(summary["trials"].get("scored", True)) or figure.get("value") is not None
 
 
 def decomposition(summary: dict[str, Any]) -> str:
@@ -352,6 +364,8 @@ def _figure(summary: dict[str, Any], test_images: int) -> str:
         images = f"{test_images} test images" if test_images else "the test images"
         what = f"The best model has {metric.title} {wording.value(test.value, share=metric.share)} on {images}"
         return f"{what} (95 % interval {wording.limits(test, share=metric.share)}): {strategy}."
+    if not _scored(summary):
+        return f"The model is of the kind that usually does best, and was not chosen by a score: {strategy}."
     if validation.get("value") is None:
         return f"The best model has a selection score of {wording.score(best['score'])}: {strategy}."
     what = f"The best model has {metric.title} {wording.value(validation['value'], share=metric.share)}"

@@ -270,8 +270,10 @@ def _why(plan: SearchPlan, choice: Choice, data: TrainingData, metric: Metric) -
         evidence.append("accuracy on held-out images of the source domain")
     if data.unlabelled is not None:
         evidence.append("consistency and certainty on the unlabelled images")
+    if not evidence:
+        return f"of the kind that usually does best, with nothing to score by, of {_counted(tried)}"
     labels = "" if data.target is not None else "; no target label was used"
-    grounds = _by_score(plan, choice, ", ".join(evidence) or "nothing to score by")
+    grounds = _by_score(plan, choice, ", ".join(evidence))
     return f"{grounds} of {_counted(tried)}{labels}"
 
 

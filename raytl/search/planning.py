@@ -106,6 +106,11 @@ def usual_metric(data: TrainingData) -> str:
     return "accuracy" if data.target is None else metrics.usual_metric(list(data.target.counts().values()))
 
 
+def wished_trials(bound: BoundSpace, settings: SearchSettings) -> int:
+    """How many strategies are to be trained; none where what does better could not be told from what does harm."""
+    return (settings.trials or bound.space.settings.trials) if bound.data.can_score else 0
+
+
 def make_plan_settings(
     bound: BoundSpace,
     settings: SearchSettings,
@@ -121,7 +126,7 @@ def make_plan_settings(
     if budget_s is not None:
         apart_s = spent_s + min(END_S, END_SHARE * budget_s)
         budget_s = max(LEAST_S, budget_s - apart_s)
-    trials = settings.trials or bound.space.settings.trials
+    trials = wished_trials(bound, settings)
     data, budget = bound.data, workspace.settings.budget
     # Confirming must not take more trials than searching did, nor holding the winner against its controls.
     folds = min(len(workspace.folds), 1 + math.ceil(trials / CONFIRMED))
@@ -143,6 +148,7 @@ def make_plan_settings(
         passes=Effort(bound, budget).passes,
         pretrain_s=workspace.settings.pretrain_s or 0.0,
         larger=bound.larger,
+        trains=data.can_score,
     )
 
 

@@ -32,7 +32,7 @@ from raytl.search.outcome import best_so_far
 from raytl.search.plan.durations import Durations
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.simulation import VirtualClock
-from raytl.search.planning import SearchSettings
+from raytl.search.planning import SearchSettings, wished_trials
 from raytl.search.planning import make_plan as planned
 from raytl.search.propose.effort import Effort
 from raytl.search.propose.recipes import Recipes
@@ -169,7 +169,7 @@ def quote(
         raise UserError("none of the strategies that were probed can be trained: see 'raytl check' on the data")
     accuracy = _accuracy(first, metrics.get(workspace.settings.metric))
     known.level = USUAL_LEVEL if accuracy is None else accuracy.value
-    trials = settings.trials or bound.space.settings.trials
+    trials = wished_trials(bound, settings)
     seconds, tried = _rehearsed(
         make_plan,
         known,

@@ -132,8 +132,6 @@ class Task:
                 learned = {name: count for name, count in goal.images.counts().items() if count}
                 self.problems += judge_test(final.images.name, learned, set(), occurring(final.images))
             goal.images = self._grouped(goal)
-            if not roles.source_domains and roles.unlabelled is None:
-                _enough_to_validate(goal.images)
             if final is None:
                 roles.target, roles.test, said = hold_out(goal, holdout, seed)
                 self.problems += said
@@ -159,6 +157,8 @@ class Task:
             image_side=max(_long_side(part.facts) for part in seen),
         )
         self.test = None if roles.test is None else SealedTest(roles.test.images)
+        if self.data.target is not None and not self.data.can_score:
+            self.problems.append(_judge_unscored(self.data.target, tested=self.test is not None))
 
     def __repr__(self) -> str:
         data = self.data
@@ -306,18 +306,17 @@ def _into_classes(images: LabelledImages, classes: tuple[str, ...], where: str) 
     return images.with_classes(classes)
 
 
-def _enough_to_validate(images: LabelledImages) -> None:
-    """Without two classes that can be validated, there must be something else to choose by."""
+def _judge_unscored(images: LabelledImages, *, tested: bool) -> Problem:
+    """What to say of a target of which nothing can be held out, where there is nothing else to choose by."""
     groups = groups_per_class(images)
-    lonely = next((name for name in images.classes if groups[name] < 2), None)
-    if lonely is None or sum(groups[name] > 1 for name in images.classes) > 1:
-        return
+    lonely = next(name for name in images.classes if groups[name] < 2)
     count = images.counts()[lonely]
     has = f"{count} image{_s(count)}" + (" that belong together (duplicates or one group)" if count > 1 else "")
-    raise UserError(
-        f"{images.name}: class '{lonely}' has {has}; a validation split needs 2 of two classes at least. "
-        "Add images, or pass --source-domain or --unlabelled for one-shot transfer."
-    )
+    tells = "only the test tells" if tested else "nothing tells"
+    more = "a second image of each class or --unlabelled" if tested else "a second image of each class, or --test PATH,"
+    what = f"class '{lonely}' has {has}, so none can be held out and {tells} how good a model is. It will be a head on"
+    what = f"{what} frozen features, of the kind that usually does best; {more} would tell more"
+    return Problem(Severity.WARNING, images.name, what, leading=True)
 
 
 def _judge_lonely(images: LabelledImages) -> list[Problem]:

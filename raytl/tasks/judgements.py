@@ -23,7 +23,7 @@ _OFTEN = 3  # times that a picture is there
 _MIXED = 0.1  # share of the images below which the greyscale, or the coloured, ones are odd
 _TELLING = 3  # images of a class from which on their being all grey says something
 _NAMED = 3  # examples
-_NEEDED = "a validation split needs 2 of two classes at least, unless there is a source domain or unlabelled images"
+_UNSCORED = "with fewer than 2 of two classes none can be held out, and only --test tells how good a model is"
 _BANDS = ("RGBX",)  # how Pillow's modes begin of which it reads the first three bands
 
 
@@ -176,12 +176,12 @@ def judge_groups(where: str, counts: Mapping[str, int], groups: Mapping[str, int
     if len(single) > _NAMED:
         what = f"in {len(single)} of {len(counts)} classes all images belong together"
         what = f"{what} (duplicates or one group: {_quoted(single)})"
-        return [Problem(Severity.ERROR, where, f"{what}; {_NEEDED}")]
+        return [Problem(Severity.WARNING, where, f"{what}; {_UNSCORED}")]
     return [
         Problem(
-            Severity.ERROR,
+            Severity.WARNING,
             where,
-            f"class '{name}' has {counts[name]} images that belong together (duplicates or one group); {_NEEDED}",
+            f"class '{name}' has {counts[name]} images that belong together (duplicates or one group); {_UNSCORED}",
         )
         for name in single
     ]
@@ -194,13 +194,12 @@ def judge_counts(where: str, counts: Mapping[str, int]) -> list[Problem]:
     few = [name for name, count in counts.items() if 1 < count < _TEST_NEEDS]
     # Two classes that can be validated are enough to go on with.
     validated = len(counts) - len(lonely) > 1
-    severity = Severity.WARNING if validated else Severity.ERROR
-    after = "learned, but nothing can be said of how well" if validated else _NEEDED
+    after = "learned, but nothing can be said of how well" if validated else _UNSCORED
     for name in lonely if len(lonely) <= _NAMED else []:
-        problems.append(Problem(severity, where, f"class '{name}' has 1 image; {after}"))
+        problems.append(Problem(Severity.WARNING, where, f"class '{name}' has 1 image; {after}"))
     if len(lonely) > _NAMED:
         what = f"{len(lonely)} of {len(counts)} classes have 1 image ({_quoted(lonely)}); {after}"
-        problems.append(Problem(severity, where, what))
+        problems.append(Problem(Severity.WARNING, where, what))
     for name in few if len(few) <= _NAMED else []:
         what = f"class '{name}' has {counts[name]} images, too few to spare any for a test"
         problems.append(Problem(Severity.WARNING, where, what))

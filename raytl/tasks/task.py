@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from raytl.core.hashing import hash_strings
+from raytl.tasks import splits
 from raytl.tasks.images import Images, LabelledImages
 
 
@@ -66,6 +67,16 @@ class TrainingData:
     def joinable(self) -> tuple[str, ...]:
         """Source domains whose label names are all among the task's, so that they can join the training."""
         return tuple(name for name, domain in self.source_domains.items() if set(domain.classes) <= set(self.classes))
+
+    @property
+    def can_score(self) -> bool:
+        """Whether anything tells strategies apart: labels that can be held out, or images without labels.
+
+        A source domain's held-out images do where it may join the training; not with one image of each class alone.
+        """
+        if self.unlabelled is not None or self.joinable:
+            return True
+        return self.target is not None and splits.plan_folds(self.target.labels, self.target.groups)[0] > 0
 
     @property
     def fingerprint(self) -> str:

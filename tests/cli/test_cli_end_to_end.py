@@ -123,6 +123,24 @@ class TestSearch:
         assert rows and max(map(len, done.out.split("\n\n")[0].splitlines())) <= 80
 
 
+class TestOneImagePerClass:
+    """Nothing can be held out, and no image without a label tells more: the model is chosen by its kind."""
+
+    def test_a_model_is_made_and_nothing_is_claimed_of_it(self, place):
+        folder(place.folder / "shots", 1)
+        done = place.run(
+            *("search", "--target", "shots", "--space", "tiny.yaml", "--lanes", "1", "--name", "shots", "--json")
+        )
+        assert done.code == 0, done.err
+        document = done.document
+        assert (document["trials"]["scored"], document["trials"]["trained"]) == (False, 0)
+        assert "shots/: class 'daisy' has 1 image, so none can be held out" in done.err
+        assert "nothing to score by" in document["why"] and document["best"]["validation_metric"] is None
+        page = (place.folder / "raytl-runs" / "shots" / "report.html").read_text()
+        assert "No network was trained, for nothing would have told whether it does better" in page
+        assert (place.folder / "raytl-runs" / "shots" / "model" / "model.json").exists()
+
+
 class TestAfterwards:
     def test_runs_and_report(self, searched, place, raytl):
         listed = raytl("runs", "list", "--json")

@@ -27,11 +27,6 @@ class TestData:
         said = only_sentence(raytl("search", "--target", "photos"))
         assert said == "photos/: only one class, 'daisy'; a classifier needs at least two. Add another class."
 
-    def test_one_image_per_class_and_no_source_domain(self, raytl, tmp_path):
-        folder(tmp_path / "photos", 1)
-        said = only_sentence(raytl("search", "--target", "photos"))
-        assert "class 'daisy' has 1 image; a validation split needs 2" in said and "--source-domain" in said
-
     def test_nothing_but_corrupt_images(self, raytl, tmp_path):
         for name in COLOURS:
             (tmp_path / "photos" / name).mkdir(parents=True)

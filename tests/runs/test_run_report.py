@@ -391,6 +391,19 @@ class TestVerdict:
         told = [verdict.sentence for verdict in verdicts(summary, 0)]
         assert "selection score" in told[0] and told[1].startswith("How often it is right nobody has measured")
 
+    @pytest.mark.parametrize("tested", [True, False])
+    def test_a_winner_that_nothing_could_be_scored_by_is_said_to_be_chosen_by_its_kind(self, tested):
+        summary = summary_of("freezing", "cannot-tell", None, head="logistic") | STANDING
+        summary["trials"] = {"trained": 0, "scored": False}
+        if not tested:
+            summary["best"]["test_metric"] = None
+        told = " ".join(verdict.sentence for verdict in verdicts(summary, 40))
+        assert ("was not chosen by a score" in told) == (not tested) and (
+            "accuracy 90.0 % on 40 test" in told
+        ) == tested
+        assert ("nobody has measured" in told) == (not tested)
+        assert "No network was trained, for nothing would have told" in told and "--time-budget" not in told
+
     @pytest.mark.parametrize(
         ("shares", "known", "tone", "words"),
         [

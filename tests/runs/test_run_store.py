@@ -207,7 +207,12 @@ class TestInterrupted:
 
     def test_a_run_with_no_trial_at_all(self, tmp_path):
         run = RunStore(tmp_path).create("empty", {}).interrupt()
-        assert run.summary()["best"] is None and run.summary()["trials"] == {"count": 0, "by_status": {}, "trained": 0}
+        assert run.summary()["best"] is None and run.summary()["trials"] == {
+            "count": 0,
+            "by_status": {},
+            "trained": 0,
+            "scored": False,
+        }
         assert len(run.leaderboard()) == 0 and len(run.history()) == 0
 
     def test_a_head_on_plain_features_is_no_training_of_a_network(self, tmp_path):

@@ -119,9 +119,10 @@ class TestBetweenTargetAndOthers:
         ):
             Task(None, {"s": images}, of("pool", list(range(8))))
 
-    def test_one_shot_transfer_from_the_shots_themselves_is_refused(self) -> None:
-        with pytest.raises(UserError, match="class 'a' has 1 image; a validation split needs 2"):
-            Task(of("shots", [0, 1]), {"s": of("s", [0, 1])})
+    def test_one_shot_transfer_from_the_shots_themselves_has_nothing_to_choose_by(self) -> None:
+        task = Task(of("shots", [0, 1]), {"s": of("s", [0, 1])})
+        assert not task.data.source_domains and not task.data.can_score
+        assert said(task, "class 'a' has 1 image, so none can be held out")
 
 
 class TestTheTest:

@@ -325,11 +325,6 @@ class TestRefusals:
             ({"target": "empty"}, r"empty/: no images found"),
             ({"target": "one"}, r"one/: only one class, 'rose'; a classifier needs at least two"),
             ({"target": "two", "source_domain": "one"}, r"one/: only one class"),
-            (
-                {"target": "few"},
-                r"few/: class 'poppy' has 1 image; a validation split needs 2 of two classes at least\. Add",
-            ),
-            ({"target": "same"}, r"same/: class 'a' has 2 images that belong together"),
             ({"target": "bad"}, r"bad/: none of the 2 images can be read"),
             ({"target": "two", "unlabelled": "empty"}, r"empty/: no images found"),
             ({"target": "two", "test": "pool"}, r"pool/: no labels for --test"),
@@ -339,9 +334,6 @@ class TestRefusals:
         make_folder(tmp_path / "pool", {".": 3}, first=80)
         make_folder(tmp_path / "two", {"a": 4, "b": 4})
         make_folder(tmp_path / "one", {"rose": 4})
-        make_folder(tmp_path / "few", {"rose": 4, "poppy": 1})
-        make_folder(tmp_path / "same", {"a": 1, "b": 4})
-        picture(0).save(tmp_path / "same" / "a" / "again.png")
         make_folder(tmp_path / "bad", {"a": 0, "b": 0})
         for name in "ab":
             (tmp_path / "bad" / name / "x.png").write_bytes(b"")
@@ -357,6 +349,33 @@ class TestRefusals:
             "shots: too few labelled images to give any up for a test (each class has 1). "
             "For a test split pass --test PATH"
         ]
+
+    @pytest.mark.parametrize(
+        ("counts", "groups", "has"),
+        [
+            ({"a": 1, "b": 1}, None, "class 'a' has 1 image, "),
+            ({"a": 4, "b": 1}, None, "class 'b' has 1 image, "),
+            ({"a": 4, "b": 2}, [0, 1, 2, 3, 4, 4], "class 'b' has 2 images that belong together ("),
+            # Each of the two patients has the only image of some class.
+            ({"a": 2, "b": 2, "c": 1, "d": 1}, [0, 1, 0, 1, 0, 1], "class 'c' has 1 image, "),
+        ],
+    )
+    def test_where_nothing_can_be_held_out_that_is_said(
+        self, counts: dict[str, int], groups: list[int] | None, has: str
+    ) -> None:
+        target = labelled("shots", counts)
+        target = target if groups is None else replace(target, groups=np.array(groups))
+        alone, tested = Task(target, holdout=0), Task(target, test=labelled("more", dict.fromkeys(counts, 2), 50))
+        assert not alone.data.can_score and not tested.data.can_score
+        for task, words in ((alone, "nothing tells how good a model is"), (tested, "only the test tells how good")):
+            (said,) = [problem.message for problem in task.problems if "none can be held out" in problem.message]
+            assert said.startswith(has) and words in said
+            assert ("--test" in said) == (task is alone)
+        seen = Task(target, unlabelled=Images("pool", labelled("pool", {"x": 4}, 80).items, None))
+        joined = Task(target, labelled("drawings", dict.fromkeys(counts, 4), 20))
+        for task in (seen, joined):
+            assert task.data.can_score and not any("none can be held out" in p.message for p in task.problems)
+        assert not Task(target, labelled("others", {"x": 4, "y": 4}, 20)).data.can_score
 
     def test_classes_that_no_figure_counts_are_named(self) -> None:
         """A class that is never held out has no part in the figure of a search, which it does not show."""

@@ -280,7 +280,7 @@ class SearchPlan:
             return Wait()
         assert self.survey is not None
         order = self._probing.order()
-        trained = self._recipes.baselines(order, self.survey)
+        trained = self._recipes.baselines(order, self.survey) if self.settings.trains else {}
         self._closing.baselines = trained | self._recipes.classical(order, self.survey)
         tried = {record.strategy_key for record in self.records if record.status != TrialStatus.INTERRUPTED}
         self._waiting = [(name, strategy) for name, strategy in trained.items() if strategy.key not in tried]

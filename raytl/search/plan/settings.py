@@ -44,7 +44,8 @@ class PlanSettings:
     control_folds: on how many folds the winner is held against its controls where there is no test split. directory:
     where refits go. passes: of an image through its network, that a full training of a strategy comes to; pretrain_s:
     seconds that making a source model may take. larger: of a source model, the same at more pixels than the space asks
-    for, and how many times as many these are; most first.
+    for, and how many times as many these are; most first. trains: whether networks are, to see if they
+    do better.
     """
 
     trials: int
@@ -64,6 +65,7 @@ class PlanSettings:
     passes: Callable[[Strategy, float | None], Passes] = lambda strategy, frozen: Passes(0.0, 0.0)
     pretrain_s: float = 0.0
     larger: Callable[[str], Sequence[tuple[str, float]]] = lambda uri: ()
+    trains: bool = True
 
 
 class Wait:

@@ -67,6 +67,12 @@ class TestPhases:
         assert set(search.plan.refits.done) == refits
         assert search.plan.finished()
 
+    def test_nothing_is_trained_where_nothing_would_tell_whether_it_is_better(self, space: BoundSpace) -> None:
+        search = Search(space, recipes=FixedRecipes(BASELINES, PROBES), folds=0, trials=0, trains=False, tested=False)
+        search.play(rising)
+        assert {job.kind for job in search.jobs} == {JobKind.PROBE, JobKind.REFIT}
+        assert search.plan.finished() and set(search.plan.refits.done) == {search.plan.winner()}
+
     def test_overlap_so_that_no_lane_waits(self, space: BoundSpace) -> None:
         """One trial takes an age: meanwhile the other lanes confirm and refit the baselines, but not the winner."""
 
