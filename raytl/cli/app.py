@@ -53,7 +53,12 @@ ImagesFolder = Annotated[
     str | None, typer.Option("--images", metavar="DIR", help="Folder that the paths in a table count from.")
 ]
 LabelColumn = Annotated[
-    str | None, typer.Option("--label", metavar="COLUMN", help="Column of a table that holds the labels.")
+    str | None,
+    typer.Option(
+        "--label",
+        metavar="COLUMN",
+        help="Column of a table that holds the labels. 'filename' takes them from the files' names (cat_001.jpg).",
+    ),
 ]
 ImageColumn = Annotated[
     str | None, typer.Option("--image-column", metavar="COLUMN", help="Column of a table that holds the images.")

@@ -64,7 +64,8 @@ class Task:
     split: the one split of the target to learn from; "none" where folders with names of splits are classes. By default
         what it has for training and validation.
     images: the folder that the paths in tables count from, where that is not the table's own.
-    label, image_column: the columns of tables that hold labels and images, where their names do not say so.
+    label, image_column: the columns of tables that hold labels and images, where their names do not say so; label
+        "filename" takes labels from the files' names (:func:`raytl.tasks.readers.read_labelled`).
     classes_of: the source domain whose classes are to be learned, where there are no target labels and domains differ.
         By default the classes that most domains share; where no two agree, those of the domain that looks most like the
         unlabelled images.

@@ -16,6 +16,7 @@ from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS
 from raytl.tasks.readers.belonging import group_by_names, owner_names, say_misnamed
 from raytl.tasks.readers.choosing import choose_split
+from raytl.tasks.readers.file_names import BY_NAMES, FILENAME, asked_for
 from raytl.tasks.readers.folder import list_folder
 from raytl.tasks.readers.hints import not_a_data_set
 from raytl.tasks.readers.listing import Entry, Listing, TableOptions, is_folder, locate
@@ -73,7 +74,8 @@ def read_labelled(
     filesystem: a ``pyarrow.fs.FileSystem`` that ``path`` lies in, where the path alone does not tell.
     split: the one split to read; "none" where folders with names of splits are classes.
     images: the folder that a table's paths count from, where that is not the table's own. label, image_column: the
-        columns of a table that hold labels and images, where their names do not say so.
+        columns of a table that hold labels and images, where their names do not say so; label "filename" takes what
+        the files' names begin or end with beside a number, "filename:REGEX" what a regular expression's group finds.
     Raises UserError where nothing is there, there are no labels, it may be meant in several ways, no image can be read,
     or none of a class.
     """
@@ -143,8 +145,11 @@ def note_strays(listing: Listing) -> None:
     """Note images without a label among labelled ones."""
     strays = [entry.item.name for entry in listing.entries if entry.label is None and entry.certain]
     if strays:
-        files = "1 image lies" if len(strays) == 1 else f"{len(strays)} images lie"
-        listing.note(f"{files} outside the class folders (first: {strays[0]}); left out")
+        one, several = "lies outside the class folders", "lie outside the class folders"
+        if listing.layout == BY_NAMES:
+            one, several = "has a name without a label", "have names without a label"
+        files = f"1 image {one}" if len(strays) == 1 else f"{len(strays)} images {several}"
+        listing.note(f"{files} (first: {strays[0]}); left out")
 
 
 def list_path(
@@ -171,7 +176,12 @@ def list_path(
     options = TableOptions(folder, label, image_column, must)
     if is_folder(place):
         listing = list_folder(place, options=options, split=split, labels=labels)
-        if label is not None and lone and "table" not in listing.layout:
+        if label is not None and lone and asked_for(label) and listing.layout != BY_NAMES:
+            raise UserError(
+                f"{listing.name}: --label {label}: the names of its images do not say several labels; "
+                rf"--label '{FILENAME}:(.+)_\d+' takes the part in brackets"
+            )
+        if label is not None and lone and not asked_for(label) and "table" not in listing.layout:
             because = listing.unlabelled_because or "there is no table beside its images"
             raise UserError(f"{listing.name}: --label {label}: {because.removeprefix('--label: ')}")
     elif place.suffix in TABLES | ANNOTATIONS:

@@ -10,6 +10,7 @@ from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS
 from raytl.tasks.readers.beside import inside, list_with_tables
+from raytl.tasks.readers.file_names import BY_NAMES, asked_for, read_by
 from raytl.tasks.readers.hints import say_what_else, why_no_images, why_unlabelled
 from raytl.tasks.readers.layouts import Found, Layout, recognise
 from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, printable
@@ -50,7 +51,11 @@ def list_folder(
             listing.announce(
                 f"its {len(columnar)} Parquet or Arrow files are not read, its images are", Severity.WARNING
             )
+    elif (named := _by_names(found.tree, listing, options, split)) is not None:
+        layout = named
     else:
+        if asked_for(options.label):  # of which its names say nothing: its folders may, or its tables
+            options = replace(options, label=None)
         taken = list_with_tables(place, found.tree, listing, options, split)
         if taken is not None:
             return taken
@@ -69,10 +74,24 @@ def list_folder(
     if not found.tree.images():
         listing.empty_because = listing.empty_because or why_no_images(found.tree, name)
     elif labels:
-        if len(layout.classes) < 2:
+        if len(layout.classes) < 2 and layout.kind != BY_NAMES:
             listing.unlabelled_because = why_unlabelled(found.tree, listing.useless | listing.unknown)
         say_what_else(found.tree, listing)
     return listing
+
+
+def _by_names(tree: Tree, listing: Listing, options: TableOptions, split: str | None) -> Layout | None:
+    """The layout with labels out of the files' names; None where that is not asked for, or these say nothing."""
+    if options.label is None or not asked_for(options.label):
+        return None
+    spoken = read_by(options.label, [path for path in tree.below() if is_image(path)])
+    if spoken is None:
+        return None
+    known = ", ".join(f"'{word}'" for word in spoken.words[:_NAMED]) + ", …" * (len(spoken.words) > _NAMED)
+    listing.announce(f"labels are taken from the files' names, which {spoken.where} {known}")
+    layout = recognise(tree, listing.name, split=split)
+    files = [Found(found.path, spoken.label(found.path), found.split) for found in layout.files]
+    return Layout(BY_NAMES, files, splits=layout.splits)
 
 
 def _last(link: str) -> str:

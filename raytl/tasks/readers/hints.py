@@ -9,14 +9,12 @@ from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
 from raytl.tasks.readers.archive import ENDINGS
+from raytl.tasks.readers.file_names import FILENAME, spoken
 from raytl.tasks.readers.listing import Listing, printable
 from raytl.tasks.readers.split_names import split_of
 from raytl.tasks.readers.tree import Tree, is_image, name_of
 
 _NAMED = 4
-_MOST_WORDS = 1000
-_NUMBERED = re.compile(r"(\w*[^\W\d_])[\W_]*\d+[^/]*$")  # cat.17.jpg
-_NUMBERED_FIRST = re.compile(r"\d+[\W_]+([^\W\d_][^/]*?)\.\w+$")  # 17_cat.jpg
 _BESIDE = frozenset({".txt", ".xml", ".json", ".cls"})
 _SHEETS = frozenset({".xlsx", ".xls", ".ods", ".numbers", ".gsheet"})
 _OTHER_ARCHIVES = frozenset({".rar", ".7z", ".gz", ".bz2", ".xz", ".zst", ".001", ".z01"})
@@ -124,10 +122,10 @@ def why_unlabelled(tree: Tree, reasons: dict[str, str]) -> str:
             f"it has {count} {suffix} files named like its images, as for boxes or captions, and these are not read; "
             "if each holds one label write a CSV file with the columns path and label"
         )
-    words = _words(images)
-    if words:
-        listed = ", ".join(f"'{word}'" for word in words[1][:_NAMED])
-        return f"the files' names {words[0]} with {listed}; if these are the labels move each into a folder of its own"
+    found = spoken(images)
+    if found is not None:
+        listed = ", ".join(f"'{word}'" for word in found.words[:_NAMED])
+        return f"the files' names {found.where} {listed}; if these are the labels pass --label {FILENAME}"
     sheet = next((path for path in files if PurePosixPath(path).suffix.lower() in _SHEETS), None)
     if sheet is not None:
         return f"{name_of(sheet)} may hold them, but spreadsheets are not read; save it as CSV (UTF-8)"
@@ -144,16 +142,6 @@ def _may_hold_labels(path: str, stems: set[str]) -> bool:
     name = PurePosixPath(path)
     kind = name.suffix.lower() in _NOT_READ or path.lower().endswith((".csv.gz", ".json.gz", ".txt.gz"))
     return kind and name.stem not in stems and not _NOT_ABOUT_LABELS.search(name.name)
-
-
-def _words(images: list[str]) -> tuple[str, list[str]] | None:
-    """The words that most files' names begin, or end, with, where there are several."""
-    for where, pattern in (("begin", _NUMBERED), ("end", _NUMBERED_FIRST)):
-        found = Counter(spoken[1] for path in images if (spoken := pattern.match(name_of(path))))
-        words = sorted(word for word, count in found.items() if count > 1)
-        if 1 < len(words) <= _MOST_WORDS and 2 * sum(found[word] for word in words) > len(images):
-            return where, words
-    return None
 
 
 def say_what_else(tree: Tree, listing: Listing) -> None:

@@ -1,0 +1,113 @@
+"""Labels out of the files' names."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raytl.core.errors import UserError
+from raytl.tasks import Task
+from raytl.tasks.readers.file_names import read_by, spoken
+from tests.tasks.pictures import make_folder, picture
+
+WORDS = st.from_regex(r"[a-z]{2,6}(_[a-z]{2,5})?", fullmatch=True)
+
+
+def heap(root: Path, names: list[str]) -> Path:
+    """Images of these names, all different."""
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(number).save(root / name)
+    return root
+
+
+def numbered(pattern: str, labels: tuple[str, ...] = ("cat", "dog"), count: int = 3) -> list[str]:
+    return [pattern.format(label=label, n=n + 10 * k) for k, label in enumerate(labels) for n in range(count)]
+
+
+@given(
+    st.sets(WORDS, min_size=2, max_size=5),
+    st.sampled_from(["{}_{:03}.jpg", "{}.{}.png", "{} ({}).jpeg", "{}-{}_b.png"]),
+)
+def test_whatever_the_classes_are_called_they_are_found_before_the_number(words: set[str], pattern: str) -> None:
+    images = [pattern.format(word, number) for word in words for number in range(3)]
+    found = spoken([f"/photos/{name}" for name in images])
+    assert found is not None and found.words == sorted(words)
+    assert Counter(found.label(name) for name in images) == dict.fromkeys(words, 3)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "labels", "option"),
+    [
+        ("{label}_{n:03}.png", ("cat", "dog"), "filename"),
+        ("{label}.{n}.png", ("cat", "dog"), "filename"),
+        ("{n}_{label}.png", ("cat", "dog"), "filename"),
+        ("{label} {n}.png", ("american bulldog", "shiba inu"), "filename"),
+        ("{label}_{n}.png", ("type2_sugar", "type2_salt"), "filename"),
+        ("{label}_{n}.png", ("c1s", "c2s"), "filename"),
+        ("IMG{n}-{label}-x.png", ("a1", "b1"), r"filename:-(\w+)-"),
+        ("{label}/pic{n}.png", ("cat", "dog"), None),
+    ],
+)
+def test_labels_are_those_that_the_names_say(
+    pattern: str, labels: tuple[str, ...], option: str | None, tmp_path: Path
+) -> None:
+    task = Task(heap(tmp_path / "photos", numbered(pattern, labels, 4)), label=option)
+    assert task.data.target is not None and task.data.target.counts() == dict.fromkeys(labels, 4)
+
+
+def test_in_splits_and_in_an_archive(tmp_path: Path) -> None:
+    names = [f"{split}/{name}" for split in ("train", "test") for name in numbered("{label}.{n}.png")]
+    root = heap(tmp_path / "pets", names)
+    packed = shutil.make_archive(str(tmp_path / "pets"), "zip", root)
+    for place in (root, Path(packed)):
+        task = Task(place, label="filename")
+        assert (len(task.data.target or ()), len(task.test or ())) == (6, 6)
+        assert any(
+            "labels are taken from the files' names, which begin with 'cat', 'dog'" in p.message for p in task.problems
+        )
+
+
+def test_a_name_that_says_nothing_is_counted_and_left_out(tmp_path: Path) -> None:
+    root = heap(tmp_path / "photos", [*numbered("{label}_{n}.png"), "cover.png"])
+    task = Task(root, label="filename", holdout=0)
+    assert len(task.data.target or ()) == 6
+    (said,) = [problem.message for problem in task.problems if "left out" in problem.message]
+    assert said.startswith("1 image has a name without a label (first: ") and said.endswith("cover.png); left out")
+
+
+def test_class_folders_of_another_role_are_taken_as_they_are(tmp_path: Path) -> None:
+    target = heap(tmp_path / "photos", numbered("{label}_{n}.png"))
+    domain = make_folder(tmp_path / "drawings", {"cat": 3, "dog": 3}, first=60)
+    task = Task(target, domain, label="filename", holdout=0)
+    assert task.data.joinable == ("drawings",)
+
+
+@pytest.mark.parametrize(
+    ("names", "option", "sentence"),
+    [
+        (numbered("{n}.png"), "filename", "the names of its images do not say several labels"),
+        (numbered("n0{n}_1.png"), "filename", r"--label 'filename:\(\.\+\)_\\d\+' takes the part in brackets"),
+        (numbered("{label}_{n}.png"), "filename:(", "is not a regular expression"),
+        (numbered("{label}_{n}.png"), "filename:cat", "put the part that is the label in brackets"),
+        (numbered("{label}_{n}.png"), "filename:(bird)", "do not say several labels"),
+        (numbered("{label}_{n}.png"), "filename:(cat)", "only one class, 'cat'"),
+        (numbered("{label}_{n}.png"), None, "if these are the labels pass --label filename"),
+        (numbered("{label}_{n}.png"), "breed", "there is no table beside its images|the files' names begin with"),
+    ],
+)
+def test_what_cannot_be_read_so_is_one_sentence(
+    names: list[str], option: str | None, sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        Task(heap(tmp_path / "photos", names), label=option)
+
+
+def test_a_pattern_may_find_nothing_in_some_names() -> None:
+    found = read_by(r"filename:^([a-z]+)_", ["cat_1.png", "dog_2.png", "7.png"])
+    assert found is not None and [found.label(name) for name in ("cat_1.png", "7.png")] == ["cat", None]
