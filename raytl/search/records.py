@@ -14,7 +14,11 @@ from raytl.judging.health import Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.operating import OperatingPoint
 from raytl.search.jobs import Survey
+from raytl.sources.heads import CONVEX
 from raytl.tasks import LabelledImages
+
+LEAST_AGAIN = 0.15
+"""Of the seconds of a trial, what its strategy takes once more at least."""
 
 
 class TrialStatus(StrEnum):
@@ -65,6 +69,17 @@ class TrialRecord:
     made_s: float = 0.0
     forward_s: list[float] = field(default_factory=list)
     step_s: float = 0.0
+
+    @property
+    def again_s(self) -> float:
+        """Seconds that its strategy takes once more, on another fold or all images, where it finds what this one made.
+
+        A head that is solved for finds all features; what is trained, perhaps in another lane, is taken to make all
+        anew.
+        """
+        if self.strategy.get("head") not in CONVEX:
+            return self.seconds
+        return max(self.seconds - self.made_s, LEAST_AGAIN * self.seconds)
 
 
 @dataclass

@@ -47,8 +47,11 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
     labelled = {role: pool for role, pool in roles.training.items() if pool.labels is not None}
     if not labelled or isinstance(network.model.head, ZeroShotHead):
         return Solved()
+    head = network.model.head
+    first = head.parts[0] if isinstance(head, StagesHead) else head
+    assert isinstance(first, nn.Linear)
     kept = {
-        role: spread_source(len(pool), seed) if role != "target" else np.arange(len(pool))
+        role: spread_source(len(pool), first.out_features, seed) if role != "target" else np.arange(len(pool))
         for role, pool in labelled.items()
     }
     labelled = {role: pool.subset(kept[role]) for role, pool in labelled.items()}
@@ -59,9 +62,6 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
     features = torch.cat(list(seen.values())) if len(seen) > 1 else next(iter(seen.values()))
     if not torch.isfinite(features).all():
         raise FloatingPointError("features are not finite")
-    head = network.model.head
-    first = head.parts[0] if isinstance(head, StagesHead) else head
-    assert isinstance(first, nn.Linear)
     labels = np.concatenate([_labels(pool) for pool in labelled.values()])
     weights = np.concatenate([np.full(len(pool), 1.0 / len(pool)) for pool in labelled.values()])
     groups = _groups(labelled, roles, kept)

@@ -93,7 +93,7 @@ def _labelled(workspace: Workspace, strategy: Strategy, seed: int) -> list[tuple
     if strategy.source_domain is not None:
         domain = data.source_domains[strategy.source_domain].with_classes(data.classes)
         train = source_index(workspace, strategy)
-        found.append((domain, train[spread_source(len(train), seed)], False))
+        found.append((domain, train[spread_source(len(train), len(workspace.data.classes), seed)], False))
     return [role for role in found if len(role[1])]
 
 

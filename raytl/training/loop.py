@@ -57,14 +57,26 @@ def run_trial(workspace: Workspace, job: TrialJob, report: Report, group: Group 
 def _run(workspace: Workspace, job: TrialJob, report: Report, group: Group | None, parts: int) -> TrialResult:
     trial = prepare(workspace, job, group)
     if job.strategy.convex or job.strategy.start == "probe":
-        try:
-            balanced = job.strategy.class_weights == "balanced"
-            matched = trial.loss is not None and trial.loss.matches_moments
-            seed = trial_seed(workspace, job)
-            solve_head(trial.network, trial.roles, balanced=balanced, seed=seed, matched=matched)
-        except FloatingPointError:
-            raise TrialError(f"{job.strategy.source_model}: its features of these images are not finite") from None
+        _solve(trial)
     return _Loop(trial, parts).run(report)
+
+
+def _solve(trial: Trial) -> None:
+    """Put the best linear head on the network; where a probe was on all labels, that is the one of its refit too."""
+    job, workspace = trial.job, trial.workspace
+    whole = job.strategy.convex and not workspace.folds
+    known = workspace.solved(job.strategy.key) if whole else None
+    if known is not None:
+        trial.network.model.head = known
+        return
+    try:
+        balanced = job.strategy.class_weights == "balanced"
+        matched = trial.loss is not None and trial.loss.matches_moments
+        solve_head(trial.network, trial.roles, balanced=balanced, seed=trial_seed(workspace, job), matched=matched)
+    except FloatingPointError:
+        raise TrialError(f"{job.strategy.source_model}: its features of these images are not finite") from None
+    if whole:
+        workspace.keep_solved(job.strategy.key, trial.network.model.head)
 
 
 class _StepTooLargeError(Exception):

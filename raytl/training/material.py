@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from raytl import sources
 from raytl.core.hashing import hash_json, hash_tensors
@@ -30,7 +30,9 @@ from raytl.training.settings import WorkspaceSettings
 
 SOURCE_VALIDATION_SHARE = 0.15
 EVALUATION_SAMPLE = 512
-"""Images of a kind that a network is evaluated on while the search runs."""
+"""Unlabelled images that a network is evaluated on while the search runs."""
+HELD_OUT_SAMPLE = 256
+"""Images of the source domains, all together, that it is. Being right on them is a quarter of a score at most."""
 DECODED_BATCH = 32
 """Images that are in memory at once while a collection is decoded."""
 MODELS_KEPT = 6
@@ -58,6 +60,7 @@ class Material:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self._models: OrderedDict[str, tuple[SourceModel, str]] = OrderedDict()
+        self._solved: OrderedDict[str, nn.Module] = OrderedDict()
         self._pixels: dict[str, Tensor] = {}
         self._held_out: dict[tuple[str, ...], LabelledImages | None] = {}
 
@@ -119,7 +122,7 @@ class Material:
     def _hold_out(self, names: Sequence[str]) -> LabelledImages | None:
         classes = self.data.classes
         held_out = {name: self.source_split(name)[1] for name in names}
-        most = max(1, EVALUATION_SAMPLE // max(1, len(held_out)))
+        most = max(1, HELD_OUT_SAMPLE // max(1, len(held_out)))
         parts = [
             self.data.source_domains[name].subset(splits.spread(index, most)).with_classes(classes)
             for name, index in held_out.items()
@@ -151,6 +154,16 @@ class Material:
         self.hold(uri)
         model, weights = self._models[uri]
         return copy.deepcopy(model), weights
+
+    def solved(self, strategy_key: str) -> nn.Module | None:
+        """A copy of the head that a strategy has on all labels; None where it was not solved for."""
+        return copy.deepcopy(self._solved.get(strategy_key))
+
+    def keep_solved(self, strategy_key: str, head: nn.Module) -> None:
+        """Remember the head that a strategy has on all labels."""
+        self._solved[strategy_key] = copy.deepcopy(head)
+        while len(self._solved) > MODELS_KEPT:
+            self._solved.popitem(last=False)
 
     def hold(self, uri: str) -> None:
         """Have a source model at hand; makes it, or waits for the lane that does, where it is not there yet."""

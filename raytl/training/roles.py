@@ -21,8 +21,9 @@ QUICK_SAMPLE = 256
 """Unlabelled images looked at before the last epoch: enough to tell who falls behind, at half the price."""
 MOST_TAUGHT = 1000
 """Unlabelled images that a head is solved for on."""
-MOST_SOURCE = 600
-"""Images of a source domain that a head is solved for on: the target's few count as much, and more say no more."""
+LEAST_SOURCE, MOST_SOURCE, SOURCE_A_CLASS = 200, 600, 30
+"""Images of a source domain that a head is solved for on, by how many classes there are: the target's few count as
+much, and more say no more."""
 STRONG_VIEW = "strong"
 """The augmentation policy of the second view that consistency losses ask for."""
 
@@ -52,14 +53,20 @@ def source_index(workspace: Workspace, strategy: Strategy) -> np.ndarray:
     if strategy.source_domain is None:
         return np.empty(0, dtype=np.int64)
     train = workspace.source_split(strategy.source_domain)[0]
-    return spread(train, MOST_SOURCE) if strategy.convex else train
+    return spread(train, most_source(len(workspace.data.classes))) if strategy.convex else train
 
 
-def spread_source(count: int, seed: int) -> np.ndarray:
+def most_source(classes: int) -> int:
+    """Images of a source domain with so many classes that a head is solved for on."""
+    return min(MOST_SOURCE, max(LEAST_SOURCE, SOURCE_A_CLASS * classes))
+
+
+def spread_source(count: int, classes: int, seed: int) -> np.ndarray:
     """Which of so many images of a source domain a head is solved for on."""
-    if count <= MOST_SOURCE:
+    most = most_source(classes)
+    if count <= most:
         return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, MOST_SOURCE, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
 @dataclass
@@ -72,8 +79,8 @@ class Roles:
     quick_sample: fewer.
     validation: the target images of the validation fold; validation_index: which ones (v,), empty without a fold.
     source_sample: held-out images of the source domains that may join a training, whether or not one joins this one, so
-    that trials with and without are scored alike; quick_source_sample: fewer, and None where a validation fold says
-    better who falls behind.
+    that trials with and without are scored alike; of a head fewer, and none where folds of the target say better what
+    is right. quick_source_sample: fewer, and None where a validation fold says better who falls behind.
     """
 
     training: dict[str, Pool] = field(default_factory=dict)
@@ -116,6 +123,9 @@ def make_roles(
     augments = strategy.augmentation != "none"
     second_view = loss is not None and loss.wants_strong_view
     held_out = workspace.held_out_source_images(set_aside)
+    if held_out is not None and strategy.convex:
+        # Where folds of the target tell what is right, these would take longer to pass than the head to be solved for.
+        held_out = None if workspace.folds else held_out.subset(spread(np.arange(len(held_out)), PROBE_SAMPLE))
     collections = [images for images in (data.target, data.unlabelled, domain, held_out) if images is not None]
     views = strategy.cached_views * (augments + second_view)
     maker = PoolMaker(

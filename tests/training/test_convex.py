@@ -24,7 +24,7 @@ from raytl.sources.checkpoint import write_checkpoint
 from raytl.sources.heads import StagesHead
 from raytl.sources.staging import fit
 from raytl.tasks import LabelledImages
-from raytl.training import Strategy
+from raytl.training import Strategy, loop
 from raytl.training.convex import features_of, solve_head
 from raytl.training.loop import run_trial
 from raytl.training.network import Network
@@ -105,6 +105,29 @@ class TestLogisticHead:
         strategy = replace(HEAD, source_domain="bright")
         joined = blind.data.source_domains["bright"].subset(blind.source_split("bright")[0])
         assert_is(train(blind, strategy, None), fitted(blind, strategy, joined, fold=None))
+
+    def test_its_refit_is_its_probe_where_nothing_was_held_out(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Solving for 26 classes on every stage takes longer than the features of a few labelled images."""
+        whole = workspace(tmp_path, data(8), folds=(0, 0))
+        first = run_trial(whole, TrialJob(HEAD, None), lambda metrics: None)
+        monkeypatch.setattr(loop, "solve_head", lambda *args, **told: pytest.fail("it was solved for again"))
+        again = run_trial(whole, TrialJob(HEAD, None, final=True), lambda metrics: None)
+        for one, other in zip(first.model.state_dict().values(), again.model.state_dict().values(), strict=True):
+            assert torch.equal(one, other)
+        assert {name: again.metrics[name] for name in ("score", "unlabelled")} == {
+            name: first.metrics[name] for name in ("score", "unlabelled")
+        }
+
+    def test_images_of_other_domains_are_looked_at_only_where_nothing_else_tells_what_is_right(
+        self, space: Workspace, tmp_path: Path
+    ) -> None:
+        whole = workspace(tmp_path, data(8), folds=(0, 0))
+        assert "source-accuracy" not in train(space, HEAD).metrics
+        assert "source-accuracy" in train(whole, HEAD, None).metrics
+        trained = replace(HEAD, head="linear", head_lr=0.1)
+        assert "source-accuracy" in train(space, trained).metrics  # beside training it takes next to no time
 
     def test_is_the_same_in_another_lane(self, space: Workspace, tmp_path: Path) -> None:
         other = workspace(tmp_path, data(8))

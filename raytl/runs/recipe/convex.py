@@ -13,7 +13,7 @@ from raytl.runs.recipe.pieces import Code, block
 from raytl.sources.heads import StagesHead
 from raytl.sources.model import pool_quarters
 from raytl.training.convex import solve_head
-from raytl.training.roles import MOST_SOURCE
+from raytl.training.roles import most_source
 from raytl.training.taught import Believed
 from raytl.training.trial import Trial, trial_seed
 
@@ -146,10 +146,11 @@ def labelled_code(trial: Trial, roles: list[str], seed: int) -> str:
     """``images``, ``labels`` and ``weights`` of all labelled roles; each role weighs the same in sum."""
     lines = []
     parts = []
+    most = most_source(len(trial.classes))
     for role in roles:
         name = role.upper()
-        if role != "target" and len(trial.roles.training[role]) > MOST_SOURCE:
-            drawn = f"np.random.default_rng({seed}).choice(len({name}), {MOST_SOURCE}, replace=False)"
+        if role != "target" and len(trial.roles.training[role]) > most:
+            drawn = f"np.random.default_rng({seed}).choice(len({name}), {most}, replace=False)"
             lines.append(f"kept = np.sort({drawn})")
             lines.append(f"{role} = [{name}[index] for index in kept]  # more would say no more")
             name = role

@@ -10,6 +10,7 @@ from dataclasses import replace
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.propose.effort import Passes
 from raytl.search.records import TrialRecord, TrialStatus
+from raytl.sources.heads import CONVEX
 from raytl.sources.uris import split_size
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
@@ -93,20 +94,22 @@ class Durations:
     def _convex(self, strategy: Strategy) -> float:
         """On one fold more its features are there already, and only the head is solved for."""
         tried = [r for r in self._records if r.strategy_key == strategy.key and r.status == TrialStatus.COMPLETED]
-        if not tried:
-            return self.of_new_probe() + self._teaching(strategy)
         if len(tried) > 1:
             return max(record.seconds for record in tried[1:])
-        return max(tried[0].seconds - tried[0].made_s, LEAST_SHARE * tried[0].seconds)
+        return tried[0].again_s if tried else self._first(strategy)
 
-    def _teaching(self, strategy: Strategy) -> float:
-        """Seconds that unlabelled images take through the network, the first time that a head learns from them."""
-        alike = (r.strategy for r in self._records if r.status == TrialStatus.COMPLETED)
-        if any((s["source_model"], s["adaptation"]) == (strategy.source_model, strategy.adaptation) for s in alike):
-            return 0.0
-        plain = replace(strategy, adaptation="none", adaptation_config=None)
-        more = self._passes_of(strategy).forward - self._passes_of(plain).forward
-        return max(0.0, more) * self._forward(strategy.source_model)
+    def _first(self, strategy: Strategy) -> float:
+        """On images that other heads on the same features have not had pass the network, where there are such heads."""
+        done = [r for r in self._records if r.status == TrialStatus.COMPLETED and r.strategy.get("head") in CONVEX]
+        alike = [record for record in done if record.strategy["source_model"] == strategy.source_model]
+        had = strategy
+        if not any(record.strategy["source_domain"] == strategy.source_domain for record in alike):
+            had = replace(had, source_domain=None)
+        if not any(record.strategy["adaptation"] == strategy.adaptation for record in alike):
+            had = replace(had, adaptation="none", adaptation_config=None)
+        more = max(0.0, self._passes_of(strategy).forward - self._passes_of(had).forward)
+        more_s = OVERHEAD * more * self._forward(strategy.source_model)
+        return more_s + (max(record.again_s for record in alike) if alike else self.of_new_probe())
 
     def _passes_of(self, strategy: Strategy) -> Passes:
         """With the stages that are frozen counted by what they take, where that was measured."""

@@ -12,7 +12,7 @@ from raytl.search.plan.refits import Refits
 from raytl.training.strategy import Strategy
 
 EARLY_S = 3.0
-"""Seconds of racing between probes for which the first model does not wait."""
+"""Seconds of racing between probes, or of a single one, for which the first model does not wait."""
 
 
 class FirstModel:
@@ -47,7 +47,7 @@ class FirstModel:
 
         It will where some source model was not probed yet, which nobody knows how long takes.
         """
-        front = self._probing.front()
+        front = self._probing.front(lambda probe: self._durations.of(probe) >= EARLY_S)
         if front is None or not self._refits.wants(front) or (self._jobs and not self._probing.has_order()):
             return None
         takes_long = sum(self._durations.of(probe) for probe in self._probing.left()) >= EARLY_S

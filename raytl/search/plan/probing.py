@@ -263,13 +263,20 @@ class Probing:
         """Key of the best probe, once they are over; None before, and where none succeeded."""
         return self.best_so_far() if self.is_over() else None
 
-    def front(self) -> str | None:
+    def front(self, takes_long: Callable[[Strategy], bool]) -> str | None:
         """Key of what leads by the first fold, between two source models; None before one of them has learned.
 
-        What unlabelled images teach is not waited for.
+        Neither what unlabelled images teach is waited for, nor what takes long where the same features had a probe.
         """
         first = self._folds[0] or 0
-        quick = {uri: [s for s in strategies if not _is_taught(s)] for uri, strategies in self._probes.items()}
+
+        def waited_for(strategy: Strategy, others: Sequence[Strategy]) -> bool:
+            if (strategy.key, first) in self._ended:
+                return True
+            probed = any((other.key, first) in self._ended for other in others)
+            return not (_is_taught(strategy) or (probed and takes_long(strategy)))
+
+        quick = {uri: [s for s in every if waited_for(s, every)] for uri, every in self._probes.items()}
         probes = {uri: strategies for uri, strategies in quick.items() if strategies}
         tried = [uri for uri, strategies in probes.items() if all((s.key, first) in self._ended for s in strategies)]
         begun = [uri for uri, strategies in probes.items() if any((s.key, first) in self._given for s in strategies)]

@@ -358,7 +358,7 @@ class SearchPlan:
         return 0 if self.settings.folds else None
 
     def _start(self, job: LaneJob) -> LaneJob:
-        if self.survey is not None and job.kind in TRIALS:
+        if self.survey is not None and job.kind in (*TRIALS, JobKind.REFIT):  # refits look at what trials looked at
             job = replace(job, frequencies=self.survey.frequencies, set_aside=tuple(sorted(self.survey.set_aside)))
         self._jobs[job.number] = job
         self._running.add(job.number)

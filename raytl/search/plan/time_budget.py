@@ -129,5 +129,5 @@ def usual_seconds(records: Sequence[TrialRecord]) -> float:
 
 
 def trial_seconds(records: Sequence[TrialRecord]) -> float:
-    """What a full trial takes: the longest completed one, since refits are of the winner, not of the average."""
-    return max((record.seconds for record in records if record.status == TrialStatus.COMPLETED), default=0.0)
+    """What a full trial takes once more: the longest completed one, since refits are of the winner."""
+    return max((record.again_s for record in records if record.status == TrialStatus.COMPLETED), default=0.0)

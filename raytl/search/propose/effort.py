@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from raytl import adaptation
 from raytl.search.space.binding import BoundSpace
-from raytl.training.roles import MOST_TAUGHT, unlabelled_sample
+from raytl.training.roles import MOST_TAUGHT, most_source, unlabelled_sample
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Budget
 
@@ -55,7 +55,8 @@ class Effort:
         if data.target is not None and strategy.target_labels:
             found["target"] = round(TRAINED_SHARE * len(data.target))
         if strategy.source_domain is not None:
-            found["source"] = len(data.source_domains[strategy.source_domain])
+            images = len(data.source_domains[strategy.source_domain])
+            found["source"] = min(images, most_source(len(data.classes))) if strategy.convex else images
         adapts = strategy.adaptation != "none" and not adaptation.get(strategy.adaptation).loss.gradient_free
         if adapts and data.unlabelled is not None:
             found["unlabelled"] = len(data.unlabelled)

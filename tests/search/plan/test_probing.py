@@ -112,6 +112,18 @@ class TestOrder:
         assert [each for each in begun if each[0] == JobKind.PROBE] == [plain, plain, later, later]
         assert begun.index((JobKind.REFIT, "none")) < begun.index(later)
 
+    @pytest.mark.parametrize(("seconds", "before"), [(1.0, 2), (4.0, 1)])
+    def test_the_first_model_waits_for_no_second_head_that_takes_long(
+        self, space: BoundSpace, seconds: float, before: int
+    ) -> None:
+        """Joined with a domain a head's features take as long again, and more."""
+        joined = {uri: [probe(uri), replace(probe(uri), source_domain="a")] for uri in PROBES_OF_ONE}
+        search = Search(space, lanes=1, recipes=FixedRecipes(BASELINES, joined), folds=1)
+        search.play(lambda job: Curve(((0.2, seconds),)) if job.kind == JobKind.PROBE else by_name(job))
+        kinds = [job.kind for job in search.jobs]
+        assert kinds[:before] == [JobKind.PROBE] * before and kinds[before] == JobKind.REFIT
+        assert kinds.count(JobKind.PROBE) == 4
+
     def test_is_the_order_of_the_baselines_too(self, space: BoundSpace) -> None:
         asked: list[list[str]] = []
 

@@ -17,7 +17,7 @@ from raytl.search.plan.time_budget import (
     TimeBudget,
     trial_seconds,
 )
-from raytl.search.records import TrialRecord, TrialStatus
+from raytl.search.records import LEAST_AGAIN, TrialRecord, TrialStatus
 
 
 class Clock:
@@ -52,6 +52,16 @@ def test_a_trial_takes_what_the_longest_completed_one_took() -> None:
     records.append(TrialRecord(9, "search", {}, "x", status=TrialStatus.PRUNED, seconds=99.0))
     assert trial_seconds(records) == 20.0
     assert trial_seconds([]) == 0.0
+
+
+def test_the_refit_of_a_head_finds_its_features() -> None:
+    """A probe that put 600 images through a network for the first time was taken to do so again."""
+    head = TrialRecord(0, "probe", {"head": "stages"}, "a", status=TrialStatus.COMPLETED, seconds=20.0, made_s=16.0)
+    assert trial_seconds([head]) == pytest.approx(4.0)
+    head.made_s = 20.0
+    assert trial_seconds([head]) == pytest.approx(LEAST_AGAIN * 20.0)
+    trained = TrialRecord(0, "search", {"head": "linear"}, "b", status=TrialStatus.COMPLETED, seconds=20.0, made_s=16.0)
+    assert trial_seconds([trained]) == 20.0
 
 
 def test_the_winners_refit_and_its_controls_are_kept_room_for() -> None:
