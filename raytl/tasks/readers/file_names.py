@@ -18,9 +18,9 @@ BY_NAMES = "images with labels in their names"
 """What a folder is called that was read so."""
 _MOST_WORDS = 1000
 _PATTERNS = {
-    "begin with": re.compile(r"(\w*[^\W\d_])[\W_]*\d+.*$"),  # cat.17, great_pyrenees_100
-    "begin with words such as": re.compile(r"([^\W\d_][^\d]*[^\W\d_])[\W_]*\d+.*$"),  # american bulldog 12
-    "end with": re.compile(r"\d+[\W_]+([^\W\d_].*)$"),  # 17_cat
+    "begin with": re.compile(r"^(\w*[^\W\d_])[\W_]*\d+.*$"),  # cat.17, great_pyrenees_100
+    "begin with words such as": re.compile(r"^([^\W\d_][^\d]*[^\W\d_])[\W_]*\d+.*$"),  # american bulldog 12
+    "end with": re.compile(r"^\d+[\W_]+([^\W\d_].*)$"),  # 17_cat
 }
 
 
@@ -46,7 +46,7 @@ def spoken(images: Sequence[str]) -> Spoken | None:
     """The words that most files' names begin, or end, with; None where there are not several that come again."""
     stems = [PurePosixPath(name_of(path)).stem for path in images]
     for where, pattern in _PATTERNS.items():
-        found = Counter(told[1] for stem in stems if (told := pattern.match(stem)))
+        found = Counter(told[1] for stem in stems if (told := pattern.search(stem)))
         words = sorted(word for word, count in found.items() if count > 1)
         if 1 < len(words) <= _MOST_WORDS and 2 * sum(found[word] for word in words) > len(stems):
             return Spoken(where, pattern, words)
