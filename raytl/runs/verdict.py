@@ -38,7 +38,7 @@ _UNMEASURED = (
     "image was kept from the training. A few more labelled images of each class, or some given with --test, would tell."
 )
 _UNSCORED = (
-    "No network was trained, for nothing would have told whether it does better: no image could be held out. "
+    "No network was trained to do better, for nothing would have told whether it does: no image could be held out. "
     "A second image of each class, or unlabelled images given with --unlabelled, would."
 )
 CLASSICAL = {"linear-probe": "logistic regression on frozen features", "pixels": "logistic regression on plain pixels"}
@@ -68,7 +68,7 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
         found.append(_chosen_before(before, summary))
     if summary["interrupted"]:
         found.append(Verdict("open", f"This run has not come to its end. Its best so far: {summary['why']}."))
-    elif not _scored(summary):
+    elif not _scored(summary) and summary["trials"]["trained"] == 0:
         found.append(Verdict("open", _UNSCORED))
     elif summary["trials"]["trained"] == 0 and best["strategy"].get("head") in CONVEX:
         plain = str(best["strategy"].get("source_model")).startswith("plain:")

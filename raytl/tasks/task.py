@@ -72,9 +72,11 @@ class TrainingData:
     def can_score(self) -> bool:
         """Whether anything tells strategies apart: labels that can be held out, or images without labels.
 
-        A source domain's held-out images do where it may join the training; not with one image of each class alone.
+        A source domain's held-out images do where it may join the training, and has a class of several.
         """
-        if self.unlabelled is not None or self.joinable:
+        if self.unlabelled is not None:
+            return True
+        if any(max(self.source_domains[name].counts().values(), default=0) > 1 for name in self.joinable):
             return True
         return self.target is not None and splits.plan_folds(self.target.labels, self.target.groups)[0] > 0
 

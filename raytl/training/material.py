@@ -32,10 +32,10 @@ SOURCE_VALIDATION_SHARE = 0.15
 EVALUATION_SAMPLE = 512
 """Unlabelled images that a network is evaluated on while the search runs."""
 HELD_OUT_SAMPLE = 256
-"""Images of the source domains, all together, that it is. Being right on them is a quarter of a score at most."""
+"""Images of the source domains, all together, that it is."""
 DECODED_BATCH = 32
 """Images that are in memory at once while a collection is decoded."""
-MODELS_KEPT = 6
+MODELS_KEPT, HEADS_KEPT = 6, 32
 ELSEWHERE = "this machine may not have the GPU that the model was trained on"
 LEAST_SIDE = 32
 """Pixels: images smaller than this are blown up to it, for networks halve them several times."""
@@ -162,7 +162,7 @@ class Material:
     def keep_solved(self, strategy_key: str, head: nn.Module) -> None:
         """Remember the head that a strategy has on all labels."""
         self._solved[strategy_key] = copy.deepcopy(head)
-        while len(self._solved) > MODELS_KEPT:
+        while len(self._solved) > HEADS_KEPT:
             self._solved.popitem(last=False)
 
     def hold(self, uri: str) -> None:

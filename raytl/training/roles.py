@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from raytl.adaptation import AdaptationLoss
-from raytl.tasks import Images
+from raytl.tasks import Images, LabelledImages
 from raytl.tasks.splits import spread
 from raytl.training.material import EVALUATION_SAMPLE
 from raytl.training.network import Network
@@ -59,6 +59,21 @@ def source_index(workspace: Workspace, strategy: Strategy) -> np.ndarray:
 def most_source(classes: int) -> int:
     """Images of a source domain with so many classes that a head is solved for on."""
     return min(MOST_SOURCE, max(LEAST_SOURCE, SOURCE_A_CLASS * classes))
+
+
+def held_out_for(workspace: Workspace, strategy: Strategy, set_aside: Collection[str] = ()) -> LabelledImages | None:
+    """The held-out images of the source domains that a strategy is looked at on; None without.
+
+    These would take longer to pass than a head to be solved for: it has none where folds of the target tell what is
+    right, and fewer where unlabelled images tell most of it.
+    """
+    held_out = workspace.held_out_source_images(set_aside)
+    if held_out is None or not strategy.convex:
+        return held_out
+    if workspace.folds:
+        return None
+    few = workspace.data.unlabelled is not None
+    return held_out.subset(spread(np.arange(len(held_out)), PROBE_SAMPLE)) if few else held_out
 
 
 def spread_source(count: int, classes: int, seed: int) -> np.ndarray:
@@ -122,10 +137,7 @@ def make_roles(
     domain = None if strategy.source_domain is None else data.source_domains[strategy.source_domain]
     augments = strategy.augmentation != "none"
     second_view = loss is not None and loss.wants_strong_view
-    held_out = workspace.held_out_source_images(set_aside)
-    if held_out is not None and strategy.convex:
-        # Where folds of the target tell what is right, these would take longer to pass than the head to be solved for.
-        held_out = None if workspace.folds else held_out.subset(spread(np.arange(len(held_out)), PROBE_SAMPLE))
+    held_out = held_out_for(workspace, strategy, set_aside)
     collections = [images for images in (data.target, data.unlabelled, domain, held_out) if images is not None]
     views = strategy.cached_views * (augments + second_view)
     maker = PoolMaker(

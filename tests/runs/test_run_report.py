@@ -402,7 +402,9 @@ class TestVerdict:
             "accuracy 90.0 % on 40 test" in told
         ) == tested
         assert ("nobody has measured" in told) == (not tested)
-        assert "No network was trained, for nothing would have told" in told and "--time-budget" not in told
+        assert (
+            "No network was trained to do better, for nothing would have told" in told and "--time-budget" not in told
+        )
 
     @pytest.mark.parametrize(
         ("shares", "known", "tone", "words"),

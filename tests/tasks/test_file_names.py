@@ -48,6 +48,7 @@ def test_whatever_the_classes_are_called_they_are_found_before_the_number(words:
         ("{label}.{n}.png", ("cat", "dog"), "filename"),
         ("{n}_{label}.png", ("cat", "dog"), "filename"),
         ("{label} {n}.png", ("american bulldog", "shiba inu"), "filename"),
+        ("{label}_00{n}_crop1.png", ("cat", "dog"), "filename"),
         ("{label}_{n}.png", ("type2_sugar", "type2_salt"), "filename"),
         ("{label}_{n}.png", ("c1s", "c2s"), "filename"),
         ("IMG{n}-{label}-x.png", ("a1", "b1"), r"filename:-(\w+)-"),

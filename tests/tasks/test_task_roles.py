@@ -376,6 +376,7 @@ class TestRefusals:
         for task in (seen, joined):
             assert task.data.can_score and not any("none can be held out" in p.message for p in task.problems)
         assert not Task(target, labelled("others", {"x": 4, "y": 4}, 20)).data.can_score
+        assert not Task(target, labelled("drawings", dict.fromkeys(counts, 1), 20)).data.can_score
 
     def test_classes_that_no_figure_counts_are_named(self) -> None:
         """A class that is never held out has no part in the figure of a search, which it does not show."""

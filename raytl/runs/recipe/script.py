@@ -23,7 +23,7 @@ from raytl.runs.wording import strategy as in_words
 from raytl.search.records import TrialRecord
 from raytl.sources.heads import ZERO_SHOT
 from raytl.training.loop import ACCUMULATION
-from raytl.training.roles import sample_index, source_index, taught_index
+from raytl.training.roles import held_out_for, sample_index, source_index, taught_index
 from raytl.training.strategy import Strategy
 from raytl.training.trial import Trial, prepare
 from raytl.training.workspace import Workspace
@@ -114,7 +114,7 @@ def _files(trial: Trial, exported: Path | None) -> Files:
     if data.unlabelled is not None and trial.loss is not None and trial.loss.matches_moments and "source" in roles:
         index = sample_index(workspace, strategy, validates=trial.roles.validation is not None)
         files.add("unlabelled", data.unlabelled, index)
-    held_out = workspace.held_out_source_images(trial.job.set_aside)
+    held_out = held_out_for(workspace, strategy, trial.job.set_aside)
     if data.target is not None and trial.roles.validation is not None:
         files.add("validation", data.target, trial.roles.validation_index, data.classes)
     elif held_out is not None:

@@ -18,8 +18,8 @@ BY_NAMES = "images with labels in their names"
 """What a folder is called that was read so."""
 _MOST_WORDS = 1000
 _PATTERNS = {
-    "begin with": re.compile(r"^(\w*[^\W\d_])[\W_]*\d+.*$"),  # cat.17, great_pyrenees_100
-    "begin with words such as": re.compile(r"^([^\W\d_][^\d]*[^\W\d_])[\W_]*\d+.*$"),  # american bulldog 12
+    "begin with": re.compile(r"^([^\W\d_](?:[^\d]*[^\W\d_])?)[\W_]*\d+.*$"),  # cat.17, american bulldog 12, cat_1_crop2
+    "begin with words such as": re.compile(r"^(\w*[^\W\d_])[\W_]*\d+.*$"),  # type2_sugar_7, c1s_4
     "end with": re.compile(r"^\d+[\W_]+([^\W\d_].*)$"),  # 17_cat
 }
 
