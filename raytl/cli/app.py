@@ -57,7 +57,7 @@ LabelColumn = Annotated[
     typer.Option(
         "--label",
         metavar="COLUMN",
-        help="Column of a table that holds the labels. 'filename' takes them from the files' names (cat_001.jpg).",
+        help="Column of a table that holds the labels; 'filename' takes those of a folder from its files' names.",
     ),
 ]
 ImageColumn = Annotated[

@@ -18,9 +18,9 @@ from tests.tasks.pictures import make_folder, picture
 WORDS = st.from_regex(r"[a-z]{2,6}(_[a-z]{2,5})?", fullmatch=True)
 
 
-def heap(root: Path, names: list[str]) -> Path:
+def heap(root: Path, names: list[str], first: int = 0) -> Path:
     """Images of these names, all different."""
-    for number, name in enumerate(names):
+    for number, name in enumerate(names, first):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         picture(number).save(root / name)
     return root
@@ -84,9 +84,33 @@ def test_a_name_that_says_nothing_is_counted_and_left_out(tmp_path: Path) -> Non
 
 def test_class_folders_of_another_role_are_taken_as_they_are(tmp_path: Path) -> None:
     target = heap(tmp_path / "photos", numbered("{label}_{n}.png"))
-    domain = make_folder(tmp_path / "drawings", {"cat": 3, "dog": 3}, first=60)
-    task = Task(target, domain, label="filename", holdout=0)
+    domain = make_folder(tmp_path / "drawings", {"cat": 1, "dog": 1}, first=60)
+    named = ["cat/Cat_1.png", "cat/Cat_2.png", "dog/Dog_1.png", "dog/Dog_2.png"]
+    for name in named:  # of which the names alone would make other classes
+        picture(80 + named.index(name)).save(domain / name)
+    test = heap(
+        tmp_path / "test", [f"{c}/{n}_{k}.png" for c in ("cat", "dog") for n in ("IMG", "DSC") for k in (1, 2)], 90
+    )
+    task = Task(target, domain, test=test, label="filename")
     assert task.data.joinable == ("drawings",)
+    assert task.data.source_domains["drawings"].counts() == {"cat": 3, "dog": 3}
+
+
+def test_folders_that_may_be_anything_are_asked_about_and_can_be_passed_over(tmp_path: Path) -> None:
+    places = [f"{year}/{month}/" for year in (2023, 2024) for month in ("jan", "feb")]
+    root = heap(tmp_path / "photos", [place + name for place in places for name in ("cat_1.png", "dog_2.png")])
+    with pytest.raises(UserError, match="pass --split none"):
+        Task(root, label="filename")
+    target = Task(root, label="filename", split="none", holdout=0).data.target
+    assert target is not None and set(target.classes) == {"cat", "dog"}
+
+
+def test_a_table_keeps_its_column_of_that_name(tmp_path: Path) -> None:
+    heap(tmp_path / "photos", [f"{number}.png" for number in range(6)])
+    rows = [f"photos/{number}.png,{'cat' if number < 3 else 'dog'}" for number in range(6)]
+    (tmp_path / "table.csv").write_text("\n".join(["path,filename", *rows, ""]))
+    target = Task(tmp_path / "table.csv", label="filename", holdout=0).data.target
+    assert target is not None and target.counts() == {"cat": 3, "dog": 3}
 
 
 @pytest.mark.parametrize(

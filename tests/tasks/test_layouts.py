@@ -496,7 +496,10 @@ class TestLayouts:
         ),
         (in_folders({"train": 2, "test": 2}), "its folders are splits, not classes"),
         (in_folders({"photos": 4}), "only one class"),
-        (named_by_label, "the files' names begin with 'cat', 'dog'; if these are the labels pass --label filename"),
+        (
+            named_by_label,
+            "the files' names begin with 'cat', 'dog'; if these are the labels pass --label filename",
+        ),
         (table(lines("img/{n}.png,\"['cat', '{label}']\"")), r"several labels \(\['cat', 'cat'\] in column 'label'\)"),
         (parts_and_metadata, "its folders and its table metadata.csv give the images different labels"),
         (

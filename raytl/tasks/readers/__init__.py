@@ -173,15 +173,16 @@ def list_path(
     folder = None if images is None else locate(images)
     if folder is not None and not is_folder(folder):
         raise UserError(f"{folder.shown}: --images needs a folder")
-    options = TableOptions(folder, label, image_column, must)
+    options = TableOptions(folder, label, image_column, must, lone)
     if is_folder(place):
         listing = list_folder(place, options=options, split=split, labels=labels)
-        if label is not None and lone and asked_for(label) and listing.layout != BY_NAMES:
+        unread = label is not None and lone and "table" not in listing.layout
+        if unread and asked_for(label) and listing.layout != BY_NAMES:
             raise UserError(
                 f"{listing.name}: --label {label}: the names of its images do not say several labels; "
                 rf"--label '{FILENAME}:(.+)_\d+' takes the part in brackets"
             )
-        if label is not None and lone and not asked_for(label) and "table" not in listing.layout:
+        if unread and not asked_for(label):
             because = listing.unlabelled_because or "there is no table beside its images"
             raise UserError(f"{listing.name}: --label {label}: {because.removeprefix('--label: ')}")
     elif place.suffix in TABLES | ANNOTATIONS:

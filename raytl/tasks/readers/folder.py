@@ -81,15 +81,20 @@ def list_folder(
 
 
 def _by_names(tree: Tree, listing: Listing, options: TableOptions, split: str | None) -> Layout | None:
-    """The layout with labels out of the files' names; None where that is not asked for, or these say nothing."""
+    """The layout with labels out of the files' names; None where that is not asked for, or these say nothing.
+
+    It was asked of the target: the class folders of another role are believed before the names in them.
+    """
     if options.label is None or not asked_for(options.label):
+        return None
+    layout = recognise(tree, listing.name, split=split)
+    if not options.lone and len(layout.classes) > 1:
         return None
     spoken = read_by(options.label, [path for path in tree.below() if is_image(path)])
     if spoken is None:
         return None
     known = ", ".join(f"'{word}'" for word in spoken.words[:_NAMED]) + ", …" * (len(spoken.words) > _NAMED)
     listing.announce(f"labels are taken from the files' names, which {spoken.where} {known}")
-    layout = recognise(tree, listing.name, split=split)
     files = [Found(found.path, spoken.label(found.path), found.split) for found in layout.files]
     return Layout(BY_NAMES, files, splits=layout.splits)
 

@@ -96,13 +96,15 @@ class TableOptions:
     """What a user says of the tables.
 
     images: the folder that paths count from, where that is not the table's own. label, image_column: names of columns.
-    must: whether a table without these columns is an error; the tables of other roles may have others.
+    must: whether a table without these columns is an error; the tables of other roles may have others. lone: whether
+    the options were said of this data, and not of another role's.
     """
 
     images: Place | None = None
     label: str | None = None
     image_column: str | None = None
     must: bool = True
+    lone: bool = True
 
 
 NO_OPTIONS = TableOptions()
