@@ -33,7 +33,7 @@ from raytl.search.lanes.tuning import (
 )
 from raytl.search.outcome import KeepModel, conclude, kept_features, so_far
 from raytl.search.plan.schedule import TIME, SearchPlan
-from raytl.search.planning import SearchSettings, make_plan, make_workspace_settings
+from raytl.search.planning import SearchSettings, make_plan, make_workspace_settings, wished_trials
 from raytl.search.records import Asked, SearchListener, SearchOutcome, TrialRecord
 from raytl.search.space.binding import BoundSpace
 from raytl.tasks import SealedTest, TrainingData
@@ -105,6 +105,10 @@ def search(
         if settings.metric is None and metric.name != "accuracy":
             why = f"one class has at least {metrics.SKEWED} times the images of another"
             listener.on_phase("metric", f"judging by {metric.title}, for {why}")
+        if settings.trials and not data.can_score:
+            listener.on_phase(
+                "metric", "nothing is trained, whatever --trials says: no image would tell what is better"
+            )
         return workspace, plan
 
     plan: SearchPlan | None = None
@@ -127,7 +131,7 @@ def search(
                 workspace, plan = prepared(data, lanes)
                 if own:
                     beginning = stack.enter_context(Beginning(plan, workspace))
-                more = more_to_ask_for(lanes, settings.trials or bound.space.settings.trials)
+                more = more_to_ask_for(lanes, wished_trials(bound, settings))
                 if more is not None:
                     listener.on_phase(LANES, more)
             notice = partial(listener.on_phase, MEMORY)

@@ -129,12 +129,14 @@ class TestOneImagePerClass:
     def test_a_model_is_made_and_nothing_is_claimed_of_it(self, place):
         folder(place.folder / "shots", 1)
         done = place.run(
-            *("search", "--target", "shots", "--space", "tiny.yaml", "--lanes", "1", "--name", "shots", "--json")
+            *("search", "--target", "shots", "--space", "tiny.yaml", "--lanes", "1", "--name", "shots", "--json"),
+            *("--trials", "2"),
         )
         assert done.code == 0, done.err
         document = done.document
         assert (document["trials"]["scored"], document["trials"]["trained"]) == (False, 0)
         assert "shots/: class 'daisy' has 1 image, so none can be held out" in done.err
+        assert "nothing is trained, whatever --trials says" in done.err
         assert "nothing to score by" in document["why"] and document["best"]["validation_metric"] is None
         page = (place.folder / "raytl-runs" / "shots" / "report.html").read_text()
         assert "No network was trained to do better, for nothing would have told whether it does" in page
