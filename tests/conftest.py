@@ -10,10 +10,9 @@ from hypothesis import settings
 # One Ray session per module starts several processes: keep each of them to one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Property tests measure behaviour, not time: a busy machine must not fail them. Fifty examples each time that the suite
-# runs come to more over the days than a hundred at once would.
-settings.register_profile("raytl", deadline=None, max_examples=50)
-settings.load_profile("raytl")
+# Property tests measure behaviour, not time: a busy machine must not fail them.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
