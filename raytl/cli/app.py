@@ -42,6 +42,13 @@ Holdout = Annotated[
     ),
 ]
 Lanes = Annotated[int | None, typer.Option(min=1, metavar="N", help="Trials at a time (default: as many as fit).")]
+GpusPerTrial = Annotated[
+    float,
+    typer.Option(
+        min=0, metavar="N", show_default=False,
+        help="May be a fraction, to share a GPU (default: one each where there are any, or what --lanes leaves).",
+    ),
+]  # fmt: skip
 Verbose = Annotated[bool, typer.Option("--verbose", help="Let Ray speak.")]
 Split = Annotated[
     str | None,
@@ -69,7 +76,6 @@ ClassesOf = Annotated[
         "--classes-of", metavar="NAME", help="Without target labels: the source domain whose classes are to be learned."
     ),
 ]
-Port = Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port of the endpoint.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Bundle, or a run by name, folder or URI.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name, folder or URI of a run.")]
 

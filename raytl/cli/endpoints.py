@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from raytl.cli.app import Json, Model, Port, Storage, app, endpoint_app
+from raytl.cli.app import Json, Model, Storage, app, endpoint_app
 from raytl.cli.output import Output
 from raytl.cli.sharing import given_options
 from raytl.core.errors import UserError
@@ -24,8 +24,12 @@ Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the s
 def deploy(
     context: typer.Context,
     model: Model,
-    port: Port = 8000,
-    host: Annotated[str, typer.Option(metavar="IP", help="Interface; loopback unless you open it.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, metavar="N", help="Port of the endpoint (default: 8000).")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="IP", help="Interface (default: loopback, unless you open it).")
+    ] = None,
     name: Name = "raytl",
     canary: Annotated[
         str | None,
@@ -51,10 +55,18 @@ def deploy(
         list[str] | None,
         typer.Option(metavar="NAME", help="Without a token: a name to answer to beside localhost and addresses."),
     ] = None,
-    min_replicas: Annotated[int, typer.Option(min=0, metavar="N", help="Kept even without requests.")] = 1,
-    max_replicas: Annotated[int, typer.Option(min=1, metavar="N", help="Started under load at most.")] = 2,
-    num_cpus: Annotated[float, typer.Option(min=0, metavar="N", help="CPUs kept for each replica.")] = 1.0,
-    num_gpus: Annotated[float, typer.Option(min=0, metavar="N", help="Of each replica; may be a fraction.")] = 0.0,
+    min_replicas: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Kept even without requests (default: 1).")
+    ] = None,
+    max_replicas: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Started under load at most (default: 2).")
+    ] = None,
+    num_cpus: Annotated[
+        float | None, typer.Option(min=0, metavar="N", help="CPUs kept for each replica (default: 1).")
+    ] = None,
+    num_gpus: Annotated[
+        float | None, typer.Option(min=0, metavar="N", help="Of each replica, may be a fraction (default: 0).")
+    ] = None,
     route_prefix: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="Where it answers (default: the first at /, others at /v1/models/NAME)."),
@@ -62,11 +74,16 @@ def deploy(
     capture: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the images that the model is least certain of.")
     ] = None,
-    capture_limit: Annotated[int, typer.Option(min=1, metavar="N", help="Images kept by each replica.")] = 1000,
+    no_capture: Annotated[bool, typer.Option("--no-capture", help="Keep none any more.")] = False,
+    capture_limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Images kept by each replica (default: 1000).")
+    ] = None,
     storage: Storage = None,
     json: Json = False,
 ) -> None:
     """Serve a model behind an autoscaling endpoint, or update the one that is there without dropping a request.
+
+    What is not said of an endpoint that is there stays as it is: where it listens, replicas, resources, names, capture.
 
     [bold]Examples:[/bold]
 
@@ -107,10 +124,12 @@ def deploy(
     for name_of_option, given in _given(context).items():
         if name_of_option in _COMPARISON:
             raise UserError(f"{given} is for a model on trial; give --canary SHARE or --shadow with it")
+    if no_capture and capture is not None:
+        raise UserError("--capture keeps images and --no-capture none: give one of them")
     endpoint = api.deploy(
         model, storage=storage, port=port, host=host, name=name, min_replicas=min_replicas, new_labels=new_labels,
         max_replicas=max_replicas, num_cpus=num_cpus, num_gpus=num_gpus, route_prefix=route_prefix, token=token,
-        capture=capture, capture_limit=capture_limit, allow_hosts=allow_host or (),
+        capture="" if no_capture else capture, capture_limit=capture_limit, allow_hosts=allow_host,
     )  # fmt: skip
     secret = f' -H "Authorization: Bearer $(cat {endpoint.token_file})"' if endpoint.token_file else ""
     output.say(f"serving at {endpoint.url}; try: curl{secret} -T photo.jpg -X POST {endpoint.url}/v1/predict")

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from raytl.cli.app import (
     ClassesOf,
+    GpusPerTrial,
     Holdout,
     ImageColumn,
     ImagesFolder,
@@ -129,9 +130,10 @@ def quote(
         str | None, typer.Option(metavar="TIME", help="How much the search would try in it: 90s, 10m, 2h.")
     ] = None,
     lanes: Lanes = None,
-    gpus_per_trial: Annotated[float, typer.Option(min=0, metavar="N", help="May be a fraction, to share a GPU.")] = 0.0,
+    gpus_per_trial: GpusPerTrial = 0.0,
     cluster: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also for a cluster: a file for `ray up`, or a RayCluster.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Also for a cluster: a `ray up` file with node types, or a RayCluster."),
     ] = None,
     price: Annotated[
         list[str] | None,

@@ -10,6 +10,7 @@ import typer
 
 from raytl.cli.app import (
     ClassesOf,
+    GpusPerTrial,
     Holdout,
     ImageColumn,
     ImagesFolder,
@@ -144,7 +145,7 @@ def search(
             help="Leave the model that was tested, or one trained again on all labels.",
         ),
     ] = "tested",
-    gpus_per_trial: Annotated[float, typer.Option(min=0, metavar="N", help="May be a fraction, to share a GPU.")] = 0.0,
+    gpus_per_trial: GpusPerTrial = 0.0,
     workers_per_trial: Annotated[
         int, typer.Option(min=1, metavar="N", help="Data-parallel workers of each trial.")
     ] = 1,

@@ -46,7 +46,7 @@ from raytl.serving.ports import free_port_or_refuse
 from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, IMPORT_PATH, ServingSettings, bundle_version
 from raytl.serving.snapshots import snapshot
 
-_KEPT = ("bundle", "version", "model", "since", "previous", "token_sha256")
+LOOPBACK, PORT = "127.0.0.1", 8000
 _SLOW = (
     "requests go through Ray Serve's own proxy, several times slower than HAProxy, which comes with ray[serve] on "
     "Linux, and on a cluster of several nodes needs --host 0.0.0.0"
@@ -79,18 +79,18 @@ def deploy(
     bundle_path: str | Path,
     *,
     name: str = "raytl",
-    port: int = 8000,
-    host: str = "127.0.0.1",
+    port: int | None = None,
+    host: str | None = None,
     route_prefix: str | None = None,
-    min_replicas: int = 1,
-    max_replicas: int = 2,
-    num_cpus: float = 1,
-    num_gpus: float = 0,
+    min_replicas: int | None = None,
+    max_replicas: int | None = None,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
     new_labels: bool = False,
     token: bool = False,
-    allow_hosts: Sequence[str] = (),
+    allow_hosts: Sequence[str] | None = None,
     capture: str | Path | None = None,
-    capture_limit: int = 1000,
+    capture_limit: int | None = None,
     wait_s: float = 120,
 ) -> Endpoint:
     """Serve a bundle, or put it in the place of the one that is served under ``name``, without dropping a request.
@@ -98,16 +98,19 @@ def deploy(
     Inside a Ray session of this process the endpoint lives as long as that session. Otherwise it goes to the cluster
     that ``RAY_ADDRESS`` names, or to a local Ray head that keeps running until :func:`undeploy`.
 
+    What is left out (None) stays as it is where a model is served under that name; else it is loopback, port 8000, one
+    to two replicas of one CPU, no capture. A bound of the autoscaling that is left out follows one that is given.
+
     name: of the model. The first one on an endpoint is its default, at ``/v1/predict``; others answer at
         ``/v1/models/NAME/predict``, and at a ``route_prefix`` of their own instead where one is given.
-    host: interface to listen on; loopback unless given. min_replicas, max_replicas: bounds of the autoscaling.
-    num_cpus, num_gpus: of one replica. wait_s: how long to wait until the bundle answers, seconds.
+    port, host: where to listen, for all models of the endpoint alike. min_replicas, max_replicas: bounds of the
+        autoscaling. num_cpus, num_gpus: of one replica. wait_s: how long to wait until the bundle answers, seconds.
     new_labels: replace a model with other labels too, which the endpoint's callers may not know.
     token: requests must bring a bearer token; off loopback they must in any case.
     allow_hosts: names by which an endpoint without a token may be asked, and whose pages may ask it, beside addresses
         and those of loopback; "*" is any.
-    capture: folder, on every node, for the images that the model is least certain of, at most ``capture_limit`` for
-        each replica; their owners should know.
+    capture: folder, on every node, for the images that the model is least certain of, at most ``capture_limit`` (1,000)
+        for each replica; their owners should know. "" ends it.
     Raises UserError where the bundle cannot be loaded (what was served before goes on being served), its labels are
     others, the port is taken, the cluster has no room, or the endpoint does not answer in time.
     """
@@ -118,7 +121,7 @@ def deploy(
     version = bundle_version(path)
     labels = load(ServingSettings(bundle=str(path), version=version)).labels
     if head_is_wanted():
-        free_port_or_refuse(host, port)  # said before the seconds that a head takes
+        free_port_or_refuse(host or LOOPBACK, port or PORT)  # said before the seconds that a head takes
     with session(start=True) as ray_session:
         assert ray_session is not None  # start=True
         try:
@@ -133,14 +136,18 @@ def deploy(
         before = previous.get(name)
         if before is not None and not new_labels:
             refuse_other_labels(before, url_of(serve, before), labels)
-        kept = {} if before is None else {k: v for k, v in settings_of(before).items() if k in _KEPT}
+        kept = {} if before is None else settings_of(before)
         settings = succeeded(kept, str(snapshot(path, version)), version, path.name)
-        if token or not tokens.is_loopback(host):
+        if token or not tokens.is_loopback(serve.host):
             settings["token_sha256"] = tokens.token_hash(name, kept.get("token_sha256", ""))
-        settings |= {
-            "capture": "" if capture is None else str(_writable(Path(capture))), "capture_limit": capture_limit,
-            "hosts": list(allow_hosts),
-        }  # fmt: skip
+        if capture is not None:
+            settings["capture"] = str(_writable(Path(capture))) if str(capture) else ""
+        if capture_limit is not None:
+            settings["capture_limit"] = capture_limit
+        if allow_hosts is not None:
+            settings["hosts"] = list(allow_hosts)
+        scale = _scale(before, min_replicas=min_replicas, max_replicas=max_replicas)
+        resources = _resources(before, num_cpus=num_cpus, num_gpus=num_gpus)
         application = {
             "name": name,
             "route_prefix": route,
@@ -149,8 +156,8 @@ def deploy(
                 {
                     "name": DEPLOYMENT,
                     "user_config": settings,
-                    "autoscaling_config": {**AUTOSCALING, "min_replicas": min_replicas, "max_replicas": max_replicas},
-                    "ray_actor_options": {"num_cpus": num_cpus, "num_gpus": num_gpus},
+                    "autoscaling_config": scale,
+                    "ray_actor_options": resources,
                 }
             ],
         }
@@ -249,8 +256,32 @@ def _writable(folder: Path) -> Path:
     return folder
 
 
-def _serve_at(host: str, port: int, ray_session: RaySession) -> tuple[Serve, str]:
+def _scale(before: AppConfig | None, *, min_replicas: int | None, max_replicas: int | None) -> dict[str, Any]:
+    """The autoscaling wanted; what is not said stays as it is, as far as it goes with what is."""
+    first, *_ = (before or {}).get("deployments") or [{}]
+    scale = {**AUTOSCALING, **(first.get("autoscaling_config") or {})}
+    low, high = scale["min_replicas"], scale["max_replicas"]
+    if min_replicas is not None:
+        low, high = min_replicas, max(high, min_replicas)
+    if max_replicas is not None:
+        high = max_replicas
+        low = low if min_replicas is not None else min(low, high)
+    if low > high:
+        raise UserError(f"--min-replicas {low} is more than --max-replicas {high}; give one that is not")
+    return {**scale, "min_replicas": low, "max_replicas": high}
+
+
+def _resources(before: AppConfig | None, **wanted: float | None) -> dict[str, Any]:
+    """What a replica is to have; what is not said stays as it is."""
+    first, *_ = (before or {}).get("deployments") or [{}]
+    said = {name: value for name, value in wanted.items() if value is not None}
+    return {"num_cpus": 1.0, "num_gpus": 0.0, **(first.get("ray_actor_options") or {}), **said}
+
+
+def _serve_at(host: str | None, port: int | None, ray_session: RaySession) -> tuple[Serve, str]:
+    """Serve as it listens already, where nothing else is wanted, or started. Raises UserError where it cannot be."""
     serve = Serve.running()
+    host, port = host or (serve.host if serve else LOOPBACK), port or (serve.port if serve else PORT)
     if serve is None:
         free_port_or_refuse(host, port)
         if ray_session.head is not None:  # was started with all that Serve needs

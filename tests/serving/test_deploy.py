@@ -22,6 +22,7 @@ from raytl.bundles import Bundle, export_bundle
 from raytl.core.errors import UserError
 from raytl.serving import Endpoint, deploy, rollback, status, undeploy, update
 from raytl.serving.controller import Serve
+from raytl.serving.endpoint import _scale
 from raytl.serving.ingress import haproxy_runs
 from raytl.serving.ports import free_port, port_taken
 from raytl.serving.settings import bundle_version
@@ -164,8 +165,41 @@ def test_the_route_of_another_application_is_refused(endpoint, bundles):
         deploy(bundles["first"], name="other", port=PORT, route_prefix="/")
 
 
-def test_another_name_is_a_model_beside_the_default(endpoint, bundles, client, png):
-    other = deploy(bundles["first"], name="letters", port=PORT, num_cpus=0.1, max_replicas=1)
+def what_stays(application: dict) -> dict:
+    """Of a deployment, what is not the version's own."""
+    (deployment,) = application["deployments"]
+    of_version = ("bundle", "version", "model", "since", "previous")
+    kept = {name: value for name, value in deployment["user_config"].items() if name not in of_version}
+    return {**deployment, "user_config": kept}
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "becomes"),
+    [
+        (None, {}, (1, 2)),
+        (None, {"min_replicas": 3}, (3, 3)),
+        ((2, 5), {}, (2, 5)),
+        ((2, 5), {"max_replicas": 1}, (1, 1)),
+        ((2, 5), {"min_replicas": 0}, (0, 5)),
+        ((2, 5), {"min_replicas": 6}, (6, 6)),
+    ],
+)
+def test_a_bound_that_is_left_out_stays_or_follows_the_other(before, given, becomes):
+    scaled = {"autoscaling_config": dict(zip(("min_replicas", "max_replicas"), before or (), strict=False))}
+    application = None if before is None else {"deployments": [scaled]}
+    scale = _scale(application, **{"min_replicas": None, "max_replicas": None, **given})
+    assert (scale["min_replicas"], scale["max_replicas"]) == becomes
+
+
+def test_more_replicas_than_there_may_be_are_refused():
+    with pytest.raises(UserError, match="--min-replicas 3 is more than --max-replicas 2"):
+        _scale(None, min_replicas=3, max_replicas=2)
+
+
+def test_another_name_is_a_model_beside_the_default(endpoint, bundles, client, png, tmp_path):
+    options = {"num_cpus": 0.1, "max_replicas": 1, "capture": tmp_path, "capture_limit": 7, "allow_hosts": ["cells"]}
+    other = deploy(bundles["first"], name="letters", **options)  # where the endpoint listens
+    before = Serve.running().configs()["letters"]
     base = endpoint.url
     assert other.url == f"{base}/v1/models/letters"
     assert client.post(f"{base}/v1/models/letters/predict", content=png(0)).json()["model"] == "first"
@@ -177,7 +211,9 @@ def test_another_name_is_a_model_beside_the_default(endpoint, bundles, client, p
     for answer in (client.post(f"{base}/v1/models/nobody/predict", content=png(0)), client.get(f"{other.url}/nothing")):
         assert answer.status_code == 404 and answer.headers["content-type"] == "application/problem+json"
     # A new version of the one is none of the other's business, nor is its end.
-    assert deploy(bundles["second"], name="letters", port=PORT, num_cpus=0.1, max_replicas=1).url == other.url
+    assert deploy(bundles["second"], name="letters").url == other.url
+    same, told = what_stays(before), what_stays(Serve.running().configs()["letters"])
+    assert told == same and told["user_config"] | {"capture": str(tmp_path), "hosts": ["cells"]} == told["user_config"]
     assert client.post(f"{base}/v1/models/letters/predict", content=png(0)).json()["model"] == "second"
     assert rollback("letters").version == bundle_version(bundles["first"])
     assert ask(client, endpoint, png(0))["model"] == "second"
