@@ -52,7 +52,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-lock:
+lock: $(VENV)/.installed
 	$(BIN)/uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 \
 		--no-header --no-annotate --no-emit-index-url --upgrade --output-file requirements.lock
 
