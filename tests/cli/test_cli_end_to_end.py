@@ -18,12 +18,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from documented import undocumented
+from mlflow.tracking import MlflowClient
 from photos import COLOURS, folder, picture, space
 from PIL import Image
 
 from raytl.serving.ports import free_port
 
 pytestmark = pytest.mark.slow  # every command imports Ray and torch, and some start Ray
+FILE_STORE = {"MLFLOW_ALLOW_FILE_STORE": "true"}  # making a database takes MLflow most of a minute
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +40,12 @@ def place(make_place):
 
 @pytest.fixture(scope="module")
 def searched(place):
+    """A search that trackers are told of as well."""
     done = place.run(
         *("search", "--target", "photos", "--space", "tiny.yaml", "--trials", "4", "--lanes", "1"),
         *("--holdout", "0.2", "--name", "flowers", "--json"),
+        *("--log", "tensorboard", "--log", f"mlflow={(place.folder / 'mlruns').as_uri()}"),
+        **FILE_STORE,
     )
     assert done.code == 0, done.err
     return done
@@ -92,6 +97,17 @@ class TestSearch:
         lines = searched.err.splitlines()
         assert not [line for line in lines if "Traceback" in line or "(pid=" in line or "WARNING" in line], searched.err
         assert len(lines) < 60
+
+    def test_trackers_are_told_of_it_and_neither_fails(self, searched, place, monkeypatch):
+        assert "nothing more is written there" not in searched.err, searched.err
+        run, trials = Path(searched.document["path"]), searched.document["trials"]["count"]
+        assert len(list((run / "tensorboard").glob("trial-*/events*"))) == trials
+        monkeypatch.setenv(*next(iter(FILE_STORE.items())))
+        client = MlflowClient((place.folder / "mlruns").as_uri())
+        found = client.search_runs([client.get_experiment_by_name("raytl").experiment_id])
+        (parent,) = (one for one in found if one.info.run_name == "flowers")
+        assert len(found) == trials + 1 and parent.data.tags["raytl.run"] == str(run)
+        assert parent.data.metrics["best_score"] == pytest.approx(searched.document["best"]["score"])
 
     def test_nothing_is_left_running(self, searched, place):
         assert processes_of(place) == {}

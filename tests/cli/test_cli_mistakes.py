@@ -14,6 +14,12 @@ def only_sentence(done) -> str:
     return lines[0].removeprefix("raytl: ")
 
 
+def test_a_tracker_that_does_not_exist(raytl, tmp_path):
+    folder(tmp_path / "photos")
+    said = only_sentence(raytl("search", "--target", "photos", "--log", "wandb"))
+    assert "--log wandb: there is no tracker 'wandb'; known are mlflow, tensorboard" in said
+
+
 class TestData:
     def test_an_empty_folder(self, raytl, tmp_path):
         (tmp_path / "photos").mkdir()

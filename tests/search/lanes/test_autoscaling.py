@@ -129,8 +129,9 @@ def test_a_search_says_how_to_have_nodes_added_does_so_and_lets_them_go(cluster:
     (tmp_path / "tiny.yaml").write_text(space)
     command = [sys.executable, "-m", "raytl", "search", "--target", "photos", "--space", "tiny.yaml"]
     command += ["--address", cluster.address, "--storage", "runs", "--json"]
+    quick = ["--trials", "2", "--set", "epochs=2"]
     unasked = subprocess.run(
-        [*command, "--trials", "2"], cwd=tmp_path, env=cluster.environment, text=True, capture_output=True, check=True
+        [*command, *quick], cwd=tmp_path, env=cluster.environment, text=True, capture_output=True, check=True
     )
     told = "uses the nodes that there are (a single lane); --lanes N asks the cluster for more"
     assert words(unasked.stderr).count(told) == 1, unasked.stderr

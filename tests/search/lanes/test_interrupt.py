@@ -26,10 +26,10 @@ def said(number, epoch):
     print("epoch", flush=True)
     return True
 
-folder, workers = Path(sys.argv[1]), int(sys.argv[2])
+folder = Path(sys.argv[1])
 settings = WorkspaceSettings(budget=Budget(10_000, 2, 16), image_size=16, folds=(2, 1), device="cpu", threads=1)
 plan = JobList([trial(n) for n in range(10)], said)
-with cluster(1, 0.0, workers) as lanes, lane_trainable(tiny.data(), settings, lanes, folder) as trainable:
+with cluster(1, 0.0, 2) as lanes, lane_trainable(tiny.data(), settings, lanes, folder) as trainable:
     run_plan(plan, trainable, lanes, folder)
 trackers = {"mlflow", "wandb", "comet_ml", "aim"} & set(sys.modules)  # whom nobody asked for
 print("interrupted" if plan.interrupted else "finished", *trackers, flush=True)
@@ -51,12 +51,11 @@ def processes(mark: str) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ends_the_search_and_leaves_no_process(tmp_path, workers):
+def test_ends_a_search_of_several_workers_a_trial_and_leaves_no_process(tmp_path):
     mark = uuid.uuid4().hex
     places = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])
     environment = {**os.environ, MARK: mark, "RAYTL_HOME": str(tmp_path / "home"), "PYTHONPATH": places}
-    command = [sys.executable, "-c", SEARCH, str(tmp_path), str(workers)]
+    command = [sys.executable, "-c", SEARCH, str(tmp_path)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as search:
         assert search.stdout is not None
         lines = iter(search.stdout.readline, "")
