@@ -13,8 +13,8 @@ from raytl.bundles.predictor import Predictor
 from raytl.core.errors import UserError
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.judging.health import Health, judge_health
-from raytl.tasks.decoding import SUFFIXES
-from raytl.tasks.readers.listing import printable
+from raytl.tasks.readers.listing import Place, printable
+from raytl.tasks.readers.tree import is_image, walk
 
 _BATCH = 64
 
@@ -35,7 +35,7 @@ class FolderAnswer:
 
 
 def predict_files(bundle: Predictor, paths: Iterable[str | Path]) -> pd.DataFrame:
-    r"""One row per image file, in the order given; a folder stands for the images below it, sorted by path.
+    r"""One row per image file, in the order given; a folder stands for the images that a search finds there, sorted.
 
     Columns: ``file``, ``label`` and ``confidence`` (as :class:`Prediction` has them), ``p(<label>)`` for every label,
     ``error``. A file that cannot be decoded has its sentence in ``error`` and nothing in the others. Bytes of a file's
@@ -105,7 +105,8 @@ def _expand(paths: Iterable[str | Path]) -> Sequence[Path]:
     files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            tree = walk(Place(None, str(path), printable(str(path)))).tree
+            found = [Path(file) for file in sorted(tree.below()) if is_image(file)]
             if not found:
                 raise UserError(
                     f"{printable(str(path))}: has no image files; give a folder with images or the files themselves"

@@ -16,7 +16,7 @@ def show_extension(
     output: Output,
     model: str,
     classes: list[str],
-    folders: list[Path],
+    folders: list[str],
     out: Path | None,
     storage: str | None,
     *,

@@ -101,7 +101,7 @@ def export(
 @app.command()
 def extend(
     model: Model,
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Images, a folder for each --class.")],
+    folders: Annotated[list[str], typer.Argument(metavar="DIR...", help="Images, a folder for each --class.")],
     classes: Annotated[
         list[str], typer.Option("--class", metavar="NAME", help="What the images of the next DIR show.")
     ],

@@ -32,7 +32,7 @@ def show_predictions(
     answer = answer_files(bundle, paths)
     frame, named = answer.frame, _named(answer, bundle.labels)
     if sets and named is not None:
-        frame = frame.assign(labels=[" ".join(row) for row in named], none_of_these=answer.unlike)
+        frame = frame.assign(labels=["|".join(row) for row in named], none_of_these=answer.unlike)
     if out is not None:
         write_predictions(frame, out)
         output.say(f"wrote {len(frame)} predictions to {out}")

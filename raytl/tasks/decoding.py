@@ -85,6 +85,7 @@ MAX_SIDE = 262_144
 _DRAFT_SIDE = 1024
 _LARGE = 16_000_000  # pixels
 _TILE = 1024  # pixels a side: what needs several copies on its way is done in such squares
+_FRACTIONS = 16.0  # floating-point pixels that reach further are counts
 _one_at_a_time = threading.Lock()
 
 # What Pillow warns of (a damaged EXIF block, a huge header) is either harmless or becomes an error below; and a filter
@@ -286,7 +287,10 @@ def to_l_or_rgb(image: Image.Image) -> Image.Image:
 
 
 def _deep_to_l(image: Image.Image) -> Image.Image:
-    """More than 8 bits of grey to 8: by the range of the type, or of the values where the type has no natural range."""
+    """More than 8 bits of grey to 8: by the range of the type, or of the values where the type has no natural range.
+
+    Fractions have one of a few ranges, so that images of a kind remain comparable.
+    """
 
     def values(tile: Image.Image) -> np.ndarray:
         return np.nan_to_num(np.asarray(tile, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
@@ -296,17 +300,35 @@ def _deep_to_l(image: Image.Image) -> Image.Image:
     shift = 0.0
     if image.mode.startswith("I;16"):
         top = 65535.0
-    elif image.mode == "F" and low >= 0 and high <= 1:
-        top = 1.0
+    elif (
+        image.mode == "F"
+        and low >= -_FRACTIONS
+        and high <= _FRACTIONS
+        and not all(map(_is_whole, map(values, _tiles(image))))
+    ):
+        shift, top = _range_of_fractions(low, high)
     else:
         shift = min(low, 0.0)
         top = max(high - shift, 1.0)
         top = next((limit for limit in (255.0, 65535.0) if top <= limit), top)
 
     def scaled(tile: Image.Image) -> Image.Image:
-        return Image.fromarray(np.rint((values(tile) - shift) * (255.0 / top)).astype(np.uint8))
+        return Image.fromarray(np.rint(((values(tile) - shift) * (255.0 / top)).clip(0, 255)).astype(np.uint8))
 
     return _by_tiles(image, "L", scaled)
+
+
+def _range_of_fractions(low: float, high: float) -> tuple[float, float]:
+    """What becomes black, and how far above it is white. Resampling leaves a little beyond; outliers are cut off."""
+    if low >= -0.05:
+        return 0.0, 1.0 if high <= 1.25 else _FRACTIONS
+    if low >= -1.25 and high <= 1.25:
+        return -1.0, 2.0
+    return -4.0, 8.0  # as of values less their mean, over their deviation
+
+
+def _is_whole(values: np.ndarray) -> bool:
+    return bool((values == np.rint(values)).all())
 
 
 def _on_background(image: Image.Image, mode: str) -> Image.Image:

@@ -64,19 +64,31 @@ def judge_images(where: str, names: Sequence[str], facts: Sequence[Facts]) -> li
 
 
 def judge_depth(where: str, names: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:
-    """Images of 16 bits of which only the lowest 12 or so are used, as cameras and scanners write them.
+    """Images of 16 bits of which only the lowest 12 or so are used, as cameras and scanners write them; and fractions.
 
-    They are scaled by what 16 bits can hold, so that brightness stays comparable, and come out nearly black.
+    The first are scaled by what 16 bits can hold, so that brightness stays comparable, and come out nearly black.
     """
     dark = [
         name
         for name, fact in zip(names, facts, strict=True)
         if fact.mode.startswith("I") and int(fact.thumbnail.max()) < _DARK
     ]
+    said = []
+    floating = [name for name, fact in zip(names, facts, strict=True) if fact.mode == "F"]
+    if floating:
+        hold = "1 image holds" if len(floating) == 1 else f"{len(floating)} images hold"
+        what = (
+            f"{hold} floating-point values ({examples(floating)}): fractions are taken to lie from 0 to 1, else from "
+            "-1 to 1, 0 to 16 or -4 to 4, each image by its own values; where brightness matters write 16 bits"
+        )
+        said.append(Problem(Severity.INFO, where, what, leading=True))
     if 2 * len(dark) <= sum(fact.mode.startswith("I") for fact in facts):
-        return []
+        return said
     what = f"{_are(dark)} of 16 bits and nearly black ({examples(dark)}), as where only the lowest 12 are used"
-    return [Problem(Severity.WARNING, where, f"{what}; scale them to the full range, or to 8 bits", leading=True)]
+    return [
+        *said,
+        Problem(Severity.WARNING, where, f"{what}; scale them to the full range, or to 8 bits", leading=True),
+    ]
 
 
 def judge_frames(where: str, names: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:

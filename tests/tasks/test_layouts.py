@@ -383,12 +383,19 @@ LAYOUTS = {
     "labels with spaces": Row(
         table(lines("img/{n}.png,{label} ")), HALF, 0, ["8 labels have spaces around ('cat '); taken without them"]
     ),
-    "images and masks": Row(
-        in_folders({"images": 4, "masks": 4}),
-        {"images": 4, "masks": 4},
+    "images and labels": Row(
+        in_folders({"images": 4, "labels": 4}),
+        {"images": 4, "labels": 4},
         0,
-        ["classes 'images', 'masks' have names of kinds of files; are they classes?"],
+        ["classes 'images', 'labels' have names of kinds of files; are they classes?"],
     ),
+    "images and masks of each class": Row(
+        in_folders({f"{label}/{kind}": 4 for label in TWO for kind in ("images", "masks")}),
+        TWO,
+        0,
+        ["8 files in cat/masks, … are named like the images beside them and taken for masks; left out"],
+    ),
+    "a class that is called mask": Row(in_folders({"mask": 4, "no_mask": 4}), {"mask": 4, "no_mask": 4}, 0, []),
     "class folders and tables of splits": Row(
         tables_of_splits,
         {"cat": 3, "dog": 3},

@@ -173,7 +173,7 @@ def list_path(
     folder = None if images is None else locate(images)
     if folder is not None and not is_folder(folder):
         raise UserError(f"{folder.shown}: --images needs a folder")
-    options = TableOptions(folder, label, image_column, must, lone)
+    options = TableOptions(folder, label, image_column, must, lone, labels)
     if is_folder(place):
         listing = list_folder(place, options=options, split=split, labels=labels)
         unread = label is not None and lone and "table" not in listing.layout

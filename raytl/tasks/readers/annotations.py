@@ -25,20 +25,21 @@ class NoLabelsError(UserError):
     """A JSON or XML file is about something else than labels of images."""
 
 
-def read_annotations(place: Place, listing: Listing) -> Any:
+def read_annotations(place: Place, listing: Listing, *, labels: bool = True) -> Any:
     """A table of an export; what was not looked at goes to the listing.
 
-    Raises UserError where images have several labels or none, NoLabelsError where it is no such export.
+    labels: whether any are wanted; if not, an image may have several. Raises UserError where images have several labels
+    or none, NoLabelsError where it is no such export.
     """
     data = FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES)
     if place.suffix == ".xml":
-        return _table(_cvat(data, place.shown))
+        return _cvat(data, place.shown, labels=labels)
     try:
         content = json.loads(data.decode("utf-8-sig"))
     except (UnicodeDecodeError, ValueError) as error:
         raise UserError(f"{place.shown}: not a readable JSON file ({first_line(error)}); write it again") from None
     if isinstance(content, dict) and isinstance(content.get("images"), list) and "annotations" in content:
-        return _table(_coco(content, listing))
+        return _table(_coco(content, listing, labels=labels))
     if (
         isinstance(content, dict)
         and content
@@ -47,17 +48,17 @@ def read_annotations(place: Place, listing: Listing) -> Any:
         return _table([(name, str(label)) for name, label in content.items()])  # {"a.jpg": "cat"}
     if isinstance(content, dict) and content and all(map(_are_names, content.values())):
         return _table([(name, label) for label, names in content.items() for name in names])  # {"cat": ["a.jpg"]}
-    if isinstance(content, dict) and content.get("labels") and all(map(_is_pair, content["labels"])):
+    if isinstance(content, dict) and _are_pairs(content.get("labels")):
         return _table([(name, str(label)) for name, label in content["labels"]])  # {"labels": [["a.jpg", 0]]}
     if isinstance(content, dict) and content and all(map(is_image, content)):
-        listed = [_only(name, value, place.shown) for name, value in content.items()]
-        if any(label is not None for label in listed):
+        listed = [_only(name, value, place.shown) if labels else None for name, value in content.items()]
+        if not labels or any(label is not None for label in listed):
             return _table(list(zip(content, listed, strict=True)))  # {"a.jpg": ["cat"]}, {"a.jpg": {"label": "cat"}}
     if isinstance(content, dict) and _are_columns(list(content.values())):
         return pa.table({name: pa.array(map(_as_text, value)) for name, value in content.items()})
     if isinstance(content, list) and content and all(isinstance(value, dict) for value in content):
         if all("annotations" in value or "completions" in value for value in content):
-            return _table(_label_studio(content, place.shown))
+            return _table(_label_studio(content, listing, labels=labels))
         try:
             return pa.Table.from_pylist(_same_keys(content))
         except pa.ArrowException as error:
@@ -97,6 +98,10 @@ def _only(name: str, value: Any, shown: str) -> str | None:
     return str(value) if isinstance(value, str | int) else None
 
 
+def _are_pairs(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_pair, value))
+
+
 def _is_pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], str | int)
 
@@ -110,7 +115,7 @@ def _same_keys(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: row.get(name) for name in plain} for row in rows]
 
 
-def _coco(content: Mapping[str, Any], listing: Listing) -> _Pairs:
+def _coco(content: Mapping[str, Any], listing: Listing, *, labels: bool) -> _Pairs:
     """COCO's form. An image has the one category of all that is annotated on it."""
     try:
         names = {category["id"]: str(category["name"]) for category in content.get("categories", [])}
@@ -121,7 +126,9 @@ def _coco(content: Mapping[str, Any], listing: Listing) -> _Pairs:
         boxes = sum(bool(annotation.get("bbox")) for annotation in content["annotations"])
     except (KeyError, TypeError, AttributeError):
         raise NoLabelsError(f"{listing.name}: no COCO file of categories; write the labels as CSV") from None
-    several = next((image for image, labels in found.items() if len(labels) > 1), None)
+    if not labels:
+        return [(file, None) for file in files.values()]
+    several = next((image for image, names in found.items() if len(names) > 1), None)
     if several is not None:
         both = " and ".join(f"'{name}'" for name in sorted(found[several])[:2])
         raise multi_label(listing.name, f"{files[several]} has {both}{', in boxes' if boxes else ''}")
@@ -130,27 +137,39 @@ def _coco(content: Mapping[str, Any], listing: Listing) -> _Pairs:
     return [(file, next(iter(found[image]), None)) for image, file in files.items()]
 
 
-def _label_studio(tasks: Iterable[Mapping[str, Any]], shown: str) -> _Pairs:
-    """Label Studio's own JSON: the choice of each task's last annotation that was not cancelled."""
+def _label_studio(tasks: Iterable[Mapping[str, Any]], listing: Listing, *, labels: bool) -> _Pairs:
+    """Label Studio's own JSON: the choice of each task's last annotation that was not cancelled.
+
+    One that is marked as the truth goes before those that come after it.
+    """
     pairs: _Pairs = []
+    shown, apart = listing.name, []
     for task in tasks:
         content = task.get("data", {})
         image = next((str(value) for name, value in content.items() if name.lower() in _CONTENT), None)
         if image is None:
             raise NoLabelsError(f"{shown}: a task without an image; write the labels as CSV")
-        labels: list[str] = []
-        for annotation in task.get("annotations", task.get("completions", [])):
+        said: list[list[str]] = []
+        annotations = task.get("annotations", task.get("completions", [])) if labels else []
+        for annotation in sorted(annotations, key=lambda one: bool(one.get("ground_truth"))):
             results = [] if annotation.get("was_cancelled") else annotation.get("result", [])
             choices = [result.get("value", {}).get("choices", []) for result in results]
-            labels = [str(choice) for chosen in choices for choice in chosen] or labels
-        if len(set(labels)) > 1:
-            raise multi_label(shown, f"{image} has '{labels[0]}' and '{labels[1]}'")
-        pairs.append((image, labels[0] if labels else None))
+            said.append([str(choice) for chosen in choices for choice in chosen])
+        said = [chosen for chosen in said if chosen]
+        last = said[-1] if said else []
+        if len(set(last)) > 1:
+            raise multi_label(shown, f"{image} has '{last[0]}' and '{last[1]}'")
+        if any(chosen != last for chosen in said) and not any(one.get("ground_truth") for one in annotations):
+            apart.append(f"{image}: {', '.join(repr(chosen[0]) for chosen in said)}")
+        pairs.append((image, last[0] if last else None))
+    if apart:
+        tasks_are = "1 image has annotations" if len(apart) == 1 else f"{len(apart)} images have annotations"
+        listing.announce_warning(f"{tasks_are} that disagree (first: {apart[0]}); the last is taken")
     return pairs
 
 
-def _cvat(data: bytes, shown: str) -> _Pairs:
-    """CVAT's XML: the tag of each image."""
+def _cvat(data: bytes, shown: str, *, labels: bool) -> Any:
+    """CVAT's XML: the tag of each image, and the subset that it is in."""
     head = data[:2000]
     if b"<annotations" not in head or b"<!ENTITY" in head:
         raise NoLabelsError(f"{shown}: no labels of images in a form that raytl knows; write them as CSV")
@@ -160,10 +179,12 @@ def _cvat(data: bytes, shown: str) -> _Pairs:
         raise UserError(f"{shown}: not a readable XML file ({first_line(error)}); export it again") from None
     pairs: _Pairs = []
     for image in images:
-        labels = sorted({str(tag.get("label")) for tag in image.findall("tag")})
-        if len(labels) > 1:
-            raise multi_label(shown, f"{image.get('name')} has '{labels[0]}' and '{labels[1]}'")
-        pairs.append((str(image.get("name")), labels[0] if labels else None))
-    if pairs and all(label is None for _, label in pairs):
+        tags = sorted({str(tag.get("label")) for tag in image.findall("tag")}) if labels else []
+        if len(tags) > 1:
+            raise multi_label(shown, f"{image.get('name')} has '{tags[0]}' and '{tags[1]}'")
+        pairs.append((str(image.get("name")), tags[0] if tags else None))
+    if labels and pairs and all(label is None for _, label in pairs):
         raise NoLabelsError(f"{shown}: its images have shapes and no tags; raytl learns one label an image")
-    return pairs
+    subsets = [image.get("subset") for image in images]
+    table = _table(pairs)
+    return table.append_column("subset", pa.array(subsets, pa.string())) if any(subsets) else table

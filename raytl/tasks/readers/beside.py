@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -13,7 +14,7 @@ from raytl.tasks.problems import Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS, NoLabelsError
 from raytl.tasks.readers.hints import reason, say_lists
 from raytl.tasks.readers.layouts import Layout, recognise
-from raytl.tasks.readers.listing import Listing, Place, TableOptions, printable
+from raytl.tasks.readers.listing import Entry, Listing, Place, TableOptions, printable
 from raytl.tasks.readers.names import are_parts
 from raytl.tasks.readers.split_names import NONE, shard_split
 from raytl.tasks.readers.table import TABLES, list_table
@@ -90,7 +91,7 @@ def _tables(place: Place, tree: Tree, options: TableOptions, result: Listing) ->
     Why others are of no use goes to the result.
     """
     found = {}
-    there = set(tree.below())
+    there, told_here = set(tree.below()), _told_here(place)
     for path, told in _candidates(place, tree, options):
         at = inside(place, path)
         try:
@@ -103,12 +104,33 @@ def _tables(place: Place, tree: Tree, options: TableOptions, result: Listing) ->
             continue
         if listing.empty_because:
             result.useless[name_of(path)] = listing.empty_because
+        listing.entries = [told_here(entry, there) for entry in listing.entries]
         labels = {entry.item.path: entry.label for entry in listing.entries if isinstance(entry.item, FileItem)}
         if labels and (told.images is not None or 2 * len(labels.keys() & there) > len(labels)):
             found[name_of(path)] = _Beside(listing, labels)
             if not listing.labelled and listing.unlabelled_because:
                 result.useless[name_of(path)] = listing.unlabelled_because
+        elif labels:
+            elsewhere = next(entry.item for entry in listing.entries if entry.item.name not in there)
+            result.useless[name_of(path)] = f"most files that it names lie elsewhere (first: {elsewhere.name})"
     return found
+
+
+def _told_here(place: Place) -> Callable[[Entry, Collection[str]], Entry]:
+    """What gives the file of an entry the path that it has in the folder: a table may lead to it by another way."""
+    if place.filesystem is not None:
+        return lambda entry, there: entry
+    root, real = place.path.rstrip("/"), os.path.realpath(place.path)
+
+    def told(entry: Entry, there: Collection[str]) -> Entry:
+        if not isinstance(entry.item, FileItem) or entry.item.path in there:
+            return entry
+        end = os.path.realpath(entry.item.path).removeprefix(real)
+        if root + end not in there:
+            return entry
+        return replace(entry, item=FileItem(inside(place, root + end).shown, root + end, None))
+
+    return told
 
 
 def _candidates(place: Place, tree: Tree, options: TableOptions) -> Iterator[tuple[str, TableOptions]]:

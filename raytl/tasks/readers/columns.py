@@ -23,8 +23,8 @@ IMAGE_COLUMNS = (
     *("img_path", "imgpath", "image_id", "img_id", "imageid", "image_index", "picture", "photo"),
 )
 LABEL_COLUMNS = (
-    *("label", "labels", "class", "class_name", "classname", "category", "target", "y", "species", "diagnosis", "tag"),
-    *("label_name", "class_label", "class_id", "category_name", "ground_truth", "choice"),
+    *("label", "labels", "class", "class_name", "classname", "category", "target", "species", "diagnosis", "tag"),
+    *("label_name", "class_label", "class_id", "category_name", "ground_truth", "choice", "y"),
 )
 GROUP_COLUMNS = ("group", "groups", "group_id", "patient", "patient_id", "subject", "subject_id")
 # Of these only where their values come again: others number the images. The widest first: a patient has studies.
@@ -41,7 +41,8 @@ _AGAIN = re.compile(
     r"(second(ary)?|other|further|additional|sub)?[ _-]?(label|labels|class|category|tag)s?[ _-]?\d*", re.I
 )
 _ENOUGH = 7  # values from which on something can be said of a column
-_FEW_GROUPS = 3
+_FEW_GROUPS, _MOST_KINDS = 3, 50
+_KIND = re.compile(r"[^\W\d_]{2,}([ _-][^\W\d_]+)*")  # words, and no numbers
 _WORDS = 4  # a value with as many is a sentence
 _PIXEL = re.compile(r"^(pixel|px|p)?[_ ]?\d+(x\d+)?$")
 _TRIED = 20  # values of a column that files are looked for
@@ -70,10 +71,18 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
     group = _group_column(table, {name for name in (image, told) if name is not None}, listing)
     _say_not_obeyed(table, {name for name in (image, told, group) if name is not None}, listing)
     split = split_column(table, {name for name in (image, group, told) if name is not None}, listing)
-    if told is not None:
-        return Columns(image, told, group, split)
+    if told is not None or not options.labels:
+        return Columns(image, told if options.labels else None, group, split)
     taken = {name for name in (image, group, split) if name is not None}
     named = [column for name in LABEL_COLUMNS if (column := named_column(table, (name,), taken)) is not None]
+    if any(name.strip().lower() == "x" for name in table.column_names):
+        named = [name for name in named if name.strip().lower() != "y"]  # a place in the image
+    if not named and group is not None and _are_kinds(table, group):
+        listing.unlabelled_because = (
+            f"column '{group}' may hold the labels, or say what images belong together; if they are the labels pass "
+            f"--label {shlex.quote(group)}"
+        )
+        return Columns(image, None, group, split)
     if named:
         label = _chosen_label(table, named, listing)
         _say_further_labels(table, label, taken | set(named), listing)
@@ -119,6 +128,12 @@ def _group_column(table: Any, taken: set[str], listing: Listing) -> str | None:
     if found is not None:
         listing.announce(f"images of one '{found}' stay on one side of every split")
     return found
+
+
+def _are_kinds(table: Any, column: str) -> bool:
+    """Whether a column that says of whom an image is may as well say what it shows: few words, again and again."""
+    values = {value for value in text_values(table, column) if value is not None}
+    return _repeats(table, column) and len(values) <= _MOST_KINDS and all(map(_KIND.fullmatch, values))
 
 
 def _come_again(table: Any, column: str) -> bool:

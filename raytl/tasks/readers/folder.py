@@ -14,6 +14,7 @@ from raytl.tasks.readers.file_names import BY_NAMES, asked_for, read_by
 from raytl.tasks.readers.hints import say_what_else, why_no_images, why_unlabelled
 from raytl.tasks.readers.layouts import Found, Layout, recognise
 from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, printable
+from raytl.tasks.readers.masks import leave_masks_out
 from raytl.tasks.readers.shards import list_tables
 from raytl.tasks.readers.split_names import split_of
 from raytl.tasks.readers.table import ARROW, PARQUET, TABLES
@@ -32,52 +33,78 @@ def list_folder(
     Raises UserError where the folder may be meant in several ways. Hidden files are passed over; symbolic links are
     followed, cycles not.
     """
-    name = place.shown.rstrip("/") + "/"
     found = walk(place)
-    listing = Listing(name)
-    _say_passed_over(found, listing, labels=labels)
-    if "_delta_log" in found.tree.folders:
+    tree, said = found.tree, Listing(place.shown.rstrip("/") + "/")
+    _say_passed_over(found, said, labels=labels)
+    leave_masks_out(tree, said)
+    while labels and (only := _wrapped(tree)) is not None:
+        place, tree = inside(place, only.path), only
+    name = place.shown.rstrip("/") + "/"
+    listing = Listing(name, problems=said.problems, empty_because=said.empty_because)
+    if name != said.name:
+        listing.announce(f"its images lie in {name}; they are taken from there")
+    if "_delta_log" in tree.folders:
         what = f"{name}: a Delta table, whose files are of several versions"
         raise UserError(f"{what}; write the one that is meant to Parquet, in a folder of its own")
-    tables = [path for path in found.tree.below() if PurePosixPath(path).suffix.lower() in TABLES]
-    if not found.tree.images() and tables:
+    tables = [path for path in tree.below() if PurePosixPath(path).suffix.lower() in TABLES]
+    if not tree.images() and tables:
         shards = list_tables(place, tables, options, split)
         shards.problems[:0] = listing.problems
         return shards
     columnar = [path for path in tables if PurePosixPath(path).suffix.lower() in PARQUET | ARROW]
     if not labels:
-        layout = Layout("images", [Found(path) for path in found.tree.below()])
+        layout = Layout("images", [Found(path) for path in tree.below()])
         if columnar:
             listing.announce(
                 f"its {len(columnar)} Parquet or Arrow files are not read, its images are", Severity.WARNING
             )
-    elif (named := _by_names(found.tree, listing, options, split)) is not None:
+    elif (named := _by_names(tree, listing, options, split)) is not None:
         layout = named
     else:
         if asked_for(options.label):  # of which its names say nothing: its folders may, or its tables
             options = replace(options, label=None)
-        taken = list_with_tables(place, found.tree, listing, options, split)
+        taken = list_with_tables(place, tree, listing, options, split)
         if taken is not None:
             return taken
-        layout = recognise(found.tree, name, split=split)
-        further = _tables_further_down(place, found.tree, layout, options, split, listing.useless)
+        layout = recognise(tree, name, split=split)
+        further = _tables_further_down(place, tree, layout, options, split, listing.useless)
         if further is not None:
             further.problems[:0] = listing.problems
             return further
         if columnar and len(layout.classes) < 2:
             shards = list_tables(place, columnar, options, split)
             shards.problems[:0] = listing.problems
-            what = "1 image" if found.tree.images() == 1 else f"{found.tree.images()} images"
+            what = "1 image" if tree.images() == 1 else f"{tree.images()} images"
             shards.announce(f"its tables are read, and {what} beside them left out", Severity.WARNING)
             return shards
     _fill(listing, layout, place)
-    if not found.tree.images():
-        listing.empty_because = listing.empty_because or why_no_images(found.tree, name)
+    if not tree.images():
+        listing.empty_because = listing.empty_because or why_no_images(tree, name)
     elif labels:
         if len(layout.classes) < 2 and layout.kind != BY_NAMES:
-            listing.unlabelled_because = why_unlabelled(found.tree, listing.useless | listing.unknown)
-        say_what_else(found.tree, listing)
+            listing.unlabelled_because = why_unlabelled(tree, listing.useless | listing.unknown)
+        say_what_else(tree, listing)
     return listing
+
+
+def _wrapped(tree: Tree) -> Tree | None:
+    """The one folder that holds all images and tables of them, as in most archives; None where that is not so."""
+    full = [folder for folder in tree.folders.values() if folder.images()]
+    if len(full) != 1 or any(map(_is_data, tree.files)):
+        return None
+    (only,) = full
+    beside = [path for folder in tree.folders.values() if folder is not only for path in folder.below()]
+    if any(map(_is_data, beside)) or not any(_is_table(path) for path in only.below()):
+        return None
+    return only
+
+
+def _is_table(path: str) -> bool:
+    return PurePosixPath(path).suffix.lower() in TABLES | ANNOTATIONS
+
+
+def _is_data(path: str) -> bool:
+    return is_image(path) or _is_table(path)
 
 
 def _by_names(tree: Tree, listing: Listing, options: TableOptions, split: str | None) -> Layout | None:
@@ -151,20 +178,13 @@ def _fill(listing: Listing, layout: Layout, place: Place) -> None:
 def _tables_further_down(
     place: Place, tree: Tree, layout: Layout, options: TableOptions, split: str | None, useless: dict[str, str]
 ) -> Listing | None:
-    """Images with a table beside them in the only folder, or in the split folders; None where that is not so.
+    """Images with a table beside them in the split folders; None where that is not so.
 
     useless: gets why tables there are of no use, by name.
     """
-
-    def has_table(folder: Tree) -> bool:
-        return any(PurePosixPath(path).suffix.lower() in TABLES | ANNOTATIONS for path in folder.files)
-
-    if layout.kind == "splits without classes":
-        parts = {name: split_of(name) for name, folder in tree.folders.items() if has_table(folder)}
-    elif len(layout.classes) == 1 and len(tree.folders) == 1:
-        parts = {name: None for name, folder in tree.folders.items() if has_table(folder)}
-    else:
+    if layout.kind != "splits without classes":
         return None
+    parts = {name: split_of(name) for name, folder in tree.folders.items() if any(map(_is_table, folder.files))}
     result = Listing(place.shown.rstrip("/") + "/", layout="images with a table beside them", labelled=True)
     read = []  # what a table gives labels of; the images of other splits are counted as they are
     for name, found in parts.items():
@@ -177,8 +197,6 @@ def _tables_further_down(
         result.entries += [replace(entry, split=found[0] if found else entry.split) for entry in part.entries]
         if found:
             result.split_names.setdefault(found[0], []).append(name)
-        else:
-            result.split_names |= part.split_names
     if not result.entries:
         return None
     named = {entry.item.path for entry in result.entries if isinstance(entry.item, FileItem)}

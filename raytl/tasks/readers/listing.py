@@ -97,7 +97,7 @@ class TableOptions:
 
     images: the folder that paths count from, where that is not the table's own. label, image_column: names of columns.
     must: whether a table without these columns is an error; the tables of other roles may have others. lone: whether
-    the options were said of this data, and not of another role's.
+    the options were said of this data, and not of another role's. labels: whether any are wanted.
     """
 
     images: Place | None = None
@@ -105,6 +105,7 @@ class TableOptions:
     image_column: str | None = None
     must: bool = True
     lone: bool = True
+    labels: bool = True
 
 
 NO_OPTIONS = TableOptions()
@@ -123,11 +124,20 @@ def locate(path: str | os.PathLike[str], filesystem: Any = None) -> Place:
             raise UserError(f"{shown}: no such file or folder; check the path")
         # Lanes read the files too, and work in a folder of their own.
         if is_archive(text):
-            return Place(Archive(os.path.join(os.getcwd(), text), shown), "/", shown)  # noqa: PTH109, PTH118
-        return Place(None, os.path.join(os.getcwd(), text), shown)  # noqa: PTH109, PTH118  # surrogate-escaped names
+            return Place(Archive(_whole(text), shown), "/", shown)
+        return Place(None, _whole(text), shown)
     if not exists(filesystem, text):
         raise UserError(f"{shown}: no such file or folder there; check the address and your access to it")
     return Place(filesystem, text, shown)
+
+
+def _whole(path: str) -> str:
+    """A local path from the root on, without dots in it unless they lead back out of a link."""
+    plain, joined = os.path.abspath(path), os.path.join(os.getcwd(), path)  # noqa: PTH100, PTH109, PTH118  # surrogate-escaped names
+    try:
+        return plain if os.path.samefile(plain, joined) else joined  # noqa: PTH121
+    except OSError:
+        return joined
 
 
 def exists(filesystem: Any, path: str) -> bool:

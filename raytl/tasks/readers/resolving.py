@@ -22,7 +22,7 @@ from raytl.tasks.readers.split_names import split_of
 from raytl.tasks.readers.tree import is_image, walk
 from raytl.tasks.readers.web import WEB, Web, is_web
 
-_ASKED = 3
+_ASKED, _SHOWN = 3, 160
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(.+)$")  # as Label Studio renames what is uploaded
 _SERVED = re.compile(r"^/?data/(?:local-files/\?d=|upload/(?:\d+/)?)(.+)$")  # what Label Studio calls its files
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
@@ -68,7 +68,7 @@ class Resolver:
         if len(left) == len(wanted) and len(left) > 1:
             raise UserError(
                 f"{listing.name}: none of the {len(left)} files in column '{column}' is there (first: "
-                f"{printable(str(values[left[0]]))}); paths count from {self.folder.shown}/; "
+                f"{_short(str(values[left[0]]))}); paths count from {self.folder.shown}/; "
                 "pass --images DIR for another folder"
             )
         if found:
@@ -99,6 +99,7 @@ class Resolver:
         return self._item(path)
 
     def _item(self, path: str) -> FileItem:
+        path = posixpath.normpath(path)  # `find` writes ./img/a.png
         shown = path if path.startswith("/") else posixpath.join(self.folder.shown, path)
         return FileItem(printable(shown), posixpath.join(self.folder.path, path), self.folder.filesystem)
 
@@ -107,7 +108,7 @@ class Resolver:
             return True
         if item.filesystem is None:
             return os.path.lexists(item.path)
-        return path in self._relative
+        return posixpath.normpath(path) in self._relative
 
     def _far_away_and_there(self, items: Sequence[FileItem | None]) -> bool:
         """Whether the first files are at a place where asking for each, or listing all, may take long."""
@@ -198,6 +199,7 @@ class Resolver:
             if shared == 1 and _composed(there[-1]) != _composed(parts[-1]):
                 continue  # neither its folder nor its name
             moves[_Moved(tuple(parts[:-shared]), tuple(there[:-shared]))][row] = best[0]
+        bare |= moves.pop(_Moved((), ()), {})  # in the very same folder, with another ending or case
         if not moves or found_some:
             return bare
         counted = Counter({move: len(rows) for move, rows in moves.items()})
@@ -213,6 +215,11 @@ class Resolver:
         return [
             path for path, found in told.items() if any(split and split[0] == self.split for split in found)
         ] or paths
+
+
+def _short(text: str) -> str:
+    plain = printable(text)
+    return plain if len(plain) <= _SHOWN else f"{plain[:_SHOWN]}…"
 
 
 def _composed(text: str) -> str:

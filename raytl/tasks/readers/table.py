@@ -7,6 +7,7 @@ import binascii
 import posixpath
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from raytl.tasks.readers.labels import label_values, multi_label, text_values
 from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, first_line, printable
 from raytl.tasks.readers.resolving import Resolver
 from raytl.tasks.readers.split_columns import split_values
-from raytl.tasks.readers.split_names import shard_split
+from raytl.tasks.readers.split_names import TRAIN, shard_split, splits_of
 from raytl.tasks.readers.web import Web
 
 PARQUET = frozenset({".parquet", ".pq"})
@@ -39,7 +40,7 @@ def list_table(
     table lies in. Raises UserError naming the columns where they cannot be told, and for several labels an image.
     """
     listing = Listing(place.shown, layout="table")
-    table = _read(place, listing)
+    table = _read(place, listing, labels=options.labels)
     for name, value in (keys or {}).items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * table.num_rows, pa.string()))
@@ -70,12 +71,15 @@ def list_table(
                 continue
             read.add((item.path, labels[row], splits[row]))
         listing.entries.append(Entry(item, labels[row], groups[row], split=splits[row]))
+    if options.labels and all(entry.split is None for entry in listing.entries):
+        listing.entries = _in_splits(listing.entries)
     if blank:
         rows = f"row {blank[0] + 1} has" if len(blank) == 1 else f"{len(blank)} rows have"
         listing.note(f"{rows} no image{'' if len(blank) == 1 else f' (first: row {blank[0] + 1})'}; left out")
     if again:
         rows = "1 row names a file" if len(again) == 1 else f"{len(again)} rows name files"
-        listing.note(f"{rows} that another row names with the same label (first: {again[0].name}); read once")
+        same = " with the same label" if listing.labelled else ""
+        listing.note(f"{rows} that another row names{same} (first: {again[0].name}); read once")
     if not table.num_rows:
         listing.empty_because = "the table has no rows"
     if unlabelled and not listing.entries:
@@ -87,6 +91,20 @@ def list_table(
         rows = "1 row has" if unlabelled == 1 else f"{unlabelled} rows have"
         listing.note(f"{rows} no label in column '{columns.label}'; left out")
     return listing
+
+
+def _in_splits(entries: list[Entry]) -> list[Entry]:
+    """The entries with the splits that the folders of their files are named by, where no column says any.
+
+    All files have to lie in folders of splits, side by side, one of them to train on.
+    """
+    folders = [entry.item.path.split("/")[:-1] if isinstance(entry.item, FileItem) else [] for entry in entries]
+    shared = len(posixpath.commonprefix(folders))
+    names = {folder[shared] if len(folder) > shared else "" for folder in folders}
+    splits = splits_of(names)
+    if splits.keys() != names or len(set(splits.values())) < 2 or TRAIN not in splits.values():
+        return entries
+    return [replace(entry, split=splits[folder[shared]]) for entry, folder in zip(entries, folders, strict=True)]
 
 
 def _refuse_several_rows(files: Sequence[FileItem | None], labels: Sequence[str | None], shown: str) -> None:
@@ -104,13 +122,13 @@ def _refuse_several_rows(files: Sequence[FileItem | None], labels: Sequence[str 
         )
 
 
-def _read(place: Place, listing: Listing) -> Any:
+def _read(place: Place, listing: Listing, *, labels: bool) -> Any:
     if place.suffix in DELIMITED:
         return read_delimited(place, listing)
     if place.suffix in JSON_LINES:
         return read_json_lines(place)
     if place.suffix in ANNOTATIONS:
-        return read_annotations(place, listing)
+        return read_annotations(place, listing, labels=labels)
     kind = "Arrow" if place.suffix in ARROW else "Parquet"
     try:
         table = _read_arrow(place) if place.suffix in ARROW else _read_parquet(place)
@@ -158,12 +176,16 @@ def _cell(value: Any, shown: str, column: str) -> Any:
     return str(value).strip() or None
 
 
+_BASE64 = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")  # PNG, JPEG, GIF, WebP
+_NO_PATH = 4096  # characters: text longer than any path is base64
+
+
 def _encoded(value: Any, name: str) -> EncodedItem | None:
     """An image that is in the table itself: bytes, or a data URI or base64, since a CSV cell cannot hold bytes."""
     if isinstance(value, bytes):
         return EncodedItem(printable(name), value)
-    if value is None or (not value.startswith("data:") and len(value) < 4096):
-        return None  # text longer than any path is base64
+    if value is None or not (value.startswith(("data:", *_BASE64)) or len(value) >= _NO_PATH):
+        return None
     try:
         data = base64.b64decode(value.partition(",")[2] if value.startswith("data:") else value)
     except (binascii.Error, ValueError):

@@ -1,0 +1,288 @@
+"""Tables and folders that both say something, paths written in other ways, columns that may be labels or groups."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raytl.core.errors import UserError
+from raytl.tasks import Task, read_labelled, read_unlabelled
+from raytl.tasks.decoding import decode
+from tests.tasks.pictures import encoded, make_folder, picture
+from tests.tasks.test_layouts import HALF, TWO, Row, in_folders
+from tests.tasks.test_silent_misreadings import EIGHT
+
+Make = Callable[[Path], Path]
+
+
+def table(path: Path, columns: str, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([columns, *lines]) + "\n")
+    return path
+
+
+def within(make: Make) -> Make:
+    """In a folder of its own, as archives of a folder are unpacked."""
+
+    def made(root: Path) -> Path:
+        make(root / "my")
+        (root / "README.md").write_text("what it is")
+        return root
+
+    return made
+
+
+def coco(root: Path) -> Path:
+    make_folder(root, {"images": 8})
+    content = {
+        "images": [{"id": n, "file_name": f"{n}.png"} for n in range(8)],
+        "categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}],
+        "annotations": [{"image_id": n, "category_id": n % 2} for n in range(8)],
+    }
+    (root / "annotations").mkdir()
+    (root / "annotations" / "all.json").write_text(json.dumps(content))
+    return root
+
+
+def tables_of_splits(root: Path) -> Path:
+    make_folder(root, TWO)
+    table(root / "train.csv", "path,label", *(f"{label}/{n}.png,{label}" for label in TWO for n in range(3)))
+    table(root / "test.csv", "path,label", *(f"{label}/3.png,{label}" for label in TWO))
+    return root
+
+
+def one_hot_in_splits(root: Path) -> Path:
+    for split, count in (("train", 8), ("test", 4)):
+        make_folder(root, {split: count}, first=len(split))
+        table(
+            root / split / "_classes.csv", "filename,cat,dog", *(f"{n}.png,{1 - n % 2},{n % 2}" for n in range(count))
+        )
+    return root
+
+
+def one_table_of_splits(root: Path) -> Path:
+    make_folder(root, {"train": 8, "test": 4})
+    rows = [f"{split}/{n}.png,{EIGHT[n]}" for split, count in (("train", 8), ("test", 4)) for n in range(count)]
+    table(root / "labels.csv", "path,label", *rows)
+    return root
+
+
+def cvat_of_subsets(root: Path) -> Path:
+    make_folder(root, {"images": 12})
+    tagged = (
+        f'<image name="images/{n}.png" subset="{"Test" if n > 7 else "Train"}"><tag label="{EIGHT[n % 8]}"/></image>'
+        for n in range(12)
+    )
+    (root / "annotations.xml").write_text(f"<annotations>{''.join(tagged)}</annotations>")
+    return root
+
+
+def annotators(truth: bool) -> Make:
+    """Two of Label Studio's disagree over the first image."""
+
+    def make(root: Path) -> Path:
+        make_folder(root, {".": 8})
+        chosen = [[EIGHT[n]] if n else ["dog", "cat"] for n in range(8)]
+        tasks = [
+            {
+                "data": {"image": f"{n}.png"},
+                "annotations": [
+                    {"ground_truth": truth and not k, "result": [{"value": {"choices": [choice]}}]}
+                    for k, choice in enumerate(choices)
+                ],
+            }
+            for n, choices in enumerate(chosen)
+        ]
+        (root / "project.json").write_text(json.dumps(tasks))
+        return root
+
+    return make
+
+
+def of_two_cases(root: Path) -> Path:
+    make_folder(root, {"img": 8})
+    for n in range(0, 8, 2):
+        (root / "img" / f"{n}.png").rename(root / "img" / f"{n}.PNG")
+    table(root / "labels.csv", "path,label", *(f"./img/{n}.png,{EIGHT[n]}" for n in range(8)))
+    return root
+
+
+def in_two_folders(pattern: str) -> Make:
+    """The folders have names of cameras, and the table says what is on the images."""
+
+    def make(root: Path) -> Path:
+        make_folder(root, {"left": 4, "right": 4})
+        rows = [f"{pattern.format(root=root)}{('left', 'right')[n // 4]}/{n % 4}.png,{EIGHT[n]}" for n in range(8)]
+        table(root / "labels.csv", "path,label", *rows)
+        return root
+
+    return make
+
+
+READ = {
+    "COCO in a folder": Row(within(coco), HALF, 0, ["its images lie in ", "labels are taken from its table all.json"]),
+    "tables of splits in a folder": Row(
+        within(tables_of_splits), {"cat": 3, "dog": 3}, 2, ["test (2 images) the test"]
+    ),
+    "a table for each split in a folder": Row(within(one_hot_in_splits), HALF, 4, ["test (4 images) the test"]),
+    "a folder within a folder": Row(within(within(coco)), HALF, 0, ["labels are taken from its table all.json"]),
+    "one table of files in folders of splits": Row(one_table_of_splits, HALF, 4, ["test (4 images) the test"]),
+    "subsets of CVAT": Row(cvat_of_subsets, HALF, 4, ["test (4 images) the test"]),
+    "two annotators": Row(
+        annotators(False), HALF, 0, ["1 image has annotations that disagree (first: 0.png: 'dog', 'cat'); the last is"]
+    ),
+    "two annotators, one of whom is right": Row(annotators(True), {"cat": 3, "dog": 5}),
+    "files of two cases": Row(of_two_cases, HALF, 0, ["'./img/0.png' in column 'path' is img/0.PNG"]),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_both_say_is_read(name: str, tmp_path: Path) -> None:
+    row = READ[name]
+    path = row.make(tmp_path / "set")
+    result = read_labelled(path)
+    assert result.images.counts() == row.counts
+    leading = [problem.message for problem in result.problems if problem.leading]
+    for part in row.says:
+        assert any(part in message for message in leading), leading
+    tested = read_labelled(path, role="test").images if row.test else []
+    assert len(tested) == row.test
+
+
+@pytest.mark.parametrize("pattern", ["", "./", "{root}/", "{root}/left/../"])
+def test_a_table_is_heard_however_it_writes_its_paths(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = in_two_folders(pattern)(tmp_path / "set")
+    (tmp_path / "link").symlink_to(root)
+    for path in (root, tmp_path / "link", "set", "./set/../set"):
+        with pytest.raises(UserError, match=r"its folders and its table labels\.csv give the images different labels"):
+            read_labelled(path)
+
+
+def test_a_table_of_other_files_is_named_and_not_used(tmp_path: Path) -> None:
+    make_folder(tmp_path / "set", TWO)
+    make_folder(tmp_path / "other", {"img": 8})
+    table(tmp_path / "set" / "old.csv", "path,label", *(f"../other/img/{n}.png,{EIGHT[n]}" for n in range(8)))
+    said = [problem.message for problem in read_labelled(tmp_path / "set").problems if problem.leading]
+    (sentence,) = said
+    assert sentence.startswith("labels are taken from its folders; its table old.csv is not used: most files that it")
+
+
+def test_rows_without_labels_are_the_unlabelled_images(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"img": 30})
+    rows = [f"img/{n}.png,{EIGHT[n % 8] if n < 10 else ''}" for n in range(30)]
+    path = table(tmp_path / "labels.csv", "path,label", *rows)
+    assert len(read_unlabelled(path).images) == 30
+    task = Task(path, unlabelled=path)
+    assert task.data.target is not None and len(task.data.target) == 10
+    assert task.data.unlabelled is not None and len(task.data.unlabelled) == 20
+
+
+def test_boxes_of_several_things_are_no_reason_to_refuse_images_without_labels(tmp_path: Path) -> None:
+    root = coco(tmp_path / "set")
+    path = root / "annotations" / "all.json"
+    content = json.loads(path.read_text())
+    content["annotations"].append({"image_id": 0, "category_id": 1})
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"0\.png has 'cat' and 'dog'"):
+        read_labelled(path, images=root / "images")
+    assert len(read_unlabelled(path, images=root / "images").images) == 8
+
+
+@pytest.mark.parametrize("further", ["", "camera"])
+def test_a_column_that_may_hold_the_labels_or_the_groups_is_asked_about(further: str, tmp_path: Path) -> None:
+    make_folder(tmp_path, {"img": 24})
+    kinds = ("cat", "dog", "cow", "owl")
+    rows = [f"img/{n}.png,{kinds[n % 4]}" + f",c{n % 3}" * bool(further) for n in range(24)]
+    path = table(tmp_path / "t.csv", "path,animal" + f",{further}" * bool(further), *rows)
+    with pytest.raises(UserError, match="column 'animal' may hold the labels, or say what images belong together; if"):
+        Task(path)
+    read = read_labelled(path, label="animal").images
+    assert read.counts() == dict.fromkeys(sorted(kinds), 6) and read.groups is None
+
+
+def test_numbers_of_patients_are_groups_without_a_question(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"img": 24})
+    rows = [f"img/{n}.png,{n % 4 + 100},{('ill', 'well')[n % 2]}" for n in range(24)]
+    read = read_labelled(table(tmp_path / "t.csv", "path,patient,finding", *rows)).images
+    assert read.counts() == {"ill": 12, "well": 12} and len(set(read.groups)) == 4
+
+
+def test_a_place_in_the_image_is_no_label(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"img": 8})
+    rows = [f"img/{n}.png,{n},{90 - n},{EIGHT[n]}" for n in range(8)]
+    assert read_labelled(table(tmp_path / "t.csv", "path,x,y,species", *rows)).images.counts() == HALF
+    rows = [f"img/{n}.png,{EIGHT[n]}" for n in range(8)]
+    assert read_labelled(table(tmp_path / "t.csv", "path,y", *rows)).images.counts() == HALF
+
+
+def test_small_images_in_cells_are_images(tmp_path: Path) -> None:
+    cells = [base64.b64encode(encoded(picture(n))).decode() for n in range(8)]
+    assert max(map(len, cells)) < 4096  # as long as a path may be
+    path = table(tmp_path / "t.csv", "image,label", *(f"{cell},{EIGHT[n]}" for n, cell in enumerate(cells)))
+    assert read_labelled(path).images.counts() == HALF
+
+
+def test_files_that_are_not_there_are_named_shortly(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", "image,label", *(f"{'x' * 3000}{n}.png,{EIGHT[n]}" for n in range(8)))
+    with pytest.raises(UserError, match="none of the 8 files in column 'image' is there") as said:
+        read_labelled(path)
+    assert len(str(said.value)) < 600
+
+
+@pytest.mark.parametrize("content", ['{"images": 500, "labels": 12}', '{"labels": true}', '{"labels": {"a": 1}}'])
+def test_figures_beside_the_images_are_no_table(content: str, tmp_path: Path) -> None:
+    make_folder(tmp_path, TWO)
+    (tmp_path / "stats.json").write_text(content)
+    assert read_labelled(tmp_path).images.counts() == HALF
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "becomes"),
+    [
+        (0.0, 1.0, (0, 255)),
+        (-0.01, 1.003, (0, 255)),  # resampled
+        (0.1, 1.2, (26, 255)),  # of a surface that shines
+        (-0.8, 0.9, (26, 242)),  # an index of vegetation
+        (-2.0, 3.0, (64, 223)),  # less the mean, over the deviation
+        (-7.0, 9.0, (0, 255)),
+        (0.0, 10.5, (0, 167)),  # logarithms of counts
+        (0.0, 200.5, (0, 200)),
+    ],
+)
+def test_fractions_of_any_usual_range_are_seen(low: float, high: float, becomes: tuple[int, int]) -> None:
+    pixels = np.linspace(low, high, 64, dtype=np.float32).reshape(8, 8)
+    seen = np.asarray(decode(encoded(Image.fromarray(pixels), "TIFF"), "float"), dtype=int)
+    assert (seen.min(), seen.max()) == pytest.approx(becomes, abs=1)
+
+
+def test_whole_numbers_in_floating_point_are_as_dark_as_they_are() -> None:
+    pixels = np.arange(12, dtype=np.float32).reshape(3, 4)
+    assert np.asarray(decode(encoded(Image.fromarray(pixels), "TIFF"), "float")).max() == 11
+
+
+def test_images_of_fractions_are_told(tmp_path: Path) -> None:
+    for number, label in enumerate(EIGHT):
+        (tmp_path / label).mkdir(exist_ok=True)
+        pixels = np.random.default_rng(number).random((12, 12), dtype=np.float32)
+        Image.fromarray(pixels).save(tmp_path / label / f"{number}.tif")
+    said = [problem.message for problem in Task(tmp_path).problems]
+    assert sum(message.startswith("8 images hold floating-point values") for message in said) == 1
+
+
+def test_masks_are_no_images_without_labels_and_no_second_class(tmp_path: Path) -> None:
+    path = in_folders({"images": 6, "masks": 6})(tmp_path / "set")
+    read = read_unlabelled(path)
+    assert len(read.images) == 6
+    said = "6 files in masks are named like the images beside them and taken for masks; left out"
+    assert [problem.message for problem in read.problems if problem.leading] == [said]
+    with pytest.raises(UserError, match="only one class, 'images'"):
+        Task(path)
