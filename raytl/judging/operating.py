@@ -93,14 +93,15 @@ def operating_point(
     positive = int(np.argmin(counts))
     scores, wanted = probabilities[:, positive].astype(np.float64), labels == positive
     steps = np.unique(np.append(scores, 0.0))
-    named = scores[None, :] >= steps[:, None]
-    recall = (named & wanted).sum(1) / wanted.sum()
-    precision = (named & wanted).sum(1) / np.maximum(named.sum(1), 1)
+    below = np.searchsorted(np.sort(scores), steps)  # so many are not named
+    hits = wanted.sum() - np.searchsorted(np.sort(scores[wanted]), steps)
+    recall = hits / wanted.sum()
+    precision = hits / np.maximum(len(scores) - below, 1)
     figure = recall if goal.name == "recall" else precision
     enough = np.flatnonzero(figure >= goal.share)
     nearest = int(np.argmax(figure))
     chosen = nearest if not len(enough) else int(enough[-1] if goal.name == "recall" else enough[0])
-    found = decided(named[chosen], positive, labels, groups, metric)
+    found = decided(scores >= steps[chosen], positive, labels, groups, metric)
     assert found.recall is not None  # both classes have images
     return OperatingPoint(
         classes[positive], float(steps[chosen]), found.recall, found.precision, bool(len(enough)), found.metric

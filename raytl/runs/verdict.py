@@ -127,6 +127,8 @@ def _without_transfer(what: str, summary: dict[str, Any]) -> Verdict:
         if rival["verdict"] == "harm":
             return Verdict("open", f"{begin} would have helped: {what}, {against}.")
         return Verdict("open", f"Whether {part} helps, these images cannot settle: {what}, {against}.")
+    if gain is None:
+        return Verdict("open", f"Whether {part} helps is not known: {what}, and it was held against no pretrained one.")
     return Verdict("bad", f"{begin} did not help: {what}.")
 
 

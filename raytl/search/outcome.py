@@ -55,6 +55,8 @@ LEAST_CALIBRATING = 20
 """Images that a temperature is fitted on at least."""
 YARDSTICK_LEAST_S = 6.0
 """Seconds that what the model will be judged by later may take however short the search was."""
+SOLVED_AT_LEAST = 4
+"""Times that a head is solved for: twice to see how long it takes, and for two folds."""
 TRAINED_SHARE, TRAINED_MOST_S = 0.5, 30.0
 """Where the model is trained for it once more and there is no time budget: of a short search it may take half as long
 again, up to so many seconds. A small network on a few dozen images takes two for each fold."""
@@ -215,13 +217,12 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
     least = YARDSTICK_LEAST_S if strategy.convex else min(TRAINED_MOST_S, TRAINED_SHARE * seconds)
     allowed = max(least, YARDSTICK_SHARE * seconds) if budget_s is None else yardstick_seconds(budget_s)
     took = min((record.seconds for record in plan.contest.completed(best.strategy_key)), default=None)
-    if not strategy.convex:
-        if took is None or workspace.elsewhere:
-            raise NoYardstickError(ELSEWHERE)
-        if took > allowed:
-            raise NoYardstickError(
-                f"training the model without a part of the images takes {took:.0f} s, and {allowed:.0f} s were allowed"
-            )
+    if not strategy.convex and (took is None or workspace.elsewhere):
+        raise NoYardstickError(ELSEWHERE)
+    if took is not None and (SOLVED_AT_LEAST * took if strategy.convex else took) > allowed:
+        raise NoYardstickError(
+            f"training the model without a part of the images takes {took:.0f} s, and {allowed:.0f} s were allowed"
+        )
     point, classes = outcome.operating_point, workspace.data.classes
 
     def decide(rows: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from raytl import adaptation
 from raytl.adaptation.moments import match_moments
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
-from raytl.judging.kept_features import KeptFeatures
+from raytl.judging.kept_features import KeptFeatures, evenly
 from raytl.sources import SourceModel
 from raytl.tasks import LabelledImages
 from raytl.training.convex import features_of
@@ -24,7 +24,7 @@ from raytl.training.workspace import Workspace
 
 
 def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel) -> KeptFeatures | None:
-    """Features of all labelled images that the strategy learns from; None where it learns from none.
+    """Features of the labelled images that the strategy learns from, as many as are kept; None where there are none.
 
     model: the strategy's trained network, whose last stage (all stages, where its head reads them) is taken. Where
     nothing of it was trained, the activations that the search has cached are used.
@@ -39,7 +39,8 @@ def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel
     classes = workspace.data.classes
     network = Network(model, classes, len(model.stage_names), device=workspace.device, head=strategy.head)
     found = []
-    for images, index, target in _labelled(workspace, strategy, seed):
+    for images, every, target in _labelled(workspace, strategy, seed):
+        index = every[evenly(images.labels[every])]  # no more pass the network than may be kept
         maker = PoolMaker(
             workspace, network, weights, cached=cached and workspace.settings.activation_cache, images=len(images)
         )

@@ -83,7 +83,8 @@ def gather_yardstick(
         asked.append(_ask(workspace, strategy, number, temperature, decide, begun + left, before))
         # Another one would take too long; of few images all are worth twice the time.
         allowed = seconds if sum(len(fold.plain["labels"]) for fold in asked) >= FEW else 2 * seconds
-        if not strategy.convex and 2 * time.monotonic() - begun - started > allowed:
+        most = 2 * allowed if strategy.convex else allowed  # usually a moment each, and worth finishing
+        if 2 * time.monotonic() - begun - started > most:
             break
     plain = {name: np.concatenate([fold.plain[name] for fold in asked]) for name in asked[0].plain}
     judged = len(plain["labels"])

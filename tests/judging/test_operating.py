@@ -45,6 +45,26 @@ def test_a_recall_can_always_be_had(items: list[tuple[float, bool]], share: floa
     assert 0 <= point.value <= 1
 
 
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.3, 0.6, 1.0]), st.booleans()), min_size=2, max_size=40))
+def test_figures_are_those_of_naming_what_lies_at_or_above_the_threshold(items: list[tuple[float, bool]]) -> None:
+    labels = np.array([int(positive) for _, positive in items])
+    if labels.min() == labels.max():
+        return
+    positive = int(np.argmin(np.bincount(labels, minlength=2)))
+    rows = said([score for score, _ in items])
+    for goal in (Goal("recall", 0.7), Goal("precision", 0.7)):
+        point = operating_point(rows, labels, CLASSES, goal)
+        scores = rows[:, positive]
+        every = {step: scores >= step for step in {0.0, *scores.tolist()}}
+        recalls = {step: named[labels == positive].mean() for step, named in every.items()}
+        precisions = {step: (labels == positive)[named].mean() if named.any() else 0.0 for step, named in every.items()}
+        figures = recalls if goal.name == "recall" else precisions
+        enough = [step for step, figure in figures.items() if figure >= goal.share]
+        assert point.recall.value == pytest.approx(recalls[point.value])
+        assert point.reached == bool(enough)
+        assert not enough or point.value == (max(enough) if goal.name == "recall" else min(enough))
+
+
 def test_images_of_one_group_count_once() -> None:
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(20), 10)

@@ -305,14 +305,22 @@ class TestVerdict:
 
     @pytest.mark.parametrize("uri", NOTHING)
     def test_a_winner_that_transfers_nothing_is_called_that(self, uri):
-        found = transfer(summary_of("freezing", "helped", (0.1, 0.05, 0.2), source_model=uri))
+        """Where it is better beyond doubt than a head on pretrained features; held against none, that is said."""
+        alone = transfer(summary_of("freezing", "helped", (0.1, 0.05, 0.2), source_model=uri))
+        assert alone.tone == "open" and alone.sentence.startswith("Whether transfer helps is not known: the best")
+        assert alone.sentence.endswith(", and it was held against no pretrained one.")
+        ahead = summary_of("classical", "helped", (0.1, 0.05, 0.2), source_model=uri)
+        ahead["controls"][0]["name"] = "linear-probe"
+        found = transfer(ahead)
         assert found.tone == "bad" and found.sentence.startswith("Transfer did not help: the best")
         assert uri.startswith("plain:") or "from random weights" in strategy({"source_model": uri, "cut": 0})
 
     def test_of_one_that_learned_from_a_domains_images_it_is_not_said_that_nothing_was_transferred(self):
-        found = transfer(
-            summary_of("freezing", "helped", (0.1, 0.05, 0.2), source_model="plain:pixels", source_domain="printed")
+        ahead = summary_of(
+            "classical", "helped", (0.1, 0.05, 0.2), source_model="plain:pixels", source_domain="printed"
         )
+        ahead["controls"][0]["name"] = "linear-probe"
+        found = transfer(ahead)
         assert found.sentence.startswith("A pretrained network did not help: the best model found is a classifier on")
 
     @pytest.mark.parametrize("uri", NOTHING)

@@ -88,10 +88,10 @@ class Closing:
             for leaders in (ahead, behind)
             for fold in range(1, self._settings.folds)
             for key in leaders
-            if (key, fold) not in tried
+            if (key, fold) not in tried and self._allows(key)
         )
         key, fold = next(due, (None, 0))
-        if key is None or not self._allows(key):
+        if key is None:
             return None
         return LaneJob(next(self._numbers), JobKind.CONFIRM, self._contest.strategy_of(key), fold)
 
@@ -172,6 +172,7 @@ class Closing:
         for name, strategy in strategies:
             took = [record.seconds for record in self._contest.completed(strategy.key)]
             needed = max(took) if took else self._expected_seconds(strategy)
+            needed += self._time.shipping_seconds(self._contest.records)
             if self._refits.wants(strategy.key) and (not self._time.limited or needed < self._time.left()):
                 return self._refits.start(next(self._numbers), strategy, name)
         return None

@@ -81,6 +81,23 @@ class Contest:
                 folds[record.strategy_key][record.fold] = record.score
         return folds
 
+    def evened_scores(self) -> dict[str, float]:
+        """Mean scores as if all had been tried on the same folds: a fold that is easier flatters nobody.
+
+        Each score is taken for the sum of what is the strategy's and what is the fold's, by least squares.
+        """
+        scores = self.scores()
+        keys, folds = list(scores), sorted({fold for found in scores.values() for fold in found})
+        if not keys:
+            return {}
+        rows = [(keys.index(key), folds.index(fold), score) for key in keys for fold, score in scores[key].items()]
+        design = np.zeros((len(rows) + 1, len(keys) + len(folds)))
+        for row, (strategy, fold, _) in enumerate(rows):
+            design[row, strategy] = design[row, len(keys) + fold] = 1.0
+        design[-1, len(keys) :] = 1.0  # the folds' parts come to nothing
+        found = np.linalg.lstsq(design, np.array([*(score for _, _, score in rows), 0.0]), rcond=None)[0]
+        return dict(zip(keys, found[: len(keys)].round(9).tolist(), strict=True))
+
     def leaders(self, count: int) -> list[str]:
         """The strategies that promise most by the first fold, on which all were tried; best first.
 
@@ -242,7 +259,8 @@ class Contest:
 
         Of what is as good for all that is known, the kind that does better on task after task. Heads made of class
         names may be sure of what they get wrong: one is chosen only where it is as right, as far as can be told, on the
-        source domain, which it has not learned, as those that have. common: folds to take the scores of, none for all.
+        source domain, which it has not learned, as those that have. common: folds to take the scores of; none for all,
+        as if all had been tried on the same.
         """
         scores = self.scores()
         named = [key for key in keys if self.strategy_of(key).get("head") == ZERO_SHOT]
@@ -255,7 +273,8 @@ class Contest:
                 found = max(ahead, key=lambda key: right[key])
                 return Choice(found, (found,), float("nan"), "usual")
             keys = [key for key in keys if key not in named]
-        means = {key: float(np.mean([scores[key][fold] for fold in common or scores[key]])) for key in keys}
+        evened = {} if common else self.evened_scores()
+        means = {key: float(np.mean([scores[key][fold] for fold in common])) if common else evened[key] for key in keys}
         best = found = max(means, key=lambda key: means[key])
         strategies = {key: Strategy.from_dict(self.strategy_of(key)) for key in keys}
         while True:

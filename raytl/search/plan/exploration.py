@@ -214,7 +214,6 @@ class Exploration:
 
     def on_end(self, number: int, record: TrialRecord) -> None:
         """Take in the end of a trial."""
-        self._too_dear = False  # what trials take is known better now
         self._tell(self._handles.pop(number), record)
         self._count_patience(record)
 
@@ -229,6 +228,10 @@ class Exploration:
             self._tell(handle, record)
         self.tried += 1
         self._count_patience(record)
+
+    def look_again(self) -> None:
+        """What trials take is known better now: what seemed to take too long may not."""
+        self._too_dear = False
 
     def observe(self, record: TrialRecord) -> None:
         """Let the whole history of a trial from elsewhere count at the rungs."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-import numpy as np
-
 from raytl.adaptation.propagation import PROPAGATION
 from raytl.search.jobs import JobKind, LaneJob, Survey
 from raytl.search.plan.contest import Contest, yields_to
@@ -195,9 +193,9 @@ class Probing:
 
     def _ranked(self) -> list[Strategy]:
         """Probes with a score, best first."""
-        scores = self._contest.scores()
+        scores = self._contest.evened_scores()
         known = [s for strategies in self._probes.values() for s in strategies if s.key in scores]
-        return sorted(known, key=lambda s: float(np.mean(list(scores[s.key].values()))), reverse=True)
+        return sorted(known, key=lambda s: scores[s.key], reverse=True)
 
     def doubted_labels(self) -> int:
         """How many labels all of the best probes doubt; each of another source model, so that they differ."""
@@ -291,10 +289,13 @@ class Probing:
         return [s for s in self._racing() for fold in folds if (s.key, fold or 0) not in self._given]
 
     def best_so_far(self) -> str | None:
-        """Key of the best probe among those tried, once the race between them is over."""
+        """Key of the best probe among those tried on the most folds, once the race between them is over."""
         racing = self._racing() if self._raced() else []
         if not racing:
             return None
+        if self._contest.labels is not None:
+            tried = [len(self._contest.completed(strategy.key)) for strategy in racing]
+            racing = [strategy for strategy, folds in zip(racing, tried, strict=True) if folds == max(tried)]
         return (racing[0] if self._contest.labels is not None else self._usually_best(racing)).key
 
     def order(self) -> list[str]:

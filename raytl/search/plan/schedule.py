@@ -265,10 +265,13 @@ class SearchPlan:
         return self._exploration.next_job(lane) or self._next_baseline()
 
     def _next_baseline(self) -> LaneJob | None:
-        while self._waiting:
-            name, strategy = self._waiting.pop(0)
+        """The next that there is time for; what there is none for may have some once others tell what they take."""
+        for entry in list(self._waiting or ()):
+            name, strategy = entry
             job = LaneJob(next(self._numbers), JobKind.BASELINE, strategy.to_dict(), self._first_fold(), baseline=name)
             if self._allows(job):
+                assert self._waiting is not None
+                self._waiting.remove(entry)
                 return job
         return None
 
@@ -438,6 +441,8 @@ class SearchPlan:
         else:
             stopped = self._exploration.stopped_for(number)
             record.status = TrialStatus.COMPLETED if result is not None else stopped
+        if job.kind in (JobKind.SEARCH, JobKind.BASELINE):
+            self._exploration.look_again()
         if job.kind == JobKind.SEARCH:
             self._exploration.on_end(number, record)
         if job.kind == JobKind.PROBE:

@@ -110,6 +110,10 @@ class TimeBudget:
         rounds = 1 if self._tested else max(1, self._folds)
         return min(CONTROL_SHARE * self._seconds, CONTROLS * rounds * trial_s / self._lanes)
 
+    def shipping_seconds(self, records: Sequence[TrialRecord]) -> float:
+        """What is still to come once the winner was refitted: the model to be shipped, where that is another one."""
+        return (self._refits - 1) * trial_seconds(records)
+
     def refit_seconds(self, records: Sequence[TrialRecord]) -> float:
         """What the winner's refit will take at the longest; a job in another lane may have to end before it."""
         return self._refits * trial_seconds(records)

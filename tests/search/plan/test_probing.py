@@ -150,6 +150,21 @@ class TestRacing:
         assert RACING == 3
         assert search.plan.winner() is not None
 
+    def test_an_easy_first_fold_brings_nobody_into_the_race_nor_to_its_end(self, space: BoundSpace) -> None:
+        """The best ones fall on the other folds, as all would."""
+        search = Search(space, recipes=FixedRecipes(BASELINES, PROBES), folds=4)
+
+        def easy(job: LaneJob) -> Curve:
+            usual = by_name(job)
+            harder = 0.1 * bool(job.fold)
+            return replace(usual, epochs=tuple((score - harder, seconds) for score, seconds in usual.epochs))
+
+        search.play(easy)
+        folds = [job.strategy["source_model"] for job in search.given(JobKind.PROBE) if job.fold]
+        assert {uri: folds.count(uri) for uri in PROBES} == {
+            MADE[1]: 3, MADE[3]: 3, MADE[0]: 3, MADE[2]: 0, "plain:pixels": 0
+        }  # fmt: skip
+
     def test_who_trails_beyond_doubt_is_tried_on_no_further_fold(self, space: BoundSpace) -> None:
         """By what was said of each validation image: one is right of all, one of half, one nearly of all."""
         truth = np.tile(np.arange(3), 20)
