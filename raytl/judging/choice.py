@@ -61,6 +61,30 @@ class Choice:
     grounds: str
 
 
+def _mean_over_classes(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    losses, k = metrics.log_losses(probabilities, labels), probabilities.shape[1]
+    classes = np.eye(k)[labels]
+    counts = weights @ classes
+    means = np.divide(weights @ (classes * losses[:, None]), counts, out=np.zeros_like(counts), where=counts > 0)
+    return np.asarray(means.sum(axis=1) / np.maximum((counts > 0).sum(axis=1), 1))
+
+
+def _influence(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    losses, k = metrics.log_losses(probabilities, labels), probabilities.shape[1]
+    counts = np.bincount(labels, weights, k)
+    means = np.bincount(labels, weights * losses, k) / np.maximum(counts, 1e-300)
+    counted = counts[labels] > 0
+    gap = np.where(counted, (losses - means[labels]) / np.where(counted, counts[labels], 1.0), 0.0)
+    return np.asarray(gap / np.count_nonzero(counts))
+
+
+BALANCED_LOG_LOSS = Metric(
+    "balanced-log-loss", "log loss, the mean over the classes", _mean_over_classes, _influence,
+    higher_is_better=False, share=False, limits=(0.0, math.inf),
+)  # fmt: skip
+"""What is finer than balanced accuracy, and counts the classes alike."""
+
+
 def choose(
     contestants: Sequence[Contestant], labels: np.ndarray, metric: Metric, groups: np.ndarray | None = None
 ) -> Choice:
@@ -72,7 +96,8 @@ def choose(
     difference over items or groups (Breiman et al., 1984) are tied with it. Among the tied, in this order:
 
     1. log loss, after each contestant's own best temperature, sets aside those worse than the best in it by more than
-       chance gives in one of twenty cases: labels still, but finer than a count of right answers. The temperature,
+       chance gives in one of twenty cases: labels still, but finer than a count of right answers. Where the metric is a
+       mean over the classes it is one too: else it would be the largest class that decides. The temperature,
        which is fitted before a model is shipped anyway, keeps an overconfident model from losing to an unsure one that
        ranks worse. One image that is surely wrong is a difference of just over one standard error, however large: the
        same image that did not count against its model in the metric. Of such it takes three.
@@ -130,9 +155,10 @@ def _choose(
     keys = tuple(one.key for one in tied)
     if len(tied) == 1:
         return Choice(best.key, keys, against[ranked[1].key].standard_error, decisive)
-    losses = {one.key: _tempered(rows[one.key], y) for one in tied}
-    left = _by_log_loss(tied, losses, y, g)
-    means = {key: round(float(metrics.log_losses(said, y).mean()), 9) for key, said in losses.items()}
+    finer = BALANCED_LOG_LOSS if metric.by_class else metrics.get("log-loss")
+    losses = {one.key: _tempered(rows[one.key], y, finer) for one in tied}
+    left = _by_log_loss(tied, losses, y, g, finer)
+    means = {key: round(finer(said, y), 9) for key, said in losses.items()}
     chosen, grounds = (left[0], "log-loss") if len(left) == 1 else _by_the_rest(left, means)
     other = against[(ranked[1] if chosen is best else chosen).key]
     return Choice(chosen.key, keys, other.standard_error, grounds)
@@ -185,9 +211,12 @@ def _ties(gap: Comparison, errors: float = 1.0) -> bool:
 
 
 def _by_log_loss(
-    tied: Sequence[Contestant], tempered: dict[str, np.ndarray], labels: np.ndarray, groups: np.ndarray | None
+    tied: Sequence[Contestant],
+    tempered: dict[str, np.ndarray],
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    loss: Metric,
 ) -> list[Contestant]:
-    loss = metrics.get("log-loss")
     best = _ranked(tied, tempered, labels, loss)[0]
     return [
         one
@@ -199,7 +228,7 @@ def _by_log_loss(
     ]
 
 
-def _tempered(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _tempered(probabilities: np.ndarray, labels: np.ndarray, of: Metric) -> np.ndarray:
     """The probabilities at the temperature that gives the least log loss on them (Guo et al., 2017)."""
     logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-7))
 
@@ -209,7 +238,7 @@ def _tempered(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
         return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
     def loss(log_temperature: float) -> float:
-        return float(metrics.log_losses(at(log_temperature), labels).mean())
+        return of(at(log_temperature), labels)
 
     return at(float(minimize_scalar(loss, bounds=_TEMPERATURES, method="bounded").x))
 

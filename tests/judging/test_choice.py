@@ -13,6 +13,7 @@ from scipy.stats import norm
 
 from raytl.evaluation import metrics, paired_metric_interval
 from raytl.judging import Contestant, choose, separates
+from raytl.judging.choice import BALANCED_LOG_LOSS
 
 ACCURACY = metrics.get("accuracy")
 
@@ -68,6 +69,33 @@ def test_a_few_images_do_not_outvote_what_is_known_of_kinds_and_many_do() -> Non
     few, many = (choose(pair(n), np.arange(n) % 2, ACCURACY) for n in (10, 100))
     assert (few.key, few.tied, few.grounds) == ("usual", ("usual", "lucky"), "usual")
     assert (many.key, many.grounds) == ("lucky", "metric")
+
+
+def test_where_classes_count_alike_the_largest_does_not_decide_among_those_that_tie() -> None:
+    """One holds to how frequent the classes are, and misses the rare one more often; of 308 images it is surer."""
+    y = np.r_[np.zeros(300, int), np.ones(8, int)]
+    rare = np.r_[np.full(290, 0.2), np.full(10, 0.6), np.full(7, 0.9), 0.2]
+    usual = np.r_[np.full(296, 0.01), np.full(4, 0.6), np.full(6, 0.6), np.full(2, 0.02)]
+    contestants = [contestant(key, np.c_[1 - p, p]) for key, p in (("rare", rare), ("usual", usual))]
+    by = metrics.get("balanced-accuracy")
+    gap = paired_metric_interval(by, *(one.probabilities for one in contestants), y)
+    assert 0 < gap.value < gap.standard_error  # tied
+    assert metrics.get("log-loss")(contestants[1].probabilities, y) < metrics.get("log-loss")(np.c_[1 - rare, rare], y)
+    assert choose(contestants, y, by).key == "rare"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 4), st.integers(4, 30))
+def test_the_mean_log_loss_of_classes_changes_as_it_is_said_to(seed: int, k: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    y, p = rng.integers(0, k, n), rng.dirichlet(np.ones(k), n)
+    losses = -np.log(np.maximum(p[np.arange(n), y], 1e-7))
+    expected = np.mean([losses[y == label].mean() for label in np.unique(y)])
+    assert BALANCED_LOG_LOSS(p, y) == pytest.approx(expected)
+    weights = rng.uniform(0.5, 2.0, n)
+    step, item = 1e-6, int(rng.integers(n))
+    moved = BALANCED_LOG_LOSS(p, y, weights + step * (np.arange(n) == item)) - BALANCED_LOG_LOSS(p, y, weights)
+    assert BALANCED_LOG_LOSS.influence(p, y, weights)[item] == pytest.approx(moved / step, abs=1e-4)
 
 
 def test_log_loss_tells_apart_what_a_count_of_right_answers_cannot() -> None:

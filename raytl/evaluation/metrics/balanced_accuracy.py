@@ -19,7 +19,7 @@ def _influence(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarra
     return gap / np.count_nonzero(actual)
 
 
-@metric("balanced-accuracy", "balanced accuracy", gradient=_influence, by_label=True)
+@metric("balanced-accuracy", "balanced accuracy", gradient=_influence, by_label=True, by_class=True)
 def balanced_accuracy(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean recall over the classes that occur with weight."""
     classes = one_hot(labels, probabilities.shape[1])

@@ -36,7 +36,7 @@ class Metric:
     answers; intervals then go by these, not by what the worst item could do. places: for a metric whose items count by
     their places among the others, how far each can move it from one end to the other; intervals then go by how the
     places vary (DeLong et al., 1988). by_label: whether it goes by the label alone that is named, which is the most
-    probable one unless a threshold decides.
+    probable one unless a threshold decides. by_class: whether every class counts as much as any other.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Metric:
     reach: Reach | None = None
     places: Reach | None = None
     by_label: bool = False
+    by_class: bool = False
 
     def __call__(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
         """The figure, NaN where it is undefined (no item has weight, or as the metric's own text says).
@@ -105,11 +106,14 @@ def metric(
     reach: Reach | None = None,
     places: Reach | None = None,
     by_label: bool = False,
+    by_class: bool = False,
 ) -> Callable[[Values], Values]:
     """Decorator that registers a function of probabilities, labels and rows of weights. Arguments as in Metric."""
 
     def register(function: Values) -> Values:
-        found = Metric(name, title, function, gradient, higher_is_better, share, limits, reach, places, by_label)
+        found = Metric(
+            name, title, function, gradient, higher_is_better, share, limits, reach, places, by_label, by_class
+        )
         registry.add(name, found)
         return function
 

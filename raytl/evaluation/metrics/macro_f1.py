@@ -17,7 +17,7 @@ def _influence(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarra
     return np.asarray(2 * right * per[labels] - (f1 * per)[labels] - (f1 * per)[predicted])
 
 
-@metric("macro-f1", "macro F1", gradient=_influence, by_label=True)
+@metric("macro-f1", "macro F1", gradient=_influence, by_label=True, by_class=True)
 def macro_f1(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean F1 over the classes that occur with weight, in the labels or among the predictions."""
     k = probabilities.shape[1]
