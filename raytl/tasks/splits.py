@@ -14,6 +14,8 @@ Split = tuple[np.ndarray, np.ndarray]
 
 # Beyond this many images one split measures well enough, and more would only cost time.
 _SINGLE_SPLIT = 2000
+_RARE = 0.1
+"""Of the classes, the share of those with the fewest groups that do not say into how many folds all are divided."""
 
 
 def holdout(labels: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int, *, keep: int = 1) -> Split:
@@ -60,6 +62,7 @@ def folds(labels: np.ndarray, groups: np.ndarray | None, n_folds: int, repeats: 
 def plan_folds(labels: np.ndarray, groups: np.ndarray | None = None) -> tuple[int, int]:
     """(folds, repeats) that suit the data: many small ones for little data, (5, 1) where the first fold alone will do.
 
+    No more folds than nine classes in ten have groups, of fewer than eleven classes all.
     A class with a single group is in every training part, and nothing is known of how well it is told from others.
     (0, 0) where fewer than two classes have more, or every group has the only images of some class.
     """
@@ -69,7 +72,8 @@ def plan_folds(labels: np.ndarray, groups: np.ndarray | None = None) -> tuple[in
     several = table.groups_per_class[(table.groups_per_class > 1) & (held > 0)]
     if len(several) < 2:
         return 0, 0
-    fewest = int(several.min())
+    # One rare class among many is validated in some folds only: to have it in all would halve every training set.
+    fewest = int(np.quantile(several, _RARE, method="lower"))
     if len(labels) > _SINGLE_SPLIT:
         return 5, 1
     n_folds = min(fewest, 5)

@@ -107,6 +107,8 @@ class TestFolds:
         ([30] * 10, (5, 2)),
         ([100] * 10, (5, 1)),
         ([2, 3000], (5, 1)),
+        ([2] + [10] * 12, (5, 2)),  # one rare class of many does not halve what all learn from
+        ([2] * 2 + [10] * 12, (2, 3)),
     ],
 )
 def test_the_plan_grows_as_the_data_shrinks(counts: list[int], plan: tuple[int, int]) -> None:
