@@ -33,7 +33,12 @@ def pooled_features(workspace: Workspace, uri: str, images: Images) -> list[np.n
 
 
 def forward_seconds(workspace: Workspace, uri: str) -> tuple[float, ...]:
-    """Seconds that each stage takes for an image, forward only and in batches; the better of two tries."""
+    """Seconds that each stage takes for an image, forward only and in batches; the better of two tries.
+
+    Tried once in a workspace: for a few labelled images it is as many as they are.
+    """
+    if uri in workspace.forward_seconds:
+        return workspace.forward_seconds[uri]
     model, _ = workspace.source_model(uri)
     model = model.to(workspace.device).eval()
     size = model.preprocessing
@@ -49,7 +54,8 @@ def forward_seconds(workspace: Workspace, uri: str) -> tuple[float, ...]:
                 finish(workspace.device)
                 times.append((time.perf_counter() - started) / _TIMED_BATCH)
             tries.append(tuple(times))
-    return min(tries, key=sum)
+    workspace.forward_seconds[uri] = min(tries, key=sum)
+    return workspace.forward_seconds[uri]
 
 
 def step_seconds(workspace: Workspace, uri: str) -> float:
