@@ -144,7 +144,8 @@ def make_plan_settings(
         patience=settings.patience,
         min_gain=settings.min_gain,
         surveys=bool(data.joinable) or data.unlabelled is not None,
-        control_folds=folds,
+        # Once over all images: repeats are of the same ones, and each of a trained winner's controls is a training.
+        control_folds=min(folds, workspace.settings.folds[0]),
         passes=Effort(bound, budget).passes,
         pretrain_s=workspace.settings.pretrain_s or 0.0,
         larger=bound.larger,

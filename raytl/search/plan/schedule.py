@@ -80,6 +80,7 @@ class SearchPlan:
             lanes=settings.lanes,
             tested=settings.tested,
             folds=settings.folds,
+            control_folds=min(settings.folds, settings.control_folds),
             test_seconds=self._test_seconds,
             refits=settings.refits,
             yardstick_s=yardstick_seconds(settings.time_budget_s),

@@ -30,8 +30,9 @@ class TimeBudget:
 
     seconds: for all phases together, None for no limit. clock, started: seconds from any common origin. lanes: jobs at
     a time. tested: whether there is a test split, on which baselines and controls are compared after a refit. folds: of
-    the validation. test_seconds: what opening the test split is expected to take, after all else. refits: of the
-    winner, one after the other. yardstick_s: what is kept for its yardstick, between these. leader_seconds: what the
+    the validation; control_folds: those on which the controls are held against the winner, all unless said.
+    test_seconds: what opening the test split is expected to take, after all else. refits: of the winner, one after the
+    other. yardstick_s: what is kept for its yardstick, between these. leader_seconds: what the
     strategy that leads takes, as whose likeness its controls are trained.
     """
 
@@ -44,6 +45,7 @@ class TimeBudget:
         lanes: int,
         tested: bool,
         folds: int,
+        control_folds: int | None = None,
         test_seconds: Callable[[], float] = lambda: 0.0,
         refits: int = 1,
         yardstick_s: float = 0.0,
@@ -55,6 +57,7 @@ class TimeBudget:
         self._lanes = lanes
         self._tested = tested
         self._folds = folds
+        self._control_folds = folds if control_folds is None else control_folds
         self._test_seconds = test_seconds
         self._refits = refits
         self._yardstick_s = yardstick_s
@@ -107,7 +110,7 @@ class TimeBudget:
         """
         assert self._seconds is not None
         trial_s = max(usual_seconds(records), self._leader_seconds())
-        rounds = 1 if self._tested else max(1, self._folds)
+        rounds = 1 if self._tested else max(1, self._control_folds)
         return min(CONTROL_SHARE * self._seconds, CONTROLS * rounds * trial_s / self._lanes)
 
     def shipping_seconds(self, records: Sequence[TrialRecord]) -> float:
