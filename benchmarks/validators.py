@@ -219,7 +219,10 @@ def mean_regrets(pool: Pool) -> dict[str, float]:
 
 
 def strategies(domains: Sequence[str], lite: str, channels: int) -> list[Strategy]:
-    """What learns from the domains' labels: heads on frozen features of both, small networks on the first."""
+    """What learns from the domains' labels: heads on frozen features of both, small networks on the first.
+
+    Heads on all stages with what is believed of the unlabelled images as well, as searches have them.
+    """
     found: list[Strategy] = []
     for domain in domains:
         own = f"pretrain:{domain}/scratch:cnn-small"
@@ -228,6 +231,8 @@ def strategies(domains: Sequence[str], lite: str, channels: int) -> list[Strateg
             stages = len(info("scratch:cnn-small" if uri == own else uri, channels=channels, image_size=SIDE).stages)
             base = Strategy(uri, domain, cut=stages, head=head)
             found += [base, replace(base, adaptation="moments")]
+            if head == "stages":
+                found.append(replace(base, adaptation="propagation"))
         found.append(Strategy(own, domain, cut=len(info("scratch:cnn-small").stages), head="logistic"))
     tuned = Strategy(f"pretrain:{domains[0]}/scratch:cnn-small", domains[0], head_lr=0.02, backbone_ratio=0.3)
     found += [replace(tuned, augmentation="shift"), replace(tuned, adaptation="mcc-pseudo-label", augmentation="shift")]
