@@ -97,12 +97,14 @@ class Parcel:
 
 
 def _below(path: Path) -> Iterator[Path]:
-    """All regular files of a folder, links followed, hidden ones left out; the file itself where it is one."""
+    """All regular files of a folder, links followed but in circles, hidden ones left out; the file where it is one."""
     if path.is_file():
         yield path
         return
     for folder, folders, names in os.walk(path, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        above = Path(folder).resolve()
+        inside = (name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in inside if not above.is_relative_to(Path(folder, name).resolve()))
         found = (Path(folder, name) for name in sorted(names) if not name.startswith("."))
         yield from (file for file in found if file.is_file())
 

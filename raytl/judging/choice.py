@@ -79,10 +79,10 @@ def _influence(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarra
 
 
 BALANCED_LOG_LOSS = Metric(
-    "balanced-log-loss", "log loss, the mean over the classes", _mean_over_classes, _influence,
+    "balanced-log-loss", "log loss on average over the classes", _mean_over_classes, _influence,
     higher_is_better=False, share=False, limits=(0.0, math.inf),
 )  # fmt: skip
-"""What is finer than balanced accuracy, and counts the classes alike."""
+"""What is finer than a metric that counts the classes alike, and does so too."""
 
 
 def choose(

@@ -7,12 +7,14 @@ import fcntl
 import json
 import os
 import socket
+import time
 from pathlib import Path
 
 from raytl.core.errors import UserError
 from raytl.runs.files import writing
 
 FILE = "run.lock"
+_LOOKS = 3
 
 
 class TakenError(UserError):
@@ -34,6 +36,11 @@ class RunLock:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             holder = _holder(self._path, self._file)
+            for _ in range(_LOOKS):
+                if holder is None or holder["pid"] != "unknown":
+                    break
+                time.sleep(0.05)  # somebody who only looks, most likely, and not for long
+                holder = _holder(self._path, self._file)
             if holder is not None:
                 raise TakenError(_occupied(folder, holder))
             with writing(self._path):
@@ -59,15 +66,15 @@ def is_locked(folder: Path) -> bool:
     except OSError:
         return False
     try:
-        return _holder(path, file) is not None
+        return _holder(path, file, fcntl.LOCK_SH) is not None  # shared: whoever looks is in nobody's way
     finally:
         os.close(file)
 
 
-def _holder(path: Path, file: int) -> dict[str, object] | None:
+def _holder(path: Path, file: int, kind: int = fcntl.LOCK_EX) -> dict[str, object] | None:
     """Who holds the lock, or None; where it is free, the caller holds the file lock from here on."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
         free_here = True
     except BlockingIOError:
         return _written_by(path) or {"pid": "unknown", "host": "this machine"}

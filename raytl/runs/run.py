@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -254,8 +256,13 @@ def seconds_of(document: dict[str, Any], outcome: dict[str, Any] | None, last: d
 
 
 def last_word(journal: Path) -> datetime | None:
-    """When a journal was last written to."""
-    return datetime.fromtimestamp(journal.stat().st_mtime, UTC) if journal.exists() else None
+    """When a journal was last written to, by what its last line says: a copy of it is younger."""
+    if not journal.exists():
+        return None
+    for line in reversed(journal.read_bytes().splitlines()):
+        with suppress(ValueError, KeyError, TypeError):  # torn
+            return datetime.fromtimestamp(float(json.loads(line)["at"]), UTC)
+    return datetime.fromtimestamp(journal.stat().st_mtime, UTC)
 
 
 def read_trials(path: Path | str) -> pd.DataFrame:

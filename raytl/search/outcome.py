@@ -14,7 +14,7 @@ from raytl.evaluation import metrics
 from raytl.evaluation.calibration import apply_temperature, calibration_error, fit_temperature
 from raytl.evaluation.intervals import metric_interval
 from raytl.evaluation.metrics import Metric
-from raytl.judging.choice import Choice
+from raytl.judging.choice import BALANCED_LOG_LOSS, Choice
 from raytl.judging.estimates import corrected_estimate, with_all_labels
 from raytl.judging.health import Yardstick
 from raytl.judging.kept_features import KeptFeatures
@@ -38,7 +38,7 @@ from raytl.training.yardstick import NoYardstickError, gather_yardstick, labelle
 _GROUNDS = {
     "alone": "the only one that was tried",
     "metric": "best {metric}, by more than one standard error,",
-    "log-loss": "{metric} no worse than the best, and a lower log loss,",
+    "log-loss": "{metric} no worse than the best, and a lower {loss},",
     "unlabelled": "{metric} no worse than the best, and the steadiest on the unlabelled images,",
     "frozen": "{metric} no worse than the best, and the least trained,",
     "cost": "{metric} no worse than the best, and the cheapest,",
@@ -204,8 +204,8 @@ def _calibrate(
 def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, seconds: float) -> Yardstick:
     """What the endpoint will be judged by.
 
-    Heads on frozen features are solved for in a moment. What was trained is trained once more without a fold, if that
-    took a small part of the search, and if this process has what the lanes had.
+    Heads on frozen features are solved for anew, if that takes a moment. What was trained is trained once more without
+    a fold, if that took a small part of the search, and if this process has what the lanes had.
     Raises NoYardstickError where it would take longer than it is worth, or cannot be had.
     """
     best = outcome.best
@@ -216,12 +216,14 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
         raise NoYardstickError(f"the {budget_s:.0f} s that the time budget left for the search have no room for them")
     least = YARDSTICK_LEAST_S if strategy.convex else min(TRAINED_MOST_S, TRAINED_SHARE * seconds)
     allowed = max(least, YARDSTICK_SHARE * seconds) if budget_s is None else yardstick_seconds(budget_s)
-    took = min((record.seconds for record in plan.contest.completed(best.strategy_key)), default=None)
+    records = plan.contest.completed(best.strategy_key)
+    took = min((r.again_s if strategy.convex else r.seconds for r in records), default=None)
     if not strategy.convex and (took is None or workspace.elsewhere):
         raise NoYardstickError(ELSEWHERE)
-    if took is not None and (SOLVED_AT_LEAST * took if strategy.convex else took) > allowed:
+    needed = (took or 0.0) * (SOLVED_AT_LEAST if strategy.convex else 1)
+    if needed > allowed:
         raise NoYardstickError(
-            f"training the model without a part of the images takes {took:.0f} s, and {allowed:.0f} s were allowed"
+            f"training the model without a part of the images takes {needed:.0f} s, and {allowed:.0f} s were allowed"
         )
     point, classes = outcome.operating_point, workspace.data.classes
 
@@ -265,7 +267,8 @@ def _why(plan: SearchPlan, choice: Choice, data: TrainingData, metric: Metric) -
         among = _counted(tried)
         if choice.grounds != "alone" and rivals < tried:
             among = f"{_counted(rivals)} that {'was' if rivals == 1 else 'were'} tried on so many"
-        return f"{_GROUNDS[choice.grounds].format(metric=metric.title)} on {folds}, of {among}"
+        loss = BALANCED_LOG_LOSS.title if metric.by_class else metrics.get("log-loss").title
+        return f"{_GROUNDS[choice.grounds].format(metric=metric.title, loss=loss)} on {folds}, of {among}"
     evidence = []
     if any("source-accuracy" in record.metrics for record in records):
         evidence.append("accuracy on held-out images of the source domain")

@@ -49,6 +49,12 @@ class Classifier:
         """Serve under these settings; Serve calls it before the first request, so a ready replica has a warm model."""
         await self._service.apply(ServingSettings.parse(user_config))
 
+    def __del__(self) -> None:
+        """Serve calls it where it ends a replica: what is captured and not written yet is."""
+        service = getattr(self, "_service", None)
+        if service is not None:
+            service.close()
+
     def check_health(self) -> None:
         """Serve asks this every few seconds: without a model the replica is replaced."""
         _ = self._service.live

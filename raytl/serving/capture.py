@@ -24,8 +24,8 @@ WRITE_EVERY_S = 10.0
 MOST_BYTES = 256 * 2**20
 """That a replica keeps in memory and on disk, whatever the number of images."""
 WAITING = 256
-WAITING_BYTES = 64 * 2**20
-"""Requests, and bytes of their images, that wait to be looked at; beyond it images are left out."""
+WAITING_BYTES = 256 * 2**20
+"""Requests, and bytes of their images, as they came and as prepared, that wait to be looked at; others are left out."""
 GATHER_S = 0.5
 """For so long images are gathered, to be looked at together: one by one, each would take several times as long."""
 MOST_REPLICAS = 1000
@@ -56,6 +56,8 @@ class Capture:
         self._hurry = threading.Event()
         self._mutex = threading.Lock()
         self._written = 0.0
+        self._unwritten = False
+        self._later: threading.Timer | None = None
 
     def note(self, images: Sequence[bytes], arrays: np.ndarray, rows: np.ndarray, certainty: Certainty) -> None:
         """Images were answered: encoded as they came, arrays as prepared, rows of probabilities.
@@ -63,7 +65,7 @@ class Capture:
         certainty: images of requests with the same one are looked at together. Returns at once; while too much is
         waiting, images are left out.
         """
-        size = sum(map(len, images))
+        size = sum(map(len, images)) + arrays.nbytes
         with self._mutex:
             if len(self._noted) >= WAITING or self._waiting_bytes + size > WAITING_BYTES:
                 return
@@ -82,6 +84,8 @@ class Capture:
     def close(self) -> None:
         """Write what is kept, and stop."""
         self._hurry.set()
+        if self._later is not None:
+            self._later.cancel()
         with suppress(RuntimeError):
             self._thread.submit(self._end)
         self._thread.shutdown(wait=True)
@@ -93,20 +97,30 @@ class Capture:
             noted, self._noted, self._waiting_bytes = self._noted, [], 0
         if self._slot is None:
             self._take_slot()
-        now, before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), len(self._kept)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         for certainty, alike in itertools.groupby(noted, lambda one: one.certainty):
             together = list(alike)
             arrays, rows = (np.concatenate(part) for part in zip(*((o.arrays, o.rows) for o in together), strict=True))
             images = [image for one in together for image in one.images]
             for image, sure in zip(images, certainty(arrays, rows).tolist(), strict=True):
                 self._add(image, sure, now)
-        if len(self._kept) != before and time.monotonic() - self._written > WRITE_EVERY_S:
+        if self._unwritten and time.monotonic() - self._written > WRITE_EVERY_S:
             self._write()
+        elif self._unwritten and (self._later is None or not self._later.is_alive()):
+            # Nothing may come after this for hours.
+            self._later = threading.Timer(WRITE_EVERY_S, self._write_later)
+            self._later.daemon = True
+            self._later.start()
+
+    def _write_later(self) -> None:
+        with suppress(RuntimeError):  # closed meanwhile
+            self._thread.submit(self._write).add_done_callback(self._done)
 
     def _add(self, image: bytes, sure: float, when: str) -> None:
         if sure >= self._surest or image in self._kept or len(image) > MOST_BYTES // 8:
             return
         self._kept[image] = (sure, when)
+        self._unwritten = True
         self._bytes += len(image)
         if len(self._kept) > 1.2 * self.limit + 10 or self._bytes > MOST_BYTES:
             self._cut()
@@ -144,7 +158,7 @@ class Capture:
 
     def _write(self) -> None:
         self._written = time.monotonic()
-        if not self._kept:
+        if not self._kept or not self._unwritten:
             return
         self._cut()
         rows = sorted(self._kept.items(), key=lambda item: item[1][0])
@@ -160,6 +174,7 @@ class Capture:
         with os.fdopen(handle, "wb") as file:
             pq.write_table(table, file)
         staging.replace(self._file)
+        self._unwritten = False
 
     def _end(self) -> None:
         try:

@@ -106,7 +106,7 @@ def deploy(
     port, host: where to listen, for all models of the endpoint alike. min_replicas, max_replicas: bounds of the
         autoscaling. num_cpus, num_gpus: of one replica. wait_s: how long to wait until the bundle answers, seconds.
     new_labels: replace a model with other labels too, which the endpoint's callers may not know.
-    token: requests must bring a bearer token; off loopback they must in any case.
+    token: requests must bring a bearer token; where an endpoint begins off loopback they must in any case.
     allow_hosts: names by which an endpoint without a token may be asked, and whose pages may ask it, beside addresses
         and those of loopback; "*" is any.
     capture: folder, on every node, for the images that the model is least certain of, at most ``capture_limit`` (1,000)
@@ -138,7 +138,7 @@ def deploy(
             refuse_other_labels(before, url_of(serve, before), labels)
         kept = {} if before is None else settings_of(before)
         settings = succeeded(kept, str(snapshot(path, version)), version, path.name)
-        if token or not tokens.is_loopback(serve.host):
+        if token or (before is None and not tokens.is_loopback(serve.host)):
             settings["token_sha256"] = tokens.token_hash(name, kept.get("token_sha256", ""))
         if capture is not None:
             settings["capture"] = str(_writable(Path(capture))) if str(capture) else ""
@@ -146,20 +146,14 @@ def deploy(
             settings["capture_limit"] = capture_limit
         if allow_hosts is not None:
             settings["hosts"] = list(allow_hosts)
-        scale = _scale(before, min_replicas=min_replicas, max_replicas=max_replicas)
-        resources = _resources(before, num_cpus=num_cpus, num_gpus=num_gpus)
+        first, *others = (before or {}).get("deployments") or [{"name": DEPLOYMENT}]
+        deployment = _resourced(_scaled(first, min_replicas, max_replicas), num_cpus=num_cpus, num_gpus=num_gpus)
         application = {
+            "import_path": IMPORT_PATH,
+            **(before or {}),
             "name": name,
             "route_prefix": route,
-            "import_path": IMPORT_PATH,
-            "deployments": [
-                {
-                    "name": DEPLOYMENT,
-                    "user_config": settings,
-                    "autoscaling_config": scale,
-                    "ray_actor_options": resources,
-                }
-            ],
+            "deployments": [{**deployment, "user_config": settings}, *others],
         }
         put(serve, ray_session, application, before, wait_s)
         _end_trial(before)
@@ -256,26 +250,34 @@ def _writable(folder: Path) -> Path:
     return folder
 
 
-def _scale(before: AppConfig | None, *, min_replicas: int | None, max_replicas: int | None) -> dict[str, Any]:
-    """The autoscaling wanted; what is not said stays as it is, as far as it goes with what is."""
-    first, *_ = (before or {}).get("deployments") or [{}]
-    scale = {**AUTOSCALING, **(first.get("autoscaling_config") or {})}
+def _scaled(deployment: Mapping[str, Any], min_replicas: int | None, max_replicas: int | None) -> dict[str, Any]:
+    """A deployment with the bounds wanted; what is not said stays as it is, as far as it goes with what is."""
+    if isinstance(deployment.get("num_replicas"), int) and min_replicas is None and max_replicas is None:
+        return dict(deployment)
+    known = deployment.get("autoscaling_config") or {}
+    scale = {**AUTOSCALING, **known}
     low, high = scale["min_replicas"], scale["max_replicas"]
     if min_replicas is not None:
-        low, high = min_replicas, max(high, min_replicas)
+        low = min_replicas
     if max_replicas is not None:
         high = max_replicas
-        low = low if min_replicas is not None else min(low, high)
-    if low > high:
+    if low > high and min_replicas is not None and max_replicas is not None:
         raise UserError(f"--min-replicas {low} is more than --max-replicas {high}; give one that is not")
-    return {**scale, "min_replicas": low, "max_replicas": high}
+    if low > high:  # one of them was not said
+        follows_low = max_replicas is None and (min_replicas is not None or "max_replicas" not in known)
+        low, high = (low, low) if follows_low else (high, high)
+    scale |= {"min_replicas": low, "max_replicas": high}
+    if not low <= (scale.get("initial_replicas") or low) <= high:
+        del scale["initial_replicas"]
+    kept = {name: value for name, value in deployment.items() if name != "num_replicas"}
+    return {**kept, "autoscaling_config": scale}
 
 
-def _resources(before: AppConfig | None, **wanted: float | None) -> dict[str, Any]:
-    """What a replica is to have; what is not said stays as it is."""
-    first, *_ = (before or {}).get("deployments") or [{}]
+def _resourced(deployment: Mapping[str, Any], **wanted: float | None) -> dict[str, Any]:
+    """A deployment with what a replica is to have; what is not said stays as it is."""
     said = {name: value for name, value in wanted.items() if value is not None}
-    return {"num_cpus": 1.0, "num_gpus": 0.0, **(first.get("ray_actor_options") or {}), **said}
+    known = deployment.get("ray_actor_options") or {}
+    return {**deployment, "ray_actor_options": {"num_cpus": 1.0, "num_gpus": 0.0, **known, **said}}
 
 
 def _serve_at(host: str | None, port: int | None, ray_session: RaySession) -> tuple[Serve, str]:
@@ -298,7 +300,7 @@ def _serve_at(host: str | None, port: int | None, ray_session: RaySession) -> tu
     if (serve.host, serve.port) != (host, port):
         raise UserError(
             f"Serve already listens on {serve.host}:{serve.port} in this Ray cluster and cannot move; "
-            f"deploy with --port {serve.port}, or take down what it serves first"
+            f"leave --host and --port out (--port {serve.port} is its own), or take down what it serves first"
         )
     return serve, ""
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Any
 
 from raytl.serving.settings import Candidate
@@ -22,7 +23,9 @@ ERROR = 0.05
 MAX_ERRORS = 0.01
 MAX_CONFIDENCE_DROP = 0.1
 UNDECIDED = 10
-"""A candidate that is not better known after so many times the requests that were asked for is taken back."""
+"""A candidate that is not better known after so many times the requests that were asked for is taken back; or so many
+times those without which nothing could be told."""
+_MOST = 2**24
 
 _QUANTITIES = 4
 
@@ -123,9 +126,22 @@ def judge(tally: Tally, rules: Candidate) -> tuple[bool, str] | None:
     as_good = other["high"] <= rules.max_disagreement and slower["high"] < 0.5
     if as_good and errors["value"] <= MAX_ERRORS and gain["value"] >= -MAX_CONFIDENCE_DROP:
         return True, f"{after} it is not worse: another label in {_share(other)}, confidence {gain['value']:+.2f}"
-    if tally.compared >= UNDECIDED * rules.promote_after:
+    if tally.compared >= UNDECIDED * max(rules.promote_after, least_telling(rules.max_disagreement)):
         return False, f"{after} it still cannot be told to be as good: another label in {_share(other)}"
     return None
+
+
+@cache
+def least_telling(limit: float) -> int:
+    """On how many compared requests without a single disagreement its interval lies below a limit."""
+    count = 1
+    while confidence_sequence(0, count, ERROR / _QUANTITIES)[1] > limit and count < _MOST:
+        count *= 2
+    low, high = count // 2, count
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if confidence_sequence(0, middle, ERROR / _QUANTITIES)[1] <= limit else (middle, high)
+    return high
 
 
 def _figure(total: float, count: int, error: float) -> dict[str, float]:

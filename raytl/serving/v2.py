@@ -8,7 +8,7 @@ for binary tensors. One input, ``image``; two outputs, ``label`` and ``probabili
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
@@ -87,7 +87,7 @@ def v2_routes(service: Answering[Model], deployed: str, elsewhere: Elsewhere) ->
             asked, (who, rows) = await in_time(live.settings, reading, found_by)
         except RequestError as refused:
             return _error(refused)
-        return _inferred(name, who, asked, rows)
+        return _inferred(name, who, asked, rows, live.labels)
 
     return router
 
@@ -98,8 +98,11 @@ async def _read(request: Request, settings: ServingSettings) -> Inference:
     return read() if len(body) <= SMALL_BYTES else await asyncio.to_thread(read)
 
 
-def _inferred(name: str, live: Live, asked: Inference, rows: np.ndarray) -> Response:
+def _inferred(name: str, live: Live, asked: Inference, rows: np.ndarray, told: Sequence[str]) -> Response:
+    """told: the labels in the order that clients know, which a candidate's need not be."""
     labels = [live.labels[number] for number in live.decide(rows)]
+    if sorted(told) == sorted(live.labels):
+        rows = rows[:, [live.labels.index(label) for label in told]]
     values: dict[str, Any] = {"label": labels, "probabilities": rows}
     outputs, binary = written(values, asked.outputs)
     document = {"model_name": name, "model_version": live.version, "outputs": outputs}

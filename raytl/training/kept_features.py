@@ -44,7 +44,8 @@ def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel
         maker = PoolMaker(
             workspace, network, weights, cached=cached and workspace.settings.activation_cache, images=len(images)
         )
-        pool = maker.make(images.subset(index))
+        # The search has made and kept what the frozen stages make of all the target's images.
+        pool = maker.make(images).subset(index) if cached and target else maker.make(images.subset(index))
         pixels = workspace.pixels(images.subset(index), model.preprocessing).numpy()
         groups = np.arange(len(images)) if images.groups is None else images.groups
         found.append(

@@ -61,7 +61,7 @@ class Material:
             torch.set_num_threads(settings.threads)
         self._models: OrderedDict[str, tuple[SourceModel, str]] = OrderedDict()
         self._solved: OrderedDict[str, nn.Module] = OrderedDict()
-        self.forward_seconds: dict[str, tuple[float, ...]] = {}  # of an image through each stage, by source model
+        self.timed: dict[str, tuple[float, ...]] = {}  # seconds of an image through each stage, by source model
         self._pixels: dict[str, Tensor] = {}
         self._held_out: dict[tuple[str, ...], LabelledImages | None] = {}
 

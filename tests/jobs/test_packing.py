@@ -13,7 +13,7 @@ from PIL import Image
 
 from raytl.api.submitting import pack, to_arguments
 from raytl.core.errors import UserError
-from raytl.jobs.packing import DATA, Parcel
+from raytl.jobs.packing import DATA, Parcel, _below
 
 
 def picture(path: Path) -> Path:
@@ -67,6 +67,13 @@ def test_links_are_followed(photos, tmp_path):
     parcel = Parcel()
     parcel.add(tmp_path / "linked", "--target")
     assert len(contents(parcel, tmp_path)) == 3
+
+
+def test_links_in_a_circle_lead_nowhere(photos, tmp_path):
+    before = len(list(_below(photos)))
+    (photos / "again").symlink_to(photos)
+    (next(path for path in photos.iterdir() if path.is_dir() and not path.is_symlink()) / "up").symlink_to("..")
+    assert len(list(_below(photos))) == before > 0
 
 
 def test_too_much_is_refused_with_what_to_do(photos):

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,19 @@ def test_time_that_was_used_is_spent_and_what_is_given_goes_before(tmp_path: Pat
     assert (changed.trials, changed.time_budget_s, changed.lanes, changed.seed) == (1, 30.0, 4, 3)
     # Of what it was begun with: with another limit its source models would be made anew, and be others.
     assert rest.pretraining_s == changed.pretraining_s == begun.first_settings.pretraining_s == 60.0
+
+
+def test_time_that_a_killed_run_was_copied_after_is_not_spent(tmp_path: Path, photos: Path) -> None:
+    """Its end is when it was last heard of, and not the age of the files."""
+    run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3))
+    document, journal = json.loads((run.path / "run.json").read_text()), run.path / "trials.jsonl"
+    began = datetime(2026, 1, 31, 10, tzinfo=UTC)
+    (run.path / "run.json").write_text(
+        json.dumps(document | {"status": "running", "started": began.isoformat(), "ended": None})
+    )
+    heard = began + timedelta(minutes=7)
+    journal.write_text(f'{{"phase": "search", "detail": "", "at": {heard.timestamp()}}}\n{{"trial": 1, "at')
+    assert Run(run.path).seconds == pytest.approx(420.0)
 
 
 def test_time_between_two_sessions_is_not_spent(tmp_path: Path, photos: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -197,6 +198,19 @@ class TestWriting:
         with RunStore(uri).create("flowers", SETTINGS, resume=True) as writer:
             writer.drop("refits")
         assert writer.unkept is None and not there.list("refits") and not (writer.path / "refits").exists()
+
+    def test_a_run_that_was_sent_days_ago_goes_on_and_others_working_copies_go(self, uri, machine):
+        for name in ("old", "digits"):
+            with RunStore(uri).create(name, SETTINGS) as writer:
+                before = [repr(record) for record in play(writer, 2)]
+                writer.finish(outcome_of(writer.trials))
+        old = writer.path.with_name("old")
+        for working_copy in (old, writer.path):
+            os.utime(working_copy / keeper.SENT, (time.time() - 2 * remote.KEPT_S,) * 2)
+        with RunStore(uri).create("digits", SETTINGS, resume=True) as again:
+            assert [repr(record) for record in again.trials] == before
+            again.interrupt()
+        assert not old.exists()
 
     def test_what_a_killed_driver_had_not_sent_goes_with_the_next_one_on_its_machine(self, uri, machine):
         there = remote.Objects.at(f"{uri}/flowers")

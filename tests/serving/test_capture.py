@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import stat
+import time
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,22 @@ def test_keeps_the_least_certain_within_the_limit_and_each_picture_once(tmp_path
     assert table.column("image").to_pylist() == [encoded(seed) for seed in (59, 58, 57, 56, 55)]
     assert np.all(np.diff(table.column("certainty").to_numpy()) >= 0)
     assert stat.S_IMODE((tmp_path / "captured-0.parquet").stat().st_mode) == 0o600
+
+
+def test_what_came_last_is_written_though_nothing_comes_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raytl.serving.capture.WRITE_EVERY_S", 1.0)
+    capture, file = Capture(tmp_path, 50), tmp_path / "captured-0.parquet"
+    seen = []
+    for seed in range(3):
+        capture.note([encoded(seed)], *certain(0.5))
+        until = time.monotonic() + 60
+        while len(seen) <= seed and time.monotonic() < until:
+            time.sleep(0.05)
+            seen = pq.read_table(file).column("image").to_pylist() if file.exists() else []
+    capture.close()
+    assert set(seen) == {encoded(seed) for seed in range(3)}
 
 
 def test_a_new_replica_goes_on_where_one_ended_and_two_at_a_time_do_not_share(tmp_path: Path) -> None:

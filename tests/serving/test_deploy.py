@@ -22,7 +22,6 @@ from raytl.bundles import Bundle, export_bundle
 from raytl.core.errors import UserError
 from raytl.serving import Endpoint, deploy, rollback, status, undeploy, update
 from raytl.serving.controller import Serve
-from raytl.serving.endpoint import _scale
 from raytl.serving.ingress import haproxy_runs
 from raytl.serving.ports import free_port, port_taken
 from raytl.serving.settings import bundle_version
@@ -171,29 +170,6 @@ def what_stays(application: dict) -> dict:
     of_version = ("bundle", "version", "model", "since", "previous")
     kept = {name: value for name, value in deployment["user_config"].items() if name not in of_version}
     return {**deployment, "user_config": kept}
-
-
-@pytest.mark.parametrize(
-    ("before", "given", "becomes"),
-    [
-        (None, {}, (1, 2)),
-        (None, {"min_replicas": 3}, (3, 3)),
-        ((2, 5), {}, (2, 5)),
-        ((2, 5), {"max_replicas": 1}, (1, 1)),
-        ((2, 5), {"min_replicas": 0}, (0, 5)),
-        ((2, 5), {"min_replicas": 6}, (6, 6)),
-    ],
-)
-def test_a_bound_that_is_left_out_stays_or_follows_the_other(before, given, becomes):
-    scaled = {"autoscaling_config": dict(zip(("min_replicas", "max_replicas"), before or (), strict=False))}
-    application = None if before is None else {"deployments": [scaled]}
-    scale = _scale(application, **{"min_replicas": None, "max_replicas": None, **given})
-    assert (scale["min_replicas"], scale["max_replicas"]) == becomes
-
-
-def test_more_replicas_than_there_may_be_are_refused():
-    with pytest.raises(UserError, match="--min-replicas 3 is more than --max-replicas 2"):
-        _scale(None, min_replicas=3, max_replicas=2)
 
 
 def test_another_name_is_a_model_beside_the_default(endpoint, bundles, client, png, tmp_path):

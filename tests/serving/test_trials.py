@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from pyarrow.parquet import read_table
 
 from raytl.core.errors import UserError
-from raytl.serving.evidence import ERROR, Tally, confidence_sequence, figures, judge
+from raytl.serving.evidence import ERROR, Tally, confidence_sequence, figures, judge, least_telling
 from raytl.serving.lineage import ended, succeeded, taken_back, tried, versions
 from raytl.serving.problems import RequestError
 from raytl.serving.service import Service
@@ -92,6 +93,17 @@ class TestJudgement:
         assert judge(tally(1000, **near), RULES) is None
         promoted, why = judge(tally(2000, disagreed=0.1 * 2000), RULES)
         assert not promoted and "cannot be told" in why
+
+    @pytest.mark.parametrize(("asked", "limit"), [(3, 0.1), (50, 0.01), (500, 0.1)])
+    def test_one_that_is_as_good_as_can_be_is_promoted_however_few_requests_were_asked_for(self, asked, limit):
+        rules = replace(RULES, promote_after=asked, max_disagreement=limit)
+        least = least_telling(limit)
+        assert confidence_sequence(0, least, ERROR / 4)[1] <= limit < confidence_sequence(0, least - 1, ERROR / 4)[1]
+        promoted, compared = None, asked
+        while promoted is None:
+            found = judge(tally(compared, disagreed=0, slower=0), rules)
+            promoted, compared = (None if found is None else found[0]), compared + 1
+        assert promoted and compared - 1 >= max(asked, least)
 
     def test_a_candidate_at_the_limit_is_seldom_promoted(self):
         """One that names another label in just more than is allowed: promoted with at most the stated error."""

@@ -6,12 +6,15 @@ import asyncio
 import base64
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
+from raytl.bundles import Bundle, export_bundle
 from raytl.serving.http import create_http
 from raytl.serving.service import Service
 from raytl.serving.settings import Candidate, ServingSettings, bundle_version
@@ -81,6 +84,30 @@ class TestInfer:
             assert answered_by(f"{URL}/versions/{first}/infer") == {first}
             assert answered_by(f"{URL}/infer") == {first, second}
         service.close()
+
+    def test_a_candidate_that_has_the_labels_in_another_order_answers_in_the_order_that_is_told(
+        self, bundles, images, tmp_path
+    ):
+        """As a bundle that was extended by a class has them, and the next search has not."""
+        turned = shutil.copytree(bundles["first"], tmp_path / "turned")
+        model = Bundle.load(bundles["first"]).model
+        order = [2, 0, 3, 1]
+        with torch.no_grad():
+            model.head.weight.copy_(model.head.weight[order])
+            model.head.bias.copy_(model.head.bias[order])
+        model.labels = tuple(model.labels[number] for number in order)
+        shutil.rmtree(turned)
+        export_bundle(turned, model, metrics={}, provenance={})
+        service = Service()
+        candidate = Candidate(bundle=str(turned), version=bundle_version(turned), share=0.5)
+        asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]), candidate=candidate)))
+        body = tensor("BYTES", [1], [base64.b64encode(images[0]).decode()])
+        with TestClient(create_http(service), "http://127.0.0.1") as client:
+            answers = [client.post(f"{URL}/infer", json=body).json() for _ in range(20)]
+        service.close()
+        assert len({one["model_version"] for one in answers}) == 2
+        rows = [next(out["data"] for out in one["outputs"] if out["name"] == "probabilities") for one in answers]
+        assert np.ptp(np.array(rows), axis=0).max() < 1e-5
 
     @pytest.mark.parametrize("mode", ["RGB", "L"])
     @pytest.mark.parametrize("kind", ["UINT8", "FP32"])

@@ -43,7 +43,7 @@ def _reach(labels: np.ndarray, k: int) -> np.ndarray:
     return np.where(np.isin(labels, classes), 1 / (len(classes) * counts[labels]), 0.0)
 
 
-@metric("average-precision", "average precision", gradient=_influence, reach=_reach)
+@metric("average-precision", "average precision", gradient=_influence, reach=_reach, by_class=True)
 def average_precision(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean over the classes that occur of each one's average precision against the rest; equal scores share a place.
 

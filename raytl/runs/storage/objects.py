@@ -211,7 +211,9 @@ def reason(error: BaseException) -> str:
 def _os_errors() -> Iterator[None]:
     try:
         yield
-    except pa.ArrowException as error:
+    except OSError:
+        raise
+    except Exception as error:  # what fsspec's file systems raise is their own
         raise OSError(str(error)) from error
 
 

@@ -18,7 +18,7 @@ from raytl.core.hashing import hash_json
 from raytl.core.paths import home
 from raytl.runs.files import read_json, replacing, writing
 from raytl.runs.lock import FILE as LOCK
-from raytl.runs.lock import RunLock, TakenError
+from raytl.runs.lock import RunLock, TakenError, is_locked
 from raytl.runs.storage import lease, segments
 from raytl.runs.storage.keeper import SENT, ObjectKeeper
 from raytl.runs.storage.lease import Lease
@@ -262,8 +262,9 @@ class ObjectPlace:
         for name in self.listed():
             if (name in GOES or name.startswith("refits/")) and not (self._work / name).exists():
                 keeper.drop(name)
-        files = [path.name for path in sorted(self._work.iterdir()) if path.name not in NEVER_SENT]
-        keeper.keep(*files)
+        names = sorted(path.name for path in self._work.iterdir())
+        # What begins with a dot is half a file, of a process that was killed.
+        keeper.keep(*(name for name in names if name not in NEVER_SENT and not name.startswith(".")))
 
     def _keeper(self, locks: Locks) -> ObjectKeeper:
         with reaching(self.shown, write=True):
@@ -285,7 +286,10 @@ class ObjectPlace:
         return started[0] == started[1]
 
     def _tidy(self) -> None:
+        """Let go of other runs' working copies that were sent long ago, and that nobody writes."""
         for mark in self._work.parent.glob(f"*/{SENT}"):
+            if mark.parent == self._work or is_locked(mark.parent):
+                continue
             with suppress(OSError):
                 if time.time() - mark.stat().st_mtime > KEPT_S:
                     shutil.rmtree(mark.parent)

@@ -88,10 +88,10 @@ class Closing:
             for leaders in (ahead, behind)
             for fold in range(1, self._settings.folds)
             for key in leaders
-            if (key, fold) not in tried and self._allows(key)
+            if (key, fold) not in tried
         )
         key, fold = next(due, (None, 0))
-        if key is None:
+        if key is None or not self._allows(key):  # nor anybody behind, who would be compared without the leader
             return None
         return LaneJob(next(self._numbers), JobKind.CONFIRM, self._contest.strategy_of(key), fold)
 

@@ -266,7 +266,12 @@ class SearchPlan:
         return self._exploration.next_job(lane) or self._next_baseline()
 
     def _next_baseline(self) -> LaneJob | None:
-        """The next that there is time for; what there is none for may have some once others tell what they take."""
+        """The next that there is time for; what there is none for may have some once others tell what they take.
+
+        None any more once the winner is held against its controls, which are its own.
+        """
+        if self._closing.controls:
+            return None
         for entry in list(self._waiting or ()):
             name, strategy = entry
             job = LaneJob(next(self._numbers), JobKind.BASELINE, strategy.to_dict(), self._first_fold(), baseline=name)

@@ -35,10 +35,10 @@ def pooled_features(workspace: Workspace, uri: str, images: Images) -> list[np.n
 def forward_seconds(workspace: Workspace, uri: str) -> tuple[float, ...]:
     """Seconds that each stage takes for an image, forward only and in batches; the better of two tries.
 
-    Tried once in a workspace: for a few labelled images it is as many as they are.
+    Tried once in a workspace: two tries are 32 images, and there may be no more labelled ones.
     """
-    if uri in workspace.forward_seconds:
-        return workspace.forward_seconds[uri]
+    if uri in workspace.timed:
+        return workspace.timed[uri]
     model, _ = workspace.source_model(uri)
     model = model.to(workspace.device).eval()
     size = model.preprocessing
@@ -54,8 +54,8 @@ def forward_seconds(workspace: Workspace, uri: str) -> tuple[float, ...]:
                 finish(workspace.device)
                 times.append((time.perf_counter() - started) / _TIMED_BATCH)
             tries.append(tuple(times))
-    workspace.forward_seconds[uri] = min(tries, key=sum)
-    return workspace.forward_seconds[uri]
+    workspace.timed[uri] = min(tries, key=sum)
+    return workspace.timed[uri]
 
 
 def step_seconds(workspace: Workspace, uri: str) -> float:

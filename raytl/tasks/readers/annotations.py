@@ -117,6 +117,8 @@ def _same_keys(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _coco(content: Mapping[str, Any], listing: Listing, *, labels: bool) -> _Pairs:
     """COCO's form. An image has the one category of all that is annotated on it."""
+    if not labels:
+        return [(str(image["file_name"]), None) for image in content["images"] if "file_name" in image]
     try:
         names = {category["id"]: str(category["name"]) for category in content.get("categories", [])}
         files = {image["id"]: str(image["file_name"]) for image in content["images"]}
@@ -126,8 +128,6 @@ def _coco(content: Mapping[str, Any], listing: Listing, *, labels: bool) -> _Pai
         boxes = sum(bool(annotation.get("bbox")) for annotation in content["annotations"])
     except (KeyError, TypeError, AttributeError):
         raise NoLabelsError(f"{listing.name}: no COCO file of categories; write the labels as CSV") from None
-    if not labels:
-        return [(file, None) for file in files.values()]
     several = next((image for image, names in found.items() if len(names) > 1), None)
     if several is not None:
         both = " and ".join(f"'{name}'" for name in sorted(found[several])[:2])

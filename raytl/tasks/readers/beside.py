@@ -111,8 +111,9 @@ def _tables(place: Place, tree: Tree, options: TableOptions, result: Listing) ->
             if not listing.labelled and listing.unlabelled_because:
                 result.useless[name_of(path)] = listing.unlabelled_because
         elif labels:
-            elsewhere = next(entry.item for entry in listing.entries if entry.item.name not in there)
-            result.useless[name_of(path)] = f"most files that it names lie elsewhere (first: {elsewhere.name})"
+            files = (entry.item for entry in listing.entries if isinstance(entry.item, FileItem))
+            first = next(item.name for item in files if item.path not in there)
+            result.useless[name_of(path)] = f"most files that it names lie elsewhere (first: {first})"
     return found
 
 
@@ -141,10 +142,16 @@ def _candidates(place: Place, tree: Tree, options: TableOptions) -> Iterator[tup
         (folder.files, replace(options, images=options.images or place)) for folder in folders
     ]:
         for path in files:
-            suffix, stem = PurePosixPath(path).suffix.lower(), PurePosixPath(path).stem
-            about_one = suffix in ANNOTATIONS and (stem in stems or is_image(stem))
-            if suffix in TABLES | ANNOTATIONS and not about_one and "submission" not in name_of(path).lower():
+            suffix = PurePosixPath(path).suffix.lower()
+            handed_in = "submission" in name_of(path).lower()
+            if suffix in TABLES | ANNOTATIONS and not is_about_one(path, stems) and not handed_in:
                 yield path, told
+
+
+def is_about_one(path: str, stems: Collection[str]) -> bool:
+    """Whether a file is about a single image, by its name. stems: of all images."""
+    found = PurePosixPath(path)
+    return found.suffix.lower() in ANNOTATIONS and (found.stem in stems or is_image(found.stem))
 
 
 def _class_folders(tree: Tree, shown: str, split: str | None) -> Layout | None:

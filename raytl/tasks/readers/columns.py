@@ -32,6 +32,9 @@ _OF_WHOM = (
     *("patient", "subject", "participant", "person", "individual", "donor", "animal", "case", "specimen", "lesion"),
     *("study", "slide", "video", "clip", "product", "item", "identity"),
 )
+_OF_SOMEBODY = re.compile(
+    r"patient|subject|participant|donor|case|specimen|lesion|study|slide|video|clip", re.IGNORECASE
+)  # which no class is, where something else may be
 _NOT_OBEYED = re.compile(
     r"(is_?)?(exclude|excluded|ignore|ignored|skip|skipped|bad|drop|dropped|remove|removed|discard|discarded|deleted|usable"
     r"|keep|include|included|use|used|ok|approved|reviewed|verified|checked|invalid|outlier|duplicate|blurry)",
@@ -75,14 +78,8 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
         return Columns(image, told if options.labels else None, group, split)
     taken = {name for name in (image, group, split) if name is not None}
     named = [column for name in LABEL_COLUMNS if (column := named_column(table, (name,), taken)) is not None]
-    if any(name.strip().lower() == "x" for name in table.column_names):
+    if any(name.strip().lower() == "x" for name in table.column_names if name not in taken):
         named = [name for name in named if name.strip().lower() != "y"]  # a place in the image
-    if not named and group is not None and _are_kinds(table, group):
-        listing.unlabelled_because = (
-            f"column '{group}' may hold the labels, or say what images belong together; if they are the labels pass "
-            f"--label {shlex.quote(group)}"
-        )
-        return Columns(image, None, group, split)
     if named:
         label = _chosen_label(table, named, listing)
         _say_further_labels(table, label, taken | set(named), listing)
@@ -94,6 +91,13 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
     if len(flags) >= 2 and not likely:
         _one_hot(table, flags, listing)
         return Columns(image, None, group, split, tuple(flags))
+    if group is not None and _are_kinds(table, group) and not (likely and _OF_SOMEBODY.search(group)):
+        other = f", else --label {shlex.quote((likely or others)[0])}" if likely or others else ""
+        listing.unlabelled_because = (
+            f"column '{group}' may hold the labels, or say what images belong together; if they are the labels pass "
+            f"--label {shlex.quote(group)}{other}"
+        )
+        return Columns(image, None, group, split)
     likely += flags
     if len(others) == 1 and (_is_text(kind := table.schema.field(others[0]).type) or _is_integer(kind)):
         refuse_texts(table, others[0], listing.name)

@@ -9,14 +9,14 @@ from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS
-from raytl.tasks.readers.beside import inside, list_with_tables
+from raytl.tasks.readers.beside import inside, is_about_one, list_with_tables
 from raytl.tasks.readers.file_names import BY_NAMES, asked_for, read_by
 from raytl.tasks.readers.hints import say_what_else, why_no_images, why_unlabelled
 from raytl.tasks.readers.layouts import Found, Layout, recognise
 from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, printable
 from raytl.tasks.readers.masks import leave_masks_out
 from raytl.tasks.readers.shards import list_tables
-from raytl.tasks.readers.split_names import split_of
+from raytl.tasks.readers.split_names import NONE, split_of
 from raytl.tasks.readers.table import ARROW, PARQUET, TABLES
 from raytl.tasks.readers.tree import Tree, Walk, is_image, walk
 
@@ -28,21 +28,34 @@ def list_folder(
 ) -> Listing:
     """Entries for all files below a folder, with the labels and splits that its layout gives them.
 
-    options: for its tables. split: "none" takes names of splits for names of classes.
-    labels: whether any are wanted; if not, every image counts, wherever it lies.
+    options: for its tables. split: "none" takes names of splits, and of masks, for names of classes.
+    labels: whether any are wanted; if not, every image counts, wherever it lies, but no mask.
     Raises UserError where the folder may be meant in several ways. Hidden files are passed over; symbolic links are
     followed, cycles not.
     """
     found = walk(place)
     tree, said = found.tree, Listing(place.shown.rstrip("/") + "/")
     _say_passed_over(found, said, labels=labels)
-    leave_masks_out(tree, said)
+    if split != NONE:
+        leave_masks_out(tree, said)
+    around = Tree(tree.path)
     while labels and (only := _wrapped(tree)) is not None:
+        around.files += tree.files
+        around.folders |= {name: folder for name, folder in tree.folders.items() if folder is not only}
         place, tree = inside(place, only.path), only
-    name = place.shown.rstrip("/") + "/"
-    listing = Listing(name, problems=said.problems, empty_because=said.empty_because)
-    if name != said.name:
-        listing.announce(f"its images lie in {name}; they are taken from there")
+    listing = Listing(place.shown.rstrip("/") + "/", problems=said.problems, empty_because=said.empty_because)
+    if tree is not found.tree:
+        listing.announce(f"its images lie in {listing.name}; they are taken from there")
+    listing = _listed(place, tree, listing, options, split, labels=labels)
+    say_what_else(around, listing)
+    return listing
+
+
+def _listed(
+    place: Place, tree: Tree, listing: Listing, options: TableOptions, split: str | None, *, labels: bool
+) -> Listing:
+    """The entries for the files of a tree. listing: what was noticed so far."""
+    name = listing.name
     if "_delta_log" in tree.folders:
         what = f"{name}: a Delta table, whose files are of several versions"
         raise UserError(f"{what}; write the one that is meant to Parquet, in a folder of its own")
@@ -88,23 +101,26 @@ def list_folder(
 
 
 def _wrapped(tree: Tree) -> Tree | None:
-    """The one folder that holds all images and tables of them, as in most archives; None where that is not so."""
+    """The one folder that holds all images and tables of them, as in most archives; None where that is not so.
+
+    A file about each image, beside it, is no table of them.
+    """
     full = [folder for folder in tree.folders.values() if folder.images()]
     if len(full) != 1 or any(map(_is_data, tree.files)):
         return None
     (only,) = full
     beside = [path for folder in tree.folders.values() if folder is not only for path in folder.below()]
-    if any(map(_is_data, beside)) or not any(_is_table(path) for path in only.below()):
-        return None
-    return only
+    stems = {PurePosixPath(path).stem for path in only.below() if is_image(path)}
+    tables = (path for path in only.below() if _may_be_table(path) and not is_about_one(path, stems))
+    return None if any(map(_is_data, beside)) or next(tables, None) is None else only
 
 
-def _is_table(path: str) -> bool:
+def _may_be_table(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in TABLES | ANNOTATIONS
 
 
 def _is_data(path: str) -> bool:
-    return is_image(path) or _is_table(path)
+    return is_image(path) or _may_be_table(path)
 
 
 def _by_names(tree: Tree, listing: Listing, options: TableOptions, split: str | None) -> Layout | None:
@@ -184,7 +200,7 @@ def _tables_further_down(
     """
     if layout.kind != "splits without classes":
         return None
-    parts = {name: split_of(name) for name, folder in tree.folders.items() if any(map(_is_table, folder.files))}
+    parts = {name: split_of(name) for name, folder in tree.folders.items() if any(map(_may_be_table, folder.files))}
     result = Listing(place.shown.rstrip("/") + "/", layout="images with a table beside them", labelled=True)
     read = []  # what a table gives labels of; the images of other splits are counted as they are
     for name, found in parts.items():

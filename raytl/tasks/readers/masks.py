@@ -20,17 +20,18 @@ _ALIKE = 0.8
 _WORD = re.compile(r"[_ -]?(mask|segmentation|seg|gt|trimap)$", re.IGNORECASE)
 
 
-def leave_masks_out(tree: Tree, listing: Listing) -> None:
-    """Take folders of masks out of a tree and say so: named like masks, beside images whose names their files have.
+def leave_masks_out(tree: Tree, listing: Listing | None = None) -> None:
+    """Take the images in folders of masks out of a tree, and say so where there is a listing to say it in.
 
-    A class that is called ``mask``, beside one called ``no_mask``, is none of these: its neighbour is not called
-    ``images``.
+    Folders named like masks, whose files have the names of images beside them in a folder named like images; where
+    another folder of images is beside these two they may be classes all the same. So is a class that is called
+    ``mask`` beside one called ``no_mask``.
     """
-    start, left = len(tree.path.rstrip("/")) + 1, []
-    for above, name in list(_folders_of_masks(tree)):
-        left.append(above.folders.pop(name))
-    if left:
-        count = sum(folder.images() for folder in left)
+    start, left = len(tree.path.rstrip("/")) + 1, list(_folders_of_masks(tree))
+    count = sum(folder.images() for folder in left)
+    for folder in left:
+        _without_images(folder)
+    if left and listing is not None:
         files = "1 file" if count == 1 else f"{count} files"
         where = printable(left[0].path[start:]) + (", …" if len(left) > 1 else "")
         listing.announce_warning(
@@ -38,18 +39,23 @@ def leave_masks_out(tree: Tree, listing: Listing) -> None:
         )
 
 
-def _folders_of_masks(tree: Tree) -> Iterator[tuple[Tree, str]]:
-    """The folder that each lies in, and its name there."""
-    images = {
-        _stem(path) for name, folder in tree.folders.items() if _IMAGES.fullmatch(name) for path in _files(folder)
-    }
-    for name, folder in tree.folders.items():
-        if images and _MASKS.fullmatch(name):
-            stems = [_stem(path) for path in _files(folder)]
-            if stems and sum(stem in images for stem in stems) >= _ALIKE * len(stems):
-                yield tree, name
-                continue
-        yield from _folders_of_masks(folder)
+def _folders_of_masks(tree: Tree) -> Iterator[Tree]:
+    full = {name: folder for name, folder in tree.folders.items() if folder.images()}
+    known = all(_IMAGES.fullmatch(name) or _MASKS.fullmatch(name) for name in full)
+    beside = [folder for name, folder in full.items() if _IMAGES.fullmatch(name)]
+    images = {_stem(path) for folder in beside for path in _files(folder)} if known else set()
+    for name, folder in full.items():
+        stems = [_stem(path) for path in _files(folder)] if images and _MASKS.fullmatch(name) else []
+        if stems and sum(stem in images for stem in stems) >= _ALIKE * len(stems):
+            yield folder
+        else:
+            yield from _folders_of_masks(folder)
+
+
+def _without_images(folder: Tree) -> None:
+    folder.files = [path for path in folder.files if not is_image(path)]
+    for below in folder.folders.values():
+        _without_images(below)
 
 
 def _files(folder: Tree) -> list[str]:

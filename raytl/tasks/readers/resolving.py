@@ -18,6 +18,7 @@ from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.listing import Listing, Place, is_local, open_uri, printable
+from raytl.tasks.readers.masks import leave_masks_out
 from raytl.tasks.readers.split_names import split_of
 from raytl.tasks.readers.tree import is_image, walk
 from raytl.tasks.readers.web import WEB, Web, is_web
@@ -99,7 +100,7 @@ class Resolver:
         return self._item(path)
 
     def _item(self, path: str) -> FileItem:
-        path = posixpath.normpath(path)  # `find` writes ./img/a.png
+        path = _plain(path)
         shown = path if path.startswith("/") else posixpath.join(self.folder.shown, path)
         return FileItem(printable(shown), posixpath.join(self.folder.path, path), self.folder.filesystem)
 
@@ -108,7 +109,7 @@ class Resolver:
             return True
         if item.filesystem is None:
             return os.path.lexists(item.path)
-        return posixpath.normpath(path) in self._relative
+        return _plain(path) in self._relative
 
     def _far_away_and_there(self, items: Sequence[FileItem | None]) -> bool:
         """Whether the first files are at a place where asking for each, or listing all, may take long."""
@@ -126,9 +127,16 @@ class Resolver:
         return {path[start:] for path in walk(self.folder).tree.below()}
 
     @cached_property
+    def _likely(self) -> list[str]:
+        """The same in order, but for masks, which have the names of the images."""
+        start, tree = len(self.folder.path.rstrip("/")) + 1, walk(self.folder).tree
+        leave_masks_out(tree)
+        return sorted(path[start:] for path in tree.below())
+
+    @cached_property
     def _by_name(self) -> dict[str, list[str]]:
         named = defaultdict(list)
-        for path in sorted(self._relative):
+        for path in self._likely:
             named[path.rpartition("/")[2]].append(path)
         return dict(named)
 
@@ -150,7 +158,7 @@ class Resolver:
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
         named = defaultdict(list)
-        for path in sorted(self._relative):
+        for path in self._likely:
             if is_image(path):
                 named[PurePosixPath(path).stem].append(path)
         return dict(named)
@@ -220,6 +228,12 @@ class Resolver:
 def _short(text: str) -> str:
     plain = printable(text)
     return plain if len(plain) <= _SHOWN else f"{plain[:_SHOWN]}…"
+
+
+def _plain(path: str) -> str:
+    """Without the dots and slashes that mean nothing: ``find`` writes ./img/a.png."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return "/" * path.startswith("/") + "/".join(parts)
 
 
 def _composed(text: str) -> str:

@@ -71,7 +71,7 @@ def list_table(
                 continue
             read.add((item.path, labels[row], splits[row]))
         listing.entries.append(Entry(item, labels[row], groups[row], split=splits[row]))
-    if options.labels and all(entry.split is None for entry in listing.entries):
+    if options.labels and resolver.split is None and all(entry.split is None for entry in listing.entries):
         listing.entries = _in_splits(listing.entries)
     if blank:
         rows = f"row {blank[0] + 1} has" if len(blank) == 1 else f"{len(blank)} rows have"

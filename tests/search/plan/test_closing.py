@@ -49,22 +49,6 @@ def test_a_fold_that_is_easier_flatters_nobody(own: list[float], folds: list[flo
         assert evened[f"{number}"] - evened["0"] == pytest.approx(mine - own[0], abs=1e-6)
 
 
-def test_a_leader_that_takes_too_long_holds_up_no_other(tmp_path: Path) -> None:
-    records: list[TrialRecord] = []
-    for number, (strategy, score) in enumerate(((A, 0.9), (B, 0.8))):
-        record = TrialRecord(number, "search", strategy.to_dict(), strategy.key)
-        record.status, record.score, record.seconds = TrialStatus.COMPLETED, score, 1.0
-        records.append(record)
-    contest = Contest(records, None)
-    time = TimeBudget(100.0, lambda: 0.0, 0.0, lanes=1, tested=True, folds=2)
-    closing = Closing(
-        PlanSettings(3, 2, 1, 2, tmp_path, 100.0), contest, Refits(tmp_path), time, Probing(contest, [], 2),
-        FixedRecipes(BASELINES), count(), lambda strategy: 200.0 if strategy.key == A.key else 1.0,
-    )  # fmt: skip
-    job = closing.next_confirm()
-    assert job is not None and Strategy.from_dict(job.strategy).key == B.key
-
-
 @pytest.mark.parametrize(("refits", "compared"), [(1, True), (2, False)])
 def test_what_is_shipped_is_kept_its_time_before_anything_is_compared(
     tmp_path: Path, refits: int, compared: bool
