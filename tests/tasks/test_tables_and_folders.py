@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from raytl.core.errors import UserError
 from raytl.tasks import Task, read_labelled, read_unlabelled
 from raytl.tasks.decoding import decode
+from raytl.tasks.readers import list_path
 from tests.tasks.pictures import encoded, make_folder, picture
 from tests.tasks.test_layouts import HALF, TWO, Row, in_folders
 from tests.tasks.test_silent_misreadings import EIGHT
@@ -286,3 +288,163 @@ def test_masks_are_no_images_without_labels_and_no_second_class(tmp_path: Path) 
     assert [problem.message for problem in read.problems if problem.leading] == [said]
     with pytest.raises(UserError, match="only one class, 'images'"):
         Task(path)
+
+
+def test_a_table_beside_class_folders_says_groups_and_splits(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"cat": 8, "dog": 8})
+    names = [f"{label}/{n}.png" for label in TWO for n in range(8)]
+    rows = [f"{name},{name[:3]},{('train', 'test')[n % 8 > 5]},s{n % 8 // 2}{name[0]}" for n, name in enumerate(names)]
+    table(tmp_path / "metadata.csv", "path,label,split,subject", *rows)
+    read, test = read_labelled(tmp_path), read_labelled(tmp_path, role="test")
+    assert read.images.counts() == {"cat": 6, "dog": 6} and len(test.images) == 4
+    assert read.images.groups is not None and len(set(read.images.groups)) == 6
+    said = [problem.message for problem in read.problems if problem.leading]
+    assert "labels are taken from its folders, and groups or splits from its table metadata.csv" in said
+
+
+def test_a_table_without_labels_beside_class_folders_says_groups(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"cat": 8, "dog": 8})
+    rows = [f"{label}/{n}.png,L{n // 2}{label[0]}" for label in TWO for n in range(8)]
+    table(tmp_path / "lesions.csv", "path,lesion_id", *rows)
+    groups = read_labelled(tmp_path).images.groups
+    assert groups is not None and len(set(groups)) == 8
+
+
+def coco_of_splits(root: Path, both: bool) -> Path:
+    for split, count in (("train", 8), ("valid", 4)):
+        make_folder(root, {split: count}, first=len(split))
+        annotations = [{"image_id": n, "category_id": n % 2} for n in range(count)]
+        annotations += [{"image_id": 0, "category_id": 1}] if both and split == "train" else []
+        content = {
+            "images": [{"id": n, "file_name": f"{n}.png"} for n in range(count)],
+            "categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}],
+            "annotations": annotations,
+        }
+        (root / split / "_annotations.coco.json").write_text(json.dumps(content))
+    return root
+
+
+def test_where_the_training_labels_cannot_be_read_nothing_else_is_learned_from(tmp_path: Path) -> None:
+    assert read_labelled(coco_of_splits(tmp_path / "well", both=False)).images.counts() == {"cat": 6, "dog": 6}
+    with pytest.raises(UserError, match=r"train/_annotations\.coco\.json: .*0\.png has 'cat' and 'dog'"):
+        read_labelled(coco_of_splits(tmp_path / "ill", both=True))
+    root = make_folder(tmp_path / "tables", {"img": 8})
+    table(root / "train.csv", "path,label", *(f"img/{n}.png,{EIGHT[n]}" for n in range(6)), "img/0.png,cat,and,more")
+    table(root / "test.csv", "path,label", *(f"img/{n}.png,{EIGHT[n]}" for n in range(6, 8)))
+    with pytest.raises(UserError, match=r"train\.csv: .*line 8"):
+        read_labelled(root)
+
+
+def test_a_table_of_all_images_beside_those_of_the_splits_unseals_nothing(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"img": 12})
+    rows = [f"img/{n}.png,{EIGHT[n % 8]}" for n in range(12)]
+    for name, part in (("labels", rows), ("train", rows[:8]), ("test", rows[8:])):
+        table(tmp_path / f"{name}.csv", "path,label", *part)
+    assert read_labelled(tmp_path).images.counts() == HALF and len(read_labelled(tmp_path, role="test").images) == 4
+
+
+def test_slides_of_many_images_each_are_groups(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"img": 220})
+    rows = [f"img/{n}.png,{EIGHT[n % 8]},S{n % 4}" for n in range(220)]
+    groups = read_labelled(table(tmp_path / "t.csv", "path,label,SlideID", *rows)).images.groups
+    assert groups is not None and len(set(groups)) == 4
+
+
+@pytest.mark.parametrize("column", ["fold", "partition", "subset"])
+def test_numbers_of_splits_are_no_labels(column: str, tmp_path: Path) -> None:
+    make_folder(tmp_path, {"img": 8})
+    path = table(tmp_path / "t.csv", f"path,{column}", *(f"img/{n}.png,{n % 3}" for n in range(8)))
+    with pytest.raises(UserError, match="no labels for --target"):
+        Task(path)
+
+
+def test_images_in_a_folder_of_each_split_beside_its_table(tmp_path: Path) -> None:
+    for split, count in (("train", 8), ("test", 4)):
+        make_folder(tmp_path, {f"{split}/images": count}, first=len(split))
+        table(tmp_path / split / "labels.csv", "file,label", *(f"images/{n}.png,{EIGHT[n]}" for n in range(count)))
+    assert read_labelled(tmp_path).images.counts() == HALF and len(read_labelled(tmp_path, role="test").images) == 4
+
+
+@pytest.mark.parametrize("folders", [("train", "test1"), ("train/train", "test/test")])
+def test_splits_as_competitions_write_them_are_no_classes(folders: tuple[str, str], tmp_path: Path) -> None:
+    make_folder(tmp_path, dict(zip(folders, (12, 4), strict=True)))
+    for number, path in enumerate(sorted((tmp_path / folders[0]).glob("*.png"))):
+        path.rename(path.with_name(f"{('cat', 'dog')[number % 2]}.{number}.png"))
+    with pytest.raises(UserError, match=r"begin with 'cat', 'dog'; if these are the labels pass --label filename"):
+        Task(tmp_path)
+    assert read_labelled(tmp_path, label="filename").images.counts() == {"cat": 6, "dog": 6}
+
+
+def test_a_stray_image_beside_the_classes_of_a_split_unseals_nothing(tmp_path: Path) -> None:
+    make_folder(tmp_path, {f"{split}/{label}": 12 for split in ("train", "test") for label in TWO})
+    picture(77).save(tmp_path / "test" / "preview.png")
+    assert read_labelled(tmp_path).images.counts() == {"cat": 12, "dog": 12}
+    assert len(read_labelled(tmp_path, role="test").images) == 24
+
+
+def test_a_stray_image_beside_folders_further_down(tmp_path: Path) -> None:
+    make_folder(tmp_path, {f"flowers/{label}": 12 for label in TWO})
+    picture(77).save(tmp_path / "flowers" / "logo.png")
+    assert read_labelled(tmp_path).images.counts() == {"cat": 12, "dog": 12}
+
+
+def test_lists_of_splits_are_no_labels(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"img": 8})
+    names = [f"img/{n}.png" for n in range(8)]
+    (tmp_path / "splits.json").write_text(json.dumps({"train": names[:4], "test": names[4:]}))
+    with pytest.raises(UserError, match=r"splits\.json: it lists the images of splits, which is not read"):
+        Task(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("clipart_train.txt", "clipart_test.txt"), ("train.csv", "test.csv")])
+def test_lists_of_splits_that_are_not_read_are_told_of(names: tuple[str, str], tmp_path: Path) -> None:
+    make_folder(tmp_path, TWO)
+    for name in names:
+        (tmp_path / name).write_text("path\ncat/0.png\n")
+    said = [problem.message for problem in read_labelled(tmp_path).problems if problem.leading]
+    assert any("may say which images are for training or the test, and are not read" in message for message in said)
+
+
+def test_paths_that_begin_with_a_folder_which_is_not_here_need_no_search_for_each(tmp_path: Path) -> None:
+    """Thousands of files of one name, as the views of patients: what was compared with each takes a minute."""
+    count = 6000
+    rows = [f"CheXpert/train/p{n}/view.png,{EIGHT[n % 8]}" for n in range(count)]
+    content = encoded(picture(0))
+    for n in range(count):
+        (tmp_path / f"train/p{n}").mkdir(parents=True)
+        (tmp_path / f"train/p{n}/view.png").write_bytes(content)
+    path = table(tmp_path / "train.csv", "Path,label", *rows)
+    began = time.process_time()
+    listing = list_path(path)
+    assert time.process_time() - began < 20
+    assert len(listing.entries) == count and listing.entries[7].item.path == str(tmp_path / "train/p7/view.png")
+
+
+def test_three_kinds_of_pictures_are_classes_though_one_is_of_masks(tmp_path: Path) -> None:
+    path = in_folders({"photo": 4, "mask": 4, "sketch": 4})(tmp_path / "set")
+    assert read_labelled(path).images.counts() == {"mask": 4, "photo": 4, "sketch": 4}
+    pair = in_folders({"images": 4, "masks": 4})(tmp_path / "pair")
+    assert read_labelled(pair, split="none").images.counts() == {"images": 4, "masks": 4}
+
+
+def test_a_bare_name_means_the_image_and_not_its_mask(tmp_path: Path) -> None:
+    root = in_folders({"images": 8, "masks": 8})(tmp_path / "set")
+    path = table(root / "labels.csv", "path,label", *(f"{n}.png,{EIGHT[n]}" for n in range(8)))
+    for given in (root, path):
+        read = read_labelled(given).images
+        assert read.counts() == HALF and all("/images/" in item.name for item in read.items)
+
+
+def test_a_file_about_each_image_makes_no_folder_of_its_class(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"defect": 4})
+    for n in range(4):
+        (tmp_path / "defect" / f"{n}.json").write_text("{}")
+    assert read_labelled(tmp_path, role="test").images.counts() == {"defect": 4}
+
+
+def test_lists_around_the_folder_of_the_data_are_told_of(tmp_path: Path) -> None:
+    coco(tmp_path / "my")
+    for name in ("train.txt", "test.txt"):
+        (tmp_path / name).write_text("images/0.png\n")
+    said = [problem.message for problem in read_labelled(tmp_path).problems if problem.leading]
+    assert any(message.startswith("test.txt, train.txt may say which images") for message in said), said

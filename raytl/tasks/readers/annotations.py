@@ -13,6 +13,7 @@ from raytl.core.errors import UserError
 from raytl.tasks.items import MAX_TABLE_BYTES, FileItem
 from raytl.tasks.readers.labels import multi_label
 from raytl.tasks.readers.listing import Listing, Place, first_line
+from raytl.tasks.readers.split_names import split_of
 from raytl.tasks.readers.tree import is_image
 
 ANNOTATIONS = frozenset({".json", ".xml"})
@@ -46,6 +47,10 @@ def read_annotations(place: Place, listing: Listing, *, labels: bool = True) -> 
         and all(is_image(k) and isinstance(v, str | int) for k, v in content.items())
     ):
         return _table([(name, str(label)) for name, label in content.items()])  # {"a.jpg": "cat"}
+    if isinstance(content, dict) and len(content) > 1 and all(map(_is_split, content)):
+        raise NoLabelsError(
+            f"{place.shown}: it lists the images of splits, which is not read; move them into folders of these names"
+        )
     if isinstance(content, dict) and content and all(map(_are_names, content.values())):
         return _table([(name, label) for label, names in content.items() for name in names])  # {"cat": ["a.jpg"]}
     if isinstance(content, dict) and _are_pairs(content.get("labels")):
@@ -76,6 +81,11 @@ def _table(pairs: _Pairs) -> Any:
 
 def _are_names(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(name, str) and is_image(name) for name in value)
+
+
+def _is_split(key: str) -> bool:
+    found = split_of(key)
+    return found is not None and not found[1]
 
 
 def _are_columns(values: list[Any]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -16,7 +16,7 @@ from raytl.tasks.readers.hints import reason, say_lists
 from raytl.tasks.readers.layouts import Layout, recognise
 from raytl.tasks.readers.listing import Entry, Listing, Place, TableOptions, printable
 from raytl.tasks.readers.names import are_parts
-from raytl.tasks.readers.split_names import NONE, shard_split
+from raytl.tasks.readers.split_names import NONE, TEST, TRAIN, VALIDATION, shard_split
 from raytl.tasks.readers.table import TABLES, list_table
 from raytl.tasks.readers.tree import Tree, is_image, name_of
 
@@ -54,7 +54,12 @@ def list_with_tables(
                     f"{listing.name}: its folders have names of parts, not of classes, and of its table {name} "
                     f"{listing.useless.get(name, 'no row has a label')}; or pass --split none to take the folders"
                 )
+            told = {name for name, table in every.items() if _keep(table, listing)}
+            for name in sorted(told):
+                listing.announce(f"labels are taken from its folders, and groups or splits from its table {name}")
             for name, why in listing.useless.items():
+                if name in told:
+                    continue
                 grade = Severity.INFO if why.startswith("no column with images") else Severity.WARNING
                 listing.announce(f"labels are taken from its folders; its table {name} is not used: {why}", grade)
         return None
@@ -62,6 +67,9 @@ def list_with_tables(
     chosen = _chosen(beside, by_folder, listing, split)
     if not chosen:
         return None
+    unread = [name for name in listing.useless if shard_split(name) == TRAIN]
+    if unread and split is None and {shard_split(name) for name in chosen} <= {VALIDATION, TEST}:
+        raise UserError(f"{listing.name}{unread[0]}: {listing.useless[unread[0]]}")  # or the test would be learned from
     result = Listing(listing.name, layout="images with a table beside them", labelled=True)
     result.problems += listing.problems
     what = "the split of each image is" if by_folder and len(chosen) > 1 else "labels are"
@@ -166,8 +174,9 @@ def _chosen(
     beside: Mapping[str, _Beside], by_folder: Mapping[str, str | None], listing: Listing, split: str | None
 ) -> list[str]:
     """The tables to believe; none where the class folders are."""
-    splits = [shard_split(name) for name in beside]
-    by_splits = len(beside) > 1 and len(set(splits)) == len(splits) and None not in splits and split != NONE
+    spoken = {name: found for name in beside if (found := shard_split(name)) is not None}
+    by_splits = len(spoken) > 1 and len(set(spoken.values())) == len(spoken) and split != NONE
+    by_splits = by_splits and _apart([beside[name].labels for name in spoken])
     # The one that names most images: a table of what codes mean may name a few by chance.
     order = {n: (not n.lower().startswith("metadata."), -len(table.labels), len(n), n) for n, table in beside.items()}
     names = sorted(beside, key=order.__getitem__)
@@ -179,19 +188,45 @@ def _chosen(
                 f"{listing.name}{other} to take the table's, or --split none to take the folders'"
             )
         if not by_splits:
-            listing.announce(f"labels are taken from its folders, not from its table {names[0]}")
+            told = "and groups or splits" if _keep(beside[names[0]], listing) else "not"
+            listing.announce(f"labels are taken from its folders, {told} from its table {names[0]}")
             return []
     first = names[0]
     if by_splits:
-        return sorted(beside)
+        odd = next((n for n in names if n not in spoken and not _fits(beside[n], spoken, beside)), None)
+        if odd is None:
+            return sorted(spoken)
+        first, names = odd, [odd, *(name for name in names if name != odd)]
     if first.lower().startswith("metadata.") or all(
         _agree(beside[first].labels, beside[name].labels) for name in names[1:]
     ):
         return [first]
-    raise UserError(
-        f"{listing.name}: its tables {' and '.join(names[:2])} give different labels; pass one, as in "
-        f"{listing.name}{first}"
-    )
+    other = next(name for name in names[1:] if not _agree(beside[first].labels, beside[name].labels))
+    shared = beside[first].labels.keys() & beside[other].labels.keys()
+    what = "give different labels" if shared else "are of different images"
+    train = next((name for name in (first, other) if spoken.get(name) == TRAIN), first)
+    raise UserError(f"{listing.name}: its tables {first} and {other} {what}; pass one, as in {listing.name}{train}")
+
+
+def _apart(labels: Sequence[Mapping[str, str | None]]) -> bool:
+    """Whether no file is named twice."""
+    return len(set().union(*labels)) == sum(map(len, labels))
+
+
+def _fits(table: _Beside, spoken: Collection[str], beside: Mapping[str, _Beside]) -> bool:
+    """Whether a table of all images says the same as those of the splits."""
+    shared = [beside[name].labels for name in spoken if beside[name].labels.keys() & table.labels.keys()]
+    return all(_agree(table.labels, labels) for labels in shared)
+
+
+def _keep(table: _Beside, listing: Listing) -> bool:
+    """Have the listing know what a table says of images besides their labels; whether it does."""
+    told = (entry for entry in table.listing.entries if entry.group is not None or entry.split is not None)
+    said = {entry.item.path: entry for entry in told if isinstance(entry.item, FileItem)}
+    listing.beside |= said
+    if said:
+        listing.problems += [problem for problem in table.listing.problems if "no label" not in problem.message]
+    return bool(said)
 
 
 def _agree(one: Mapping[str, str | None], other: Mapping[str, str | None]) -> bool:

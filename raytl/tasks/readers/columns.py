@@ -14,7 +14,7 @@ import pyarrow as pa
 from raytl.core.errors import UserError, nearest
 from raytl.tasks.readers.labels import is_list, multi_label, number, text_values
 from raytl.tasks.readers.listing import Listing, TableOptions
-from raytl.tasks.readers.split_columns import named_column, split_column
+from raytl.tasks.readers.split_columns import is_named_split, named_column, split_column
 from raytl.tasks.readers.tree import is_image
 
 IMAGE_COLUMNS = (
@@ -85,7 +85,7 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
         _say_further_labels(table, label, taken | set(named), listing)
         refuse_texts(table, label, listing.name)
         return Columns(image, label, group, split)
-    others = [name for name in table.column_names if name not in taken]
+    others = [name for name in table.column_names if name not in taken and not is_named_split(name)]
     flags = [name for name in others if _is_flag(table.column(name))]
     likely = [name for name in others if name not in flags and _repeats(table, name)]
     if len(flags) >= 2 and not likely:
@@ -145,7 +145,9 @@ def _come_again(table: Any, column: str) -> bool:
     if pa.types.is_nested(table.schema.field(column).type):
         return False
     values = [value for value in text_values(table, column) if value is not None]
-    return bool(values) and len(values) / 50 < len(set(values)) < len(values) and len(set(values)) > _FEW_GROUPS
+    different = set(values)
+    few = len(different) <= len(values) / 50 and all(map(_KIND.fullmatch, different))  # words for many images each
+    return bool(values) and not few and _FEW_GROUPS < len(different) < len(values)
 
 
 def _say_not_obeyed(table: Any, taken: set[str], listing: Listing) -> None:

@@ -16,11 +16,12 @@ from raytl.tasks.readers.layouts import Found, Layout, recognise
 from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, printable
 from raytl.tasks.readers.masks import leave_masks_out
 from raytl.tasks.readers.shards import list_tables
-from raytl.tasks.readers.split_names import NONE, split_of
+from raytl.tasks.readers.split_names import NONE, TRAIN, split_of
 from raytl.tasks.readers.table import ARROW, PARQUET, TABLES
 from raytl.tasks.readers.tree import Tree, Walk, is_image, walk
 
 _NAMED = 4
+_NOTHING = Entry(FileItem("", ""))
 
 
 def list_folder(
@@ -182,9 +183,11 @@ def _fill(listing: Listing, layout: Layout, place: Place) -> None:
     listing.layout = layout.kind
     for found in layout.files:
         item = FileItem(listing.name + printable(found.path[start:]), found.path, place.filesystem)
-        listing.entries.append(Entry(item, found.label, certain=is_image(found.path), split=found.split))
+        told = listing.beside.get(found.path, _NOTHING)
+        group, split = told.group, found.split or (told.split if found.label is not None else None)
+        listing.entries.append(Entry(item, found.label, group, is_image(found.path), split))
     listing.labelled = any(entry.label is not None for entry in listing.entries)
-    listing.split_names = layout.splits
+    listing.split_names = layout.splits or {e.split: [e.split] for e in listing.entries if e.split is not None}
     for label in layout.empty:
         listing.note(f"folder '{label}' is empty; left out")
     for message in layout.said:
@@ -202,11 +205,14 @@ def _tables_further_down(
         return None
     parts = {name: split_of(name) for name, folder in tree.folders.items() if any(map(_may_be_table, folder.files))}
     result = Listing(place.shown.rstrip("/") + "/", layout="images with a table beside them", labelled=True)
+    unread: dict[str, str] = {}  # why the training images have no labels
     read = []  # what a table gives labels of; the images of other splits are counted as they are
     for name, found in parts.items():
         part = list_folder(inside(place, tree.folders[name].path), options=options, split=split)
         if not part.labelled or part.unlabelled_because:
             useless |= {f"{name}/{table}": why for table, why in part.useless.items()}
+            if found and found[0] == TRAIN and split is None:
+                unread = part.useless or {"": part.unlabelled_because or "there are no labels"}
             continue
         read.append(tree.folders[name].path + "/")
         result.problems += part.problems
@@ -215,6 +221,9 @@ def _tables_further_down(
             result.split_names.setdefault(found[0], []).append(name)
     if not result.entries:
         return None
+    for table, why in unread.items():  # or the test would be learned from
+        train = next(name for name, found in parts.items() if found and found[0] == TRAIN)
+        raise UserError(f"{result.name}{train}/{table}: {why}")
     named = {entry.item.path for entry in result.entries if isinstance(entry.item, FileItem)}
     for found_file in layout.files:
         if found_file.path not in named and is_image(found_file.path):

@@ -173,8 +173,16 @@ def say_lists(tree: Tree, listing: Listing, used: Collection[str] = ()) -> None:
         return
     others = [path for path in _near_the_top(tree) if name_of(path) not in used]
     others = [path for path in others if PurePosixPath(path).suffix.lower() in _NOT_READ | {".csv"}]
-    texts = [path for path in others if PurePosixPath(path).suffix.lower() in {".txt", ".lst", ".json"}]
-    lists = [name_of(path) for path in texts if _speaks_of_split(PurePosixPath(path).stem)]
+    texts = [path for path in others if PurePosixPath(path).suffix.lower() in {".txt", ".lst", ".json", ".csv"}]
+    spoken = {path: split_of(PurePosixPath(path).stem) for path in texts}
+    together = (
+        len({found[0] for found in spoken.values() if found is not None}) > 1
+    )  # clipart_train.txt, clipart_test.txt
+    lists = [
+        name_of(path)
+        for path in texts
+        if _speaks_of_split(PurePosixPath(path).stem) or (together and spoken[path] is not None)
+    ]
     if lists and not listing.split_names:
         what = (
             f"{_few(lists)} may say which images are for training or the test, and {'is' if len(lists) == 1 else 'are'}"

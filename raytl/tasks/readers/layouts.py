@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 from raytl.core.errors import UserError
 from raytl.tasks.readers.listing import printable
-from raytl.tasks.readers.split_names import NONE, TRAIN, class_and_split, splits_of
+from raytl.tasks.readers.masks import IMAGES
+from raytl.tasks.readers.split_names import NONE, TRAIN, class_and_split, split_of, splits_of
 from raytl.tasks.readers.tree import Tree, is_image
 
 _NAMED = 4
+_STRAY = 20  # so many times the images in folders there are of those beside these that lie there by chance
 _PARTITION = re.compile(r"^(?:label|class|category|target|species)=(.+)$")  # as hive partitions are named
 
 
@@ -89,6 +91,12 @@ def _has_images(tree: Tree) -> bool:
     return any(map(is_image, tree.files)) or (bool(tree.files) and not tree.images())
 
 
+def _is_of_images(tree: Tree) -> bool:
+    """Whether the folder itself holds images, more than strays beside folders of classes."""
+    own, below = sum(map(is_image, tree.files)), tree.images()
+    return _has_images(tree) and not (len(_full(tree)) > 1 and own * _STRAY <= below)
+
+
 def _label(name: str) -> str:
     text = unicodedata.normalize("NFC", printable(name))
     partition = _PARTITION.match(text)
@@ -111,7 +119,7 @@ def _class_folders(tree: Tree) -> Layout:
 def _inner(only: tuple[str, Tree], shown: str) -> Layout | None:
     """The layout of the one folder that there is, where that has class folders inside."""
     name, folder = only
-    if _has_images(folder) or not _full(folder):
+    if _is_of_images(folder) or not _full(folder):
         return None
     layout = recognise(folder, f"{shown}{printable(name)}/")
     several = len(layout.classes) > 1 or bool(layout.splits)
@@ -132,7 +140,7 @@ def _beside(tree: Tree, layout: Layout) -> Layout:
 
 def _classes_in(folder: Tree) -> set[str]:
     """Names of the class folders inside a split's folder."""
-    return set(_full(_unwrapped(folder))) if not _has_images(folder) else set()
+    return set(_full(_unwrapped(folder))) if not _is_of_images(folder) else set()
 
 
 def _unwrapped(folder: Tree) -> Tree:
@@ -153,6 +161,12 @@ def _splits(tree: Tree, full: dict[str, Tree], names: dict[str, str], shown: str
     """
     classes = {name: _classes_in(full[name]) for name in names}
     for name, inside in classes.items():
+        if len(inside) == 1 and (split_of(*inside) or ("",))[0] == names[name]:
+            classes[name] = set()  # train/train, test/test
+    every = list(set().union(*classes.values()))
+    if len(every) == 1 and IMAGES.fullmatch(every[0]):
+        classes = {name: set() for name in names}  # train/images, beside train/labels.csv
+    for name, inside in classes.items():
         elsewhere = set().union(*(found for other, found in classes.items() if other != name and len(found) > 1))
         if len(inside) == 1 and elsewhere and not inside & elsewhere:
             classes[name] = set()  # test/test, beside train/cat and train/dog
@@ -168,9 +182,10 @@ def _splits(tree: Tree, full: dict[str, Tree], names: dict[str, str], shown: str
     blank = [name for name, split in names.items() if split == TRAIN and not classes[name]]
     if same or blank or not inside or len(kinds) < 2:
         odd = f", and '{printable((same or others)[0])}' is another" if others else ""
+        train = min(names, key=lambda name: names[name] != TRAIN)
         raise UserError(
             f"{shown}: its folders {_few(names)} may be splits or classes{odd}; give one of them, as in "
-            f"{shown}{printable(next(iter(names)))}, or pass --split none to take all folders for classes"
+            f"{shown}{printable(train)}, or pass --split none to take all folders for classes"
         )
     return _split_layout("split folders", tree, full, names, classes)
 
@@ -202,7 +217,7 @@ def _by_split(names: dict[str, str]) -> dict[str, list[str]]:
 
 def _splits_inside(full: dict[str, Tree]) -> dict[str, dict[str, str]] | None:
     """The splits inside each class folder (``cat/train``, ``cat/test``), None where that is not the layout."""
-    if len(full) < 2 or any(map(_has_images, full.values())):
+    if len(full) < 2 or any(map(_is_of_images, full.values())) or splits_of(full).keys() == full.keys():
         return None
     inside = {name: splits_of(_full(folder)) for name, folder in full.items()}
     below = [set(_full(_full(full[name])[split])) for name, splits in inside.items() for split in splits]

@@ -14,7 +14,7 @@ _MASKS = re.compile(
     r"|annotations?",
     re.IGNORECASE,
 )
-_IMAGES = re.compile(r"(jpe?g|png|raw|rgb)?[_ -]?(images?|imgs?|photos?|pictures?|originals?)|rgb", re.IGNORECASE)
+IMAGES = re.compile(r"(jpe?g|png|raw|rgb)?[_ -]?(images?|imgs?|photos?|pictures?|originals?)|rgb", re.IGNORECASE)
 _ALIKE = 0.8
 """Of the files in a folder of masks, the share at least that is named like an image beside it."""
 _WORD = re.compile(r"[_ -]?(mask|segmentation|seg|gt|trimap)$", re.IGNORECASE)
@@ -41,8 +41,8 @@ def leave_masks_out(tree: Tree, listing: Listing | None = None) -> None:
 
 def _folders_of_masks(tree: Tree) -> Iterator[Tree]:
     full = {name: folder for name, folder in tree.folders.items() if folder.images()}
-    known = all(_IMAGES.fullmatch(name) or _MASKS.fullmatch(name) for name in full)
-    beside = [folder for name, folder in full.items() if _IMAGES.fullmatch(name)]
+    known = all(IMAGES.fullmatch(name) or _MASKS.fullmatch(name) for name in full)
+    beside = [folder for name, folder in full.items() if IMAGES.fullmatch(name)]
     images = {_stem(path) for folder in beside for path in _files(folder)} if known else set()
     for name, folder in full.items():
         stems = [_stem(path) for path in _files(folder)] if images and _MASKS.fullmatch(name) else []

@@ -186,9 +186,14 @@ class Resolver:
             return {}
         bare: dict[int, str] = {}
         moves: dict[_Moved, dict[int, str]] = defaultdict(dict)
+        lost = self._lost(missing)
         for row, path in missing.items():
             parts = _parts(path)
             if not parts:
+                continue
+            # Where all begin with folders that are not here it takes no search for each: of one name there may be many.
+            if lost and tuple(parts[: len(lost)]) == lost and (rest := "/".join(parts[len(lost) :])) in self._relative:
+                moves[_Moved(lost, ())][row] = rest
                 continue
             candidates = self._candidates(parts[-1])
             if not candidates:
@@ -214,6 +219,12 @@ class Resolver:
         move, count = counted.most_common(1)[0]
         total = sum(counted.values())
         return bare | moves[move] if 2 * count > total and 2 * count > len(missing) - len(bare) else bare
+
+    def _lost(self, missing: dict[int, str]) -> tuple[str, ...]:
+        """The folders that the first path that leads nowhere begins with, without which it leads to a file."""
+        parts = next((parts for path in missing.values() if len(parts := _parts(path)) > 1), [])
+        count = next((n for n in range(1, len(parts) - 1) if "/".join(parts[n:]) in self._relative), 0)
+        return tuple(parts[:count])
 
     def _of_split(self, paths: list[str]) -> list[str]:
         """Of several files those in a folder of the table's split, where there are any."""

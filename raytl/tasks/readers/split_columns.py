@@ -26,6 +26,11 @@ def named_column(table: Any, names: Sequence[str], taken: set[str]) -> str | Non
     return next((by_lower[name] for name in names if name in by_lower), None)
 
 
+def is_named_split(column: str) -> bool:
+    """Whether a column has the name of one of splits, whatever it holds."""
+    return _plain(column) in _NAMES
+
+
 def split_column(table: Any, taken: set[str], listing: Listing) -> str | None:
     """The column whose values speak of splits, by its usual name or by what is in it; None where there is none.
 

@@ -42,8 +42,8 @@ def splits_of(names: Iterable[str]) -> dict[str, str]:
     """
     spoken = {name: found for name in names if (found := split_of(name)) is not None}
     plain = {name: split for name, (split, rest) in spoken.items() if not rest}
-    if plain:
-        return plain
+    if plain:  # Kaggle calls them train and test1
+        return {name: split for name, (split, rest) in spoken.items() if all(word.isdecimal() for word in rest)}
     rests = {rest for _, rest in spoken.values()}
     return {name: split for name, (split, _) in spoken.items()} if len(rests) == 1 and len(spoken) > 1 else {}
 
