@@ -101,10 +101,12 @@ def _below(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
+    above = {os.fspath(path): frozenset({path.resolve()})}
     for folder, folders, names in os.walk(path, followlinks=True):
-        above = Path(folder).resolve()
-        inside = (name for name in folders if not name.startswith("."))
-        folders[:] = sorted(name for name in inside if not above.is_relative_to(Path(folder, name).resolve()))
+        on_the_way = above.pop(folder)
+        inside = {name: Path(folder, name).resolve() for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for name, real in inside.items() if real not in on_the_way]
+        above |= {os.path.join(folder, name): on_the_way | {inside[name]} for name in folders}  # noqa: PTH118  # as walk does
         found = (Path(folder, name) for name in sorted(names) if not name.startswith("."))
         yield from (file for file in found if file.is_file())
 

@@ -37,7 +37,7 @@ class RunLock:
         try:
             holder = _holder(self._path, self._file)
             for _ in range(_LOOKS):
-                if holder is None or holder["pid"] != "unknown":
+                if holder is None or (holder["pid"] != "unknown" and _alive(holder["pid"])):
                     break
                 time.sleep(0.05)  # somebody who only looks, most likely, and not for long
                 holder = _holder(self._path, self._file)

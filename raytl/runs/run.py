@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,6 +24,8 @@ from raytl.runs.tables import history_table, read_table, trials_table
 from raytl.search.jobs import JobKind
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources.heads import CONVEX
+
+_BLOCK = 2**20  # bytes of a journal that are looked through at a time, from its end
 
 
 class Run:
@@ -143,8 +146,8 @@ class Run:
     def seconds(self) -> float:
         """How long the search took, or has been going; the time between its end and its going on does not count."""
         if self.status == "running":
-            return seconds_of(self._document, None, datetime.now(UTC))
-        return seconds_of(self._document, self.outcome, last_word(self.place.file(JOURNAL)))
+            return seconds_of(self._document, None, lambda: datetime.now(UTC))
+        return seconds_of(self._document, self.outcome, lambda: last_word(self.place.file(JOURNAL)))
 
     def summary(self) -> dict[str, Any]:
         """The document that ``search --json`` prints, in JSON's own types.
@@ -242,7 +245,7 @@ class Run:
         )
 
 
-def seconds_of(document: dict[str, Any], outcome: dict[str, Any] | None, last: datetime | None) -> float:
+def seconds_of(document: dict[str, Any], outcome: dict[str, Any] | None, last: Callable[[], datetime | None]) -> float:
     """How long a search took that does not run any more.
 
     document: ``run.json``. outcome: ``outcome.json``, which tells where it is of the last session. last: when something
@@ -251,7 +254,7 @@ def seconds_of(document: dict[str, Any], outcome: dict[str, Any] | None, last: d
     if outcome is not None and (document.get("status") == "finished" or outcome.get("interrupted")):
         return float(outcome["seconds"])
     begun = _time([document.get("started"), *document.get("resumed", [])][-1])
-    ended = _time(document["ended"]) if document.get("ended") else last or begun
+    ended = _time(document["ended"]) if document.get("ended") else last() or begun
     return float(document.get("spent_s", 0.0)) + max(0.0, (ended - begun).total_seconds())
 
 
@@ -259,9 +262,15 @@ def last_word(journal: Path) -> datetime | None:
     """When a journal was last written to, by what its last line says: a copy of it is younger."""
     if not journal.exists():
         return None
-    for line in reversed(journal.read_bytes().splitlines()):
-        with suppress(ValueError, KeyError, TypeError):  # torn
-            return datetime.fromtimestamp(float(json.loads(line)["at"]), UTC)
+    size = most = journal.stat().st_size
+    while most > 0:
+        most = max(0, most - _BLOCK)
+        with journal.open("rb") as file:
+            file.seek(most)
+            lines = file.read(size - most).splitlines()[1 if most else 0 :]
+        for line in reversed(lines):
+            with suppress(ValueError, KeyError, TypeError):  # torn
+                return datetime.fromtimestamp(float(json.loads(line)["at"]), UTC)
     return datetime.fromtimestamp(journal.stat().st_mtime, UTC)
 
 

@@ -184,7 +184,7 @@ class RunWriter:
         """What earlier sessions took. before: ``run.json`` as the last of them left it."""
         path = self.path / "outcome.json"
         outcome = read_json(path) if path.exists() else None
-        return seconds_of(before, outcome, last_word(self.path / JOURNAL))
+        return seconds_of(before, outcome, lambda: last_word(self.path / JOURNAL))
 
     def _let_go(self) -> None:
         self.unkept = self._keeper.release() or self.unkept

@@ -24,7 +24,7 @@ _GONE_S = 5.0  # Serve lists nothing at all while the store of the cluster's hea
 def settings_of(config: AppConfig) -> dict[str, Any]:
     """What the replicas of an application are told."""
     first, *_ = config.get("deployments") or [{}]
-    return dict(first.get("user_config") or {})
+    return {**(config.get("args") or {}), **(first.get("user_config") or {})}
 
 
 def with_settings(config: AppConfig, settings: Mapping[str, Any]) -> AppConfig:

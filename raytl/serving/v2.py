@@ -101,8 +101,10 @@ async def _read(request: Request, settings: ServingSettings) -> Inference:
 def _inferred(name: str, live: Live, asked: Inference, rows: np.ndarray, told: Sequence[str]) -> Response:
     """told: the labels in the order that clients know, which a candidate's need not be."""
     labels = [live.labels[number] for number in live.decide(rows)]
-    if sorted(told) == sorted(live.labels):
-        rows = rows[:, [live.labels.index(label) for label in told]]
+    if tuple(told) != tuple(live.labels):
+        places = {label: number for number, label in enumerate(live.labels)}
+        if places.keys() == set(told):
+            rows = rows[:, [places[label] for label in told]]
     values: dict[str, Any] = {"label": labels, "probabilities": rows}
     outputs, binary = written(values, asked.outputs)
     document = {"model_name": name, "model_version": live.version, "outputs": outputs}

@@ -448,3 +448,65 @@ def test_lists_around_the_folder_of_the_data_are_told_of(tmp_path: Path) -> None
         (tmp_path / name).write_text("images/0.png\n")
     said = [problem.message for problem in read_labelled(tmp_path).problems if problem.leading]
     assert any(message.startswith("test.txt, train.txt may say which images") for message in said), said
+
+
+def test_a_file_in_two_splits_takes_none_of_the_splits_away(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"img": 12})
+    rows = [f"img/{n}.png,{EIGHT[n % 8]}" for n in range(12)]
+    table(tmp_path / "train.csv", "path,label", *rows[:8])
+    table(tmp_path / "test.csv", "path,label", *rows[7:])
+    assert len(read_labelled(tmp_path, role="test").images) == 5
+
+
+def test_groups_that_are_the_classes_are_told_and_not_heard(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"control": 8, "treated": 8})
+    rows = [f"{label}/{n}.png,{label}" for label in ("control", "treated") for n in range(8)]
+    table(tmp_path / "meta.csv", "filename,group", *rows)
+    read = read_labelled(tmp_path)
+    assert read.images.groups is None and read.images.counts() == {"control": 8, "treated": 8}
+    assert any("a class would have one group alone" in problem.message for problem in read.problems)
+
+
+@pytest.mark.parametrize("named", ["test", "train"])
+def test_images_that_a_table_of_splits_does_not_name_are_for_training(named: str, tmp_path: Path) -> None:
+    make_folder(tmp_path, {"cat": 8, "dog": 8})
+    rows = [f"{label}/{n}.png,{'test' if n > 5 else 'train'}" for label in TWO for n in range(8)]
+    table(tmp_path / "t.csv", "path,split", *(row for row in rows if named == "train" or row.endswith(named)))
+    read = read_labelled(tmp_path)
+    if named == "train":
+        assert read.images.counts() == {"cat": 6, "dog": 6}
+    else:  # of whom nobody is for training
+        assert read.images.counts() == {"cat": 8, "dog": 8}
+        assert any("the splits that its table says are not heard" in problem.message for problem in read.problems)
+
+
+def test_groups_of_the_table_of_all_images_hold_beside_those_of_the_splits(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"img": 12})
+    rows = [f"img/{n}.png,{EIGHT[n % 8]}" for n in range(12)]
+    table(tmp_path / "metadata.csv", "path,label,patient_id", *(f"{row},p{n // 2}" for n, row in enumerate(rows)))
+    table(tmp_path / "train.csv", "path,label", *rows[:8])
+    table(tmp_path / "test.csv", "path,label", *rows[8:])
+    read = read_labelled(tmp_path).images
+    assert read.counts() == HALF and read.groups is not None and len(set(read.groups)) == 4
+
+
+def test_codes_of_products_are_asked_about_and_words_of_phases_are_labels(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"img": 24})
+    path = table(tmp_path / "t.csv", "path,product", *(f"img/{n}.png,P{n % 4}" for n in range(24)))
+    with pytest.raises(
+        UserError, match="by column 'product', and no other holds labels; if that one does pass --label"
+    ):
+        Task(path)
+    path = table(tmp_path / "u.csv", "path,phase", *(f"img/{n}.png,{('G1', 'S', 'G2')[n % 3]}" for n in range(24)))
+    assert read_labelled(path).images.counts() == {"G1": 8, "G2": 8, "S": 8}
+
+
+def test_tables_that_are_heard_are_not_called_unread(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"cat": 8, "dog": 8})
+    rows = [f"{label}/{n}.png,{label},p{n // 2}{label[0]}" for label in TWO for n in range(8)]
+    table(tmp_path / "train.csv", "path,label,patient_id", *rows)
+    assert not any("not read" in problem.message for problem in read_labelled(tmp_path).problems)
+    root = make_folder(tmp_path / "kaggle", {"train": 8, "test": 4})
+    table(root / "train.csv", "path,label", *(f"train/{n}.png,{EIGHT[n]}" for n in range(8)))
+    table(root / "test.csv", "path", *(f"test/{n}.png" for n in range(4)))
+    assert not any("learned from" in problem.message for problem in read_labelled(root).problems)

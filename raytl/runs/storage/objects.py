@@ -17,7 +17,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from pyarrow import fs
 
 from raytl.core.errors import UserError
@@ -93,8 +92,9 @@ class Objects:
             stream = self._open(key)
         except FileNotFoundError as missing:  # file systems with real folders want them made first
             try:
-                self._filesystem.create_dir(self._path(key).rpartition("/")[0], recursive=True)
-            except (OSError, pa.ArrowException):
+                with _os_errors():
+                    self._filesystem.create_dir(self._path(key).rpartition("/")[0], recursive=True)
+            except OSError:
                 raise missing from None  # which says of a bucket that there is none
             stream = self._open(key)
         with _os_errors():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -68,8 +69,10 @@ def list_with_tables(
     if not chosen:
         return None
     unread = [name for name in listing.useless if shard_split(name) == TRAIN]
-    if unread and split is None and {shard_split(name) for name in chosen} <= {VALIDATION, TEST}:
-        raise UserError(f"{listing.name}{unread[0]}: {listing.useless[unread[0]]}")  # or the test would be learned from
+    if unread and options.lone and split is None and {shard_split(name) for name in chosen} <= {VALIDATION, TEST}:
+        # Or the test would be learned from.
+        advice = f"; or pass --split {shard_split(chosen[0])} to learn from {chosen[0]}"
+        raise UserError(f"{listing.name}{unread[0]}: {listing.useless[unread[0]]}{advice}")
     result = Listing(listing.name, layout="images with a table beside them", labelled=True)
     result.problems += listing.problems
     what = "the split of each image is" if by_folder and len(chosen) > 1 else "labels are"
@@ -78,8 +81,11 @@ def list_with_tables(
         part = shard_split(name) if len(chosen) > 1 else None
         result.problems += beside[name].listing.problems
         for entry in beside[name].listing.entries:
-            label = by_folder.get(entry.item.path, entry.label) if isinstance(entry.item, FileItem) else entry.label
-            result.entries.append(replace(entry, label=label, split=part or entry.split))
+            path = entry.item.path if isinstance(entry.item, FileItem) else ""
+            more = listing.beside.get(path)
+            group = entry.group if more is None or entry.group is not None else more.group
+            label = by_folder.get(path, entry.label)
+            result.entries.append(replace(entry, label=label, group=group, split=part or entry.split))
     for entry in result.entries:
         if entry.split is not None:
             result.split_names.setdefault(entry.split, [entry.split])
@@ -195,6 +201,9 @@ def _chosen(
     if by_splits:
         odd = next((n for n in names if n not in spoken and not _fits(beside[n], spoken, beside)), None)
         if odd is None:
+            for name in names:
+                if name not in spoken:
+                    _keep(beside[name], listing)
             return sorted(spoken)
         first, names = odd, [odd, *(name for name in names if name != odd)]
     if first.lower().startswith("metadata.") or all(
@@ -209,14 +218,15 @@ def _chosen(
 
 
 def _apart(labels: Sequence[Mapping[str, str | None]]) -> bool:
-    """Whether no file is named twice."""
-    return len(set().union(*labels)) == sum(map(len, labels))
+    """Whether no table is most of another: a few files in two splits are a leak, which is found later."""
+    pairs = itertools.combinations(labels, 2)
+    return all(2 * len(one.keys() & other.keys()) <= min(len(one), len(other)) for one, other in pairs)
 
 
 def _fits(table: _Beside, spoken: Collection[str], beside: Mapping[str, _Beside]) -> bool:
     """Whether a table of all images says the same as those of the splits."""
     shared = [beside[name].labels for name in spoken if beside[name].labels.keys() & table.labels.keys()]
-    return all(_agree(table.labels, labels) for labels in shared)
+    return bool(shared) and all(_agree(table.labels, labels) for labels in shared)
 
 
 def _keep(table: _Beside, listing: Listing) -> bool:
@@ -225,6 +235,7 @@ def _keep(table: _Beside, listing: Listing) -> bool:
     said = {entry.item.path: entry for entry in told if isinstance(entry.item, FileItem)}
     listing.beside |= said
     if said:
+        listing.heard.add(name_of(table.listing.name))
         listing.problems += [problem for problem in table.listing.problems if "no label" not in problem.message]
     return bool(said)
 

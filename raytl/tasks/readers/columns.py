@@ -14,7 +14,7 @@ import pyarrow as pa
 from raytl.core.errors import UserError, nearest
 from raytl.tasks.readers.labels import is_list, multi_label, number, text_values
 from raytl.tasks.readers.listing import Listing, TableOptions
-from raytl.tasks.readers.split_columns import is_named_split, named_column, split_column
+from raytl.tasks.readers.split_columns import named_column, numbers_splits, split_column
 from raytl.tasks.readers.tree import is_image
 
 IMAGE_COLUMNS = (
@@ -85,7 +85,7 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
         _say_further_labels(table, label, taken | set(named), listing)
         refuse_texts(table, label, listing.name)
         return Columns(image, label, group, split)
-    others = [name for name in table.column_names if name not in taken and not is_named_split(name)]
+    others = [name for name in table.column_names if name not in taken and not numbers_splits(table, name)]
     flags = [name for name in others if _is_flag(table.column(name))]
     likely = [name for name in others if name not in flags and _repeats(table, name)]
     if len(flags) >= 2 and not likely:
@@ -106,7 +106,12 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
     if len(likely) == 1:
         listing.announce(f"labels are taken from column '{likely[0]}'; --label NAME takes another")
         return Columns(image, likely[0], group, split)
-    if others:
+    if group is not None and not likely:
+        listing.unlabelled_because = (
+            f"its images are kept together by column '{group}', and no other holds labels; if that one does pass "
+            f"--label {shlex.quote(group)}"
+        )
+    elif others:
         columns, again = few(others), [name for name in others if not _all_different(table.column(name))]
         listing.unlabelled_because = (
             f"none of its columns {columns} is named 'label'; say which one holds the labels, as in "

@@ -21,7 +21,6 @@ from raytl.tasks.readers.table import ARROW, PARQUET, TABLES
 from raytl.tasks.readers.tree import Tree, Walk, is_image, walk
 
 _NAMED = 4
-_NOTHING = Entry(FileItem("", ""))
 
 
 def list_folder(
@@ -183,15 +182,47 @@ def _fill(listing: Listing, layout: Layout, place: Place) -> None:
     listing.layout = layout.kind
     for found in layout.files:
         item = FileItem(listing.name + printable(found.path[start:]), found.path, place.filesystem)
-        told = listing.beside.get(found.path, _NOTHING)
-        group, split = told.group, found.split or (told.split if found.label is not None else None)
-        listing.entries.append(Entry(item, found.label, group, is_image(found.path), split))
+        listing.entries.append(Entry(item, found.label, certain=is_image(found.path), split=found.split))
     listing.labelled = any(entry.label is not None for entry in listing.entries)
-    listing.split_names = layout.splits or {e.split: [e.split] for e in listing.entries if e.split is not None}
+    listing.split_names = layout.splits
+    if listing.beside:
+        _hear(listing)
     for label in layout.empty:
         listing.note(f"folder '{label}' is empty; left out")
     for message in layout.said:
         listing.announce(message)
+
+
+def _hear(listing: Listing) -> None:
+    """Give entries the groups and splits that a table beside the class folders says of them.
+
+    Images that it does not name are for training. It is not heard in what would leave nothing to validate on, or to
+    train on.
+    """
+    told = [
+        listing.beside.get(entry.item.path) if isinstance(entry.item, FileItem) else None for entry in listing.entries
+    ]
+    groups: dict[str, set[object]] = {}
+    for number, (entry, more) in enumerate(zip(listing.entries, told, strict=True)):
+        if entry.label is not None:
+            own = number if more is None or more.group is None else more.group
+            groups.setdefault(entry.label, set()).add(own)
+    if min(map(len, groups.values()), default=0) > 1:
+        listing.entries = [
+            entry if more is None else replace(entry, group=more.group)
+            for entry, more in zip(listing.entries, told, strict=True)
+        ]
+    elif any(more is not None and more.group is not None for more in told):
+        what = "images are not kept together as its table says: a class would have one group alone"
+        listing.announce_warning(f"{what}; validation may flatter")
+    if not listing.split_names and TRAIN in {more.split for more in told if more is not None}:
+        listing.entries = [
+            replace(entry, split=(None if more is None else more.split) or TRAIN) if entry.label is not None else entry
+            for entry, more in zip(listing.entries, told, strict=True)
+        ]
+        listing.split_names = {e.split: [e.split] for e in listing.entries if e.split is not None}
+    elif any(more is not None and more.split is not None for more in told):
+        listing.announce_warning("the splits that its table says are not heard: no image would be for training")
 
 
 def _tables_further_down(
@@ -211,7 +242,7 @@ def _tables_further_down(
         part = list_folder(inside(place, tree.folders[name].path), options=options, split=split)
         if not part.labelled or part.unlabelled_because:
             useless |= {f"{name}/{table}": why for table, why in part.useless.items()}
-            if found and found[0] == TRAIN and split is None:
+            if found and found[0] == TRAIN and split is None and options.lone:
                 unread = part.useless or {"": part.unlabelled_because or "there are no labels"}
             continue
         read.append(tree.folders[name].path + "/")
@@ -223,7 +254,8 @@ def _tables_further_down(
         return None
     for table, why in unread.items():  # or the test would be learned from
         train = next(name for name, found in parts.items() if found and found[0] == TRAIN)
-        raise UserError(f"{result.name}{train}/{table}: {why}")
+        others = next(found[0] for found in parts.values() if found and found[0] != TRAIN)
+        raise UserError(f"{result.name}{train}/{table}: {why}; or pass --split {others} to learn from that")
     named = {entry.item.path for entry in result.entries if isinstance(entry.item, FileItem)}
     for found_file in layout.files:
         if found_file.path not in named and is_image(found_file.path):

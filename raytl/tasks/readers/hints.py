@@ -171,9 +171,11 @@ def say_lists(tree: Tree, listing: Listing, used: Collection[str] = ()) -> None:
     """Announce files that may name the images of splits, or the classes that are codes. used: tables that are read."""
     if not listing.labelled:
         return
-    others = [path for path in _near_the_top(tree) if name_of(path) not in used]
+    others = [path for path in _near_the_top(tree) if name_of(path) not in {*used, *listing.heard}]
     others = [path for path in others if PurePosixPath(path).suffix.lower() in _NOT_READ | {".csv"}]
-    texts = [path for path in others if PurePosixPath(path).suffix.lower() in {".txt", ".lst", ".json", ".csv"}]
+    # Where a table gives the labels another one may be of images without any, which are left out.
+    kinds = {".txt", ".lst", ".json"} | ({".csv"} if "table" not in listing.layout else set())
+    texts = [path for path in others if PurePosixPath(path).suffix.lower() in kinds]
     spoken = {path: split_of(PurePosixPath(path).stem) for path in texts}
     together = (
         len({found[0] for found in spoken.values() if found is not None}) > 1

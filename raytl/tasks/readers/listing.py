@@ -42,7 +42,8 @@ class Listing:
     for, in a few words. unlabelled_because: why there are no labels, or a single class, where that is known, as a
     sentence. split_names: what the folders or files of each split are called. useless: why tables beside the images are
     of no use, by name; unknown: likewise, of files that may be about something else. empty_because: what is there
-    instead of images. beside: by path, groups and splits that a table says of images whose folders give the labels.
+    instead of images. beside: by path, groups and splits that a table says of images whose folders give the labels;
+    heard: names of such tables.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Listing:
     unknown: dict[str, str] = field(default_factory=dict)
     empty_because: str = ""
     beside: dict[str, Entry] = field(default_factory=dict)
+    heard: set[str] = field(default_factory=set)
 
     def note(self, message: str, severity: Severity = Severity.WARNING) -> None:
         """Add a problem about the path as a whole."""

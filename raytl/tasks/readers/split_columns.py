@@ -26,9 +26,10 @@ def named_column(table: Any, names: Sequence[str], taken: set[str]) -> str | Non
     return next((by_lower[name] for name in names if name in by_lower), None)
 
 
-def is_named_split(column: str) -> bool:
-    """Whether a column has the name of one of splits, whatever it holds."""
-    return _plain(column) in _NAMES
+def numbers_splits(table: Any, column: str) -> bool:
+    """Whether a column has the name of one of splits and holds numbers, of folds most likely."""
+    values = [value for value in text_values(table, column) if value is not None]
+    return _plain(column) in _NAMES and all(number(value) is not None for value in values)
 
 
 def split_column(table: Any, taken: set[str], listing: Listing) -> str | None:
