@@ -8,6 +8,7 @@ a header that no other page can send.
 from __future__ import annotations
 
 import hmac
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -76,6 +77,13 @@ class Deployment(BaseModel):
     name: str = Field("raytl", pattern=r"^\w[\w.-]{0,49}$")
 
 
+class _Plain(JSONResponse):
+    """JSON of ASCII letters: names of files may hold bytes that are no UTF-8."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
 def make_app(
     storage: str, *, token: str | None = None, price: float | None = None, names: Sequence[str] = ()
 ) -> FastAPI:
@@ -84,7 +92,9 @@ def make_app(
     price: of an hour of the machines that search, in any currency. names: to answer to without a token, beside
     addresses and those of loopback.
     """
-    app = FastAPI(title="raytl", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="raytl", docs_url=None, redoc_url=None, openapi_url=None, default_response_class=_Plain
+    )  # fmt: skip
     store, children, views = RunStore(storage), Children(storage), Views(price)
 
     def opened(name: str) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -34,6 +35,14 @@ class TestWhatIsShown:
         assert {run["name"]: run["status"] for run in found["runs"]} == {
             "live": "running", "digits": "finished", "digits-2": "finished",
         }  # fmt: skip
+
+    def test_names_that_are_no_utf_8_keep_nothing_from_being_shown(self, storage: Path) -> None:
+        odd = storage.with_name(os.fsdecode(b"r\xffns"))
+        storage.rename(odd)
+        page = TestClient(make_app(str(odd)), "http://localhost", headers=ACTING)
+        for address in ("/api/runs", "/api/runs/digits", "/api/compare?a=digits&b=digits-2"):
+            answer = page.get(address)
+            assert answer.status_code == 200 and answer.json(), address
 
     def test_a_run_that_goes_on(self, page: TestClient, live: RunWriter) -> None:
         run = page.get("/api/runs/live").json()
