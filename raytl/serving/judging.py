@@ -31,7 +31,7 @@ class Judge:
         self._replicas: dict[str, Tally] = {}
 
     def hear(self, replica: str, tally: dict[str, Any]) -> None:
-        """What a replica has counted in all; a dead one's stands. Ends the trial where that decides it."""
+        """What a replica has counted since it began to; a dead one's stands. Ends the trial where that decides it."""
         self._replicas[replica] = Tally.from_json(tally)
         verdict = judge(self._sum(), self._rules)
         if verdict is None:
@@ -89,10 +89,14 @@ def figures_of(trial: str) -> dict[str, Any] | None:
     return told
 
 
-async def tell(trial: str, tally: Tally) -> None:
-    """From a replica: what it has counted. Raises ValueError, RayError where nobody judges the trial."""
+async def tell(trial: str, tally: Tally, counter: str) -> None:
+    """From a replica: what it has counted. Raises ValueError, RayError where nobody judges the trial.
+
+    counter: of the counts. A trial that was put back after a change that failed is counted anew, and the old counts
+    stand.
+    """
     actor = _handle(trial)
-    await actor.hear.remote(ray.get_runtime_context().get_actor_id(), tally.to_json())
+    await actor.hear.remote(f"{ray.get_runtime_context().get_actor_id()}-{counter}", tally.to_json())
 
 
 @lru_cache(maxsize=4)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from raytl.serving.capture import Capture
 
 Load = Callable[[ServingSettings], LiveModel]
-Tell = Callable[[str, Tally], Awaitable[None]]
+Tell = Callable[[str, Tally, str], Awaitable[None]]
 _TELL_S = 0.5
 
 
@@ -118,7 +118,7 @@ class Service:
             await asyncio.sleep(_TELL_S)
             if self._tell is not None:
                 with suppress(Exception):  # whoever judges may be gone, or not there yet; the next time tells all again
-                    await self._tell(trial.rules.trial, trial.tally)
+                    await self._tell(trial.rules.trial, trial.tally, trial.counter)
 
     async def answer(self, live: LiveModel, images: Sequence[NamedBytes]) -> tuple[LiveModel, np.ndarray]:
         """Who answers, ``live`` unless another version is on trial, and what; as :meth:`classify`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import secrets
 import sys
 import threading
 import time
@@ -43,6 +44,7 @@ class Trial:
         self.candidate = candidate
         self.rules = rules
         self.tally = Tally()
+        self.counter = secrets.token_hex(4)
         self._batcher = Batcher()  # of its own: a slow candidate is not waited for by requests that it does not answer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="raytl-compare", initializer=_yield_to_others)
         self._seen = 0

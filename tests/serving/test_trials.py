@@ -12,6 +12,7 @@ from pyarrow.parquet import read_table
 
 from raytl.core.errors import UserError
 from raytl.serving.evidence import ERROR, Tally, confidence_sequence, figures, judge, least_telling
+from raytl.serving.judging import Judge
 from raytl.serving.lineage import ended, succeeded, taken_back, tried, versions
 from raytl.serving.problems import RequestError
 from raytl.serving.service import Service
@@ -260,3 +261,27 @@ class TestInAReplica:
 def test_rules_that_mean_nothing_are_refused(rules):
     with pytest.raises(UserError, match="serving: 'candidate' needs"):
         Candidate(bundle="b", **rules)
+
+
+def test_what_was_counted_before_a_change_that_failed_stands():
+    """The trial is put back, and the same replica counts anew."""
+    counted = Judge("raytl", dict(vars(RULES)))
+    counted.hear("replica-first", tally(50, disagreed=4).to_json())
+    counted.hear("replica-first", tally(60, disagreed=5).to_json())
+    counted.hear("replica-again", tally(10, disagreed=0).to_json())
+    assert counted.figures()["compared"] == 70
+
+
+def test_each_trial_counts_for_itself(bundles):
+    service = Service()
+    settings = ServingSettings(bundle=str(bundles["first"]))
+    version = bundle_version(bundles["second"])
+    on_trial = ServingSettings(
+        bundle=str(bundles["first"]), candidate=Candidate(bundle=str(bundles["second"]), version=version, trial="t")
+    )
+    counters = []
+    for wanted in (on_trial, settings, on_trial):
+        asyncio.run(service.apply(wanted))
+        counters.append(service._trial.counter if service._trial is not None else None)
+    service.close()
+    assert counters[1] is None and None not in (counters[0], counters[2]) and counters[0] != counters[2]
