@@ -105,7 +105,8 @@ def _below(path: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(path, followlinks=True):
         on_the_way = above.pop(folder)
         inside = {name: Path(folder, name).resolve() for name in sorted(folders) if not name.startswith(".")}
-        folders[:] = [name for name, real in inside.items() if real not in on_the_way]
+        here = Path(folder).resolve()
+        folders[:] = [n for n, real in inside.items() if real not in on_the_way and not here.is_relative_to(real)]
         above |= {os.path.join(folder, name): on_the_way | {inside[name]} for name in folders}  # noqa: PTH118  # as walk does
         found = (Path(folder, name) for name in sorted(names) if not name.startswith("."))
         yield from (file for file in found if file.is_file())

@@ -128,7 +128,7 @@ def make_app(
 
     @app.exception_handler(UserError)
     def mistake(request: Request, error: UserError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, 404 if isinstance(error, NotThereError) else 409)
+        return _Plain({"error": str(error)}, 404 if isinstance(error, NotThereError) else 409)
 
     @app.get("/")
     def page() -> Response:

@@ -464,7 +464,7 @@ def test_groups_that_are_the_classes_are_told_and_not_heard(tmp_path: Path) -> N
     table(tmp_path / "meta.csv", "filename,group", *rows)
     read = read_labelled(tmp_path)
     assert read.images.groups is None and read.images.counts() == {"control": 8, "treated": 8}
-    assert any("a class would have one group alone" in problem.message for problem in read.problems)
+    assert any("classes would have one group alone" in problem.message for problem in read.problems)
 
 
 @pytest.mark.parametrize("named", ["test", "train"])
@@ -510,3 +510,38 @@ def test_tables_that_are_heard_are_not_called_unread(tmp_path: Path) -> None:
     table(root / "train.csv", "path,label", *(f"train/{n}.png,{EIGHT[n]}" for n in range(8)))
     table(root / "test.csv", "path", *(f"test/{n}.png" for n in range(4)))
     assert not any("learned from" in problem.message for problem in read_labelled(root).problems)
+
+
+def test_splits_of_other_names_and_images_without_a_label_are_not_learned_from(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"cat": 8, "dog": 8})
+    splits = {6: "holdout", 7: "test"}
+    rows = [f"{label}/{n}.png,{label if n < 7 else ''},{splits.get(n, 'train')}" for label in TWO for n in range(8)]
+    table(tmp_path / "t.csv", "path,label,split", *rows)
+    assert read_labelled(tmp_path).images.counts() == {"cat": 6, "dog": 6}
+    assert len(read_labelled(tmp_path, role="test").images) == 2
+
+
+def test_one_class_of_a_single_patient_leaves_the_others_their_groups(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"cat": 8, "cow": 2, "dog": 8})
+    rows = [f"{label}/{n}.png,p{n // 2}{label}" for label in ("cat", "dog") for n in range(8)]
+    table(tmp_path / "t.csv", "path,patient_id", *rows, "cow/0.png,only", "cow/1.png,only")
+    groups = read_labelled(tmp_path).images.groups
+    assert groups is not None and len(set(groups)) == 9
+
+
+@pytest.mark.parametrize(("column", "values"), [("fold", ("fold1", "fold2")), ("dataset", ("ours",))])
+def test_folds_and_names_of_data_sets_are_no_labels(column: str, values: tuple[str, ...], tmp_path: Path) -> None:
+    make_folder(tmp_path, {"cat": 8, "dog": 8})
+    rows = [f"{label}/{n}.png,{values[n % len(values)]}" for label in TWO for n in range(8)]
+    path = table(tmp_path / "t.csv", f"path,{column}", *rows)
+    assert read_labelled(tmp_path).images.counts() == {"cat": 8, "dog": 8}
+    with pytest.raises(UserError, match="no labels for --target"):
+        Task(path)
+
+
+def test_of_the_test_any_split_that_its_table_says_is_heard(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"cat": 8, "dog": 8})
+    rows = [f"{label}/{n}.png,{'test' if n > 3 else 'val'}" for label in TWO for n in range(8)]
+    table(tmp_path / "t.csv", "path,split", *rows)
+    assert len(read_labelled(tmp_path, role="test").images) == 8
+    assert read_labelled(tmp_path, split="test").images.counts() == HALF

@@ -71,7 +71,7 @@ def list_with_tables(
     unread = [name for name in listing.useless if shard_split(name) == TRAIN]
     if unread and options.lone and split is None and {shard_split(name) for name in chosen} <= {VALIDATION, TEST}:
         # Or the test would be learned from.
-        advice = f"; or pass --split {shard_split(chosen[0])} to learn from {chosen[0]}"
+        advice = f"; or give {listing.name}{chosen[0]} to learn from that"
         raise UserError(f"{listing.name}{unread[0]}: {listing.useless[unread[0]]}{advice}")
     result = Listing(listing.name, layout="images with a table beside them", labelled=True)
     result.problems += listing.problems
@@ -231,8 +231,10 @@ def _fits(table: _Beside, spoken: Collection[str], beside: Mapping[str, _Beside]
 
 def _keep(table: _Beside, listing: Listing) -> bool:
     """Have the listing know what a table says of images besides their labels; whether it does."""
-    told = (entry for entry in table.listing.entries if entry.group is not None or entry.split is not None)
-    said = {entry.item.path: entry for entry in told if isinstance(entry.item, FileItem)}
+    said = {entry.item.path: entry for entry in table.listing.entries if isinstance(entry.item, FileItem)}
+    said |= table.listing.beside
+    if not any(entry.group is not None or entry.split is not None for entry in said.values()):
+        said = {}
     listing.beside |= said
     if said:
         listing.heard.add(name_of(table.listing.name))

@@ -90,7 +90,7 @@ def _listed(
             what = "1 image" if tree.images() == 1 else f"{tree.images()} images"
             shards.announce(f"its tables are read, and {what} beside them left out", Severity.WARNING)
             return shards
-    _fill(listing, layout, place)
+    _fill(listing, layout, place, asked=options.lone and split is None)
     if not tree.images():
         listing.empty_because = listing.empty_because or why_no_images(tree, name)
     elif labels:
@@ -177,7 +177,7 @@ def _say_passed_over(found: Walk, listing: Listing, *, labels: bool) -> None:
         listing.empty_because = f"{where}: rename what holds the data"
 
 
-def _fill(listing: Listing, layout: Layout, place: Place) -> None:
+def _fill(listing: Listing, layout: Layout, place: Place, *, asked: bool) -> None:
     start = len(place.path.rstrip("/")) + 1
     listing.layout = layout.kind
     for found in layout.files:
@@ -186,43 +186,46 @@ def _fill(listing: Listing, layout: Layout, place: Place) -> None:
     listing.labelled = any(entry.label is not None for entry in listing.entries)
     listing.split_names = layout.splits
     if listing.beside:
-        _hear(listing)
+        _hear(listing, asked=asked)
     for label in layout.empty:
         listing.note(f"folder '{label}' is empty; left out")
     for message in layout.said:
         listing.announce(message)
 
 
-def _hear(listing: Listing) -> None:
+def _hear(listing: Listing, *, asked: bool) -> None:
     """Give entries the groups and splits that a table beside the class folders says of them.
 
-    Images that it does not name are for training. It is not heard in what would leave nothing to validate on, or to
-    train on.
+    Images that it does not name are for training. asked: whether the listing is of the target, of which no split was
+    named: there it is not heard in what would leave nothing to validate on, or to train on.
     """
     told = [
         listing.beside.get(entry.item.path) if isinstance(entry.item, FileItem) else None for entry in listing.entries
     ]
     groups: dict[str, set[object]] = {}
     for number, (entry, more) in enumerate(zip(listing.entries, told, strict=True)):
-        if entry.label is not None:
+        if entry.label is not None and entry.certain:
             own = number if more is None or more.group is None else more.group
             groups.setdefault(entry.label, set()).add(own)
-    if min(map(len, groups.values()), default=0) > 1:
+    if not asked or sum(len(of_class) > 1 for of_class in groups.values()) > 1:
         listing.entries = [
             entry if more is None else replace(entry, group=more.group)
             for entry, more in zip(listing.entries, told, strict=True)
         ]
     elif any(more is not None and more.group is not None for more in told):
-        what = "images are not kept together as its table says: a class would have one group alone"
+        what = "images are not kept together as its table says: classes would have one group alone"
         listing.announce_warning(f"{what}; validation may flatter")
-    if not listing.split_names and TRAIN in {more.split for more in told if more is not None}:
-        listing.entries = [
-            replace(entry, split=(None if more is None else more.split) or TRAIN) if entry.label is not None else entry
-            for entry, more in zip(listing.entries, told, strict=True)
-        ]
-        listing.split_names = {e.split: [e.split] for e in listing.entries if e.split is not None}
-    elif any(more is not None and more.split is not None for more in told):
+    said = {more.split for more in told if more is not None} - {None}
+    if listing.split_names or not said:
+        return
+    if asked and TRAIN not in said:
         listing.announce_warning("the splits that its table says are not heard: no image would be for training")
+        return
+    listing.entries = [
+        entry if entry.label is None else replace(entry, split=TRAIN if more is None else more.split)
+        for entry, more in zip(listing.entries, told, strict=True)
+    ]
+    listing.split_names = {e.split: [e.split] for e in listing.entries if e.split is not None}
 
 
 def _tables_further_down(
@@ -236,14 +239,15 @@ def _tables_further_down(
         return None
     parts = {name: split_of(name) for name, folder in tree.folders.items() if any(map(_may_be_table, folder.files))}
     result = Listing(place.shown.rstrip("/") + "/", layout="images with a table beside them", labelled=True)
-    unread: dict[str, str] = {}  # why the training images have no labels
+    unread = ""  # why training images have no labels
     read = []  # what a table gives labels of; the images of other splits are counted as they are
     for name, found in parts.items():
         part = list_folder(inside(place, tree.folders[name].path), options=options, split=split)
         if not part.labelled or part.unlabelled_because:
             useless |= {f"{name}/{table}": why for table, why in part.useless.items()}
             if found and found[0] == TRAIN and split is None and options.lone:
-                unread = part.useless or {"": part.unlabelled_because or "there are no labels"}
+                why = next(iter(part.useless.items()), ("", part.unlabelled_because or "there are no labels"))
+                unread = f"{name}/{why[0]}: {why[1]}"
             continue
         read.append(tree.folders[name].path + "/")
         result.problems += part.problems
@@ -252,10 +256,8 @@ def _tables_further_down(
             result.split_names.setdefault(found[0], []).append(name)
     if not result.entries:
         return None
-    for table, why in unread.items():  # or the test would be learned from
-        train = next(name for name, found in parts.items() if found and found[0] == TRAIN)
-        others = next(found[0] for found in parts.values() if found and found[0] != TRAIN)
-        raise UserError(f"{result.name}{train}/{table}: {why}; or pass --split {others} to learn from that")
+    if unread:  # or the test would be learned from
+        raise UserError(f"{result.name}{unread}")
     named = {entry.item.path for entry in result.entries if isinstance(entry.item, FileItem)}
     for found_file in layout.files:
         if found_file.path not in named and is_image(found_file.path):

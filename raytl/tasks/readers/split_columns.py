@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ _FLAGS = {
     **dict.fromkeys(("is_test", "is_testing", "in_test"), (TEST, TRAIN)),
     **dict.fromkeys(("is_valid", "is_val", "is_validation", "valid", "in_val"), (VALIDATION, TRAIN)),
 }
+_OF_FOLDS = ("fold", "partition", "split", "data_split")  # which are never classes
 _MOST_SPLITS = 5
 NAMELESS = "column "  # and its number, in a table without a header
 
@@ -27,9 +29,10 @@ def named_column(table: Any, names: Sequence[str], taken: set[str]) -> str | Non
 
 
 def numbers_splits(table: Any, column: str) -> bool:
-    """Whether a column has the name of one of splits and holds numbers, of folds most likely."""
-    values = [value for value in text_values(table, column) if value is not None]
-    return _plain(column) in _NAMES and all(number(value) is not None for value in values)
+    """Whether a column has the name of one of splits and holds no classes: numbers, as of folds, or a single word."""
+    values = {value for value in text_values(table, column) if value is not None}
+    counted = all(re.fullmatch(r"\D*\d+(\.0+)?", value) for value in values)
+    return _plain(column) in _NAMES and (_plain(column) in _OF_FOLDS or counted or len(values) < 2)
 
 
 def split_column(table: Any, taken: set[str], listing: Listing) -> str | None:

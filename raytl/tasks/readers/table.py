@@ -64,6 +64,8 @@ def list_table(
             continue
         if listing.labelled and labels[row] is None:
             unlabelled += 1
+            if isinstance(item, FileItem):  # of which a folder may say the label
+                listing.beside[item.path] = Entry(item, None, groups[row], split=splits[row])
             continue
         if isinstance(item, FileItem):
             if (item.path, labels[row], splits[row]) in read:
