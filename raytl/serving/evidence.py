@@ -25,7 +25,8 @@ MAX_CONFIDENCE_DROP = 0.1
 UNDECIDED = 10
 """A candidate that is not better known after so many times the requests that were asked for is taken back; or so many
 times those without which nothing could be told."""
-_MOST = 2**24
+_MOST = 2**17
+"""Compared requests that nobody waits for: a limit that takes more, or none at all, cannot be told to be kept."""
 
 _QUANTITIES = 4
 
@@ -133,10 +134,12 @@ def judge(tally: Tally, rules: Candidate) -> tuple[bool, str] | None:
 
 @cache
 def least_telling(limit: float) -> int:
-    """On how many compared requests without a single disagreement its interval lies below a limit."""
+    """On how many compared requests without a single disagreement its interval lies below a limit; 0 of too many."""
     count = 1
-    while confidence_sequence(0, count, ERROR / _QUANTITIES)[1] > limit and count < _MOST:
+    while confidence_sequence(0, count, ERROR / _QUANTITIES)[1] > limit:
         count *= 2
+        if count > _MOST:
+            return 0
     low, high = count // 2, count
     while high - low > 1:
         middle = (low + high) // 2

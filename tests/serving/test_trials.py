@@ -106,6 +106,12 @@ class TestJudgement:
             promoted, compared = (None if found is None else found[0]), compared + 1
         assert promoted and compared - 1 >= max(asked, least)
 
+    def test_a_limit_that_nothing_could_keep_holds_nobody_on_trial_for_ever(self):
+        rules = replace(RULES, max_disagreement=1e-9)
+        assert least_telling(1e-9) == 0
+        promoted, why = judge(tally(2000, disagreed=0), rules)
+        assert not promoted and "cannot be told" in why
+
     def test_a_candidate_at_the_limit_is_seldom_promoted(self):
         """One that names another label in just more than is allowed: promoted with at most the stated error."""
         rng = np.random.default_rng(1)

@@ -38,17 +38,19 @@ def list_folder(
     _say_passed_over(found, said, labels=labels)
     if split != NONE:
         leave_masks_out(tree, said)
-    around = Tree(tree.path)
-    while labels and (only := _wrapped(tree)) is not None:
-        around.files += tree.files
-        around.folders |= {name: folder for name, folder in tree.folders.items() if folder is not only}
-        place, tree = inside(place, only.path), only
-    listing = Listing(place.shown.rstrip("/") + "/", problems=said.problems, empty_because=said.empty_because)
-    if tree is not found.tree:
+    around, within, at = Tree(tree.path), tree, place
+    while labels and (only := _wrapped(within)) is not None:
+        around.files += within.files
+        around.folders |= {name: folder for name, folder in within.folders.items() if folder is not only}
+        at, within = inside(place, only.path), only
+    if within is not tree:
+        listing = Listing(at.shown.rstrip("/") + "/", problems=list(said.problems))
         listing.announce(f"its images lie in {listing.name}; they are taken from there")
-    listing = _listed(place, tree, listing, options, split, labels=labels)
-    say_what_else(around, listing)
-    return listing
+        listing = _listed(at, within, listing, options, split, labels=labels)
+        if listing.labelled:
+            say_what_else(around, listing)
+            return listing
+    return _listed(place, tree, said, options, split, labels=labels)  # where the tables say no labels the folder may
 
 
 def _listed(

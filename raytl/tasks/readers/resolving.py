@@ -121,22 +121,21 @@ class Resolver:
         return all(info.type != fs.FileType.NotFound for info in infos)
 
     @cached_property
-    def _relative(self) -> set[str]:
-        """Paths of all files below the folder, counted from it."""
-        start = len(self.folder.path.rstrip("/")) + 1
-        return {path[start:] for path in walk(self.folder).tree.below()}
-
-    @cached_property
-    def _likely(self) -> list[str]:
-        """The same in order, but for masks, which have the names of the images."""
+    def _below(self) -> tuple[set[str], list[str]]:
+        """Paths of all files below the folder, counted from it; and in order but for masks, which are named alike."""
         start, tree = len(self.folder.path.rstrip("/")) + 1, walk(self.folder).tree
+        every = {path[start:] for path in tree.below()}
         leave_masks_out(tree)
-        return sorted(path[start:] for path in tree.below())
+        return every, sorted(path[start:] for path in tree.below())
+
+    @property
+    def _relative(self) -> set[str]:
+        return self._below[0]
 
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
         named = defaultdict(list)
-        for path in self._likely:
+        for path in self._below[1]:
             named[path.rpartition("/")[2]].append(path)
         return dict(named)
 
@@ -158,7 +157,7 @@ class Resolver:
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
         named = defaultdict(list)
-        for path in self._likely:
+        for path in self._below[1]:
             if is_image(path):
                 named[PurePosixPath(path).stem].append(path)
         return dict(named)
