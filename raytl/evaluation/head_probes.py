@@ -14,6 +14,7 @@ from raytl.evaluation.calibration import fit_temperature
 from raytl.evaluation.mixing import mixture_shares
 from raytl.evaluation.probes import STRENGTHS, Probe, fit_logistic
 from raytl.sources.heads import StagesHead
+from raytl.tasks.splits import spread_by_class
 
 STAGE_FOLDS = 3
 """By which the strength of each stage's head is chosen: their average forgives what five would do better."""
@@ -32,6 +33,8 @@ BETWEEN = 1.0
 """Images' worth of a prior towards as much of a say for the target's own layers as for those with a source domain."""
 DOUBT = 3.0
 """Images' worth of trust in what is usual."""
+TELLING, TELLING_A_CLASS = 2500, 10
+"""Images that tell how strong penalties are to be as well as more of them do, by how many classes there are."""
 ON_CPU = 5000
 """Features of so many images are solved on the CPU: of the many small steps a GPU would only feel the starts."""
 
@@ -91,15 +94,17 @@ def solve_parts(
     """
     features = features.cpu() if len(features) <= ON_CPU else features
     own = np.ones(len(labels), dtype=bool) if target is None else np.asarray(target, dtype=bool)
+    telling = _telling(labels, classes, weights, own)
     solve = partial(fit_logistic, classes=classes, class_balanced=balanced, seed=seed)
     if widths is None:
-        probe = solve(features, labels, sample_weight=weights, groups=groups)
+        probe = solve(features, labels, sample_weight=weights, groups=groups, telling=telling)
         return SolvedHead((probe,), 1, np.ones(1), probe.out_of_fold, 1.0, probe.temperature)
     everyone = np.ones(len(labels), dtype=bool)
     # Judged by the target's images, layers that know its classes alone would silence those that know the others.
     covered = bool(np.isin(labels, labels[own]).all())
     members = [own, everyone] if covered and not own.all() else [everyone]
     probes, said = [], []
+    asked = everyone if telling is None else telling > 0
     for member in members:
         rows, grouped = np.flatnonzero(member), None if groups is None else groups[member]
         own_features = features if member.all() else features[torch.as_tensor(rows, device=features.device)]
@@ -110,28 +115,50 @@ def solve_parts(
                 sample_weight=weights[rows],
                 groups=grouped,
                 max_folds=STAGE_FOLDS,
+                telling=None if telling is None else telling[rows],
                 tolerance=CLOSE,
                 strengths=None if own[rows].all() else OF_MANY,
             )
             probes.append(probe)
             # Of another domain's images the target's own layers say nothing.
-            said.append(np.full((len(labels), classes), np.nan))
-            said[-1][rows] = probe.out_of_fold
+            everything = np.full((len(labels), classes), np.nan)
+            everything[rows] = probe.out_of_fold
+            said.append(everything[asked])
     stacked = np.stack(said)
-    judged = own if own.any() else everyone
+    judged, known = (own if own.any() else everyone)[asked], labels[asked]
     shares = np.full(len(probes), 1 / len(probes))
     if own.any():
-        counts = np.bincount(labels[judged], minlength=classes)
-        even = counts.sum() / (np.count_nonzero(counts) * counts[labels[judged]])
-        shares = _shares(stacked[:, judged], len(members), labels[judged], even if balanced else None)
+        counts = np.bincount(known[judged], minlength=classes)
+        even = counts.sum() / (np.count_nonzero(counts) * counts[known[judged]])
+        shares = _shares(stacked[:, judged], len(members), known[judged], even if balanced else None)
     heard = shares[:, None] * np.isfinite(stacked).all(axis=2)
     with np.errstate(invalid="ignore"):
         mean = np.nansum(heard[:, :, None] * stacked, axis=0) / heard.sum(axis=0)[:, None]
     # What less than half of the average says of an image tells little of how sure the whole is to be.
     told = judged & (heard.sum(axis=0) >= 0.5)
-    temperature = _temperature(mean[told], labels[told], weights[told], len(probes) ** -SURER)
+    temperature = _temperature(mean[told], known[told], weights[asked][told], len(probes) ** -SURER)
+    out_of_fold = np.full((len(labels), classes), np.nan)
+    out_of_fold[asked] = mean
     # As the head's buffer has it, so that what is recorded is what is used.
-    return SolvedHead(tuple(probes), len(members), shares, mean, float(np.float32(1.0 / temperature)), temperature)
+    return SolvedHead(
+        tuple(probes), len(members), shares, out_of_fold, float(np.float32(1.0 / temperature)), temperature
+    )
+
+
+def _telling(labels: np.ndarray, classes: int, weights: np.ndarray, own: np.ndarray) -> np.ndarray | None:
+    """Weights (n,) of the images that are divided into folds, 0 of the others; None for all as they are.
+
+    own: bool (n,), the target's, which are some of them where they are many. The same ones for all layers, which cannot
+    be compared by what one was asked of and another was not.
+    """
+    many = np.flatnonzero(own if own.any() else ~own)
+    kept = many[spread_by_class(labels[many], max(TELLING, TELLING_A_CLASS * classes), least=2)]
+    if len(kept) == len(many):
+        return None
+    telling = np.array(weights, dtype=np.float64)
+    telling[many] = 0.0
+    telling[kept] = weights[kept] * (weights[many].sum() / weights[kept].sum())
+    return telling
 
 
 def _shares(said: np.ndarray, members: int, labels: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

@@ -32,6 +32,8 @@ _ABSENT = 1000.0
 """How far below the others' mean the logit of a class without images lies: nothing even at the highest temperature."""
 _COMPARED = 1e-5
 """Nats from the optimum that strengths are compared at: they differ by hundreds of times as much, and it takes half."""
+_NEAR = 1e-6
+"""Nats an item from the optimum that is near enough where there are thousands of items."""
 _CELLS = 10_000_000
 """Probabilities (problems x classes x items) held at once; more problems than that are solved in turns."""
 
@@ -73,6 +75,7 @@ def fit_logistic(
     class_balanced: bool = False,
     seed: int = 0,
     max_folds: int = 5,
+    telling: np.ndarray | None = None,
     tolerance: float = TOLERANCE,
     device: torch.device | str | None = None,
 ) -> Probe:
@@ -87,6 +90,9 @@ def fit_logistic(
     hundred items; a single one is only measured. Within a fold the classes keep the shares they have in all items.
     A class with a single group is in every training part. Where no class has two groups there are no folds, and the
     strength is the nearest to 0.3 / n, around which those of small sets of many kinds were found to be.
+    telling: (n,) weights of the items that are divided into folds to tell the strength, 0 for those that are not, None
+    for all as they weigh: of thousands of items some are enough, each for several. The classifier itself is solved for
+    on all, then to within 1e-6 nats an item.
     Classes without an item get a probability of about 0. tolerance: nats an item from the optimum. device: where to
     compute; by default where the features are.
     Raises ValueError for features that are not finite and arguments that do not fit together.
@@ -97,31 +103,44 @@ def fit_logistic(
     grid = sorted({float(s) for s in (STRENGTHS if strengths is None else strengths)}, reverse=True)
     _check(features, y, weights, classes, grid)
     used = np.flatnonzero(weights > 0)
-    y_used, own = y[used], None if groups is None else np.asarray(groups)[used]
-    present, targets = np.unique(y_used, return_inverse=True)
-    w = weights[used]
-    if class_balanced:
-        w = w / np.bincount(targets, weights=w)[targets]
-    w = w / w.sum()
+    present, targets = np.unique(y[used], return_inverse=True)
+    own = np.arange(len(used)) if groups is None else np.unique(np.asarray(groups)[used], return_inverse=True)[1]
+    w = _shared(weights[used], targets, class_balanced)
     rows = torch.as_tensor(used, device=where)
     chosen = features.to(where)[rows] if isinstance(features, Tensor) else features[used]
     axes = principal_axes(chosen, torch.as_tensor(w, device=where))
     one_hot = torch.as_tensor(np.eye(len(present))[:, targets], device=where)
 
-    splits = _folds(targets, own, max_folds, seed) if len(present) > 1 else []
-    predicted = _cross_validate(axes.design, one_hot, w, targets, splits, grid)
-    strength, log_losses = _choose(-predicted[:, np.arange(len(targets)), targets], w, own, len(present), grid)
+    some = np.arange(len(used)) if telling is None else np.flatnonzero(telling[used])
+    told, theirs = targets[some], own[some]
+    told_w = w if telling is None else _shared(telling[used[some]], told, class_balanced)
+    splits = _folds(told, theirs, max_folds, seed) if len(np.unique(told)) > 1 else []
+    design, wanted = (axes.design, one_hot) if telling is None else (axes.design[some], one_hot[:, some])
+    # What fewer items say stands against the same prior.
+    share = _independent(told_w, theirs) / _independent(w, own)
+    predicted = _cross_validate(design, wanted, told_w, told, splits, [strength / share for strength in grid])
+    losses, worth = -predicted[:, np.arange(len(some)), told], max(_independent(w, own), len(present))
+    strength, log_losses = _choose(losses, told_w, theirs, worth, grid)
     logs = predicted[grid.index(strength)]
-    out_of_fold = np.where(np.isnan(logs[:, :1]), np.nan, np.zeros(classes))
-    out_of_fold[:, present] = np.exp(logs)
-    everyone = np.full((len(y), classes), np.nan)
-    everyone[used] = out_of_fold
-    penalty = torch.tensor([strength], dtype=torch.float64, device=where)
-    fitted = solve(axes.design, one_hot, torch.as_tensor(w, device=where)[None], penalty, tolerance=tolerance)[0]
+    out_of_fold = np.full((len(y), classes), np.nan)
+    out_of_fold[used[some]] = np.where(np.isnan(logs[:, :1]), np.nan, 0.0)
+    out_of_fold[np.ix_(used[some], present)] = np.exp(logs)
+    # What thousands of items leave open is far more than single precision does.
+    kind, near = (torch.float64, tolerance) if telling is None else (torch.float32, max(tolerance, _NEAR))
+    penalty = torch.tensor([strength], dtype=kind, device=where)
+    everything = torch.as_tensor(w, dtype=kind, device=where)[None]
+    fitted = solve(axes.design.to(kind), one_hot.to(kind), everything, penalty, tolerance=near)[0].double()
     raw_weight, raw_bias = axes.to_raw(fitted[:, :-1], fitted[:, -1])
     weight, bias = np.zeros((classes, raw_weight.shape[1])), np.full(classes, raw_bias.mean() - _ABSENT)
     weight[present], bias[present] = raw_weight, raw_bias
-    return Probe(weight, bias, strength, everyone, fit_temperature(logs, targets, w, pull=_PULL), log_losses)
+    return Probe(weight, bias, strength, out_of_fold, fit_temperature(logs, told, told_w, pull=_PULL), log_losses)
+
+
+def _shared(weights: np.ndarray, labels: np.ndarray, class_balanced: bool) -> np.ndarray:
+    """Weights (n,) in sum 1, of every class the same sum where that is asked for."""
+    if class_balanced:
+        weights = weights / np.bincount(labels, weights=weights)[labels]
+    return np.asarray(weights / weights.sum())
 
 
 def _check(
@@ -139,7 +158,7 @@ def _check(
         raise ValueError("strengths must be finite and above 0")
 
 
-def _folds(labels: np.ndarray, groups: np.ndarray | None, most: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _folds(labels: np.ndarray, groups: np.ndarray, most: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """(training, validation) pairs, none of them empty; [] where no class has a group to spare.
 
     As many folds as allowed even where a class has fewer images than that: each is then missing from some validation
@@ -193,7 +212,7 @@ def _cross_validate(
 
 
 def _choose(
-    losses: np.ndarray, weights: np.ndarray, groups: np.ndarray | None, classes: int, grid: Sequence[float]
+    losses: np.ndarray, weights: np.ndarray, groups: np.ndarray, worth: float, grid: Sequence[float]
 ) -> tuple[float, dict[float, float]]:
     """The strength, and the weighted mean loss (nats) of each; losses: (strengths, items), NaN where never held out.
 
@@ -201,15 +220,14 @@ def _choose(
     strength being normal around 0.3 / n with a deviation of one decade before. With a few items the least mean loss is
     mostly luck; with many the prior has no say; with none it is all there is. Groups and unequal weights count for as
     many items as they are worth, though never for fewer than there are classes: one group may hold an item of each.
+    worth: of all items, be these only some of them.
     """
-    own = np.arange(len(weights)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    worth = max(_independent(weights, own), classes)
     doubt = 0.5 * np.log10(np.array(grid) * worth / _EXPECTED) ** 2
     held = ~np.isnan(losses[0])
     if not held.any():
         return grid[int(doubt.argmin())], {}
     means = losses[:, held] @ (weights[held] / weights[held].sum())
-    evidence = _independent(weights[held], own[held]) * means
+    evidence = _independent(weights[held], groups[held]) * means
     return grid[int((evidence + doubt).argmin())], dict(zip(grid, means.tolist(), strict=True))
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from raytl.tasks.splits import spread_by_class
+
 MOST_IMAGES = 2000
 MOST_BYTES = 32 * 2**20
 """Of the features; with fewer images where they are wide."""
@@ -45,7 +47,8 @@ class KeptFeatures:
 
     def bounded(self) -> KeptFeatures:
         """At most :data:`MOST_IMAGES` and :data:`MOST_BYTES` of them; every class keeps its share, and an image."""
-        kept = evenly(self.labels, MOST_BYTES // max(1, 4 * self.features.shape[1]))
+        most = min(MOST_IMAGES, MOST_BYTES // max(1, 4 * self.features.shape[1]))
+        kept = spread_by_class(self.labels, most)
         return self if len(kept) == len(self) else self.subset(kept)
 
     def joined(self, other: KeptFeatures) -> KeptFeatures:
@@ -53,19 +56,6 @@ class KeptFeatures:
         moved = replace(other, groups=other.groups + self.groups.max(initial=-1) + 1)
         arrays: dict[str, Any] = {name: np.concatenate([getattr(self, name), getattr(moved, name)]) for name in ARRAYS}
         return replace(self, **arrays)
-
-
-def evenly(labels: np.ndarray, most: int = MOST_IMAGES) -> np.ndarray:
-    """Which of these images (n,) to keep, :data:`MOST_IMAGES` or fewer; every class keeps its share, and an image."""
-    most = min(most, MOST_IMAGES)
-    if len(labels) <= most:
-        return np.arange(len(labels))
-    shuffled = np.random.default_rng(0).permutation(len(labels))
-    rank = np.empty(len(labels))
-    for label in np.unique(labels):
-        own = shuffled[labels[shuffled] == label]
-        rank[own] = np.arange(len(own)) / len(own)
-    return np.sort(np.argsort(rank, kind="stable")[:most])
 
 
 ARRAYS = tuple(field.name for field in fields(KeptFeatures) if field.name not in ("frozen", "balanced"))

@@ -144,3 +144,19 @@ def spread(indices: np.ndarray, most: int) -> np.ndarray:
     if len(indices) <= most:
         return indices
     return np.sort(np.random.default_rng(0).choice(indices, most, replace=False))
+
+
+def spread_by_class(labels: np.ndarray, most: int, *, least: int = 1, seed: int = 0) -> np.ndarray:
+    """At most so many of the items (n,), always the same: every class keeps its share, and ``least`` where it has them.
+
+    Where that is more than there is room for, the first classes have it.
+    """
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    rank = np.empty(len(labels))
+    for label in np.unique(labels):
+        own = shuffled[labels[shuffled] == label]
+        rank[own] = np.arange(len(own)) / len(own)
+        rank[own[:least]] = -1.0
+    return np.sort(np.argsort(rank, kind="stable")[:most])

@@ -51,7 +51,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
     first = head.parts[0] if isinstance(head, StagesHead) else head
     assert isinstance(first, nn.Linear)
     kept = {
-        role: spread_source(len(pool), first.out_features, seed) if role != "target" else np.arange(len(pool))
+        role: spread_source(_labels(pool), first.out_features, seed) if role != "target" else np.arange(len(pool))
         for role, pool in labelled.items()
     }
     labelled = {role: pool.subset(kept[role]) for role, pool in labelled.items()}

@@ -11,9 +11,10 @@ import torch
 from raytl import adaptation
 from raytl.adaptation.moments import match_moments
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
-from raytl.judging.kept_features import KeptFeatures, evenly
+from raytl.judging.kept_features import MOST_IMAGES, KeptFeatures
 from raytl.sources import SourceModel
 from raytl.tasks import LabelledImages
+from raytl.tasks.splits import spread_by_class
 from raytl.training.convex import features_of
 from raytl.training.network import Network
 from raytl.training.pools import PoolMaker
@@ -40,7 +41,7 @@ def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel
     network = Network(model, classes, len(model.stage_names), device=workspace.device, head=strategy.head)
     found = []
     for images, every, target in _labelled(workspace, strategy, seed):
-        index = every[evenly(images.labels[every])]  # no more pass the network than may be kept
+        index = every[spread_by_class(images.labels[every], MOST_IMAGES)]  # no more pass the network than may be kept
         maker = PoolMaker(
             workspace, network, weights, cached=cached and workspace.settings.activation_cache, images=len(images)
         )
@@ -95,7 +96,8 @@ def _labelled(workspace: Workspace, strategy: Strategy, seed: int) -> list[tuple
     if strategy.source_domain is not None:
         domain = data.source_domains[strategy.source_domain].with_classes(data.classes)
         train = source_index(workspace, strategy)
-        found.append((domain, train[spread_source(len(train), len(workspace.data.classes), seed)], False))
+        kept = spread_source(domain.labels[train], len(workspace.data.classes), seed)
+        found.append((domain, train[kept], False))
     return [role for role in found if len(role[1])]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from raytl.adaptation import AdaptationLoss
 from raytl.tasks import Images, LabelledImages
-from raytl.tasks.splits import spread
+from raytl.tasks.splits import spread, spread_by_class
 from raytl.training.material import EVALUATION_SAMPLE
 from raytl.training.network import Network
 from raytl.training.pools import Pool, PoolMaker
@@ -21,9 +21,9 @@ QUICK_SAMPLE = 256
 """Unlabelled images looked at before the last epoch: enough to tell who falls behind, at half the price."""
 MOST_TAUGHT = 1000
 """Unlabelled images that a head is solved for on."""
-LEAST_SOURCE, MOST_SOURCE, SOURCE_A_CLASS = 200, 600, 30
+LEAST_SOURCE, MOST_SOURCE, SOURCE_A_CLASS, LEAST_A_CLASS = 200, 600, 30, 10
 """Images of a source domain that a head is solved for on, by how many classes there are: the target's few count as
-much, and more say no more."""
+much, and more say no more. Of each class there are some, be they hundreds."""
 STRONG_VIEW = "strong"
 """The augmentation policy of the second view that consistency losses ask for."""
 
@@ -53,12 +53,16 @@ def source_index(workspace: Workspace, strategy: Strategy) -> np.ndarray:
     if strategy.source_domain is None:
         return np.empty(0, dtype=np.int64)
     train = workspace.source_split(strategy.source_domain)[0]
-    return spread(train, most_source(len(workspace.data.classes))) if strategy.convex else train
+    if not strategy.convex:
+        return train
+    classes = workspace.data.classes
+    domain = workspace.data.source_domains[strategy.source_domain].with_classes(classes)
+    return np.asarray(train[spread_source(domain.labels[train], len(classes), 0)])
 
 
 def most_source(classes: int) -> int:
     """Images of a source domain with so many classes that a head is solved for on."""
-    return min(MOST_SOURCE, max(LEAST_SOURCE, SOURCE_A_CLASS * classes))
+    return max(LEAST_SOURCE, min(MOST_SOURCE, SOURCE_A_CLASS * classes), LEAST_A_CLASS * classes)
 
 
 def held_out_for(workspace: Workspace, strategy: Strategy, set_aside: Collection[str] = ()) -> LabelledImages | None:
@@ -76,12 +80,9 @@ def held_out_for(workspace: Workspace, strategy: Strategy, set_aside: Collection
     return held_out.subset(spread(np.arange(len(held_out)), PROBE_SAMPLE)) if few else held_out
 
 
-def spread_source(count: int, classes: int, seed: int) -> np.ndarray:
-    """Which of so many images of a source domain a head is solved for on."""
-    most = most_source(classes)
-    if count <= most:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+def spread_source(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
+    """Which images of a source domain, with labels (n,), a head is solved for on."""
+    return spread_by_class(labels, most_source(classes), least=LEAST_A_CLASS // 2, seed=seed)
 
 
 @dataclass

@@ -94,3 +94,18 @@ def test_many_images_outvote_what_is_usual() -> None:
     alone = fit_temperature(np.log(head.out_of_fold), labels)
     assert head.temperature == pytest.approx(alone, rel=0.05)
     assert abs(head.temperature / alone - 1) < abs(STAGES**-0.4 / alone - 1)
+
+
+@pytest.mark.parametrize("domain", ["", "right", "permuted"])
+def test_of_thousands_of_images_some_tell_what_all_would(domain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also how much a domain is to be heard, which is asked of fewer of the target's images than teach."""
+    world = World(0, noise=1.5)
+    few = solve(world, 400, domain=domain)
+    assert np.isfinite(few.out_of_fold[:4000, 0]).sum() == 2500
+    monkeypatch.setattr("raytl.evaluation.head_probes.TELLING", 4000)
+    everyone = solve(World(0, noise=1.5), 400, domain=domain)
+    np.testing.assert_allclose(few.shares, everyone.shares, atol=0.05)
+    assert few.sharpness == pytest.approx(everyone.sharpness, rel=0.05)
+    strengths = [np.log10([probe.strength for probe in head.probes]) for head in (few, everyone)]
+    assert np.abs(strengths[0] - strengths[1]).max() <= 1.01
+    assert abs(accuracy(few, World(1, noise=1.5)) - accuracy(everyone, World(1, noise=1.5))) < 0.02

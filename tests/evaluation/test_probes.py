@@ -196,3 +196,17 @@ def test_a_dozen_items_do_not_move_the_temperature_far() -> None:
     """The strength was chosen for the log loss already; with less doubt temperatures lay between 0.6 and 1.4."""
     found = [fit_logistic(*data(12, 40, seed=seed), 3).temperature for seed in range(8)]
     assert np.abs(np.log(found)).max() < 0.2
+
+
+def test_some_of_many_items_tell_the_strength_as_well_and_all_of_them_teach() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(6000) % 20
+    features = rng.normal(size=(20, 30))[labels] * 0.5 + rng.normal(size=(6000, 30))
+    telling = np.where(np.arange(6000) < 1500, 1.0, 0.0)
+    few, everyone = (fit_logistic(features, labels, 20, telling=own) for own in (telling, None))
+    assert few.strength == everyone.strength
+    assert np.isfinite(few.out_of_fold[:1500]).all()
+    assert np.isnan(few.out_of_fold[1500:]).all()
+    exact = fit_logistic(features, labels, 20, strengths=[few.strength])
+    assert np.abs(few.logits(features) - exact.logits(features)).max() < 0.2  # of logits from -10 to 10
+    assert np.mean(few.logits(features).argmax(1) == exact.logits(features).argmax(1)) > 0.998

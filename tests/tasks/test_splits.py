@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raytl.tasks.splits import folds, holdout, plan_folds
+from raytl.tasks.splits import folds, holdout, plan_folds, spread_by_class
 
 labels_alone = st.lists(st.integers(0, 3), min_size=1, max_size=60).map(np.array)
 grouped = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=1, max_size=60).map(np.array)
@@ -130,3 +130,16 @@ def test_the_plan_counts_groups_not_images() -> None:
     labels = np.repeat([0, 1], 6)
     assert plan_folds(labels, np.array([0] * 6 + [1, 2, 3, 4, 5, 6])) == (0, 0)
     assert plan_folds(labels, np.repeat(np.arange(4), 3)) == (2, 5)
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=200).map(np.array), st.integers(1, 100), st.integers(1, 5), seeds
+)
+def test_a_part_has_of_every_class_its_share_and_some(labels: np.ndarray, most: int, least: int, seed: int) -> None:
+    kept = spread_by_class(labels, most, least=least, seed=seed)
+    assert len(kept) == len(np.unique(kept)) == min(most, len(labels))
+    counts, own = np.bincount(labels, minlength=10), np.bincount(labels[kept], minlength=10)
+    if most >= least * len(np.unique(labels)):
+        assert (own >= np.minimum(counts, least)).all()
+    if len(kept) < len(labels) and most >= len(labels) / 2:
+        assert (np.abs(own - counts * most / len(labels)) <= least * 10 + 1).all()

@@ -13,7 +13,7 @@ from raytl.runs.recipe.pieces import Code, block
 from raytl.sources.heads import StagesHead
 from raytl.sources.model import pool_quarters
 from raytl.training.convex import solve_head
-from raytl.training.roles import most_source
+from raytl.training.roles import spread_source
 from raytl.training.taught import Believed
 from raytl.training.trial import Trial, trial_seed
 
@@ -146,14 +146,18 @@ def labelled_code(trial: Trial, roles: list[str], seed: int) -> str:
     """``images``, ``labels`` and ``weights`` of all labelled roles; each role weighs the same in sum."""
     lines = []
     parts = []
-    most = most_source(len(trial.classes))
     for role in roles:
-        name = role.upper()
-        if role != "target" and len(trial.roles.training[role]) > most:
-            drawn = f"np.random.default_rng({seed}).choice(len({name}), {most}, replace=False)"
-            lines.append(f"kept = np.sort({drawn})")
-            lines.append(f"{role} = [{name}[index] for index in kept]  # more would say no more")
-            name = role
+        name, pool = role.upper(), trial.roles.training[role]
+        if role != "target" and pool.labels is not None:
+            kept = spread_source(pool.labels.cpu().numpy(), len(trial.classes), seed)
+            if len(kept) < len(pool):
+                lines += [
+                    "kept = [  # of every class some: more would say no more",
+                    *wrapped([str(index) for index in kept]),
+                    "]",
+                ]
+                lines.append(f"{role} = [{name}[index] for index in kept]")
+                name = role
         parts.append(name)
     return "\n".join(
         [
