@@ -33,7 +33,8 @@ class LaneJob:
 
     number: unique within the search. strategy: flat values. fold: None trains on all. baseline: its name, or None; of a
     control, its name. source_model: of a pretraining; source_models: to survey with. frequencies: of the classes, where
-    known. set_aside: source domains whose labels look wrong. directory: where a refit goes.
+    known. set_aside: source domains whose labels look wrong. directory: where a refit goes. within_s: seconds
+    in which its images must have passed the frozen stages, None for any: what takes longer is of no use to the search.
     """
 
     number: int
@@ -46,6 +47,7 @@ class LaneJob:
     frequencies: tuple[float, ...] = ()
     set_aside: tuple[str, ...] = ()
     directory: str = ""
+    within_s: float | None = None
 
     def to_json(self) -> str:
         """One string: Tune would take a nested mapping for a search space."""
@@ -91,7 +93,7 @@ class JobResult:
     unlabelled target images that each class was the answer for. survey: what a survey found.
     made_s: of its seconds, those in which it made what the next trial finds. forward_s, step_s: of a probe, seconds
     that its source model takes for an image, forward only by stage and in a step of training; none and 0 where it was
-    not measured.
+    not measured. needs_s: of one that was given up, how much longer it would have taken.
     model_files: of a refit, a reference to its checkpoint's files (name -> bytes) in Ray's object store: lane and
     driver need no common disk.
     """
@@ -109,4 +111,5 @@ class JobResult:
     made_s: float = 0.0
     forward_s: tuple[float, ...] = ()
     step_s: float = 0.0
+    needs_s: float = 0.0
     model_files: Any = None

@@ -32,9 +32,21 @@ DISK_RESERVE = 0.05
 """Share of the disk that the cache leaves free, whatever its budget."""
 MEMORY_SHARE = 0.5
 """Share of the free memory that an array may take for which there is no other place: there are other lanes, too."""
+NO_MATTER_S = 1.0
+"""Seconds by which what is made may be late."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _STALE_S = 3600.0
 """After so long an unfinished file belongs to a process that was killed while it wrote."""
+
+
+class TooLongError(Exception):
+    """An array will not be there in time. seconds: until it would be."""
+
+    def __init__(self, count: int, seconds: float, left_s: float) -> None:
+        super().__init__(
+            f"{count:,} images would take it about {seconds:.0f} s more, and {left_s:.0f} s of the time budget are left"
+        )
+        self.seconds = seconds
 
 
 class ArrayCache:
@@ -57,6 +69,7 @@ class ArrayCache:
         self.disk_reserve = disk_reserve
         self.memory_share = memory_share
         self.made_s = 0.0
+        self._until: float | None = None
         self._making = False
         self.budget_bytes = configured_budget() if budget_bytes is None else budget_bytes
         with _cached_at(root):
@@ -78,7 +91,7 @@ class ArrayCache:
 
         An array that the budget or the disk has no room for is held in memory without being kept: a trial must not fail
         for that. Raises UserError where the memory has no room for it either, or where it cannot be written for another
-        reason.
+        reason, TooLongError where it is seen not to be there within the seconds that there are (:meth:`within`).
         """
         path = self._path(key)
         kept = _load(path)
@@ -88,7 +101,34 @@ class ArrayCache:
             kept = _load(path)  # another process may have made it while this one waited
             if kept is not None:
                 return kept
-            return self._make(path, count, iter(pieces()))
+            return self._make(path, count, self._in_time(pieces(), count))
+
+    def _in_time(self, pieces: Iterable[np.ndarray], count: int | None) -> Iterator[np.ndarray]:
+        """The pieces; raises TooLongError as soon as it shows that the last will not be there in time.
+
+        Told by the pace after the first one, before which networks and readers get ready.
+        """
+        first, done, started = 0, 0, 0.0
+        for piece in pieces:
+            yield piece
+            if not started:
+                first, started = len(piece), time.perf_counter()
+                continue
+            done += len(piece)
+            now = time.perf_counter()
+            if done and count is not None and self._until is not None:
+                to_come = (now - started) / done * (count - first - done)
+                if now + to_come > self._until and to_come > NO_MATTER_S:
+                    raise TooLongError(count, to_come, max(0.0, self._until - now))
+
+    @contextmanager
+    def within(self, seconds: float | None) -> Iterator[None]:
+        """Have all that is made meanwhile made in so many seconds or given up; None for any number."""
+        self._until = None if seconds is None else time.perf_counter() + seconds
+        try:
+            yield
+        finally:
+            self._until = None
 
     @contextmanager
     def _timed(self, path: Path) -> Iterator[None]:

@@ -12,6 +12,7 @@ from raytl.core.errors import NotWrittenError, UserError
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
 from raytl.search.propose.features import forward_seconds, step_seconds
 from raytl.sources.checkpoint import checkpoint_files
+from raytl.training.arrays import TooLongError
 from raytl.training.devices import OUT_OF_MEMORY, out_of_memory
 from raytl.training.distributed import Group
 from raytl.training.loop import ACCUMULATION, run_trial
@@ -44,9 +45,13 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
 
             result.survey = survey(workspace, job.source_models)
         else:
-            _trial(workspace, job, send, result, group or Group())
+            with workspace.cache.within(job.within_s):
+                _trial(workspace, job, send, result, group or Group())
             if job.kind == JobKind.PROBE:
                 _measure(workspace, job, result)
+    except TooLongError as error:
+        result.reason, result.needs_s = f"{job.strategy['source_model']}: {error}", error.seconds
+        result.forward_s = forward_seconds(workspace, job.strategy["source_model"])
     except (TrialError, UserError) as error:
         result.reason = str(error)
     except (RuntimeError, MemoryError) as error:

@@ -41,10 +41,14 @@ class Durations:
         self._forward_s: dict[str, float] = {}
         self._step_s: dict[str, float] = {}
         self._stages: dict[str, tuple[float, ...]] = {}
+        self._needs_s: dict[str, float] = {}
 
     def probed(self, job: LaneJob, result: JobResult) -> None:
         """Take in the end of a probe."""
-        self._measured(job.strategy["source_model"], result.seconds, result.forward_s, result.step_s)
+        uri = job.strategy["source_model"]
+        if result.needs_s:
+            self._needs_s[uri] = result.seconds + result.needs_s
+        self._measured(uri, result.seconds, result.forward_s, result.step_s)
 
     def _measured(self, uri: str, seconds: float, forward_s: Sequence[float], step_s: float) -> None:
         self._probes.append(seconds)
@@ -109,7 +113,8 @@ class Durations:
             had = replace(had, adaptation="none", adaptation_config=None)
         more = max(0.0, self._passes_of(strategy).forward - self._passes_of(had).forward)
         more_s = OVERHEAD * more * self._forward(strategy.source_model)
-        return more_s + (max(record.again_s for record in alike) if alike else self.of_new_probe())
+        new_s = max(self.of_new_probe(), self._needs_s.get(strategy.source_model, 0.0))
+        return more_s + (max(record.again_s for record in alike) if alike else new_s)
 
     def _passes_of(self, strategy: Strategy) -> Passes:
         """With the stages that are frozen counted by what they take, where that was measured."""

@@ -369,6 +369,8 @@ class SearchPlan:
     def _start(self, job: LaneJob) -> LaneJob:
         if self.survey is not None and job.kind in (*TRIALS, JobKind.REFIT):  # refits look at what trials looked at
             job = replace(job, frequencies=self.survey.frequencies, set_aside=tuple(sorted(self.survey.set_aside)))
+        if job.kind in TRIALS and self._time.limited and any(r.status == TrialStatus.COMPLETED for r in self.records):
+            job = replace(job, within_s=max(0.0, self._time.left()))
         self._jobs[job.number] = job
         self._running.add(job.number)
         # The rest of an earlier phase is not told of again; a first model is told of when it is there.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from raytl.search.records import TrialRecord
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.sources.checkpoint import load_checkpoint
-from raytl.training import Strategy
+from raytl.training import Strategy, arrays, pools
 from raytl.training.workspace import Workspace
 
 LANES = Lanes(2, 1.0, 0.0)
@@ -123,6 +124,21 @@ class TestAJob:
         first, second = (do_job(own, job, lambda message: None) for job in jobs)
         assert 0 < first.made_s < first.seconds
         assert second.made_s == 0 < second.seconds
+
+    def test_is_given_up_where_images_would_take_longer_to_pass_than_there_is_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(arrays, "NO_MATTER_S", 0.0)
+        monkeypatch.setattr(pools, "FROZEN_BATCH", 2)
+        own = workspace(tmp_path, data(6, None))
+        job = LaneJob(0, JobKind.PROBE, Strategy(MODEL, cut=STAGES, head="stages").to_dict(), 0, within_s=0.0)
+        result = do_job(own, job, lambda message: None)
+        assert result.reason is not None
+        assert result.reason.startswith(f"{MODEL}: 18 images would take it about ")
+        assert result.reason.endswith("0 s of the time budget are left")
+        assert result.needs_s > 0 < sum(result.forward_s)
+        # What is made afterwards has all the time, and what was begun was not kept.
+        assert do_job(own, replace(job, within_s=None), lambda message: None).reason is None
 
 
 class TestRefitOnAll:

@@ -50,6 +50,12 @@ class TestBeforeAnyTraining:
         assert known.of(Strategy(SMALL, cut=9)) == pytest.approx(OVERHEAD * (100 * 0.01 + 100 * 0.08))
         assert known.of(Strategy(SMALL, head="logistic")) == 2.0
 
+    def test_what_was_given_up_for_time_is_expected_to_take_as_long_again(self) -> None:
+        known = durations()
+        known.probed(probe(SMALL), JobResult(seconds=2.0, forward_s=(0.01,), needs_s=300.0))
+        assert known.of(Strategy(SMALL, head="stages")) == 302.0
+        assert known.of(Strategy(LARGE, head="stages")) == 2.0
+
     def test_images_pass_the_slowest_network_that_learned(self) -> None:
         known = durations()
         assert known.of_images(1000) == 0.0
