@@ -69,7 +69,7 @@ def survey(workspace: Workspace, source_models: Sequence[str]) -> Survey:
     order = _order(asked, has_target=data.target is not None)
     set_aside = _contradicted(asked, has_target=data.target is not None)
     left = [name for name in order if name not in set_aside]
-    frequencies, note = _frequencies(workspace, uri, next((d for d in asked if left and d.name == left[0]), None))
+    frequencies, note = _frequencies(workspace, uri)
     notes = [f"source domain {name} set aside: {why}" for name, why in set_aside.items()]
     if data.target is None and len(left) > 1 and not _confirmed(asked):
         notes.append(
@@ -188,34 +188,32 @@ def _contradicted(domains: Sequence[_Domain], *, has_target: bool) -> dict[str, 
     return found
 
 
-def _frequencies(workspace: Workspace, uri: str, domain: _Domain | None) -> tuple[tuple[float, ...], str]:
-    """Of the classes in the target domain, and a sentence; none where nothing reliable is known."""
+def _frequencies(workspace: Workspace, uri: str) -> tuple[tuple[float, ...], str]:
+    """Of the classes in the target domain, and a sentence; none without target labels or unlabelled images.
+
+    A source domain's labels do not do: its classes may look different, and no prediction would show it.
+    """
     data = workspace.data
-    if data.unlabelled is None:
+    if data.unlabelled is None or data.target is None:
         return (), ""
+    labelled = sample(data.target, MOST_IMAGES, workspace.settings.seed)
     few = _spread(data.unlabelled, MOST_IMAGES)
-    if data.target is not None:
-        labelled = sample(data.target, MOST_IMAGES, workspace.settings.seed)
-        seen = _last(workspace, uri or PLAIN, labelled)
-        probe = fit_logistic(seen, labelled.labels, len(data.classes), groups=labelled.groups)
-    elif domain is not None and domain.probe is not None:
-        labelled, probe = domain.learned, domain.probe
-    else:
-        return (), ""
+    seen = _last(workspace, uri or PLAIN, labelled)
+    probe = fit_logistic(seen, labelled.labels, len(data.classes), groups=labelled.groups)
     said = softmax(probe.logits(_last(workspace, uri or PLAIN, few)), axis=1)  # as out of fold, before any temperature
-    counts = None if data.target is None else np.bincount(data.target.labels, minlength=len(data.classes))
+    counts = np.bincount(data.target.labels, minlength=len(data.classes))
     estimate = estimate_frequencies(
         said,
         probe.out_of_fold,
         labelled.labels,
-        same_domain=data.target is not None,
+        same_domain=True,
         target_counts=counts,
         groups=labelled.groups,
         seed=workspace.settings.seed,
     )
     if not estimate.reliable:
         # The labels may have been drawn with an even hand; where nothing better is known, that is no worse than even.
-        return (() if counts is None else tuple((counts + 1.0) / (counts.sum() + len(counts)))), ""
+        return tuple((counts + 1.0) / (counts.sum() + len(counts))), ""
     shares = tuple(float(share) for share in estimate.frequencies)
     most = int(np.argmax(shares))
     low, high = 100 * estimate.low[most], 100 * estimate.high[most]
