@@ -74,7 +74,7 @@ SUFFIXES = (
 # Formats of films, and of documents of pages: others hold further images as thumbnails or sizes.
 _OF_FRAMES = ("GIF", "WEBP", "PNG", "TIFF", "AVIF")
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"})
-HEIC_NEEDED = "HEIC needs an extra: pip install 'raytl[heic]'"
+HEIC_NEEDED = "HEIC needs a package: pip install pillow-heif"
 KNOWN = "give JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or JPEG 2000"
 
 # Pillow's own warning level: a larger header is a decompression bomb or a scan that nobody meant to feed to a network.
@@ -86,6 +86,10 @@ _DRAFT_SIDE = 1024
 _LARGE = 16_000_000  # pixels
 _TILE = 1024  # pixels a side: what needs several copies on its way is done in such squares
 _FRACTIONS = 16.0  # floating-point pixels that reach further are counts
+# How many bands a TIFF's photometric interpretation is of: grey, grey, palette, inks; else three.
+_TIFF_COLOURS = {0: 1, 1: 1, 3: 1, 5: 4}
+_OLD_JPEG = 6  # a TIFF so compressed is of three bands of colour, whatever it says of them
+_TIFF_TRANSPARENCY = (1, 2, 999)  # premultiplied, not, and as Corel Draw writes it
 _one_at_a_time = threading.Lock()
 
 # What Pillow warns of (a damaged EXIF block, a huge header) is either harmless or becomes an error below; and a filter
@@ -145,6 +149,8 @@ def decode_with_facts(data: bytes, name: str, most_pixels: int | None = None) ->
             data = icons.largest(data)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             mode, (width, height) = image.mode, image.size
+            if isinstance(image, TiffImagePlugin.TiffImageFile) and _has_bands_beside(image.tag_v2):
+                raise UserError(f"{name}: {_bands(image.tag_v2)}")
             if width * height > MAX_PIXELS:
                 raise _too_large(name)
             if max(width, height) > MAX_SIDE:
@@ -219,9 +225,9 @@ def _unknown(data: bytes, name: str) -> str:
     suffix = PurePosixPath(name).suffix.lower()
     if suffix == ".icloud":
         return f"{name}: it is still in iCloud; download it"
-    bands = _bands(data)
-    if bands:
-        return f"{name}: {bands}; write three of its bands as an 8-bit RGB image"
+    tags = _tiff_tags(data)
+    if tags is not None and _count(tags) > 1:
+        return f"{name}: {_bands(tags)}"
     if suffix in HEIC_SUFFIXES and not _HEIF:
         return f"{name}: cannot be read ({HEIC_NEEDED}); install it or convert the image"
     if suffix in FOREIGN_SUFFIXES:
@@ -234,20 +240,44 @@ def is_dicom(data: bytes) -> bool:
     return data[128:132] == b"DICM"
 
 
-def _bands(data: bytes) -> str:
-    """What a TIFF that Pillow does not decode holds; empty for anything else."""
+def _tiff_tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2 | None:
+    """What a TIFF that Pillow does not decode says of its first page; None of anything else."""
     if not data.startswith((b"II*\x00", b"MM\x00*")):
-        return ""
+        return None
     try:
         file = io.BytesIO(data)
         tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
         file.seek(tags.next)
         tags.load(file)
-        count, bits = int(tags.get(277, 1)), tags.get(258, (1,))
+        _bands(tags)  # values are read when they are asked for
     except (*_BROKEN, *_BROKEN_BINARY):
-        return ""
+        return None
+    return tags
+
+
+def _count(tags: TiffImagePlugin.ImageFileDirectory_v2) -> int:
+    return int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
+
+
+def _bands(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
+    """How many a TIFF has, and what to do about it."""
+    count, bits = _count(tags), tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
     depth = bits[0] if isinstance(bits, tuple) else bits
-    return f"a TIFF image of {count} bands of {depth} bits" if count > 1 else ""
+    wanted = "three of its bands as an 8-bit RGB" if count > 2 else "one of its bands as an 8-bit greyscale"
+    return f"a TIFF image of {count} bands of {depth} bits; write {wanted} image"
+
+
+def _has_bands_beside(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
+    """Whether a TIFF has bands that are neither colours nor its one of transparency.
+
+    Pillow drops them, or takes one that is not said to be anything (infrared, say) for transparency.
+    """
+    if tags.get(TiffImagePlugin.COMPRESSION) == _OLD_JPEG:
+        return False
+    colours = _TIFF_COLOURS.get(tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0), 3)
+    said = tags.get(TiffImagePlugin.EXTRASAMPLES, ())
+    transparency = 1 if said and said[0] in _TIFF_TRANSPARENCY else 0
+    return _count(tags) > colours + transparency
 
 
 def _upright(image: Image.Image) -> Image.Image:

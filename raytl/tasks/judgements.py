@@ -24,7 +24,6 @@ _MIXED = 0.1  # share of the images below which the greyscale, or the coloured, 
 _TELLING = 3  # images of a class from which on their being all grey says something
 _NAMED = 3  # examples
 _UNSCORED = "with fewer than 2 of two classes none can be held out, and only --test tells how good a model is"
-_BANDS = ("RGBX",)  # how Pillow's modes begin of which it reads the first three bands
 
 
 def examples(names: Sequence[str]) -> str:
@@ -48,10 +47,6 @@ def judge_images(where: str, names: Sequence[str], facts: Sequence[Facts]) -> li
         problems.append(Problem(Severity.WARNING, where, f"{what}; a network sees next to nothing in them"))
     elif tiny:
         problems.append(Problem(Severity.WARNING, where, f"all images are less than {_TINY} pixels wide or high"))
-    banded = [name for name, fact in both if fact.mode.startswith(_BANDS)]
-    if banded:
-        what = f"{_are(banded)} of more than three bands ({examples(banded)})"
-        problems.append(Problem(Severity.INFO, where, f"{what}; the first three are taken for red, green and blue"))
     grey = [name for name, fact in both if fact.greyscale]
     colour = [name for name, fact in both if not fact.greyscale]
     if 0 < len(grey) < len(names) and len(colour) <= _MIXED * len(names):

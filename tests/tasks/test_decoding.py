@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import struct
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +110,72 @@ def test_cmyk_and_bilevel_are_converted() -> None:
     assert np.asarray(decode(encoded(bilevel), "fax")).tolist() == [[255] * 4] * 4
 
 
+def tiff(photometric: int, bands: int, bits: int, extra: tuple[int, ...], side: int = 8) -> bytes:
+    """An uncompressed TIFF file of so many bands; extra: what the ones beyond the colours are said to be."""
+    depths, kinds = (bits,) * bands, {3: "H", 4: "I"}
+    tags = [
+        *((256, 3, (side,)), (257, 3, (side,)), (258, 3, depths), (259, 3, (1,)), (262, 3, (photometric,))),
+        *((273, 4, (0,)), (277, 3, (bands,)), (278, 3, (side,)), (279, 4, (side * side * bands * bits // 8,))),
+        *([(338, 3, extra)] if extra else []),
+    ]
+    at = 8 + 2 + 12 * len(tags) + 4
+    values = [struct.pack(f"<{len(value)}{kinds[kind]}", *value) for _, kind, value in tags]
+    pixels = at + sum(len(value) for value in values if len(value) > 4)
+    entries, beyond = b"", b""
+    for (tag, kind, value), packed in zip(tags, values, strict=True):
+        if tag == 273:
+            packed = struct.pack("<I", pixels)
+        if len(packed) > 4:
+            where, beyond = struct.pack("<I", at + len(beyond)), beyond + packed
+        else:
+            where = packed.ljust(4, b"\0")
+        entries += struct.pack("<HHI", tag, kind, len(value)) + where
+    samples = np.random.default_rng(0).integers(0, 1 << bits, (side, side, bands)).astype(f"<u{bits // 8}")
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + beyond + samples.tobytes()
+
+
+class TestBands:
+    """Of a TIFF image what is no colour and no transparency is not dropped, nor taken for transparency."""
+
+    @pytest.mark.parametrize(
+        ("bands", "bits", "extra"),
+        [
+            *((4, 8, ()), (4, 8, (0,)), (5, 8, (0, 0)), (6, 8, (0, 0, 0)), (5, 8, (2, 0)), (6, 8, (1, 0, 0))),
+            *((4, 16, ()), (4, 16, (0,))),
+        ],
+    )
+    def test_beyond_red_green_and_blue_are_described(self, bands: int, bits: int, extra: tuple[int, ...]) -> None:
+        said = rf"x\.tif: a TIFF image of {bands} bands of {bits} bits; write three of its bands as an 8-bit RGB image"
+        with pytest.raises(UserError, match=said):
+            decode(tiff(2, bands, bits, extra), "x.tif")
+
+    def test_beyond_grey_and_beyond_inks_too(self) -> None:
+        with pytest.raises(UserError, match="2 bands of 8 bits; write one of its bands as an 8-bit greyscale image"):
+            decode(tiff(1, 2, 8, (0,)), "x.tif")
+        with pytest.raises(UserError, match="5 bands of 8 bits"):
+            decode(tiff(5, 5, 8, (0,)), "x.tif")
+
+    @pytest.mark.parametrize(
+        ("photometric", "bands", "bits", "extra", "mode"),
+        [
+            *((2, 3, 8, (), "RGB"), (2, 4, 8, (1,), "RGB"), (2, 4, 8, (2,), "RGB"), (2, 4, 16, (2,), "RGB")),
+            *((1, 1, 8, (), "L"), (1, 2, 8, (2,), "L"), (5, 4, 8, (), "RGB")),
+        ],
+    )
+    def test_that_are_colours_and_transparency_are_read(
+        self, photometric: int, bands: int, bits: int, extra: tuple[int, ...], mode: str
+    ) -> None:
+        assert decode(tiff(photometric, bands, bits, extra), "x.tif").mode == mode
+
+    @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB"])
+    def test_as_pillow_writes_them_are_read(self, mode: str) -> None:
+        image = Image.new("LAB", (8, 8)) if mode == "LAB" else Image.new("RGB", (8, 8), (200, 30, 60)).convert(mode)
+        for compression in (None, "tiff_lzw") + (("jpeg",) if mode in ("L", "RGB", "YCbCr") else ()):
+            file = io.BytesIO()
+            image.save(file, "TIFF", compression=compression)
+            assert decode(file.getvalue(), "x.tif").mode in ("L", "RGB")
+
+
 def test_only_the_first_frame_of_an_animation_counts() -> None:
     frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
     decoded = decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), "moving")
@@ -144,6 +212,12 @@ def test_an_avif_file_of_zeros_is_damaged(tmp_path: Path) -> None:
     assert [problem.where.rpartition("/")[2] for problem in report.corrupt] == ["9.avif"]
     assert "the image is damaged (Failed to decode" in str(report.corrupt[0])
     assert pixels_to_decode(empty_avif()) in {0, 40 * 30}
+
+
+@pytest.mark.skipif(find_spec("pillow_heif") is not None, reason="HEIC is read here")
+def test_what_heic_needs_can_be_installed_beside_raytl_and_beside_raytl_serve() -> None:
+    with pytest.raises(UserError, match="HEIC needs a package: pip install pillow-heif"):
+        decode(b"\0\0\0\x18ftypheic" + bytes(64), "photo.heic")
 
 
 def test_a_decompression_bomb_is_refused_before_it_unfolds() -> None:
