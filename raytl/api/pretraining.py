@@ -30,30 +30,35 @@ def pretrain(
     image_size: int | None = None,
     augmentation: str = "shift",
     seed: int = 0,
+    split: str | None = None,
+    images: str | os.PathLike[str] | None = None,
+    label: str | None = None,
+    image_column: str | None = None,
     progress: Any = None,
     noticed: Callable[[Sequence[Problem]], None] | None = None,
 ) -> tuple[Path, float]:
     """Train a source model on labelled images and write it as a bundle; returns its folder and held-out accuracy.
 
-    architecture: URI of the network to start from (``scratch:cnn-small``, ``torchvision:resnet18``). noticed: told what
-    there is to say about the data, before the training.
+    architecture: URI of the network to start from (``scratch:cnn-small``, ``torchvision:resnet18``). split, images,
+    label, image_column: as of :class:`raytl.Task`. noticed: told what there is to say about the data, before the
+    training.
     """
-    read = read_labelled(str(data))
-    images = read.images
+    read = read_labelled(data, split=split, images=images, label=label, image_column=image_column)
+    learned = read.images
     if noticed is not None:
         noticed(read.problems)
-    if len(images.classes) < 2:
-        raise UserError(f"{data}: has one class, '{images.classes[0]}'; a classifier needs at least two")
-    held = TrainingData(images.name, images.classes, images, None, {}, read.channels)
+    if len(learned.classes) < 2:
+        raise UserError(f"{data}: has one class, '{learned.classes[0]}'; a classifier needs at least two")
+    held = TrainingData(learned.name, learned.classes, learned, None, {}, read.channels)
     workspace = Workspace(held, WorkspaceSettings(seed=seed, image_size=image_size))
     settings = PretrainSettings(steps, batch_size, learning_rate, augmentation=augmentation)
     start = sources.load(architecture, channels=read.channels, image_size=image_size, seed=seed)
-    train, held_out = splits.holdout(images.labels, images.groups, 0.15, derive_seed(seed, "pretrain"))
+    train, held_out = splits.holdout(learned.labels, learned.groups, 0.15, derive_seed(seed, "pretrain"))
     model, accuracy, _ = train_source_model(
-        workspace, start, images, train, held_out, settings, seed, progress or (lambda step, loss: None)
+        workspace, start, learned, train, held_out, settings, seed, progress or (lambda step, loss: None)
     )
     provenance = {"data": str(data), "images": len(train), "seed": seed, **asdict(settings)}
     metrics = {"accuracy": None if np.isnan(accuracy) else accuracy}
-    examples = reference_images(images)
+    examples = reference_images(learned)
     written = export_bundle(Path(out), model.cpu(), metrics=metrics, provenance=provenance, examples=examples)
     return written, accuracy

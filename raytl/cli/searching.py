@@ -316,6 +316,10 @@ def check(
 def pretrain(
     data: Annotated[str, typer.Option(metavar="PATH", help="Labelled images to learn from.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the bundle.")],
+    split: Split = None,
+    images: ImagesFolder = None,
+    label: LabelColumn = None,
+    image_column: ImageColumn = None,
     arch: Annotated[str, typer.Option(metavar="URI", help="Network to start from.")] = "scratch:cnn-small",
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Optimizer steps.")] = 1000,
     batch_size: Annotated[int, typer.Option(min=2, metavar="N", help="Images per step.")] = 64,
@@ -342,7 +346,8 @@ def pretrain(
         line = bar.add_task(f"training {arch}", total=steps)
         path, accuracy = api.pretrain(
             data, arch, out, steps=steps, batch_size=batch_size, learning_rate=learning_rate, image_size=image_size,
-            augmentation=augmentation, seed=seed, progress=lambda step, loss: bar.update(line, completed=step),
+            augmentation=augmentation, seed=seed, split=split, images=images, label=label, image_column=image_column,
+            progress=lambda step, loss: bar.update(line, completed=step),
             noticed=lambda problems: show_problems(output, problems),
         )  # fmt: skip
     known = accuracy == accuracy

@@ -33,6 +33,7 @@ from raytl.tasks.parts import (
     Path,
     SourceDomains,
     base_name,
+    further_part,
     labelled_part,
     named_domains,
     occurring,
@@ -61,8 +62,9 @@ class Task:
     seed: decides which images are held out.
     holdout: the share of the target that is held out as the test, 0 for none. By default a fifth where at least half of
         the classes have 30 images or more, and every class four; with fewer all labels are learned from.
-    split: the one split of the target to learn from; "none" where folders with names of splits are classes. By default
-        what it has for training and validation.
+    split: the one split of the target to learn from; "none" where folders with names of splits are classes, in the
+        source domains and the test too where they could not be read else. By default what it has for training and
+        validation.
     images: the folder that the paths in tables count from, where that is not the table's own.
     label, image_column: the columns of tables that hold labels and images, where their names do not say so; label
         "filename" takes labels from the files' names (:func:`raytl.tasks.readers.read_labelled`).
@@ -102,10 +104,12 @@ class Task:
         holdout = checked_holdout(holdout, has_target=target is not None, has_test=test is not None)
         self.seed = seed
         tables = {"images": images, "label": label, "image_column": image_column}
-        parts = {key: labelled_part(place, Role.SOURCE_DOMAIN, tables=tables) for key, place in domains.items()}
+        parts = {
+            key: further_part(place, Role.SOURCE_DOMAIN, split=split, tables=tables) for key, place in domains.items()
+        }
         goal = None if target is None else labelled_part(target, Role.TARGET, split=split, tables=tables)
         pool = None if unlabelled is None else unlabelled_part(unlabelled, tables=tables)
-        final = None if test is None else labelled_part(test, "test", tables=tables)
+        final = None if test is None else further_part(test, "test", split=split, tables=tables)
         if final is None and target is not None and goal is not None and goal.has_test:
             final = own_test(target, goal, tables=tables)
             checked_holdout(holdout, has_target=True, has_test=True)

@@ -17,6 +17,7 @@ from raytl.tasks.problems import Problem
 from raytl.tasks.readers import read_labelled, read_unlabelled
 from raytl.tasks.readers.annotations import ANNOTATIONS
 from raytl.tasks.readers.archive import ENDINGS
+from raytl.tasks.readers.split_names import NONE
 from raytl.tasks.readers.table import TABLES
 from raytl.tasks.survey import Facts, survey
 
@@ -72,6 +73,22 @@ def labelled_part(
         return _in_memory(place.with_classes(tuple(name for name in place.classes if name in present)))
     result = read_labelled(place, role=role, split=split, **tables)
     return Part(result.images, result.facts, result.problems, result.has_test, group_names=result.group_names)
+
+
+def further_part(
+    place: Labelled, role: str, *, split: str | None = None, tables: Mapping[str, Any] = NO_WISHES
+) -> Part[LabelledImages]:
+    """Labelled images that are not the target; the rest as of :func:`labelled_part`.
+
+    split: the target's. It says nothing of other data, but that names of splits are those of classes ("none") answers
+    where that would be asked of this data too.
+    """
+    if split != NONE:
+        return labelled_part(place, role, tables=tables)
+    try:
+        return labelled_part(place, role, tables=tables)
+    except UserError:
+        return labelled_part(place, role, split=NONE, tables=tables)
 
 
 def own_test(

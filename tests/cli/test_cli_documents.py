@@ -57,6 +57,17 @@ def test_check_draws_a_page_and_takes_the_column_of_labels(raytl, tmp_path):
     assert (tmp_path / "page.html").read_text().count("<h3>") == 2
 
 
+def test_pretrain_takes_what_its_errors_advise(raytl, tmp_path):
+    """Split, column of labels and folder of images, as search and check do."""
+    folder(tmp_path / "photos", 4, flat=True)
+    names = [f"{name}-{n}.png,{name},{n % 2},train" for name in ("daisy", "poppy") for n in range(4)]
+    (tmp_path / "t.csv").write_text("\n".join(["path,kind,side,split", *names]))
+    asked = raytl("pretrain", "--data", "t.csv", "--out", "model", "--images", "photos")
+    assert asked.code == 2 and "--label kind" in asked.err.replace("\n", " ")
+    more = ("--label", "kind", "--image-column", "path", "--split", "none", "--images", "photos", "--steps", "3")
+    assert raytl("pretrain", "--data", "t.csv", "--out", "model", *more).code == 0
+
+
 def test_help_has_examples_for_every_command(raytl):
     from typer.main import get_command
 

@@ -611,6 +611,20 @@ class TestSplitOption:
         assert task.data.classes == ("test", "train", "val")
         assert any("have names of splits" in problem.message for problem in task.problems if problem.leading)
 
+    def test_none_answers_for_other_roles_where_they_are_asked_too(self, tmp_path: Path) -> None:
+        """And leaves alone those whose splits are splits."""
+        named = {"train": 3, "test": 3, "boat": 3}
+        target = images(tmp_path / "photos", named)
+        drawings, last = images(tmp_path / "drawings", named, 40), images(tmp_path / "last", named, 80)
+        other = self.folder(tmp_path / "other")
+        with pytest.raises(UserError, match=r"drawings/: its folders .* may be splits or classes"):
+            Task(source_domain=[drawings], unlabelled=target)
+        task = Task(target, [drawings, other], test=last, split="none")
+        assert task.data.classes == ("boat", "test", "train")
+        assert task.data.joinable == ("drawings",)
+        assert task.test is not None and task.test.open().counts() == named
+        assert task.data.source_domains["set"].classes == ("cat", "dog")
+
     def test_a_source_domain_is_read_whole_and_unlabelled_images_are_too(self, tmp_path: Path) -> None:
         root = self.folder(tmp_path)
         assert len(read_labelled(root, role="source_domain").images) == 18
