@@ -87,7 +87,9 @@ def _base(run: Run, records: Sequence[TrialRecord], like: int | None) -> dict[st
     if like is not None:
         found = next((record for record in records if record.number == like), None)
         if found is None:
-            raise UserError(f"run '{run.name}' has no trial {like}; 'raytl runs show {run.name}' lists them")
+            last = max((record.number for record in records), default=None)
+            known = "it has none" if last is None else f"its trials are 0 to {last}"
+            raise UserError(f"run '{run.name}' has no trial {like}; {known}: see 'raytl runs show {run.name}'")
         return found.strategy
     kinds = (JobKind.SEARCH, JobKind.BASELINE)
     trained = [r for r in records if r.kind in kinds and r.score is not None and r.strategy.get("head") not in CONVEX]

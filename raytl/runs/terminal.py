@@ -14,13 +14,17 @@ _STATUS_WORDS = {"pruned": "stopped"}
 
 
 def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
-    """The leaderboard for a terminal of ``width`` columns: the first ``rows`` strategies and every baseline."""
+    """The leaderboard for a terminal of ``width`` columns: the first ``rows`` strategies and every baseline.
+
+    Each with its rank and with the number of its first trial, by which ``recipe``, ``runs replay`` and ``runs try``
+    know it.
+    """
     board = run.leaderboard()
     share = metrics.get(run.metric).share
     told = "1 strategy" if len(board) == 1 else f"{len(board)} strategies"
     told += f", the first {rows} and the baselines" if len(board) > rows else ""
     table = Table(
-        *("#", Column("", overflow="ellipsis", max_width=19 if width < 100 else None)),
+        *("#", "trial", Column("", overflow="ellipsis", max_width=14 if width < 100 else 30)),
         *(Column("source model", overflow="ellipsis", ratio=1), "cut"),
         *(
             Column("adaptation", overflow="ellipsis", max_width=12 if width < 100 else None),
@@ -35,7 +39,7 @@ def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
         padding=(0, 1, 0, 0),
         width=min(width, 110),
     )
-    for column, least in zip(table.columns, (2, 12, 12, 3, 12, 6, 5, 6, 5), strict=True):
+    for column, least in zip(table.columns, (2, 5, 12, 12, 3, 10, 6, 5, 6, 5), strict=True):
         column.no_wrap, column.min_width = True, least
         column.justify = "left" if column.header in ("", "source model", "adaptation") else "right"
     for _, row in board[(board["rank"] <= rows) | board["baseline"].notna()].iterrows():
@@ -43,6 +47,7 @@ def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
         done = row["status"] == "completed"
         table.add_row(
             str(row["rank"]),
+            str(row["trial"]),
             Text(_mark(row)),
             Text(wording.listed_source(row.get("source_model", ""))),
             wording.setting(row.get("cut")),

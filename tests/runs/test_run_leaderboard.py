@@ -118,6 +118,14 @@ def test_a_control_with_a_long_name_leaves_the_figures_their_columns(run, monkey
         console.print(render_leaderboard(run, rows=5, width=80))
     head = captured.get().splitlines()[1]
     assert head.split()[-5:] == ["val", "%", "test", "%", "folds"]
+    assert head.split()[:2] == ["#", "trial"]
+
+
+def test_each_strategy_has_the_number_that_commands_know_its_trial_by(run):
+    board = run.leaderboard()
+    table = render_leaderboard(run, rows=len(board))
+    shown = next(list(column.cells) for column in table.columns if column.header == "trial")
+    assert shown == [str(number) for number in board["trial"]] != [str(rank) for rank in board["rank"]]
 
 
 def test_a_run_without_trials_has_an_empty_table(tmp_path):
