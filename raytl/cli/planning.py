@@ -84,7 +84,7 @@ def rank(
         label=label, image_column=image_column, classes_of=classes_of,
     )  # fmt: skip
     bound = api.bind(task, space, set_ or [])
-    show_problems(output, [*bound.problems, *task.problems])
+    show_problems(output, [*bound.problems, *task.problems], "the report of a search")
     ranked = api.rank_sources(task, bound, seed=seed)
     table = Table(
         Column("rank", justify="right"), Column("source model", overflow="fold"), "cut",
@@ -177,7 +177,7 @@ def quote(
         label=label, image_column=image_column, classes_of=classes_of,
     )  # fmt: skip
     bound = api.bind(task, space, set_ or [])
-    show_problems(output, [*bound.problems, *task.problems])
+    show_problems(output, [*bound.problems, *task.problems], "the report of a search")
     with output.progress_console.status("probing for about a minute"):
         # Lanes and GPUs are then the cluster's; here there may be none.
         here, gpus_here = (lanes, gpus_per_trial) if types is None else (None, 0.0)

@@ -20,10 +20,13 @@ def listening(output: Output, trials: int, time_budget_s: float | None) -> Itera
         yield progress
 
 
-def show_problems(output: Output, problems: Sequence[Problem]) -> None:
-    """What was noticed about the data, on stderr: first what was taken for what, then the gravest."""
+def show_problems(output: Output, problems: Sequence[Problem], listed: str) -> None:
+    """What was noticed about the data, on stderr: first what was taken for what, then the gravest.
+
+    listed: what has all of them.
+    """
     order = list(_STYLES)
     for problem in sorted(problems, key=lambda problem: (not problem.leading, order.index(problem.severity)))[:SHOWN]:
         output.note(f"{problem.severity}: {problem}", _STYLES[problem.severity])
     if len(problems) > SHOWN:
-        output.note(f"… and {len(problems) - SHOWN} more; 'raytl check' lists them all")
+        output.note(f"… and {len(problems) - SHOWN} more; {listed} lists them all")

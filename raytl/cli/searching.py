@@ -219,7 +219,7 @@ def search(
         label=label, image_column=image_column, classes_of=classes_of,
     )  # fmt: skip
     bound = api.bind(task, loaded)
-    show_problems(output, [*bound.problems, *task.problems])
+    show_problems(output, [*bound.problems, *task.problems], "the run's report")
     with listening(output, wanted or loaded.settings.trials, budget) as progress:
         run = api.search(
             task, bound, trials=wanted, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
@@ -348,7 +348,7 @@ def pretrain(
             data, arch, out, steps=steps, batch_size=batch_size, learning_rate=learning_rate, image_size=image_size,
             augmentation=augmentation, seed=seed, split=split, images=images, label=label, image_column=image_column,
             progress=lambda step, loss: bar.update(line, completed=step),
-            noticed=lambda problems: show_problems(output, problems),
+            noticed=lambda problems: show_problems(output, problems, "'raytl check --json'"),
         )  # fmt: skip
     known = accuracy == accuracy
     held = f"accuracy {accuracy:.3f} on held-out images" if known else "too few images to hold any out"

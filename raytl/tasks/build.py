@@ -213,7 +213,7 @@ class Task:
         conflicts = label_conflicts(digests, images.labels)
         self._note_alike(images, set(conflicts), label_conflicts(part.pictures.tolist(), images.labels))
         if len(conflicts) > _CONFLICTS_NAMED:
-            message = f"{len(conflicts)} images are there under another label as well; raytl check lists them"
+            message = f"{len(conflicts)} images are there under another label as well; raytl check --json lists them"
             self._note(images.name, message)
             return
         for first, other in conflicts:
@@ -227,7 +227,7 @@ class Task:
             first, other = (images.items[index].name for index in pairs[0])
             what = f"{count_are(len({i for pair in pairs for i in pair}))} like one of another class"
             message = f"{what} ({first} and {other}{'; …' if len(pairs) > 1 else ''}): one of the two labels is wrong,"
-            self._note(images.name, f"{message} or it shows both; raytl check lists them")
+            self._note(images.name, f"{message} or it shows both; raytl check --json lists them")
 
     def _note_half_shared(self, key: str, images: LabelledImages, classes: tuple[str, ...], *, by_path: bool) -> None:
         """A source domain that shares some classes but not all, or nearly the same, looks like a misspelling."""

@@ -49,7 +49,8 @@ class CheckReport:
     counts: readable images per class, empty for unlabelled data. width, height: in pixels, None without any image.
     modes: images per Pillow mode. corrupt: files that do not decode, each with its reason.
     exact_duplicates, near_duplicates: names of images that are the same bytes, or look the same (not both).
-    label_conflicts: pairs of names of the same image under two labels.
+    label_conflicts: pairs of names of the same image under two labels. lookalike_conflicts: likewise of one picture
+        that is not the same bytes, beyond reasonable doubt.
     problems: everything worth saying, the gravest first. suspects: labels that are likely wrong, the surest first;
     None where nobody looked for them.
     """
@@ -67,6 +68,7 @@ class CheckReport:
     exact_duplicates: list[list[str]]
     near_duplicates: list[list[str]]
     label_conflicts: list[tuple[str, str]]
+    lookalike_conflicts: list[tuple[str, str]]
     problems: list[Problem]
     suspects: list[Suspect] | None = None
 
@@ -78,8 +80,9 @@ class CheckReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values, with ``ok`` beside them."""
         lists = {key: [problem.to_json() for problem in getattr(self, key)] for key in ("corrupt", "problems")}
-        pairs = [list(pair) for pair in self.label_conflicts]
-        return {**asdict(self), **lists, "label_conflicts": pairs, "ok": self.ok}
+        conflicts = ("label_conflicts", "lookalike_conflicts")
+        pairs = {key: [list(pair) for pair in getattr(self, key)] for key in conflicts}
+        return {**asdict(self), **lists, **pairs, "ok": self.ok}
 
     def table(self) -> RenderableType:
         """The report for a terminal."""

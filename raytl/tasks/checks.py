@@ -89,13 +89,12 @@ def look(
     in_splits = Counter(entry.split for entry in entries if entry.split is not None)
 
     exact = exact_groups(digests)
-    conflicts: list[tuple[str, str]] = []
     number_of = {label: number for number, label in enumerate(counts)}
     numbers = np.array([-1 if label is None else number_of[label] for label in found], dtype=np.int64)
-    if listing.labelled:
-        conflicts = [(names[first], names[other]) for first, other in label_conflicts(digests, numbers)]
     _, firsts = np.unique(exact, return_index=True)  # one for each set of exact duplicates, as exact numbers them
     alike = find_alike([facts[i] for i in firsts], labels=numbers[firsts])
+    conflicts = _conflicts(names, exact, numbers)
+    same = set(conflicts)
     told = None
     if listing.labelled:
         keep = [index for index, entry in enumerate(entries) if id(entry) in learned]
@@ -128,9 +127,20 @@ def look(
         exact_duplicates=[[names[i] for i in group] for group in several(exact)],
         near_duplicates=[[names[i] for i in firsts[group]] for group in several(alike.within[0])],
         label_conflicts=conflicts,
+        lookalike_conflicts=[pair for pair in _conflicts(names, alike.pictures[exact], numbers) if pair not in same],
         problems=gravest_first(problems),
     )
     return Look(report, told, dict(zip(names, items, strict=True)), dict(zip(names, found, strict=True)))
+
+
+def _conflicts(names: Sequence[str], pictures: np.ndarray, labels: np.ndarray) -> list[tuple[str, str]]:
+    """Pairs of names of one picture under two labels.
+
+    pictures: int (n,), equal for what is one picture. labels: int (n,), -1 for none.
+    """
+    labelled = np.flatnonzero(labels >= 0)
+    pairs = label_conflicts(pictures[labelled].tolist(), labels[labelled])
+    return [(names[labelled[first]], names[labelled[other]]) for first, other in pairs]
 
 
 def _learned(listing: Listing, split: str | None) -> set[int]:

@@ -7,7 +7,7 @@ hardly be chance counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -259,8 +259,8 @@ def several(groups: np.ndarray) -> list[np.ndarray]:
     return [part for part in np.split(order, bounds) if len(part) > 1]
 
 
-def label_conflicts(digests: Sequence[str], labels: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs (first, other) of byte-identical images under two labels."""
-    seen: dict[str, int] = {}
+def label_conflicts(digests: Sequence[Hashable], labels: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs (first, other) of images under two labels that are one. digests: equal for those that are."""
+    seen: dict[Hashable, int] = {}
     firsts = [seen.setdefault(digest, index) for index, digest in enumerate(digests)]
     return [(first, index) for index, first in enumerate(firsts) if labels[first] != labels[index]]

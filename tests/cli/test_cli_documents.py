@@ -6,6 +6,10 @@ import pytest
 from documented import keys, undocumented
 from photos import folder
 
+from raytl.cli.output import Output
+from raytl.cli.running import show_problems
+from raytl.tasks import Problem, Severity
+
 
 def test_the_page_covers_every_command():
     from typer.main import get_command
@@ -66,6 +70,12 @@ def test_pretrain_takes_what_its_errors_advise(raytl, tmp_path):
     assert asked.code == 2 and "--label kind" in asked.err.replace("\n", " ")
     more = ("--label", "kind", "--image-column", "path", "--split", "none", "--images", "photos", "--steps", "3")
     assert raytl("pretrain", "--data", "t.csv", "--out", "model", *more).code == 0
+
+
+def test_what_is_not_shown_of_the_data_is_where_the_last_line_says(capsys):
+    problems = [Problem(Severity.WARNING, "photos", f"problem {number}") for number in range(14)]
+    show_problems(Output(as_json=False), problems, "the run's report")
+    assert capsys.readouterr().err.splitlines()[-1] == "… and 2 more; the run's report lists them all"
 
 
 def test_help_has_examples_for_every_command(raytl):

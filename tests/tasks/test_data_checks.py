@@ -145,6 +145,14 @@ def test_many_images_under_two_labels_are_one_line(tmp_path: Path) -> None:
     assert messages[0].startswith("5 images are there again under another label (")
     assert messages[0].count("again") == 1 + 3
     assert len(check(root).label_conflicts) == 5
+    assert check(root).lookalike_conflicts == []  # those are listed already
+
+
+def test_a_copy_without_a_label_contradicts_nobody(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, {"cat": 3, "dog": 3})
+    picture(0).save(root / "stray.png")
+    report = check(root)
+    assert report.exact_duplicates and report.label_conflicts == report.lookalike_conflicts == []
 
 
 def detailed(number: int, size: int = 64) -> Image.Image:
@@ -162,6 +170,10 @@ def test_one_picture_in_two_classes_or_in_the_test_is_counted(tmp_path: Path) ->
     for n in range(4):
         detailed(n, 96).save(tmp_path / "a" / "dog" / f"copy{n}.jpg")
     assert "8 images look like one of another class (cat/0.png and dog/copy0.jpg; cat/1.png and" in said(tmp_path / "a")
+    listed = check(tmp_path / "a").to_json()["lookalike_conflicts"]
+    assert {tuple(Path(name).name for name in pair) for pair in listed} == {
+        (f"{n}.png", f"copy{n}.jpg") for n in range(4)
+    }
     for n in range(3):
         for label, number in (("cat", 200 + n), ("dog", 300 + n)):
             for split in ("train", "test"):

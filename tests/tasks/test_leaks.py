@@ -65,7 +65,7 @@ class TestWithinTheTarget:
         both = LabelledImages("photos", items, None, images.classes, np.append(images.labels, 1))
         assert said(Task(both), "another class") == [
             "photos: 2 images are like one of another class (photos/2 and photos/again): one of the two labels is "
-            "wrong, or it shows both; raytl check lists them"
+            "wrong, or it shows both; raytl check --json lists them"
         ]
         assert said(Task(images), "another class") == []
 

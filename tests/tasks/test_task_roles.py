@@ -402,7 +402,9 @@ class TestRefusals:
         items = [*images.items, *images.items[:6]]
         labels = np.append(images.labels, np.ones(6, dtype=np.int64))
         problems = Task(LabelledImages("photos", items, None, images.classes, labels)).problems
-        assert "photos: 6 images are there under another label as well; raytl check lists them" in map(str, problems)
+        assert "photos: 6 images are there under another label as well; raytl check --json lists them" in map(
+            str, problems
+        )
 
 
 def test_portable_data_survives_the_loss_of_its_files(tmp_path: Path) -> None:
