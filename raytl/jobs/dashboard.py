@@ -19,7 +19,7 @@ from ray.dashboard.modules.job.sdk import JobSubmissionClient
 from ray.exceptions import AuthenticationError
 
 from raytl.core.errors import UserError
-from raytl.jobs.token import find_token
+from raytl.machines.token import find_token
 
 DEFAULT = "http://127.0.0.1:8265"
 _CONNECT_S = 5.0
@@ -80,12 +80,13 @@ class Dashboard(JobSubmissionClient):  # type: ignore[misc]
             with httpx.Client(base_url=self.url, trust_env=not self._loopback, timeout=_CONNECT_S) as client:
                 mode = _json(client.get("/api/authentication_mode"), "authentication_mode")
                 refuse_open(self.url, mode, loopback=self._loopback)
-                token = find_token() if mode == "token" else None
-                if mode == "token" and token is None:
+                found = find_token() if mode == "token" else None
+                if mode == "token" and found is None:
                     raise UserError(
                         f"the head at {self.url} asks for a token and there is none here: copy the cluster's "
                         "~/.ray/auth_token to the same place on this machine, with mode 600"
                     )
+                token = None if found is None else found[0]
                 headers = {"Authorization": f"Bearer {token}"} if token else {}
                 answer = client.get("/api/version", headers=headers)
                 if answer.status_code in (401, 403):
@@ -132,7 +133,11 @@ def refuse_open(url: str, mode: str | None, *, loopback: bool) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host's name or number means this machine and nothing else."""
+    """Whether a host's name or number means this machine and nothing else.
+
+    Names are looked up, as whoever connects does. (A server that is to listen somewhere believes no name but localhost:
+    :func:`raytl.serving.tokens.is_loopback`.)
+    """
     try:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):

@@ -9,15 +9,14 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from raytl.core.errors import UserError
+from raytl.machines.token import TOKEN_FILE, find_token
 
 PATIENCE_S = 5.0
 """How long a cluster may take for an answer."""
 
-_TOKEN_FILE = "~/.ray/auth_token"
 _CERTIFICATES = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
 
 
@@ -165,20 +164,14 @@ def _ask(channel: Any, service: str, question: Any, token: str | None) -> Any:
 
 
 def _token(address: str) -> tuple[str, str]:
-    """The token that Ray would show, and where it is from, in Ray's own order."""
-    if os.environ.get("RAY_AUTH_TOKEN"):
-        return os.environ["RAY_AUTH_TOKEN"].strip(), "RAY_AUTH_TOKEN"
-    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or _TOKEN_FILE
-    try:
-        token = Path(path).expanduser().read_text().strip()
-    except (OSError, RuntimeError, UnicodeDecodeError):
-        token = ""
-    if not token:
+    """The token that Ray would show, and where it is from."""
+    found = find_token()
+    if found is None:
         raise UserError(
-            f"the Ray cluster at '{address}' wants a token, and there is none in {path}: copy the file from its head, "
-            "where 'ray get-auth-token' shows it, or set RAY_AUTH_TOKEN"
+            f"the Ray cluster at '{address}' wants a token, and there is none in {TOKEN_FILE}: copy the file from its "
+            "head, where 'ray get-auth-token' shows it, or set RAY_AUTH_TOKEN"
         )
-    return token, path
+    return found
 
 
 def _show_token() -> None:

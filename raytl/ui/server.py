@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import secrets
 import socket
@@ -12,6 +11,7 @@ from urllib.parse import quote
 import uvicorn
 
 from raytl.core.errors import UserError
+from raytl.serving.tokens import is_loopback
 from raytl.ui.app import make_app
 
 TOKEN = "RAYTL_UI_TOKEN"
@@ -33,7 +33,7 @@ def serve(
     Off loopback a token is needed: RAYTL_UI_TOKEN, or one made now; it is in the URL that ``ready`` is told.
     Raises UserError for a token that is too short and a port that is taken.
     """
-    token = None if _is_loopback(host) else _token()
+    token = None if is_loopback(host) else _token()
     app = make_app(storage, token=token, price=price, names=allow_hosts)
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -43,15 +43,6 @@ def serve(
     ready(f"http://{shown}:{listening.getsockname()[1]}/" + (f"#token={quote(token, safe='')}" if token else ""))
     config = uvicorn.Config(app, log_level="warning", access_log=False)
     uvicorn.Server(config).run(sockets=[listening])
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _token() -> str:

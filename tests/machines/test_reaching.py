@@ -231,13 +231,23 @@ class TestAHeadThatWantsAToken:
     def test_with_a_wrong_one(self, guarded, monkeypatch, tmp_path):
         (tmp_path / ".ray").mkdir()
         (tmp_path / ".ray" / "auth_token").write_text("another")
+        (tmp_path / ".ray" / "auth_token").chmod(0o600)
         assert "does not take the token in ~/.ray/auth_token: copy the one of its head" in said_of(guarded)
         monkeypatch.setenv("RAY_AUTH_TOKEN", "a third")
         assert "does not take the token in RAY_AUTH_TOKEN" in said_of(guarded)
 
+    def test_with_one_that_others_can_read(self, guarded, monkeypatch, tmp_path):
+        (tmp_path / "token").write_text(TOKEN)
+        (tmp_path / "token").chmod(0o644)
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+        assert f"can be read by others, and whoever has it runs code in the cluster: chmod 600 {tmp_path}" in said_of(
+            guarded
+        )
+
     def test_with_the_right_one_a_search_joins_it(self, guarded, tmp_path):
         """Without RAY_AUTH_MODE, which Ray would want to be set as well."""
         (tmp_path / "token").write_text(f"{TOKEN}\n")
+        (tmp_path / "token").chmod(0o600)
         own = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"), ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
         done = subprocess.run(
             [sys.executable, "-c", JOIN, guarded],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raytl.core.errors import UserError
-from raytl.jobs.token import find_token
+from raytl.machines.token import find_token
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def write(path, text="secret\n", mode=0o600):
 def test_the_variable_goes_before_the_named_file_and_that_before_the_usual_one(home, monkeypatch):
     assert find_token() is None
     write(home / ".ray" / "auth_token", "usual")
-    assert find_token() == "usual"
+    assert find_token() == ("usual", "~/.ray/auth_token")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(write(home / "named", "named")))
-    assert find_token() == "named"
+    assert find_token() == ("named", str(home / "named"))
     monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
-    assert find_token() == "given"
+    assert find_token() == ("given", "RAY_AUTH_TOKEN")
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
