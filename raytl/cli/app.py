@@ -34,6 +34,23 @@ Storage = Annotated[
     typer.Option(metavar="DIR|URI", help="Folder or URI of runs (default RAYTL_STORAGE or ./raytl-runs)."),
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="All randomness comes from it.")]
+Target = Annotated[str | None, typer.Option(metavar="PATH", help="Labelled images of the domain the model is for.")]
+SourceDomain = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATH", help="Labelled images of another domain; may be given several times."),
+]
+Unlabelled = Annotated[str | None, typer.Option(metavar="PATH", help="Images of the target domain without labels.")]
+Test = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="Labelled images for the final test (default: its own, or see --holdout)."),
+]
+Space = Annotated[
+    str, typer.Option(metavar="NAME|FILE", help="A shipped search space (see 'raytl spaces list') or a YAML file.")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Narrow the space: cut=0, adaptation=mcc, epochs=5."),
+]
 Holdout = Annotated[
     float | None,
     typer.Option(
@@ -49,6 +66,15 @@ GpusPerTrial = Annotated[
         help="May be a fraction, to share a GPU (default: one each where there are any, or what --lanes leaves).",
     ),
 ]  # fmt: skip
+ClusterAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Head of the Ray cluster that this machine is a node of, usually port 6379 (default RAY_ADDRESS, else a "
+        "Ray of its own). Not the dashboard, as for submit.",
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Let Ray speak.")]
 Split = Annotated[
     str | None,

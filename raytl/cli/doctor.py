@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from raytl.cli.app import Json, Storage, app
+from raytl.cli.app import ClusterAddress, Json, Storage, app
 from raytl.cli.output import Output
 
 _STYLES = {"problem": "red", "warning": "yellow", "ok": "green"}
@@ -17,9 +15,7 @@ _STYLES = {"problem": "red", "warning": "yellow", "ok": "green"}
 @app.command()
 def doctor(
     storage: Storage = None,
-    address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Ray cluster (default RAY_ADDRESS, else this machine).")
-    ] = None,
+    address: ClusterAddress = None,
     json: Json = False,
 ) -> None:
     """Look at this machine before a long search: versions, cluster, memory, disks, GPU, hubs, weights. Worst first.

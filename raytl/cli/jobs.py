@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 Address = Annotated[
     str | None,
     typer.Option(
-        metavar="URL", help="Dashboard of the cluster's head (default RAY_API_SERVER_ADDRESS, http://127.0.0.1:8265)."
+        metavar="URL",
+        help="Dashboard of the cluster's head, http://HEAD:8265 (default RAY_API_SERVER_ADDRESS, else this machine's).",
     ),
 ]
 

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from raytl.cli.app import (
+    Assignments,
     ClassesOf,
     GpusPerTrial,
     Holdout,
@@ -20,29 +21,17 @@ from raytl.cli.app import (
     LabelColumn,
     Lanes,
     Seed,
+    SourceDomain,
+    Space,
     Split,
+    Target,
+    Test,
+    Unlabelled,
     app,
     sources_app,
 )
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
-
-Target = Annotated[str | None, typer.Option(metavar="PATH", help="Labelled images of the domain the model is for.")]
-SourceDomain = Annotated[
-    list[str] | None,
-    typer.Option(metavar="PATH", help="Labelled images of another domain; may be given several times."),
-]
-Unlabelled = Annotated[str | None, typer.Option(metavar="PATH", help="Images of the target domain without labels.")]
-Test = Annotated[
-    str | None,
-    typer.Option(metavar="PATH", help="Labelled images for the final test (default: its own, or see --holdout)."),
-]
-Space = Annotated[
-    str, typer.Option(metavar="NAME|FILE", help="A shipped search space (see 'raytl spaces list') or a YAML file.")
-]
-Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Narrow the space: cut=0, adaptation=mcc.")
-]
 
 
 @sources_app.command("rank")

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raytl.cli.app import (
+    Assignments,
     ClassesOf,
+    ClusterAddress,
     GpusPerTrial,
     Holdout,
     ImageColumn,
@@ -18,8 +20,13 @@ from raytl.cli.app import (
     LabelColumn,
     Lanes,
     Seed,
+    SourceDomain,
+    Space,
     Split,
     Storage,
+    Target,
+    Test,
+    Unlabelled,
     Verbose,
     app,
     read_moves,
@@ -61,33 +68,18 @@ def demo(
 @app.command()
 def search(
     context: typer.Context,
-    target: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Labelled images of the domain the model is for.")
-    ] = None,
-    source_domain: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATH", help="Labelled images of another domain; may be given several times."),
-    ] = None,
-    unlabelled: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Images of the target domain without labels.")
-    ] = None,
-    test: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="Labelled images for the final test (default: its own, or see --holdout)."),
-    ] = None,
+    target: Target = None,
+    source_domain: SourceDomain = None,
+    unlabelled: Unlabelled = None,
+    test: Test = None,
     split: Split = None,
     images: ImagesFolder = None,
     label: LabelColumn = None,
     image_column: ImageColumn = None,
     classes_of: ClassesOf = None,
     holdout: Holdout = None,
-    space: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="A shipped search space (see 'raytl spaces list') or a YAML file.")
-    ] = "vision-small",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Narrow the space: cut=0, adaptation=mcc, epochs=5."),
-    ] = None,
+    space: Space = "vision-small",
+    set_: Assignments = None,
     trials: Annotated[
         str | None,
         typer.Option(metavar="N", help="Strategies to try (default: the space's); +N more of them with --resume."),
@@ -158,9 +150,7 @@ def search(
         str | None, typer.Option(metavar="NAME", help="Name of the run (default: date and number).")
     ] = None,
     storage: Storage = None,
-    address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Ray cluster (default RAY_ADDRESS, else this machine).")
-    ] = None,
+    address: ClusterAddress = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:

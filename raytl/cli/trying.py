@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from raytl.cli.app import Json, Lanes, Moved, RunName, Storage, Verbose, read_moves, runs_app
+from raytl.cli.app import ClusterAddress, Json, Lanes, Moved, RunName, Storage, Verbose, read_moves, runs_app
 from raytl.cli.output import Output
 
 
@@ -25,9 +25,7 @@ def runs_try(
     ] = None,
     moved: Moved = None,
     lanes: Lanes = None,
-    address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Ray cluster (default RAY_ADDRESS, else this machine).")
-    ] = None,
+    address: ClusterAddress = None,
     storage: Storage = None,
     json: Json = False,
     verbose: Verbose = False,
