@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from typer.main import get_command
 import raytl
 import raytl.testing
 from raytl.cli.commands import app
+from raytl.serving.tokens import hashed
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -98,6 +100,15 @@ def test_the_readme_is_two_screens_and_shows_the_report():
     assert len(before_reference.splitlines()) <= 90
     picture = ROOT / "docs" / "report.png"
     assert "docs/report.png" in text and picture.read_bytes()[:4] == b"\x89PNG" and picture.stat().st_size < 400_000
+
+
+def test_the_hash_of_a_token_is_made_as_the_page_says(tmp_path):
+    page = (ROOT / "docs" / "deploying.md").read_text()
+    (line,) = re.findall(r"`(tr [^`]*sha256sum)`", page)
+    assert line in (ROOT / "serve" / "one-machine.yaml").read_text()
+    (tmp_path / "token").write_text("0123456789abcdef\n")
+    made = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert made.split()[0] == hashed("0123456789abcdef")
 
 
 def test_the_loss_of_the_extending_page_passes_its_suite_from_an_installed_package(tmp_path):

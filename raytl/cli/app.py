@@ -55,7 +55,7 @@ Holdout = Annotated[
     float | None,
     typer.Option(
         metavar="SHARE",
-        help="Share of the target to test on, 0 for none (default: 0.2 where most classes have 30 images or more).",
+        help="Share of the target to test on, 0 for none (default: 0.2 where the median class has 30 images or more).",
     ),
 ]
 Lanes = Annotated[int | None, typer.Option(min=1, metavar="N", help="Trials at a time (default: as many as fit).")]

@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
         if missing:
             raise UserError(
                 f"the cluster's Python ({sys.executable}) has no {', '.join(missing)}: install there what raytl needs "
-                "(pip install raytl), raytl itself comes along"
+                "(pip install with raytl's wheel, or in a checkout of it), raytl itself comes along"
             )
         place = settle(Path.cwd())
         if place is None and given.run is not None and "--resume" in given.command:

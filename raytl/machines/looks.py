@@ -69,7 +69,12 @@ def package(name: str) -> Finding:
     try:
         found = version(name)
     except PackageNotFoundError:
-        return Finding(name, Mark.PROBLEM, "not installed", "pip install raytl")
+        return Finding(
+            name,
+            Mark.PROBLEM,
+            "not installed",
+            "install raytl anew: pip install with its wheel, or pip install . in its checkout",
+        )
     try:
         asked = [Requirement(line) for line in requires("raytl") or []]
     except PackageNotFoundError:  # run from its sources

@@ -19,7 +19,7 @@ from raytl.serving.problems import PROBLEM, RequestError, answer, problem
 from raytl.serving.requests import Images, read_images
 
 WAITING = 4
-"""Requests that may wait for their turn: one is explained at a time, for the price of up to 81 predictions."""
+"""Requests that may wait for their turn: one is explained at a time, for the price of up to 82 predictions."""
 _SHARE = 0.5  # of the time that a request has: it may have waited before
 
 

@@ -60,8 +60,8 @@ class Task:
         the target may be held out.
     name: what the task is called; the folder's name by default.
     seed: decides which images are held out.
-    holdout: the share of the target that is held out as the test, 0 for none. By default a fifth where at least half of
-        the classes have 30 images or more, and every class four; with fewer all labels are learned from.
+    holdout: the share of the target that is held out as the test, 0 for none. By default a fifth where the
+        median class has 30 images or more, and every class four, of three groups; else all labels are learned from.
     split: the one split of the target to learn from; "none" where folders with names of splits are classes, in the
         source domains and the test too where they could not be read else. By default what it has for training and
         validation.

@@ -41,8 +41,8 @@ def hold_out(
 ) -> tuple[Part[LabelledImages], Part[LabelledImages] | None, list[Problem]]:
     """(target, test or None, what to say about it).
 
-    share: of every class, 0 for none; None holds out a fifth where at least half of the classes have 30 images or more,
-    copies and images of one group counted once.
+    share: of every class, 0 for none; None holds out a fifth where the median class has 30 images or more, copies and
+    images of one group counted once. Nothing is held out where a class has fewer than four images, or three groups.
     """
     images = target.images
     if share == 0:

@@ -2,7 +2,7 @@
 
 A test image is in no other role. A target image is in no source domain, whose models would know the validation images
 by heart, and not among the unlabelled ones; nor is an image of a source domain there, whose label the models know.
-Source domains with classes in common share no image: what is held out of one would be learned from the other.
+Source domains may share images, which is only said: it flatters no figure.
 """
 
 from __future__ import annotations

@@ -40,6 +40,12 @@ class TestPackages:
         assert found.mark is Mark.PROBLEM and found.found.startswith("1.0, and raytl takes ")
         assert found.advice.startswith("pip install 'torchvision")
 
+    def test_one_that_is_missing_comes_with_raytl_from_where_there_is_one(self):
+        """No registry has raytl: it is installed from a wheel or a checkout."""
+        found = looks.package("no-such-package")
+        assert found.mark is Mark.PROBLEM
+        assert found.advice == "install raytl anew: pip install with its wheel, or pip install . in its checkout"
+
     def test_raytl_run_from_its_sources_asks_for_no_version(self, monkeypatch: pytest.MonkeyPatch):
         def gone(name: str) -> list[str]:
             raise PackageNotFoundError(name)
