@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from raytl.api.by_hand import try_strategy
     from raytl.api.exporting import export
     from raytl.api.extending import extend
-    from raytl.api.models import Best, Run, deploy, find_bundle, open_run, recipe, replay, report
+    from raytl.api.models import Best, Run, deploy, find_bundle, open_run, recipe, replay
     from raytl.api.planning import bind, quote, rank_sources, read_cluster, reckon
     from raytl.api.pretraining import pretrain
     from raytl.api.promotion import Condition, deploy_when
@@ -51,7 +51,6 @@ __all__ = [
     "recipe",
     "reckon",
     "replay",
-    "report",
     "resume",
     "search",
     "submit",
@@ -66,7 +65,7 @@ __getattr__ = lazily(
         "raytl.api.by_hand": "try_strategy",
         "raytl.api.exporting": "export",
         "raytl.api.extending": "extend",
-        "raytl.api.models": "Best Run deploy find_bundle open_run recipe replay report",
+        "raytl.api.models": "Best Run deploy find_bundle open_run recipe replay",
         "raytl.api.planning": "bind quote rank_sources read_cluster reckon",
         "raytl.api.pretraining": "pretrain",
         "raytl.api.promotion": "Condition deploy_when",

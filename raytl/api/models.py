@@ -20,7 +20,6 @@ from raytl.runs.recipe import Recipe
 from raytl.runs.recipe import recipe as write_recipe
 from raytl.runs.replaying import Replay
 from raytl.runs.replaying import replay as replay_trial
-from raytl.runs.report import write_report
 from raytl.runs.run import interval
 from raytl.search.records import SearchOutcome
 from raytl.sources import licence_of
@@ -93,13 +92,6 @@ def open_run(name: str, storage: str | os.PathLike[str] | None = None) -> Run:
     """A run by name, folder or URI. Raises UserError that names the nearest one."""
     store = runs.RunStore(storage if storage is not None else default_storage())
     return Run(store.find(name))
-
-
-def report(run: Run) -> Path:
-    """Write the run's report again; without the example images, which a run does not keep."""
-    path = write_report(run)
-    run.place.save(path.name)
-    return path
 
 
 def replay(

@@ -17,14 +17,12 @@ if TYPE_CHECKING:
         Comparison,
         Interval,
         average_repeats,
-        bootstrap_interval,
         holm,
         holm_comparisons,
         metric_interval,
-        paired_interval,
         paired_metric_interval,
     )
-    from raytl.evaluation.metrics import classification_metrics, confusion, correctness, log_losses
+    from raytl.evaluation.metrics import confusion, correctness, log_losses
     from raytl.evaluation.validators import Outputs, score_all
 
 __all__ = [
@@ -33,9 +31,7 @@ __all__ = [
     "Outputs",
     "apply_temperature",
     "average_repeats",
-    "bootstrap_interval",
     "calibration_error",
-    "classification_metrics",
     "confusion",
     "correctness",
     "fit_temperature",
@@ -44,7 +40,6 @@ __all__ = [
     "log_losses",
     "metric_interval",
     "metrics",
-    "paired_interval",
     "paired_metric_interval",
     "score_all",
     "validators",
@@ -54,9 +49,9 @@ __getattr__ = lazily(
     __name__,
     {
         "raytl.evaluation.calibration": "apply_temperature calibration_error fit_temperature",
-        "raytl.evaluation.intervals": "Comparison Interval average_repeats bootstrap_interval holm "
-        "holm_comparisons metric_interval paired_interval paired_metric_interval",
-        "raytl.evaluation.metrics": "classification_metrics confusion correctness log_losses",
+        "raytl.evaluation.intervals": "Comparison Interval average_repeats holm holm_comparisons "
+        "metric_interval paired_metric_interval",
+        "raytl.evaluation.metrics": "confusion correctness log_losses",
         "raytl.evaluation.validators": "Outputs score_all",
     },
 )

@@ -22,9 +22,6 @@ _CONTRADICTION = 3.0
 _PULL = 10.0
 """Items' worth of a prior towards no correction of bias and temperature (log), of variance 1."""
 
-_UNSEEN = 0.3
-"""Share of images that an estimate from another domain is off by without any sign of it in the predictions."""
-
 _PER_UNEXPLAINED = 2.0
 """Share of images that an estimate is off by, for each share of the predictions that frequencies do not explain."""
 
@@ -136,16 +133,13 @@ class Frequencies:
     """Estimated class frequencies of the unlabelled images.
 
     frequencies, low, high: (k,), each range meant to hold the truth in nine of ten cases. reliable: nothing speaks
-    against the estimate, and the ranges are narrow enough to tell something. reasons: why not, one sentence each.
-    labels_believed: whether the labels' shares went into the estimate.
+    against the estimate, and the ranges are narrow enough to tell something.
     """
 
     frequencies: np.ndarray
     low: np.ndarray
     high: np.ndarray
     reliable: bool
-    reasons: tuple[str, ...]
-    labels_believed: bool
 
 
 def estimate_frequencies(
@@ -153,7 +147,6 @@ def estimate_frequencies(
     held_out: np.ndarray,
     held_out_labels: np.ndarray,
     *,
-    same_domain: bool,
     target_counts: np.ndarray | None = None,
     groups: np.ndarray | None = None,
     seed: int = 0,
@@ -161,10 +154,9 @@ def estimate_frequencies(
 ) -> Frequencies:
     """Class frequencies of unlabelled images, their uncertainty, and whether they can be relied on.
 
-    unlabelled: (m, k) probabilities; held_out: (n, k) of the same (kind of) model for labelled images that it did not
-    train on, both before or both after any temperature; rows of NaN are left out. held_out_labels: (n,). How often
-    each class occurs among them is no matter, only how it is predicted. same_domain: whether these are images of
-    the target (out of fold) and not of a source domain; the former are to be preferred from two a class on.
+    unlabelled: (m, k) probabilities; held_out: (n, k) of the same (kind of) model for labelled images of the
+    target that it did not train on, both before or both after any temperature; rows of NaN are left out.
+    held_out_labels: (n,). How often each class occurs among them is no matter, only how it is predicted.
     groups: (n,) of the held-out images or None; those of one group are redrawn together.
 
     target_counts: (k,) labels of the target. Nobody knows how they were drawn; an even hand is as likely as a fair one.
@@ -175,7 +167,7 @@ def estimate_frequencies(
     the estimate by :func:`bbse_frequencies` too. Where no frequencies make the held-out predictions look like the
     unlabelled ones, the images themselves differ. EM then made the estimate worse in every case tried, so the shares
     of the predictions stand, and the ranges widen with what is unexplained. But a shift of the images can be large
-    without a sign in the predictions, so estimates from another domain are never called reliable.
+    without a sign in the predictions, so the labels of another domain do not do.
     """
     p, q, y = np.asarray(unlabelled, np.float64), np.asarray(held_out, np.float64), np.asarray(held_out_labels)
     seen = np.isfinite(q).all(axis=1)
@@ -183,8 +175,7 @@ def estimate_frequencies(
     own = np.arange(len(y)) if groups is None else np.asarray(groups)[seen]
     counts = np.bincount(y, minlength=k).astype(np.float64)
     if not len(p) or (counts < 2).any():
-        why = "there is no unlabelled image" if not len(p) else "a class has fewer than 2 held-out images"
-        return Frequencies(np.full(k, 1.0 / k), np.zeros(k), np.ones(k), False, (why,), False)
+        return Frequencies(np.full(k, 1.0 / k), np.zeros(k), np.ones(k), False)
     first = _calibrated_em(p, q, y)
     weights = (first / counts)[y]
     gap = _moments(p) - _moments(q, weights)
@@ -198,7 +189,7 @@ def estimate_frequencies(
         chance.append(np.abs(_moments(redrawn) - _moments(q[again], weights[again]) - gap).sum() / 2)
     unexplained = max(0.0, float(np.abs(gap).sum() / 2 - np.quantile(chance, 0.95)))
     # Errors of this total, spread at random over the classes.
-    doubt = (_PER_UNEXPLAINED * unexplained + _UNSEEN * (not same_domain)) * math.sqrt(2.0 / k)
+    doubt = _PER_UNEXPLAINED * unexplained * math.sqrt(2.0 / k)
     shares = np.bincount(p.argmax(axis=1), minlength=k) / len(p)
     bbse = bbse_frequencies(np.bincount(y * k + q.argmax(axis=1), minlength=k * k).reshape(k, k), shares)
     estimate = shares if unexplained > 0 else first
@@ -207,23 +198,15 @@ def estimate_frequencies(
     high = np.maximum(np.quantile(draws, 0.95, axis=0), np.maximum(estimate, bbse)) + doubt
 
     labels = np.zeros(k) if target_counts is None else np.asarray(target_counts, dtype=np.float64)
-    believed = labels.sum() > 0 and not _too_even(labels) and not _contradict(labels, estimate, deviation)
-    if believed:
+    if labels.sum() > 0 and not _too_even(labels) and not _contradict(labels, estimate, deviation):
         # The unlabelled images are worth as many labels as would leave the same uncertainty.
         worth = float(np.clip((estimate * (1 - estimate)).sum() / max((deviation**2).sum(), 1e-12), 1.0, len(p)))
         # The ranges stay: that the labels were drawn fairly is only not excluded.
         estimate = (worth * estimate + labels) / (worth + labels.sum())
     low, high = np.clip(low, 0.0, estimate), np.clip(high, estimate, 1.0)
-    reasons = []
-    if not same_domain:
-        reasons.append("the labelled images are of another domain, whose classes may look different")
-    if unexplained > 0:
-        reasons.append("the unlabelled images are predicted in a way that other class frequencies do not explain")
-    if _told_apart(q, y) < _TELLS_APART:
-        reasons.append("the classes are not told apart well enough for their frequencies to be read from predictions")
-    if float((high - low).mean()) / 2 * k > _WIDE:
-        reasons.append("the ranges of the frequencies are too wide to tell much")
-    return Frequencies(estimate, low, high, not reasons, tuple(reasons), believed)
+    narrow = float((high - low).mean()) / 2 * k <= _WIDE
+    reliable = unexplained <= 0 and _told_apart(q, y) >= _TELLS_APART and narrow
+    return Frequencies(estimate, low, high, reliable)
 
 
 def _by_group(index: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:

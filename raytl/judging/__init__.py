@@ -9,7 +9,7 @@ from raytl.core.lazy import lazily
 if TYPE_CHECKING:
     from raytl.judging.choice import Choice, Contestant, choose, separates
     from raytl.judging.estimates import corrected_estimate, with_all_labels
-    from raytl.judging.verdict import Control, Part, Tone, Verdict, equivalence_margin, how_good, judged, verdicts
+    from raytl.judging.verdict import Control, Part, Tone, Verdict, equivalence_margin, how_good, judged
 
 __all__ = [
     "Choice",
@@ -24,7 +24,6 @@ __all__ = [
     "how_good",
     "judged",
     "separates",
-    "verdicts",
     "with_all_labels",
 ]
 
@@ -33,6 +32,6 @@ __getattr__ = lazily(
     {
         "raytl.judging.choice": "Choice Contestant choose separates",
         "raytl.judging.estimates": "corrected_estimate with_all_labels",
-        "raytl.judging.verdict": "Control Part Tone Verdict equivalence_margin how_good judged verdicts",
+        "raytl.judging.verdict": "Control Part Tone Verdict equivalence_margin how_good judged",
     },
 )

@@ -55,40 +55,16 @@ class Control:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the controls of one part say.
+    """What a control says.
 
-    control: the one that decides. comparison: against it, by itself. adjusted: with p value and interval for all
-    comparisons together. margin: differences within it count as none.
+    comparison: against it, by itself. margin: differences within it count as none.
     """
 
     part: Part
     tone: Tone
     control: str
     comparison: Comparison
-    adjusted: Comparison
     margin: float
-
-
-def verdicts(controls: Sequence[Control], *, margin: float) -> list[Verdict]:
-    """One verdict for each part that has a control, in the order of :class:`Part`.
-
-    margin: as from :func:`equivalence_margin`, > 0, in the metric's unit.
-
-    Every interval is Holm's for all the controls together. ``helped`` where it lies above zero, ``harm`` where it lies
-    below; ``did-not`` where it lies within the margin on both sides: then the part changes nothing that matters, and
-    that is shown, not merely not seen; else ``cannot-tell``. A difference that is both above zero and within the
-    margin helped, if little. Of several controls of a part the one with the worst news decides: a part has helped
-    where it beats everything that it was held against.
-    """
-    found = judged(controls, margin=margin)
-    return [
-        min(
-            (one for one in found if one.part == part),
-            key=lambda one: (*how_good(one.tone, one.comparison.value), one.control),
-        )
-        for part in Part
-        if any(one.part == part for one in found)
-    ]
 
 
 def how_good(tone: str, gain: float) -> tuple[int, float]:
@@ -97,10 +73,18 @@ def how_good(tone: str, gain: float) -> tuple[int, float]:
 
 
 def judged(controls: Sequence[Control], *, margin: float) -> list[Verdict]:
-    """What each control says, in the order given; the intervals are Holm's for all of them together."""
+    """What each control says, in the order given.
+
+    margin: as from :func:`equivalence_margin`, > 0, in the metric's unit.
+
+    Every interval is Holm's for all the controls together. ``helped`` where it lies above zero, ``harm`` where it lies
+    below; ``did-not`` where it lies within the margin on both sides: then the part changes nothing that matters, and
+    that is shown, not merely not seen; else ``cannot-tell``. A difference that is both above zero and within the
+    margin helped, if little.
+    """
     adjusted = holm_comparisons([control.comparison for control in controls])
     return [
-        Verdict(control.part, _tone(wide, margin), control.name, control.comparison, wide, margin)
+        Verdict(control.part, _tone(wide, margin), control.name, control.comparison, margin)
         for control, wide in zip(controls, adjusted, strict=True)
     ]
 

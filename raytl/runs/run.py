@@ -274,12 +274,6 @@ def last_word(journal: Path) -> datetime | None:
     return datetime.fromtimestamp(journal.stat().st_mtime, UTC)
 
 
-def read_trials(path: Path | str) -> pd.DataFrame:
-    """The trials of a run folder, or of a ``trials.parquet``, as a table."""
-    path = Path(path)
-    return Run(path).trials() if path.is_dir() else read_table(path).to_pandas()  # type: ignore[no-any-return]
-
-
 def interval(document: dict[str, Any] | None) -> Interval | None:
     """An interval back from its plain values; None for None or for one without figures."""
     if document is None or any(document.get(key) is None for key in ("value", "low", "high")):

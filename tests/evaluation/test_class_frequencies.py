@@ -106,18 +106,15 @@ class TestEstimate:
         digits: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
         factor: float = 1.0,
         counts: np.ndarray | None = None,
-        same_domain: bool = True,
     ) -> Frequencies:
         features, labels, unlabelled, _ = digits
         probe = fit_logistic(features, labels, 10)
         p = softmax(probe.logits(unlabelled * factor), axis=1)
-        return estimate_frequencies(
-            p, probe.out_of_fold, labels, same_domain=same_domain, target_counts=counts, rounds=20
-        )
+        return estimate_frequencies(p, probe.out_of_fold, labels, target_counts=counts, rounds=20)
 
     def test_label_shift_is_found_and_called_reliable(self, digits) -> None:  # type: ignore[no-untyped-def]
         found = self.estimate(digits)
-        assert found.reliable and not found.reasons
+        assert found.reliable
         assert total_variation(found.frequencies, self.TRUE) < 0.05
         assert ((found.low <= self.TRUE + 0.005) & (found.high >= self.TRUE - 0.005)).mean() >= 0.8
 
@@ -134,8 +131,8 @@ class TestEstimate:
             held, groups = np.repeat(said(labels), 10, axis=0), np.repeat(np.arange(24), 10)
             unlabelled = said((rng.random(500) < 0.3).astype(int))
             given = (unlabelled, held, np.repeat(labels, 10))
-            alone = estimate_frequencies(*given, same_domain=True, rounds=40)
-            together = estimate_frequencies(*given, same_domain=True, groups=groups, rounds=40)
+            alone = estimate_frequencies(*given, rounds=40)
+            together = estimate_frequencies(*given, groups=groups, rounds=40)
             if alone.reliable and together.reliable:  # else something else widens the ranges
                 wider.append((together.high - together.low).mean() / (alone.high - alone.low).mean())
         assert len(wider) > 2 and np.mean(wider) > 1.4
@@ -144,23 +141,22 @@ class TestEstimate:
         even = np.full(10, 30) + np.array([6, -6, 5, -5, 4, -4, 3, -3, 7, -7])  # as uneven as fair draws are
         for counts in (np.full(10, 30), even):
             found = self.estimate(digits, counts=counts)
-            assert not found.labels_believed
+            np.testing.assert_array_equal(found.frequencies, self.estimate(digits).frequencies)
             assert total_variation(found.frequencies, self.TRUE) < 0.05
-        assert self.estimate(digits, counts=np.round(300 * self.TRUE)).labels_believed
+        fair = self.estimate(digits, counts=np.round(300 * self.TRUE)).frequencies
+        assert total_variation(fair, self.TRUE) < total_variation(self.estimate(digits).frequencies, self.TRUE)
 
     def test_images_that_look_different_make_it_unsure(self, digits) -> None:  # type: ignore[no-untyped-def]
         sure, unsure = self.estimate(digits), self.estimate(digits, factor=0.4)
-        assert not unsure.reliable and any("do not explain" in reason for reason in unsure.reasons)
+        assert not unsure.reliable
         assert (unsure.high - unsure.low).mean() > 2 * (sure.high - sure.low).mean()
-        other = self.estimate(digits, same_domain=False)
-        assert not other.reliable and (other.high - other.low).mean() > (sure.high - sure.low).mean()
 
     def test_too_few_held_out_images_say_nothing(self) -> None:
         p = np.full((5, 3), 1 / 3)
-        found = estimate_frequencies(p, p, np.array([0, 0, 1, 1, 2]), same_domain=True)
+        found = estimate_frequencies(p, p, np.array([0, 0, 1, 1, 2]))
         assert not found.reliable and (found.low == 0).all() and (found.high == 1).all()
-        none = estimate_frequencies(p[:0], p, np.array([0, 0, 1, 1, 2]), same_domain=True)
-        assert none.reasons == ("there is no unlabelled image",) and not none.reliable
+        none = estimate_frequencies(p[:0], p, np.array([0, 0, 1, 1, 2]))
+        assert not none.reliable
 
     def test_a_second_estimate_is_the_same(self, digits) -> None:  # type: ignore[no-untyped-def]
         np.testing.assert_array_equal(self.estimate(digits).low, self.estimate(digits).low)
@@ -173,7 +169,6 @@ class TestEstimate:
             labels = np.repeat([0, 1], 20)
             q = softmax(0.5 * np.eye(2)[labels] + rng.normal(size=(40, 2)), axis=1)
             p = softmax(0.5 * np.eye(2)[rng.integers(0, 2, 300)] + rng.normal(size=(300, 2)), axis=1)
-            found = estimate_frequencies(p, q, labels, same_domain=True, target_counts=np.array([20, 20]), rounds=10)
+            found = estimate_frequencies(p, q, labels, target_counts=np.array([20, 20]), rounds=10)
             relied.append(found.reliable)
-            assert any("told apart" in reason for reason in found.reasons)
         assert not any(relied)

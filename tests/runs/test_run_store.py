@@ -15,7 +15,7 @@ import pytest
 from example import SETTINGS, outcome_of, play, write_example
 
 from raytl.core.errors import UserError
-from raytl.runs import RunStore, read_trials, render_leaderboard
+from raytl.runs import RunStore, render_leaderboard
 from raytl.runs.verdict import verdicts
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.ui.views import show
@@ -43,7 +43,6 @@ class TestFinishedRun:
     def test_pandas_reads_the_trials_in_one_line(self, finished):
         frame = pd.read_parquet(finished.path / "trials.parquet")
         pd.testing.assert_frame_equal(frame, finished.trials())
-        pd.testing.assert_frame_equal(frame, read_trials(finished.path))
         assert list(frame["number"]) == list(range(len(frame)))
         assert {"completed", "pruned", "failed"} == set(frame["status"])
 

@@ -1,7 +1,7 @@
 """Intervals: how sure a figure on few examples can be, and a difference of two."""
 
 from raytl.evaluation.intervals.comparisons import Comparison, holm, holm_comparisons, paired_metric_interval
-from raytl.evaluation.intervals.means import Interval, bootstrap_interval, paired_interval
+from raytl.evaluation.intervals.means import Interval
 from raytl.evaluation.intervals.repeats import average_repeats
 from raytl.evaluation.intervals.single import metric_interval
 
@@ -9,10 +9,8 @@ __all__ = [
     "Comparison",
     "Interval",
     "average_repeats",
-    "bootstrap_interval",
     "holm",
     "holm_comparisons",
     "metric_interval",
-    "paired_interval",
     "paired_metric_interval",
 ]

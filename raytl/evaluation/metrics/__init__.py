@@ -1,12 +1,11 @@
 """Metrics: what a classifier's probabilities are worth against true labels, one file each, found by name."""
 
 from raytl.evaluation.metrics.base import SKEWED, Metric, get, metric, names, usual_metric
-from raytl.evaluation.metrics.tables import classification_metrics, confusion, correctness, log_losses
+from raytl.evaluation.metrics.tables import confusion, correctness, log_losses
 
 __all__ = [
     "SKEWED",
     "Metric",
-    "classification_metrics",
     "confusion",
     "correctness",
     "get",

@@ -1,4 +1,4 @@
-"""What metrics are counted from: right and wrong answers, confusions, losses; and the usual figures at a glance."""
+"""What metrics are counted from: right and wrong answers, confusions, losses."""
 
 from __future__ import annotations
 
@@ -8,26 +8,12 @@ _SMALLEST = 1e-7
 """Probabilities below this count as this: a float32 softmax that says 0 is not infinitely sure."""
 
 
-def classification_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """``accuracy``, ``balanced_accuracy``, ``macro_f1`` (all in [0, 1]) and ``log_loss`` (nats, lower is better).
+def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Counts, int64 (k, k): rows are the true class, columns the predicted one.
 
     probabilities: (n, k), rows summing to 1; labels: (n,), indices into the k columns; n >= 1.
-    Balanced accuracy is the mean recall over the classes that occur in ``labels``; macro F1 the mean over the classes
-    that occur in ``labels`` or among the predictions. Raises ValueError for shapes that do not fit.
+    Raises ValueError for shapes that do not fit.
     """
-    table = confusion(probabilities, labels)
-    hits, actual, predicted = np.diag(table), table.sum(axis=1), table.sum(axis=0)
-    occurs, either = actual > 0, (actual + predicted) > 0
-    return {
-        "accuracy": float(hits.sum() / table.sum()),
-        "balanced_accuracy": float((hits[occurs] / actual[occurs]).mean()),
-        "macro_f1": float((2 * hits[either] / (actual + predicted)[either]).mean()),
-        "log_loss": float(log_losses(probabilities, labels).mean()),
-    }
-
-
-def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Counts, int64 (k, k): rows are the true class, columns the predicted one. Arguments as above."""
     check(probabilities, labels)
     k = probabilities.shape[1]
     cells = np.bincount(labels * k + probabilities.argmax(axis=1), minlength=k * k)

@@ -206,7 +206,6 @@ def _frequencies(workspace: Workspace, uri: str) -> tuple[tuple[float, ...], str
         said,
         probe.out_of_fold,
         labelled.labels,
-        same_domain=True,
         target_counts=counts,
         groups=labelled.groups,
         seed=workspace.settings.seed,
