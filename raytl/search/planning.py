@@ -180,8 +180,9 @@ def make_plan(
     )
     halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs)
     sampler = (CostAwareSampler if settings.cost_aware else TpeSampler)(bound, settings.seed, first)
+    recipes = Recipes(bound, by_label=metrics.get(workspace.settings.metric).by_label)
     return SearchPlan(
-        plan_settings, sampler, halving, Recipes(bound), pretraining, listener, clock, started,
+        plan_settings, sampler, halving, recipes, pretraining, listener, clock, started,
         _labels(bound.data, workspace), on_first_model,
     )  # fmt: skip
 

@@ -129,6 +129,20 @@ class TestSkewedClasses:
         found = [*probes, *made.baselines(ORDER, SURVEY).values()]
         assert {strategy.class_weights for strategy in found} == {weights}
 
+    @pytest.mark.parametrize(
+        ("classes", "by_label", "weights"), [(2, True, "balanced"), (2, False, "none"), (3, False, "balanced")]
+    )
+    def test_of_two_ranks_and_probabilities_are_the_better_for_what_there_is(
+        self, tmp_path: Path, classes: int, by_label: bool, weights: str
+    ) -> None:
+        held = data(8, domains=False)
+        assert held.target is not None
+        target = held.target.subset([*range(8), *range(8, 10), *range(16, 16 + 8 * (classes - 2))])
+        target = target.with_classes(held.classes[:classes])
+        space = bind(tmp_path, replace(held, classes=held.classes[:classes], target=target))
+        probes = Recipes(space, by_label=by_label).probes(Survey())
+        assert {strategy.class_weights for found in probes.values() for strategy in found} == {weights}
+
 
 class TestBaselines:
     def test_with_all_roles(self, tmp_path: Path) -> None:
