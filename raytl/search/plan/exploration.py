@@ -60,6 +60,7 @@ class Exploration:
         self.tried = 0
         self.exhausted = False
         self._too_dear = False
+        self._refused: list[Strategy] = []
         self._since_best = 0
         self._best_score = float("-inf")
 
@@ -115,12 +116,15 @@ class Exploration:
         """The next strategy that there is time to train, and once more should it win; None where none is in sight."""
         for _ in range(DEAR if self._time.limited else 1):
             handle, strategy = self.sampler.ask()
-            seconds = self._seconds(strategy)
-            if not self._time.limited or self._time.allows(2 * seconds, self._records):
+            if not self._time.limited or self._fits(strategy):
                 return handle, strategy
-            self._refuse(seconds)
+            self._refuse(self._seconds(strategy))
             self.sampler.tell(handle, score=None)
+            self._refused = [*self._refused, strategy][:DEAR]  # the first ones before all, which are recommended
         return None
+
+    def _fits(self, strategy: Strategy) -> bool:
+        return self._time.allows(2 * self._seconds(strategy), self._records)
 
     @property
     def begun(self) -> bool:
@@ -232,6 +236,11 @@ class Exploration:
     def look_again(self) -> None:
         """What trials take is known better now: what seemed to take too long may not."""
         self._too_dear = False
+        fitting = [strategy for strategy in self._refused if self._fits(strategy)]
+        for strategy in fitting:
+            self._refused.remove(strategy)
+            self.sampler.give_again(strategy)
+        self.exhausted = self.exhausted and not fitting
 
     def observe(self, record: TrialRecord) -> None:
         """Let the whole history of a trial from elsewhere count at the rungs."""

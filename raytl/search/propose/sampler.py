@@ -124,6 +124,11 @@ class TpeSampler:
         """Give out this strategy before any other that was not announced earlier, if the space contains it."""
         self._ahead.append(strategy)
 
+    def give_again(self, strategy: Strategy) -> None:
+        """Give out once more, before any other, what was given out and not tried."""
+        self._seen.discard(strategy.key)
+        self._ahead.append(strategy)
+
     @property
     def has_first(self) -> bool:
         """Whether strategies are left that are to be tried before anything is concluded."""

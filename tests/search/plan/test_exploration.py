@@ -1,0 +1,51 @@
+"""What is proposed while the time budget has room, and again once it is known to have."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+from tiny import MODEL, data
+
+from raytl.search.jobs import Survey
+from raytl.search.plan.exploration import Exploration
+from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.time_budget import TimeBudget
+from raytl.search.propose.sampler import TpeSampler
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
+from raytl.training import Strategy
+
+SPACE = f"""
+space:
+  source_model: {MODEL}
+  optimizer: [sgd, adamw]
+first:
+  - {{optimizer: adamw}}
+"""
+
+
+def test_what_seemed_to_take_too_long_is_tried_first_once_it_does_not(tmp_path: Path) -> None:
+    """The space's recommended strategies were lost to an estimate that was too high before anything was trained."""
+    (tmp_path / "s.yaml").write_text(SPACE)
+    space = BoundSpace(load_space(str(tmp_path / "s.yaml")), data())
+    expected = {"seconds": 1e4}
+    refused: list[float] = []
+    exploration = Exploration(
+        TpeSampler(space, 0), SuccessiveHalving(1, 3, 9),
+        TimeBudget(1000.0, lambda: 0.0, 0.0, lanes=1, tested=True, folds=1), [], count(),
+        trials=10, epochs=9, fold=0, patience=None, min_gain=None,
+        seconds=lambda strategy: expected["seconds"], refuse=refused.append,
+    )  # fmt: skip
+    exploration.begin([MODEL], Survey(), leave_out=[], ahead=[], probes=[], hold_back=[])
+    assert exploration.next_job(0) is None and exploration.is_over()
+    assert set(refused) == {1e4}
+    exploration.look_again()
+    assert exploration.next_job(0) is None  # it still does: nothing is asked for twice
+    assert len(refused) == 2
+    expected["seconds"] = 10.0
+    exploration.look_again()
+    found = []
+    while (job := exploration.next_job(0)) is not None:
+        found.append(Strategy.from_dict(job.strategy).optimizer)
+    assert found == ["adamw", "sgd"]
