@@ -21,6 +21,8 @@ QUICK_SAMPLE = 256
 """Unlabelled images looked at before the last epoch: enough to tell who falls behind, at half the price."""
 MOST_TAUGHT = 1000
 """Unlabelled images that a head is solved for on."""
+MOST_RECALIBRATED = 2000
+"""Unlabelled images that batch norm takes its statistics from, at each evaluation: means of more are no others."""
 LEAST_SOURCE, MOST_SOURCE, SOURCE_A_CLASS, LEAST_A_CLASS = 200, 600, 30, 10
 """Images of a source domain that a head is solved for on, by how many classes there are: the target's few count as
 much, and more say no more. Of each class there are some, be they hundreds."""
@@ -46,6 +48,12 @@ def taught_index(workspace: Workspace) -> np.ndarray:
     """Which unlabelled images a head is solved for on."""
     images = workspace.data.unlabelled
     return spread(np.arange(0 if images is None else len(images)), MOST_TAUGHT)
+
+
+def recalibrated_index(workspace: Workspace) -> np.ndarray:
+    """Which unlabelled images batch norm takes its statistics from, where a loss has it do so (AdaBN)."""
+    images = workspace.data.unlabelled
+    return spread(np.arange(0 if images is None else len(images)), MOST_RECALIBRATED)
 
 
 def source_index(workspace: Workspace, strategy: Strategy) -> np.ndarray:
@@ -90,9 +98,9 @@ class Roles:
     """A trial's pools; None for what the task or the strategy does without.
 
     training: by role (``target``, ``source``, ``unlabelled``), none of them empty. groups: of the labelled ones, by
-    role, None where every image is its own. strong: the unlabelled images for the strong view. unlabelled: all of them,
-    for statistics; taught: those that a head is solved for on. sample: some of them, and slightly moved versions;
-    quick_sample: fewer.
+    role, None where every image is its own. strong: the unlabelled images for the strong view. unlabelled: those that
+    training or batch norm's statistics take; taught: those that a head is solved for on. sample: some of them, and
+    slightly moved versions; quick_sample: fewer.
     validation: the target images of the validation fold; validation_index: which ones (v,), empty without a fold.
     source_sample: held-out images of the source domains that may join a training, whether or not one joins this one, so
     that trials with and without are scored alike; of a head fewer, and none where folds of the target say better what
@@ -182,10 +190,12 @@ def make_roles(
         if strategy.adaptation == "none" or strategy.convex:
             still = maker.make(seen)
         else:
-            everyone = roles.unlabelled = make(data.unlabelled) if adapts else maker.make(data.unlabelled)
-            still = everyone.subset(chosen)
             if adapts:
-                training["unlabelled"] = everyone
+                training["unlabelled"] = roles.unlabelled = make(data.unlabelled)
+                still = roles.unlabelled.subset(chosen)
+            else:
+                roles.unlabelled = maker.make(data.unlabelled.subset(recalibrated_index(workspace)))
+                still = maker.make(seen)
         if loss is not None and loss.propagates_labels:
             roles.taught = maker.make(data.unlabelled.subset(taught_index(workspace)))
         if second_view:

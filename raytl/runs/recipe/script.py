@@ -23,7 +23,7 @@ from raytl.runs.wording import strategy as in_words
 from raytl.search.records import TrialRecord
 from raytl.sources.heads import ZERO_SHOT
 from raytl.training.loop import ACCUMULATION
-from raytl.training.roles import held_out_for, sample_index, source_index, taught_index
+from raytl.training.roles import held_out_for, recalibrated_index, sample_index, source_index, taught_index
 from raytl.training.strategy import Strategy
 from raytl.training.trial import Trial, prepare
 from raytl.training.workspace import Workspace
@@ -107,8 +107,8 @@ def _files(trial: Trial, exported: Path | None) -> Files:
     if "source" in roles and strategy.source_domain is not None:
         index = source_index(workspace, strategy)
         files.add("source", data.source_domains[strategy.source_domain], index, data.classes)
-    if data.unlabelled is not None and ("unlabelled" in roles or trial.roles.unlabelled is not None):
-        files.add("unlabelled", data.unlabelled)
+    if data.unlabelled is not None and trial.roles.unlabelled is not None:
+        files.add("unlabelled", data.unlabelled, None if "unlabelled" in roles else recalibrated_index(workspace))
     if data.unlabelled is not None and trial.roles.taught is not None:
         files.add("taught", data.unlabelled, taught_index(workspace))
     if data.unlabelled is not None and trial.loss is not None and trial.loss.matches_moments and "source" in roles:

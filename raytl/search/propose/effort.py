@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from raytl import adaptation
 from raytl.search.space.binding import BoundSpace
-from raytl.training.roles import MOST_TAUGHT, most_source, unlabelled_sample
+from raytl.training.roles import MOST_RECALIBRATED, MOST_TAUGHT, most_source, unlabelled_sample
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Budget
 
@@ -47,7 +47,8 @@ class Effort:
         beforehand = frozen > 0 and (strategy.cached_views > 0 or (strategy.augmentation == "none" and not strong))
         looked, looks = self._looked_at(strategy), len(self._budget.looks) + 1
         kept = sum(pools.values()) * (1 + strategy.cached_views) + looked if beforehand else trained + looks * looked
-        return Passes(frozen * kept + (1 - frozen) * looks * looked, (1 - frozen) * trained)
+        first = sum(pools.values()) if strategy.start == "probe" else 0  # its head is solved for on what they all show
+        return Passes(frozen * kept + (1 - frozen) * (first + looks * looked), (1 - frozen) * trained)
 
     def _pools(self, strategy: Strategy) -> dict[str, int]:
         """Images by role that train."""
@@ -70,4 +71,6 @@ class Effort:
         images = 0 if data.target is None else round((1 - TRAINED_SHARE) * len(data.target))
         if data.unlabelled is not None:
             images += 2 * min(unlabelled_sample(strategy, validates=data.target is not None), len(data.unlabelled))
+            if strategy.adaptation != "none" and adaptation.get(strategy.adaptation).loss.recalibrates_norm:
+                images += min(MOST_RECALIBRATED, len(data.unlabelled))
         return images
