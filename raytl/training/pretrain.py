@@ -21,6 +21,7 @@ from raytl.finetuning.optimizers import build_optimizer, parameter_groups, set_p
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import is_checkpoint, load_checkpoint, write_checkpoint
 from raytl.tasks.images import LabelledImages
+from raytl.tasks.splits import spread
 from raytl.training.arrays import file_lock
 from raytl.training.batches import IndexStream
 from raytl.training.devices import autocast, finish, upload
@@ -35,6 +36,11 @@ TRIED_STEPS = (5, 15)
 """From which to which step it is measured how long one takes; the first ones take longer."""
 LEAST_STEPS = 30
 """However little time there is: fewer make no source model."""
+LOOKED_STEPS = (1, 3)
+"""From which to which step it is looked whether even these would take far too long."""
+OVERTIME, LITTLE_S = 2.0, 5.0
+"""Times of what it may take that the least steps may, and seconds that they may in any case, before it is given up."""
+MOST_HELD_OUT = 1000
 
 Progress = Callable[[int, float], None]
 
@@ -162,7 +168,8 @@ def train_source_model(
     """Train ``start`` on labelled images (indices ``train``); returns it, its accuracy on ``held_out``, and the steps.
 
     most_s: seconds; where the first steps show that they do not suffice, there will be so many fewer of them, under the
-    whole schedule. The accuracy is NaN where nothing is held out. Raises UserError where the loss stops being finite.
+    whole schedule. The accuracy is NaN where nothing is held out. Raises UserError where the loss stops being finite,
+    and where the first steps show that the least number of them would take much longer.
     """
     seed_everything(seed)
     device = workspace.device
@@ -185,7 +192,17 @@ def train_source_model(
     train_index = torch.as_tensor(train)
     network.train()
     step, steps, times = 0, settings.steps, [time.monotonic()]
+    looked: list[float] = []
     while step < steps:
+        if most_s is not None and step in LOOKED_STEPS:
+            finish(device)
+            looked.append(time.monotonic())
+            least_s = LEAST_STEPS * (looked[-1] - looked[0]) / (LOOKED_STEPS[1] - LOOKED_STEPS[0])
+            if least_s > max(LITTLE_S, OVERTIME * most_s):
+                raise UserError(
+                    f"{images.name}: too slow to be learned by {network.model.architecture}: {LEAST_STEPS} steps would "
+                    f"take {least_s:.0f} s, and {most_s:.0f} s of the time budget are for that"
+                )
         if most_s is not None and step in TRIED_STEPS:
             finish(device)
             times.append(time.monotonic())
@@ -211,7 +228,7 @@ def train_source_model(
                     f"lower its learning rate ({settings.head_lr:g})"
                 )
             progress(step, value)
-    return network.model, _accuracy(network, pool.subset(held_out)), steps
+    return network.model, _accuracy(network, pool.subset(spread(held_out, MOST_HELD_OUT))), steps
 
 
 def _steps_within(most_s: float, times: list[float]) -> int:

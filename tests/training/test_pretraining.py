@@ -10,7 +10,9 @@ import pytest
 import torch
 from tiny import MODEL, PRETRAINED, data, workspace
 
+from raytl.core.errors import UserError
 from raytl.sources.checkpoint import write_checkpoint
+from raytl.training import pretrain
 from raytl.training.pretrain import LEAST_STEPS, checkpoint_path, is_hurried, is_pretrained
 from raytl.training.workspace import PretrainSettings
 
@@ -56,6 +58,15 @@ class TestTime:
         assert replayed.source_model(PRETRAINED)[1] == weights  # a whole one is there by now
         again = workspace(tmp_path, data(), pretrain=settings, pretrain_s=0.001)
         assert again.source_model(PRETRAINED)[1] == patient.source_model(PRETRAINED)[1]  # the whole one is there now
+
+    def test_what_would_take_many_times_as_long_is_given_up_after_three_steps(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pretrain, "LITTLE_S", 0.0)
+        hurried = workspace(tmp_path, data(), pretrain_s=1e-6)
+        with pytest.raises(UserError, match=f"^bright: too slow to be learned by {MODEL}: 30 steps would take "):
+            hurried.source_model(PRETRAINED)
+        assert not is_pretrained(hurried, *PARTS)
 
     def test_enough_of_it_changes_nothing(self, tmp_path: Path) -> None:
         settings = PretrainSettings(steps=LEAST_STEPS + 10, batch_size=16, augmentation="none")

@@ -33,25 +33,13 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
     started = time.perf_counter()
     result = JobResult()
     try:
-        if job.kind == JobKind.PRETRAIN:
-            workspace.source_model(job.source_model)
-            if is_hurried(workspace, job.source_model):
-                result.note = f"{job.source_model}: in fewer steps, as the time budget asks"
-        elif job.kind == JobKind.WARM:
-            pass
-        elif job.kind == JobKind.SURVEY:
-            # Of all lanes that a search ever starts one does this, and what it imports is a quarter of a lane's start.
-            from raytl.search.propose.survey import survey
-
-            result.survey = survey(workspace, job.source_models)
-        else:
-            with workspace.cache.within(job.within_s):
-                _trial(workspace, job, send, result, group or Group())
-            if job.kind == JobKind.PROBE:
-                _measure(workspace, job, result)
+        with workspace.cache.within(job.within_s):
+            _do(workspace, job, send, result, group or Group())
     except TooLongError as error:
-        result.reason, result.needs_s = f"{job.strategy['source_model']}: {error}", error.seconds
-        result.forward_s = forward_seconds(workspace, job.strategy["source_model"])
+        uri = job.source_model or job.strategy["source_model"]
+        result.reason, result.needs_s = f"{uri}: {error}", error.seconds
+        if job.kind != JobKind.PRETRAIN:
+            result.forward_s = forward_seconds(workspace, uri)
     except (TrialError, UserError) as error:
         result.reason = str(error)
     except (RuntimeError, MemoryError) as error:
@@ -60,6 +48,24 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
         result.reason = f"{OUT_OF_MEMORY}: {str(error).splitlines()[0]}"
     result.seconds = result.seconds or time.perf_counter() - started
     return result
+
+
+def _do(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, group: Group) -> None:
+    if job.kind == JobKind.PRETRAIN:
+        workspace.source_model(job.source_model)
+        if is_hurried(workspace, job.source_model):
+            result.note = f"{job.source_model}: in fewer steps, as the time budget asks"
+    elif job.kind == JobKind.WARM:
+        pass
+    elif job.kind == JobKind.SURVEY:
+        # Of all lanes that a search ever starts one does this, and what it imports is a quarter of a lane's start.
+        from raytl.search.propose.survey import survey
+
+        result.survey = survey(workspace, job.source_models)
+    else:
+        _trial(workspace, job, send, result, group)
+        if job.kind == JobKind.PROBE:
+            _measure(workspace, job, result)
 
 
 def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, group: Group) -> None:

@@ -126,7 +126,7 @@ class ProbeTurns:
         if not self._time.allows(self._probing.pretrain_s, self._records):
             return None
         job = self._probing.next_late(self._numbers)
-        self._exploration.hold_back(self._probing.late())
+        self._exploration.hold_back(self._probing.not_at_hand())
         return job
 
     def next_left_over(self) -> LaneJob | None:

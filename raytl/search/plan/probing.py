@@ -47,6 +47,7 @@ class Probing:
         self._eager: list[str] = []
         self._awaited: list[str] = []
         self._late: list[str] = []
+        self._given_up: list[str] = []
         self._given: set[tuple[str, int]] = set()
         self._ended: set[tuple[str, int]] = set()
         self._joined_in = 0
@@ -225,6 +226,13 @@ class Probing:
             kept = [s for s in strategies if (s.key, first) in self._given or allows(s)]
             self._probes[uri] = kept
 
+    def give_up(self, uri: str) -> None:
+        """Do without a source model that could not be made."""
+        self._given_up.append(uri)
+        self._probes[uri] = []
+        self._eager = [other for other in self._eager if other != uri]
+        self._awaited = [other for other in self._awaited if other != uri]
+
     def due(self, tried: int) -> bool:
         """Whether one more source model is to join in, after so many strategies of the search."""
         return bool(self._late) and tried >= TURN * (self._joined_in + 1)
@@ -306,6 +314,10 @@ class Probing:
     def late(self) -> list[str]:
         """Source models that did not join in yet."""
         return list(self._late)
+
+    def not_at_hand(self) -> list[str]:
+        """These, and those that could not be made."""
+        return [*self._late, *self._given_up]
 
 
 def _is_taught(strategy: Strategy) -> bool:

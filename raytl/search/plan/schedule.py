@@ -299,7 +299,7 @@ class SearchPlan:
             leave_out=list(self.baselines.values()),
             ahead=self._recipes.joined(self.survey, order),
             probes=[record for record in self.records if record.kind == JobKind.PROBE and record.fold == 0],
-            hold_back=self._probing.late(),
+            hold_back=self._probing.not_at_hand(),
         )
         for record in self._restored:
             self._exploration.restore(record)
@@ -369,7 +369,8 @@ class SearchPlan:
     def _start(self, job: LaneJob) -> LaneJob:
         if self.survey is not None and job.kind in (*TRIALS, JobKind.REFIT):  # refits look at what trials looked at
             job = replace(job, frequencies=self.survey.frequencies, set_aside=tuple(sorted(self.survey.set_aside)))
-        if job.kind in TRIALS and self._time.limited and any(r.status == TrialStatus.COMPLETED for r in self.records):
+        made = any(record.status == TrialStatus.COMPLETED for record in self.records)
+        if job.kind in (JobKind.PRETRAIN, *TRIALS) and self._time.limited and made:
             job = replace(job, within_s=max(0.0, self._time.left()))
         self._jobs[job.number] = job
         self._running.add(job.number)
@@ -434,6 +435,8 @@ class SearchPlan:
             return
         if result is not None and result.note:
             self._listener.on_phase(job.kind, result.note)
+        if job.kind == JobKind.PRETRAIN and result is not None and result.reason is not None:
+            self._do_without(job.source_model, result.reason)
         record = self._record_of.get(number)
         if record is None:
             return
@@ -460,6 +463,12 @@ class SearchPlan:
                 record.forward_s, record.step_s = list(result.forward_s), result.step_s
                 self._durations.probed(job, result)
         self._listener.on_trial(record)
+
+    def _do_without(self, source_model: str, reason: str) -> None:
+        """Try nothing from a source model that could not be made: each trial would try to make it again."""
+        self._probing.give_up(source_model)
+        self._exploration.hold_back(self._probing.not_at_hand())
+        self._listener.on_phase(JobKind.PRETRAIN, reason)
 
     def _say_doubted(self) -> None:
         """Once, when the probes are over: what their predictions, which are there anyway, say of the labels."""

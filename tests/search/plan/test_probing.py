@@ -280,6 +280,18 @@ class TestRacing:
         further = plan.next_job()
         assert isinstance(further, LaneJob) and further.fold == 1
 
+    def test_of_a_model_that_could_not_be_made_nothing_is_tried(self, space: BoundSpace) -> None:
+        """Each trial would have tried to make it again."""
+        search = Search(space, lanes=1, pretraining=MADE, recipes=FixedRecipes(BASELINES, PROBES), surveys=True)
+        surveyed(search, *DOMAINS)
+        job = search.plan.next_job()
+        assert isinstance(job, LaneJob) and job.kind == JobKind.PRETRAIN
+        search.plan.on_end(job.number, JobResult(reason="a: too slow to be learned"))
+        search.play(by_name)
+        tried = {job.strategy["source_model"] for job in search.jobs if job.strategy}
+        assert job.source_model not in tried and len(tried) > 2
+        assert JobKind.PRETRAIN in search.heard.phases
+
     def test_a_probe_that_fails_holds_up_nothing(self, space: BoundSpace) -> None:
         def curves(job: LaneJob) -> Curve:
             bad = job.kind == JobKind.PROBE and job.strategy["source_model"] in MADE
