@@ -13,8 +13,8 @@ from raytl.evaluation import metrics
 from raytl.evaluation.intervals import Interval
 from raytl.evaluation.metrics import Metric
 from raytl.runs import wording
+from raytl.runs.parts import PARTS
 from raytl.runs.run import interval
-from raytl.runs.verdict import PARTS
 from raytl.serving import Endpoint, update
 
 _FORM = re.compile(r"\s*([a-z0-9-]+)\s*(>=|<=)\s*([0-9.]+)\s*(%?)\s*")
@@ -73,7 +73,7 @@ class Condition:
             return f"not deployed: the run goes by {metrics.get(summary['metric']).title}, not {self.metric.title}"
         for control in summary["controls"]:
             if control["part"] in _TRANSFERRED and control["verdict"] == "harm":
-                return f"not deployed: {PARTS[control['part']][0].lower()} did harm; see the report for by how much"
+                return f"not deployed: {PARTS[control['part']].what.lower()} did harm; see the report for by how much"
         known = _figure(summary, self.metric)
         share = self.metric.share
         asked = f"the {wording.value(self.bound, share=share)} that --deploy-when asks for"

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from raytl.evaluation.intervals import Comparison, holm_comparisons
 from raytl.evaluation.metrics import Metric
 
 ON_PLAIN_FEATURES, FROM_SCRATCH = "on plain image features", "trained from scratch"
 """Names of the two controls that a head on frozen features has in the place of the same from random weights."""
+USUAL_FINE_TUNING = "the usual fine-tuning, nothing frozen"
+"""Name of the control that a head on frozen features has in the place of the same with nothing frozen: it differs in
+the head, the rates and the augmentation as well."""
+WITHOUT_DOMAIN_AND_LOSS = "without the source domain and its loss"
+USUAL = frozenset({FROM_SCRATCH, USUAL_FINE_TUNING})
+"""Names of controls that are a usual recipe, and so may differ from the winner in more than one part."""
 _MOST = 0.02
 _OF_THE_REST = 0.25
 _OF_A_LOSS = 0.05
@@ -19,7 +26,8 @@ _OF_A_LOSS = 0.05
 class Part(StrEnum):
     """What of a strategy a control leaves out, or what it does instead.
 
-    OTHER_SOURCE: starts from another source model. CLASSICAL: trains no network at all. CONSTANT: looks at no image.
+    OTHER_SOURCE: starts from another source model. RECIPE: is a usual recipe that differs in several parts, so that no
+    one of them is what a gain over it is owed to. CLASSICAL: trains no network at all. CONSTANT: looks at no image.
     """
 
     SOURCE_MODEL = "source-model"
@@ -28,6 +36,7 @@ class Part(StrEnum):
     FREEZING = "freezing"
     AUGMENTATION = "augmentation"
     OTHER_SOURCE = "other-source"
+    RECIPE = "recipe"
     CLASSICAL = "classical"
     CONSTANT = "constant"
 
@@ -65,6 +74,14 @@ class Verdict:
     control: str
     comparison: Comparison
     margin: float
+
+
+def lacks(strategy: Mapping[str, Any], winner: Mapping[str, Any]) -> list[str]:
+    """What a winner learns from or by that a usual recipe does without, in words; both as flat plain values."""
+    known = (("source_domain", None, "the source domain's images"), ("adaptation", "none", "adaptation"))
+    return [
+        what for key, nothing, what in known if winner.get(key, nothing) not in (nothing, strategy.get(key, nothing))
+    ]
 
 
 def how_good(tone: str, gain: float) -> tuple[int, float]:

@@ -8,26 +8,13 @@ from typing import Any
 from raytl.evaluation import metrics
 from raytl.evaluation.intervals import Interval
 from raytl.evaluation.metrics import Metric
-from raytl.judging.verdict import FROM_SCRATCH, ON_PLAIN_FEATURES, how_good
+from raytl.judging.verdict import USUAL, how_good, lacks
 from raytl.runs import wording
+from raytl.runs.parts import words
 from raytl.runs.run import interval
 from raytl.sources.heads import CONVEX
 from raytl.sources.uris import split_size
 
-PARTS = {
-    "source-model": ("Transfer", "the pretrained weights", "the same from random weights"),
-    "other-source": ("The choice of source model", "this source model", "one pretrained on another domain"),
-    "adaptation": ("Domain adaptation", "adaptation", "the same without it"),
-    "source-domain": ("Joining the source domain", "the source domain's images", "the same without them"),
-    "freezing": ("Freezing", "freezing", "the same with nothing frozen"),
-    "augmentation": ("Augmentation", "augmentation", "the same without it"),
-}
-"""By part of a strategy: how a sentence about it begins, what it is called within one, and what it is held against."""
-_AGAINST = {
-    ON_PLAIN_FEATURES: "the same on plain image features",
-    FROM_SCRATCH: "training from scratch",
-}
-"""By a control's name, what it is, where a part has several that differ."""
 _ONE_ANSWER, _EXPECTED = 0.9, 0.75
 """From which share of the unlabelled images on an answer is one for all, and to which share that is not expected."""
 _SAME = 1e-9
@@ -85,7 +72,9 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
     if adapted or summary["adaptation_gain"] is not None:
         found.append(adaptation(summary))
     found += [
-        _judged(control, summary) for control in _controls(summary) if control["part"] in ("source-domain", "freezing")
+        _judged(control, summary)
+        for control in _controls(summary)
+        if control["part"] in ("source-domain", "freezing", "recipe")
     ]
     return found
 
@@ -172,13 +161,15 @@ def decomposition(summary: dict[str, Any]) -> str:
 def shares(summary: dict[str, Any]) -> tuple[Interval | None, dict[str, Interval]]:
     """The winner's gain over plain training from scratch, and what each of its parts brings; (None, {}) if not known.
 
-    Parts may be worth more together than one by one, or less: they need not sum up to the whole.
+    Parts may be worth more together than one by one, or less: they need not sum up to the whole. Training from scratch
+    is no part of what the winner is over training from scratch: it is the whole.
     """
     whole = interval((summary["gains"] or {}).get("scratch"))
+    matched = [control for control in _controls(summary) if control["name"] not in USUAL]
     parts = {
-        PARTS[part][1]: gain
+        words(control).within: gain
         for part in ("source-model", "adaptation", "source-domain")
-        if (control := _control(summary, part)) is not None and (gain := interval(control)) is not None
+        if (control := _deciding(matched, part)) is not None and (gain := interval(control)) is not None
     }
     return (whole, parts) if whole is not None and len(parts) > 1 else (None, {})
 
@@ -302,22 +293,35 @@ def _less_would_do(summary: dict[str, Any]) -> list[Verdict]:
 
 
 def _judged(control: dict[str, Any], summary: dict[str, Any]) -> Verdict:
-    what, _, against = PARTS[control["part"]]
-    against = _AGAINST.get(control["name"], against)
-    gain = interval(control)
+    said, gain = words(control), interval(control)
+    against, missing = said.against, _lacking(control, summary)
+    if missing:
+        against = f"{against}, without {' and '.join(missing)}"
+    figures, asked = f"{_gain(gain, summary)} against {against}", f"{said.what[0].lower()}{said.what[1:]} helped"
+    answers = {"helped": f"{said.what} helped", "harm": f"{said.what} did harm"}
+    answers["did-not"] = f"{said.what} made no difference"
+    if control["part"] == "recipe":  # it is the model that is better or worse, and no part of it
+        figures, asked = _gain(gain, summary), f"this model is better than {against}"
+        answers = {"helped": f"This model is better than {against}", "harm": f"This model is worse than {against}"}
+        answers["did-not"] = f"This model is no better or worse than {against}"
     if gain is None:
         why_not = control.get("why_not") or "it could not be compared"  # runs of before do not say
-        return Verdict("open", f"Whether {what[0].lower()}{what[1:]} helped is not known: {why_not}.")
+        return Verdict("open", f"Whether {asked} is not known: {why_not}.")
+    if control["verdict"] == "helped" and missing and control["part"] != "recipe":
+        return Verdict("open", f"Whether {asked} is not known by itself: {figures}.")
+    if control["verdict"] in answers:
+        tones = {"helped": "good", "harm": "bad", "did-not": "open"}
+        return Verdict(tones[control["verdict"]], f"{answers[control['verdict']]}: {figures}.")
     where = "these test images" if control["measured_on"] == "test" else "these labelled images"
-    figures = f"{_gain(gain, summary)} against {against}"
-    if control["verdict"] == "helped":
-        return Verdict("good", f"{what} helped: {figures}.")
-    if control["verdict"] == "harm":
-        return Verdict("bad", f"{what} did harm: {figures}.")
-    if control["verdict"] == "did-not":
-        return Verdict("open", f"{what} made no difference: {figures}.")
-    told = f"Whether {what[0].lower()}{what[1:]} helped, {where} cannot settle: {figures}."
+    told = f"Whether {asked}, {where} cannot settle: {figures}."
     return Verdict("open", told + _of_several(control, summary))
+
+
+def _lacking(control: dict[str, Any], summary: dict[str, Any]) -> list[str]:
+    """What the winner has that the usual recipe it is held against does without, besides the part in question."""
+    if control["name"] not in USUAL:
+        return []
+    return lacks(control.get("strategy") or {}, summary["best"]["strategy"])
 
 
 def _of_several(control: dict[str, Any], summary: dict[str, Any]) -> str:
@@ -338,7 +342,11 @@ def _controls(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _control(summary: dict[str, Any], part: str) -> dict[str, Any] | None:
     """Of several controls of a part the one that decides: where it beats all of them, it helped."""
-    found = [control for control in _controls(summary) if control["part"] == part]
+    return _deciding(_controls(summary), part)
+
+
+def _deciding(controls: list[dict[str, Any]], part: str) -> dict[str, Any] | None:
+    found = [control for control in controls if control["part"] == part]
     compared = [control for control in found if control["value"] is not None]
     if compared:
         return min(compared, key=lambda control: how_good(control["verdict"], control["value"]))

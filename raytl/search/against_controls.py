@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from raytl.evaluation.intervals import Comparison, Interval, paired_metric_interval
 from raytl.evaluation.metrics import Metric
-from raytl.judging.verdict import Control, Part, equivalence_margin, how_good, judged
+from raytl.judging.verdict import USUAL, Control, Part, Tone, equivalence_margin, how_good, judged, lacks
 from raytl.search.plan.contest import Labels
 from raytl.search.plan.left_over import spoken
 from raytl.search.plan.schedule import SearchPlan
@@ -61,8 +60,8 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
     margin = equivalence_margin(metric, value.value if value is not None else 0.5)
     for control, verdict in zip(compared, judged(pairs, margin=margin), strict=True):
         control.tone = str(verdict.tone)  # of all pairs together; the interval shown is that of the pair by itself
-    outcome.transfer_gain = _gain(outcome.controls, Part.SOURCE_MODEL)
-    outcome.adaptation_gain = _gain(outcome.controls, Part.ADAPTATION)
+    outcome.transfer_gain = _gain(outcome, Part.SOURCE_MODEL)
+    outcome.adaptation_gain = _gain(outcome, Part.ADAPTATION)
 
 
 def _flattery(plan: SearchPlan, outcome: SearchOutcome, metric: Metric) -> float:
@@ -139,10 +138,16 @@ def _why_not(plan: SearchPlan, outcome: SearchOutcome, control: ControlResult) -
     return f"there was no time for what it would be held against, a training{length}"
 
 
-def _gain(controls: Sequence[ControlResult], part: Part) -> Interval | None:
-    """By the control that decides: of several, the one with the worst news."""
-    found = [(c.tone, c.comparison) for c in controls if c.part == part and c.comparison is not None]
-    if not found:
+def _gain(outcome: SearchOutcome, part: Part) -> Interval | None:
+    """By the control that decides: of several, the one with the worst news.
+
+    None where that is a usual recipe that is beaten, and does without more than the part: the gain is that of all.
+    """
+    found = [(control, control.comparison) for control in outcome.controls if control.part == part]
+    compared = [(control, gap) for control, gap in found if gap is not None]
+    if not compared:
         return None
-    _, gap = min(found, key=lambda one: how_good(one[0], one[1].value))
+    control, gap = min(compared, key=lambda one: how_good(one[0].tone, one[1].value))
+    if control.name in USUAL and control.tone == Tone.HELPED and lacks(control.strategy, outcome.best.strategy):
+        return None
     return Interval(gap.value, gap.low, gap.high)

@@ -26,7 +26,7 @@ from raytl.runs.report.charts import TONES, confusion, curves, parallel, waterfa
 from raytl.runs.report.examples import data_uri
 from raytl.runs.report.importance import importance
 from raytl.runs.report.page import _cards, _outlook
-from raytl.runs.verdict import adaptation, transfer, verdicts
+from raytl.runs.verdict import adaptation, shares, transfer, verdicts
 from raytl.runs.wording import strategy
 
 test_images.__test__ = False  # a helper of the example, not a test
@@ -93,7 +93,7 @@ class TestPage:
         assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(levels))
         assert all(attributes.get("alt") for attributes, _ in page.all("img"))
         pictures = [attributes for attributes, _ in page.all("div") if attributes.get("role") == "img"]
-        assert len(pictures) == 8 and all(attributes["aria-label"] for attributes in pictures)
+        assert len(pictures) == 9 and all(attributes["aria-label"] for attributes in pictures)
         identities = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
         assert len(identities) == len(set(identities))
 
@@ -102,6 +102,7 @@ class TestPage:
         assert set(figures) == {
             "waterfall",
             "controls",
+            "others",
             "gains",
             "anytime",
             "curves",
@@ -118,6 +119,13 @@ class TestPage:
         assert f"{100 * summary['best']['test_metric']['value']:.1f} % on 600 test images" in page.text
         assert "Transfer helped: +" in page.text and "Domain adaptation helped: +" in page.text
         assert "Accuracy of the best strategy minus that of the same strategy" in " ".join(page.text.split())
+        apart = {
+            a["data-figure"]: json.loads(text)["data"][0]["y"]
+            for a, text in page.all("script")
+            if a.get("data-figure") in ("controls", "others")
+        }
+        assert apart["others"] == ["logistic regression on frozen features"]  # no part was taken out
+        assert apart["controls"] == ["without adaptation", "without pretrained weights"]
         assert "cannot be decoded; left out" in page.text
         assert SETTINGS["command"] in page.text
         assert run.environment["versions"]["torch"] in page.text
@@ -204,6 +212,7 @@ def summary_of(part: str, verdict: str, gain: tuple[float, float, float] | None,
     return {"best": best_of_all, "controls": [control | figures], "gains": {}, "metric": "accuracy"}
 
 
+FIFTH = {"value": 0.2, "low": 0.15, "high": 0.25}
 STANDING = {"interrupted": False, "trials": {"trained": 3}, "adaptation_gain": None}
 
 
@@ -246,7 +255,7 @@ class TestLosses:
         assert "By how much the log loss of the best strategy is better, which is lower, than that of the same" in words
         assert "By how much the test log loss of the best strategy is better, which is lower, than that of a" in words
         assert "minus that of" not in words
-        for name in ("controls", "gains"):
+        for name in ("controls", "others", "gains"):
             assert self.figure(page, name)["layout"]["xaxis"]["title"]["text"] == "log loss, better by"
 
     def test_from_scratch_to_the_winner_it_goes_down(self, page):
@@ -290,6 +299,62 @@ class TestVerdict:
             assert told.sentence.endswith("against the same on plain image features.")
         plain |= {"verdict": "harm", "value": -0.05, "low": -0.09, "high": -0.01}
         assert transfer(summary | {"controls": [scratch, plain]}).tone == "bad"
+
+    def test_training_from_scratch_is_no_part_of_the_gain_over_it(self):
+        """It is all of it: a head on frozen features has it as a second control of its weights."""
+        summary = summary_of("source-model", "helped", (0.2, 0.15, 0.25)) | {"gains": {"scratch": FIFTH}}
+        (scratch,) = summary["controls"]
+        scratch["name"] = "trained from scratch"
+        adapted = scratch | {
+            "name": "without adaptation",
+            "part": "adaptation",
+            "value": 0.06,
+            "low": 0.02,
+            "high": 0.1,
+        }
+        assert shares(summary | {"controls": [scratch, adapted]}) == (None, {})
+        plain = scratch | {"name": "on plain image features", "value": 0.3}
+        whole, parts = shares(summary | {"controls": [scratch, plain, adapted]})
+        assert whole.value == 0.2
+        assert {name: gain.value for name, gain in parts.items()} == {"the pretrained weights": 0.3, "adaptation": 0.06}
+
+    @pytest.mark.parametrize(
+        ("verdict", "words"),
+        [
+            ("helped", "This model is better than the usual fine-tuning, nothing frozen, without adaptation: +10.0"),
+            ("harm", "This model is worse than the usual fine-tuning, nothing frozen, without adaptation: +10.0"),
+            ("did-not", "This model is no better or worse than the usual fine-tuning, nothing frozen"),
+            ("cannot-tell", "Whether this model is better than the usual fine-tuning, nothing frozen"),
+        ],
+    )
+    def test_of_a_recipe_that_differs_in_several_parts_it_is_the_model_that_is_better(self, verdict, words):
+        summary = summary_of("recipe", verdict, (0.1, 0.05, 0.15)) | STANDING
+        summary["controls"][0]["name"] = "the usual fine-tuning, nothing frozen"
+        told = [one.sentence for one in verdicts(summary, 0)]
+        assert any(sentence.startswith(words) for sentence in told)
+        assert not any("reezing" in sentence for sentence in told)
+
+    def test_what_adaptation_may_have_brought_over_training_from_scratch_is_not_called_transfer(self):
+        summary = summary_of("source-model", "helped", (0.1, 0.05, 0.2))
+        summary["controls"][0] |= {"name": "trained from scratch", "strategy": {"adaptation": "none"}}
+        told = transfer(summary)
+        assert told.tone == "open" and told.sentence == (
+            "Whether transfer helped is not known by itself: +10.0 points (95 % interval +5.0 to +20.0) against "
+            "training from scratch, without adaptation."
+        )
+        bare = summary_of("source-model", "helped", (0.1, 0.05, 0.2), adaptation="none")
+        bare["controls"][0]["name"] = "trained from scratch"
+        assert transfer(bare).tone == "good"
+
+    def test_a_loss_that_left_with_the_source_domain_is_named(self):
+        summary = summary_of("source-domain", "helped", (0.1, 0.05, 0.2)) | STANDING
+        summary["controls"][0]["name"] = "without the source domain and its loss"
+        told = [one.sentence for one in verdicts(summary, 0)]
+        assert any(
+            sentence.startswith("Joining the source domain, and adapting by it, helped: +10.0")
+            and sentence.endswith("against the same without either.")
+            for sentence in told
+        )
 
     def test_why_something_could_not_be_compared_is_told(self):
         summary = summary_of("source-model", "cannot-tell", None)

@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 from raytl.evaluation.metrics import Metric
 from raytl.runs import wording
 from raytl.runs.files import replacing
+from raytl.runs.parts import is_matched
 from raytl.runs.report import charts, tables
 from raytl.runs.report.examples import ReportExamples, gallery
 from raytl.runs.report.importance import METHOD, importance
@@ -23,6 +24,8 @@ from raytl.runs.run import Run, interval
 from raytl.runs.verdict import cross_validated, metric_of, named, shares, tone, verdicts
 from raytl.search.plan.stopping import expected_gain
 
+_LINES = """the lines are 95 % intervals. A line that crosses zero means that these images cannot tell the two apart;
+the verdicts above count all pairs together and so ask for a little more."""
 OUTLOOK_S = 600
 """Of which the report says what they are expected to bring."""
 
@@ -149,14 +152,21 @@ def _gains(run: Run, parts: _Parts) -> str:
     summary = run.summary()
     metric = metric_of(summary)
     html = _waterfall(summary, parts)
-    controls = {named(control): gain for control in summary["controls"] if (gain := interval(control)) is not None}
+    compared = [(control, gain) for control in summary["controls"] if (gain := interval(control)) is not None]
+    controls = {named(control): gain for control, gain in compared if is_matched(control)}
+    others = {named(control): gain for control, gain in compared if not is_matched(control)}
     if controls:
         says = "Controls: " + "; ".join(f"{n} {wording.gain(g, share=metric.share)}" for n, g in controls.items())
         html += f"""<h2>What each part brings</h2>
 <p class="note">{_difference(metric, "", "the same strategy with one part taken out")}, all else equal, on the same
-images; the lines are 95 % intervals. A line that crosses zero means that these images cannot tell the two apart; the
-verdicts above count all pairs together and so ask for a little more.</p>
+images; {_LINES}</p>
 {parts.place("controls", charts.gains(controls, metric), says)}"""
+    if others:
+        says = "Other models: " + "; ".join(f"{n} {wording.gain(g, share=metric.share)}" for n, g in others.items())
+        html += f"""<h2>Whether something usual or simpler would do</h2>
+<p class="note">{_difference(metric, "", "a usual or simpler one")}, which differs from it in several things, on the
+same images; {_LINES}</p>
+{parts.place("others", charts.gains(others, metric), says)}"""
     found = {name: gain for name, value in summary["gains"].items() if (gain := interval(value)) is not None}
     if found:
         says = "Gains: " + "; ".join(f"over {n} {wording.gain(g, share=metric.share)}" for n, g in found.items())

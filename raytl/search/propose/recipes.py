@@ -12,7 +12,13 @@ from dataclasses import dataclass, replace
 from raytl import adaptation, sources
 from raytl.adaptation.moments import LEAST_SEEN
 from raytl.adaptation.propagation import PROPAGATION
-from raytl.judging.verdict import FROM_SCRATCH, ON_PLAIN_FEATURES
+from raytl.judging.verdict import (
+    FROM_SCRATCH,
+    ON_PLAIN_FEATURES,
+    USUAL_FINE_TUNING,
+    WITHOUT_DOMAIN_AND_LOSS,
+    lacks,
+)
 from raytl.search.jobs import Survey
 from raytl.search.space.binding import BoundSpace, untrained
 from raytl.sources.heads import ZERO_SHOT
@@ -169,6 +175,8 @@ class Recipes:
     def controls(self, winner: Strategy, order: Sequence[str], survey: Survey) -> list[Control]:
         """The winner with one part taken out at a time; what it does without has no control.
 
+        Nobody freezes random weights, and a head that is solved for has nothing to unfreeze: there, usual recipes stand
+        for what is left, under names that say so.
         In the order in which they are worth their time, should it not suffice for all.
         """
         convex = winner.convex
@@ -188,15 +196,18 @@ class Recipes:
             needs = winner.adaptation != "none" and Role.SOURCE_DOMAIN in adaptation.get(winner.adaptation).needs
             if needs:
                 alone = replace(alone, adaptation="none", adaptation_config=None)
-            name = "without the source domain" + (" and its loss" if needs else "")
+            name = WITHOUT_DOMAIN_AND_LOSS if needs else "without the source domain"
             found.append(Control(name, "source-domain", alone))
         other = self._unrelated(winner, order)
         if other is not None:
             found.append(Control("pretrained on another domain", "other-source", other))
         if learned and convex and SCRATCH in baselines:  # nobody freezes random weights; a training, so after the heads
             found.append(Control(FROM_SCRATCH, "source-model", baselines[SCRATCH]))
-        if convex and FINE_TUNE in baselines and baselines[FINE_TUNE].source_model == winner.source_model:
-            found.append(Control("with nothing frozen", "freezing", baselines[FINE_TUNE]))
+        unfrozen = baselines.get(FINE_TUNE)
+        if convex and unfrozen is not None and unfrozen.source_model == winner.source_model:
+            # What a winner gains that learns from more than it does, or from no label at all, need not be freezing's.
+            more = winner.head == ZERO_SHOT or lacks(unfrozen.to_dict(), winner.to_dict())
+            found.append(Control(USUAL_FINE_TUNING, "recipe" if more else "freezing", unfrozen))
         elif winner.cut and not convex and not winner.source_model.startswith("plain:"):  # in which nothing is learned
             found.append(Control("with nothing frozen", "freezing", replace(winner, cut=0, cached_views=0)))
         if winner.augmentation != "none" and not convex:

@@ -285,12 +285,30 @@ class TestControls:
             "on plain image features",
             "pretrained on another domain",
             "trained from scratch",
-            "with nothing frozen",
+            "the usual fine-tuning, nothing frozen",
         ]
         assert (scratch.source_model, scratch.cut, scratch.head) == (MODEL, 0, "linear")
         assert (unfrozen.source_model, unfrozen.cut, unfrozen.head) == (PRETRAINED, 0, "linear")
         assert differing(other, probe) == {"source_model"}
         assert differing(plain, probe) <= {"source_model", "cut"} and plain.source_model == "plain:pixels"
+
+    @pytest.mark.parametrize(
+        ("more", "part"),
+        [
+            ({}, "freezing"),
+            ({"source_domain": "bright"}, "recipe"),
+            ({"source_domain": "bright", "adaptation": "moments"}, "recipe"),
+            ({"adaptation": "propagation"}, "recipe"),
+            ({"head": "zero-shot"}, "recipe"),  # which learns from no label at all
+        ],
+    )
+    def test_what_a_domain_or_adaptation_may_have_brought_is_not_held_to_be_freezing(self, tmp_path, more, part):
+        """The usual fine-tuning does without them, and is called what it is."""
+        probe = replace(Strategy(PRETRAINED, cut=STAGES, head="stages"), **more)
+        found = {c.name: c for c in recipes(tmp_path).controls(probe, ORDER, SURVEY)}
+        control = found["the usual fine-tuning, nothing frozen"]
+        assert control.part == part
+        assert (control.strategy.source_domain, control.strategy.adaptation) == (None, "none")
 
     def test_what_needs_no_network_was_tried_as_a_probe(self, tmp_path: Path) -> None:
         """The winner's head, domain and adaptation, on the plain features that promise most: no trial of its own."""
