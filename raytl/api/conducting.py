@@ -14,7 +14,6 @@ from raytl import runs
 from raytl.api.models import Run, export_winner, tell_figures
 from raytl.core.errors import NotWrittenError, StorageWarning, UserError
 from raytl.core.paths import default_storage, in_use
-from raytl.evaluation import metrics
 from raytl.runs import requests, wording
 from raytl.runs.extending import BEFORE
 from raytl.runs.files import read_json, write_json
@@ -24,6 +23,7 @@ from raytl.runs.storage import is_uri
 from raytl.runs.tracking import Tracking
 from raytl.runs.tracking.figures import Told
 from raytl.runs.tracking.tracking import TENSORBOARD
+from raytl.runs.verdict import metric_of
 from raytl.search.driver import search as drive
 from raytl.search.plan.by_hand import PHASE
 from raytl.search.planning import SearchSettings
@@ -139,7 +139,8 @@ class _Keep:
         if not stays and not self.is_shipped(outcome):
             export_winner(self._folder, refit, outcome, self._task, self._writer.name)
             self._writer.keep(MODEL)
-        metric, worth = metrics.get(outcome.metric), outcome.best.validation
+        metric = metric_of({"metric": outcome.metric, "positive": outcome.positive})
+        worth = outcome.best.validation
         if worth is None:
             return ""
         figure = wording.value(worth.value, share=metric.share)

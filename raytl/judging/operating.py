@@ -80,6 +80,8 @@ def operating_point(
 ) -> OperatingPoint:
     """The threshold that meets the goal and gives up least of the other; of the class with fewer images.
 
+    Of the one that the metric is of, where that is of one class.
+
     probabilities: (n, 2), calibrated, of images that the model was not trained on; labels: (n,). groups: (n,) or None,
     as for ``metric_interval``. metric: what the run goes by. For a recall the highest threshold that reaches it; for a
     precision the lowest one. Where no threshold reaches the goal, the one that comes nearest. Raises UserError for
@@ -90,7 +92,7 @@ def operating_point(
     counts = np.bincount(labels, minlength=2)
     if not counts.all():
         raise ValueError("an operating point needs images of both classes")
-    positive = int(np.argmin(counts))
+    positive = int(np.argmin(counts)) if metric is None or metric.positive is None else metric.positive
     scores, wanted = probabilities[:, positive].astype(np.float64), labels == positive
     steps = np.unique(np.append(scores, 0.0))
     below = np.searchsorted(np.sort(scores), steps)  # so many are not named

@@ -129,7 +129,11 @@ def _gain(a: Run, b: Run, summaries: tuple[dict[str, Any], dict[str, Any]]) -> d
     first, second = a.predictions(), b.predictions()
     if first is None or second is None or not np.array_equal(first["label"], second["label"]):
         return None
-    metric = metrics.get(str(summaries[0]["metric"]))
+    metric, positive = metrics.get(str(summaries[0]["metric"])), summaries[0]["positive"]
+    if positive != summaries[1]["positive"]:
+        return None
+    if positive in a.classes:
+        metric = metric.finding(a.classes.index(positive), a.classes)
     grouped = next((one["group"].to_numpy() for one in (first, second) if "group" in one), None)  # not in older runs
     pair = paired_metric_interval(metric, _said(second), _said(first), first["label"].to_numpy(), grouped)
     return pair.to_json()

@@ -47,6 +47,7 @@ def outcome_document(outcome: SearchOutcome) -> dict[str, Any]:
         "baselines": [_candidate_document(baseline) for baseline in outcome.baselines],
         "why": outcome.why,
         "metric": outcome.metric,
+        "positive": outcome.positive or None,
         "controls": [_control_document(control) for control in outcome.controls],
         "calibration": outcome.calibration,
         "answers": outcome.answers,

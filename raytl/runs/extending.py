@@ -44,7 +44,9 @@ def merged(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
         "trials": before["trials_then"],
         "same": same,
     }
-    return now | kept | {"chosen_before": told}
+    # Where no label of the target was learned from, it was the test's that said which class is to be found.
+    found = now.get("positive") or before.get("positive")
+    return now | kept | {"positive": found, "chosen_before": told}
 
 
 def refuse_finished(name: str) -> UserError:

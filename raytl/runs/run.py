@@ -173,6 +173,7 @@ class Run:
             "best": _summarised(outcome["best"], scores),
             "baselines": {entry["label"]: _summarised(entry, scores) for entry in outcome["baselines"]},
             "metric": self.metric,
+            "positive": outcome.get("positive"),
             "controls": outcome.get("controls", []),
             "calibration": outcome.get("calibration", {}),
             "answers": outcome.get("answers", {}),

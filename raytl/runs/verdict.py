@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raytl.evaluation import metrics
@@ -362,8 +362,9 @@ def _amount(value: float, summary: dict[str, Any]) -> str:
 
 
 def metric_of(summary: dict[str, Any]) -> metrics.Metric:
-    """What a run's figures are in."""
-    return metrics.get(str(summary.get("metric") or "accuracy"))
+    """What a run's figures are in; its title says which class is to be found, where it is of one of two."""
+    metric, positive = metrics.get(str(summary.get("metric") or "accuracy")), summary.get("positive")
+    return replace(metric, title=f"{metric.title} of '{positive}'") if positive else metric
 
 
 def _figure(summary: dict[str, Any], test_images: int) -> str:

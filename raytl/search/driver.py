@@ -89,7 +89,8 @@ def search(
 
     def prepared(data: TrainingData, lanes: Lanes) -> tuple[Workspace, SearchPlan]:
         workspace_settings = make_workspace_settings(data, bound.space, settings, lanes)
-        workspace, metric = Workspace(data, workspace_settings), metrics.get(workspace_settings.metric)
+        workspace = Workspace(data, workspace_settings)
+        metric = workspace.metric
 
         def keep_first(key: str) -> str:
             outcome = so_far(plan, metric, key, time.monotonic() - started)

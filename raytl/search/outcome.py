@@ -79,7 +79,7 @@ def conclude(
     disk that does not take the model leaves the test sealed.
     Raises UserError where no trial succeeded, with the commonest reason.
     """
-    metric = metrics.get(workspace.settings.metric)
+    metric = workspace.metric
     choice = _with_a_model(plan) if interrupted else plan.choice()
     choice = choice or plan.choice()
     if choice is None:
@@ -94,6 +94,7 @@ def conclude(
     controls = [ControlResult(c.name, c.part, c.strategy.to_dict(), c.strategy.key) for c in plan.controls]
     outcome = SearchOutcome(plan.records, best, others, _why(plan, choice, data, metric), seconds)
     outcome.interrupted, outcome.metric, outcome.survey = interrupted, metric.name, plan.survey
+    outcome.positive = metric.positive_name
     outcome.controls = controls
     used = {record.strategy["source_model"] for record in plan.records}
     hurried = tuple(sorted(uri for uri in used if is_hurried(workspace, uri)))
@@ -114,7 +115,7 @@ def conclude(
     if refit is not None and keep is not None:
         keep(outcome, Path(refit))
     if test is not None and refit is not None:
-        open_test(plan, test, outcome, workspace, metric)
+        metric = open_test(plan, test, outcome, workspace, metric)
     hold_against_controls(plan, outcome, metric, data.classes)
     return outcome
 
@@ -151,7 +152,7 @@ def so_far(plan: SearchPlan, metric: Metric, key: str, seconds: float) -> Search
     """What a search would end with if it ended with this strategy now: nothing is compared, no test split opened."""
     best = best_so_far(plan, metric, key)
     outcome = SearchOutcome(plan.records, best, [], "the best head on frozen features; the search goes on", seconds)
-    outcome.metric, outcome.going_on = metric.name, True
+    outcome.metric, outcome.positive, outcome.going_on = metric.name, metric.positive_name, True
     return outcome
 
 

@@ -191,5 +191,4 @@ def _labels(data: TrainingData, workspace: Workspace) -> Labels | None:
     """What strategies are judged by; nothing where no fold of the target can be validated on."""
     if data.target is None or not workspace.folds:
         return None
-    metric = metrics.get(workspace.settings.metric)
-    return Labels(data.target.labels, data.target.groups, len(data.classes), metric)
+    return Labels(data.target.labels, data.target.groups, len(data.classes), workspace.metric)

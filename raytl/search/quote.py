@@ -23,7 +23,6 @@ import torch
 
 from raytl.core.errors import UserError
 from raytl.core.seeding import derive_seed
-from raytl.evaluation import metrics
 from raytl.evaluation.intervals import Interval
 from raytl.evaluation.metrics import Metric
 from raytl.search.jobs import JobKind, Survey
@@ -167,7 +166,7 @@ def quote(
             timed.append(result.record(len(timed)))
     if not probed:
         raise UserError("none of the strategies that were probed can be trained: see 'raytl check' on the data")
-    accuracy = _accuracy(first, metrics.get(workspace.settings.metric))
+    accuracy = _accuracy(first, workspace.metric)
     known.level = USUAL_LEVEL if accuracy is None else accuracy.value
     trials = wished_trials(bound, settings)
     seconds, tried = _rehearsed(

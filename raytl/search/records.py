@@ -129,7 +129,8 @@ class SearchOutcome:
     """The end of a search.
 
     best, baselines: with test figures where a test split exists (opened once, after the choice was made).
-    why: one sentence that says on what grounds the winner was chosen. metric: what all figures are in.
+    why: one sentence that says on what grounds the winner was chosen. metric: what all figures are in. positive: of a
+    metric that measures how one of two classes is found, which; else empty.
     controls: the winner held against itself. transfer_gain, adaptation_gain: of them, what the pretrained weights and
     the adaptation loss bring; gains: winner minus each baseline, by name; all with paired intervals.
     test_labels: (n_test,) indices into the classes; test_images: what they belong to, opened by now.
@@ -149,6 +150,7 @@ class SearchOutcome:
     why: str
     seconds: float
     metric: str = "accuracy"
+    positive: str = ""
     controls: list[ControlResult] = field(default_factory=list)
     gains: dict[str, Interval] = field(default_factory=dict)
     transfer_gain: Interval | None = None

@@ -13,7 +13,7 @@ from torch import nn
 from raytl.core.hashing import hash_json, hash_tensors
 from raytl.evaluation.calibration import apply_temperature
 from raytl.evaluation.intervals import Interval, metric_interval, paired_metric_interval
-from raytl.evaluation.metrics import Metric
+from raytl.evaluation.metrics import Metric, rarer
 from raytl.judging.operating import decided
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.records import SearchOutcome
@@ -23,9 +23,16 @@ from raytl.tasks import Images, SealedTest
 from raytl.training.workspace import Workspace
 
 
-def open_test(plan: SearchPlan, test: SealedTest, outcome: SearchOutcome, workspace: Workspace, metric: Metric) -> None:
-    """The candidates' figures on the test split, and the winner's gains."""
+def open_test(
+    plan: SearchPlan, test: SealedTest, outcome: SearchOutcome, workspace: Workspace, metric: Metric
+) -> Metric:
+    """The candidates' figures on the test split, and the winner's gains; the metric that they are in.
+
+    Where nothing was learned from labels of the target, the test's say which of two classes is to be found.
+    """
     images = test.open()
+    metric = metric.finding(rarer(images.labels), images.classes)
+    outcome.positive = metric.positive_name
     outcome.test_images, outcome.test_labels = images, images.labels
     keys = [entry.strategy_key for entry in (outcome.best, *outcome.baselines)]
     said_by = _refitted(plan, [*keys, *(control.strategy_key for control in outcome.controls)], workspace, images)
@@ -51,6 +58,7 @@ def open_test(plan: SearchPlan, test: SealedTest, outcome: SearchOutcome, worksp
             said = said_by[control.strategy_key]
             control.comparison = paired_metric_interval(metric, best, said, images.labels, images.groups)
             control.measured_on = "test"
+    return metric
 
 
 def _refitted(plan: SearchPlan, keys: Sequence[str], workspace: Workspace, images: Images) -> dict[str, np.ndarray]:

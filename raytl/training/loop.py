@@ -102,7 +102,7 @@ class _Loop:
             self.network,
             trial.roles,
             len(trial.classes),
-            metric=trial.workspace.settings.metric,
+            metric=trial.workspace.metric,
             frequencies=trial.job.frequencies,
             recalibrates=recalibrates,
         )

@@ -19,6 +19,8 @@ from raytl import sources
 from raytl.core.hashing import hash_json, hash_tensors
 from raytl.core.paths import home
 from raytl.core.seeding import derive_seed
+from raytl.evaluation import metrics
+from raytl.evaluation.metrics import Metric
 from raytl.sources import SourceModel
 from raytl.tasks import TrainingData, splits
 from raytl.tasks.images import Images, LabelledImages
@@ -69,6 +71,12 @@ class Material:
     def elsewhere(self) -> bool:
         """Whether the lanes may have had a GPU that this process has not."""
         return self.settings.device == "auto" and self.device.type == "cpu"
+
+    @cached_property
+    def metric(self) -> Metric:
+        """What the user means by good, in this task."""
+        metric, target = metrics.get(self.settings.metric), self.data.target
+        return metric if target is None else metric.finding(metrics.rarer(target.labels), self.data.classes)
 
     # --- data -------------------------------------------------------------------------------------------------------
 

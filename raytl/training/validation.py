@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raytl.evaluation import metrics, selection, validators
+from raytl.evaluation import selection, validators
+from raytl.evaluation.metrics import Metric
 from raytl.finetuning.freezing import recalibrate_norm
 from raytl.training.devices import autocast, upload
 from raytl.training.network import Network
@@ -45,14 +46,14 @@ class Validation:
         roles: Roles,
         classes: int,
         *,
-        metric: str,
+        metric: Metric,
         frequencies: tuple[float, ...],
         recalibrates: bool,
     ) -> None:
         self._network = network
         self._roles = roles
         self._classes = classes
-        self._metric = metrics.get(metric)
+        self._metric = metric
         self._frequencies = frequencies
         self._recalibrates = recalibrates and roles.unlabelled is not None
 

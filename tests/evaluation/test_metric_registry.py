@@ -110,6 +110,23 @@ def test_ranking_one_class_is_undefined() -> None:
     assert math.isnan(metrics.get("auroc")(p, np.array([0, 1]), np.array([0, 2])))
 
 
+def test_a_task_s_average_precision_is_of_one_class_whatever_it_is_taken_on() -> None:
+    """A test in which the frequencies are the other way round measured how the other class is found."""
+    p, y = outputs(3, 40, 2)
+    fixed = metrics.get("average-precision").finding(1, ("good", "bad"))
+    assert (fixed.positive, fixed.title) == (1, "average precision of 'bad'")
+    for labels in (y, np.where(np.arange(40) < 30, 1, y)):
+        assert fixed(p, labels) == pytest.approx(reference.average_precision_score(labels, p[:, 1]))
+    assert np.isnan(fixed(p, np.zeros(40, dtype=int)))
+    rare, common = np.where(np.arange(40) < 10, 1, 0), np.where(np.arange(40) < 30, 1, 0)
+    assert fixed.influence(p, rare)[:10].any() and fixed.influence(p, common)[:30].any()
+    assert fixed.reach is not None and (fixed.reach(common, 2) > 0).tolist() == (common == 1).tolist()
+    assert fixed.finding(0, ("good", "bad")) is fixed
+    assert metrics.get("auroc").finding(0, ("good", "bad")) is metrics.get("auroc")
+    three = metrics.get("average-precision").finding(0, ("a", "b", "c"))
+    assert three is metrics.get("average-precision")
+
+
 def test_average_precision_of_two_classes_is_that_of_the_rarer_whichever_column_it_has() -> None:
     p, _ = outputs(3, 20, 2)
     y = (np.arange(20) < 4).astype(np.int64)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raytl.core.errors import UserError
+from raytl.evaluation import metrics
 from raytl.judging.operating import Goal, operating_point, parse_goal
 
 CLASSES = ("fine", "broken")
@@ -33,6 +34,14 @@ def test_precision_takes_the_lowest_threshold_that_is_sure_enough() -> None:
     point = operating_point(said(scores), labels, CLASSES, Goal("precision", 0.6))
     assert point.value == 0.7 and point.reached
     assert not operating_point(said([0.1, 0.9, 0.9]), np.array([1, 0, 0]), CLASSES, Goal("precision", 0.9)).reached
+
+
+def test_it_is_of_the_class_that_the_metric_is_of() -> None:
+    """Of as many images of both classes average precision takes the second, and a threshold of the first beside it."""
+    labels, metric = np.array([1, 0, 1, 0]), metrics.get("average-precision").finding(1, CLASSES)
+    rows = said([0.9, 0.2, 0.7, 0.1])
+    assert operating_point(rows, labels, CLASSES, Goal("recall", 1.0), None, metric).label == "broken"
+    assert operating_point(rows, labels, CLASSES, Goal("recall", 1.0)).label == "fine"
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=40), st.floats(0.01, 1.0))

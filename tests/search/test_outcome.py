@@ -18,6 +18,8 @@ from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.judging.choice import Choice
 from raytl.judging.operating import parse_goal
+from raytl.runs.documents import outcome_document
+from raytl.runs.verdict import metric_of
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.outcome import LEAST_SEEN, _calibrate, _why, best_so_far, candidate, conclude
 from raytl.search.plan.contest import Labels
@@ -292,6 +294,31 @@ class TestChoice:
         told = best_so_far(plan, ACCURACY, worse).validation
         assert own is not None and told is not None and own.value < 0.5
         assert told.value == own.value and told.low == own.low
+
+
+class TestPositiveClass:
+    """Average precision of two classes is of one: the rarer among the training labels, and so on the test."""
+
+    def two(self, bars: int, crosses: int, name: str) -> LabelledImages:
+        return shapes(9, 1, name=name, classes=CLASSES[:2]).subset([*range(bars), *range(9, 9 + crosses)])
+
+    @pytest.mark.parametrize(("learned", "found"), [((3, 6), "bar"), ((6, 6), "cross"), (None, "cross")])
+    def test_is_known_before_the_test_is_opened(
+        self, tmp_path: Path, learned: tuple[int, int] | None, found: str
+    ) -> None:
+        target = None if learned is None else self.two(*learned, "target")
+        held = replace(data(domains=False), classes=CLASSES[:2], target=target, unlabelled=None)
+        test = self.two(9, 2, "test")
+        metric = workspace(tmp_path, held, metric="average-precision").metric
+        assert metric.positive_name == (found if learned else "")
+        assert metric.finding(metrics.rarer(test.labels), test.classes).positive_name == found
+        assert workspace(tmp_path, held, metric="auroc").metric.positive is None
+
+    def test_is_told(self, plan: SearchPlan, space: Workspace) -> None:
+        outcome = end(plan, space)
+        assert outcome.positive == "" and outcome_document(outcome)["positive"] is None
+        outcome.metric, outcome.positive = "average-precision", "bar"
+        assert metric_of(outcome_document(outcome)).title == "average precision of 'bar'"
 
 
 class TestCalibration:

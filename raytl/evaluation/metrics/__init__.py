@@ -1,6 +1,6 @@
 """Metrics: what a classifier's probabilities are worth against true labels, one file each, found by name."""
 
-from raytl.evaluation.metrics.base import SKEWED, Metric, get, metric, names, usual_metric
+from raytl.evaluation.metrics.base import SKEWED, Metric, get, metric, names, rarer, usual_metric
 from raytl.evaluation.metrics.tables import confusion, correctness, log_losses
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "log_losses",
     "metric",
     "names",
+    "rarer",
     "usual_metric",
 ]

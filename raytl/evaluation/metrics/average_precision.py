@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from raytl.evaluation.metrics.base import mean_of, metric, ratio
+from raytl.evaluation.metrics.base import mean_of, metric, rarer, ratio
 from raytl.evaluation.metrics.ranking import Ranking
 
 
-def _classes(labels: np.ndarray, k: int) -> list[int]:
-    """Those that occur; of two the rarer, because finding the common one takes no skill; the second of equal ones.
+def _classes(labels: np.ndarray, k: int, positive: int | None) -> list[int]:
+    """Those that occur; of two the positive one, or where none is named the rarer.
 
     Goes by the labels and not by the weights, so that all resamples of the same items measure the same thing.
     """
     if k == 2:
-        return [int(2 * labels.sum() <= len(labels))]
+        return [rarer(labels) if positive is None else positive]
     return [int(label) for label in np.unique(labels)]
 
 
-def _influence(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _influence(
+    probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray, positive: int | None = None
+) -> np.ndarray:
     parts = []
-    for label in _classes(labels, probabilities.shape[1]):
+    for label in _classes(labels, probabilities.shape[1], positive):
         ranking = Ranking.of(probabilities[:, label], labels == label)
         (mine,), (rest,) = ranking.counts(weights[None])
         total = mine.sum()
@@ -36,22 +38,24 @@ def _influence(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarra
     return np.mean(parts, axis=0) if parts else np.full(len(labels), np.nan)
 
 
-def _reach(labels: np.ndarray, k: int) -> np.ndarray:
+def _reach(labels: np.ndarray, k: int, positive: int | None = None) -> np.ndarray:
     """A share of each class's items, as Boyd, Eng & Page (2013) take it for intervals."""
-    classes = _classes(labels, k)
+    classes = _classes(labels, k, positive)
     counts = np.bincount(labels, minlength=k)
     return np.where(np.isin(labels, classes), 1 / (len(classes) * counts[labels]), 0.0)
 
 
-@metric("average-precision", "average precision", gradient=_influence, reach=_reach, by_class=True)
-def average_precision(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+@metric("average-precision", "average precision", gradient=_influence, reach=_reach, by_class=True, finds=True)
+def average_precision(
+    probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray, positive: int | None = None
+) -> np.ndarray:
     """Mean over the classes that occur of each one's average precision against the rest; equal scores share a place.
 
-    In a task of two classes that of the rarer one among the labels (of the second, where both are as many). NaN where
-    no item of such a class has weight.
+    In a task of two classes that of the positive one alone: else of the rarer among the labels (of the second, where
+    both are as many). NaN where no item of such a class has weight.
     """
     scores = []
-    for label in _classes(labels, probabilities.shape[1]):
+    for label in _classes(labels, probabilities.shape[1], positive):
         mine, rest = Ranking.of(probabilities[:, label], labels == label).counts(weights)
         found = np.cumsum(mine, axis=1)
         precision = np.nan_to_num(ratio(found, found + np.cumsum(rest, axis=1)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -36,7 +37,10 @@ class Metric:
     answers; intervals then go by these, not by what the worst item could do. places: for a metric whose items count by
     their places among the others, how far each can move it from one end to the other; intervals then go by how the
     places vary (DeLong et al., 1988). by_label: whether it goes by the label alone that is named, which is the most
-    probable one unless a threshold decides. by_class: whether every class counts as much as any other.
+    probable one unless a threshold decides. by_class: whether every class counts as much as any other. finds: whether
+    of two classes it measures how one is found; then its functions take that one's index as ``positive``, by default
+    the rarer among the labels. positive, positive_name: which it is (:meth:`finding`), None and empty where nothing but
+    the labels measured on say so.
     """
 
     name: str
@@ -50,6 +54,9 @@ class Metric:
     places: Reach | None = None
     by_label: bool = False
     by_class: bool = False
+    finds: bool = False
+    positive: int | None = None
+    positive_name: str = ""
 
     def __call__(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
         """The figure, NaN where it is undefined (no item has weight, or as the metric's own text says).
@@ -87,6 +94,29 @@ class Metric:
         ]
         return (np.concatenate(moved) - self(probabilities, labels, weights)) / step
 
+    def finding(self, positive: int, classes: Sequence[str]) -> Metric:
+        """The metric of a task: of one that measures how one of two classes is found, which one it is.
+
+        positive: its index into ``classes``, their names. As it is where it measures all classes, or is fixed already.
+        """
+        if not self.finds or self.positive is not None or len(classes) != 2:
+            return self
+        name = classes[positive]
+
+        def of_it(function: Callable[..., np.ndarray] | None) -> Callable[..., np.ndarray] | None:
+            return None if function is None else partial(function, positive=positive)
+
+        return replace(
+            self,
+            title=f"{self.title} of '{name}'",
+            function=partial(self.function, positive=positive),  # type: ignore[call-arg]  # finds: it takes one
+            gradient=of_it(self.gradient),
+            reach=of_it(self.reach),
+            places=of_it(self.places),
+            positive=positive,
+            positive_name=name,
+        )
+
     def oriented(self, value: float) -> float:
         """``value`` turned so that higher is better."""
         return value if self.higher_is_better else -value
@@ -107,17 +137,26 @@ def metric(
     places: Reach | None = None,
     by_label: bool = False,
     by_class: bool = False,
+    finds: bool = False,
 ) -> Callable[[Values], Values]:
     """Decorator that registers a function of probabilities, labels and rows of weights. Arguments as in Metric."""
 
     def register(function: Values) -> Values:
         found = Metric(
-            name, title, function, gradient, higher_is_better, share, limits, reach, places, by_label, by_class
+            name, title, function, gradient, higher_is_better, share, limits, reach, places, by_label, by_class, finds
         )
         registry.add(name, found)
         return function
 
     return register
+
+
+def rarer(labels: np.ndarray) -> int:
+    """Of two classes the rarer among the labels (n,), the second of equal ones.
+
+    Finding the common one takes no skill.
+    """
+    return int(2 * labels.sum() <= len(labels))
 
 
 def names() -> list[str]:

@@ -50,7 +50,8 @@ def gains(found: dict[str, Interval], metric: Metric) -> go.Figure:
         hoverinfo="text",
     )
     figure = _figure([bars], height=90 + 44 * len(names), bargap=0.45)
-    told = f"{metric.title} gained" if metric.higher_is_better else f"{metric.title}, better by"
+    title = escape(metric.title)  # with a class's name in it, say
+    told = f"{title} gained" if metric.higher_is_better else f"{title}, better by"
     told += ", percentage points" if metric.share else ""
     figure.update_xaxes(title=told, zeroline=True, zerolinewidth=2, ticksuffix=" ")
     return figure.update_yaxes(automargin=True, ticksuffix="  ")

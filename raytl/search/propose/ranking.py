@@ -101,7 +101,7 @@ def _probed(workspace: Workspace, features: np.ndarray, images: LabelledImages) 
         return None, float("inf")
     said, labels = probe.out_of_fold[known], images.labels[known]
     groups = None if images.groups is None else images.groups[known]
-    value = metric_interval(metrics.get(workspace.settings.metric), said, labels, groups)
+    value = metric_interval(workspace.metric, said, labels, groups)
     return value, float(metrics.get("log-loss")(said, labels))
 
 
