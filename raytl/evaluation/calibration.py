@@ -8,6 +8,11 @@ from scipy.special import log_softmax
 HOTTEST = 20.0
 """Temperatures are sought in [1 / HOTTEST, HOTTEST]: beyond it a classifier says nothing, or has said it already."""
 
+LEAST_CALIBRATING = 20
+"""Images that the temperature of a model is fitted on at least."""
+_PARTS = 5
+_CELLS, _LEAST_ROWS = 200_000, 500
+"""Of a larger table of probabilities some rows, evenly spread, tell one number well enough; but so many at least."""
 _SMALLEST = 1e-12
 _STEPS = 60
 
@@ -55,12 +60,38 @@ def fit_temperature(
     return float((low * high) ** -0.5)
 
 
-def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """The probabilities (n, k) that logits divided by ``temperature`` > 0 give; NaN rows stay NaN."""
-    if not temperature > 0:
+def apply_temperature(probabilities: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
+    """The probabilities (n, k) that logits divided by ``temperature`` > 0, or one of each row (n,), give.
+
+    NaN rows stay NaN.
+    """
+    if not np.all(np.asarray(temperature) > 0):
         raise ValueError(f"a temperature is above 0, not {temperature}")
     logs = np.log(np.clip(np.asarray(probabilities, dtype=np.float64), _SMALLEST, None))
-    return np.asarray(np.exp(log_softmax(logs / temperature, axis=1)))
+    return np.asarray(np.exp(log_softmax(logs / np.reshape(temperature, (-1, 1)), axis=1)))
+
+
+def cross_temperatures(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    """Of each item the temperature that the others ask for, (n,): with it a model is as good as it is when calibrated.
+
+    probabilities: (n, k), of items that it was not trained on; labels: (n,). groups: (n,), equal where items belong
+    together, or None. A fifth of the items, whole groups, has the temperature that is fitted on the other four: fitted
+    on all of them it would flatter each. 1 where there are fewer items than a temperature is fitted on, or only one
+    group, and for rows that are not finite.
+    """
+    found = np.ones(len(labels))
+    known = np.flatnonzero(np.isfinite(probabilities).all(axis=1))
+    codes = np.arange(len(known)) if groups is None else np.unique(groups[known], return_inverse=True)[1].reshape(-1)
+    if len(known) < LEAST_CALIBRATING or not codes.any():
+        return found
+    # At random: items may come in the order of their classes, or these in turns.
+    part = np.random.default_rng(0).permutation(int(codes.max()) + 1)[codes] % _PARTS
+    logs, most = np.log(np.clip(probabilities[known], 1e-7, 1.0)), max(_LEAST_ROWS, _CELLS // probabilities.shape[1])
+    for one in np.unique(part):
+        others = np.flatnonzero(part != one)
+        some = others[np.linspace(0, len(others) - 1, min(most, len(others))).astype(np.int64)]
+        found[known[part == one]] = fit_temperature(logs[some], labels[known[some]])
+    return found
 
 
 def confidence_temperature(probabilities: np.ndarray, accuracy: float) -> float:

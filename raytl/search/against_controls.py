@@ -67,7 +67,7 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
 def _flattery(plan: SearchPlan, outcome: SearchOutcome, metric: Metric) -> float:
     """By how much the winner's folds overstate what it is worth, for it was chosen by them."""
     said, labels, stated = (
-        plan.contest.out_of_fold(outcome.best.strategy_key),
+        plan.contest.judged(outcome.best.strategy_key),
         plan.contest.labels,
         outcome.best.validation,
     )
@@ -80,7 +80,7 @@ def _flattery(plan: SearchPlan, outcome: SearchOutcome, metric: Metric) -> float
 
 def _on_folds(plan: SearchPlan, labels: Labels, metric: Metric, best: str, other: str) -> Comparison | None:
     common = {r.fold for r in plan.contest.completed(best)} & {r.fold for r in plan.contest.completed(other)}
-    mine, others = plan.contest.out_of_fold(best, common), plan.contest.out_of_fold(other, common)
+    mine, others = plan.contest.judged(best, common), plan.contest.judged(other, common)
     if mine is None or others is None:
         return None
     known = ~np.isnan(mine[:, 0]) & ~np.isnan(others[:, 0])
@@ -101,7 +101,7 @@ def _constant(
     if said is not None and outcome.test_images is not None:
         labels, groups = outcome.test_images.labels, outcome.test_images.groups
     elif plan.contest.labels is not None and outcome.test_images is None:
-        judge, said, where = plan.contest.labels, plan.contest.out_of_fold(outcome.best.strategy_key), "folds"
+        judge, said, where = plan.contest.labels, plan.contest.judged(outcome.best.strategy_key), "folds"
         if said is not None:
             known = ~np.isnan(said[:, 0])
             said, labels, groups = said[known], judge.labels[known], judge.groups_of(known)

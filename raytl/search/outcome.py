@@ -11,7 +11,7 @@ import numpy as np
 
 from raytl.core.errors import UserError
 from raytl.evaluation import metrics
-from raytl.evaluation.calibration import apply_temperature, calibration_error, fit_temperature
+from raytl.evaluation.calibration import LEAST_CALIBRATING, apply_temperature, calibration_error
 from raytl.evaluation.intervals import metric_interval
 from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import BALANCED_LOG_LOSS, Choice
@@ -51,8 +51,6 @@ KeepModel = Callable[[SearchOutcome, Path], str]
 """Keeps a model with what is known of it, and says what it is worth."""
 LEAST_SEEN = 20
 """Unlabelled images without which the shares of the answers for them say nothing."""
-LEAST_CALIBRATING = 20
-"""Images that a temperature is fitted on at least."""
 YARDSTICK_LEAST_S = 6.0
 """Seconds that what the model will be judged by later may take however short the search was."""
 SOLVED_AT_LEAST = 4
@@ -131,13 +129,12 @@ def candidate(plan: SearchPlan, metric: Metric, label: str, key: str) -> Candida
     records = plan.contest.completed(key)
     strategy = next((s.to_dict() for s in plan.baselines.values() if s.key == key), None)
     found = Candidate(label, strategy or plan.strategy_of(key), key, [record.number for record in records], None)
-    labels, said = plan.contest.labels, plan.contest.out_of_fold(key)
+    labels, said = plan.contest.labels, plan.contest.judged(key)
     if labels is not None and said is not None:
         known = ~np.isnan(said[:, 0])
         found.validation = metric_interval(metric, said[known], labels.labels[known], labels.groups_of(known))
         found.validated = int(known.sum())
-        if known.sum() >= LEAST_CALIBRATING:
-            found.temperature = fit_temperature(np.log(np.clip(said[known], 1e-7, 1)), labels.labels[known])
+        found.temperature = plan.contest.temperature(key) or 1.0
     return found
 
 
@@ -164,11 +161,11 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
     What was chosen for another reason than the highest figure is worth no more than its own.
     """
     labels = plan.contest.labels
-    said = plan.contest.out_of_fold(best.strategy_key)
+    said = plan.contest.judged(best.strategy_key)
     if labels is None or said is None:
         return
     known = ~np.isnan(said[:, 0])  # probes are tried on more folds than there was time for others
-    rivals = [plan.contest.out_of_fold(key) for key in plan.contest.scores()]
+    rivals = [plan.contest.judged(key) for key in plan.contest.scores()]
     compared = [rival[known] for rival in rivals if rival is not None and not np.isnan(rival[known]).any()]
     estimate = corrected_estimate(metric, compared, labels.labels[known], labels.groups_of(known))
     own = metric_interval(metric, said[known], labels.labels[known], labels.groups_of(known))

@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from raytl.core.hashing import hash_json, hash_tensors
-from raytl.evaluation.calibration import apply_temperature
+from raytl.evaluation.calibration import apply_temperature, cross_temperatures
 from raytl.evaluation.intervals import Interval, metric_interval, paired_metric_interval
 from raytl.evaluation.metrics import Metric, rarer
 from raytl.judging.operating import decided
 from raytl.search.plan.schedule import SearchPlan
-from raytl.search.records import SearchOutcome
+from raytl.search.records import Candidate, SearchOutcome
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import load_checkpoint
-from raytl.tasks import Images, SealedTest
+from raytl.tasks import Images, LabelledImages, SealedTest
 from raytl.training.workspace import Workspace
 
 
@@ -51,14 +51,32 @@ def open_test(
         if other.test_probabilities is not None and other.strategy_key != outcome.best.strategy_key:
             pair = paired_metric_interval(metric, best, other.test_probabilities, images.labels, images.groups)
             outcome.gains[other.label] = Interval(pair.value, pair.low, pair.high)
-    # Controls were validated on no images that a temperature could be fitted on: both answer as they are.
-    best = said_by[outcome.best.strategy_key]
     for control in outcome.controls:
         if control.strategy_key in said_by:
-            said = said_by[control.strategy_key]
+            best, said = said_by[outcome.best.strategy_key], said_by[control.strategy_key]
+            if metric.by_certainty:
+                best, said = _as_sure(plan, outcome.best, control.strategy_key, best, said, images)
             control.comparison = paired_metric_interval(metric, best, said, images.labels, images.groups)
             control.measured_on = "test"
     return metric
+
+
+def _as_sure(
+    plan: SearchPlan, best: Candidate, control: str, mine: np.ndarray, other: np.ndarray, images: LabelledImages
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the winner and a control say of the test images, both calibrated or neither.
+
+    Where the control was validated on no images that a temperature could be fitted on, both have that of the other test
+    images: what differs is then not that one of them was calibrated.
+    """
+    temperature, own = plan.contest.temperature(best.strategy_key), plan.contest.temperature(control)
+    if temperature is None:
+        return mine, other
+    if own is not None:
+        return apply_temperature(mine, temperature), apply_temperature(other, own)
+    labels, groups = images.labels, images.groups
+    mine, other = (apply_temperature(said, cross_temperatures(said, labels, groups)) for said in (mine, other))
+    return mine, other
 
 
 def _refitted(plan: SearchPlan, keys: Sequence[str], workspace: Workspace, images: Images) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from raytl.evaluation.calibration import (
     apply_temperature,
     calibration_error,
     confidence_temperature,
+    cross_temperatures,
     fit_temperature,
 )
 
@@ -55,6 +56,38 @@ def test_weights_stand_for_copies_and_rows_of_nan_for_nothing() -> None:
     assert weighted == pytest.approx(fit_temperature(3 * logits.repeat(copies, 0), labels.repeat(copies), pull=0.0))
     logits[copies == 0] = np.nan
     assert fit_temperature(3 * logits, labels, copies, pull=0.0) == pytest.approx(weighted)
+
+
+class TestCrossTemperatures:
+    def test_undo_a_factor_without_the_item_itself(self) -> None:
+        logits, labels = calibrated(400, 4)
+        p = softmax(3 * logits, axis=1)
+        found = cross_temperatures(p, labels)
+        assert len(np.unique(found)) == 5 and found == pytest.approx(3, rel=0.3)
+        moved = labels.copy()
+        moved[0] = (labels[0] + 1) % 4
+        again = cross_temperatures(p, moved)
+        assert again[0] == found[0] and (again != found).any()
+
+    def test_are_those_of_other_groups(self) -> None:
+        logits, labels = calibrated(60, 3)
+        p, groups = softmax(3 * logits, axis=1), np.arange(60) // 6
+        found = cross_temperatures(p, labels, groups)
+        assert all(len(np.unique(found[groups == group])) == 1 for group in range(10))
+        assert len(np.unique(found)) == 5
+        assert (cross_temperatures(p, labels, np.zeros(60, dtype=int)) == 1).all()
+
+    def test_are_one_where_too_little_is_known(self) -> None:
+        logits, labels = calibrated(40, 3)
+        p = softmax(3 * logits, axis=1)
+        p[:21] = np.nan
+        assert (cross_temperatures(p, labels) == 1).all()
+
+    def test_of_many_items_are_those_of_some(self) -> None:
+        """One number is known well enough by then."""
+        logits, labels = calibrated(6000, 100)
+        found = cross_temperatures(softmax(2 * logits, axis=1), labels)
+        assert found == pytest.approx(2, rel=0.1)
 
 
 def test_calibration_error_is_the_gap_that_was_put_in() -> None:

@@ -16,6 +16,7 @@ from tiny import CLASSES, MODEL, PRETRAINED, SIDE, STAGES, data, shapes, workspa
 from raytl import sources
 from raytl.core.errors import UserError
 from raytl.evaluation import metrics
+from raytl.evaluation.calibration import apply_temperature
 from raytl.judging.choice import Choice
 from raytl.judging.operating import parse_goal
 from raytl.runs.documents import outcome_document
@@ -339,6 +340,24 @@ class TestCalibration:
         assert outcome.best.temperature < 1.0
         assert outcome.calibration["after"] < outcome.calibration["before"]
 
+    def test_a_loss_is_told_of_the_calibrated_model(self, tmp_path: Path) -> None:
+        """On the folds as on the test: of what is too sure the figure was several times that of the model shipped."""
+        by_loss = workspace(tmp_path, data(16), metric="log-loss")
+        plan = make_plan(tmp_path, by_loss, tested=False)
+        play(plan, by_loss, lambda job: 0.9 if job.strategy["adaptation"] == "mcc" else 0.6)
+        for record in plan.records:  # as right as before, and sure of it beyond reason
+            record.predicted = [[1e-6 if p < 0.5 else 1 - 2e-6 for p in row] for row in record.predicted]
+        assert plan.contest.labels is not None
+        labels = plan.contest.labels = replace(plan.contest.labels, metric=by_loss.metric)
+        outcome = end(plan, by_loss)
+        said = plan.contest.out_of_fold(outcome.best.strategy_key)
+        assert said is not None and outcome.best.validation is not None
+        loss, shipped = metrics.get("log-loss"), apply_temperature(said, outcome.best.temperature)
+        assert loss(said, labels.labels) > 1.1 and outcome.best.temperature > 3
+        assert outcome.best.validation.value == pytest.approx(loss(shipped, labels.labels), abs=0.1)
+        bare = next(c for c in outcome.controls if c.name == "without adaptation").comparison
+        assert bare is not None and 0.2 < bare.value < 1.0  # of calibrated models; as they are it was four nats
+
     def test_on_few_images_nothing_is_fitted(self, tmp_path: Path) -> None:
         few = workspace(tmp_path, data(6))
         plan = make_plan(tmp_path, few)
@@ -556,6 +575,23 @@ class TestTestSplit:
         differences = [control.comparison for control in parts if control.comparison is not None]
         assert len(differences) == len(plan.controls) > 0
         assert all(comparison.value == 0 for comparison in differences)
+
+    def test_a_control_is_no_worse_for_not_having_been_calibrated(self, plan: SearchPlan, tmp_path: Path) -> None:
+        """It was validated on no images; it says what the winner says, and is four times as sure."""
+        by_loss = workspace(tmp_path, data(16), metric="log-loss")
+        winner = plan.winner()
+        assert winner is not None and plan.contest.labels is not None
+        plan.contest.labels = replace(plan.contest.labels, metric=by_loss.metric)
+        surer = model_that_is_right(0.9)
+        with torch.no_grad():
+            surer.head.bias.mul_(4)
+        write_checkpoint(tmp_path / "surer", surer, {})
+        control = plan.controls[0].strategy.key
+        plan.refits.done[control] = str(tmp_path / "surer")
+        outcome = end(plan, by_loss, SealedTest(shapes(30, 50).subset([*range(24), *range(30, 36)])))
+        found = next(c for c in outcome.controls if c.strategy_key == control)
+        assert found.measured_on == "test" and found.comparison is not None and outcome.best.temperature != 1.0
+        assert abs(found.comparison.value) < 0.02  # as they are 0.08
 
     def test_gives_every_candidate_its_accuracy_and_the_gains_between_them(
         self, plan: SearchPlan, space: Workspace

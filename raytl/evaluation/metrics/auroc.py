@@ -34,7 +34,7 @@ def _places(labels: np.ndarray, k: int) -> np.ndarray:
     return np.asarray(moved / max(1, len(classes)))
 
 
-@metric("auroc", "area under the ROC curve", gradient=_influence, places=_places, by_class=True)
+@metric("auroc", "area under the ROC curve", gradient=_influence, places=_places, by_class=True, by_order=True)
 def auroc(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean over the classes that occur of each one's area against the rest; ties count half.
 

@@ -45,7 +45,15 @@ def _reach(labels: np.ndarray, k: int, positive: int | None = None) -> np.ndarra
     return np.where(np.isin(labels, classes), 1 / (len(classes) * counts[labels]), 0.0)
 
 
-@metric("average-precision", "average precision", gradient=_influence, reach=_reach, by_class=True, finds=True)
+@metric(
+    "average-precision",
+    "average precision",
+    gradient=_influence,
+    reach=_reach,
+    by_class=True,
+    finds=True,
+    by_order=True,
+)
 def average_precision(
     probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray, positive: int | None = None
 ) -> np.ndarray:

@@ -41,6 +41,7 @@ class Metric:
     of two classes it measures how one is found; then its functions take that one's index as ``positive``, by default
     the rarer among the labels. positive, positive_name: which it is (:meth:`finding`), None and empty where nothing but
     the labels measured on say so.
+    by_order: whether it goes by the order alone that the probabilities of a class put the items in.
     """
 
     name: str
@@ -57,6 +58,12 @@ class Metric:
     finds: bool = False
     positive: int | None = None
     positive_name: str = ""
+    by_order: bool = False
+
+    @property
+    def by_certainty(self) -> bool:
+        """Whether it matters how sure a model is of what it says, so that one temperature for all of it changes it."""
+        return not (self.by_label or self.by_order)
 
     def __call__(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
         """The figure, NaN where it is undefined (no item has weight, or as the metric's own text says).
@@ -138,12 +145,25 @@ def metric(
     by_label: bool = False,
     by_class: bool = False,
     finds: bool = False,
+    by_order: bool = False,
 ) -> Callable[[Values], Values]:
     """Decorator that registers a function of probabilities, labels and rows of weights. Arguments as in Metric."""
 
     def register(function: Values) -> Values:
         found = Metric(
-            name, title, function, gradient, higher_is_better, share, limits, reach, places, by_label, by_class, finds
+            name,
+            title,
+            function,
+            gradient,
+            higher_is_better,
+            share,
+            limits,
+            reach,
+            places,
+            by_label,
+            by_class,
+            finds,
+            by_order=by_order,
         )
         registry.add(name, found)
         return function

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from raytl.adaptation.propagation import PROPAGATION
+from raytl.evaluation.calibration import LEAST_CALIBRATING, apply_temperature, cross_temperatures, fit_temperature
 from raytl.evaluation.intervals import Comparison, average_repeats, paired_metric_interval
 from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import ONE_IN_TWENTY, Choice, Contestant, choose, separates
@@ -57,6 +58,7 @@ class Contest:
     def __init__(self, records: Sequence[TrialRecord], labels: Labels | None) -> None:
         self.records = records
         self.labels = labels
+        self._temperatures: dict[tuple[int, ...], np.ndarray] = {}  # of each image, by the trials that were asked
 
     # --- by trials --------------------------------------------------------------------------------------------------
 
@@ -143,6 +145,29 @@ class Contest:
             [np.asarray(record.predicted, dtype=np.float64) for record in records],
             len(self.labels.labels),
         )
+
+    def judged(self, key: str, folds: set[int] | None = None) -> np.ndarray | None:
+        """The same as the metric is to see it: as sure as the strategy's model will be, where it goes by that.
+
+        A model is left behind at one temperature, which is not known before the end; each image has that of the others.
+        """
+        said = self.out_of_fold(key, folds)
+        if said is None or self.labels is None or not self.labels.metric.by_certainty:
+            return said
+        of = tuple(r.number for r in self.completed(key) if r.predicted and (folds is None or r.fold in folds))
+        if of not in self._temperatures:
+            self._temperatures[of] = cross_temperatures(said, self.labels.labels, self.labels.groups)
+        return apply_temperature(said, self._temperatures[of])
+
+    def temperature(self, key: str) -> float | None:
+        """By which a strategy's logits are to be divided, by all images that were asked of it; None of too few."""
+        said = self.out_of_fold(key)
+        if said is None or self.labels is None:
+            return None
+        known = ~np.isnan(said[:, 0])
+        if known.sum() < LEAST_CALIBRATING:
+            return None
+        return fit_temperature(np.log(np.clip(said[known], 1e-7, 1)), self.labels.labels[known])
 
     def trails(self, key: str, other: str) -> bool:
         """Whether a strategy is behind another beyond doubt, on the folds that both were tried on."""
@@ -297,7 +322,7 @@ class Contest:
         return max((record.metrics.get("source-accuracy", 0.0) for record in self.completed(key)), default=0.0)
 
     def _contestant(self, key: str, folds: set[int]) -> Contestant | None:
-        predicted = self.out_of_fold(key, folds)
+        predicted = self.judged(key, folds)
         if predicted is None:
             return None
         records = [record for record in self.completed(key) if record.fold in folds]

@@ -411,6 +411,49 @@ class TestTrailing:
         assert not told.contest.trails(TRAINED["a"].key, TRAINED["b"].key)
 
 
+class TestCertainty:
+    """A model that is too sure is calibrated before it is shipped, and so before it is judged by its log loss."""
+
+    BY_LOSS = replace(LABELS, metric=metrics.get("log-loss"))
+
+    def told(self, labels: Labels) -> Told:
+        told = Told(labels)
+        for fold in range(FOLDS):
+            for name, right, sure in (("a", 0.9, 0.9999), ("b", 0.7, 0.55)):
+                told.add(TRAINED[name], fold, right)
+                index = np.arange(fold, IMAGES, FOLDS)
+                told.records[-1].predicted = answers(index, right, sure).tolist()
+        return told
+
+    def test_the_better_one_wins_though_it_is_too_sure(self) -> None:
+        told = self.told(self.BY_LOSS)
+        a, b = (told.contest.out_of_fold(TRAINED[name].key) for name in "ab")
+        loss = metrics.get("log-loss")
+        assert a is not None and b is not None and loss(a, TRUTH) > loss(b, TRUTH)  # as they are
+        assert told.winner() == TRAINED["a"].key and told.contest.trails(TRAINED["b"].key, TRAINED["a"].key)
+
+    def test_is_no_matter_to_what_does_not_go_by_it(self) -> None:
+        for name in ("accuracy", "auroc", "macro-f1"):
+            contest = self.told(replace(LABELS, metric=metrics.get(name))).contest
+            key = TRAINED["a"].key
+            assert np.array_equal(contest.judged(key), contest.out_of_fold(key))
+
+    def test_on_few_images_nothing_is_fitted(self) -> None:
+        told = Told(self.BY_LOSS)
+        told.add(TRAINED["a"], 0, 0.9)
+        told.records[-1].validated, told.records[-1].predicted = [0, 1], answers(np.array([0, 1]), 0.5).tolist()
+        found = told.contest.judged(TRAINED["a"].key)
+        assert found is not None and found[:2] == pytest.approx(answers(np.array([0, 1]), 0.5))
+        assert told.contest.temperature(TRAINED["a"].key) is None
+
+    def test_further_folds_are_heard(self) -> None:
+        told = self.told(self.BY_LOSS)
+        key = TRAINED["a"].key
+        first = told.contest.judged(key, {0})
+        assert first is not None and (told.contest.judged(key) is not None)
+        assert np.isnan(first).any() and not np.isnan(told.contest.judged(key)).any()
+
+
 class TestOutOfFold:
     def test_every_image_once_and_repeats_averaged(self) -> None:
         told = Told()
