@@ -75,9 +75,12 @@ def with_all_labels(metric: Metric, estimate: Interval, share: float) -> Interva
     where 1/2 leads, the rest stays.
     """
     factor = math.sqrt(share)
-    if not metric.share:
-        return replace(estimate, low=estimate.low * factor)
-    return replace(estimate, high=1 - (1 - estimate.high) * factor)
+    best = metric.limits[1 if metric.higher_is_better else 0]
+    if not math.isfinite(best):  # then there are no errors to fall
+        return estimate
+    if metric.higher_is_better:
+        return replace(estimate, high=best - (best - estimate.high) * factor)
+    return replace(estimate, low=best + (estimate.low - best) * factor)
 
 
 def _table(candidates: Sequence[np.ndarray], labels: np.ndarray, groups: np.ndarray | None) -> _Table:

@@ -167,7 +167,7 @@ def quote(
     if not probed:
         raise UserError("none of the strategies that were probed can be trained: see 'raytl check' on the data")
     accuracy = _accuracy(first, workspace.metric)
-    known.level = USUAL_LEVEL if accuracy is None else accuracy.value
+    known.level = USUAL_LEVEL if accuracy is None else workspace.metric.goodness(accuracy.value)
     trials = wished_trials(bound, settings)
     seconds, tried = _rehearsed(
         make_plan,

@@ -84,7 +84,7 @@ class Validation:
             value = self._metric(target, labels)
             found["target-metric"] = value
             # A class alone in the fold tells no metric of ranking anything; the middle is what such a fold says.
-            share = 0.5 if np.isnan(value) else value if self._metric.share else float(np.exp(-value))
+            share = 0.5 if np.isnan(value) else self._metric.goodness(value)
         unlabelled = outputs.unlabelled_probabilities
         mean = None if unlabelled is None else unlabelled.mean(0)
         found |= selection.scores(found, share, 0 if target is None else len(target), mean, self._frequencies)

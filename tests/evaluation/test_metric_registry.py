@@ -104,6 +104,24 @@ class TestEveryMetric:
             metrics.get(name).values(p, y, -np.ones((1, 6)))
 
 
+@pytest.mark.parametrize("limits", [(0.0, 1.0), (-1.0, 1.0), (0.0, math.inf), (-math.inf, 0.0), (-math.inf, math.inf)])
+@pytest.mark.parametrize("higher", [True, False])
+def test_what_is_better_is_better_as_a_share_of_what_can_be_reached(limits: tuple[float, float], higher: bool) -> None:
+    metric = replace(metrics.get("accuracy"), limits=limits, higher_is_better=higher)
+    values = [value for value in (-40.0, -1.0, -0.4, 0.0, 0.3, 1.0, 40.0) if limits[0] <= value <= limits[1]]
+    shares = [metric.goodness(value) for value in (values if higher else values[::-1])]
+    assert all(0 <= share <= 1 for share in shares) and shares == sorted(shares) and shares[0] < shares[-1]
+    assert math.isnan(metric.goodness(math.nan))
+    worst, best = limits if higher else limits[::-1]
+    assert not math.isfinite(best) or metric.goodness(best) == 1
+    assert not math.isfinite(worst) or metric.goodness(worst) == 0
+
+
+def test_of_shares_and_losses_it_is_what_it_says() -> None:
+    assert metrics.get("accuracy").goodness(0.8) == 0.8
+    assert metrics.get("log-loss").goodness(0.5) == pytest.approx(math.exp(-0.5))
+
+
 def test_ranking_one_class_is_undefined() -> None:
     p = np.array([[0.3, 0.7], [0.6, 0.4]])
     assert math.isnan(metrics.get("auroc")(p, np.array([1, 1])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,17 @@ def test_more_labels_than_the_judged_had_may_only_be_better(share: float) -> Non
     assert (found.value, found.low) == (0.8, 0.7) and found.high == pytest.approx(1 - 0.1 * math.sqrt(share))
     loss = with_all_labels(metrics.get("log-loss"), Interval(0.5, 0.4, 0.6), share)
     assert (loss.value, loss.high) == (0.5, 0.6) and loss.low == pytest.approx(0.4 * math.sqrt(share))
+
+
+def test_the_good_end_is_where_the_metric_s_best_is() -> None:
+    """Of a share of errors as of a loss the low one, of a coefficient from -1 to 1 the high one; the other stays."""
+    judged = Interval(0.3, 0.2, 0.4)
+    errors = with_all_labels(replace(ACCURACY, higher_is_better=False), judged, 0.25)
+    assert errors == Interval(0.3, pytest.approx(0.1), 0.4)
+    kappa = with_all_labels(replace(ACCURACY, share=False, limits=(-1.0, 1.0)), judged, 0.25)
+    assert kappa == Interval(0.3, 0.2, pytest.approx(0.7))
+    odds = with_all_labels(replace(ACCURACY, share=False, limits=(0.0, math.inf)), judged, 0.25)
+    assert odds == judged  # of what has no best there are no errors
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.25, 0.5])

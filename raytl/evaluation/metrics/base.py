@@ -128,6 +128,21 @@ class Metric:
         """``value`` turned so that higher is better."""
         return value if self.higher_is_better else -value
 
+    def goodness(self, value: float) -> float:
+        """``value`` as a share in [0, 1] of what can be reached, higher is better, whatever the metric's own limits.
+
+        Between two limits the way from the worst to the best; where only one of them is known, exponentially in how far
+        the value is from it (a loss of 0 is 1, one without end 0); without any, the logistic function. NaN stays NaN.
+        """
+        worst, best = self.limits if self.higher_is_better else self.limits[::-1]
+        if math.isfinite(worst) and math.isfinite(best):
+            return (value - worst) / (best - worst)
+        if math.isfinite(best):
+            return math.exp(-abs(best - value))
+        if math.isfinite(worst):
+            return 1.0 - math.exp(-abs(value - worst))
+        return (1.0 + math.tanh(self.oriented(value) / 2)) / 2
+
 
 registry: Registry[Metric] = Registry("metric", "raytl.evaluation.metrics")
 

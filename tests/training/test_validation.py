@@ -1,0 +1,40 @@
+"""What a trial is scored by while a search runs, whatever the user's metric is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from raytl.evaluation import validators
+from raytl.evaluation.metrics import Metric
+from raytl.training.roles import Roles
+from raytl.training.validation import Validation
+
+TRUTH = np.arange(40) % 2
+
+
+def _errors(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return np.asarray(weights @ (probabilities.argmax(1) != labels) / weights.sum(axis=1))
+
+
+METRICS = [
+    Metric("error-rate", "error rate", _errors, higher_is_better=False),
+    Metric("kappa", "kappa", lambda p, y, w: 1 - 2 * _errors(p, y, w), share=False, limits=(-1.0, 1.0)),
+    Metric("right", "right", lambda p, y, w: 1 - _errors(p, y, w)),
+    Metric("odds", "odds", lambda p, y, w: 9 * _errors(p, y, w), higher_is_better=False, share=False,
+           limits=(0.0, math.inf)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_who_is_right_more_often_scores_higher(metric: Metric) -> None:
+    validation = Validation(None, Roles(), 2, metric=metric, frequencies=(), recalibrates=False)  # type: ignore[arg-type]
+    found = []
+    for wrong in (20, 10, 5, 0):
+        said = np.where(np.arange(40) < wrong, 1 - TRUTH, TRUTH)
+        # Hardly sure of anything, so that log losses are alike and the metric tells them apart.
+        outputs = validators.Outputs(target_probabilities=np.eye(2)[said] * 0.02 + 0.49, target_labels=TRUTH)
+        found.append(validation._scored(outputs, last=True).metrics["labelled"])
+    assert found == sorted(found) and found[0] + 0.2 < found[-1]
