@@ -80,7 +80,7 @@ def _influence(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarra
 
 BALANCED_LOG_LOSS = Metric(
     "balanced-log-loss", "log loss on average over the classes", _mean_over_classes, _influence,
-    higher_is_better=False, share=False, limits=(0.0, math.inf),
+    higher_is_better=False, share=False, limits=(0.0, math.inf), by_class=True,
 )  # fmt: skip
 """What is finer than a metric that counts the classes alike, and does so too."""
 

@@ -340,6 +340,32 @@ def test_simultaneous_intervals_cover_together() -> None:
         assert np.mean(missed) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
 
 
+@pytest.mark.parametrize("name", ["accuracy", "balanced-accuracy", "macro-f1", "log-loss"])
+@pytest.mark.parametrize("n", [1, 30])
+def test_one_image_or_one_group_of_them_tells_no_two_models_apart(name: str, n: int) -> None:
+    """Under log loss a single image, or images that all differ by as much, made every difference certain."""
+    metric, y = metrics.get(name), np.arange(n) % 2
+    right, wrong = np.eye(2)[y], np.eye(2)[1 - y]
+    gap = paired_metric_interval(metric, right, wrong, y, np.zeros(n, dtype=int))
+    width = metric.limits[1] - metric.limits[0]
+    assert gap.value > 0 and (gap.p, gap.low, gap.high) == (1.0, -width, width) and gap.standard_error > 0
+    for other in (gap.at(0.5), gap.less(0.1), *holm_comparisons([gap, gap])):
+        assert (other.p, other.low, other.high) == (1.0, -width, width)
+    assert gap.less(0.1).value == pytest.approx(gap.value - 0.1)
+    if n == 1:
+        alone = paired_metric_interval(metric, right, wrong, y)
+        assert (alone.p, alone.low, alone.high) == (1.0, -width, width)
+    apart = paired_metric_interval(metric, right, wrong, y, np.arange(n) // 3)
+    assert n == 1 or apart.p < 0.05
+
+
+@pytest.mark.parametrize(("n", "sure"), [(2, False), (3, False), (8, True)])
+def test_a_loss_that_all_images_share_is_believed_by_how_many_they_are(n: int, sure: bool) -> None:
+    y = np.zeros(n, dtype=int)
+    gap = paired_metric_interval(metrics.get("log-loss"), np.eye(2)[y], np.eye(2)[1 - y], y)
+    assert (gap.p < 0.05) == sure and (gap.low > 0) == sure and gap.p > 0
+
+
 def test_repeats_are_averaged_per_item() -> None:
     p = average_repeats(
         [np.array([0, 2]), np.array([2])], [np.array([[0.2, 0.8], [0.4, 0.6]]), np.array([[0.6, 0.4]])], 3

@@ -84,6 +84,33 @@ def test_where_classes_count_alike_the_largest_does_not_decide_among_those_that_
     assert choose(contestants, y, by).key == "rare"
 
 
+@pytest.mark.parametrize(("rare", "grounds"), [(1, "frozen"), (20, "log-loss")])
+def test_a_single_image_of_a_rare_class_does_not_decide_what_the_metric_left_open(rare: int, grounds: str) -> None:
+    """All are right of all images, and one is surer of the rare class; alone in it, an image has no variance to see."""
+    y = np.r_[np.zeros(40, int), np.ones(rare, int)]
+    common = np.linspace(0.05, 0.15, 40)
+    surer, unsure = (np.r_[common, np.linspace(mean - 0.02, mean + 0.02, rare)] for mean in (0.95, 0.6))
+    contestants = [
+        contestant("surer", np.c_[1 - surer, surer]),
+        contestant("frozen", np.c_[1 - unsure, unsure], frozen=1.0),
+    ]
+    choice = choose(contestants, y, metrics.get("balanced-accuracy"))
+    assert (choice.key, choice.grounds) == ("frozen" if rare == 1 else "surer", grounds)
+
+
+@pytest.mark.parametrize("counts", [(1, 40), (1, 1, 40), (2, 3, 40), (30, 30)])
+def test_equals_seldom_differ_in_the_mean_log_loss_of_classes(counts: tuple[int, ...]) -> None:
+    """Two that answer at random differ by two standard errors about as often as is said, be it one image a class."""
+    rng, y, k = np.random.default_rng(0), np.repeat(np.arange(len(counts)), counts), len(counts)
+    far = []
+    for _ in range(300):
+        p, q = (rng.dirichlet(np.full(k, 2.0), len(y)) for _ in range(2))
+        gap = paired_metric_interval(BALANCED_LOG_LOSS, p, q, y)
+        far.append(abs(gap.value) > 2 * gap.standard_error)
+        assert gap.p > 0.02 or min(counts) > 1
+    assert np.mean(far) < 0.12
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 4), st.integers(4, 30))
 def test_the_mean_log_loss_of_classes_changes_as_it_is_said_to(seed: int, k: int, n: int) -> None:

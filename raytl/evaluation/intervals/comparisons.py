@@ -11,7 +11,7 @@ from scipy.special import stdtr
 
 from raytl.evaluation.intervals.dependence import dependence
 from raytl.evaluation.intervals.single import quantile
-from raytl.evaluation.intervals.smoothing import Figure, class_means, freedom, placed, smoothed
+from raytl.evaluation.intervals.smoothing import Figure, class_means, freedom, placed, smoothed, squares_by_class
 from raytl.evaluation.metrics import Metric
 
 LEVEL = 0.95
@@ -37,7 +37,7 @@ class Comparison:
     def at(self, level: float) -> Comparison:
         """The same with its interval at another level."""
         if not math.isfinite(self.centre):
-            return replace(self, level=level)
+            return replace(self, low=self.limits[0], high=self.limits[1], level=level)
         half = quantile(level, self.df) * self.standard_error
         low = max(self.limits[0], min(self.value, self.centre - half))
         high = min(self.limits[1], max(self.value, self.centre + half))
@@ -45,8 +45,10 @@ class Comparison:
 
     def less(self, difference: float) -> Comparison:
         """The same with the first model worth so much less, in the metric's unit; as sure as it was."""
-        if not difference or not math.isfinite(self.centre):
+        if not difference or not math.isfinite(self.value):
             return self
+        if not math.isfinite(self.centre):
+            return replace(self, value=max(self.limits[0], self.value - difference))
         value, centre = max(self.limits[0], self.value - difference), self.centre - difference
         moved = replace(self, value=value, centre=centre, p=_p(centre, self.standard_error, self.df))
         return moved.at(self.level)
@@ -73,8 +75,10 @@ def paired_metric_interval(
     A t interval on the items' differences in influence, with one imagined item more that only ``a`` gets right and one
     that only ``b`` does (Bonett & Price, 2012; not for losses, whose differences have no least and greatest): two
     models that never differ on a handful of images are not the same beyond doubt. With right-or-wrong answers its p
-    value follows the exact McNemar test's, and groups count as in :func:`metric_interval`. Where the metric is
-    undefined: NaN between the limits, with p = 1.
+    value follows the exact McNemar test's, and groups count as in :func:`metric_interval`. The mean over the classes of
+    losses varies with the items of each class (:func:`squares_by_class`). A loss that all items share might be nothing
+    in one more. On a single item, or the items of a single group, nothing is certain: between the limits, with p = 1;
+    so too, with NaN, where the metric is undefined.
     """
     n = len(labels)
     sign = 1 if metric.higher_is_better else -1
@@ -100,12 +104,20 @@ def paired_metric_interval(
         worth = found.reach**2
         # As many items as count alike: where a rare class counts for half, its few decide how well the error is known.
         df = float(worth.sum() ** 2 / (worth**2).sum() - 1) if worth.any() else n - 1.0
+    elif metric.by_class:
+        centre, expected = value, squares_by_class(figure, influence)
+        df = freedom(1 / np.bincount(labels)[labels])
     else:
         centre, expected = value, np.full(n, float((influence**2).mean()) * n / max(n - 1, 1))
         df = n - 1.0
     among = dependence(influence, expected, labels, groups)
     error = math.sqrt(float(expected.sum()) * among.inflation)
     df = 1 / (1 / max(df, 1.0) + 1 / among.df)
+    independent = n if groups is None else len(np.unique(groups))
+    if not math.isfinite(width):
+        error = max(error, abs(value) / (independent + 1)) if independent > 1 else math.inf
+    if independent < 2:
+        return Comparison(value, -width, width, 1.0, math.nan, error, 0.0, (-width, width), level)
     return Comparison(value, value, value, _p(centre, error, df), centre, error, df, (-width, width)).at(level)
 
 

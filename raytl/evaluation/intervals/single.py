@@ -11,7 +11,7 @@ from scipy.special import stdtrit
 from raytl.evaluation.intervals.binomial import share_interval
 from raytl.evaluation.intervals.dependence import dependence
 from raytl.evaluation.intervals.means import Interval
-from raytl.evaluation.intervals.smoothing import Figure, class_means, freedom, placed, smoothed
+from raytl.evaluation.intervals.smoothing import Figure, class_means, freedom, placed, smoothed, squares_by_class
 from raytl.evaluation.metrics import Metric
 
 
@@ -58,8 +58,11 @@ def spread_of(metric: Metric, probabilities: np.ndarray, labels: np.ndarray) -> 
     n, guess = len(labels), math.log(max(2, probabilities.shape[1]))
     influence = metric.influence(probabilities, labels)
     if not _bounded(metric):
-        mean_square = float((influence**2).mean()) * n / max(n - 1, 1)
-        return Spread(influence, np.full(n, mean_square + (guess / n) ** 2 / n), math.nan, guess)
+        if metric.by_class:
+            squares = squares_by_class(Figure(metric, [(1, probabilities)], labels), influence)
+        else:
+            squares = np.full(n, float((influence**2).mean()) * n / max(n - 1, 1))
+        return Spread(influence, squares + (guess / n) ** 2 / n, math.nan, guess)
     if metric.reach is not None:
         squares = metric.reach(labels, probabilities.shape[1]) ** 2
         low, high = metric.limits

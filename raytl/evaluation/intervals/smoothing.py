@@ -22,6 +22,10 @@ class Figure:
         """Under the weights (n,)."""
         return sum(sign * self.metric(rows, self.labels, weights) for sign, rows in self.terms)
 
+    def values(self, weights: np.ndarray) -> np.ndarray:
+        """Under each row of weights (b, n): (b,)."""
+        return np.asarray(sum(sign * self.metric.values(rows, self.labels, weights) for sign, rows in self.terms))
+
     def influence(self, weights: np.ndarray) -> np.ndarray:
         """Derivative by the weights (n,), at the weights."""
         return np.asarray(sum(sign * self.metric.influence(rows, self.labels, weights) for sign, rows in self.terms))
@@ -90,6 +94,24 @@ def placed(metric: Metric, probabilities: np.ndarray, labels: np.ndarray) -> tup
     mean = (metric(probabilities, labels) * answers + 2 * (low + high)) / (answers + 4)
     counts = np.bincount(labels)[labels]
     return (mean - low) * (high - mean) * reach**2 / (counts + 2), mean
+
+
+def squares_by_class(figure: Figure, influence: np.ndarray) -> np.ndarray:
+    """The expected square of each item's influence on a mean over the classes of losses, (n,).
+
+    influence: (n,), as of the figure. Each class has the variance of its own items and of an imagined one, which is as
+    far from their mean as items are within the classes, or as the class is from the others if that is more: nobody has
+    seen what varies within a class of one image, and one that is far from all others decides nothing by itself.
+    """
+    labels = figure.labels
+    classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    codes, m = codes.reshape(-1), len(classes)
+    within = np.bincount(codes, (influence * counts[codes]) ** 2, m)  # over m squared, as all that follows
+    means = np.nan_to_num(figure.values((codes == np.arange(m)[:, None]).astype(np.float64)))
+    others = (means.sum() - means) / max(m - 1, 1) if m > 1 else means
+    usual = within.sum() / max(int((counts - 1).sum()), 1)
+    variance = (within + np.maximum(usual, ((means - others) / m) ** 2)) / counts
+    return np.asarray((variance / counts**2)[codes])
 
 
 def freedom(reach: np.ndarray) -> float:
