@@ -63,6 +63,7 @@ def _images(run: Run, moved: Mapping[str, str] | None) -> tuple[LabelledImages |
         return None, known, "the run has no test images"
     if (run.outcome or {}).get("trained_on") == "all":
         return None, known, "the model was trained on the test images as well"
-    if (run.outcome or {}).get("best", {}).get("test") is None:
+    outcome = run.outcome or {}
+    if outcome.get("best", {}).get("test") is None and not outcome.get("test_undefined"):
         return None, known, "the search did not get to the test, which is opened once, after all was chosen"
     return task.test.open(), known, None

@@ -31,7 +31,7 @@ from raytl.judging.old_classes import OldClasses, compare_old_classes, named
 from raytl.judging.renewing import renewed_yardstick
 from raytl.sources import SourceModel
 from raytl.sources.heads import StagesHead
-from raytl.sources.manifest import MANIFEST_FILE, Manifest, Threshold
+from raytl.sources.manifest import MANIFEST_FILE, Manifest, Threshold, deciding
 from raytl.tasks.images import Images
 
 _NEW_EXAMPLES = 4
@@ -218,7 +218,7 @@ def _notes(
     if before is not None and threshold is None:
         yield f"its threshold on '{before.label}' is gone, for it has more than two classes now"
     if threshold is not None:
-        yield f"its threshold on '{threshold.label}' stays {threshold.value:.3g}, chosen without the new images"
+        yield f"its threshold on '{threshold.label}' stays {deciding(threshold.value)}, chosen without the new images"
     if bundle.yardstick is not None and yardstick is None:
         yield "its estimates of accuracy, label sets and drift are not available any more"
 

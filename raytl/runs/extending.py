@@ -46,7 +46,8 @@ def merged(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     }
     # Where no label of the target was learned from, it was the test's that said which class is to be found.
     found = now.get("positive") or before.get("positive")
-    return now | kept | {"positive": found, "chosen_before": told}
+    undefined = before.get("test_undefined") if same else None
+    return now | kept | {"positive": found, "test_undefined": undefined, "chosen_before": told}
 
 
 def refuse_finished(name: str) -> UserError:

@@ -180,6 +180,7 @@ class Run:
             "operating_point": outcome.get("operating_point"),
             "survey": outcome.get("survey"),
             "trained_on": outcome.get("trained_on", "target"),
+            "test_undefined": outcome.get("test_undefined"),
             "transfer_gain": outcome["transfer_gain"],
             "adaptation_gain": outcome["adaptation_gain"],
             "gains": outcome["gains"],

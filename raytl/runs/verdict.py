@@ -13,6 +13,7 @@ from raytl.runs import wording
 from raytl.runs.parts import words
 from raytl.runs.run import interval
 from raytl.sources.heads import CONVEX
+from raytl.sources.manifest import deciding
 from raytl.sources.uris import split_size
 
 _ONE_ANSWER, _EXPECTED = 0.9, 0.75
@@ -23,6 +24,10 @@ _WEIGHTS = "'raytl doctor' says how to get some."
 _UNMEASURED = (
     "How often it is right nobody has measured, nor whether more often than one answer for every image: no labelled "
     "image was kept from the training. A few more labelled images of each class, or some given with --test, would tell."
+)
+_ON_ALL = (
+    "The model that is left behind was trained once more, with the test images too: figures on these are of the one "
+    "before it, and nobody has measured this one."
 )
 _UNSCORED = (
     "No network was trained to do better, for nothing would have told whether it does: no image could be held out. "
@@ -49,8 +54,12 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
         return [Verdict("bad", "No trial was completed, so there is no model. The table of trials says why.")]
     found = [*_blind_would_do(summary), *_one_answer(summary), *_less_would_do(summary)]
     found.append(Verdict("plain", _figure(summary, test_images)))
-    if not _measured(summary):
+    if summary.get("test_undefined"):
+        found.append(Verdict("open", f"On the test images there is no figure: {summary['test_undefined']}."))
+    elif not _measured(summary):
         found.append(Verdict("open", _UNMEASURED))
+    if summary.get("trained_on") == "all":
+        found.append(Verdict("plain", _ON_ALL))
     if (before := summary.get("chosen_before")) is not None:
         found.append(_chosen_before(before, summary))
     if summary["interrupted"]:
@@ -189,13 +198,16 @@ def _chosen_before(before: dict[str, Any], summary: dict[str, Any]) -> Verdict:
             "plain", f"Chosen before: figures on test images are from when {before['trials']} trials had been run."
         )
     test = interval(before["test_metric"])
-    assert test is not None  # the split was opened then
-    figure = f"{metric.title} {wording.value(test.value, share=metric.share)} on the test images"
-    limits = wording.limits(test, share=metric.share)
+    if test is None:  # the split was opened then, and told nothing
+        figure = f"no {metric.title} on the test images"
+    else:
+        limits = wording.limits(test, share=metric.share)
+        figure = f"{metric.title} {wording.value(test.value, share=metric.share)} on the test images"
+        figure = f"{figure} (95 % interval {limits})"
     return Verdict(
         "open",
-        f"Chosen before, after {before['trials']} trials: {wording.strategy(before['strategy'])}, with {figure} "
-        f"(95 % interval {limits}). They are not opened a second time, so the best of now has no figure on them.",
+        f"Chosen before, after {before['trials']} trials: {wording.strategy(before['strategy'])}, with {figure}. "
+        f"They are not opened a second time, so the best of now has no figure on them.",
     )
 
 
@@ -208,7 +220,7 @@ def _operating(point: dict[str, Any], metric: Metric) -> Verdict:
         if value is not None
     ]
     where = "the test images" if test is not None else "the images, not trained on, that the threshold was set by"
-    told = f"It says '{point['label']}' from a probability of {point['value']:.3f} on"
+    told = f"It says '{point['label']}' from a probability of {deciding(point['value'])} on"
     told = f"{told}: {', '.join(figures) or 'no figure is to be had'} on {where}"
     if not point["reached"]:
         told = f"{told}; no threshold reaches what was asked for on the labelled images that it was set by"

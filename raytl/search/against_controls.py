@@ -19,8 +19,8 @@ from raytl.training.strategy import Strategy
 def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metric, classes: tuple[str, ...]) -> None:
     """What each part of the winner brings: on the test split where it was opened, else on the folds that both had.
 
-    On folds, against what could not have been chosen, less what its own figure owes to its having been chosen by it, as
-    in the figure that is stated of it.
+    On folds too where the metric is not defined on the test images. There, against what could not have been chosen,
+    less what its own figure owes to its having been chosen by it, as in the figure that is stated of it.
     The classical recipes stand beside them: who does not beat logistic regression has to say so first. And so does
     that which looks at no image. classes: names, in the labels' order.
     """
@@ -34,17 +34,15 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
     for control in outcome.controls:
         if control.comparison is not None:
             continue
-        said = tests.get(control.strategy_key)
-        images = outcome.test_images
+        said, images = tests.get(control.strategy_key), outcome.test_images
+        pair, where = None, "test"
         if said is not None and best.test_probabilities is not None and images is not None:
-            control.comparison = paired_metric_interval(
-                metric, best.test_probabilities, said, images.labels, images.groups
-            )
-            control.measured_on = "test"
-        elif labels is not None and outcome.test_images is None:
-            control.comparison = _on_folds(plan, labels, metric, best.strategy_key, control.strategy_key)
-            control.measured_on = "folds" if control.comparison is not None else ""
-        if control.comparison is None:
+            pair = paired_metric_interval(metric, best.test_probabilities, said, images.labels, images.groups)
+        if labels is not None and (outcome.test_images is None or outcome.test_undefined):
+            pair, where = _on_folds(plan, labels, metric, best.strategy_key, control.strategy_key), "folds"
+        if pair is not None and pair.tells:
+            control.comparison, control.measured_on = pair, where
+        else:
             control.why_not = _why_not(plan, outcome, control)
     constant = _constant(plan, outcome, metric, classes)
     if constant is not None:
@@ -98,9 +96,9 @@ def _constant(
     be known before, of which a model that learned something has no need.
     """
     said, labels, groups, where = outcome.best.test_probabilities, None, None, "test"
-    if said is not None and outcome.test_images is not None:
+    if said is not None and outcome.test_images is not None and not outcome.test_undefined:
         labels, groups = outcome.test_images.labels, outcome.test_images.groups
-    elif plan.contest.labels is not None and outcome.test_images is None:
+    elif plan.contest.labels is not None and (outcome.test_images is None or outcome.test_undefined):
         judge, said, where = plan.contest.labels, plan.contest.judged(outcome.best.strategy_key), "folds"
         if said is not None:
             known = ~np.isnan(said[:, 0])
@@ -110,7 +108,7 @@ def _constant(
     counts = np.bincount(labels, minlength=len(classes))
     blind = np.tile(counts / counts.sum(), (len(labels), 1))
     compared = paired_metric_interval(metric, said, blind, labels, groups)
-    if not np.isfinite(compared.value):  # of one class alone a metric of ranking says nothing
+    if not compared.tells:  # of one class alone a metric of ranking says nothing
         return None
     # Where one answer is worth the same however frequent the classes are, the winner cannot be further from it than its
     # own figure can: by balanced accuracy of two classes, half.
@@ -133,6 +131,10 @@ def _why_not(plan: SearchPlan, outcome: SearchOutcome, control: ControlResult) -
     reason = plan.refits.failed.get(control.strategy_key) or next(failed, None)
     if reason is not None:
         return f"what it would be held against failed: {reason.rstrip('.')}"
+    if outcome.test_undefined:
+        return outcome.test_undefined
+    if control.strategy_key in plan.refits.done or plan.contest.completed(control.strategy_key):
+        return "one image, or images of one group alone, tell no two models apart"
     seconds = plan.expected_seconds(Strategy.from_dict(control.strategy))
     length = f" of about {spoken(seconds)}" if seconds >= 1 else ""
     return f"there was no time for what it would be held against, a training{length}"

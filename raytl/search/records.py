@@ -134,6 +134,7 @@ class SearchOutcome:
     controls: the winner held against itself. transfer_gain, adaptation_gain: of them, what the pretrained weights and
     the adaptation loss bring; gains: winner minus each baseline, by name; all with paired intervals.
     test_labels: (n_test,) indices into the classes; test_images: what they belong to, opened by now.
+    test_undefined: why there are no figures on them all the same, a sentence without its end; else empty.
     calibration: expected calibration errors of the winner, ``before`` and ``after`` its temperature.
     operating_point: of a two-class model, where one was asked for. survey: what the data told before anything was
     trained. answers: the winner's for the unlabelled target images, the share of each by class; empty without such
@@ -157,6 +158,7 @@ class SearchOutcome:
     adaptation_gain: Interval | None = None
     test_labels: np.ndarray | None = None
     test_images: LabelledImages | None = None
+    test_undefined: str = ""
     interrupted: bool = False
     going_on: bool = False
     calibration: dict[str, float] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,26 +40,38 @@ def open_test(
     for entry in [outcome.best, *outcome.baselines]:
         if entry.strategy_key in said_by:
             said = entry.test_probabilities = apply_temperature(said_by[entry.strategy_key], entry.temperature)
-            entry.test = metric_interval(metric, said, images.labels, images.groups)
+            found = metric_interval(metric, said, images.labels, images.groups)
+            entry.test = found if math.isfinite(found.value) else None
     best = outcome.best.test_probabilities
     assert best is not None
+    if outcome.best.test is None:
+        outcome.test_undefined = _undefined(metric, images)
     if (point := outcome.operating_point) is not None:
         positive = images.classes.index(point.label)
         named = point.decide(best, images.classes) == positive
-        found = decided(named, positive, images.labels, images.groups, metric)
-        outcome.operating_point = replace(point, test=found)
+        outcome.operating_point = replace(point, test=decided(named, positive, images.labels, images.groups, metric))
     for other in outcome.baselines:
         if other.test_probabilities is not None and other.strategy_key != outcome.best.strategy_key:
             pair = paired_metric_interval(metric, best, other.test_probabilities, images.labels, images.groups)
-            outcome.gains[other.label] = Interval(pair.value, pair.low, pair.high)
+            if pair.tells:
+                outcome.gains[other.label] = Interval(pair.value, pair.low, pair.high)
     for control in outcome.controls:
         if control.strategy_key in said_by:
             best, said = said_by[outcome.best.strategy_key], said_by[control.strategy_key]
             if metric.by_certainty:
                 best, said = _as_sure(plan, outcome.best, control.strategy_key, best, said, images)
-            control.comparison = paired_metric_interval(metric, best, said, images.labels, images.groups)
-            control.measured_on = "test"
+            pair = paired_metric_interval(metric, best, said, images.labels, images.groups)
+            if pair.tells:
+                control.comparison, control.measured_on = pair, "test"
     return metric
+
+
+def _undefined(metric: Metric, images: LabelledImages) -> str:
+    """Why the metric cannot be had of the test images."""
+    occurring = np.unique(images.labels)
+    if len(occurring) == 1:
+        return f"the test images are all '{images.classes[occurring[0]]}', and {metric.title} is not defined on them"
+    return f"{metric.title} is not defined on the test images"
 
 
 def _as_sure(

@@ -37,6 +37,13 @@ class Weights(BaseModel):
     size_bytes: int = Field(ge=8)
 
 
+def deciding(probability: float) -> str:
+    """A probability that decides, for people: two digits of how far it is from 0 or 1, and three at least."""
+    apart = min(probability, 1 - probability)
+    digits = 3 if apart <= 0 else max(3, 1 - math.floor(math.log10(apart)))
+    return f"{probability:.{digits}f}"
+
+
 class Threshold(BaseModel):
     """Where a model of two classes decides: for ``label`` from a calibrated probability of ``value`` on, else not.
 

@@ -362,6 +362,54 @@ class TestVerdict:
         told = transfer(summary).sentence
         assert told == "Whether transfer helped is not known: the search was interrupted before."
 
+    UNDEFINED = "the test images are all 'x', and area under the ROC curve is not defined on them"
+
+    @pytest.mark.parametrize("validated", [True, False])
+    def test_a_test_on_which_the_metric_is_not_defined_is_not_called_missing(self, validated):
+        figure = {"value": 0.8, "low": 0.7, "high": 0.9}
+        summary = summary_of("freezing", "cannot-tell", None) | STANDING
+        summary |= {"metric": "auroc", "test_undefined": self.UNDEFINED, "transfer_gain": None}
+        summary["trials"] = {"trained": 3, "count": 3, "by_status": {"completed": 3}}
+        summary["best"] |= {"test_metric": None, "validation_metric": figure if validated else None, "score": 0.4}
+        told = [one.sentence for one in verdicts(summary, 3)]
+        assert f"On the test images there is no figure: {self.UNDEFINED}." in told
+        assert not any("no labelled image was kept" in sentence for sentence in told)
+        cards = _cards(summary)
+        assert "the test images are all &#x27;x&#x27;" in cards and "no test split" not in cards
+
+    def test_that_the_model_is_another_one_than_was_tested_is_said(self):
+        summary = summary_of("freezing", "helped", (0.1, 0.05, 0.2)) | STANDING
+        assert not any("once more" in one.sentence for one in verdicts(summary, 60))
+        told = [one.sentence for one in verdicts(summary | {"trained_on": "all"}, 60)]
+        figure, after = (
+            next(i for i, s in enumerate(told) if "on 60 test images" in s),
+            told.index(
+                next(
+                    s
+                    for s in told
+                    if s.startswith("The model that is left behind was trained once more, with the test")
+                )
+            ),
+        )
+        assert after == figure + 1
+
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [
+            (0.02, "0.020"),
+            (0.5, "0.500"),
+            (0.00042, "0.00042"),
+            (3e-7, "0.00000030"),
+            (0.99996, "0.999960"),
+            (1.0, "1.000"),
+        ],
+    )
+    def test_a_threshold_is_told_by_what_it_is_away_from_0_or_1(self, value, shown):
+        point = {"label": "b", "value": value, "reached": True, "recall": None, "precision": None, "metric": None}
+        summary = summary_of("freezing", "cannot-tell", None) | STANDING | {"operating_point": point}
+        told = [verdict.sentence for verdict in verdicts(summary, 0)]
+        assert any(sentence.startswith(f"It says 'b' from a probability of {shown} on: ") for sentence in told)
+
     def test_what_was_not_compared_is_not_known(self):
         nothing = summary_of("freezing", "helped", (0.1, 0.05, 0.2))
         assert "is not known" in transfer(nothing).sentence and "is not known" in adaptation(nothing).sentence

@@ -485,12 +485,40 @@ class TestControls:
         worth = metrics.get("accuracy")(theirs, labels.labels)
         assert other.comparison.value == pytest.approx(outcome.best.validation.value - worth)
 
-    def test_one_answer_for_all_is_none_where_the_metric_is_not_defined(self, plan: SearchPlan, tmp_path: Path) -> None:
+    def test_are_told_on_folds_where_the_metric_is_not_defined_on_the_test(
+        self, plan: SearchPlan, tmp_path: Path
+    ) -> None:
         """Of test images of one class alone no metric of ranking says anything, and a run keeps no figure of it."""
         by_rank = workspace(tmp_path, data(16), metric="auroc")
         images = sealed_test().open()
         alone = SealedTest(replace(images, labels=np.zeros_like(images.labels)))
-        assert all(control.part != "constant" for control in end(plan, by_rank, alone).controls)
+        outcome = end(plan, by_rank, alone)
+        why = "the test images are all 'bar', and area under the ROC curve is not defined on them"
+        assert outcome.test_undefined == outcome_document(outcome)["test_undefined"] == why
+        assert outcome.best.test is None and outcome.best.test_probabilities is not None and outcome.gains == {}
+        constant = next(control for control in outcome.controls if control.part == "constant")
+        assert constant.measured_on == "folds" and constant.comparison is not None and constant.comparison.value > 0.2
+        # What was trained on all labelled images alone, to be compared on the test, can be held against nothing.
+        others = [control for control in outcome.controls if control.part != "constant"]
+        assert others and all((control.comparison, control.why_not) == (None, why) for control in others)
+
+    def test_what_was_tried_on_folds_is_compared_there(self, tmp_path: Path) -> None:
+        by_rank = workspace(tmp_path, data(16), metric="auroc")
+        plan = make_plan(tmp_path, by_rank, probed=True)
+        play(plan, by_rank, by_loss)
+        images = sealed_test().open()
+        outcome = end(plan, by_rank, SealedTest(replace(images, labels=np.zeros_like(images.labels))))
+        probe = next(control for control in outcome.controls if control.name == "linear-probe")
+        assert (probe.measured_on, probe.tone) == ("folds", "helped") and outcome.transfer_gain is None
+
+    def test_a_single_test_image_settles_nothing(self, plan: SearchPlan, tmp_path: Path) -> None:
+        by_loss = workspace(tmp_path, data(16), metric="log-loss")
+        outcome = end(plan, by_loss, SealedTest(TEST.subset([0])))
+        parts = [control for control in outcome.controls if control.part != "constant"]
+        assert {control.why_not for control in parts} == {
+            "one image, or images of one group alone, tell no two models apart"
+        }
+        assert outcome.best.test is not None and outcome.gains == {}
 
     def test_by_balanced_accuracy_no_gain_over_one_answer_is_larger_than_there_can_be(
         self, plan: SearchPlan, tmp_path: Path

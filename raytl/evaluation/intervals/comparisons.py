@@ -34,6 +34,11 @@ class Comparison:
     limits: tuple[float, float]
     level: float = LEVEL
 
+    @property
+    def tells(self) -> bool:
+        """Whether there is a figure, and an end to how far from it the truth may lie."""
+        return all(map(math.isfinite, (self.value, self.low, self.high)))
+
     def at(self, level: float) -> Comparison:
         """The same with its interval at another level."""
         if not math.isfinite(self.centre):

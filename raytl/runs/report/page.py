@@ -120,13 +120,15 @@ def _cards(summary: dict[str, Any]) -> str:
         under = f"95 % interval {wording.limits(test, share=metric.share)}"
         cards.append(_card(f"Test {metric.title}", wording.value(test.value, share=metric.share), under))
     elif validation.get("value") is None:
-        why = "not tested: interrupted" if summary["interrupted"] else "no test split"
+        why = "not tested: interrupted" if summary["interrupted"] else summary.get("test_undefined") or "no test split"
         cards.append(_card("Selection score", wording.score(best.get("score")), why))
     else:
         known = interval(validation)
         under = cross_validated(best)
         if known is not None:
             under = f"{under}; 95 % interval {wording.limits(known, share=metric.share)}"
+        if summary.get("test_undefined"):
+            under = f"{under}; {summary['test_undefined']}"
         title = metric.title[0].upper() + metric.title[1:]  # ROC stays in capitals
         cards.append(_card(title, wording.value(validation["value"], share=metric.share), under))
     for title, key in [("Gain from transfer", "transfer_gain"), ("Gain from adaptation", "adaptation_gain")]:

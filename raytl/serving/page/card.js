@@ -2,6 +2,11 @@
 // The model card: what stands in the bundle's manifest, in words.
 
 const LOGS = ["log-loss"];
+// Two digits of how far it is from 0 or 1, and three at least.
+const deciding = (value) => {
+  const apart = Math.min(value, 1 - value);
+  return value.toFixed(apart > 0 ? Math.min(20, Math.max(3, 1 - Math.floor(Math.log10(apart)))) : 3);
+};
 const share = (value) => `${(100 * value).toFixed(1)} %`;
 const VERDICTS = { helped: "helped", harm: "did harm", "did-not": "made no difference that counts", "cannot-tell": "the data cannot tell" };
 const LICENCES = { "no weights": "none needed: it began without published weights", unknown: "unknown: who published them states none" };
@@ -32,7 +37,7 @@ function card(model) {
   const facts = [
     ...figures(metrics),
     ["labels", model.labels.join(", ")],
-    ["decides", model.threshold ? `for ${model.threshold.label} from a probability of ${share(model.threshold.value)} on` : "for the most probable label"],
+    ["decides", model.threshold ? `for ${model.threshold.label} from a probability of ${deciding(model.threshold.value)} on` : "for the most probable label"],
     ["calibration error", error ? share(error.after) : null],
     ["source model", strategy.source_model || model.architecture],
     ["licence of its weights", LICENCES[from.licence] || from.licence || "not stated in this bundle"],
