@@ -374,7 +374,7 @@ def _on_each(
                 unlabelled_moved_probabilities=moved[index],
             )
             scores = validators.score_all(outputs)
-            scores |= selection.scores(scores, None, 0, said[index].mean(0))
+            scores |= selection.scores(scores, None, 0, said[index])
             share = float((said[index].argmax(1) == held.labels[index]).mean())
             found.append((f"{name} {part}".strip(), (scores, share, said[index])))
     return found

@@ -86,8 +86,7 @@ class Validation:
             # A class alone in the fold tells no metric of ranking anything; the middle is what such a fold says.
             share = 0.5 if np.isnan(value) else self._metric.goodness(value)
         unlabelled = outputs.unlabelled_probabilities
-        mean = None if unlabelled is None else unlabelled.mean(0)
-        found |= selection.scores(found, share, 0 if target is None else len(target), mean, self._frequencies)
+        found |= selection.scores(found, share, 0 if target is None else len(target), unlabelled, self._frequencies)
         none = np.empty((0, self._classes), dtype=np.float32)
         answers = np.empty(0) if unlabelled is None else _answers(unlabelled)
         return Seen(found, none if target is None else target, answers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,11 @@ def constant(n: int, confidence: float, classes: int = K) -> np.ndarray:
     return answers(np.zeros(n, dtype=np.int64), 1.0, confidence, classes=classes)
 
 
+def alike(prediction: Sequence[float]) -> np.ndarray:
+    """The same of each of many images, so that nothing in the mean is chance."""
+    return np.tile(prediction, (100, 1))
+
+
 def score(
     predict: Any, *, target: int = 0, unlabelled: bool = False, source: np.ndarray | None = None, unsteady: float = 0.0
 ) -> float:
@@ -54,8 +60,8 @@ def score(
     if source is not None:
         seen |= {"source_probabilities": source, "source_labels": many}
     metrics = validators.score_all(validators.Outputs(**seen), last=False)
-    mean = seen["unlabelled_probabilities"].mean(0) if unlabelled else None
-    return selection.scores(metrics, metrics.get("target-accuracy"), target * K, mean)["score"]
+    said = seen["unlabelled_probabilities"] if unlabelled else None
+    return selection.scores(metrics, metrics.get("target-accuracy"), target * K, said)["score"]
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -103,7 +109,7 @@ def test_labels_have_the_greater_say_the_more_there_are(images: int, accuracy: f
     labelled = {"target-log-loss": log_loss}
     unlabelled = {"consistency": 0.0, "entropy": -math.log(K)}  # knows nothing at all
     full = selection.scores(labelled, accuracy, images, None)
-    mixed = selection.scores(labelled | unlabelled, accuracy, images, np.full(K, 1 / K))
+    mixed = selection.scores(labelled | unlabelled, accuracy, images, alike([1 / K] * K))
     share = images / (images + selection.PSEUDO_COUNT)
     assert full["score"] == full["labelled"] == mixed["labelled"]
     assert mixed["unlabelled"] == pytest.approx(0.0, abs=1e-9)
@@ -124,7 +130,7 @@ class TestClassFrequencies:
 
     def of(self, mean: list[float], frequencies: tuple[float, ...] = ()) -> float:
         sure = {"consistency": 1.0, "entropy": 0.0}
-        return selection.scores(sure, None, 0, np.array(mean), frequencies)["unlabelled"]
+        return selection.scores(sure, None, 0, alike(mean), frequencies)["unlabelled"]
 
     def test_predictions_that_match_them_are_best(self) -> None:
         skewed = (0.8, 0.1, 0.1)
@@ -139,13 +145,61 @@ class TestClassFrequencies:
         for frequencies in ((0.9, 0.05, 0.05), (0.4, 0.3, 0.3)):
             entropy = -sum(share * math.log(share) for share in frequencies)
             guess = {"consistency": 0.0, "entropy": -entropy}
-            found = selection.scores(guess, None, 0, np.array(frequencies), frequencies)
+            found = selection.scores(guess, None, 0, alike(frequencies), frequencies)
             assert found["unlabelled"] == pytest.approx(0.0, abs=1e-9)
+
+
+class TestChance:
+    """A sample never has the classes as often as they are; that is not held against who was looked at on few images."""
+
+    def mean(self, images: int, frequencies: np.ndarray, said: Callable[[np.ndarray], np.ndarray]) -> float:
+        """The score on average over samples of the images."""
+        rng, found = np.random.default_rng(0), []
+        for _ in range(20):
+            labels = rng.choice(len(frequencies), images, p=frequencies)
+            found.append(
+                selection.scores({"consistency": 1.0, "entropy": 0.0}, None, 0, said(labels), tuple(frequencies))[
+                    "unlabelled"
+                ]
+            )
+        return float(np.mean(found))
+
+    @pytest.mark.parametrize("classes", [2, 3, 10, 65, 345])
+    @pytest.mark.parametrize("skewed", [False, True])
+    def test_who_is_right_and_sure_scores_as_well_on_a_few_images_of_many_classes(
+        self, classes: int, skewed: bool
+    ) -> None:
+        frequencies = np.arange(1, classes + 1) ** (-1.0 if skewed else 0.0)
+        frequencies /= frequencies.sum()
+        found = [self.mean(images, frequencies, lambda labels: np.eye(classes)[labels]) for images in (128, 512)]
+        assert min(found) > 0.97 and abs(found[0] - found[1]) < 0.02
+
+    @pytest.mark.parametrize("classes", [2, 10, 65])
+    def test_so_does_who_is_unsure(self, classes: int) -> None:
+        rng = np.random.default_rng(1)
+
+        def unsure(labels: np.ndarray) -> np.ndarray:
+            return 0.4 * np.eye(classes)[labels] + 0.6 * rng.dirichlet(np.full(classes, 0.5), len(labels))
+
+        found = [self.mean(images, np.full(classes, 1 / classes), unsure) for images in (128, 512)]
+        assert min(found) > 0.97
+
+    @pytest.mark.parametrize("classes", [2, 10, 65])
+    def test_half_of_the_classes_for_all_is_no_chance(self, classes: int) -> None:
+        """Nor is what occurs hardly ever and is said of a third of the images: there is no chance of that."""
+        even = np.full(classes, 1 / classes)
+        halves = self.mean(128, even, lambda labels: np.eye(classes)[labels // 2])
+        assert halves < 0.65
+        rare = np.r_[np.full(classes - 1, 1.0), 1e-7]
+        third = self.mean(
+            128, rare / rare.sum(), lambda labels: np.eye(classes)[np.where(np.arange(128) % 3, labels, classes - 1)]
+        )
+        assert third < 0.1
 
 
 def test_without_target_labels_held_out_source_images_have_a_say() -> None:
     metrics = {"consistency": 0.8, "entropy": -0.1}
-    low, high = (selection.scores(metrics | {"source-accuracy": a}, None, 0, np.full(K, 1 / K)) for a in (0.2, 0.9))
+    low, high = (selection.scores(metrics | {"source-accuracy": a}, None, 0, alike([1 / K] * K)) for a in (0.2, 0.9))
     assert low["unlabelled"] == high["unlabelled"]
     assert high["score"] - low["score"] == pytest.approx(0.7 / 4)
 
