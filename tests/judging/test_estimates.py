@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from raytl.evaluation import metric_interval, metrics
 from raytl.evaluation.intervals import Interval
-from raytl.judging import corrected_estimate, with_all_labels
+from raytl.judging import corrected_estimate, estimates, with_all_labels
 
 ACCURACY = metrics.get("accuracy")
 
@@ -123,6 +123,22 @@ def test_more_labels_than_the_judged_had_may_only_be_better(share: float) -> Non
     assert (found.value, found.low) == (0.8, 0.7) and found.high == pytest.approx(1 - 0.1 * math.sqrt(share))
     loss = with_all_labels(metrics.get("log-loss"), Interval(0.5, 0.4, 0.6), share)
     assert (loss.value, loss.high) == (0.5, 0.6) and loss.low == pytest.approx(0.4 * math.sqrt(share))
+
+
+def test_of_very_many_probabilities_fewer_resamples_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, auroc = np.random.default_rng(0), metrics.get("auroc")
+    y = rng.integers(0, 4, 3000)
+    told = [rng.dirichlet(np.ones(4), 3000) + 0.3 * np.eye(4)[y] for _ in range(5)]
+    p = [rows / rows.sum(axis=1, keepdims=True) for rows in told]
+    drawn: list[int] = []
+    resamples = estimates._resamples
+    monkeypatch.setattr(estimates, "_resamples", lambda *given: drawn.append(given[2]) or resamples(*given))
+    full = corrected_estimate(auroc, p, y)
+    monkeypatch.setattr(estimates, "_CELLS", 1000)
+    few = corrected_estimate(auroc, p, y)
+    assert drawn == [400, 50]
+    width = full.high - full.low
+    assert abs(few.value - full.value) < 0.1 * width and (few.high - few.low) == pytest.approx(width, rel=0.05)
 
 
 def test_the_good_end_is_where_the_metric_s_best_is() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raytl.evaluation.metrics.base import mean_of, metric, ratio
+from raytl.evaluation.metrics.base import mean_of, metric
 from raytl.evaluation.metrics.ranking import Ranking, compared_classes
 
 
@@ -41,10 +41,8 @@ def auroc(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) ->
     In a task of two classes the usual area, by the second class's probability. NaN where only one class has weight:
     there is nothing to rank.
     """
-    areas = []
+    areas, items = [], np.ascontiguousarray(weights.T)
     for label in compared_classes(labels, probabilities.shape[1]):
-        mine, rest = Ranking.of(probabilities[:, label], labels == label).counts(weights)
-        lower = rest.sum(axis=1, keepdims=True) - np.cumsum(rest, axis=1) + rest / 2
-        areas.append(ratio((mine * lower).sum(axis=1), mine.sum(axis=1) * rest.sum(axis=1)))
+        areas.append(Ranking.of(probabilities[:, label], labels == label).areas(items))
     table = np.stack(areas, axis=1)
     return mean_of(np.isfinite(table), table)

@@ -62,11 +62,8 @@ def average_precision(
     In a task of two classes that of the positive one alone: else of the rarer among the labels (of the second, where
     both are as many). NaN where no item of such a class has weight.
     """
-    scores = []
+    scores, items = [], np.ascontiguousarray(weights.T)
     for label in _classes(labels, probabilities.shape[1], positive):
-        mine, rest = Ranking.of(probabilities[:, label], labels == label).counts(weights)
-        found = np.cumsum(mine, axis=1)
-        precision = np.nan_to_num(ratio(found, found + np.cumsum(rest, axis=1)))
-        scores.append(ratio((mine * precision).sum(axis=1), mine.sum(axis=1)))
+        scores.append(Ranking.of(probabilities[:, label], labels == label).precisions(items))
     table = np.stack(scores, axis=1)
     return mean_of(np.isfinite(table), table)

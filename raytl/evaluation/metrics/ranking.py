@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raytl.evaluation.metrics.base import ratio
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -34,6 +36,39 @@ class Ranking:
         weights = weights[:, self.order]
         mine = weights * self.positive[self.order]
         return np.add.reduceat(mine, self.starts, axis=1), np.add.reduceat(weights - mine, self.starts, axis=1)
+
+    def areas(self, items: np.ndarray) -> np.ndarray:
+        """How often an item of the class comes before another, ties by half; under each of b weightings: (b,).
+
+        items: the weights, (n, b): in memory an item's are together, for they are put in order. NaN where the class or
+        the rest has no weight.
+        """
+        upto, first, last = self._reached(items)
+        mine = items[self._mine]
+        before = np.where((first > 0)[:, None], upto[first - 1], 0.0)
+        total, own = upto[-1], mine.sum(axis=0)
+        # Of all that comes behind, and half of the ties; pairs of the class's own are half of its squared weight.
+        beaten = (mine * (total - (upto[last] + before) / 2)).sum(axis=0) - own**2 / 2
+        return ratio(beaten, own * (total - own))
+
+    def precisions(self, items: np.ndarray) -> np.ndarray:
+        """The mean precision at the places of the class's items, (b,); NaN where these have no weight."""
+        upto, _, last = self._reached(items)
+        mine = items[self._mine]
+        places = self.place[self._mine]
+        found = np.cumsum(mine, axis=0)[np.searchsorted(places, places, side="right") - 1]
+        return ratio((mine * np.nan_to_num(ratio(found, upto[last]))).sum(axis=0), mine.sum(axis=0))
+
+    @property
+    def _mine(self) -> np.ndarray:
+        """The class's items from the most to the least probable."""
+        return np.asarray(self.order[self.positive[self.order]])
+
+    def _reached(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weight of all items down to each in order (n, b); where the places of the class's items begin and end."""
+        ends = np.append(self.starts[1:], len(self.order)) - 1
+        places = self.place[self._mine]
+        return np.cumsum(items[self.order], axis=0), self.starts[places], ends[places]
 
 
 def compared_classes(labels: np.ndarray, k: int) -> list[int]:
