@@ -31,6 +31,8 @@ UNSURE = 0.1
 HARDLY_BETTER = 0.25
 """Of the images that a strategy was asked, the share at least that a rival was asked of which it is hardly known
 worse."""
+_KEPT_BYTES, _LEAST_KEPT = 2**28, 4
+"""Of what was said of the images, as much is kept at hand, and of so many strategies at least."""
 _SAME = 1e-9
 _NOT_PUBLISHED = ("plain:", "scratch:", "pretrain:")
 
@@ -59,6 +61,7 @@ class Contest:
         self.records = records
         self.labels = labels
         self._temperatures: dict[tuple[int, ...], np.ndarray] = {}  # of each image, by the trials that were asked
+        self._said: dict[tuple[int, ...], np.ndarray] = {}  # likewise, what was asked for last being the last
 
     # --- by trials --------------------------------------------------------------------------------------------------
 
@@ -86,19 +89,23 @@ class Contest:
     def evened_scores(self) -> dict[str, float]:
         """Mean scores as if all had been tried on the same folds: a fold that is easier flatters nobody.
 
-        Each score is taken for the sum of what is the strategy's and what is the fold's, by least squares.
+        Each score is taken for the sum of what is the strategy's and what is the fold's, by least squares. Who was
+        tried on one fold, which hundreds may have been, tells nothing of it.
         """
         scores = self.scores()
-        keys, folds = list(scores), sorted({fold for found in scores.values() for fold in found})
-        if not keys:
-            return {}
-        rows = [(keys.index(key), folds.index(fold), score) for key in keys for fold, score in scores[key].items()]
-        design = np.zeros((len(rows) + 1, len(keys) + len(folds)))
-        for row, (strategy, fold, _) in enumerate(rows):
-            design[row, strategy] = design[row, len(keys) + fold] = 1.0
-        design[-1, len(keys) :] = 1.0  # the folds' parts come to nothing
-        found = np.linalg.lstsq(design, np.array([*(score for _, _, score in rows), 0.0]), rcond=None)[0]
-        return dict(zip(keys, found[: len(keys)].round(9).tolist(), strict=True))
+        folds = sorted({fold for found in scores.values() for fold in found})
+        several = [found for found in scores.values() if len(found) > 1]
+        rows = [(place, fold, score) for place, found in enumerate(several) for fold, score in found.items()]
+        design = np.zeros((len(rows) + 1, len(several) + len(folds)))
+        for row, (place, fold, _) in enumerate(rows):
+            design[row, place] = design[row, len(several) + folds.index(fold)] = 1.0
+        design[-1, len(several) :] = 1.0  # the folds' parts come to nothing
+        solved = np.linalg.lstsq(design, np.array([*(score for _, _, score in rows), 0.0]), rcond=None)[0]
+        easy = dict(zip(folds, solved[len(several) :].tolist(), strict=True))
+        return {
+            key: round(float(np.mean([score - easy[fold] for fold, score in found.items()])), 9)
+            for key, found in scores.items()
+        }
 
     def leaders(self, count: int) -> list[str]:
         """The strategies that promise most by the first fold, on which all were tried; best first.
@@ -133,18 +140,29 @@ class Contest:
     def out_of_fold(self, key: str, folds: set[int] | None = None) -> np.ndarray | None:
         """Probabilities (n, k) of the labelled target images by trials that did not train on them; repeats averaged.
 
-        Rows of NaN for images that no trial was asked; None where nothing was validated. folds: only these.
+        Rows of NaN for images that no trial was asked; None where nothing was validated. folds: only these. Read-only.
         """
-        if self.labels is None:
+        records = self._asked(key, folds)
+        if self.labels is None or not records:
             return None
-        records = [r for r in self.completed(key) if r.predicted and (folds is None or r.fold in folds)]
-        if not records:
-            return None
-        return average_repeats(
-            [np.asarray(record.validated, dtype=np.int64) for record in records],
-            [np.asarray(record.predicted, dtype=np.float64) for record in records],
-            len(self.labels.labels),
-        )
+        # Asked for several times a job: of thousands of images it would take longer each time than a head takes.
+        of = tuple(record.number for record in records)
+        said = self._said.pop(of, None)
+        if said is None:
+            said = average_repeats(
+                [np.asarray(record.validated, dtype=np.int64) for record in records],
+                [np.asarray(record.predicted, dtype=np.float64) for record in records],
+                len(self.labels.labels),
+            )
+            said.setflags(write=False)
+        self._said[of] = said
+        while len(self._said) > max(_LEAST_KEPT, _KEPT_BYTES // max(1, said.nbytes)):
+            self._said.pop(next(iter(self._said)))
+        return said
+
+    def _asked(self, key: str, folds: set[int] | None) -> list[TrialRecord]:
+        """A strategy's completed trials that were asked of labelled images."""
+        return [r for r in self.completed(key) if r.predicted and (folds is None or r.fold in folds)]
 
     def judged(self, key: str, folds: set[int] | None = None) -> np.ndarray | None:
         """The same as the metric is to see it: as sure as the strategy's model will be, where it goes by that.
@@ -154,7 +172,7 @@ class Contest:
         said = self.out_of_fold(key, folds)
         if said is None or self.labels is None or not self.labels.metric.by_certainty:
             return said
-        of = tuple(r.number for r in self.completed(key) if r.predicted and (folds is None or r.fold in folds))
+        of = tuple(record.number for record in self._asked(key, folds))
         if of not in self._temperatures:
             self._temperatures[of] = cross_temperatures(said, self.labels.labels, self.labels.groups)
         return apply_temperature(said, self._temperatures[of])
