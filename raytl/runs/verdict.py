@@ -14,7 +14,7 @@ from raytl.runs.parts import words
 from raytl.runs.run import interval
 from raytl.sources.heads import CONVEX
 from raytl.sources.manifest import deciding
-from raytl.sources.uris import split_size
+from raytl.sources.uris import is_untrained
 
 _ONE_ANSWER, _EXPECTED = 0.9, 0.75
 """From which share of the unlabelled images on an answer is one for all, and to which share that is not expected."""
@@ -93,10 +93,10 @@ def transfer(summary: dict[str, Any]) -> Verdict:
     control = _control(summary, "source-model")
     if control is not None:
         return _judged(control, summary)
-    uri = split_size(str(summary["best"]["strategy"].get("source_model")))[0]
+    uri = str(summary["best"]["strategy"].get("source_model"))
     if uri.startswith("plain:"):
         what = "the best model found is a classifier on plain image features"
-    elif uri.startswith("scratch:") or uri.endswith("@none"):
+    elif is_untrained(uri):
         what = "the best strategy found starts from random weights"
     else:
         return Verdict("open", "Whether transfer helped is not known: there was nothing to compare it with.")

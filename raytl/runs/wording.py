@@ -8,7 +8,7 @@ from typing import Any
 
 from raytl.evaluation.intervals import Interval
 from raytl.sources.heads import CONVEX, ZERO_SHOT
-from raytl.sources.uris import split_size
+from raytl.sources.uris import is_untrained, split_size
 
 
 def score(value: Any) -> str:
@@ -75,9 +75,9 @@ def source(uri: Any) -> str:
     if provider == "pretrain":
         domain, _, architecture = rest.partition("/")
         return f"{domain}/{architecture.rpartition(':')[2]}"
-    if provider == "file":
-        return PurePath(rest).name
     rest, side = split_size(rest)
+    if provider == "file":
+        rest = PurePath(rest.partition("?")[0]).name
     rest += f" at {side} px" if side else ""
     return f"scratch {rest}" if provider == "scratch" else rest or str(uri)
 
@@ -94,7 +94,7 @@ def strategy(values: dict[str, Any]) -> str:
     if uri.startswith("pretrain:"):
         domain, _, architecture = uri.removeprefix("pretrain:").partition("/")
         start = f"{source(architecture).removeprefix('scratch ').removesuffix('@none')} pretrained on {domain}"
-    elif uri.startswith("scratch:") or split_size(uri)[0].endswith("@none"):
+    elif is_untrained(uri):
         start = f"{source(uri).removeprefix('scratch ').replace('@none', '')} from random weights"
     else:
         start = f"fine-tuned from {source(uri)}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         zero_shot_head,
     )
     from raytl.sources.model import SourceInfo, SourceModel
-    from raytl.sources.uris import at_size, split_size
+    from raytl.sources.uris import at_size, is_untrained, split_size
 
 __all__ = [
     "SourceEntry",
@@ -33,6 +33,7 @@ __all__ = [
     "build_architecture",
     "catalogue",
     "info",
+    "is_untrained",
     "licence_of",
     "load",
     "local_files",
@@ -52,6 +53,6 @@ __getattr__ = lazily(
         ),
         "raytl.sources.licences": "allows_commercial",
         "raytl.sources.model": "SourceInfo SourceModel",
-        "raytl.sources.uris": "at_size split_size",
+        "raytl.sources.uris": "at_size is_untrained split_size",
     },
 )

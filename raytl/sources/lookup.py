@@ -12,7 +12,7 @@ from raytl.sources.heads import ZeroShotHead
 from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.text_towers import is_installed
-from raytl.sources.uris import split_size
+from raytl.sources.uris import is_untrained, split_size
 
 
 def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: int = 0) -> SourceModel:
@@ -46,11 +46,10 @@ def licence_of(uri: str) -> str:
 
     Nothing is loaded; unknown where the source model's provider does not say, as for folders of one's own.
     """
-    uri, _ = split_size(uri)
-    if uri.endswith("@none"):
+    if is_untrained(uri):
         return NO_WEIGHTS
     try:
-        provider, name = _resolve(uri)
+        provider, name = _resolve(split_size(uri)[0])
         return provider.entry(name).licence
     except (UserError, LookupError, AttributeError):  # providers need to know but the names that they list
         return UNKNOWN

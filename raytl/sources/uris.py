@@ -1,4 +1,4 @@
-"""The size that a source model's URI may wish for: ``@224px`` behind it."""
+"""What can be told of a source model by its URI alone: the size that it wishes for, and whether it learned anything."""
 
 from __future__ import annotations
 
@@ -16,3 +16,16 @@ def split_size(uri: str) -> tuple[str, int | None]:
 def at_size(uri: str, side: int) -> str:
     """URI of the same source model at an input of so many pixels, whatever size is wished for elsewhere."""
     return f"{split_size(uri)[0]}@{side}px"
+
+
+def is_untrained(uri: str) -> bool:
+    """Whether a URI names a network with random weights, which has learned nothing worth freezing.
+
+    One that is trained on a source domain, or whose weights lie in a file, has, whatever their architecture is called.
+    ``plain:`` features are none: nothing in them is ever learned.
+    """
+    kind, _, name = split_size(uri)[0].partition(":")
+    if kind in ("file", "pretrain"):
+        return False
+    shape = kind == "hf" and "?" in name
+    return kind == "scratch" or shape or name.lower().endswith("@none")

@@ -416,6 +416,10 @@ class TestVerdict:
 
     NOTHING = ("scratch:cnn-small", "torchvision:resnet18@none", "torchvision:resnet18@none@96px", "plain:pixels")
 
+    def test_weights_in_a_file_are_no_random_ones(self):
+        told = transfer(summary_of("freezing", "helped", (0.1, 0.05, 0.2), source_model="file:w.pth?arch=timm:x@none"))
+        assert told.sentence.startswith("Whether transfer helped is not known")
+
     @pytest.mark.parametrize("uri", NOTHING)
     def test_a_winner_that_transfers_nothing_is_called_that(self, uri):
         """Where it is better beyond doubt than a head on pretrained features; held against none, that is said."""

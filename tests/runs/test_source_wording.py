@@ -16,8 +16,23 @@ from raytl.runs import wording
         ("pretrain:printed/scratch:cnn-small", "printed/cnn-small", "printed/cnn-small"),
         ("scratch:cnn-small", "scratch cnn-small", "scratch cnn-small"),
         ("plain:pixels", "pixels", "pixels"),
+        ("file:my/w.pth?arch=hf:some/vit@none", "w.pth", "w.pth"),
+        ("file:my/w.pth?arch=timm:resnet18@none@160px", "w.pth at 160 px", "160 px w.pth"),
     ],
 )
 def test_a_source_model_has_a_short_name(uri: str, spoken: str, listed: str) -> None:
     assert wording.source(uri) == spoken
     assert wording.listed_source(uri) == listed
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("torchvision:resnet18@none", "resnet18 from random weights"),
+        ("scratch:cnn-small", "cnn-small from random weights"),
+        ("file:my/w.pth?arch=torchvision:resnet18@none", "fine-tuned from w.pth"),
+        ("pretrain:printed/torchvision:resnet18@none", "resnet18 pretrained on printed"),
+    ],
+)
+def test_what_was_trained_is_not_said_to_start_from_random_weights(uri: str, said: str) -> None:
+    assert wording.strategy({"source_model": uri}) == said

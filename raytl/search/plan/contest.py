@@ -21,6 +21,7 @@ from raytl.judging.choice import ONE_IN_TWENTY, Choice, Contestant, choose, sepa
 from raytl.judging.screening import posterior_means
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources.heads import ZERO_SHOT
+from raytl.sources.uris import is_untrained
 from raytl.training.strategy import Strategy
 
 LEAST_IMAGES = 6
@@ -34,7 +35,6 @@ worse."""
 _KEPT_BYTES, _LEAST_KEPT = 2**28, 4
 """Of what was said of the images, as much is kept at hand, and of so many strategies at least."""
 _SAME = 1e-9
-_NOT_PUBLISHED = ("plain:", "scratch:", "pretrain:")
 
 
 @dataclass(frozen=True)
@@ -403,7 +403,7 @@ def outdone(one: Strategy, other: Strategy) -> bool:
 
 
 def _is_published(source_model: str) -> bool:
-    return not source_model.startswith(_NOT_PUBLISHED)
+    return not source_model.startswith(("plain:", "pretrain:")) and not is_untrained(source_model)
 
 
 def _on_target_alone(strategy: Strategy) -> bool:

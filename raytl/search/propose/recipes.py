@@ -20,7 +20,8 @@ from raytl.judging.verdict import (
     lacks,
 )
 from raytl.search.jobs import Survey
-from raytl.search.space.binding import BoundSpace, untrained
+from raytl.search.space.binding import BoundSpace
+from raytl.sources import is_untrained
 from raytl.sources.heads import ZERO_SHOT
 from raytl.tasks.task import Role
 from raytl.training.pretrain import parse_pretrain
@@ -76,7 +77,7 @@ class Recipes:
         models = [
             uri
             for uri in self._space.source_models
-            if not untrained(uri) and (parse_pretrain(uri) or ("",))[0] not in survey.set_aside
+            if not is_untrained(uri) and (parse_pretrain(uri) or ("",))[0] not in survey.set_aside
         ]
         return {uri: self._probes_of(uri, survey) for uri in dict.fromkeys([PLAIN_PIXELS, *models])}
 
@@ -122,7 +123,9 @@ class Recipes:
         domain = survey.domains[0] if survey.domains else None
         labelled = None if self._labelled else domain
         found: dict[str, Strategy] = {}
-        reference = next((uri for uri in order if not untrained(uri) and sources.info(_network(uri)).trainable), None)
+        reference = next(
+            (uri for uri in order if not is_untrained(uri) and sources.info(_network(uri)).trainable), None
+        )
         if reference is not None:
             found[FINE_TUNE] = replace(self._recipe, source_model=reference, source_domain=labelled)
         scratch = self._scratch(reference)
@@ -145,7 +148,7 @@ class Recipes:
     def _scratch(self, reference: str | None) -> str | None:
         """The reference's architecture untrained, or the space's own untrained model."""
         found = self.untrained(reference) if reference is not None else None
-        return found or next((uri for uri in self._space.source_models if untrained(uri)), None)
+        return found or next((uri for uri in self._space.source_models if is_untrained(uri)), None)
 
     def untrained(self, uri: str) -> str | None:
         """The same architecture without what it has learned; None where there is no such thing."""
@@ -160,7 +163,7 @@ class Recipes:
         They are stopped early like any strategy, the worse ones first: that tells domains apart where fine-tuning from
         them does not.
         """
-        trained = [uri for uri in order if not untrained(uri) and not uri.startswith("plain:")]
+        trained = [uri for uri in order if not is_untrained(uri) and not uri.startswith("plain:")]
         allowed = [name for name in survey.domains if name in self._space.source_domains]
         found = []
         for domain in allowed:
@@ -183,7 +186,7 @@ class Recipes:
         baselines = self.baselines([winner.source_model, *order], survey)
         found: list[Control] = []
         start = self.untrained(winner.source_model)
-        learned = start is not None and not untrained(winner.source_model)
+        learned = start is not None and not is_untrained(winner.source_model)
         if start is not None and learned and not convex:
             found.append(Control("without pretrained weights", "source-model", _from(winner, start)))
         if convex and winner.head != ZERO_SHOT and not winner.source_model.startswith("plain:"):

@@ -20,7 +20,7 @@ from raytl.evaluation.class_frequencies import estimate_frequencies
 from raytl.evaluation.probes import Probe, fit_logistic
 from raytl.search.jobs import Survey
 from raytl.search.propose.features import pooled_features, sample
-from raytl.sources import info
+from raytl.sources import info, is_untrained
 from raytl.tasks import Images, LabelledImages
 from raytl.training.workspace import Workspace
 
@@ -81,11 +81,7 @@ def survey(workspace: Workspace, source_models: Sequence[str]) -> Survey:
 
 def _learned_elsewhere(source_models: Sequence[str]) -> list[str]:
     """Source models with weights that none of the task's domains taught."""
-    return [
-        uri
-        for uri in source_models
-        if not uri.startswith(("pretrain:", "scratch:", "plain:")) and not uri.endswith("@none")
-    ]
+    return [uri for uri in source_models if not uri.startswith(("pretrain:", "plain:")) and not is_untrained(uri)]
 
 
 def _halves(workspace: Workspace, name: str) -> _Domain:

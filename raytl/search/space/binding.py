@@ -11,7 +11,7 @@ from raytl.core.dimensions import Choice, Dimension, Float, Int
 from raytl.core.errors import UserError, nearest
 from raytl.evaluation import metrics
 from raytl.search.space.definition import ALL, ANY, COMPONENTS, NONE, SearchSpace
-from raytl.sources import SourceInfo, WeightsMissingError
+from raytl.sources import SourceInfo, WeightsMissingError, is_untrained
 from raytl.tasks import Problem, Severity, TrainingData
 from raytl.tasks.task import Role
 from raytl.training.material import round_up
@@ -96,7 +96,7 @@ class BoundSpace:
             pretraining = parse_pretrain(uri)
             architecture = pretraining[1] if pretraining else uri
             try:
-                if not untrained(architecture):
+                if not is_untrained(architecture):
                     size = self.space.settings.image_size or None
                     sources.load(architecture, channels=self.data.channels, image_size=size)
                 kept.append(uri)
@@ -264,7 +264,7 @@ class BoundSpace:
         stages = self.stages[source_model]
         if not self.is_trainable(source_model):
             return [stages]
-        if untrained(source_model):
+        if is_untrained(source_model):
             return [0]
         dimension = self.space.plain.get("cut", Choice((ANY,)))
         options = range(dimension.low, dimension.high + 1) if isinstance(dimension, Int) else self._options("cut", ANY)
@@ -311,7 +311,7 @@ class BoundSpace:
         for key, dimension in self.space.plain.items():
             if key in {"source_model", "source_domain", "cut", "cached_views", "head"}:
                 continue
-            if key == "start" and (untrained(model) or values["head"] != "linear"):
+            if key == "start" and (is_untrained(model) or values["head"] != "linear"):
                 continue
             if key == "class_weights" and not self.skewed:
                 continue
@@ -332,7 +332,7 @@ class BoundSpace:
         """Regularisers pull towards the source model: nothing to pull towards from scratch or with all frozen."""
         names = list(self.space.components["regulariser"])
         model = values["source_model"]
-        if untrained(model) or values["cut"] == self.stages[model]:
+        if is_untrained(model) or values["cut"] == self.stages[model]:
             return NONE
         return str(self._choose(trial, "regulariser", names))
 
@@ -371,8 +371,3 @@ def _named(roles: set[Role], joined: str) -> str:
         Role.SOURCE_DOMAIN: "source domain with the label names of the target (--source-domain)",
     }
     return joined.join(names[role] for role in sorted(roles))
-
-
-def untrained(uri: str) -> bool:
-    """Whether a source model brings no weights worth freezing."""
-    return uri.startswith("scratch:") or "@none" in uri

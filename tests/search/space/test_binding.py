@@ -10,6 +10,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny import MODEL, PRETRAINED, data
 from torchvision import models
 
@@ -283,6 +284,14 @@ class TestDomainsAndCuts:
         space = bind(tmp_path, f"space: {{source_model: [{PRETRAINED}, {MODEL}], cut: {given}}}", data())
         assert space.cuts(PRETRAINED) == cuts
         assert space.cuts(MODEL) == [0]  # untrained stages are not worth freezing
+
+    def test_weights_in_a_file_are_frozen_whatever_their_architecture_is_called(self, tmp_path: Path) -> None:
+        save_file(models.squeezenet1_1().state_dict(), tmp_path / "w.safetensors")
+        trained = f"file:{tmp_path}/w.safetensors?arch=torchvision:squeezenet1_1@none"
+        own = f"pretrain:bright/{MODEL}"
+        space = bind(tmp_path, f"space: {{source_model: ['{trained}', '{own}', {MODEL}], cut: any}}", data())
+        assert len(space.cuts(trained)) == space.stages[trained] + 1
+        assert list(Recipes(space).probes(Survey(("bright",)))) == ["plain:pixels", trained, own]
 
 
 class TestFirst:
