@@ -20,7 +20,13 @@ SUFFIXES = (".safetensors", ".pth", ".pt")
 """What files of bare weights are called."""
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "network.", "net.")
 """What training code wraps a network in: data parallelism, a trainer, a detector, a self-supervised method."""
-_NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+_COMPILED = "_orig_mod."
+"""What torch.compile puts before the names of the module that it was given, wherever that stands in the network."""
+_NESTS = (
+    "state_dict", "model_state_dict", "model", "net", "network", "weights", "module",
+    "state_dict_ema", "model_ema", "ema", "teacher", "student",
+)  # fmt: skip
+"""Where checkpoints keep a network's weights, the plain ones before averaged ones and those of one of two networks."""
 _DEEPEST = 3
 
 Names = dict[str, str]
@@ -46,14 +52,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(f"{path}: is not a readable file of weights; download or save it again") from error
-    for _ in range(_DEEPEST):
-        state = _tensors_of(values)
-        if state:
-            return state
-        if not isinstance(values, Mapping):
-            break
-        values = next((values[nest] for nest in _NESTS if isinstance(values.get(nest), Mapping)), None)
-    raise UserError(f"{path}: holds no state dict; save one with torch.save(model.state_dict(), ...)")
+    state = _state_in(values, _DEEPEST)
+    if not state:
+        raise UserError(f"{path}: holds no state dict; save one with torch.save(model.state_dict(), ...)")
+    return state
 
 
 def tensors(data: bytes, where: str) -> dict[str, Tensor]:
@@ -138,7 +140,7 @@ def _as_they_are(names: Names, own: Collection[str]) -> Names:
 
 def _unwrapped(names: list[str], own: set[str]) -> Iterator[Names]:
     """Every reading of the names with up to three wrappers taken off, the plainest first."""
-    ways = [{name: name for name in names}]
+    ways = [{name: name.replace(_COMPILED, "") for name in names}]
     for _ in range(_DEEPEST + 1):
         yield from ways
         ways = [
@@ -149,7 +151,16 @@ def _unwrapped(names: list[str], own: set[str]) -> Iterator[Names]:
         ]
 
 
-def _tensors_of(values: Any) -> dict[str, Tensor]:
-    if not isinstance(values, Mapping):
+def _state_in(values: Any, depth: int) -> dict[str, Tensor]:
+    """The state dict in the values of a file, at most so many levels down; empty where there is none.
+
+    What is nested goes before tensors beside it: a checkpoint may keep figures such as its best accuracy as tensors.
+    """
+    if not isinstance(values, Mapping) or depth == 0:
         return {}
+    nested = (_state_in(values.get(nest), depth - 1) for nest in _NESTS)
+    return next((state for state in nested if state), None) or _tensors_of(values)
+
+
+def _tensors_of(values: Mapping[Any, Any]) -> dict[str, Tensor]:
     return {str(name): value.detach() for name, value in values.items() if isinstance(value, Tensor)}
