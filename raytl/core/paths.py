@@ -100,7 +100,7 @@ def lot_with(run: str) -> Path | None:
 
 def _mark(run: str) -> str:
     name = run if "://" in run else str(Path(run).expanduser().resolve())
-    return f"{RUNS}/{hashlib.sha256(name.rstrip('/').encode()).hexdigest()[:16]}"
+    return f"{RUNS}/{hashlib.sha256(os.fsencode(name.rstrip('/'))).hexdigest()[:16]}"
 
 
 def default_storage() -> str:

@@ -6,6 +6,7 @@ import math
 from pathlib import PurePath
 from typing import Any
 
+from raytl.core.names import printable
 from raytl.evaluation.intervals import Interval
 from raytl.sources.heads import CONVEX, ZERO_SHOT
 from raytl.sources.uris import is_untrained, split_size
@@ -77,7 +78,7 @@ def source(uri: Any) -> str:
         return f"{domain}/{architecture.rpartition(':')[2]}"
     rest, side = split_size(rest)
     if provider == "file":
-        rest = PurePath(rest.partition("?")[0]).name
+        rest = printable(PurePath(rest.partition("?")[0]).name)
     rest += f" at {side} px" if side else ""
     return f"scratch {rest}" if provider == "scratch" else rest or str(uri)
 

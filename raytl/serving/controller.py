@@ -20,6 +20,7 @@ from ray.serve.context import _disconnect, _get_global_client
 from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from raytl.core.errors import UserError
+from raytl.machines.entrypoint import entrypoint_as_text
 from raytl.machines.reaching import address_of, reach
 from raytl.serving.head import LocalHead, find_head, loopback, one_at_a_time, start_head
 from raytl.serving.ingress import PROXY_CHECKS, clear_session, environment_of_session
@@ -60,7 +61,8 @@ def session(*, start: bool) -> Iterator[RaySession | None]:
     head = None
     address = address_of(None)
     if address is not None:
-        ray.init(address=reach(address).address, **quiet)
+        with entrypoint_as_text():
+            ray.init(address=reach(address).address, **quiet)
     else:
         with one_at_a_time():
             head = find_head() or (start_head() if start else None)
@@ -68,7 +70,7 @@ def session(*, start: bool) -> Iterator[RaySession | None]:
             yield None
             return
         try:
-            with loopback():
+            with loopback(), entrypoint_as_text():
                 # "auto" with the head's own directory finds its address there, and turns its token on.
                 ray.init(address="auto", _temp_dir=head.temp_dir, **quiet)
         except (ConnectionError, RuntimeError, RayError) as error:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from pydantic_core import from_json
 
 from raytl.core.errors import UserError
+from raytl.core.names import encodable
 from raytl.tasks.preprocessing import Preprocessing
 
 FORMAT_VERSION = 5
@@ -163,9 +164,11 @@ def parse(data: bytes, where: str) -> Manifest:
 
 
 def jsonable(value: Any) -> Any:
-    """``value`` with every non-finite number replaced by null: JSON has none."""
+    """``value`` as JSON has it: every non-finite number null, bytes of file names that are no UTF-8 written out."""
     if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
+        return {jsonable(str(key)): jsonable(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return encodable(value)
     if isinstance(value, list | tuple):
         return [jsonable(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from raytl.core.errors import UserError, nearest
+from raytl.core.names import printable
 from raytl.tasks.duplicates import label_conflicts, merge_groups
 from raytl.tasks.given import given_paths
 from raytl.tasks.holding_out import checked_holdout, groups_per_class, hold_out
@@ -147,7 +148,7 @@ class Task:
             part.images = self._grouped(part)
             self._note_half_shared(key, part.images, classes, by_path=not isinstance(domains[key], LabelledImages))
 
-        self.name = name or _task_name(target, unlabelled)
+        self.name = printable(name) if name else _task_name(target, unlabelled)
         chosen = {"split": split, "label": label, "image_column": image_column, "classes_of": classes_of}
         places = {"target": target, "unlabelled": unlabelled, "test": test, "images": images}
         self.given = given_paths(places, domains, self.name, seed, holdout, chosen)

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 
 import numpy as np
 
 from raytl.core.errors import UserError
+from raytl.core.names import printable
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.problems import Problem
 from raytl.tasks.readers import read_labelled, read_unlabelled
@@ -118,20 +119,19 @@ def _in_memory(images: I_) -> Part[I_]:
 
 def named_domains(given: SourceDomains) -> dict[str, Labelled]:
     """Source domains by name: the given names, else the folder or file names; a second ``x`` becomes ``x-2``."""
+    entries: Iterable[Labelled | tuple[str, Labelled]]
     if isinstance(given, str | os.PathLike | LabelledImages):
-        given = [given]
-    if (
-        isinstance(given, tuple)
-        and len(given) == 2
-        and isinstance(given[0], str)
-        and isinstance(given[1], LabelledImages)
-    ):
-        return {given[0]: given[1]}  # one (name, images) pair, not two domains
-    if isinstance(given, Mapping):
-        return dict(given)
+        entries = [given]
+    elif isinstance(given, Mapping):
+        entries = given.items()
+    elif _is_pair(given):
+        entries = [given]
+    else:
+        entries = given
     named: dict[str, Labelled] = {}
-    for entry in given:
+    for entry in entries:
         wish, place = entry if isinstance(entry, tuple) else (base_name(entry), entry)
+        wish = printable(wish)
         key, number = wish, 1
         while key in named:
             number += 1
@@ -140,15 +140,21 @@ def named_domains(given: SourceDomains) -> dict[str, Labelled]:
     return named
 
 
+def _is_pair(given: Iterable[Any]) -> TypeGuard[tuple[str, LabelledImages]]:
+    """Whether it is one name with its images, not two domains."""
+    pair = isinstance(given, tuple) and len(given) == 2
+    return pair and isinstance(given[0], str) and isinstance(given[1], LabelledImages)  # type: ignore[index]
+
+
 def base_name(place: Path | Images) -> str:
-    """``photos`` for ``s3://bucket/photos/``, ``train`` for ``data/train.parquet``."""
+    """``photos`` for ``s3://bucket/photos/``, ``train`` for ``data/train.parquet``; bytes that are no UTF-8 as text."""
     text = place.name if isinstance(place, Images) else os.fspath(place)
     path = PurePosixPath(text.rstrip("/").split("://")[-1])
     if path.name in {"", ".", ".."} and not isinstance(place, Images):
         path = PurePosixPath(os.path.realpath(text))
     archive = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
     name = path.stem if path.suffix.lower() in TABLES | ANNOTATIONS else path.name
-    return name[: len(name) - len(archive)] or "data"
+    return printable(name[: len(name) - len(archive)]) or "data"
 
 
 def occurring(images: LabelledImages) -> set[str]:

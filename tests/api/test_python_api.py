@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import ray
 from PIL import Image
 
 import raytl
+from raytl import sources
 from raytl.bundles import Reference
 from raytl.core.errors import UserError
 from raytl.runs import RunStore
@@ -97,6 +100,15 @@ def test_pretrain_writes_a_source_model_that_knows_the_classes(tmp_path):
     assert bundle.labels == ("green", "red")
     (prediction,) = bundle.predict([picture("red", 999)])
     assert prediction.label == "red"
+
+
+def test_folders_whose_names_are_no_utf8_are_learned_from_and_written_to(tmp_path):
+    odd = os.fsdecode(b"fotos-\xfc")
+    path, _ = raytl.pretrain(photos(tmp_path / odd), "scratch:cnn-small", tmp_path / odd / "m\udcff", steps=2)
+    assert json.loads((path / "model.json").read_bytes())["provenance"]["data"].endswith("fotos-\\xfc")
+    assert sources.load(f"file:{path}", image_size=16).pretrained
+    task = raytl.Task(target=tmp_path / odd, source_domain=[tmp_path / odd], holdout=0)
+    assert task.name == "fotos-\\xfc" and list(task.given["source_domain"]) == ["fotos-\\xfc"]
 
 
 @pytest.mark.slow

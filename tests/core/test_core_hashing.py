@@ -77,6 +77,9 @@ class TestSeeds:
     def test_lie_in_the_range_that_every_library_takes(self, parts: list[object]) -> None:
         assert 0 <= derive_seed(*parts) < 2**31
 
+    def test_of_a_name_that_is_no_utf8(self) -> None:
+        assert derive_seed("file:a\udcff") != derive_seed("file:a\udcfe")
+
     def test_differ_with_every_part(self) -> None:
         seeds = {derive_seed(seed, use, k) for seed in range(10) for use in ("a", "b") for k in range(10)}
         assert len(seeds) == 200

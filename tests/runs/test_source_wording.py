@@ -16,6 +16,7 @@ from raytl.runs import wording
         ("pretrain:printed/scratch:cnn-small", "printed/cnn-small", "printed/cnn-small"),
         ("scratch:cnn-small", "scratch cnn-small", "scratch cnn-small"),
         ("plain:pixels", "pixels", "pixels"),
+        ("file:my/m\udcfc.pth", r"m\xfc.pth", r"m\xfc.pth"),
         ("file:my/w.pth?arch=hf:some/vit@none", "w.pth", "w.pth"),
         ("file:my/w.pth?arch=timm:resnet18@none@160px", "w.pth at 160 px", "160 px w.pth"),
     ],

@@ -16,6 +16,7 @@ from ray._private import ray_constants, state
 from raytl.core.errors import UserError
 from raytl.core.machine import cores, ray_token, short_temp_dir
 from raytl.core.memory import memory
+from raytl.machines.entrypoint import entrypoint_as_text
 from raytl.machines.reaching import address_of, reach
 from raytl.search.lanes.growing import autoscales
 from raytl.search.lanes.sizing import Lanes, fitting, plan_lanes, room_for
@@ -82,7 +83,8 @@ def start(slots: int, *, verbose: bool = False, address: str | None = None) -> N
     if address is not None:
         found = reach(address)
         try:
-            ray.init(address=found.address, log_to_driver=verbose, logging_level=level)
+            with entrypoint_as_text():
+                ray.init(address=found.address, log_to_driver=verbose, logging_level=level)
         except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
             raise UserError(
                 f"the Ray cluster at '{address}' answers, but this process cannot join it: {_first_sentence(error)}"
@@ -94,7 +96,7 @@ def start(slots: int, *, verbose: bool = False, address: str | None = None) -> N
         short = short_temp_dir()
         if short is not None and "RAY_TMPDIR" not in os.environ:
             options["_temp_dir"] = f"{short}/ray"
-        with _on_loopback():
+        with _on_loopback(), entrypoint_as_text():
             # "local", or else Ray would join a cluster that it finds on this machine: an endpoint's, say.
             try:
                 ray.init(address="local", num_cpus=count, **options)

@@ -16,8 +16,15 @@ Lines = dict[tuple[str, ...], int | str]
 """Where each key path was given: the line of the file, or the assignment on the command line."""
 
 
+_NO_UTF8 = re.compile(r"[\udc80-\udcff]")
+
+
 class _Loader(yaml.SafeLoader):
     """YAML as people write it: ``1e-3`` is a number (as in YAML 1.2; PyYAML alone would take it for a word)."""
+
+    def check_printable(self, data: str) -> None:
+        """Raise ReaderError for control characters; bytes that are no UTF-8 are part of a file's name."""
+        super().check_printable(_NO_UTF8.sub("", data))
 
 
 _Loader.add_implicit_resolver(

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, cast
 
 from raytl.core.errors import UserError
+from raytl.core.names import printable as printable
 from raytl.tasks.items import EncodedItem, FileItem
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.archive import Archive, is_archive
 from raytl.tasks.readers.web import WEB, is_web
-
-# What has no shape of its own, or turns the text around it.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
 @dataclass(frozen=True)
@@ -165,12 +162,6 @@ def is_folder(place: Place) -> bool:
     from pyarrow import fs
 
     return bool(place.filesystem.get_file_info(place.path).type == fs.FileType.Directory)
-
-
-def printable(text: str) -> str:
-    r"""A file name as text of one line that any terminal takes: bytes that are no UTF-8 become ``\xff``."""
-    plain = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return plain if plain.isprintable() else _CONTROL.sub(lambda found: repr(found[0])[1:-1], plain)
 
 
 def first_line(error: BaseException) -> str:

@@ -140,6 +140,10 @@ class TestMistakes:
         with pytest.raises(UserError, match="not a text file in UTF-8"):
             load_space(str(tmp_path / "picture.yaml"))
 
+    def test_a_model_in_a_folder_whose_name_is_no_utf8_can_be_set(self) -> None:
+        space = load_space("vision-small", ["source_model=[file:m\udcfc, scratch:cnn-small]"])
+        assert space.plain["source_model"].options == ("file:m\udcfc", "scratch:cnn-small")
+
     def test_a_name_that_is_not_shipped_names_the_nearest(self) -> None:
         with pytest.raises(UserError, match="unknown search space 'vision-smal'; did you mean 'vision-small'"):
             load_space("vision-smal")

@@ -1,0 +1,19 @@
+"""Names of files as people read them."""
+
+from __future__ import annotations
+
+import re
+
+# What has no shape of its own, or turns the text around it.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+def printable(text: str) -> str:
+    r"""A file name as text of one line that any terminal takes: bytes that are no UTF-8 become ``\xff``."""
+    plain = encodable(text)
+    return plain if plain.isprintable() else _CONTROL.sub(lambda found: repr(found[0])[1:-1], plain)
+
+
+def encodable(text: str) -> str:
+    r"""The same text where UTF-8 has it; bytes of a file's name that are none become ``\xff``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
