@@ -76,7 +76,7 @@ def _hub() -> Finding:
     host = urlparse(address).hostname
     try:
         httpx.head(address, timeout=HUB_PATIENCE_S, follow_redirects=True).raise_for_status()
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, ImportError, ValueError) as error:  # the latter two of a proxy that httpx cannot use
         advice = "models that are not on this machine are left out of a search; set a proxy, or copy weights here"
         return Finding("model hub", Mark.WARNING, f"{host} cannot be reached ({type(error).__name__})", advice)
     return Finding("model hub", Mark.OK, f"{host} answers")

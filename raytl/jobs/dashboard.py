@@ -19,6 +19,7 @@ from ray.dashboard.modules.job.sdk import JobSubmissionClient
 from ray.exceptions import AuthenticationError
 
 from raytl.core.errors import UserError
+from raytl.core.http import http_client
 from raytl.machines.token import find_token
 
 DEFAULT = "http://127.0.0.1:8265"
@@ -77,7 +78,7 @@ class Dashboard(JobSubmissionClient):  # type: ignore[misc]
     def _examine(self) -> str | None:
         """Who is there; returns the token that is asked for."""
         try:
-            with httpx.Client(base_url=self.url, trust_env=not self._loopback, timeout=_CONNECT_S) as client:
+            with http_client(self.url, base_url=self.url, trust_env=not self._loopback, timeout=_CONNECT_S) as client:
                 mode = _json(client.get("/api/authentication_mode"), "authentication_mode")
                 refuse_open(self.url, mode, loopback=self._loopback)
                 found = find_token() if mode == "token" else None

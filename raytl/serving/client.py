@@ -14,6 +14,7 @@ import httpx
 from PIL import Image
 
 from raytl.core.errors import UserError
+from raytl.core.http import http_client
 from raytl.core.prediction import Prediction
 from raytl.serving.tokens import is_loopback
 
@@ -51,7 +52,7 @@ class Client:
                 f"{url}: is no URL of an endpoint ({error}); give one such as http://127.0.0.1:8000"
             ) from None
         # Nobody reaches this machine's loopback through a proxy.
-        self._http = httpx.Client(headers=headers, timeout=timeout_s, trust_env=not is_loopback(host))
+        self._http = http_client(self._url, headers=headers, timeout=timeout_s, trust_env=not is_loopback(host))
 
     @overload  # a str is a sequence of str too; the first signature is the one that counts
     def predict(self, images: Picture, *, top: int | None = None) -> Prediction: ...  # type: ignore[overload-overlap]

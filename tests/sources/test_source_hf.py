@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -307,8 +310,18 @@ class TestMistakes:
         (tmp_path / "m" / "config.json").write_text("{")
         with pytest.raises(UserError, match=r"config\.json: is not valid JSON"):
             sources.info(uri)
-        with pytest.raises(UserError, match="is no folder; give one with a config"):
-            sources.info(f"hf:{tmp_path}/gone")
+        for name in (f"{tmp_path}/gone", "models/my--vit", "models/my..vit"):
+            with pytest.raises(UserError, match="is no folder; give one with a config"):
+                sources.info(f"hf:{name}")
+
+    def test_a_connection_that_breaks_off(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            threading.Thread(target=_hang_up, args=[server], daemon=True).start()
+            monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+            with pytest.raises(sources.WeightsMissingError, match="is not in the Hugging Face cache and could not be"):
+                sources.info("hf:someone/tower")
 
     def test_a_model_id_that_cannot_be_had(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -316,6 +329,13 @@ class TestMistakes:
         for ask in (sources.load, sources.info):
             with pytest.raises(sources.WeightsMissingError, match="hf:someone/tower: is not in the Hugging Face cache"):
                 ask("hf:someone/tower")
+
+
+def _hang_up(server: socket.socket) -> None:
+    """Close whatever connects, until the server is closed."""
+    with suppress(OSError):
+        while True:
+            server.accept()[0].close()
 
 
 def test_a_model_id_is_read_from_the_hubs_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from raytl.core.errors import UserError
 from raytl.sources.base import Built, Provider, Request, SourceEntry, WeightsMissingError, provider, seeded
 from raytl.sources.heads import ZeroShotHead
 from raytl.sources.hf_towers import TWO_TOWERS, Tower
+from raytl.sources.hub import fetch_errors
 from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.staging import assemble, fit_original
@@ -165,24 +165,25 @@ def _folder(name: str, *, weights: bool) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         return path
+    neither = f"hf:{name}: is no folder; give one with a config.json, or a model id such as facebook/dinov2-small"
     if not _MODEL_ID.fullmatch(name):
-        raise UserError(
-            f"hf:{name}: is no folder; give one with a config.json, or a model id such as facebook/dinov2-small"
-        )
+        raise UserError(neither)
     _need_timm()
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
 
     patterns = [*_FACTS, *_WEIGHTS] if weights else _FACTS
     try:
         cached = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=True))
         if (cached / "config.json").is_file() and (not weights or any(cached.glob("model*.safetensors"))):
             return cached
-    except LocalEntryNotFoundError:
+    except HFValidationError:  # its rules go further than the pattern here
+        raise UserError(neither) from None
+    except fetch_errors():
         pass
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+    except fetch_errors() as error:
         raise WeightsMissingError(
             f"hf:{name}: is not in the Hugging Face cache and could not be fetched ({type(error).__name__}); fetch it "
             "once while online, set HF_HOME to a cache that has it, or give the folder of a copy"

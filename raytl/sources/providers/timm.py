@@ -7,10 +7,9 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-import httpx
-
 from raytl.core.errors import UserError, nearest
 from raytl.sources.base import Built, Provider, Request, SourceEntry, WeightsMissingError, hint, provider, seeded
+from raytl.sources.hub import fetch_errors
 from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.staging import Staged, assemble, batch_norm_stages
@@ -156,11 +155,11 @@ def _preprocessing(config: dict[str, Any], wished: int | None) -> Preprocessing:
 
 
 def _network(model: str, *, trained: bool) -> Any:
+    if not trained:
+        return _timm().create_model(model, pretrained=False)
     try:
-        return _timm().create_model(model, pretrained=trained)
-    except (OSError, RuntimeError, ValueError, httpx.HTTPError) as error:
-        if not trained:
-            raise
+        return _timm().create_model(model, pretrained=True)
+    except fetch_errors() as error:
         raise WeightsMissingError(
             f"timm:{model}: the published weights are not in the Hugging Face cache and could not be fetched "
             f"({type(error).__name__}); fetch them once while online, set HF_HOME to a cache that has them, or use "

@@ -1,0 +1,20 @@
+"""HTTP to elsewhere, through the proxies that the environment names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from raytl.core.errors import UserError
+
+
+def http_client(url: str, **settings: Any) -> httpx.Client:
+    """Httpx's client for what is at ``url``, with its ``settings``. Raises UserError for a proxy that it cannot use."""
+    try:
+        return httpx.Client(**settings)
+    except (ImportError, ValueError) as error:
+        raise UserError(
+            f"{url}: cannot be reached through the proxy that ALL_PROXY, HTTP_PROXY or HTTPS_PROXY names ({error}); "
+            "name an http:// one, or unset it"
+        ) from None
