@@ -114,15 +114,18 @@ class Tower:
                 f"{where}: {odd[0]} is {get(odd[0])}, a variant that is not supported; choose another model"
             )
         try:
-            width = int(get("hidden_size", 768))
+            width, size = int(get("hidden_size", 768)), int(get("image_size", 224))
+            patch = int(get("patch_size", {"dinov2": 14, "clip": 32}.get(kind, 16)))
+            if 0 < patch <= size:
+                size -= size % patch  # no patch begins in what is left over: transformers does not look at it either
             return cls(
                 kind=kind,  # type: ignore[arg-type]
                 width=width,
                 depth=int(get("num_hidden_layers", 12)),
                 heads=int(get("num_attention_heads", 12)),
                 hidden=int(width * get("mlp_ratio", 4)) if kind == "dinov2" else int(get("intermediate_size", 3072)),
-                patch=int(get("patch_size", {"dinov2": 14, "clip": 32}.get(kind, 16))),
-                size=int(get("image_size", 224)),
+                patch=patch,
+                size=size,
                 activation=str(get("hidden_act", _USUAL_ACTIVATIONS.get(kind, "gelu"))),
                 epsilon=float(get("layer_norm_eps", _USUAL_EPSILONS.get(kind, 1e-6))),
                 qkv_bias=bool(get("qkv_bias", True)),

@@ -256,6 +256,31 @@ def test_preprocessing_is_what_its_file_says(values: dict[str, Any], expected: t
     assert (found.mean, found.std, found.size) == ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3), SIZE)
 
 
+def test_what_a_processor_of_both_towers_saved_goes_first(tmp_path: Path) -> None:
+    """As transformers 5 writes and reads it."""
+    uri = put(tmp_path / "m", "vit", state_of("vit"))
+    joint = {"processor_class": "SiglipProcessor", "image_processor": PREPROCESSING | {"image_mean": [0.1, 0.2, 0.3]}}
+    (tmp_path / "m" / "processor_config.json").write_text(json.dumps(joint))
+    assert sources.load(uri).preprocessing.mean == (0.1, 0.2, 0.3)
+    (tmp_path / "m" / "preprocessor_config.json").unlink()
+    assert sources.load(uri).preprocessing.mean == (0.1, 0.2, 0.3)
+    (tmp_path / "m" / "processor_config.json").write_text('{"processor_class": "SiglipProcessor"}')
+    with pytest.raises(UserError, match=r"preprocessor_config\.json: cannot be read"):
+        sources.load(uri)
+
+
+@pytest.mark.parametrize("kind", list(CONFIGS))
+def test_a_size_that_is_no_whole_number_of_patches_loses_what_is_left_over(kind: str, tmp_path: Path) -> None:
+    """Such as SigLIP's 384 pixels in patches of 14."""
+    whole = put(tmp_path / "whole", kind, state_of(kind))
+    odd = put(tmp_path / "odd", kind, state_of(kind), CONFIGS[kind] | {"image_size": SIZE + PATCH - 1})
+    models = [sources.load(uri) for uri in (whole, odd)]
+    assert [model.preprocessing.size for model in models] == [SIZE, SIZE]
+    images = torch.randn(2, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        assert torch.equal(*(model.run(images) for model in models))
+
+
 def test_the_licence_is_that_of_the_card(tmp_path: Path) -> None:
     uri = put(tmp_path / "m", "vit", state_of("vit"))
     assert sources.info(uri).licence == "unknown"
@@ -281,7 +306,7 @@ class TestMistakes:
             ({"num_channels": 1}, "num_channels is 1, a variant that is not supported"),
             ({"hidden_size": 10**9}, "width is 1000000000, not from 1 to 4096"),
             ({"num_attention_heads": 3}, "must divide into 3 heads"),
-            ({"image_size": 17}, "size 17 into patches of 4"),
+            ({"image_size": 3}, "size 3 into patches of 4"),
             ({"hidden_act": "relu6"}, "unknown activation 'relu6'"),
             ({"hidden_size": None}, "not a readable configuration"),
             ({"num_hidden_layers": 4}, "12 missing"),

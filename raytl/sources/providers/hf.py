@@ -1,6 +1,6 @@
 """``hf:<folder or model id>[@none]``: image towers in Hugging Face layout; ``hf:<kind>?<shape>`` is one untrained.
 
-Reads ``config.json``, ``preprocessor_config.json`` and safetensors; nothing in them is executed. A model id is looked
+Reads ``config.json``, ``preprocessor_config.json`` (or ``processor_config.json``) and safetensors; nothing in them is executed. A model id is looked
 up in the hub's cache, and downloaded only where it is not there.
 """
 
@@ -31,7 +31,7 @@ from raytl.sources.weights import read_weights
 from raytl.tasks.preprocessing import Preprocessing
 
 _PLACEHOLDER_CLASSES = 10
-_FACTS = ["config.json", "preprocessor_config.json", "README.md", *TOKENIZER]
+_FACTS = ["config.json", "preprocessor_config.json", "processor_config.json", "README.md", *TOKENIZER]
 _WEIGHTS = ["model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
 _MODEL_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
@@ -222,9 +222,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _preprocessing(folder: Path, tower: Tower) -> Preprocessing:
-    """As ``preprocessor_config.json`` says; without one, nobody knows how the images were normalised."""
-    path = folder / "preprocessor_config.json"
-    values = _json(path)
+    """As the folder says; without that, nobody knows how the images were normalised."""
+    path, values = _image_processor(folder)
     try:
         size, crop = _side(values.get("size")), _side(values.get("crop_size"))
         shortest = isinstance(values.get("size"), dict) and "shortest_edge" in values["size"]
@@ -242,6 +241,21 @@ def _preprocessing(folder: Path, tower: Tower) -> Preprocessing:
         raise UserError(
             f"{path}: does not say how images are prepared ({error!r}); download the model again"
         ) from error
+
+
+def _image_processor(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Where it says how images are prepared, and what.
+
+    transformers 5 writes it into ``processor_config.json``, with what belongs to the tokenizer, and reads it there
+    first; all before and models of one tower have a file for it.
+    """
+    joint = folder / "processor_config.json"
+    if joint.is_file():
+        found = _json(joint).get("image_processor")
+        if isinstance(found, dict):
+            return joint, found
+    path = folder / "preprocessor_config.json"
+    return path, _json(path)
 
 
 def _side(value: Any) -> int | None:
