@@ -14,6 +14,7 @@ from raytl import sources
 from raytl.bundles import export_bundle, reference_images
 from raytl.core.errors import UserError
 from raytl.core.seeding import derive_seed
+from raytl.sources.checkpoint import check_place
 from raytl.tasks import Problem, TrainingData, read_labelled, splits
 from raytl.training.pretrain import train_source_model
 from raytl.training.workspace import PretrainSettings, Workspace, WorkspaceSettings
@@ -41,8 +42,9 @@ def pretrain(
 
     architecture: URI of the network to start from (``scratch:cnn-small``, ``torchvision:resnet18``). split, images,
     label, image_column: as of :class:`raytl.Task`. noticed: told what there is to say about the data, before the
-    training.
+    training. Raises UserError at once where ``out`` cannot be written or holds something else than a saved model.
     """
+    check_place(Path(out))
     read = read_labelled(data, split=split, images=images, label=label, image_column=image_column)
     learned = read.images
     if noticed is not None:

@@ -8,7 +8,13 @@ from raytl.core.lazy import lazily
 
 if TYPE_CHECKING:
     from raytl.bundles.bundle import Bundle, export_bundle
-    from raytl.bundles.files import FolderAnswer, answer_files, predict_files, write_predictions
+    from raytl.bundles.files import (
+        FolderAnswer,
+        answer_files,
+        check_predictions,
+        predict_files,
+        write_predictions,
+    )
     from raytl.bundles.predictor import ImageLike, Predictor
     from raytl.bundles.reference import Reference, reference_images
     from raytl.core.prediction import Prediction
@@ -24,6 +30,7 @@ __all__ = [
     "Reference",
     "Threshold",
     "answer_files",
+    "check_predictions",
     "export_bundle",
     "predict_files",
     "reference_images",
@@ -34,7 +41,7 @@ __getattr__ = lazily(
     __name__,
     {
         "raytl.bundles.bundle": "Bundle export_bundle",
-        "raytl.bundles.files": "FolderAnswer answer_files predict_files write_predictions",
+        "raytl.bundles.files": "FolderAnswer answer_files check_predictions predict_files write_predictions",
         "raytl.bundles.predictor": "ImageLike Predictor",
         "raytl.bundles.reference": "Reference reference_images",
         "raytl.core.prediction": "Prediction",

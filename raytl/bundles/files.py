@@ -11,6 +11,7 @@ import pandas as pd
 
 from raytl.bundles.predictor import Predictor
 from raytl.core.errors import UserError
+from raytl.core.places import check_folder, is_folder, is_there
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.judging.health import Health, judge_health
 from raytl.tasks.readers.listing import Place, printable
@@ -88,8 +89,7 @@ def write_predictions(frame: pd.DataFrame, out: str | Path) -> Path:
     """Write the table as ``.csv`` or ``.parquet``. Raises UserError for another suffix or an unwritable place."""
     out = Path(out)
     suffix = out.suffix.lower()
-    if suffix not in (".csv", ".parquet"):
-        raise UserError(f"{out}: predictions are written as .csv or .parquet; choose one of these endings")
+    _check_suffix(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if suffix == ".csv":
@@ -101,10 +101,24 @@ def write_predictions(frame: pd.DataFrame, out: str | Path) -> Path:
     return out
 
 
+def check_predictions(out: str | Path) -> None:
+    """Raise what :func:`write_predictions` would, as far as it can be told before anything is classified."""
+    out = Path(out)
+    _check_suffix(out)
+    if is_folder(out):
+        raise UserError(f"{out}: is a folder; name a file, for example {out / 'predictions.csv'}")
+    check_folder(out.parent)
+
+
+def _check_suffix(out: Path) -> None:
+    if out.suffix.lower() not in (".csv", ".parquet"):
+        raise UserError(f"{out}: predictions are written as .csv or .parquet; choose one of these endings")
+
+
 def _expand(paths: Iterable[str | Path]) -> Sequence[Path]:
     files: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
+        if is_folder(path):
             tree = walk(Place(None, str(path), printable(str(path)))).tree
             found = [Path(file) for file in sorted(tree.below()) if is_image(file)]
             if not found:
@@ -112,7 +126,7 @@ def _expand(paths: Iterable[str | Path]) -> Sequence[Path]:
                     f"{printable(str(path))}: has no image files; give a folder with images or the files themselves"
                 )
             files += found
-        elif path.exists():
+        elif is_there(path):
             files.append(path)
         else:
             raise UserError(f"{printable(str(path))}: does not exist; check the path")

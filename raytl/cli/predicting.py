@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raytl import api
-from raytl.bundles import Bundle, FolderAnswer, answer_files, write_predictions
+from raytl.bundles import Bundle, FolderAnswer, answer_files, check_predictions, write_predictions
 from raytl.bundles.yardstick import why_none
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
@@ -24,26 +24,29 @@ def show_predictions(
     output: Output, model: str, paths: Sequence[Path], out: Path | None, storage: str | None, *, sets: bool = False
 ) -> None:
     """Classify files and show, or write, the table; say how good it is. sets: with all labels an image may have."""
+    if out is not None:
+        check_predictions(out)  # before all images are classified
     bundle = Bundle.load(api.find_bundle(model, storage))
     if sets and bundle.yardstick is None:
         raise UserError(
             f"{model}: --sets needs reference statistics, and this model has none; export it from a new run"
         )
     answer = answer_files(bundle, paths)
-    frame, named = answer.frame, _named(answer, bundle.labels)
-    if sets and named is not None:
+    frame, named = answer.frame, _named(answer, bundle.labels) if sets else None
+    if named is not None:
         frame = frame.assign(labels=["|".join(row) for row in named], none_of_these=answer.unlike)
     if out is not None:
         write_predictions(frame, out)
         output.say(f"wrote {len(frame)} predictions to {out}")
     else:
-        _show(output, answer, named if sets else None)
+        _show(output, answer, named)
     why_not = "no image could be read" if bundle.yardstick else why_none(bundle.manifest.provenance)
     for sentence in sentences(answer.health, why_not):
         output.say(sentence)
-    health = None if answer.health is None else answer.health.to_json(bundle.labels)
-    records = _records(answer, bundle.labels, named if sets else None)
-    output.document({"model": model, "out": str(out) if out else None, "predictions": records, "health": health})
+    if output.as_json:  # all probabilities of all images as text take memory that nobody else asked for
+        health = None if answer.health is None else answer.health.to_json(bundle.labels)
+        records = _records(answer, bundle.labels, named)
+        output.document({"model": model, "out": str(out) if out else None, "predictions": records, "health": health})
 
 
 def sentences(health: Health | None, why_not: str) -> list[str]:
@@ -96,16 +99,18 @@ def _named(answer: FolderAnswer, labels: Sequence[str]) -> list[list[str]] | Non
 
 
 def _records(answer: FolderAnswer, labels: Sequence[str], named: list[list[str]] | None) -> list[dict[str, Any]]:
-    records = []
-    for number, (_, row) in enumerate(answer.frame.iterrows()):
-        failed = isinstance(row["error"], str)
+    frame, records = answer.frame, []
+    probabilities = frame[[f"p({name})" for name in labels]].to_numpy()
+    chosen = zip(frame["file"], frame["label"], frame["confidence"], frame["error"], probabilities, strict=True)
+    for number, (file, label, confidence, error, row) in enumerate(chosen):
+        failed = isinstance(error, str)
         known: dict[str, Any] = {
-            "label": row["label"],
-            "confidence": float(row["confidence"]),
-            "probabilities": {name: float(row[f"p({name})"]) for name in labels},
+            "label": label,
+            "confidence": float(confidence),
+            "probabilities": dict(zip(labels, row.tolist(), strict=True)),
         }
         if named is not None and answer.unlike is not None:
             known |= {"labels": named[number], "none_of_these": bool(answer.unlike[number])}
-        record = {"file": row["file"], **(dict.fromkeys(known) if failed else known)}
-        records.append(record | {"error": row["error"] if failed else None})
+        record = {"file": file, **(dict.fromkeys(known) if failed else known)}
+        records.append(record | {"error": error if failed else None})
     return records

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from raytl.core.errors import NotWrittenError, UserError, nearest
+from raytl.core.places import check_folder, is_file, is_folder, is_there
 from raytl.sources.heads import ZeroShotHead
 from raytl.sources.lookup import build_architecture
 from raytl.sources.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, Threshold, Weights, jsonable, read_manifest
@@ -42,6 +43,13 @@ def write_checkpoint(directory: Path, model: SourceModel, extra: Mapping[str, An
     directory = Path(directory)
     _check_target(directory)
     write_files(directory, checkpoint_files(model, extra))
+
+
+def check_place(directory: Path) -> None:
+    """Raise what :func:`write_checkpoint` would, as far as it can be told before there is a model."""
+    directory = Path(directory)
+    _check_target(directory)
+    check_folder(directory.resolve().parent)  # the folder appears there, or takes the place of the one that is there
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
@@ -170,7 +178,7 @@ def load_checkpoint(directory: Path) -> tuple[Manifest, SourceModel]:
 
 def is_checkpoint(directory: Path) -> bool:
     """Whether the folder claims to hold a saved model."""
-    return (Path(directory) / MANIFEST_FILE).is_file()
+    return is_file(Path(directory) / MANIFEST_FILE)
 
 
 def _own_version() -> str:
@@ -181,9 +189,10 @@ def _own_version() -> str:
 
 
 def _check_target(directory: Path) -> None:
-    if directory.is_dir() and not is_checkpoint(directory) and any(directory.iterdir()):
-        raise UserError(f"{directory}: holds something else than a saved model; choose an empty or new folder")
-    if directory.exists() and not directory.is_dir():
+    with _writing(directory):
+        if is_folder(directory) and not is_checkpoint(directory) and any(directory.iterdir()):
+            raise UserError(f"{directory}: holds something else than a saved model; choose an empty or new folder")
+    if is_there(directory) and not is_folder(directory):
         raise UserError(f"{directory}: is a file; choose an empty or new folder")
 
 

@@ -102,6 +102,15 @@ def test_pretrain_writes_a_source_model_that_knows_the_classes(tmp_path):
     assert prediction.label == "red"
 
 
+def test_pretrain_looks_at_once_where_it_is_to_write(tmp_path):
+    """Before the data, of which there is none."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("mine")
+    for out, sentence in (("notes", "holds something else"), ("/dev/null/here", "cannot be written")):
+        with pytest.raises(UserError, match=sentence):
+            raytl.pretrain(tmp_path / "gone", "scratch:cnn-small", out)
+
+
 def test_folders_whose_names_are_no_utf8_are_learned_from_and_written_to(tmp_path):
     odd = os.fsdecode(b"fotos-\xfc")
     path, _ = raytl.pretrain(photos(tmp_path / odd), "scratch:cnn-small", tmp_path / odd / "m\udcff", steps=2)

@@ -90,3 +90,20 @@ def test_sets_go_into_the_table(raytl, models, photos, tmp_path):
     out = tmp_path / "p.csv"
     assert raytl("predict", str(models / "known"), str(photos), "--sets", "--out", str(out)).code == 0
     assert out.read_text().splitlines()[0].endswith("error,labels,none_of_these")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("p.xlsx", "written as .csv or .parquet"), ("taken/p.csv", "cannot be written"), ("folder.csv", "is a folder")],
+)
+def test_where_to_write_is_looked_at_before_anything_is_classified(raytl, models, tmp_path, name, sentence):
+    """Nor is the image looked for, which is not there."""
+    (tmp_path / "taken").write_text("a file")
+    (tmp_path / "folder.csv").mkdir()
+    done = raytl("predict", str(models / "known"), str(tmp_path / "gone.png"), "--out", str(tmp_path / name))
+    assert done.code == 2 and sentence in done.err
+
+
+def test_a_name_that_no_system_takes_does_not_exist(raytl, models):
+    done = raytl("predict", str(models / "known"), "x" * 300)
+    assert done.code == 2 and "does not exist; check the path" in done.err
