@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from urllib.parse import urlparse
 
 from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
+from raytl.core.places import expanded
 from raytl.machines import looks
 from raytl.machines.looks import Finding, Mark
 from raytl.runs import RunStore
@@ -35,7 +35,7 @@ def checkup(*, address: str | None = None, storage: str | os.PathLike[str] | Non
 def _runs(storage: str) -> Finding:
     """Whether runs can be kept, and what a disk holds."""
     if not is_uri(storage):
-        return looks.disk("runs", Path(storage).expanduser(), "--storage")
+        return looks.disk("runs", expanded(storage), "--storage")
     try:
         RunStore(storage).check()
     except UserError as error:

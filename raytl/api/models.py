@@ -14,6 +14,7 @@ from raytl.bundles.features import read_features
 from raytl.bundles.yardstick import NO_YARDSTICK, read_yardstick
 from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
+from raytl.core.places import is_there
 from raytl.evaluation.intervals import Interval
 from raytl.runs.documents import outcome_document
 from raytl.runs.recipe import Recipe
@@ -157,14 +158,14 @@ def find_bundle(model: str | os.PathLike[str] | Run, storage: str | os.PathLike[
     if isinstance(model, Run):
         return model.best.bundle_path
     path = Path(model)
-    if (path / "run.json").exists():
+    if is_there(path / "run.json"):
         return Run(path).best.bundle_path
-    if (path / "model.json").exists():
+    if is_there(path / "model.json"):
         return path
     try:
         return open_run(str(model), storage).best.bundle_path
     except UserError:
-        if path.exists():
+        if is_there(path):
             return path  # what is wrong with it, a bundle's reader says best
         raise
 

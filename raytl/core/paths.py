@@ -99,7 +99,7 @@ def lot_with(run: str) -> Path | None:
 
 
 def _mark(run: str) -> str:
-    name = run if "://" in run else str(Path(run).expanduser().resolve())
+    name = run if "://" in run else str(Path(os.path.expanduser(run)).resolve())  # noqa: PTH111  # of nobody's home
     return f"{RUNS}/{hashlib.sha256(os.fsencode(name.rstrip('/'))).hexdigest()[:16]}"
 
 

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from raytl.core.errors import UserError
+from raytl.core.places import expanded, is_there
 
 LIMIT_BYTES = 100 * 2**20
 """Of all data together. Ray keeps what is sent in the head's memory and copies it to every node."""
@@ -37,8 +38,8 @@ class Parcel:
             None for all of it, hidden files aside.
         Raises UserError where it is not there, needs what lies outside, or all of it together is too large.
         """
-        shown, path = path, path.expanduser().absolute()
-        if not path.exists():
+        shown, path = path, expanded(path).absolute()
+        if not is_there(path):
             raise UserError(f"{option} {shown}: no such file or folder; check the path, or pass --on-cluster")
         root = path if path.is_dir() else path.parent
         needed = list(_below(path)) if files is None else [*files, *([] if path.is_dir() else [path])]

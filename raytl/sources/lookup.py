@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from raytl.core.errors import UserError
+from raytl.core.places import expanded, is_file, is_folder
 from raytl.sources.base import Provider, Request, SourceEntry, providers, seeded
 from raytl.sources.class_names import TEMPLATES, spoken, why_unnamed
 from raytl.sources.heads import ZeroShotHead
@@ -63,9 +63,9 @@ def local_files(uri: str) -> list[tuple[str, int, int]]:
     kind, _, rest = split_size(uri)[0].partition(":")
     if kind not in ("file", "hf"):
         return []
-    place = Path(rest.partition("?")[0]).expanduser()
-    files = [place] if place.is_file() else sorted(place.iterdir()) if place.is_dir() else []
-    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    place = expanded(rest.partition("?")[0])
+    files = [place] if is_file(place) else sorted(place.iterdir()) if is_folder(place) else []
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if is_file(file)]
 
 
 def untrained_uri(uri: str) -> str | None:

@@ -12,6 +12,7 @@ from pydantic_core import from_json
 
 from raytl.core.errors import UserError
 from raytl.core.names import encodable
+from raytl.core.places import is_folder, is_there
 from raytl.tasks.preprocessing import Preprocessing
 
 FORMAT_VERSION = 5
@@ -122,8 +123,8 @@ def read_manifest(directory: Path) -> Manifest:
     """The manifest of a saved model alone. Raises UserError."""
     directory = Path(directory)
     path = directory / MANIFEST_FILE
-    if not directory.is_dir():
-        what = "is a file" if directory.exists() else "does not exist"
+    if not is_folder(directory):
+        what = "is a file" if is_there(directory) else "does not exist"
         raise UserError(f"{directory}: {what}; give the folder of a saved model")
     try:
         data = path.read_bytes()

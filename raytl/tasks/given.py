@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from raytl.core.errors import UserError
+from raytl.core.places import expanded
 
 DEMO = "demo"
 _PLACES = ("target", "unlabelled", "test", "images")
@@ -73,4 +73,4 @@ def _moved(place: str, old: str, new: str) -> str:
 def _absolute(place: str | os.PathLike[str]) -> str:
     text = os.fspath(place)
     # Path.absolute keeps links: one to this month's photos is to be followed when the task is made again.
-    return text if "://" in text else str(Path(text).expanduser().absolute())
+    return text if "://" in text else str(expanded(text).absolute())

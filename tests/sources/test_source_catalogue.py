@@ -59,6 +59,10 @@ def test_resnet_small_has_about_300k_parameters() -> None:
         ("timm:resnet17", "unknown timm model 'resnet17'; did you mean 'resnet18'?"),
         ("timm:resnet18.a9_in1k", "unknown weights 'a9_in1k' of timm model 'resnet18'; did you mean"),
         ("file:/nowhere/at/all", "/nowhere/at/all: does not exist; give the folder of a saved model"),
+        (f"file:{'x' * 300}", "does not exist; give the folder of a saved model"),
+        ("file:~nobody-here/model", "does not exist; give the folder of a saved model"),
+        (f"hf:{'x' * 300}", "is no folder; give one with a config.json"),
+        ("hf:~nobody-here", "is no folder; give one with a config.json"),
         ("file:", "write it as <provider>:<name>"),
     ],
 )

@@ -184,3 +184,11 @@ class TestWhatDoesNotFit:
         torch.save(network.state_dict(), tmp_path / "w.pth")
         with pytest.raises(UserError, match=r"add \?arch="):
             sources.load(f"file:{tmp_path}/w.pth")
+
+
+@pytest.mark.parametrize("name", ["model_best.pth.tar", "last.ckpt", "pytorch_model.bin", "weights"])
+def test_a_checkpoint_of_any_name_is_bare_weights(name: str, network: nn.Module, tmp_path: Path) -> None:
+    torch.save({"state_dict": network.state_dict()}, tmp_path / name)
+    with pytest.raises(UserError, match=r"bare weights need their architecture; add \?arch=torchvision:resnet18"):
+        sources.info(f"file:{tmp_path / name}")
+    assert sources.load(f"file:{tmp_path / name}?arch={ARCH}", image_size=64).pretrained

@@ -12,6 +12,7 @@ from torch import nn
 
 from raytl.core.errors import UserError
 from raytl.core.paths import home
+from raytl.core.places import expanded
 from raytl.core.seeding import derive_seed
 from raytl.runs.recipe.lifting import Lifted
 from raytl.sources import SourceModel
@@ -70,7 +71,7 @@ def weights_file(uri: str, workspace: Workspace) -> Path | None:
     if bare.startswith("package:") or (bare.startswith("file:") and "?" in bare):
         model = workspace.source_model(uri)[0]
         return _written_out(model) if model.pretrained else None
-    return Path(bare.removeprefix("file:")).expanduser().absolute() / WEIGHTS_FILE if bare.startswith("file:") else None
+    return expanded(bare.removeprefix("file:")).absolute() / WEIGHTS_FILE if bare.startswith("file:") else None
 
 
 def _written_out(model: SourceModel) -> Path:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
+from raytl.core.places import expanded
 from raytl.runs.storage.disk import DiskPlace, DiskStorage
 from raytl.runs.storage.places import DOCUMENT, JOURNAL, Keeper, Place, Storage
 
@@ -20,7 +20,7 @@ def open_storage(storage: str | os.PathLike[str]) -> Storage:
     """The storage that a folder or a URI names; nothing is read or made yet. Raises UserError for an unknown URI."""
     text = os.fspath(storage)
     if not is_uri(text):
-        return DiskStorage(Path(text).expanduser())
+        return DiskStorage(expanded(text))
     from raytl.runs.storage.remote import ObjectStorage
 
     return ObjectStorage(text)

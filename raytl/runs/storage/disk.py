@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raytl.core.errors import UserError
+from raytl.core.places import is_there
 from raytl.runs.files import writing
 from raytl.runs.lock import FILE as LOCK
 from raytl.runs.lock import RunLock, TakenError, is_locked
@@ -24,7 +25,7 @@ class DiskStorage:
 
     def check(self) -> None:
         """Raise UserError where the folder cannot be made or written to; it is not made yet."""
-        there = next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
+        there = next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if is_there(path))
         with writing(self.folder):
             if not there.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from raytl.core.errors import StorageWarning, UserError, nearest
+from raytl.core.places import expanded
 from raytl.runs.run import Run
 from raytl.runs.tracking import figures
 from raytl.runs.tracking.figures import Told
@@ -58,7 +59,7 @@ def read_switches(switches: Sequence[str]) -> list[str]:
         if find_spec(module) is None:
             raise UserError(f"--log {switch}: {module} is not installed: {install}")
         if name == "tensorboard" and to:
-            to = str(Path(to).expanduser().absolute())
+            to = str(expanded(to).absolute())
         found[name] = f"{name}{sign}{to}"
     return list(found.values())
 

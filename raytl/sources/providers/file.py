@@ -11,10 +11,11 @@ from pathlib import Path
 from torch import Tensor
 
 from raytl.core.errors import UserError
+from raytl.core.places import expanded, is_file, is_folder
 from raytl.sources.base import Built, Provider, Request, SourceEntry, provider, providers
 from raytl.sources.checkpoint import load_checkpoint
 from raytl.sources.lookup import info, untrained_uri
-from raytl.sources.manifest import Manifest, read_manifest
+from raytl.sources.manifest import MANIFEST_FILE, Manifest, read_manifest
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.staging import fit_original
 from raytl.sources.torchvision_stages import ChannelAffine
@@ -68,9 +69,10 @@ class File(Provider):
 def _split(name: str) -> tuple[Path, str | None]:
     """Path and architecture, of which only bare weights have one. Raises UserError where they do not go together."""
     text, mark, query = name.partition("?")
-    path = Path(text).expanduser()
+    path = expanded(text)
     if not mark:
-        if path.suffix in SUFFIXES and not path.is_dir():
+        bare = path.suffix in SUFFIXES or is_file(path)  # checkpoints have all sorts of names
+        if bare and path.name != MANIFEST_FILE and not is_folder(path):
             raise UserError(
                 f"file:{name}: bare weights need their architecture; add ?arch=torchvision:resnet18 or the like"
             )
@@ -78,7 +80,7 @@ def _split(name: str) -> tuple[Path, str | None]:
     key, _, architecture = query.partition("=")
     if key != "arch" or not architecture:
         raise UserError(f"file:{name}: write the architecture of bare weights as ?arch=<URI>")
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"{path}: does not exist or is no file; give the path of a .safetensors, .pth or .pt file")
     return path, architecture
 

@@ -1,7 +1,7 @@
 """``hf:<folder or model id>[@none]``: image towers in Hugging Face layout; ``hf:<kind>?<shape>`` is one untrained.
 
-Reads ``config.json``, ``preprocessor_config.json`` (or ``processor_config.json``) and safetensors; nothing in them is executed. A model id is looked
-up in the hub's cache, and downloaded only where it is not there.
+Reads ``config.json``, ``preprocessor_config.json`` (or ``processor_config.json``) and safetensors; nothing in them is
+executed. A model id is looked up in the hub's cache, and downloaded only where it is not there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import yaml
 from torch import Tensor
 
 from raytl.core.errors import UserError
+from raytl.core.places import expanded, is_folder
 from raytl.sources.base import Built, Provider, Request, SourceEntry, WeightsMissingError, provider, seeded
 from raytl.sources.heads import ZeroShotHead
 from raytl.sources.hf_towers import TWO_TOWERS, Tower
@@ -162,8 +163,8 @@ def _choose(name: str, *, weights: bool) -> _Chosen:
 
 def _folder(name: str, *, weights: bool) -> Path:
     """The folder of a model: the one named, or the hub cache's. Raises UserError, WeightsMissingError."""
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = expanded(name)
+    if is_folder(path):
         return path
     neither = f"hf:{name}: is no folder; give one with a config.json, or a model id such as facebook/dinov2-small"
     if not _MODEL_ID.fullmatch(name):
