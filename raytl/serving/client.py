@@ -15,6 +15,7 @@ from PIL import Image
 
 from raytl.core.errors import UserError
 from raytl.core.http import http_client
+from raytl.core.names import printable
 from raytl.core.prediction import Prediction
 from raytl.serving.tokens import is_loopback
 
@@ -143,10 +144,11 @@ def _encoded(image: Picture, name: str) -> tuple[str, bytes]:
     if isinstance(image, Image.Image):
         return name, _written(image, name)
     path = Path(image)
+    shown = printable(str(path))  # what is sent is text, whatever bytes the name has
     try:
-        return str(path), path.read_bytes()
+        return shown, path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+        raise UserError(f"{shown}: cannot be read ({error.strerror or error}); check the path") from error
 
 
 def _written(image: Image.Image, name: str) -> bytes:

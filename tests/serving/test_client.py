@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import socket
 import subprocess
 import sys
@@ -49,6 +50,16 @@ def test_paths_bytes_and_images_are_answered_as_the_bundle_does(client, bundles,
         assert prediction.label == expected.label
         assert prediction.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
     assert list(client.predict(path, top=1).probabilities) == [expected.label]
+
+
+def test_a_file_whose_name_is_no_utf8_is_answered_and_named(client, png, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    path.write_bytes(png(3))
+    assert client.predict(path) == client.predict(png(3))
+    path.write_bytes(b"no image")
+    with pytest.raises(UserError) as error:
+        client.predict(path)
+    assert "caf\\xe9.png" in str(error.value)
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "LA", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I;16", "I", "F"])
