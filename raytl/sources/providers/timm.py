@@ -60,11 +60,8 @@ class Timm(Provider):
         return f"timm:{_split(name)[0]}@none"
 
     def names(self) -> list[str]:
-        """Every network with published weights; nothing where timm is not installed."""
-        try:
-            return list(_timm().list_models(pretrained=True))
-        except UserError:
-            return []
+        """Every network with published weights. Raises WeightsMissingError where timm is not installed."""
+        return list(_timm().list_models(pretrained=True))
 
     def entry(self, name: str) -> SourceEntry:
         """Without building it."""
