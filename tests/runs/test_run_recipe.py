@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
+import torchvision
 from documented import undocumented
 from lite0_wheel import URI, install
 from PIL import Image
@@ -34,7 +35,7 @@ from raytl.runs.recipe.training import VIEWS
 from raytl.runs.replaying import replay
 from raytl.search.planning import SearchSettings
 from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
-from raytl.sources import load
+from raytl.sources import info, load
 from raytl.tasks import Task
 from raytl.training.loop import run_trial
 from raytl.training.pools import view_batch
@@ -192,6 +193,24 @@ def test_what_cannot_be_written_is_said(strategy: Strategy, why: str, run: Run, 
     kept(tmp_path, Task(run.settings["given"]["target"], holdout=0.0), {"only": strategy})
     with pytest.raises(UserError, match=why):
         recipe(Run(tmp_path / "runs" / "shapes"))
+
+
+def test_a_head_that_is_solved_for_takes_nothing_over(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it refused where published weights know the classes, whose head no file has."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    published = torchvision.models.get_model_weights("shufflenet_v2_x0_5").DEFAULT
+    place = tmp_path / "hub" / "checkpoints" / Path(published.url).name
+    place.parent.mkdir(parents=True)
+    torch.save(torchvision.models.shufflenet_v2_x0_5().state_dict(), place)
+    target = Path(run.settings["given"]["target"])
+    for folder, name in zip(sorted(target.iterdir()), published.meta["categories"], strict=False):
+        shutil.copytree(folder, tmp_path / "known" / name)
+    task = Task(tmp_path / "known", holdout=0.0)
+    uri = "torchvision:shufflenet_v2_x0_5"
+    solved = Strategy(uri, cut=len(info(uri).stages), head="logistic")
+    assert "load_file" not in recipe(kept(tmp_path, task, {"solved": solved})).script
 
 
 @pytest.mark.parametrize("variant", ["", "@none"])

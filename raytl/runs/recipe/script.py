@@ -134,8 +134,12 @@ def _recorded(record: TrialRecord, role: str) -> dict[str, float]:
 
 
 def _inherited(trial: Trial) -> str:
-    """Lines that give the head what the source model's own knows of the classes; empty where it is new."""
-    if not trial.network.inherits_head or trial.job.strategy.start == "probe":
+    """Lines that give the head what the source model's own knows of the classes; empty where it is new.
+
+    A head that is solved for is the same from wherever it starts.
+    """
+    strategy = trial.job.strategy
+    if not trial.network.inherits_head or strategy.start == "probe" or strategy.convex:
         return ""
     uri, workspace = trial.job.strategy.source_model, trial.workspace
     file = weights_file(uri, workspace)
