@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Any
 from raytl import runs
 from raytl.api.models import Run, export_winner, tell_figures
 from raytl.core.errors import NotWrittenError, StorageWarning, UserError
-from raytl.core.paths import default_storage, in_use
+from raytl.core.paths import in_use, run_argument
 from raytl.runs import requests, wording
 from raytl.runs.extending import BEFORE
 from raytl.runs.files import read_json, write_json
@@ -114,7 +113,7 @@ def conduct(
         try:
             write_report(run, examples)
         except NotWrittenError as error:
-            after = f"Then, for its report: raytl report {_named(writer.where)}"
+            after = f"Then, for its report: raytl report {run_argument(writer.where)}"
             raise UserError(f"{_sentence(error)} The run is {run.status}. {after}") from error
         writer.keep(run.report_path.name)
     if writer.unkept is not None:
@@ -172,17 +171,11 @@ def _came_to_its_end(file: Path) -> dict[str, Any] | None:
 def _going_on(task: Task, where: str) -> str:
     if task.given is None:
         return "Its data was given from memory: what was tried is kept, but the search cannot be resumed."
-    return f"Then go on, with all that was tried so far: raytl search --resume {_named(where)}"
+    return f"Then go on, with all that was tried so far: raytl search --resume {run_argument(where)}"
 
 
 def _sentence(error: UserError) -> str:
     return f"{str(error).rstrip('.')}."
-
-
-def _named(where: str) -> str:
-    """A run as a command takes it. where: its folder or URI."""
-    storage, _, name = where.rpartition("/")
-    return name if Path(storage).absolute() == Path(default_storage()).absolute() else shlex.quote(where)
 
 
 class _Everyone:

@@ -13,7 +13,7 @@ from raytl.bundles import Bundle, Reference, Threshold, export_bundle, reference
 from raytl.bundles.features import read_features
 from raytl.bundles.yardstick import NO_YARDSTICK, read_yardstick
 from raytl.core.errors import UserError
-from raytl.core.paths import default_storage
+from raytl.core.paths import default_storage, run_argument
 from raytl.core.places import is_there
 from raytl.evaluation.intervals import Interval
 from raytl.runs.documents import outcome_document
@@ -25,6 +25,7 @@ from raytl.runs.run import interval
 from raytl.search.records import SearchOutcome
 from raytl.sources import licence_of
 from raytl.sources.checkpoint import load_checkpoint, write_metrics
+from raytl.sources.heads import ZERO_SHOT
 from raytl.tasks import Task
 from raytl.training.pretrain import parse_pretrain
 
@@ -82,7 +83,7 @@ class Run(runs.Run):
         if chosen is None or not self.has_model:
             raise UserError(
                 f"run '{self.name}' has no model: the search ended before one was made. "
-                "Go on with: raytl search --resume"
+                f"Go on with: raytl search --resume {run_argument(self.where)}"
             )
         return Best(
             chosen["strategy"], interval(chosen["validation_metric"]), interval(chosen["test_metric"]), self.bundle_path
@@ -182,9 +183,7 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         "licence": _licence(str(outcome.best.strategy["source_model"])),
         "data": task.data.fingerprint,
         "why": outcome.why,
-        "trained_on": "all labels, those of the test included; test figures are of the same strategy without them"
-        if outcome.trained_on == "all"
-        else "the target's labels",
+        "trained_on": _trained_on(outcome, task),
     }
     if outcome.no_yardstick:
         provenance[NO_YARDSTICK] = outcome.no_yardstick
@@ -202,6 +201,20 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         yardstick=outcome.yardstick,
         features=outcome.features,
     )
+
+
+def _trained_on(outcome: SearchOutcome, task: Task) -> str:
+    """Whose labels the winner has seen, for people."""
+    if outcome.trained_on == "all":
+        return "all labels, those of the test included; test figures are of the same strategy without them"
+    if outcome.best.strategy.get("head") == ZERO_SHOT:
+        return "no labels: its head is made of the classes' names"
+    domain, target = outcome.best.strategy.get("source_domain"), "the target's labels"
+    if domain is None:
+        return target
+    own = task.data.target is not None and outcome.best.strategy.get("target_labels", True)
+    others = f"labels of the source domain {domain}"
+    return f"{target} and {others}" if own else f"{others}; none of the target"
 
 
 def _licence(source_model: str) -> str:

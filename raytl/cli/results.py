@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from rich.markup import escape
@@ -9,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raytl.cli.output import Output
-from raytl.core.paths import default_storage
+from raytl.core.paths import default_storage, run_argument
 from raytl.evaluation import metrics
 from raytl.runs import Run, RunStore, render_leaderboard, wording
 from raytl.runs.comparing import Comparison
@@ -47,21 +48,21 @@ def show_run(output: Output, run: Run) -> None:
     if run.status == "interrupted":
         _say_how_to_go_on(output, run)
     elif run.has_model:
-        output.say(f"next: raytl deploy {run.where}")
-        output.say(f"  or: raytl predict {run.where} NEW_PHOTOS/")
-        output.say(f"  or: raytl export {run.where} model/")
+        where = shlex.quote(run.where)
+        output.say(f"next: raytl deploy {where}")
+        output.say(f"  or: raytl predict {where} NEW_PHOTOS/")
+        output.say(f"  or: raytl export {where} model/")
 
 
 def _say_how_to_go_on(output: Output, run: Run) -> None:
     model = run.has_model
     output.say(f"interrupted: what it learned is in {run.where}" + ("" if model else ", a model is not"))
     if model:
-        output.say(f"the best model that was made so far: raytl deploy {run.where}")
+        output.say(f"the best model that was made so far: raytl deploy {shlex.quote(run.where)}")
     if run.settings.get("given") is None:
         output.say("its data was given from memory: to go on, search again (pretrained source models are kept)")
         return
-    usual = run.where.rpartition("/")[0] == default_storage().rstrip("/")
-    name = run.name if usual else run.where
+    name = run_argument(run.where)
     output.say(f"to go on: raytl search --resume {name}")
     output.say(f"for a model of the best so far: raytl search --resume {name} --trials 1 (no more are tried than were)")
 

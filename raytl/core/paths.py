@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -106,3 +107,9 @@ def _mark(run: str) -> str:
 def default_storage() -> str:
     """Where runs go without ``--storage``: ``RAYTL_STORAGE``, a folder or a URI, or ./raytl-runs."""
     return os.environ.get("RAYTL_STORAGE", "raytl-runs")
+
+
+def run_argument(where: str) -> str:
+    """A run as a command takes it, to be copied from a terminal. where: its folder or URI."""
+    storage, _, name = where.rpartition("/")
+    return shlex.quote(name if Path(storage).absolute() == Path(default_storage()).absolute() else where)

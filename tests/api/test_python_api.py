@@ -75,7 +75,7 @@ def test_a_run_that_was_interrupted_opens_and_has_no_model(tmp_path):
     RunStore(tmp_path / "raytl-runs").create("flowers", {}).interrupt()
     run = raytl.open_run("flowers")
     assert run.status == "interrupted" and run.leaderboard().empty
-    with pytest.raises(UserError, match="run 'flowers' has no model"):
+    with pytest.raises(UserError, match=r"run 'flowers' has no model: .* raytl search --resume flowers$"):
         _ = run.best
     with pytest.raises(UserError, match="run 'flowers' has no model"):
         raytl.deploy("flowers")

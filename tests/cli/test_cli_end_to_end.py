@@ -134,6 +134,8 @@ class TestSearch:
         assert len(left_out) == 1
         settings = json.loads((place.folder / "raytl-runs/unsupervised/run.json").read_text())["settings"]
         assert settings["setting"] == "unsupervised adaptation"
+        told = json.loads((place.folder / "raytl-runs/unsupervised/model/model.json").read_text())["provenance"]
+        assert told["trained_on"] == "labels of the source domain catalogue; none of the target"
         assert [p["where"] for p in settings["data"]["problems"]] == ["torchvision:resnet18"]
         rows = [line for line in done.out.splitlines() if line.lstrip()[:1].isdigit()]
         assert rows and max(map(len, done.out.split("\n\n")[0].splitlines())) <= 80

@@ -118,6 +118,11 @@ class TestOddNames:
         assert raytl("runs", "delete", "--yes", "--", name).out == f"removed {name}\n"
         assert [path.name for path in (tmp_path / "raytl-runs").iterdir()] == ["second"]
 
+    def test_what_a_command_to_copy_names_is_one_word_of_it(self, raytl, tmp_path):
+        RunStore(tmp_path / "my runs").create("first", SETTINGS | {"given": {"demo": "digits"}}).interrupt()
+        said = raytl("runs", "show", "my runs/first").out
+        assert "to go on: raytl search --resume 'my runs/first'\n" in said
+
     def test_what_is_no_utf_8(self, raytl, runs, tmp_path):
         name = os.fsdecode(b"b\xff")
         (tmp_path / "raytl-runs" / "first").rename(tmp_path / "raytl-runs" / name)
