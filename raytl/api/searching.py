@@ -17,6 +17,8 @@ from raytl.api.models import Run, open_run
 from raytl.api.planning import bind
 from raytl.core.errors import UserError, nearest
 from raytl.core.paths import default_storage, note_run
+from raytl.evaluation import metrics
+from raytl.judging.operating import parse_goal
 from raytl.runs import resuming
 from raytl.runs.earlier import earlier_runs
 from raytl.runs.extending import More
@@ -79,10 +81,7 @@ def search(
     Raises UserError where data, space and settings do not fit together, or no trial succeeded.
     """
     begun = time.monotonic() if begun is None else begun
-    if ship not in SHIPPED:
-        raise UserError(f"ship '{ship}': one of {', '.join(SHIPPED)}{nearest(ship, SHIPPED)}")
-    trackers = read_switches(log)
-    check_address(address)  # before there is a run that could not begin
+    trackers = check_wishes(name=name, storage=storage, metric=metric, at=at, ship=ship, log=log, address=address)
     bound = space if isinstance(space, BoundSpace) else bind(task, space, assignments)
     settings = SearchSettings(
         trials=trials,
@@ -101,7 +100,6 @@ def search(
         ship=ship,
     )
     store = runs.RunStore(storage if storage is not None else default_storage())
-    store.check()
     embedding = embed(task.data)
     starts = warm_starts(embedding, earlier_runs(store), bound) if warm_start else []
     described = _run_settings(task, bound, settings)
@@ -109,6 +107,32 @@ def search(
     writer = store.create(name, described)
     note_run(writer.where)
     return conduct(writer, task, bound, settings, listeners, begun=begun)
+
+
+def check_wishes(
+    *,
+    name: str | None = None,
+    storage: str | os.PathLike[str] | None = None,
+    metric: str | None = None,
+    at: str | None = None,
+    ship: str = "tested",
+    log: Sequence[str] = (),
+    address: str | None = None,
+) -> list[str]:
+    """Look at what a search is asked for besides its data, which may take minutes to read.
+
+    Arguments as of :func:`search`. Returns the trackers as they are kept. Raises UserError as :func:`search` would.
+    """
+    if ship not in SHIPPED:
+        raise UserError(f"ship '{ship}': one of {', '.join(SHIPPED)}{nearest(ship, SHIPPED)}")
+    if metric is not None:
+        metrics.get(metric)
+    if at is not None:
+        parse_goal(at)
+    trackers = read_switches(log)
+    check_address(address)
+    runs.RunStore(storage if storage is not None else default_storage()).check(name)
+    return trackers
 
 
 def resume(

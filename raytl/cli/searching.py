@@ -177,10 +177,8 @@ def search(
     raytl search --resume 2026-01-31-01 --moved /data/photos=/mnt/photos
     """
     from raytl import api
+    from raytl.api.searching import check_wishes
     from raytl.cli.running import listening, show_problems
-    from raytl.core.paths import default_storage
-    from raytl.runs import RunStore
-    from raytl.runs.tracking import read_switches
     from raytl.search.space.definition import load_space
 
     output = Output.current
@@ -202,8 +200,7 @@ def search(
     if moved:
         raise UserError("--moved says where the data of a run went, and goes with --resume RUN")
     loaded = load_space(space, set_ or [])
-    read_switches(log or [])
-    RunStore(storage or default_storage()).check()  # before the data is read, which may take minutes
+    check_wishes(name=name, storage=storage, metric=metric, at=at, ship=ship, log=log or (), address=address)
     task = api.Task(
         target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
         label=label, image_column=image_column, classes_of=classes_of,

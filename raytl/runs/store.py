@@ -73,9 +73,13 @@ class RunStore:
         self._storage = open_storage(storage)
         self.shown = self._storage.shown
 
-    def check(self) -> None:
-        """Raise UserError where the storage cannot be written to."""
+    def check(self, name: str | None = None) -> None:
+        """Raise UserError where the storage cannot be written to, or no new run can be called ``name`` in it."""
+        if name is not None:
+            _check_name(name)
         self._storage.check()
+        if name is not None and self._storage.place(name).has(DOCUMENT):
+            raise self._taken(name)
 
     def places(self) -> Sequence[Place]:
         """Where each run is."""
@@ -139,15 +143,14 @@ class RunStore:
             return RunWriter(place.write(resume=True), place, settings, resume=True)
         if name is None:
             return self._fresh(settings)
-        if not _NAME.fullmatch(name):
-            raise UserError(
-                f"'{name}' cannot be a run's name; use up to 100 letters, digits, dots, dashes and underscores, "
-                "beginning with a letter or digit"
-            )
+        _check_name(name)
         keeper = self._storage.make(name)
         if keeper is None:
-            raise UserError(f"run '{name}' exists already in {self.shown}. Give another --name, or remove it.")
+            raise self._taken(name)
         return RunWriter(keeper, self._storage.place(name), settings)
+
+    def _taken(self, name: str) -> UserError:
+        return UserError(f"run '{name}' exists already in {self.shown}. Give another --name, or remove it.")
 
     def _fresh(self, settings: dict[str, Any]) -> RunWriter:
         day = datetime.now().strftime("%Y-%m-%d")
@@ -161,6 +164,14 @@ class RunStore:
                 if keeper is not None:
                     return RunWriter(keeper, self._storage.place(name), settings)
         raise AssertionError("numbers do not end")
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"'{name}' cannot be a run's name; use up to 100 letters, digits, dots, dashes and underscores, "
+            "beginning with a letter or digit"
+        )
 
 
 def _opened(place: Place) -> Run | None:

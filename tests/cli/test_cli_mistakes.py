@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from photos import COLOURS, SPACE, folder, picture, space
 
+from raytl.runs import RunStore
+
 
 def only_sentence(done) -> str:
     assert done.code == 2
@@ -18,6 +20,21 @@ def test_a_tracker_that_does_not_exist(raytl, tmp_path):
     folder(tmp_path / "photos")
     said = only_sentence(raytl("search", "--target", "photos", "--log", "wandb"))
     assert "--log wandb: there is no tracker 'wandb'; known are mlflow, tensorboard" in said
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--name", "my run", "'my run' cannot be a run's name"),
+        ("--name", "taken", "run 'taken' exists already in raytl-runs"),
+        ("--ship", "al", "ship 'al': one of tested, all; did you mean 'all'?"),
+        ("--metric", "acuracy", "did you mean 'accuracy'?"),
+        ("--at", "recal=0.9", "recal"),
+    ],
+)
+def test_what_needs_no_data_is_said_before_it_is_read(raytl, tmp_path, option, value, sentence):
+    RunStore(tmp_path / "raytl-runs").create("taken", {}).interrupt()
+    assert sentence in only_sentence(raytl("search", "--target", "not-there", option, value))
 
 
 class TestData:
