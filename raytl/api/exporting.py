@@ -1,4 +1,4 @@
-"""Taking a run's model away: as a bundle, with ONNX files beside it that are measured on the run's test images."""
+"""Taking a model away: as a bundle, with ONNX files beside it that are measured on the test images of its run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from raytl.api.models import Run
+from raytl.api.models import Run, copy_bundle, find_model
 from raytl.bundles import Reference
 from raytl.bundles.shipping import Shipped, ship_onnx
 from raytl.core.errors import UserError
@@ -24,7 +24,7 @@ class Exported:
 
 
 def export(
-    run: Run,
+    model: str | os.PathLike[str] | Run,
     directory: str | os.PathLike[str],
     *,
     images: bool = True,
@@ -32,21 +32,29 @@ def export(
     onnx: bool = False,
     int8: bool = False,
     moved: Mapping[str, str] | None = None,
+    storage: str | os.PathLike[str] | None = None,
 ) -> Exported:
-    """Copy a run's model to ``directory``. An older bundle there is replaced.
+    """Copy a model to ``directory``. An older bundle there is replaced.
 
+    model: a run by name, folder, URI or object, or the folder of a bundle, such as one that was extended; a bundle may
+    be exported over itself, to put an ONNX file beside it.
     images: whether the reference predictions go with it; features: whether the training images' features do. onnx: an
     ONNX file beside it; int8: one of 8 bits as well. They are measured on the run's test images where these can be read
     and the model was not trained on them, else on the reference images; the bundle's card says which, and what it
-    costs. moved: where the run's data is now, old place by new one.
+    costs. moved: where the run's data is now, old place by new one. storage: where runs are found by
+    name.
     Raises UserError where the run has no model, the place holds something else, or no ONNX file can be made; a file of
     8 bits that costs too much is left out without, see :class:`~raytl.bundles.shipping.Shipped`.
     """
-    path = run.best.export(directory, images=images, features=features)
+    found = find_model(model, storage)
+    if moved and not isinstance(found, Run):
+        raise UserError(f"{found}: --moved says where the data of a run went, and this is a bundle without one")
+    bundle = found.best.bundle_path if isinstance(found, Run) else found
+    reference = Reference.read(bundle)
+    path = copy_bundle(bundle, directory, images=images, features=features)
     if not onnx and not int8:
         return Exported(path)
-    test, known, why = _images(run, moved)
-    reference = Reference.read(run.best.bundle_path)
+    test, known, why = _images(found, moved) if isinstance(found, Run) else (None, None, "a bundle knows of none")
     return Exported(path, ship_onnx(path, test, known, why=why, reference=reference, int8=int8))
 
 

@@ -58,19 +58,7 @@ class Best:
             images do, which :func:`extend` needs.
         Raises UserError where the run has no model or the place holds something that is not a bundle.
         """
-        manifest, model = load_checkpoint(self.bundle_path)
-        weights, classes = manifest.weights.sha256, len(manifest.labels or ())
-        return export_bundle(
-            Path(directory),
-            model,
-            metrics=manifest.metrics,
-            provenance=manifest.provenance,
-            temperature=manifest.temperature,
-            threshold=manifest.threshold,
-            reference=Reference.read(self.bundle_path) if images else None,
-            yardstick=read_yardstick(self.bundle_path, weights, classes),
-            features=read_features(self.bundle_path, weights, classes) if images and features else None,
-        )
+        return copy_bundle(self.bundle_path, directory, images=images, features=features)
 
 
 class Run(runs.Run):
@@ -151,20 +139,43 @@ def deploy(
     return try_out(bundle, canary=canary, **options) if canary or shadow else deploy_bundle(bundle, **options)
 
 
+def copy_bundle(bundle: Path, directory: str | os.PathLike[str], *, images: bool = True, features: bool = True) -> Path:
+    """Copy a bundle as :meth:`Best.export` does, also over itself."""
+    manifest, model = load_checkpoint(bundle)
+    weights, classes = manifest.weights.sha256, len(manifest.labels or ())
+    return export_bundle(
+        Path(directory),
+        model,
+        metrics=manifest.metrics,
+        provenance=manifest.provenance,
+        temperature=manifest.temperature,
+        threshold=manifest.threshold,
+        reference=Reference.read(bundle) if images else None,
+        yardstick=read_yardstick(bundle, weights, classes),
+        features=read_features(bundle, weights, classes) if images and features else None,
+    )
+
+
 def find_bundle(model: str | os.PathLike[str] | Run, storage: str | os.PathLike[str] | None = None) -> Path:
-    """The bundle's folder that a path, a run's name, its URI or a run means.
+    """The bundle's folder that a path, a run's name, its URI or a run means."""
+    found = find_model(model, storage)
+    return found.best.bundle_path if isinstance(found, Run) else found
+
+
+def find_model(model: str | os.PathLike[str] | Run, storage: str | os.PathLike[str] | None = None) -> Run | Path:
+    """The run, or the folder of a bundle without one, that a path, a run's name, its URI or a run means.
 
     A folder that is neither run nor bundle does not stand in the way of a run of its name: images often lie in one.
     """
     if isinstance(model, Run):
-        return model.best.bundle_path
+        return model
     path = Path(model)
     if is_there(path / "run.json"):
-        return Run(path).best.bundle_path
+        return Run(path)
     if is_there(path / "model.json"):
         return path
     try:
-        return open_run(str(model), storage).best.bundle_path
+        return open_run(str(model), storage)
     except UserError:
         if is_there(path):
             return path  # what is wrong with it, a bundle's reader says best

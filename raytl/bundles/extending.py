@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import io
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,12 @@ from PIL import Image
 from raytl.bundles.additions import check_names, look_at
 from raytl.bundles.bundle import Bundle, export_bundle
 from raytl.bundles.features import read_features
+from raytl.bundles.onnx_model import ONNX_FILE
 from raytl.bundles.predictor import decide
 from raytl.bundles.reference import MOST, Reference
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_file
+from raytl.core.places import is_file
 from raytl.evaluation import metrics
 from raytl.evaluation.calibration import apply_temperature, calibration_error, confidence_temperature
 from raytl.evaluation.head_probes import SolvedHead, solve_parts
@@ -154,7 +157,7 @@ def extend_bundle(
         images=len(kept),
         frozen=kept.frozen,
         health=yardstick is not None,
-        notes=tuple(_notes(bundle, kept, threshold, yardstick)),
+        notes=(*_notes(bundle, kept, threshold, yardstick), *_lost_files(directory, Path(out))),
     )
     model = copy.deepcopy(bundle.model)
     reads_stages = isinstance(model.head, StagesHead)
@@ -195,6 +198,13 @@ class _Judged:
     def by(cls, probabilities: np.ndarray, labels: tuple[str, ...], threshold: Threshold | None) -> _Judged:
         seen = np.isfinite(probabilities[:, 0])
         return cls(probabilities, decide(np.nan_to_num(probabilities), labels, threshold), seen)
+
+
+def _lost_files(directory: Path, out: Path) -> Iterator[str]:
+    """What lies beside the bundle and is of the old model alone."""
+    if is_file(directory / ONNX_FILE):
+        place = shlex.quote(str(out))
+        yield f"{ONNX_FILE} is of the old classes; that of the new ones makes: raytl export {place} {place} --onnx"
 
 
 def _notes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def open_session(path: Path, threads: int) -> Any:
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except FileNotFoundError:
         option = "--onnx --int8" if path.name == INT8_FILE else "--onnx"
-        raise UserError(f"{path.parent}: has no {path.name}; export it with: raytl export RUN DIR {option}") from None
+        command = f"raytl export {shlex.quote(str(path.parent))} DIR {option}"
+        raise UserError(f"{path.parent}: has no {path.name}; export it with: {command}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # onnxruntime's own classes have no common base

@@ -18,11 +18,11 @@ LEFT_OUT = 3
 
 
 def export_model(
-    output: Output, run: str, directory: Path, storage: str | None, *, moved: Mapping[str, str], **wishes: bool
+    output: Output, model: str, directory: Path, storage: str | None, *, moved: Mapping[str, str], **wishes: bool
 ) -> None:
     """Export, and tell what came of it. Exits with 3 where 8 bits were asked for and are not worth their cost."""
     with output.progress_console.status("exporting"):
-        exported = api.export(api.open_run(run, storage), directory, moved=moved, **wishes)
+        exported = api.export(model, directory, moved=moved, storage=storage, **wishes)
     path, shipped = exported.path, exported.onnx
     output.say(f"wrote {path}")
     document: dict[str, Any] = {"path": str(path.resolve()), "onnx": None}

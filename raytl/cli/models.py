@@ -66,7 +66,7 @@ def recipe(
 
 @app.command()
 def export(
-    run: RunName,
+    model: Model,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the bundle.")],
     images: Annotated[
         bool,
@@ -84,18 +84,20 @@ def export(
     storage: Storage = None,
     json: Json = False,
 ) -> None:
-    """Copy the model of a run: weights as safetensors, settings as JSON.
+    """Copy a model: weights as safetensors, settings as JSON, and as ONNX.
 
     [bold]Examples:[/bold]
 
     raytl export 2026-01-31-01 model/
 
     raytl export 2026-01-31-01 model/ --onnx --int8
+
+    raytl export model-extended/ model-extended/ --onnx
     """
     from raytl.cli.exporting import export_model
 
     wishes = {"images": images, "features": features, "onnx": onnx, "int8": int8}
-    export_model(Output.current, run, directory, storage, moved=read_moves(moved), **wishes)
+    export_model(Output.current, model, directory, storage, moved=read_moves(moved), **wishes)
 
 
 @app.command()

@@ -11,7 +11,9 @@ import tiny
 from photos import folder, picture
 
 import raytl
+from raytl import api
 from raytl.bundles import Bundle, export_bundle
+from raytl.bundles.onnx_model import OnnxModel
 from raytl.core.errors import UserError
 from raytl.tasks import TrainingData, read_labelled
 from raytl.training.kept_features import gather_features
@@ -54,6 +56,21 @@ def test_writes_beside_the_bundle_and_never_over_another(model: Path, tmp_path: 
         raytl.extend(own, {"tulip": tmp_path / "tulips"})
     again = raytl.extend(own, {"tulip": tmp_path / "tulips"}, done.path)
     assert Bundle.load(again.path).manifest.weights == Bundle.load(done.path).manifest.weights
+
+
+def test_an_extended_model_becomes_onnx_in_place(model: Path, tmp_path: Path) -> None:
+    """And it is said that the old file does not go along."""
+    own = tmp_path / "model"
+    first = api.export(model, own, onnx=True)
+    assert first.onnx is not None and not raytl.extend(model, {"tulip": tulips(tmp_path / "t")}, tmp_path / "b").notes
+    done = raytl.extend(own, {"tulip": tmp_path / "t"})
+    assert not (done.path / "model.onnx").exists()
+    assert done.notes[-1].endswith(f"raytl export {done.path} {done.path} --onnx")
+    again = api.export(done.path, done.path, onnx=True)
+    assert again.onnx is not None and OnnxModel.load(done.path).labels == done.labels
+    assert Bundle.load(done.path).manifest.weights == Bundle.load(again.path).manifest.weights
+    with pytest.raises(UserError, match="this is a bundle without one"):
+        api.export(own, tmp_path / "other", moved={"a": "b"})
 
 
 def test_says_which_file_was_left_out_and_takes_copies_as_one(model: Path, tmp_path: Path) -> None:

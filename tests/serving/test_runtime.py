@@ -202,7 +202,7 @@ def test_a_token_is_asked_for_and_rotated_without_a_restart(bundle, png, tmp_pat
     [
         (["--host", "0.0.0.0"], "write 16 characters or more into a file .* --token-file"),
         (["--token-file", "nowhere"], "nowhere: the token cannot be read"),
-        (["--int8"], "has no model-int8.onnx; export it with: raytl export RUN DIR --onnx --int8"),
+        (["--int8"], "has no model-int8.onnx; export it with: raytl export "),
         (["--host", "203.0.113.7", "--token-file", "TOKEN"], "203.0.113.7:8000 cannot be listened on"),
     ],
 )
