@@ -11,16 +11,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from raytl import jobs
 from raytl.api.models import Run
 from raytl.core.errors import UserError
 from raytl.core.paths import default_storage
+from raytl.core.places import expanded, is_file, is_folder, is_there
 from raytl.jobs.dashboard import Dashboard
 from raytl.jobs.packing import DATA, Parcel
 from raytl.jobs.submission import Submission, fresh_name, submit_link
 from raytl.runs.files import writing
 from raytl.runs.labels import NOTE, TAGS
 from raytl.runs.storage import DOCUMENT, JOURNAL, DiskPlace, is_uri, open_storage
+from raytl.search.space.files import assignment_text, parse_assignment, read_yaml
+from raytl.sources.uris import at_size, split_size
 from raytl.tasks import Task
 from raytl.tasks.given import DEMO
 from raytl.tasks.items import FileItem
@@ -30,7 +35,11 @@ LABELLED = ("target", "source_domain", "test")
 PLACES = (*LABELLED, "unlabelled", "images")
 """Options of a search that name data."""
 _OPTIONS = {"set_": "--set"}
-_FILE_URI = re.compile(r"file:([^\s,\[\]\"'?@]+)")
+_OWN_FILES = (
+    re.compile(r"(?P<kind>(?:pretrain:[^/]+/)?file:)(?P<path>[^?]+)(?P<rest>(?:\?.*)?)"),
+    re.compile(r"(?P<kind>(?:pretrain:[^/]+/)?hf:)(?P<path>[^?]+?)(?P<rest>(?:@none)?)"),
+)
+"""URIs of source models whose weights may lie on this machine, without a size."""
 
 
 class JobHandle(jobs.JobHandle):
@@ -46,7 +55,7 @@ class JobHandle(jobs.JobHandle):
         to = os.fspath(storage) if storage is not None else default_storage()
         if is_uri(to):
             raise UserError(f"{to}: a run is brought home into a folder; name one with --storage")
-        folder = Path(to).expanduser()
+        folder = expanded(to)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as temporary:
@@ -143,14 +152,10 @@ def pack(options: Mapping[str, Any], parcel: Parcel, *, on_cluster: bool = False
             columns = tables | ({"label": options.get("label")} if name in LABELLED else {})
             sent = [_packed(place, option, parcel, name, columns) for place in places]
             packed[name] = sent if isinstance(value, list | tuple) else sent[0]
-    packed["set_"] = [_rewritten(text, "--set", parcel) for text in options.get("set_") or ()]
+    packed["set_"] = [_assigned(text, parcel) for text in options.get("set_") or ()]
     space = str(options.get("space") or "")
     if Path(space).suffix in (".yaml", ".yml") and not (on_cluster and Path(space).is_absolute()):
-        try:
-            text = Path(space).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--space {space}: cannot be read ({error})") from None
-        packed["space"] = parcel.add_text(Path(space).name, _rewritten(text, f"--space {space}", parcel))
+        packed["space"] = parcel.add_text(Path(space).name, _space_text(Path(space), parcel))
     return packed
 
 
@@ -175,8 +180,8 @@ def _packed(
     text = os.fspath(place)
     if "://" in text:
         return text
-    path = Path(text).expanduser()
-    if not path.is_file():
+    path = expanded(text)
+    if not is_file(path):
         return parcel.add(path, option)
     if path.stat().st_size > parcel.limit_bytes:
         return parcel.add(path, option, [])  # which says so, before it is read
@@ -193,17 +198,46 @@ def _refuse_relative(place: str, option: str) -> None:
         raise UserError(f"{option} {place}: with --on-cluster give the full path that the data has there")
 
 
-def _rewritten(text: str, option: str, parcel: Parcel) -> str:
-    """A text with local source models (``file:my-model``) by their places in the parcel.
+def _assigned(text: str, parcel: Parcel) -> str:
+    """An assignment with local source models by their places in the parcel."""
+    keys, value = parse_assignment(text)
+    sent = _sent(value, "--set", parcel)
+    return text if sent == value else assignment_text(keys, sent)
 
-    Lanes read them too, on any node: from the folder of the job, below which :data:`DATA` lies on all of them.
+
+def _space_text(path: Path, parcel: Parcel) -> str:
+    """The text of a search space of one's own, with local source models by their places in the parcel."""
+    values, _ = read_yaml(path)
+    sent = _sent(values, f"--space {path}", parcel)
+    # As it was written wherever nothing changes, for its comments and for the lines that errors name.
+    return path.read_text(encoding="utf-8") if sent == values else yaml.safe_dump(sent, sort_keys=False)
+
+
+def _sent(value: Any, option: str, parcel: Parcel) -> Any:
+    """A value of a space with local source models (``file:my-model``, ``hf:my-tower``) by their places in the parcel.
+
+    Lanes read them too, on any node: from the folder of the job, below which :data:`DATA` lies on all of them. Full
+    paths where nothing is here may be the cluster's, and stay. Raises UserError for others.
     """
-
-    def place(match: re.Match[str]) -> str:
-        path = Path(match[1]).expanduser()
-        return f"file:{DATA}/{parcel.add(path, option)}" if path.exists() else match[0]
-
-    return _FILE_URI.sub(place, text)
+    if isinstance(value, dict):
+        return {key: _sent(inner, option, parcel) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_sent(inner, option, parcel) for inner in value]
+    bare, side = split_size(value) if isinstance(value, str) else ("", None)
+    found = next((match for pattern in _OWN_FILES if (match := pattern.fullmatch(bare))), None)
+    if found is None:
+        return value
+    path = expanded(found["path"])
+    if found["kind"].endswith("hf:") and not is_folder(path):
+        return value  # of a hub, or a bare shape
+    if not is_there(path):
+        if path.is_absolute():
+            return value
+        raise UserError(
+            f"{option} {value}: no such file or folder; check the path, or give the full one on the cluster"
+        )
+    sent = f"{found['kind']}{DATA}/{parcel.add(path, option)}{found['rest']}"
+    return sent if side is None else at_size(sent, side)
 
 
 def _given(task: Task) -> dict[str, Any]:

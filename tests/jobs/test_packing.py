@@ -9,11 +9,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from raytl.api.submitting import pack, to_arguments
 from raytl.core.errors import UserError
 from raytl.jobs.packing import DATA, Parcel, _below
+from raytl.search.space.files import parse_assignment
 
 
 def picture(path: Path) -> Path:
@@ -171,6 +173,38 @@ class TestOptions:
         packed = pack({"space": "mine.yaml", "set_": ["source_model=file:my-model", "cut=0"]}, parcel)
         assert packed["space"] == "mine.yaml" and packed["set_"] == ["source_model=file:raytl-data/my-model", "cut=0"]
         assert {"raytl-data/mine.yaml", "raytl-data/my-model/model.json"} <= set(contents(parcel, tmp_path))
+
+    @pytest.mark.parametrize(
+        ("uri", "sent"),
+        [
+            (
+                "file:my models/w, 2.pth?arch=torchvision:resnet18@none",
+                "file:{0}my-models/w, 2.pth?arch=torchvision:resnet18@none",
+            ),
+            ("file:my models/w@2 [b].pth?arch=timm:x@160px", "file:{0}my-models/w@2 [b].pth?arch=timm:x@160px"),
+            ("hf:tower", "hf:{0}tower"),
+            ("hf:tower@none@64px", "hf:{0}tower@none@64px"),
+            ("pretrain:catalogue/hf:tower", "pretrain:catalogue/hf:{0}tower"),
+            ("hf:facebook/dinov2-small", "hf:facebook/dinov2-small"),
+            ("file:/on/the/cluster", "file:/on/the/cluster"),
+        ],
+    )
+    def test_source_models_are_sent_whatever_they_are_called(self, photos, uri, sent):
+        for place in ("my models/w, 2.pth", "my models/w@2 [b].pth", "tower/config.json"):
+            Path(place).parent.mkdir(exist_ok=True)
+            Path(place).write_text("{}")
+        Path("mine.yaml").write_text(
+            f"space: {{source_model: scratch:cnn-small}}\nfirst: [{{source_model: '{uri}'}}]\n"
+        )
+        parcel, expected = Parcel(), sent.format("raytl-data/")
+        packed = pack({"space": "mine.yaml", "set_": [f"source_model=['{uri}', scratch:cnn-small]"]}, parcel)
+        assert parse_assignment(packed["set_"][0]) == (("source_model",), [expected, "scratch:cnn-small"])
+        text = parcel._files["mine.yaml"].decode()
+        assert yaml.safe_load(text)["first"] == [{"source_model": expected}]
+
+    def test_a_source_model_that_is_not_there_is_not_sent(self, photos):
+        with pytest.raises(UserError, match="--set file:gone/model: no such file or folder"):
+            pack({"set_": ["source_model=file:gone/model"]}, Parcel())
 
     def test_a_shipped_space_is_not_sent(self, photos, tmp_path):
         parcel = Parcel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -80,6 +81,12 @@ def parse_assignment(text: str) -> tuple[tuple[str, ...], Any]:
         return tuple(key.strip().split(".")), yaml.load(value, Loader=_Loader)
     except yaml.YAMLError:
         raise UserError(f"--set {text}: '{value}' is not a value that YAML can read") from None
+
+
+def assignment_text(keys: Iterable[str], value: Any) -> str:
+    """Inverse of :func:`parse_assignment`."""
+    written = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
+    return f"{'.'.join(keys)}={written.removesuffix('...' + chr(10)).strip()}"
 
 
 def place(lines: Mapping[tuple[str, ...], int | str], file: str, path: Iterable[str]) -> str:
