@@ -1,4 +1,4 @@
-"""Deploying a winner by itself: only where its figure is beyond doubt, and only over a model with the same labels."""
+"""Deploying a winner by itself: where its figure is beyond doubt, and on trial only where a model is served already."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from raytl.evaluation.metrics import Metric
 from raytl.runs import wording
 from raytl.runs.parts import PARTS
 from raytl.runs.run import interval
-from raytl.serving import Endpoint, update
+from raytl.serving import Endpoint, served, try_out
+from raytl.serving.settings import bundle_version
 
+CANARY = 0.05
+"""Share of an endpoint's requests that a winner answers while it is on trial."""
+PROMOTE_AFTER = 500
+"""Compared requests after which it takes over where it is not worse."""
 _FORM = re.compile(r"\s*([a-z0-9-]+)\s*(>=|<=)\s*([0-9.]+)\s*(%?)\s*")
 _TRANSFERRED = ("source-model", "adaptation", "source-domain")
 
@@ -113,12 +118,16 @@ def deploy_when(
     *,
     storage: str | os.PathLike[str] | None = None,
     name: str = "raytl",
+    canary: float = CANARY,
+    promote_after: int = PROMOTE_AFTER,
     **options: Any,
 ) -> Endpoint:
     """Deploy the winner of a run if its figure is beyond doubt: ``deploy_when(run, "balanced-accuracy>=0.9")``.
 
-    An endpoint of that name goes on with the new model where the labels are the same, and all else of it stays;
-    otherwise one is started, with ``options`` as in :func:`raytl.deploy`.
+    Where an endpoint of that name answers, the winner goes on trial beside its model, with the share ``canary`` of the
+    requests, and takes over after ``promote_after`` compared ones if it is not worse (0: when somebody promotes it).
+    All else of the endpoint stays; where the winner is served or on trial already, so does that.
+    Otherwise an endpoint is started, with ``options`` as in :func:`raytl.deploy`.
     Raises UserError that says in one sentence why it is not deployed.
     """
     opened = run if isinstance(run, Run) else open_run(os.fspath(run), storage)
@@ -127,4 +136,9 @@ def deploy_when(
     if refusal is not None:
         raise UserError(refusal)
     bundle = opened.best.bundle_path
-    return update(bundle, name=name) or deploy(bundle, name=name, **options)
+    there = served(name)
+    if there is None:
+        return deploy(bundle, name=name, **options)
+    if bundle_version(bundle) in (there.version, there.candidate):
+        return there
+    return try_out(bundle, name=name, canary=canary, promote_after=promote_after)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from raytl.cli.app import Json, Model, Storage, app, endpoint_app
 from raytl.cli.output import Output
-from raytl.cli.sharing import given_options
+from raytl.cli.sharing import given_options, parse_share
 from raytl.core.errors import UserError
 
 # Of a model on trial: all else is the endpoint's, which is there.
@@ -95,7 +95,7 @@ def deploy(
     """
     from raytl import api
 
-    share = _share("--canary", canary) if canary is not None else 0.0
+    share = parse_share("--canary", canary) if canary is not None else 0.0
     output = Output.current
     if canary is not None or shadow:
         if shadow and share:
@@ -108,7 +108,7 @@ def deploy(
                 raise UserError(f"{what}; leave out {given}")
         on_trial = api.deploy(
             model, storage=storage, name=name, canary=share, shadow=shadow, promote_after=promote_after,
-            max_disagreement=_share("--max-disagreement", max_disagreement), max_slowdown=max_slowdown,
+            max_disagreement=parse_share("--max-disagreement", max_disagreement), max_slowdown=max_slowdown,
             new_labels=new_labels,
         )  # fmt: skip
         option = "" if name == "raytl" else f" --name {name}"
@@ -268,14 +268,3 @@ def _interval(figure: dict[str, float]) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _share(option: str, text: str) -> float:
-    """0.05 from ``5%`` and from ``0.05``."""
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise UserError(f"{option} {text}: give a share, such as 5% or 0.05")
-    return value

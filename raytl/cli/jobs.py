@@ -9,6 +9,7 @@ import typer
 
 from raytl.cli.app import Json, RunName, Storage, app, jobs_app
 from raytl.cli.output import Output
+from raytl.cli.promoting import read_promotion
 from raytl.cli.searching import (
     NOT_DEPLOYED,
     parse_time,
@@ -65,8 +66,7 @@ def submit(
     given = given_options(context, names)
     parse_trials(given.get("trials"))
     parse_time(given.get("time_budget"))
-    if "deploy_when" in given:
-        api.Condition.parse(given["deploy_when"], given.get("metric"))
+    read_promotion(*(given.get(name) for name in ("deploy_when", "metric", "canary", "promote_after")))
     if "resume" in given:
         refuse_beside_resume(context, {"on_cluster", "detach"})
     else:

@@ -32,10 +32,11 @@ from raytl.cli.app import (
     read_moves,
 )
 from raytl.cli.output import Output
+from raytl.cli.promoting import Promotion, promote, read_promotion
 from raytl.core.errors import UserError
 
 if TYPE_CHECKING:
-    from raytl.api import Condition, Run
+    from raytl.api import Run
 
 NOT_DEPLOYED = 4
 """Exit code of a search that came to its end and whose winner --deploy-when does not deploy."""
@@ -130,6 +131,16 @@ def search(
             help="Deploy the winner if the low end of its interval reaches X: balanced-accuracy>=0.9 (see 'deploy').",
         ),
     ] = None,
+    canary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE", help="With it, where a model is served: of its requests, on trial (default: 5%)."
+        ),
+    ] = None,
+    promote_after: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="On trial: take over after N compared requests if not worse (500)."),
+    ] = None,
     ship: Annotated[
         str,
         typer.Option(
@@ -184,7 +195,7 @@ def search(
     output = Output.current
     wanted, further = parse_trials(trials)
     budget, more_time = parse_time(time_budget)
-    condition = None if deploy_when is None else api.Condition.parse(deploy_when, metric)
+    promotion = read_promotion(deploy_when, metric, canary, promote_after)
     if resume is not None:
         refuse_beside_resume(context)
         known = _trials_of(resume, storage)
@@ -194,7 +205,7 @@ def search(
                 storage=storage, address=address, moved=read_moves(moved), log=log or None, verbose=verbose,
                 listeners=[progress], begun=output.begun,
             )  # fmt: skip
-        _show_end(output, run, condition)
+        _show_end(output, run, promotion)
         return
     refuse_more_of_nothing(trials, time_budget)
     if moved:
@@ -211,11 +222,11 @@ def search(
         run = api.search(
             task, bound, trials=wanted, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
             workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain,
-            metric=metric if condition is None else condition.metric.name, at=at, ship=ship, cost_aware=cost_aware,
-            warm_start=warm_start, log=log or (), name=name, storage=storage, address=address, verbose=verbose,
-            listeners=[progress], begun=output.begun,
+            metric=metric if promotion is None else promotion.condition.metric.name, at=at, ship=ship,
+            cost_aware=cost_aware, warm_start=warm_start, log=log or (), name=name, storage=storage, address=address,
+            verbose=verbose, listeners=[progress], begun=output.begun,
         )  # fmt: skip
-    _show_end(output, run, condition)
+    _show_end(output, run, promotion)
 
 
 _WITH_RESUME = {
@@ -228,6 +239,8 @@ _WITH_RESUME = {
     "moved",
     "log",
     "deploy_when",
+    "canary",
+    "promote_after",
     "json",
     "verbose",
 }
@@ -249,22 +262,16 @@ def _trials_of(name: str, storage: str | None) -> int:
     return int(settings["search"]["trials"] or settings["space_settings"]["trials"])
 
 
-def _show_end(output: Output, run: Run, condition: Condition | None) -> None:
-    from raytl import api
+def _show_end(output: Output, run: Run, promotion: Promotion | None) -> None:
     from raytl.cli.results import show_run
 
     show_run(output, run)
     document, deployment = run.summary(), None
     code = 130 if run.status == "interrupted" else 0
-    if condition is not None:
-        deployed, why = None, None
-        try:
-            deployed = api.deploy_when(run, condition)
-            output.say(f"deployed: {deployed.url}")
-        except UserError as refused:
-            why, code = str(refused), code or NOT_DEPLOYED
-            output.say(why)
-        deployment = {"endpoint": deployed.to_json() if deployed else None, "why_not": why}
+    if promotion is not None:
+        deployment = promote(output, run, promotion)
+        if deployment["why_not"] is not None:
+            code = code or NOT_DEPLOYED
     output.document(document | {"deployment": deployment})
     if code:
         raise typer.Exit(code)

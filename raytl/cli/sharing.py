@@ -1,4 +1,4 @@
-"""Commands that take the options of another one: declared once, there."""
+"""What several commands share: options that are declared once, and how words on the command line are read."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import typer
+
+from raytl.core.errors import UserError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,3 +42,14 @@ def given_options(context: typer.Context, names: Iterable[str]) -> dict[str, Any
         if source is not None and source.name == "COMMANDLINE":
             found[name] = context.params[name]
     return found
+
+
+def parse_share(option: str, text: str) -> float:
+    """0.05 from ``5%`` and from ``0.05``."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UserError(f"{option} {text}: give a share, such as 5% or 0.05")
+    return value

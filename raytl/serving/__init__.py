@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raytl.serving.changing import look, promote, rollback, rotate_token, try_out
-    from raytl.serving.endpoint import Endpoint, deploy, status, undeploy, update
+    from raytl.serving.endpoint import Endpoint, deploy, served, status, undeploy, update
 
 _CHANGING = ("look", "promote", "rollback", "rotate_token", "try_out")
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "promote",
     "rollback",
     "rotate_token",
+    "served",
     "status",
     "try_out",
     "undeploy",

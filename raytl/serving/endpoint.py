@@ -160,6 +160,14 @@ def deploy(
         return endpoint_of(serve, application, ray_session, notice)
 
 
+def served(name: str = "raytl") -> Endpoint | None:
+    """The endpoint that is there under ``name``; None where nothing is served."""
+    with session(start=False) as ray_session:
+        serve = Serve.running() if ray_session is not None else None
+        config = serve.configs().get(name) if serve is not None else None
+        return None if ray_session is None or serve is None or not config else endpoint_of(serve, config, ray_session)
+
+
 def update(
     bundle_path: str | Path, *, name: str = "raytl", new_labels: bool = False, wait_s: float = 120
 ) -> Endpoint | None:

@@ -46,6 +46,12 @@ def test_what_was_given_is_passed_on_and_defaults_are_not():
         (["submit", "--trails", "3"], "no such option: --trails"),
         (["submit", "--target", "photos", "--deploy-when", "fast"], "write it like balanced-accuracy>=0.9"),
         (["search", "--target", "photos", "--deploy-when", "accuracy<=1"], "accuracy is to be >= something"),
+        (["search", "--target", "photos", "--canary", "5%"], "--canary says how a winner is tried; give --deploy-when"),
+        (["submit", "--resume", "flowers", "--promote-after", "9"], "--promote-after says how a winner is tried"),
+        (
+            ["search", "--target", "photos", "--deploy-when", "accuracy>=0.9", "--canary", "100%"],
+            "--canary 100%: give a share above 0 and below 100 %",
+        ),
         (["submit", "--target", "photos"], "nobody answers at http://127.0.0.1:9"),
         (["fetch", "flowers"], "nobody answers at http://127.0.0.1:9"),
         (["jobs", "follow", "flowers"], "nobody answers at http://127.0.0.1:9"),

@@ -19,8 +19,15 @@ import ray
 from documented import undocumented
 from trials import Traffic, until, variant
 
+from raytl.api import Condition, Run, deploy_when, open_run
 from raytl.bundles import Bundle, export_bundle
+from raytl.cli.output import Output
+from raytl.cli.promoting import Promotion
+from raytl.cli.promoting import promote as promote_winner
 from raytl.core.errors import UserError
+from raytl.evaluation.intervals import Interval
+from raytl.runs import RunStore
+from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
 from raytl.serving import Endpoint, deploy, look, promote, rollback, rotate_token, try_out, undeploy
 from raytl.serving.ports import free_port
 from raytl.serving.settings import bundle_version
@@ -258,6 +265,49 @@ def test_people_can_promote_and_take_back(endpoint, bundles, variants):
     try_out(variants["again"], canary=0.5)
     assert promote().version == bundle_version(variants["again"]) and serving(endpoint) == "again"
     assert rollback().version == bundle_version(bundles["first"])
+
+
+def winner(storage: Path, name: str, bundle: Path) -> Run:
+    """A finished run whose winner is beyond doubt, and is ``bundle``."""
+    strategy = {"source_model": "scratch:cnn-small"}
+    trial = TrialRecord(0, "search", strategy, "s", status=TrialStatus.COMPLETED, score=0.97)
+    chosen = Candidate("best", strategy, "s", [0], Interval(0.97, 0.95, 0.98))
+    with RunStore(storage).create(name, {"search": {"trials": 1}}) as writer:
+        writer.on_trial(trial)
+        writer.finish(SearchOutcome([trial], chosen, [], why="it was the only one", seconds=1.0))
+    shutil.copytree(bundle, storage / name / "model")
+    return open_run(name, storage)
+
+
+def test_a_winner_is_deployed_where_nothing_is_served_and_tried_where_a_model_is(
+    endpoint, bundles, variants, tmp_path, capsys
+):
+    first, better = (winner(tmp_path, name, path) for name, path in [("a", bundles["first"]), ("b", variants["again"])])
+    port, name, asked = int(endpoint.url.rpartition(":")[2]), "found", Condition.parse("accuracy>=0.9")
+    try:
+        deployed = deploy_when(first, asked, name=name, port=port, max_replicas=1, num_cpus=0.1)
+        assert (deployed.version, deployed.candidate) == (bundle_version(bundles["first"]), "")
+        assert deploy_when(first, asked, name=name).candidate == ""  # it is there already
+        tried = deploy_when(better, asked, name=name)
+        assert (tried.url, tried.version) == (deployed.url, deployed.version)
+        assert tried.candidate == bundle_version(variants["again"])
+        known = look(name)
+        assert (known["candidate"]["share"], known["candidate"]["promote_after"]) == (0.05, 500)
+        trial = known["candidate"]["trial"]
+        assert deploy_when(better, asked, name=name).candidate == tried.candidate
+        assert look(name)["candidate"]["trial"] == trial  # and has not begun anew
+        with pytest.raises(UserError, match=r"does not reach the 99\.0 %"):
+            deploy_when(better, "accuracy>=0.99", name=name)
+    finally:
+        undeploy(name)
+
+    said = Output.for_arguments([])
+    document = promote_winner(said, better, Promotion(asked, {"canary": 0.2, "promote_after": 0}))
+    assert f"on trial: version {bundle_version(variants['again'])}, at {endpoint.url}" in capsys.readouterr().out
+    assert document["endpoint"]["candidate"] and document["why_not"] is None
+    assert look()["candidate"]["share"] == 0.2 and look()["candidate"]["promote_after"] == 0
+    rollback()
+    assert promote_winner(said, better, Promotion(Condition.parse("accuracy>=0.99"), {}))["endpoint"] is None
 
 
 def test_a_bundle_that_fails_its_reference_predictions_is_not_tried(endpoint, bundles, tmp_path):

@@ -1,0 +1,59 @@
+"""``--deploy-when`` and the options beside it: read before a search, done after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from raytl.cli.output import Output
+from raytl.cli.sharing import parse_share
+from raytl.core.errors import UserError
+
+if TYPE_CHECKING:
+    from raytl.api import Condition, Run
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """When a winner is deployed, and how it is tried where a model is served.
+
+    on_trial: ``canary`` and ``promote_after`` of :func:`raytl.deploy_when`, as far as they were given.
+    """
+
+    condition: Condition
+    on_trial: dict[str, Any]
+
+
+def read_promotion(
+    deploy_when: str | None, metric: str | None, canary: str | None, promote_after: int | None
+) -> Promotion | None:
+    """From a user's words; None without ``--deploy-when``. Raises UserError for what cannot be meant."""
+    from raytl import api
+
+    if deploy_when is None:
+        for option, value in (("--canary", canary), ("--promote-after", promote_after)):
+            if value is not None:
+                raise UserError(f"{option} says how a winner is tried; give --deploy-when with it")
+        return None
+    on_trial: dict[str, Any] = {} if promote_after is None else {"promote_after": promote_after}
+    if canary is not None:
+        on_trial["canary"] = parse_share("--canary", canary)
+        if not 0 < on_trial["canary"] < 1:
+            raise UserError(f"--canary {canary}: give a share above 0 and below 100 %")
+    return Promotion(api.Condition.parse(deploy_when, metric), on_trial)
+
+
+def promote(output: Output, run: Run, promotion: Promotion) -> dict[str, Any]:
+    """Deploy a run's winner if it may be, and say what became of it; returns that as a document."""
+    from raytl import api
+
+    try:
+        endpoint = api.deploy_when(run, promotion.condition, **promotion.on_trial)
+    except UserError as refused:
+        output.say(str(refused))
+        return {"endpoint": None, "why_not": str(refused)}
+    if endpoint.candidate:
+        output.say(f"on trial: version {endpoint.candidate}, at {endpoint.url}; how it does: raytl endpoint status")
+    else:
+        output.say(f"deployed: {endpoint.url}")
+    return {"endpoint": endpoint.to_json(), "why_not": None}
