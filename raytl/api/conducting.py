@@ -18,7 +18,7 @@ from raytl.runs.extending import BEFORE
 from raytl.runs.files import read_json, write_json
 from raytl.runs.report import examples_of, write_report
 from raytl.runs.run import interval
-from raytl.runs.storage import is_uri
+from raytl.runs.storage import MODEL, is_uri
 from raytl.runs.tracking import Tracking
 from raytl.runs.tracking.figures import Told
 from raytl.runs.tracking.tracking import TENSORBOARD
@@ -34,7 +34,6 @@ from raytl.tasks import Task
 from raytl.tasks.given import places
 from raytl.training.strategy import Strategy
 
-MODEL = "model"
 REFITS = "refits"
 """Refitted models: of use to whoever goes on with a search that did not come to its end."""
 
@@ -101,7 +100,8 @@ def conduct(
             except NotWrittenError as error:
                 raise UserError(f"{_sentence(error)} {_going_on(task, writer.where)}") from error
             finally:
-                _clear(writer.path)
+                if writer.is_ours():
+                    _clear(writer.path)
         _tell_untried(writer, listener)
         run = Run(writer.interrupt().place)
         tracking.end(run)

@@ -23,7 +23,8 @@ from raytl.jobs.launch import LINKS
 RUN, STORAGE = "raytl_run", "raytl_storage"
 """Keys of a job's metadata."""
 ENDED = ("stopped", "succeeded", "failed")
-NOT_FETCHED = {"run.lock"}
+NOT_FETCHED = ("run.lock", "lock/")
+"""How the names of files begin that are there for the sake of who may write the run."""
 _POLL_S = 0.5
 _PATIENCE_S = 60.0
 # What Ray writes above the job's own words, into the same file.
@@ -160,7 +161,7 @@ class JobHandle:
             inner = name.removeprefix(f"{LINKS}/{self.run}/")
             if Path(inner).is_absolute() or ".." in Path(inner).parts:
                 raise UserError(f"{self.dashboard.url}: '{name}' is no name of a run's file; nothing more was fetched")
-            if inner not in NOT_FETCHED:
+            if not inner.startswith(NOT_FETCHED):
                 self.dashboard.download(str(self.job.node), name, folder / inner)
         return len(names)
 

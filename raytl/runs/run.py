@@ -19,7 +19,7 @@ from raytl.runs.files import plain, read_json
 from raytl.runs.journal import Phase, Replay, read_journal
 from raytl.runs.labels import note_of, tags_of
 from raytl.runs.leaderboard import leaderboard
-from raytl.runs.storage import DOCUMENT, JOURNAL, DiskPlace, Place, is_uri
+from raytl.runs.storage import DOCUMENT, JOURNAL, MODEL, DiskPlace, Place, is_uri
 from raytl.runs.tables import history_table, read_table, trials_table
 from raytl.search.jobs import JobKind
 from raytl.search.records import TrialRecord, TrialStatus
@@ -83,7 +83,7 @@ class Run:
     @property
     def bundle_path(self) -> Path:
         """Where the winner's bundle is, or would be."""
-        return self.place.tree("model")
+        return self.place.tree(MODEL)
 
     @property
     def has_model(self) -> bool:

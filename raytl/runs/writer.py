@@ -16,6 +16,7 @@ from raytl.runs.environment import environment
 from raytl.runs.extending import merged
 from raytl.runs.files import plain, read_json, write_json
 from raytl.runs.journal import Journal
+from raytl.runs.lock import TakenOverError
 from raytl.runs.run import Run, last_word, seconds_of
 from raytl.runs.storage import DOCUMENT, JOURNAL, DiskPlace, Keeper, Place
 from raytl.runs.study import FILE as STUDY
@@ -40,7 +41,7 @@ class RunWriter:
     path: the folder that it is written in; place: where others read it; where: its folder or URI as a user would name
     it.
     unkept: after the end, a sentence on what the storage did not take.
-    Raises UserError where the disk does not take it.
+    Raises UserError where the disk does not take it, or another machine has taken the run over.
     """
 
     def __init__(self, keeper: Keeper, place: Place, settings: dict[str, Any], *, resume: bool = False) -> None:
@@ -89,6 +90,7 @@ class RunWriter:
         """
         with self._mutex:
             if self._open:
+                self._keeper.check()
                 self._journal.trial(record)
                 self._keeper.journal(self._journal.size)
 
@@ -96,8 +98,17 @@ class RunWriter:
         """Note that the search entered a phase."""
         with self._mutex:
             if self._open:
+                self._keeper.check()
                 self._journal.phase(phase, detail)
                 self._keeper.journal(self._journal.size)
+
+    def is_ours(self) -> bool:
+        """Whether the run may be written still: no other machine has taken it over."""
+        try:
+            self._keeper.check()
+        except TakenOverError:
+            return False
+        return True
 
     def keep(self, *names: str) -> None:
         """Files or folders of the run were written by somebody else."""
@@ -105,6 +116,7 @@ class RunWriter:
 
     def drop(self, name: str) -> None:
         """Remove a file or a folder of the run."""
+        self._keeper.check()
         self._keeper.drop(name)
 
     def finish(self, outcome: SearchOutcome, before: dict[str, Any] | None = None) -> Run:
@@ -116,6 +128,7 @@ class RunWriter:
         with self._mutex:
             if not self._open:
                 raise RuntimeError(f"run '{self.name}' has ended; it cannot be finished again")
+            self._keeper.check()
             try:
                 for record in outcome.trials:
                     self._journal.trial(record)
@@ -142,6 +155,7 @@ class RunWriter:
         with self._mutex:
             if not self._open:
                 return Run(self._place)
+            self._keeper.check()
             self._compact()
             return self._end("interrupted")
 
@@ -154,8 +168,8 @@ class RunWriter:
     ) -> None:
         try:
             self.interrupt()
-        except NotWrittenError:
-            if not isinstance(error, UserError):  # otherwise the full disk has been told already
+        except (NotWrittenError, TakenOverError):
+            if not isinstance(error, UserError):  # otherwise it has been told already
                 raise
         finally:  # a full disk must not leave the run locked for the life of this process
             self._journal.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +17,9 @@ import pytest
 from example import SETTINGS, outcome_of, play, write_example
 
 from raytl.core.errors import UserError
-from raytl.runs import RunStore, render_leaderboard
+from raytl.runs import RunStore, RunWriter, render_leaderboard
+from raytl.runs.lock import TakenOverError
+from raytl.runs.storage import lease
 from raytl.runs.verdict import verdicts
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.ui.views import show
@@ -89,7 +93,8 @@ class TestFinishedRun:
     def test_no_pickle_and_no_leftovers_on_disk(self, finished):
         names = {path.name for path in finished.path.iterdir()}
         tables = {"trials.parquet", "history.parquet", "predictions.parquet"}
-        assert names == tables | {"run.json", "outcome.json", "trials.jsonl", "run.lock", "optuna.journal"}
+        assert names == tables | {"run.json", "outcome.json", "trials.jsonl", "run.lock", "lock", "optuna.journal"}
+        assert not list((finished.path / "lock").iterdir())
 
 
 class TestWhileItRuns:
@@ -248,6 +253,22 @@ class TestInterrupted:
             RunStore(tmp_path).create("digits", {}, resume=True)
 
 
+def elsewhere(storage: Path, silent_s: float) -> tuple[RunStore, RunWriter]:
+    """A run that a process of another machine writes, whose last sign of life is so long ago; and that process."""
+    store = RunStore(storage)
+    writer = store.create("flowers", SETTINGS)
+    writer.on_trial(TrialRecord(0, "search", {"cut": 1}, "first", status=TrialStatus.COMPLETED, score=0.4))
+    folder, host = storage / "flowers", {"pid": 4127, "host": "node a"}
+    keeper = writer._keeper
+    fcntl.flock(keeper._lock._file, fcntl.LOCK_UN)  # the locks of that machine do not reach this one
+    (folder / "run.lock").write_text(json.dumps(host | {"leased": True}))
+    for path in (folder / "lock").iterdir():
+        if path.suffix == ".claim":
+            path.write_text(json.dumps(host | {"machine": "another"}))
+        os.utime(path, (time.time() - silent_s,) * 2)
+    return store, writer
+
+
 class TestTwoWriters:
     def test_the_second_is_told_who_the_first_is_and_takes_over_when_it_was_killed(self, tmp_path):
         code = """
@@ -284,7 +305,48 @@ class TestTwoWriters:
         assert len(resumed.trials) == len(killed)
         resumed.interrupt()
 
-    def test_a_writer_on_another_machine_is_respected(self, tmp_path):
+    def test_a_writer_on_another_machine_is_respected_while_it_gives_signs_of_life(self, tmp_path):
+        store, _ = elsewhere(tmp_path, silent_s=lease.LEASE_S / 2)
+        assert store.open("flowers").status == "running"
+        sentence = r"\(pid 4127 on node a\).*its claim lapses 60 s after its last sign of life"
+        with pytest.raises(UserError, match=sentence):
+            store.create("flowers", {}, resume=True)
+        with pytest.raises(UserError, match=sentence):
+            store.create("flowers", {})
+        with pytest.raises(UserError, match=sentence):
+            store.delete("flowers")
+
+    def test_a_writer_on_another_machine_that_is_silent_is_gone(self, tmp_path):
+        store, _ = elsewhere(tmp_path, silent_s=2 * lease.LEASE_S)
+        assert store.open("flowers").status == "interrupted"
+        resumed = store.create("flowers", {}, resume=True)
+        assert store.open("flowers").status == "running" and len(resumed.trials) == 1
+        resumed.interrupt()
+        elsewhere(tmp_path / "other", silent_s=2 * lease.LEASE_S)[0].delete("flowers")
+        assert not (tmp_path / "other" / "flowers").exists()
+
+    def test_one_that_was_taken_for_dead_writes_nothing_more(self, tmp_path):
+        store, asleep = elsewhere(tmp_path, silent_s=2 * lease.LEASE_S)
+        with store.create("flowers", {}, resume=True) as awake:
+            record = TrialRecord(1, "search", {"cut": 2}, "new", status=TrialStatus.COMPLETED, score=0.5)
+            awake.on_trial(record)
+            before = (tmp_path / "flowers" / "trials.jsonl").read_bytes()
+            for write in (
+                lambda: asleep.on_trial(TrialRecord(2, "search", {"cut": 3}, "late")),
+                lambda: asleep.on_phase("late", ""),
+                lambda: asleep.drop("outcome.json"),
+                lambda: asleep.finish(outcome_of(play(asleep, 1))),
+                asleep.interrupt,
+            ):
+                with pytest.raises(TakenOverError, match="gave no sign of life for 60 s, and another one has taken"):
+                    write()
+            assert not asleep.is_ours()
+            asleep.__exit__(UserError, UserError("said already"), None)
+            assert (tmp_path / "flowers" / "trials.jsonl").read_bytes() == before
+            assert store.open("flowers").status == "running"
+            awake.on_phase("search", "")
+
+    def test_a_lock_of_a_raytl_without_leases_is_respected_until_it_is_removed(self, tmp_path):
         RunStore(tmp_path).create("flowers", {}).interrupt()
         (tmp_path / "flowers" / "run.lock").write_text('{"pid": 4127, "host": "node a"}')
         with pytest.raises(UserError, match=r"\(pid 4127 on node a\).*If that machine is gone, remove .*run\.lock"):

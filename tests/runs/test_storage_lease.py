@@ -17,7 +17,7 @@ from s3 import s3_server
 
 from raytl.runs.lock import TakenError
 from raytl.runs.storage import lease
-from raytl.runs.storage.lease import Lease, LostError, is_held
+from raytl.runs.storage.lease import Folder, Lease, LostError, is_held
 from raytl.runs.storage.objects import Objects
 
 
@@ -27,9 +27,13 @@ def s3():
         yield server
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", "files", "s3"])
 def objects(request, tmp_path):
     if request.param == "folder":
+        folder = tmp_path / os.fsdecode(b"no utf-8: \xff")
+        folder.mkdir()
+        return Folder(folder)
+    if request.param == "files":
         return Objects(fs.LocalFileSystem(), str(tmp_path), "file")
     return Objects.at(request.getfixturevalue("s3").uri(tmp_path.name))
 
@@ -41,7 +45,7 @@ def test_the_second_is_told_who_has_it_until_it_is_let_go(objects):
         Lease(objects, "flowers")
     held.check()
     held.release()
-    assert not is_held(objects) and objects.list() == {}
+    assert not is_held(objects) and objects.list(lease.FOLDER) == {}
     Lease(objects, "flowers").release()
 
 
@@ -61,7 +65,7 @@ def test_of_those_who_come_at_once_one_has_it(objects):
     for one in held:
         one.check()
         one.release()
-    assert objects.list() == {}
+    assert objects.list(lease.FOLDER) == {}
 
 
 def test_a_killed_process_of_this_machine_has_it_no_more(tmp_path):

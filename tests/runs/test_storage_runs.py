@@ -82,7 +82,7 @@ class TestReading:
         names = set(remote.ObjectStorage(uri).place("digits").listed())
         journal = {name for name in names if name.startswith("journal/")}
         assert len(journal) == 2 and "journal/000001" in journal  # in one piece, however many it came in
-        assert names - journal == {path.name for path in here.path.iterdir()} - {"trials.jsonl", "run.lock"}
+        assert names - journal == {path.name for path in here.path.iterdir()} - {"trials.jsonl", "run.lock", "lock"}
 
     def test_all_runs_of_a_storage_are_listed_and_the_nearest_is_named(self, uri, machine):
         assert RunStore(uri).list() == []

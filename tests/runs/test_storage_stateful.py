@@ -12,8 +12,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -22,14 +26,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pyarrow import fs
 from s3 import s3_server
 
-from raytl.runs import Run, RunStore, RunWriter
+from raytl import sources
+from raytl.runs import Run, RunStore, RunWriter, lock
 from raytl.runs.lock import TakenError
-from raytl.runs.storage import segments
+from raytl.runs.storage import lease, segments
 from raytl.runs.storage.lease import LostError
 from raytl.runs.storage.mirror import Outbox
 from raytl.runs.storage.objects import Objects
 from raytl.runs.storage.remote import ObjectStorage
 from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
+from raytl.sources import SourceModel
+from raytl.sources.checkpoint import read_checkpoint, write_checkpoint
 
 HOSTS = st.sampled_from(["a", "b"])
 MANY_WRITES = 10**6
@@ -218,7 +225,57 @@ class Runs(RuleBasedStateMachine):
             self.kept = {record.number for record in run.records()}
 
 
+class Killed(BaseException):
+    """The process is gone: from here on nothing of it reaches the disk, whatever it would clean up."""
+
+
+class Disk(Fuse):
+    """A disk that a process may be gone before any write to."""
+
+    WRITES = (
+        (os, ("write", "fsync", "ftruncate")),
+        (Path, ("open", "replace", "rename", "unlink", "mkdir", "chmod")),
+        (shutil, ("rmtree",)),
+    )
+
+    def burn(self) -> None:
+        if not self.left:
+            raise Killed
+        self.left -= 1
+
+    @contextmanager
+    def wired(self) -> Iterator[None]:
+        """Each step by which this thread writes burns it, but those of the file lock, which goes with its process."""
+        before = [(place, name, getattr(place, name)) for place, names in self.WRITES for name in names]
+        for place, name, write in before:
+            setattr(place, name, self._burning(write, threading.get_ident()))
+        try:
+            yield
+        finally:
+            for place, name, write in before:
+                setattr(place, name, write)
+
+    def _burning(self, write: Callable[..., Any], thread: int) -> Callable[..., Any]:
+        def step(*arguments: Any, **options: Any) -> Any:
+            reads = write.__name__ == "open" and "w" not in f"{arguments[1:]}{options}"
+            locks = sys._getframe(1).f_globals["__name__"] == lock.__name__
+            if threading.get_ident() == thread and not reads and not locks:
+                self.burn()
+            return write(*arguments, **options)
+
+        return step
+
+
 class OnDisk(Runs):
+    """Killed in the middle of a line, or before any of the steps by which journal, tables, study, model are written."""
+
+    model: SourceModel
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fuse = Disk()
+        self.modelled = False
+
     def store(self, host):
         return RunStore(self.root / "runs")
 
@@ -226,11 +283,70 @@ class OnDisk(Runs):
         return Driver(writer, None)
 
     def kill_process(self, driver):
-        """It dies in the middle of a line; its file lock goes with it."""
+        """It dies in the middle of a line; its file lock goes with it, and its process number is no more."""
         with (driver.writer.path / "trials.jsonl").open("ab") as journal:
             journal.write(b'{"trial":7,"set":{"sta')
+        self.bury(driver)
+
+    def lapse(self) -> None:
+        """What claims the run is a process that has ended."""
+        for path in (self.root / "runs" / "run" / "lock").glob("*.claim"):
+            claim = {"pid": self.dead_pid, "host": "a", "machine": lease._machine()}
+            path.write_text(json.dumps(claim))
+
+    def bury(self, driver: Driver) -> None:
+        self.lapse()
         os.close(driver.writer._keeper._lock._file)
         driver.writer._keeper._lock._file = -1
+
+    @precondition(lambda self: not self.driver)
+    @rule(writes=st.integers(0, 8))
+    def killed_while_it_begins(self, writes):
+        seen = self.read()
+        self.fuse.left = writes
+        try:
+            with self.fuse.wired():
+                writer = self.store("a").create("run", {}, resume=seen is not None)
+        except Killed:  # its file lock is let go of on the way
+            self.lapse()
+            self.ended = None
+            return
+        finally:
+            self.fuse.left = MANY_WRITES
+        self.driver, self.ended = ("a", self.driver_of(writer)), None
+
+    @precondition(lambda self: self.driver)
+    @rule(writes=st.integers(0, 40), trials=st.integers(0, 2), ends=st.booleans())
+    def killed_at_any_write(self, writes, trials, ends):
+        driver = self.driver[1]
+        self.fuse.left = writes
+        try:
+            with self.fuse.wired():
+                for _ in range(trials):
+                    self.train(driver)
+                write_checkpoint(driver.writer.path / "model", self.model, {"provenance": {"trial": self.next}})
+                driver.writer.keep("model")
+                self.modelled = True
+                if ends:
+                    self.ended = driver.end().status
+                    self.driver = None
+        except Killed:
+            self.bury(driver)
+            self.driver = self.ended = None
+        finally:
+            self.fuse.left = MANY_WRITES
+        self.note_kept()
+
+    @invariant()
+    def a_model_is_whole_and_not_lost_with_the_one_that_takes_its_place(self):
+        run = self.read()
+        if run is None:
+            return
+        if run.has_model:
+            assert read_checkpoint(run.bundle_path)[0].provenance["trial"] <= self.next
+        assert run.has_model or not (self.driver and self.modelled)
+        if self.driver:  # what it died over is gone when the run goes on
+            assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
 
 
 class OnObjects(Runs):
@@ -353,6 +469,7 @@ def check(machine: type[Runs], dead_pid: int, how: settings) -> None:
 
 
 def test_on_a_disk(dead_pid):
+    OnDisk.model = sources.load("scratch:cnn-small", channels=1, image_size=16)
     check(OnDisk, dead_pid, FAST)
 
 

@@ -6,9 +6,20 @@ import os
 
 from raytl.core.places import expanded
 from raytl.runs.storage.disk import DiskPlace, DiskStorage
-from raytl.runs.storage.places import DOCUMENT, JOURNAL, Keeper, Place, Storage
+from raytl.runs.storage.places import DOCUMENT, JOURNAL, MODEL, Keeper, Place, Storage
 
-__all__ = ["DOCUMENT", "JOURNAL", "DiskPlace", "DiskStorage", "Keeper", "Place", "Storage", "is_uri", "open_storage"]
+__all__ = [
+    "DOCUMENT",
+    "JOURNAL",
+    "MODEL",
+    "DiskPlace",
+    "DiskStorage",
+    "Keeper",
+    "Place",
+    "Storage",
+    "is_uri",
+    "open_storage",
+]
 
 
 def is_uri(text: str) -> bool:

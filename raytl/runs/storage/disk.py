@@ -6,14 +6,23 @@ import errno
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from raytl.core.errors import UserError
 from raytl.core.places import is_there
 from raytl.runs.files import writing
 from raytl.runs.lock import FILE as LOCK
-from raytl.runs.lock import RunLock, TakenError, is_locked
-from raytl.runs.storage.places import DOCUMENT, Keeper
+from raytl.runs.lock import RunLock, TakenError, TakenOverError, is_locked
+from raytl.runs.storage import lease
+from raytl.runs.storage.lease import Folder, Lease, LostError
+from raytl.runs.storage.places import DOCUMENT, JOURNAL, MODEL, Keeper
+
+_WRITTEN = ("run.json", "outcome.json", "trials.parquet", "history.parquet", "predictions.parquet", "optuna.journal")
+_HALVES = (f".{MODEL}-", *(f".{name}." for name in _WRITTEN))
+"""How the names of files and folders begin that only who has the run writes, and that have their own once whole."""
+LOCKS = (LOCK, lease.FOLDER)
+"""What a run's folder holds for the sake of who may write it, and no copy does."""
 
 
 class DiskStorage:
@@ -67,7 +76,11 @@ class DiskPlace:
 
     def is_written(self) -> bool:
         """Whether a process that lives is writing the run."""
-        return is_locked(self.folder)
+        if is_locked(self.folder):
+            return True
+        with suppress(OSError):
+            return lease.is_held(Folder(self.folder))
+        return False
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name. Raises UserError where the folder may not be looked into."""
@@ -112,7 +125,7 @@ class DiskPlace:
     def copy(self, folder: Path) -> None:
         """Copy all files into a folder, which is a run's folder then."""
         with writing(folder):
-            shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(LOCK), dirs_exist_ok=True)
+            shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(*LOCKS), dirs_exist_ok=True)
 
     def delete(self) -> None:
         """Remove the run; its name is free at once, also where this is cut short."""
@@ -131,11 +144,28 @@ class DiskPlace:
 
 
 class DiskKeeper:
-    """The right to write a run's folder: its lock."""
+    """The right to write a run's folder: its lock, for this machine, and a lease, for others that mount the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = RunLock(folder)
+        try:
+            with writing(folder / lease.FOLDER):
+                self._lease = Lease(Folder(folder.absolute()), folder.name)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def check(self) -> None:
+        """Raise TakenOverError where another machine has taken the run over."""
+        try:
+            with writing(self.folder):
+                self._lease.check()
+        except LostError:
+            raise TakenOverError(
+                f"{self.folder}: this process gave no sign of life for {lease.LEASE_S:.0f} s, and another one has "
+                "taken the run over (or its folder was removed); what is tried from now on is not kept here"
+            ) from None
 
     def journal(self, size: int) -> None:
         """It is where it belongs."""
@@ -152,20 +182,37 @@ class DiskKeeper:
             path.unlink(missing_ok=True)
 
     def catch_up(self) -> None:
-        """All is where it belongs."""
+        """Remove what an earlier process was writing when it died.
+
+        Where it died while one model took the place of another, the earlier one comes back.
+        """
+        with suppress(OSError):
+            for before in self.folder.glob(f".{MODEL}-old-*"):
+                if not (self.folder / MODEL).exists() and any(before.iterdir()):
+                    before.rename(self.folder / MODEL)
+            for half in self.folder.iterdir():
+                if half.name.startswith(_HALVES):
+                    self.drop(half.name)
 
     def release(self) -> str | None:
-        """Let go of the lock."""
+        """Let go of lock and lease."""
+        self._lease.release()
         with writing(self.folder / LOCK):
             self._lock.release()
         return None
 
 
+def _is_of_a_start(path: Path) -> bool:
+    """Whether a file may be there before the run's document is."""
+    empty = path.name == JOURNAL and not path.stat().st_size
+    return empty or path.name in LOCKS or path.name.startswith(f".{DOCUMENT}.")
+
+
 def _taken(folder: Path) -> Keeper | None:
-    """What there is about a folder that is there: a run, nothing (a failed start; it may be used), or anything else."""
+    """What there is about a folder that is there: a run, nothing (a start cut short, which may be used), or else."""
     if folder.is_dir() and (folder / DOCUMENT).exists():
-        RunLock(folder).release()  # says so if the run is being written
+        DiskKeeper(folder).release()  # says so if the run is being written
         return None
-    if not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir()):
+    if not folder.is_dir() or not all(map(_is_of_a_start, folder.iterdir())):
         raise TakenError(f"{folder} exists and is not a run. Give another --name, or remove it.")
     return DiskKeeper(folder)

@@ -1,4 +1,6 @@
-"""One writer per run on an object store: a claim, and beats that say that its holder lives.
+"""One writer per run among machines: a claim, and beats that say that its holder lives.
+
+On an object store, and in a folder that several machines mount.
 
 Who wants a run puts a claim under a name of its own, then lists all claims. Of two who come at once the later one sees
 the other's, as the store lists what was put, so at most one of them sees only its own; who sees another's withdraws.
@@ -18,10 +20,10 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from raytl.runs.lock import TakenError
-from raytl.runs.storage.objects import Objects
+from raytl.runs.storage.objects import Seen
 
 FOLDER = "lock"
 BEAT_S = 10.0
@@ -30,6 +32,53 @@ LEASE_S = 60.0
 LETTING_GO_S = 5.0
 """How long the end of a run waits for a store that does not answer."""
 ATTEMPTS = 4
+
+
+class Pieces(Protocol):
+    """What a lease needs of an object store (:class:`raytl.runs.storage.objects.Objects`) or of a folder."""
+
+    def put(self, key: str, content: bytes) -> None:
+        """Put a piece, or another in its place."""
+
+    def get(self, key: str) -> bytes:
+        """A piece's content; FileNotFoundError where there is none."""
+
+    def list(self, folder: str) -> dict[str, Seen]:
+        """The pieces whose keys begin with ``folder/``, by key."""
+
+    def delete(self, key: str) -> None:
+        """Delete a piece; one that is gone already is fine."""
+
+
+class Folder:
+    """The same of files, whose names need not be UTF-8."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write a file, below a folder that is made where it is missing."""
+        path = self._folder / key
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+
+    def get(self, key: str) -> bytes:
+        """A file's content."""
+        return (self._folder / key).read_bytes()
+
+    def list(self, folder: str) -> dict[str, Seen]:
+        """The files of a folder; nothing where there is none."""
+        found = {}
+        with suppress(FileNotFoundError):
+            for path in (self._folder / folder).iterdir():
+                with suppress(FileNotFoundError):  # gone since it was listed
+                    status = path.stat()
+                    found[f"{folder}/{path.name}"] = Seen(status.st_size, status.st_mtime_ns)
+        return found
+
+    def delete(self, key: str) -> None:
+        """Remove a file; one that is gone already is fine."""
+        (self._folder / key).unlink(missing_ok=True)
 
 
 class LostError(Exception):
@@ -52,7 +101,7 @@ class Lease:
     the store does not answer.
     """
 
-    def __init__(self, objects: Objects, name: str) -> None:
+    def __init__(self, objects: Pieces, name: str) -> None:
         self._objects = objects
         self._name = name
         self._key = ""
@@ -120,13 +169,13 @@ class Lease:
             self._objects.delete(f"{self._key}.claim")
 
 
-def is_held(objects: Objects) -> bool:
+def is_held(objects: Pieces) -> bool:
     """Whether a process that lives holds the run. The clocks of store and machine must agree to half a minute."""
     now_ns = time.time_ns()
     return any(holder.silent_s <= LEASE_S for _, holder, _ in _claims(objects, now_ns))
 
 
-def _claims(objects: Objects, now_ns: int | None) -> list[tuple[str, Holder, bool]]:
+def _claims(objects: Pieces, now_ns: int | None) -> list[tuple[str, Holder, bool]]:
     """All claims: key, holder, whether it is established."""
     listed = objects.list(FOLDER)
     found: list[tuple[str, Holder, bool]] = []

@@ -12,6 +12,7 @@ from typing import Protocol
 
 JOURNAL = "trials.jsonl"
 DOCUMENT = "run.json"
+MODEL = "model"
 
 
 class Keeper(Protocol):
@@ -27,6 +28,9 @@ class Keeper(Protocol):
 
     def keep(self, *names: str) -> None:
         """Files, or folders, were written whole, in this order."""
+
+    def check(self) -> None:
+        """Raise TakenOverError where nothing may be written any more: another process writes the run."""
 
     def drop(self, name: str) -> None:
         """Remove a file or a folder."""
