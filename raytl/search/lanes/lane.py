@@ -17,11 +17,14 @@ from typing import Any
 import ray
 from ray import tune
 
+from raytl.core.errors import UserError
 from raytl.search.jobs import JobKind, JobResult, LaneJob
+from raytl.search.lanes import store
 from raytl.search.lanes.work import do_job
 from raytl.tasks import TrainingData
 from raytl.training.workspace import Workspace, WorkspaceSettings
 
+_DATA = "the search's data"
 GROWTH_LIMIT_BYTES = 2 * 2**30
 """What a lane's own memory may grow by, over its first job, before its process is replaced by a fresh one."""
 
@@ -35,8 +38,13 @@ class HeldData:
 
     @classmethod
     def put(cls, data: TrainingData) -> HeldData:
-        """Into the object store."""
-        return cls(data.fingerprint, ray.put(data))
+        """Into the object store. Raises UserError where it has no room."""
+        return cls(data.fingerprint, store.put(data, _DATA))
+
+    def get(self) -> TrainingData:
+        """Out of it again. Raises UserError where the store of this node has no room."""
+        data: TrainingData = store.get(self.reference, _DATA)
+        return data
 
 
 def lane_for(
@@ -77,11 +85,15 @@ def lane(config: dict[str, Any], held: HeldData, settings: WorkspaceSettings, gr
 def in_store(result: JobResult) -> JobResult:
     """The result as it leaves the lane: named after its process, a model's files in Ray's object store.
 
-    Lane and driver need no common disk then. The files live as long as the process that put them there.
+    Lane and driver need no common disk then. The files live as long as the process that put them there. Where there is
+    no room for them the job has failed, with that as its reason, and no other has.
     """
     result.lane = f"{ray.get_runtime_context().get_node_id()[:6]}-{os.getpid()}"
     if result.model_files is not None:
-        result.model_files = ray.put(result.model_files)
+        try:
+            result.model_files = store.put(result.model_files, "the files of the refitted model")
+        except UserError as error:
+            result.model_files, result.reason = None, str(error)
     return result
 
 
@@ -112,4 +124,4 @@ class _OutgrownError(Exception):
 @lru_cache(maxsize=1)
 def _workspace(held: HeldData, settings: WorkspaceSettings) -> Workspace:
     """The process's workspace; a lane serves one search at a time."""
-    return Workspace(ray.get(held.reference), settings)
+    return Workspace(held.get(), settings)

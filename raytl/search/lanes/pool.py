@@ -19,6 +19,7 @@ from ray import tune
 from ray.exceptions import OutOfMemoryError, RayError
 
 from raytl.search.jobs import EpochReport, JobResult
+from raytl.search.lanes.store import is_full
 
 ATTEMPTS = 3
 """Times that a job is given to a group; a job that kills its workers each time has failed."""
@@ -239,5 +240,6 @@ def _say_still_there(pool: Any, key: str, over: threading.Event) -> None:
 
 
 def starved(error: BaseException) -> bool:
-    """Whether Ray says that it ended a process because a node ran out of memory."""
-    return isinstance(error, OutOfMemoryError) or (isinstance(error, RayError) and "memory" in str(error).lower())
+    """Whether Ray says that it ended a process because a node ran out of memory; a full object store is none."""
+    says_so = isinstance(error, RayError) and "memory" in str(error).lower()
+    return isinstance(error, OutOfMemoryError) or (says_so and not is_full(error))

@@ -28,6 +28,7 @@ from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
 from raytl.search.lanes.here import Beginning
 from raytl.search.lanes.sizing import Lanes, counted
 from raytl.search.lanes.starving import survive
+from raytl.search.lanes.store import is_full
 from raytl.search.lanes.work import keep_files
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import Wait
@@ -313,7 +314,8 @@ def fetch_files(job: LaneJob, result: JobResult) -> None:
         files: dict[str, bytes] = ray.get(result.model_files)
         keep_files(Path(job.directory), files)
     except ray.exceptions.RayError as error:
-        result.reason = f"its model was lost with the process that held it ({type(error).__name__})"
+        lost = f"its model was lost with the process that held it ({type(error).__name__})"
+        result.reason = "its model has no room in Ray's object store on the driver's node" if is_full(error) else lost
     result.model_files = None
 
 
