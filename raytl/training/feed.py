@@ -10,6 +10,7 @@ from torch import Tensor
 from raytl.finetuning import augmentation
 from raytl.training.batches import IndexStream
 from raytl.training.devices import upload
+from raytl.training.distributed import Group
 from raytl.training.network import Network
 from raytl.training.pools import Pool, to_inputs
 
@@ -17,7 +18,10 @@ STRONG = "strong"
 
 
 class Feed:
-    """Draws a trial's batches, for ever.
+    """Draws a trial's batches, for ever; of each the share of one worker.
+
+    All workers of a group draw the same batches, those that one worker would draw by itself, from generators of the
+    same seeds. batch_size: of all their shares together, a multiple of the group's size.
 
     pools: by role (``target``, ``source``, ``unlabelled``), none of them empty. strong: the unlabelled images once
     more, for the strongly augmented second view, or None. Where a pool has views made beforehand, each batch comes from
@@ -35,7 +39,11 @@ class Feed:
         policies: tuple[str, str],
         generator: torch.Generator,
         device_generator: torch.Generator,
+        group: Group | None = None,
     ) -> None:
+        group = group or Group()
+        share = batch_size // group.size
+        self._share = slice(group.rank * share, (group.rank + 1) * share)
         self._pools = pools
         self._strong = strong
         self._network = network
@@ -54,15 +62,17 @@ class Feed:
                 inputs[STRONG] = self._draw(self._strong, index, self._policies[1])
             inputs[role] = self._draw(pool, index, self._policies[0])
             if pool.labels is not None:
-                labels[role] = pool.labels[upload(index, pool.labels.device)]
+                labels[role] = pool.labels[upload(index[self._share], pool.labels.device)]
         return inputs, labels
 
     def _draw(self, pool: Pool, index: Tensor, policy: str) -> Tensor:
         network = self._network
         view = int(torch.randint(len(pool.views), (), generator=self._generator)) if pool.views else None
-        batch = upload(pool.take(index, view), network.device)
-        if batch.dtype != torch.uint8 or view is not None or policy == "none":
-            return to_inputs(batch, network)
+        if pool.inputs.dtype != torch.uint8 or view is not None or policy == "none":
+            return to_inputs(upload(pool.take(index[self._share], view), network.device), network)
         scale, shift = network.affine
-        pixels = augmentation.get(policy)(batch.float() / 255, self._device_generator)
+        # How an image is changed depends on its place in the batch: each worker changes all of it, which is little
+        # beside a step, and takes its share.
+        batch = upload(pool.take(index), network.device)
+        pixels = augmentation.get(policy)(batch.float() / 255, self._device_generator)[self._share]
         return torch.addcmul(shift, pixels, scale * 255).contiguous(memory_format=torch.channels_last)

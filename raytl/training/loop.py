@@ -34,8 +34,10 @@ LEAST_PART = 2
 def run_trial(workspace: Workspace, job: TrialJob, report: Report, group: Group | None = None) -> TrialResult:
     """Train one strategy to the full budget, calling ``report`` after each epoch.
 
-    group: the worker's place among those that train this trial together, each on its share of every batch. Batch norm
-    normalises by a worker's own share; running statistics are averaged after each epoch. Only rank 0 evaluates.
+    group: the worker's place among those that train this trial together, each on its share of every batch that one
+    would draw. Batch norm normalises by a worker's own share, and losses that look at a whole batch look at that; what
+    comes of it is, but for running statistics, what one worker comes to whose batches go through in as many parts.
+    Running statistics are averaged after each epoch. Only rank 0 evaluates.
 
     Where a step takes more memory than there is, the trial begins again with every batch in two parts, then four, whose
     gradients are summed before the one update; ``accumulation`` among the metrics says in how many. A group does not:

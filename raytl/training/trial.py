@@ -128,14 +128,14 @@ def diverged(what: str, epoch: int, strategy: Strategy) -> TrialError:
 
 def _feed(workspace: Workspace, job: TrialJob, group: Group, network: Network, roles: Roles) -> Feed:
     strategy, seed = job.strategy, trial_seed(workspace, job)
-    # Ranks of a worker group draw different batches.
-    generator = torch.Generator().manual_seed(derive_seed(seed, group.rank))
+    # The same ones in all workers of a group, each of which takes its share of every batch.
+    generator = torch.Generator().manual_seed(derive_seed(seed, 0))
     on_device = generator
     if workspace.device.type != "cpu":
-        on_device = torch.Generator(workspace.device).manual_seed(derive_seed(seed, group.rank, "device"))
-    batch_size = max(1, workspace.settings.budget.batch_for(roles.largest) // group.size)
+        on_device = torch.Generator(workspace.device).manual_seed(derive_seed(seed, 0, "device"))
+    batch_size = max(1, workspace.settings.budget.batch_for(roles.largest) // group.size) * group.size
     policies = (strategy.augmentation, STRONG_VIEW)
-    return Feed(roles.training, roles.strong, batch_size, network, policies, generator, on_device)
+    return Feed(roles.training, roles.strong, batch_size, network, policies, generator, on_device, group)
 
 
 def _adaptation_loss(workspace: Workspace, strategy: Strategy, network: Network) -> AdaptationLoss | None:

@@ -18,12 +18,14 @@ from torch import distributed, multiprocessing
 from raytl.core.errors import UserError
 from raytl.search.lanes.worker_group import _Member
 from raytl.training.distributed import Group
-from raytl.training.loop import run_trial
+from raytl.training.loop import _run, run_trial
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialError, TrialJob
-from raytl.training.workspace import Workspace
+from raytl.training.workspace import Budget, Workspace
 
 PLAIN = Strategy(tiny.MODEL, head_lr=0.05, backbone_ratio=1.0)
+TOLERANCE = 1e-5
+"""Of weights, relative to the largest of their tensor, after 36 steps."""
 STRATEGIES = {
     "plain": PLAIN,
     "cut": replace(PLAIN, cut=2),
@@ -31,6 +33,13 @@ STRATEGIES = {
     "dann": replace(PLAIN, source_domain="bright", adaptation="dann"),
     # Whether a pseudo label is sure enough may differ from worker to worker: some have no such loss in a step.
     "pseudo-label": replace(PLAIN, source_domain="bright", adaptation="pseudo-label"),
+    "mcc": replace(PLAIN, source_domain="bright", adaptation="mcc"),
+    "augmented": replace(PLAIN, augmentation="shift"),
+    # Nothing here is reckoned from a whole batch: the batch norm is frozen.
+    "frozen": replace(PLAIN, cut=tiny.STAGES),
+    "frozen, augmented": replace(PLAIN, cut=tiny.STAGES, augmentation="shift"),
+    "frozen, with a source domain": replace(PLAIN, cut=tiny.STAGES, source_domain="bright"),
+    "frozen, with views": replace(PLAIN, cut=tiny.STAGES, augmentation="shift", cached_views=2),
     "diverging": replace(PLAIN, head_lr=1e30),
 }
 
@@ -39,7 +48,7 @@ def _train(rank: int, size: int, root: str, both_done: Barrier) -> None:
     """One worker: trains every strategy and saves what it ended with."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{root}/meeting", rank=rank, world_size=size)
-    workspace = tiny.workspace(Path(root) / "home", tiny.data(target=12), epochs=3, steps=12)
+    workspace = tiny.workspace(Path(root) / "home", tiny.data(target=12), budget=Budget(3, 12, 8))
     for name, strategy in STRATEGIES.items():
         epochs: list[dict[str, float]] = []
         try:
@@ -150,14 +159,38 @@ class TestTwoWorkers:
 
 
 class TestAgainstOneWorker:
-    def test_learns_as_well(self, outcomes, tmp_path):
-        alone = run_trial(
-            tiny.workspace(tmp_path, tiny.data(target=12), epochs=3, steps=12), TrialJob(PLAIN), lambda epoch: None
-        )
+    """At the same batch: 8 images by one worker, 4 by each of two."""
+
+    @pytest.fixture(scope="class")
+    def alone(self, tmp_path_factory):
+        return tiny.workspace(tmp_path_factory.mktemp("alone"), tiny.data(target=12), budget=Budget(3, 12, 8))
+
+    def off_by(self, root, name, result) -> float:
+        """By how much any weight differs at most, relative to the largest of its tensor."""
+        together = load_file(root / f"{name}-0.safetensors")
+        learned = [(key, value.detach()) for key, value in result.model.named_parameters()]
+        return max(float((together[key] - value).abs().max() / value.abs().max()) for key, value in learned)
+
+    @pytest.mark.parametrize("name", [name for name in STRATEGIES if name.startswith("frozen")])
+    def test_is_the_same_where_nothing_is_reckoned_from_a_whole_batch(self, root, outcomes, alone, name):
+        result = run_trial(alone, TrialJob(STRATEGIES[name]), lambda epoch: None)
+        assert self.off_by(root, name, result) < TOLERANCE
+        together = outcomes[name][0]["metrics"]
+        for figure in ("train_loss", "score", "target-accuracy"):
+            assert together[figure] == pytest.approx(result.metrics[figure], rel=TOLERANCE)
+
+    @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "diverging"])
+    def test_is_that_of_one_whose_batches_go_through_in_two_parts(self, root, alone, name):
+        """Batch norm and the losses that look at a whole batch see the half of it, here and there."""
+        result = _run(alone, TrialJob(STRATEGIES[name]), lambda epoch: None, None, 2)
+        assert self.off_by(root, name, result) < TOLERANCE
+
+    def test_learns_as_well(self, outcomes, alone):
+        result = run_trial(alone, TrialJob(PLAIN), lambda epoch: None)
         together = outcomes["plain"][0]["metrics"]
-        assert alone.metrics["target-accuracy"] > 0.6
+        assert result.metrics["target-accuracy"] > 0.6
         assert together["target-accuracy"] > 0.6
-        assert math.isclose(alone.metrics["train_loss"], together["train_loss"], abs_tol=0.3)
+        assert math.isclose(result.metrics["train_loss"], together["train_loss"], abs_tol=0.3)
 
 
 class TestDivergence:
