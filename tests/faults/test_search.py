@@ -51,7 +51,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("faults")
+    return make_task(tmp_path_factory.mktemp("faults"))
+
+
+def make_task(root: Path) -> Path:
+    """Photographs and a space, below a folder."""
     rng = np.random.default_rng(0)
     for name, colour in {"red": (200, 40, 40), "green": (40, 200, 40)}.items():
         (root / "photos" / name).mkdir(parents=True)
@@ -201,18 +205,18 @@ def test_a_strategy_that_is_asked_for_too_late_is_tried_once_the_search_goes_on(
     assert untried(gone_on.place, {record.strategy_key for record in gone_on.records()}) == {}
 
 
-def test_a_driver_that_is_killed_loses_no_trial_that_ended(root: Path) -> None:
+def test_a_driver_that_is_killed_loses_no_trial_that_ended(root: Path, undisturbed: Run) -> None:
     make_whole(root)
     script = (
-        "import raytl, sys; task = raytl.Task(sys.argv[1] + '/photos', holdout=0.0); "
-        "raytl.search(task, sys.argv[1] + '/space.yaml', trials=4, lanes=1, name='driver', warm_start=False, "
-        "storage=sys.argv[1] + '/runs')"
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); import test_search; "
+        "test_search.searched(Path(sys.argv[1]), 'driver')"
     )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     address = ray.get_runtime_context().gcs_address
     with subprocess.Popen(
-        [sys.executable, "-c", script, str(root)], env=environment | {"RAY_ADDRESS": address}, start_new_session=True
-    ) as driver:
+        [sys.executable, "-c", script, str(root), str(Path(__file__).parent)],
+        env=environment | {"RAY_ADDRESS": address}, start_new_session=True,
+    ) as driver:  # fmt: skip
         journal = root / "runs" / "driver" / "trials.jsonl"
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline and driver.poll() is None:
@@ -223,7 +227,11 @@ def test_a_driver_that_is_killed_loses_no_trial_that_ended(root: Path) -> None:
         os.killpg(driver.pid, signal.SIGKILL)
     before = [row for row in table(RunStore(root / "runs").open("driver")) if row[3] in ("completed", "failed")]
     assert len(before) >= 3
-    run = raytl.resume("driver", storage=root / "runs")
-    after = table(run)
+    make_whole(root)
+    run = raytl.resume("driver", storage=root / "runs", listeners=[Watching(root, lambda record: None)])
+    after = [row for row in table(run) if row[3] != "interrupted"]
     assert all(row in after for row in before)
+    assert sorted(map(str, after)) == sorted(map(str, table(undisturbed)))
+    assert run.outcome is not None and undisturbed.outcome is not None
     assert run.status == "finished"
+    assert run.outcome["best"]["strategy_key"] == undisturbed.outcome["best"]["strategy_key"]
