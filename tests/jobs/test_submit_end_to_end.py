@@ -138,6 +138,13 @@ def test_the_list_has_it(head, followed):
     assert [(job["run"], job["exit_code"]) for job in document["jobs"]] == [("flowers", 4)]
 
 
+def test_what_it_said_is_printed_once_more(head, followed):
+    out = run(head, "jobs", "logs", "flowers", "--address", head.url)
+    assert "chosen: " in out and "Running entrypoint" not in out
+    said = [line.rstrip() for line in out.splitlines()]
+    assert [*said, f"bring it home: raytl fetch flowers --address {head.url}"] == followed.splitlines()
+
+
 def test_the_run_is_fetched_served_and_answers(head, followed):
     out = run(head, "fetch", "flowers", "--address", head.url)
     assert "report: raytl-runs/flowers/report.html" in out
@@ -228,7 +235,15 @@ def test_from_python_through_a_way_that_breaks_and_stopped_it_keeps_what_it_lear
             break
     assert len(lines) == len(set(lines)) and handle.logs().splitlines()[: len(lines)] == lines
     assert handle.status() == "running"
-    assert handle.stop() and handle.wait(150) and handle.status() == "stopped"
+    said = json.loads(run(head, "jobs", "logs", "endless", "--address", head.url, "--json").splitlines()[-1])
+    assert undocumented("jobs logs", said) == set()
+    assert said["logs"].splitlines()[: len(lines)] == lines and said["status"] == "running"
+    stopped = run(head, "jobs", "stop", "endless", "--address", head.url, "--json")
+    document = json.loads(stopped.splitlines()[-1])
+    assert undocumented("jobs stop", document) == set()
+    assert "endless is stopped" in stopped and document["stopped"] and document["status"] == "stopped"
+    assert handle.status() == "stopped" and not handle.stop()
+    assert "endless had ended before (stopped)" in run(head, "jobs", "stop", "endless", "--address", head.url)
     fetched = handle.fetch("stopped")
     assert fetched.status == "interrupted" and len(fetched.trials()) >= 4
 
