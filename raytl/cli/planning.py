@@ -122,7 +122,11 @@ def quote(
     gpus_per_trial: GpusPerTrial = 0.0,
     cluster: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also for a cluster: a `ray up` file with node types, or a RayCluster."),
+        typer.Option(metavar="FILE", help="Also for a cluster: a `ray up` file, a RayCluster or a RayJob."),
+    ] = None,
+    node: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TYPE=CPUS:GPUS", help="What the head, and a worker, of machines of your own has."),
     ] = None,
     price: Annotated[
         list[str] | None,
@@ -160,7 +164,9 @@ def quote(
         )
     if price and cluster is None:
         raise UserError("--price is of the nodes of a cluster; say which with --cluster FILE")
-    types = api.read_cluster(cluster, price or ()) if cluster is not None else None
+    if node and cluster is None:
+        raise UserError("--node is of the nodes of a cluster; say which with --cluster FILE")
+    types = api.read_cluster(cluster, price or (), node or ()) if cluster is not None else None
     task = api.Task(
         target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
         label=label, image_column=image_column, classes_of=classes_of,

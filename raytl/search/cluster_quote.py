@@ -59,14 +59,23 @@ class ClusterQuote:
         return asdict(self)
 
 
-def read_cluster(path: Path, prices: Sequence[str] = ()) -> list[NodeType]:
-    """The node types of a file for Ray's cluster launcher, or of a KubeRay ``RayCluster``.
+def read_cluster(path: Path, prices: Sequence[str] = (), nodes: Sequence[str] = ()) -> list[NodeType]:
+    """The node types of a file for Ray's cluster launcher, or of a KubeRay ``RayCluster`` or ``RayJob``.
 
-    prices: ``TYPE=PRICE`` of a node for an hour, for all types or for none.
-    Raises UserError where the file does not say what its nodes have, or a price is missing, no number or of no type.
+    prices: ``TYPE=PRICE`` of a node for an hour, for all types or for none. nodes: ``TYPE=CPUS`` or ``TYPE=CPUS:GPUS``
+    of the types ``head`` and ``worker`` of machines of one's own, of which the file only has the names.
+    Raises UserError where nothing says what the nodes have, or a price is missing, no number or of no type.
     """
     document, _ = read_yaml(path)
-    types = _of_kuberay(path, document) if document.get("kind") == "RayCluster" else _of_launcher(path, document)
+    own = _is_own(document)
+    if nodes and not own:
+        raise UserError(f"--node {nodes[0]}: {path.name} says itself what its nodes have; leave --node out")
+    if own:
+        types = _of_own(path, document, dict(_machine(text) for text in nodes))
+    elif document.get("kind") in ("RayCluster", "RayJob"):
+        types = _of_kuberay(path, document)
+    else:
+        types = _of_launcher(path, document)
     given = dict(_price(text) for text in prices)
     names = [node.name for node in types]
     for name in given:
@@ -135,17 +144,54 @@ def _of_launcher(path: Path, document: dict[str, Any]) -> list[NodeType]:
     if not any(node.is_head for node in found):
         raise UserError(
             f"{path.name}: has no available_node_types with a head_node_type among them; give a file for `ray up` like "
-            "cluster.yaml, or a RayCluster"
+            "cluster.yaml, a RayCluster or a RayJob"
         )
     return found
 
 
+def _is_own(document: dict[str, Any]) -> bool:
+    """Whether it is of machines of one's own, all of which are there, and whose sizes Ray finds out when it starts."""
+    provider = document.get("provider")
+    return isinstance(provider, dict) and provider.get("type") == "local"
+
+
+def _of_own(path: Path, document: dict[str, Any], sizes: dict[str, tuple[float, float]]) -> list[NodeType]:
+    workers = len(document["provider"].get("worker_ips") or ())
+    most = min(int(document.get("max_workers", workers)), workers)
+    counts = {"head": 1} | ({"worker": most} if most else {})
+    for name in sizes:
+        if name not in counts:
+            raise UserError(f"--node {name}: {path.name} has no such nodes{nearest(name, counts)}")
+    for name in counts:
+        if name not in sizes:
+            raise UserError(
+                f"{path.name}: does not say what machines of one's own have; add --node {name}=CPUS, or "
+                f"{name}=CPUS:GPUS"
+            )
+    least = min(int(document.get("min_workers", 0)), most)
+    return [
+        NodeType(name, *sizes[name], count, name == "head", least=0 if name == "head" else least)
+        for name, count in counts.items()
+    ]
+
+
+def _machine(text: str) -> tuple[str, tuple[float, float]]:
+    found = re.fullmatch(r"(.+)=(\d+)(?::(\d+))?", text.strip())
+    if found is None:
+        raise UserError(f"--node {text}: write TYPE=CPUS of one node, or TYPE=CPUS:GPUS, such as worker=16:1")
+    return found[1], (float(found[2]), float(found[3] or 0))
+
+
 def _of_kuberay(path: Path, document: dict[str, Any]) -> list[NodeType]:
     spec = document.get("spec") or {}
+    if document["kind"] == "RayJob":  # of the cluster that is made for the job
+        spec = spec.get("rayClusterSpec")
+        if not isinstance(spec, dict):
+            raise UserError(f"{path.name}: this RayJob uses a cluster that is there; give the RayCluster of that")
     groups = [("head", spec.get("headGroupSpec") or {}, 1)]
     # Without an autoscaler there are as many as are asked for, and no more.
     most = "maxReplicas" if spec.get("enableInTreeAutoscaling") else "replicas"
-    groups += [(group["groupName"], group, int(group.get(most, 1))) for group in spec["workerGroupSpecs"]]
+    groups += [(group["groupName"], group, int(group.get(most, 1))) for group in spec.get("workerGroupSpecs") or ()]
     found = []
     for name, group, count in groups:
         try:

@@ -126,6 +126,42 @@ def test_the_shipped_clusters_are_read():
     (one, many) = read_cluster(ROOT / "serve" / "kuberay-raycluster.yaml")
     assert one == NodeType("head", 0.0, 0.0, 1, is_head=True)
     assert many == NodeType("gpu", 4.0, 1.0, 4, is_head=False)
+    assert read_cluster(ROOT / "serve" / "kuberay-rayjob.yaml", ["head=0.1", "gpu=1"]) == [
+        NodeType("head", 0.0, 0.0, 1, is_head=True, price=0.1),
+        NodeType("gpu", 4.0, 1.0, 4, is_head=False, price=1.0),
+    ]
+
+
+def test_machines_of_ones_own_are_there_and_have_what_is_said():
+    types = read_cluster(ROOT / "cluster-onpremise.yaml", ["head=0.1", "worker=0.5"], ["head=8", "worker=16:2"])
+    assert types == [
+        NodeType("head", 8.0, 0.0, 1, is_head=True, price=0.1),
+        NodeType("worker", 16.0, 2.0, 2, is_head=False, price=0.5, least=2),
+    ]
+    told = reckon(quote(HOUR + START_S), types, gpus_per_trial=1)
+    assert (told.lanes, told.nodes) == (4, {"head": 1, "worker": 2})
+
+
+def test_a_job_on_a_cluster_that_is_there_says_nothing_of_nodes(tmp_path):
+    (tmp_path / "job.yaml").write_text("kind: RayJob\nspec: {clusterSelector: {ray.io/cluster: raytl}}\n")
+    with pytest.raises(UserError, match="uses a cluster that is there; give the RayCluster of that"):
+        read_cluster(tmp_path / "job.yaml")
+
+
+@pytest.mark.parametrize(
+    ("file", "nodes", "sentence"),
+    [
+        ("cluster-onpremise.yaml", [], "does not say what machines of one's own have; add --node head=CPUS"),
+        ("cluster-onpremise.yaml", ["head=8"], "add --node worker=CPUS, or worker=CPUS:GPUS"),
+        ("cluster-onpremise.yaml", ["head=8", "gpu=8"], "--node gpu: cluster-onpremise.yaml has no such nodes"),
+        ("cluster-onpremise.yaml", ["head=many"], "--node head=many: write TYPE=CPUS"),
+        ("cluster.yaml", ["head=8"], "--node head=8: cluster.yaml says itself what its nodes have"),
+    ],
+)
+def test_mistakes_in_what_nodes_have(file, nodes, sentence):
+    with pytest.raises(UserError) as refused:
+        read_cluster(ROOT / file, (), nodes)
+    assert sentence in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +170,7 @@ def test_the_shipped_clusters_are_read():
         ("cluster.yaml", ["gpu=0.5"], "--price gpu: cluster.yaml has no such node type; known are gpu-spot, head"),
         ("cluster.yaml", ["head=0.5"], "no price for the nodes 'gpu-spot' of cluster.yaml"),
         ("cluster.yaml", ["head=cheap"], "--price head=cheap: write TYPE=PRICE"),
-        ("cluster-onpremise.yaml", [], "cluster-onpremise.yaml: has no available_node_types"),
+        ("search_spaces/vision-small.yaml", [], "vision-small.yaml: has no available_node_types"),
         ("nowhere.yaml", [], "nowhere.yaml: cannot be read"),
     ],
 )
