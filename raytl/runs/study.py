@@ -1,6 +1,7 @@
 """A run's trials as an Optuna study beside it, for Optuna's own tools: ``optuna-dashboard RUN/optuna.journal``.
 
-Made of the journal when a search ends or is interrupted; the search itself goes on from the run's journal alone.
+Made of the journal when a search ends or is interrupted, and of one that was killed when it goes on; the search itself
+goes on from the run's journal alone.
 """
 
 from __future__ import annotations

@@ -71,6 +71,8 @@ class RunWriter:
             self._write(DOCUMENT, self._document)
             keeper.journal(self._journal.size)
             keeper.catch_up()
+            if before.get("status") == "running":  # its process was killed, and left no study
+                self._write_study()
         except BaseException:
             keeper.release()
             raise
@@ -183,8 +185,12 @@ class RunWriter:
         self._keeper.journal(self._journal.size)
         write_table(self.path / "trials.parquet", trials_table(self.trials))
         write_table(self.path / "history.parquet", history_table(self.trials))
+        self._keeper.keep("trials.parquet", "history.parquet")
+        self._write_study()
+
+    def _write_study(self) -> None:
         write_study(self.path, self.name, self.trials)
-        self._keeper.keep("trials.parquet", "history.parquet", STUDY)
+        self._keeper.keep(STUDY)
 
     def _end(self, status: str) -> Run:
         self._write(DOCUMENT, self._document | {"status": status, "ended": _now()})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import optuna
-from example import write_example
+from example import SETTINGS, play, write_example
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+
+from raytl.runs import RunStore
 
 
 def test_optuna_finds_every_trial(tmp_path: Path) -> None:
@@ -25,3 +28,15 @@ def test_optuna_finds_every_trial(tmp_path: Path) -> None:
         assert list(trial.intermediate_values.values()) == [look["score"] for look in record.history]
     assert study.best_value == max(r.score for r in records if r.status == "completed" and r.score is not None)
     assert {"source_model", "head_lr", "adaptation"} <= study.best_trial.params.keys()
+
+
+def test_of_a_search_that_was_killed_it_is_there_when_the_search_goes_on(tmp_path: Path) -> None:
+    writer = RunStore(tmp_path / "here").create("digits", SETTINGS)
+    play(writer, 3)
+    shutil.copytree(tmp_path / "here", tmp_path / "left")  # as a process leaves it that is killed
+    shutil.rmtree(tmp_path / "left" / "digits" / "lock")
+    writer.interrupt()
+    with RunStore(tmp_path / "left").create("digits", SETTINGS, resume=True) as again:
+        storage = JournalStorage(JournalFileBackend(str(again.path / "optuna.journal")))
+        study = optuna.load_study(study_name="digits", storage=storage)
+        assert len(study.trials) == len(again.trials) > 3
