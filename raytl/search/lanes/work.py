@@ -30,11 +30,12 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
     What is wrong with the strategy or the data is an answer (``reason``), not an exception: a trial that fails must not
     cost Tune the lane.
     """
-    started = time.perf_counter()
+    started, group = time.perf_counter(), group or Group()
     result = JobResult()
     try:
-        with workspace.cache.within(job.within_s):
-            _do(workspace, job, send, result, group or Group())
+        # Workers that train together would have to agree: one that gives up alone would be waited for.
+        with workspace.cache.within(job.within_s if group.size == 1 else None):
+            _do(workspace, job, send, result, group)
     except TooLongError as error:
         uri = job.source_model or job.strategy["source_model"]
         result.reason, result.needs_s = f"{uri}: {error}", error.seconds
