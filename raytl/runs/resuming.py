@@ -114,7 +114,7 @@ def _opened_with(run: Run) -> dict[str, Any] | None:
     for name in (BEFORE, "outcome.json"):
         if run.place.has(name):
             found = read_json(run.place.file(name))
-            if found["best"]["test"] is not None:
+            if found["best"]["test"] is not None or found.get("test_undefined"):
                 return {"trials_then": len(run.records()), **found}
     if run.place.has("predictions.parquet"):
         raise UserError(f"run '{run.name}' had opened its test split; a second look would bias it. Search anew")

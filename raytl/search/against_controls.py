@@ -13,6 +13,7 @@ from raytl.search.plan.contest import Labels
 from raytl.search.plan.left_over import spoken
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.records import ControlResult, SearchOutcome, TrialStatus
+from raytl.search.test_split import TELLS_NOTHING
 from raytl.training.strategy import Strategy
 
 
@@ -43,7 +44,7 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
         if pair is not None and pair.tells:
             control.comparison, control.measured_on = pair, where
         else:
-            control.why_not = _why_not(plan, outcome, control)
+            control.why_not = control.why_not or _why_not(plan, outcome, control, compared=pair is not None)
     constant = _constant(plan, outcome, metric, classes)
     if constant is not None:
         outcome.controls.append(constant)
@@ -120,8 +121,8 @@ def _constant(
     return ControlResult("commonest-class", Part.CONSTANT, answer, "", compared, measured_on=where)
 
 
-def _why_not(plan: SearchPlan, outcome: SearchOutcome, control: ControlResult) -> str:
-    """Why a control has nothing to compare, as the end of a sentence."""
+def _why_not(plan: SearchPlan, outcome: SearchOutcome, control: ControlResult, *, compared: bool) -> str:
+    """Why a control has nothing to compare, as the end of a sentence. compared: on images that tell nothing."""
     if outcome.interrupted:
         return "the search was interrupted before"
     if plan.contest.labels is None and outcome.test_images is None:
@@ -133,8 +134,8 @@ def _why_not(plan: SearchPlan, outcome: SearchOutcome, control: ControlResult) -
         return f"what it would be held against failed: {reason.rstrip('.')}"
     if outcome.test_undefined:
         return outcome.test_undefined
-    if control.strategy_key in plan.refits.done or plan.contest.completed(control.strategy_key):
-        return "one image, or images of one group alone, tell no two models apart"
+    if compared:
+        return TELLS_NOTHING
     seconds = plan.expected_seconds(Strategy.from_dict(control.strategy))
     length = f" of about {spoken(seconds)}" if seconds >= 1 else ""
     return f"there was no time for what it would be held against, a training{length}"

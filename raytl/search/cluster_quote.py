@@ -157,6 +157,8 @@ def _is_own(document: dict[str, Any]) -> bool:
 
 def _of_own(path: Path, document: dict[str, Any], sizes: dict[str, tuple[float, float]]) -> list[NodeType]:
     workers = len(document["provider"].get("worker_ips") or ())
+    if document["provider"].get("coordinator_address"):
+        workers = int(document.get("max_workers", 0))  # the coordinator knows them
     most = min(int(document.get("max_workers", workers)), workers)
     counts = {"head": 1} | ({"worker": most} if most else {})
     for name in sizes:
@@ -168,7 +170,8 @@ def _of_own(path: Path, document: dict[str, Any], sizes: dict[str, tuple[float, 
                 f"{path.name}: does not say what machines of one's own have; add --node {name}=CPUS, or "
                 f"{name}=CPUS:GPUS"
             )
-    least = min(int(document.get("min_workers", 0)), most)
+    usual = 0 if document["provider"].get("coordinator_address") else workers  # as Ray has it
+    least = min(int(document.get("min_workers", usual)), most)
     return [
         NodeType(name, *sizes[name], count, name == "head", least=0 if name == "head" else least)
         for name, count in counts.items()

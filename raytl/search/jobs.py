@@ -34,7 +34,8 @@ class LaneJob:
     number: unique within the search. strategy: flat values. fold: None trains on all. baseline: its name, or None; of a
     control, its name. source_model: of a pretraining; source_models: to survey with. frequencies: of the classes, where
     known. set_aside: source domains whose labels look wrong. directory: where a refit goes. within_s: seconds
-    in which its images must have passed the frozen stages, None for any: what takes longer is of no use to the search.
+    in which its images must have been decoded and have passed the frozen stages, None for any: what takes far longer is
+    of no use to the search.
     """
 
     number: int

@@ -23,6 +23,8 @@ from raytl.sources.checkpoint import load_checkpoint
 from raytl.tasks import Images, LabelledImages, SealedTest
 from raytl.training.workspace import Workspace
 
+TELLS_NOTHING = "one image, or images of one group alone, tell no two models apart"
+
 
 def open_test(
     plan: SearchPlan, test: SealedTest, outcome: SearchOutcome, workspace: Workspace, metric: Metric
@@ -63,6 +65,8 @@ def open_test(
             pair = paired_metric_interval(metric, best, said, images.labels, images.groups)
             if pair.tells:
                 control.comparison, control.measured_on = pair, "test"
+            elif not outcome.test_undefined:
+                control.why_not = TELLS_NOTHING
     return metric
 
 

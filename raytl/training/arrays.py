@@ -32,8 +32,11 @@ DISK_RESERVE = 0.05
 """Share of the disk that the cache leaves free, whatever its budget."""
 MEMORY_SHARE = 0.5
 """Share of the free memory that an array may take for which there is no other place: there are other lanes, too."""
-NO_MATTER_S = 1.0
-"""Seconds by which what is made may be late."""
+LOOKED_PIECES, LOOKED_S = 4, 3.0
+"""Pieces, and seconds, after which the pace is taken for what it is."""
+OVERTIME = 2.0
+"""Times of the seconds that are left which the rest must take to be given up: the pace of some pieces is not all of
+it."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _STALE_S = 3600.0
 """After so long an unfinished file belongs to a process that was killed while it wrote."""
@@ -104,22 +107,23 @@ class ArrayCache:
             return self._make(path, count, self._in_time(pieces(), count))
 
     def _in_time(self, pieces: Iterable[np.ndarray], count: int | None) -> Iterator[np.ndarray]:
-        """The pieces; raises TooLongError as soon as it shows that the last will not be there in time.
+        """The pieces; raises TooLongError once it shows that the last will be there far too late.
 
         Told by the pace after the first one, before which networks and readers get ready.
         """
         first, done, started = 0, 0, 0.0
-        for piece in pieces:
+        for number, piece in enumerate(pieces):
             yield piece
-            if not started:
-                first, started = len(piece), time.perf_counter()
+            now = time.perf_counter()
+            if not number:
+                first, started = len(piece), now
                 continue
             done += len(piece)
-            now = time.perf_counter()
-            if done and count is not None and self._until is not None:
-                to_come = (now - started) / done * (count - first - done)
-                if now + to_come > self._until and to_come > NO_MATTER_S:
-                    raise TooLongError(count, to_come, max(0.0, self._until - now))
+            known = number >= LOOKED_PIECES and now - started >= LOOKED_S and done
+            if known and count is not None and self._until is not None:
+                left_s, to_come = max(0.0, self._until - now), (now - started) / done * (count - first - done)
+                if to_come > OVERTIME * max(left_s, LOOKED_S):
+                    raise TooLongError(count, to_come, left_s)
 
     @contextmanager
     def within(self, seconds: float | None) -> Iterator[None]:

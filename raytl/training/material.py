@@ -64,6 +64,7 @@ class Material:
         self._models: OrderedDict[str, tuple[SourceModel, str]] = OrderedDict()
         self._solved: OrderedDict[str, nn.Module] = OrderedDict()
         self.timed: dict[str, tuple[float, ...]] = {}  # seconds of an image through each stage, by source model
+        self.gives_up = True  # what takes far too long; not workers of a group, who would have to agree
         self._pixels: dict[str, Tensor] = {}
         self._held_out: dict[tuple[str, ...], LabelledImages | None] = {}
 
@@ -173,6 +174,10 @@ class Material:
         self._solved[strategy_key] = copy.deepcopy(head)
         while len(self._solved) > HEADS_KEPT:
             self._solved.popitem(last=False)
+
+    def holds(self, uri: str) -> bool:
+        """Whether a source model is at hand."""
+        return uri in self._models
 
     def hold(self, uri: str) -> None:
         """Have a source model at hand; makes it, or waits for the lane that does, where it is not there yet."""

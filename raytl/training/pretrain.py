@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,9 @@ TRIED_STEPS = (5, 15)
 """From which to which step it is measured how long one takes; the first ones take longer."""
 LEAST_STEPS = 30
 """However little time there is: fewer make no source model."""
-LOOKED_STEPS = (1, 3)
-"""From which to which step it is looked whether even these would take far too long."""
+LOOKED_STEPS = (1, 3, 5)
+"""Steps from the first of which on it is looked whether even the least would take far too long, twice: a stall may be
+all that the first look sees."""
 OVERTIME, LITTLE_S = 2.0, 5.0
 """Times of what it may take that the least steps may, and seconds that they may in any case, before it is given up."""
 MOST_HELD_OUT = 1000
@@ -194,14 +196,15 @@ def train_source_model(
     step, steps, times = 0, settings.steps, [time.monotonic()]
     looked: list[float] = []
     while step < steps:
-        if most_s is not None and step in LOOKED_STEPS:
+        if most_s is not None and workspace.gives_up and step in LOOKED_STEPS:
             finish(device)
             looked.append(time.monotonic())
-            least_s = LEAST_STEPS * (looked[-1] - looked[0]) / (LOOKED_STEPS[1] - LOOKED_STEPS[0])
-            if least_s > max(LITTLE_S, OVERTIME * most_s):
+            least = min(LEAST_STEPS, settings.steps)
+            paces = [(now - before) / 2 for before, now in pairwise(looked)]
+            if len(paces) == 2 and (least_s := least * min(paces)) > max(LITTLE_S, OVERTIME * most_s):
                 raise UserError(
-                    f"{images.name}: too slow to be learned by {network.model.architecture}: {LEAST_STEPS} steps would "
-                    f"take {least_s:.0f} s, and {most_s:.0f} s of the time budget are for that"
+                    f"{images.name}: too slow to be learned by {network.model.architecture}: {least} steps would take "
+                    f"{least_s:.0f} s, and {most_s:.0f} s of the time budget are for that"
                 )
         if most_s is not None and step in TRIED_STEPS:
             finish(device)

@@ -15,7 +15,7 @@ from raytl.evaluation.head_probes import CLOSE, ON_CPU, SolvedHead
 from raytl.evaluation.mixing import mixture_shares
 from raytl.evaluation.probes import fit_logistic
 from raytl.sources.heads import StagesHead
-from raytl.tasks.splits import spread
+from raytl.tasks.splits import spread_by_class
 
 NEIGHBOURS_SAY, BESIDE_A_DOMAIN = 0.9, 0.5
 """Share of neighbours in what is believed where no label tells whether they or a head are right: with one label a
@@ -74,7 +74,11 @@ def believe(
     joined: whether the head learned from a source domain too.
     """
     classes = said.shape[1]
-    kept = spread(np.arange(len(labels)), MOST_LABELLED)
+    kept = np.arange(len(labels))
+    if len(labels) > MOST_LABELLED:  # some that the head was asked of, by which the two are told apart
+        asked = np.isfinite(out_of_fold).all(axis=1)
+        some = np.flatnonzero(asked | ~np.isin(labels, labels[asked]))
+        kept = some[spread_by_class(labels[some], MOST_LABELLED)]
     own = np.full((len(labels), classes), np.nan)
     of_neighbours, own[kept] = propagate(
         features[torch.as_tensor(kept, device=features.device)],

@@ -249,6 +249,15 @@ def test_killed_after_its_outcome_was_written_it_may_not(tmp_path: Path, photos:
     assert read(run).before == {"trials_then": 0, **outcome_document(run)}
 
 
+def test_opened_on_what_tells_nothing_it_was_opened_all_the_same(tmp_path: Path, photos: Path) -> None:
+    """Test images of one class have no AUROC: no figure is no reason to look a second time, nor to be refused."""
+    run = killed_while_testing(tmp_path, Task(photos, seed=3, holdout=0.3), "predictions.parquet")
+    found = outcome_document(run)
+    told = found | {"best": found["best"] | {"test": None}, "test_undefined": "the test images are all 'poppy'"}
+    (run.path / "outcome.json").write_text(json.dumps(told))
+    assert read(run).before == {"trials_then": 0, **told}
+
+
 def test_is_refused_where_predictions_were_written_and_no_outcome(tmp_path: Path, photos: Path) -> None:
     run = killed_while_testing(tmp_path, Task(photos, seed=3, holdout=0.3), "predictions.parquet")
     with pytest.raises(UserError, match="had opened its test split"):

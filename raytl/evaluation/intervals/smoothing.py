@@ -22,9 +22,9 @@ class Figure:
         """Under the weights (n,)."""
         return sum(sign * self.metric(rows, self.labels, weights) for sign, rows in self.terms)
 
-    def values(self, weights: np.ndarray) -> np.ndarray:
-        """Under each row of weights (b, n): (b,)."""
-        return np.asarray(sum(sign * self.metric.values(rows, self.labels, weights) for sign, rows in self.terms))
+    def of(self, items: np.ndarray) -> float:
+        """Of some items alone."""
+        return sum(sign * self.metric(rows[items], self.labels[items]) for sign, rows in self.terms)
 
     def influence(self, weights: np.ndarray) -> np.ndarray:
         """Derivative by the weights (n,), at the weights."""
@@ -107,7 +107,8 @@ def squares_by_class(figure: Figure, influence: np.ndarray) -> np.ndarray:
     classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     codes, m = codes.reshape(-1), len(classes)
     within = np.bincount(codes, (influence * counts[codes]) ** 2, m)  # over m squared, as all that follows
-    means = np.nan_to_num(figure.values((codes == np.arange(m)[:, None]).astype(np.float64)))
+    of_class = np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
+    means = np.nan_to_num([figure.of(items) for items in of_class])
     others = (means.sum() - means) / max(m - 1, 1) if m > 1 else means
     usual = within.sum() / max(int((counts - 1).sum()), 1)
     variance = (within + np.maximum(usual, ((means - others) / m) ** 2)) / counts

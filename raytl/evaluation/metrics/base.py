@@ -62,7 +62,10 @@ class Metric:
 
     @property
     def by_certainty(self) -> bool:
-        """Whether it matters how sure a model is of what it says, so that one temperature for all of it changes it."""
+        """Whether it matters how sure a model is of what it says, so that one temperature for all of it changes it.
+
+        Of more than two classes a temperature moves ranks as well, by little: metrics that go by these count as if not.
+        """
         return not (self.by_label or self.by_order)
 
     def __call__(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:

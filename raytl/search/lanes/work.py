@@ -34,12 +34,13 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
     result = JobResult()
     try:
         # Workers that train together would have to agree: one that gives up alone would be waited for.
-        with workspace.cache.within(job.within_s if group.size == 1 else None):
+        workspace.gives_up = group.size == 1
+        with workspace.cache.within(job.within_s if workspace.gives_up else None):
             _do(workspace, job, send, result, group)
     except TooLongError as error:
         uri = job.source_model or job.strategy["source_model"]
         result.reason, result.needs_s = f"{uri}: {error}", error.seconds
-        if job.kind != JobKind.PRETRAIN:
+        if workspace.holds(uri):
             result.forward_s = forward_seconds(workspace, uri)
     except (TrialError, UserError) as error:
         result.reason = str(error)

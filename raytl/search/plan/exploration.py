@@ -134,6 +134,7 @@ class Exploration:
     def job_of(self, strategy: Strategy) -> LaneJob:
         """A strategy of the space that was asked for, beyond those that are to be tried."""
         handle = self.sampler.adopt(strategy)
+        self._refused = [other for other in self._refused if other != strategy]
         self._trials += 1
         return self._job(handle, strategy)
 

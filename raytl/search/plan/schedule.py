@@ -448,7 +448,10 @@ class SearchPlan:
                 record.predicted = [[round(float(p), 6) for p in row] for row in result.validation_probabilities]
         record.ended = self._before + self._time.used()
         if reason is not None:
-            record.status, record.reason, record.score = TrialStatus.FAILED, reason, None
+            # With more time it may come to its end.
+            given_up = result is not None and result.needs_s
+            record.status = TrialStatus.INTERRUPTED if given_up else TrialStatus.FAILED
+            record.reason, record.score = reason, None
         else:
             stopped = self._exploration.stopped_for(number)
             record.status = TrialStatus.COMPLETED if result is not None else stopped

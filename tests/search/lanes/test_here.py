@@ -128,7 +128,7 @@ class TestAJob:
     def test_is_given_up_where_images_would_take_longer_to_pass_than_there_is_time(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(arrays, "NO_MATTER_S", 0.0)
+        monkeypatch.setattr(arrays, "LOOKED_S", 0.0)
         monkeypatch.setattr(pools, "FROZEN_BATCH", 2)
         own = workspace(tmp_path, data(6, None))
         job = LaneJob(0, JobKind.PROBE, Strategy(MODEL, cut=STAGES, head="stages").to_dict(), 0, within_s=0.0)
