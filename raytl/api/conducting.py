@@ -136,6 +136,7 @@ class _Keep:
     def __call__(self, outcome: SearchOutcome, refit: Path) -> str:
         stays = self._standing is not None and (outcome.going_on or outcome.interrupted)
         if not stays and not self.is_shipped(outcome):
+            self._writer.check()
             export_winner(self._folder, refit, outcome, self._task, self._writer.name)
             self._writer.keep(MODEL)
         metric = metric_of({"metric": outcome.metric, "positive": outcome.positive})

@@ -37,7 +37,7 @@ def export(
     """Copy a model to ``directory``. An older bundle there is replaced.
 
     model: a run by name, folder, URI or object, or the folder of a bundle, such as one that was extended; a bundle may
-    be exported over itself, to put an ONNX file beside it.
+    be exported over itself, to put an ONNX file beside it. What is the name of both is the run's.
     images: whether the reference predictions go with it; features: whether the training images' features do. onnx: an
     ONNX file beside it; int8: one of 8 bits as well. They are measured on the run's test images where these can be read
     and the model was not trained on them, else on the reference images; the bundle's card says which, and what it
@@ -46,12 +46,14 @@ def export(
     Raises UserError where the run has no model, the place holds something else, or no ONNX file can be made; a file of
     8 bits that costs too much is left out without, see :class:`~raytl.bundles.shipping.Shipped`.
     """
-    found = find_model(model, storage)
+    found = find_model(model, storage, runs_first=True)
     if moved and not isinstance(found, Run):
         raise UserError(f"{found}: --moved says where the data of a run went, and this is a bundle without one")
     bundle = found.best.bundle_path if isinstance(found, Run) else found
     reference = Reference.read(bundle)
-    path = copy_bundle(bundle, directory, images=images, features=features)
+    # What lies beside a bundle in its place is nothing to be replaced.
+    in_place = images and features and bundle.resolve() == Path(directory).resolve()
+    path = bundle if in_place else copy_bundle(bundle, directory, images=images, features=features)
     if not onnx and not int8:
         return Exported(path)
     test, known, why = _images(found, moved) if isinstance(found, Run) else (None, None, "a bundle knows of none")

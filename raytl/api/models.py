@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,7 +147,7 @@ def copy_bundle(bundle: Path, directory: str | os.PathLike[str], *, images: bool
     return export_bundle(
         Path(directory),
         model,
-        metrics=manifest.metrics,
+        metrics={name: value for name, value in manifest.metrics.items() if name != "onnx"},
         provenance=manifest.provenance,
         temperature=manifest.temperature,
         threshold=manifest.threshold,
@@ -162,16 +163,22 @@ def find_bundle(model: str | os.PathLike[str] | Run, storage: str | os.PathLike[
     return found.best.bundle_path if isinstance(found, Run) else found
 
 
-def find_model(model: str | os.PathLike[str] | Run, storage: str | os.PathLike[str] | None = None) -> Run | Path:
+def find_model(
+    model: str | os.PathLike[str] | Run, storage: str | os.PathLike[str] | None = None, *, runs_first: bool = False
+) -> Run | Path:
     """The run, or the folder of a bundle without one, that a path, a run's name, its URI or a run means.
 
     A folder that is neither run nor bundle does not stand in the way of a run of its name: images often lie in one.
+    runs_first: neither does a bundle, such as the run's own that was exported under its name.
     """
     if isinstance(model, Run):
         return model
     path = Path(model)
     if is_there(path / "run.json"):
         return Run(path)
+    if runs_first and path.name == str(model):
+        with suppress(UserError):
+            return open_run(str(model), storage)
     if is_there(path / "model.json"):
         return path
     try:

@@ -126,7 +126,8 @@ def deploy_when(
 
     Where an endpoint of that name answers, the winner goes on trial beside its model, with the share ``canary`` of the
     requests, and takes over after ``promote_after`` compared ones if it is not worse (0: when somebody promotes it).
-    All else of the endpoint stays; where the winner is served or on trial already, so does that.
+    All else of the endpoint stays; where the winner is served or on trial already, so does that, and another's trial
+    goes on.
     Otherwise an endpoint is started, with ``options`` as in :func:`raytl.deploy`.
     Raises UserError that says in one sentence why it is not deployed.
     """
@@ -139,6 +140,12 @@ def deploy_when(
     there = served(name)
     if there is None:
         return deploy(bundle, name=name, **options)
-    if bundle_version(bundle) in (there.version, there.candidate):
+    version = bundle_version(bundle)
+    if version in (there.version, there.candidate):
         return there
+    if there.candidate:  # one after the other, or a quiet endpoint would never be done with any
+        raise UserError(
+            f"not deployed: version {there.candidate} is on trial at '{name}'; see raytl endpoint status, and end that "
+            "with raytl endpoint promote or raytl rollback"
+        )
     return try_out(bundle, name=name, canary=canary, promote_after=promote_after)

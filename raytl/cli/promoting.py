@@ -46,14 +46,19 @@ def read_promotion(
 def promote(output: Output, run: Run, promotion: Promotion) -> dict[str, Any]:
     """Deploy a run's winner if it may be, and say what became of it; returns that as a document."""
     from raytl import api
+    from raytl.serving.settings import bundle_version
 
     try:
         endpoint = api.deploy_when(run, promotion.condition, **promotion.on_trial)
     except UserError as refused:
         output.say(str(refused))
         return {"endpoint": None, "why_not": str(refused)}
-    if endpoint.candidate:
-        output.say(f"on trial: version {endpoint.candidate}, at {endpoint.url}; how it does: raytl endpoint status")
-    else:
+    why_not, version = None, bundle_version(run.best.bundle_path)
+    if endpoint.version == version:
         output.say(f"deployed: {endpoint.url}")
-    return {"endpoint": endpoint.to_json(), "why_not": None}
+    elif endpoint.candidate == version:
+        output.say(f"on trial: version {version}, at {endpoint.url}; how it does: raytl endpoint status")
+    else:
+        why_not = f"not deployed: version {version} was tried and taken back; why: raytl endpoint status"
+        output.say(why_not)
+    return {"endpoint": endpoint.to_json(), "why_not": why_not}

@@ -10,7 +10,14 @@ from raytl.core.errors import UserError
 
 
 def http_client(url: str, **settings: Any) -> httpx.Client:
-    """Httpx's client for what is at ``url``, with its ``settings``. Raises UserError for a proxy that it cannot use."""
+    """Httpx's client for what is at ``url``, with its ``settings``.
+
+    Raises UserError for a proxy that it cannot use, and for headers that are no ASCII.
+    """
+    if not all(str(value).isascii() for value in (settings.get("headers") or {}).values()):
+        raise UserError(
+            f"{url}: the token for it has signs that no token has; read it from the file that it was saved in"
+        )
     try:
         return httpx.Client(**settings)
     except (ImportError, ValueError) as error:

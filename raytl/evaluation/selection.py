@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import gammaln
 
 LOG_LOSS_SHARE = 0.1
 LOG_LOSS_CAP = 3.0
@@ -102,4 +102,7 @@ def _by_chance(predictions: np.ndarray, expected: np.ndarray) -> float:
     shares, often = np.unique(expected, return_counts=True)
     counts = np.arange(1, total + 1)[:, None]
     nats = counts / total * np.log(counts / (total * shares))
-    return float((binom.pmf(counts, total, shares) * nats).sum(0) @ often)
+    ways = gammaln(total + 1) - gammaln(counts + 1) - gammaln(total - counts + 1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # where a class has all of the frequencies
+        rest = np.where(counts < total, (total - counts) * np.log1p(-shares), 0.0)
+    return float((np.exp(ways + counts * np.log(shares) + rest) * nats).sum(0) @ often)

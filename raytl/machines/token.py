@@ -24,7 +24,7 @@ def find_token() -> tuple[str, str] | None:
     shown = named or TOKEN_FILE
     try:
         path = Path(shown).expanduser()
-        mode = path.stat().st_mode
+        open_to_others = _is_open(path)
         token = path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         if named:
@@ -32,8 +32,15 @@ def find_token() -> tuple[str, str] | None:
         return None
     except (OSError, RuntimeError, UnicodeDecodeError) as error:  # RuntimeError: nobody knows where ~ is
         raise UserError(f"{shown}: the token cannot be read ({error})") from None
-    if mode & 0o077:
+    if open_to_others:
         raise UserError(f"{path} can be read by others, and whoever has it runs code in the cluster: chmod 600 {path}")
     if not token:
         raise UserError(f"{path} is empty; copy the cluster's token into it")
     return token, shown
+
+
+def _is_open(path: Path) -> bool:
+    """Whether others can read a file of this user's; what a container mounts as a secret is not theirs to change."""
+    found = path.stat()
+    own = found.st_uid == os.getuid() and not os.statvfs(path).f_flag & os.ST_RDONLY
+    return bool(own and found.st_mode & 0o077)

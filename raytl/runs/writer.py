@@ -105,12 +105,16 @@ class RunWriter:
                 self._keeper.journal(self._journal.size)
 
     def is_ours(self) -> bool:
-        """Whether the run may be written still: no other machine has taken it over."""
+        """Whether the run may be written still: no other machine has taken it over, and its storage is there."""
         try:
-            self._keeper.check()
-        except TakenOverError:
+            self.check()
+        except (TakenOverError, NotWrittenError):
             return False
         return True
+
+    def check(self) -> None:
+        """Raise TakenOverError where another machine has taken the run over."""
+        self._keeper.check()
 
     def keep(self, *names: str) -> None:
         """Files or folders of the run were written by somebody else."""

@@ -215,7 +215,8 @@ def _swap(staging: Path, directory: Path) -> None:
     directory.rename(old)
     try:
         staging.rename(directory)
-    except OSError:
-        old.rename(directory)
+    except BaseException:  # an interruption, too
+        if not directory.exists():
+            old.rename(directory)
         raise
     shutil.rmtree(old, ignore_errors=True)

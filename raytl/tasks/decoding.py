@@ -270,13 +270,15 @@ def _bands(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
 def _has_bands_beside(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
     """Whether a TIFF has bands that are neither colours nor its one of transparency.
 
-    Pillow drops them, or takes one that is not said to be anything (infrared, say) for transparency.
+    Pillow drops them, or takes one that is said to be something else (infrared, say) for transparency. One of eight
+    bits of which nothing is said is transparency: so OpenCV writes it.
     """
     if tags.get(TiffImagePlugin.COMPRESSION) == _OLD_JPEG:
         return False
     colours = _TIFF_COLOURS.get(tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0), 3)
     said = tags.get(TiffImagePlugin.EXTRASAMPLES, ())
-    transparency = 1 if said and said[0] in _TIFF_TRANSPARENCY else 0
+    eight = set(np.atleast_1d(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))).tolist()) == {8}
+    transparency = 1 if (said[0] in _TIFF_TRANSPARENCY if said else eight) else 0
     return _count(tags) > colours + transparency
 
 

@@ -18,7 +18,7 @@ from raytl.tasks.problems import Problem
 from raytl.tasks.readers import read_labelled, read_unlabelled
 from raytl.tasks.readers.annotations import ANNOTATIONS
 from raytl.tasks.readers.archive import ENDINGS
-from raytl.tasks.readers.split_names import NONE
+from raytl.tasks.readers.split_names import NONE, SplitsOrClassesError
 from raytl.tasks.readers.table import TABLES
 from raytl.tasks.survey import Facts, survey
 
@@ -88,7 +88,7 @@ def further_part(
         return labelled_part(place, role, tables=tables)
     try:
         return labelled_part(place, role, tables=tables)
-    except UserError:
+    except SplitsOrClassesError:
         return labelled_part(place, role, split=NONE, tables=tables)
 
 

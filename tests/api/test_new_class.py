@@ -66,11 +66,14 @@ def test_an_extended_model_becomes_onnx_in_place(model: Path, tmp_path: Path) ->
     done = raytl.extend(own, {"tulip": tmp_path / "t"})
     assert not (done.path / "model.onnx").exists()
     assert done.notes[-1].endswith(f"raytl export {done.path} {done.path} --onnx")
+    (done.path / "NOTES.md").write_text("whoever it is from")
     again = api.export(done.path, done.path, onnx=True)
+    assert (done.path / "NOTES.md").exists()
     assert again.onnx is not None and OnnxModel.load(done.path).labels == done.labels
     assert Bundle.load(done.path).manifest.weights == Bundle.load(again.path).manifest.weights
     with pytest.raises(UserError, match="this is a bundle without one"):
         api.export(own, tmp_path / "other", moved={"a": "b"})
+    assert "onnx" not in Bundle.load(api.export(again.path, tmp_path / "copy").path).manifest.metrics
 
 
 def test_says_which_file_was_left_out_and_takes_copies_as_one(model: Path, tmp_path: Path) -> None:

@@ -40,6 +40,14 @@ def test_a_file_that_others_can_read_is_refused(home, mode):
         find_token()
 
 
+def test_what_a_container_mounts_as_a_secret_is_taken(home, monkeypatch):
+    """Kubernetes mounts it readable by all, and nobody in the container can change that."""
+    path = write(home / ".ray" / "auth_token", mode=0o644)
+    owner = path.stat().st_uid
+    monkeypatch.setattr("os.getuid", lambda: owner + 1)
+    assert find_token() == ("secret", "~/.ray/auth_token")
+
+
 def test_a_named_file_that_is_not_there_and_an_empty_one_are_said(home, monkeypatch):
     write(home / ".ray" / "auth_token", "\n")
     with pytest.raises(UserError, match="is empty"):

@@ -253,6 +253,12 @@ class TestInterrupted:
             RunStore(tmp_path).create("digits", {}, resume=True)
 
 
+@pytest.fixture
+def no_further_beat(monkeypatch):
+    """Leases give no sign of life but the first, however long a test takes."""
+    monkeypatch.setattr(lease, "BEAT_S", 1e6)
+
+
 def elsewhere(storage: Path, silent_s: float) -> tuple[RunStore, RunWriter]:
     """A run that a process of another machine writes, whose last sign of life is so long ago; and that process."""
     store = RunStore(storage)
@@ -305,7 +311,7 @@ class TestTwoWriters:
         assert len(resumed.trials) == len(killed)
         resumed.interrupt()
 
-    def test_a_writer_on_another_machine_is_respected_while_it_gives_signs_of_life(self, tmp_path):
+    def test_a_writer_on_another_machine_is_respected_while_it_gives_signs_of_life(self, tmp_path, no_further_beat):
         store, _ = elsewhere(tmp_path, silent_s=lease.LEASE_S / 2)
         assert store.open("flowers").status == "running"
         sentence = r"\(pid 4127 on node a\).*its claim lapses 60 s after its last sign of life"
@@ -316,7 +322,7 @@ class TestTwoWriters:
         with pytest.raises(UserError, match=sentence):
             store.delete("flowers")
 
-    def test_a_writer_on_another_machine_that_is_silent_is_gone(self, tmp_path):
+    def test_a_writer_on_another_machine_that_is_silent_is_gone(self, tmp_path, no_further_beat):
         store, _ = elsewhere(tmp_path, silent_s=2 * lease.LEASE_S)
         assert store.open("flowers").status == "interrupted"
         resumed = store.create("flowers", {}, resume=True)
@@ -325,7 +331,7 @@ class TestTwoWriters:
         elsewhere(tmp_path / "other", silent_s=2 * lease.LEASE_S)[0].delete("flowers")
         assert not (tmp_path / "other" / "flowers").exists()
 
-    def test_one_that_was_taken_for_dead_writes_nothing_more(self, tmp_path):
+    def test_one_that_was_taken_for_dead_writes_nothing_more(self, tmp_path, no_further_beat):
         store, asleep = elsewhere(tmp_path, silent_s=2 * lease.LEASE_S)
         with store.create("flowers", {}, resume=True) as awake:
             record = TrialRecord(1, "search", {"cut": 2}, "new", status=TrialStatus.COMPLETED, score=0.5)

@@ -93,6 +93,24 @@ def test_a_killed_process_of_this_machine_has_it_no_more(tmp_path):
     Lease(objects, "flowers").release()
 
 
+@pytest.mark.parametrize("fails", [".claim", ".beat"])
+def test_what_a_full_disk_does_not_take_is_no_claim(tmp_path, monkeypatch, fails):
+    """An empty file of it would have kept everybody away for a minute."""
+    folder = Folder(tmp_path)
+
+    def put(key, content):
+        Folder.put(folder, key, b"")
+        if key.endswith(fails):
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "put", put, raising=False)
+        with pytest.raises(OSError, match="No space left"):
+            Lease(folder, "flowers")
+    assert list((tmp_path / "lock").iterdir()) == []
+    Lease(folder, "flowers").release()
+
+
 def test_one_that_is_silent_loses_it_and_finds_out(tmp_path, monkeypatch):
     objects = Objects(fs.LocalFileSystem(), str(tmp_path), "file")
     asleep = Lease(objects, "flowers")

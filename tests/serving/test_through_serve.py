@@ -296,6 +296,10 @@ def test_a_winner_is_deployed_where_nothing_is_served_and_tried_where_a_model_is
         trial = known["candidate"]["trial"]
         assert deploy_when(better, asked, name=name).candidate == tried.candidate
         assert look(name)["candidate"]["trial"] == trial  # and has not begun anew
+        another = winner(tmp_path, "c", variants["permuted"])
+        with pytest.raises(UserError, match=f"version {tried.candidate} is on trial at 'found'"):
+            deploy_when(another, asked, name=name)
+        assert look(name)["candidate"]["trial"] == trial
         with pytest.raises(UserError, match=r"does not reach the 99\.0 %"):
             deploy_when(better, "accuracy>=0.99", name=name)
     finally:

@@ -625,6 +625,14 @@ class TestSplitOption:
         assert task.test is not None and task.test.open().counts() == named
         assert task.data.source_domains["set"].classes == ("cat", "dog")
 
+    def test_what_else_is_wrong_with_other_roles_none_does_not_answer(self, tmp_path: Path) -> None:
+        """Read again with its splits for classes, a domain of which a class cannot be read was one of splits."""
+        target, other = images(tmp_path / "photos", {"train": 3, "boat": 3}), self.folder(tmp_path / "other")
+        for path in other.rglob("cat/*"):
+            path.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+        with pytest.raises(UserError, match="cat"):
+            Task(target, [other], split="none")
+
     def test_a_source_domain_is_read_whole_and_unlabelled_images_are_too(self, tmp_path: Path) -> None:
         root = self.folder(tmp_path)
         assert len(read_labelled(root, role="source_domain").images) == 18

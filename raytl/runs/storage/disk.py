@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,8 +20,8 @@ from raytl.runs.storage.lease import Folder, Lease, LostError
 from raytl.runs.storage.places import DOCUMENT, JOURNAL, MODEL, Keeper
 
 _WRITTEN = ("run.json", "outcome.json", "trials.parquet", "history.parquet", "predictions.parquet", "optuna.journal")
-_HALVES = (f".{MODEL}-", *(f".{name}." for name in _WRITTEN))
-"""How the names of files and folders begin that only who has the run writes, and that have their own once whole."""
+_HALF = re.compile(rf"\.{MODEL}-(old-)?[a-z0-9_]{{8}}|\.({'|'.join(map(re.escape, _WRITTEN))})\..*")
+"""Names of files and folders that only who has the run writes, and that have their own once whole."""
 LOCKS = (LOCK, lease.FOLDER)
 """What a run's folder holds for the sake of who may write it, and no copy does."""
 
@@ -125,7 +126,11 @@ class DiskPlace:
     def copy(self, folder: Path) -> None:
         """Copy all files into a folder, which is a run's folder then."""
         with writing(folder):
-            shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(*LOCKS), dirs_exist_ok=True)
+            shutil.copytree(self.folder, folder, ignore=self._locks_in, dirs_exist_ok=True)
+
+    def _locks_in(self, folder: str, names: Sequence[str]) -> list[str]:
+        """Of a folder's files, those that are no part of the run; a tag may have such a name."""
+        return [name for name in names if name in LOCKS and Path(folder) == self.folder]
 
     def delete(self) -> None:
         """Remove the run; its name is free at once, also where this is cut short."""
@@ -191,7 +196,7 @@ class DiskKeeper:
                 if not (self.folder / MODEL).exists() and any(before.iterdir()):
                     before.rename(self.folder / MODEL)
             for half in self.folder.iterdir():
-                if half.name.startswith(_HALVES):
+                if _HALF.fullmatch(half.name):
                     self.drop(half.name)
 
     def release(self) -> str | None:

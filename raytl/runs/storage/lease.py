@@ -126,16 +126,18 @@ class Lease:
     def _claim(self) -> None:
         for attempt in range(ATTEMPTS):
             self._key = f"{FOLDER}/{secrets.token_hex(8)}"
-            self._objects.put(f"{self._key}.claim", json.dumps(_this_process()).encode())
             try:
+                self._objects.put(f"{self._key}.claim", json.dumps(_this_process()).encode())
                 other = self._other()
+                if other is None:
+                    self._objects.put(f"{self._key}.beat", b"")
+                    return
             except BaseException:
+                with suppress(OSError):
+                    self._objects.delete(f"{self._key}.beat")
                 with suppress(OSError):
                     self._objects.delete(f"{self._key}.claim")
                 raise
-            if other is None:
-                self._objects.put(f"{self._key}.beat", b"")
-                return
             self._objects.delete(f"{self._key}.claim")
             if other[1] or attempt == ATTEMPTS - 1:
                 raise TakenError(_occupied(self._name, other[0]))

@@ -17,7 +17,7 @@ from raytl.tasks.readers.hints import reason, say_lists
 from raytl.tasks.readers.layouts import Layout, recognise
 from raytl.tasks.readers.listing import Entry, Listing, Place, TableOptions, printable
 from raytl.tasks.readers.names import are_parts
-from raytl.tasks.readers.split_names import NONE, TEST, TRAIN, VALIDATION, shard_split
+from raytl.tasks.readers.split_names import NONE, TEST, TRAIN, VALIDATION, SplitsOrClassesError, shard_split
 from raytl.tasks.readers.table import TABLES, list_table
 from raytl.tasks.readers.tree import Tree, is_image, name_of
 
@@ -51,7 +51,7 @@ def list_with_tables(
         if folders is not None:
             if every and split != NONE and are_parts(folders.classes):
                 name = next(iter(every))
-                raise UserError(
+                raise SplitsOrClassesError(
                     f"{listing.name}: its folders have names of parts, not of classes, and of its table {name} "
                     f"{listing.useless.get(name, 'no row has a label')}; or pass --split none to take the folders"
                 )
@@ -189,7 +189,7 @@ def _chosen(
     if by_folder:
         other = next((name for name in names if not _agree(by_folder, beside[name].labels)), None)
         if other is not None and split != NONE:
-            raise UserError(
+            raise SplitsOrClassesError(
                 f"{listing.name}: its folders and its table {other} give the images different labels; pass "
                 f"{listing.name}{other} to take the table's, or --split none to take the folders'"
             )

@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from raytl.core.errors import UserError
 from raytl.tasks.readers.listing import printable
 from raytl.tasks.readers.masks import IMAGES
-from raytl.tasks.readers.split_names import NONE, TRAIN, class_and_split, split_of, splits_of
+from raytl.tasks.readers.split_names import NONE, TRAIN, SplitsOrClassesError, class_and_split, split_of, splits_of
 from raytl.tasks.readers.tree import Tree, is_image
 
 _NAMED = 4
@@ -183,7 +182,7 @@ def _splits(tree: Tree, full: dict[str, Tree], names: dict[str, str], shown: str
     if same or blank or not inside or len(kinds) < 2:
         odd = f", and '{printable((same or others)[0])}' is another" if others else ""
         train = min(names, key=lambda name: names[name] != TRAIN)
-        raise UserError(
+        raise SplitsOrClassesError(
             f"{shown}: its folders {_few(names)} may be splits or classes{odd}; give one of them, as in "
             f"{shown}{printable(train)}, or pass --split none to take all folders for classes"
         )
@@ -274,7 +273,7 @@ def _refuse_several_sets(full: dict[str, Tree], shown: str) -> None:
             sets.append(name)
             kinds |= set(splits.values())
     if len(sets) > 1 and len(kinds) > 1:
-        raise UserError(
+        raise SplitsOrClassesError(
             f"{shown}: its folders {_few(sets)} each hold splits with class folders; give one, as in "
             f"{shown}{printable(sets[0])}, or pass --split none to take them for classes"
         )
@@ -288,7 +287,7 @@ def _refuse_same_inside(full: dict[str, Tree], shown: str) -> None:
     common = [name for name, count in inside.items() if count > 1]
     if len(common) >= 2 and 2 * len(common) >= len(inside):
         first, second = list(full)[:2]
-        raise UserError(
+        raise SplitsOrClassesError(
             f"{shown}: its folders {_few(full)} have the same folders inside ({_few(sorted(common))}); "
             f"if those inside are the classes give one, as in {shown}{printable(first)}, and the others as "
             f"--source-domain or --test; if '{printable(first)}' and '{printable(second)}' are, pass --split none"

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from raytl.core.errors import UserError
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers.listing import Listing, Place, TableOptions, printable
-from raytl.tasks.readers.split_names import NONE, shard_split, split_of
+from raytl.tasks.readers.split_names import NONE, SplitsOrClassesError, shard_split, split_of
 from raytl.tasks.readers.table import ARROW, PARQUET, list_table
 
 _NUMBERED = re.compile(r"(.*?)[-_.](\d+)-of-(\d+)\b")
@@ -35,7 +35,7 @@ def list_tables(place: Place, paths: list[str], options: TableOptions, split: st
     odd = next((relative[path] for path, found in splits.items() if found is None), None)
     if odd is not None and any(splits.values()):
         known = next(relative[path] for path, found in splits.items() if found is not None)
-        raise UserError(
+        raise SplitsOrClassesError(
             f"{shown}: {printable(known)} is named like a split and {printable(odd)} is not; give one file, "
             "or pass --split none to take all together"
         )

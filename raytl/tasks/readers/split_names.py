@@ -5,9 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from raytl.core.errors import UserError
+
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
 NONE = "none"  # what --split says where names of splits are names of classes
+
+
+class SplitsOrClassesError(UserError):
+    """Names may be those of splits or of classes, which ``--split none`` answers."""
+
 
 _WORDS = {
     **dict.fromkeys(("train", "training", "trn", "trainval"), TRAIN),
