@@ -98,7 +98,7 @@ def read(run: Run, moves: Mapping[str, str] | None = None, *, more: More | None 
     known = {spec.name for spec in fields(SearchSettings)}
     begun = SearchSettings(**{key: value for key, value in settings["search"].items() if key in known})
     records = [record for record in run.records() if record.kind == JobKind.SEARCH]
-    tried = sum(record.status is not TrialStatus.INTERRUPTED for record in records)
+    tried = sum(record.status is not TrialStatus.INTERRUPTED and not record.asked for record in records)
     space = parse_space(settings["space"], settings["space_values"])
     return Begun(task, space, begun, run.seconds, tried, ended, _opened_with(run))
 

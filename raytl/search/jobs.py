@@ -35,7 +35,7 @@ class LaneJob:
     control, its name. source_model: of a pretraining; source_models: to survey with. frequencies: of the classes, where
     known. set_aside: source domains whose labels look wrong. directory: where a refit goes. within_s: seconds
     in which its images must have been decoded and have passed the frozen stages, None for any: what takes far longer is
-    of no use to the search.
+    of no use to the search. asked: whether somebody asked for it, beyond the trials that the search is to make.
     """
 
     number: int
@@ -49,6 +49,7 @@ class LaneJob:
     set_aside: tuple[str, ...] = ()
     directory: str = ""
     within_s: float | None = None
+    asked: bool = False
 
     def to_json(self) -> str:
         """One string: Tune would take a nested mapping for a search space."""

@@ -47,6 +47,7 @@ class TrialRecord:
     answers: (k,), the share of the unlabelled target images that each class was the answer for; empty without such.
     made_s: of its seconds, those in which it made what the next trial finds (features of frozen stages, pixels).
     forward_s, step_s: of a probe, seconds that an image takes through its network, by stage, and in a training step.
+    asked: whether somebody asked for it, beyond the trials that the search was to make.
     """
 
     number: int
@@ -69,6 +70,7 @@ class TrialRecord:
     made_s: float = 0.0
     forward_s: list[float] = field(default_factory=list)
     step_s: float = 0.0
+    asked: bool = False
 
     @property
     def again_s(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from raytl.search.jobs import JobKind, LaneJob, Survey
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
@@ -136,7 +137,7 @@ class Exploration:
         handle = self.sampler.adopt(strategy)
         self._refused = [other for other in self._refused if other != strategy]
         self._trials += 1
-        return self._job(handle, strategy)
+        return replace(self._job(handle, strategy), asked=True)
 
     @property
     def has_begun(self) -> bool:
@@ -232,6 +233,7 @@ class Exploration:
                 self.sampler.report(handle, int(metrics["epoch"]), metrics["score"])
             self._tell(handle, record)
         self.tried += 1
+        self._trials += record.asked
         self._count_patience(record)
 
     def look_again(self) -> None:

@@ -382,8 +382,9 @@ class SearchPlan:
         if job.kind in TRIALS:
             strategy = Strategy.from_dict(job.strategy)
             record = TrialRecord(
-                len(self.records), job.kind, job.strategy, strategy.key, fold=job.fold or 0, baseline=job.baseline
-            )
+                len(self.records), job.kind, job.strategy, strategy.key, fold=job.fold or 0, baseline=job.baseline,
+                asked=job.asked,
+            )  # fmt: skip
             self.records.append(record)
             self._record_of[job.number] = record
             self._listener.on_trial(record)

@@ -220,6 +220,24 @@ def test_a_strategy_asked_for_by_hand_is_tried_next_and_beyond_the_others(space:
     assert "not in what is searched over" in told.said[1] and "tries that or did" in told.said[2]
 
 
+def test_what_was_asked_for_takes_nothing_from_a_search_that_is_gone_on_with(space: BoundSpace) -> None:
+    search = Search(space)
+    wanted = space.suggest(FirstChoices({"source_model": MODEL, "head_lr": 0.0456, "adaptation": "none"}))
+
+    def curve(job: LaneJob) -> Curve:
+        if job.kind == JobKind.SEARCH:
+            search.plan.by_hand.take({"1": wanted.to_dict()})
+        return search.curve(job)
+
+    simulate(search.plan, curve, search.clock, lanes=1)
+    records = copy.deepcopy(search.plan.records)
+    cut = next(n for n, record in enumerate(records) if record.asked) + 1
+    again = Search(space)
+    again.plan.restore(records[:cut])
+    tried = [record for record in again.end().records if record.kind == JobKind.SEARCH]
+    assert len(tried) == TRIALS + 1
+
+
 def test_a_strategy_asked_for_once_the_choice_is_made_is_not_tried(space: BoundSpace) -> None:
     search, told = Search(space), Told()
     search.plan.by_hand._listener = told
