@@ -1,7 +1,7 @@
 """Whether a search loses anything to kills: a lane, a node, the driver, one after the other, every few seconds.
 
     python benchmarks/chaos.py
-    python benchmarks/chaos.py --trials 12 --every 10        # minutes
+    python benchmarks/chaos.py --trials 12 --every 10        # two minutes
 
 The same search twice, on the same simulated nodes (ray.cluster_utils.Cluster), undisturbed and with kills (-9). A
 driver that was killed is started again with what `raytl search --resume` does. Strategies are listed beforehand and
@@ -174,7 +174,7 @@ def main(
     trials: int = 60,
     every: Annotated[float, typer.Option(help="seconds between two kills")] = 20.0,
     nodes: Annotated[int, typer.Option(help="of one CPU each, beside the head")] = 2,
-    epochs: Annotated[int, typer.Option(help="of each trial")] = 12,
+    epochs: Annotated[int, typer.Option(help="of each trial; with fewer a search ends before much can be killed")] = 120,
 ) -> None:
     """The search undisturbed, then with kills."""
     seconds: dict[str, float] = {}
