@@ -174,7 +174,7 @@ def main(
     trials: int = 60,
     every: Annotated[float, typer.Option(help="seconds between two kills")] = 20.0,
     nodes: Annotated[int, typer.Option(help="of one CPU each, beside the head")] = 2,
-    epochs: Annotated[int, typer.Option(help="of each trial; with fewer a search ends before much can be killed")] = 120,
+    epochs: Annotated[int, typer.Option(help="of each trial; few end before much can be killed")] = 120,
 ) -> None:
     """The search undisturbed, then with kills."""
     seconds: dict[str, float] = {}
