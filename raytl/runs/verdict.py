@@ -20,7 +20,10 @@ _ONE_ANSWER, _EXPECTED = 0.9, 0.75
 """From which share of the unlabelled images on an answer is one for all, and to which share that is not expected."""
 _SAME = 1e-9
 """How far figures differ that are the same but for rounding."""
-_WEIGHTS = "'raytl doctor' says how to get some."
+_WEIGHTS = (
+    "Where none could be had, 'raytl doctor' says how to get some; where there was no time for them, the table of "
+    "trials says so."
+)
 _UNMEASURED = (
     "How often it is right nobody has measured, nor whether more often than one answer for every image: no labelled "
     "image was kept from the training. A few more labelled images of each class, or some given with --test, would tell."
@@ -114,7 +117,8 @@ def _without_transfer(what: str, summary: dict[str, Any]) -> Verdict:
         return Verdict("open", f"Whether {part} helps is not known yet: {what}, so far.")
     if not {"linear-probe", "fine-tune"} & set(summary.get("baselines", ["fine-tune"])):
         return Verdict(
-            "open", f"Whether {part} helps is not known: no pretrained weights were tried, and {what}. {_WEIGHTS}"
+            "open",
+            f"Whether {part} helps is not known: no pretrained weights were tried to an end, and {what}. {_WEIGHTS}",
         )
     if not _measured(summary):
         return Verdict("open", f"Whether {part} helps nobody has measured: by the score alone, {what}.")

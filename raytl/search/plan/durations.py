@@ -165,8 +165,12 @@ class Durations:
         return last["epoch"] / self._epochs, last.get("seconds", 0.0)
 
     def _forward(self, uri: str) -> float:
-        """Of a network: its own, or one's of the same architecture, or the slowest's; 0 where none was measured."""
-        return _alike(self._forward_s, uri) or self._slowest()
+        """Of a network: its own, or one's of the same architecture, or the slowest's; 0 where none was measured.
+
+        At another size where nothing else is known: what takes longer than there is time for must not be begun.
+        """
+        bare = {split_size(other)[0]: seconds for other, seconds in self._forward_s.items()}
+        return _alike(self._forward_s, uri) or self._slowest() or _alike(bare, uri)
 
     def _slowest(self) -> float:
         usual = {other: s for other, s in self._forward_s.items() if split_size(other)[1] is None}

@@ -56,6 +56,12 @@ class TestBeforeAnyTraining:
         assert known.of(Strategy(SMALL, head="stages")) == 302.0
         assert known.of(Strategy(LARGE, head="stages")) == 2.0
 
+    def test_at_another_size_a_network_takes_what_it_was_measured_to_at_one(self) -> None:
+        """Given up at 224 pixels, it was begun untrained for the last seconds of a search, as if it took none."""
+        known = durations()
+        known.probed(probe(f"{SMALL}@224px"), JobResult(seconds=2.0, forward_s=(0.01,) * 10, needs_s=300.0))
+        assert known.of(Strategy(f"{SMALL}@none")) == pytest.approx(OVERHEAD * (100 * 0.1 + 1000 * BACKWARD * 0.1))
+
     def test_images_pass_the_slowest_network_that_learned(self) -> None:
         known = durations()
         assert known.of_images(1000) == 0.0

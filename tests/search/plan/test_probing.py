@@ -292,6 +292,21 @@ class TestRacing:
         assert job.source_model not in tried and len(tried) > 2
         assert JobKind.PRETRAIN in search.heard.phases
 
+    def test_what_was_given_up_for_time_has_not_failed(self, space: BoundSpace) -> None:
+        """A search that goes on with more time tries it again."""
+        search = Search(space, lanes=1, recipes=FixedRecipes(BASELINES, PROBES))
+        job = search.plan.next_job()
+        assert isinstance(job, LaneJob) and job.kind == JobKind.PROBE
+        search.plan.on_end(job.number, JobResult(seconds=9.0, reason="too slow", needs_s=300.0))
+        record = search.plan.records[0]
+        assert (record.status, record.reason, record.score) == (TrialStatus.INTERRUPTED, "too slow", None)
+        search.play(by_name)
+        assert [r.strategy_key for r in search.plan.records].count(record.strategy_key) == 1
+        again = Search(space, lanes=1, recipes=FixedRecipes(BASELINES, PROBES))
+        again.plan.restore(search.plan.records[:1])
+        again.play(by_name)
+        assert [r.strategy_key for r in again.plan.records].count(record.strategy_key) > 1
+
     def test_a_probe_that_fails_holds_up_nothing(self, space: BoundSpace) -> None:
         def curves(job: LaneJob) -> Curve:
             bad = job.kind == JobKind.PROBE and job.strategy["source_model"] in MADE
