@@ -125,6 +125,18 @@ class ArrayCache:
                 if to_come > OVERTIME * max(left_s, LOOKED_S):
                     raise TooLongError(count, to_come, left_s)
 
+    def expect(self, count: int, seconds: float) -> None:
+        """Raise TooLongError where what is to be made of so many images would be there far too late."""
+        if self._until is not None:
+            left_s = max(0.0, self._until - time.perf_counter())
+            if seconds > OVERTIME * max(left_s, LOOKED_S):
+                raise TooLongError(count, seconds, left_s)
+
+    @property
+    def hurries(self) -> bool:
+        """Whether what is made now has to be there in time."""
+        return self._until is not None
+
     @contextmanager
     def within(self, seconds: float | None) -> Iterator[None]:
         """Have all that is made meanwhile made in so many seconds or given up; None for any number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -23,6 +24,8 @@ VIEW_BATCH, LARGE_SIDE = 512, 128
 """Images that are augmented at once. Of those with more pixels a side no more than pass through the stages at once."""
 COPIED_BYTES = 64 * 2**20
 """Features up to this size are copied into memory where that makes them quicker to read."""
+TIMED_FROM, TIMED_BATCH = 1000, 16
+"""Images from which on it is looked how long they will take before they are decoded, and by how many."""
 MOVED = "shift"
 """The augmentation policy that makes the moved versions which consistency is measured on."""
 
@@ -108,6 +111,8 @@ class PoolMaker:
         cut, cache = self._network.cut if self._cached else 0, self._workspace.cache
         key = self._key(images, cut, version)
         if cut and self._whole:
+            if cache.hurries and len(images) > TIMED_FROM and not cache.has(key):  # decoding them would be for nothing
+                cache.expect(len(images), len(images) * self._image_seconds())
             rows = cache.stream(key, len(images), lambda: self._run(self._pixels(images, version), 0, cut))
             reads = self._network.model.reads_stages
             host = as_tensor(rows if reads else _together(rows[:, -self._network.model.feature_dim :]))
@@ -175,6 +180,17 @@ class PoolMaker:
                 batch = to_inputs(upload(part, device), network)
                 run = network.model.all_stages(batch) if self._whole else network.model.run(batch, start, stop)
                 yield _to_rows(run.float()).cpu().numpy()
+
+    def _image_seconds(self) -> float:
+        """That one image takes through the frozen stages, in a batch; the better of two tries."""
+        preprocessing, times = self._network.preprocessing, []
+        shape = (TIMED_BATCH, preprocessing.channels, preprocessing.size, preprocessing.size)
+        for _ in range(2):
+            started = time.perf_counter()
+            for _ in self._run([torch.zeros(shape, dtype=torch.uint8)], 0, self._network.cut):
+                pass
+            times.append((time.perf_counter() - started) / TIMED_BATCH)
+        return min(times)
 
     def _image_bytes(self) -> int:
         """Bytes of one image's activations at the cut."""

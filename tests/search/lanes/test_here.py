@@ -137,6 +137,10 @@ class TestAJob:
         assert result.reason.startswith(f"{MODEL}: 18 images would take it about ")
         assert result.reason.endswith("0 s of the time budget are left")
         assert result.needs_s > 0 < sum(result.forward_s)
+        monkeypatch.setattr(pools, "TIMED_FROM", 1)
+        monkeypatch.setattr(pools.PoolMaker, "_image_seconds", lambda maker: 1.0)
+        other = do_job(workspace(tmp_path / "b", data(6, None)), job, lambda message: None)
+        assert other.needs_s == 18.0  # as many seconds as images, and none of them was decoded
         # What is made afterwards has all the time, and what was begun was not kept.
         assert do_job(own, replace(job, within_s=None), lambda message: None).reason is None
 
