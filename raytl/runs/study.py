@@ -10,6 +10,7 @@ import json
 import math
 import warnings
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,12 @@ FILE = "optuna.journal"
 _LOGARITHMIC = ("head_lr", "weight_decay", "adaptation.weight", "regulariser.weight")
 
 
-def write_study(folder: Path, name: str, records: Sequence[TrialRecord]) -> None:
-    """Write the study of a run, in place of an earlier one. What was neither completed nor stopped has failed."""
+def write_study(folder: Path, name: str, records: Sequence[TrialRecord], started: datetime) -> None:
+    """Write the study of a run, in place of an earlier one. What was neither completed nor stopped has failed.
+
+    started: the run's beginning, from which its trials' times count: what lay between an interruption and going on is
+    left out.
+    """
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import BaseJournalBackend
@@ -46,15 +51,16 @@ def write_study(folder: Path, name: str, records: Sequence[TrialRecord]) -> None
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             storage = JournalStorage(kept)
             study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+            study.set_metric_names(["score"])
             distributions = _distributions(records)
-            study.add_trials([_frozen(record, distributions) for record in records])
+            study.add_trials([_frozen(record, distributions, started) for record in records])
     finally:
         optuna.logging.set_verbosity(before)
     with replacing(folder / FILE) as file:
         file.write("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in kept.lines).encode())
 
 
-def _frozen(record: TrialRecord, distributions: dict[str, Any]) -> Any:
+def _frozen(record: TrialRecord, distributions: dict[str, Any], started: datetime) -> Any:
     import optuna
 
     states = {TrialStatus.COMPLETED: "COMPLETE", TrialStatus.PRUNED: "PRUNED"}
@@ -65,7 +71,7 @@ def _frozen(record: TrialRecord, distributions: dict[str, Any]) -> Any:
     told = {"number in the run": record.number, "kind": record.kind, "fold": record.fold, "seconds": record.seconds}
     told |= {name: value for name in ("baseline", "reason", "lane") if (value := getattr(record, name))}
     params = {key: value for key, value in record.strategy.items() if key in distributions}
-    return optuna.trial.create_trial(
+    trial = optuna.trial.create_trial(
         state=state,
         value=record.score if state == optuna.trial.TrialState.COMPLETE else None,
         params=params,
@@ -73,6 +79,11 @@ def _frozen(record: TrialRecord, distributions: dict[str, Any]) -> Any:
         intermediate_values=looks,
         user_attrs=told,
     )
+    if record.ended is not None:
+        local = started.astimezone().replace(tzinfo=None)  # as Optuna writes times
+        trial.datetime_complete = local + timedelta(seconds=record.ended)
+        trial.datetime_start = trial.datetime_complete - timedelta(seconds=record.seconds)
+    return trial
 
 
 def _distributions(records: Sequence[TrialRecord]) -> dict[str, Any]:

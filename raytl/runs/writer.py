@@ -193,7 +193,7 @@ class RunWriter:
         self._write_study()
 
     def _write_study(self) -> None:
-        write_study(self.path, self.name, self.trials)
+        write_study(self.path, self.name, self.trials, datetime.fromisoformat(self._document["started"]))
         self._keeper.keep(STUDY)
 
     def _end(self, status: str) -> Run:

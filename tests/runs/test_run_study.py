@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import optuna
+import pytest
 from example import SETTINGS, play, write_example
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -27,6 +28,15 @@ def test_optuna_finds_every_trial(tmp_path: Path) -> None:
         assert trial.params.items() <= record.strategy.items()
         assert list(trial.intermediate_values.values()) == [look["score"] for look in record.history]
     assert study.best_value == max(r.score for r in records if r.status == "completed" and r.score is not None)
+    assert study.metric_names == ["score"]
+    for trial, record in zip(study.trials, records, strict=True):
+        if record.ended is not None:
+            assert trial.datetime_start is not None and trial.datetime_complete is not None
+            begun = run.started.astimezone().replace(tzinfo=None)
+            assert (trial.datetime_complete - begun).total_seconds() == pytest.approx(record.ended, abs=1e-3)
+            assert trial.duration is not None and trial.duration.total_seconds() == pytest.approx(
+                record.seconds, abs=1e-3
+            )
     assert {"source_model", "head_lr", "adaptation"} <= study.best_trial.params.keys()
 
 
