@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import median
+from statistics import median_low
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from raytl.tasks.splits import holdout
 TEST_FRACTION = 0.2
 # A fifth of 30 images in each of two classes is a test of 12, whose accuracy is known to about ±25 points; of fewer it
 # says nothing, and the images are missed more. The median: one rare class must not cost a large task its test, nor one
-# frequent class take a fifth from many rare ones.
+# frequent class take a fifth from many rare ones. Of two classes it is the rarer, by which they are told apart.
 _WORTH_A_TEST = 30
 _NEEDS_IMAGES = 4  # of every class, for some to be spared
 _NEEDS_GROUPS = 3  # of every class: one for the test, two for training and validation
@@ -41,8 +41,9 @@ def hold_out(
 ) -> tuple[Part[LabelledImages], Part[LabelledImages] | None, list[Problem]]:
     """(target, test or None, what to say about it).
 
-    share: of every class, 0 for none; None holds out a fifth where the median class has 30 images or more, copies and
-    images of one group counted once. Nothing is held out where a class has fewer than four images, or three groups.
+    share: of every class, 0 for none; None holds out a fifth where the median class (of two, the smaller) has 30 images
+    or more, copies and images of one group counted once. Nothing is held out where a class has fewer than four images,
+    or three groups.
     """
     images = target.images
     if share == 0:
@@ -50,11 +51,11 @@ def hold_out(
     counts, groups = images.counts(), groups_per_class(images)
     fewest, least = min(groups, key=lambda key: (groups[key], key)), min(counts, key=lambda key: (counts[key], key))
     possible = counts[least] >= _NEEDS_IMAGES and groups[fewest] >= _NEEDS_GROUPS
-    usual = median(groups.values())
+    usual = median_low(groups.values())
     if share is None and usual < _WORTH_A_TEST:
         counted = "" if groups == counts else ", copies and groups counted once"
         most = max(groups.values())
-        each = f"classes have {groups[fewest]} to {most}, the median is {usual:g}"
+        each = f"classes have {groups[fewest]} to {most}, the median is {usual}"
         each = f"each class has {most}" if most == groups[fewest] else each
         message = f"too few labelled images to give any up for a test ({each}{counted})"
         if groups[fewest] > 1:

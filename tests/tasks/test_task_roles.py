@@ -158,7 +158,8 @@ class TestHeldOut:
             ([30, 30, 4], None, [6, 6, 1]),  # one rare class does not cost the others the test
             ([30, 30, 3], None, None),
             ([12, 30], None, None),
-            ([10, 50], None, [2, 10]),
+            ([30, 50], None, [6, 10]),
+            ([20, 180], None, None),  # four test images of a rare class of two would tell nothing of either
             ([10, 10], 0.5, [5, 5]),
             ([40, 40], 0.0, None),
         ],
@@ -175,7 +176,7 @@ class TestHeldOut:
         assert [(p.severity, str(p)) for p in Task(images).problems] == [
             (
                 Severity.INFO,
-                "images: too few labelled images to give any up for a test (classes have 5 to 9, the median is 7); "
+                "images: too few labelled images to give any up for a test (classes have 5 to 9, the median is 5); "
                 "cross-validation tells how good the model is. For a test split pass --holdout 0.2 or --test PATH",
             )
         ]
