@@ -21,12 +21,14 @@ sources_app = typer.Typer(help="Source models that a search can start from.", no
 runs_app = typer.Typer(help="Searches on disk.", no_args_is_help=True)
 jobs_app = typer.Typer(help="Searches that were submitted to a cluster.", no_args_is_help=True)
 spaces_app = typer.Typer(help="Search spaces that come with raytl.", no_args_is_help=True)
+cache_app = typer.Typer(help="What raytl keeps so as not to make or fetch it again.", no_args_is_help=True)
 endpoint_app = typer.Typer(help="A served model and its versions.", no_args_is_help=True)
 app.add_typer(endpoint_app, name="endpoint")
 app.add_typer(sources_app, name="sources")
 app.add_typer(runs_app, name="runs")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(spaces_app, name="spaces")
+app.add_typer(cache_app, name="cache")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, everything else on stderr.")]
 Storage = Annotated[

@@ -32,6 +32,7 @@ from raytl.cli.app import (
 )
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
+from raytl.core.memory import in_units
 
 
 @sources_app.command("rank")
@@ -190,8 +191,8 @@ def quote(
     table.add_row("strategies tried", f"{tried.value:.0f}", f"{tried.low:.0f} to {tried.high:.0f}")
     if told.pretrain_s:
         table.add_row("of it, pretraining", _span(told.pretrain_s / told.lanes), "")
-    table.add_row("memory", _size(told.memory_bytes), "")
-    table.add_row("disk, at most", _size(told.disk_bytes), "")
+    table.add_row("memory", in_units(told.memory_bytes), "")
+    table.add_row("disk, at most", in_units(told.disk_bytes), "")
     if told.accuracy is not None:
         low, high = 100 * told.accuracy.low, 100 * told.accuracy.high
         table.add_row(
@@ -235,7 +236,3 @@ def _span(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"

@@ -127,7 +127,7 @@ def runs_prune(
         if name not in known:
             raise UserError(f"--status {name}: give one of {', '.join(sorted(known))}")
     store = _store(storage)
-    found = prunable(store.list(), keep=keep, older_than_s=_age(older_than), statuses=status or ())
+    found = prunable(store.list(), keep=keep, older_than_s=age(older_than), statuses=status or ())
     places = {location(place): place for place in store.places() if not place.folder.is_symlink()}
     found = [run for run in found if run.path in places]
     if dry_run or not found:
@@ -179,8 +179,8 @@ def _delete(places: Sequence[Place], yes: bool) -> None:
     output.document({"runs": names, "deleted": True})
 
 
-def _age(text: str | None) -> float | None:
-    """``12h``, ``30d`` to seconds."""
+def age(text: str | None) -> float | None:
+    """``12h``, ``30d`` to seconds. Raises UserError for what is no age."""
     if text is None:
         return None
     units = {"h": 3600.0, "d": DAY_S, "w": 7 * DAY_S}

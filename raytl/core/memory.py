@@ -16,6 +16,11 @@ _CGROUP_FILES = (
 )
 
 
+def in_units(size_bytes: float) -> str:
+    """So many bytes, in words."""
+    return f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes: in all, and not in use. The container's, where it has a limit of its own."""

@@ -21,12 +21,11 @@ from pathlib import Path
 from raytl.core.errors import UserError
 from raytl.core.machine import user_folder
 from raytl.core.paths import RUNS, lot_with, renew, submitted
+from raytl.core.tidying import SUBMITTED_BYTES, size_bytes
 from raytl.jobs.packing import DATA, DIGEST
 
 LINKS = "raytl-runs"
 """Folder of links to runs in the log directory, of which the dashboard hands out files to whoever has the token."""
-KEPT_BYTES = 10 * 2**30
-"""Of data that came along with jobs, on this machine; a run is resumed and replayed from it."""
 SPARED_S = 7 * 24 * 3600.0
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """In which Ray tells a job's command what its lanes are to find in their folder."""
@@ -114,7 +113,7 @@ def come_back(run: str, job: Path) -> Path | None:
     return place
 
 
-def clear(folder: Path, limit_bytes: int = KEPT_BYTES, spared_s: float = SPARED_S) -> None:
+def clear(folder: Path, limit_bytes: int = SUBMITTED_BYTES, spared_s: float = SPARED_S) -> None:
     """Remove the data of jobs that was not used for longest, until the rest is within the limit.
 
     folder: of all of it. spared_s: what was used no longer ago stays whatever there is: searches may be at it.
@@ -122,17 +121,13 @@ def clear(folder: Path, limit_bytes: int = KEPT_BYTES, spared_s: float = SPARED_
     found = []
     for path in folder.iterdir():
         with suppress(OSError):  # another job may be clearing too
-            found.append((path.stat().st_mtime, _size(path), path))
+            found.append((path.stat().st_mtime, size_bytes(path), path))
     total = sum(size for _, size, _ in found)
     for used, size, path in sorted(found):
         if time.time() - used <= spared_s or (total <= limit_bytes and (path / DATA).is_symlink()):
             continue  # what has no such link was never whole: a job was killed while it copied
         shutil.rmtree(path, ignore_errors=True)
         total -= size
-
-
-def _size(folder: Path) -> int:
-    return sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_symlink())
 
 
 def link(run: Path, logs: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from raytl.core.errors import UserError
 from raytl.core.machine import cores, short_temp_dir, takes_files, user_folder, writable
-from raytl.core.memory import LANE_BYTES, memory
+from raytl.core.memory import LANE_BYTES, in_units, memory
 from raytl.core.paths import home
 from raytl.machines.reaching import address_of, look, mismatch
 
@@ -126,7 +126,7 @@ def free_memory() -> Finding:
     found = memory()
     if found is None:
         return Finding("memory", Mark.OK, "this system does not tell")
-    told = f"{_gib(found.available)} of {_gib(found.total)} not in use"
+    told = f"{in_units(found.available)} of {in_units(found.total)} not in use"
     count = cores()
     if found.for_lanes < LANE_BYTES // 2:
         return Finding("memory", Mark.PROBLEM, told, "close other programs: a single lane takes a GiB")
@@ -144,7 +144,7 @@ def disk(name: str, folder: Path, option: str) -> Finding:
     if not (os.access(above, os.W_OK | os.X_OK) and above.is_dir()) or not takes_files(above):
         return Finding(name, Mark.PROBLEM, f"{folder} cannot be written to", f"point {option} at a folder of yours")
     usage = shutil.disk_usage(above)
-    told = f"{folder}: {_gib(usage.free)} of {_gib(usage.total)} free"
+    told = f"{folder}: {in_units(usage.free)} of {in_units(usage.total)} free"
     if usage.free < LEAST_DISK_BYTES:
         return Finding(name, Mark.PROBLEM, told, f"make room, or point {option} at a larger disk")
     if usage.free < SCARCE_DISK_BYTES:
@@ -200,7 +200,7 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
     if not folder.is_dir():
         return Finding("shared memory", Mark.OK, f"no {folder} on this system: Ray has another way")
     usage = shutil.disk_usage(folder)
-    told = f"{folder}: {_gib(usage.free)} of {_gib(usage.total)} free"
+    told = f"{folder}: {in_units(usage.free)} of {in_units(usage.total)} free"
     if usage.free < LEAST_SHM_BYTES or not writable(folder):
         advice = "Ray keeps its objects on disk then, which is slower; start a container with --shm-size=2g"
         return Finding("shared memory", Mark.WARNING, told, advice)
@@ -222,10 +222,6 @@ def gpu() -> Finding:
         advice = "install a torch that fits the driver (nvidia-smi shows it), or free the GPU"
         return Finding("GPU", Mark.WARNING, f"there is a driver, and torch sees no GPU; {built}", advice)
     return Finding("GPU", Mark.OK, "none: trains on the processors")
-
-
-def _gib(size_bytes: float) -> str:
-    return f"{size_bytes / GIB:.1f} GiB" if size_bytes >= GIB / 10 else f"{size_bytes / 2**20:.0f} MiB"
 
 
 def packages() -> list[Finding]:

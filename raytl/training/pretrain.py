@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from raytl import sources
+from raytl.core import tidying
 from raytl.core.errors import UserError, nearest
 from raytl.core.hashing import hash_bytes, hash_json
 from raytl.core.seeding import derive_seed, seed_everything
@@ -88,6 +89,7 @@ def pretrained_on_domain(workspace: Material, domain: str, architecture: str) ->
             directory = whole if steps == settings.steps else hurried
             provenance = {"domain": domain, "images": len(train), **asdict(settings), "steps": steps}
             write_checkpoint(directory, model, {"metrics": {"accuracy": accuracy}, "provenance": provenance})
+            tidying.evict(workspace.models_root.parent, tidying.SOURCES)
             _, model = load_checkpoint(directory)
     model.uri = pretrain_uri(domain, architecture)
     return model
@@ -109,10 +111,12 @@ def _wanted(workspace: Material, domain: str, architecture: str) -> list[Path]:
 def _kept(directory: Path) -> SourceModel | None:
     """The model that lies there, None where there is none or it is damaged: a cache is rebuilt, not complained of."""
     try:
-        return load_checkpoint(directory)[1]
+        model = load_checkpoint(directory)[1]
     except UserError:
         shutil.rmtree(directory, ignore_errors=True)
         return None
+    tidying.touch(directory)
+    return model
 
 
 def is_pretrained(workspace: Material, domain: str, architecture: str) -> bool:

@@ -30,6 +30,8 @@ def test_the_page_covers_every_command():
         ("sources list", "scratch"),
         ("spaces list", ""),
         ("runs list", ""),
+        ("cache list", ""),
+        ("cache clear", "arrays --dry-run"),
         ("pretrain", "--data photos --out model --steps 3"),
     ],
 )
@@ -43,7 +45,8 @@ def test_documents_are_as_documented(raytl, tmp_path, name, arguments):
 
 def test_tables_fit_80_columns_and_hide_nothing(raytl, tmp_path):
     folder(tmp_path / "photos", 4)
-    for arguments in (["check", "photos"], ["doctor"], ["sources", "list"], ["spaces", "list"], ["runs", "list"]):
+    tables = ("check photos", "doctor", "sources list", "spaces list", "runs list", "cache list")
+    for arguments in map(str.split, tables):
         done = raytl(*arguments)
         assert done.code == 0, done.err
         assert max(map(len, done.out.splitlines())) <= 80 or arguments == ["spaces", "list"]

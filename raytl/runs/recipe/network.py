@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from raytl.core import tidying
 from raytl.core.errors import UserError
 from raytl.core.paths import home
 from raytl.core.places import expanded
@@ -79,6 +80,8 @@ def _written_out(model: SourceModel) -> Path:
     place = home() / "recipes" / hashlib.sha256(files[WEIGHTS_FILE]).hexdigest()[:16]
     if not is_checkpoint(place):
         write_files(place, files)
+        tidying.evict(home(), tidying.RECIPES)
+    tidying.touch(place)
     return place / WEIGHTS_FILE
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from raytl.core import tidying
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_json
 from raytl.core.paths import home
@@ -135,6 +136,7 @@ class ObjectPlace:
     def file(self, name: str) -> Path:
         """Where a file is on this machine, as it is in the storage now."""
         target = self.folder / name
+        tidying.touch(self.folder)
         with reaching(self.shown):
             if name == JOURNAL:
                 self._join_journal(target)
@@ -286,7 +288,8 @@ class ObjectPlace:
         return started[0] == started[1]
 
     def _tidy(self) -> None:
-        """Let go of other runs' working copies that were sent long ago, and that nobody writes."""
+        """Let go of other runs' working copies that were sent long ago, and nobody writes; of what was read too."""
+        tidying.evict(home(), tidying.READ)
         for mark in self._work.parent.glob(f"*/{SENT}"):
             if mark.parent == self._work or is_locked(mark.parent):
                 continue

@@ -1,0 +1,100 @@
+"""The parts of raytl's cache on this machine, and how they are kept from growing: what was not used for longest goes.
+
+Nothing in here is a run, a model that was exported or an endpoint: all of it is made again, or fetched again, where it
+is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+SUBMITTED_BYTES = 10 * 2**30
+SPARED_S = 24 * 3600.0
+"""What was used no longer ago is not removed by itself, whatever there is: a search may be at it."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the cache.
+
+    name: of its folder. holds: what is in it, in words. limit_bytes: what it may take; None where its own module says.
+    entries: pattern of what is kept or removed as a whole, below the folder.
+    """
+
+    name: str
+    holds: str
+    limit_bytes: int | None
+    entries: str = "*"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is kept or removed as a whole: a file or a folder. used: when, in seconds since the epoch."""
+
+    path: Path
+    size_bytes: int
+    used: float
+
+
+ARRAYS = Part("arrays", "images as networks see them, and activations of frozen stages", None, "*.npy")
+SOURCES = Part("sources", "source models trained on source domains", 5 * 2**30)
+RECIPES = Part("recipes", "weights written out for scripts of raytl recipe", 2 * 2**30)
+READ = Part("runs", "copies of runs at URIs that were looked at", 5 * 2**30, "*/read/*")
+SUBMITTED = Part("submitted", "data that came along with raytl submit", SUBMITTED_BYTES)
+PARTS = (ARRAYS, SOURCES, RECIPES, READ, SUBMITTED)
+
+
+def entries(root: Path, part: Part) -> list[Entry]:
+    """What a part holds, unused for longest first. root: the cache (:func:`raytl.core.paths.home`)."""
+    found = []
+    for path in (root / part.name).glob(part.entries):
+        if path.name.endswith(".lock") or path.name.startswith("."):
+            continue
+        with suppress(OSError):  # others may be removing it
+            found.append(Entry(path, size_bytes(path), path.stat().st_mtime))
+    return sorted(found, key=lambda entry: (entry.used, entry.path))
+
+
+def size_bytes(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder; links count nothing."""
+    return sum(file.lstat().st_size for file in _files(path))
+
+
+def evict(root: Path, part: Part, spared_s: float = SPARED_S) -> None:
+    """Remove what was not used for longest until a part is within its limit. spared_s: what was used since stays."""
+    assert part.limit_bytes is not None
+    held = entries(root, part)
+    excess = sum(entry.size_bytes for entry in held) - part.limit_bytes
+    for entry in held:
+        if excess <= 0 or time.time() - entry.used <= spared_s:
+            return
+        remove(entry)
+        excess -= entry.size_bytes
+
+
+def touch(path: Path) -> None:
+    """Note that an entry is of use now."""
+    with suppress(OSError):  # another user's, or gone
+        os.utime(path)
+
+
+def remove(entry: Entry) -> None:
+    """Remove an entry; what is gone by now, or is another user's, is passed over."""
+    if entry.path.is_dir() and not entry.path.is_symlink():
+        shutil.rmtree(entry.path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            entry.path.unlink()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir() and not path.is_symlink():
+        yield from (file for file in path.rglob("*") if not file.is_symlink() and not file.is_dir())
+    else:
+        yield path
