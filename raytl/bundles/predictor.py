@@ -33,7 +33,7 @@ class Predictor(ABC):
     """
 
     on_gpu = False
-    tolerance = 0.01  # other processors, TF32 and memory layouts stay well below
+    tolerance = 0.01  # other processors and memory layouts stay well below
 
     def __init__(self, manifest: Manifest, where: str) -> None:
         if manifest.labels is None:
