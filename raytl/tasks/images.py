@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -32,9 +32,6 @@ class ImageItem(Protocol):
     def open(self) -> Image.Image:
         """Decoded, EXIF-oriented, mode L or RGB. Raises UserError naming the item where it cannot be decoded."""
 
-    def portable(self) -> ImageItem:
-        """The same image in a form that needs no file of this machine."""
-
 
 @dataclass(frozen=True)
 class Images:
@@ -53,9 +50,9 @@ class Images:
     def __len__(self) -> int:
         return len(self.items)
 
-    def portable(self) -> Self:
-        """The same images for machines that do not have the files: encoded bytes travel with them."""
-        return replace(self, items=[item.portable() for item in self.items])
+    def with_items(self, change: Callable[[ImageItem], ImageItem]) -> Self:
+        """The same images held in another way: what ``change`` makes of each, which must keep its digest."""
+        return replace(self, items=[change(item) for item in self.items])
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Images:
         """The images at ``indices``, in that order."""
