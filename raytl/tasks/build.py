@@ -45,6 +45,7 @@ from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.resembling import resemblance
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role, SealedTest, TrainingData
+from raytl.tasks.things import find_things
 
 _USUAL = 0.9  # share of the images that are as small as a task's ``image_side`` says
 _CONFLICTS_NAMED = 5  # more are only counted
@@ -254,8 +255,19 @@ class Task:
         if copies:
             message = f"{count_are(copies)} a copy of another, or nearly; copies stay on one side of every split"
             self._note(images.name, message.replace("are a copy", "are copies"), Severity.INFO)
-        groups = merge_groups(len(alike), alike, images.groups)
+        groups = merge_groups(len(alike), alike, self._grouped_by_names(part))
         return replace(images, groups=groups if len(np.unique(groups)) < len(groups) else None)
+
+    def _grouped_by_names(self, part: Part[I_]) -> np.ndarray | None:
+        """The images' own groups, else those that names and looks tell."""
+        images = part.images
+        if images.groups is not None or not isinstance(images, LabelledImages):
+            return images.groups
+        found = find_things([item.name for item in images.items], images.labels, part.facts)
+        said = None if found is None else found.problem(images.name)
+        if said is not None:
+            self.problems.append(said)
+        return found.groups if found is not None and found.kept_together else None
 
 
 def _alike(name: str, known: Sequence[str]) -> str | None:

@@ -38,6 +38,7 @@ from raytl.tasks.readers.names import judge_names, judge_numbers
 from raytl.tasks.readers.split_names import TEST
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role
+from raytl.tasks.things import find_things
 
 _VANISHED = 3  # classes of which no image can be read that are named one by one
 
@@ -95,12 +96,21 @@ def look(
     alike = find_alike([facts[i] for i in firsts], labels=numbers[firsts])
     conflicts = _conflicts(names, exact, numbers)
     same = set(conflicts)
-    told = None
+    told = things = None
     if listing.labelled:
         keep = [index for index, entry in enumerate(entries) if id(entry) in learned]
-        groups = merge_groups(len(items), alike.within[0][exact], groups_of(entries))
         classes = tuple(sorted({str(found[index]) for index in keep}))
         labels = np.array([classes.index(str(found[index])) for index in keep], dtype=np.int64)
+        given = groups_of(entries)
+        things = (
+            find_things([names[index] for index in keep], labels, [facts[index] for index in keep])
+            if given is None
+            else None
+        )
+        if things is not None and things.kept_together:
+            given = len(things.groups) + np.arange(len(items))
+            given[keep] = things.groups
+        groups = merge_groups(len(items), alike.within[0][exact], given)
         told = LabelledImages(listing.name, [items[index] for index in keep], groups[keep], classes, labels)
     problems = [
         *_judge_classes(listing, entries, learned),
@@ -111,6 +121,7 @@ def look(
         *_judge_pictures(listing.name, entries, facts, learned),
         *_judge_near(listing.name, names, entries, alike, exact, tuple(counts)),
         *listing.problems,
+        *([said] if things is not None and (said := things.problem(listing.name)) is not None else []),
         *judge_conflicts(listing.name, conflicts),
     ]
     report = CheckReport(
