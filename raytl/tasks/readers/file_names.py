@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
-from raytl.tasks.readers.listing import printable
+from raytl.core.names import printable
 from raytl.tasks.readers.tree import name_of
 
 FILENAME = "filename"

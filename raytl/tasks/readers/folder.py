@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
+from raytl.core.names import few, printable
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS
@@ -13,7 +14,7 @@ from raytl.tasks.readers.beside import inside, is_about_one, list_with_tables
 from raytl.tasks.readers.file_names import BY_NAMES, asked_for, read_by
 from raytl.tasks.readers.hints import say_what_else, why_no_images, why_unlabelled
 from raytl.tasks.readers.layouts import Found, Layout, recognise
-from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, printable
+from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions
 from raytl.tasks.readers.masks import leave_masks_out
 from raytl.tasks.readers.shards import list_tables
 from raytl.tasks.readers.split_names import NONE, TRAIN, split_of
@@ -138,7 +139,7 @@ def _by_names(tree: Tree, listing: Listing, options: TableOptions, split: str | 
     spoken = read_by(options.label, [path for path in tree.below() if is_image(path)])
     if spoken is None:
         return None
-    known = ", ".join(f"'{word}'" for word in spoken.words[:_NAMED]) + ", …" * (len(spoken.words) > _NAMED)
+    known = few(spoken.words, _NAMED, quoted=True)
     listing.announce(f"labels are taken from the files' names, which {spoken.where} {known}")
     files = [Found(found.path, spoken.label(found.path), found.split) for found in layout.files]
     return Layout(BY_NAMES, files, splits=layout.splits)
@@ -170,10 +171,8 @@ def _say_passed_over(found: Walk, listing: Listing, *, labels: bool) -> None:
     count = sum(found.passed_over.values())
     if not count:
         return
-    places = list(found.passed_over)
-    named = ", ".join(places[:_NAMED]) + (", …" if len(places) > _NAMED else "")
     files = "1 image lies" if count == 1 else f"{count} images lie"
-    where = f"{files} in hidden places or ones that systems leave behind ({named})"
+    where = f"{files} in hidden places or ones that systems leave behind ({few(found.passed_over, _NAMED)})"
     listing.note(f"{where}; passed over", Severity.INFO)
     if not found.tree.images():
         listing.empty_because = f"{where}: rename what holds the data"

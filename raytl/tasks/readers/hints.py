@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
+from raytl.core.names import few, printable
 from raytl.tasks.readers.archive import ENDINGS
 from raytl.tasks.readers.file_names import FILENAME, spoken
-from raytl.tasks.readers.listing import Listing, printable
+from raytl.tasks.readers.listing import Listing
 from raytl.tasks.readers.split_names import split_of
 from raytl.tasks.readers.tree import Tree, is_image, name_of
 
@@ -98,7 +99,7 @@ def why_no_images(tree: Tree, shown: str) -> str:
     if len(archives) == 1 and readable and not shown.rstrip("/").lower().endswith(ENDINGS):
         return f"it holds an archive: give {shown}{readable[0]}"
     if archives:
-        return f"unpack what it holds ({_few(archives)})"
+        return f"unpack what it holds ({few(archives, _NAMED)})"
     if any(PurePosixPath(path).suffix.lower() in _SHEETS for path in files):
         return f"it holds a spreadsheet ({kinds}): save it as CSV (UTF-8) beside the images"
     return f"its files are of other kinds ({kinds})"
@@ -150,7 +151,7 @@ def say_what_else(tree: Tree, listing: Listing) -> None:
     archives = [name_of(path) for path in tree.below() if is_archive_name(path)]
     if archives:
         some = "an archive is" if len(archives) == 1 else f"{len(archives)} archives are"
-        listing.announce_warning(f"{some} not read ({_few(archives)}); unpack what belongs to the data")
+        listing.announce_warning(f"{some} not read ({few(archives, _NAMED)}); unpack what belongs to the data")
     say_lists(tree, listing)
     stems = {str(PurePosixPath(path).with_suffix("")) for path in tree.below() if is_image(path)}
     masks = []
@@ -186,9 +187,8 @@ def say_lists(tree: Tree, listing: Listing, used: Collection[str] = ()) -> None:
         if _speaks_of_split(PurePosixPath(path).stem) or (together and spoken[path] is not None)
     ]
     if lists and not listing.split_names:
-        what = (
-            f"{_few(lists)} may say which images are for training or the test, and {'is' if len(lists) == 1 else 'are'}"
-        )
+        what = f"{few(lists, _NAMED)} may say which images are for training or the test"
+        what = f"{what}, and {'is' if len(lists) == 1 else 'are'}"
         listing.announce_warning(
             f"{what} not read: all images are learned from; move those of the test into a folder, and pass it as --test"
         )
@@ -207,10 +207,6 @@ def _near_the_top(tree: Tree) -> list[str]:
 def _speaks_of_split(stem: str) -> bool:
     found = split_of(stem)
     return stem.lower() in {"train_test_split", "splits", "split"} or (found is not None and not found[1])
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
 
 
 def reason(error: UserError, shown: str) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from raytl.tasks.readers.listing import printable
+from raytl.core.names import few, printable
 from raytl.tasks.readers.masks import IMAGES
 from raytl.tasks.readers.split_names import NONE, TRAIN, SplitsOrClassesError, class_and_split, split_of, splits_of
 from raytl.tasks.readers.tree import Tree, is_image
@@ -183,7 +182,7 @@ def _splits(tree: Tree, full: dict[str, Tree], names: dict[str, str], shown: str
         odd = f", and '{printable((same or others)[0])}' is another" if others else ""
         train = min(names, key=lambda name: names[name] != TRAIN)
         raise SplitsOrClassesError(
-            f"{shown}: its folders {_few(names)} may be splits or classes{odd}; give one of them, as in "
+            f"{shown}: its folders {few(names, _NAMED)} may be splits or classes{odd}; give one of them, as in "
             f"{shown}{printable(train)}, or pass --split none to take all folders for classes"
         )
     return _split_layout("split folders", tree, full, names, classes)
@@ -246,7 +245,7 @@ def _named(tree: Tree, named: dict[str, tuple[str, str]]) -> Layout:
         if split is not None:
             layout.splits.setdefault(split, []).append(_label(name))
     labels = sorted({_label(label) for label, _ in named.values()})
-    layout.said.append(f"its folders are named by class and split; the classes are {_few(labels)}")
+    layout.said.append(f"its folders are named by class and split; the classes are {few(labels, _NAMED)}")
     return layout
 
 
@@ -274,7 +273,7 @@ def _refuse_several_sets(full: dict[str, Tree], shown: str) -> None:
             kinds |= set(splits.values())
     if len(sets) > 1 and len(kinds) > 1:
         raise SplitsOrClassesError(
-            f"{shown}: its folders {_few(sets)} each hold splits with class folders; give one, as in "
+            f"{shown}: its folders {few(sets, _NAMED)} each hold splits with class folders; give one, as in "
             f"{shown}{printable(sets[0])}, or pass --split none to take them for classes"
         )
 
@@ -288,7 +287,7 @@ def _refuse_same_inside(full: dict[str, Tree], shown: str) -> None:
     if len(common) >= 2 and 2 * len(common) >= len(inside):
         first, second = list(full)[:2]
         raise SplitsOrClassesError(
-            f"{shown}: its folders {_few(full)} have the same folders inside ({_few(sorted(common))}); "
+            f"{shown}: its folders {few(full, _NAMED)} have the same folders inside ({few(sorted(common), _NAMED)}); "
             f"if those inside are the classes give one, as in {shown}{printable(first)}, and the others as "
             f"--source-domain or --test; if '{printable(first)}' and '{printable(second)}' are, pass --split none"
         )
@@ -301,10 +300,5 @@ def _say_taken_together(layout: Layout, full: dict[str, Tree]) -> None:
     inside = {name: list(_full(folder)) for name, folder in full.items() if not _has_images(folder)}
     below = list(dict.fromkeys(found for name, names in inside.items() for found in names if found != name))
     if len(below) > 1:
-        said = f"the classes are its folders {_few(full)}; the folders inside ({_few(below)}) are not told apart"
-        layout.said.append(said)
-
-
-def _few(names: Iterable[str]) -> str:
-    listed = [printable(name) for name in names]
-    return ", ".join(listed[:_NAMED]) + (", …" if len(listed) > _NAMED else "")
+        said = f"the classes are its folders {few(full, _NAMED)}; the folders inside ({few(below, _NAMED)})"
+        layout.said.append(f"{said} are not told apart")

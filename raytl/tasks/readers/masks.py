@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from raytl.tasks.readers.listing import Listing, printable
+from raytl.core.names import printable
+from raytl.tasks.readers.listing import Listing
 from raytl.tasks.readers.tree import Tree, is_image
 
 _MASKS = re.compile(

@@ -15,9 +15,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from raytl.core.errors import UserError
+from raytl.core.names import printable
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers.archive import Archive
-from raytl.tasks.readers.listing import Listing, Place, is_local, open_uri, printable
+from raytl.tasks.readers.listing import Listing, Place, is_local, open_uri
 from raytl.tasks.readers.masks import leave_masks_out
 from raytl.tasks.readers.split_names import split_of
 from raytl.tasks.readers.tree import is_image, walk

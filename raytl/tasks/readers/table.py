@@ -13,13 +13,14 @@ from typing import Any
 import pyarrow as pa
 
 from raytl.core.errors import UserError
+from raytl.core.names import printable
 from raytl.tasks.items import MAX_TABLE_BYTES, EncodedItem, FileItem
 from raytl.tasks.readers.annotations import ANNOTATIONS, read_annotations
 from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.columns import choose_columns
 from raytl.tasks.readers.delimited import DELIMITED, JSON_LINES, read_delimited, read_json_lines, refuse_foreign
 from raytl.tasks.readers.labels import label_values, multi_label, text_values
-from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, first_line, printable
+from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, first_line
 from raytl.tasks.readers.resolving import Resolver
 from raytl.tasks.readers.split_columns import split_values
 from raytl.tasks.readers.split_names import TRAIN, shard_split, splits_of

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
+from raytl.core.names import printable
 from raytl.tasks.decoding import SUFFIXES
 from raytl.tasks.readers.archive import Archive
-from raytl.tasks.readers.listing import Place, printable
+from raytl.tasks.readers.listing import Place
 
 # Nobody means these as data, whatever is in them.
 _LITTER = frozenset(
