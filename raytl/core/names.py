@@ -15,6 +15,11 @@ def printable(text: str) -> str:
     return plain if plain.isprintable() else _CONTROL.sub(lambda found: repr(found[0])[1:-1], plain)
 
 
+def visible(text: str) -> str:
+    """A text of several lines, each as :func:`printable`: what a terminal would obey is seen instead."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def few(names: Iterable[str], most: int = 3, *, quoted: bool = False) -> str:
     """``cat, dog, …``: the first of some names for a sentence, each as :func:`printable`."""
     listed = [printable(name) for name in names]

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from raytl.core.hashing import hash_strings
+from raytl.core.names import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +82,7 @@ class Images:
 class LabelledImages(Images):
     """Images with labels.
 
-    classes: the label names; labels: int64 (n,), indices into ``classes``.
+    classes: the label names, as text of one line; labels: int64 (n,), indices into ``classes``.
     """
 
     classes: tuple[str, ...] = ()
@@ -90,6 +91,7 @@ class LabelledImages(Images):
     def __post_init__(self) -> None:
         if self.labels is None or len(self.labels) != len(self.items):
             raise ValueError(f"{self.name}: {len(self.items)} images need as many labels")
+        object.__setattr__(self, "classes", tuple(map(printable, self.classes)))
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> LabelledImages:
         """The images at ``indices``, in that order, with all the classes."""
@@ -118,7 +120,7 @@ class LabelledImages(Images):
 
     def with_classes(self, classes: tuple[str, ...]) -> LabelledImages:
         """Relabel by name into ``classes``, which must contain every class that occurs."""
-        index = {name: i for i, name in enumerate(classes)}
+        index = {printable(name): i for i, name in enumerate(classes)}
         labels = np.array([index[self.classes[label]] for label in self.labels], dtype=np.int64)
         return LabelledImages(self.name, self.items, self.groups, classes, labels)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from raytl.core.errors import UserError, nearest
-from raytl.core.names import few
+from raytl.core.names import few, printable
 from raytl.tasks.readers.labels import is_list, multi_label, number, text_values
 from raytl.tasks.readers.listing import Listing, TableOptions
 from raytl.tasks.readers.split_columns import named_column, numbers_splits, split_column
@@ -197,6 +197,7 @@ def refuse_texts(table: Any, column: str, shown: str) -> None:
 
 def _told(table: Any, wish: str | None, option: str, shown: str, *, must: bool) -> str | None:
     """The column that an option names. Raises UserError where there is none, unless it is for other tables."""
+    wish = None if wish is None else printable(wish)
     if wish is None or wish in table.column_names:
         return wish
     found = next((name for name in table.column_names if name.strip().lower() == wish.strip().lower()), None)

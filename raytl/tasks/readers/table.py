@@ -41,7 +41,7 @@ def list_table(
     table lies in. Raises UserError naming the columns where they cannot be told, and for several labels an image.
     """
     listing = Listing(place.shown, layout="table")
-    table = _read(place, listing, labels=options.labels)
+    table = _with_plain_names(_read(place, listing, labels=options.labels))
     for name, value in (keys or {}).items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * table.num_rows, pa.string()))
@@ -94,6 +94,14 @@ def list_table(
         rows = "1 row has" if unlabelled == 1 else f"{unlabelled} rows have"
         listing.note(f"{rows} no label in column '{columns.label}'; left out")
     return listing
+
+
+def _with_plain_names(table: Any) -> Any:
+    """The table with names of columns that any terminal takes, where these are still as many."""
+    names = [printable(name) for name in table.column_names]
+    if names == table.column_names or len(set(names)) < len(names):
+        return table
+    return table.rename_columns(names).replace_schema_metadata(table.schema.metadata)
 
 
 def _in_splits(entries: list[Entry]) -> list[Entry]:
