@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
+from statistics import median
 
 from raytl.core.names import few, printable
 from raytl.tasks.readers.masks import IMAGES
@@ -13,7 +14,7 @@ from raytl.tasks.readers.split_names import NONE, TRAIN, SplitsOrClassesError, c
 from raytl.tasks.readers.tree import Tree, is_image
 
 _NAMED = 4
-_STRAY = 20  # so many times the images in folders there are of those beside these that lie there by chance
+_STRAYS = 4  # of so many images that a folder of folders holds at most one lies beside these by chance
 _PARTITION = re.compile(r"^(?:label|class|category|target|species)=(.+)$")  # as hive partitions are named
 
 
@@ -73,6 +74,7 @@ def recognise(tree: Tree, shown: str, *, split: str | None = None) -> Layout:
             return taken
     _refuse_several_sets(full, shown)
     _refuse_same_inside(full, shown)
+    _refuse_copy_inside(full, shown)
     layout = _class_folders(tree)
     _say_taken_together(layout, full)
     return layout
@@ -91,8 +93,11 @@ def _has_images(tree: Tree) -> bool:
 
 def _is_of_images(tree: Tree) -> bool:
     """Whether the folder itself holds images, more than strays beside folders of classes."""
-    own, below = sum(map(is_image, tree.files)), tree.images()
-    return _has_images(tree) and not (len(_full(tree)) > 1 and own * _STRAY <= below)
+    own, inside = sum(map(is_image, tree.files)), _full(tree)
+    while len(inside) == 1:
+        inside = _full(next(iter(inside.values())))
+    usual = median(folder.images() for folder in inside.values()) if len(inside) > 1 else -1
+    return _has_images(tree) and not (own <= usual and own * _STRAYS <= tree.images())
 
 
 def _label(name: str) -> str:
@@ -141,12 +146,22 @@ def _classes_in(folder: Tree) -> set[str]:
     return set(_full(_unwrapped(folder))) if not _is_of_images(folder) else set()
 
 
+def _classes_of_splits(folders: dict[str, Tree]) -> dict[str, set[str]]:
+    """The same of several splits: folders that another split has too are classes, however many images lie beside."""
+    found = {}
+    for name, folder in folders.items():
+        own = set(_full(_unwrapped(folder)))
+        others = (set(_full(_unwrapped(other))) for key, other in folders.items() if key != name)
+        found[name] = own if any(len(own & other) > 1 for other in others) else _classes_in(folder)
+    return found
+
+
 def _unwrapped(folder: Tree) -> Tree:
-    """``seg_train/seg_train``: past folders that hold one folder and no images."""
+    """``seg_train/seg_train``: past folders that hold one folder and no images, strays apart."""
     inside = _full(folder)
-    while len(inside) == 1 and not _has_images(folder):
+    while len(inside) == 1 and not _is_of_images(folder):
         below = next(iter(inside.values()))
-        if _has_images(below):
+        if _is_of_images(below):
             break  # a single class
         folder, inside = below, _full(below)
     return folder
@@ -157,7 +172,7 @@ def _splits(tree: Tree, full: dict[str, Tree], names: dict[str, str], shown: str
 
     A split folder without class folders inside holds images without labels, unless it is the one to train on.
     """
-    classes = {name: _classes_in(full[name]) for name in names}
+    classes = _classes_of_splits({name: full[name] for name in names})
     for name, inside in classes.items():
         if len(inside) == 1 and (split_of(*inside) or ("",))[0] == names[name]:
             classes[name] = set()  # train/train, test/test
@@ -185,6 +200,8 @@ def _splits(tree: Tree, full: dict[str, Tree], names: dict[str, str], shown: str
             f"{shown}: its folders {few(names, _NAMED)} may be splits or classes{odd}; give one of them, as in "
             f"{shown}{printable(train)}, or pass --split none to take all folders for classes"
         )
+    for name in filter(classes.__getitem__, names):
+        _refuse_copy_inside(_full(_unwrapped(full[name])), f"{shown}{printable(name)}/", "")
     return _split_layout("split folders", tree, full, names, classes)
 
 
@@ -280,7 +297,7 @@ def _refuse_several_sets(full: dict[str, Tree], shown: str) -> None:
 
 def _refuse_same_inside(full: dict[str, Tree], shown: str) -> None:
     """Folders with the same folders inside: domains or splits of unknown names, or classes with the same parts."""
-    if len(full) < 2 or any(map(_has_images, full.values())):
+    if len(full) < 2 or any(map(_is_of_images, full.values())):
         return
     inside = Counter(name for folder in full.values() for name in _full(_unwrapped(folder)))
     common = [name for name, count in inside.items() if count > 1]
@@ -293,11 +310,30 @@ def _refuse_same_inside(full: dict[str, Tree], shown: str) -> None:
         )
 
 
+def _refuse_copy_inside(
+    full: dict[str, Tree], shown: str, otherwise: str = ", or pass --split none to take it for a class"
+) -> None:
+    """A folder that has most of its folders in common with the classes, wherever it lies, is a copy that was put there.
+
+    It would be a class of its own, or double one. otherwise: what to do where it is meant.
+    """
+    folders = list(full.items())
+    for name, folder in folders:
+        inside = _full(folder)
+        shared = sorted(inside.keys() & full.keys())
+        if len(shared) > 1 and 2 * len(shared) >= len(inside):
+            raise SplitsOrClassesError(
+                f"{shown}: its folder '{printable(name)}' holds folders named like those beside it "
+                f"({few(shared, _NAMED)}), as a copy of the data does; move it away{otherwise}"
+            )
+        folders += [(f"{name}/{child}", below) for child, below in inside.items()]  # as deep as there are any
+
+
 def _say_taken_together(layout: Layout, full: dict[str, Tree]) -> None:
-    """Class folders that have folders of other names inside, and no images of their own, may be groups of classes."""
+    """Class folders that have folders of other names inside, and no images beside these, may be groups of classes."""
     if len(full) < 2:
         return
-    inside = {name: list(_full(folder)) for name, folder in full.items() if not _has_images(folder)}
+    inside = {name: list(_full(folder)) for name, folder in full.items() if not _is_of_images(folder)}
     below = list(dict.fromkeys(found for name, names in inside.items() for found in names if found != name))
     if len(below) > 1:
         said = f"the classes are its folders {few(full, _NAMED)}; the folders inside ({few(below, _NAMED)})"
