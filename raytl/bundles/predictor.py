@@ -14,7 +14,8 @@ from raytl.bundles.reference import Reference
 from raytl.core.errors import UserError
 from raytl.core.prediction import Prediction
 from raytl.sources.manifest import Manifest, Threshold
-from raytl.tasks.decoding import decode, to_l_or_rgb
+from raytl.tasks.decoding import decode
+from raytl.tasks.eight_bits import to_l_or_rgb
 
 if TYPE_CHECKING:
     from raytl.judging.health import Yardstick

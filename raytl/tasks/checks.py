@@ -12,8 +12,8 @@ import numpy as np
 
 from raytl.core.errors import UserError
 from raytl.tasks.check_report import CheckReport, gravest_first, range_of
-from raytl.tasks.decoding import KNOWN
 from raytl.tasks.duplicates import Alike, exact_groups, find_alike, label_conflicts, merge_groups, several
+from raytl.tasks.formats import KNOWN
 from raytl.tasks.holding_out import groups_per_class
 from raytl.tasks.images import ImageItem, LabelledImages
 from raytl.tasks.judgements import (

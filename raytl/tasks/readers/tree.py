@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
 from raytl.core.names import printable
-from raytl.tasks.decoding import SUFFIXES
+from raytl.tasks.formats import SUFFIXES
 from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.listing import Place
 
