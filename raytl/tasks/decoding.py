@@ -15,7 +15,6 @@ import threading
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from PIL import Image, ImageChops, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
@@ -24,14 +23,14 @@ from raytl.tasks import icons
 from raytl.tasks.eight_bits import to_l_or_rgb
 from raytl.tasks.formats import (
     BROKEN,
-    FOREIGN_SUFFIXES,
+    DICOM,
     FORMATS,
     HEIC_BRANDS,
     HEIC_NEEDED,
-    HEIC_SUFFIXES,
     HEIF,
     KNOWN,
     is_dicom,
+    why_unread,
 )
 from raytl.tasks.tiff import count_bands, describe_bands, has_bands_beside, tags_of
 
@@ -166,24 +165,17 @@ def _too_large(name: str) -> UserError:
 def _unknown(data: bytes, name: str) -> str:
     """Why bytes are no image of a known format."""
     if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS and not HEIF:
-        return f"{name}: cannot be read ({HEIC_NEEDED}); install it or convert the image"
+        return f"{name}: {HEIC_NEEDED}"
     if data.startswith(b"version https://git-lfs"):
         return f"{name}: a pointer of Git LFS, not the image; fetch it with git lfs pull"
     if data[:200].lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return f"{name}: a web page, not an image; download it again"
     if is_dicom(data):
-        return f"{name}: DICOM images are not read; convert them to PNG"
-    suffix = PurePosixPath(name).suffix.lower()
-    if suffix == ".icloud":
-        return f"{name}: it is still in iCloud; download it"
+        return f"{name}: {DICOM}"
     tags = tags_of(data)
     if tags is not None and count_bands(tags) > 1:
         return f"{name}: {describe_bands(tags)}"
-    if suffix in HEIC_SUFFIXES and not HEIF:
-        return f"{name}: cannot be read ({HEIC_NEEDED}); install it or convert the image"
-    if suffix in FOREIGN_SUFFIXES:
-        return f"{name}: {suffix} images are not read; convert them to PNG or JPEG"
-    return f"{name}: not an image that can be read; {KNOWN}"
+    return f"{name}: {why_unread(name) or f'not an image that can be read; {KNOWN}'}"
 
 
 def _upright(image: Image.Image) -> Image.Image:

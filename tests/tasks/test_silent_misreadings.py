@@ -195,6 +195,17 @@ READ = {
     "a list in JSON lines": Row(
         table(json.dumps([{"path": f"img/{n}.png", "label": EIGHT[n]} for n in range(8)]), "t.jsonl"), HALF
     ),
+    "JSON lines by another name": Row(table(json_lines(lambda n: EIGHT[n]) + "\n\n", "t.json"), HALF),
+    "JSON lines by another name, of two types": Row(
+        table(json_lines(lambda n: EIGHT[n] if n < 6 else 7), "t.json"), {"7": 2, "cat": 3, "dog": 3}
+    ),
+    "JSON lines by another name, beside the images": Row(
+        beside("t.json", json_lines(lambda n: EIGHT[n])), HALF, 0, ["taken from its table t.json"]
+    ),
+    "a manifest": Row(
+        table("\n".join(json.dumps({"source-ref": f"img/{n}.png", "label": EIGHT[n]}) for n in range(8)), "t.manifest"),
+        HALF,
+    ),
     "names to lists": Row(
         beside("l.json", {f"img/{n}.png": [EIGHT[n]] for n in range(8)}), HALF, 0, ["taken from its table l.json"]
     ),
@@ -255,6 +266,7 @@ REFUSED = [
     (parquet(pa.array([[name, "fur"] for name in EIGHT], pa.list_(pa.string(), 2))), "several labels"),
     (table(json_lines(lambda n: {"a": n % 2, "b": n}), "t.jsonl"), "holds objects of 'a', 'b', and which of these is"),
     (beside("l.json", {f"img/{n}.png": ["cat", "fur"] for n in range(8)}), "img/0.png has 'cat' and 'fur'"),
+    (table(json_lines(lambda n: EIGHT[n]) + "\n7", "t.json"), r"not a readable JSON file \(Extra data: line 2"),
 ]
 
 

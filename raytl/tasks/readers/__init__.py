@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from raytl.core.errors import UserError
+from raytl.tasks.formats import why_unread
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS
@@ -88,7 +89,7 @@ def read_labelled(
     if not listing.entries:
         raise listing.no_images()
     if not listing.labelled:
-        if listing.empty_because:
+        if listing.empty_because or _none_is_read(listing):
             load(listing)  # which says so where nothing decodes
         raise UserError(no_labels(listing, option))
     has_test = choose_split(listing, role, split)
@@ -215,6 +216,12 @@ def groups_of(entries: Sequence[Entry]) -> np.ndarray | None:
 def _group_names(entries: Sequence[Entry]) -> list[str | None]:
     names = [entry.group for entry in entries]
     return [] if all(name is None for name in names) else names
+
+
+def _none_is_read(listing: Listing) -> bool:
+    """Whether all images are of kinds that cannot be read, by their endings."""
+    meant = [entry.item.name for entry in listing.entries if entry.certain]
+    return bool(meant) and all(map(why_unread, meant))
 
 
 def _lost(listing: Listing) -> dict[str, int]:

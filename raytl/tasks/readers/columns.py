@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from raytl.core.errors import UserError, nearest
 from raytl.core.names import few, printable
+from raytl.tasks.formats import is_image
 from raytl.tasks.readers.labels import is_list, multi_label, number, text_values
 from raytl.tasks.readers.listing import Listing, TableOptions
 from raytl.tasks.readers.split_columns import named_column, numbers_splits, split_column
-from raytl.tasks.readers.tree import is_image
 
 IMAGE_COLUMNS = (
     *("image", "images", "img", "image_bytes", "bytes", "image_path", "image_file", "path", "file", "file_name"),

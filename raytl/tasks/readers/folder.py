@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
 from raytl.core.names import few, printable
+from raytl.tasks.formats import is_image
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS
@@ -19,7 +20,7 @@ from raytl.tasks.readers.masks import leave_masks_out
 from raytl.tasks.readers.shards import list_tables
 from raytl.tasks.readers.split_names import NONE, TRAIN, split_of
 from raytl.tasks.readers.table import ARROW, PARQUET, TABLES
-from raytl.tasks.readers.tree import Tree, Walk, is_image, walk
+from raytl.tasks.readers.tree import Tree, Walk, walk
 
 _NAMED = 4
 

@@ -9,11 +9,12 @@ from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
 from raytl.core.names import few, printable
+from raytl.tasks.formats import is_image, why_unread
 from raytl.tasks.readers.archive import ENDINGS
 from raytl.tasks.readers.file_names import FILENAME, spoken
 from raytl.tasks.readers.listing import Listing
 from raytl.tasks.readers.split_names import split_of
-from raytl.tasks.readers.tree import Tree, is_image, name_of
+from raytl.tasks.readers.tree import Tree, name_of
 
 _NAMED = 4
 _BESIDE = frozenset({".txt", ".xml", ".json", ".cls"})
@@ -58,7 +59,9 @@ def describe_suffixes(paths: Iterable[str]) -> str:
 
 def is_archive_name(path: str) -> bool:
     """Whether a file is an archive by its name."""
-    return path.lower().endswith(ENDINGS) or PurePosixPath(path).suffix.lower() in _OTHER_ARCHIVES
+    return path.lower().endswith(ENDINGS) or (
+        PurePosixPath(path).suffix.lower() in _OTHER_ARCHIVES and not is_image(path)
+    )
 
 
 def is_array_name(path: str) -> bool:
@@ -69,6 +72,8 @@ def is_array_name(path: str) -> bool:
 def not_a_data_set(path: str, shown: str) -> str:
     """The error for a file that is no table."""
     suffix = PurePosixPath(path).suffix.lower()
+    if why := why_unread(path):
+        return f"{shown}: {why}"
     if suffix in _SHEETS:
         return f"{shown}: spreadsheets are not read; save the sheet as CSV (UTF-8) and give that"
     if suffix in _OTHER_ARCHIVES:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from raytl.core.names import few, printable
+from raytl.tasks.formats import is_image
 from raytl.tasks.readers.masks import IMAGES
 from raytl.tasks.readers.split_names import NONE, TRAIN, SplitsOrClassesError, class_and_split, split_of, splits_of
-from raytl.tasks.readers.tree import Tree, is_image
+from raytl.tasks.readers.tree import Tree
 
 _NAMED = 4
 _STRAYS = 4  # of so many images that a folder of folders holds at most one lies beside these by chance
