@@ -59,6 +59,7 @@ def read_labelled(
     path: Pathlike,
     *,
     role: str = Role.TARGET,
+    asked: str = "",
     filesystem: Any = None,
     split: str | None = None,
     images: Pathlike | None = None,
@@ -72,6 +73,7 @@ def read_labelled(
     role: what the images are for ("target", "source_domain", "test"), to word the errors and to choose among splits:
         the target is what the data's splits have for training and validation, the test what they have for testing, and
         a source domain all of it.
+    asked: the option that names the data where it is in none of a task's roles, and so there are no others.
     filesystem: a ``pyarrow.fs.FileSystem`` that ``path`` lies in, where the path alone does not tell.
     split: the one split to read; "none" where folders with names of splits are classes.
     images: the folder that a table's paths count from, where that is not the table's own. label, image_column: the
@@ -85,14 +87,14 @@ def read_labelled(
         path, filesystem, split=split, images=images, label=label, image_column=image_column, must=must,
         lone=role == Role.TARGET,
     )  # fmt: skip
-    option = f"--{role.replace('_', '-')}"
+    option = asked or f"--{role.replace('_', '-')}"
     if not listing.entries:
         raise listing.no_images()
     if not listing.labelled:
         if listing.empty_because or _none_is_read(listing):
             load(listing)  # which says so where nothing decodes
         raise UserError(no_labels(listing, option))
-    has_test = choose_split(listing, role, split)
+    has_test = choose_split(listing, role, split, alone=bool(asked))
     note_strays(listing)
     listing.entries = [entry for entry in listing.entries if entry.label is not None]
     lost, (entries, items, facts) = _lost(listing), load(listing)
