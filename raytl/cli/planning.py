@@ -12,45 +12,28 @@ from rich.text import Text
 
 from raytl.cli.app import (
     Assignments,
-    ClassesOf,
     GpusPerTrial,
-    Holdout,
-    ImageColumn,
-    ImagesFolder,
     Json,
-    LabelColumn,
     Lanes,
     Seed,
-    SourceDomain,
     Space,
-    Split,
-    Target,
-    Test,
-    Unlabelled,
     app,
     sources_app,
 )
 from raytl.cli.output import Output
+from raytl.cli.sharing import data_options, task_of, with_options_of
 from raytl.core.errors import UserError
 from raytl.core.memory import in_units
 
 
 @sources_app.command("rank")
+@with_options_of(data_options, first=True)
 def rank(
-    target: Target = None,
-    source_domain: SourceDomain = None,
-    unlabelled: Unlabelled = None,
-    test: Test = None,
-    split: Split = None,
-    images: ImagesFolder = None,
-    label: LabelColumn = None,
-    image_column: ImageColumn = None,
-    classes_of: ClassesOf = None,
-    holdout: Holdout = None,
     space: Space = "vision-small",
     set_: Assignments = None,
     seed: Seed = 0,
     json: Json = False,
+    **data: Any,
 ) -> None:
     """Rank a space's source models for your data before training on it: which, frozen up to which cut, promises most.
 
@@ -69,10 +52,7 @@ def rank(
     from raytl.cli.running import show_problems
 
     output = Output.current
-    task = api.Task(
-        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
-        label=label, image_column=image_column, classes_of=classes_of,
-    )  # fmt: skip
+    task = task_of(data, seed)
     bound = api.bind(task, space, set_ or [])
     show_problems(output, [*bound.problems, *task.problems], "the report of a search")
     ranked = api.rank_sources(task, bound, seed=seed)
@@ -100,17 +80,8 @@ def rank(
 
 
 @app.command()
+@with_options_of(data_options, first=True)
 def quote(
-    target: Target = None,
-    source_domain: SourceDomain = None,
-    unlabelled: Unlabelled = None,
-    test: Test = None,
-    split: Split = None,
-    images: ImagesFolder = None,
-    label: LabelColumn = None,
-    image_column: ImageColumn = None,
-    classes_of: ClassesOf = None,
-    holdout: Holdout = None,
     space: Space = "vision-small",
     set_: Assignments = None,
     trials: Annotated[
@@ -138,6 +109,7 @@ def quote(
     ] = 1.0,
     seed: Seed = 0,
     json: Json = False,
+    **data: Any,
 ) -> None:
     """Say what a search would take: time, memory, disk, a first idea of the accuracy, and money on a cluster.
 
@@ -168,10 +140,7 @@ def quote(
     if node and cluster is None:
         raise UserError("--node is of the nodes of a cluster; say which with --cluster FILE")
     types = api.read_cluster(cluster, price or (), node or ()) if cluster is not None else None
-    task = api.Task(
-        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
-        label=label, image_column=image_column, classes_of=classes_of,
-    )  # fmt: skip
+    task = task_of(data, seed)
     bound = api.bind(task, space, set_ or [])
     show_problems(output, [*bound.problems, *task.problems], "the report of a search")
     with output.progress_console.status("probing for about a minute"):
