@@ -84,6 +84,14 @@ def given_options(context: typer.Context, names: Iterable[str]) -> dict[str, Any
     return found
 
 
+def parse_canary(text: str) -> float:
+    """The share of the requests that a model on trial answers."""
+    share = parse_share("--canary", text)
+    if not 0 < share < 1:
+        raise UserError(f"--canary {text}: give a share above 0 and below 100 %")
+    return share
+
+
 def parse_share(option: str, text: str) -> float:
     """0.05 from ``5%`` and from ``0.05``."""
     try:
