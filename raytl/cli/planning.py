@@ -154,12 +154,12 @@ def quote(
     if types is not None:
         there = api.reckon(told, types, lanes=lanes, gpus_per_trial=gpus_per_trial, lane_speed=lane_speed)
     table = Table("of the search", "expected", "range", box=None)
-    table.add_row("one full training", _span(told.trial_s.value), _range(told.trial_s))
-    table.add_row(f"{told.trials} trials in {_lanes(told.lanes)}", _span(told.search_s.value), _range(told.search_s))
+    table.add_row("one full training", _time(told.trial_s.value), _range(told.trial_s))
+    table.add_row(f"{told.trials} trials in {_lanes(told.lanes)}", _time(told.search_s.value), _range(told.search_s))
     tried = told.strategies
     table.add_row("strategies tried", f"{tried.value:.0f}", f"{tried.low:.0f} to {tried.high:.0f}")
     if told.pretrain_s:
-        table.add_row("of it, pretraining", _span(told.pretrain_s / told.lanes), "")
+        table.add_row("of it, pretraining", _time(told.pretrain_s / told.lanes), "")
     table.add_row("memory", in_units(told.memory_bytes), "")
     table.add_row("disk, at most", in_units(told.disk_bytes), "")
     if told.accuracy is not None:
@@ -169,7 +169,7 @@ def quote(
         )
     if there is not None:
         nodes = " and ".join(f"{count} x {name}" for name, count in there.nodes.items())
-        table.add_row(f"on {nodes}", _span(3600 * there.hours.value), _range(there.hours, 3600))
+        table.add_row(f"on {nodes}", _time(3600 * there.hours.value), _range(there.hours, 3600))
         if there.money is not None:
             low, high = there.money.low, there.money.high
             table.add_row("for it, as --price counts", f"{there.money.value:.2f}", f"{low:.2f} to {high:.2f}")
@@ -198,10 +198,10 @@ def _count(number: int) -> str:
 
 
 def _range(interval: Any, unit_s: float = 1.0) -> str:
-    return f"{_span(unit_s * interval.low)} to {_span(unit_s * interval.high)}"
+    return f"{_time(unit_s * interval.low)} to {_time(unit_s * interval.high)}"
 
 
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _time(seconds: float) -> str:
+    from raytl.runs import wording
+
+    return wording.duration(seconds, rough=True)
