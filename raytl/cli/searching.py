@@ -281,9 +281,9 @@ def check(
 
     raytl check photos/ --html findings.html
     """
-    from raytl.evaluation.data_check import check as check_data
+    from raytl import api
 
-    report = check_data(path, split=split, images=images, label=label, image_column=image_column, html=html)
+    report = api.check(path, split=split, images=images, label=label, image_column=image_column, html=html)
     Output.current.say(report.table())
     if html is not None:
         Output.current.say(f"wrote {html}")
