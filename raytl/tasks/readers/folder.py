@@ -10,11 +10,10 @@ from raytl.core.names import few, printable
 from raytl.tasks.formats import is_image
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
-from raytl.tasks.readers.annotations import ANNOTATIONS
 from raytl.tasks.readers.beside import inside, is_about_one, list_with_tables
 from raytl.tasks.readers.file_names import BY_NAMES, asked_for, read_by
 from raytl.tasks.readers.hints import say_what_else, why_no_images, why_unlabelled
-from raytl.tasks.readers.layouts import Found, Layout, recognise
+from raytl.tasks.readers.layouts import Found, Layout, may_be_table, recognise
 from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions
 from raytl.tasks.readers.masks import leave_masks_out
 from raytl.tasks.readers.shards import list_tables
@@ -115,16 +114,12 @@ def _wrapped(tree: Tree) -> Tree | None:
     (only,) = full
     beside = [path for folder in tree.folders.values() if folder is not only for path in folder.below()]
     stems = {PurePosixPath(path).stem for path in only.below() if is_image(path)}
-    tables = (path for path in only.below() if _may_be_table(path) and not is_about_one(path, stems))
+    tables = (path for path in only.below() if may_be_table(path) and not is_about_one(path, stems))
     return None if any(map(_is_data, beside)) or next(tables, None) is None else only
 
 
-def _may_be_table(path: str) -> bool:
-    return PurePosixPath(path).suffix.lower() in TABLES | ANNOTATIONS
-
-
 def _is_data(path: str) -> bool:
-    return is_image(path) or _may_be_table(path)
+    return is_image(path) or may_be_table(path)
 
 
 def _by_names(tree: Tree, listing: Listing, options: TableOptions, split: str | None) -> Layout | None:
@@ -239,7 +234,7 @@ def _tables_further_down(
     """
     if layout.kind != "splits without classes":
         return None
-    parts = {name: split_of(name) for name, folder in tree.folders.items() if any(map(_may_be_table, folder.files))}
+    parts = {name: split_of(name) for name, folder in tree.folders.items() if any(map(may_be_table, folder.files))}
     result = Listing(place.shown.rstrip("/") + "/", layout="images with a table beside them", labelled=True)
     unread = ""  # why training images have no labels
     read = []  # what a table gives labels of; the images of other splits are counted as they are

@@ -6,12 +6,15 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from statistics import median
 
 from raytl.core.names import few, printable
 from raytl.tasks.formats import is_image
+from raytl.tasks.readers.annotations import ANNOTATIONS
 from raytl.tasks.readers.masks import IMAGES
 from raytl.tasks.readers.split_names import NONE, TRAIN, SplitsOrClassesError, class_and_split, split_of, splits_of
+from raytl.tasks.readers.table import TABLES
 from raytl.tasks.readers.tree import Tree
 
 _NAMED = 4
@@ -148,13 +151,23 @@ def _classes_in(folder: Tree) -> set[str]:
 
 
 def _classes_of_splits(folders: dict[str, Tree]) -> dict[str, set[str]]:
-    """The same of several splits: folders that another split has too are classes, however many images lie beside."""
+    """The same of several splits: folders that another split has too are classes beside up to as many loose images.
+
+    Not where a table lies among these, which may say what they are.
+    """
     found = {}
     for name, folder in folders.items():
-        own = set(_full(_unwrapped(folder)))
+        inside = set(_full(_unwrapped(folder)))
         others = (set(_full(_unwrapped(other))) for key, other in folders.items() if key != name)
-        found[name] = own if any(len(own & other) > 1 for other in others) else _classes_in(folder)
+        same = any(len(inside & other) > 1 for other in others) and not any(map(may_be_table, folder.files))
+        fewer = 2 * sum(map(is_image, folder.files)) <= folder.images()
+        found[name] = inside if same and fewer else _classes_in(folder)
     return found
+
+
+def may_be_table(path: str) -> bool:
+    """Whether a file may say what images are, by its ending."""
+    return PurePosixPath(path).suffix.lower() in TABLES | ANNOTATIONS
 
 
 def _unwrapped(folder: Tree) -> Tree:
