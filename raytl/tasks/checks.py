@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from raytl.core.errors import UserError
+from raytl.core.names import few
 from raytl.tasks.check_report import CheckReport, gravest_first, range_of
 from raytl.tasks.duplicates import Alike, exact_groups, find_alike, label_conflicts, merge_groups, several
 from raytl.tasks.formats import KNOWN
@@ -180,7 +181,7 @@ def _judge_classes(listing: Listing, read: Sequence[Entry], learned: set[int]) -
     gone = sorted(set(meant) - set(counts))
     problems = [Problem(Severity.ERROR, where, vanished(listing, name, meant[name])) for name in gone[:_VANISHED]]
     if len(gone) > _VANISHED:
-        what = f"{len(gone) - _VANISHED} more classes would vanish ({', '.join(gone[_VANISHED:][:3])}, …)"
+        what = f"{len(gone) - _VANISHED} more classes would vanish ({few(gone[_VANISHED:])})"
         problems.append(Problem(Severity.ERROR, where, what))
     problems += judge_names(where, tuple(counts))
     others = {entry.label for entry in read if entry.label is not None} - set(meant)

@@ -130,7 +130,7 @@ def why_unlabelled(tree: Tree, reasons: dict[str, str]) -> str:
         )
     found = spoken(images)
     if found is not None:
-        listed = ", ".join(f"'{word}'" for word in found.words[:_NAMED])
+        listed = few(found.words, _NAMED, quoted=True)
         how = f"pass --label {FILENAME}, or move each into a folder of its own"
         return f"the files' names {found.where} {listed}; if these are the labels {how}"
     sheet = next((path for path in files if PurePosixPath(path).suffix.lower() in _SHEETS), None)

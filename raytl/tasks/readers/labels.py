@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from raytl.core.errors import UserError
-from raytl.core.names import printable
+from raytl.core.names import few, printable
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.listing import Listing
 
@@ -125,7 +125,7 @@ def _inside(table: Any, column: str, listing: Listing) -> tuple[Any, str]:
     parts = [field.name for field in kind]
     named = next((name for name in _PARTS if name in parts), parts[0] if len(parts) == 1 else None)
     if named is None:
-        shown = ", ".join(f"'{name}'" for name in parts[:4])
+        shown = few(parts, 4, quoted=True)
         what = (
             f"{listing.name}: column '{column}' holds objects of {shown}, and which of these is the label is not said"
         )

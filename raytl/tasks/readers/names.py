@@ -147,8 +147,7 @@ def judge_names(where: str, names: Sequence[str]) -> list[Problem]:
         (names if all(name.casefold() in _FILES for name in names) else [], "kinds of files"),
     ):
         if names_alike:
-            listed = ", ".join(f"'{name}'" for name in names_alike[:4])
-            said.append(f"classes {listed} have names of {what}; are they classes?")
+            said.append(f"classes {few(names_alike, 4, quoted=True)} have names of {what}; are they classes?")
     return [Problem(Severity.WARNING, where, message, leading=True) for message in said]
 
 
