@@ -141,4 +141,5 @@ def _looks(facts: Sequence[Facts]) -> np.ndarray:
     columns = np.column_stack([colours, thumbnails.std(axis=(1, 2)), coarse])
     weights = np.concatenate([np.ones(4), np.full(_CELLS**2, 1 / _CELLS)])
     spread = columns.std(axis=0)
-    return (columns - columns.mean(axis=0)) / np.where(spread > 0, spread, 1.0) * weights
+    looks: np.ndarray = (columns - columns.mean(axis=0)) / np.where(spread > 0, spread, 1.0) * weights
+    return looks
