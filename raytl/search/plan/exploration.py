@@ -139,11 +139,6 @@ class Exploration:
         self._trials += 1
         return replace(self._job(handle, strategy), asked=True)
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether a strategy was given out."""
-        return self.tried > 0
-
     def hold_back(self, source_models: Sequence[str]) -> None:
         """Propose nothing from these source models, which did not join in yet; and again from the others."""
         self.sampler.hold_back(source_models)
@@ -161,7 +156,7 @@ class Exploration:
             return True
         if self._gains_too_little():
             return True
-        return self.has_begun and self._time.search_is_over(self._records)
+        return self.tried > 0 and self._time.search_is_over(self._records)
 
     def _gains_too_little(self) -> bool:
         """Whether another trial is expected to bring too little; not before every source model had its trial."""
