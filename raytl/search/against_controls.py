@@ -9,8 +9,8 @@ import numpy as np
 from raytl.evaluation.intervals import Comparison, Interval, paired_metric_interval
 from raytl.evaluation.metrics import Metric
 from raytl.judging.verdict import USUAL, Control, Part, Tone, equivalence_margin, how_good, judged, lacks
-from raytl.search.plan.contest import Labels
 from raytl.search.plan.left_over import spoken
+from raytl.search.plan.said import Labels
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.records import ControlResult, SearchOutcome, TrialStatus
 from raytl.search.test_split import TELLS_NOTHING
@@ -66,7 +66,7 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
 def _flattery(plan: SearchPlan, outcome: SearchOutcome, metric: Metric) -> float:
     """By how much the winner's folds overstate what it is worth, for it was chosen by them."""
     said, labels, stated = (
-        plan.contest.judged(outcome.best.strategy_key),
+        plan.contest.said.judged(outcome.best.strategy_key),
         plan.contest.labels,
         outcome.best.validation,
     )
@@ -79,7 +79,7 @@ def _flattery(plan: SearchPlan, outcome: SearchOutcome, metric: Metric) -> float
 
 def _on_folds(plan: SearchPlan, labels: Labels, metric: Metric, best: str, other: str) -> Comparison | None:
     common = {r.fold for r in plan.contest.completed(best)} & {r.fold for r in plan.contest.completed(other)}
-    mine, others = plan.contest.judged(best, common), plan.contest.judged(other, common)
+    mine, others = plan.contest.said.judged(best, common), plan.contest.said.judged(other, common)
     if mine is None or others is None:
         return None
     known = ~np.isnan(mine[:, 0]) & ~np.isnan(others[:, 0])
@@ -100,7 +100,7 @@ def _constant(
     if said is not None and outcome.test_images is not None and not outcome.test_undefined:
         labels, groups = outcome.test_images.labels, outcome.test_images.groups
     elif plan.contest.labels is not None and (outcome.test_images is None or outcome.test_undefined):
-        judge, said, where = plan.contest.labels, plan.contest.judged(outcome.best.strategy_key), "folds"
+        judge, said, where = plan.contest.labels, plan.contest.said.judged(outcome.best.strategy_key), "folds"
         if said is not None:
             known = ~np.isnan(said[:, 0])
             said, labels, groups = said[known], judge.labels[known], judge.groups_of(known)

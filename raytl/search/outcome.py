@@ -141,12 +141,12 @@ def candidate(plan: SearchPlan, metric: Metric, label: str, key: str) -> Candida
     records = plan.contest.completed(key)
     strategy = next((s.to_dict() for s in plan.baselines.values() if s.key == key), None)
     found = Candidate(label, strategy or plan.strategy_of(key), key, [record.number for record in records], None)
-    labels, said = plan.contest.labels, plan.contest.judged(key)
+    labels, said = plan.contest.labels, plan.contest.said.judged(key)
     if labels is not None and said is not None:
         known = ~np.isnan(said[:, 0])
         found.validation = metric_interval(metric, said[known], labels.labels[known], labels.groups_of(known))
         found.validated = int(known.sum())
-        found.temperature = plan.contest.temperature(key) or 1.0
+        found.temperature = plan.contest.said.temperature(key) or 1.0
     return found
 
 
@@ -173,11 +173,11 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
     What was chosen for another reason than the highest figure is worth no more than its own.
     """
     labels = plan.contest.labels
-    said = plan.contest.judged(best.strategy_key)
+    said = plan.contest.said.judged(best.strategy_key)
     if labels is None or said is None:
         return
     known = ~np.isnan(said[:, 0])  # probes are tried on more folds than there was time for others
-    rivals = [plan.contest.judged(key) for key in plan.contest.scores()]
+    rivals = [plan.contest.said.judged(key) for key in plan.contest.scores()]
     compared = [rival[known] for rival in rivals if rival is not None and not np.isnan(rival[known]).any()]
     estimate = corrected_estimate(metric, compared, labels.labels[known], labels.groups_of(known))
     own = metric_interval(metric, said[known], labels.labels[known], labels.groups_of(known))
@@ -196,7 +196,7 @@ def _answers(plan: SearchPlan, key: str, classes: tuple[str, ...]) -> dict[str, 
 def _calibrate(
     plan: SearchPlan, outcome: SearchOutcome, classes: tuple[str, ...], metric: Metric, at: Goal | None
 ) -> None:
-    labels, said = plan.contest.labels, plan.contest.out_of_fold(outcome.best.strategy_key)
+    labels, said = plan.contest.labels, plan.contest.said.out_of_fold(outcome.best.strategy_key)
     if labels is None or said is None:
         return
     known = ~np.isnan(said[:, 0])

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from raytl.evaluation import metrics
 from raytl.search.lanes.sizing import Lanes
-from raytl.search.plan.contest import Labels
 from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.said import Labels
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import CONFIRMED

@@ -86,7 +86,7 @@ def _as_sure(
     Where the control was validated on no images that a temperature could be fitted on, both have that of the other test
     images: what differs is then not that one of them was calibrated.
     """
-    temperature, own = plan.contest.temperature(best.strategy_key), plan.contest.temperature(control)
+    temperature, own = plan.contest.said.temperature(best.strategy_key), plan.contest.said.temperature(control)
     if temperature is None:
         return mine, other
     if own is not None:

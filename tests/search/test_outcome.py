@@ -34,8 +34,8 @@ from raytl.search.outcome import (
     conclude,
     kept_features,
 )
-from raytl.search.plan.contest import Labels
 from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.said import Labels
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.simulation import FixedRecipes
@@ -340,7 +340,7 @@ class TestCalibration:
         outcome = end(plan, space)
         assert plan.contest.labels is not None
         first = np.zeros_like(plan.contest.labels.labels)
-        plan.contest.labels = replace(plan.contest.labels, labels=first)
+        plan.contest.said.labels = replace(plan.contest.labels, labels=first)
         _calibrate(plan, outcome, ("fine", "broken"), ACCURACY, parse_goal("recall=0.9"))
         assert outcome.operating_point is None and outcome.calibration["before"] >= 0
 
@@ -359,11 +359,11 @@ class TestCalibration:
         play(plan, by_loss, lambda job: 0.9 if job.strategy["adaptation"] == "mcc" else 0.6)
         for record in plan.records:  # as right as before, and sure of it beyond reason
             record.predicted = [[1e-6 if p < 0.5 else 1 - 2e-6 for p in row] for row in record.predicted]
-        plan.contest._said.clear()  # no search changes what was said
+        plan.contest.said._kept.clear()  # no search changes what was said
         assert plan.contest.labels is not None
-        labels = plan.contest.labels = replace(plan.contest.labels, metric=by_loss.metric)
+        labels = plan.contest.said.labels = replace(plan.contest.labels, metric=by_loss.metric)
         outcome = end(plan, by_loss)
-        said = plan.contest.out_of_fold(outcome.best.strategy_key)
+        said = plan.contest.said.out_of_fold(outcome.best.strategy_key)
         assert said is not None and outcome.best.validation is not None
         loss, shipped = metrics.get("log-loss"), apply_temperature(said, outcome.best.temperature)
         assert loss(said, labels.labels) > 1.1 and outcome.best.temperature > 3
@@ -451,7 +451,7 @@ class TestControls:
         play(plan, space, lambda job: 0.68 if job.strategy["head"] == "logistic" else 0.7)
         outcome = end(plan, space)
         probe = next(c for c in outcome.controls if c.name == "linear-probe")
-        mine, theirs = (plan.contest.out_of_fold(key) for key in (outcome.best.strategy_key, probe.strategy_key))
+        mine, theirs = (plan.contest.said.out_of_fold(key) for key in (outcome.best.strategy_key, probe.strategy_key))
         assert mine is not None and theirs is not None and probe.comparison is not None and plan.contest.labels
         known, y = ~np.isnan(mine[:, 0]) & ~np.isnan(theirs[:, 0]), plan.contest.labels.labels
         gap = ACCURACY(mine[known], y[known]) - ACCURACY(theirs[known], y[known])
@@ -484,7 +484,7 @@ class TestControls:
         plan = make_plan(tmp_path, space, tested=False)
         play(plan, space, lambda job: 0.72 if job.strategy["adaptation"] == "mcc" else 0.7)
         outcome = end(plan, space)
-        said, labels = plan.contest.out_of_fold(outcome.best.strategy_key), plan.contest.labels
+        said, labels = plan.contest.said.out_of_fold(outcome.best.strategy_key), plan.contest.labels
         assert said is not None and labels is not None and outcome.best.validation is not None
         own = metrics.get("accuracy")(said, labels.labels)
         assert outcome.best.validation.value < own - 0.005  # it was chosen, and so looks better than it is
@@ -493,7 +493,7 @@ class TestControls:
         assert constant is not None and outcome.controls[-1].part == "constant"
         assert constant.value == pytest.approx(outcome.best.validation.value - commonest)
         other = next(c for c in outcome.controls if c.name == "without adaptation")
-        theirs = plan.contest.out_of_fold(other.strategy_key)
+        theirs = plan.contest.said.out_of_fold(other.strategy_key)
         assert theirs is not None and other.comparison is not None
         worth = metrics.get("accuracy")(theirs, labels.labels)
         assert other.comparison.value == pytest.approx(outcome.best.validation.value - worth)
@@ -620,7 +620,7 @@ class TestTestSplit:
         by_loss = workspace(tmp_path, data(16), metric="log-loss")
         winner = plan.winner()
         assert winner is not None and plan.contest.labels is not None
-        plan.contest.labels = replace(plan.contest.labels, metric=by_loss.metric)
+        plan.contest.said.labels = replace(plan.contest.labels, metric=by_loss.metric)
         surer = model_that_is_right(0.9)
         with torch.no_grad():
             surer.head.bias.mul_(4)

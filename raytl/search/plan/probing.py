@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from raytl.adaptation.propagation import PROPAGATION
 from raytl.search.jobs import JobKind, LaneJob, Survey
-from raytl.search.plan.contest import Contest, yields_to
+from raytl.search.plan.contest import Contest
+from raytl.search.plan.kinds import yields_to
 from raytl.search.records import TrialStatus
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
@@ -206,7 +207,7 @@ class Probing:
         models: dict[str, Strategy] = {}
         for strategy in self._ranked():
             models.setdefault(strategy.source_model, strategy)
-        told = (self._contest.out_of_fold(strategy.key) for strategy in list(models.values())[:_JUDGES])
+        told = (self._contest.said.out_of_fold(strategy.key) for strategy in list(models.values())[:_JUDGES])
         from raytl.evaluation.wrong_labels import doubted_by_all  # torch: the plan does without elsewhere
 
         judges = [probabilities for probabilities in told if probabilities is not None]

@@ -17,7 +17,7 @@ from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.baselines import Baselines
 from raytl.search.plan.by_hand import ByHand
 from raytl.search.plan.closing import Closing
-from raytl.search.plan.contest import Contest, Labels
+from raytl.search.plan.contest import Contest
 from raytl.search.plan.durations import Durations
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.first_model import FirstModel
@@ -27,6 +27,7 @@ from raytl.search.plan.left_over import LeftOver, not_learned_from
 from raytl.search.plan.probe_turns import ProbeTurns
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
+from raytl.search.plan.said import Labels
 from raytl.search.plan.settings import PlanSettings, Recipe, Wait
 from raytl.search.plan.time_budget import TimeBudget, yardstick_seconds
 from raytl.search.propose.recipes import Control

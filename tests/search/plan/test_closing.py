@@ -14,9 +14,10 @@ from virtual import BASELINES
 from raytl.evaluation import metrics
 from raytl.search.jobs import LaneJob, Survey
 from raytl.search.plan.closing import Closing
-from raytl.search.plan.contest import Contest, Labels
+from raytl.search.plan.contest import Contest
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
+from raytl.search.plan.said import Labels
 from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.simulation import FixedRecipes
 from raytl.search.plan.time_budget import TimeBudget

@@ -13,9 +13,9 @@ from virtual import BASELINES, EPOCHS, Search, key, rising
 
 from raytl.evaluation import metrics
 from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
-from raytl.search.plan.contest import Labels
 from raytl.search.plan.left_over import not_learned_from
 from raytl.search.plan.probing import EAGER, RACING, TURN
+from raytl.search.plan.said import Labels
 from raytl.search.plan.schedule import TIME
 from raytl.search.plan.settings import Wait
 from raytl.search.plan.simulation import Curve, FixedRecipes

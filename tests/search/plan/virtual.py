@@ -9,8 +9,8 @@ from typing import Any
 from tiny import MODEL, PRETRAINED, STAGES
 
 from raytl.search.jobs import JobKind, LaneJob
-from raytl.search.plan.contest import Labels
 from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.said import Labels
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import PlanSettings, Recipe
 from raytl.search.plan.simulation import Curve, Event, FixedRecipes, VirtualClock, simulate
