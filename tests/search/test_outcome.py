@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recorded import FixedRecipes
 from tiny import CLASSES, MODEL, PRETRAINED, SIDE, STAGES, data, shapes, workspace
 
 from raytl import sources
@@ -38,7 +39,6 @@ from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.said import Labels
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import PlanSettings
-from raytl.search.plan.simulation import FixedRecipes
 from raytl.search.propose.recipes import Control
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchOutcome, TrialRecord, TrialStatus

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorded import FixedRecipes
 from virtual import BASELINES
 
 from raytl.evaluation import metrics
@@ -19,7 +20,6 @@ from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
 from raytl.search.plan.said import Labels
 from raytl.search.plan.settings import PlanSettings
-from raytl.search.plan.simulation import FixedRecipes
 from raytl.search.plan.time_budget import TimeBudget
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.training import Strategy

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recorded import FixedRecipes
 from tiny import MODEL, STAGES, data, shapes
 from virtual import BASELINES, EPOCHS, Search, key, rising
 
@@ -18,7 +19,7 @@ from raytl.search.plan.probing import EAGER, RACING, TURN
 from raytl.search.plan.said import Labels
 from raytl.search.plan.schedule import TIME
 from raytl.search.plan.settings import Wait
-from raytl.search.plan.simulation import Curve, FixedRecipes
+from raytl.search.plan.simulation import Curve
 from raytl.search.propose.effort import Passes
 from raytl.search.records import TrialStatus
 from raytl.search.space.binding import BoundSpace
