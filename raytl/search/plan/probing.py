@@ -292,6 +292,11 @@ class Probing:
         ranked = self._ranked() if between else []
         return self._usually_best(ranked).key if ranked else None
 
+    def best_of_plain(self) -> str | None:
+        """Key of what leads among plain features, which need no network; None before any was tried."""
+        ranked = [strategy for strategy in self._ranked() if strategy.source_model.startswith("plain:")]
+        return self._usually_best(ranked).key if ranked else None
+
     def left(self) -> list[Strategy]:
         """Of the race: a probe for every fold that it was not given yet."""
         folds = () if self._closed else self._folds[1:]
