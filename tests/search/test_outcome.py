@@ -358,7 +358,7 @@ class TestCalibration:
         plan = make_plan(tmp_path, by_loss, tested=False)
         play(plan, by_loss, lambda job: 0.9 if job.strategy["adaptation"] == "mcc" else 0.6)
         for record in plan.records:  # as right as before, and sure of it beyond reason
-            record.predicted = [[1e-6 if p < 0.5 else 1 - 2e-6 for p in row] for row in record.predicted]
+            record.predicted = np.where(record.predicted < 0.5, 1e-6, 1 - 2e-6)
         plan.contest.said._kept.clear()  # no search changes what was said
         assert plan.contest.labels is not None
         labels = plan.contest.said.labels = replace(plan.contest.labels, metric=by_loss.metric)

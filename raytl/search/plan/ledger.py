@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.time_budget import TimeBudget
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
@@ -13,6 +15,8 @@ from raytl.training.strategy import Strategy
 TOLD = (JobKind.SURVEY, JobKind.PRETRAIN, JobKind.PROBE, JobKind.BASELINE, JobKind.SEARCH, JobKind.CONFIRM)
 PHASES = ("", *TOLD, JobKind.CONTROL, JobKind.REFIT)
 """In the order in which they are told of; the first is before them all."""
+PLACES = 6
+"""Decimal places of what a trial said that are kept."""
 
 
 class Ledger:
@@ -114,10 +118,10 @@ class Ledger:
         """
         if result is not None:
             record.seconds, record.made_s, record.lane = result.seconds, result.made_s, result.lane
-            record.answers = [round(share, 6) for share in result.answers]
+            record.answers = [round(share, PLACES) for share in result.answers]
             if result.validation_index is not None and result.validation_probabilities is not None:
                 record.validated = [int(index) for index in result.validation_index]
-                record.predicted = [[round(float(p), 6) for p in row] for row in result.validation_probabilities]
+                record.predicted = rounded(result.validation_probabilities)
         record.ended = self._before + self._time.used()
         if reason is not None:
             # With more time it may come to its end.
@@ -135,3 +139,10 @@ class Ledger:
                 record.status = TrialStatus.INTERRUPTED
                 self._listener.on_trial(record)
         self._running.clear()
+
+
+def rounded(probabilities: np.ndarray) -> np.ndarray:
+    """As they are kept: (v, k), float64 and read-only, to the bit what a text of so many places gives back."""
+    kept = np.round(probabilities.astype(np.float64), PLACES)
+    kept.setflags(write=False)
+    return kept

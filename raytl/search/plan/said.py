@@ -67,7 +67,7 @@ class Said:
 
     def _asked(self, key: str, folds: set[int] | None) -> list[TrialRecord]:
         """A strategy's completed trials that were asked of labelled images."""
-        return [r for r in self._completed(key) if r.predicted and (folds is None or r.fold in folds)]
+        return [r for r in self._completed(key) if len(r.predicted) and (folds is None or r.fold in folds)]
 
     def judged(self, key: str, folds: set[int] | None = None) -> np.ndarray | None:
         """The same as the metric is to see it: as sure as the strategy's model will be, where it goes by that.

@@ -93,7 +93,7 @@ def test_who_hardly_can_win_is_tried_on_further_folds_once_the_others_were(tmp_p
         record = TrialRecord(len(records), "search", strategy.to_dict(), strategy.key, fold)
         record.status, record.score, record.seconds = TrialStatus.COMPLETED, right[strategy.key][fold] / EACH, 1.0
         record.metrics = {"labelled": record.score}
-        record.validated, record.predicted = index.tolist(), (0.1 + 0.8 * np.eye(2)[said]).tolist()
+        record.validated, record.predicted = index.tolist(), 0.1 + 0.8 * np.eye(2)[said]
         records.append(record)
 
     for strategy in (A, B, C):

@@ -51,7 +51,7 @@ class Told:
         record.score, record.seconds = measured.get("score", right), seconds
         record.metrics = {"labelled": right} | measured
         record.validated = index.tolist()
-        record.predicted = answers(index, right).tolist()
+        record.predicted = answers(index, right)
         self.records.append(record)
 
     def winner(self, *failed: str) -> str | None:
@@ -424,7 +424,7 @@ class TestCertainty:
             for name, right, sure in (("a", 0.9, 0.9999), ("b", 0.7, 0.55)):
                 told.add(TRAINED[name], fold, right)
                 index = np.arange(fold, IMAGES, FOLDS)
-                told.records[-1].predicted = answers(index, right, sure).tolist()
+                told.records[-1].predicted = answers(index, right, sure)
         return told
 
     def test_the_better_one_wins_though_it_is_too_sure(self) -> None:
@@ -443,7 +443,7 @@ class TestCertainty:
     def test_on_few_images_nothing_is_fitted(self) -> None:
         told = Told(self.BY_LOSS)
         told.add(TRAINED["a"], 0, 0.9)
-        told.records[-1].validated, told.records[-1].predicted = [0, 1], answers(np.array([0, 1]), 0.5).tolist()
+        told.records[-1].validated, told.records[-1].predicted = [0, 1], answers(np.array([0, 1]), 0.5)
         found = told.contest.said.judged(TRAINED["a"].key)
         assert found is not None and found[:2] == pytest.approx(answers(np.array([0, 1]), 0.5))
         assert told.contest.said.temperature(TRAINED["a"].key) is None
@@ -463,7 +463,7 @@ class TestOutOfFold:
         told.add(TRAINED["a"], 1, 1.0)
         again = TrialRecord(**vars(told.records[0]))
         again.number, again.fold = 2, 2  # a repeat of the first fold's images under another number
-        again.predicted = np.full((len(again.validated), CLASSES), 1 / CLASSES).tolist()
+        again.predicted = np.full((len(again.validated), CLASSES), 1 / CLASSES)
         told.records.append(again)
         found = told.contest.said.out_of_fold(TRAINED["a"].key)
         assert found is not None and found.shape == (IMAGES, CLASSES)
@@ -484,5 +484,5 @@ class TestOutOfFold:
     def test_of_what_said_nothing_is_nothing(self) -> None:
         told = Told()
         told.add(TRAINED["a"], 0, 0.5)
-        told.records[0].predicted = []
+        told.records[0].predicted = np.empty(0)
         assert told.contest.said.out_of_fold(TRAINED["a"].key) is None
