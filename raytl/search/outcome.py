@@ -70,11 +70,12 @@ def conclude(
     interrupted: bool,
     at: Goal | None = None,
     keep: KeepModel | None = None,
+    opening: Callable[[], None] = lambda: None,
 ) -> SearchOutcome:
     """Choose, open the test split, compare. at: the operating point that is asked for.
 
     keep: given what is known and the winner's checkpoint, keeps the model; before the test split is opened, so that a
-    disk that does not take the model leaves the test sealed.
+    disk that does not take the model leaves the test sealed. opening: told that it is opened now.
     Raises UserError where no trial succeeded, with the commonest reason.
     """
     metric = workspace.metric
@@ -115,6 +116,7 @@ def conclude(
     if refit is not None and keep is not None:
         keep(outcome, Path(refit))
     if test is not None and refit is not None:
+        opening()
         metric = open_test(plan, test, outcome, workspace, metric)
     hold_against_controls(plan, outcome, metric, data.classes)
     return outcome

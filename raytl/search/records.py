@@ -202,4 +202,4 @@ class SearchListener(Protocol):
         """A trial started, reported an epoch or ended."""
 
     def on_phase(self, phase: str, detail: str) -> None:
-        """The search entered a phase (a job's kind, ``first-model``, ``test``, …), or has something to say of one."""
+        """The search entered a phase (a job's kind, ``first-model``, ``choice``, …), or has something to say of one."""
