@@ -321,8 +321,8 @@ def _unusable(place: Path, error: OSError) -> UserError:
 def file_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock between processes of one node. The empty lock file stays: deleting it would race.
 
-    Who waits for it looks again and again, so that it can be stopped: what another makes may take minutes. Where the file
-    system has no locks, what several ask for at once is made by each of them.
+    Who waits for it looks again and again, so that it can be stopped: what another makes may take minutes. Where the
+    file system has no locks, what several ask for at once is made by each of them.
 
     Raises UserError where the file cannot be made.
     """
