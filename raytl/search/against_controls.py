@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from raytl.evaluation.intervals import Comparison, Interval, paired_metric_interval
 from raytl.evaluation.metrics import Metric
+from raytl.judging.blind import against_blind
 from raytl.judging.verdict import USUAL, Control, Part, Tone, equivalence_margin, how_good, judged, lacks
 from raytl.search.plan.left_over import spoken
 from raytl.search.plan.said import Labels
@@ -91,11 +90,7 @@ def _on_folds(plan: SearchPlan, labels: Labels, metric: Metric, best: str, other
 def _constant(
     plan: SearchPlan, outcome: SearchOutcome, metric: Metric, classes: tuple[str, ...]
 ) -> ControlResult | None:
-    """The winner against the commonest class for every image; None where nothing says how right the winner is.
-
-    That class, and how frequent each is, are those of the images that the two are held against: it knows more than can
-    be known before, of which a model that learned something has no need.
-    """
+    """The winner against the best answer without looking; None where nothing says how right the winner is."""
     said, labels, groups, where = outcome.best.test_probabilities, None, None, "test"
     if said is not None and outcome.test_images is not None and not outcome.test_undefined:
         labels, groups = outcome.test_images.labels, outcome.test_images.groups
@@ -106,19 +101,11 @@ def _constant(
             said, labels, groups = said[known], judge.labels[known], judge.groups_of(known)
     if said is None or labels is None:
         return None
-    counts = np.bincount(labels, minlength=len(classes))
-    blind = np.tile(counts / counts.sum(), (len(labels), 1))
-    compared = paired_metric_interval(metric, said, blind, labels, groups)
-    if not compared.tells:  # of one class alone a metric of ranking says nothing
+    found = against_blind(metric, said, labels, groups)
+    if found is None:
         return None
-    # Where one answer is worth the same however frequent the classes are, the winner cannot be further from it than its
-    # own figure can: by balanced accuracy of two classes, half.
-    worth, tilted = metric(blind, labels), metric(blind, labels, 1.0 + (labels == labels.max()))
-    if np.isclose(worth, tilted):
-        ends = sorted(metric.oriented(end) - metric.oriented(worth) for end in metric.limits)
-        compared = replace(compared, limits=(ends[0], ends[1])).at(compared.level)
-    answer = {"answer": classes[int(counts.argmax())]}
-    return ControlResult("commonest-class", Part.CONSTANT, answer, "", compared, measured_on=where)
+    answer = {"answers": "its own, at random"} if found.answer is None else {"answer": classes[found.answer]}
+    return ControlResult("commonest-class", Part.CONSTANT, answer, "", found.comparison, measured_on=where)
 
 
 def _why_not(plan: SearchPlan, outcome: SearchOutcome, control: ControlResult, *, compared: bool) -> str:
