@@ -46,7 +46,7 @@ from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import ControlResult, SearchOutcome, TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
-from raytl.search.test_split import TELLS_NOTHING
+from raytl.search.test_split import TELLS_NOTHING, _refitted
 from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import LabelledImages, SealedTest
 from raytl.training import Strategy, pretrain
@@ -588,8 +588,10 @@ class TestControls:
         hold_against_controls(plan, outcome, metric, tuple(map(str, range(k))))
         found = outcome.controls[0]
         assert best.validation is not None and found.comparison is not None
-        assert best.validation.value == pytest.approx(metric(winner, labels), abs=1e-6)
-        assert found.comparison.value == pytest.approx(metric(winner, labels) - metric(control, labels), abs=1e-6)
+        judged = [plan.contest.judged(strategy.key) for strategy in (UNTRAINED, BARE)]
+        own, other = (metric(said, labels) for said in judged if said is not None)
+        assert best.validation.value == pytest.approx(own, abs=1e-6)
+        assert found.comparison.value == pytest.approx(own - other, abs=1e-6)
         assert found.tone != "harm"
 
     def test_the_verdicts_are_for_all_of_them_together(self, tmp_path: Path, space: Workspace) -> None:
@@ -681,6 +683,47 @@ class TestTestSplit:
         found = next(c for c in outcome.controls if c.strategy_key == control)
         assert found.measured_on == "test" and found.comparison is not None and outcome.best.temperature != 1.0
         assert abs(found.comparison.value) < 0.02  # as they are 0.08
+
+    def test_by_ranks_of_three_classes_a_control_is_compared_with_the_figure_that_is_told(
+        self, plan: SearchPlan, tmp_path: Path
+    ) -> None:
+        by_rank = workspace(tmp_path, data(16), metric="auroc")
+        winner, control = plan.winner(), plan.controls[0].strategy.key
+        assert winner is not None and plan.contest.temperature(control) is None
+        for seed, key in enumerate((winner, control)):
+            torch.manual_seed(seed)
+            model = sources.load(MODEL, channels=1, image_size=SIDE)
+            model.replace_head(len(CLASSES), CLASSES)
+            with torch.no_grad():
+                model.head.weight.mul_(30)
+            write_checkpoint(tmp_path / key, model, {})
+            plan.refits.done[key] = str(tmp_path / key)
+        sealed = SealedTest(shapes(30, 50, name="test"))
+        outcome = end(plan, by_rank, sealed)
+        assert outcome.best.test is not None and outcome.best.temperature != 1.0 and outcome.test_images is not None
+        said = _refitted(plan, [winner, control], by_rank, outcome.test_images)
+        raw, tempered = (
+            [by_rank.metric(apply_temperature(said[key], t), outcome.test_images.labels) for key in (winner, control)]
+            for t in (1.0, outcome.best.temperature)
+        )
+        found = next(c for c in outcome.controls if c.strategy_key == control).comparison
+        assert found is not None and outcome.best.test.value == pytest.approx(tempered[0], abs=1e-9)
+        assert found.value == pytest.approx(tempered[0] - tempered[1], abs=1e-9)
+        assert found.value != pytest.approx(raw[0] - raw[1], abs=1e-4)  # as it was, for all that
+
+    @pytest.mark.parametrize(("classes", "tempered"), [(2, False), (5, True)])
+    def test_ranks_of_many_classes_are_judged_as_those_of_the_calibrated_model(
+        self, plan: SearchPlan, classes: int, tempered: bool
+    ) -> None:
+        """Its temperature moves them a little, and the figure on the test is of the model with its temperature."""
+        rng, labels = np.random.default_rng(0), np.repeat(np.arange(classes), 12)
+        plan.contest.labels = Labels(labels, None, classes, metrics.get("auroc"))
+        said = softmax(4 * rng.standard_normal((len(labels), classes)) + 2 * np.eye(classes)[labels], axis=1)
+        record = TrialRecord(1000, "search", BARE.to_dict(), BARE.key, score=0.5, status=TrialStatus.COMPLETED)
+        record.validated, record.predicted = list(range(len(labels))), said.tolist()
+        plan.records[:] = [record]
+        judged = plan.contest.judged(BARE.key)
+        assert judged is not None and np.allclose(judged, said) != tempered
 
     def test_gives_every_candidate_its_accuracy_and_the_gains_between_them(
         self, plan: SearchPlan, space: Workspace

@@ -60,13 +60,13 @@ class Metric:
     positive_name: str = ""
     by_order: bool = False
 
-    @property
-    def by_certainty(self) -> bool:
+    def goes_by_certainty(self, classes: int) -> bool:
         """Whether it matters how sure a model is of what it says, so that one temperature for all of it changes it.
 
-        Of more than two classes a temperature moves ranks as well, by little: metrics that go by these count as if not.
+        A temperature leaves the order of two classes' probabilities as it is. Of more classes it moves ranks as well,
+        by little: a figure of the calibrated model and one of the model as it was are not the same.
         """
-        return not (self.by_label or self.by_order)
+        return not (self.by_label or (self.by_order and classes == 2))
 
     def __call__(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
         """The figure, NaN where it is undefined (no item has weight, or as the metric's own text says).

@@ -75,7 +75,7 @@ class Said:
         A model is left behind at one temperature, which is not known before the end; each image has that of the others.
         """
         said = self.out_of_fold(key, folds)
-        if said is None or self.labels is None or not self.labels.metric.by_certainty:
+        if said is None or self.labels is None or not self.labels.metric.goes_by_certainty(self.labels.classes):
             return said
         of = tuple(record.number for record in self._asked(key, folds))
         if of not in self._temperatures:

@@ -435,7 +435,7 @@ class TestCertainty:
         assert told.winner() == TRAINED["a"].key and told.contest.trails(TRAINED["b"].key, TRAINED["a"].key)
 
     def test_is_no_matter_to_what_does_not_go_by_it(self) -> None:
-        for name in ("accuracy", "auroc", "macro-f1"):
+        for name in ("accuracy", "balanced-accuracy", "macro-f1"):
             contest = self.told(replace(LABELS, metric=metrics.get(name))).contest
             key = TRAINED["a"].key
             assert np.array_equal(contest.said.judged(key), contest.said.out_of_fold(key))
