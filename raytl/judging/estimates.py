@@ -206,9 +206,10 @@ def _typical(metric: Metric, table: _Table, chosen: np.ndarray) -> Spread:
     worth of the one candidate that was chosen in truth.
     """
     picks, often = np.unique(chosen, return_counts=True)
-    spreads = [spread_of(metric, table.rows[pick], table.labels) for pick in picks]
+    spreads = [spread_of(metric, table.rows[pick], table.labels, table.groups) for pick in picks]
     best = spreads[int(often.argmax())]
     share = often / often.sum()
     expected = share @ np.stack([spread.expected for spread in spreads])
     smoothed = float(share @ np.array([spread.smoothed for spread in spreads]))
-    return Spread(best.influence, expected, smoothed, best.guess, best.df)
+    flattery = float(share @ np.array([spread.flattery for spread in spreads]))
+    return Spread(best.influence, expected, smoothed, best.guess, best.df, flattery)
