@@ -218,11 +218,12 @@ def doubts(bundle: Predictor, arrays: np.ndarray, rows: np.ndarray) -> list[dict
     known = bundle.yardstick
     if known is None:
         return [{"labels": None, "none_of_these": None}] * len(rows)
-    told = known.asked(rows, bundle.decide(rows), thumbnails(arrays), image_statistics(arrays))
+    chosen = bundle.decide(rows)
+    told = known.asked(rows, chosen, thumbnails(arrays), image_statistics(arrays))
     unlike = known.unlike(told).tolist() if np.isfinite(known.refusal_threshold) else [None] * len(rows)
     return [
         {"labels": [label for label, taken in zip(bundle.labels, held, strict=True) if taken], "none_of_these": strange}
-        for held, strange in zip(known.sets(rows), unlike, strict=True)
+        for held, strange in zip(known.sets(rows, chosen), unlike, strict=True)
     ]
 
 

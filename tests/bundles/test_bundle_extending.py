@@ -122,7 +122,8 @@ class TestNewClass:
         assert yardstick is not None and done.health
         assert yardstick.probabilities.shape[1] == 3
         assert (yardstick.labels == 2).sum() == 6
-        held = yardstick.sets(yardstick.probabilities)[np.arange(len(yardstick.labels)), yardstick.labels]
+        sets = yardstick.sets(yardstick.probabilities, yardstick.chosen)
+        held = sets[np.arange(len(sets)), yardstick.labels]
         assert held.mean() >= 0.9
         estimate = yardstick.correctness.estimate(yardstick.opinions)
         assert estimate.value == pytest.approx(yardstick.correctness.usual, abs=0.03)
