@@ -244,7 +244,7 @@ class Task:
                 self.problems.append(Problem(grade, key, f"{what}: the domain can only pretrain{hint}", leading=True))
         elif odd:
             hint = nearest(odd[0], classes) if len(classes) <= 20 else ""
-            named, those = examples([repr(name) for name in odd]), sum(images.counts()[name] for name in odd)
+            named, those = few(odd, quoted=True), sum(images.counts()[name] for name in odd)
             what = f"class {named} is" if len(odd) == 1 else f"classes {named} are"
             told = f"{what} none of the classes to learn{hint}; the domain can only pretrain"
             if "did you mean" not in hint:  # a class by another name is to be renamed
