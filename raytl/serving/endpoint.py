@@ -38,7 +38,7 @@ from raytl.serving.controller import (
     head_is_wanted,
     session,
 )
-from raytl.serving.ingress import SWITCHES, haproxy_runs
+from raytl.serving.ingress import LOOPBACK, SWITCHES, haproxy_runs
 from raytl.serving.judging import stop_judge
 from raytl.serving.lineage import succeeded
 from raytl.serving.named import route_for
@@ -46,7 +46,7 @@ from raytl.serving.ports import free_port_or_refuse
 from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, IMPORT_PATH, ServingSettings, bundle_version
 from raytl.serving.snapshots import snapshot
 
-LOOPBACK, PORT = "127.0.0.1", 8000
+PORT = 8000
 _SLOW = (
     "requests go through Ray Serve's own proxy, several times slower than HAProxy, which comes with ray[serve] on "
     "Linux, and on a cluster of several nodes needs --host 0.0.0.0"
@@ -300,7 +300,8 @@ def _serve_at(host: str | None, port: int | None, ray_session: RaySession) -> tu
             more = head_environment(host)
             fast = not more or SWITCHES.keys() <= more.keys()
         try:
-            return Serve.start(host, port, more), "" if fast else _SLOW
+            grows = ray_session.head is None  # nobody can join a head on loopback
+            return Serve.start(host, port, more, grows=grows), "" if fast else _SLOW
         except UserError:
             if more:
                 clear_head()

@@ -22,9 +22,9 @@ from ray.serve._private.constants import (
 )
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 
-from raytl.serving.haproxy.configuration import Files
+from raytl.serving.haproxy.configuration import HOST_FILE, Files
 from raytl.serving.haproxy.guard import Process, answering
-from raytl.serving.ingress import environment, haproxy_runs
+from raytl.serving.ingress import EVERYWHERE, environment, haproxy_runs, host_for_serve
 from raytl.serving.ports import free_port
 
 pytestmark = pytest.mark.skipif(not haproxy_runs(), reason="no HAProxy for this platform")
@@ -80,12 +80,13 @@ class Node:
         self.metrics, self.statistics = (int(given[f"RAY_SERVE_HAPROXY_{name}_PORT"]) for name in ("METRICS", "STATS"))
         self._command = given["RAY_SERVE_HAPROXY_BINARY_PATH"]
         self.port = free_port()
+        self.host = "127.0.0.1"
         self.config = folder / "node" / "haproxy.cfg"
         self.config.parent.mkdir()
         self.raylet = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         self.actors: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *arguments: str, config: str = CONFIG) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, config: str = CONFIG, patience_s: float = 60) -> subprocess.Popen[bytes]:
         """An actor with its HAProxy, when that answers."""
         (self.config.parent / "500.http").write_text("HTTP/1.1 500 Internal Server Error\r\n\r\n")
         known = {"port": self.port, "metrics": self.metrics, "statistics": self.statistics}
@@ -94,7 +95,7 @@ class Node:
         command = [sys.executable, "-c", ACTOR, self._command, "-db", "-f", str(self.config), "-dR", *arguments]
         actor = subprocess.Popen(command, env={**os.environ, "RAY_RAYLET_PID": str(self.raylet.pid)})
         self.actors.append(actor)
-        wait_for(lambda: self.haproxy() not in (None, before) and self.answers())
+        wait_for(lambda: self.haproxy() not in (None, before) and self.answers(), patience_s)
         return actor
 
     def haproxy(self) -> int | None:
@@ -112,7 +113,7 @@ class Node:
     def answers(self) -> bool:
         """Whether the port is served."""
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/fine", trust_env=False, timeout=20).text == "fine"
+            return httpx.get(f"http://{self.host}:{self.port}/fine", trust_env=False, timeout=20).text == "fine"
         except httpx.HTTPError:
             return False
 
@@ -220,6 +221,39 @@ class TestMended:
         assert answer.headers["content-type"] == "application/problem+json"
         document = answer.json()
         assert document["status"] == 503 and document["detail"] == document["error"]
+
+
+class TestElsewhereThanAtLoopback:
+    def test_serve_listens_at_loopback_and_haproxy_where_the_endpoint_is_to_be(self, node):
+        given = environment(node.folder)
+        node.host = "127.0.0.2"
+        assert host_for_serve(node.host, given, grows=False) == "127.0.0.1"
+        actor = node.start()
+        actor.kill()
+        node.kill()
+        assert node.answers()  # by the one that the guard has started
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.1:{node.port}/fine", trust_env=False)
+
+    def test_a_port_that_is_taken_there_is_not_opened_at_loopback_instead(self, node):
+        (node.folder / HOST_FILE).write_text("127.0.0.2")
+        with socket.create_server(("127.0.0.2", node.port)):
+            with pytest.raises(AssertionError, match="did not come to pass"):
+                node.start(patience_s=2)
+            assert [pid for pid in mentioning(str(node.config)) if listens_at(pid, node.port)] == []
+
+    def test_what_serve_is_told(self, tmp_path):
+        ours = environment(tmp_path / "h")
+        operators = {**ours, "RAY_SERVE_HAPROXY_BINARY_PATH": "/usr/bin/raytl-haproxy"}
+        file = tmp_path / "h" / HOST_FILE
+        assert host_for_serve("10.1.2.3", ours, grows=True) == "127.0.0.1" and file.read_text() == "10.1.2.3"
+        assert host_for_serve("127.0.0.1", ours, grows=True) == "127.0.0.1" and not file.exists()
+        for host in EVERYWHERE:
+            assert host_for_serve(host, ours, grows=False) == "127.0.0.1" and file.read_text() == host
+            assert host_for_serve(host, ours, grows=True) == host and not file.exists()
+            assert host_for_serve(host, operators, grows=False) == host
+        assert host_for_serve("10.1.2.3", operators, grows=False) is None
+        assert host_for_serve("10.1.2.3", {}, grows=False) == "10.1.2.3"
 
 
 class TestGuard:

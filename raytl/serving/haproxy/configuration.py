@@ -10,6 +10,8 @@
   back.
 - HAProxy opens the endpoint's port itself and takes whoever waits there with it when it is killed. It inherits the open
   port instead, which the guard holds as well.
+- Where the endpoint is to be elsewhere than at loopback, Serve listens there nevertheless, with replicas that nobody
+  reaches past HAProxy; the address that HAProxy opens in its place stands in a file of its folder.
 - A replica would watch every request's connection and time, which costs a fifth of a small answer; for what the
   endpoint itself watches (``serving/leaving.py``, ``serving/asking.py``) HAProxy tells it not to.
 """
@@ -24,6 +26,11 @@ import shutil
 from pathlib import Path
 
 from raytl.serving.haproxy.port import VARIABLE, Address
+
+FOLDER = "RAYTL_HAPROXY_FOLDER"
+"""The environment variable that names HAProxy's folder, where it has one."""
+HOST_FILE = "host"
+"""In that folder: the endpoint's host, where it is not the one that Serve was told."""
 
 # How long after its start an actor may not know what is deployed; it hears of replicas and of applications separately.
 _NEW_ACTOR_S = 20.0
@@ -67,7 +74,12 @@ class Files:
     def address(self) -> Address | None:
         """Where the endpoint is to listen; None where the configuration was mended already, or does not say."""
         found = re.search(r"^frontend http_frontend\s+bind (\S+):(\d+)\s*$", self.config.read_text(), re.MULTILINE)
-        return None if found is None else ("0.0.0.0" if found[1] == "*" else found[1], int(found[2]))
+        if found is None:
+            return None
+        host = "0.0.0.0" if found[1] == "*" else found[1]
+        with contextlib.suppress(FileNotFoundError):
+            host = Path(os.environ[FOLDER], HOST_FILE).read_text() if FOLDER in os.environ else host
+        return host, int(found[2])
 
     def mend(self, *, inherited: bool) -> None:
         """Close what the configuration opens to everybody; see above. Doing it twice changes nothing more.
@@ -78,6 +90,7 @@ class Files:
         answer.write_text(_UNAVAILABLE)
         late = self.config.with_name("408.http")
         late.write_text(_TOO_LATE)
+        address = self.address()
         lines, section = [], ""
         for line in self.config.read_text().splitlines():
             words = line.split()
@@ -88,6 +101,8 @@ class Files:
             elif section == "frontend http_frontend" and words[:1] == ["bind"]:
                 if inherited:
                     line = f'    bind "fd@${{{VARIABLE}}}"'
+                elif address is not None:
+                    line = f"    bind {address[0]}:{address[1]}"
                 lines.append(line)
                 lines += _OURS
                 continue
