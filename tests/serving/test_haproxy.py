@@ -58,10 +58,15 @@ frontend http_frontend
     bind 127.0.0.1:{port}
     # Static use_backend selection below.
     http-request return status 200 content-type text/plain string "fine" if {{ path /fine }}
-    use_backend replicas
+    acl routes path -i /-/routes
+    http-request return status 200 content-type application/json string "{{}}" if routes
+    use_backend replicas if {{ path_beg /v1/models/cells }}
+    default_backend default_backend
+backend default_backend
+    http-request return status 404 content-type text/plain lf-string "Path \'%[path]\' not found."
 backend replicas
     timeout server 5s
-    server gone 127.0.0.1:1
+    server gone 127.0.0.1:1 check inter 100ms
 listen stats
   bind *:{statistics}
   stats enable
@@ -117,6 +122,11 @@ class Node:
         except httpx.HTTPError:
             return False
 
+    def ask(self, path: str, **options: bytes) -> httpx.Response:
+        """What the endpoint says; options: with ``content`` it is a POST."""
+        url = f"http://{self.host}:{self.port}{path}"
+        return httpx.request("POST" if options else "GET", url, trust_env=False, timeout=20, **options)
+
     def holders(self) -> list[int]:
         """HAProxies and guards that have the port open."""
         return [pid for pid in mentioning(str(self.config)) if listens_at(pid, self.port)]
@@ -124,6 +134,12 @@ class Node:
     def processes(self) -> list[str]:
         """HAProxies and guards."""
         return [line for pid, line in mentioning(str(self.config)).items() if pid not in {a.pid for a in self.actors}]
+
+
+def is_problem(answer: httpx.Response, status: int, sentence: str) -> None:
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    document = answer.json()
+    assert document["status"] == status and document["detail"] == document["error"] and sentence in document["error"]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -173,6 +189,9 @@ def test_serves_template_still_has_what_is_mended():
         "mode 666 level admin",
         "log {{ config.log_target }}",
         "errorfile 503 {{ config.error_file_path }}",
+        'backend default_backend\n    http-request return status 404 content-type text/plain lf-string "Path',
+        "    use_backend {{ backend.name or 'unknown' }} if is_",
+        "    acl routes path -i /-/routes\n",
         "frontend http_frontend\n    bind {{ config.frontend_host }}:{{ config.frontend_port }}\n",
     ):
         assert line in HAPROXY_CONFIG_TEMPLATE
@@ -206,21 +225,51 @@ class TestMended:
         with replica(None) as dying, replica(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine") as living:
             servers = f"    server dying 127.0.0.1:{dying}\n    server living 127.0.0.1:{living}\n"
             retried = "    retry-on conn-failure empty-response\n    option redispatch 1\n"
-            node.start(config=CONFIG.replace("    server gone 127.0.0.1:1\n", retried + servers))
+            node.start(config=CONFIG.replace("    server gone 127.0.0.1:1 check inter 100ms\n", retried + servers))
             for _ in range(2):  # in turns: one of them goes to the dying one first
                 with socket.create_connection(("127.0.0.1", node.port), timeout=30) as client:
-                    client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n")
+                    client.sendall(b"POST /v1/models/cells HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n")
                     time.sleep(0.2)
                     client.sendall(b"body")
                     assert client.recv(1000).endswith(b"mine")
 
     def test_nobody_there_is_a_503_with_a_sentence(self, node):
         node.start()
-        answer = httpx.get(f"http://127.0.0.1:{node.port}/v1/model", trust_env=False)
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-        assert answer.headers["content-type"] == "application/problem+json"
-        document = answer.json()
-        assert document["status"] == 503 and document["detail"] == document["error"]
+        answer = node.ask("/v1/models/cells/v1/model")
+        assert answer.headers["retry-after"] == "1"
+        is_problem(answer, 503, "no replica of the model can answer now")
+        wait_for(lambda: node.ask("/healthz").status_code == 503)  # when the replica was found to be gone
+        is_problem(node.ask("/healthz"), 503, "no replica of the model can answer now")
+
+    def test_below_what_no_model_has_there_is_a_sentence_and_health_is_that_of_the_others(self, node):
+        """As where the default one was taken down."""
+        with replica(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine") as port:
+            node.start(
+                config=CONFIG.replace("server gone 127.0.0.1:1 check inter 100ms", f"server here 127.0.0.1:{port}")
+            )
+            for path in ("/", "/v1/model", "/v1/predict", "/-/routes", "/-/ROUTES"):
+                is_problem(node.ask(path), 404, "ask one by its name, at /v1/models/NAME/predict")
+            for path in ("/healthz", "/readyz", "/v2/health/ready"):
+                assert (node.ask(path).status_code, node.ask(path).json()) == (200, {"status": "ok"})
+
+    def test_that_a_replica_has_no_room_is_a_sentence_too(self, node):
+        """Which Serve says in a word."""
+        head = b"HTTP/1.1 503 x\r\nContent-Type: text/plain\r\nRetry-After: 1\r\nContent-Length: 4\r\n\r\nfull"
+        with replica(head) as port:
+            node.start(
+                config=CONFIG.replace("server gone 127.0.0.1:1 check inter 100ms", f"server here 127.0.0.1:{port}")
+            )
+            answer = node.ask("/v1/models/cells", content=b"body")
+            is_problem(answer, 503, "too many requests are waiting")
+            assert answer.headers["retry-after"] == "1"
+
+    def test_and_what_a_replica_says_itself_stays(self, node):
+        told = b'HTTP/1.1 503 x\r\nContent-Type: application/problem+json\r\nContent-Length: 14\r\n\r\n{"error":"it"}'
+        with replica(told) as port:
+            node.start(
+                config=CONFIG.replace("server gone 127.0.0.1:1 check inter 100ms", f"server here 127.0.0.1:{port}")
+            )
+            assert node.ask("/v1/models/cells", content=b"body").json() == {"error": "it"}
 
 
 class TestElsewhereThanAtLoopback:
