@@ -56,8 +56,10 @@ class Classifier:
             service.close()
 
     def check_health(self) -> None:
-        """Serve asks this every few seconds: without a model the replica is replaced."""
+        """Serve asks this every few seconds: without a model, or one that can compute, the replica is replaced."""
         _ = self._service.live
+        if self._service.broken:
+            raise RuntimeError(self._service.broken)
 
 
 def _close_replica_port() -> None:

@@ -66,3 +66,9 @@ _SCHEMA = {
 }
 PROBLEM: Mapping[str, Any] = {"content": {"application/problem+json": {"schema": _SCHEMA}}}
 """How the OpenAPI document describes such an answer."""
+GATED: dict[int | str, dict[str, Any]] = {
+    401: {"description": "The endpoint asks for its bearer token.", **PROBLEM},
+    403: {"description": "A page of another server asks, and there is no token.", **PROBLEM},
+    421: {"description": "Asked for by a name that is not the endpoint's, and there is no token.", **PROBLEM},
+}
+"""How it describes what ``gate.py`` answers, on any route but those that are open to all."""
