@@ -263,6 +263,19 @@ class TestMended:
             is_problem(answer, 503, "too many requests are waiting")
             assert answer.headers["retry-after"] == "1"
 
+    def test_that_serves_spare_proxy_knows_no_such_model_is_a_sentence_too(self, node):
+        """And what another application of the cluster says of its own paths stays as it is."""
+        told = b"HTTP/1.1 404 x\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nPath"
+        with replica(told) as port:
+            for name, stays in (("SERVE_PROXY_ACTOR-fallback-1", False), ("SERVE_REPLICA_other-1", True)):
+                server = f"server {name} 127.0.0.1:{port}"
+                node.start(config=CONFIG.replace("server gone 127.0.0.1:1 check inter 100ms", server))
+                answer = node.ask("/v1/models/cells", content=b"body")
+                if stays:
+                    assert (answer.status_code, answer.text) == (404, "Path")
+                else:
+                    is_problem(answer, 404, "there is no model here")
+
     def test_and_what_a_replica_says_itself_stays(self, node):
         told = b'HTTP/1.1 503 x\r\nContent-Type: application/problem+json\r\nContent-Length: 14\r\n\r\n{"error":"it"}'
         with replica(told) as port:

@@ -69,13 +69,17 @@ def _return(status: int, title: str, sentence: str, headers: str = "") -> str:
 _UNAVAILABLE = _problem(503, "Service Unavailable", _SENTENCE, "Retry-After: 1\r\n")
 _TOO_LATE = _problem(408, "Request Timeout", _LATE)
 _RETURN_UNAVAILABLE = _return(503, "Service Unavailable", _SENTENCE, "hdr Retry-After 1 ")
-_DROPPED = "{ status 503 } { res.hdr(content-type) -m beg text/plain } { res.hdr(retry-after) -m found }"
+_PLAIN = "{ res.hdr(content-type) -m beg text/plain }"
+_DROPPED = f"{{ status 503 }} {_PLAIN} {{ res.hdr(retry-after) -m found }}"
+# For a moment after a model was taken down Serve's spare proxy is asked for it.
+_UNKNOWN = f"{{ status 404 }} {_PLAIN} {{ srv_name -m beg SERVE_PROXY_ACTOR }}"
 _OURS = (
     "    option http-buffer-request",
     f"    http-request {_return(404, 'Not Found', _NOWHERE)} if {{ path -i /-/routes }}",
     "    http-request set-header x-request-disconnect-disabled ?1 if METH_POST",
     "    http-request set-header x-request-timeout-seconds 0 if METH_POST",
     f"    http-response {_return(503, 'Service Unavailable', _BUSY, 'hdr Retry-After 1 ')} if {_DROPPED}",
+    f"    http-response {_return(404, 'Not Found', _NOWHERE)} if {_UNKNOWN}",
 )
 
 
