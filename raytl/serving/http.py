@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from raytl.serving import page
 from raytl.serving.asking import in_time
+from raytl.serving.counting import Counting, Metrics, page_of
 from raytl.serving.explaining import explain_routes
 from raytl.serving.gate import Gate, trusted
 from raytl.serving.leaving import Leaving
@@ -26,12 +27,17 @@ from raytl.serving.v2 import v2_routes
 
 
 def create_http(
-    service: Service, name: str = "raytl", directory: Directory | None = None, most_waiting: int | None = None
+    service: Service,
+    name: str = "raytl",
+    directory: Directory | None = None,
+    most_waiting: int | None = None,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """The ASGI application for a service. The OpenAPI document is at ``/openapi.json``, its reader at ``/docs``.
 
     name: what it is deployed under. directory: tells what else is served on the endpoint; None where that is nothing.
     most_waiting: requests under way beyond which more are sent away (503); None where somebody else sees to that.
+    metrics: of all replicas; None where this process is the only one, and counts by itself.
     """
     described = "Image classification with a raytl bundle."
     app = _Application(title="raytl", version="1", description=described, docs_url=None, redoc_url=None)
@@ -39,7 +45,9 @@ def create_http(
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_error)
     inner: ASGIApp = Gate(Leaving(app.routed), settings=lambda: service.live.settings)
-    app.outermost = OwnPaths(inner if most_waiting is None else _Queue(inner, most_waiting))
+    inner = OwnPaths(inner if most_waiting is None else _Queue(inner, most_waiting))
+    counting = Counting(inner)
+    app.outermost = counting if metrics is None else inner
 
     # Handlers take the bare request and return a ready response: FastAPI's validation and serialisation of models would
     # cost more than the rest of a request does.
@@ -94,6 +102,13 @@ def create_http(
         live, trial = service.live, service.trial
         known = {"status": "ok", "model": live.name, "version": live.version, "refused": service.refused}
         return answer(200, known if trial is None else {**known, "candidate": trial.candidate.version})
+
+    @app.get("/metrics", responses=_METRICS, summary="Counts and times of requests, and what is said of the model")
+    async def told_to_prometheus() -> Response:
+        """In Prometheus' text format: of this process or, on Ray Serve, of all replicas of all its models."""
+        if metrics is not None:
+            return page_of(await metrics())
+        return page_of(counting.page((await service.health(service.live))["health"]))
 
     async def known() -> Sequence[Entry]:
         live = service.live
@@ -299,6 +314,9 @@ _ANSWER = {
             "description": "Keys of the request's JSON that mean nothing here; there only if there are any.",
         },
     },
+}
+_METRICS: dict[int | str, dict[str, Any]] = GATED | {
+    200: {"description": "A page of metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}
 }
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "The model cannot compute any more.", **PROBLEM}}
 _UNKNOWN_MODEL: dict[int | str, dict[str, Any]] = GATED | {404: {"description": "No model has this name.", **PROBLEM}}
