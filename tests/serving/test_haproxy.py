@@ -22,10 +22,11 @@ from ray.serve._private.constants import (
 )
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 
+from raytl.serving.applying import reachable
 from raytl.serving.haproxy.configuration import HOST_FILE, Files
 from raytl.serving.haproxy.guard import Process, answering
 from raytl.serving.ingress import EVERYWHERE, environment, haproxy_runs, host_for_serve
-from raytl.serving.ports import free_port
+from raytl.serving.ports import free_port, port_taken
 
 pytestmark = pytest.mark.skipif(not haproxy_runs(), reason="no HAProxy for this platform")
 
@@ -286,10 +287,15 @@ class TestMended:
 
 
 class TestElsewhereThanAtLoopback:
-    def test_serve_listens_at_loopback_and_haproxy_where_the_endpoint_is_to_be(self, node):
+    @pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+    def test_serve_listens_at_loopback_and_haproxy_where_the_endpoint_is_to_be(self, node, host):
+        try:
+            port_taken(host, node.port)
+        except OSError:
+            pytest.skip("this machine has no such address")
         given = environment(node.folder)
-        node.host = "127.0.0.2"
-        assert host_for_serve(node.host, given, grows=False) == "127.0.0.1"
+        assert host_for_serve(host, given, grows=False) == "127.0.0.1"
+        node.host = reachable(host)
         actor = node.start()
         actor.kill()
         node.kill()
