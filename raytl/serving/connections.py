@@ -97,7 +97,8 @@ def protocol(headers_s: float = HEADERS_S, most: int | None = None) -> type[asyn
                 self._timer = None
 
         def _end(self) -> None:
-            if self._began and self.idle:
+            refused = self.cycle is not None and self.cycle.more_body  # was answered, and its body came nevertheless
+            if self._began and self.idle and not refused:
                 self.transport.write(_late(headers_s))
             self.transport.close()
 

@@ -64,8 +64,8 @@ def test_whoever_hangs_up_leaves_no_trace(address, png, caplog):
 
 
 async def app(scope, receive, send):
-    """Answers with the path, once the whole body is there."""
-    while (await receive()).get("more_body"):
+    """Answers with the path, once the whole body is there, unless it is to be refused."""
+    while scope["path"] != "/refused" and (await receive()).get("more_body"):
         pass
     told = scope["path"].encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(told))]})
@@ -110,6 +110,12 @@ class TestHeadersThatDoNotCome:
         assert client.recv(1000).endswith(b"/one")
         client.sendall(b"GET /two HTTP/1.1\r\n")
         assert client.makefile("rb").read().startswith(b"HTTP/1.1 408 ")
+
+    def test_nobody_is_told_so_whose_body_goes_on_after_the_answer(self, client):
+        client.sendall(b"POST /refused HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n")
+        assert client.recv(1000).endswith(b"/refused")
+        client.sendall(b"the rest")
+        assert client.recv(1000) == b""
 
     def test_of_whoever_sends_nothing_the_connection_is_closed(self, client):
         assert client.recv(1000) == b""
