@@ -145,7 +145,7 @@ def make_plan_settings(
         min_gain=settings.min_gain,
         surveys=bool(data.joinable) or data.unlabelled is not None,
         # Once over all images: repeats are of the same ones, and each of a trained winner's controls is a training.
-        control_folds=min(folds, workspace.settings.folds[0]),
+        control_folds=min(folds, workspace.folds_once),
         passes=Effort(bound, budget).passes,
         pretrain_s=workspace.settings.pretrain_s or 0.0,
         larger=bound.larger,
