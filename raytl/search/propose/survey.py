@@ -266,11 +266,14 @@ def _frequencies(workspace: Workspace, uri: str) -> tuple[tuple[float, ...], str
     if not estimate.reliable:
         # The labels may have been drawn with an even hand; where nothing better is known, that is no worse than even.
         return tuple((counts + 1.0) / (counts.sum() + len(counts))), ""
-    shares = tuple(float(share) for share in estimate.frequencies)
-    most = int(np.argmax(shares))
-    low, high = 100 * estimate.low[most], 100 * estimate.high[most]
-    largest = f"'{data.classes[most]}' {100 * shares[most]:.0f} % (90 % interval {low:.0f} to {high:.0f})"
-    return shares, f"class frequencies of the target estimated, {largest}"
+    shares, of_labels = tuple(float(share) for share in estimate.frequencies), counts / counts.sum()
+    differs = estimate.furthest_from(of_labels)
+    if differs is None:
+        return shares, "class frequencies of the target estimated, and none is known to differ from that of the labels"
+    which, low, high = differs
+    found = f"'{data.classes[which]}' {100 * shares[which]:.0f} % (90 % interval {100 * low:.0f} to {100 * high:.0f})"
+    of_these = f"{100 * of_labels[which]:.0f} % of the labels"
+    return shares, f"class frequencies of the target estimated, {found} and {of_these}"
 
 
 def _last(workspace: Workspace, uri: str, images: Images) -> np.ndarray:

@@ -228,6 +228,7 @@ class TestFrequencies:
         even = skewed(60, (1.0, 1.0, 1.0), 2, "unlabelled").without_labels()
         found = told(tmp_path, domain("good", 3, 40), target=shapes(20, 1, name="target"), unlabelled=even)
         np.testing.assert_allclose(found.frequencies, 1 / 3, atol=0.12)
+        assert any("none is known to differ from that of the labels" in note for note in found.notes)
 
     def test_of_labels_that_cannot_be_told_apart_are_those_of_the_labels(self, tmp_path: Path) -> None:
         """Nothing is to be read from the predictions, so that the shares among the labels stand, a little evened."""
