@@ -6,8 +6,10 @@ scores, which is all there is.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -77,20 +79,25 @@ class Contest:
         Each score is taken for the sum of what is the strategy's and what is the fold's, by least squares. Who was
         tried on one fold, which hundreds may have been, tells nothing of it.
         """
-        scores = self.scores()
-        folds = sorted({fold for found in scores.values() for fold in found})
-        several = [found for found in scores.values() if len(found) > 1]
-        rows = [(place, fold, score) for place, found in enumerate(several) for fold, score in found.items()]
-        design = np.zeros((len(rows) + 1, len(several) + len(folds)))
-        for row, (place, fold, _) in enumerate(rows):
-            design[row, place] = design[row, len(several) + folds.index(fold)] = 1.0
-        design[-1, len(several) :] = 1.0  # the folds' parts come to nothing
-        solved = np.linalg.lstsq(design, np.array([*(score for _, _, score in rows), 0.0]), rcond=None)[0]
-        easy = dict(zip(folds, solved[len(several) :].tolist(), strict=True))
-        return {
-            key: round(float(np.mean([score - easy[fold] for fold, score in found.items()])), 9)
-            for key, found in scores.items()
+        return _evened(self.scores())
+
+    def promises(self) -> dict[str, float]:
+        """What the strategies promise by all folds that they were tried on, by key, as if they were the same folds.
+
+        By the labels where there are any, helped by what is seen on images without (:meth:`leaders`); else by scores.
+        """
+        tried: dict[str, dict[int, TrialRecord]] = defaultdict(dict)
+        for record in self.records:
+            if record.status == TrialStatus.COMPLETED and record.score is not None and record.kind != "control":
+                tried[record.strategy_key][record.fold] = record
+        everything = [record for found in tried.values() for record in found.values()]
+        if self.labels is None or not all("labelled" in record.metrics for record in everything):
+            return self.evened_scores()
+        labelled = {
+            key: {fold: record.metrics["labelled"] for fold, record in found.items()} for key, found in tried.items()
         }
+        records = {key: list(found.values()) for key, found in tried.items()}
+        return _helped(_evened(labelled), records, len(self.labels.labels))
 
     def leaders(self, count: int) -> list[str]:
         """The strategies that promise most by the first fold, on which all were tried; best first.
@@ -111,14 +118,10 @@ class Contest:
     def _promise(self) -> dict[str, float]:
         """What the strategies promise by the first fold, by key."""
         by_key = {record.strategy_key: record for record in self._completed_on(0) if record.score is not None}
-        records = list(by_key.values())
-        if self.labels is None or not all("labelled" in record.metrics for record in records):
+        if self.labels is None or not all("labelled" in record.metrics for record in by_key.values()):
             return {key: record.score or 0.0 for key, record in by_key.items()}
-        direct = np.array([record.metrics["labelled"] for record in records])
-        images = np.array([max(1, len(record.validated)) for record in records])
-        unlabelled = [record.metrics.get("unlabelled") for record in records]
-        known = None if any(value is None for value in unlabelled) else np.array(unlabelled, dtype=np.float64)
-        return dict(zip(by_key, map(float, posterior_means(direct, images, known)), strict=True)) if by_key else {}
+        labelled = {key: record.metrics["labelled"] for key, record in by_key.items()}
+        return _helped(labelled, {key: [record] for key, record in by_key.items()}, len(self.labels.labels))
 
     # --- by what was said of each image -----------------------------------------------------------------------------
 
@@ -288,3 +291,36 @@ class Contest:
             cost=float(np.mean([record.seconds for record in records])),
             frozen=1.0 if strategy.convex else min(0.9, strategy.cut / 10),
         )
+
+
+def _evened(scores: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
+    """Means of scores by strategy and fold as if all had been tried on the same folds."""
+    folds = sorted({fold for found in scores.values() for fold in found})
+    several = [found for found in scores.values() if len(found) > 1]
+    rows = [(place, fold, score) for place, found in enumerate(several) for fold, score in found.items()]
+    design = np.zeros((len(rows) + 1, len(several) + len(folds)))
+    for row, (place, fold, _) in enumerate(rows):
+        design[row, place] = design[row, len(several) + folds.index(fold)] = 1.0
+    design[-1, len(several) :] = 1.0  # the folds' parts come to nothing
+    solved = np.linalg.lstsq(design, np.array([*(score for _, _, score in rows), 0.0]), rcond=None)[0]
+    easy = dict(zip(folds, solved[len(several) :].tolist(), strict=True))
+    return {
+        key: round(float(np.mean([score - easy[fold] for fold, score in found.items()])), 9)
+        for key, found in scores.items()
+    }
+
+
+def _helped(
+    labelled: Mapping[str, float], records: Mapping[str, Sequence[TrialRecord]], labels: int
+) -> dict[str, float]:
+    """What strategies promise by their figures on labelled images, and by what their trials saw on others; by key.
+
+    labels: how many labelled images there are; repeats are of the same ones.
+    """
+    if not labelled:
+        return {}
+    images = [max(1, min(labels, sum(len(record.validated) for record in records[key]))) for key in labelled]
+    seen = [[record.metrics.get("unlabelled", math.nan) for record in records[key]] for key in labelled]
+    known = None if any(map(math.isnan, itertools.chain(*seen))) else np.array([np.mean(one) for one in seen])
+    means = posterior_means(np.array(list(labelled.values())), np.array(images), known)
+    return dict(zip(labelled, map(float, means), strict=True))

@@ -195,9 +195,9 @@ class Probing:
 
     def _ranked(self) -> list[Strategy]:
         """Probes with a score, best first."""
-        scores = self._contest.evened_scores()
-        known = [s for strategies in self._probes.values() for s in strategies if s.key in scores]
-        return sorted(known, key=lambda s: scores[s.key], reverse=True)
+        promises = self._contest.promises()
+        known = [s for strategies in self._probes.values() for s in strategies if s.key in promises]
+        return sorted(known, key=lambda s: promises[s.key], reverse=True)
 
     def doubted_labels(self) -> int:
         """How many labels all of the best probes doubt; each of another source model, so that they differ."""
