@@ -12,7 +12,7 @@ import numpy as np
 from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.evaluation.calibration import LEAST_CALIBRATING, apply_temperature, calibration_error
-from raytl.evaluation.intervals import metric_interval
+from raytl.evaluation.intervals import average_repeats, metric_interval
 from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import BALANCED_LOG_LOSS, Choice
 from raytl.judging.estimates import corrected_estimate, with_all_labels
@@ -198,15 +198,18 @@ def _answers(plan: SearchPlan, key: str, classes: tuple[str, ...]) -> dict[str, 
 def _calibrate(
     plan: SearchPlan, outcome: SearchOutcome, classes: tuple[str, ...], metric: Metric, at: Goal | None
 ) -> None:
-    labels, said = plan.contest.labels, plan.contest.said.out_of_fold(outcome.best.strategy_key)
-    if labels is None or said is None:
+    labels, each = plan.contest.labels, plan.contest.said.each(outcome.best.strategy_key)
+    if labels is None or each is None:
         return
-    known = ~np.isnan(said[:, 0])
+    index, said = each
+    own = apply_temperature(said, outcome.best.temperature)
+    averaged = average_repeats([index], [own], len(labels.labels))
+    known = ~np.isnan(averaged[:, 0])
     if known.sum() < LEAST_CALIBRATING:
         return
-    tempered = apply_temperature(said[known], outcome.best.temperature)
-    before = calibration_error(said[known], labels.labels[known])
-    after = calibration_error(tempered, labels.labels[known])
+    # Of the models one by one: such a one is left behind, and the mean of several is less sure.
+    before, after = (calibration_error(rows, labels.labels[index]) for rows in (said, own))
+    tempered = averaged[known]
     if at is not None and len(np.unique(labels.labels[known])) == len(classes):
         groups = labels.groups_of(known)
         outcome.operating_point = operating_point(tempered, labels.labels[known], classes, at, groups, metric)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,30 +40,31 @@ class Said:
         self.labels = labels
         self._completed = completed
         self._temperatures: dict[tuple[int, ...], np.ndarray] = {}  # of each image, by the trials that were asked
-        self._kept: dict[tuple[int, ...], np.ndarray] = {}  # likewise, what was asked for last being the last
+        # Likewise, as they said it and as sure as they should be; what was asked for last is the last.
+        self._kept: dict[tuple[bool, tuple[int, ...]], np.ndarray] = {}
 
     def out_of_fold(self, key: str, folds: set[int] | None = None) -> np.ndarray | None:
         """Probabilities (n, k) of the labelled target images by trials that did not train on them; repeats averaged.
 
         Rows of NaN for images that no trial was asked; None where nothing was validated. folds: only these. Read-only.
         """
-        records = self._asked(key, folds)
+        return self._averaged(self._asked(key, folds), tempered=False)
+
+    def _averaged(self, records: Sequence[TrialRecord], *, tempered: bool) -> np.ndarray | None:
         if self.labels is None or not records:
             return None
         # Asked for several times a job: of thousands of images it would take longer each time than a head takes.
-        of = tuple(record.number for record in records)
-        said = self._kept.pop(of, None)
-        if said is None:
-            said = average_repeats(
-                [np.asarray(record.validated, dtype=np.int64) for record in records],
-                [np.asarray(record.predicted, dtype=np.float64) for record in records],
-                len(self.labels.labels),
-            )
-            said.setflags(write=False)
-        self._kept[of] = said
-        while len(self._kept) > max(_LEAST_KEPT, _KEPT_BYTES // max(1, said.nbytes)):
+        of = (tempered, tuple(record.number for record in records))
+        found = self._kept.pop(of, None)
+        if found is None:
+            index, said = _each(records)
+            said = self._tempered(index, said, of[1]) if tempered else said
+            found = average_repeats([index], [said], len(self.labels.labels))
+            found.setflags(write=False)
+        self._kept[of] = found
+        while len(self._kept) > max(_LEAST_KEPT, _KEPT_BYTES // max(1, found.nbytes)):
             self._kept.pop(next(iter(self._kept)))
-        return said
+        return found
 
     def _asked(self, key: str, folds: set[int] | None) -> list[TrialRecord]:
         """A strategy's completed trials that were asked of labelled images."""
@@ -74,20 +75,48 @@ class Said:
 
         A model is left behind at one temperature, which is not known before the end; each image has that of the others.
         """
-        said = self.out_of_fold(key, folds)
-        if said is None or self.labels is None or not self.labels.metric.goes_by_certainty(self.labels.classes):
-            return said
-        of = tuple(record.number for record in self._asked(key, folds))
+        labels = self.labels
+        by_certainty = labels is not None and labels.metric.goes_by_certainty(labels.classes)
+        return self._averaged(self._asked(key, folds), tempered=by_certainty)
+
+    def _tempered(self, index: np.ndarray, said: np.ndarray, of: tuple[int, ...]) -> np.ndarray:
+        """What each of the trials said of the images, (r,) and (r, k), as sure as it should be."""
+        assert self.labels is not None
         if of not in self._temperatures:
-            self._temperatures[of] = cross_temperatures(said, self.labels.labels, self.labels.groups)
+            groups = index if self.labels.groups is None else self.labels.groups[index]
+            labels, times = self.labels.labels[index], len(index) / len(np.unique(index))
+            self._temperatures[of] = cross_temperatures(said, labels, groups, times=times)
         return apply_temperature(said, self._temperatures[of])
 
+    def each(self, key: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """What each trial by itself said: images (r,), as often as they were validated, and probabilities (r, k).
+
+        None where nothing was validated.
+        """
+        records = self._asked(key, None)
+        if self.labels is None or not records:
+            return None
+        return _each(records)
+
     def temperature(self, key: str) -> float | None:
-        """By which a strategy's logits are to be divided, by all images that were asked of it; None of too few."""
-        said = self.out_of_fold(key)
-        if said is None or self.labels is None:
+        """By which a strategy's logits are to be divided, by all images that were asked of it; None of too few.
+
+        One model is left behind, and repeats are several: their mean is less sure than it is, and more often right.
+        """
+        each = self.each(key)
+        if each is None or self.labels is None:
             return None
-        known = ~np.isnan(said[:, 0])
-        if known.sum() < LEAST_CALIBRATING:
+        index, said = each
+        images = len(np.unique(index))
+        if images < LEAST_CALIBRATING:
             return None
-        return fit_temperature(np.log(np.clip(said[known], 1e-7, 1)), self.labels.labels[known])
+        logits = np.log(np.clip(said, 1e-7, 1))
+        return fit_temperature(logits, self.labels.labels[index], pull=len(index) / images)
+
+
+def _each(records: Sequence[TrialRecord]) -> tuple[np.ndarray, np.ndarray]:
+    """The images that trials were asked, as often as they were, and what each said of them: (r,) and (r, k)."""
+    return (
+        np.concatenate([np.asarray(record.validated, dtype=np.int64) for record in records]),
+        np.concatenate([np.asarray(record.predicted, dtype=np.float64) for record in records]),
+    )
