@@ -179,7 +179,9 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
     if labels is None or said is None:
         return
     known = ~np.isnan(said[:, 0])  # probes are tried on more folds than there was time for others
-    rivals = [plan.contest.said.judged(key) for key in plan.contest.scores()]
+    # And on more repeats: the mean of what several models say is more often right than each of them.
+    folds = {record.fold for record in plan.contest.completed(best.strategy_key)}
+    rivals = [plan.contest.said.judged(key, folds) for key in plan.contest.scores()]
     compared = [rival[known] for rival in rivals if rival is not None and not np.isnan(rival[known]).any()]
     estimate = corrected_estimate(metric, compared, labels.labels[known], labels.groups_of(known))
     own = metric_interval(metric, said[known], labels.labels[known], labels.groups_of(known))

@@ -249,6 +249,33 @@ class TestChoice:
         assert told.value < best - 0.05
         assert told.low < 1 / 3 < told.high
 
+    def test_who_was_tried_on_more_repeats_is_held_against_the_winner_on_its_own_folds(self, plan: SearchPlan) -> None:
+        """All answer at random there; what they say of the same images in further repeats is no matter."""
+        labels, rng = plan.contest.labels, np.random.default_rng(0)
+        assert labels is not None
+        everything = np.arange(len(labels.labels))
+        strategies = [Strategy("scratch:cnn-small", head_lr=0.01 * (i + 1)) for i in range(12)]
+        plan.records.clear()
+
+        def add(strategy: Strategy, fold: int, said: np.ndarray) -> None:
+            record = TrialRecord(1000 + len(plan.records), "search", strategy.to_dict(), strategy.key, fold=fold)
+            record.status, record.score, record.metrics = TrialStatus.COMPLETED, 0.5, {"labelled": 0.5}
+            record.validated, record.predicted = everything.tolist(), said
+            plan.records.append(record)
+
+        for strategy in strategies:
+            add(strategy, 0, rng.dirichlet(np.ones(3), len(everything)))
+        figures = {s.key: candidate(plan, ACCURACY, "", s.key).validation for s in strategies}
+        best = max(figures, key=lambda key: figures[key].value if figures[key] else 0.0)  # type: ignore[union-attr]
+        alone = best_so_far(plan, ACCURACY, best).validation
+        for strategy in strategies:
+            if strategy.key != best:
+                add(strategy, 1, np.eye(3)[labels.labels])
+        told, own = best_so_far(plan, ACCURACY, best).validation, figures[best]
+        assert told is not None and own is not None
+        assert told.value < own.value - 0.05
+        assert told == alone
+
     def test_a_strategy_that_was_baseline_and_found_again_counts_once(self, plan: SearchPlan, space: Workspace) -> None:
         first = next(record for record in plan.records if record.baseline == "scratch")
         plan.records.append(TrialRecord(**{**vars(first), "number": len(plan.records), "kind": "search"}))
