@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from raytl import sources
 from raytl.core.hashing import hash_json, hash_tensors
+from raytl.core.machine import cores
 from raytl.core.paths import home
 from raytl.core.seeding import derive_seed
 from raytl.evaluation import metrics
@@ -60,7 +61,8 @@ class Material:
         self.residents = Residents(self.device, int(DEVICE_SHARE * free_bytes(self.device, settings.gpu_share)))
         self.activation_bytes: dict[tuple[str, str, int], int] = {}
         if settings.threads:
-            torch.set_num_threads(settings.threads)
+            # A node that came later may be smaller than those that were planned with; more would wait for one another.
+            torch.set_num_threads(min(settings.threads, cores()))
         self._models: OrderedDict[str, tuple[SourceModel, str]] = OrderedDict()
         self.adopted: dict[str, SourceModel] = {}
         self._solved: OrderedDict[str, nn.Module] = OrderedDict()

@@ -18,7 +18,8 @@ class Lanes:
 
     cpus, gpus: of each of a lane's ``workers`` processes. wanted: whether the user said how many; otherwise there are
     as many as fit the cluster, more or fewer when nodes come or go. most: what the memory holds, where that is less and
-    the user did not say.
+    the user did not say. threads: that each process computes with where its node leaves it more than ``cpus``, None for
+    as many as these.
     """
 
     count: int
@@ -27,6 +28,7 @@ class Lanes:
     workers: int = 1
     wanted: bool = True
     most: int | None = None
+    threads: int | None = None
 
 
 def plan_lanes(
@@ -42,8 +44,9 @@ def plan_lanes(
 
     gpus_per_trial: of a whole lane's worker; below 1, several lanes share a GPU. Where there are GPUs and the user says
     nothing of them, each worker gets one, or the share with which as many lanes fit as are wanted. Without GPUs the
-    CPUs of the nodes are divided evenly. held: processes that the memory holds, None where that is not known.
-    grows: whether an autoscaler may add nodes: it is then asked for a lane that none has room for.
+    CPUs of the nodes are divided evenly; with them a lane asks for one CPU, so that the smallest node with a GPU can
+    host it, and computes with its share of those of its node. held: processes that the memory holds, None where that is
+    not known. grows: whether an autoscaler may add nodes: it is then asked for a lane that none has room for.
     Raises UserError where no lane fits, or the GPU share is not one that Ray can give.
     """
     all_cpus, gpus = (sum(node[kind] for node in nodes) for kind in (0, 1))
@@ -71,7 +74,17 @@ def plan_lanes(
     if not gpus_per_trial:
         largest = int(max((node[0] for node in nodes), default=1.0))
         cpus = float(next((c for c in range(largest, 0, -1) if fitting(nodes, c, 0.0, workers) >= count), 1))
-    return Lanes(count, cpus, gpus_per_trial, workers, wanted is not None, most)
+    threads = _threads(nodes, gpus_per_trial, count * workers) if gpus_per_trial else None
+    return Lanes(count, cpus, gpus_per_trial, workers, wanted is not None, most, threads)
+
+
+def _threads(nodes: list[tuple[float, float]], gpus: float, processes: int) -> int | None:
+    """CPUs that a process with so much of a GPU has to itself on every node that holds one; None while none does.
+
+    The same for all, or lanes would not give the same numbers: what a sum comes to follows from how it is divided.
+    """
+    there = [(node[0], min(fitting([node], 1.0, gpus), processes)) for node in nodes]
+    return min((int(cpus // lanes) for cpus, lanes in there if lanes), default=None)
 
 
 def counted(lanes: int) -> str:

@@ -6,15 +6,20 @@ from collections import deque
 from pathlib import Path
 
 import pytest
+import tiny
+import torch
 from joblist import Held, JobList, loading
 from ray.tune.search import Searcher
 
 from raytl.core.errors import UserError
+from raytl.core.machine import cores
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.cluster import Lanes, fitting, plan_lanes
 from raytl.search.lanes.here import Beginning
 from raytl.search.lanes.tuning import RETRIES, START_PATIENCE_S, PlanSearcher, lane_resources
 from raytl.search.plan.settings import Wait
+from raytl.search.planning import SearchSettings, make_workspace_settings
+from raytl.search.space.definition import load_space
 
 
 class TestLanesThatFit:
@@ -100,6 +105,37 @@ class TestLanesThatFit:
     def test_where_memory_is_short_there_are_fewer(self, wanted, workers, held, expected):
         lanes = plan_lanes(wanted, 0.0, workers, [(8.0, 0.0)], held)
         assert (lanes.count, lanes.cpus, lanes.most) == expected
+
+    @pytest.mark.parametrize(
+        ("wanted", "gpus", "workers", "nodes", "threads"),
+        [
+            (None, 0.0, 1, [(16.0, 1.0)], 16),
+            (2, 0.0, 1, [(8.0, 1.0)], 4),
+            (None, 0.0, 2, [(8.0, 2.0)], 4),
+            (2, 0.0, 1, [(16.0, 4.0)], 8),  # of four that would fit, both may come to lie on it
+            (None, 0.0, 1, [(32.0, 4.0), (16.0, 1.0), (2.0, 0.0)], 8),  # the same for all; none on the node without
+            (8, 0.0, 1, [(4.0, 1.0)], 1),
+            (None, 1.0, 1, [(1.5, 1.0)], 1),
+        ],
+    )
+    def test_lanes_with_a_gpu_share_the_processors_of_their_node(self, wanted, gpus, workers, nodes, threads):
+        """And ask for one of them all the same: what an autoscaler brings may have no more."""
+        lanes = plan_lanes(wanted, gpus, workers, nodes)
+        assert (lanes.threads, lanes.cpus) == (threads, 1.0)
+        settings = make_workspace_settings(tiny.data(), load_space("vision-gpu"), SearchSettings(), lanes)
+        assert settings.threads == threads
+
+    def test_where_no_node_with_a_gpu_is_known_yet_and_on_processors_alone_it_is_what_they_ask_for(self):
+        assert plan_lanes(4, 1.0, 1, [(8.0, 0.0)], grows=True).threads is None
+        assert plan_lanes(2, 0.0, 1, [(4.0, 0.0)]) == Lanes(2, 2.0, 0.0)
+
+    def test_a_node_that_came_later_may_have_fewer_cores_than_was_planned_with(self, tmp_path: Path) -> None:
+        before = torch.get_num_threads()
+        try:
+            tiny.workspace(tmp_path, tiny.data(), threads=cores() + 1)
+            assert torch.get_num_threads() == cores()
+        finally:
+            torch.set_num_threads(before)
 
     def test_none_fits_no_nodes(self):
         assert fitting([], 1.0, 0.0) == 0
