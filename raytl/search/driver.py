@@ -23,15 +23,10 @@ from raytl.search.lanes.growing import more_to_ask_for
 from raytl.search.lanes.here import Beginning, refit_on_all, with_more
 from raytl.search.lanes.lane import lane_for
 from raytl.search.lanes.pool import forward
+from raytl.search.lanes.resources import lane_resources
+from raytl.search.lanes.scheduling import LaneWatch, PlanScheduler, Silent, trial_directory
 from raytl.search.lanes.sizing import Lanes, counted
-from raytl.search.lanes.tuning import (
-    LaneWatch,
-    PlanScheduler,
-    PlanSearcher,
-    Silent,
-    lane_resources,
-    trial_directory,
-)
+from raytl.search.lanes.tuning import PlanSearcher
 from raytl.search.outcome import KeepModel, conclude, kept_features, so_far
 from raytl.search.plan.schedule import TIME, SearchPlan
 from raytl.search.planning import SearchSettings, make_plan, make_workspace_settings, wished_trials

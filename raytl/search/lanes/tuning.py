@@ -1,10 +1,4 @@
-"""The plan as Ray Tune sees it: a searcher that hands out jobs and a scheduler that stops them.
-
-Every job is handed out for one particular lane, and every lane asks for resources of its own (:func:`lane_resources`).
-Tune keeps warm processes by the resources that they hold; with equal requests it gives the process of one lane to a
-trial that waits for another lane to start, and throws the half-started process away, so that quick trials would keep
-the search in a single lane for ever.
-"""
+"""The plan as Ray Tune sees it: a searcher that hands out jobs, each for one particular lane."""
 
 from __future__ import annotations
 
@@ -12,22 +6,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.tune import Callback, PlacementGroupFactory
-from ray.tune.experiment import Trial
-from ray.tune.progress_reporter import TrialProgressCallback
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from raytl.core.errors import UserError
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
+from raytl.search.lanes.dispatch import Dispatch, Places
 from raytl.search.lanes.here import Beginning
-from raytl.search.lanes.sizing import Lanes, counted
-from raytl.search.lanes.starving import survive
+from raytl.search.lanes.sizing import counted
 from raytl.search.lanes.store import is_full
 from raytl.search.lanes.work import keep_files
 from raytl.search.plan.schedule import SearchPlan
@@ -40,25 +29,6 @@ BY_HAND = "stopped by hand"
 """The reason of a trial that somebody asked to stop."""
 START_PATIENCE_S = 30.0
 """How long a job waits for the cluster to have room for its lane, before the next lane that is free takes it."""
-
-
-@dataclass
-class _Dispatch:
-    """A job on its way: its lane, how often its process died before, when it was handed out.
-
-    warm: whether a process was to be there for it already. starved: whether its process was ended for its memory.
-    """
-
-    job: LaneJob
-    lane: int
-    deaths: int
-    since: float
-    warm: bool = False
-    begun: bool = False
-    starved: bool = False
-    result: JobResult | None = None
-    error: str | None = None
-    withdrawn: bool = False
 
 
 class PlanSearcher(Searcher):  # type: ignore[misc]
@@ -88,15 +58,13 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         self._beginning = beginning
         self._asked = asked
         self.plan = plan
-        self._room = room
+        self._places = Places(room)
         self._notice = notice
-        self._most: int | None = None
         self._too_large = 0  # jobs in a row that a single lane had no memory for
         self._exhausted = False
         self._clock = clock
-        self._trials: dict[str, _Dispatch] = {}
+        self._trials: dict[str, Dispatch] = {}
         self._again: deque[tuple[LaneJob, int]] = deque()
-        self._warm: list[int] = []
         self._nothing_due = self._all_done = False
         self._said_waiting = False
         self.homeless: str | None = None
@@ -123,10 +91,10 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         with self._noting():
             if asked.strategies and self.plan.by_hand.take(asked.strategies):
                 self._nothing_due = False
-        lane = self._free_lane()
+        lane = self._places.free(self._used())
         if lane is None or (self._nothing_due and not self._again):
             return None
-        if self.homeless is not None and lane in self._warm:
+        if self.homeless is not None and lane in self._places.warm:
             return None  # the lane is kept for the job that has waited too long for one of its own
         if self._again:
             job, deaths = self._again.popleft()
@@ -140,19 +108,19 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
                 # A job that still runs may yet die and be due again.
                 return finished if not isinstance(due, Wait) and not self._trials else None
             job, deaths = due, 0
-        warm = lane in self._warm
+        warm = lane in self._places.warm
         if warm:
-            self._warm.remove(lane)
-        self._trials[trial_id] = _Dispatch(job, lane, deaths, self._clock(), warm)
+            self._places.warm.remove(lane)
+        self._trials[trial_id] = Dispatch(job, lane, deaths, self._clock(), warm)
         return {"job": job.to_json(), "lane": lane}
 
     def _warm_up(self, trial_id: str, beginning: Beginning) -> dict[str, Any] | None:
         """Have a lane's process started before there is something for it to do."""
-        lane = self._cold_lane() if beginning.has_model else None
+        lane = self._places.cold(self._used()) if beginning.has_model else None
         if lane is None:
             return None
         job = LaneJob(-1 - lane, JobKind.WARM)  # the plan, which counts from 0, knows nothing of it
-        self._trials[trial_id] = _Dispatch(job, lane, 0, self._clock())
+        self._trials[trial_id] = Dispatch(job, lane, 0, self._clock())
         return {"job": job.to_json(), "lane": lane}
 
     def _take_over(self, beginning: Beginning) -> None:
@@ -163,15 +131,9 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
             self.failure = error
             raise
 
-    def _free_lane(self) -> int | None:
-        """The warm lane that was used last, else the first cold one that there is room for."""
-        return self._warm[-1] if self._warm else self._cold_lane()
-
-    def _cold_lane(self) -> int | None:
-        taken = {dispatch.lane for dispatch in self._trials.values()} | set(self._warm)
-        if len(taken) >= (self._room() if self._most is None else min(self._room(), self._most)):
-            return None
-        return next(lane for lane in range(len(taken) + 1) if lane not in taken)
+    def _used(self) -> set[int]:
+        """Lanes with a job."""
+        return {dispatch.lane for dispatch in self._trials.values()}
 
     def needless(self) -> list[str]:
         """Trials to stop: lanes that are still starting and that nothing is left for."""
@@ -202,9 +164,9 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         if dispatch is None:
             return
         dispatch.starved = True
-        left = max(1, len(self._trials) - 1 + len(self._warm))
-        if left != self._most:
-            self._most = left
+        left = max(1, len(self._trials) - 1 + len(self._places.warm))
+        if left != self._places.most:
+            self._places.most = left
             with self._noting():
                 self._notice(f"memory ran out, and Ray ended a lane: going on with {counted(left)}")
 
@@ -223,9 +185,13 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         late = self._clock() - START_PATIENCE_S
         waiting = (key for key, entry in self._trials.items() if not entry.begun and entry.since < late)
         self.homeless = next((key for key in waiting if not placed(key)), None)
-        if self.homeless is not None and not any(entry.begun for entry in self._trials.values()) and not self._warm:
+        if (
+            self.homeless is not None
+            and not any(entry.begun for entry in self._trials.values())
+            and not self._places.warm
+        ):
             self._say_waiting()
-        if self.homeless is None or not self._warm:
+        if self.homeless is None or not self._places.warm:
             return None
         found, self.homeless = self.homeless, None
         self._trials[found].withdrawn = True
@@ -256,7 +222,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         elif self._beginning is not None:
             self._beginning.hand_over()
 
-    def _end(self, dispatch: _Dispatch, report: Any, error: bool) -> None:
+    def _end(self, dispatch: Dispatch, report: Any, error: bool) -> None:
         if isinstance(report, JobResult) and report.starved:
             error = True  # of the lane's worker group, though Tune's own process lives
         elif isinstance(report, JobResult):
@@ -267,7 +233,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
             self._again.append((dispatch.job, dispatch.deaths))
         elif not error:
             self._too_large = 0
-            self._warm.append(dispatch.lane)
+            self._places.warm.append(dispatch.lane)
             if dispatch.result is not None or dispatch.error is not None or not self._asked().stop:
                 self._tell(dispatch.job, dispatch.result, dispatch.error)
         elif dispatch.result is not None:
@@ -317,110 +283,3 @@ def fetch_files(job: LaneJob, result: JobResult) -> None:
         lost = f"its model was lost with the process that held it ({type(error).__name__})"
         result.reason = "its model has no room in Ray's object store on the driver's node" if is_full(error) else lost
     result.model_files = None
-
-
-class PlanScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Asks the plan after each report whether the trial goes on, and looks after the lanes."""
-
-    def __init__(self, searcher: PlanSearcher) -> None:
-        super().__init__()
-        self._searcher = searcher
-        self._kept: set[PlacementGroupFactory] = set()
-        self._surviving = False
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing, as for the searcher."""
-        return {}
-
-    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Let Tune keep the lane's process until the end; of itself it keeps at most one that no trial waits for."""
-        trial.init_local_path()  # of what is stopped before it has a process, Tune's results ask for the folder too
-        if not self._surviving:
-            self._surviving = True
-            survive(tune_controller, self._searcher.starved)
-        resources = trial.placement_group_factory
-        if resources not in self._kept:
-            self._kept.add(resources)
-            tune_controller._actor_cache.increase_max(resources)
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Leave the choice to Tune, which starts what waits; the inherited method walks through all trials."""
-
-        def placed(trial_id: str) -> bool:
-            actor = tune_controller._trial_to_actor.get(tune_controller.get_trial(trial_id))
-            return bool(actor is not None and tune_controller._actor_manager.is_actor_started(actor))
-
-        for needless in self._searcher.needless():
-            tune_controller.stop_trial(tune_controller.get_trial(needless))
-        stopped = self._searcher.rehouse(placed)
-        if stopped is not None:
-            tune_controller.stop_trial(tune_controller.get_trial(stopped))
-        return None
-
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """CONTINUE or STOP."""
-        report = result.get("report")
-        goes_on = self._searcher.report(trial.trial_id, report) if isinstance(report, EpochReport) else True
-        decision: str = TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
-        return decision
-
-    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Tell the searcher of an exception; a process that died leaves no traceback of its task."""
-        lines = Path(trial.error_file).read_text().strip().splitlines()
-        if any("ray::" in line for line in lines):
-            self._searcher.raised(trial.trial_id, lines[-1].strip())
-
-
-class LaneWatch(Callback):  # type: ignore[misc]
-    """Tells the searcher which trials have a running lane."""
-
-    def __init__(self, searcher: PlanSearcher) -> None:
-        self._searcher = searcher
-
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The trial's lane is up."""
-        self._searcher.begun(trial.trial_id)
-
-
-class Silent(TrialProgressCallback):  # type: ignore[misc]
-    """In the place of Ray's own, which tells of a trial that was stopped before it began, however quiet it is to be."""
-
-    def _print(self, msg: str) -> None:
-        """Nothing: the plan's listeners tell what there is to tell."""
-
-
-class LaneRequest(PlacementGroupFactory):  # type: ignore[misc]
-    """What a lane asks Ray for, told from what the other lanes ask for by its number alone.
-
-    A resource more to tell them apart, however little of it, would be one that node types of an autoscaler need not
-    list, and it would then add no node.
-    """
-
-    def __init__(self, lane: int, resources: dict[str, float]) -> None:
-        super().__init__([resources])
-        self._lane = lane
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, LaneRequest) and self._lane == other._lane and bool(super().__eq__(other))
-
-    def __hash__(self) -> int:
-        return hash((self._lane, super().__hash__()))
-
-
-def lane_resources(lanes: Lanes) -> Callable[[dict[str, Any]], LaneRequest]:
-    """What a trial asks for, by its config.
-
-    A lane of several workers asks for a byte of memory, as it may not ask for nothing: its worker group has resources
-    of its own.
-    """
-    own = {"CPU": lanes.cpus, "GPU": lanes.gpus} if lanes.workers == 1 else {"memory": 1.0}
-
-    def resources(config: dict[str, Any]) -> LaneRequest:
-        return LaneRequest(config["lane"], own)
-
-    return resources
-
-
-def trial_directory(trial: Trial) -> str:
-    """A short name: Tune's own holds the whole config."""
-    return f"job-{trial.trial_id}"

@@ -16,7 +16,8 @@ from raytl.core.machine import cores
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.cluster import Lanes, fitting, plan_lanes
 from raytl.search.lanes.here import Beginning
-from raytl.search.lanes.tuning import RETRIES, START_PATIENCE_S, PlanSearcher, lane_resources
+from raytl.search.lanes.resources import lane_resources
+from raytl.search.lanes.tuning import RETRIES, START_PATIENCE_S, PlanSearcher
 from raytl.search.plan.settings import Wait
 from raytl.search.planning import SearchSettings, make_workspace_settings
 from raytl.search.space.definition import load_space
