@@ -9,7 +9,7 @@ from raytl.core.errors import UserError
 from raytl.core.gpus import usable_gpus
 from raytl.core.machine import cores
 from raytl.search.cluster_quote import ClusterQuote, NodeType, read_cluster, reckon
-from raytl.search.lanes.sizing import Lanes, plan_lanes
+from raytl.search.lanes.sizing import Lanes, plan_lanes, with_head_lanes
 from raytl.search.planning import SearchSettings, make_workspace_settings
 from raytl.search.propose.ranking import RankedSource, labelled_images
 from raytl.search.propose.ranking import rank_sources as rank
@@ -82,5 +82,5 @@ def quote(
 def _on_this_machine(bound: BoundSpace, settings: SearchSettings) -> tuple[Workspace, Lanes]:
     """What a lane of a search here would have, without starting Ray."""
     machine = (float(max(cores(), settings.lanes or 1)), float(len(usable_gpus())))
-    lanes = plan_lanes(settings.lanes, settings.gpus_per_trial, 1, [machine])
+    lanes = with_head_lanes(plan_lanes(settings.lanes, settings.gpus_per_trial, 1, [machine]), [machine])
     return Workspace(bound.data, make_workspace_settings(bound.data, bound.space, settings, lanes)), lanes

@@ -17,9 +17,10 @@ from ray.tune import RunConfig, TuneConfig, Tuner
 from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.judging.operating import parse_goal
-from raytl.search.lanes.cluster import IdleGpus, cluster, is_this_process_own, lanes_here, room
+from raytl.search.lanes.cluster import IdleGpus, cluster, head_nodes, is_this_process_own, lanes_here, room
 from raytl.search.lanes.files import shared
 from raytl.search.lanes.growing import more_to_ask_for
+from raytl.search.lanes.head_lanes import HeadLanes
 from raytl.search.lanes.here import Beginning, refit_on_all, with_more
 from raytl.search.lanes.lane import lane_for
 from raytl.search.lanes.pool import forward
@@ -208,7 +209,8 @@ def run_plan(
     """
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # every result is in the run's own journal already
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(lanes.count)  # all lanes start at once
+    most = 2 * lanes.count if lanes.head_cpus else lanes.count  # each of them may be on a node of its own
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most)  # all lanes start at once
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # what the user named by a relative path (file:model/) must be found
     logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
     # For its statistics of usage Ray would import every tracker that is installed, which takes seconds for MLflow.
@@ -219,7 +221,10 @@ def run_plan(
         idle.look()
         return room(lanes)
 
-    searcher = PlanSearcher(plan, room_now, notice=notice, asked=asked, beginning=beginning)
+    heads = None
+    if lanes.head_cpus and plan.head_work.few:
+        heads = HeadLanes(plan, partial(head_nodes, lanes), lanes.head_cpus)
+    searcher = PlanSearcher(plan, room_now, notice=notice, asked=asked, beginning=beginning, heads=heads)
     tuner = Tuner(
         tune.with_resources(trainable, lane_resources(lanes)),
         tune_config=TuneConfig(

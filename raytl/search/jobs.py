@@ -36,6 +36,8 @@ class LaneJob:
     known. set_aside: source domains whose labels look wrong. directory: where a refit goes. within_s: seconds
     in which its images must have been decoded and have passed the frozen stages, None for any: what takes far longer is
     of no use to the search. asked: whether somebody asked for it, beyond the trials that the search is to make.
+    features_of: the kind of device whose features its head stands on, which are read and not made; empty for those of
+    the lane's own.
     """
 
     number: int
@@ -50,6 +52,7 @@ class LaneJob:
     directory: str = ""
     within_s: float | None = None
     asked: bool = False
+    features_of: str = ""
 
     def to_json(self) -> str:
         """One string: Tune would take a nested mapping for a search space."""
@@ -61,6 +64,16 @@ class LaneJob:
         values = json.loads(text)
         tuples = {name: tuple(values[name]) for name in ("source_models", "frequencies", "set_aside")}
         return cls(**{**values, "kind": JobKind(values["kind"]), **tuples})
+
+
+def times_forward(kind: JobKind, fold: int | None) -> bool:
+    """Whether a job measures how long its network takes for an image: that is asked of every source model."""
+    return kind == JobKind.PROBE and not fold
+
+
+def times_step(kind: JobKind, head: str, fold: int | None) -> bool:
+    """Whether it measures a step of training too: that is asked of those that are in the race."""
+    return kind == JobKind.PROBE and fold in (None, 1) and head == "logistic"
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,8 @@ class JobResult:
     made_s: of its seconds, those in which it made what the next trial finds. forward_s, step_s: of a probe, seconds
     that its source model takes for an image, forward only by stage and in a step of training; none and 0 where it was
     not measured. needs_s: of one that was given up, how much longer it would have taken.
+    device: the kind that it was done on. absent: whether the features that it was to read are not kept on its node; the
+    job is due again then, elsewhere.
     model_files: of a refit, a reference to its checkpoint's files (name -> bytes) in Ray's object store: lane and
     driver need no common disk.
     """
@@ -114,4 +129,6 @@ class JobResult:
     forward_s: tuple[float, ...] = ()
     step_s: float = 0.0
     needs_s: float = 0.0
+    device: str = ""
+    absent: bool = False
     model_files: Any = None

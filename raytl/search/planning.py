@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raytl.evaluation import metrics
+from raytl.evaluation.head_probes import ON_CPU
 from raytl.search.lanes.sizing import Lanes
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.said import Labels
@@ -150,6 +151,7 @@ def make_plan_settings(
         pretrain_s=workspace.settings.pretrain_s or 0.0,
         larger=bound.larger,
         trains=data.can_score,
+        few=data.target is None or len(data.target) <= ON_CPU,
     )
 
 

@@ -56,6 +56,10 @@ class TooLongError(Exception):
         self.seconds = seconds
 
 
+class NotHereError(Exception):
+    """What was to be read is not kept on this node, and is not to be made here."""
+
+
 class ArrayCache:
     """A folder of arrays under a byte budget; the least recently used go first.
 

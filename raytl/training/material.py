@@ -68,6 +68,7 @@ class Material:
         self._solved: OrderedDict[str, nn.Module] = OrderedDict()
         self.timed: dict[str, tuple[float, ...]] = {}  # seconds of an image through each stage, by source model
         self.gives_up = True  # what takes far too long; not workers of a group, who would have to agree
+        self.features_of = ""  # the kind of device whose features are read and never made; of this one's where empty
         self._pixels: dict[str, Tensor] = {}
         self._held_out: dict[tuple[str, ...], LabelledImages | None] = {}
 

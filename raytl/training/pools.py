@@ -15,6 +15,7 @@ from raytl.core.hashing import hash_json
 from raytl.core.seeding import derive_seed
 from raytl.finetuning import augmentation
 from raytl.tasks.images import Images
+from raytl.training.arrays import NotHereError
 from raytl.training.devices import timed_batch, upload
 from raytl.training.material import Material, as_tensor
 from raytl.training.network import Network
@@ -81,6 +82,9 @@ class PoolMaker:
 
     images: how many images' activations the trial will want, views included; what the cache's budget cannot hold is
     not cached at all.
+
+    Where the workspace reads another device's features (``features_of``), NotHereError is raised for those that are not
+    kept: made here they would take longer, and differ in their last digits from those that others are held against.
     """
 
     def __init__(self, workspace: Material, network: Network, weights: str, *, cached: bool, images: int = 0) -> None:
@@ -109,11 +113,14 @@ class PoolMaker:
     def _inputs(self, images: Images, version: str = "") -> Tensor:
         """What the entry stage is to see of a collection; version: ``policy/number`` of an augmented one."""
         cut, cache = self._network.cut if self._cached else 0, self._workspace.cache
+        if self._workspace.features_of and not (cut and self._whole):
+            raise NotHereError
         key = self._key(images, cut, version)
         if cut and self._whole:
-            if cache.hurries and len(images) > TIMED_FROM and not cache.has(key):  # decoding them would be for nothing
+            makes = not (self._workspace.features_of or cache.has(key))
+            if makes and cache.hurries and len(images) > TIMED_FROM:  # decoding them may be for nothing
                 cache.expect(len(images), len(images) * self._image_seconds())
-            rows = cache.stream(key, len(images), lambda: self._run(self._pixels(images, version), 0, cut))
+            rows = cache.stream(key, len(images), lambda: self._all_stages(images, version))
             reads = self._network.model.reads_stages
             host = as_tensor(rows if reads else _together(rows[:, -self._network.model.feature_dim :]))
             key += "" if reads else "-last"
@@ -125,6 +132,12 @@ class PoolMaker:
         else:
             host = self._workspace.pixels(images, self._network.preprocessing)
         return self._workspace.residents.get(key, host)
+
+    def _all_stages(self, images: Images, version: str) -> Iterator[np.ndarray]:
+        """What all of them make of a collection, some images after the others."""
+        if self._workspace.features_of:
+            raise NotHereError
+        return self._run(self._pixels(images, version), 0, self._network.cut)
 
     def _pixels(self, images: Images, version: str = "") -> Iterable[Tensor]:
         """uint8 (m, c, s, s), some images after the others."""
@@ -148,7 +161,8 @@ class PoolMaker:
         at_once = view_batch(model.preprocessing.size)
         if version and at_once != VIEW_BATCH:
             transform.append(str(at_once))
-        computed = ["float32", self._workspace.device.type, str(torch.__version__)]
+        device = self._workspace.features_of or self._workspace.device.type
+        computed = ["float32", device, str(torch.__version__)]
         parts = [transform, images.fingerprint, *computed]
         if not cut:
             return f"views-{hash_json(parts)[:32]}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from raytl.sources import SourceModel
+from raytl.training.arrays import NotHereError
 from raytl.training.material import Material
-from raytl.training.pretrain import parse_pretrain, pretrained_on_domain
+from raytl.training.pretrain import is_pretrained, parse_pretrain, pretrained_on_domain
 from raytl.training.settings import Budget, PretrainSettings, WorkspaceSettings
 
 __all__ = ["Budget", "PretrainSettings", "Workspace", "WorkspaceSettings"]
@@ -15,4 +16,6 @@ class Workspace(Material):
 
     def _load(self, uri: str) -> SourceModel:
         pretraining = parse_pretrain(uri)
+        if self.features_of and pretraining is not None and not is_pretrained(self, *pretraining):
+            raise NotHereError
         return super()._load(uri) if pretraining is None else pretrained_on_domain(self, *pretraining)

@@ -19,7 +19,8 @@ from raytl.core.memory import memory
 from raytl.machines.entrypoint import entrypoint_as_text
 from raytl.machines.reaching import address_of, reach
 from raytl.search.lanes.growing import autoscales
-from raytl.search.lanes.sizing import Lanes, fitting, plan_lanes, room_for
+from raytl.search.lanes.lane import NODE_NAME
+from raytl.search.lanes.sizing import Lanes, fitting, holds_head_lane, plan_lanes, room_for, with_head_lanes
 
 AUTOSCALER_PATIENCE_S = 15.0
 """How long Ray may take to tell whether nodes can be added, before it is said that there is no room."""
@@ -63,7 +64,8 @@ def cluster(
         if not (mine and address_of(address) is None):
             nodes, grows = _nodes_of_a_cluster(lanes, gpus_per_trial, workers_per_trial)
         held = _held_by_memory(mine, address)
-        yield plan_lanes(lanes, gpus_per_trial, workers_per_trial, nodes, held, grows=grows)
+        planned = plan_lanes(lanes, gpus_per_trial, workers_per_trial, nodes, held, grows=grows)
+        yield with_head_lanes(planned, nodes, held)
     finally:
         if mine:
             ray.shutdown()
@@ -146,6 +148,15 @@ def room(lanes: Lanes) -> int:
     return max(1, fit if lanes.most is None else min(fit, lanes.most))
 
 
+def head_nodes(lanes: Lanes) -> dict[str, str]:
+    """Ray's ids of the nodes that have room for a lane for heads, by the names that lanes call them by."""
+    return {
+        node["NodeID"][:NODE_NAME]: node["NodeID"]
+        for node in ray.nodes()
+        if node["Alive"] and holds_head_lane(_slots(node), lanes)
+    }
+
+
 class IdleGpus:
     """Says once that nodes have GPUs that no lane uses: those of a search that began when none was free, or there.
 
@@ -206,9 +217,11 @@ def _free_nodes() -> list[tuple[float, float]]:
 
 
 def _nodes() -> list[tuple[float, float]]:
-    return [
-        (node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in ray.nodes() if node["Alive"]
-    ]
+    return [_slots(node) for node in ray.nodes() if node["Alive"]]
+
+
+def _slots(node: dict[str, Any]) -> tuple[float, float]:
+    return node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)
 
 
 def lanes_here(wanted: int | None, gpus_per_trial: float, workers: int, address: str | None) -> Lanes | None:
@@ -220,5 +233,5 @@ def lanes_here(wanted: int | None, gpus_per_trial: float, workers: int, address:
         return None
     count = max(cores(), (wanted or 1) * workers)
     free = memory()
-    machine = (float(count), float(len(usable_gpus())))
-    return plan_lanes(wanted, gpus_per_trial, workers, [machine], None if free is None else free.lanes)
+    machine, held = (float(count), float(len(usable_gpus()))), None if free is None else free.lanes
+    return with_head_lanes(plan_lanes(wanted, gpus_per_trial, workers, [machine], held), [machine], held)

@@ -13,18 +13,20 @@ class Dispatch:
     """A job on its way: its lane, how often its process died before, when it was handed out.
 
     warm: whether a process was to be there for it already. starved: whether its process was ended for its memory.
+    node: name of the one that the lane is on, of a lane for heads alone.
     """
 
     job: LaneJob
     lane: int
-    deaths: int
-    since: float
+    deaths: int = 0
+    since: float = 0.0
     warm: bool = False
     begun: bool = False
     starved: bool = False
     result: JobResult | None = None
     error: str | None = None
     withdrawn: bool = False
+    node: str = ""
 
 
 class Places:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from raytl.tasks import TrainingData
 from raytl.training.workspace import Workspace, WorkspaceSettings
 
 _DATA = "the search's data"
+NODE_NAME = 6
+"""Digits of a node's id that are enough to call it by."""
 GROWTH_LIMIT_BYTES = 2 * 2**30
 """What a lane's own memory may grow by, over its first job, before its process is replaced by a fresh one."""
 
@@ -62,22 +64,27 @@ def lane_for(
 
 
 def lane(config: dict[str, Any], held: HeldData, settings: WorkspaceSettings, growth_limit_bytes: int) -> None:
-    """The trainable: does ``config["job"]`` and reports its epochs, then its result, to Tune."""
+    """The trainable: does ``config["job"]`` and reports its epochs, then its result, to Tune.
+
+    A lane for heads has ``config["threads"]`` and no GPU. It is told so: where Ray gives it none it may still see some.
+    """
     from ray.train import ScalingConfig
     from ray.train.torch import TorchTrainer
 
     # How long Tune lets a stopped trial unwind before it gives up the next one for it; 2 s are few on a busy machine.
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "120")
     job = LaneJob.from_json(config["job"])
+    if "threads" in config:
+        settings = replace(settings, device="cpu", threads=config["threads"])
     workspace = _workspace(held, settings)
 
     def train_loop() -> None:
         result = in_store(do_job(workspace, job, tune.report))
         # A refit's files live as long as the process that put them into the object store.
-        if _grown_bytes() > growth_limit_bytes and job.kind != JobKind.REFIT:
+        if config.get("leaves") or (_grown_bytes() > growth_limit_bytes and job.kind != JobKind.REFIT):
             tune.report({"report": result})
             # The report is taken in. Tune ends a process whose trial raises, and the next job gets a fresh one.
-            raise _OutgrownError(f"own memory grew by more than {growth_limit_bytes} bytes")
+            raise _LeavingError
         # "done" with the result: without it Tune would have to ask once more for the end of the trial.
         tune.report({"report": result, "done": True})
 
@@ -91,7 +98,7 @@ def in_store(result: JobResult) -> JobResult:
     Lane and driver need no common disk then. The files live as long as the process that put them there. Where there is
     no room for them the job has failed, with that as its reason, and no other has.
     """
-    result.lane = f"{ray.get_runtime_context().get_node_id()[:6]}-{os.getpid()}"
+    result.lane = f"{ray.get_runtime_context().get_node_id()[:NODE_NAME]}-{os.getpid()}"
     if result.model_files is not None:
         try:
             result.model_files = store.put(result.model_files, "the files of the refitted model")
@@ -120,8 +127,8 @@ def _own_memory_bytes() -> int:
     return int(lines[0].split()[1]) * 1024 if lines else 0
 
 
-class _OutgrownError(Exception):
-    """The lane's process has grown beyond its limit and is to be replaced."""
+class _LeavingError(Exception):
+    """The lane's process is to end: it has grown beyond its limit, or others want the memory."""
 
 
 @lru_cache(maxsize=1)

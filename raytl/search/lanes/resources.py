@@ -14,6 +14,9 @@ from ray.tune import PlacementGroupFactory
 
 from raytl.search.lanes.sizing import Lanes
 
+NODE_ID = "ray.io/node-id"
+"""The label that Ray itself gives a node."""
+
 
 class LaneRequest(PlacementGroupFactory):  # type: ignore[misc]
     """What a lane asks Ray for, told from what the other lanes ask for by its number alone.
@@ -22,8 +25,9 @@ class LaneRequest(PlacementGroupFactory):  # type: ignore[misc]
     list, and it would then add no node.
     """
 
-    def __init__(self, lane: int, resources: dict[str, float]) -> None:
-        super().__init__([resources])
+    def __init__(self, lane: int, resources: dict[str, float], node: str | None = None) -> None:
+        """node: Ray's id of the one that the lane is to be on; None for any."""
+        super().__init__([resources], **({} if node is None else {"bundle_label_selector": [{NODE_ID: node}]}))
         self._lane = lane
 
     def __eq__(self, other: object) -> bool:
@@ -37,11 +41,13 @@ def lane_resources(lanes: Lanes) -> Callable[[dict[str, Any]], LaneRequest]:
     """What a trial asks for, by its config.
 
     A lane of several workers asks for a byte of memory, as it may not ask for nothing: its worker group has resources
-    of its own.
+    of its own. One for heads asks for CPUs of its node.
     """
     own = {"CPU": lanes.cpus, "GPU": lanes.gpus} if lanes.workers == 1 else {"memory": 1.0}
 
     def resources(config: dict[str, Any]) -> LaneRequest:
+        if "node" in config:
+            return LaneRequest(config["lane"], {"CPU": float(lanes.head_cpus)}, config["node"])
         return LaneRequest(config["lane"], own)
 
     return resources

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raytl.core.errors import UserError
 
@@ -10,6 +10,8 @@ GPU_PARTS = 10_000
 """Parts of a GPU that Ray counts in."""
 MOST_SHARING = 100
 """Workers that are put on one GPU, at most, where nobody said what each is to have."""
+MOST_FOR_HEADS = 4
+"""CPUs of a lane that has no GPU beside lanes that have: more make a head that is solved for little faster."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Lanes:
     cpus, gpus: of each of a lane's ``workers`` processes. wanted: whether the user said how many; otherwise there are
     as many as fit the cluster, more or fewer when nodes come or go. most: what the memory holds, where that is less and
     the user did not say. threads: that each process computes with where its node leaves it more than ``cpus``, None for
-    as many as these.
+    as many as these. head_cpus: of one lane more on each node that has lanes with GPUs and so many CPUs to spare, for
+    heads that are solved for; 0 for none.
     """
 
     count: int
@@ -29,6 +32,7 @@ class Lanes:
     wanted: bool = True
     most: int | None = None
     threads: int | None = None
+    head_cpus: int = 0
 
 
 def plan_lanes(
@@ -74,17 +78,40 @@ def plan_lanes(
     if not gpus_per_trial:
         largest = int(max((node[0] for node in nodes), default=1.0))
         cpus = float(next((c for c in range(largest, 0, -1) if fitting(nodes, c, 0.0, workers) >= count), 1))
-    threads = _threads(nodes, gpus_per_trial, count * workers) if gpus_per_trial else None
+    threads = None
+    if gpus_per_trial:
+        # The same for all, or lanes would not give the same numbers: a sum depends on how it is divided.
+        used = _used(nodes, gpus_per_trial, count * workers)
+        threads = min((int(node_cpus // there) for node_cpus, there in used), default=None)
     return Lanes(count, cpus, gpus_per_trial, workers, wanted is not None, most, threads)
 
 
-def _threads(nodes: list[tuple[float, float]], gpus: float, processes: int) -> int | None:
-    """CPUs that a process with so much of a GPU has to itself on every node that holds one; None while none does.
-
-    The same for all, or lanes would not give the same numbers: what a sum comes to follows from how it is divided.
-    """
+def _used(nodes: list[tuple[float, float]], gpus: float, processes: int) -> list[tuple[float, int]]:
+    """Of each node that holds processes with so much of a GPU: its CPUs, and how many there may come to be."""
     there = [(node[0], min(fitting([node], 1.0, gpus), processes)) for node in nodes]
-    return min((int(cpus // lanes) for cpus, lanes in there if lanes), default=None)
+    return [(cpus, count) for cpus, count in there if count]
+
+
+def with_head_lanes(lanes: Lanes, nodes: list[tuple[float, float]], held: int | None = None) -> Lanes:
+    """The same, with a lane for heads on each node where lanes have a GPU; it has its fair share of the CPUs there.
+
+    nodes, held: as of :func:`plan_lanes`. None where no CPU is left or the memory has no room for another process, nor
+    where workers train together: their trials are done by groups.
+    """
+    used = _used(nodes, lanes.gpus, lanes.count) if lanes.gpus and lanes.workers == 1 else []
+    shares = [min(MOST_FOR_HEADS, int(cpus // (there + 1))) for cpus, there in used]
+    head_cpus, more = min(filter(None, shares), default=0), sum(map(bool, shares))
+    if not head_cpus or (held is not None and lanes.count + more > held):
+        return lanes
+    left = [cpus - (head_cpus if share else 0) for (cpus, _), share in zip(used, shares, strict=True)]
+    threads = min(int(cpus // there) for cpus, (_, there) in zip(left, used, strict=True))
+    return replace(lanes, threads=threads, head_cpus=head_cpus)
+
+
+def holds_head_lane(node: tuple[float, float], lanes: Lanes) -> bool:
+    """Whether a node has lanes with GPUs, and room beside them for one without."""
+    used = _used([node], lanes.gpus, lanes.count) if lanes.head_cpus else []
+    return any(cpus - there >= lanes.head_cpus for cpus, there in used)
 
 
 def counted(lanes: int) -> str:

@@ -15,6 +15,7 @@ from ray.tune.search import Searcher
 from raytl.core.errors import UserError
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
 from raytl.search.lanes.dispatch import Dispatch, Places
+from raytl.search.lanes.head_lanes import HeadLanes
 from raytl.search.lanes.here import Beginning
 from raytl.search.lanes.sizing import counted
 from raytl.search.lanes.store import is_full
@@ -42,7 +43,8 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
     does not hold up; what they are to do is decided when they are up.
     Where a process is ended for its memory, there is a lane less from then on, and ``notice`` is told so. Where even a
     single lane is ended again and again, whatever it does, the search stops with what it has and can be resumed.
-    asked: what people want stopped; looked at before each job and after each epoch.
+    asked: what people want stopped; looked at before each job and after each epoch. heads: lanes without a GPU, where
+    others have one; they are the first to go where memory is short.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         notice: Callable[[str], None] = lambda sentence: None,
         asked: Callable[[], Asked] = Asked,
         beginning: Beginning | None = None,
+        heads: HeadLanes | None = None,
     ) -> None:
         super().__init__()
         self._beginning = beginning
+        self._heads = heads
         self._asked = asked
         self.plan = plan
         self._places = Places(room)
@@ -91,6 +95,11 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         with self._noting():
             if asked.strategies and self.plan.by_hand.take(asked.strategies):
                 self._nothing_due = False
+        if self._heads is not None:
+            with self._noting():
+                config = self._heads.suggest(trial_id, starts=not self._all_done)
+            if config is not None:
+                return config
         lane = self._places.free(self._used())
         if lane is None or (self._nothing_due and not self._again):
             return None
@@ -105,8 +114,11 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
                 self._nothing_due = True  # until another job has ended
                 self._all_done = not isinstance(due, Wait)
                 finished: str = Searcher.FINISHED
+                if self._heads is not None:
+                    self._heads.nothing_due = False  # with no more to train, heads may be due that were not before
                 # A job that still runs may yet die and be due again.
-                return finished if not isinstance(due, Wait) and not self._trials else None
+                runs = self._trials or (self._heads is not None and self._heads.trials)
+                return finished if not isinstance(due, Wait) and not runs else None
             job, deaths = due, 0
         warm = lane in self._places.warm
         if warm:
@@ -139,15 +151,25 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         """Trials to stop: lanes that are still starting and that nothing is left for."""
         if not self._all_done or self._again:
             return []
-        return [key for key, entry in self._trials.items() if entry.job.kind == JobKind.WARM and not entry.withdrawn]
+        heads = [] if self._heads is None else self._heads.needless()
+        warming = (key for key, entry in self._trials.items() if entry.job.kind == JobKind.WARM and not entry.withdrawn)
+        return [*warming, *heads]
+
+    def _under_way(self, trial_id: str) -> Dispatch | None:
+        """A trial's job and lane, of whichever kind; None where it has ended."""
+        heads = {} if self._heads is None else self._heads.trials
+        return self._trials.get(trial_id) or heads.get(trial_id)
 
     def begun(self, trial_id: str) -> None:
         """The trial's lane is up."""
-        self._trials[trial_id].begun = True
+        dispatch = self._under_way(trial_id)
+        assert dispatch is not None
+        dispatch.begun = True
 
     def report(self, trial_id: str, report: EpochReport) -> bool:
         """Take in an epoch; False stops the trial."""
-        dispatch, asked = self._trials[trial_id], self._asked()
+        dispatch, asked = self._under_way(trial_id), self._asked()
+        assert dispatch is not None
         with self._noting():
             goes_on = self.plan.on_epoch(dispatch.job.number, report.metrics)
             if asked.trials and self.plan.trial_of(dispatch.job.number) in asked.trials:
@@ -156,14 +178,22 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
 
     def raised(self, trial_id: str, error: str) -> None:
         """Note the exception that a trial ends with; it would come again in any lane."""
-        self._trials[trial_id].error = error
+        dispatch = self._under_way(trial_id)
+        assert dispatch is not None
+        dispatch.error = error
 
     def starved(self, trial_id: str) -> None:
         """Ray ended the trial's process, because its node runs out of memory: from now on a lane less."""
-        dispatch = self._trials.get(trial_id)
+        dispatch = self._under_way(trial_id)
         if dispatch is None:
             return
         dispatch.starved = True
+        if self._heads is not None and self._heads.close():
+            with self._noting():
+                self._notice("memory ran out, and Ray ended a lane: going on without those that only solve for heads")
+            return
+        if dispatch.node:
+            return
         left = max(1, len(self._trials) - 1 + len(self._places.warm))
         if left != self._places.most:
             self._places.most = left
@@ -200,20 +230,27 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keep the job's result: the lane may leave right after it."""
         report = result.get("report")
-        if isinstance(report, JobResult) and trial_id in self._trials:
+        dispatch = self._under_way(trial_id)
+        if isinstance(report, JobResult) and dispatch is not None:
             if report.starved:
                 self.starved(trial_id)
             else:
-                self._trials[trial_id].result = report
+                dispatch.result = report
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial ended: by itself (its last report holds the result), stopped, or with its lane."""
-        dispatch = self._trials.pop(trial_id, None)
+        dispatch, report = self._trials.pop(trial_id, None), (result or {}).get("report")
+        if self._heads is not None:
+            self._heads.nothing_due = False
+            if trial_id in self._heads.trials:
+                self._nothing_due = False
+                with self._noting():
+                    self._end_head(self._heads.ended(trial_id, report, error=error), error)
         if dispatch is None:
             return
         self._nothing_due = False
         with self._noting():
-            self._end(dispatch, (result or {}).get("report"), error)
+            self._end(dispatch, report, error)
 
     def _tell(self, job: LaneJob, result: JobResult | None, error: str | None) -> None:
         """The plan of the end of a job, and the beginning of a lane that is up."""
@@ -222,11 +259,28 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         elif self._beginning is not None:
             self._beginning.hand_over()
 
+    def _end_head(self, dispatch: Dispatch, error: bool) -> None:
+        """Of a lane for heads alone: what it did not do is for the others."""
+        job, result = dispatch.job, dispatch.result
+        if job.kind == JobKind.WARM:
+            return
+        if result is not None and not result.absent:
+            if result.model_files is not None:
+                fetch_files(job, result)
+            self._tell(job, result, None)
+        elif result is None and (dispatch.error == BY_HAND or not error):  # stopped
+            if dispatch.error is not None or not self._asked().stop:
+                self._tell(job, None, dispatch.error)
+        else:
+            self._again.append((self.plan.hand_back(job.number, dispatch.node, absent=result is not None), 0))
+
     def _end(self, dispatch: Dispatch, report: Any, error: bool) -> None:
         if isinstance(report, JobResult) and report.starved:
             error = True  # of the lane's worker group, though Tune's own process lives
         elif isinstance(report, JobResult):
             dispatch.result = report
+        if dispatch.result is not None and self._heads is not None:
+            self._heads.saw(dispatch.result.lane)
         if dispatch.result is not None and dispatch.result.model_files is not None:
             fetch_files(dispatch.job, dispatch.result)
         if dispatch.withdrawn:

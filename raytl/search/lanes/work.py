@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from raytl.core.errors import NotWrittenError, UserError
-from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
+from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob, times_forward, times_step
 from raytl.search.propose.features import forward_seconds, step_seconds
 from raytl.sources.checkpoint import checkpoint_files
-from raytl.training.arrays import TooLongError
+from raytl.training.arrays import NotHereError, TooLongError
 from raytl.training.devices import OUT_OF_MEMORY, out_of_memory
 from raytl.training.distributed import Group
 from raytl.training.loop import ACCUMULATION, run_trial
@@ -31,8 +31,9 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
     cost Tune the lane.
     """
     started, group = time.perf_counter(), group or Group()
-    result = JobResult()
+    result = JobResult(device=workspace.device.type)
     try:
+        workspace.features_of = job.features_of
         # Workers that train together would have to agree: one that gives up alone would be waited for.
         workspace.gives_up = group.size == 1
         with workspace.cache.within(job.within_s if workspace.gives_up else None):
@@ -42,6 +43,8 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
         result.reason, result.needs_s = f"{uri}: {error}", error.seconds
         if workspace.holds(uri):
             result.forward_s = forward_seconds(workspace, uri)
+    except NotHereError:
+        result.absent = True
     except (TrialError, UserError) as error:
         result.reason = str(error)
     except (RuntimeError, MemoryError) as error:
@@ -66,8 +69,7 @@ def _do(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, group
         result.survey = survey(workspace, job.source_models)
     else:
         _trial(workspace, job, send, result, group)
-        if job.kind == JobKind.PROBE:
-            _measure(workspace, job, result)
+        _measure(workspace, job, result)
 
 
 def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, group: Group) -> None:
@@ -93,11 +95,11 @@ def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, gr
 
 
 def _measure(workspace: Workspace, job: LaneJob, result: JobResult) -> None:
-    """How long an image takes: forward for every source model, in training for those that are in the race."""
+    """How long an image takes, where that is asked of the job."""
     uri = job.strategy["source_model"]
-    if not job.fold:
+    if times_forward(job.kind, job.fold):
         result.forward_s = forward_seconds(workspace, uri)
-    if job.fold in (None, 1) and job.strategy["head"] == "logistic":
+    if times_step(job.kind, job.strategy["head"], job.fold):
         result.step_s = step_seconds(workspace, uri)
 
 

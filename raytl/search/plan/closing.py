@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from raytl.judging.choice import Choice
 from raytl.search.jobs import TRIALS, JobKind, LaneJob, Survey
 from raytl.search.plan.contest import Contest
+from raytl.search.plan.head_work import Takes, anything
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
 from raytl.search.plan.settings import PlanSettings, Recipe, Wait
@@ -72,12 +73,12 @@ class Closing:
 
     # --- on further folds -------------------------------------------------------------------------------------------
 
-    def next_confirm(self) -> LaneJob | None:
+    def next_confirm(self, takes: Takes = anything) -> LaneJob | None:
         """The strategies that lead on the first fold, on the folds that they were not tried on yet; best first.
 
         Fold by fold, so that all are compared on the same ones; who trails the best beyond doubt is left behind. Who is
         behind it by more than chance usually gives comes once the others were tried on all: where the time ends before,
-        it is to have gone into what can still win.
+        it is to have gone into what can still win. takes: what the lane does that asks.
         """
         if self._settings.folds <= 1:
             return None
@@ -88,7 +89,7 @@ class Closing:
             for leaders in (ahead, behind)
             for fold in range(1, self._settings.folds)
             for key in leaders
-            if (key, fold) not in tried
+            if (key, fold) not in tried and takes(JobKind.CONFIRM, self._strategy(key), fold)
         )
         key, fold = next(due, (None, 0))
         if key is None or not self._allows(key):  # nor anybody behind, who would be compared without the leader
@@ -119,10 +120,12 @@ class Closing:
 
     # --- controls ---------------------------------------------------------------------------------------------------
 
-    def next_control(self, running: Collection[JobKind], survey: Survey) -> LaneJob | Wait | None:
+    def next_control(
+        self, running: Collection[JobKind], survey: Survey, takes: Takes = anything
+    ) -> LaneJob | Wait | None:
         """The winner with one part taken out, on the folds that the winner was tried on; not where a test split tells.
 
-        Fold by fold for all controls, as long as there is time.
+        Fold by fold for all controls, as long as there is time. takes: what the lane does that asks.
         """
         if self._settings.tested or not self._settings.folds:
             return None
@@ -131,7 +134,12 @@ class Closing:
             return winner
         folds = [record.fold for record in self._contest.completed(winner)][: self._settings.control_folds]
         tried = self._tried()
-        due = [(c, fold) for fold in folds for c in self.controls if (c.strategy.key, fold) not in tried]
+        due = [
+            (control, fold)
+            for fold in folds
+            for control in self.controls
+            if (control.strategy.key, fold) not in tried and takes(JobKind.CONTROL, control.strategy, fold)
+        ]
         if not due:
             return None
         control, fold = due[0]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from raytl.search.jobs import LaneJob
+from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.plan.contest import Contest
 from raytl.search.plan.durations import Durations
+from raytl.search.plan.head_work import Takes, anything
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
 from raytl.training.strategy import Strategy
@@ -46,37 +47,41 @@ class FirstModel:
         self._meantime: set[int] = set()  # of these, what is made of plain features until a network takes its place
         self._told_of: dict[str, int] = {}
 
-    def next_early(self) -> LaneJob | None:
+    def next_early(self, takes: Takes = anything) -> LaneJob | None:
         """What leads after one fold, where the race between the probes will take its time.
 
-        It will where some source model was not probed yet, which nobody knows how long takes.
+        It will where some source model was not probed yet, which nobody knows how long takes. takes: what the lane does
+        that asks.
         """
         front = self._probing.front(lambda probe: self._durations.of(probe) >= EARLY_S)
         if front is None:
-            return self._next_in_the_meantime()
+            return self._next_in_the_meantime(takes)
         made = self._jobs - self._meantime
         if not self._refits.wants(front) or (made and not self._probing.has_order()):
             return None
         takes_long = sum(self._durations.of(probe) for probe in self._probing.left()) >= EARLY_S
-        return self.next_of(front) if takes_long or not self._probing.has_order() else None
+        return self.next_of(front, takes) if takes_long or not self._probing.has_order() else None
 
-    def _next_in_the_meantime(self) -> LaneJob | None:
+    def _next_in_the_meantime(self, takes: Takes) -> LaneJob | None:
         """Plain features, whose head is there, while the images of a large set pass the first network."""
         key = None if self._jobs or self._refits.done else self._probing.best_of_plain()
         if key is None or self._contest.completed(key)[0].seconds < EARLY_S:
             return None
-        job = self.next_of(key)
+        job = self.next_of(key, takes)
         self._meantime |= self._jobs
         return job
 
-    def next_of(self, key: str | None) -> LaneJob | None:
-        """A probe as a model; None without one, or where it is one already."""
+    def next_of(self, key: str | None, takes: Takes = anything) -> LaneJob | None:
+        """A probe as a model; None without one, or where it is one already. takes: what the lane does that asks."""
         if key is None or not self._refits.wants(key):
             # It may be on more folds by now than when it was made.
             if key in self._refits.done and len(self._contest.completed(key)) > self._told_of.get(key, 0):
                 self._tell(key)
             return None
-        job = self._refits.start(next(self._numbers), Strategy.from_dict(self._contest.strategy_of(key)))
+        strategy = Strategy.from_dict(self._contest.strategy_of(key))
+        if not takes(JobKind.REFIT, strategy, None):
+            return None
+        job = self._refits.start(next(self._numbers), strategy)
         self._jobs.add(job.number)
         return job
 

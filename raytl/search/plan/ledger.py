@@ -111,6 +111,11 @@ class Ledger:
         self._running.discard(number)
         return self._jobs[number]
 
+    def hand_back(self, number: int) -> LaneJob:
+        """A job that goes on elsewhere, where what it needs is made."""
+        self._jobs[number] = replace(self._jobs[number], features_of="")
+        return self._jobs[number]
+
     def fill(self, record: TrialRecord, result: JobResult | None, reason: str | None, stopped: TrialStatus) -> None:
         """Enter what a trial brought. reason: why it failed, if it did; stopped: what it is where it has no result.
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.plan.durations import Durations
 from raytl.search.plan.exploration import Exploration
+from raytl.search.plan.head_work import Takes, anything
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import TimeBudget
@@ -49,13 +50,22 @@ class ProbeTurns:
         self._numbers = numbers
         self._larger: list[tuple[Strategy, int | None]] | None = None
 
-    def next_first(self, being_made: Collection[str]) -> LaneJob | None:
-        """A probe, or a source model to make for one. being_made: models that a lane is making."""
+    def next_first(self, being_made: Collection[str], takes: Takes = anything) -> LaneJob | None:
+        """A probe, or a source model to make for one. being_made: models that a lane is making.
+
+        takes: which probes the lane does that asks.
+        """
         self.close()
         if not self._time.allows(self._probing.pretrain_s + self._durations.of_new_probe(), self._records):
             self._probing.put_off()
         self._pass_over()
-        return self._probing.next_job(self._numbers, being_made)
+        return self._probing.next_job(self._numbers, being_made, takes)
+
+    def next_head(self, being_made: Collection[str], takes: Takes) -> LaneJob | None:
+        """A probe, where a lane asks that makes no source models."""
+        self.close()
+        self._pass_over()
+        return self._probing.next_probe(self._numbers, being_made, takes)
 
     def next_quick(self, *, begin: bool) -> LaneJob | None:
         """A probe of a source model that is at hand; begin: also of a further one, and on further folds."""
@@ -129,7 +139,7 @@ class ProbeTurns:
         self._exploration.hold_back(self._probing.not_at_hand())
         return job
 
-    def next_left_over(self) -> LaneJob | None:
+    def next_left_over(self, takes: Takes = anything) -> LaneJob | None:
         """Time in which nothing can be trained is of use to the choice between the probes."""
         trained = any(r.status == TrialStatus.COMPLETED and r.kind != JobKind.PROBE for r in self._records)
 
@@ -138,4 +148,4 @@ class ProbeTurns:
             refit_s = self._time.refit_seconds(self._records) if trained else seconds
             return seconds + refit_s < self._time.left()
 
-        return self._probing.next_left_over(self._numbers, allows)
+        return self._probing.next_left_over(self._numbers, allows, takes)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from raytl.adaptation.propagation import PROPAGATION
 from raytl.search.jobs import JobKind, LaneJob, Survey
 from raytl.search.plan.contest import Contest
+from raytl.search.plan.head_work import Takes, anything
 from raytl.search.plan.kinds import yields_to
 from raytl.search.records import TrialStatus
 from raytl.training.pretrain import parse_pretrain
@@ -74,15 +75,25 @@ class Probing:
 
     # --- jobs out ---------------------------------------------------------------------------------------------------
 
-    def next_job(self, numbers: Iterator[int], being_made: Collection[str]) -> LaneJob | None:
-        """A source model to make, or a probe; None where none is due. being_made: models that a lane is making."""
+    def next_job(self, numbers: Iterator[int], being_made: Collection[str], takes: Takes = anything) -> LaneJob | None:
+        """A source model to make, or a probe; None where none is due. being_made: models that a lane is making.
+
+        takes: which probes the lane does that asks.
+        """
         if self._unmade and not being_made:
             return self._make(numbers)
-        made = [uri for uri in self._at_hand() if uri not in being_made]
-        # On plain features a race would use up the probes' time before anything that learned had its turn.
-        job = self._on_first_fold(numbers, made) or (self._on_further_folds(numbers) if self._has_learned() else None)
+        job = self.next_probe(numbers, being_made, takes)
         # A second one beside it is made only where nothing else is left: till then what leads is known by one fold.
         return self._make(numbers) if job is None and self._unmade else job
+
+    def next_probe(
+        self, numbers: Iterator[int], being_made: Collection[str], takes: Takes = anything
+    ) -> LaneJob | None:
+        """A probe of what is made; arguments as of :meth:`next_job`."""
+        made = [uri for uri in self._at_hand() if uri not in being_made]
+        first = self._on_first_fold(numbers, made, takes)
+        # On plain features a race would use up the probes' time before anything that learned had its turn.
+        return first or (self._on_further_folds(numbers, takes) if self._has_learned() else None)
 
     def next_quick(self, numbers: Iterator[int], allows: Callable[[Strategy], bool], *, begin: bool) -> LaneJob | None:
         """A probe of a source model that is at hand; begin: also of one that none was tried of, and further folds.
@@ -113,23 +124,24 @@ class Probing:
             uri for uri in self._at_hand() if self._probes[uri] and given.isdisjoint(s.key for s in self._probes[uri])
         ]
 
-    def _on_first_fold(self, numbers: Iterator[int], models: Sequence[str]) -> LaneJob | None:
+    def _on_first_fold(self, numbers: Iterator[int], models: Sequence[str], takes: Takes = anything) -> LaneJob | None:
         fold = self._folds[0]
         # What unlabelled images teach comes last: they take the longest, and a first model does not wait for them.
         every = sorted((s for uri in models for s in self._probes[uri]), key=_is_taught)
-        strategy = next((s for s in every if (s.key, fold or 0) not in self._given), None)
+        due = (s for s in every if (s.key, fold or 0) not in self._given)
+        strategy = next((s for s in due if takes(JobKind.PROBE, s, fold)), None)
         return None if strategy is None else self._give(numbers, strategy, fold)
 
-    def _on_further_folds(self, numbers: Iterator[int]) -> LaneJob | None:
+    def _on_further_folds(self, numbers: Iterator[int], takes: Takes) -> LaneJob | None:
         leader = self.leader() if self._closed and self._leader_goes_on else None
         racing = self._racing() if not self._closed else [] if leader is None else [leader]
-        strategy, fold = self._further(racing)
+        strategy, fold = self._further(racing, takes)
         return None if strategy is None else self._give(numbers, strategy, fold)
 
-    def _further(self, racing: Sequence[Strategy]) -> tuple[Strategy | None, int | None]:
+    def _further(self, racing: Sequence[Strategy], takes: Takes = anything) -> tuple[Strategy | None, int | None]:
         """Of these: the next strategy and the fold that it was not given yet."""
         due = ((s, fold) for fold in self._folds[1:] for s in racing if (s.key, fold or 0) not in self._given)
-        return next(due, (None, None))
+        return next(((s, fold) for s, fold in due if takes(JobKind.PROBE, s, fold)), (None, None))
 
     def _make(self, numbers: Iterator[int]) -> LaneJob:
         return LaneJob(next(numbers), JobKind.PRETRAIN, source_model=self._unmade.pop(0))
@@ -153,9 +165,11 @@ class Probing:
         """How many folds a probe was not given yet."""
         return sum((strategy.key, fold or 0) not in self._given for fold in self._folds)
 
-    def next_left_over(self, numbers: Iterator[int], allows: Callable[[Strategy], bool]) -> LaneJob | None:
+    def next_left_over(
+        self, numbers: Iterator[int], allows: Callable[[Strategy], bool], takes: Takes = anything
+    ) -> LaneJob | None:
         """A probe on a fold that it was not given because the time was for something else, which has ended since."""
-        strategy, fold = self._further(self._racing()) if self._closed else (None, None)
+        strategy, fold = self._further(self._racing(), takes) if self._closed else (None, None)
         return self._give(numbers, strategy, fold) if strategy is not None and allows(strategy) else None
 
     def _give(self, numbers: Iterator[int], strategy: Strategy, fold: int | None) -> LaneJob:

@@ -9,6 +9,8 @@ plan runs on Ray Tune and, in virtual time, on recorded learning curves.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -22,6 +24,7 @@ from raytl.search.plan.durations import Durations
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.first_model import FirstModel
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
+from raytl.search.plan.head_work import HeadWork, Takes, anything
 from raytl.search.plan.ledger import Ledger
 from raytl.search.plan.left_over import LeftOver, not_learned_from
 from raytl.search.plan.probe_turns import ProbeTurns
@@ -70,6 +73,7 @@ class SearchPlan:
         self.contest = Contest(self.records, labels)
         self.refits = Refits(settings.directory)
         self.survey: Survey | None = None if settings.surveys else Survey()
+        self.head_work = HeadWork(few=settings.few)
         self._recipes = recipes
         self._listener = listener
         self._time = TimeBudget(
@@ -145,6 +149,7 @@ class SearchPlan:
             lambda: bool(self._closing.controls),
         )
         self._restored: list[TrialRecord] = []
+        self._none_to_train = False
         self._done = False
         if self.survey is not None:
             self._probing.begin(recipes.probes(self.survey), self.survey)
@@ -152,31 +157,71 @@ class SearchPlan:
     # --- jobs out ---------------------------------------------------------------------------------------------------
 
     def next_job(self, lane: int = 0) -> LaneJob | Wait | None:
-        """The next job, ``Wait`` while it depends on running ones, None when all is done. lane: which one asks."""
-        survey = self.survey
-        if survey is None:
+        """The next job, ``Wait`` while it depends on running ones, None when all is done. lane: which one asks.
+
+        Where there are lanes for heads alone, others have these only where nothing else is due.
+        """
+        if self.survey is None:
             return self._next_survey()
-        phases: tuple[Callable[[], LaneJob | Wait | None], ...] = (
+        survey = self.survey
+        job = self._next(lane, self.head_work.leaves) if self.head_work.nodes else None
+        if not isinstance(job, LaneJob):
+            job = _first(
+                lambda: self._next(lane, anything),
+                lambda: self._closing.next_control(self._ledger.running_kinds(), survey),
+                lambda: self._closing.next_refit(self._ledger.running_kinds(), survey),
+            )
+        if job is None and not self._done:
+            self._done = True
+            self._say_left_over()
+        return self._start(job) if isinstance(job, LaneJob) else job
+
+    def _next(self, lane: int, takes: Takes) -> LaneJob | Wait | None:
+        """The next job before the winner is known."""
+        return _first(
             self._next_first_model,
-            lambda: self._turns.next_first(self._ledger.running_models()),
+            lambda: self._turns.next_first(self._ledger.running_models(), takes),
             self._turns.next_larger,
             self._begin_search,
             self.by_hand.next_job,
             self._turns.next_late,
-            lambda: self._baselines.next_trained(lane),
-            self._turns.next_left_over,
-            self._closing.next_confirm,
-            lambda: self._closing.next_control(self._ledger.running_kinds(), survey),
-            lambda: self._closing.next_refit(self._ledger.running_kinds(), survey),
+            lambda: self._next_trained(lane),
+            lambda: self._turns.next_left_over(takes),
+            lambda: self._closing.next_confirm(takes),
         )
-        for propose in phases:
-            job = propose()
-            if job is not None:
-                return self._start(job) if isinstance(job, LaneJob) else job
-        if not self._done:
-            self._done = True
-            self._say_left_over()
-        return None
+
+    def next_head(self, node: str) -> LaneJob | None:
+        """The next job for a lane of a node that has no GPU, where others have one; None while there is none.
+
+        As long as there are trainings to begin, only probes: what comes after depends on what these come to.
+        """
+        survey, takes = self.survey, partial(self.head_work.suits, node)
+        if survey is None:
+            return None
+        job = _first(
+            lambda: self._next_first_model(takes),
+            lambda: self._turns.next_head(self._ledger.running_models(), takes),
+        )
+        if job is None and self._none_to_train:
+            job = _first(
+                lambda: self._turns.next_left_over(takes),
+                lambda: self._closing.next_confirm(takes),
+            )
+        if job is None and self.controls:  # of the winner, which others have to settle
+            job = self._closing.next_control(self._ledger.running_kinds(), survey, takes)
+        if not isinstance(job, LaneJob):
+            return None
+        return self._start(replace(job, features_of=self.head_work.device_of(node, Strategy.from_dict(job.strategy))))
+
+    def hand_back(self, number: int, node: str, *, absent: bool) -> LaneJob:
+        """A job that a lane of a node without a GPU did not do, as others are to do it.
+
+        absent: whether the features that it was to read are not kept there.
+        """
+        job = self._ledger.hand_back(number)
+        if absent:
+            self.head_work.absent(job, node)
+        return job
 
     def _say_left_over(self) -> None:
         """Once the last job came back: until then the time is in use."""
@@ -221,8 +266,8 @@ class SearchPlan:
             job = self._first_model.next_of(self._probing.best_so_far() or late)
         return None if job is None else self._start(job)
 
-    def _next_first_model(self) -> LaneJob | None:
-        return self._first_model.next_early() or self._first_model.next_of(self._probing.best())
+    def _next_first_model(self, takes: Takes = anything) -> LaneJob | None:
+        return self._first_model.next_early(takes) or self._first_model.next_of(self._probing.best(), takes)
 
     def _announce_first_model(self, worth: str) -> None:
         when = f"{self._time.used():.0f} s after the data was read"
@@ -238,6 +283,11 @@ class SearchPlan:
         """What one training of the strategy that leads took; 0 while none does."""
         leaders = self.contest.leaders(1)
         return max((record.seconds for record in self.contest.completed(leaders[0])), default=0.0) if leaders else 0.0
+
+    def _next_trained(self, lane: int) -> LaneJob | None:
+        job = self._baselines.next_trained(lane)
+        self._none_to_train = job is None
+        return job
 
     def _begin_search(self) -> Wait | None:
         """Settle what depends on the survey and the probes: the baselines, and what is proposed first."""
@@ -353,6 +403,7 @@ class SearchPlan:
         """Take in the end of a job. result None: it was stopped early, or (with ``error``) its lane died."""
         job = self._ledger.close(number)
         self._say_left_over()
+        self.head_work.ended(job, result)
         reason = error or (result.reason if result else None)
         if job.kind == JobKind.SURVEY:
             self._end_survey(result)
@@ -413,3 +464,8 @@ class SearchPlan:
     def interrupt(self) -> None:
         """Mark what still runs as interrupted."""
         self._ledger.interrupt()
+
+
+def _first(*proposers: Callable[[], LaneJob | Wait | None]) -> LaneJob | Wait | None:
+    """What the first of them proposes that proposes anything."""
+    return next((job for propose in proposers if (job := propose()) is not None), None)

@@ -45,7 +45,7 @@ class PlanSettings:
     where refits go. passes: of an image through its network, that a full training of a strategy comes to; pretrain_s:
     seconds that making a source model may take. larger: of a source model, the same at more pixels than the space asks
     for, and how many times as many these are; most first. trains: whether networks are, to see if they
-    do better.
+    do better. few: whether there are so few labelled images that heads are solved for on the CPU wherever they are.
     """
 
     trials: int
@@ -66,6 +66,7 @@ class PlanSettings:
     pretrain_s: float = 0.0
     larger: Callable[[str], Sequence[tuple[str, float]]] = lambda uri: ()
     trains: bool = True
+    few: bool = True
 
 
 class Wait:

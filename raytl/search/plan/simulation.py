@@ -67,16 +67,21 @@ class VirtualClock:
         return self.now
 
 
+NODE = "node"
+"""The one that all lanes are on."""
+
+
 def simulate(
-    plan: SearchPlan, curves: Curves, clock: VirtualClock, *, lanes: int, overhead_s: float = 0.0
+    plan: SearchPlan, curves: Curves, clock: VirtualClock, *, lanes: int, heads: int = 0, overhead_s: float = 0.0
 ) -> list[Event]:
     """Run a plan to its end; returns all events in order of time.
 
-    clock: the one that the plan was made with. overhead_s: what a lane needs before each job.
+    clock: the one that the plan was made with. heads: lanes beside them that have no GPU, numbered after them.
+    overhead_s: what a lane needs before each job.
     As on Ray Tune a free lane is given the next job at once, and none is handed out beyond the lanes.
     Events of the same time come in the order in which they were scheduled.
     """
-    return _Simulation(plan, curves, clock, lanes, overhead_s).run()
+    return _Simulation(plan, curves, clock, lanes, overhead_s, heads).run()
 
 
 @dataclass
@@ -86,12 +91,16 @@ class _Simulation:
     clock: VirtualClock
     lanes: int
     overhead_s: float
+    heads: int = 0
     events: list[Event] = field(default_factory=list)
 
     def run(self) -> list[Event]:
         self._order = count()
         self._due: list[tuple[float, int, int, LaneJob, Curve, int]] = []
         self._idle = list(reversed(range(self.lanes)))
+        self._idle_heads = list(reversed(range(self.lanes, self.lanes + self.heads)))
+        if self.heads:
+            self.plan.head_work.nodes.add(NODE)
         self._asking = True
         self._fill()
         while self._due:
@@ -101,14 +110,20 @@ class _Simulation:
 
     def _fill(self) -> None:
         """Give every free lane a job, as long as there are jobs."""
+        self._fill_heads()
         while self._idle and self._asking:
             job = self.plan.next_job(self._idle[-1])
             if isinstance(job, LaneJob):
                 self._begin(self._idle.pop(), job)
             elif isinstance(job, Wait):
-                return
+                break
             else:
                 self._asking = False
+        self._fill_heads()  # what is only left to be finished was not for them before
+
+    def _fill_heads(self) -> None:
+        while self._idle_heads and (job := self.plan.next_head(NODE)) is not None:
+            self._begin(self._idle_heads.pop(), job)
 
     def _begin(self, lane: int, job: LaneJob) -> None:
         self._note(lane, job, "start")
@@ -123,7 +138,8 @@ class _Simulation:
     def _advance(self, lane: int, job: LaneJob, curve: Curve, epoch: int) -> None:
         if epoch > len(curve.epochs):
             self._note(lane, job, "end")
-            self.plan.on_end(job.number, curve.ended(f"lane-{lane}"))
+            device = "cuda" if self.heads and lane < self.lanes else "cpu"
+            self.plan.on_end(job.number, replace(curve.ended(f"{NODE}-{lane}"), device=device))
         else:
             score, seconds = curve.epochs[epoch - 1]
             self._note(lane, job, "epoch", epoch)
@@ -132,7 +148,7 @@ class _Simulation:
                 return
             self._note(lane, job, "stop", epoch)
             self.plan.on_end(job.number, None)
-        self._idle.append(lane)
+        (self._idle if lane < self.lanes else self._idle_heads).append(lane)
         self._fill()
 
     def _note(self, lane: int, job: LaneJob, what: str, epoch: int = 0) -> None:

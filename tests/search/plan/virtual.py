@@ -82,13 +82,13 @@ class Search:
             labels=labels,
         )
 
-    def play(self, curves: Curves) -> list[Event]:
+    def play(self, curves: Curves, heads: int = 0) -> list[Event]:
         def noted(job: LaneJob) -> Curve:
             curve = curves(job)
             self.jobs.append(job)
             return curve
 
-        return simulate(self.plan, noted, self.clock, lanes=self.plan.settings.lanes)
+        return simulate(self.plan, noted, self.clock, lanes=self.plan.settings.lanes, heads=heads)
 
     def records(self, *kinds: JobKind) -> list[TrialRecord]:
         return [record for record in self.plan.records if record.kind in kinds]
