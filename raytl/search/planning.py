@@ -92,7 +92,7 @@ def make_workspace_settings(
         pretrain_s=settings.pretraining_s,
         device="auto" if lanes.gpus else "cpu",
         gpu_share=min(1.0, lanes.gpus) if lanes.gpus else 1.0,
-        threads=lanes.threads or max(1, int(lanes.cpus)),
+        threads=lanes.threads if lanes.gpus else max(1, int(lanes.cpus)),
         metric=chosen_metric(data, settings),
     )
 

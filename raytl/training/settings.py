@@ -71,8 +71,8 @@ class WorkspaceSettings:
         :meth:`raytl.training.material.Material.image_size`.
     folds: (n_folds, repeats) of the cross-validation; (0, 0) where the target cannot be split.
     gpu_share: of its GPU that this process may take, where several lanes are packed on one.
-    threads: of torch in this lane, at most as many as there are cores; None to leave as it is. activation_cache:
-    whether frozen stages are cached.
+    threads: of torch in this lane, at most as many as there are cores; None to leave as it is, of a lane with a GPU for
+    as many as its node leaves it. activation_cache: whether frozen stages are cached.
     pretrain_s: seconds that pretraining a source model may take, with fewer steps where it must; None for any.
     hurried: source models to take as they were made in less than all steps, though there be better ones by now.
     metric: what the user means by good; a name of :mod:`raytl.evaluation.metrics`.

@@ -20,6 +20,7 @@ from ray import tune
 from raytl.core.errors import UserError
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes import store
+from raytl.search.lanes.sizing import own_threads
 from raytl.search.lanes.work import do_job
 from raytl.tasks import TrainingData
 from raytl.training.workspace import Workspace, WorkspaceSettings
@@ -76,6 +77,8 @@ def lane(config: dict[str, Any], held: HeldData, settings: WorkspaceSettings, gr
     job = LaneJob.from_json(config["job"])
     if "threads" in config:
         settings = replace(settings, device="cpu", threads=config["threads"])
+    elif settings.threads is None and settings.device != "cpu":
+        settings = replace(settings, threads=threads_here(settings.gpu_share))
     workspace = _workspace(held, settings)
 
     def train_loop() -> None:
@@ -105,6 +108,14 @@ def in_store(result: JobResult) -> JobResult:
         except UserError as error:
             result.model_files, result.reason = None, str(error)
     return result
+
+
+@lru_cache(maxsize=1)
+def threads_here(gpu_share: float) -> int:
+    """A lane's share of its node's CPUs, of which nothing was known when the search was planned."""
+    here = ray.get_runtime_context().get_node_id()
+    node = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
+    return own_threads((node.get("CPU", 0.0), node.get("GPU", 0.0)), gpu_share)
 
 
 def _grown_bytes() -> int:

@@ -20,9 +20,9 @@ class Lanes:
 
     cpus, gpus: of each of a lane's ``workers`` processes. wanted: whether the user said how many; otherwise there are
     as many as fit the cluster, more or fewer when nodes come or go. most: what the memory holds, where that is less and
-    the user did not say. threads: that each process computes with where its node leaves it more than ``cpus``, None for
-    as many as these. head_cpus: of one lane more on each node that has lanes with GPUs and so many CPUs to spare, for
-    heads that are solved for; 0 for none.
+    the user did not say. threads: that each process computes with; None for as many as ``cpus``, and with GPUs where no
+    node that has some was known: each then finds out what its node leaves it (:func:`own_threads`). head_cpus: of one
+    lane more on each node with GPUs that has so many CPUs to spare, for heads that are solved for; 0 for none.
     """
 
     count: int
@@ -90,6 +90,11 @@ def _used(nodes: list[tuple[float, float]], gpus: float, processes: int) -> list
     """Of each node that holds processes with so much of a GPU: its CPUs, and how many there may come to be."""
     there = [(node[0], min(fitting([node], 1.0, gpus), processes)) for node in nodes]
     return [(cpus, count) for cpus, count in there if count]
+
+
+def own_threads(node: tuple[float, float], gpus: float) -> int:
+    """What a lane with so much of a GPU computes with on a node that came after the search was planned."""
+    return min((int(cpus // there) for cpus, there in _used([node], gpus, MOST_SHARING)), default=1)
 
 
 def with_head_lanes(lanes: Lanes, nodes: list[tuple[float, float]], held: int | None = None) -> Lanes:

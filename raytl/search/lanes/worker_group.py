@@ -23,7 +23,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from raytl.core.errors import UserError
 from raytl.search.jobs import EpochReport, JobResult, LaneJob
-from raytl.search.lanes.lane import HeldData, in_store
+from raytl.search.lanes.lane import HeldData, in_store, threads_here
 from raytl.search.lanes.pool import JobPool, Ticket, starved
 from raytl.search.lanes.sizing import Lanes
 from raytl.search.lanes.work import do_job
@@ -124,7 +124,7 @@ def work(config: dict[str, Any]) -> None:
         device = get_device()
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        settings = replace(settings, device=str(device))
+        settings = replace(settings, device=str(device), threads=settings.threads or threads_here(settings.gpu_share))
     workspace = Workspace(config["data"].get(), settings)
     # Verdicts travel beside the gradients, on the CPU whatever the backend. An evaluation may keep the others waiting.
     control = distributed.new_group(backend="gloo", timeout=timedelta(days=1))

@@ -17,6 +17,7 @@ from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.cluster import Lanes, fitting, plan_lanes
 from raytl.search.lanes.here import Beginning
 from raytl.search.lanes.resources import lane_resources
+from raytl.search.lanes.sizing import own_threads
 from raytl.search.lanes.tuning import RETRIES, START_PATIENCE_S, PlanSearcher
 from raytl.search.plan.settings import Wait
 from raytl.search.planning import SearchSettings, make_workspace_settings
@@ -126,9 +127,26 @@ class TestLanesThatFit:
         settings = make_workspace_settings(tiny.data(), load_space("vision-gpu"), SearchSettings(), lanes)
         assert settings.threads == threads
 
-    def test_where_no_node_with_a_gpu_is_known_yet_and_on_processors_alone_it_is_what_they_ask_for(self):
-        assert plan_lanes(4, 1.0, 1, [(8.0, 0.0)], grows=True).threads is None
-        assert plan_lanes(2, 0.0, 1, [(4.0, 0.0)]) == Lanes(2, 2.0, 0.0)
+    def test_on_processors_alone_it_is_what_they_ask_for_and_where_no_node_with_a_gpu_is_known_each_finds_out(self):
+        grown = plan_lanes(4, 1.0, 1, [(8.0, 0.0)], grows=True)
+        assert grown.threads is None
+        assert make_workspace_settings(tiny.data(), load_space("vision-gpu"), SearchSettings(), grown).threads is None
+        alone = plan_lanes(2, 0.0, 1, [(4.0, 0.0)])
+        assert alone == Lanes(2, 2.0, 0.0)
+        assert make_workspace_settings(tiny.data(), load_space("vision-gpu"), SearchSettings(), alone).threads == 2
+
+    @pytest.mark.parametrize(
+        ("node", "gpus", "threads"),
+        [
+            ((16.0, 1.0), 1.0, 16),
+            ((16.0, 4.0), 1.0, 4),
+            ((8.0, 1.0), 0.5, 4),
+            ((1.0, 1.0), 1.0, 1),
+            ((8.0, 0.0), 1.0, 1),
+        ],
+    )
+    def test_a_lane_on_a_node_that_came_later_finds_out_what_that_leaves_it(self, node, gpus, threads):
+        assert own_threads(node, gpus) == threads
 
     def test_a_node_that_came_later_may_have_fewer_cores_than_was_planned_with(self, tmp_path: Path) -> None:
         before = torch.get_num_threads()
