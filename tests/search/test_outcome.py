@@ -601,7 +601,7 @@ class TestControls:
         labels = np.repeat(np.arange(k), 2)
         seen = rng.standard_normal((len(labels), k)) + 2 * np.eye(k)[labels]
         winner, control = (softmax(1.5 * (seen + 0.15 * rng.standard_normal(seen.shape)), axis=1) for _ in range(2))
-        plan.contest.labels = Labels(labels, None, k, metric)
+        plan.contest.said.labels = Labels(labels, None, k, metric)
         plan.records.clear()
         for number, (kind, strategy, said) in enumerate((("search", UNTRAINED, winner), ("control", BARE, control))):
             record = TrialRecord(
@@ -615,7 +615,7 @@ class TestControls:
         hold_against_controls(plan, outcome, metric, tuple(map(str, range(k))))
         found = outcome.controls[0]
         assert best.validation is not None and found.comparison is not None
-        judged = [plan.contest.judged(strategy.key) for strategy in (UNTRAINED, BARE)]
+        judged = [plan.contest.said.judged(strategy.key) for strategy in (UNTRAINED, BARE)]
         own, other = (metric(said, labels) for said in judged if said is not None)
         assert best.validation.value == pytest.approx(own, abs=1e-6)
         assert found.comparison.value == pytest.approx(own - other, abs=1e-6)
@@ -716,7 +716,7 @@ class TestTestSplit:
     ) -> None:
         by_rank = workspace(tmp_path, data(16), metric="auroc")
         winner, control = plan.winner(), plan.controls[0].strategy.key
-        assert winner is not None and plan.contest.temperature(control) is None
+        assert winner is not None and plan.contest.said.temperature(control) is None
         for seed, key in enumerate((winner, control)):
             torch.manual_seed(seed)
             model = sources.load(MODEL, channels=1, image_size=SIDE)
@@ -744,12 +744,12 @@ class TestTestSplit:
     ) -> None:
         """Its temperature moves them a little, and the figure on the test is of the model with its temperature."""
         rng, labels = np.random.default_rng(0), np.repeat(np.arange(classes), 12)
-        plan.contest.labels = Labels(labels, None, classes, metrics.get("auroc"))
+        plan.contest.said.labels = Labels(labels, None, classes, metrics.get("auroc"))
         said = softmax(4 * rng.standard_normal((len(labels), classes)) + 2 * np.eye(classes)[labels], axis=1)
         record = TrialRecord(1000, "search", BARE.to_dict(), BARE.key, score=0.5, status=TrialStatus.COMPLETED)
         record.validated, record.predicted = list(range(len(labels))), said.tolist()
         plan.records[:] = [record]
-        judged = plan.contest.judged(BARE.key)
+        judged = plan.contest.said.judged(BARE.key)
         assert judged is not None and np.allclose(judged, said) != tempered
 
     def test_gives_every_candidate_its_accuracy_and_the_gains_between_them(
