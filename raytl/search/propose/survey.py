@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.special import softmax
-from scipy.stats import binomtest, fisher_exact
+from scipy.special import bdtrc, softmax
 
 from raytl.adaptation.moments import LEAST_SEEN, match_moments
 from raytl.evaluation.class_frequencies import estimate_frequencies
@@ -175,7 +174,7 @@ def _judged(said: np.ndarray, images: LabelledImages, known: np.ndarray) -> _Ans
     # Answers drawn at random in the shares in which they were given, of labels in theirs.
     answered = np.bincount(said, minlength=len(images.classes)) / len(said)
     expected = float((answered * np.bincount(labels, minlength=len(images.classes)) / len(said)).sum())
-    chance = binomtest(int(right.sum()), len(right), min(max(expected, 1e-9), 1.0), alternative="greater").pvalue
+    chance = bdtrc(int(right.sum()) - 1, len(right), min(max(expected, 1e-9), 1.0)) if right.any() else 1.0
     of_all = float(np.sum(recalls)) / len(present)
     return _Answers(float(np.mean(recalls)), of_all, int(right.sum()), len(right), bool(chance < DOUBT))
 
@@ -236,6 +235,8 @@ def _falls_behind(domain: _Domain, others: Sequence[_Domain]) -> bool:
 
     By more than luck gives either of them (Fisher's exact test).
     """
+    from scipy.stats import fisher_exact  # a second of import, which few searches come to need
+
     pairs = [(mine, other.told[place]) for place, mine in domain.told.items() for other in others if other.knows(place)]
     tables = ([[told.right, told.asked - told.right] for told in pair] for pair in pairs)
     return any(fisher_exact(table, alternative="less").pvalue < FALLS_BEHIND for table in tables)
