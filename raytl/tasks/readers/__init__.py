@@ -176,7 +176,7 @@ def list_path(
     options = TableOptions(folder, label, image_column, must, lone, labels)
     if is_folder(place):
         listing = list_folder(place, options=options, split=split, labels=labels)
-        unread = label is not None and lone and "table" not in listing.layout
+        unread = label is not None and lone and "table" not in listing.layout and not listing.told
         if unread and asked_for(label) and listing.layout != BY_NAMES:
             raise UserError(
                 f"{listing.name}: --label {label}: the names of its images do not say several labels; "

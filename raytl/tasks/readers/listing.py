@@ -40,7 +40,8 @@ class Listing:
     sentence. split_names: what the folders or files of each split are called. useless: why tables beside the images are
     of no use, by name; unknown: likewise, of files that may be about something else. empty_because: what is there
     instead of images. beside: by path, groups and splits that a table says of images whose folders give the labels;
-    heard: names of such tables.
+    heard: names of such tables. told: by path, labels that a table gives to images of which no folder says any;
+    read: paths of the tables that these are from.
     """
 
     name: str
@@ -55,6 +56,8 @@ class Listing:
     empty_because: str = ""
     beside: dict[str, Entry] = field(default_factory=dict)
     heard: set[str] = field(default_factory=set)
+    told: dict[str, str] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
 
     def note(self, message: str, severity: Severity = Severity.WARNING) -> None:
         """Add a problem about the path as a whole."""
