@@ -10,11 +10,19 @@ import traceback
 from types import TracebackType
 from typing import Any, NoReturn
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.table import Table
 
 from raytl.core.errors import UserError
 
 SCHEMA_VERSION = 1
+
+
+def break_cells(table: Table) -> None:
+    """Have cells without room go on in the next line, where Rich would cut them: names and paths are to be copied."""
+    for column in table.columns:
+        if not column.no_wrap:
+            column.overflow = "fold"
 
 
 class Output:
@@ -46,7 +54,13 @@ class Output:
         return cls(as_json="--json" in arguments)
 
     def say(self, thing: Any) -> None:
-        """For people: a line, or anything that Rich draws. A line is not broken: it may hold a path to copy."""
+        """For people: a line, or anything that Rich draws. A line is not broken: it may hold a path to copy.
+
+        Nor is a cell of a table cut, but where its column says so: it goes on in the next line.
+        """
+        for part in thing.renderables if isinstance(thing, Group) else (thing,):
+            if isinstance(part, Table):
+                break_cells(part)
         self._print(self.console, thing)
 
     def note(self, line: str, style: str = "") -> None:
