@@ -100,6 +100,7 @@ def list_with_tables(
         if entry.split is not None:
             result.split_names.setdefault(entry.split, [entry.split])
     named = set().union(*(beside[name].labels for name in chosen))
+    named |= {path for name in chosen for path in beside[name].listing.beside}  # rows without a label, which is said
     left = [path for path in tree.below() if is_image(path) and path not in named]
     if left:
         files = "1 image is" if len(left) == 1 else f"{len(left)} images are"
@@ -129,6 +130,8 @@ def _tables(place: Place, tree: Tree, options: TableOptions, result: Listing) ->
         if listing.empty_because:
             result.useless[name_of(path)] = listing.empty_because
         listing.entries = [told_here(entry, there) for entry in listing.entries]
+        blank = (told_here(entry, there) for entry in listing.beside.values())
+        listing.beside = {entry.item.path: entry for entry in blank if isinstance(entry.item, FileItem)}
         labels = {entry.item.path: entry.label for entry in listing.entries if isinstance(entry.item, FileItem)}
         if labels and (told.images is not None or 2 * len(labels.keys() & there) > len(labels)):
             found[name_of(path)] = _Beside(path, listing, labels)
