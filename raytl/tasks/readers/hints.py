@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
 from raytl.tasks.readers.archive import ENDINGS
-from raytl.tasks.readers.file_names import FILENAME, spoken
+from raytl.tasks.readers.file_names import FILENAME, pattern_of, spoken
 from raytl.tasks.readers.listing import Listing, printable
 from raytl.tasks.readers.split_names import split_of
 from raytl.tasks.readers.tree import Tree, is_image, name_of
@@ -127,6 +127,11 @@ def why_unlabelled(tree: Tree, reasons: dict[str, str]) -> str:
         listed = ", ".join(f"'{word}'" for word in found.words[:_NAMED])
         how = f"pass --label {FILENAME}, or move each into a folder of its own"
         return f"the files' names {found.where} {listed}; if these are the labels {how}"
+    told = pattern_of(images)
+    if told is not None:
+        pattern, words = told
+        where = f"the files' names say {_few([repr(word) for word in words])}"
+        return f"{where}; if these are the labels pass --label '{FILENAME}:{pattern}'"
     sheet = next((path for path in files if PurePosixPath(path).suffix.lower() in _SHEETS), None)
     if sheet is not None:
         return f"{name_of(sheet)} may hold them, but spreadsheets are not read; save it as CSV (UTF-8)"
