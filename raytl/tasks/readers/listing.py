@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, cast
 
-from raytl.core.errors import UserError
+from raytl.core.errors import UserError, cause
 from raytl.core.names import printable as printable
 from raytl.tasks.items import EncodedItem, FileItem
 from raytl.tasks.problems import Problem, Severity
@@ -150,7 +150,7 @@ def exists(filesystem: Any, path: str) -> bool:
     try:
         return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
     except Exception as error:  # noqa: BLE001  # what fsspec's file systems raise is their own
-        what = f"{printable(path)}: cannot be reached ({first_line(error)})"
+        what = f"{printable(path)}: cannot be reached ({cause(error)})"
         raise UserError(f"{what}; check the address and your access to it") from None
 
 
@@ -180,7 +180,7 @@ def open_uri(uri: str) -> tuple[Any, str]:
         found, inner = fs.FileSystem.from_uri(_for_pyarrow(uri))
     except Exception as error:  # noqa: BLE001  # what fsspec's file systems raise is their own
         raise UserError(
-            f"{printable(uri)}: cannot be opened ({first_line(error)}); give a local path or a URI such as s3://bucket/folder"
+            f"{printable(uri)}: cannot be opened ({cause(error)}); give a local path or a URI such as s3://bucket/folder"
         ) from None
     return _with_keys(found), str(inner)
 

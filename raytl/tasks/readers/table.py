@@ -45,7 +45,8 @@ def list_table(
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * table.num_rows, pa.string()))
     here = Place(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.shown) or ".")
-    resolver = Resolver(options.images or here, shard_split(posixpath.basename(place.path)))
+    split = shard_split(posixpath.basename(place.path))
+    resolver = Resolver(options.images or here, split, elsewhere=options.images is not None)
     columns = choose_columns(table, listing, resolver.is_file, options)
     labels = label_values(table, columns.label, columns.one_hot, listing)
     groups = text_values(table, columns.group) if columns.group else [None] * table.num_rows
