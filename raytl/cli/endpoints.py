@@ -182,7 +182,8 @@ def endpoint_status(name: Name = "raytl", json: Json = False) -> None:
 
     output, known = Output.current, look(name)
     token = ", asks for its token" if known["token"] else ""
-    output.say(f"{known['url']}: {known['status']}, {known['replicas']} replicas{token}")
+    replicas = "1 replica" if known["replicas"] == 1 else f"{known['replicas']} replicas"
+    output.say(f"{known['url']}: {known['status']}, {replicas}{token}")
     output.say(_versions(known))
     for one in known["previous"]:
         output.say(f"at hand: {one['version']} ({one['model']}), of {one['since']}")
