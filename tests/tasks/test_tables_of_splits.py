@@ -129,3 +129,8 @@ def test_folders_and_a_table_that_differ_over_an_image_are_still_asked_about(tmp
     table(tmp_path / "labels.csv", "path,label", *(f"train/cat/{n}.png,{EIGHT[n]}" for n in range(6)))
     with pytest.raises(UserError, match="give the images different labels"):
         read_labelled(tmp_path)
+
+
+def test_tables_of_images_in_folders_of_splits_are_not_to_be_moved_into_folders(tmp_path: Path) -> None:
+    read = read_labelled(gtsrb(tmp_path), split="none")
+    assert not any("move those of the test" in problem.message for problem in read.problems)

@@ -11,7 +11,7 @@ from raytl.core.errors import UserError
 from raytl.tasks.readers.archive import ENDINGS
 from raytl.tasks.readers.file_names import FILENAME, pattern_of, spoken
 from raytl.tasks.readers.listing import Listing, printable
-from raytl.tasks.readers.split_names import split_of
+from raytl.tasks.readers.split_names import split_of, splits_of
 from raytl.tasks.readers.tree import Tree, is_image, name_of
 
 _NAMED = 4
@@ -190,7 +190,8 @@ def say_lists(tree: Tree, listing: Listing, used: Collection[str] = ()) -> None:
         for path in texts
         if _speaks_of_split(PurePosixPath(path).stem) or (together and spoken[path] is not None)
     ]
-    if lists and not listing.split_names:
+    apart = splits_of(name for name, folder in tree.folders.items() if folder.images())  # what --split none joins
+    if lists and not listing.split_names and len(set(apart.values())) < 2:
         what = (
             f"{_few(lists)} may say which images are for training or the test, and {'is' if len(lists) == 1 else 'are'}"
         )
