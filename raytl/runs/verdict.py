@@ -94,7 +94,7 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
 
 def _untrained(what: str, summary: dict[str, Any]) -> str:
     """Why no network was trained, and what would tell whether that is better. what: the model is, instead."""
-    if not summary["trials"].get("trainable", True):
+    if not _trainable(summary):
         told = f"The search space has nothing to train: the model is a {what}"
         return f"{told}. One with networks tells whether they do better."
     if summary.get("time_budget_s", 0) is None:
@@ -102,6 +102,11 @@ def _untrained(what: str, summary: dict[str, Any]) -> str:
         return f"{told}. More --trials tell whether training does better."
     told = f"No training of a network came to its end in the time given: the model is a {what}"
     return f"{told}. A larger --time-budget tells whether training does better."
+
+
+def _trainable(summary: dict[str, Any]) -> bool:
+    """Whether the search space had a network; of runs of before it is taken that it had."""
+    return bool((summary.get("trials") or {}).get("trainable", True))
 
 
 def transfer(summary: dict[str, Any]) -> Verdict:
@@ -132,7 +137,7 @@ def _without_transfer(what: str, summary: dict[str, Any]) -> Verdict:
         return Verdict(
             "open",
             f"Whether {part} helps is not known: no pretrained weights were tried to an end, and {what}. "
-            + (_why_given_up(summary) or _WEIGHTS),
+            + (_why_given_up(summary) or (_WEIGHTS if _trainable(summary) else "The search space has none.")),
         )
     if not _measured(summary):
         return Verdict("open", f"Whether {part} helps nobody has measured: by the score alone, {what}.")

@@ -504,8 +504,9 @@ class TestVerdict:
             summary_of("freezing", "cannot-tell", None, source_model="plain:gradients", head="logistic") | STANDING
         )
         summary |= {"trials": {"trained": 0, "trainable": trainable, "scored": True}, "time_budget_s": budget_s}
-        told = " ".join(one.sentence for one in verdicts(summary, 0))
+        told = " ".join(one.sentence for one in verdicts(summary | {"baselines": {}}, 0))
         assert words in told
+        assert ("Where none could be had" in told) == trainable
         assert ("--time-budget" in told) == (budget_s is not None)
 
     @pytest.mark.parametrize(
