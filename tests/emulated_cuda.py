@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 import raytl
+from raytl.core.gpus import usable_gpus
 
 PACKAGE = str(Path(raytl.__file__).parent)
 DEVICE = torch.device("cuda", 0)
@@ -127,6 +128,10 @@ def emulated_cuda() -> Iterator[EmulatedCuda]:
     mode, autocast = EmulatedCuda(), torch.autocast
     replaced = [
         mock.patch.object(torch.cuda, "is_available", lambda: True),
+        mock.patch.object(torch.cuda, "device_count", lambda: 1),
+        mock.patch.object(torch.cuda, "get_device_name", lambda index: "an emulated GPU"),
+        mock.patch.object(torch.cuda, "get_device_capability", lambda index: (9, 0)),
+        mock.patch.object(torch.cuda, "is_bf16_supported", lambda **kwargs: True),
         mock.patch.object(torch.cuda, "_lazy_init", lambda: None),
         mock.patch.object(torch.cuda.memory, "_lazy_init", lambda: None),
         mock.patch.object(torch.cuda, "cudart", _Runtime),
@@ -139,6 +144,7 @@ def emulated_cuda() -> Iterator[EmulatedCuda]:
         mock.patch.object(torch, "Generator", _Generator),
         mock.patch.object(Tensor, "pin_memory", _pinned),
     ]
+    usable_gpus.cache_clear()
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # a Parameter can't become a DeviceTensor
     try:
         with ExitStack() as stack:
@@ -146,6 +152,7 @@ def emulated_cuda() -> Iterator[EmulatedCuda]:
                 stack.enter_context(patch)
             yield stack.enter_context(mode)
     finally:
+        usable_gpus.cache_clear()
         torch.__future__.set_overwrite_module_params_on_conversion(False)
 
 

@@ -15,6 +15,7 @@ from raytl.core.lazy import lazily
 
 if TYPE_CHECKING:
     from raytl.api.by_hand import try_strategy
+    from raytl.api.data_check import check
     from raytl.api.exporting import export
     from raytl.api.extending import extend
     from raytl.api.models import Best, Run, deploy, find_bundle, open_run, recipe, replay
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from raytl.api.promotion import Condition, deploy_when
     from raytl.api.searching import resume, search
     from raytl.api.submitting import JobHandle, find_job, find_run, submit, submit_options
-    from raytl.evaluation.data_check import check
     from raytl.serving import Endpoint, undeploy
     from raytl.tasks import Task
 
@@ -63,6 +63,7 @@ __getattr__ = lazily(
     __name__,
     {
         "raytl.api.by_hand": "try_strategy",
+        "raytl.api.data_check": "check",
         "raytl.api.exporting": "export",
         "raytl.api.extending": "extend",
         "raytl.api.models": "Best Run deploy find_bundle open_run recipe replay",
@@ -71,7 +72,6 @@ __getattr__ = lazily(
         "raytl.api.promotion": "Condition deploy_when",
         "raytl.api.searching": "resume search",
         "raytl.api.submitting": "JobHandle find_job find_run submit submit_options",
-        "raytl.evaluation.data_check": "check",
         "raytl.serving": "Endpoint undeploy",
         "raytl.tasks": "Task",
     },

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import torch
-
 from raytl.core.errors import UserError
+from raytl.core.gpus import usable_gpus
 from raytl.core.machine import cores
 from raytl.search.cluster_quote import ClusterQuote, NodeType, read_cluster, reckon
 from raytl.search.lanes.sizing import Lanes, plan_lanes
@@ -82,6 +81,6 @@ def quote(
 
 def _on_this_machine(bound: BoundSpace, settings: SearchSettings) -> tuple[Workspace, Lanes]:
     """What a lane of a search here would have, without starting Ray."""
-    machine = (float(max(cores(), settings.lanes or 1)), float(torch.cuda.device_count()))
+    machine = (float(max(cores(), settings.lanes or 1)), float(len(usable_gpus())))
     lanes = plan_lanes(settings.lanes, settings.gpus_per_trial, 1, [machine])
     return Workspace(bound.data, make_workspace_settings(bound.data, bound.space, settings, lanes)), lanes

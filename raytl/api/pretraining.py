@@ -45,7 +45,7 @@ def pretrain(
     training. Raises UserError at once where ``out`` cannot be written or holds something else than a saved model.
     """
     check_place(Path(out))
-    read = read_labelled(data, split=split, images=images, label=label, image_column=image_column)
+    read = read_labelled(data, asked="--data", split=split, images=images, label=label, image_column=image_column)
     learned = read.images
     if noticed is not None:
         noticed(read.problems)

@@ -11,11 +11,13 @@ import pandas as pd
 
 from raytl.bundles.predictor import Predictor
 from raytl.core.errors import UserError
+from raytl.core.names import printable
 from raytl.core.places import check_folder, is_folder, is_there
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.judging.health import Health, judge_health
-from raytl.tasks.readers.listing import Place, printable
-from raytl.tasks.readers.tree import is_image, walk
+from raytl.tasks.formats import is_image
+from raytl.tasks.readers.listing import Place
+from raytl.tasks.readers.tree import walk
 
 _BATCH = 64
 

@@ -14,7 +14,8 @@ from raytl.bundles.reference import Reference
 from raytl.core.errors import UserError
 from raytl.core.prediction import Prediction
 from raytl.sources.manifest import Manifest, Threshold
-from raytl.tasks.decoding import decode, to_l_or_rgb
+from raytl.tasks.decoding import decode
+from raytl.tasks.eight_bits import to_l_or_rgb
 
 if TYPE_CHECKING:
     from raytl.judging.health import Yardstick
@@ -33,7 +34,7 @@ class Predictor(ABC):
     """
 
     on_gpu = False
-    tolerance = 0.01  # other processors, TF32 and memory layouts stay well below
+    tolerance = 0.01  # other processors and memory layouts stay well below
 
     def __init__(self, manifest: Manifest, where: str) -> None:
         if manifest.labels is None:

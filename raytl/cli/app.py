@@ -8,7 +8,7 @@ import typer
 
 from raytl import __version__
 from raytl.cli.output import Output
-from raytl.cli.sharing import parse_share
+from raytl.cli.shares import parse_holdout
 from raytl.core.errors import UserError
 
 app = typer.Typer(
@@ -30,11 +30,6 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(spaces_app, name="spaces")
 app.add_typer(cache_app, name="cache")
-
-
-def _share_held_out(text: str) -> float:
-    return parse_share("--holdout", text)
-
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, everything else on stderr.")]
 Storage = Annotated[
@@ -65,7 +60,7 @@ Assignments = Annotated[
 Holdout = Annotated[
     float | None,
     typer.Option(
-        parser=_share_held_out,
+        parser=parse_holdout,
         metavar="SHARE",
         help="Share of the target to test on, 0 for none (default: 0.2 where the median class has 30 images or more).",
     ),

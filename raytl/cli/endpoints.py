@@ -11,7 +11,8 @@ from rich.text import Text
 
 from raytl.cli.app import Json, Model, Storage, app, endpoint_app
 from raytl.cli.output import Output
-from raytl.cli.sharing import given_options, parse_share
+from raytl.cli.shares import parse_canary, parse_share
+from raytl.cli.sharing import given_options
 from raytl.core.errors import UserError
 
 # Of a model on trial: all else is the endpoint's, which is there.
@@ -95,13 +96,11 @@ def deploy(
     """
     from raytl import api
 
-    share = parse_share("--canary", canary) if canary is not None else 0.0
+    share = parse_canary(canary) if canary is not None else 0.0
     output = Output.current
     if canary is not None or shadow:
-        if shadow and share:
+        if shadow and canary is not None:
             raise UserError("--shadow answers nobody and --canary some: give one of them")
-        if not shadow and not 0 < share < 1:
-            raise UserError(f"--canary {canary}: give a share above 0 and below 100 %, or --shadow")
         for name_of_option, given in _given(context).items():
             if name_of_option not in _ON_TRIAL:
                 what = "a model on trial answers where the served one does, as that was deployed"

@@ -146,7 +146,7 @@ def jobs_logs(run: RunName, address: Address = None, json: Json = False) -> None
     output = Output.current
     handle = _find(run, address)
     said = handle.logs()
-    output.say(said.rstrip("\n"))
+    output.pass_on(said.rstrip("\n"))
     output.document({**handle.job.to_json(), "logs": said})
 
 
@@ -191,7 +191,7 @@ def _follow(output: Output, handle: JobHandle, flags: str) -> None:
     """Print the lines of a search until it ends, and end as it does."""
     try:
         for line in handle.follow():
-            output.say(line.rstrip())
+            output.pass_on(line.rstrip())
     except KeyboardInterrupt:
         output.note(f"{handle.run} goes on without this terminal")
         output.note(f"  come back: raytl jobs follow {handle.run}{flags}")

@@ -7,15 +7,31 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, NoReturn
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from raytl.core.errors import UserError
+from raytl.core.names import visible
 
 SCHEMA_VERSION = 1
+
+
+class Terminal(Console):
+    """A console on which text is seen and never obeyed, whatever names hold; styles and positions are Rich's own."""
+
+    def __init__(self, *, stderr: bool) -> None:
+        super().__init__(stderr=stderr, highlight=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The parts of what is drawn."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
 def break_cells(table: Table) -> None:
@@ -39,8 +55,8 @@ class Output:
         self.as_json = as_json
         self.told = False
         self.begun = time.monotonic()
-        self.console = Console(stderr=as_json, highlight=False, emoji=False)
-        self.progress_console = Console(stderr=True, highlight=False, emoji=False)
+        self.console = Terminal(stderr=as_json)
+        self.progress_console = Terminal(stderr=True)
         self._stdout = None
         if as_json:
             sys.stdout.flush()
@@ -62,6 +78,11 @@ class Output:
             if isinstance(part, Table):
                 break_cells(part)
         self._print(self.console, thing)
+
+    def pass_on(self, said: str) -> None:
+        """Lines that another process said, in their colours: Ray writes these whether or not there is a terminal."""
+        for line in said.split("\n"):
+            self._print(self.console, Text.from_ansi(line))
 
     def note(self, line: str, style: str = "") -> None:
         """A line about what is going on, on stderr."""
@@ -86,7 +107,7 @@ class Output:
     def fail(self, message: str, *, code: int) -> NoReturn:
         """One sentence, and out."""
         if message:
-            print(f"raytl: {message}", file=sys.stderr)
+            print(f"raytl: {visible(message)}", file=sys.stderr)
         self.document({"error": message, "exit_code": code})
         sys.exit(code)
 
@@ -100,7 +121,7 @@ class Output:
 
     def _print(self, console: Console, thing: Any, style: str = "") -> None:
         try:
-            if isinstance(thing, str):
+            if isinstance(thing, str | Text):
                 console.print(thing, style=style or None, markup=False, soft_wrap=True)
             else:
                 console.print(thing)

@@ -12,45 +12,28 @@ from rich.text import Text
 
 from raytl.cli.app import (
     Assignments,
-    ClassesOf,
     GpusPerTrial,
-    Holdout,
-    ImageColumn,
-    ImagesFolder,
     Json,
-    LabelColumn,
     Lanes,
     Seed,
-    SourceDomain,
     Space,
-    Split,
-    Target,
-    Test,
-    Unlabelled,
     app,
     sources_app,
 )
 from raytl.cli.output import Output
+from raytl.cli.sharing import data_options, task_of, with_options_of
 from raytl.core.errors import UserError
 from raytl.core.memory import in_units
 
 
 @sources_app.command("rank")
+@with_options_of(data_options, first=True)
 def rank(
-    target: Target = None,
-    source_domain: SourceDomain = None,
-    unlabelled: Unlabelled = None,
-    test: Test = None,
-    split: Split = None,
-    images: ImagesFolder = None,
-    label: LabelColumn = None,
-    image_column: ImageColumn = None,
-    classes_of: ClassesOf = None,
-    holdout: Holdout = None,
     space: Space = "vision-small",
     set_: Assignments = None,
     seed: Seed = 0,
     json: Json = False,
+    **data: Any,
 ) -> None:
     """Rank a space's source models for your data before training on it: which, frozen up to which cut, promises most.
 
@@ -69,10 +52,7 @@ def rank(
     from raytl.cli.running import show_problems
 
     output = Output.current
-    task = api.Task(
-        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
-        label=label, image_column=image_column, classes_of=classes_of,
-    )  # fmt: skip
+    task = task_of(data, seed)
     bound = api.bind(task, space, set_ or [])
     show_problems(output, [*bound.problems, *task.problems], "the report of a search")
     ranked = api.rank_sources(task, bound, seed=seed)
@@ -100,17 +80,8 @@ def rank(
 
 
 @app.command()
+@with_options_of(data_options, first=True)
 def quote(
-    target: Target = None,
-    source_domain: SourceDomain = None,
-    unlabelled: Unlabelled = None,
-    test: Test = None,
-    split: Split = None,
-    images: ImagesFolder = None,
-    label: LabelColumn = None,
-    image_column: ImageColumn = None,
-    classes_of: ClassesOf = None,
-    holdout: Holdout = None,
     space: Space = "vision-small",
     set_: Assignments = None,
     trials: Annotated[
@@ -138,6 +109,7 @@ def quote(
     ] = 1.0,
     seed: Seed = 0,
     json: Json = False,
+    **data: Any,
 ) -> None:
     """Say what a search would take: time, memory, disk, a first idea of the accuracy, and money on a cluster.
 
@@ -168,10 +140,7 @@ def quote(
     if node and cluster is None:
         raise UserError("--node is of the nodes of a cluster; say which with --cluster FILE")
     types = api.read_cluster(cluster, price or (), node or ()) if cluster is not None else None
-    task = api.Task(
-        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
-        label=label, image_column=image_column, classes_of=classes_of,
-    )  # fmt: skip
+    task = task_of(data, seed)
     bound = api.bind(task, space, set_ or [])
     show_problems(output, [*bound.problems, *task.problems], "the report of a search")
     with output.progress_console.status("probing for about a minute"):
@@ -185,12 +154,12 @@ def quote(
     if types is not None:
         there = api.reckon(told, types, lanes=lanes, gpus_per_trial=gpus_per_trial, lane_speed=lane_speed)
     table = Table("of the search", "expected", "range", box=None)
-    table.add_row("one full training", _span(told.trial_s.value), _range(told.trial_s))
-    table.add_row(f"{told.trials} trials in {_lanes(told.lanes)}", _span(told.search_s.value), _range(told.search_s))
+    table.add_row("one full training", _time(told.trial_s.value), _range(told.trial_s))
+    table.add_row(f"{told.trials} trials in {_lanes(told.lanes)}", _time(told.search_s.value), _range(told.search_s))
     tried = told.strategies
     table.add_row("strategies tried, with probes", f"{tried.value:.0f}", f"{tried.low:.0f} to {tried.high:.0f}")
     if told.pretrain_s:
-        table.add_row("of it, pretraining", _span(told.pretrain_s / told.lanes), "")
+        table.add_row("of it, pretraining", _time(told.pretrain_s / told.lanes), "")
     table.add_row("memory", in_units(told.memory_bytes), "")
     table.add_row("disk, at most", in_units(told.disk_bytes), "")
     if told.accuracy is not None:
@@ -200,7 +169,7 @@ def quote(
         )
     if there is not None:
         nodes = " and ".join(f"{count} x {name}" for name, count in there.nodes.items())
-        table.add_row(f"on {nodes}", _span(3600 * there.hours.value), _range(there.hours, 3600))
+        table.add_row(f"on {nodes}", _time(3600 * there.hours.value), _range(there.hours, 3600))
         if there.money is not None:
             low, high = there.money.low, there.money.high
             table.add_row("for it, as --price counts", f"{there.money.value:.2f}", f"{low:.2f} to {high:.2f}")
@@ -229,10 +198,10 @@ def _count(number: int) -> str:
 
 
 def _range(interval: Any, unit_s: float = 1.0) -> str:
-    return f"{_span(unit_s * interval.low)} to {_span(unit_s * interval.high)}"
+    return f"{_time(unit_s * interval.low)} to {_time(unit_s * interval.high)}"
 
 
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _time(seconds: float) -> str:
+    from raytl.runs import wording
+
+    return wording.duration(seconds, rough=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raytl.cli.output import Output
-from raytl.cli.sharing import parse_share
+from raytl.cli.shares import parse_canary
 from raytl.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ def read_promotion(
         return None
     on_trial: dict[str, Any] = {} if promote_after is None else {"promote_after": promote_after}
     if canary is not None:
-        on_trial["canary"] = parse_share("--canary", canary)
-        if not 0 < on_trial["canary"] < 1:
-            raise UserError(f"--canary {canary}: give a share above 0 and below 100 %")
+        on_trial["canary"] = parse_canary(canary)
     return Promotion(api.Condition.parse(deploy_when, metric), on_trial)
 
 

@@ -4,36 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from raytl.cli.app import (
     READ,
     Assignments,
-    ClassesOf,
     ClusterAddress,
     GpusPerTrial,
-    Holdout,
     ImageColumn,
     ImagesFolder,
     Json,
     LabelColumn,
     Lanes,
     Seed,
-    SourceDomain,
     Space,
     Split,
     Storage,
-    Target,
-    Test,
-    Unlabelled,
     Verbose,
     app,
     read_moves,
 )
 from raytl.cli.output import Output
 from raytl.cli.promoting import Promotion, promote, read_promotion
+from raytl.cli.sharing import data_options, task_of, with_options_of
 from raytl.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,18 +63,9 @@ def demo(
 
 
 @app.command()
+@with_options_of(data_options, first=True)
 def search(
     context: typer.Context,
-    target: Target = None,
-    source_domain: SourceDomain = None,
-    unlabelled: Unlabelled = None,
-    test: Test = None,
-    split: Split = None,
-    images: ImagesFolder = None,
-    label: LabelColumn = None,
-    image_column: ImageColumn = None,
-    classes_of: ClassesOf = None,
-    holdout: Holdout = None,
     space: Space = "vision-small",
     set_: Assignments = None,
     trials: Annotated[
@@ -165,6 +151,7 @@ def search(
     address: ClusterAddress = None,
     json: Json = False,
     verbose: Verbose = False,
+    **data: Any,
 ) -> None:
     """Search for the best way to transfer to your data: leaderboard, report, and a model to serve.
 
@@ -213,10 +200,7 @@ def search(
         raise UserError("--moved says where the data of a run went, and goes with --resume RUN")
     loaded = load_space(space, set_ or [])
     check_wishes(name=name, storage=storage, metric=metric, at=at, ship=ship, log=log or (), address=address)
-    task = api.Task(
-        target, source_domain or [], unlabelled, test, seed=seed, split=split, images=images, holdout=holdout,
-        label=label, image_column=image_column, classes_of=classes_of,
-    )  # fmt: skip
+    task = task_of(data, seed)
     bound = api.bind(task, loaded)
     show_problems(output, [*bound.problems, *task.problems], "the run's report")
     with listening(output, wanted or loaded.settings.trials, budget) as progress:
@@ -300,9 +284,9 @@ def check(
 
     raytl check photos/ --html findings.html
     """
-    from raytl.evaluation.data_check import check as check_data
+    from raytl import api
 
-    report = check_data(path, split=split, images=images, label=label, image_column=image_column, html=html)
+    report = api.check(path, split=split, images=images, label=label, image_column=image_column, html=html)
     Output.current.say(report.table())
     if html is not None:
         Output.current.say(f"wrote {html}")

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from raytl.core.errors import UserError
+from raytl.cli.app import (
+    ClassesOf,
+    Holdout,
+    ImageColumn,
+    ImagesFolder,
+    LabelColumn,
+    SourceDomain,
+    Split,
+    Target,
+    Test,
+    Unlabelled,
+)
+
+if TYPE_CHECKING:
+    from raytl.api import Task
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def with_options_of(command: Callable[..., Any]) -> Callable[[F], F]:
+def with_options_of(command: Callable[..., Any], *, first: bool = False) -> Callable[[F], F]:
     """Give a function the parameters of ``command`` too, as far as it has none of that name; it gets them as ``**``.
 
     Help and errors of the options are then the same, and a new option of ``command`` is one of both.
+    first: whether they stand before the function's own.
     """
 
     def decorate(function: F) -> F:
@@ -26,12 +41,36 @@ def with_options_of(command: Callable[..., Any]) -> Callable[[F], F]:
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         }
         theirs = inspect.signature(command, eval_str=True).parameters
-        parameters = [*own.values(), *(parameter for name, parameter in theirs.items() if name not in own)]
+        more = [parameter for name, parameter in theirs.items() if name not in own]
+        parameters = [*more, *own.values()] if first else [*own.values(), *more]
+        parameters.sort(key=lambda parameter: parameter.default is not inspect.Parameter.empty)  # as Python has it
         function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return function
 
     return decorate
+
+
+def data_options(
+    target: Target = None,
+    source_domain: SourceDomain = None,
+    unlabelled: Unlabelled = None,
+    test: Test = None,
+    split: Split = None,
+    images: ImagesFolder = None,
+    label: LabelColumn = None,
+    image_column: ImageColumn = None,
+    classes_of: ClassesOf = None,
+    holdout: Holdout = None,
+) -> None:
+    """The options that say what data a task is made of, for :func:`with_options_of`."""
+
+
+def task_of(data: Mapping[str, Any], seed: int) -> Task:
+    """The task of :func:`data_options` as they were given."""
+    from raytl import api
+
+    return api.Task(**{**data, "source_domain": data["source_domain"] or []}, seed=seed)
 
 
 def given_options(context: typer.Context, names: Iterable[str]) -> dict[str, Any]:
@@ -42,14 +81,3 @@ def given_options(context: typer.Context, names: Iterable[str]) -> dict[str, Any
         if source is not None and source.name == "COMMANDLINE":
             found[name] = context.params[name]
     return found
-
-
-def parse_share(option: str, text: str) -> float:
-    """0.05 from ``5%`` and from ``0.05``."""
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise UserError(f"{option} {text}: give a share, such as 5% or 0.05")
-    return value

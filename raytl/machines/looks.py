@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from raytl.core.errors import UserError
+from raytl.core.gpus import unusable_gpus, usable_gpus
 from raytl.core.machine import cores, short_temp_dir, takes_files, user_folder, writable
 from raytl.core.memory import LANE_BYTES, in_units, memory
 from raytl.core.paths import home
@@ -213,10 +214,13 @@ def gpu() -> Finding:
         import torch
     except (ImportError, RuntimeError, OSError):
         return Finding("GPU", Mark.WARNING, "torch cannot be imported", "see torch")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count:
-        names = ", ".join(torch.cuda.get_device_name(index) for index in range(count))
-        return Finding("GPU", Mark.OK, names)
+    if usable_gpus():
+        return Finding("GPU", Mark.OK, ", ".join(usable_gpus()))
+    if unusable_gpus():
+        told = f"{', '.join(unusable_gpus())}: this torch has no code for it, and trains on the processors"
+        return Finding(
+            "GPU", Mark.WARNING, told, f"it is built for {', '.join(torch.cuda.get_arch_list())}: install one that fits"
+        )
     if Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi"):
         built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
         advice = "install a torch that fits the driver (nvidia-smi shows it), or free the GPU"

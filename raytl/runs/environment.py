@@ -7,13 +7,13 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from raytl.core.gpus import usable_gpus
+
 _PACKAGES = ("raytl", "torch", "torchvision", "timm", "ray", "optuna", "numpy", "pandas", "pyarrow", "scikit-learn")
 
 
 def environment() -> dict[str, Any]:
     """Versions, platform, cores that this process may use, memory (GiB) and GPUs of this machine."""
-    import torch
-
     return {
         "python": platform.python_version(),
         "versions": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
@@ -21,7 +21,7 @@ def environment() -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "gpus": list(usable_gpus()),
     }
 
 

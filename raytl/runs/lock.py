@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 from raytl.core.errors import UserError
+from raytl.core.locks import NO_LOCKS
 from raytl.runs.files import writing
 
 FILE = "run.lock"
@@ -87,7 +87,7 @@ def _holder(path: Path, file: int, kind: int = fcntl.LOCK_EX) -> dict[str, objec
     except BlockingIOError:
         return _written_by(path) or {"pid": "unknown", "host": "this machine"}
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+        if error.errno not in NO_LOCKS:
             raise
         free_here = False  # this file system has no locks: the process number has to do
     holder = _written_by(path)

@@ -51,11 +51,13 @@ def signed(share: float) -> str:
     return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
 
 
-def duration(seconds: float) -> str:
-    """``8 s``, ``2 min 51 s``, ``3 h 5 min``."""
+def duration(seconds: float, *, rough: bool = False) -> str:
+    """``8.0 s``, ``2 min 51 s``, ``3 h 5 min``; of an estimate, in one unit: ``8.0 s``, ``3 min``, ``3.1 h``."""
     whole = round(seconds)
-    if whole < 60:
+    if whole < (90 if rough else 60):
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if rough:
+        return f"{seconds / 60:.0f} min" if whole < 5400 else f"{seconds / 3600:.1f} h"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -36,7 +36,7 @@ class RunWriter:
     keeper: the right to write the run. place: where it will be read.
     settings: JSON values; the report reads these keys where present: ``setting``
     (kind of transfer), ``classes`` (names), ``seed``, ``metric`` (its name), ``command`` (to reproduce the run),
-    ``data`` (``{"counts": {role: n}, "problems": [sentence | {"severity", "message"}]}``).
+    ``data`` (``{"counts": {role: n}, "problems": [sentence | {"severity", "where", "message"}]}``).
     resume: go on in a run that was interrupted; ``trials`` then holds what it had.
     path: the folder that it is written in; place: where others read it; where: its folder or URI as a user would name
     it.

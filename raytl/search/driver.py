@@ -17,6 +17,7 @@ from ray.tune import RunConfig, TuneConfig, Tuner
 from raytl.evaluation import metrics
 from raytl.judging.operating import parse_goal
 from raytl.search.lanes.cluster import IdleGpus, cluster, is_this_process_own, lanes_here, room
+from raytl.search.lanes.files import shared
 from raytl.search.lanes.growing import more_to_ask_for
 from raytl.search.lanes.here import Beginning, refit_on_all, with_more
 from raytl.search.lanes.lane import lane_for
@@ -111,7 +112,7 @@ def search(
     plan: SearchPlan | None = None
     try:
         with ExitStack() as stack:
-            data = bound.data
+            data = for_lanes = bound.data
             wanted = (settings.lanes, settings.gpus_per_trial, settings.workers_per_trial)
             lanes = lanes_here(*wanted, settings.address)
             meant = cluster(*wanted, verbose=settings.verbose, address=settings.address)
@@ -124,7 +125,7 @@ def search(
                 lanes = stack.enter_context(meant)
                 # Of how many nodes there are now nothing follows: those that join later do not have the files either.
                 own = is_this_process_own()
-                data = data if own else data.portable()
+                for_lanes = data if own else stack.enter_context(shared(data))
                 workspace, plan = prepared(data, lanes)
                 if own:
                     beginning = stack.enter_context(Beginning(plan, workspace))
@@ -134,7 +135,7 @@ def search(
             notice = partial(listener.on_phase, MEMORY)
             if lanes.most is not None:
                 notice(f"memory is short, so that {counted(lanes.count)} will train; --lanes N asks for more")
-            with lane_trainable(data, workspace.settings, lanes, directory) as trainable:
+            with lane_trainable(for_lanes, workspace.settings, lanes, directory) as trainable:
                 interrupted = not run_plan(
                     plan, trainable, lanes, directory,
                     verbose=settings.verbose, notice=notice, asked=asked, beginning=beginning,

@@ -29,7 +29,7 @@ from raytl.sources.checkpoint import load_checkpoint
 from raytl.tasks import SealedTest, TrainingData
 from raytl.training.kept_features import gather_features
 from raytl.training.material import ELSEWHERE
-from raytl.training.pretrain import is_hurried
+from raytl.training.pretrain import is_hurried, kept_checkpoint, parse_pretrain
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialError
 from raytl.training.workspace import Workspace
@@ -101,6 +101,8 @@ def conclude(
         outcome.answers = _answers(plan, best.strategy_key, data.classes)
     _calibrate(plan, outcome, data.classes, metric, at)
     refit = plan.refits.done.get(best.strategy_key)
+    if refit is not None:
+        _adopt(workspace, Strategy.from_dict(best.strategy), Path(refit))
     if interrupted:
         outcome.no_yardstick = "the search was interrupted"
     elif refit is not None and keep is not None:
@@ -116,6 +118,16 @@ def conclude(
         metric = open_test(plan, test, outcome, workspace, metric)
     hold_against_controls(plan, outcome, metric, data.classes)
     return outcome
+
+
+def _adopt(workspace: Workspace, strategy: Strategy, refit: Path) -> None:
+    """Go on with the very network of a head on a pretrained source model, where a lane on another machine made that.
+
+    Trained again here it would be another one, and on this machine's processors perhaps in hours.
+    """
+    pretraining = parse_pretrain(strategy.source_model)
+    if strategy.convex and pretraining is not None and kept_checkpoint(workspace, *pretraining) is None:
+        workspace.adopt(strategy.source_model, load_checkpoint(refit)[1])
 
 
 def _with_a_model(plan: SearchPlan) -> Choice | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import logging
 import math
@@ -18,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from raytl.core.locks import lock
 
 _LOG = logging.getLogger("ray.serve")
 WRITE_EVERY_S = 10.0
@@ -140,8 +141,10 @@ class Capture:
         for number in range(MOST_REPLICAS):
             handle = os.open(self.folder / f".captured-{number}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                if not lock(handle, wait=False):
+                    os.close(handle)
+                    raise OSError(f"{self.folder} is on a file system without locks, by which replicas keep apart")
+            except BlockingIOError:
                 os.close(handle)
                 continue
             self._slot, self._file = handle, self.folder / f"captured-{number}.parquet"

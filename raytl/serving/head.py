@@ -7,7 +7,6 @@ it is stopped by its own process id, never by a machine-wide ``ray stop``.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from pathlib import Path
 from ray._private import ray_constants
 
 from raytl.core.errors import UserError
+from raytl.core.locks import lock
 from raytl.core.machine import ray_token, short_temp_dir
 from raytl.core.paths import home
 from raytl.serving.ingress import environment
@@ -61,12 +61,21 @@ class LocalHead:
         """Whether the process still runs."""
         try:
             with _lock_file(self.temp_dir).open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return not lock(file, wait=False) and self._has_process()
         except BlockingIOError:
             return True
         except FileNotFoundError:
             return False
-        return False
+
+    def _has_process(self) -> bool:
+        """Whether there is a process of that number; all that is known where the file system has no locks."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
 
     def stop(self) -> None:
         """End the head and all of its processes, and remove its directory and the state file."""
@@ -98,8 +107,8 @@ def one_at_a_time() -> Iterator[None]:
     """Keep two commands from starting a head each: the second waits, and finds the first one's."""
     path = _state_file().with_name("lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with path.open("wb") as file:
+        lock(file)
         yield
 
 
@@ -113,8 +122,8 @@ def start_head() -> LocalHead:
     command += ["--dashboard-agent-listen-port=0", "--no-monitor"]
     command += [f"--object-store-memory={_OBJECT_STORE_BYTES}", f"--temp-dir={temp_dir}"]
     log_path = Path(temp_dir) / "head.log"
-    with log_path.open("wb") as log, _lock_file(temp_dir).open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # inherited: released when the child is gone
+    with log_path.open("wb") as log, _lock_file(temp_dir).open("wb") as held:
+        lock(held)  # inherited: released when the child is gone
         process = subprocess.Popen(
             command,
             # The user's own settings win: whoever sets one has a reason.
@@ -122,7 +131,7 @@ def start_head() -> LocalHead:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            pass_fds=[lock.fileno()],
+            pass_fds=[held.fileno()],
             start_new_session=True,
         )
     head = LocalHead(process.pid, temp_dir)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from raytl.core.errors import UserError
+from raytl.core.names import few
 from raytl.sources.base import Built
 from raytl.sources.heads import MlpHead, StagesHead, ZeroShotHead
 from raytl.sources.licences import NO_WEIGHTS
@@ -202,7 +203,7 @@ def _listed(what: str, items: list[str]) -> str:
     """``2 missing ('a', 'b')``, with the first three of many; nothing for none."""
     if not items:
         return ""
-    return f"{len(items)} {what} ({', '.join(items[:3])}{', ...' if len(items) > 3 else ''})"
+    return f"{len(items)} {what} ({few(items)})"
 
 
 def _widen_head(model: SourceModel, state: Mapping[str, Tensor]) -> None:

@@ -10,13 +10,12 @@ from dataclasses import replace
 import numpy as np
 
 from raytl.core.errors import UserError, nearest
-from raytl.core.names import printable
+from raytl.core.names import few, plural, printable
 from raytl.tasks.duplicates import label_conflicts, merge_groups
 from raytl.tasks.given import given_paths
 from raytl.tasks.holding_out import checked_holdout, groups_per_class, hold_out
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.judgements import (
-    examples,
     judge_colours,
     judge_depth,
     judge_frames,
@@ -45,6 +44,7 @@ from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.resembling import resemblance
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role, SealedTest, TrainingData
+from raytl.tasks.things import find_things
 
 _USUAL = 0.9  # share of the images that are as small as a task's ``image_side`` says
 _CONFLICTS_NAMED = 5  # more are only counted
@@ -238,7 +238,7 @@ class Task:
             meant = ((name, plain.get(name.casefold().strip()) or _alike(name, classes)) for name in odd)
             like = next(((name, other) for name, other in meant if other), None)
             hint = f"; is '{like[0]}' the same as '{like[1]}'?" if like else ""
-            what = f"none of its classes ({examples([repr(name) for name in odd])}) is one to learn"
+            what = f"none of its classes ({few(odd, quoted=True)}) is one to learn"
             grade = Severity.WARNING if like else Severity.INFO
             if like or by_path:  # who makes images knows their names
                 self.problems.append(Problem(grade, key, f"{what}: the domain can only pretrain{hint}", leading=True))
@@ -254,8 +254,19 @@ class Task:
         if copies:
             message = f"{count_are(copies)} a copy of another, or nearly; copies stay on one side of every split"
             self._note(images.name, message.replace("are a copy", "are copies"), Severity.INFO)
-        groups = merge_groups(len(alike), alike, images.groups)
+        groups = merge_groups(len(alike), alike, self._grouped_by_names(part))
         return replace(images, groups=groups if len(np.unique(groups)) < len(groups) else None)
+
+    def _grouped_by_names(self, part: Part[I_]) -> np.ndarray | None:
+        """The images' own groups, else those that names and looks tell."""
+        images = part.images
+        if images.groups is not None or not isinstance(images, LabelledImages):
+            return images.groups
+        found = find_things([item.name for item in images.items], images.labels, part.facts)
+        said = None if found is None else found.problem(images.name)
+        if said is not None:
+            self.problems.append(said)
+        return found.groups if found is not None and found.kept_together else None
 
 
 def _alike(name: str, known: Sequence[str]) -> str | None:
@@ -317,7 +328,7 @@ def _judge_unscored(images: LabelledImages, *, tested: bool) -> Problem:
     groups = groups_per_class(images)
     lonely = next(name for name in images.classes if groups[name] < 2)
     count = images.counts()[lonely]
-    has = f"{count} image{_s(count)}" + (" that belong together (duplicates or one group)" if count > 1 else "")
+    has = f"{count} image{plural(count)}" + (" that belong together (duplicates or one group)" if count > 1 else "")
     tells = "only the test tells" if tested else "nothing tells"
     more = "a second image of each class or --unlabelled" if tested else "a second image of each class, or --test PATH,"
     what = f"class '{lonely}' has {has}, so none can be held out and {tells} how good a model is. It will be a head on"
@@ -335,17 +346,13 @@ def _judge_lonely(images: LabelledImages) -> list[Problem]:
     if not lonely or len(groups) - len(lonely) < 2:
         return []
     count = images.counts()[lonely[0]]
-    has = f"class '{lonely[0]}' has {count} image{_s(count)}" + (" that belong together" if count > 1 else "")
+    has = f"class '{lonely[0]}' has {count} image{plural(count)}" + (" that belong together" if count > 1 else "")
     its = "it"
     if len(lonely) > 1:
-        has = f"{len(lonely)} of {len(groups)} classes ({examples([repr(name) for name in lonely])}) have 1 image each"
+        has = f"{len(lonely)} of {len(groups)} classes ({few(lonely, quoted=True)}) have 1 image each"
         has, its = f"{has}, or images that belong together", "them"
     message = f"{has}: learned, but how well is not known, and no figure counts {its}"
     return [Problem(Severity.WARNING, images.name, message)]
-
-
-def _s(number: int) -> str:
-    return "" if number == 1 else "s"
 
 
 def _check_classes_of(name: str | None, domains: Sequence[str], *, has_target: bool) -> None:

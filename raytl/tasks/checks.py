@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from raytl.core.errors import UserError
+from raytl.core.names import few
 from raytl.tasks.check_report import CheckReport, gravest_first, range_of
-from raytl.tasks.decoding import KNOWN
 from raytl.tasks.duplicates import Alike, exact_groups, find_alike, label_conflicts, merge_groups, several
+from raytl.tasks.formats import KNOWN
 from raytl.tasks.holding_out import groups_per_class
 from raytl.tasks.images import ImageItem, LabelledImages
 from raytl.tasks.judgements import (
@@ -38,6 +39,7 @@ from raytl.tasks.readers.names import judge_names, judge_numbers
 from raytl.tasks.readers.split_names import TEST
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role
+from raytl.tasks.things import find_things
 
 _VANISHED = 3  # classes of which no image can be read that are named one by one
 
@@ -95,12 +97,21 @@ def look(
     alike = find_alike([facts[i] for i in firsts], labels=numbers[firsts])
     conflicts = _conflicts(names, exact, numbers)
     same = set(conflicts)
-    told = None
+    told = things = None
     if listing.labelled:
         keep = [index for index, entry in enumerate(entries) if id(entry) in learned]
-        groups = merge_groups(len(items), alike.within[0][exact], groups_of(entries))
         classes = tuple(sorted({str(found[index]) for index in keep}))
         labels = np.array([classes.index(str(found[index])) for index in keep], dtype=np.int64)
+        given = groups_of(entries)
+        things = (
+            find_things([names[index] for index in keep], labels, [facts[index] for index in keep])
+            if given is None
+            else None
+        )
+        if things is not None and things.kept_together:
+            given = len(things.groups) + np.arange(len(items))
+            given[keep] = things.groups
+        groups = merge_groups(len(items), alike.within[0][exact], given)
         told = LabelledImages(listing.name, [items[index] for index in keep], groups[keep], classes, labels)
     problems = [
         *_judge_classes(listing, entries, learned),
@@ -111,6 +122,7 @@ def look(
         *_judge_pictures(listing.name, entries, facts, learned),
         *_judge_near(listing.name, names, entries, alike, exact, tuple(counts)),
         *listing.problems,
+        *([said] if things is not None and (said := things.problem(listing.name)) is not None else []),
         *judge_conflicts(listing.name, conflicts),
     ]
     report = CheckReport(
@@ -174,7 +186,7 @@ def _judge_classes(listing: Listing, read: Sequence[Entry], learned: set[int]) -
     gone = sorted(set(meant) - set(counts))
     problems = [Problem(Severity.ERROR, where, vanished(listing, name, meant[name])) for name in gone[:_VANISHED]]
     if len(gone) > _VANISHED:
-        what = f"{len(gone) - _VANISHED} more classes would vanish ({', '.join(gone[_VANISHED:][:3])}, …)"
+        what = f"{len(gone) - _VANISHED} more classes would vanish ({few(gone[_VANISHED:])})"
         problems.append(Problem(Severity.ERROR, where, what))
     problems += judge_names(where, tuple(counts))
     others = {entry.label for entry in read if entry.label is not None} - set(meant)

@@ -7,6 +7,7 @@ from statistics import median_low
 import numpy as np
 
 from raytl.core.errors import UserError
+from raytl.core.names import plural
 from raytl.core.seeding import derive_seed
 from raytl.tasks.images import LabelledImages
 from raytl.tasks.leaks import count_are
@@ -63,9 +64,9 @@ def hold_out(
         message += f". For a test split pass {'--holdout 0.2 or ' if possible else ''}--test PATH"
         return target, None, [Problem(Severity.INFO, images.name, message)]
     if not possible:
-        message = f"class '{least}' has {counts[least]} image{_s(counts[least])}"
+        message = f"class '{least}' has {counts[least]} image{plural(counts[least])}"
         if counts[least] >= _NEEDS_IMAGES:
-            grouped = f"{groups[fewest]} group{_s(groups[fewest])} of duplicates or of the group column"
+            grouped = f"{groups[fewest]} group{plural(groups[fewest])} of duplicates or of the group column"
             message = f"the {counts[fewest]} images of class '{fewest}' are {grouped}"
         return target, None, [Problem(Severity.WARNING, images.name, f"{message}, too few to spare any for a test")]
     _, held = holdout(
@@ -81,7 +82,3 @@ def groups_per_class(images: LabelledImages) -> dict[str, int]:
     """How many groups each class has images of; images without a group are groups of their own."""
     groups = np.arange(len(images)) if images.groups is None else images.groups
     return {name: len(np.unique(groups[images.labels == index])) for index, name in enumerate(images.classes)}
-
-
-def _s(number: int) -> str:
-    return "" if number == 1 else "s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from raytl.core.hashing import hash_strings
+from raytl.core.names import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,9 +33,6 @@ class ImageItem(Protocol):
     def open(self) -> Image.Image:
         """Decoded, EXIF-oriented, mode L or RGB. Raises UserError naming the item where it cannot be decoded."""
 
-    def portable(self) -> ImageItem:
-        """The same image in a form that needs no file of this machine."""
-
 
 @dataclass(frozen=True)
 class Images:
@@ -53,9 +51,9 @@ class Images:
     def __len__(self) -> int:
         return len(self.items)
 
-    def portable(self) -> Self:
-        """The same images for machines that do not have the files: encoded bytes travel with them."""
-        return replace(self, items=[item.portable() for item in self.items])
+    def with_items(self, change: Callable[[ImageItem], ImageItem]) -> Self:
+        """The same images held in another way: what ``change`` makes of each, which must keep its digest."""
+        return replace(self, items=[change(item) for item in self.items])
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Images:
         """The images at ``indices``, in that order."""
@@ -84,7 +82,7 @@ class Images:
 class LabelledImages(Images):
     """Images with labels.
 
-    classes: the label names; labels: int64 (n,), indices into ``classes``.
+    classes: the label names, as text of one line; labels: int64 (n,), indices into ``classes``.
     """
 
     classes: tuple[str, ...] = ()
@@ -93,6 +91,7 @@ class LabelledImages(Images):
     def __post_init__(self) -> None:
         if self.labels is None or len(self.labels) != len(self.items):
             raise ValueError(f"{self.name}: {len(self.items)} images need as many labels")
+        object.__setattr__(self, "classes", tuple(map(printable, self.classes)))
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> LabelledImages:
         """The images at ``indices``, in that order, with all the classes."""
@@ -121,7 +120,7 @@ class LabelledImages(Images):
 
     def with_classes(self, classes: tuple[str, ...]) -> LabelledImages:
         """Relabel by name into ``classes``, which must contain every class that occurs."""
-        index = {name: i for i, name in enumerate(classes)}
+        index = {printable(name): i for i, name in enumerate(classes)}
         labels = np.array([index[self.classes[label]] for label in self.labels], dtype=np.int64)
         return LabelledImages(self.name, self.items, self.groups, classes, labels)
 

@@ -84,10 +84,6 @@ class FileItem:
         """The decoded image."""
         return decode(self.read(), self.name)
 
-    def portable(self) -> EncodedItem:
-        """The same image with its bytes, for machines that do not have the file. Raises UserError as :meth:`read`."""
-        return EncodedItem(self.name, self.read(), self.digest)
-
 
 @dataclass(frozen=True)
 class EncodedItem:
@@ -111,10 +107,6 @@ class EncodedItem:
             return super().__reduce_ex__(protocol)
         return _encoded_item, (self.name, PickleBuffer(self.data), self.digest)
 
-    def portable(self) -> EncodedItem:
-        """Itself: it holds its bytes."""
-        return self
-
 
 def _encoded_item(name: str, data: Any, digest: str) -> EncodedItem:
     return EncodedItem(name, data if isinstance(data, bytes) else memoryview(data), digest)
@@ -135,7 +127,3 @@ class PixelsItem:
     def open(self) -> Image.Image:
         """The pixels as an image."""
         return Image.fromarray(self.pixels)
-
-    def portable(self) -> PixelsItem:
-        """Itself: it holds its pixels."""
-        return self

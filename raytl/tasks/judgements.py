@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from raytl.core.errors import nearest
+from raytl.core.names import few
 from raytl.tasks.duplicates import AcrossLabels, several
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.survey import Facts
@@ -26,11 +27,6 @@ _NAMED = 3  # examples
 _UNSCORED = "with fewer than 2 of two classes none can be held out, and only --test tells how good a model is"
 
 
-def examples(names: Sequence[str]) -> str:
-    """Up to three names."""
-    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
-
-
 def judge_images(where: str, names: Sequence[str], facts: Sequence[Facts]) -> list[Problem]:
     """What is odd about the images, whatever they show. names, facts: of those that decode."""
     if not names:
@@ -39,21 +35,21 @@ def judge_images(where: str, names: Sequence[str], facts: Sequence[Facts]) -> li
     both = list(zip(names, facts, strict=True))
     narrow = [name for name, fact in both if max(fact.width, fact.height) > _NARROW * min(fact.width, fact.height)]
     if narrow:
-        what = f"{_are(narrow)} more than {_NARROW} times as long as wide ({examples(narrow)})"
+        what = f"{_are(narrow)} more than {_NARROW} times as long as wide ({few(narrow)})"
         problems.append(Problem(Severity.WARNING, where, f"{what}; a network sees little of them"))
     tiny = [name for name, fact in both if min(fact.width, fact.height) < _TINY]
     if tiny and len(tiny) < len(names):
-        what = f"{_are(tiny)} less than {_TINY} pixels wide or high ({examples(tiny)})"
+        what = f"{_are(tiny)} less than {_TINY} pixels wide or high ({few(tiny)})"
         problems.append(Problem(Severity.WARNING, where, f"{what}; a network sees next to nothing in them"))
     elif tiny:
         problems.append(Problem(Severity.WARNING, where, f"all images are less than {_TINY} pixels wide or high"))
     grey = [name for name, fact in both if fact.greyscale]
     colour = [name for name, fact in both if not fact.greyscale]
     if 0 < len(grey) < len(names) and len(colour) <= _MIXED * len(names):
-        what = f"{len(grey)} images are greyscale and {len(colour)} in colour ({examples(colour)})"
+        what = f"{len(grey)} images are greyscale and {len(colour)} in colour ({few(colour)})"
         problems.append(Problem(Severity.INFO, where, what))
     elif 0 < len(grey) <= _MIXED * len(names):
-        what = f"{len(colour)} images are in colour and {len(grey)} greyscale ({examples(grey)})"
+        what = f"{len(colour)} images are in colour and {len(grey)} greyscale ({few(grey)})"
         problems.append(Problem(Severity.INFO, where, what))
     return problems
 
@@ -73,13 +69,13 @@ def judge_depth(where: str, names: Sequence[str], facts: Sequence[Facts]) -> lis
     if floating:
         hold = "1 image holds" if len(floating) == 1 else f"{len(floating)} images hold"
         what = (
-            f"{hold} floating-point values ({examples(floating)}): fractions are taken to lie from 0 to 1, else from "
+            f"{hold} floating-point values ({few(floating)}): fractions are taken to lie from 0 to 1, else from "
             "-1 to 1, 0 to 16 or -4 to 4, each image by its own values; where brightness matters write 16 bits"
         )
         said.append(Problem(Severity.INFO, where, what, leading=True))
     if 2 * len(dark) <= sum(fact.mode.startswith("I") for fact in facts):
         return said
-    what = f"{_are(dark)} of 16 bits and nearly black ({examples(dark)}), as where only the lowest 12 are used"
+    what = f"{_are(dark)} of 16 bits and nearly black ({few(dark)}), as where only the lowest 12 are used"
     return [
         *said,
         Problem(Severity.WARNING, where, f"{what}; scale them to the full range, or to 8 bits", leading=True),
@@ -92,7 +88,7 @@ def judge_frames(where: str, names: Sequence[str], facts: Sequence[Facts]) -> li
     if not several:
         return []
     has = "1 image has" if len(several) == 1 else f"{len(several)} images have"
-    what = f"{has} several frames or pages ({examples(several)}), and the first is taken"
+    what = f"{has} several frames or pages ({few(several)}), and the first is taken"
     return [Problem(Severity.WARNING, where, f"{what}; save those that are meant as images", leading=True)]
 
 
@@ -101,7 +97,7 @@ def judge_pool(where: str, names: Sequence[str], facts: Sequence[Facts]) -> list
     problems = []
     blank = [name for name, fact in zip(names, facts, strict=True) if int(np.ptp(fact.thumbnail)) <= _BLANK]
     if blank and len(blank) >= _MANY * len(names):
-        what = f"{_are(blank)} of nearly one colour all over ({examples(blank)})"
+        what = f"{_are(blank)} of nearly one colour all over ({few(blank)})"
         problems.append(Problem(Severity.WARNING, where, f"{what}, and show none of the classes; leave them out"))
     shown = {fact.pixels: name for name, fact in zip(names, facts, strict=True) if name not in set(blank)}
     often = Counter(fact.pixels for fact in facts if fact.pixels in shown).most_common(1)
@@ -157,8 +153,8 @@ def judge_colours(where: str, labels: Sequence[str], facts: Sequence[Facts]) -> 
     )
     if not all_grey or not coloured:
         return []
-    classes = f"class '{all_grey[0]}' are" if len(all_grey) == 1 else f"classes {_quoted(all_grey)} are"
-    what = f"all images of {classes} greyscale, and those of {_quoted(coloured)} in colour"
+    classes = f"class '{all_grey[0]}' are" if len(all_grey) == 1 else f"classes {few(all_grey, quoted=True)} are"
+    what = f"all images of {classes} greyscale, and those of {few(coloured, quoted=True)} in colour"
     return [Problem(Severity.WARNING, where, f"{what}; a model tells them apart by that, and not by what they show")]
 
 
@@ -182,7 +178,7 @@ def judge_groups(where: str, counts: Mapping[str, int], groups: Mapping[str, int
         return []
     if len(single) > _NAMED:
         what = f"in {len(single)} of {len(counts)} classes all images belong together"
-        what = f"{what} (duplicates or one group: {_quoted(single)})"
+        what = f"{what} (duplicates or one group: {few(single, quoted=True)})"
         return [Problem(Severity.WARNING, where, f"{what}; {_UNSCORED}")]
     return [
         Problem(
@@ -198,20 +194,20 @@ def judge_counts(where: str, counts: Mapping[str, int]) -> list[Problem]:
     """Classes with too few images, and imbalance. counts: readable images per class."""
     problems = []
     lonely = [name for name, count in counts.items() if count == 1]
-    few = [name for name, count in counts.items() if 1 < count < _TEST_NEEDS]
+    scarce = [name for name, count in counts.items() if 1 < count < _TEST_NEEDS]
     # Two classes that can be validated are enough to go on with.
     validated = len(counts) - len(lonely) > 1
     after = "learned, but nothing can be said of how well" if validated else _UNSCORED
     for name in lonely if len(lonely) <= _NAMED else []:
         problems.append(Problem(Severity.WARNING, where, f"class '{name}' has 1 image; {after}"))
     if len(lonely) > _NAMED:
-        what = f"{len(lonely)} of {len(counts)} classes have 1 image ({_quoted(lonely)}); {after}"
+        what = f"{len(lonely)} of {len(counts)} classes have 1 image ({few(lonely, quoted=True)}); {after}"
         problems.append(Problem(Severity.WARNING, where, what))
-    for name in few if len(few) <= _NAMED else []:
+    for name in scarce if len(scarce) <= _NAMED else []:
         what = f"class '{name}' has {counts[name]} images, too few to spare any for a test"
         problems.append(Problem(Severity.WARNING, where, what))
-    if len(few) > _NAMED:
-        what = f"{len(few)} of {len(counts)} classes have 2 or 3 images ({_quoted(few)})"
+    if len(scarce) > _NAMED:
+        what = f"{len(scarce)} of {len(counts)} classes have 2 or 3 images ({few(scarce, quoted=True)})"
         problems.append(Problem(Severity.WARNING, where, f"{what}, too few to spare any for a test"))
     if counts and max(counts.values()) >= _IMBALANCE * min(counts.values()):
         most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
@@ -228,7 +224,11 @@ def judge_test(where: str, learned: Mapping[str, int], others: set[str], test: s
         what = f"class '{unknown[0]}' is only in a split that is not learned from{nearest(unknown[0], list(learned))}"
         problems.append(Problem(Severity.ERROR, where, what))
     if unseen:
-        classes = f"class '{unseen[0]}' has" if len(unseen) == 1 else f"{len(unseen)} classes ({_quoted(unseen)}) have"
+        classes = (
+            f"class '{unseen[0]}' has"
+            if len(unseen) == 1
+            else f"{len(unseen)} classes ({few(unseen, quoted=True)}) have"
+        )
         problems.append(Problem(Severity.WARNING, where, f"{classes} no image in the test, which says nothing of them"))
     return problems
 
@@ -273,7 +273,7 @@ def judge_near(
         if splits[index] == "test" and any(splits[i] not in {"test", None} for i in group)
     ]
     if leaked:
-        named = examples([names[index] for index in leaked])
+        named = few([names[index] for index in leaked])
         some = "1 image of its test is" if len(leaked) == 1 else f"{len(leaked)} images of its test are"
         what = f"{some} in another split too ({named})"
         problems.append(Problem(Severity.WARNING, where, f"{what}; a search leaves them out of the other"))
@@ -282,7 +282,3 @@ def judge_near(
 
 def _are(names: Sequence[str]) -> str:
     return "1 image is" if len(names) == 1 else f"{len(names)} images are"
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return examples([f"'{name}'" for name in names])

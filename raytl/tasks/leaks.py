@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from raytl.core.errors import UserError
+from raytl.core.names import few
 from raytl.tasks.duplicates import exact_groups, find_alike
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.parts import Part, occurring
 from raytl.tasks.problems import Problem, Severity
-
-_NAMED = 3  # images, of those that two roles share
 
 
 @dataclass
@@ -203,10 +202,9 @@ def _say(
     """
     if copies.any():
         names = [item.name for item, copy in zip(part.images.items, copies, strict=True) if copy]
-        named = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
         wrong = _contradictions(part, other)
         doubt = f"; {wrong} of them under another label, a sign of wrong labels" if wrong else ""
-        _note(roles, part, f"{count_are(len(names))} also in {where} ({named}); {done}{doubt}", Severity.WARNING)
+        _note(roles, part, f"{count_are(len(names))} also in {where} ({few(names)}); {done}{doubt}", Severity.WARNING)
     if companions is not None and companions.any():
         groups = {name for name, companion in zip(part.group_names, companions, strict=True) if companion}
         what = f"{len(groups)} group{'s that are' if len(groups) > 1 else ' that is'} also in {where}"

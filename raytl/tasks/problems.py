@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from raytl.core.names import printable
+
 
 class Severity(StrEnum):
     """How much a problem matters."""
@@ -16,7 +18,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """One observation about the data.
+    """One observation about the data: a line that any terminal takes, whatever the names in it hold.
 
     where: the path, file or row it is about.
     message: what was seen and what was done about it.
@@ -27,6 +29,10 @@ class Problem:
     where: str
     message: str
     leading: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "where", printable(self.where))
+        object.__setattr__(self, "message", printable(self.message))
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"

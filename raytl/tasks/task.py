@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from raytl.core.hashing import hash_strings
 from raytl.tasks import splits
-from raytl.tasks.images import Images, LabelledImages
+from raytl.tasks.images import ImageItem, Images, LabelledImages
 
 
 class Role(StrEnum):
@@ -47,13 +48,13 @@ class TrainingData:
     channels: int
     image_side: int | None = None
 
-    def portable(self) -> TrainingData:
-        """The same data for machines that do not have the files. Takes the memory of all encoded images."""
+    def with_items(self, change: Callable[[ImageItem], ImageItem]) -> TrainingData:
+        """The same data with images held in another way (:meth:`raytl.tasks.Images.with_items`), in this order."""
         return replace(
             self,
-            target=self.target.portable() if self.target is not None else None,
-            unlabelled=self.unlabelled.portable() if self.unlabelled is not None else None,
-            source_domains={name: domain.portable() for name, domain in self.source_domains.items()},
+            target=self.target.with_items(change) if self.target is not None else None,
+            unlabelled=self.unlabelled.with_items(change) if self.unlabelled is not None else None,
+            source_domains={name: domain.with_items(change) for name, domain in self.source_domains.items()},
         )
 
     @property

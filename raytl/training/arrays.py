@@ -11,10 +11,10 @@ The folder takes at most ``RAYTL_CACHE_BYTES`` bytes (default 20 GiB) and never 
 from __future__ import annotations
 
 import errno
-import fcntl
 import math
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from raytl.core.errors import UserError
+from raytl.core.locks import lock
 from raytl.core.memory import memory
 
 DEFAULT_BUDGET_BYTES = 20 * 2**30
@@ -172,7 +173,7 @@ class ArrayCache:
         shape, pieces = (len(first) if count is None else count, *first.shape[1:]), chain([first], pieces)
         if not self._make_room(math.prod(shape) * first.itemsize):
             return self._in_memory(shape, pieces)
-        partial, start, done = path.with_suffix(f".{os.getpid()}.part"), 0, 0
+        partial, start, done = path.with_suffix(f".{socket.gethostname()}-{os.getpid()}.part"), 0, 0
         try:
             with _cached_at(self.root):
                 file = partial.open("wb", buffering=0)
@@ -316,14 +317,12 @@ def _unusable(place: Path, error: OSError) -> UserError:
 def file_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock between processes of one node. The empty lock file stays: deleting it would race.
 
+    Where the file system has no locks, what several ask for at once is made by each of them.
     Raises UserError where the file cannot be made.
     """
     with _cached_at(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         opened = path.open("a")
     with opened as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
+        lock(file)
+        yield

@@ -8,12 +8,24 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from raytl.core.gpus import usable_gpus
+
+GPU_BATCH = 64
 OUT_OF_MEMORY = "out of memory"
+_NO_MEMORY = (
+    OUT_OF_MEMORY,
+    "can't allocate memory",
+    # CUDA's libraries say it in words of their own; cuDNN finds no way to compute where each needs more than there is.
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+    "unable to find an engine to execute this computation",
+)
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name, of a GPU with its number; ``auto`` for a GPU where there is one."""
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    """The device of that name, of a GPU with its number; ``auto`` for a GPU where there is one that torch can use."""
+    device = torch.device(("cuda" if usable_gpus() else "cpu") if name == "auto" else name)
     if device.type == "cuda" and device.index is None:  # not every function of torch takes it without
         return torch.device("cuda", torch.cuda.current_device())
     return device
@@ -34,8 +46,25 @@ def free_bytes(device: torch.device, share: float) -> int:
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Half precision where the hardware has it; bfloat16 needs no scaling of the loss."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+    """Half precision where the hardware has it; bfloat16 needs no scaling of the loss.
+
+    GPUs before Ampere only emulate it, which is slower than full precision.
+    """
+    has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast("cuda", torch.bfloat16) if has else nullcontext()
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """What is computed meanwhile is not in half precision, also within :func:`autocast`."""
+    return torch.autocast(device.type, enabled=False)
+
+
+def timed_batch(device: torch.device, most: int) -> int:
+    """Images to time a pass with: ``most`` on a processor, on a GPU as many as it is given in earnest.
+
+    There a few take as long as a full batch, and an image would seem to take many times what it does.
+    """
+    return most if device.type == "cpu" else max(most, GPU_BATCH)
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
@@ -52,7 +81,7 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there was no memory, of the device or of this machine."""
     said = str(error)
-    return isinstance(error, MemoryError) or OUT_OF_MEMORY in said or "can't allocate memory" in said
+    return isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY)
 
 
 def free_memory(device: torch.device) -> None:

@@ -62,6 +62,7 @@ class Material:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self._models: OrderedDict[str, tuple[SourceModel, str]] = OrderedDict()
+        self.adopted: dict[str, SourceModel] = {}
         self._solved: OrderedDict[str, nn.Module] = OrderedDict()
         self.timed: dict[str, tuple[float, ...]] = {}  # seconds of an image through each stage, by source model
         self.gives_up = True  # what takes far too long; not workers of a group, who would have to agree
@@ -182,11 +183,15 @@ class Material:
     def hold(self, uri: str) -> None:
         """Have a source model at hand; makes it, or waits for the lane that does, where it is not there yet."""
         if uri not in self._models:
-            model = self._load(uri).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = (copy.deepcopy(self.adopted.get(uri)) or self._load(uri)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._models[uri] = (model, hash_tensors(model.state_dict()))
             while len(self._models) > MODELS_KEPT:
                 self._models.popitem(last=False)
         self._models.move_to_end(uri)
+
+    def adopt(self, uri: str, model: SourceModel) -> None:
+        """Take a source model from one whose frozen stages are its own, where a lane elsewhere made it."""
+        self.adopted[uri] = model
 
     def _load(self, uri: str) -> SourceModel:
         seed = derive_seed(self.settings.seed, "init", uri)

@@ -13,6 +13,7 @@ from raytl.finetuning.freezing import freeze, training_mode
 from raytl.sources import SourceModel
 from raytl.sources.heads import ZERO_SHOT
 from raytl.tasks.preprocessing import Preprocessing
+from raytl.training.devices import full_precision
 
 
 class Network:
@@ -69,8 +70,12 @@ class Network:
         return self.model.reads_stages and self.entry == 0
 
     def head(self, features: Tensor) -> Tensor:
-        """Features (n, d) to logits (n, k)."""
-        logits: Tensor = self.model.head(features)
+        """Features (n, d) to logits (n, k), in full precision, as it is served.
+
+        Weights that were solved for on many features cancel each other, which half precision loses.
+        """
+        with full_precision(features.device):
+            logits: Tensor = self.model.head(features.float())
         return logits
 
     def trainable(self) -> list[nn.Parameter]:

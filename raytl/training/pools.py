@@ -15,7 +15,7 @@ from raytl.core.hashing import hash_json
 from raytl.core.seeding import derive_seed
 from raytl.finetuning import augmentation
 from raytl.tasks.images import Images
-from raytl.training.devices import upload
+from raytl.training.devices import timed_batch, upload
 from raytl.training.material import Material, as_tensor
 from raytl.training.network import Network
 
@@ -184,12 +184,13 @@ class PoolMaker:
     def _image_seconds(self) -> float:
         """That one image takes through the frozen stages, in a batch; the better of two tries."""
         preprocessing, times = self._network.preprocessing, []
-        shape = (TIMED_BATCH, preprocessing.channels, preprocessing.size, preprocessing.size)
+        batch = timed_batch(self._network.device, TIMED_BATCH)
+        shape = (batch, preprocessing.channels, preprocessing.size, preprocessing.size)
         for _ in range(2):
             started = time.perf_counter()
             for _ in self._run([torch.zeros(shape, dtype=torch.uint8)], 0, self._network.cut):
                 pass
-            times.append((time.perf_counter() - started) / TIMED_BATCH)
+            times.append((time.perf_counter() - started) / batch)
         return min(times)
 
     def _image_bytes(self) -> int:

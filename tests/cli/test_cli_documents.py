@@ -75,6 +75,20 @@ def test_pretrain_takes_what_its_errors_advise(raytl, tmp_path):
     assert raytl("pretrain", "--data", "t.csv", "--out", "model", *more).code == 0
 
 
+def test_pretrain_speaks_of_its_own_options(raytl, tmp_path):
+    folder(tmp_path / "photos", 4, flat=True)
+    done = raytl("pretrain", "--data", "photos", "--out", "model")
+    assert done.code == 2 and "photos/: no labels for --data" in done.err and "--target" not in done.err
+    for split, count in (("train", 4), ("test", 2)):
+        folder(tmp_path / "parts" / split, count)
+    folder(tmp_path / "parts" / "val", 1, flat=True)
+    done = raytl("pretrain", "--data", "parts", "--out", "model", "--steps", "2")
+    said = " ".join(done.err.split())
+    assert done.code == 0, done.err
+    assert "train (12 images) is what is learned from, test (6 images) not read; --split NAME takes one alone" in said
+    assert "without labels; left out" in said and not any(f"--{role}" in said for role in ("test", "unlabelled"))
+
+
 def test_what_is_not_shown_of_the_data_is_where_the_last_line_says(capsys):
     problems = [Problem(Severity.WARNING, "photos", f"problem {number}") for number in range(14)]
     show_problems(Output(as_json=False), problems, "the run's report")

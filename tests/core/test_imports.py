@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
 
 import grimp
+import pytest
 
+ROOT = Path(__file__).parents[2]
 LANE = "import sys, raytl.search.lanes.lane"
 SEARCH = "import sys, raytl, raytl.search.driver; raytl.search, raytl.resume, raytl.Task"
 
@@ -27,3 +34,23 @@ def test_what_begins_a_search_or_a_lane_waits_for_nothing_that_it_does_not_need(
             [sys.executable, "-c", f"{begins}; print(*sys.modules)"], capture_output=True, text=True, check=True
         )
         assert not {"ray.serve", "fastapi", "httpx", "scipy.stats"} & set(done.stdout.split())
+
+
+def imported_at_once(file: Path) -> set[str]:
+    """The packages of others that a module imports when it is imported itself."""
+    nodes = ast.parse(file.read_text("utf-8")).body
+    names = [name.name for node in nodes if isinstance(node, ast.Import) for name in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.partition(".")[0] for name in names} - {"raytl", *sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("project", [".", "serve/runtime"])
+def test_what_is_imported_at_once_is_declared(project: str) -> None:
+    told = tomllib.loads((ROOT / project / "pyproject.toml").read_text("utf-8"))
+    declared = {re.split(r"[\[<>=; ]", wish)[0].lower() for wish in told["project"]["dependencies"]}
+    copied = told["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    files = [ROOT / project / file for file in copied if file.endswith(".py")] or [*(ROOT / "raytl").rglob("*.py")]
+    imported = {name for file in files if "testing" not in file.parts for name in imported_at_once(file)}
+    known = packages_distributions()
+    missing = {name for name in imported if not declared & {one.lower() for one in known[name]}}
+    assert missing <= {"pydantic_core", "mlflow"}  # which pydantic pins; of a tracker that is asked for by name

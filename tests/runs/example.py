@@ -56,7 +56,7 @@ SETTINGS: dict[str, Any] = {
     "data": {
         "counts": {"target": 50, "unlabelled": 1147, "source domain 'printed'": 4000, "test": 600},
         "problems": [
-            {"severity": "warning", "message": "printed/7/0412.png: cannot be decoded; left out"},
+            {"severity": "warning", "where": "printed/7/0412.png", "message": "cannot be decoded; left out"},
             {"severity": "info", "message": "12 near-duplicates were kept in one split"},
         ],
     },

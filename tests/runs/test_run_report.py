@@ -159,7 +159,7 @@ class TestPage:
 def test_names_are_shown_as_they_are_written(tmp_path):
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
     classes = (evil, '" onmouseover="alert(3)', "<b>bold</b>", *CLASSES[3:])
-    data = {"counts": {evil: 3}, "problems": [evil, {"severity": evil, "message": evil}]}
+    data = {"counts": {evil: 3}, "problems": [evil, {"severity": evil, "where": evil, "message": evil}]}
     settings = SETTINGS | {"classes": classes, "command": evil, "data": data, evil: evil, "setting": evil}
     run = write_example(tmp_path, trials=8, settings=settings)
     page = Page(write_report(run, with_examples(run, classes)).read_text("utf-8"))
@@ -169,6 +169,15 @@ def test_names_are_shown_as_they_are_written(tmp_path):
         assert not [name for name in attributes if name.startswith("on")], tag
         assert attributes.get("src", "data:").startswith("data:"), tag
     assert page.text.count(evil) >= 6
+
+
+def test_each_problem_is_told_with_where_it_is(tmp_path):
+    same = {"severity": "info", "message": "left out: all losses"}
+    problems = [same | {"where": where} for where in ("adaptation", "digits/<pool>/")]
+    settings = SETTINGS | {"data": {"counts": {}, "problems": [*problems, same, "a sentence"]}}
+    page = Page(write_report(write_example(tmp_path, trials=4, settings=settings)).read_text("utf-8"))
+    for line in ("adaptation: left out: all losses", "digits/<pool>/: left out: all losses", "a sentence"):
+        assert line in page.text
 
 
 def test_surrogates_in_a_name_do_not_stop_the_report(tmp_path):

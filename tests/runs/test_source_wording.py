@@ -37,3 +37,19 @@ def test_a_source_model_has_a_short_name(uri: str, spoken: str, listed: str) -> 
 )
 def test_what_was_trained_is_not_said_to_start_from_random_weights(uri: str, said: str) -> None:
     assert wording.strategy({"source_model": uri}) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "measured", "estimated"),
+    [
+        (0.04, "0.0 s", "0.0 s"),
+        (8.04, "8.0 s", "8.0 s"),
+        (75, "1 min 15 s", "75 s"),
+        (171, "2 min 51 s", "3 min"),
+        (4500, "1 h 15 min", "75 min"),
+        (11100, "3 h 5 min", "3.1 h"),
+    ],
+)
+def test_seconds_in_words(seconds, measured, estimated):
+    assert wording.duration(seconds) == measured
+    assert wording.duration(seconds, rough=True) == estimated

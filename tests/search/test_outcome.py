@@ -22,7 +22,18 @@ from raytl.judging.operating import parse_goal
 from raytl.runs.documents import outcome_document
 from raytl.runs.verdict import metric_of
 from raytl.search.jobs import JobKind, JobResult, LaneJob
-from raytl.search.outcome import LEAST_SEEN, _calibrate, _why, best_so_far, candidate, conclude
+from raytl.search.lanes.here import with_more
+from raytl.search.lanes.work import do_job, keep_files
+from raytl.search.outcome import (
+    LEAST_SEEN,
+    _adopt,
+    _calibrate,
+    _why,
+    best_so_far,
+    candidate,
+    conclude,
+    kept_features,
+)
 from raytl.search.plan.contest import Labels
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import SearchPlan
@@ -36,7 +47,7 @@ from raytl.search.space.definition import load_space
 from raytl.search.test_split import TELLS_NOTHING
 from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import LabelledImages, SealedTest
-from raytl.training import Strategy
+from raytl.training import Strategy, pretrain
 from raytl.training.workspace import Workspace, WorkspaceSettings
 
 EPOCHS = 2
@@ -759,3 +770,23 @@ class TestYardstick:
         plan.settings = replace(plan.settings, time_budget_s=200.0)  # of which a tenth was kept
         late = self.kept(plan, space, 200.0)
         assert late.no_yardstick.endswith("takes 100 s, and 20 s were allowed")
+
+
+def test_what_a_pretrained_winner_is_judged_by_is_of_the_network_that_the_lane_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lane's cache is another machine's: trained again here it would be another network, in hours perhaps."""
+    strategy = Strategy(PRETRAINED, cut=STAGES, head="stages")
+    lane, driver = workspace(tmp_path / "lane", data()), workspace(tmp_path / "driver", data())
+    job = LaneJob(0, JobKind.REFIT, strategy.to_dict(), None, directory=str(tmp_path / "refit"))
+    result = do_job(lane, job, lambda message: None)
+    keep_files(tmp_path / "refit", result.model_files)
+    monkeypatch.setattr(pretrain, "train_source_model", lambda *args, **kwargs: pytest.fail("trained again"))
+    _adopt(driver, strategy, tmp_path / "refit")
+    here = kept_features(driver, strategy.to_dict(), tmp_path / "refit")
+    there = kept_features(lane, strategy.to_dict(), tmp_path / "refit")
+    assert here is not None
+    assert there is not None
+    np.testing.assert_allclose(here.features, there.features, atol=1e-5)
+    more = with_more(driver, shapes(2, seed=9))
+    assert more.source_model(PRETRAINED)[1] == driver.source_model(PRETRAINED)[1]

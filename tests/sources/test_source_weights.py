@@ -141,7 +141,7 @@ class TestWhatDoesNotFit:
         with pytest.raises(UserError) as error:
             sources.load(f"file:{tmp_path}/w.pth?arch={ARCH}")
         text = str(error.value)
-        assert "10 missing ('layer4.1.conv1.weight', 'layer4.1.bn1.weight', 'layer4.1.bn1.bias', ...)" in text
+        assert "10 missing ('layer4.1.conv1.weight', 'layer4.1.bn1.weight', 'layer4.1.bn1.bias', …)" in text
         assert "1 unexpected ('extra.weight')" in text
         assert "1 of another shape or kind ('conv1.weight' has shape (64, 3, 3, 3), not (64, 3, 7, 7))" in text
         assert "w.pth: the weights do not fit torchvision:resnet18@none of 122 tensors" in text

@@ -270,6 +270,25 @@ NOTHING = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("folders", [("",), ("cat/", "dog/")])
+@pytest.mark.parametrize(
+    ("suffix", "sentence"),
+    [
+        (".nii.gz", r"\.nii\.gz files hold volumes, which are not read\); write their slices as PNG"),
+        (".dcm", r"DICOM images are not read\); convert them to PNG"),
+    ],
+)
+def test_a_folder_of_what_is_not_read_is_told_at_once(
+    suffix: str, sentence: str, folders: tuple[str, ...], tmp_path: Path
+) -> None:
+    for number in range(4):
+        write(tmp_path, f"{folders[number % len(folders)]}{number}{suffix}", b"\x1f\x8b")
+    with pytest.raises(
+        UserError, match=rf"(class 'cat' would vanish: none of its 2|none of the 4) images can.*{sentence}"
+    ):
+        Task(tmp_path)
+
+
 @pytest.mark.parametrize("name", NOTHING)
 def test_a_folder_without_images_is_told_what_it_holds(name: str, tmp_path: Path) -> None:
     make, sentence = NOTHING[name]

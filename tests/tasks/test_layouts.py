@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from raytl.core.errors import UserError
 from raytl.tasks import Severity, Task, check, read_labelled, read_unlabelled
-from raytl.tasks.readers.tree import is_image
+from raytl.tasks.formats import is_image
 from tests.tasks.pictures import encoded, make_folder, picture
 
 TWO = {"cat": 4, "dog": 4}

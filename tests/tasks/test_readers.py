@@ -282,6 +282,10 @@ class TestTables:
             ("t.csv", b"path,label\n\xff\xfe\x00,a", "not a CSV file in UTF-8"),
             ("t.csv", b"", "not a readable CSV file"),
             ("t.jpg", encoded(picture(0)), "it is one image; give the folder"),
+            ("t.dcm", bytes(128) + b"DICM", "DICOM images are not read; convert them to PNG"),
+            ("t.nii.gz", b"\x1f\x8b", ".nii.gz files hold volumes, which are not read; write their slices as PNG"),
+            ("t.PSD", b"8BPS", ".psd images are not read; convert them to PNG or JPEG"),
+            ("t.icloud", b"", "it is still in iCloud; download it"),
             ("t.docx", b"PK", "neither a folder nor a Parquet or CSV file"),
         ],
     )

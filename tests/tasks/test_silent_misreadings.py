@@ -17,6 +17,7 @@ from PIL import Image
 
 from raytl.core.errors import UserError
 from raytl.tasks import Task, check, read_labelled
+from raytl.tasks.images import LabelledImages
 from raytl.tasks.items import FileItem
 from tests.tasks.pictures import encoded, make_folder, picture
 from tests.tasks.test_layouts import HALF, TWO, Row, in_folders, lines, rows, table
@@ -194,6 +195,17 @@ READ = {
     "a list in JSON lines": Row(
         table(json.dumps([{"path": f"img/{n}.png", "label": EIGHT[n]} for n in range(8)]), "t.jsonl"), HALF
     ),
+    "JSON lines by another name": Row(table(json_lines(lambda n: EIGHT[n]) + "\n\n", "t.json"), HALF),
+    "JSON lines by another name, of two types": Row(
+        table(json_lines(lambda n: EIGHT[n] if n < 6 else 7), "t.json"), {"7": 2, "cat": 3, "dog": 3}
+    ),
+    "JSON lines by another name, beside the images": Row(
+        beside("t.json", json_lines(lambda n: EIGHT[n])), HALF, 0, ["taken from its table t.json"]
+    ),
+    "a manifest": Row(
+        table("\n".join(json.dumps({"source-ref": f"img/{n}.png", "label": EIGHT[n]}) for n in range(8)), "t.manifest"),
+        HALF,
+    ),
     "names to lists": Row(
         beside("l.json", {f"img/{n}.png": [EIGHT[n]] for n in range(8)}), HALF, 0, ["taken from its table l.json"]
     ),
@@ -254,6 +266,7 @@ REFUSED = [
     (parquet(pa.array([[name, "fur"] for name in EIGHT], pa.list_(pa.string(), 2))), "several labels"),
     (table(json_lines(lambda n: {"a": n % 2, "b": n}), "t.jsonl"), "holds objects of 'a', 'b', and which of these is"),
     (beside("l.json", {f"img/{n}.png": ["cat", "fur"] for n in range(8)}), "img/0.png has 'cat' and 'fur'"),
+    (table(json_lines(lambda n: EIGHT[n]) + "\n7", "t.json"), r"not a readable JSON file \(Extra data: line 2"),
 ]
 
 
@@ -358,3 +371,68 @@ class TestRoles:
         with pytest.raises(UserError, match=r"no such file|cannot be") as caught:
             Task(path)
         assert "\n" not in str(caught.value)
+
+
+class TestControlCharactersInTables:
+    """What a terminal would obey is seen, and is one name wherever it stands."""
+
+    RED = "\x1b[31m"
+    SHOWN = r"\x1b[31m"
+
+    def a_table(self, root: Path, header: str = "path,label", more: str = "") -> Path:
+        return table(lines(f"img/{{n}}.png,{{label}}{self.RED}{more}", header))(root)
+
+    def test_labels_are_those_of_folders_of_the_same_names(self, tmp_path: Path) -> None:
+        a_folder = make_folder(tmp_path / "set", {f"cat{self.RED}": 4, f"dog{self.RED}": 4}, first=20)
+        read = read_labelled(self.a_table(tmp_path / "tables"))
+        assert read.images.classes == (f"cat{self.SHOWN}", f"dog{self.SHOWN}")
+        task = Task(self.a_table(tmp_path / "again"), {"folder": a_folder})
+        assert task.data.source_domains["folder"].classes == task.data.classes == read.images.classes
+
+    def test_and_of_images_in_memory(self, tmp_path: Path) -> None:
+        read = read_labelled(self.a_table(tmp_path / "tables")).images
+        names = (f"cat{self.RED}", f"dog{self.RED}")
+        made = LabelledImages("made", read.items, None, names, read.labels)
+        assert made.classes == read.classes == (f"cat{self.SHOWN}", f"dog{self.SHOWN}")
+        assert made.with_classes(names[::-1]).classes == read.classes[::-1]
+
+    def test_columns(self, tmp_path: Path) -> None:
+        path = self.a_table(tmp_path / "set", f"path,kind{self.RED}")
+        assert f"column 'kind{self.SHOWN}'" in str(read_labelled(path).problems[0])
+        for wish in (f"kind{self.RED}", f"kind{self.SHOWN}"):  # as it is, and as it was shown
+            assert len(read_labelled(path, label=wish).images.classes) == 2
+        with pytest.raises(UserError, match="no column 'none'") as caught:
+            read_labelled(path, label="none")
+        assert str(caught.value).isprintable()
+
+    def test_columns_of_zeros_and_ones(self, tmp_path: Path) -> None:
+        path = table(lines("img/{n}.png,{is_cat},{is_dog}", f"path,cat{self.RED},dog"))(tmp_path / "set")
+        assert read_labelled(path).images.classes == (f"cat{self.SHOWN}", "dog")
+
+    def test_names_of_classes_that_a_hub_wrote(self, tmp_path: Path) -> None:
+        features = {f"kind{self.RED}": {"names": [f"cat{self.RED}", "dog"], "_type": "ClassLabel"}}
+        metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+        cells = {"image": rows(*EIGHT)["image"], f"kind{self.RED}": [0, 1] * 4}
+        pq.write_table(pa.table(cells).replace_schema_metadata(metadata), tmp_path / "t.parquet")
+        assert read_labelled(tmp_path / "t.parquet").images.classes == (f"cat{self.SHOWN}", "dog")
+
+    def test_what_an_annotation_tool_wrote(self, tmp_path: Path) -> None:
+        tasks = [
+            {
+                "data": {"image": f"img/{n}.png"},
+                "annotations": [
+                    {"result": [{"value": {"choices": [f"{name}{self.RED}"]}}]}
+                    for name in ("fish", ["cat", "dog"][n % 2])
+                ],
+            }
+            for n in range(8)
+        ]
+        read = read_labelled(table(json.dumps(tasks), "t.json")(tmp_path / "set"))
+        assert read.images.classes == (f"cat{self.SHOWN}", f"dog{self.SHOWN}")
+        assert any(f"'fish{self.SHOWN}'" in problem.message.replace("\\\\", "\\") for problem in read.problems)
+        assert all(str(problem).isprintable() for problem in read.problems)
+
+    def test_a_label_that_spans_lines_is_still_refused(self, tmp_path: Path) -> None:
+        path = table(lines('img/{n}.png,"{label}\n{n}"'))(tmp_path / "set")
+        with pytest.raises(UserError, match="the label of row 1 spans lines"):
+            read_labelled(path)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -406,20 +405,6 @@ class TestRefusals:
         assert "photos: 6 images are there under another label as well; raytl check --json lists them" in map(
             str, problems
         )
-
-
-def test_portable_data_survives_the_loss_of_its_files(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "flowers", {"rose": 5, "lily": 5})
-    data = Task(folder, unlabelled=make_folder(tmp_path / "more", {"x": 6}, first=20)).data
-    fingerprint = data.fingerprint
-    portable = pickle.loads(pickle.dumps(data.portable()))
-    shutil.rmtree(folder)
-    assert portable.fingerprint == fingerprint
-    assert portable.target is not None
-    assert all(item.open().size[0] > 0 for item in [*portable.target.items, *portable.unlabelled.items])
-    assert data.target is not None
-    with pytest.raises(UserError, match="no such file"):
-        data.target.items[0].open()
 
 
 class TestPool:

@@ -116,8 +116,9 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def half() -> torch.autocast:
-    """Half precision on a GPU."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")'''
+    """Half precision on a GPU that has it."""
+    has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=has)'''
 
 EVALUATING = """\
 predicted = probabilities([name for name, _ in VALIDATION])

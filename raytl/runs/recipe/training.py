@@ -315,15 +315,14 @@ class _Training:
                 'for domain in (["source"], [role for role in inputs if role != "source"]):',
                 f'    with {kept}(list(stages.values())) if domain == ["source"] else nullcontext(), half():',
                 "        features = above(torch.cat([inputs[role] for role in domain]))",
-                "        logits = head(features)",
-                "    halves = zip(features.float().split(BATCH), logits.float().split(BATCH), strict=True)",
+                "    features = features.float()",
+                "    halves = zip(features.split(BATCH), head(features).split(BATCH), strict=True)",
                 "    parts |= dict(zip(domain, halves, strict=True))",
             ]
         return [
             "with half():",
-            "    features = above(torch.cat(list(inputs.values())))",
-            "    logits = head(features)",
-            "halves = zip(features.float().split(BATCH), logits.float().split(BATCH), strict=True)",
+            "    features = above(torch.cat(list(inputs.values()))).float()",
+            "halves = zip(features.split(BATCH), head(features).split(BATCH), strict=True)",
             "parts = dict(zip(inputs, halves, strict=True))  # features and logits of each role",
         ]
 
@@ -391,7 +390,10 @@ _PROBABILITIES = """\
 def probabilities(names: list[str]) -> Tensor:
     above.eval()
     head.eval()
-    with half():
-        shown = (normalise(batch.to(device) / 255) for batch in pixels(names).split(256))
-        return torch.cat([head(above(below(batch))).float().softmax(1).cpu() for batch in shown])
+    shown, found = (normalise(batch.to(device) / 255) for batch in pixels(names).split(256)), []
+    for batch in shown:
+        with half():
+            features = above(below(batch))
+        found.append(head(features.float()).softmax(1).cpu())
+    return torch.cat(found)
 """

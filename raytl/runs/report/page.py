@@ -314,13 +314,16 @@ def _data(run: Run) -> str:
     counts = tables.settings_table(data.get("counts") or {}, "Images")
     if not counts and not problems:
         return ""
-    told = "".join(
-        f"<li>{'<b>' + escape(str(item['severity'])) + ':</b> ' if 'severity' in item else ''}"
-        f"{escape(str(item.get('message', '')))}</li>"
-        for item in problems
-    )
+    told = "".join(f"<li>{_problem(item)}</li>" for item in problems)
     listed = f'<ul class="problems">{told}</ul>' if told else "<p>No problem was found in the data.</p>"
     return f"<h2>Data</h2>\n{counts}<h3>Problems</h3>\n{listed}\n"
+
+
+def _problem(item: dict[str, Any]) -> str:
+    """As on a terminal: how grave it is, where it is, and what."""
+    grade = f"<b>{escape(str(item['severity']))}:</b> " if "severity" in item else ""
+    where = f"{item['where']}: " if item.get("where") else ""
+    return f"{grade}{escape(where + str(item.get('message', '')))}"
 
 
 def _reproduce(run: Run) -> str:

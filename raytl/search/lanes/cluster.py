@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-import torch
 from ray._private import ray_constants, state
 
 from raytl.core.errors import UserError
+from raytl.core.gpus import usable_gpus
 from raytl.core.machine import cores, ray_token, short_temp_dir
 from raytl.core.memory import memory
 from raytl.machines.entrypoint import entrypoint_as_text
@@ -99,7 +99,8 @@ def start(slots: int, *, verbose: bool = False, address: str | None = None) -> N
         with _on_loopback(), entrypoint_as_text():
             # "local", or else Ray would join a cluster that it finds on this machine: an endpoint's, say.
             try:
-                ray.init(address="local", num_cpus=count, **options)
+                # Ray counts GPUs by the driver, and a lane would wait for one that torch cannot use, or is not counted.
+                ray.init(address="local", num_cpus=count, num_gpus=len(usable_gpus()), **options)
             except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
                 raise UserError(
                     f"a Ray of this machine's own cannot be started: {_first_sentence(error)}; raytl doctor looks for "
@@ -219,5 +220,5 @@ def lanes_here(wanted: int | None, gpus_per_trial: float, workers: int, address:
         return None
     count = max(cores(), (wanted or 1) * workers)
     free = memory()
-    machine = (float(count), float(torch.cuda.device_count()))
+    machine = (float(count), float(len(usable_gpus())))
     return plan_lanes(wanted, gpus_per_trial, workers, [machine], None if free is None else free.lanes)

@@ -132,4 +132,6 @@ def with_more(workspace: Workspace, more: LabelledImages) -> Workspace:
     """The same for a target with more images; it has some."""
     target = workspace.data.target
     assert target is not None
-    return Workspace(replace(workspace.data, target=target.joined(more)), workspace.settings)
+    joined = Workspace(replace(workspace.data, target=target.joined(more)), workspace.settings)
+    joined.adopted = workspace.adopted
+    return joined

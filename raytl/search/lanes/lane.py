@@ -31,7 +31,10 @@ GROWTH_LIMIT_BYTES = 2 * 2**30
 
 @dataclass(frozen=True)
 class HeldData:
-    """A search's data in Ray's object store, known by their fingerprint: a lane reads them once, not per trial."""
+    """A search's data in Ray's object store, known by their fingerprint: a lane reads them once, not per trial.
+
+    Of images in files only where they are: :mod:`raytl.search.lanes.files`.
+    """
 
     fingerprint: str
     reference: Any = field(compare=False)

@@ -14,7 +14,7 @@ from raytl.core.seeding import derive_seed
 from raytl.sources import SourceModel
 from raytl.sources.model import pool_positions
 from raytl.tasks import Images, LabelledImages, splits
-from raytl.training.devices import autocast, finish
+from raytl.training.devices import autocast, finish, free_memory, out_of_memory, timed_batch
 from raytl.training.workspace import Workspace
 
 _BATCH = 64
@@ -42,7 +42,8 @@ def forward_seconds(workspace: Workspace, uri: str) -> tuple[float, ...]:
     model, _ = workspace.source_model(uri)
     model = model.to(workspace.device).eval()
     size = model.preprocessing
-    x = torch.zeros(_TIMED_BATCH, size.channels, size.size, size.size, device=workspace.device)
+    batch = timed_batch(workspace.device, _TIMED_BATCH)
+    x = torch.zeros(batch, size.channels, size.size, size.size, device=workspace.device)
     x = x.contiguous(memory_format=torch.channels_last)
     tries = []
     with torch.inference_mode():
@@ -52,7 +53,7 @@ def forward_seconds(workspace: Workspace, uri: str) -> tuple[float, ...]:
                 started = time.perf_counter()
                 passed = stage(passed)
                 finish(workspace.device)
-                times.append((time.perf_counter() - started) / _TIMED_BATCH)
+                times.append((time.perf_counter() - started) / batch)
             tries.append(tuple(times))
     workspace.timed[uri] = min(tries, key=sum)
     return workspace.timed[uri]
@@ -63,9 +64,21 @@ def step_seconds(workspace: Workspace, uri: str) -> float:
     model, _ = workspace.source_model(uri)
     if not model.trainable:
         return 0.0
-    model = model.to(workspace.device).train()
+    model, batch = model.to(workspace.device).train(), timed_batch(workspace.device, _STEP_BATCH)
+    while True:
+        try:
+            return _timed_step(workspace, model, batch) / batch
+        except RuntimeError as error:
+            if batch <= _STEP_BATCH or not out_of_memory(error):
+                raise
+        free_memory(workspace.device)
+        batch //= 2
+
+
+def _timed_step(workspace: Workspace, model: SourceModel, batch: int) -> float:
+    """Seconds of the second of two."""
     size = model.preprocessing
-    x = torch.zeros(_STEP_BATCH, size.channels, size.size, size.size, device=workspace.device)
+    x = torch.zeros(batch, size.channels, size.size, size.size, device=workspace.device)
     x = x.contiguous(memory_format=torch.channels_last)
     seconds = 0.0
     for _ in range(2):
@@ -75,7 +88,7 @@ def step_seconds(workspace: Workspace, uri: str) -> float:
         loss.backward()  # type: ignore[no-untyped-call]
         finish(workspace.device)
         seconds = time.perf_counter() - started
-    return seconds / _STEP_BATCH
+    return seconds
 
 
 def sample(images: LabelledImages, most: int, seed: int) -> LabelledImages:

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from raytl.core.errors import UserError
+from raytl.tasks.formats import why_unread
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS
@@ -58,6 +59,7 @@ def read_labelled(
     path: Pathlike,
     *,
     role: str = Role.TARGET,
+    asked: str = "",
     filesystem: Any = None,
     split: str | None = None,
     images: Pathlike | None = None,
@@ -71,6 +73,7 @@ def read_labelled(
     role: what the images are for ("target", "source_domain", "test"), to word the errors and to choose among splits:
         the target is what the data's splits have for training and validation, the test what they have for testing, and
         a source domain all of it.
+    asked: the option that names the data where it is in none of a task's roles, and so there are no others.
     filesystem: a ``pyarrow.fs.FileSystem`` that ``path`` lies in, where the path alone does not tell.
     split: the one split to read; "none" where folders with names of splits are classes.
     images: the folder that a table's paths count from, where that is not the table's own. label, image_column: the
@@ -84,14 +87,14 @@ def read_labelled(
         path, filesystem, split=split, images=images, label=label, image_column=image_column, must=must,
         lone=role == Role.TARGET,
     )  # fmt: skip
-    option = f"--{role.replace('_', '-')}"
+    option = asked or f"--{role.replace('_', '-')}"
     if not listing.entries:
         raise listing.no_images()
     if not listing.labelled:
-        if listing.empty_because:
+        if listing.empty_because or _none_is_read(listing):
             load(listing)  # which says so where nothing decodes
         raise UserError(no_labels(listing, option))
-    has_test = choose_split(listing, role, split)
+    has_test = choose_split(listing, role, split, alone=bool(asked))
     note_strays(listing)
     listing.entries = [entry for entry in listing.entries if entry.label is not None]
     lost, (entries, items, facts) = _lost(listing), load(listing)
@@ -215,6 +218,12 @@ def groups_of(entries: Sequence[Entry]) -> np.ndarray | None:
 def _group_names(entries: Sequence[Entry]) -> list[str | None]:
     names = [entry.group for entry in entries]
     return [] if all(name is None for name in names) else names
+
+
+def _none_is_read(listing: Listing) -> bool:
+    """Whether all images are of kinds that cannot be read, by their endings."""
+    meant = [entry.item.name for entry in listing.entries if entry.certain]
+    return bool(meant) and all(map(why_unread, meant))
 
 
 def _lost(listing: Listing) -> dict[str, int]:

@@ -10,11 +10,12 @@ from xml.etree import ElementTree
 import pyarrow as pa
 
 from raytl.core.errors import UserError
+from raytl.tasks.formats import is_image
 from raytl.tasks.items import MAX_TABLE_BYTES, FileItem
+from raytl.tasks.readers.delimited import read_json_lines
 from raytl.tasks.readers.labels import multi_label
 from raytl.tasks.readers.listing import Listing, Place, first_line
 from raytl.tasks.readers.split_names import split_of
-from raytl.tasks.readers.tree import is_image
 
 ANNOTATIONS = frozenset({".json", ".xml"})
 _IMAGE, _LABEL = "image", "label"
@@ -35,8 +36,11 @@ def read_annotations(place: Place, listing: Listing, *, labels: bool = True) -> 
     data = FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES)
     if place.suffix == ".xml":
         return _cvat(data, place.shown, labels=labels)
+    lines = []
     try:
-        content = json.loads(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
+        lines = _objects_in_lines(text)
+        content = lines or json.loads(text)
     except (UnicodeDecodeError, ValueError) as error:
         raise UserError(f"{place.shown}: not a readable JSON file ({first_line(error)}); write it again") from None
     if isinstance(content, dict) and isinstance(content.get("images"), list) and "annotations" in content:
@@ -64,6 +68,8 @@ def read_annotations(place: Place, listing: Listing, *, labels: bool = True) -> 
     if isinstance(content, list) and content and all(isinstance(value, dict) for value in content):
         if all("annotations" in value or "completions" in value for value in content):
             return _table(_label_studio(content, listing, labels=labels))
+        if lines:
+            return read_json_lines(place)
         try:
             return pa.Table.from_pylist(_same_keys(content))
         except pa.ArrowException as error:
@@ -72,6 +78,16 @@ def read_annotations(place: Place, listing: Listing, *, labels: bool = True) -> 
         f"{place.shown}: no labels of images in a form that raytl knows (COCO, Label Studio, a list of objects); "
         "write them as a CSV file with the columns path and label"
     )
+
+
+def _objects_in_lines(text: str) -> list[dict[str, Any]]:
+    """The objects of a text that has one in each of its lines; none of any other."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    try:
+        objects = [json.loads(line) for line in lines] if len(lines) > 1 and lines[0].startswith("{") else []
+    except ValueError:
+        return []
+    return objects if all(isinstance(found, dict) for found in objects) else []
 
 
 def _table(pairs: _Pairs) -> Any:

@@ -30,6 +30,11 @@ class Archive:
     path: str
     shown: str
 
+    @property
+    def unpacked(self) -> bool:
+        """Whether each process that reads from it holds all of it in memory: a tar file has no index."""
+        return not self.path.lower().endswith(".zip")
+
     def open_input_file(self, name: str) -> io.BytesIO:
         """The content of a member.
 

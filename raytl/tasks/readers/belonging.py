@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from raytl.core.names import few
 from raytl.tasks.readers.listing import Entry, Listing
 from raytl.tasks.readers.tree import name_of
 
@@ -50,7 +51,7 @@ def group_by_names(listing: Listing) -> None:
     owners = _owners(listing, entries)
     names = list(dict.fromkeys(owners.values()))
     if 2 * len(owners) > len(entries) and 1 < len(names) < len(owners):
-        what = f"its names speak of {len(names)} {_several(names)} ({', '.join(names[:3])}{', …' * (len(names) > 3)})"
+        what = f"its names speak of {len(names)} {_several(names)} ({few(names)})"
         if _group(listing, entries, owners, what, "images of one"):
             return
     known = {str(PurePosixPath(entry.item.name).with_suffix("")) for entry in entries}

@@ -10,17 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
+from raytl.core.names import printable
+from raytl.tasks.formats import is_image
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS, NoLabelsError
 from raytl.tasks.readers.blanks import labels_of_blanks
 from raytl.tasks.readers.hints import reason, say_lists
 from raytl.tasks.readers.layouts import Layout, recognise
-from raytl.tasks.readers.listing import Entry, Listing, Place, TableOptions, printable
+from raytl.tasks.readers.listing import Entry, Listing, Place, TableOptions
 from raytl.tasks.readers.names import are_parts
 from raytl.tasks.readers.split_names import NONE, TEST, TRAIN, VALIDATION, SplitsOrClassesError, shard_split
 from raytl.tasks.readers.table import TABLES, list_table
-from raytl.tasks.readers.tree import Tree, is_image, name_of
+from raytl.tasks.readers.tree import Tree, name_of
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from raytl.core.errors import UserError
+from raytl.core.names import few
+from raytl.tasks.formats import is_image
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers.layouts import Layout
 from raytl.tasks.readers.listing import Listing
 from raytl.tasks.readers.split_names import TRAIN, shard_split
-from raytl.tasks.readers.tree import is_image
-
-_NAMED = 3
 
 
 def labels_of_blanks(layout: Layout, tables: Mapping[str, Listing], listing: Listing) -> dict[str, str]:
@@ -45,7 +44,7 @@ def labels_of_blanks(layout: Layout, tables: Mapping[str, Listing], listing: Lis
                 listing.announce(f"{shown} is not used: it is of images outside the splits")
             continue
         if _are_others(its.values(), layout.classes):
-            found, meant = _few(its.values()), _few(layout.classes)
+            found, meant = (few(sorted(set(names)), quoted=True) for names in (its.values(), layout.classes))
             what = f"{shown} is not used: its labels ({found}) are not those of the class folders ({meant})"
             listing.announce_warning(f"{what}; give them the same names")
             continue
@@ -77,8 +76,3 @@ def _are_others(labels: Iterable[str], classes: Iterable[str]) -> bool:
     """Whether most names are of no class; a few may be classes that only the test has, which is told later."""
     different = set(labels)
     return 2 * len(different - set(classes)) > len(different)
-
-
-def _few(names: Iterable[str]) -> str:
-    different = sorted(set(names))
-    return ", ".join(f"'{name}'" for name in different[:_NAMED]) + (", …" if len(different) > _NAMED else "")

@@ -14,11 +14,11 @@ _LEARNED = (TRAIN, VALIDATION)
 _NAMED = 4
 
 
-def choose_split(listing: Listing, role: str, split: str | None) -> bool:
+def choose_split(listing: Listing, role: str, split: str | None, *, alone: bool = False) -> bool:
     """Keep the entries of a listing that a role reads, and announce it; nothing where the data is in one piece.
 
-    split: the one to read, whatever the role. Returns whether labelled images for a test are left for the test.
-    Raises UserError where there is no such split.
+    split: the one to read, whatever the role. alone: whether there is no task, of whose other roles to speak.
+    Returns whether labelled images for a test are left for the test. Raises UserError where there is no such split.
     """
     labelled = {
         name: [entry for entry in listing.entries if entry.split == name and entry.label is not None] for name in SPLITS
@@ -37,9 +37,10 @@ def choose_split(listing: Listing, role: str, split: str | None) -> bool:
         chosen = [name for name in _LEARNED if labelled[name]] or present
     has_test = bool(labelled[TEST]) and TEST not in chosen
     words = {"source_domain": "the source domain", TEST: "the test"}.get(role, "the target")
+    words = "what is learned from" if alone else words
     parts = [f"{_counted(listing, chosen, labelled)} {'is' if len(chosen) == 1 else 'are'} {words}"]
     others = [name for name in present if name not in chosen]
-    if has_test and role == Role.TARGET:
+    if has_test and role == Role.TARGET and not alone:
         parts.append(f"{_counted(listing, [TEST], labelled)} the test unless --test is given")
     elif others:
         parts.append(f"{_counted(listing, others, labelled)} not read")
@@ -50,7 +51,7 @@ def choose_split(listing: Listing, role: str, split: str | None) -> bool:
             where = _folders(listing, VALIDATION)
             listing.announce(f"class '{new}' is in {where} only{nearest(new, classes[TRAIN])}", Severity.WARNING)
     listing.announce(f"it is in splits: {', '.join(parts)}{hint}")
-    _say_left_out(listing)
+    _say_left_out(listing, "" if alone else ", pass them with --unlabelled to adapt to them")
     kept = {name: {id(entry) for entry in labelled[name]} for name in chosen}
     listing.entries = [entry for entry in listing.entries if any(id(entry) in ids for ids in kept.values())]
     return has_test
@@ -90,16 +91,13 @@ def _count(entries: Sequence[Entry]) -> str:
     return "1 image" if number == 1 else f"{number} images"
 
 
-def _say_left_out(listing: Listing) -> None:
+def _say_left_out(listing: Listing, advice: str) -> None:
     """Say which images have no label: those of a split without labels, and what lies in no split."""
     for name in SPLITS:
         blank = [entry for entry in listing.entries if entry.split == name and entry.label is None and entry.certain]
         if blank:
             where = _folders(listing, name)
-            listing.announce(
-                f"{where} has {_count(blank)} without labels; left out, pass them with --unlabelled to adapt to them",
-                Severity.WARNING,
-            )
+            listing.announce(f"{where} has {_count(blank)} without labels; left out{advice}", Severity.WARNING)
     outside = [entry for entry in listing.entries if entry.split is None and entry.certain]
     if outside:
         listing.announce(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -12,10 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from raytl.core.errors import UserError, nearest
+from raytl.core.names import few, printable
+from raytl.tasks.formats import is_image
 from raytl.tasks.readers.labels import is_list, multi_label, number, text_values
 from raytl.tasks.readers.listing import Listing, TableOptions
 from raytl.tasks.readers.split_columns import named_column, numbers_splits, split_column
-from raytl.tasks.readers.tree import is_image
 
 IMAGE_COLUMNS = (
     *("image", "images", "img", "image_bytes", "bytes", "image_path", "image_file", "path", "file", "file_name"),
@@ -48,6 +49,7 @@ _FEW_GROUPS, _MOST_KINDS = 3, 50
 _KIND = re.compile(r"[^\W\d_]{2,}([ _-][^\W\d_]+)*")  # words, and no numbers
 _WORDS = 4  # a value with as many is a sentence
 _PIXEL = re.compile(r"^(pixel|px|p)?[_ ]?\d+(x\d+)?$")
+_NAMED = 6
 _TRIED = 20  # values of a column that files are looked for
 
 
@@ -113,10 +115,10 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
             f"--label {shlex.quote(group)}"
         )
     elif others:
-        columns, again = few(others), [name for name in others if not _all_different(table.column(name))]
+        again = [name for name in others if not _all_different(table.column(name))]
         listing.unlabelled_because = (
-            f"none of its columns {columns} is named 'label'; say which one holds the labels, as in "
-            f"--label {shlex.quote((likely or again or others)[0])}"
+            f"none of its columns {few(others, _NAMED, quoted=True)} is named 'label'; say which one holds the labels, "
+            f"as in --label {shlex.quote((likely or again or others)[0])}"
         )
     return Columns(image, None, group, split)
 
@@ -152,8 +154,8 @@ def _come_again(table: Any, column: str) -> bool:
         return False
     values = [value for value in text_values(table, column) if value is not None]
     different = set(values)
-    few = len(different) <= len(values) / 50 and all(map(_KIND.fullmatch, different))  # words for many images each
-    return bool(values) and not few and _FEW_GROUPS < len(different) < len(values)
+    words = len(different) <= len(values) / 50 and all(map(_KIND.fullmatch, different))  # words for many images each
+    return bool(values) and not words and _FEW_GROUPS < len(different) < len(values)
 
 
 def _say_not_obeyed(table: Any, taken: set[str], listing: Listing) -> None:
@@ -186,12 +188,9 @@ def _say_other_words(table: Any, label: str, taken: set[str], listing: Listing) 
     ]
     words = [name for name in others if all(map(_KIND.fullmatch, filter(None, text_values(table, name))))]
     if words:
-        listing.announce(f"labels are taken from column '{label}'; --label NAME takes another, such as {few(words, 2)}")
-
-
-def few(names: Sequence[str], most: int = 6) -> str:
-    """Column names for a sentence."""
-    return ", ".join(f"'{name}'" for name in names[:most]) + (", …" if len(names) > most else "")
+        listing.announce(
+            f"labels are taken from column '{label}'; --label NAME takes another, such as {few(words, 2, quoted=True)}"
+        )
 
 
 def refuse_texts(table: Any, column: str, shown: str) -> None:
@@ -214,12 +213,15 @@ def refuse_texts(table: Any, column: str, shown: str) -> None:
 
 def _told(table: Any, wish: str | None, option: str, shown: str, *, must: bool) -> str | None:
     """The column that an option names. Raises UserError where there is none, unless it is for other tables."""
+    wish = None if wish is None else printable(wish)
     if wish is None or wish in table.column_names:
         return wish
     found = next((name for name in table.column_names if name.strip().lower() == wish.strip().lower()), None)
     if found is None and must:
         columns = list(table.column_names)
-        raise UserError(f"{shown}: {option}: no column '{wish}' among {few(columns)}{nearest(wish, columns)}")
+        raise UserError(
+            f"{shown}: {option}: no column '{wish}' among {few(columns, _NAMED, quoted=True)}{nearest(wish, columns)}"
+        )
     return found
 
 
@@ -281,7 +283,7 @@ def _image_column(table: Any, shown: str, is_file: Callable[..., bool], label: s
         return str(candidates[0])
     if candidates:
         raise UserError(
-            f"{shown}: its columns {few(candidates)} may each hold the images; say which, as in "
+            f"{shown}: its columns {few(candidates, _NAMED, quoted=True)} may each hold the images; say which, as in "
             f"--image-column {shlex.quote(candidates[0])}"
         )
     if sum(bool(_PIXEL.match(name)) for name in table.column_names) > _ENOUGH or "pixels" in table.column_names:
@@ -290,8 +292,9 @@ def _image_column(table: Any, shown: str, is_file: Callable[..., bool], label: s
     if odd is not None:
         what = f"{shown}: column '{odd}' holds {table.schema.field(odd).type}, and no images"
         raise UserError(f"{what}; write each image as PNG bytes, or its path")
+    columns = few(table.column_names, 2 * _NAMED, quoted=True) or "none"
     raise UserError(
-        f"{shown}: no column with images among {few(table.column_names, 12) or 'none'}; name it 'image' (bytes) or "
+        f"{shown}: no column with images among {columns}; name it 'image' (bytes) or "
         "'path', and pass --images DIR where the files lie elsewhere"
     )
 
@@ -331,7 +334,7 @@ def _one_hot(table: Any, flags: list[str], listing: Listing) -> None:
     """Say that columns of 0 and 1 are the label; raise where they are not exactly one label a row."""
     columns = [[number(value) for value in table.column(name).to_pylist()] for name in flags]
     sums = [sum(value or 0.0 for value in row) for row in zip(*columns, strict=True)]
-    names = ", ".join(f"'{name}'" for name in flags[:4]) + (", …" if len(flags) > 4 else "")
+    names = few(flags, 4, quoted=True)
     if max(sums) > 1:
         raise multi_label(listing.name, f"columns {names}, of which row {sums.index(max(sums)) + 1} has several set")
     if min(sums) < 1:

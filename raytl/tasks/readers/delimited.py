@@ -10,14 +10,14 @@ from typing import Any
 import pyarrow as pa
 
 from raytl.core.errors import UserError
+from raytl.tasks.formats import is_image
 from raytl.tasks.items import MAX_TABLE_BYTES, FileItem
 from raytl.tasks.readers.columns import IMAGE_COLUMNS, LABEL_COLUMNS
 from raytl.tasks.readers.listing import Listing, Place, first_line
 from raytl.tasks.readers.split_columns import NAMELESS
-from raytl.tasks.readers.tree import is_image
 
 DELIMITED = frozenset({".csv", ".tsv"})
-JSON_LINES = frozenset({".jsonl", ".ndjson"})
+JSON_LINES = frozenset({".jsonl", ".ndjson", ".manifest"})  # the last by SageMaker
 _SEPARATOR_LINE = re.compile(r"sep=(.)\n")
 _UNNAMED = re.compile(r"Unnamed: \d+$")  # what pandas calls a column without a name
 _MOST_LINES = 20  # that a preamble may have

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
-from raytl.tasks.readers.listing import printable
+from raytl.core.names import few, printable
 from raytl.tasks.readers.tree import name_of
 
 FILENAME = "filename"
@@ -65,8 +65,7 @@ def advice(images: Sequence[str]) -> str:
             f"--label '{FILENAME}:REGEX' takes the part in brackets, as '{FILENAME}:{_EXAMPLE}' does cat of cat_17.jpg"
         )
     pattern, words = found
-    several = f"{', '.join(words[:_NAMED])}{', …' * (len(words) > _NAMED)}"
-    return f"--label '{FILENAME}:{pattern}' takes the part in brackets ({several})"
+    return f"--label '{FILENAME}:{pattern}' takes the part in brackets ({few(words, _NAMED)})"
 
 
 def pattern_of(images: Sequence[str]) -> tuple[str, list[str]] | None:

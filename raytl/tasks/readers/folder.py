@@ -6,20 +6,21 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
+from raytl.core.names import few, printable
+from raytl.tasks.formats import is_image
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
-from raytl.tasks.readers.annotations import ANNOTATIONS
 from raytl.tasks.readers.beside import inside, is_about_one, list_with_tables
 from raytl.tasks.readers.blanks import labels_of_blanks
 from raytl.tasks.readers.file_names import BY_NAMES, asked_for, read_by
 from raytl.tasks.readers.hints import say_what_else, why_no_images, why_unlabelled
-from raytl.tasks.readers.layouts import Found, Layout, recognise
-from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, printable
+from raytl.tasks.readers.layouts import Found, Layout, may_be_table, recognise
+from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions
 from raytl.tasks.readers.masks import leave_masks_out
 from raytl.tasks.readers.shards import list_tables
 from raytl.tasks.readers.split_names import NONE, TRAIN, split_of
 from raytl.tasks.readers.table import ARROW, PARQUET, TABLES
-from raytl.tasks.readers.tree import Tree, Walk, is_image, walk
+from raytl.tasks.readers.tree import Tree, Walk, walk
 
 _NAMED = 4
 
@@ -116,16 +117,12 @@ def _wrapped(tree: Tree) -> Tree | None:
     (only,) = full
     beside = [path for folder in tree.folders.values() if folder is not only for path in folder.below()]
     stems = {PurePosixPath(path).stem for path in only.below() if is_image(path)}
-    tables = (path for path in only.below() if _may_be_table(path) and not is_about_one(path, stems))
+    tables = (path for path in only.below() if may_be_table(path) and not is_about_one(path, stems))
     return None if any(map(_is_data, beside)) or next(tables, None) is None else only
 
 
-def _may_be_table(path: str) -> bool:
-    return PurePosixPath(path).suffix.lower() in TABLES | ANNOTATIONS
-
-
 def _is_data(path: str) -> bool:
-    return is_image(path) or _may_be_table(path)
+    return is_image(path) or may_be_table(path)
 
 
 def _by_names(tree: Tree, listing: Listing, options: TableOptions, split: str | None) -> Layout | None:
@@ -141,7 +138,7 @@ def _by_names(tree: Tree, listing: Listing, options: TableOptions, split: str | 
     spoken = read_by(options.label, [path for path in tree.below() if is_image(path)])
     if spoken is None:
         return None
-    known = ", ".join(f"'{word}'" for word in spoken.words[:_NAMED]) + ", …" * (len(spoken.words) > _NAMED)
+    known = few(spoken.words, _NAMED, quoted=True)
     listing.announce(f"labels are taken from the files' names, which {spoken.where} {known}")
     files = [Found(found.path, spoken.label(found.path), found.split) for found in layout.files]
     return Layout(BY_NAMES, files, splits=layout.splits)
@@ -173,10 +170,8 @@ def _say_passed_over(found: Walk, listing: Listing, *, labels: bool) -> None:
     count = sum(found.passed_over.values())
     if not count:
         return
-    places = list(found.passed_over)
-    named = ", ".join(places[:_NAMED]) + (", …" if len(places) > _NAMED else "")
     files = "1 image lies" if count == 1 else f"{count} images lie"
-    where = f"{files} in hidden places or ones that systems leave behind ({named})"
+    where = f"{files} in hidden places or ones that systems leave behind ({few(found.passed_over, _NAMED)})"
     listing.note(f"{where}; passed over", Severity.INFO)
     if not found.tree.images():
         listing.empty_because = f"{where}: rename what holds the data"
@@ -250,7 +245,7 @@ def _of_tables_in_blank_splits(
     tables = {}
     for name, folder in tree.folders.items():
         files = set(folder.below())
-        if not files & blank or files & labelled or not any(map(_may_be_table, files)):
+        if not files & blank or files & labelled or not any(map(may_be_table, files)):
             continue
         try:
             part = list_folder(inside(place, folder.path), options=options)
@@ -261,7 +256,7 @@ def _of_tables_in_blank_splits(
             listing.announce_warning(f"its table {printable(name)}/{table} is not used: {why}")
         if part.labelled:
             tables[f"{printable(name)}/"] = part
-            listing.read |= {path for path in files if _may_be_table(path)}
+            listing.read |= {path for path in files if may_be_table(path)}
     return labels_of_blanks(layout, tables, listing)
 
 
@@ -274,7 +269,7 @@ def _tables_further_down(
     """
     if layout.kind != "splits without classes":
         return None
-    parts = {name: split_of(name) for name, folder in tree.folders.items() if any(map(_may_be_table, folder.files))}
+    parts = {name: split_of(name) for name, folder in tree.folders.items() if any(map(may_be_table, folder.files))}
     result = Listing(place.shown.rstrip("/") + "/", layout="images with a table beside them", labelled=True)
     unread = ""  # why training images have no labels
     read = []  # what a table gives labels of; the images of other splits are counted as they are

@@ -8,11 +8,13 @@ from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
+from raytl.core.names import few, printable
+from raytl.tasks.formats import is_image, why_unread
 from raytl.tasks.readers.archive import ENDINGS
 from raytl.tasks.readers.file_names import FILENAME, pattern_of, spoken
-from raytl.tasks.readers.listing import Listing, printable
+from raytl.tasks.readers.listing import Listing
 from raytl.tasks.readers.split_names import split_of, splits_of
-from raytl.tasks.readers.tree import Tree, is_image, name_of
+from raytl.tasks.readers.tree import Tree, name_of
 
 _NAMED = 4
 _BESIDE = frozenset({".txt", ".xml", ".json", ".cls"})
@@ -57,7 +59,9 @@ def describe_suffixes(paths: Iterable[str]) -> str:
 
 def is_archive_name(path: str) -> bool:
     """Whether a file is an archive by its name."""
-    return path.lower().endswith(ENDINGS) or PurePosixPath(path).suffix.lower() in _OTHER_ARCHIVES
+    return path.lower().endswith(ENDINGS) or (
+        PurePosixPath(path).suffix.lower() in _OTHER_ARCHIVES and not is_image(path)
+    )
 
 
 def is_array_name(path: str) -> bool:
@@ -68,6 +72,8 @@ def is_array_name(path: str) -> bool:
 def not_a_data_set(path: str, shown: str) -> str:
     """The error for a file that is no table."""
     suffix = PurePosixPath(path).suffix.lower()
+    if why := why_unread(path):
+        return f"{shown}: {why}"
     if suffix in _SHEETS:
         return f"{shown}: spreadsheets are not read; save the sheet as CSV (UTF-8) and give that"
     if suffix in _OTHER_ARCHIVES:
@@ -98,7 +104,7 @@ def why_no_images(tree: Tree, shown: str) -> str:
     if len(archives) == 1 and readable and not shown.rstrip("/").lower().endswith(ENDINGS):
         return f"it holds an archive: give {shown}{readable[0]}"
     if archives:
-        return f"unpack what it holds ({_few(archives)})"
+        return f"unpack what it holds ({few(archives, _NAMED)})"
     if any(PurePosixPath(path).suffix.lower() in _SHEETS for path in files):
         return f"it holds a spreadsheet ({kinds}): save it as CSV (UTF-8) beside the images"
     return f"its files are of other kinds ({kinds})"
@@ -124,13 +130,13 @@ def why_unlabelled(tree: Tree, reasons: dict[str, str]) -> str:
         )
     found = spoken(images)
     if found is not None:
-        listed = ", ".join(f"'{word}'" for word in found.words[:_NAMED])
+        listed = few(found.words, _NAMED, quoted=True)
         how = f"pass --label {FILENAME}, or move each into a folder of its own"
         return f"the files' names {found.where} {listed}; if these are the labels {how}"
     told = pattern_of(images)
     if told is not None:
         pattern, words = told
-        where = f"the files' names say {_few([repr(word) for word in words])}"
+        where = f"the files' names say {few(words, _NAMED, quoted=True)}"
         return f"{where}; if these are the labels pass --label '{FILENAME}:{pattern}'"
     sheet = next((path for path in files if PurePosixPath(path).suffix.lower() in _SHEETS), None)
     if sheet is not None:
@@ -155,7 +161,7 @@ def say_what_else(tree: Tree, listing: Listing) -> None:
     archives = [name_of(path) for path in tree.below() if is_archive_name(path)]
     if archives:
         some = "an archive is" if len(archives) == 1 else f"{len(archives)} archives are"
-        listing.announce_warning(f"{some} not read ({_few(archives)}); unpack what belongs to the data")
+        listing.announce_warning(f"{some} not read ({few(archives, _NAMED)}); unpack what belongs to the data")
     say_lists(tree, listing)
     stems = {str(PurePosixPath(path).with_suffix("")) for path in tree.below() if is_image(path)}
     masks = []
@@ -192,9 +198,8 @@ def say_lists(tree: Tree, listing: Listing, used: Collection[str] = ()) -> None:
     ]
     apart = splits_of(name for name, folder in tree.folders.items() if folder.images())  # what --split none joins
     if lists and not listing.split_names and len(set(apart.values())) < 2:
-        what = (
-            f"{_few(lists)} may say which images are for training or the test, and {'is' if len(lists) == 1 else 'are'}"
-        )
+        what = f"{few(lists, _NAMED)} may say which images are for training or the test"
+        what = f"{what}, and {'is' if len(lists) == 1 else 'are'}"
         listing.announce_warning(
             f"{what} not read: all images are learned from; move those of the test into a folder, and pass it as --test"
         )
@@ -213,10 +218,6 @@ def _near_the_top(tree: Tree) -> list[str]:
 def _speaks_of_split(stem: str) -> bool:
     found = split_of(stem)
     return stem.lower() in {"train_test_split", "splits", "split"} or (found is not None and not found[1])
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
 
 
 def reason(error: UserError, shown: str) -> str:

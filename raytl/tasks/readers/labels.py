@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from raytl.core.errors import UserError
+from raytl.core.names import few, printable
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.listing import Listing
 
@@ -34,7 +35,18 @@ _MISSING = frozenset({"nan", "NaN", "<NA>", "#N/A", "NaT"})  # what pandas and s
 
 
 def text_values(table: Any, column: str) -> list[str | None]:
-    """A column's values as text; None where there is none. Names stand for the integers of a ClassLabel column."""
+    """A column's values as text of one line, as names of files are; None where there is none.
+
+    Names stand for the integers of a ClassLabel column.
+    """
+    return _shown(_values(table, column))
+
+
+def _shown(values: Sequence[str | None]) -> list[str | None]:
+    return [None if value is None else printable(value) for value in values]
+
+
+def _values(table: Any, column: str) -> list[str | None]:
     names = _class_names(table, column)
 
     def text(value: Any) -> str | None:
@@ -75,12 +87,13 @@ def label_values(table: Any, column: str | None, one_hot: Sequence[str], listing
         raise multi_label(listing.name, f"lists in column '{column}'")
     table, column = _inside(table, column, listing)
     table, column = _inside_text(table, column, listing)
-    values = [_unlisted(value, column, listing.name) for value in text_values(table, column)]
+    values = [_unlisted(value, column, listing.name) for value in _values(table, column)]
     spaced = [value for value in table.column(column).to_pylist() if isinstance(value, str) and _is_spaced(value)]
     if spaced:
         labels = "1 label has" if len(spaced) == 1 else f"{len(spaced)} labels have"
         listing.announce(f"{labels} spaces around ('{spaced[0]}'); taken without them")
     _refuse_texts_of_lines(values, column, listing.name)
+    values = _shown(values)
     _refuse_joined(values, column, listing.name)
     _say_spaced_words(values, column, listing)
     missing = sorted({value for value in values if value in _MISSING})
@@ -115,7 +128,7 @@ def _inside(table: Any, column: str, listing: Listing) -> tuple[Any, str]:
     parts = [field.name for field in kind]
     named = next((name for name in _PARTS if name in parts), parts[0] if len(parts) == 1 else None)
     if named is None:
-        shown = ", ".join(f"'{name}'" for name in parts[:4])
+        shown = few(parts, 4, quoted=True)
         what = (
             f"{listing.name}: column '{column}' holds objects of {shown}, and which of these is the label is not said"
         )
@@ -261,7 +274,7 @@ def _class_names(table: Any, column: str) -> list[str] | None:
     """The names behind the integers of a Hugging Face ClassLabel column."""
     try:
         features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = features[column]["names"]
-    except (KeyError, TypeError, ValueError):
+        names = next(told["names"] for name, told in features.items() if printable(name) == column)
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
         return None
     return [str(name) for name in names] if isinstance(names, list) else None

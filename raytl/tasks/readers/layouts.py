@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from statistics import median
 
-from raytl.tasks.readers.listing import printable
+from raytl.core.names import few, printable
+from raytl.tasks.formats import is_image
+from raytl.tasks.readers.annotations import ANNOTATIONS
 from raytl.tasks.readers.masks import IMAGES
 from raytl.tasks.readers.split_names import NONE, TRAIN, SplitsOrClassesError, class_and_split, split_of, splits_of
-from raytl.tasks.readers.tree import Tree, is_image
+from raytl.tasks.readers.table import TABLES
+from raytl.tasks.readers.tree import Tree
 
 _NAMED = 4
-_STRAY = 20  # so many times the images in folders there are of those beside these that lie there by chance
+_STRAYS = 4  # of so many images that a folder of folders holds at most one lies beside these by chance
 _PARTITION = re.compile(r"^(?:label|class|category|target|species)=(.+)$")  # as hive partitions are named
 
 
@@ -74,6 +78,7 @@ def recognise(tree: Tree, shown: str, *, split: str | None = None) -> Layout:
             return taken
     _refuse_several_sets(full, shown)
     _refuse_same_inside(full, shown)
+    _refuse_copy_inside(full, shown)
     layout = _class_folders(tree)
     _say_taken_together(layout, full)
     return layout
@@ -92,8 +97,11 @@ def _has_images(tree: Tree) -> bool:
 
 def _is_of_images(tree: Tree) -> bool:
     """Whether the folder itself holds images, more than strays beside folders of classes."""
-    own, below = sum(map(is_image, tree.files)), tree.images()
-    return _has_images(tree) and not (len(_full(tree)) > 1 and own * _STRAY <= below)
+    own, inside = sum(map(is_image, tree.files)), _full(tree)
+    while len(inside) == 1:
+        inside = _full(next(iter(inside.values())))
+    usual = median(folder.images() for folder in inside.values()) if len(inside) > 1 else -1
+    return _has_images(tree) and not (own <= usual and own * _STRAYS <= tree.images())
 
 
 def _label(name: str) -> str:
@@ -143,12 +151,32 @@ def _classes_in(folder: Tree) -> set[str]:
     return set(_full(_unwrapped(folder))) if not _is_of_images(folder) else set()
 
 
+def _classes_of_splits(folders: dict[str, Tree]) -> dict[str, set[str]]:
+    """The same of several splits: folders that another split has too are classes beside up to as many loose images.
+
+    Not where a table lies among these, which may say what they are.
+    """
+    found = {}
+    for name, folder in folders.items():
+        inside = set(_full(_unwrapped(folder)))
+        others = (set(_full(_unwrapped(other))) for key, other in folders.items() if key != name)
+        same = any(len(inside & other) > 1 for other in others) and not any(map(may_be_table, folder.files))
+        fewer = 2 * sum(map(is_image, folder.files)) <= folder.images()
+        found[name] = inside if same and fewer else _classes_in(folder)
+    return found
+
+
+def may_be_table(path: str) -> bool:
+    """Whether a file may say what images are, by its ending."""
+    return PurePosixPath(path).suffix.lower() in TABLES | ANNOTATIONS
+
+
 def _unwrapped(folder: Tree) -> Tree:
-    """``seg_train/seg_train``: past folders that hold one folder and no images."""
+    """``seg_train/seg_train``: past folders that hold one folder and no images, strays apart."""
     inside = _full(folder)
-    while len(inside) == 1 and not _has_images(folder):
+    while len(inside) == 1 and not _is_of_images(folder):
         below = next(iter(inside.values()))
-        if _has_images(below):
+        if _is_of_images(below):
             break  # a single class
         folder, inside = below, _full(below)
     return folder
@@ -159,7 +187,7 @@ def _splits(tree: Tree, full: dict[str, Tree], names: dict[str, str], shown: str
 
     A split folder without class folders inside holds images without labels, unless it is the one to train on.
     """
-    classes = {name: _classes_in(full[name]) for name in names}
+    classes = _classes_of_splits({name: full[name] for name in names})
     for name, inside in classes.items():
         if len(inside) == 1 and (split_of(*inside) or ("",))[0] == names[name]:
             classes[name] = set()  # train/train, test/test
@@ -184,9 +212,11 @@ def _splits(tree: Tree, full: dict[str, Tree], names: dict[str, str], shown: str
         odd = f", and '{printable((same or others)[0])}' is another" if others else ""
         train = min(names, key=lambda name: names[name] != TRAIN)
         raise SplitsOrClassesError(
-            f"{shown}: its folders {_few(names)} may be splits or classes{odd}; give one of them, as in "
+            f"{shown}: its folders {few(names, _NAMED)} may be splits or classes{odd}; give one of them, as in "
             f"{shown}{printable(train)}, or pass --split none to take all folders for classes"
         )
+    for name in filter(classes.__getitem__, names):
+        _refuse_copy_inside(_full(_unwrapped(full[name])), f"{shown}{printable(name)}/", "")
     return _split_layout("split folders", tree, full, names, classes)
 
 
@@ -247,7 +277,7 @@ def _named(tree: Tree, named: dict[str, tuple[str, str]]) -> Layout:
         if split is not None:
             layout.splits.setdefault(split, []).append(_label(name))
     labels = sorted({_label(label) for label, _ in named.values()})
-    layout.said.append(f"its folders are named by class and split; the classes are {_few(labels)}")
+    layout.said.append(f"its folders are named by class and split; the classes are {few(labels, _NAMED)}")
     return layout
 
 
@@ -275,21 +305,21 @@ def _refuse_several_sets(full: dict[str, Tree], shown: str) -> None:
             kinds |= set(splits.values())
     if len(sets) > 1 and len(kinds) > 1:
         raise SplitsOrClassesError(
-            f"{shown}: its folders {_few(sets)} each hold splits with class folders; give one, as in "
+            f"{shown}: its folders {few(sets, _NAMED)} each hold splits with class folders; give one, as in "
             f"{shown}{printable(sets[0])}, or pass --split none to take them for classes"
         )
 
 
 def _refuse_same_inside(full: dict[str, Tree], shown: str) -> None:
     """Folders with the same folders inside: domains or splits of unknown names, or classes with the same parts."""
-    if len(full) < 2 or any(map(_has_images, full.values())):
+    if len(full) < 2 or any(map(_is_of_images, full.values())):
         return
     inside = Counter(name for folder in full.values() for name in _full(_unwrapped(folder)))
     common = [name for name, count in inside.items() if count > 1]
     if len(common) >= 2 and 2 * len(common) >= len(inside):
         first, second = list(full)[:2]
         raise SplitsOrClassesError(
-            f"{shown}: its folders {_few(full)} have the same folders inside ({_few(sorted(common))}); "
+            f"{shown}: its folders {few(full, _NAMED)} have the same folders inside ({few(sorted(common), _NAMED)}); "
             f"if those inside are the classes give one, as in {shown}{printable(first)}, and the others as "
             f"--source-domain or --test; to learn from all, each of them kept on one side of every split, write a CSV "
             f"file with the columns path, label and group; if '{printable(first)}' and '{printable(second)}' are the "
@@ -297,17 +327,31 @@ def _refuse_same_inside(full: dict[str, Tree], shown: str) -> None:
         )
 
 
+def _refuse_copy_inside(
+    full: dict[str, Tree], shown: str, otherwise: str = ", or pass --split none to take it for a class"
+) -> None:
+    """A folder that has most of its folders in common with the classes, wherever it lies, is a copy that was put there.
+
+    It would be a class of its own, or double one. otherwise: what to do where it is meant.
+    """
+    folders = list(full.items())
+    for name, folder in folders:
+        inside = _full(folder)
+        shared = sorted(inside.keys() & full.keys())
+        if len(shared) > 1 and 2 * len(shared) >= len(inside):
+            raise SplitsOrClassesError(
+                f"{shown}: its folder '{printable(name)}' holds folders named like those beside it "
+                f"({few(shared, _NAMED)}), as a copy of the data does; move it away{otherwise}"
+            )
+        folders += [(f"{name}/{child}", below) for child, below in inside.items()]  # as deep as there are any
+
+
 def _say_taken_together(layout: Layout, full: dict[str, Tree]) -> None:
-    """Class folders that have folders of other names inside, and no images of their own, may be groups of classes."""
+    """Class folders that have folders of other names inside, and no images beside these, may be groups of classes."""
     if len(full) < 2:
         return
-    inside = {name: list(_full(folder)) for name, folder in full.items() if not _has_images(folder)}
+    inside = {name: list(_full(folder)) for name, folder in full.items() if not _is_of_images(folder)}
     below = list(dict.fromkeys(found for name, names in inside.items() for found in names if found != name))
     if len(below) > 1:
-        said = f"the classes are its folders {_few(full)}; the folders inside ({_few(below)}) are not told apart"
-        layout.said.append(said)
-
-
-def _few(names: Iterable[str]) -> str:
-    listed = [printable(name) for name in names]
-    return ", ".join(listed[:_NAMED]) + (", …" if len(listed) > _NAMED else "")
+        said = f"the classes are its folders {few(full, _NAMED)}; the folders inside ({few(below, _NAMED)})"
+        layout.said.append(f"{said} are not told apart")

@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_bytes
 from raytl.tasks import icons
-from raytl.tasks.decoding import KNOWN, decode_with_facts, is_dicom
+from raytl.tasks.decoding import decode_with_facts
+from raytl.tasks.formats import KNOWN, is_dicom
 from raytl.tasks.items import EncodedItem, FileItem
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.hints import MEDIA, describe_suffixes

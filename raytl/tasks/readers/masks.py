@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from raytl.tasks.readers.listing import Listing, printable
-from raytl.tasks.readers.tree import Tree, is_image
+from raytl.core.names import printable
+from raytl.tasks.formats import is_image
+from raytl.tasks.readers.listing import Listing
+from raytl.tasks.readers.tree import Tree
 
 _MASKS = re.compile(
     r"(binary[_ -]?|segmentation[_ -]?)?masks?|trimaps?|segmentations?(class|object)?|ground[_ -]?truths?|gt"

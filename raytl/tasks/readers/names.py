@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
+from raytl.core.names import few
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.split_names import split_of
 
@@ -131,8 +132,9 @@ def judge_names(where: str, names: Sequence[str]) -> list[Problem]:
         which = f"class '{aside[0]}' is" if len(aside) == 1 else f"{len(aside)} classes ('{aside[0]}', …) are"
         said.append(f"{which} named like what was put aside, and learned; if it is no class move it away")
     if names and all(map(_MEASURED.match, names)):
-        listed = ", ".join(f"'{name}'" for name in names[:3]) + (", …" if len(names) > 3 else "")
-        said.append(f"its {len(names)} classes are amounts ({listed}), which are told apart and not measured")
+        said.append(
+            f"its {len(names)} classes are amounts ({few(names, quoted=True)}), which are told apart and not measured"
+        )
     for name in names:
         if name.strip(" _-").casefold() in _MISSING or (name in {"-1", "-999"} and len(numbers) == len(names)):
             said.append(
@@ -145,8 +147,7 @@ def judge_names(where: str, names: Sequence[str]) -> list[Problem]:
         (names if all(name.casefold() in _FILES for name in names) else [], "kinds of files"),
     ):
         if names_alike:
-            listed = ", ".join(f"'{name}'" for name in names_alike[:4])
-            said.append(f"classes {listed} have names of {what}; are they classes?")
+            said.append(f"classes {few(names_alike, 4, quoted=True)} have names of {what}; are they classes?")
     return [Problem(Severity.WARNING, where, message, leading=True) for message in said]
 
 
@@ -154,7 +155,7 @@ def judge_numbers(where: str, names: Sequence[str]) -> list[Problem]:
     """Whether the classes are mere numbers, as an information: they may be digits, or indices that lost their names."""
     if not names or not all(_NUMBERED.match(name.casefold()) for name in names):
         return []
-    what = f"its {len(names)} classes are numbers ({', '.join(sorted(names)[:3])}{', …' if len(names) > 3 else ''})"
+    what = f"its {len(names)} classes are numbers ({few(sorted(names))})"
     message = f"{what}, which the model will answer with; give names where there are any"
     return [Problem(Severity.INFO, where, message)]
 
@@ -168,7 +169,7 @@ def _plain(name: str) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    return f"{len(names)} classes ({', '.join(map(repr, names[:3]))}{', …' if len(names) > 3 else ''})"
+    return f"{len(names)} classes ({few(names, quoted=True)})"
 
 
 def _say_plurals(plain: Mapping[str, Sequence[str]]) -> list[str]:

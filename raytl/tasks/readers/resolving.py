@@ -15,12 +15,14 @@ from typing import Any
 from urllib.parse import unquote
 
 from raytl.core.errors import UserError, cause
+from raytl.core.names import printable
+from raytl.tasks.formats import is_image
 from raytl.tasks.items import FETCH, FileItem
 from raytl.tasks.readers.archive import Archive
-from raytl.tasks.readers.listing import Listing, Place, is_local, open_uri, printable
+from raytl.tasks.readers.listing import Listing, Place, is_local, open_uri
 from raytl.tasks.readers.masks import leave_masks_out
 from raytl.tasks.readers.split_names import split_of
-from raytl.tasks.readers.tree import is_image, walk
+from raytl.tasks.readers.tree import walk
 from raytl.tasks.readers.web import WEB, Web, is_web
 
 _ASKED, _SHOWN = 3, 160

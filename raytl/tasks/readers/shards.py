@@ -10,8 +10,9 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 from raytl.core.errors import UserError
+from raytl.core.names import few, printable
 from raytl.tasks.items import FileItem
-from raytl.tasks.readers.listing import Listing, Place, TableOptions, printable
+from raytl.tasks.readers.listing import Listing, Place, TableOptions
 from raytl.tasks.readers.split_names import NONE, SplitsOrClassesError, shard_split, split_of
 from raytl.tasks.readers.table import ARROW, PARQUET, list_table
 
@@ -107,9 +108,10 @@ def _say_missing_shards(joined: Listing, relative: Iterable[str]) -> None:
     for (name, count), there in found.items():
         lost = sorted(set(range(count)) - there)
         if lost and len(there) <= count:
-            which = ", ".join(str(number) for number in lost[:3]) + (", …" if len(lost) > 3 else "")
             parts = "1 is" if len(lost) == 1 else f"{len(lost)} are"
-            joined.announce_warning(f"of the {count} parts of {printable(name)} {parts} not there ({which})")
+            joined.announce_warning(
+                f"of the {count} parts of {printable(name)} {parts} not there ({few(map(str, lost))})"
+            )
 
 
 def _keys(relative: str) -> dict[str, str | None]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from raytl.core.names import few
 from raytl.tasks.readers.labels import number, text_values
 from raytl.tasks.readers.listing import Listing
 from raytl.tasks.readers.split_names import TEST, TRAIN, VALIDATION, split_of
@@ -66,9 +67,8 @@ def split_column(table: Any, taken: set[str], listing: Listing) -> str | None:
 
 
 def _say_not_obeyed(column: str, values: Sequence[str], listing: Listing) -> None:
-    shown = ", ".join(values[:3]) + (", …" if len(values) > 3 else "")
     listing.announce_warning(
-        f"column '{column}' ({shown}) does not name splits, and all of its rows are read; "
+        f"column '{column}' ({few(values)}) does not name splits, and all of its rows are read; "
         "write train, validation and test, if it is to set some apart"
     )
 

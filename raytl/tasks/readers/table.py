@@ -13,13 +13,14 @@ from typing import Any
 import pyarrow as pa
 
 from raytl.core.errors import UserError
+from raytl.core.names import printable
 from raytl.tasks.items import MAX_TABLE_BYTES, EncodedItem, FileItem
 from raytl.tasks.readers.annotations import ANNOTATIONS, read_annotations
 from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.columns import choose_columns
 from raytl.tasks.readers.delimited import DELIMITED, JSON_LINES, read_delimited, read_json_lines, refuse_foreign
 from raytl.tasks.readers.labels import label_values, multi_label, text_values
-from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, first_line, printable
+from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, first_line
 from raytl.tasks.readers.resolving import Resolver
 from raytl.tasks.readers.split_columns import split_values
 from raytl.tasks.readers.split_names import TRAIN, shard_split, splits_of
@@ -40,7 +41,7 @@ def list_table(
     table lies in. Raises UserError naming the columns where they cannot be told, and for several labels an image.
     """
     listing = Listing(place.shown, layout="table")
-    table = _read(place, listing, labels=options.labels)
+    table = _with_plain_names(_read(place, listing, labels=options.labels))
     for name, value in (keys or {}).items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * table.num_rows, pa.string()))
@@ -97,6 +98,14 @@ def list_table(
         rows = "1 row has" if unlabelled == 1 else f"{unlabelled} rows have"
         listing.note(f"{rows} no label in column '{columns.label}'; left out")
     return listing
+
+
+def _with_plain_names(table: Any) -> Any:
+    """The table with names of columns that any terminal takes, where these are still as many."""
+    names = [printable(name) for name in table.column_names]
+    if names == table.column_names or len(set(names)) < len(names):
+        return table
+    return table.rename_columns(names).replace_schema_metadata(table.schema.metadata)
 
 
 def _in_splits(entries: list[Entry]) -> list[Entry]:

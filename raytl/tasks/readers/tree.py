@@ -6,12 +6,12 @@ import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
-from raytl.tasks.decoding import SUFFIXES
+from raytl.core.names import printable
+from raytl.tasks.formats import is_image
 from raytl.tasks.readers.archive import Archive
-from raytl.tasks.readers.listing import Place, printable
+from raytl.tasks.readers.listing import Place
 
 # Nobody means these as data, whatever is in them.
 _LITTER = frozenset(
@@ -59,11 +59,6 @@ class Walk:
     odd: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     again: list[str] = field(default_factory=list)
-
-
-def is_image(path: str) -> bool:
-    """Whether a path has a suffix of images."""
-    return PurePosixPath(path).suffix.lower() in SUFFIXES
 
 
 def name_of(path: str) -> str:

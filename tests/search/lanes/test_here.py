@@ -105,7 +105,7 @@ class TestLanesHere:
     def test_are_those_of_a_ray_that_is_started_for_this_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         monkeypatch.setattr(cluster, "cores", lambda: 4)
-        monkeypatch.setattr(cluster.torch.cuda, "device_count", lambda: 0)
+        monkeypatch.setattr(cluster, "usable_gpus", lambda: ())
         assert lanes_here(None, 0.0, 1, None) == Lanes(4, 1.0, 0.0, 1, wanted=False)
         assert lanes_here(2, 0.0, 1, None) == Lanes(2, 2.0, 0.0)
         assert lanes_here(8, 0.0, 1, None) == Lanes(8, 1.0, 0.0)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from raytl.api.check_page import write_page
 from raytl.core.errors import UserError
 from raytl.tasks import CheckReport, LabelledImages, Problem, Severity, splits
-from raytl.tasks.check_page import write_page
 from raytl.tasks.check_report import Suspect, gravest_first
 from raytl.tasks.checks import look
 

@@ -1,0 +1,50 @@
+"""The GPUs that torch can compute on, which may be fewer than the driver counts."""
+
+from __future__ import annotations
+
+from functools import cache
+
+
+@cache
+def usable_gpus() -> tuple[str, ...]:
+    """Their names; of a process, which sees the same ones to its end.
+
+    None where CUDA cannot start, though the driver counts some (it is older than the CUDA that torch brings, or the
+    container may not compute), and none that torch has no code for.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return ()
+    return tuple(
+        torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()) if _has_code_for(index)
+    )
+
+
+def unusable_gpus() -> tuple[str, ...]:
+    """Names, with their architecture, of those that torch has no code for."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return ()
+    left_out = [index for index in range(torch.cuda.device_count()) if not _has_code_for(index)]
+    return tuple(f"{torch.cuda.get_device_name(index)} (sm_{_architecture(index)})" for index in left_out)
+
+
+def _has_code_for(index: int) -> bool:
+    """Code runs on its own architecture and on later ones of the same generation."""
+    import torch
+
+    digits = ("".join(filter(str.isdigit, arch)) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_"))
+    built_for, own = [int(found) for found in digits], _architecture(index)
+    # Of ROCm's architectures nothing follows from a number.
+    if torch.version.cuda is None or not built_for:
+        return True
+    return any(built // 10 == own // 10 and built <= own for built in built_for)
+
+
+def _architecture(index: int) -> int:
+    import torch
+
+    major, minor = torch.cuda.get_device_capability(index)
+    return major * 10 + minor

@@ -1,0 +1,145 @@
+"""Images that are several of one thing, by their names and their looks: ``bolt7_1.jpg`` beside ``bolt7_2.jpg``.
+
+Frames, crops and further photographs of a thing on both sides of a split flatter every figure, for what is to be told
+is how a model does on things that it has not seen. A name alone says little: ``tulip_1.jpg`` and ``tulip_2.jpg`` are
+two flowers. So names propose, and it is looked whether such images are more alike than others of their class. Where
+they are not, only names with a number of the thing's own are believed, and words are warned of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from raytl.tasks.problems import Problem, Severity
+from raytl.tasks.readers.tree import name_of
+from raytl.tasks.survey import Facts
+
+_NUMBERED = re.compile(r"^(?P<thing>.*[^\W_].*?)[ _.-]+\(?\d+\)?$")
+_CELLS = 4
+"""A side of the thumbnail as it is compared: crops and turns of a thing share colours and contrast more than places."""
+_MOST_LOOKED_AT = 1000
+_LEAST_TOLD = 0.5
+"""Of the way from what chance does to certainty: how much more often the nearest image is of the same thing."""
+_DOUBT = 0.001
+"""That so many would be by chance, at most."""
+_LEAST_THINGS, _MOST_OF_ONE = 3, 10
+"""Things in a class, on average, and images of one, at the median, from which on names alone are worth a warning."""
+
+
+@dataclass(frozen=True)
+class Things:
+    """What names say of images.
+
+    groups: int64 (n,), equal for images named as of one thing. images: how many share one. alike: whether they look it.
+    likely: whether there are so many things of so few images each that names alone say something. numbered: whether
+    most of these have a number of their own. example: two such names.
+    """
+
+    groups: np.ndarray
+    images: int
+    alike: bool
+    likely: bool
+    numbered: bool
+    example: tuple[str, str]
+
+    @property
+    def kept_together(self) -> bool:
+        """Whether images of one are to stay on one side of every split."""
+        return self.alike or (self.likely and self.numbered)
+
+    def problem(self, where: str) -> Problem | None:
+        """What the user should know of it, None where names say too little. where: what to call the images."""
+        named = f"{self.images} images are named as several of one thing ({', '.join(map(name_of, self.example))}, …)"
+        if self.kept_together:
+            looks = " and look it" if self.alike else ""
+            return Problem(Severity.INFO, where, f"{named}{looks}; those of one thing stay on one side of every split")
+        if not self.likely:
+            return None
+        advice = "if they are, validation flatters; a table with a column 'group' keeps them together"
+        return Problem(Severity.WARNING, where, f"{named}: {advice}")
+
+
+def find_things(names: Sequence[str], labels: np.ndarray, facts: Sequence[Facts]) -> Things | None:
+    """What names, (n,), propose within each class, and whether the images bear it out; None where they propose nothing.
+
+    labels: int (n,). A class whose images all have one name, but for the number, proposes nothing: that is the class's.
+    """
+    groups, shared = _proposed(names, labels)
+    if not shared.any():
+        return None
+    sizes = np.bincount(groups)
+    first = int(np.flatnonzero(shared)[0])
+    second = int(np.flatnonzero(groups == groups[first])[1])
+    classes = np.unique(labels[shared])
+    things = len(np.unique(groups[shared])) / len(classes)
+    mostly = 2 * int(shared.sum()) > len(names)
+    likely = bool(mostly and things >= _LEAST_THINGS and np.median(sizes[np.unique(groups[shared])]) <= _MOST_OF_ONE)
+    alone = np.unique(groups[shared], return_index=True)[1]
+    named = [_thing(names[index]) or "" for index in np.flatnonzero(shared)[alone]]
+    numbered = 2 * sum(any(map(str.isdigit, thing)) for thing in named) > len(named)
+    alike = _look_alike(groups, labels, shared, facts)
+    return Things(groups, int(shared.sum()), alike, likely, numbered, (names[first], names[second]))
+
+
+def _thing(name: str) -> str | None:
+    """What a file's name says of which thing it is, without the number of the image; None where it has none."""
+    found = _NUMBERED.match(PurePosixPath(name).stem)
+    return found["thing"] if found else None
+
+
+def _proposed(names: Sequence[str], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(groups, which images share theirs with another)."""
+    numbers: dict[tuple[int, str], int] = {}
+    groups = np.empty(len(names), dtype=np.int64)
+    for index, (name, label) in enumerate(zip(names, labels, strict=True)):
+        told = _thing(name)
+        thing = name if told is None else str(PurePosixPath(name).with_name(told))
+        groups[index] = numbers.setdefault((int(label), thing), len(numbers))
+    for label in np.unique(labels):
+        of_class = np.flatnonzero(labels == label)
+        if len(np.unique(groups[of_class])) == 1:
+            groups[of_class] = len(numbers) + of_class
+    groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    return groups, np.bincount(groups)[groups] > 1
+
+
+def _look_alike(groups: np.ndarray, labels: np.ndarray, shared: np.ndarray, facts: Sequence[Facts]) -> bool:
+    """Whether the image nearest to one, of all of its class, is of the same thing far more often than by chance."""
+    from scipy.special import bdtrc
+
+    looks = _looks(facts)
+    asked = np.flatnonzero(shared)
+    asked = asked[np.linspace(0, len(asked) - 1, min(len(asked), _MOST_LOOKED_AT)).astype(int)]
+    hits, chances = 0, []
+    for index in asked:
+        others = np.flatnonzero(labels == labels[index])
+        others = others[others != index]
+        mates = groups[others] == groups[index]
+        if mates.all():
+            continue
+        nearest = np.square(looks[others] - looks[index]).sum(axis=1).argmin()
+        hits += bool(mates[nearest])
+        chances.append(mates.mean())
+    if not chances:
+        return False
+    chance, share = float(np.mean(chances)), hits / len(chances)
+    by_chance = float(bdtrc(hits - 1, len(chances), chance)) if hits else 1.0
+    return (share - chance) / (1 - chance) >= _LEAST_TOLD and by_chance <= _DOUBT
+
+
+def _looks(facts: Sequence[Facts]) -> np.ndarray:
+    """float64 (n, d): colour, contrast and a coarse thumbnail, each in standard deviations."""
+    thumbnails = np.stack([fact.thumbnail for fact in facts]).astype(np.float64)
+    side = thumbnails.shape[1] // _CELLS
+    coarse = thumbnails.reshape(len(facts), _CELLS, side, _CELLS, side).mean(axis=(2, 4)).reshape(len(facts), -1)
+    colours = np.array([fact.colour for fact in facts])
+    columns = np.column_stack([colours, thumbnails.std(axis=(1, 2)), coarse])
+    weights = np.concatenate([np.ones(4), np.full(_CELLS**2, 1 / _CELLS)])
+    spread = columns.std(axis=0)
+    looks: np.ndarray = (columns - columns.mean(axis=0)) / np.where(spread > 0, spread, 1.0) * weights
+    return looks

@@ -1,0 +1,97 @@
+"""Several images of one thing, by names and looks, stay together; kinds that are numbered do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raytl.tasks import Task
+from raytl.tasks.checks import check
+from raytl.tasks.problems import Severity
+
+
+def write(root: Path, things: dict[str, list[str]], *, alike: bool, images: int = 3, sep: str = "_") -> Path:
+    """``root/CLASS/THING_1.png`` …; alike: whether images of a thing share its colours."""
+    rng = np.random.default_rng(0)
+    for label, names in things.items():
+        (root / label).mkdir(parents=True)
+        for thing in names:
+            own = rng.integers(0, 255, (8, 8, 3))
+            for number in range(1, images + 1):
+                shown = own if alike else rng.integers(0, 255, (8, 8, 3))
+                noisy = np.clip(np.kron(shown, np.ones((4, 4, 1))) + rng.normal(0, 25, (32, 32, 3)), 0, 255)
+                turned = np.roll(noisy, 2 * number, axis=1).astype(np.uint8)
+                Image.fromarray(turned).save(root / label / f"{thing}{sep}{number}.png")
+    return root
+
+
+WORDS = {"ok": ["bolt", "nut", "gear", "pin"], "defect": ["washer", "screw", "spring", "ring"]}
+NUMBERED = {"ok": [f"part{n}" for n in range(4)], "defect": [f"part{n}" for n in range(4, 8)]}
+
+
+@pytest.mark.parametrize("sep", ["_", "-", " ", "."])
+def test_images_of_a_thing_that_look_it_stay_together(tmp_path: Path, sep: str) -> None:
+    task = Task(write(tmp_path / "parts", WORDS, alike=True, sep=sep))
+    assert task.data.target is not None
+    assert task.data.target.groups is not None
+    assert len(np.unique(task.data.target.groups)) == 8
+    (said,) = [p for p in task.problems if "one thing" in p.message]
+    assert said.severity is Severity.INFO
+    assert "24 images" in said.message
+    assert "look it" in said.message
+    assert said.message in {p.message for p in check(tmp_path / "parts").problems}
+
+
+def test_numbers_of_things_are_believed_where_looks_say_nothing(tmp_path: Path) -> None:
+    task = Task(write(tmp_path / "parts", NUMBERED, alike=False))
+    assert task.data.target is not None
+    assert task.data.target.groups is not None
+    assert len(np.unique(task.data.target.groups)) == 8
+
+
+def test_words_alone_are_warned_of(tmp_path: Path) -> None:
+    task = Task(write(tmp_path / "flowers", WORDS, alike=False))
+    assert task.data.target is not None
+    assert task.data.target.groups is None
+    (said,) = [p for p in task.problems if "one thing" in p.message]
+    assert said.severity is Severity.WARNING
+    assert "column 'group'" in said.message
+
+
+@pytest.mark.parametrize(
+    "things",
+    [
+        {"cat": ["cat"], "dog": ["dog"]},  # numbers within the class
+        {"cat": ["IMG"], "dog": ["IMG", "DSC"]},  # of cameras
+        {"cat": ["2024"], "dog": ["img12"]},  # all of one: told apart from nothing
+        {"flower": ["rose", "tulip"], "animal": ["cat", "dog"]},  # kinds
+    ],
+)
+def test_numbered_images_of_kinds_are_no_things(tmp_path: Path, things: dict[str, list[str]]) -> None:
+    task = Task(write(tmp_path / "kinds", things, alike=False, images=6))
+    assert task.data.target is not None
+    assert task.data.target.groups is None
+    assert not [p for p in task.problems if "one thing" in p.message]
+
+
+def test_a_class_of_one_thing_is_validated_all_the_same(tmp_path: Path) -> None:
+    task = Task(write(tmp_path / "parts", {"ok": ["bolt", "nut", "gear", "pin"], "defect": ["washer"]}, alike=True))
+    target = task.data.target
+    assert target is not None
+    assert target.groups is not None
+    washers = target.labels == target.classes.index("defect")
+    assert len(np.unique(target.groups[washers])) == 3
+    assert len(np.unique(target.groups[~washers])) == 4
+
+
+def test_groups_that_are_given_are_the_groups(tmp_path: Path) -> None:
+    root = write(tmp_path / "parts", WORDS, alike=True)
+    rows = [f"{path},{path.parent.name},{n % 6}" for n, path in enumerate(sorted(root.rglob("*.png")))]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,group", *rows]))
+    target = Task(tmp_path / "t.csv").data.target
+    assert target is not None
+    assert target.groups is not None
+    assert len(np.unique(target.groups)) == 6
