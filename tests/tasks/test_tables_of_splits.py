@@ -116,6 +116,15 @@ def test_a_table_of_other_images_takes_the_folders_nothing(tmp_path: Path) -> No
     assert Counter(read.images.labels.tolist()) == {0: 8, 1: 8}
 
 
+def test_a_table_of_other_images_and_classes_is_asked_about(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"raw": 6, "thumbs": 6, ".": 8})
+    table(tmp_path / "labels.csv", "path,label", *(f"{n}.png,{EIGHT[n]}" for n in range(8)))
+    with pytest.raises(UserError, match=r"'raw', 'thumbs'.*'cat', 'dog'.*of different images and classes"):
+        read_labelled(tmp_path)
+    assert read_labelled(tmp_path / "labels.csv").images.classes == ("cat", "dog")
+    assert read_labelled(tmp_path, split="none").images.classes == ("raw", "thumbs")
+
+
 def test_tables_of_one_split_that_differ_are_refused(tmp_path: Path) -> None:
     make_folder(tmp_path, {"train/cat": 6, "train/dog": 6, "test": 8})
     for name, odd in (("one.csv", 0), ("two.csv", 1)):

@@ -10,7 +10,7 @@ from raytl.tasks.formats import is_image
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers.layouts import Layout
 from raytl.tasks.readers.listing import Listing
-from raytl.tasks.readers.split_names import TRAIN, shard_split
+from raytl.tasks.readers.split_names import TRAIN, SplitsOrClassesError, shard_split
 
 
 def labels_of_blanks(layout: Layout, tables: Mapping[str, Listing], listing: Listing) -> dict[str, str]:
@@ -20,7 +20,7 @@ def labels_of_blanks(layout: Layout, tables: Mapping[str, Listing], listing: Lis
     table that names images of class folders too may call the classes otherwise; one that does not has to call them by
     the folders' names.
     What was taken from where, and why a table is of no use, goes to the listing.
-    Raises UserError where two tables give an image different labels.
+    Raises UserError where two tables give an image different labels, or one beside class folders has other classes.
     """
     blank = {
         found.path: found.split
@@ -45,6 +45,11 @@ def labels_of_blanks(layout: Layout, tables: Mapping[str, Listing], listing: Lis
             continue
         if _are_others(its.values(), layout.classes):
             found, meant = (few(sorted(set(names)), quoted=True) for names in (its.values(), layout.classes))
+            if not layout.splits:
+                raise SplitsOrClassesError(
+                    f"{listing.name}: its folders ({meant}) and {shown} ({found}) are of different images and classes; "
+                    f"pass {listing.name}{name} to take the table's, or --split none to take the folders'"
+                )
             what = f"{shown} is not used: its labels ({found}) are not those of the class folders ({meant})"
             listing.announce_warning(f"{what}; give them the same names")
             continue
