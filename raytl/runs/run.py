@@ -215,7 +215,7 @@ class Run:
         found = {
             str(problem["where"]): {"reason": str(problem["message"]).removeprefix(_LEFT_OUT), "weights_missing": True}
             for problem in (self.settings.get("data") or {}).get("problems", [])
-            if isinstance(problem, dict) and str(problem["message"]).startswith(_LEFT_OUT)
+            if isinstance(problem, dict) and "where" in problem and str(problem["message"]).startswith(_LEFT_OUT)
         }
         table = self._trials
         if "strategy.source_model" not in table:  # nothing was begun
