@@ -27,6 +27,7 @@ from common import Ends, finish, median, say, scratch_home
 from docs_pattern import CPUS, concurrency, docs_trainable
 from no_training import NO_TRAINING, NoTrainingSampler, tiny_data, tiny_space
 from ray import tune
+from recorded import FixedRecipes
 
 from raytl.search.driver import run_plan
 from raytl.search.lanes.cluster import Lanes, cluster
@@ -34,7 +35,6 @@ from raytl.search.lanes.lane import lane_for
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import PlanSettings
-from raytl.search.plan.simulation import FixedRecipes
 from raytl.training.loop import run_trial
 from raytl.training.trial import TrialJob
 from raytl.training.workspace import Workspace

@@ -27,12 +27,13 @@ import pandas as pd
 import typer
 from common import RandomSampler, Silent, finish, say
 from record_curves import CURVES, DATA
+from recorded import CurveTable, FixedRecipes
 
 from raytl.search.jobs import JobKind
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import PlanSettings
-from raytl.search.plan.simulation import Curve, CurveTable, FixedRecipes, VirtualClock, simulate
+from raytl.search.plan.simulation import Curve, VirtualClock, simulate
 from raytl.search.propose.cost import CostAwareSampler
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.space.binding import BoundSpace

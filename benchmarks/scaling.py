@@ -30,6 +30,7 @@ import typer
 from common import Ends, RandomSampler, Silent, finish, patiently, say, scratch_home, simulated
 from no_training import tiny_data, tiny_space
 from ray import tune
+from recorded import FixedRecipes
 
 from raytl.core.seeding import derive_seed
 from raytl.search.driver import run_plan
@@ -38,7 +39,7 @@ from raytl.search.lanes.cluster import cluster, quiet_environment
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import PlanSettings
-from raytl.search.plan.simulation import Curve, FixedRecipes, VirtualClock, simulate
+from raytl.search.plan.simulation import Curve, VirtualClock, simulate
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.space.binding import BoundSpace
 

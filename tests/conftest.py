@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 # One Ray session per module starts several processes: keep each of them to one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Last, as the scripts beside the package are named like others: what searches in virtual time are played with is there.
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 # Property tests measure behaviour, not time: a busy machine must not fail them.
 settings.register_profile("no-deadline", deadline=None)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from raytl.bundles.bundle import Bundle
 from raytl.core.errors import UserError
+from raytl.core.names import encodable, printable
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.judging.kept_features import KeptFeatures
 from raytl.tasks.images import Images
@@ -30,6 +31,8 @@ def check_names(directory: Path, labels: tuple[str, ...], given: Mapping[str, Im
     if not given:
         raise UserError(f"{directory}: no class was given to add; name one with --class NAME and its folder")
     for name in given:
+        if encodable(name) != name:
+            raise UserError(f"--class '{printable(name)}': is no text in UTF-8; give another name")
         if not name.strip() or name != name.strip():
             raise UserError(f"--class '{name}': give a name without spaces around it")
         alike = next((label for label in [*labels, *given] if label != name and label.lower() == name.lower()), None)

@@ -82,7 +82,7 @@ def answer_files(bundle: Predictor, paths: Iterable[str | Path]) -> FolderAnswer
     told = yardstick.asked(probabilities[read], chosen[read], np.concatenate(seen), described)
     health = judge_health(yardstick, told, chosen[read], described)
     sets, unlike = np.zeros(probabilities.shape, dtype=bool), np.zeros(len(files), dtype=bool)
-    sets[read] = yardstick.sets(probabilities[read])
+    sets[read] = yardstick.sets(probabilities[read], chosen[read])
     unlike[read] = yardstick.unlike(told)
     return FolderAnswer(frame, health, sets, unlike)
 

@@ -71,18 +71,21 @@ def apply_temperature(probabilities: np.ndarray, temperature: float | np.ndarray
     return np.asarray(np.exp(log_softmax(logs / np.reshape(temperature, (-1, 1)), axis=1)))
 
 
-def cross_temperatures(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+def cross_temperatures(
+    probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None, *, times: float = 1.0
+) -> np.ndarray:
     """Of each item the temperature that the others ask for, (n,): with it a model is as good as it is when calibrated.
 
     probabilities: (n, k), of items that it was not trained on; labels: (n,). groups: (n,), equal where items belong
     together, or None. A fifth of the items, whole groups, has the temperature that is fitted on the other four: fitted
     on all of them it would flatter each. 1 where there are fewer items than a temperature is fitted on, or only one
-    group, and for rows that are not finite.
+    group, and for rows that are not finite. times: how often an item is among them, each time said by another model
+    and in one group with the others: it counts once.
     """
     found = np.ones(len(labels))
     known = np.flatnonzero(np.isfinite(probabilities).all(axis=1))
     codes = np.arange(len(known)) if groups is None else np.unique(groups[known], return_inverse=True)[1].reshape(-1)
-    if len(known) < LEAST_CALIBRATING or not codes.any():
+    if len(known) < LEAST_CALIBRATING * times or not codes.any():
         return found
     # At random: items may come in the order of their classes, or these in turns.
     part = np.random.default_rng(0).permutation(int(codes.max()) + 1)[codes] % _PARTS
@@ -90,7 +93,7 @@ def cross_temperatures(probabilities: np.ndarray, labels: np.ndarray, groups: np
     for one in np.unique(part):
         others = np.flatnonzero(part != one)
         some = others[np.linspace(0, len(others) - 1, min(most, len(others))).astype(np.int64)]
-        found[known[part == one]] = fit_temperature(logs[some], labels[known[some]])
+        found[known[part == one]] = fit_temperature(logs[some], labels[known[some]], pull=times)
     return found
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize, nnls
-from scipy.special import chdtri, log_softmax, logsumexp
+from scipy.special import chdtri, log_softmax, logsumexp, ndtri, stdtrit
 
 _SMALLEST = 1e-12
 _STEPS = 2000
@@ -34,6 +34,9 @@ _TELLS_APART = 0.5
 A weak predictor's few held-out errors decide everything: on photographs with 20 labels of each of two classes, told
 apart in 3 of 5 cases, the estimate was that one of them does not occur.
 """
+
+_LEAST_LABELS = 5
+"""Held-out images, or groups of them, of every class: with four a range held the truth in eight of ten cases."""
 
 _REDRAWN = 2000
 """Unlabelled images redrawn at most in each round: from there on the held-out images are what limits."""
@@ -132,14 +135,30 @@ def fit_bias_correction(probabilities: np.ndarray, labels: np.ndarray) -> BiasCo
 class Frequencies:
     """Estimated class frequencies of the unlabelled images.
 
-    frequencies, low, high: (k,), each range meant to hold the truth in nine of ten cases. reliable: nothing speaks
-    against the estimate, and the ranges are narrow enough to tell something.
+    frequencies, low, high: (k,), each range meant to hold the truth in nine of ten cases. wider: (k,), by how much more
+    on either side all of them together are. reliable: nothing speaks against the estimate, there are labels enough of
+    every class, and the ranges are narrow enough to tell something.
     """
 
     frequencies: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    wider: np.ndarray
     reliable: bool
+
+    def furthest_from(self, shares: np.ndarray) -> tuple[int, float, float] | None:
+        """The class that is furthest from its share (k,), and its range; None where none is known to differ.
+
+        The class that stands out of many is the one that the estimate is most wrong about: its range is one that holds
+        whichever class is named in nine of ten cases (Bonferroni).
+        """
+        low, high = np.maximum(0.0, self.low - self.wider), np.minimum(1.0, self.high + self.wider)
+        beyond = np.maximum(low - shares, shares - high)
+        if beyond.max() <= 0:
+            return None
+        differing = np.where(beyond > 0, np.abs(self.frequencies - shares), -1.0)
+        found = int(differing.argmax())
+        return found, float(low[found]), float(high[found])
 
 
 def estimate_frequencies(
@@ -175,7 +194,7 @@ def estimate_frequencies(
     own = np.arange(len(y)) if groups is None else np.asarray(groups)[seen]
     counts = np.bincount(y, minlength=k).astype(np.float64)
     if not len(p) or (counts < 2).any():
-        return Frequencies(np.full(k, 1.0 / k), np.zeros(k), np.ones(k), False)
+        return Frequencies(np.full(k, 1.0 / k), np.zeros(k), np.ones(k), np.zeros(k), False)
     first = _calibrated_em(p, q, y)
     weights = (first / counts)[y]
     gap = _moments(p) - _moments(q, weights)
@@ -205,8 +224,11 @@ def estimate_frequencies(
         estimate = (worth * estimate + labels) / (worth + labels.sum())
     low, high = np.clip(low, 0.0, estimate), np.clip(high, estimate, 1.0)
     narrow = float((high - low).mean()) / 2 * k <= _WIDE
-    reliable = unexplained <= 0 and _told_apart(q, y) >= _TELLS_APART and narrow
-    return Frequencies(estimate, low, high, reliable)
+    fewest = min(map(len, members))
+    reliable = unexplained <= 0 and _told_apart(q, y) >= _TELLS_APART and narrow and fewest >= _LEAST_LABELS
+    # How far a class of few held-out images varies is itself known by these few.
+    wider = float(stdtrit(max(1, fewest - 1), 1 - 0.05 / k) - ndtri(0.95)) * deviation
+    return Frequencies(estimate, low, high, wider, reliable)
 
 
 def _by_group(index: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:

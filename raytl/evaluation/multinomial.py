@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from raytl.core import stopping
+
 _MEMORY = 8
 _ITERATIONS = 500
 _LINE_STEPS = 12
@@ -42,6 +44,7 @@ def solve(
     active = torch.arange(b, device=x.device)
     state = _State(x, targets, weights, penalties, tolerance)
     for _ in range(_ITERATIONS):
+        stopping.check()
         running = state.step()
         if bool(running.all()):
             continue

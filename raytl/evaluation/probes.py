@@ -167,7 +167,7 @@ def _folds(labels: np.ndarray, groups: np.ndarray, most: int, seed: int) -> list
     if most < 2:
         return []
     repeats = 2 if len(labels) < 100 else 1
-    return [split for split in folds(labels, groups, most, repeats, seed) if len(split[1])]
+    return folds(labels, groups, most, repeats, seed)
 
 
 def _cross_validate(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
 from raytl.evaluation import metrics
 from raytl.evaluation.intervals import Comparison, paired_metric_interval
@@ -20,6 +20,8 @@ ONE_IN_TWENTY = 1.645
 _LEAST_ITEMS = 6
 """On five items that all speak for one side a sign test says 1 in 16, whatever the metric."""
 _TEMPERATURES = (math.log(0.05), math.log(20.0))
+_PULL = 1e-4
+"""What the square of a shift of a class's logits costs, in nats."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,10 @@ def choose(
        chance gives in one of twenty cases: labels still, but finer than a count of right answers. Where the metric is a
        mean over the classes it is one too: else it would be the largest class that decides. The temperature,
        which is fitted before a model is shipped anyway, keeps an overconfident model from losing to an unsure one that
-       ranks worse. One image that is surely wrong is a difference of just over one standard error, however large: the
-       same image that did not count against its model in the metric. Of such it takes three.
+       ranks worse. Where the metric goes by order alone, each has its own best shift of each class as well: how
+       frequent a model takes a class to be moves none of its images past another. One image that is surely wrong is a
+       difference of just over one standard error, however large: the same image that did not count against its model in
+       the metric. Of such it takes three.
     2. the unlabelled evidence, where all that are left have it: the highest. It never outvotes labels.
     3. the most frozen; of equally frozen ones the least log loss, however little less; then the cheapest, then the
        first by name.
@@ -156,7 +160,8 @@ def _choose(
     if len(tied) == 1:
         return Choice(best.key, keys, against[ranked[1].key].standard_error, decisive)
     finer = BALANCED_LOG_LOSS if metric.by_class else metrics.get("log-loss")
-    losses = {one.key: _tempered(rows[one.key], y, finer) for one in tied}
+    fitted = _shifted if metric.by_order else _tempered
+    losses = {one.key: fitted(rows[one.key], y, finer) for one in tied}
     left = _by_log_loss(tied, losses, y, g, finer)
     means = {key: round(finer(said, y), 9) for key, said in losses.items()}
     chosen, grounds = (left[0], "log-loss") if len(left) == 1 else _by_the_rest(left, means)
@@ -241,6 +246,37 @@ def _tempered(probabilities: np.ndarray, labels: np.ndarray, of: Metric) -> np.n
         return of(at(log_temperature), labels)
 
     return at(float(minimize_scalar(loss, bounds=_TEMPERATURES, method="bounded").x))
+
+
+def _shifted(probabilities: np.ndarray, labels: np.ndarray, of: Metric) -> np.ndarray:
+    """The same as :func:`_tempered` with a constant for each class, too, added to its logits.
+
+    A metric of order does not feel these constants: of two models that rank alike none is to lose for being trained as
+    if the classes were equally frequent. The logits are taken from their mean in each class, so that a weak pull to no
+    shift at all, for classes without an image and images that are all ranked right, is the same wherever they began.
+    """
+    logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-7))
+    logits -= logits.mean(axis=0)
+    n, k = logits.shape
+    counts = np.bincount(labels, minlength=k)
+    weights = 1 / (np.count_nonzero(counts) * counts[labels]) if of.by_class else np.full(n, 1 / n)
+    truth = weights[:, None] * (labels[:, None] == np.arange(k))
+
+    def at(x: np.ndarray) -> np.ndarray:
+        scaled = x[0] * logits + x[1:]
+        raised = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+
+    def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
+        said = at(x)
+        gap = weights[:, None] * said - truth
+        value = -float((truth * np.log(np.maximum(said, 1e-300))).sum()) + _PULL * float(x[1:] @ x[1:])
+        return value, np.append((gap * logits).sum(), gap.sum(axis=0) + 2 * _PULL * x[1:])
+
+    colder, hotter = (math.exp(-end) for end in reversed(_TEMPERATURES))
+    start = np.append(1.0, np.zeros(k))
+    bounds = [(colder, hotter), *[(None, None)] * k]
+    return at(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x)
 
 
 def _by_the_rest(left: Sequence[Contestant], losses: Mapping[str, float] | None = None) -> tuple[Contestant, str]:

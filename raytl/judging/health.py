@@ -66,9 +66,15 @@ class Yardstick:
         """Which images look like none of the classes, bool (m,). told: (m, 6) of :meth:`asked`."""
         return self.correctness.probabilities(told) < self.refusal_threshold
 
-    def sets(self, probabilities: np.ndarray) -> np.ndarray:
-        """Which labels each image may have, bool (m, k)."""
-        return label_sets(probabilities, self.set_threshold)
+    def sets(self, probabilities: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Which labels each image may have, bool (m, k); chosen: (m,), predicted, as in :meth:`asked`.
+
+        The predicted one always is among them: where a threshold decides it need not be the most probable, and two
+        answers to one question are not to contradict each other. Sets only grow by it, and hold the true label no less.
+        """
+        sets = label_sets(probabilities, self.set_threshold)
+        sets[np.arange(len(sets)), chosen] = True
+        return sets
 
 
 @dataclass(frozen=True)

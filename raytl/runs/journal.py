@@ -14,7 +14,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from raytl.core.errors import UserError
+from raytl.core.hashing import hash_bytes
 from raytl.runs.files import plain, writing
 from raytl.runs.storage.places import JOURNAL as FILE
 from raytl.search.records import TrialRecord, TrialStatus
@@ -68,7 +71,9 @@ class Journal:
             previous = {"history": []}  # new, or begun again after its lane died: told from the start
             line["begun"] = True
         changes = {
-            key: value for key, value in state.items() if key != "history" and not _same(previous.get(key, ...), value)
+            key: getattr(record, key).tolist() if isinstance(value, _Written) else value
+            for key, value in state.items()
+            if key != "history" and not _same(previous.get(key, ...), value)
         }
         epochs = state["history"][len(previous["history"]) :]
         if changes or epochs:
@@ -132,6 +137,8 @@ def _apply(replay: Replay, line: dict[str, Any]) -> None:
     values = {key: value for key, value in line["set"].items() if key in _FIELDS}
     if "status" in values:
         values["status"] = TrialStatus(values["status"])
+    if "predicted" in values:
+        values["predicted"] = np.asarray(values["predicted"], dtype=np.float64)
     number = int(line["trial"])
     if line.get("begun"):
         replay.trials[number] = TrialRecord(number=number, **values)
@@ -141,10 +148,22 @@ def _apply(replay: Replay, line: dict[str, Any]) -> None:
     record.history.extend(line["epochs"])
 
 
+@dataclass(frozen=True)
+class _Written:
+    """An array that was written, as far as another can be told from it: of thousands of images a copy is large."""
+
+    shape: tuple[int, ...]
+    content: str
+
+
 def _snapshot(record: TrialRecord) -> dict[str, Any]:
     """A copy of a record in plain values, so that later changes by the search can be told from what was written."""
+    values = {spec.name: getattr(record, spec.name) for spec in fields(record) if spec.name != "number"}
     return {
-        spec.name: plain(getattr(record, spec.name), finite=False) for spec in fields(record) if spec.name != "number"
+        name: _Written(value.shape, hash_bytes(value.tobytes()))
+        if isinstance(value, np.ndarray)
+        else plain(value, finite=False)
+        for name, value in values.items()
     }
 
 

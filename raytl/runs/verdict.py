@@ -269,7 +269,7 @@ def _operating(point: dict[str, Any], metric: Metric) -> Verdict:
 
 
 def _blind_would_do(summary: dict[str, Any]) -> list[Verdict]:
-    """Whether the winner is known to be better than one answer for every image: where not, that comes first of all."""
+    """Whether the winner is known to be better than an answer without looking: where not, that comes first of all."""
     found = []
     for control in _controls(summary):
         gain = interval(control)
@@ -326,7 +326,10 @@ def _one_answer(summary: dict[str, Any]) -> list[Verdict]:
 def named(control: dict[str, Any]) -> str:
     """What a control is called in a figure or a sentence."""
     if control["part"] == "constant":
-        return f"answering '{control['strategy']['answer']}' whatever the image"
+        answer = control["strategy"].get("answer")  # none where one answer for all is not the best without looking
+        if answer is None:
+            return "its own answers dealt out to the images at random"
+        return f"answering '{answer}' whatever the image"
     return CLASSICAL.get(control["name"], str(control["name"]))
 
 

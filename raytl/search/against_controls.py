@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from raytl.evaluation.intervals import Comparison, Interval, paired_metric_interval
 from raytl.evaluation.metrics import Metric
+from raytl.judging.blind import against_blind
 from raytl.judging.verdict import USUAL, Control, Part, Tone, equivalence_margin, how_good, judged, lacks
-from raytl.search.plan.contest import Labels
 from raytl.search.plan.left_over import spoken
+from raytl.search.plan.said import Labels
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.records import ControlResult, SearchOutcome, TrialStatus
 from raytl.search.test_split import TELLS_NOTHING
@@ -66,7 +65,7 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
 def _flattery(plan: SearchPlan, outcome: SearchOutcome, metric: Metric) -> float:
     """By how much the winner's folds overstate what it is worth, for it was chosen by them."""
     said, labels, stated = (
-        plan.contest.judged(outcome.best.strategy_key),
+        plan.contest.said.judged(outcome.best.strategy_key),
         plan.contest.labels,
         outcome.best.validation,
     )
@@ -79,7 +78,7 @@ def _flattery(plan: SearchPlan, outcome: SearchOutcome, metric: Metric) -> float
 
 def _on_folds(plan: SearchPlan, labels: Labels, metric: Metric, best: str, other: str) -> Comparison | None:
     common = {r.fold for r in plan.contest.completed(best)} & {r.fold for r in plan.contest.completed(other)}
-    mine, others = plan.contest.judged(best, common), plan.contest.judged(other, common)
+    mine, others = plan.contest.said.judged(best, common), plan.contest.said.judged(other, common)
     if mine is None or others is None:
         return None
     known = ~np.isnan(mine[:, 0]) & ~np.isnan(others[:, 0])
@@ -91,34 +90,22 @@ def _on_folds(plan: SearchPlan, labels: Labels, metric: Metric, best: str, other
 def _constant(
     plan: SearchPlan, outcome: SearchOutcome, metric: Metric, classes: tuple[str, ...]
 ) -> ControlResult | None:
-    """The winner against the commonest class for every image; None where nothing says how right the winner is.
-
-    That class, and how frequent each is, are those of the images that the two are held against: it knows more than can
-    be known before, of which a model that learned something has no need.
-    """
+    """The winner against the best answer without looking; None where nothing says how right the winner is."""
     said, labels, groups, where = outcome.best.test_probabilities, None, None, "test"
     if said is not None and outcome.test_images is not None and not outcome.test_undefined:
         labels, groups = outcome.test_images.labels, outcome.test_images.groups
     elif plan.contest.labels is not None and (outcome.test_images is None or outcome.test_undefined):
-        judge, said, where = plan.contest.labels, plan.contest.judged(outcome.best.strategy_key), "folds"
+        judge, said, where = plan.contest.labels, plan.contest.said.judged(outcome.best.strategy_key), "folds"
         if said is not None:
             known = ~np.isnan(said[:, 0])
             said, labels, groups = said[known], judge.labels[known], judge.groups_of(known)
     if said is None or labels is None:
         return None
-    counts = np.bincount(labels, minlength=len(classes))
-    blind = np.tile(counts / counts.sum(), (len(labels), 1))
-    compared = paired_metric_interval(metric, said, blind, labels, groups)
-    if not compared.tells:  # of one class alone a metric of ranking says nothing
+    found = against_blind(metric, said, labels, groups)
+    if found is None:
         return None
-    # Where one answer is worth the same however frequent the classes are, the winner cannot be further from it than its
-    # own figure can: by balanced accuracy of two classes, half.
-    worth, tilted = metric(blind, labels), metric(blind, labels, 1.0 + (labels == labels.max()))
-    if np.isclose(worth, tilted):
-        ends = sorted(metric.oriented(end) - metric.oriented(worth) for end in metric.limits)
-        compared = replace(compared, limits=(ends[0], ends[1])).at(compared.level)
-    answer = {"answer": classes[int(counts.argmax())]}
-    return ControlResult("commonest-class", Part.CONSTANT, answer, "", compared, measured_on=where)
+    answer = {"answers": "its own, at random"} if found.answer is None else {"answer": classes[found.answer]}
+    return ControlResult("commonest-class", Part.CONSTANT, answer, "", found.comparison, measured_on=where)
 
 
 def _why_not(plan: SearchPlan, outcome: SearchOutcome, control: ControlResult, *, compared: bool) -> str:

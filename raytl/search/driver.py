@@ -148,13 +148,16 @@ def search(
     if interrupted and plan.winner() is None:
         raise KeyboardInterrupt
     if not interrupted:
-        listener.on_phase("test", "")
+        listener.on_phase("choice", "")
     seconds = time.monotonic() - started
     goal = None if settings.at is None else parse_goal(settings.at)
     opened = None if interrupted else test
-    outcome = conclude(plan, data, opened, workspace, seconds, interrupted=interrupted, at=goal, keep=keep)
+    outcome = conclude(
+        plan, data, opened, workspace, seconds, interrupted=interrupted, at=goal, keep=keep,
+        opening=lambda: listener.on_phase("test", ""),
+    )  # fmt: skip
     if goal is not None and outcome.operating_point is None:
-        listener.on_phase("test", "too few labelled images were validated for the operating point that --at asks for")
+        listener.on_phase("metric", "too few labelled images were validated for the operating point that --at asks for")
     refit = plan.refits.done.get(outcome.best.strategy_key)
     if refit is not None and settings.ship == "all" and outcome.test_images is not None:
         listener.on_phase("refit", "on all labels, those of the test included")

@@ -12,7 +12,7 @@ import numpy as np
 from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.evaluation.calibration import LEAST_CALIBRATING, apply_temperature, calibration_error
-from raytl.evaluation.intervals import metric_interval
+from raytl.evaluation.intervals import average_repeats, metric_interval
 from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import BALANCED_LOG_LOSS, Choice
 from raytl.judging.estimates import corrected_estimate, with_all_labels
@@ -70,11 +70,12 @@ def conclude(
     interrupted: bool,
     at: Goal | None = None,
     keep: KeepModel | None = None,
+    opening: Callable[[], None] = lambda: None,
 ) -> SearchOutcome:
     """Choose, open the test split, compare. at: the operating point that is asked for.
 
     keep: given what is known and the winner's checkpoint, keeps the model; before the test split is opened, so that a
-    disk that does not take the model leaves the test sealed.
+    disk that does not take the model leaves the test sealed. opening: told that it is opened now.
     Raises UserError where no trial succeeded, with the commonest reason.
     """
     metric = workspace.metric
@@ -115,6 +116,7 @@ def conclude(
     if refit is not None and keep is not None:
         keep(outcome, Path(refit))
     if test is not None and refit is not None:
+        opening()
         metric = open_test(plan, test, outcome, workspace, metric)
     hold_against_controls(plan, outcome, metric, data.classes)
     return outcome
@@ -141,12 +143,12 @@ def candidate(plan: SearchPlan, metric: Metric, label: str, key: str) -> Candida
     records = plan.contest.completed(key)
     strategy = next((s.to_dict() for s in plan.baselines.values() if s.key == key), None)
     found = Candidate(label, strategy or plan.strategy_of(key), key, [record.number for record in records], None)
-    labels, said = plan.contest.labels, plan.contest.judged(key)
+    labels, said = plan.contest.labels, plan.contest.said.judged(key)
     if labels is not None and said is not None:
         known = ~np.isnan(said[:, 0])
         found.validation = metric_interval(metric, said[known], labels.labels[known], labels.groups_of(known))
         found.validated = int(known.sum())
-        found.temperature = plan.contest.temperature(key) or 1.0
+        found.temperature = plan.contest.said.temperature(key) or 1.0
     return found
 
 
@@ -173,11 +175,13 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
     What was chosen for another reason than the highest figure is worth no more than its own.
     """
     labels = plan.contest.labels
-    said = plan.contest.judged(best.strategy_key)
+    said = plan.contest.said.judged(best.strategy_key)
     if labels is None or said is None:
         return
     known = ~np.isnan(said[:, 0])  # probes are tried on more folds than there was time for others
-    rivals = [plan.contest.judged(key) for key in plan.contest.scores()]
+    # And on more repeats: the mean of what several models say is more often right than each of them.
+    folds = {record.fold for record in plan.contest.completed(best.strategy_key)}
+    rivals = [plan.contest.said.judged(key, folds) for key in plan.contest.scores()]
     compared = [rival[known] for rival in rivals if rival is not None and not np.isnan(rival[known]).any()]
     estimate = corrected_estimate(metric, compared, labels.labels[known], labels.groups_of(known))
     own = metric_interval(metric, said[known], labels.labels[known], labels.groups_of(known))
@@ -196,15 +200,18 @@ def _answers(plan: SearchPlan, key: str, classes: tuple[str, ...]) -> dict[str, 
 def _calibrate(
     plan: SearchPlan, outcome: SearchOutcome, classes: tuple[str, ...], metric: Metric, at: Goal | None
 ) -> None:
-    labels, said = plan.contest.labels, plan.contest.out_of_fold(outcome.best.strategy_key)
-    if labels is None or said is None:
+    labels, each = plan.contest.labels, plan.contest.said.each(outcome.best.strategy_key)
+    if labels is None or each is None:
         return
-    known = ~np.isnan(said[:, 0])
+    index, said = each
+    own = apply_temperature(said, outcome.best.temperature)
+    averaged = average_repeats([index], [own], len(labels.labels))
+    known = ~np.isnan(averaged[:, 0])
     if known.sum() < LEAST_CALIBRATING:
         return
-    tempered = apply_temperature(said[known], outcome.best.temperature)
-    before = calibration_error(said[known], labels.labels[known])
-    after = calibration_error(tempered, labels.labels[known])
+    # Of the models one by one: such a one is left behind, and the mean of several is less sure.
+    before, after = (calibration_error(rows, labels.labels[index]) for rows in (said, own))
+    tempered = averaged[known]
     if at is not None and len(np.unique(labels.labels[known])) == len(classes):
         groups = labels.groups_of(known)
         outcome.operating_point = operating_point(tempered, labels.labels[known], classes, at, groups, metric)

@@ -12,8 +12,8 @@ from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.judging.operating import parse_goal
 from raytl.search.lanes.sizing import Lanes
-from raytl.search.plan.contest import Labels
 from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.said import Labels
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import CONFIRMED
@@ -156,7 +156,7 @@ def make_plan_settings(
         min_gain=settings.min_gain,
         surveys=bool(data.joinable) or data.unlabelled is not None,
         # Once over all images: repeats are of the same ones, and each of a trained winner's controls is a training.
-        control_folds=min(folds, workspace.settings.folds[0]),
+        control_folds=min(folds, workspace.folds_once),
         passes=Effort(bound, budget).passes,
         pretrain_s=workspace.settings.pretrain_s or 0.0,
         larger=bound.larger,

@@ -43,7 +43,8 @@ class TrialRecord:
     ``target-log-loss``, ``source-accuracy``, ``labelled``, ``unlabelled`` … as far as the setting allows).
     history: one dict per epoch that was looked at: ``epoch``, ``seconds``, ``train_loss`` and the metrics.
     ended: seconds of the search at its end, time before an interruption included; None while it runs, or in older runs.
-    validated: indices of the target images in the validation fold; predicted: what was said of each, probabilities.
+    validated: indices of the target images in the validation fold; predicted: what was said of each, probabilities
+    (v, k), or empty.
     answers: (k,), the share of the unlabelled target images that each class was the answer for; empty without such.
     made_s: of its seconds, those in which it made what the next trial finds (features of frozen stages, pixels).
     forward_s, step_s: of a probe, seconds that an image takes through its network, by stage, and in a training step.
@@ -65,7 +66,7 @@ class TrialRecord:
     ended: float | None = None
     lane: str = ""
     validated: list[int] = field(default_factory=list)
-    predicted: list[list[float]] = field(default_factory=list)
+    predicted: np.ndarray = field(default_factory=lambda: np.empty(0))
     answers: list[float] = field(default_factory=list)
     made_s: float = 0.0
     forward_s: list[float] = field(default_factory=list)
@@ -201,4 +202,4 @@ class SearchListener(Protocol):
         """A trial started, reported an epoch or ended."""
 
     def on_phase(self, phase: str, detail: str) -> None:
-        """The search entered a phase (a job's kind, ``first-model``, ``test``, …), or has something to say of one."""
+        """The search entered a phase (a job's kind, ``first-model``, ``choice``, …), or has something to say of one."""

@@ -60,8 +60,8 @@ def open_test(
     for control in outcome.controls:
         if control.strategy_key in said_by:
             best, said = said_by[outcome.best.strategy_key], said_by[control.strategy_key]
-            if metric.by_certainty:
-                best, said = _as_sure(plan, outcome.best, control.strategy_key, best, said, images)
+            if metric.goes_by_certainty(len(images.classes)):
+                best, said = _as_sure(plan, outcome.best, control.strategy_key, best, said, images, metric)
             pair = paired_metric_interval(metric, best, said, images.labels, images.groups)
             if pair.tells:
                 control.comparison, control.measured_on = pair, "test"
@@ -79,16 +79,25 @@ def _undefined(metric: Metric, images: LabelledImages) -> str:
 
 
 def _as_sure(
-    plan: SearchPlan, best: Candidate, control: str, mine: np.ndarray, other: np.ndarray, images: LabelledImages
+    plan: SearchPlan,
+    best: Candidate,
+    control: str,
+    mine: np.ndarray,
+    other: np.ndarray,
+    images: LabelledImages,
+    metric: Metric,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the winner and a control say of the test images, both calibrated or neither.
 
     Where the control was validated on no images that a temperature could be fitted on, both have that of the other test
-    images: what differs is then not that one of them was calibrated.
+    images: what differs is then not that one of them was calibrated. Ranks, which a temperature hardly moves, are
+    compared at the winner's own, so that the difference is one from the figure that is told of it.
     """
-    temperature, own = plan.contest.temperature(best.strategy_key), plan.contest.temperature(control)
+    temperature, own = plan.contest.said.temperature(best.strategy_key), plan.contest.said.temperature(control)
     if temperature is None:
         return mine, other
+    if own is None and metric.by_order:
+        own = temperature
     if own is not None:
         return apply_temperature(mine, temperature), apply_temperature(other, own)
     labels, groups = images.labels, images.groups

@@ -6,6 +6,7 @@ request, and the images would be serialised once more, for nothing: decoding and
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,10 @@ class Classifier:
         from raytl.serving.controller import directory
         from raytl.serving.http import create_http
         from raytl.serving.named import remembered
+        from raytl.serving.ray_metrics import ray_metrics
 
-        return create_http(self._service, self._name, remembered(directory))
+        metrics = partial(asyncio.to_thread, ray_metrics)
+        return create_http(self._service, self._name, remembered(directory), metrics=metrics)
 
     async def reconfigure(self, user_config: dict[str, object]) -> None:
         """Serve under these settings; Serve calls it before the first request, so a ready replica has a warm model."""
@@ -56,8 +59,10 @@ class Classifier:
             service.close()
 
     def check_health(self) -> None:
-        """Serve asks this every few seconds: without a model the replica is replaced."""
+        """Serve asks this every few seconds: without a model, or one that can compute, the replica is replaced."""
         _ = self._service.live
+        if self._service.broken:
+            raise RuntimeError(self._service.broken)
 
 
 def _close_replica_port() -> None:

@@ -47,32 +47,42 @@ def refuse_other_labels(config: AppConfig, url: str, labels: Sequence[str]) -> N
         served = read_manifest(Path(settings_of(config)["bundle"])).labels or ()
     except (UserError, KeyError) as error:
         raise UserError(f"{where} does not tell its labels ({error}); deploy with --new-labels to replace it") from None
-    if sorted(served) != sorted(labels):
+    if tuple(served) != tuple(labels):
+        # Of the same labels in another order /v1 says the same, but the columns of /v2's probabilities change places.
+        order = " in this order" if sorted(served) == sorted(labels) else ""
         raise UserError(
-            f"{where} answers with the labels {', '.join(served)}, and the new model with {', '.join(labels)}: it "
-            "stays as it is; deploy with --new-labels if its callers know, or under another --name"
+            f"{where} answers with the labels {', '.join(served)}{order}, and the new model with {', '.join(labels)}: "
+            "it stays as it is; deploy with --new-labels if its callers know, or under another --name"
         )
 
 
 def put(serve: Serve, ray_session: RaySession, application: AppConfig, before: AppConfig | None, wait_s: float) -> None:
     """Apply an application beside the others and wait until it answers; where it fails, what it replaced comes back.
 
+    So it does where somebody interrupts the waiting (Ctrl-C).
+
     before: what it was made from, None where it is new. Raises UserError where that is no longer what is served, or
     where it asks for a token that this user does not have, without which nothing is seen of it.
     """
     tokens.refuse_unknown(application["name"], settings_of(application).get("token_sha256", ""))
-    replace(serve, application, before)
+    applied = False
     try:
+        replace(serve, application, before)
+        applied = True
         _wait_until_served(serve, application, time.monotonic() + wait_s)
-    except UserError:
-        _put_back(serve, ray_session, application, before)
+    except BaseException as error:
+        if applied or not isinstance(error, UserError):  # else it was refused, and is somebody else's if it is there
+            _put_back(serve, ray_session, application, before)
         raise
     drop_unused_snapshots(serve)
 
 
 def replace(serve: Serve, application: AppConfig, before: AppConfig | None) -> None:
-    """Apply an application, made from the one that was there before, if that still is. Raises UserError if not."""
-    name = application["name"]
+    """Apply an application, made from the one that was there before, if that still is.
+
+    Raises UserError if not, or where another one has come to be under its route.
+    """
+    name, route = application["name"], application.get("route_prefix")
 
     def edit(present: dict[str, AppConfig]) -> dict[str, AppConfig]:
         if present.get(name) != before:
@@ -80,6 +90,9 @@ def replace(serve: Serve, application: AppConfig, before: AppConfig | None) -> N
                 f"endpoint '{name}' was changed in the meantime, by another command or the end of its trial; look at "
                 "it with 'raytl endpoint status', and try again"
             )
+        for other, config in present.items():
+            if other != name and config.get("route_prefix") == route:
+                raise UserError(f"'{other}' was deployed under {route} in the meantime, by another command: try again")
         return {**present, name: application}
 
     serve.change(edit)
@@ -171,7 +184,8 @@ def _too_late(serve: Serve, name: str, url: str) -> str:
         return f"{url} does not answer although it was deployed; look at the logs of Serve's proxy"
     return (
         f"'{name}' was not ready in time ({message or 'no replica has started'}); {free.get('CPU', 0):g} CPUs and "
-        f"{free.get('GPU', 0):g} GPUs of the Ray cluster are free: stop other work, lower num_cpus, or allow more time"
+        f"{free.get('GPU', 0):g} GPUs of the Ray cluster are free: stop other work, or ask for less with --num-cpus "
+        "and --num-gpus, and deploy again"
     )
 
 

@@ -49,11 +49,18 @@ class Answering(Protocol[Model]):
     def live(self) -> Model:
         """The model that answers now."""
 
+    @property
+    def broken(self) -> str:
+        """Why it cannot compute any more, in one sentence; "" while it can."""
+
     async def answer(self, live: Model, images: Sequence[NamedBytes]) -> tuple[Model, np.ndarray]:
         """Who answers, and the probabilities, float32 (n, k), in order. Raises RequestError."""
 
     async def classify(self, live: Model, images: Sequence[NamedBytes]) -> np.ndarray:
         """As :meth:`answer`, by this model whatever else is on trial."""
+
+    def watch(self, live: Model, images: Sequence[NamedBytes]) -> None:
+        """Compare what is on trial on a request that :meth:`classify` has answered."""
 
     async def prepare(self, live: Model, images: Sequence[NamedBytes]) -> np.ndarray:
         """The images as the network reads them, uint8 (n, channels, size, size). Raises RequestError."""

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 Compute = Callable[[np.ndarray], np.ndarray]
+_TOO_OFTEN = 5
+# torch's, by name: it is not imported here. What a GPU has lost by such an error stays lost in this process.
+_FOR_GOOD = "AcceleratorError"
 
 
 @dataclass(eq=False)
@@ -35,6 +38,14 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="raytl-model")
         self._busy = False
+        self._failed = 0
+        self._lost = False
+        self._broken = ""
+
+    @property
+    def broken(self) -> str:
+        """Why nothing can be computed any more, in one sentence; "" while it can, as far as is known."""
+        return self._broken
 
     async def submit(self, compute: Compute, images: np.ndarray, max_batch_size: int) -> np.ndarray:
         """Compute a row per image.
@@ -91,6 +102,7 @@ class Batcher:
         self._busy = False
         self._start(loop, max_batch_size)  # first, so that the thread computes while the answers are written
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        self._note(error)
         start = 0
         for item in batch:
             stop = start + len(item.images)
@@ -100,6 +112,15 @@ class Batcher:
                 else:
                     item.answer.set_exception(error)
             start = stop
+
+    def _note(self, error: BaseException | None) -> None:
+        """What became of a batch. A dead GPU stays dead; other failures tell something only in a row."""
+        if isinstance(error, asyncio.CancelledError) or self._lost:
+            return
+        self._failed = 0 if error is None else self._failed + 1
+        self._lost = type(error).__name__ == _FOR_GOOD
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        self._broken = f"the model cannot compute any more ({said})" if self._lost or self._failed >= _TOO_OFTEN else ""
 
 
 def _together(a: _Waiting, b: _Waiting) -> bool:

@@ -74,11 +74,11 @@ def try_out(
             max_disagreement=max_disagreement,
             max_slowdown=max_slowdown,
         )
-        start_judge(name, candidate)
         application = with_settings(before, tried(settings, candidate))
         try:
+            start_judge(name, candidate)
             put(serve, ray_session, application, before, wait_s)
-        except UserError:
+        except BaseException:  # Ctrl-C too
             stop_judge(candidate.trial)
             raise
         _end(settings)
@@ -138,13 +138,14 @@ def rotate_token(name: str = "raytl", *, wait_s: float = 60) -> Endpoint:
         application = with_settings(before, {**settings, "token_sha256": tokens.hashed(token)})
         try:
             replace(serve, application, before)
-        except UserError:
-            _keep_token(name, old, instead_of=token)
-            raise
-        if not _takes_token(serve, application, time.monotonic() + wait_s):
+            if not _takes_token(serve, application, time.monotonic() + wait_s):
+                raise UserError(
+                    f"endpoint '{name}' did not take the new token in {wait_s:g} s; the old one is good still"
+                )
+        except BaseException:  # Ctrl-C too
             _take_token_back(serve, application, settings["token_sha256"])
             _keep_token(name, old, instead_of=token)
-            raise UserError(f"endpoint '{name}' did not take the new token in {wait_s:g} s; the old one is good still")
+            raise
         return endpoint_of(serve, application, ray_session)
 
 

@@ -90,7 +90,18 @@ class Client:
     def _ask(self, images: Sequence[tuple[str, bytes]], top: int | None) -> list[Prediction]:
         files = [("files", image) for image in images]
         answer = self._answer("POST", "/v1/predict", files=files, params={} if top is None else {"top": top})
-        return [Prediction(**prediction) for prediction in answer["predictions"]]
+        told = answer.get("predictions")
+        predictions = [_prediction(one) for one in told] if isinstance(told, list) else []
+        if len(predictions) != len(images) or None in predictions:
+            raise self._stranger()
+        return [prediction for prediction in predictions if prediction is not None]
+
+    def _stranger(self) -> UserError:
+        """What is to be said of an answer that no endpoint gives."""
+        return UserError(
+            f"{self._url} does not answer as an endpoint of raytl does: give the URL that raytl deploy prints, and "
+            "look whether a proxy or a page to log in is in between"
+        )
 
     def _answer(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         deadline, cut_off = time.monotonic() + self._timeout_s, 0
@@ -98,6 +109,12 @@ class Client:
             try:
                 answer = self._http.request(method, f"{self._url}{path}", **content)
                 wait_s = _wait_s(answer)
+            except httpx.UnsupportedProtocol:
+                raise UserError(
+                    f"{self._url}: is no URL of an endpoint; give one such as http://127.0.0.1:8000"
+                ) from None
+            except httpx.LocalProtocolError:  # which says what a header holds, a token perhaps
+                raise UserError(f"{self._url}: cannot be asked like this; look at the URL and the token") from None
             except httpx.HTTPError as error:
                 cut_off += 1
                 dropped = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError)
@@ -109,12 +126,23 @@ class Client:
                     break
             time.sleep(wait_s)
         try:
-            document: dict[str, Any] = answer.json()
+            document = answer.json()
         except ValueError:
-            document = {}
+            document = None
+        known: dict[str, Any] = document if isinstance(document, dict) else {}
         if answer.status_code != httpx.codes.OK:
-            raise UserError(f"{self._url}: {document.get('error') or answer.reason_phrase} ({answer.status_code})")
-        return document
+            raise UserError(f"{self._url}: {known.get('error') or answer.reason_phrase} ({answer.status_code})")
+        if not known:
+            raise self._stranger()
+        return known
+
+
+def _prediction(told: Any) -> Prediction | None:
+    """Of what an endpoint says of an image, newer ones more than is known here; None where it is not of that kind."""
+    match told:
+        case {"label": str(label), "confidence": float() | int() as confidence, "probabilities": dict(probabilities)}:
+            return Prediction(label, confidence, probabilities)
+    return None
 
 
 def _wait_s(answer: httpx.Response) -> float | None:
@@ -166,9 +194,18 @@ def _written(image: Image.Image, name: str) -> bytes:
 
 
 def _read(token: str | Path) -> str:
+    """The token itself. Raises UserError, which does not tell it."""
     if isinstance(token, str):
-        return token
-    try:
-        return token.read_text().strip()
-    except OSError as error:
-        raise UserError(f"{token}: the token cannot be read ({error.strerror or error}); check the path") from error
+        where, text = "token", token
+    else:
+        try:
+            where, text = str(token), token.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            why = (error.strerror or str(error)) if isinstance(error, OSError) else "it is no text"
+            raise UserError(f"{token}: the token cannot be read ({why}); check the path") from None
+    text = text.strip()
+    if not text:
+        raise UserError(f"{where}: is empty; give the endpoint's token, or None where it asks for none")
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise UserError(f"{where}: has signs that no token has; read it from the file that it was saved in")
+    return text

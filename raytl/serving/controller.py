@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 from ray import serve
@@ -23,7 +25,14 @@ from raytl.core.errors import UserError
 from raytl.machines.entrypoint import entrypoint_as_text
 from raytl.machines.reaching import address_of, reach
 from raytl.serving.head import LocalHead, find_head, loopback, one_at_a_time, start_head
-from raytl.serving.ingress import PROXY_CHECKS, clear_session, environment_of_session
+from raytl.serving.ingress import (
+    EVERYWHERE,
+    LOOPBACK,
+    PROXY_CHECKS,
+    clear_session,
+    environment_of_session,
+    host_for_serve,
+)
 from raytl.serving.named import Entry, entry
 from raytl.serving.ports import free_port_or_refuse, port_taken
 
@@ -139,19 +148,20 @@ class Serve:
         return None if client is None else cls(client)
 
     @classmethod
-    def start(cls, host: str, port: int, environment: Mapping[str, str]) -> Serve:
+    def start(cls, host: str, port: int, environment: Mapping[str, str], *, grows: bool = True) -> Serve:
         """Start an instance whose HTTP proxy, on the head node, listens there.
 
-        environment: of its processes, in addition to that in which Ray was started.
+        environment: of its processes, in addition to that in which Ray was started. grows: whether the cluster may.
         Raises UserError where its proxy cannot listen; nothing of it is left then.
         """
+        told = _host_for_serve(host, environment, grows=grows)
         try:
             if environment:
                 # What a task starts inherits the task's environment, on whatever node it runs, and what that starts.
                 start = ray.remote(num_cpus=0, runtime_env={"env_vars": dict(environment)})(_start)
-                ray.get(start.options(**_on_head()).remote(host, port))
+                ray.get(start.options(**_on_head()).remote(told, host, port))
             else:
-                _start(host, port)
+                _start(told, host, port)
         except RayError as error:
             # A proxy that cannot listen says so, until Serve ends it: who asks later only hears of its end.
             proxy_ended = isinstance(error, RayActorError)
@@ -171,8 +181,11 @@ class Serve:
 
     @property
     def host(self) -> str:
-        """Interface that the proxy listens on."""
-        return str(self._client.http_config.host)
+        """Interface that the endpoint listens on: Serve's own, or HAProxy's in its place (:func:`_start`)."""
+        known = self._client.http_config
+        elsewhere = urlsplit(known.root_url)
+        moved = known.host == LOOPBACK and elsewhere.hostname and elsewhere.port == known.port
+        return str(elsewhere.hostname if moved else known.host)
 
     @property
     def port(self) -> int:
@@ -252,10 +265,26 @@ def head_environment(host: str) -> dict[str, str]:
     HAProxy reaches the replicas of other machines only where they listen on all interfaces.
     """
     machines = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-    if len(machines) > 1 and host not in ("0.0.0.0", "::"):
+    if len(machines) > 1 and host not in EVERYWHERE:
         return dict(PROXY_CHECKS)
     environment: dict[str, str] = ray.get(ray.remote(num_cpus=0)(_prepare).options(**_on_head()).remote())
     return environment
+
+
+def _host_for_serve(host: str, environment: Mapping[str, str], *, grows: bool) -> str:
+    """See :func:`raytl.serving.ingress.host_for_serve`. Raises UserError where the endpoint cannot be at ``host``."""
+    asked = ray.remote(num_cpus=0)(_ask_host).options(**_on_head()).remote(host, dict(environment), grows)
+    told: str | None = ray.get(asked)
+    if told is None:
+        raise UserError(
+            f"HAProxy of this cluster finds replicas at 127.0.0.1 or on all interfaces, and not at {host}: give --host "
+            "127.0.0.1 or 0.0.0.0"
+        )
+    return told
+
+
+def _ask_host(host: str, environment: Mapping[str, str], grows: bool) -> str | None:
+    return host_for_serve(host, {**os.environ, **environment}, grows=grows)
 
 
 def clear_head() -> None:
@@ -280,12 +309,13 @@ def _on_head() -> dict[str, Any]:
     return {"resources": {HEAD_NODE_RESOURCE_NAME: 0.001}}
 
 
-def _start(host: str, port: int) -> None:
+def _start(told: str, host: str, port: int) -> None:
+    """told: what Serve itself listens on, see :func:`raytl.serving.ingress.host_for_serve`. It remembers ``host``."""
+    options = {"host": told, "port": port, "request_timeout_s": _REQUEST_BACKSTOP_S}
+    if told != host:
+        options["root_url"] = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     with _quiet_serve():
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": host, "port": port, "request_timeout_s": _REQUEST_BACKSTOP_S},
-        )
+        serve.start(proxy_location="HeadOnly", http_options=options)
 
 
 class _Changing:

@@ -7,11 +7,13 @@ between two requests. ``serve.run`` would restart the replicas each time.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.serve.schema import ApplicationStatus
 
 from raytl.core.errors import UserError
@@ -38,7 +40,7 @@ from raytl.serving.controller import (
     head_is_wanted,
     session,
 )
-from raytl.serving.ingress import SWITCHES, haproxy_runs
+from raytl.serving.ingress import LOOPBACK, SWITCHES, haproxy_runs
 from raytl.serving.judging import stop_judge
 from raytl.serving.lineage import succeeded
 from raytl.serving.named import route_for
@@ -46,7 +48,7 @@ from raytl.serving.ports import free_port_or_refuse
 from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, IMPORT_PATH, ServingSettings, bundle_version
 from raytl.serving.snapshots import snapshot
 
-LOOPBACK, PORT = "127.0.0.1", 8000
+PORT = 8000
 _SLOW = (
     "requests go through Ray Serve's own proxy, several times slower than HAProxy, which comes with ray[serve] on "
     "Linux, and on a cluster of several nodes needs --host 0.0.0.0"
@@ -124,40 +126,36 @@ def deploy(
         free_port_or_refuse(host or LOOPBACK, port or PORT)  # said before the seconds that a head takes
     with session(start=True) as ray_session:
         assert ray_session is not None  # start=True
-        try:
+        with _nothing_left_in_vain(ray_session):
             serve, notice = _serve_at(host, port, ray_session)
-        except UserError:
-            if Serve.running() is None:  # refused before anything is served: leave no head behind
-                stop_head(ray_session)
-            raise
-        previous = serve.configs()
-        taken = {other: config.get("route_prefix") or "/" for other, config in previous.items()}
-        route = route_for(name, route_prefix, taken)
-        before = previous.get(name)
-        if before is not None and not new_labels:
-            refuse_other_labels(before, url_of(serve, before), model.labels)
-        kept = {} if before is None else settings_of(before)
-        settings = succeeded(kept, str(snapshot(path, version)), version, model.name)
-        if token or (before is None and not tokens.is_loopback(serve.host)):
-            settings["token_sha256"] = tokens.token_hash(name, kept.get("token_sha256", ""))
-        if capture is not None:
-            settings["capture"] = str(_writable(Path(capture))) if str(capture) else ""
-        if capture_limit is not None:
-            settings["capture_limit"] = capture_limit
-        if allow_hosts is not None:
-            settings["hosts"] = list(allow_hosts)
-        first, *others = (before or {}).get("deployments") or [{"name": DEPLOYMENT}]
-        deployment = _resourced(_scaled(first, min_replicas, max_replicas), num_cpus=num_cpus, num_gpus=num_gpus)
-        application = {
-            "import_path": IMPORT_PATH,
-            **(before or {}),
-            "name": name,
-            "route_prefix": route,
-            "deployments": [{**deployment, "user_config": settings}, *others],
-        }
-        put(serve, ray_session, application, before, wait_s)
-        _end_trial(before)
-        return endpoint_of(serve, application, ray_session, notice)
+            previous = serve.configs()
+            taken = {other: config.get("route_prefix") or "/" for other, config in previous.items()}
+            route = route_for(name, route_prefix, taken)
+            before = previous.get(name)
+            if before is not None and not new_labels:
+                refuse_other_labels(before, url_of(serve, before), model.labels)
+            kept = {} if before is None else settings_of(before)
+            settings = succeeded(kept, str(snapshot(path, version)), version, model.name)
+            if token or (before is None and not tokens.is_loopback(serve.host)):
+                settings["token_sha256"] = tokens.token_hash(name, kept.get("token_sha256", ""))
+            if capture is not None:
+                settings["capture"] = str(_writable(Path(capture))) if str(capture) else ""
+            if capture_limit is not None:
+                settings["capture_limit"] = capture_limit
+            if allow_hosts is not None:
+                settings["hosts"] = list(allow_hosts)
+            first, *others = (before or {}).get("deployments") or [{"name": DEPLOYMENT}]
+            deployment = _resourced(_scaled(first, min_replicas, max_replicas), num_cpus=num_cpus, num_gpus=num_gpus)
+            application = {
+                "import_path": IMPORT_PATH,
+                **(before or {}),
+                "name": name,
+                "route_prefix": route,
+                "deployments": [{**deployment, "user_config": settings}, *others],
+            }
+            put(serve, ray_session, application, before, wait_s)
+            _end_trial(before)
+            return endpoint_of(serve, application, ray_session, notice)
 
 
 def served(name: str = "raytl") -> Endpoint | None:
@@ -230,8 +228,11 @@ def _undeploy(name: str) -> bool:
         serve = Serve.running() if ray_session is not None else None
         if ray_session is None or serve is None or name not in serve.applications():
             return False
-        _end_trial(serve.configs().get(name))
+        config = serve.configs().get(name)
+        _end_trial(config)
         serve.remove(name)
+        if config is not None:
+            tokens.drop_token(name, settings_of(config).get("token_sha256", ""))
         if not stop_if_last(serve, ray_session, name):
             drop_unused_snapshots(serve)
         return True
@@ -300,7 +301,8 @@ def _serve_at(host: str | None, port: int | None, ray_session: RaySession) -> tu
             more = head_environment(host)
             fast = not more or SWITCHES.keys() <= more.keys()
         try:
-            return Serve.start(host, port, more), "" if fast else _SLOW
+            grows = ray_session.head is None  # nobody can join a head on loopback
+            return Serve.start(host, port, more, grows=grows), "" if fast else _SLOW
         except UserError:
             if more:
                 clear_head()
@@ -311,6 +313,22 @@ def _serve_at(host: str | None, port: int | None, ray_session: RaySession) -> tu
             f"leave --host and --port out (--port {serve.port} is its own), or take down what it serves first"
         )
     return serve, ""
+
+
+@contextmanager
+def _nothing_left_in_vain(ray_session: RaySession) -> Iterator[None]:
+    """Where an error or Ctrl-C ends the command that started Serve, leave none that serves nothing, and no head."""
+    began = Serve.running() is None
+    try:
+        yield
+    except BaseException:
+        if began and ray.is_initialized():  # else it is all gone already
+            serve = Serve.running()
+            if serve is None:
+                stop_head(ray_session)
+            else:
+                stop_if_last(serve, ray_session, "")
+        raise
 
 
 def _end_trial(config: Mapping[str, Any] | None) -> None:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from raytl.serving.asking import Answering, Model, in_time
 from raytl.serving.occlusion import occlusion
-from raytl.serving.problems import PROBLEM, RequestError, answer, problem
+from raytl.serving.problems import GATED, PROBLEM, RequestError, answer, problem
 from raytl.serving.requests import Images, read_images
 
 WAITING = 4
@@ -116,10 +116,12 @@ _EXPLANATION = {
         "seen": {"type": "string", "description": "What the model sees, as a data URL of a PNG."},
     },
 }
-_RESPONSES: dict[int | str, dict[str, Any]] = {
+_RESPONSES: dict[int | str, dict[str, Any]] = GATED | {
     200: {"description": "What counted.", "content": {"application/json": {"schema": _EXPLANATION}}},
     400: {"description": "The request cannot be read.", **PROBLEM},
+    408: {"description": "The request did not arrive in time.", **PROBLEM},
     413: {"description": "More than one image, or too large.", **PROBLEM},
+    415: {"description": "A content type that is not understood.", **PROBLEM},
     422: {"description": "An image that cannot be decoded.", **PROBLEM},
     503: {"description": "Too many are waiting; try again after Retry-After seconds.", **PROBLEM},
     504: {"description": "No answer in time.", **PROBLEM},

@@ -105,6 +105,8 @@ class Monitor:
         self._hurry = threading.Event()
         self._allowed, self._asked = MOST_PER_S, time.monotonic()
         self._shared = 0.0
+        self._unshared: _Noted | None = None
+        self._later: threading.Timer | None = None
         self.seen = 0
 
     def note(self, version: str, bundle: Predictor, pixels: np.ndarray, probabilities: np.ndarray) -> None:
@@ -170,6 +172,8 @@ class Monitor:
     def close(self) -> None:
         """Stop keeping."""
         self._hurry.set()
+        if self._later is not None:
+            self._later.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _gather(self) -> None:
@@ -183,13 +187,31 @@ class Monitor:
         finally:
             with self._mutex:
                 self._waiting -= sum(len(one.pixels) for one in noted)
-        last = noted[-1]
-        if self._board is not None and time.monotonic() - self._shared > SHARE_EVERY_S:
-            self._shared = time.monotonic()
-            own = self.window(last.version)
-            if own is not None:
-                self._board.put(last.version, own.to_bytes())
-            self.judge(last.version, last.bundle)
+        if self._board is None:
+            return
+        self._unshared = noted[-1]
+        if time.monotonic() - self._shared > SHARE_EVERY_S:
+            self._share()
+        elif self._later is None or not self._later.is_alive():
+            # Nothing may come after this for hours.
+            self._later = threading.Timer(SHARE_EVERY_S, self._share_later)
+            self._later.daemon = True
+            self._later.start()
+
+    def _share_later(self) -> None:
+        with suppress(RuntimeError):  # closed meanwhile
+            self._thread.submit(self._share).add_done_callback(_tell_of_failure)
+
+    def _share(self) -> None:
+        """In the thread: leave what is kept for the other replicas, and publish what is to be said of all."""
+        last, self._unshared = self._unshared, None
+        if last is None or self._board is None:
+            return
+        self._shared = time.monotonic()
+        own = self.window(last.version)
+        if own is not None:
+            self._board.put(last.version, own.to_bytes())
+        self.judge(last.version, last.bundle)
 
     def _keep(self, noted: Sequence[_Noted]) -> None:
         version, bundle = noted[0].version, noted[0].bundle

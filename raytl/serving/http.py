@@ -9,28 +9,35 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from raytl.serving import page
 from raytl.serving.asking import in_time
+from raytl.serving.counting import Counting, Metrics, page_of
 from raytl.serving.explaining import explain_routes
 from raytl.serving.gate import Gate, trusted
 from raytl.serving.leaving import Leaving
 from raytl.serving.live import LiveModel
 from raytl.serving.named import MODELS, Directory, Entry, OwnPaths, entry, not_here
-from raytl.serving.problems import PROBLEM, RequestError, answer, problem
+from raytl.serving.problems import GATED, PROBLEM, RequestError, answer, problem
 from raytl.serving.requests import Images, read_images, read_switch, read_top
 from raytl.serving.service import Service, predictions
 from raytl.serving.v2 import v2_routes
 
 
 def create_http(
-    service: Service, name: str = "raytl", directory: Directory | None = None, most_waiting: int | None = None
+    service: Service,
+    name: str = "raytl",
+    directory: Directory | None = None,
+    most_waiting: int | None = None,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """The ASGI application for a service. The OpenAPI document is at ``/openapi.json``, its reader at ``/docs``.
 
     name: what it is deployed under. directory: tells what else is served on the endpoint; None where that is nothing.
     most_waiting: requests under way beyond which more are sent away (503); None where somebody else sees to that.
+    metrics: of all replicas; None where this process is the only one, and counts by itself.
     """
     described = "Image classification with a raytl bundle."
     app = _Application(title="raytl", version="1", description=described, docs_url=None, redoc_url=None)
@@ -38,7 +45,9 @@ def create_http(
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_error)
     inner: ASGIApp = Gate(Leaving(app.routed), settings=lambda: service.live.settings)
-    app.outermost = OwnPaths(inner if most_waiting is None else _Queue(inner, most_waiting))
+    inner = OwnPaths(inner if most_waiting is None else _Queue(inner, most_waiting))
+    counting = Counting(inner)
+    app.outermost = counting if metrics is None else inner
 
     # Handlers take the bare request and return a ready response: FastAPI's validation and serialisation of models would
     # cost more than the rest of a request does.
@@ -53,6 +62,7 @@ def create_http(
                 if sets:  # of the served version alone: a version on trial is there to be compared, not believed
                     arrays, rows = await service.look(live, asked.images)
                     marks = await service.doubt(live, arrays, rows)
+                    service.watch(live, asked.images)
                     told = zip(predictions(live.bundle, rows, top), marks, strict=True)
                     return live, [{**one, **mark} for one, mark in told]
                 who, rows = await service.answer(live, asked.images)
@@ -68,27 +78,37 @@ def create_http(
 
     # Load balancers and `curl -I` ask for the head alone.
     @app.head("/v1/model", include_in_schema=False)
-    @app.get("/v1/model", summary="Describe the model")
+    @app.get("/v1/model", responses=GATED, summary="Describe the model")
     async def model() -> Response:
         """Labels, metrics with intervals, provenance, preprocessing and versions of the served model."""
         return answer(200, service.live.describe())
 
-    @app.get("/v1/model/health", summary="Is the model still right on what comes in?")
+    @app.head("/v1/model/health", include_in_schema=False)
+    @app.get("/v1/model/health", responses=GATED, summary="Is the model still right on what comes in?")
     async def model_health() -> Response:
         """Estimated accuracy of the last answers, drift, shares of labels and of images like none of the classes."""
         return answer(200, await service.health(service.live))
 
     @app.head("/healthz", include_in_schema=False)
-    @app.get("/healthz", summary="Is the model ready?")
+    @app.get("/healthz", responses=_NOT_READY, summary="Is the model ready?")
     @app.head("/readyz", include_in_schema=False)
-    @app.get("/readyz", summary="Is the model ready? (as Kubernetes asks)")
+    @app.get("/readyz", responses=_NOT_READY, summary="Is the model ready? (as Kubernetes asks)")
     async def healthz(request: Request) -> Response:
         """Name and version of the served model; ``refused`` says why a newer one is not served or on trial."""
+        if service.broken:
+            return problem(503, service.broken)
         if not trusted(request.scope):
             return answer(200, {"status": "ok"})
         live, trial = service.live, service.trial
         known = {"status": "ok", "model": live.name, "version": live.version, "refused": service.refused}
         return answer(200, known if trial is None else {**known, "candidate": trial.candidate.version})
+
+    @app.get("/metrics", responses=_METRICS, summary="Counts and times of requests, and what is said of the model")
+    async def told_to_prometheus() -> Response:
+        """In Prometheus' text format: of this process or, on Ray Serve, of all replicas of all its models."""
+        if metrics is not None:
+            return page_of(await metrics())
+        return page_of(counting.page((await service.health(service.live))["health"]))
 
     async def known() -> Sequence[Entry]:
         live = service.live
@@ -104,7 +124,8 @@ def create_http(
         error = not_here(asked, f"{MODELS}/{asked}", await known())
         return problem(error.status, error.sentence)
 
-    @app.get("/v1/models", summary="List the models of this endpoint")
+    @app.head("/v1/models", include_in_schema=False)
+    @app.get("/v1/models", responses=GATED, summary="List the models of this endpoint")
     async def models() -> Response:
         """Each with its path, bundle, version and status; the default one answers at ``/v1/predict`` as well."""
         return answer(200, {"models": list(await known())})
@@ -121,11 +142,13 @@ def create_http(
 
     app.straight[f"{MODELS}/{name}/predict"] = predict
 
+    @app.head("/v1/models/{model_name}", include_in_schema=False)
     @app.get("/v1/models/{model_name}", responses=_UNKNOWN_MODEL, summary="Describe a model by name")
     async def model_by_name(model_name: str) -> Response:
         """As ``/v1/model``."""
         return await refused(model_name) or await model()
 
+    @app.head("/v1/models/{model_name}/health", include_in_schema=False)
     @app.get("/v1/models/{model_name}/health", responses=_UNKNOWN_MODEL, summary="Is a model still right?")
     async def health_by_name(model_name: str) -> Response:
         """As ``/v1/model/health``."""
@@ -195,8 +218,23 @@ class _Queue:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
-    return problem(error.status_code, f"{request.method} {request.url.path}: {error.detail}", headers)
+    headers, asked = dict(error.headers or {}), f"{request.method} {request.url.path}"
+    if error.status_code == 404:
+        root = request.scope.get("root_path", "")
+        return problem(404, f"{asked}: there is nothing here; {root}/docs lists what there is", headers)
+    if error.status_code == 405:
+        # Starlette names the methods of the first route with this path; GET and HEAD have one each.
+        methods = {
+            method
+            for route in request.app.routes
+            if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+            for method in route.methods or ()
+        }
+        allowed = ", ".join(sorted(methods)) or headers.get("allow", headers.get("Allow", ""))
+        one = "POST" if "POST" in methods else "GET"
+        told = {"Allow": allowed}
+        return problem(405, f"{asked}: this path takes {allowed}; send it so (with curl: -X {one})", told)
+    return problem(error.status_code, f"{asked}: {error.detail}", headers)
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
@@ -277,17 +315,18 @@ _ANSWER = {
         },
     },
 }
-_UNKNOWN_MODEL: dict[int | str, dict[str, Any]] = {404: {"description": "No model has this name.", **PROBLEM}}
-_PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
+_METRICS: dict[int | str, dict[str, Any]] = GATED | {
+    200: {"description": "A page of metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "The model cannot compute any more.", **PROBLEM}}
+_UNKNOWN_MODEL: dict[int | str, dict[str, Any]] = GATED | {404: {"description": "No model has this name.", **PROBLEM}}
+_PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = GATED | {
     200: {"description": "A prediction per image, in order.", "content": {"application/json": {"schema": _ANSWER}}},
     400: {"description": "The request cannot be read.", **PROBLEM},
-    401: {"description": "The endpoint asks for its bearer token.", **PROBLEM},
-    403: {"description": "A page of another server asks, and there is no token.", **PROBLEM},
     408: {"description": "The request did not arrive in time.", **PROBLEM},
     413: {"description": "Too many or too large images.", **PROBLEM},
     415: {"description": "A content type that is not understood.", **PROBLEM},
-    421: {"description": "Asked for by a name that is not the endpoint's, and there is no token.", **PROBLEM},
     422: {"description": "An image that cannot be decoded.", **PROBLEM},
-    503: {"description": "Too many requests are waiting; try again after Retry-After seconds."},
+    503: {"description": "Too many requests are waiting; try again after Retry-After seconds.", **PROBLEM},
     504: {"description": "No answer in time.", **PROBLEM},
 }

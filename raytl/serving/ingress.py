@@ -13,11 +13,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from raytl.core.machine import cores
 from raytl.serving import haproxy
+from raytl.serving.haproxy.configuration import FOLDER, HOST_FILE
 from raytl.serving.ports import free_ports
 
 # What holds wherever Serve runs; serve/haproxy.env says the same to operators.
@@ -44,7 +46,10 @@ PROXY_CHECKS = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
 }
 
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = ("0.0.0.0", "::")
 _REPLICA_PORTS = 100
+_COMMAND = "haproxy"
 _REMEMBERED = "raytl-haproxy"
 
 
@@ -67,9 +72,9 @@ def environment(folder: Path) -> dict[str, str]:
     if not haproxy_runs():
         return dict(PROXY_CHECKS)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    command = folder / "haproxy"
+    command = folder / _COMMAND
     start = [sys.executable, "-I", "-S", str(Path(haproxy.__file__).with_name("__main__.py"))]
-    known = {"RAYTL_HAPROXY": haproxy.find_binary(), "RAYTL_HAPROXY_FOLDER": str(folder)}
+    known = {"RAYTL_HAPROXY": haproxy.find_binary(), FOLDER: str(folder)}
     given = " ".join(f"{name}={shlex.quote(value)}" for name, value in known.items())
     command.write_text(f'#!/bin/sh\n{given} exec {shlex.join(start)} "$@"\n')
     command.chmod(0o700)
@@ -78,6 +83,7 @@ def environment(folder: Path) -> dict[str, str]:
     return {
         **SWITCHES,
         **PROXY_CHECKS,
+        FOLDER: str(folder),
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(command),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         # Serve puts the node's id, 57 characters, before the name, and HAProxy takes 97 in all.
@@ -104,6 +110,29 @@ def environment_of_session(session: Path) -> dict[str, str]:
     folder = tempfile.mkdtemp(prefix="raytl-", dir="/tmp")
     (session / _REMEMBERED).write_text(folder)
     return environment(Path(folder))
+
+
+def host_for_serve(host: str, given: Mapping[str, str], *, grows: bool) -> str | None:
+    """What Serve is to be told to listen on, on this node, where the endpoint is to be at ``host``; None if it cannot.
+
+    Behind HAProxy that is loopback: there HAProxy looks for this node's replicas, and nobody else is to reach them, or
+    the spare proxy, past it. HAProxy itself listens at ``host``, which stands in a file of its folder.
+
+    given: the environment of Serve's processes. grows: whether there may be other nodes some day, whose replicas
+        HAProxy reaches only where they listen on all interfaces.
+    """
+    if given.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
+        return host
+    folder = given.get(FOLDER, "")
+    ours = bool(folder) and given.get("RAY_SERVE_HAPROXY_BINARY_PATH") == str(Path(folder) / _COMMAND)
+    if ours:  # of an earlier Serve, perhaps
+        (Path(folder) / HOST_FILE).unlink(missing_ok=True)
+    if host in (LOOPBACK, "localhost") or (host in EVERYWHERE and (grows or not ours)):
+        return host
+    if not ours:
+        return None
+    (Path(folder) / HOST_FILE).write_text(host)
+    return LOOPBACK
 
 
 def clear_session(session: Path) -> None:

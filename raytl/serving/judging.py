@@ -1,11 +1,14 @@
 """Who judges a version on trial: an actor in the cluster that hears of all replicas and outlives the command.
 
 It needs no processor of its own, holds nothing that it could not be told again, and ends with the trial: what came of
-it stands in the application's configuration then.
+it stands in the application's configuration then. A trial that stands in none, because a command died over it, has no
+judge for long.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -13,6 +16,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from raytl.core.errors import UserError
 from raytl.serving.applying import settings_of, with_settings
 from raytl.serving.controller import NAMESPACE, AppConfig, Serve
 from raytl.serving.evidence import Tally, figures, judge
@@ -20,15 +24,19 @@ from raytl.serving.lineage import ended
 from raytl.serving.settings import Candidate
 
 _ASK_S = 10.0
+_UNWANTED_S = 600.0
+"""A trial is in no configuration before it is applied, and while a change that may fail is waited for."""
 
 
 class Judge:
-    """Of one trial. name: of the application."""
+    """Of one trial. name: of the application. unwanted_s: after which it ends, where the trial stands nowhere."""
 
-    def __init__(self, name: str, rules: dict[str, Any]) -> None:
+    def __init__(self, name: str, rules: dict[str, Any], unwanted_s: float | None = None) -> None:
         self._name = name
         self._rules = Candidate(**rules)
         self._replicas: dict[str, Tally] = {}
+        if unwanted_s is not None:
+            threading.Thread(target=self._look, args=(unwanted_s,), daemon=True).start()
 
     def hear(self, replica: str, tally: dict[str, Any]) -> None:
         """What a replica has counted since it began to; a dead one's stands. Ends the trial where that decides it."""
@@ -46,11 +54,29 @@ class Judge:
         """The trial so far."""
         return figures(self._sum())
 
+    def _look(self, unwanted_s: float) -> None:
+        stood = time.monotonic()
+        while time.monotonic() - stood < unwanted_s:
+            time.sleep(unwanted_s / 10)
+            try:
+                if stands(self._name, self._rules.trial):
+                    stood = time.monotonic()
+            except (UserError, RayError):  # Serve, or its controller, is not there just now
+                continue
+        stop_judge(self._rules.trial)
+
     def _sum(self) -> Tally:
         total = Tally()
         for tally in self._replicas.values():
             total.add(tally)
         return total
+
+
+def stands(name: str, trial: str) -> bool:
+    """Whether a trial is part of an application."""
+    serve = Serve.running()
+    config = serve.configs().get(name) if serve is not None else None
+    return config is not None and (settings_of(config).get("candidate") or {}).get("trial") == trial
 
 
 def conclude(serve: Serve, name: str, trial: str, outcome: dict[str, Any], *, promoted: bool) -> None:
@@ -66,10 +92,11 @@ def conclude(serve: Serve, name: str, trial: str, outcome: dict[str, Any], *, pr
     serve.change(edit)
 
 
-def start_judge(name: str, rules: Candidate) -> None:
-    """Let a trial be judged from now on, whoever leaves."""
+def start_judge(name: str, rules: Candidate, unwanted_s: float = _UNWANTED_S) -> None:
+    """Let a trial be judged from now on, whoever leaves. unwanted_s: of :class:`Judge`."""
     options = {"name": _actor(rules.trial), "namespace": NAMESPACE, "lifetime": "detached"}
-    actor = ray.remote(num_cpus=0, max_restarts=-1)(Judge).options(**options).remote(name, dict(vars(rules)))
+    judge_of = ray.remote(num_cpus=0, max_restarts=-1)(Judge).options(**options)
+    actor = judge_of.remote(name, dict(vars(rules)), unwanted_s)
     ray.get(actor.figures.remote())
 
 

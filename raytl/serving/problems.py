@@ -37,11 +37,15 @@ def answer(status: int, value: Any, headers: Mapping[str, str] | None = None) ->
 
 
 def problem(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An error as a problem document; ``error`` is the sentence, as ``detail`` is."""
-    known = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
-    document = {**known, "detail": sentence, "error": sentence}
+    """An error as a problem document."""
     told = {**retry(status), **(headers or {})}
-    return Response(to_json(document), status, told, media_type="application/problem+json")
+    return Response(to_json(document(status, sentence)), status, told, media_type="application/problem+json")
+
+
+def document(status: int, sentence: str) -> dict[str, Any]:
+    """Of an error; ``error`` is the sentence, as ``detail`` is."""
+    known = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    return {**known, "detail": sentence, "error": sentence}
 
 
 def retry(status: int) -> Mapping[str, str]:
@@ -62,3 +66,9 @@ _SCHEMA = {
 }
 PROBLEM: Mapping[str, Any] = {"content": {"application/problem+json": {"schema": _SCHEMA}}}
 """How the OpenAPI document describes such an answer."""
+GATED: dict[int | str, dict[str, Any]] = {
+    401: {"description": "The endpoint asks for its bearer token.", **PROBLEM},
+    403: {"description": "A page of another server asks, and there is no token.", **PROBLEM},
+    421: {"description": "Asked for by a name that is not the endpoint's, and there is no token.", **PROBLEM},
+}
+"""How it describes what ``gate.py`` answers, on any route but those that are open to all."""

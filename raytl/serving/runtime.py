@@ -20,6 +20,7 @@ from typing import Any
 from raytl.bundles.onnx_model import INT8_FILE, ONNX_FILE, OnnxModel
 from raytl.core.errors import UserError
 from raytl.core.machine import cores
+from raytl.serving.connections import protocol
 from raytl.serving.http import create_http
 from raytl.serving.live import warmed
 from raytl.serving.service import Service
@@ -83,6 +84,7 @@ async def _serve(service: Service, settings: ServingSettings, listening: socket.
         access_log=False,
         server_header=False,
         lifespan="off",
+        http=protocol(),
         timeout_graceful_shutdown=_GRACE_S,
     )
     host, port = listening.getsockname()[:2]

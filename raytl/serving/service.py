@@ -62,6 +62,11 @@ class Service:
         """The version on trial and what was counted of it, or None."""
         return self._trial
 
+    @property
+    def broken(self) -> str:
+        """Why the model cannot compute any more, in one sentence; "" while it can."""
+        return self._batcher.broken
+
     async def apply(self, settings: ServingSettings) -> None:
         """Serve under these settings, loading bundles off the event loop; requests go on meanwhile.
 
@@ -85,11 +90,11 @@ class Service:
                 refused = str(error)
         before, self._trial = self._trial, trial
         self._live, self.refused = live, refused
-        self._capture_as(settings)
         if before is not None and before is not trial:
             before.close()
         if self._tell is not None and trial is not None and (self._telling is None or self._telling.done()):
             self._telling = asyncio.create_task(self._keep_telling())
+        await self._capture_as(settings)
 
     async def _loaded(self, settings: ServingSettings) -> LiveModel:
         known = [self._live, self._trial.candidate if self._trial is not None else None]
@@ -137,6 +142,11 @@ class Service:
         """
         return (await self.look(live, images, batcher))[1]
 
+    def watch(self, live: LiveModel, images: Sequence[NamedBytes]) -> None:
+        """Compare the version on trial, where there is one, on a request that ``live`` has answered."""
+        if self._trial is not None:
+            self._trial.watch(live, images)
+
     async def look(
         self, live: LiveModel, images: Sequence[NamedBytes], batcher: Batcher | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -183,13 +193,13 @@ class Service:
         if self.capture is not None:
             self.capture.close()
 
-    def _capture_as(self, settings: ServingSettings) -> None:
+    async def _capture_as(self, settings: ServingSettings) -> None:
         kept = self.capture
         wanted = (Path(settings.capture), settings.capture_limit) if settings.capture else None
         if wanted != (None if kept is None else (kept.folder, kept.limit)):
-            if kept is not None:
-                kept.close()
             self.capture = None
+            if kept is not None:  # it has megabytes to write, perhaps, while requests go on
+                await asyncio.get_running_loop().run_in_executor(None, kept.close)
             if wanted is not None:
                 from raytl.serving.capture import Capture  # which brings pyarrow
 
@@ -218,11 +228,12 @@ def doubts(bundle: Predictor, arrays: np.ndarray, rows: np.ndarray) -> list[dict
     known = bundle.yardstick
     if known is None:
         return [{"labels": None, "none_of_these": None}] * len(rows)
-    told = known.asked(rows, bundle.decide(rows), thumbnails(arrays), image_statistics(arrays))
+    chosen = bundle.decide(rows)
+    told = known.asked(rows, chosen, thumbnails(arrays), image_statistics(arrays))
     unlike = known.unlike(told).tolist() if np.isfinite(known.refusal_threshold) else [None] * len(rows)
     return [
         {"labels": [label for label, taken in zip(bundle.labels, held, strict=True) if taken], "none_of_these": strange}
-        for held, strange in zip(known.sets(rows), unlike, strict=True)
+        for held, strange in zip(known.sets(rows, chosen), unlike, strict=True)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ KEPT_VERSIONS = 5
 """How many earlier versions of an endpoint stay at hand for a rollback."""
 
 _LIMITS = ("max_batch_size", "max_images", "max_body_bytes", "max_pixels", "request_timeout_s", "capture_limit")
+_SHA256 = re.compile(r"([0-9a-fA-F]{64})?")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ class ServingSettings:
         for name in _LIMITS:
             if getattr(self, name) <= 0:
                 raise UserError(f"serving: '{name}' is {getattr(self, name)}; give a number above 0")
+        if not _SHA256.fullmatch(self.token_sha256):
+            raise UserError(
+                "serving: 'token_sha256' is not the SHA-256 of a token; give its 64 hex digits, as "
+                "tr -d '\\n' < FILE | sha256sum prints them"
+            )
         if isinstance(self.hosts, str) or not all(isinstance(name, str) for name in self.hosts):
             raise UserError(f"serving: 'hosts' is {self.hosts!r}; give a list of names")
 

@@ -36,12 +36,23 @@ def snapshot(bundle: Path, version: str) -> Path:
         # No replica reads the features, and what does not travel cannot get lost.
         shutil.copytree(bundle, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(FEATURES_FILE))
         os.utime(temporary)  # copied with the rest
-        temporary.replace(target)
+        _put(temporary, target)
     except OSError as error:
         raise UserError(
             f"{bundle}: the bundle cannot be copied to {target} ({error}); make room or give access"
         ) from None
     return target
+
+
+def _put(temporary: Path, target: Path) -> None:
+    """Rename a finished copy, unless another command's is there by now, which is the same."""
+    try:
+        temporary.replace(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.utime(target)
 
 
 def drop_snapshots(keep: Collection[str], *, unused_s: float = 0.0) -> None:

@@ -50,6 +50,13 @@ def write_token(name: str, token: str | None = None) -> str:
     return token
 
 
+def drop_token(name: str, digest: str) -> None:
+    """Remove the token of an endpoint that is gone. digest: its hash; another one's token stays."""
+    if digest and fits(f"Bearer {read_token(name) or ''}", digest):
+        with suppress(OSError):
+            token_file(name).unlink()
+
+
 def hashed(token: str) -> str:
     """What replicas keep: 64 hex digits."""
     return hashlib.sha256(token.encode()).hexdigest()
@@ -58,7 +65,7 @@ def hashed(token: str) -> str:
 def fits(authorization: str, digest: str) -> bool:
     """Whether a request's ``Authorization`` header brings the token, in a time that does not depend on how nearly."""
     scheme, _, token = authorization.partition(" ")
-    return hmac.compare_digest(hashed(token.strip()), digest) and scheme.lower() == "bearer"
+    return hmac.compare_digest(hashed(token.strip()), digest.lower()) and scheme.lower() == "bearer"
 
 
 def headers(name: str) -> dict[str, str]:
@@ -70,7 +77,7 @@ def headers(name: str) -> dict[str, str]:
 def refuse_unknown(name: str, digest: str) -> None:
     """Raise UserError where an endpoint asks for a token that this user does not have. digest: its hash, or ""."""
     token = read_token(name)
-    if digest and (token is None or hashed(token) != digest):
+    if digest and (token is None or hashed(token) != digest.lower()):
         raise UserError(
             f"endpoint '{name}' asks for a token, and {token_file(name)} does not hold it: put it there, or give the "
             f"endpoint a new one with 'raytl endpoint token --rotate --name {name}'"
@@ -91,6 +98,6 @@ def token_hash(name: str, present: str) -> str:
     present: the hash that it has, or "".
     """
     token = read_token(name)
-    if token is None or (present and hashed(token) != present):
+    if token is None or (present and hashed(token) != present.lower()):
         token = write_token(name)
     return hashed(token)

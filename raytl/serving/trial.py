@@ -82,9 +82,13 @@ class Trial:
         if failed:  # only now is it certain that it was not the request's fault
             self.tally.attempts += 1
             self.tally.errors += 1
+        self.watch(live, images)
+        return live, rows
+
+    def watch(self, live: LiveModel, images: Sequence[NamedBytes]) -> None:
+        """Compare on a request that the served version has answered because nobody else was to."""
         self.tally.answered_live += 1
         self._compare(live, images)
-        return live, rows
 
     def close(self) -> None:
         """Let go of the threads; the candidate finishes what it was asked."""

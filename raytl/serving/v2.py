@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from raytl.serving.asking import Answering, Live, Model, in_time
-from raytl.serving.problems import RequestError, answer, retry, to_json
+from raytl.serving.problems import GATED, RequestError, answer, retry, to_json
 from raytl.serving.requests import SMALL_BYTES, read_content
 from raytl.serving.settings import ServingSettings
 from raytl.serving.tensors import HEADER, OUTPUTS, Inference, read_inference, written
@@ -51,14 +51,17 @@ def v2_routes(service: Answering[Model], deployed: str, elsewhere: Elsewhere) ->
     async def server() -> Response:
         return answer(200, {"name": "raytl", "version": _version(), "extensions": ["binary_tensor_data"]})
 
+    @router.head("/v2/health/live", include_in_schema=False)
     @router.get("/v2/health/live", summary="Does the server answer?")
     async def is_live() -> Response:
         return answer(200, {"live": True})
 
-    @router.get("/v2/health/ready", summary="Is the model ready?")
+    @router.head("/v2/health/ready", include_in_schema=False)
+    @router.get("/v2/health/ready", responses=_NOT_READY, summary="Is the model ready?")
     async def is_ready() -> Response:
         _ = service.live
-        return answer(200, {"live": True, "ready": True})
+        ready = not service.broken
+        return answer(200 if ready else 503, {"live": True, "ready": ready})
 
     @router.get(_VERSIONED, responses=_NO_SUCH, summary="Describe this version of the model's tensors")
     @router.get(_PATH, responses=_NO_SUCH, summary="Describe the model's tensors")
@@ -82,7 +85,9 @@ def v2_routes(service: Answering[Model], deployed: str, elsewhere: Elsewhere) ->
             async def found_by(it: Inference) -> tuple[Model, np.ndarray]:
                 if version is None:
                     return await service.answer(live, it.images)
-                return live, await service.classify(live, it.images)  # who names a version wants no other one's answer
+                rows = await service.classify(live, it.images)  # who names a version wants no other one's answer
+                service.watch(live, it.images)
+                return live, rows
 
             asked, (who, rows) = await in_time(live.settings, reading, found_by)
         except RequestError as refused:
@@ -221,7 +226,10 @@ _ERROR = {
         }
     }
 }
-_NO_SUCH: dict[int | str, dict[str, Any]] = {404: {"description": "No model or version has this name.", **_ERROR}}
+_NO_SUCH: dict[int | str, dict[str, Any]] = GATED | {
+    404: {"description": "No model or version has this name.", **_ERROR}
+}
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "The model cannot compute any more."}}
 _REFUSED: dict[int | str, dict[str, Any]] = _NO_SUCH | {
     400: {"description": "The request cannot be read.", **_ERROR},
     408: {"description": "The request did not arrive in time.", **_ERROR},

@@ -244,7 +244,12 @@ class Task:
                 self.problems.append(Problem(grade, key, f"{what}: the domain can only pretrain{hint}", leading=True))
         elif odd:
             hint = nearest(odd[0], classes) if len(classes) <= 20 else ""
-            self._note(key, f"class '{odd[0]}' is none of the classes to learn{hint}; the domain can only pretrain")
+            named, those = few(odd, quoted=True), sum(images.counts()[name] for name in odd)
+            what = f"class {named} is" if len(odd) == 1 else f"classes {named} are"
+            told = f"{what} none of the classes to learn{hint}; the domain can only pretrain"
+            if "did you mean" not in hint:  # a class by another name is to be renamed
+                told = f"{told}, and without the {those} images of {named} the other {len(images) - those} could join"
+            self._note(key, told)
 
     def _grouped(self, part: Part[I_]) -> I_:
         """The images with groups that keep duplicates together; without groups where every image is its own."""

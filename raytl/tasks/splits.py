@@ -45,17 +45,18 @@ def holdout(labels: np.ndarray, groups: np.ndarray | None, fraction: float, seed
 
 
 def folds(labels: np.ndarray, groups: np.ndarray | None, n_folds: int, repeats: int, seed: int) -> list[Split]:
-    """Repeated stratified group k-fold: ``n_folds * repeats`` pairs of (training, validation) indices.
+    """Repeated stratified group k-fold: at most ``n_folds * repeats`` pairs of (training, validation) indices.
 
     Within a repeat every image is validated exactly once, except the groups that a class needs to have a training
     image in every fold (the only group of a class, above all): those are in every training part.
-    Where every image is its own group, the folds' counts of a class differ by at most 1.
+    Where every image is its own group, the folds' counts of a class differ by at most 1. Where fewer groups can be left
+    out of a training than there are folds, there are fewer of these: none is without validation images.
     """
     table = _table(labels, groups)
     result = []
     for repeat in range(repeats):
         fold = _assign(table, n_folds, _repeat_seed(seed, repeat))
-        result += [_split(fold[table.group_of] == k) for k in range(n_folds)]
+        result += [_split(fold[table.group_of] == k) for k in range(n_folds) if (fold == k).any()]
     return result
 
 

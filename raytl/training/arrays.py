@@ -21,9 +21,11 @@ from contextlib import contextmanager, suppress
 from io import FileIO
 from itertools import chain
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
+from raytl.core import stopping
 from raytl.core.errors import UserError
 from raytl.core.locks import lock
 from raytl.core.memory import memory
@@ -39,6 +41,7 @@ OVERTIME = 2.0
 """Times of the seconds that are left which the rest must take to be given up: the pace of some pieces is not all of
 it."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LOOK_S = 0.05
 _STALE_S = 3600.0
 """After so long an unfinished file belongs to a process that was killed while it wrote."""
 
@@ -114,6 +117,7 @@ class ArrayCache:
         """
         first, done, started = 0, 0, 0.0
         for number, piece in enumerate(pieces):
+            stopping.check()
             yield piece
             now = time.perf_counter()
             if not number:
@@ -317,12 +321,25 @@ def _unusable(place: Path, error: OSError) -> UserError:
 def file_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock between processes of one node. The empty lock file stays: deleting it would race.
 
-    Where the file system has no locks, what several ask for at once is made by each of them.
+    Who waits for it looks again and again, so that it can be stopped: what another makes may take minutes. Where the
+    file system has no locks, what several ask for at once is made by each of them.
+
     Raises UserError where the file cannot be made.
     """
     with _cached_at(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         opened = path.open("a")
     with opened as file:
-        lock(file)
+        while not _locked(file):
+            stopping.check()
+            time.sleep(_LOOK_S)
         yield
+
+
+def _locked(file: IO[str]) -> bool:
+    """Whether the file's lock was to be had, or there are no locks."""
+    try:
+        lock(file, wait=False)
+    except BlockingIOError:
+        return False
+    return True

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from raytl.adaptation.moments import match_moments
+from raytl.core import stopping
 from raytl.evaluation.calibration import apply_temperature
 from raytl.evaluation.head_probes import solve_parts
 from raytl.sources.heads import StagesHead, ZeroShotHead
@@ -123,6 +124,7 @@ def features_of(network: Network, pool: Pool) -> Tensor:
     found = torch.empty(0, device=network.device)
     with autocast(network.device):
         for number, batch in enumerate(pool.batches(BATCH)):
+            stopping.check()
             features = network.features(to_inputs(upload(batch, network.device), network))
             if not number:  # written into at once: lists of batches would be a second copy
                 found = torch.empty((len(pool), *features.shape[1:]), device=network.device)

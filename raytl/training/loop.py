@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from raytl import finetuning
 from raytl.adaptation import Views
+from raytl.core import stopping
 from raytl.finetuning.domain_norm import running_statistics_kept
 from raytl.finetuning.optimizers import Optimizer, build_optimizer, parameter_groups, set_progress
 from raytl.training.averaging import WeightAverage
@@ -205,6 +206,7 @@ class _Loop:
         total = torch.zeros((), device=self.workspace.device)
         steps = self.steps
         for step in range(steps):
+            stopping.check()
             progress = ((epoch - 1) * steps + step) / (steps * self.budget.epochs)
             set_progress(optimizer, self.strategy.schedule, progress, self.strategy.warmup)
             optimizer.zero_grad()

@@ -93,17 +93,25 @@ class Material:
     @cached_property
     def folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """(training, validation) indices into the target images, one pair per fold; empty where there are none."""
-        n_folds, repeats = self.settings.folds
-        if self.data.target is None or n_folds == 0:
+        return self._folds(self.settings.folds[1])
+
+    @cached_property
+    def folds_once(self) -> int:
+        """How many of the folds, the first ones, ask every image once; the others ask the same images again."""
+        return len(self._folds(1))
+
+    def _folds(self, repeats: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        target, n_folds = self.data.target, self.settings.folds[0]
+        if target is None or n_folds == 0:
             return []
-        target = self.data.target
         return splits.folds(target.labels, target.groups, n_folds, repeats, self.settings.seed)
 
     def with_folds(self, count: int) -> Self:
         """The same with so many folds, once each; all that is warm is shared."""
         other = copy.copy(self)
         other.settings = replace(self.settings, folds=(count, 1))
-        other.__dict__.pop("folds", None)
+        for name in ("folds", "folds_once"):
+            other.__dict__.pop(name, None)
         return other
 
     def source_split(self, domain: str) -> tuple[np.ndarray, np.ndarray]:

@@ -72,7 +72,7 @@ def gather_yardstick(
     target = labelled_target(workspace)
     started = time.monotonic()
     workspace = _with_more_folds(workspace, strategy, seconds, training_s)
-    numbers = [n for n in range(workspace.settings.folds[0]) if len(workspace.folds[n][1])]
+    numbers = range(workspace.folds_once)
     if not numbers:
         raise NoYardstickError("no labelled image can be left out of a training")
     asked: list[_Asked] = []
@@ -104,12 +104,12 @@ def gather_yardstick(
 
 def _with_more_folds(workspace: Workspace, strategy: Strategy, seconds: float, training_s: float | None) -> Workspace:
     """As many as half of the time allows; the rest goes into asking."""
-    count, target = workspace.settings.folds[0], workspace.data.target
+    count, target = workspace.folds_once, workspace.data.target
     assert target is not None
     most = max(2, min(FOLDS, len(target) // IMAGES_OF_A_FOLD))
     if strategy.convex:
         many = workspace.with_folds(most)
-        for fold in (0, 1):  # what all folds share is computed for the first one
+        for fold in range(min(2, many.folds_once)):  # what all folds share is computed for the first one
             begun = time.monotonic()
             run_trial(many, TrialJob(strategy, fold, final=True), lambda report: None)
             training_s = time.monotonic() - begun
@@ -181,7 +181,7 @@ def _ask(
     changed(pixels[few], "two", 1.0, rng)
     each += (time.monotonic() - begun) / len(few)
     changes = [(name, strength) for name in CHANGES for strength in STRENGTHS]
-    folds = workspace.settings.folds[0]
+    folds = workspace.folds_once
     wanted = min(MOST_CHANGED // folds, MOST_VERSIONS * len(validation))
     affordable = min(wanted, max(LEAST_CHANGED // folds, int((until - time.monotonic()) / each)))
     most = affordable // len(changes) + (rng.permutation(len(changes)) < affordable % len(changes))

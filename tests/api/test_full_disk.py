@@ -72,7 +72,8 @@ class FullFrom:
 STAGES = {
     "search": "trials.jsonl: cannot be written",
     "refit": r"(the refitted model|trials.jsonl:) cannot be written",  # or a trial that is still running is first
-    "test": "model: cannot be written",
+    "choice": "model: cannot be written",
+    "test": "trials.jsonl: cannot be written",
     "report": "trials.parquet: cannot be written",
 }
 """Where the disk is full, and what the sentence says."""
@@ -129,11 +130,14 @@ def test_a_search_whose_disk_is_full_again_and_again_comes_to_its_end(tmp_path: 
 def test_figures_are_final_though_the_process_died_before_it_could_say_so(tmp_path: Path, photos: Path) -> None:
     task = raytl.Task(photos, holdout=0.3)
     run = raytl.search(task, str(tmp_path / "tiny.yaml"), trials=1, lanes=1, name="mine", storage=tmp_path / "runs")
-    figure = run.best.test
+    figure, before = run.best.test, [phase.phase for phase in run.phases()]
+    assert before[-3:] == ["choice", "test", "report"]
     document = json.loads((run.path / "run.json").read_text())
     (run.path / "run.json").write_text(json.dumps(document | {"status": "running", "ended": None}))
     again = raytl.resume("mine", storage=tmp_path / "runs")
     assert again.status == "finished" and figure is not None
     told = again.summary()["chosen_before"]
-    assert told["test_metric"] == figure.to_json() and "test" not in {phase.phase for phase in again.phases()[-1:]}
+    assert told["test_metric"] == figure.to_json()
+    since = [phase.phase for phase in again.phases()[len(before) :]]
+    assert since[-2:] == ["choice", "report"] and "test" not in since
     assert again.best.test == (figure if told["same"] else None)

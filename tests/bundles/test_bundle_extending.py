@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -122,7 +123,8 @@ class TestNewClass:
         assert yardstick is not None and done.health
         assert yardstick.probabilities.shape[1] == 3
         assert (yardstick.labels == 2).sum() == 6
-        held = yardstick.sets(yardstick.probabilities)[np.arange(len(yardstick.labels)), yardstick.labels]
+        sets = yardstick.sets(yardstick.probabilities, yardstick.chosen)
+        held = sets[np.arange(len(sets)), yardstick.labels]
         assert held.mean() >= 0.9
         estimate = yardstick.correctness.estimate(yardstick.opinions)
         assert estimate.value == pytest.approx(yardstick.correctness.usual, abs=0.03)
@@ -180,6 +182,12 @@ class TestMistakes:
         without = bundle(tmp_path, FROZEN["logistic"], features=False, yardstick=False)
         with pytest.raises(UserError, match="holds no features of its training images"):
             extend_bundle(without, {"disc": of("disc", 5)}, tmp_path / "out")
+
+    def test_a_name_that_is_no_text(self, plain: Path, tmp_path: Path) -> None:
+        with pytest.raises(UserError) as refused:
+            extend_bundle(plain, {os.fsdecode(b"disc\xff"): of("disc", 5)}, tmp_path / "out")
+        assert str(refused.value) == r"--class 'disc\xff': is no text in UTF-8; give another name"
+        assert not (tmp_path / "out").exists()
 
     def test_a_name_that_differs_in_case_only(self, plain: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="there is 'bar', which differs in upper and lower case only"):

@@ -158,6 +158,34 @@ class TestEstimate:
         none = estimate_frequencies(p[:0], p, np.array([0, 0, 1, 1, 2]))
         assert not none.reliable
 
+    def test_a_class_that_is_named_is_one_that_differs(self) -> None:
+        """Of even classes, a few labels each, the estimate is furthest off for the one that it says most of."""
+        features, labels = load_digits(return_X_y=True)
+        named = []
+        for seed in range(8):
+            order = np.random.default_rng(seed).permutation(len(labels))
+            by_class = [order[labels[order] == c] for c in range(10)]
+            own, rest = (np.concatenate([index[part] for index in by_class]) for part in (slice(5), slice(5, 35)))
+            probe = fit_logistic(features[own], labels[own], 10)
+            p = softmax(probe.logits(features[rest]), axis=1)
+            found = estimate_frequencies(p, probe.out_of_fold, labels[own], target_counts=np.full(10, 5), rounds=20)
+            named.append(found.furthest_from(np.full(10, 0.1)) is not None)
+        assert sum(named) <= 1
+
+    def test_and_its_range_holds_what_it_is(self, digits) -> None:  # type: ignore[no-untyped-def]
+        found = self.estimate(digits).furthest_from(np.full(10, 0.1))
+        assert found is not None
+        which, low, high = found
+        assert low <= self.TRUE[which] <= high and not low <= 0.1 <= high
+
+    def test_fewer_than_five_labels_of_a_class_are_not_relied_on(self, digits) -> None:  # type: ignore[no-untyped-def]
+        features, labels, unlabelled, _ = digits
+        for least in (4, 5):
+            kept = np.concatenate([np.flatnonzero(labels == c)[: least if c == 3 else 25] for c in range(10)])
+            probe = fit_logistic(features[kept], labels[kept], 10)
+            p = softmax(probe.logits(unlabelled), axis=1)
+            assert estimate_frequencies(p, probe.out_of_fold, labels[kept], rounds=20).reliable == (least >= 5)
+
     def test_a_second_estimate_is_the_same(self, digits) -> None:  # type: ignore[no-untyped-def]
         np.testing.assert_array_equal(self.estimate(digits).low, self.estimate(digits).low)
 

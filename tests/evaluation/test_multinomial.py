@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from raytl.core.stopping import StoppedError, stoppable
 from raytl.evaluation.multinomial import solve
 
 
@@ -33,6 +36,14 @@ def losses(design: Tensor, targets: Tensor, penalties: Tensor, found: Tensor) ->
 def solved(design: Tensor, targets: Tensor, penalties: Tensor, tolerance: float) -> np.ndarray:
     weights = torch.full((len(penalties), len(design)), 1 / len(design), dtype=design.dtype)
     return losses(design, targets, penalties, solve(design, targets, weights, penalties, tolerance=tolerance))
+
+
+def test_can_be_stopped() -> None:
+    asked = threading.Event()
+    asked.set()
+    design, targets = problem(3, 4, 5, 1.0, 0, torch.float32)
+    with stoppable(asked), pytest.raises(StoppedError):
+        solved(design, targets, torch.tensor([1e-3]), 1e-6)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])

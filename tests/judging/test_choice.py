@@ -84,6 +84,42 @@ def test_where_classes_count_alike_the_largest_does_not_decide_among_those_that_
     assert choose(contestants, y, by).key == "rare"
 
 
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Of the second of two classes, from its logits (n,)."""
+    return np.stack([1 / (1 + np.exp(logits)), 1 / (1 + np.exp(-logits))], axis=1)
+
+
+@pytest.mark.parametrize("name", ["auroc", "average-precision"])
+def test_by_order_what_a_class_is_taken_to_be_worth_from_the_start_changes_no_choice(name: str) -> None:
+    """A model that was trained as if the classes were equally frequent ranks no image otherwise for it."""
+    y, metric, tied = np.repeat([0, 1], [60, 6]), metrics.get(name), 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        seen = rng.standard_normal(66) + 2 * y
+        first, second = (2 * (seen + 0.3 * rng.standard_normal(66)) for _ in range(2))
+        plain = choose([contestant("a", probabilities(first)), contestant("b", probabilities(second))], y, metric)
+        for shift in (-3.0, 3.0):
+            moved = [contestant("a", probabilities(first + shift)), contestant("b", probabilities(second))]
+            assert choose(moved, y, metric).key == plain.key
+        tied += len(plain.tied) > 1
+    assert tied > 5
+
+
+@pytest.mark.parametrize("name", ["auroc", "average-precision"])
+def test_by_order_the_choice_among_tied_ones_is_of_what_ranks_better(name: str) -> None:
+    """One knows how frequent the classes are, the other sees less, and was trained as if they were equally frequent."""
+    y, metric = np.repeat([0, 1], [200, 10]), metrics.get(name)
+    chosen = []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        seen = rng.standard_normal(210) + 2.5 * y
+        better = 2.5 * seen - 2.5**2 / 2 + math.log(1 / 20)
+        worse = (2.5 * (seen + 0.45 * rng.standard_normal(210)) - 2.5**2 / 2) / (1 + 0.45**2)
+        field = [contestant("better", probabilities(better)), contestant("worse", probabilities(worse))]
+        chosen.append(choose(field, y, metric).key)
+    assert chosen.count("better") >= 20
+
+
 @pytest.mark.parametrize(("rare", "grounds"), [(1, "frozen"), (20, "log-loss")])
 def test_a_single_image_of_a_rare_class_does_not_decide_what_the_metric_left_open(rare: int, grounds: str) -> None:
     """All are right of all images, and one is surer of the rare class; alone in it, an image has no variance to see."""

@@ -15,6 +15,7 @@ from raytl.evaluation import metrics as registered
 from raytl.evaluation.intervals import Comparison, Interval, paired_metric_interval
 from raytl.judging import Control, Part, equivalence_margin, judged
 from raytl.runs import Run, RunStore, RunWriter
+from raytl.search.plan.ledger import rounded
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialRecord, TrialStatus
 
 CLASSES = tuple(map(str, range(10)))
@@ -194,7 +195,7 @@ def _train(
     else:
         record.status = TrialStatus.COMPLETED
         record.validated = list(range(fold, 30, 3))
-        record.predicted = [[round(float(p), 6) for p in row] for row in rng.dirichlet(np.ones(len(CLASSES)), 10)]
+        record.predicted = rounded(rng.dirichlet(np.ones(len(CLASSES)), 10))
     record.ended = 5.0 + 3.1 * number
     writer.on_trial(record)
     return record

@@ -537,6 +537,13 @@ class TestVerdict:
         else:
             assert first.tone == tone and words in first.sentence
 
+    def test_where_one_answer_for_all_is_not_the_best_blind_one_it_is_said_which_is(self):
+        summary = summary_of("constant", "cannot-tell", (0.01, -0.02, 0.04)) | STANDING | {"metric": "macro-f1"}
+        summary["controls"][0]["strategy"] = {"answers": "its own, at random"}
+        assert verdicts(summary, 100)[0].sentence.startswith(
+            "This model is not known to be better than its own answers dealt out to the images at random: +1.0 points"
+        )
+
     @pytest.mark.parametrize("part", ["constant", "source-model", "classical"])
     def test_an_interval_beyond_zero_that_settles_nothing_is_explained(self, part):
         """By itself it is beyond chance; with the others that were looked at it is not."""

@@ -228,7 +228,7 @@ def test_images_in_memory_cannot_be_made_again() -> None:
 
 def killed_while_testing(root: Path, task: Task, *names: str) -> Run:
     """The test split was opened, and of what was found these files were written."""
-    run = interrupted(root, task, phases=("search", "test"))
+    run = interrupted(root, task, phases=("search", "choice", "test"))
     before = outcome_document(run)
     for name in names:
         (run.path / name).write_text(json.dumps(before))

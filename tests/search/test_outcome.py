@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recorded import FixedRecipes
+from scipy.special import softmax
 from tiny import CLASSES, MODEL, PRETRAINED, SIDE, STAGES, data, shapes, workspace
 
 from raytl import sources
@@ -21,6 +23,7 @@ from raytl.judging.choice import Choice
 from raytl.judging.operating import parse_goal
 from raytl.runs.documents import outcome_document
 from raytl.runs.verdict import metric_of
+from raytl.search.against_controls import hold_against_controls
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.here import with_more
 from raytl.search.lanes.work import do_job, keep_files
@@ -34,17 +37,16 @@ from raytl.search.outcome import (
     conclude,
     kept_features,
 )
-from raytl.search.plan.contest import Labels
 from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.said import Labels
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import PlanSettings
-from raytl.search.plan.simulation import FixedRecipes
 from raytl.search.propose.recipes import Control
 from raytl.search.propose.sampler import TpeSampler
-from raytl.search.records import SearchOutcome, TrialRecord, TrialStatus
+from raytl.search.records import ControlResult, SearchOutcome, TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
-from raytl.search.test_split import TELLS_NOTHING
+from raytl.search.test_split import TELLS_NOTHING, _refitted
 from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import LabelledImages, SealedTest
 from raytl.training import Strategy, pretrain
@@ -247,6 +249,33 @@ class TestChoice:
         assert told.value < best - 0.05
         assert told.low < 1 / 3 < told.high
 
+    def test_who_was_tried_on_more_repeats_is_held_against_the_winner_on_its_own_folds(self, plan: SearchPlan) -> None:
+        """All answer at random there; what they say of the same images in further repeats is no matter."""
+        labels, rng = plan.contest.labels, np.random.default_rng(0)
+        assert labels is not None
+        everything = np.arange(len(labels.labels))
+        strategies = [Strategy("scratch:cnn-small", head_lr=0.01 * (i + 1)) for i in range(12)]
+        plan.records.clear()
+
+        def add(strategy: Strategy, fold: int, said: np.ndarray) -> None:
+            record = TrialRecord(1000 + len(plan.records), "search", strategy.to_dict(), strategy.key, fold=fold)
+            record.status, record.score, record.metrics = TrialStatus.COMPLETED, 0.5, {"labelled": 0.5}
+            record.validated, record.predicted = everything.tolist(), said
+            plan.records.append(record)
+
+        for strategy in strategies:
+            add(strategy, 0, rng.dirichlet(np.ones(3), len(everything)))
+        figures = {s.key: candidate(plan, ACCURACY, "", s.key).validation for s in strategies}
+        best = max(figures, key=lambda key: figures[key].value if figures[key] else 0.0)  # type: ignore[union-attr]
+        alone = best_so_far(plan, ACCURACY, best).validation
+        for strategy in strategies:
+            if strategy.key != best:
+                add(strategy, 1, np.eye(3)[labels.labels])
+        told, own = best_so_far(plan, ACCURACY, best).validation, figures[best]
+        assert told is not None and own is not None
+        assert told.value < own.value - 0.05
+        assert told == alone
+
     def test_a_strategy_that_was_baseline_and_found_again_counts_once(self, plan: SearchPlan, space: Workspace) -> None:
         first = next(record for record in plan.records if record.baseline == "scratch")
         plan.records.append(TrialRecord(**{**vars(first), "number": len(plan.records), "kind": "search"}))
@@ -340,7 +369,7 @@ class TestCalibration:
         outcome = end(plan, space)
         assert plan.contest.labels is not None
         first = np.zeros_like(plan.contest.labels.labels)
-        plan.contest.labels = replace(plan.contest.labels, labels=first)
+        plan.contest.said.labels = replace(plan.contest.labels, labels=first)
         _calibrate(plan, outcome, ("fine", "broken"), ACCURACY, parse_goal("recall=0.9"))
         assert outcome.operating_point is None and outcome.calibration["before"] >= 0
 
@@ -358,12 +387,12 @@ class TestCalibration:
         plan = make_plan(tmp_path, by_loss, tested=False)
         play(plan, by_loss, lambda job: 0.9 if job.strategy["adaptation"] == "mcc" else 0.6)
         for record in plan.records:  # as right as before, and sure of it beyond reason
-            record.predicted = [[1e-6 if p < 0.5 else 1 - 2e-6 for p in row] for row in record.predicted]
-        plan.contest._said.clear()  # no search changes what was said
+            record.predicted = np.where(record.predicted < 0.5, 1e-6, 1 - 2e-6)
+        plan.contest.said._kept.clear()  # no search changes what was said
         assert plan.contest.labels is not None
-        labels = plan.contest.labels = replace(plan.contest.labels, metric=by_loss.metric)
+        labels = plan.contest.said.labels = replace(plan.contest.labels, metric=by_loss.metric)
         outcome = end(plan, by_loss)
-        said = plan.contest.out_of_fold(outcome.best.strategy_key)
+        said = plan.contest.said.out_of_fold(outcome.best.strategy_key)
         assert said is not None and outcome.best.validation is not None
         loss, shipped = metrics.get("log-loss"), apply_temperature(said, outcome.best.temperature)
         assert loss(said, labels.labels) > 1.1 and outcome.best.temperature > 3
@@ -451,7 +480,7 @@ class TestControls:
         play(plan, space, lambda job: 0.68 if job.strategy["head"] == "logistic" else 0.7)
         outcome = end(plan, space)
         probe = next(c for c in outcome.controls if c.name == "linear-probe")
-        mine, theirs = (plan.contest.out_of_fold(key) for key in (outcome.best.strategy_key, probe.strategy_key))
+        mine, theirs = (plan.contest.said.out_of_fold(key) for key in (outcome.best.strategy_key, probe.strategy_key))
         assert mine is not None and theirs is not None and probe.comparison is not None and plan.contest.labels
         known, y = ~np.isnan(mine[:, 0]) & ~np.isnan(theirs[:, 0]), plan.contest.labels.labels
         gap = ACCURACY(mine[known], y[known]) - ACCURACY(theirs[known], y[known])
@@ -480,11 +509,19 @@ class TestControls:
     def test_on_folds_they_are_less_what_the_winner_owes_to_having_been_chosen(
         self, tmp_path: Path, space: Workspace
     ) -> None:
-        """What stands beside the stated figure differs from it by the gain that is told, for each control."""
+        """What stands beside the stated figure differs from it by the gain that is told, for each control.
+
+        Strategies are better on the odd folds or on the even ones: which is chosen depends on the images.
+        """
+
+        def right(job: LaneJob) -> float:
+            odd = round(100 * job.strategy["head_lr"]) + (job.fold or 0)
+            return 0.6 if job.strategy["adaptation"] == "none" else 0.8 if odd % 2 else 0.64
+
         plan = make_plan(tmp_path, space, tested=False)
-        play(plan, space, lambda job: 0.72 if job.strategy["adaptation"] == "mcc" else 0.7)
+        play(plan, space, right)
         outcome = end(plan, space)
-        said, labels = plan.contest.out_of_fold(outcome.best.strategy_key), plan.contest.labels
+        said, labels = plan.contest.said.out_of_fold(outcome.best.strategy_key), plan.contest.labels
         assert said is not None and labels is not None and outcome.best.validation is not None
         own = metrics.get("accuracy")(said, labels.labels)
         assert outcome.best.validation.value < own - 0.005  # it was chosen, and so looks better than it is
@@ -493,7 +530,7 @@ class TestControls:
         assert constant is not None and outcome.controls[-1].part == "constant"
         assert constant.value == pytest.approx(outcome.best.validation.value - commonest)
         other = next(c for c in outcome.controls if c.name == "without adaptation")
-        theirs = plan.contest.out_of_fold(other.strategy_key)
+        theirs = plan.contest.said.out_of_fold(other.strategy_key)
         assert theirs is not None and other.comparison is not None
         worth = metrics.get("accuracy")(theirs, labels.labels)
         assert other.comparison.value == pytest.approx(outcome.best.validation.value - worth)
@@ -541,6 +578,48 @@ class TestControls:
         assert found is not None and -0.5 <= found.low <= found.value <= found.high <= 0.5
         by_accuracy = next(c for c in end(plan, workspace(tmp_path / "a", data(16)), SealedTest(few)).controls[-1:])
         assert by_accuracy.comparison is not None and by_accuracy.comparison.limits == (-1.0, 1.0)
+
+    def test_by_macro_f1_guesses_are_not_better_than_an_answer_without_looking(
+        self, tmp_path: Path, space: Workspace
+    ) -> None:
+        """One answer for all has hardly any of it; what is held against the winner are its own answers, at random."""
+        by_f1 = workspace(tmp_path, data(16), metric="macro-f1")
+        plan = make_plan(tmp_path, by_f1, tested=False, controls=())
+        play(plan, by_f1, lambda job: 0.4)
+        outcome = end(plan, by_f1)
+        found = next(control for control in outcome.controls if control.part == "constant")
+        assert found.comparison is not None and found.tone != "helped"
+        assert found.strategy == {"answers": "its own, at random"}
+
+    @pytest.mark.parametrize("name", ["macro-f1", "average-precision", "balanced-accuracy", "accuracy"])
+    def test_what_was_not_chosen_owes_nothing_to_chance(self, plan: SearchPlan, name: str) -> None:
+        """Of 50 classes with two images each, the figure of the only model there is is its own, and the gain the same.
+
+        Macro F1 of a third of these images is lower by eight points, which made of any equal model a better one.
+        """
+        rng, k, metric = np.random.default_rng(0), 50, metrics.get(name)
+        labels = np.repeat(np.arange(k), 2)
+        seen = rng.standard_normal((len(labels), k)) + 2 * np.eye(k)[labels]
+        winner, control = (softmax(1.5 * (seen + 0.15 * rng.standard_normal(seen.shape)), axis=1) for _ in range(2))
+        plan.contest.labels = Labels(labels, None, k, metric)
+        plan.records.clear()
+        for number, (kind, strategy, said) in enumerate((("search", UNTRAINED, winner), ("control", BARE, control))):
+            record = TrialRecord(
+                1000 + number, kind, strategy.to_dict(), strategy.key, score=0.5, status=TrialStatus.COMPLETED
+            )
+            record.validated, record.predicted = list(range(len(labels))), said.tolist()
+            plan.records.append(record)
+        best = best_so_far(plan, metric, UNTRAINED.key)
+        outcome = SearchOutcome(plan.records, best, [], "", 1.0)
+        outcome.controls = [ControlResult("without adaptation", "adaptation", BARE.to_dict(), BARE.key)]
+        hold_against_controls(plan, outcome, metric, tuple(map(str, range(k))))
+        found = outcome.controls[0]
+        assert best.validation is not None and found.comparison is not None
+        judged = [plan.contest.judged(strategy.key) for strategy in (UNTRAINED, BARE)]
+        own, other = (metric(said, labels) for said in judged if said is not None)
+        assert best.validation.value == pytest.approx(own, abs=1e-6)
+        assert found.comparison.value == pytest.approx(own - other, abs=1e-6)
+        assert found.tone != "harm"
 
     def test_the_verdicts_are_for_all_of_them_together(self, tmp_path: Path, space: Workspace) -> None:
         """The more was compared the surer each has to be; the interval that is shown is the pair's own."""
@@ -620,7 +699,7 @@ class TestTestSplit:
         by_loss = workspace(tmp_path, data(16), metric="log-loss")
         winner = plan.winner()
         assert winner is not None and plan.contest.labels is not None
-        plan.contest.labels = replace(plan.contest.labels, metric=by_loss.metric)
+        plan.contest.said.labels = replace(plan.contest.labels, metric=by_loss.metric)
         surer = model_that_is_right(0.9)
         with torch.no_grad():
             surer.head.bias.mul_(4)
@@ -631,6 +710,47 @@ class TestTestSplit:
         found = next(c for c in outcome.controls if c.strategy_key == control)
         assert found.measured_on == "test" and found.comparison is not None and outcome.best.temperature != 1.0
         assert abs(found.comparison.value) < 0.02  # as they are 0.08
+
+    def test_by_ranks_of_three_classes_a_control_is_compared_with_the_figure_that_is_told(
+        self, plan: SearchPlan, tmp_path: Path
+    ) -> None:
+        by_rank = workspace(tmp_path, data(16), metric="auroc")
+        winner, control = plan.winner(), plan.controls[0].strategy.key
+        assert winner is not None and plan.contest.temperature(control) is None
+        for seed, key in enumerate((winner, control)):
+            torch.manual_seed(seed)
+            model = sources.load(MODEL, channels=1, image_size=SIDE)
+            model.replace_head(len(CLASSES), CLASSES)
+            with torch.no_grad():
+                model.head.weight.mul_(30)
+            write_checkpoint(tmp_path / key, model, {})
+            plan.refits.done[key] = str(tmp_path / key)
+        sealed = SealedTest(shapes(30, 50, name="test"))
+        outcome = end(plan, by_rank, sealed)
+        assert outcome.best.test is not None and outcome.best.temperature != 1.0 and outcome.test_images is not None
+        said = _refitted(plan, [winner, control], by_rank, outcome.test_images)
+        raw, tempered = (
+            [by_rank.metric(apply_temperature(said[key], t), outcome.test_images.labels) for key in (winner, control)]
+            for t in (1.0, outcome.best.temperature)
+        )
+        found = next(c for c in outcome.controls if c.strategy_key == control).comparison
+        assert found is not None and outcome.best.test.value == pytest.approx(tempered[0], abs=1e-9)
+        assert found.value == pytest.approx(tempered[0] - tempered[1], abs=1e-9)
+        assert found.value != pytest.approx(raw[0] - raw[1], abs=1e-4)  # as it was, for all that
+
+    @pytest.mark.parametrize(("classes", "tempered"), [(2, False), (5, True)])
+    def test_ranks_of_many_classes_are_judged_as_those_of_the_calibrated_model(
+        self, plan: SearchPlan, classes: int, tempered: bool
+    ) -> None:
+        """Its temperature moves them a little, and the figure on the test is of the model with its temperature."""
+        rng, labels = np.random.default_rng(0), np.repeat(np.arange(classes), 12)
+        plan.contest.labels = Labels(labels, None, classes, metrics.get("auroc"))
+        said = softmax(4 * rng.standard_normal((len(labels), classes)) + 2 * np.eye(classes)[labels], axis=1)
+        record = TrialRecord(1000, "search", BARE.to_dict(), BARE.key, score=0.5, status=TrialStatus.COMPLETED)
+        record.validated, record.predicted = list(range(len(labels))), said.tolist()
+        plan.records[:] = [record]
+        judged = plan.contest.judged(BARE.key)
+        assert judged is not None and np.allclose(judged, said) != tempered
 
     def test_gives_every_candidate_its_accuracy_and_the_gains_between_them(
         self, plan: SearchPlan, space: Workspace

@@ -117,4 +117,4 @@ def test_who_is_right_wins_and_races_end(held: Workspace, bound: BoundSpace) -> 
     _, plan = rehearsed(held, bound, trials=12)[0]
     assert plan.winner() is not None
     assert any(record.status == TrialStatus.PRUNED for record in plan.records)
-    assert all(record.predicted for record in plan.records if record.status == TrialStatus.COMPLETED)
+    assert all(len(record.predicted) for record in plan.records if record.status == TrialStatus.COMPLETED)

@@ -17,12 +17,12 @@ import ray
 from trials import variant
 
 from raytl.core.errors import UserError
-from raytl.serving import Endpoint, deploy, look, rollback, rotate_token, tokens, try_out, undeploy, update
-from raytl.serving.applying import replace, stop_if_last
+from raytl.serving import Endpoint, applying, deploy, look, rollback, rotate_token, tokens, try_out, undeploy, update
+from raytl.serving.applying import replace, settings_of, stop_if_last
 from raytl.serving.controller import RaySession, Serve
-from raytl.serving.judging import conclude
+from raytl.serving.judging import conclude, figures_of, stands, start_judge
 from raytl.serving.ports import free_port
-from raytl.serving.settings import bundle_version
+from raytl.serving.settings import Candidate, bundle_version
 from raytl.serving.snapshots import snapshot
 
 pytestmark = pytest.mark.slow  # a Ray session and Serve take half a minute on two busy cores
@@ -156,6 +156,28 @@ def test_the_copy_of_a_bundle_that_another_command_is_about_to_serve_is_kept(bun
     os.utime(copy, (0, 0))  # of a command that has long ended
     update(bundles["first"])
     assert not copy.exists() and model_at(endpoint) == "first"
+
+
+def test_ctrl_c_while_a_trial_is_begun_leaves_neither_it_nor_its_judge(bundles, endpoint, monkeypatch):
+    before = Serve.running().configs()
+    begun = []
+
+    def interrupted(serve: Serve, config: dict[str, Any], deadline: float) -> None:
+        begun.append(settings_of(config)["candidate"]["trial"])
+        assert stands("raytl", begun[0]) and figures_of(begun[0]) is not None
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(applying, "_wait_until_served", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        try_out(bundles["second"], canary=0.5)
+    assert Serve.running().configs() == before and not stands("raytl", begun[0])
+    wait_for(lambda: figures_of(begun[0]) is None)
+
+
+def test_the_judge_of_a_trial_that_nobody_has_ends_by_itself(endpoint):
+    """As when the command is killed after it has started the judge."""
+    start_judge("raytl", Candidate(bundle="b", version="v", trial="nobodys"), unwanted_s=1)
+    wait_for(lambda: figures_of("nobodys") is None)
 
 
 def test_a_failure_alone_leaves_all_as_it_was(bundles, endpoint):

@@ -117,3 +117,46 @@ def test_an_error_reaches_the_caller_and_the_next_batch_runs():
         return await batcher.submit(Recorder(), np.ones((2, 1)), 64)
 
     assert run(scenario).tolist() == [[2], [2]]
+
+
+class AcceleratorError(RuntimeError):
+    """As torch's, which is not needed here."""
+
+
+def test_what_fails_again_and_again_cannot_compute_and_what_a_gpu_has_lost_stays_lost():
+    fails: list[Exception | None] = []
+
+    def compute(images: np.ndarray) -> np.ndarray:
+        if (error := fails.pop(0)) is not None:
+            raise error
+        return images
+
+    async def scenario(batcher: Batcher):
+        async def after(*outcomes: Exception | None) -> str:
+            fails[:] = outcomes
+            for _ in outcomes:
+                await asyncio.gather(batcher.submit(compute, np.zeros((1, 1)), 8), return_exceptions=True)
+            return batcher.broken
+
+        memory = ValueError("no memory\nfor it")
+        told = [await after(*[memory] * 4), await after(None, *[memory] * 4), await after(memory)]
+        told += [await after(None), await after(AcceleratorError("gone")), await after(None)]
+        return told
+
+    few, few_again, many, right, lost, still = run(scenario)
+    assert (few, few_again, right) == ("", "", "")
+    assert many == "the model cannot compute any more (ValueError: no memory)"
+    assert lost == still == "the model cannot compute any more (AcceleratorError: gone)"
+
+
+def test_a_request_that_is_given_up_is_no_failure_of_the_model():
+    gate = threading.Event()
+
+    async def scenario(batcher: Batcher):
+        for _ in range(6):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(batcher.submit(Recorder(gate), np.zeros((1, 1)), 8), 0.01)
+        gate.set()
+        return batcher.broken
+
+    assert run(scenario) == ""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import stat
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,29 @@ def test_can_be_switched_off_and_a_full_disk_costs_no_answer(bundles: dict[str, 
         asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]))))
         assert service.capture is None
         assert client.post("/v1/predict", content=encoded(0)).status_code == 200
+
+
+@pytest.mark.parametrize("then", ["", "other"])
+def test_requests_go_on_while_what_was_captured_is_written(bundles: dict[str, Path], tmp_path: Path, then: str) -> None:
+    service = Service()
+    settings = ServingSettings(bundle=str(bundles["first"]), capture=str(tmp_path / "kept"))
+
+    async def switch() -> None:
+        await service.apply(settings)
+        assert service.capture is not None
+        loop, going_on, close = asyncio.get_running_loop(), threading.Event(), service.capture.close
+
+        def close_slowly() -> None:
+            loop.call_soon_threadsafe(going_on.set)
+            assert going_on.wait(10)
+            close()
+
+        service.capture.close = close_slowly  # type: ignore[method-assign]
+        await service.apply(replace(settings, capture=str(tmp_path / then) if then else ""))
+
+    asyncio.run(switch())
+    assert (None if service.capture is None else service.capture.folder) == (tmp_path / then if then else None)
+    service.close()
 
 
 def test_a_limit_of_nothing_is_refused() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from PIL import Image
 import raytl
 from raytl.bundles import Bundle
 from raytl.core.errors import UserError
+from raytl.core.prediction import Prediction
 from raytl.serving import tokens
 from raytl.serving.http import create_http
 from raytl.serving.service import Service
@@ -102,6 +104,74 @@ def test_what_is_refused_is_a_sentence(client, url, png, tmp_path):
         lost.predict(png(0))
     with pytest.raises(UserError, match="the token cannot be read"):
         raytl.Client(url, Path("nowhere"))
+
+
+def test_a_token_is_read_with_the_end_of_its_line_and_never_told(url, png, tmp_path):
+    (tmp_path / "token").write_bytes(b"secret\r\n")
+    for token in ("secret\n", " secret ", tmp_path / "token"):
+        with raytl.Client(url, token) as client:
+            assert client.predict(png(0)).label
+    (tmp_path / "binary").write_bytes(b"secret\xff\x00")
+    (tmp_path / "empty").write_text("\n")
+    for token in ("", "\n", "secret\nsecret", "secret secret", "sécret", tmp_path / "binary", tmp_path / "empty"):
+        with pytest.raises(UserError) as refused:
+            raytl.Client(url, token)
+        assert "secret" not in str(refused.value) and refused.value.__cause__ is None
+        assert ("is empty" if token in ("", "\n", tmp_path / "empty") else "") in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost:8000", "ftp://127.0.0.1", ""])
+def test_what_is_no_url_of_an_endpoint_is_a_sentence(url, png):
+    with raytl.Client(url, "secret") as client, pytest.raises(UserError, match="is no URL of an endpoint"):
+        client.predict(png(0))
+
+
+ONE = {"label": "a", "confidence": 1.0, "probabilities": {"a": 1.0}}
+
+
+class TestAnswersOfOthers:
+    """What proxies, pages to log in, and endpoints of another version of raytl say."""
+
+    @pytest.fixture
+    def asking(self) -> Iterator[Callable[[int, bytes], raytl.Client]]:
+        told = (200, b"")
+
+        async def app(scope, receive, send):
+            await receive()
+            await send({"type": "http.response.start", "status": told[0], "headers": []})
+            await send({"type": "http.response.body", "body": told[1]})
+
+        def answered(status: int, body: bytes) -> raytl.Client:
+            nonlocal told
+            told = status, body
+            return client
+
+        with listening(app) as (host, port), raytl.Client(f"http://{host}:{port}") as client:
+            yield answered
+
+    @pytest.mark.parametrize(
+        "body",
+        [b"<html>log in</html>", b"", b"[]", b"null", b'"a"', b"{}", b'{"predictions": null}', b'{"predictions": []}']
+        + [b'{"predictions": [null]}', b'{"predictions": ["a"]}', b'{"predictions": [{"label": "a"}]}']
+        + [json.dumps({"predictions": [{**ONE, changed: None}]}).encode() for changed in ONE]
+        + [json.dumps({"predictions": [ONE, ONE]}).encode()],
+    )
+    def test_are_a_sentence(self, asking, png, body):
+        with pytest.raises(UserError, match="does not answer as an endpoint of raytl does"):
+            asking(200, body).predict(png(0))
+
+    def test_fewer_predictions_than_images_are_not_taken_for_them(self, asking, png):
+        with pytest.raises(UserError, match="does not answer as an endpoint of raytl does"):
+            asking(200, json.dumps({"predictions": [ONE]}).encode()).predict([png(0), png(1)])
+
+    @pytest.mark.parametrize("body", [b"[]", b"null", b'"x"', b"<html>", b""])
+    def test_a_refusal_of_another_form_tells_its_status(self, asking, png, body):
+        with pytest.raises(UserError, match=r"Internal Server Error \(500\)"):
+            asking(500, body).predict(png(0))
+
+    def test_what_a_newer_endpoint_says_beside_is_left_out(self, asking, png):
+        body = json.dumps({"predictions": [{**ONE, "labels": ["a"], "newer": 1}]}).encode()
+        assert asking(200, body).predict(png(0)) == Prediction(**ONE)
 
 
 @pytest.mark.parametrize(("cut_off", "answered"), [(3, True), (4, False)])

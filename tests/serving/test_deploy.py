@@ -73,6 +73,16 @@ def test_answers_200_requests_over_16_connections_as_the_bundle_does(endpoint, b
         assert answer["predictions"][0]["probabilities"] == pytest.approx(expected[i % 20], abs=1e-5)
 
 
+def test_prometheus_is_told_what_ray_counts(endpoint, client):
+    deadline = time.monotonic() + 60  # Ray gathers its metrics every few seconds
+    while 'application="raytl"' not in (page := client.get(f"{endpoint.url}/metrics").raise_for_status().text):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    names = {line.split()[2] for line in page.splitlines() if line.startswith("# TYPE ")}
+    assert "ray_serve_num_http_requests_total" in names
+    assert all(name.startswith(("ray_serve_", "ray_raytl_")) for name in names)
+
+
 def test_many_images_in_one_request(endpoint, bundles, png, client):
     images = [png(seed) for seed in range(100)]
     files = [("files", (f"{i}.png", image)) for i, image in enumerate(images)]

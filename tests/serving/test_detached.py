@@ -18,6 +18,7 @@ import httpx
 import pytest
 from processes import descendants, mentioning, open_to_the_network
 
+from raytl import Client
 from raytl.bundles import Bundle
 from raytl.serving.ingress import haproxy_runs
 from raytl.serving.ports import free_port
@@ -88,6 +89,23 @@ def test_the_endpoint_outlives_its_command_stays_on_loopback_and_goes_without_a_
     assert not Path(head["temp_dir"]).exists()
     with pytest.raises(httpx.ConnectError):
         httpx.get(endpoint["url"], trust_env=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there all of 127.0.0.0/8 is this machine")
+def test_an_endpoint_elsewhere_than_at_loopback_answers_and_only_its_own_port_is_open(bundles, png, tmp_path):
+    command, port = commands(tmp_path / "home"), free_port()
+    try:
+        endpoint = command(f"deploy({str(bundles['first'])!r}, host='127.0.0.2', port={port}).to_json()")
+        head = head_of(tmp_path / "home")
+        token = Path(endpoint["token_file"]).read_text().strip() if endpoint["token_file"] else None
+        with Client(endpoint["url"], token) as client:
+            assert client.predict(png(0)).label == Bundle.load(bundles["first"]).predict([png(0)])[0].label
+        assert endpoint["url"] == command("status()")[0]["url"] == f"http://127.0.0.2:{port}"
+        processes = {head["pid"], *descendants(head["pid"]), *mentioning(head["temp_dir"])}
+        opened = {address for pid in processes for address in open_to_the_network(pid)}
+        assert opened == {f"0200007F:{port:04X}"}  # as /proc writes it
+    finally:
+        command("undeploy()")
 
 
 def test_two_side_by_side_and_nothing_is_left_of_one_that_is_killed(bundles, png, tmp_path):

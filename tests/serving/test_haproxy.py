@@ -22,10 +22,11 @@ from ray.serve._private.constants import (
 )
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 
-from raytl.serving.haproxy.configuration import Files
+from raytl.serving.applying import reachable
+from raytl.serving.haproxy.configuration import HOST_FILE, Files
 from raytl.serving.haproxy.guard import Process, answering
-from raytl.serving.ingress import environment, haproxy_runs
-from raytl.serving.ports import free_port
+from raytl.serving.ingress import EVERYWHERE, environment, haproxy_runs, host_for_serve
+from raytl.serving.ports import free_port, port_taken
 
 pytestmark = pytest.mark.skipif(not haproxy_runs(), reason="no HAProxy for this platform")
 
@@ -58,10 +59,15 @@ frontend http_frontend
     bind 127.0.0.1:{port}
     # Static use_backend selection below.
     http-request return status 200 content-type text/plain string "fine" if {{ path /fine }}
-    use_backend replicas
+    acl routes path -i /-/routes
+    http-request return status 200 content-type application/json string "{{}}" if routes
+    use_backend replicas if {{ path_beg /v1/models/cells }}
+    default_backend default_backend
+backend default_backend
+    http-request return status 404 content-type text/plain lf-string "Path \'%[path]\' not found."
 backend replicas
     timeout server 5s
-    server gone 127.0.0.1:1
+    server gone 127.0.0.1:1 check inter 100ms
 listen stats
   bind *:{statistics}
   stats enable
@@ -80,12 +86,13 @@ class Node:
         self.metrics, self.statistics = (int(given[f"RAY_SERVE_HAPROXY_{name}_PORT"]) for name in ("METRICS", "STATS"))
         self._command = given["RAY_SERVE_HAPROXY_BINARY_PATH"]
         self.port = free_port()
+        self.host = "127.0.0.1"
         self.config = folder / "node" / "haproxy.cfg"
         self.config.parent.mkdir()
         self.raylet = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         self.actors: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *arguments: str, config: str = CONFIG) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, config: str = CONFIG, patience_s: float = 60) -> subprocess.Popen[bytes]:
         """An actor with its HAProxy, when that answers."""
         (self.config.parent / "500.http").write_text("HTTP/1.1 500 Internal Server Error\r\n\r\n")
         known = {"port": self.port, "metrics": self.metrics, "statistics": self.statistics}
@@ -94,7 +101,7 @@ class Node:
         command = [sys.executable, "-c", ACTOR, self._command, "-db", "-f", str(self.config), "-dR", *arguments]
         actor = subprocess.Popen(command, env={**os.environ, "RAY_RAYLET_PID": str(self.raylet.pid)})
         self.actors.append(actor)
-        wait_for(lambda: self.haproxy() not in (None, before) and self.answers())
+        wait_for(lambda: self.haproxy() not in (None, before) and self.answers(), patience_s)
         return actor
 
     def haproxy(self) -> int | None:
@@ -112,9 +119,14 @@ class Node:
     def answers(self) -> bool:
         """Whether the port is served."""
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/fine", trust_env=False, timeout=20).text == "fine"
+            return httpx.get(f"http://{self.host}:{self.port}/fine", trust_env=False, timeout=20).text == "fine"
         except httpx.HTTPError:
             return False
+
+    def ask(self, path: str, **options: bytes) -> httpx.Response:
+        """What the endpoint says; options: with ``content`` it is a POST."""
+        url = f"http://{self.host}:{self.port}{path}"
+        return httpx.request("POST" if options else "GET", url, trust_env=False, timeout=20, **options)
 
     def holders(self) -> list[int]:
         """HAProxies and guards that have the port open."""
@@ -123,6 +135,12 @@ class Node:
     def processes(self) -> list[str]:
         """HAProxies and guards."""
         return [line for pid, line in mentioning(str(self.config)).items() if pid not in {a.pid for a in self.actors}]
+
+
+def is_problem(answer: httpx.Response, status: int, sentence: str) -> None:
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    document = answer.json()
+    assert document["status"] == status and document["detail"] == document["error"] and sentence in document["error"]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -172,6 +190,9 @@ def test_serves_template_still_has_what_is_mended():
         "mode 666 level admin",
         "log {{ config.log_target }}",
         "errorfile 503 {{ config.error_file_path }}",
+        'backend default_backend\n    http-request return status 404 content-type text/plain lf-string "Path',
+        "    use_backend {{ backend.name or 'unknown' }} if is_",
+        "    acl routes path -i /-/routes\n",
         "frontend http_frontend\n    bind {{ config.frontend_host }}:{{ config.frontend_port }}\n",
     ):
         assert line in HAPROXY_CONFIG_TEMPLATE
@@ -205,21 +226,102 @@ class TestMended:
         with replica(None) as dying, replica(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine") as living:
             servers = f"    server dying 127.0.0.1:{dying}\n    server living 127.0.0.1:{living}\n"
             retried = "    retry-on conn-failure empty-response\n    option redispatch 1\n"
-            node.start(config=CONFIG.replace("    server gone 127.0.0.1:1\n", retried + servers))
+            node.start(config=CONFIG.replace("    server gone 127.0.0.1:1 check inter 100ms\n", retried + servers))
             for _ in range(2):  # in turns: one of them goes to the dying one first
                 with socket.create_connection(("127.0.0.1", node.port), timeout=30) as client:
-                    client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n")
+                    client.sendall(b"POST /v1/models/cells HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n")
                     time.sleep(0.2)
                     client.sendall(b"body")
                     assert client.recv(1000).endswith(b"mine")
 
     def test_nobody_there_is_a_503_with_a_sentence(self, node):
         node.start()
-        answer = httpx.get(f"http://127.0.0.1:{node.port}/v1/model", trust_env=False)
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-        assert answer.headers["content-type"] == "application/problem+json"
-        document = answer.json()
-        assert document["status"] == 503 and document["detail"] == document["error"]
+        answer = node.ask("/v1/models/cells/v1/model")
+        assert answer.headers["retry-after"] == "1"
+        is_problem(answer, 503, "no replica of the model can answer now")
+        wait_for(lambda: node.ask("/healthz").status_code == 503)  # when the replica was found to be gone
+        is_problem(node.ask("/healthz"), 503, "no replica of the model can answer now")
+
+    def test_below_what_no_model_has_there_is_a_sentence_and_health_is_that_of_the_others(self, node):
+        """As where the default one was taken down."""
+        with replica(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine") as port:
+            node.start(
+                config=CONFIG.replace("server gone 127.0.0.1:1 check inter 100ms", f"server here 127.0.0.1:{port}")
+            )
+            for path in ("/", "/v1/model", "/v1/predict", "/-/routes", "/-/ROUTES"):
+                is_problem(node.ask(path), 404, "ask one by its name, at /v1/models/NAME/predict")
+            for path in ("/healthz", "/readyz", "/v2/health/ready"):
+                assert (node.ask(path).status_code, node.ask(path).json()) == (200, {"status": "ok"})
+
+    def test_that_a_replica_has_no_room_is_a_sentence_too(self, node):
+        """Which Serve says in a word."""
+        head = b"HTTP/1.1 503 x\r\nContent-Type: text/plain\r\nRetry-After: 1\r\nContent-Length: 4\r\n\r\nfull"
+        with replica(head) as port:
+            node.start(
+                config=CONFIG.replace("server gone 127.0.0.1:1 check inter 100ms", f"server here 127.0.0.1:{port}")
+            )
+            answer = node.ask("/v1/models/cells", content=b"body")
+            is_problem(answer, 503, "too many requests are waiting")
+            assert answer.headers["retry-after"] == "1"
+
+    def test_that_serves_spare_proxy_knows_no_such_model_is_a_sentence_too(self, node):
+        """And what another application of the cluster says of its own paths stays as it is."""
+        told = b"HTTP/1.1 404 x\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nPath"
+        with replica(told) as port:
+            for name, stays in (("SERVE_PROXY_ACTOR-fallback-1", False), ("SERVE_REPLICA_other-1", True)):
+                server = f"server {name} 127.0.0.1:{port}"
+                node.start(config=CONFIG.replace("server gone 127.0.0.1:1 check inter 100ms", server))
+                answer = node.ask("/v1/models/cells", content=b"body")
+                if stays:
+                    assert (answer.status_code, answer.text) == (404, "Path")
+                else:
+                    is_problem(answer, 404, "there is no model here")
+
+    def test_and_what_a_replica_says_itself_stays(self, node):
+        told = b'HTTP/1.1 503 x\r\nContent-Type: application/problem+json\r\nContent-Length: 14\r\n\r\n{"error":"it"}'
+        with replica(told) as port:
+            node.start(
+                config=CONFIG.replace("server gone 127.0.0.1:1 check inter 100ms", f"server here 127.0.0.1:{port}")
+            )
+            assert node.ask("/v1/models/cells", content=b"body").json() == {"error": "it"}
+
+
+class TestElsewhereThanAtLoopback:
+    @pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+    def test_serve_listens_at_loopback_and_haproxy_where_the_endpoint_is_to_be(self, node, host):
+        try:
+            port_taken(host, node.port)
+        except OSError:
+            pytest.skip("this machine has no such address")
+        given = environment(node.folder)
+        assert host_for_serve(host, given, grows=False) == "127.0.0.1"
+        node.host = reachable(host)
+        actor = node.start()
+        actor.kill()
+        node.kill()
+        assert node.answers()  # by the one that the guard has started
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.1:{node.port}/fine", trust_env=False)
+
+    def test_a_port_that_is_taken_there_is_not_opened_at_loopback_instead(self, node):
+        (node.folder / HOST_FILE).write_text("127.0.0.2")
+        with socket.create_server(("127.0.0.2", node.port)):
+            with pytest.raises(AssertionError, match="did not come to pass"):
+                node.start(patience_s=2)
+            assert [pid for pid in mentioning(str(node.config)) if listens_at(pid, node.port)] == []
+
+    def test_what_serve_is_told(self, tmp_path):
+        ours = environment(tmp_path / "h")
+        operators = {**ours, "RAY_SERVE_HAPROXY_BINARY_PATH": "/usr/bin/raytl-haproxy"}
+        file = tmp_path / "h" / HOST_FILE
+        assert host_for_serve("10.1.2.3", ours, grows=True) == "127.0.0.1" and file.read_text() == "10.1.2.3"
+        assert host_for_serve("127.0.0.1", ours, grows=True) == "127.0.0.1" and not file.exists()
+        for host in EVERYWHERE:
+            assert host_for_serve(host, ours, grows=False) == "127.0.0.1" and file.read_text() == host
+            assert host_for_serve(host, ours, grows=True) == host and not file.exists()
+            assert host_for_serve(host, operators, grows=False) == host
+        assert host_for_serve("10.1.2.3", operators, grows=False) is None
+        assert host_for_serve("10.1.2.3", {}, grows=False) == "10.1.2.3"
 
 
 class TestGuard:

@@ -16,6 +16,7 @@ from tiny import shapes
 from raytl.bundles import Bundle
 from raytl.bundles.yardstick import NO_YARDSTICK, why_none
 from raytl.evaluation.second_opinions import OPINIONS
+from raytl.serving import health
 from raytl.serving.health import MOST_PER_S, WINDOW, Monitor, Window, merged
 from raytl.serving.http import create_http
 from raytl.serving.service import Service
@@ -118,6 +119,25 @@ def test_a_replica_leaves_what_it_keeps_and_counts_the_others_but_not_those_long
     assert monitor.judge("v2", bundle)["health"] is None, "another version begins anew"
     board.other = window(30, time.time() - 100_000, 0)
     assert monitor.judge("v1", bundle)["health"]["images"] == 12
+
+
+def test_the_last_images_of_a_burst_reach_the_others_though_nothing_comes_after_them(known, monkeypatch):
+    monkeypatch.setattr(health, "SHARE_EVERY_S", 0.5)
+    bundle = Bundle.load(known)
+    pixels = shapes(4, 52).tensor(bundle.manifest.preprocessing).numpy()
+    board = Others(window(30, time.time() - 60, 0))
+    monitor = Monitor(board)
+    for _ in range(2):
+        monitor.note("v1", bundle, pixels, np.full((12, 3), 1 / 3, np.float32))
+        monitor.settle()
+    deadline = time.monotonic() + 30
+    while len(Window.from_bytes(board.mine).times) < 24:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    while board.told < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    monitor.close()
 
 
 def test_a_flood_is_looked_at_in_part(known: Path) -> None:

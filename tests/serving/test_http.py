@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 
 from raytl.bundles import Bundle, Threshold, export_bundle
 from raytl.core.errors import UserError
+from raytl.serving.app import Classifier
 from raytl.serving.http import create_http
 from raytl.serving.live import LiveModel
 from raytl.serving.live import load as load_live
@@ -343,9 +344,42 @@ class TestRefusals:
 
     def test_unknown_path_and_method_are_sentences_too(self, client):
         answer = client.get("/nowhere")
-        assert is_problem(answer) and answer.json()["error"] == "GET /nowhere: Not Found"
-        answer = client.get("/v1/predict")
-        assert answer.status_code == 405 and answer.headers["allow"] == "POST" and is_problem(answer)
+        assert is_problem(answer) and answer.status_code == 404
+        assert answer.json()["error"] == "GET /nowhere: there is nothing here; /docs lists what there is"
+        for method in ("GET", "PUT"):  # PUT is what `curl -T` sends by itself
+            answer = client.request(method, "/v1/predict")
+            assert answer.status_code == 405 and answer.headers["allow"] == "POST" and is_problem(answer)
+            assert answer.json()["error"] == (
+                f"{method} /v1/predict: this path takes POST; send it so (with curl: -X POST)"
+            )
+        answer = client.post("/v1/model", content=b"x")
+        assert answer.headers["allow"] == "GET, HEAD" and "takes GET, HEAD; send it so (with" in answer.json()["error"]
+
+    @pytest.mark.parametrize(
+        "path", ["/v1/model", "/v1/model/health", "/v1/models", "/v1/models/raytl", "/v2/health/live", "/readyz"]
+    )
+    def test_the_head_alone_is_there_where_the_whole_is(self, client, path):
+        head, whole = client.head(path), client.get(path)
+        assert (head.status_code, head.content) == (200, b"") and whole.status_code == 200
+
+    def test_a_model_that_cannot_compute_any_more_is_not_ready(self, bundles, png):
+        service = serving(bundles["first"])
+        with client_of(service) as client:
+            assert client.get("/readyz").status_code == client.get("/v2/health/ready").status_code == 200
+
+            def dead(*_: object) -> np.ndarray:
+                raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore of it")
+
+            service.live.bundle.compute = dead
+            assert client.post("/v1/predict", content=png(0)).status_code == 500
+            for path in ("/healthz", "/readyz", "/v2/health/ready"):
+                assert client.get(path).status_code == 503
+            told = client.get("/readyz").json()["error"]
+        assert told.startswith("the model cannot compute any more (AcceleratorError: CUDA error") and "\n" not in told
+        replica = object.__new__(Classifier)
+        replica._service = service
+        with pytest.raises(RuntimeError, match="cannot compute any more"):  # Serve replaces it
+            replica.check_health()
 
     def test_too_slow_is_504_with_a_time_to_come_back(self, bundles, png):
         with client_of(serving(bundles["first"], request_timeout_s=1e-6)) as client:

@@ -125,6 +125,7 @@ def test_a_process_without_torch_and_ray_serves_and_ends_when_told(bundle, png, 
         assert (
             asking.get("/openapi.json").json()["paths"].keys() == expected.get("/openapi.json").json()["paths"].keys()
         )
+        assert "raytl_requests_total" in asking.get("/metrics").text
         problem = asking.post("/v1/predict", content=b"no image")
         assert (problem.status_code, problem.headers["content-type"]) == (422, "application/problem+json")
         answers = [asking.post("/v1/predict", content=png(seed)).json()["predictions"][0] for seed in range(6)]

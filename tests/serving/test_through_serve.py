@@ -166,7 +166,7 @@ class TestChangesOfANamedModel:
     def test_a_canary_answers_its_share_and_is_taken_back(self, endpoint, named, bundles, png, tmp_path, client):
         permuted = variant(bundles["second"], tmp_path / "permuted", permuted=True)
         with Traffic().to(named, png) as traffic:
-            try_out(permuted, name=NAME, canary=0.2, promote_after=50, max_slowdown=20)
+            try_out(permuted, name=NAME, canary=0.2, promote_after=50, max_slowdown=20, new_labels=True)
             known = until(lambda known: known["candidate"] is None, NAME)
             time.sleep(1)
         answered = Counter(traffic.models)
@@ -244,7 +244,7 @@ def test_a_shadow_answers_nobody_and_as_good_a_one_takes_over(endpoint, variants
 
 def test_permuted_labels_never_answer_more_than_their_share_and_are_taken_back(endpoint, variants, png):
     with Traffic().to(endpoint, png) as traffic:
-        try_out(variants["permuted"], canary=0.2, promote_after=50, max_slowdown=20)
+        try_out(variants["permuted"], canary=0.2, promote_after=50, max_slowdown=20, new_labels=True)
         known = until(lambda known: known["candidate"] is None)
         time.sleep(1)
     assert traffic.failed == []

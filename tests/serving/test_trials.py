@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pyarrow.parquet import read_table
+from starlette.testclient import TestClient
 
 from raytl.core.errors import UserError
 from raytl.serving.evidence import ERROR, Tally, confidence_sequence, figures, judge, least_telling
+from raytl.serving.http import create_http
 from raytl.serving.judging import Judge
 from raytl.serving.lineage import ended, succeeded, taken_back, tried, versions
 from raytl.serving.problems import RequestError
@@ -246,6 +250,24 @@ class TestInAReplica:
         assert service.monitor.seen == len(of_first) > 0
         service.close()
         assert set(read_table(tmp_path / "captured-0.parquet").column("image").to_pylist()) == of_first
+
+    @pytest.mark.parametrize("asked", ["/v1/predict", "/v1/predict?sets=true", "/v2/models/first/versions/{}/infer"])
+    def test_a_request_that_is_the_served_versions_alone_is_compared_too(self, bundles, png, asked):
+        """As those of the page at ``/``; else a trial without other requests would neither end nor say why."""
+        service = on_trial(bundles, share=0.9)
+        image = base64.b64encode(png(0)).decode()
+        tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [image]}
+        body = {"inputs": [tensor]} if "infer" in asked else {"image": image}
+        path, deadline = asked.format(service.live.version), time.monotonic() + 60
+        with TestClient(create_http(service), "http://127.0.0.1") as client:
+            while service.trial.tally.compared < 2:
+                answer = client.post(path, json=body).raise_for_status().json()
+                assert asked == "/v1/predict" or answer.get("model", answer.get("model_name")) == "first"
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        tally = service.trial.tally
+        assert tally.answered_live > 0 and (tally.answered_candidate == 0 or asked == "/v1/predict")
+        service.close()
 
     def test_a_candidate_that_does_not_load_leaves_the_rest_as_it_is(self, bundles, tmp_path):
         service = on_trial(bundles, share=0.1)

@@ -68,19 +68,23 @@ class TestFolds:
     ) -> None:
         labels, groups = rows.T
         result = folds(labels, groups, n_folds, repeats, seed)
-        assert len(result) == n_folds * repeats
+        once = folds(labels, groups, n_folds, 1, seed)
+        assert len(once) <= n_folds
+        assert len(result) <= n_folds * repeats
         for train, validation in result:
             assert_split(train, validation, groups)
             assert set(labels[train]) == set(labels)
-        for repeat in range(repeats):
-            validated = np.concatenate([v for _, v in result[repeat * n_folds : (repeat + 1) * n_folds]])
-            assert len(validated) == len(set(validated))
+            assert len(validation)
+        for (_, validation), (_, first) in zip(result, once, strict=False):
+            np.testing.assert_array_equal(validation, first)
+        validated = np.concatenate([np.empty(0, dtype=np.int64), *(v for _, v in once)])
+        assert len(validated) == len(set(validated))
 
     @given(labels_alone, st.integers(2, 5), seeds)
     def test_validate_every_image_once_with_even_classes(self, labels: np.ndarray, n_folds: int, seed: int) -> None:
         result = folds(labels, None, n_folds, 1, seed)
         single = [c for c in np.unique(labels) if (labels == c).sum() == 1]
-        validated = sorted(np.concatenate([v for _, v in result]))
+        validated = sorted(i for _, v in result for i in v)
         assert validated == [i for i in range(len(labels)) if labels[i] not in single]
         for c in set(labels) - set(single):
             counts = [int((labels[v] == c).sum()) for _, v in result]
@@ -120,10 +124,18 @@ def test_groups_that_each_have_the_only_images_of_a_class_leave_nothing_to_valid
     labels, sites = np.tile([0, 0, 1, 1, 2], 3), np.repeat(np.arange(3), 5)
     labels[labels == 2] = np.array([2, 3, 4])
     assert plan_folds(labels, sites) == (0, 0)
-    assert all(not len(held) for _, held in folds(labels, sites, 3, 1, 0))
+    assert not folds(labels, sites, 3, 1, 0)
     two_more = np.append(labels, [0, 1, 0, 1]), np.append(sites, [3, 3, 4, 4])
     assert plan_folds(*two_more) != (0, 0)
-    assert any(len(held) for _, held in folds(*two_more, *plan_folds(*two_more), 0))
+    assert folds(*two_more, *plan_folds(*two_more), 0)
+
+
+def test_where_one_group_alone_can_be_left_out_there_is_one_fold_a_repeat() -> None:
+    """Two sites, one of which has the only images of a class: it is in every training, and a fold would be empty."""
+    labels, sites = np.array([0, 1, 0, 1, 0, 1, 0, 1, 2]), np.repeat([0, 1], [4, 5])
+    plan = plan_folds(labels, sites)
+    assert plan == (2, 5)
+    assert [held.tolist() for _, held in folds(labels, sites, *plan, 0)] == [[0, 1, 2, 3]] * 5
 
 
 def test_the_plan_counts_groups_not_images() -> None:

@@ -277,6 +277,27 @@ class TestSourceDomains:
             "drawn: class 'Lily' is none of the classes to learn; did you mean 'lily'?; the domain can only pretrain"
         ]
 
+    @pytest.mark.parametrize(
+        ("foreign", "told"),
+        [
+            (
+                {"owl": 3},
+                "class 'owl' is none of the classes to learn; known are cat, dog, fox; the domain can only pretrain",
+            ),
+            (
+                {"owl": 3, "elk": 2},
+                "classes 'owl', 'elk' are none of the classes to learn; known are cat, dog, fox; the domain can only",
+            ),
+        ],
+    )
+    def test_a_domain_with_a_class_too_many_says_what_would_join_without_it(
+        self, foreign: dict[str, int], told: str
+    ) -> None:
+        domain = labelled("s", {"cat": 4, "fox": 2, **foreign}, 20)
+        task = Task(labelled("t", {"cat": 4, "dog": 4, "fox": 4}), {"drawn": domain})
+        said = [problem.message for problem in task.problems if problem.where == "drawn"]
+        assert len(said) == 1 and said[0].startswith(told) and said[0].endswith("the other 6 could join")
+
     def test_without_target_labels_the_domains_that_agree_give_the_classes(self) -> None:
         pool = labelled("pool", {"p": 3}, 90)
         ab = {"one": labelled("1", {"a": 2, "b": 2}), "two": labelled("2", {"b": 2, "a": 2}, 10)}

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -17,7 +18,8 @@ import numpy as np
 import pytest
 
 from raytl.core.errors import UserError
-from raytl.training.arrays import ArrayCache
+from raytl.core.stopping import StoppedError, stoppable
+from raytl.training.arrays import ArrayCache, file_lock
 
 
 class Counted:
@@ -69,6 +71,24 @@ def _ask(root: Path, barrier: object) -> None:
 
     barrier.wait()  # type: ignore[attr-defined]
     assert np.array_equal(ArrayCache(root).get("x", compute), np.arange(1000.0))
+
+
+def test_who_waits_for_what_another_makes_can_be_stopped(tmp_path: Path) -> None:
+    lock, asked, ended = tmp_path / "a.lock", threading.Event(), []
+
+    def wait() -> None:
+        try:
+            with stoppable(asked), file_lock(lock):
+                ended.append("held")
+        except StoppedError:
+            ended.append("stopped")
+
+    with file_lock(lock):
+        waiting = threading.Thread(target=wait, daemon=True)
+        waiting.start()
+        asked.set()
+        waiting.join(60)
+        assert ended == ["stopped"]
 
 
 class TestGet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from tiny import CLASSES, MODEL, PRETRAINED, STAGES, data, pool, shapes, workspa
 from raytl import adaptation, finetuning
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_tensors
+from raytl.core.stopping import StoppedError, stoppable
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import TrainingData
@@ -32,6 +34,18 @@ from raytl.training.workspace import Budget, Workspace
 
 def train(space: Workspace, fold: int | None = 0, **values: Any) -> TrialResult:
     return run_trial(space, TrialJob(Strategy.from_dict({"source_model": MODEL} | values), fold), lambda metrics: None)
+
+
+def test_a_training_can_be_stopped_between_two_steps(tmp_path: Path) -> None:
+    asked, epochs = threading.Event(), []
+
+    def report(metrics: dict[str, Any]) -> None:
+        epochs.append(metrics["epoch"])
+        asked.set()
+
+    with stoppable(asked), pytest.raises(StoppedError):
+        run_trial(workspace(tmp_path, data(4)), TrialJob(Strategy(MODEL), 0), report)
+    assert epochs == [1]
 
 
 def state(model: SourceModel) -> dict[str, torch.Tensor]:

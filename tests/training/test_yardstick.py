@@ -102,11 +102,24 @@ def test_too_few_labels_give_no_yardstick(tmp_path: Path) -> None:
     endemic = data(8, None, domains=False)
     assert endemic.target is not None
     target = replace(endemic.target, labels=labels, groups=sites)
-    with pytest.raises(NoYardstickError, match="no labelled image can be left out"):
+    with pytest.raises(NoYardstickError, match="too few of them to leave some out of a training"):
         gather_yardstick(workspace(tmp_path, replace(endemic, target=target)), PROBE, 1.0, most_probable, 5.0)
     without = workspace(tmp_path, data(None, 9))
     with pytest.raises(NoYardstickError, match="no labelled target images"):
         gather_yardstick(without, PROBE, 1.0, most_probable, 5.0)
+
+
+def test_where_one_site_alone_can_be_left_out_its_images_are_judged(tmp_path: Path) -> None:
+    """Of two sites one has the only images of a class: it is in every training, and no fold is without images."""
+    made = data(20, None, domains=False)
+    assert made.target is not None
+    sites = (made.target.labels == 2) | (np.arange(60) % 2 == 1)
+    target = replace(made.target, groups=sites.astype(np.int64))
+    space = workspace(tmp_path, replace(made, target=target), folds=(2, 3))
+    assert [len(held) for _, held in space.folds] == [20] * 3
+    assert space.folds_once == 1
+    yardstick = gather_yardstick(space, PROBE, 1.0, most_probable, 3.0)
+    assert sorted(yardstick.labels) == [0] * 10 + [1] * 10
 
 
 @pytest.mark.parametrize("harm", ["cut", "foreign", "other classes", "other weights"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import stdtrit
@@ -26,7 +26,9 @@ def metric_interval(
     Metrics with two limits get the interval of a share (:func:`share_interval`) at the number of independent
     right-or-wrong answers that would vary as the metric does (Korn & Graubard, 1998): its variance from the items'
     influences, smoothed so that a class without a mistake is not taken for certain, times what groups add. For accuracy
-    without groups that is the interval of the share of right answers itself. Losses get a t interval on a logarithmic
+    without groups that is the interval of the share of right answers itself. A metric that is better on few items than
+    on many (average precision) has the worse end further off by what it may be too good (:attr:`Metric.flattery`),
+    which copies of an item do not make less. Losses get a t interval on a logarithmic
     scale; one guess at random among as many items is added to the variance, because a sample without any great loss
     does not show that there are none. Where the metric is undefined: NaN, between the limits.
 
@@ -34,7 +36,8 @@ def metric_interval(
     as far as the items show it. For models that vary much with it (five nearest neighbours on 60 to 200 items) the
     interval covered 87 to 94 times in 100, for logistic regression 93 to 95.
     """
-    return interval_at(metric, metric(probabilities, labels), spread_of(metric, probabilities, labels), labels, groups)
+    spread = spread_of(metric, probabilities, labels, groups)
+    return interval_at(metric, metric(probabilities, labels), spread, labels, groups)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Spread:
 
     influence: (n,), of each item. expected: (n,), the expected square of each. smoothed: the metric with imagined items
     among the real ones. guess: the loss of a guess at random, for losses. df: degrees of freedom that the expected
-    squares were told by, where these are few.
+    squares were told by, where these are few. flattery: how much too good the metric may be.
     """
 
     influence: np.ndarray
@@ -51,10 +54,20 @@ class Spread:
     smoothed: float
     guess: float
     df: float = math.inf
+    flattery: float = 0.0
 
 
-def spread_of(metric: Metric, probabilities: np.ndarray, labels: np.ndarray) -> Spread:
+def spread_of(
+    metric: Metric, probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
+) -> Spread:
     """Of one model, arguments as in :func:`metric_interval`; NaN where the metric is undefined."""
+    found = _spread_of(metric, probabilities, labels)
+    if metric.flattery is None:
+        return found
+    return replace(found, flattery=metric.flattery(probabilities, labels, groups))
+
+
+def _spread_of(metric: Metric, probabilities: np.ndarray, labels: np.ndarray) -> Spread:
     n, guess = len(labels), math.log(max(2, probabilities.shape[1]))
     influence = metric.influence(probabilities, labels)
     if not _bounded(metric):
@@ -106,7 +119,8 @@ def interval_at(
         # Losses lean to the right, the more the smaller they are: symmetric on the scale of log(loss + a guess's loss).
         factor = math.exp(quantile(0.95, df) * math.sqrt(variance) / (value + spread.guess))
         ends = ((value + spread.guess) / factor - spread.guess, (value + spread.guess) * factor - spread.guess)
-    return Interval(value, max(low, min(value, ends[0])), min(high, max(value, ends[1])))
+    below, above = (spread.flattery, 0.0) if metric.higher_is_better else (0.0, spread.flattery)
+    return Interval(value, max(low, min(value, ends[0] - below)), min(high, max(value, ends[1] + above)))
 
 
 def _bounded(metric: Metric) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raytl.evaluation.metrics import Metric
+from raytl.evaluation.metrics.tables import correctness
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ def smoothed(figure: Figure, each: float) -> Smoothed:
     Two of each make Agresti and Coull's interval of a share (1998); one of each, of a difference on the same items,
     Bonett and Price's (2012). Where classes count unequally the additions go to each in proportion to its part in the
     variance (as Price and Bonett's, 2004, do for a mean of shares): a class of three items needs them, one of 300 not.
+
+    Items' influences are taken from their own class's mean, so that few of a class show too little of what they vary
+    by, and one shows nothing. Where all classes count alike each gets one more item, as far off as items are within
+    the classes: of a hundred classes with two items each the few additions above make up for next to nothing.
     """
     n, k = figure.terms[0][1].shape
     classes, codes, counts = np.unique(figure.labels, return_inverse=True, return_counts=True)
@@ -71,9 +76,25 @@ def smoothed(figure: Figure, each: float) -> Smoothed:
     weights = np.concatenate([np.ones(n), worth, worth])
     influence = whole.influence(weights)
     which = np.concatenate([codes, np.arange(m), np.arange(m)])
-    squares = np.bincount(which, weights * influence**2, m) / (counts + 2 * worth)
+    total = np.bincount(which, weights * influence**2, m).astype(np.float64)
+    if figure.metric.by_class:
+        total += _within(figure, codes, counts) * reach**2
+    squares = total / (counts + 2 * worth)
     by_class = (squares, reach, _reach(influence, n), 2 * worth / counts)
     return Smoothed(whole.value(weights), *(values[codes] for values in by_class))
+
+
+def _within(figure: Figure, codes: np.ndarray, counts: np.ndarray) -> float:
+    """What an answer, right or wrong, varies by within a class (as a difference of two models), the mean over classes.
+
+    codes: (n,), which of the classes each item is of; counts: (m,), their items. A class of one item, which shows
+    nothing, counts with what answers vary by over all classes, each as much as any other.
+    """
+    answers = np.asarray(sum(sign * correctness(rows, figure.labels) for sign, rows in figure.terms))
+    means = np.bincount(codes, answers) / counts
+    overall = (np.bincount(codes, (answers - means.mean()) ** 2) / counts).mean()
+    squares = np.bincount(codes, (answers - means[codes]) ** 2)
+    return float(np.where(counts > 1, squares / np.maximum(counts - 1, 1), overall).mean())
 
 
 def _reach(influence: np.ndarray, n: int) -> np.ndarray:

@@ -45,6 +45,22 @@ def _reach(labels: np.ndarray, k: int, positive: int | None = None) -> np.ndarra
     return np.where(np.isin(labels, classes), 1 / (len(classes) * counts[labels]), 0.0)
 
 
+def _flattery(
+    probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, positive: int | None = None
+) -> float:
+    """Twice what is owed to items being found at their own places.
+
+    Of two items of a class one is at once half of what there is to find, and the fewer they are the higher is the
+    precision wherever one of them comes. Leaving each item out for itself shows about half of that: of 50 classes of
+    two items each, of 20 of five, of 10 of 20 the figure was too high by one and a half to two times as much.
+    """
+    parts = []
+    for label in _classes(labels, probabilities.shape[1], positive):
+        if (labels == label).any():
+            parts.append(Ranking.of(probabilities[:, label], labels == label).own_part(groups))
+    return max(0.0, 2 * float(np.mean(parts))) if parts else 0.0
+
+
 @metric(
     "average-precision",
     "average precision",
@@ -53,6 +69,7 @@ def _reach(labels: np.ndarray, k: int, positive: int | None = None) -> np.ndarra
     by_class=True,
     finds=True,
     by_order=True,
+    flattery=_flattery,
 )
 def average_precision(
     probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray, positive: int | None = None

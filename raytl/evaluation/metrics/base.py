@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,8 @@ Influence = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """(probabilities (n, k), labels (n,), weights (n,)) -> (n,)"""
 Reach = Callable[[np.ndarray, int], np.ndarray]
 """(labels (n,), number of classes) -> (n,)"""
+Flattery = Callable[[np.ndarray, np.ndarray, np.ndarray | None], float]
+"""(probabilities (n, k), labels (n,), groups (n,) or None) -> how much too good the figure is"""
 _CHUNK = 2_000_000
 """Weights taken at a time, so that many resamples of many items do not fill the memory."""
 _STEP = 1e-5
@@ -41,7 +44,9 @@ class Metric:
     of two classes it measures how one is found; then its functions take that one's index as ``positive``, by default
     the rarer among the labels. positive, positive_name: which it is (:meth:`finding`), None and empty where nothing but
     the labels measured on say so.
-    by_order: whether it goes by the order alone that the probabilities of a class put the items in.
+    by_order: whether it goes by the order alone that the probabilities of a class put the items in. flattery: for a
+    metric that is better on few items than on many, about how much too good it may be, >= 0; the worse end of an
+    interval goes so much further.
     """
 
     name: str
@@ -59,14 +64,15 @@ class Metric:
     positive: int | None = None
     positive_name: str = ""
     by_order: bool = False
+    flattery: Flattery | None = None
 
-    @property
-    def by_certainty(self) -> bool:
+    def goes_by_certainty(self, classes: int) -> bool:
         """Whether it matters how sure a model is of what it says, so that one temperature for all of it changes it.
 
-        Of more than two classes a temperature moves ranks as well, by little: metrics that go by these count as if not.
+        A temperature leaves the order of two classes' probabilities as it is. Of more classes it moves ranks as well,
+        by little: a figure of the calibrated model and one of the model as it was are not the same.
         """
-        return not (self.by_label or self.by_order)
+        return not (self.by_label or (self.by_order and classes == 2))
 
     def __call__(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
         """The figure, NaN where it is undefined (no item has weight, or as the metric's own text says).
@@ -113,7 +119,7 @@ class Metric:
             return self
         name = classes[positive]
 
-        def of_it(function: Callable[..., np.ndarray] | None) -> Callable[..., np.ndarray] | None:
+        def of_it(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
             return None if function is None else partial(function, positive=positive)
 
         return replace(
@@ -123,6 +129,7 @@ class Metric:
             gradient=of_it(self.gradient),
             reach=of_it(self.reach),
             places=of_it(self.places),
+            flattery=of_it(self.flattery),
             positive=positive,
             positive_name=name,
         )
@@ -164,6 +171,7 @@ def metric(
     by_class: bool = False,
     finds: bool = False,
     by_order: bool = False,
+    flattery: Flattery | None = None,
 ) -> Callable[[Values], Values]:
     """Decorator that registers a function of probabilities, labels and rows of weights. Arguments as in Metric."""
 
@@ -182,6 +190,7 @@ def metric(
             by_class,
             finds,
             by_order=by_order,
+            flattery=flattery,
         )
         registry.add(name, found)
         return function

@@ -59,6 +59,25 @@ class Ranking:
         found = np.cumsum(mine, axis=0)[np.searchsorted(places, places, side="right") - 1]
         return ratio((mine * np.nan_to_num(ratio(found, upto[last]))).sum(axis=0), mine.sum(axis=0))
 
+    def own_part(self, groups: np.ndarray | None = None) -> float:
+        """What of the mean precision is owed to each item of the class being found at its own place.
+
+        Where the precision is reckoned from the other ones alone, as for an item that is not among them, it is lower by
+        so much: 0 for a class that is all before the rest. groups: (n,), an item's is left out with it. One item of the
+        class at least.
+        """
+        n, mine = len(self.order), self._mine
+        places, total = self.place[mine], len(mine)
+        found = np.searchsorted(places, places, side="right")
+        taken = np.append(self.starts[1:], n)[places]
+        kin = np.arange(total) if groups is None else np.unique(groups[mine], return_inverse=True)[1].reshape(-1)
+        keys = kin * (n + 1) + places
+        upto = np.searchsorted(np.sort(keys), keys, side="right") - np.searchsorted(np.sort(kin), kin)
+        others = (found - upto) * total / np.maximum(total - np.bincount(kin)[kin], 1)
+        reached = others + taken - found
+        without = np.divide(others, reached, out=np.ones(total), where=reached > 0)
+        return float((found / taken - without).mean())
+
     @property
     def _mine(self) -> np.ndarray:
         """The class's items from the most to the least probable."""

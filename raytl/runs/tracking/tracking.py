@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import numpy as np
+
 from raytl.core.errors import StorageWarning, UserError, nearest
 from raytl.core.places import expanded
 from raytl.runs.run import Run
@@ -82,7 +84,12 @@ class Tracking:
             return
         # The plan goes on changing its record.
         copied = replace(
-            record, history=list(record.history), metrics=dict(record.metrics), validated=[], predicted=[], answers=[]
+            record,
+            history=list(record.history),
+            metrics=dict(record.metrics),
+            validated=[],
+            predicted=np.empty(0),
+            answers=[],
         )
         self._put(lambda tracker: tracker.trial(copied))
 

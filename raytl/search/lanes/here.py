@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from raytl.core.errors import NotWrittenError
+from raytl.core.stopping import StoppedError, stoppable
 from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.lanes.work import do_job, keep_files
 from raytl.search.plan.schedule import SearchPlan
@@ -19,20 +20,24 @@ from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace
 
 
-class _StoppedError(BaseException):
+class _TrialStoppedError(BaseException):
     """The plan stops the trial."""
 
 
-def do_here(plan: SearchPlan, workspace: Workspace, job: LaneJob) -> None:
-    """Do a job that the plan handed out, and tell it what came of it."""
+def do_here(plan: SearchPlan, workspace: Workspace, job: LaneJob, stop: threading.Event | None = None) -> None:
+    """Do a job that the plan handed out, and tell it what came of it.
+
+    stop: once it is set the job is given up with a StoppedError, and the plan is told nothing.
+    """
 
     def send(message: dict[str, Any]) -> None:
         if not plan.on_epoch(job.number, message["report"].metrics):
-            raise _StoppedError
+            raise _TrialStoppedError
 
     try:
-        result = do_job(workspace, job, send)
-    except _StoppedError:
+        with stoppable(stop):  # what it brought is kept whole
+            result = do_job(workspace, job, send)
+    except _TrialStoppedError:
         plan.on_end(job.number, None)
         return
     result.lane = "driver"
@@ -66,7 +71,7 @@ class Beginning:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """After an error nothing more is begun; what runs is waited for, for it may be writing."""
+        """After an error nothing more is begun, and what runs is stopped."""
         self.stop()
 
     @property
@@ -84,7 +89,10 @@ class Beginning:
         self._ready.set()
 
     def stop(self) -> None:
-        """Begin nothing more, and wait for what runs."""
+        """Begin nothing more, and wait until what runs has been given up, or written where it is at that.
+
+        The plan takes it for running until it is told that it was interrupted.
+        """
         self._stopped.set()
         self._thread.join()
 
@@ -102,7 +110,9 @@ class Beginning:
                 job = self._plan.next_quick(begin=not self._ready.is_set())
                 if job is None:
                     return
-                do_here(self._plan, self._workspace, job)
+                do_here(self._plan, self._workspace, job, self._stopped)
+        except StoppedError:
+            return
         except BaseException as error:  # noqa: BLE001, raised again in the main thread
             self._error = error
 

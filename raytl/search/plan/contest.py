@@ -6,22 +6,22 @@ scores, which is all there is.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from raytl.adaptation.propagation import PROPAGATION
-from raytl.evaluation.calibration import LEAST_CALIBRATING, apply_temperature, cross_temperatures, fit_temperature
-from raytl.evaluation.intervals import Comparison, average_repeats, paired_metric_interval
-from raytl.evaluation.metrics import Metric
+from raytl.evaluation.intervals import Comparison, paired_metric_interval
 from raytl.judging.choice import ONE_IN_TWENTY, Choice, Contestant, choose, separates
 from raytl.judging.screening import posterior_means
+from raytl.search.plan.kinds import on_target_alone, outdone, yields_to
+from raytl.search.plan.said import Labels, Said
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources.heads import ZERO_SHOT
-from raytl.sources.uris import is_untrained
 from raytl.training.strategy import Strategy
 
 LEAST_IMAGES = 6
@@ -32,23 +32,7 @@ UNSURE = 0.1
 HARDLY_BETTER = 0.25
 """Of the images that a strategy was asked, the share at least that a rival was asked of which it is hardly known
 worse."""
-_KEPT_BYTES, _LEAST_KEPT = 2**28, 4
-"""Of what was said of the images, as much is kept at hand, and of so many strategies at least."""
 _SAME = 1e-9
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What strategies are judged by: the target's labels (n,), their groups (n,) or None, and the metric."""
-
-    labels: np.ndarray
-    groups: np.ndarray | None
-    classes: int
-    metric: Metric
-
-    def groups_of(self, mask: np.ndarray) -> np.ndarray | None:
-        """The groups of some images; mask: bool (n,)."""
-        return None if self.groups is None else self.groups[mask]
 
 
 class Contest:
@@ -59,9 +43,12 @@ class Contest:
 
     def __init__(self, records: Sequence[TrialRecord], labels: Labels | None) -> None:
         self.records = records
-        self.labels = labels
-        self._temperatures: dict[tuple[int, ...], np.ndarray] = {}  # of each image, by the trials that were asked
-        self._said: dict[tuple[int, ...], np.ndarray] = {}  # likewise, what was asked for last being the last
+        self.said = Said(labels, self.completed)
+
+    @property
+    def labels(self) -> Labels | None:
+        """What strategies are judged by; None where the target has no labels."""
+        return self.said.labels
 
     # --- by trials --------------------------------------------------------------------------------------------------
 
@@ -92,20 +79,25 @@ class Contest:
         Each score is taken for the sum of what is the strategy's and what is the fold's, by least squares. Who was
         tried on one fold, which hundreds may have been, tells nothing of it.
         """
-        scores = self.scores()
-        folds = sorted({fold for found in scores.values() for fold in found})
-        several = [found for found in scores.values() if len(found) > 1]
-        rows = [(place, fold, score) for place, found in enumerate(several) for fold, score in found.items()]
-        design = np.zeros((len(rows) + 1, len(several) + len(folds)))
-        for row, (place, fold, _) in enumerate(rows):
-            design[row, place] = design[row, len(several) + folds.index(fold)] = 1.0
-        design[-1, len(several) :] = 1.0  # the folds' parts come to nothing
-        solved = np.linalg.lstsq(design, np.array([*(score for _, _, score in rows), 0.0]), rcond=None)[0]
-        easy = dict(zip(folds, solved[len(several) :].tolist(), strict=True))
-        return {
-            key: round(float(np.mean([score - easy[fold] for fold, score in found.items()])), 9)
-            for key, found in scores.items()
+        return _evened(self.scores())
+
+    def promises(self) -> dict[str, float]:
+        """What the strategies promise by all folds that they were tried on, by key, as if they were the same folds.
+
+        By the labels where there are any, helped by what is seen on images without (:meth:`leaders`); else by scores.
+        """
+        tried: dict[str, dict[int, TrialRecord]] = defaultdict(dict)
+        for record in self.records:
+            if record.status == TrialStatus.COMPLETED and record.score is not None and record.kind != "control":
+                tried[record.strategy_key][record.fold] = record
+        everything = [record for found in tried.values() for record in found.values()]
+        if self.labels is None or not all("labelled" in record.metrics for record in everything):
+            return self.evened_scores()
+        labelled = {
+            key: {fold: record.metrics["labelled"] for fold, record in found.items()} for key, found in tried.items()
         }
+        records = {key: list(found.values()) for key, found in tried.items()}
+        return _helped(_evened(labelled), records, len(self.labels.labels))
 
     def leaders(self, count: int) -> list[str]:
         """The strategies that promise most by the first fold, on which all were tried; best first.
@@ -126,66 +118,12 @@ class Contest:
     def _promise(self) -> dict[str, float]:
         """What the strategies promise by the first fold, by key."""
         by_key = {record.strategy_key: record for record in self._completed_on(0) if record.score is not None}
-        records = list(by_key.values())
-        if self.labels is None or not all("labelled" in record.metrics for record in records):
+        if self.labels is None or not all("labelled" in record.metrics for record in by_key.values()):
             return {key: record.score or 0.0 for key, record in by_key.items()}
-        direct = np.array([record.metrics["labelled"] for record in records])
-        images = np.array([max(1, len(record.validated)) for record in records])
-        unlabelled = [record.metrics.get("unlabelled") for record in records]
-        known = None if any(value is None for value in unlabelled) else np.array(unlabelled, dtype=np.float64)
-        return dict(zip(by_key, map(float, posterior_means(direct, images, known)), strict=True)) if by_key else {}
+        labelled = {key: record.metrics["labelled"] for key, record in by_key.items()}
+        return _helped(labelled, {key: [record] for key, record in by_key.items()}, len(self.labels.labels))
 
     # --- by what was said of each image -----------------------------------------------------------------------------
-
-    def out_of_fold(self, key: str, folds: set[int] | None = None) -> np.ndarray | None:
-        """Probabilities (n, k) of the labelled target images by trials that did not train on them; repeats averaged.
-
-        Rows of NaN for images that no trial was asked; None where nothing was validated. folds: only these. Read-only.
-        """
-        records = self._asked(key, folds)
-        if self.labels is None or not records:
-            return None
-        # Asked for several times a job: of thousands of images it would take longer each time than a head takes.
-        of = tuple(record.number for record in records)
-        said = self._said.pop(of, None)
-        if said is None:
-            said = average_repeats(
-                [np.asarray(record.validated, dtype=np.int64) for record in records],
-                [np.asarray(record.predicted, dtype=np.float64) for record in records],
-                len(self.labels.labels),
-            )
-            said.setflags(write=False)
-        self._said[of] = said
-        while len(self._said) > max(_LEAST_KEPT, _KEPT_BYTES // max(1, said.nbytes)):
-            self._said.pop(next(iter(self._said)))
-        return said
-
-    def _asked(self, key: str, folds: set[int] | None) -> list[TrialRecord]:
-        """A strategy's completed trials that were asked of labelled images."""
-        return [r for r in self.completed(key) if r.predicted and (folds is None or r.fold in folds)]
-
-    def judged(self, key: str, folds: set[int] | None = None) -> np.ndarray | None:
-        """The same as the metric is to see it: as sure as the strategy's model will be, where it goes by that.
-
-        A model is left behind at one temperature, which is not known before the end; each image has that of the others.
-        """
-        said = self.out_of_fold(key, folds)
-        if said is None or self.labels is None or not self.labels.metric.by_certainty:
-            return said
-        of = tuple(record.number for record in self._asked(key, folds))
-        if of not in self._temperatures:
-            self._temperatures[of] = cross_temperatures(said, self.labels.labels, self.labels.groups)
-        return apply_temperature(said, self._temperatures[of])
-
-    def temperature(self, key: str) -> float | None:
-        """By which a strategy's logits are to be divided, by all images that were asked of it; None of too few."""
-        said = self.out_of_fold(key)
-        if said is None or self.labels is None:
-            return None
-        known = ~np.isnan(said[:, 0])
-        if known.sum() < LEAST_CALIBRATING:
-            return None
-        return fit_temperature(np.log(np.clip(said[known], 1e-7, 1)), self.labels.labels[known])
 
     def trails(self, key: str, other: str) -> bool:
         """Whether a strategy is behind another beyond doubt, on the folds that both were tried on."""
@@ -267,7 +205,7 @@ class Contest:
         surer = seen[0] - seen[1] if len(seen) == 2 else 0.0
         if gap.value > (1.0 if surer > 0 else ONE_IN_TWENTY) * gap.standard_error and gap.value > 0:
             return True
-        if not strategy.convex and _on_target_alone(strategy):
+        if not strategy.convex and on_target_alone(strategy):
             return False  # trained on few images alone it is sure whether or not it is right
         promise, known = self._promise(), self._contestant(other, {r.fold for r in self.completed(other)})
         if known is None or promise.get(key, -np.inf) < promise.get(other, np.inf) - _SAME:
@@ -340,7 +278,7 @@ class Contest:
         return max((record.metrics.get("source-accuracy", 0.0) for record in self.completed(key)), default=0.0)
 
     def _contestant(self, key: str, folds: set[int]) -> Contestant | None:
-        predicted = self.judged(key, folds)
+        predicted = self.said.judged(key, folds)
         if predicted is None:
             return None
         records = [record for record in self.completed(key) if record.fold in folds]
@@ -355,71 +293,34 @@ class Contest:
         )
 
 
-def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
-    """Whether the other strategy is a head on frozen features of a kind that does better on task after task.
+def _evened(scores: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
+    """Means of scores by strategy and fold as if all had been tried on the same folds."""
+    folds = sorted({fold for found in scores.values() for fold in found})
+    several = [found for found in scores.values() if len(found) > 1]
+    rows = [(place, fold, score) for place, found in enumerate(several) for fold, score in found.items()]
+    design = np.zeros((len(rows) + 1, len(several) + len(folds)))
+    for row, (place, fold, _) in enumerate(rows):
+        design[row, place] = design[row, len(several) + folds.index(fold)] = 1.0
+    design[-1, len(several) :] = 1.0  # the folds' parts come to nothing
+    solved = np.linalg.lstsq(design, np.array([*(score for _, _, score in rows), 0.0]), rcond=None)[0]
+    easy = dict(zip(folds, solved[len(several) :].tolist(), strict=True))
+    return {
+        key: round(float(np.mean([score - easy[fold] for fold, score in found.items()])), 9)
+        for key, found in scores.items()
+    }
 
-    Better than a network that is trained on the target's images alone is, as long as these are few, a head on all
-    stages of published weights, or of any that learned from the unlabelled images too; what the trained one is surer of
-    on the unlabelled images it is often wrong in. Of two heads on frozen features: on all stages better than on the
-    last, of the same network, and there with a source domain better than without, and with what is believed of the
-    unlabelled images: how much these are heard follows from the target's labels. On published weights better than on
-    plain features. A network that was pretrained on the user's own source domain is better than these only where the
-    domain is related. labelled: whether target labels tell that; where there are none, such a network is trusted less
-    than published weights, a domain's features as they are less than with the target's moments, and what learned from
-    the domain alone less than a head that learned from the unlabelled images too, whether it is a head or a network.
+
+def _helped(
+    labelled: Mapping[str, float], records: Mapping[str, Sequence[TrialRecord]], labels: int
+) -> dict[str, float]:
+    """What strategies promise by their figures on labelled images, and by what their trials saw on others; by key.
+
+    labels: how many labelled images there are; repeats are of the same ones.
     """
-    published = _is_published(other.source_model)
-    if not one.convex:
-        if not labelled:
-            return one.adaptation == "none" and other.convex and other.adaptation == PROPAGATION
-        better = other.head == "stages" and (published or other.adaptation == PROPAGATION)
-        return better and _on_target_alone(one)
-    if not other.convex:
-        return False
     if not labelled:
-        return _trust(one) < _trust(other)
-    same = one.source_model == other.source_model and other.head == "stages"
-    stages = same and one.head == "logistic" and (one.source_domain is None or other.source_domain is not None)
-    less, more = _heard(one), _heard(other)
-    joined = same and one.head == "stages" and less != more and all(a <= b for a, b in zip(less, more, strict=True))
-    return stages or joined or (published and one.source_model.startswith("plain:") and other.head != ZERO_SHOT)
-
-
-def outdone(one: Strategy, other: Strategy) -> bool:
-    """Whether a head on all stages is better than another strategy whatever a score without labels says.
-
-    Whatever learned from a few target images alone is sure and wrong: a head on the last features of the same network,
-    or a network that was trained on them. And a source domain is heard as far as the target's images bear it out. Never
-    by what is trusted less otherwise: of two heads each would take the other's place for ever.
-    """
-    if not other.convex or other.head != "stages":
-        return False
-    if not one.convex:
-        return _on_target_alone(one) and _is_published(other.source_model)
-    if one.source_model != other.source_model or one.head == ZERO_SHOT or _trust(other) < _trust(one):
-        return False
-    taught = _heard(other)[1] and not _heard(one)[1] and other.source_domain == one.source_domain
-    return taught or (one.source_domain is None and (one.head == "logistic" or other.source_domain is not None))
-
-
-def _is_published(source_model: str) -> bool:
-    return not source_model.startswith(("plain:", "pretrain:")) and not is_untrained(source_model)
-
-
-def _on_target_alone(strategy: Strategy) -> bool:
-    return strategy.source_domain is None and strategy.adaptation == "none"
-
-
-def _heard(strategy: Strategy) -> tuple[bool, bool]:
-    """Whether a head learned from a source domain, and whether from the unlabelled images."""
-    return strategy.source_domain is not None, strategy.adaptation == PROPAGATION
-
-
-def _trust(strategy: Strategy) -> tuple[bool, ...]:
-    """What does better on task after task without target labels, the more of it the better."""
-    return (
-        _is_published(strategy.source_model),
-        strategy.head == "stages",
-        strategy.adaptation != "none",
-        strategy.adaptation == PROPAGATION,
-    )
+        return {}
+    images = [max(1, min(labels, sum(len(record.validated) for record in records[key]))) for key in labelled]
+    seen = [[record.metrics.get("unlabelled", math.nan) for record in records[key]] for key in labelled]
+    known = None if any(map(math.isnan, itertools.chain(*seen))) else np.array([np.mean(one) for one in seen])
+    means = posterior_means(np.array(list(labelled.values())), np.array(images), known)
+    return dict(zip(labelled, map(float, means), strict=True))

@@ -12,7 +12,10 @@ from raytl.search.plan.refits import Refits
 from raytl.training.strategy import Strategy
 
 EARLY_S = 3.0
-"""Seconds of racing between probes, or of a single one, for which the first model does not wait."""
+"""Seconds of racing between probes, or of a single one, for which the first model does not wait.
+
+What takes plain features so long takes a network the better part of a minute, for which it does not wait either.
+"""
 
 
 class FirstModel:
@@ -40,6 +43,7 @@ class FirstModel:
         self._keep = keep
         self._announce = announce
         self._jobs: set[int] = set()
+        self._meantime: set[int] = set()  # of these, what is made of plain features until a network takes its place
         self._told_of: dict[str, int] = {}
 
     def next_early(self) -> LaneJob | None:
@@ -48,10 +52,22 @@ class FirstModel:
         It will where some source model was not probed yet, which nobody knows how long takes.
         """
         front = self._probing.front(lambda probe: self._durations.of(probe) >= EARLY_S)
-        if front is None or not self._refits.wants(front) or (self._jobs and not self._probing.has_order()):
+        if front is None:
+            return self._next_in_the_meantime()
+        made = self._jobs - self._meantime
+        if not self._refits.wants(front) or (made and not self._probing.has_order()):
             return None
         takes_long = sum(self._durations.of(probe) for probe in self._probing.left()) >= EARLY_S
         return self.next_of(front) if takes_long or not self._probing.has_order() else None
+
+    def _next_in_the_meantime(self) -> LaneJob | None:
+        """Plain features, whose head is there, while the images of a large set pass the first network."""
+        key = None if self._jobs or self._refits.done else self._probing.best_of_plain()
+        if key is None or self._contest.completed(key)[0].seconds < EARLY_S:
+            return None
+        job = self.next_of(key)
+        self._meantime |= self._jobs
+        return job
 
     def next_of(self, key: str | None) -> LaneJob | None:
         """A probe as a model; None without one, or where it is one already."""

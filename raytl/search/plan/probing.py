@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from raytl.adaptation.propagation import PROPAGATION
 from raytl.search.jobs import JobKind, LaneJob, Survey
-from raytl.search.plan.contest import Contest, yields_to
+from raytl.search.plan.contest import Contest
+from raytl.search.plan.kinds import yields_to
 from raytl.search.records import TrialStatus
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
@@ -194,9 +195,9 @@ class Probing:
 
     def _ranked(self) -> list[Strategy]:
         """Probes with a score, best first."""
-        scores = self._contest.evened_scores()
-        known = [s for strategies in self._probes.values() for s in strategies if s.key in scores]
-        return sorted(known, key=lambda s: scores[s.key], reverse=True)
+        promises = self._contest.promises()
+        known = [s for strategies in self._probes.values() for s in strategies if s.key in promises]
+        return sorted(known, key=lambda s: promises[s.key], reverse=True)
 
     def doubted_labels(self) -> int:
         """How many labels all of the best probes doubt; each of another source model, so that they differ."""
@@ -206,7 +207,7 @@ class Probing:
         models: dict[str, Strategy] = {}
         for strategy in self._ranked():
             models.setdefault(strategy.source_model, strategy)
-        told = (self._contest.out_of_fold(strategy.key) for strategy in list(models.values())[:_JUDGES])
+        told = (self._contest.said.out_of_fold(strategy.key) for strategy in list(models.values())[:_JUDGES])
         from raytl.evaluation.wrong_labels import doubted_by_all  # torch: the plan does without elsewhere
 
         judges = [probabilities for probabilities in told if probabilities is not None]
@@ -289,6 +290,11 @@ class Probing:
         alone = all(uri.startswith("plain:") for uri in probes)
         between = tried == begun and (alone or any(not uri.startswith("plain:") for uri in tried))
         ranked = self._ranked() if between else []
+        return self._usually_best(ranked).key if ranked else None
+
+    def best_of_plain(self) -> str | None:
+        """Key of what leads among plain features, which need no network; None before any was tried."""
+        ranked = [strategy for strategy in self._ranked() if strategy.source_model.startswith("plain:")]
         return self._usually_best(ranked).key if ranked else None
 
     def left(self) -> list[Strategy]:

@@ -9,23 +9,25 @@ plan runs on Ray Tune and, in virtual time, on recorded learning curves.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
 from raytl.judging.choice import Choice
-from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob, Survey
+from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
+from raytl.search.plan.baselines import Baselines
 from raytl.search.plan.by_hand import ByHand
 from raytl.search.plan.closing import Closing
-from raytl.search.plan.contest import Contest, Labels
+from raytl.search.plan.contest import Contest
 from raytl.search.plan.durations import Durations
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.first_model import FirstModel
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
+from raytl.search.plan.ledger import Ledger
 from raytl.search.plan.left_over import LeftOver, not_learned_from
 from raytl.search.plan.probe_turns import ProbeTurns
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
+from raytl.search.plan.said import Labels
 from raytl.search.plan.settings import PlanSettings, Recipe, Wait
 from raytl.search.plan.time_budget import TimeBudget, yardstick_seconds
 from raytl.search.propose.recipes import Control
@@ -34,9 +36,6 @@ from raytl.search.records import SearchListener, TrialRecord, TrialStatus
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
 
-TOLD = (JobKind.SURVEY, JobKind.PRETRAIN, JobKind.PROBE, JobKind.BASELINE, JobKind.SEARCH, JobKind.CONFIRM)
-PHASES = ("", *TOLD, JobKind.CONTROL, JobKind.REFIT)
-"""In the order in which they are told of; the first is before them all."""
 FIRST_MODEL = "first-model"
 LABELS = "labels"
 """The phase under which the user is told that labels look wrong."""
@@ -86,6 +85,7 @@ class SearchPlan:
             yardstick_s=yardstick_seconds(settings.time_budget_s),
             leader_seconds=self._leader_seconds,
         )
+        self._ledger = Ledger(self.records, listener, self._time)
         self._numbers = count()
         self._said_doubted = self._said_unmade = False
         self._durations = Durations(self.records, settings.epochs, settings.passes)
@@ -127,6 +127,16 @@ class SearchPlan:
             self._numbers,
             self._durations.of,
         )
+        self._baselines = Baselines(
+            self._exploration,
+            self._time,
+            self._durations,
+            self._left_over,
+            self.records,
+            self._numbers,
+            self._first_fold(),
+            lambda: bool(self._closing.controls),
+        )
         self.by_hand = ByHand(
             self._exploration,
             self.records,
@@ -134,14 +144,8 @@ class SearchPlan:
             lambda strategy: self._time.allows(self._durations.of(strategy), self.records, may_win=True),
             lambda: bool(self._closing.controls),
         )
-        self._jobs: dict[int, LaneJob] = {}
-        self._running: set[int] = set()
-        self._record_of: dict[int, TrialRecord] = {}
         self._restored: list[TrialRecord] = []
-        self._waiting: list[tuple[str, Strategy]] | None = None
         self._done = False
-        self._before = 0.0  # seconds that an earlier search took, whose trials this one goes on with
-        self._phase = PHASES[0]
         if self.survey is not None:
             self._probing.begin(recipes.probes(self.survey), self.survey)
 
@@ -154,16 +158,16 @@ class SearchPlan:
             return self._next_survey()
         phases: tuple[Callable[[], LaneJob | Wait | None], ...] = (
             self._next_first_model,
-            lambda: self._turns.next_first(self._running_models()),
+            lambda: self._turns.next_first(self._ledger.running_models()),
             self._turns.next_larger,
             self._begin_search,
             self.by_hand.next_job,
             self._turns.next_late,
-            lambda: self._next_trained(lane),
+            lambda: self._baselines.next_trained(lane),
             self._turns.next_left_over,
             self._closing.next_confirm,
-            lambda: self._closing.next_control(self._running_kinds(), survey),
-            lambda: self._closing.next_refit(self._running_kinds(), survey),
+            lambda: self._closing.next_control(self._ledger.running_kinds(), survey),
+            lambda: self._closing.next_refit(self._ledger.running_kinds(), survey),
         )
         for propose in phases:
             job = propose()
@@ -186,19 +190,16 @@ class SearchPlan:
             self._said_unmade = True
             self._listener.on_phase(TIME, not_learned_from(list(dict.fromkeys(parts[0] for parts in unmade if parts))))
 
-    def _running_kinds(self) -> set[JobKind]:
-        return {self._jobs[number].kind for number in self._running}
-
     def search_is_over(self) -> bool:
         """Whether no further strategy will be tried."""
         return self._exploration.is_over()
 
     def finished(self) -> bool:
         """Whether the last job was handed out and all came back."""
-        return self._done and not self._running
+        return self._done and not self._ledger.running()
 
     def _next_survey(self) -> LaneJob | Wait:
-        if any(self._jobs[number].kind == JobKind.SURVEY for number in self._running):
+        if JobKind.SURVEY in self._ledger.running_kinds():
             return Wait()
         models = tuple(self._exploration.sampler.space.source_models)
         return self._start(LaneJob(next(self._numbers), JobKind.SURVEY, source_models=models))
@@ -227,11 +228,6 @@ class SearchPlan:
         when = f"{self._time.used():.0f} s after the data was read"
         self._listener.on_phase(FIRST_MODEL, f"{when}, {worth}" if worth else when)
 
-    def _running_models(self) -> set[str]:
-        """Source models that a lane is pretraining now."""
-        running = [self._jobs[number] for number in self._running]
-        return {job.source_model for job in running if job.kind == JobKind.PRETRAIN}
-
     def _test_seconds(self) -> float:
         """What opening the test split is expected to take."""
         keys = self.refits.done
@@ -243,47 +239,9 @@ class SearchPlan:
         leaders = self.contest.leaders(1)
         return max((record.seconds for record in self.contest.completed(leaders[0])), default=0.0) if leaders else 0.0
 
-    def _allows(self, job: LaneJob) -> bool:
-        """Whether the time budget has room for a job, by what such a job is expected to take.
-
-        The first training keeps none for controls: those of a head on frozen features are trainings themselves.
-        """
-        if not self._time.limited:
-            return True
-        seconds = self._durations.of(Strategy.from_dict(job.strategy))
-        trained = any(record.kind in (JobKind.BASELINE, JobKind.SEARCH) for record in self.records)
-        allowed = self._time.allows(seconds, self.records, keep_controls=trained, may_win=True)
-        if not allowed:
-            self._left_over.refuse(seconds)
-        return allowed
-
-    def _next_trained(self, lane: int) -> LaneJob | None:
-        """Baselines and strategies of the search in turn, so that what promises most waits for no baseline."""
-        assert self._waiting is not None
-        given = sum(record.kind == JobKind.BASELINE for record in self.records)
-        if given <= self._exploration.tried:
-            return self._next_baseline() or self._exploration.next_job(lane)
-        return self._exploration.next_job(lane) or self._next_baseline()
-
-    def _next_baseline(self) -> LaneJob | None:
-        """The next that there is time for; what there is none for may have some once others tell what they take.
-
-        None any more once the winner is held against its controls, which are its own.
-        """
-        if self._closing.controls:
-            return None
-        for entry in list(self._waiting or ()):
-            name, strategy = entry
-            job = LaneJob(next(self._numbers), JobKind.BASELINE, strategy.to_dict(), self._first_fold(), baseline=name)
-            if self._allows(job):
-                assert self._waiting is not None
-                self._waiting.remove(entry)
-                return job
-        return None
-
     def _begin_search(self) -> Wait | None:
         """Settle what depends on the survey and the probes: the baselines, and what is proposed first."""
-        if self._waiting is not None:
+        if self._baselines.settled:
             return None
         if not self._probing.has_order():
             return Wait()
@@ -291,8 +249,7 @@ class SearchPlan:
         order = self._probing.order()
         trained = self._recipes.baselines(order, self.survey) if self.settings.trains else {}
         self._closing.baselines = trained | self._recipes.classical(order, self.survey)
-        tried = {record.strategy_key for record in self.records if record.status != TrialStatus.INTERRUPTED}
-        self._waiting = [(name, strategy) for name, strategy in trained.items() if strategy.key not in tried]
+        self._baselines.settle(trained)
         self._exploration.begin(
             order,
             self.survey,
@@ -312,19 +269,16 @@ class SearchPlan:
 
         records: by number, from 0 without a gap. What was under way when the search ended is tried first.
         """
+        self._ledger.restore(records)
         for record in records:
-            if record.status in (TrialStatus.RUNNING, TrialStatus.INTERRUPTED):
-                record.status = TrialStatus.INTERRUPTED
+            if record.status == TrialStatus.INTERRUPTED:
                 if record.kind == JobKind.SEARCH:
                     self._exploration.sampler.try_next(Strategy.from_dict(record.strategy))
             elif record.kind == JobKind.BASELINE:
                 self._exploration.observe(record)
             elif record.kind == JobKind.SEARCH:
                 self._restored.append(record)
-            self.records.append(record)
-            self._listener.on_trial(record)
             self._durations.restore(record)
-        self._before = max((record.ended or 0.0 for record in records), default=0.0)
         self._probing.take_over()
         if records:
             self.refits.take_over()
@@ -356,7 +310,7 @@ class SearchPlan:
 
     def trial_of(self, job: int) -> int | None:
         """Number of the trial that a job is; None of a job that is none."""
-        record = self._record_of.get(job)
+        record = self._ledger.record_of(job)
         return None if record is None else record.number
 
     def strategy_of(self, key: str) -> dict[str, Any]:
@@ -367,51 +321,24 @@ class SearchPlan:
         return 0 if self.settings.folds else None
 
     def _start(self, job: LaneJob) -> LaneJob:
-        if self.survey is not None and job.kind in (*TRIALS, JobKind.REFIT):  # refits look at what trials looked at
-            job = replace(job, frequencies=self.survey.frequencies, set_aside=tuple(sorted(self.survey.set_aside)))
-        made = any(record.status == TrialStatus.COMPLETED for record in self.records)
-        if job.kind in (JobKind.PRETRAIN, *TRIALS) and self._time.limited and made:
-            job = replace(job, within_s=max(0.0, self._time.left()))
-        self._jobs[job.number] = job
-        self._running.add(job.number)
-        # The rest of an earlier phase is not told of again; a first model is told of when it is there.
-        told = not self._first_model.is_one(job.number)
-        if told and PHASES.index(job.kind) > PHASES.index(self._phase):
-            self._phase = job.kind
-            self._listener.on_phase(job.kind, job.source_model or job.baseline or "")
-        if job.kind in TRIALS:
-            strategy = Strategy.from_dict(job.strategy)
-            record = TrialRecord(
-                len(self.records), job.kind, job.strategy, strategy.key, fold=job.fold or 0, baseline=job.baseline,
-                asked=job.asked,
-            )  # fmt: skip
-            self.records.append(record)
-            self._record_of[job.number] = record
-            self._listener.on_trial(record)
-        return job
+        # A first model is told of when it is there.
+        return self._ledger.start(job, self.survey, told=not self._first_model.is_one(job.number))
 
     # --- results in -------------------------------------------------------------------------------------------------
 
     def on_epoch(self, number: int, metrics: dict[str, float]) -> bool:
         """Take in an epoch's metrics; False stops the trial."""
-        record = self._record_of.get(number)
+        record = self._ledger.report(number, metrics)
         if record is None:
             return True
-        epoch = int(metrics["epoch"])
-        # A trial whose lane died starts again from its first epoch.
-        record.history = [known for known in record.history if known["epoch"] < epoch]
-        record.metrics = metrics
-        record.score = metrics["score"]
-        record.seconds = metrics.get("seconds", record.seconds)
-        record.history.append(metrics)
-        self._listener.on_trial(record)
+        epoch, score = int(metrics["epoch"]), metrics["score"]
         if record.kind in (JobKind.SEARCH, JobKind.BASELINE) and not self._will_end_in_time(record, epoch):
             self._exploration.out_of_time(number)
             return False
         if record.kind == JobKind.SEARCH:
-            return self._exploration.on_epoch(number, epoch, record.score)
+            return self._exploration.on_epoch(number, epoch, score, metrics.get("labelled"))
         if record.kind == JobKind.BASELINE:
-            self._exploration.halving.record(epoch, record.score, kind_of(record.strategy))
+            self._exploration.halving.record(epoch, score, kind_of(record.strategy))
         return True
 
     def _will_end_in_time(self, record: TrialRecord, epoch: int) -> bool:
@@ -424,8 +351,7 @@ class SearchPlan:
 
     def on_end(self, number: int, result: JobResult | None, error: str | None = None) -> None:
         """Take in the end of a job. result None: it was stopped early, or (with ``error``) its lane died."""
-        job = self._jobs[number]
-        self._running.discard(number)
+        job = self._ledger.close(number)
         self._say_left_over()
         reason = error or (result.reason if result else None)
         if job.kind == JobKind.SURVEY:
@@ -438,24 +364,10 @@ class SearchPlan:
             self._listener.on_phase(job.kind, result.note)
         if job.kind == JobKind.PRETRAIN and result is not None and result.reason is not None:
             self._do_without(job.source_model, result.reason)
-        record = self._record_of.get(number)
+        record = self._ledger.record_of(number)
         if record is None:
             return
-        if result is not None:
-            record.seconds, record.made_s, record.lane = result.seconds, result.made_s, result.lane
-            record.answers = [round(share, 6) for share in result.answers]
-            if result.validation_index is not None and result.validation_probabilities is not None:
-                record.validated = [int(index) for index in result.validation_index]
-                record.predicted = [[round(float(p), 6) for p in row] for row in result.validation_probabilities]
-        record.ended = self._before + self._time.used()
-        if reason is not None:
-            # With more time it may come to its end.
-            given_up = result is not None and result.needs_s
-            record.status = TrialStatus.INTERRUPTED if given_up else TrialStatus.FAILED
-            record.reason, record.score = reason, None
-        else:
-            stopped = self._exploration.stopped_for(number)
-            record.status = TrialStatus.COMPLETED if result is not None else stopped
+        self._ledger.fill(record, result, reason, self._exploration.stopped_for(number))
         if job.kind in (JobKind.SEARCH, JobKind.BASELINE):
             self._exploration.look_again()
         if job.kind == JobKind.SEARCH:
@@ -500,9 +412,4 @@ class SearchPlan:
 
     def interrupt(self) -> None:
         """Mark what still runs as interrupted."""
-        for number in self._running:
-            record = self._record_of.get(number)
-            if record is not None:
-                record.status = TrialStatus.INTERRUPTED
-                self._listener.on_trial(record)
-        self._running.clear()
+        self._ledger.interrupt()

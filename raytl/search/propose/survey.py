@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from scipy.special import softmax
-from scipy.stats import binomtest
+from scipy.stats import binomtest, fisher_exact
 
 from raytl.adaptation.moments import LEAST_SEEN, match_moments
 from raytl.evaluation.class_frequencies import estimate_frequencies
@@ -31,18 +31,41 @@ MOST_IMAGES = 300
 STRENGTHS = (1e-3, 1e-2, 1e-1)
 DOUBT = 0.01
 """A share of right answers that chance gives less often than this is taken for knowledge."""
+FALLS_BEHIND = 0.05
+"""And one that is below others' by more than luck gives as often as this, for something else than bad luck."""
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Of a domain's probe to the images of another place, of the classes that the domain has.
+
+    share: of right ones, the mean over these classes. of_all: the same over all classes that the place has. right,
+    asked: how many. knows: whether they are right more often than chance would have it.
+    """
+
+    share: float
+    of_all: float
+    right: int
+    asked: int
+    knows: bool
 
 
 @dataclass
 class _Domain:
-    """A domain's labelled images in two halves, and what a probe of the first one gets right elsewhere."""
+    """A domain's labelled images in two halves, and what a probe of the first one answered elsewhere.
+
+    told: by place, without those that have fewer than two classes in common with the domain: these tell nothing of it.
+    """
 
     name: str
     learned: LabelledImages
     held: LabelledImages
     probe: Probe | None = None
-    knows: dict[str, bool] = field(default_factory=dict)
-    shares: dict[str, float] = field(default_factory=dict)
+    told: dict[str, _Answers] = field(default_factory=dict)
+
+    def knows(self, place: str) -> bool:
+        """Whether its probe was asked there, and is right more often than chance would have it."""
+        return place in self.told and self.told[place].knows
 
 
 TARGET = ""
@@ -57,24 +80,27 @@ def survey(workspace: Workspace, source_models: Sequence[str]) -> Survey:
     for uri in dict.fromkeys([PLAIN, *_learned_elsewhere(source_models)[:1]]):
         asked = [_Domain(domain.name, domain.learned, domain.held) for domain in domains]
         _ask(workspace, uri, asked)
-        told = _confirmed(asked) if data.target is None else [d for d in asked if d.knows.get(TARGET, False)]
+        told = _confirmed(asked) if data.target is None else [d for d in asked if d.knows(TARGET)]
         if told or len(asked) < 2:
             best = (1.0, asked, uri)  # telling enough, or nothing to tell apart: a network takes longer to look
             break
         # The features under which most is known where it was not learned.
-        carries = float(np.mean([share for domain in asked for share in domain.shares.values()] or [0.0]))
+        carries = float(np.mean([answers.share for domain in asked for answers in domain.told.values()] or [0.0]))
         if carries > best[0]:
             best = (carries, asked, uri)
     _, asked, uri = best
-    order = _order(asked, has_target=data.target is not None)
+    order = _order(asked, len(data.classes), has_target=data.target is not None)
     set_aside = _contradicted(asked, has_target=data.target is not None)
     left = [name for name in order if name not in set_aside]
     frequencies, note = _frequencies(workspace, uri)
     notes = [f"source domain {name} set aside: {why}" for name, why in set_aside.items()]
-    if data.target is None and len(left) > 1 and not _confirmed(asked):
+    compared = {place for domain in asked for place in (domain.name, *domain.told) if domain.told} - {TARGET}
+    unconfirmed = [name for name in left if name in compared]
+    if data.target is None and len(unconfirmed) > 1 and not _confirmed(asked):
         notes.append(
-            f"none of the source domains {', '.join(sorted(left))} confirms another's labels, and there are no target "
-            f"labels to tell which are right: '{left[0]}' is believed; leave out the ones that are not to be trusted"
+            f"none of the source domains {', '.join(sorted(unconfirmed))} confirms another's labels, and there are no "
+            f"target labels to tell which are right: '{left[0]}' is believed; leave out the ones that are not to be "
+            f"trusted"
         )
     return Survey(tuple(left), set_aside, frequencies, (*notes, *([note] if note else [])))
 
@@ -105,6 +131,12 @@ def _ask(workspace: Workspace, uri: str, domains: Sequence[_Domain]) -> None:
     data = workspace.data
     labelled = None if data.target is None else sample(data.target, MOST_IMAGES, workspace.settings.seed)
     seen = None if data.unlabelled is None else _spread(data.unlabelled, MOST_IMAGES)
+
+    def note(domain: _Domain, place: str, said: np.ndarray, images: LabelledImages) -> None:
+        answers = _judged(said, images, np.unique(domain.learned.labels))
+        if answers is not None:
+            domain.told[place] = answers
+
     for domain in domains:
         learned = _last(workspace, uri, domain.learned)
         if not np.isfinite(learned).all():
@@ -113,42 +145,55 @@ def _ask(workspace: Workspace, uri: str, domains: Sequence[_Domain]) -> None:
         for other in domains:
             if other is not domain:
                 said = domain.probe.logits(_last(workspace, uri, other.held)).argmax(1)
-                domain.shares[other.name], domain.knows[other.name] = _judged(said, other.held)
+                note(domain, other.name, said, other.held)
         if labelled is None:
             continue
         if seen is not None and len(seen) >= LEAST_SEEN:
             like = torch.as_tensor(_last(workspace, uri, seen))
             asked = _fitted(match_moments(torch.as_tensor(learned), like).numpy(), domain.learned, len(data.classes))
         said = asked.logits(_last(workspace, uri, labelled)).argmax(1)
-        domain.shares[TARGET], domain.knows[TARGET] = _judged(said, labelled)
+        note(domain, TARGET, said, labelled)
 
 
 def _fitted(features: np.ndarray, images: LabelledImages, classes: int) -> Probe:
     return fit_logistic(features, images.labels, classes, groups=images.groups, strengths=STRENGTHS, max_folds=3)
 
 
-def _judged(said: np.ndarray, images: LabelledImages) -> tuple[float, bool]:
-    """Balanced accuracy, and whether the answers are right more often than chance would have it."""
-    right = said == images.labels
+def _judged(said: np.ndarray, images: LabelledImages, known: np.ndarray) -> _Answers | None:
+    """What a probe that knows some classes, (c,), said of images (n,); None where these have fewer than two of them.
+
+    It is asked of these classes alone: what it cannot know speaks neither for its labels nor against them.
+    """
     present = np.unique(images.labels)
-    share = float(np.mean([right[images.labels == label].mean() for label in present]))
+    common = np.intersect1d(present, known)
+    if len(common) < 2:
+        return None
+    asked = np.isin(images.labels, common)
+    said, labels = said[asked], images.labels[asked]
+    right = said == labels
+    recalls = [right[labels == label].mean() for label in common]
     # Answers drawn at random in the shares in which they were given, of labels in theirs.
     answered = np.bincount(said, minlength=len(images.classes)) / len(said)
-    expected = float((answered * np.bincount(images.labels, minlength=len(images.classes)) / len(said)).sum())
+    expected = float((answered * np.bincount(labels, minlength=len(images.classes)) / len(said)).sum())
     chance = binomtest(int(right.sum()), len(right), min(max(expected, 1e-9), 1.0), alternative="greater").pvalue
-    return share, bool(chance < DOUBT)
+    of_all = float(np.sum(recalls)) / len(present)
+    return _Answers(float(np.mean(recalls)), of_all, int(right.sum()), len(right), bool(chance < DOUBT))
 
 
-def _order(domains: Sequence[_Domain], *, has_target: bool) -> list[str]:
+def _order(domains: Sequence[_Domain], classes: int, *, has_target: bool) -> list[str]:
     """Names, the most promising first; the name decides between equals, so that no order of options does.
 
-    By what a domain's probe gets right of the target, or without target labels of the other domains.
+    By what a domain's probe gets right of all that the target has, or without target labels of the other domains, times
+    the share of the classes that it has. One that could be asked of no other is taken to be as right as these are.
     """
+    abroad = {d.name: [told.share for place, told in d.told.items() if place != TARGET] for d in domains}
+    usual = float(np.mean([share for shares in abroad.values() for share in shares] or [1.0]))
 
     def promise(domain: _Domain) -> tuple[float, float, str]:
-        abroad = [share for place, share in domain.shares.items() if place != TARGET]
-        mean = round(float(np.mean(abroad)), 9) if abroad else 0.0  # a sum's last digits follow the options' order
-        return (-domain.shares.get(TARGET, 0.0) if has_target else 0.0, -mean, domain.name)
+        of_target = domain.told[TARGET].of_all if has_target and TARGET in domain.told else 0.0
+        right = float(np.mean(abroad[domain.name] or [usual]))
+        covered = len(np.unique(domain.learned.labels)) / classes
+        return (-of_target, -round(right * covered, 9), domain.name)  # a sum's last digits follow the options' order
 
     return [domain.name for domain in sorted(domains, key=promise)]
 
@@ -159,8 +204,8 @@ def _confirmed(domains: Sequence[_Domain]) -> set[str]:
     return {
         domain.name
         for domain in domains
-        for place, knows in domain.knows.items()
-        if place != TARGET and knows and by_name[place].knows.get(domain.name, False)
+        for place, answers in domain.told.items()
+        if place != TARGET and answers.knows and by_name[place].knows(domain.name)
     }
 
 
@@ -169,19 +214,31 @@ def _contradicted(domains: Sequence[_Domain], *, has_target: bool) -> dict[str, 
 
     A domain is confirmed where its probe knows the target, or another domain and that one's probe knows it. A domain
     that nobody confirms is set aside only if somebody else is confirmed on the same features: else they carry nothing
-    over, and nothing is known of anyone.
+    over, and nothing is known of anyone. And only where it was asked as they were and falls behind them: of other
+    classes than theirs they know nothing, and a label or two of the target tell nothing.
     """
     confirmed = _confirmed(domains)
-    agreed = [d.name for d in domains if d.name in confirmed or (has_target and d.knows.get(TARGET, False))]
+    agreed = [d for d in domains if d.name in confirmed or (has_target and d.knows(TARGET))]
     if not agreed or len(domains) < 2:
         return {}
     found = {}
     for domain in domains:
-        known_by = any(other.knows.get(domain.name, False) for other in domains)
-        if domain.name not in agreed and not known_by and not any(domain.knows.values()):
-            against = ", ".join(agreed) + (" and the target's labels" if has_target else "")
+        known_by = any(other.knows(domain.name) for other in domains)
+        knows = any(answers.knows for answers in domain.told.values())
+        if domain.name not in {d.name for d in agreed} and not known_by and not knows and _falls_behind(domain, agreed):
+            against = ", ".join(d.name for d in agreed) + (" and the target's labels" if has_target else "")
             found[domain.name] = f"its labels are no better than chance against {against}"
     return found
+
+
+def _falls_behind(domain: _Domain, others: Sequence[_Domain]) -> bool:
+    """Whether somewhere a domain's probe is right less often than those of others that know the place are.
+
+    By more than luck gives either of them (Fisher's exact test).
+    """
+    pairs = [(mine, other.told[place]) for place, mine in domain.told.items() for other in others if other.knows(place)]
+    tables = ([[told.right, told.asked - told.right] for told in pair] for pair in pairs)
+    return any(fisher_exact(table, alternative="less").pvalue < FALLS_BEHIND for table in tables)
 
 
 def _frequencies(workspace: Workspace, uri: str) -> tuple[tuple[float, ...], str]:
@@ -209,11 +266,14 @@ def _frequencies(workspace: Workspace, uri: str) -> tuple[tuple[float, ...], str
     if not estimate.reliable:
         # The labels may have been drawn with an even hand; where nothing better is known, that is no worse than even.
         return tuple((counts + 1.0) / (counts.sum() + len(counts))), ""
-    shares = tuple(float(share) for share in estimate.frequencies)
-    most = int(np.argmax(shares))
-    low, high = 100 * estimate.low[most], 100 * estimate.high[most]
-    largest = f"'{data.classes[most]}' {100 * shares[most]:.0f} % (90 % interval {low:.0f} to {high:.0f})"
-    return shares, f"class frequencies of the target estimated, {largest}"
+    shares, of_labels = tuple(float(share) for share in estimate.frequencies), counts / counts.sum()
+    differs = estimate.furthest_from(of_labels)
+    if differs is None:
+        return shares, "class frequencies of the target estimated, and none is known to differ from that of the labels"
+    which, low, high = differs
+    found = f"'{data.classes[which]}' {100 * shares[which]:.0f} % (90 % interval {100 * low:.0f} to {100 * high:.0f})"
+    of_these = f"{100 * of_labels[which]:.0f} % of the labels"
+    return shares, f"class frequencies of the target estimated, {found} and {of_these}"
 
 
 def _last(workspace: Workspace, uri: str, images: Images) -> np.ndarray:

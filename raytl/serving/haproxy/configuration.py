@@ -8,8 +8,14 @@
   replica dies with a request, only one that was there as a whole before it was passed on can be given to another.
 - Where no replica can answer, Serve has HAProxy say ``500 Internal Server Error``; it becomes a 503 with a time to come
   back.
+- What Serve answers in a word of plain text becomes such a sentence too: that a replica has no room for a request, or
+  that there is no model below a path. Where that is the root, ``/healthz`` tells whether any model answers: a load
+  balancer would give up a machine whose default model alone was taken down.
+- Serve tells everybody the names of all models at ``/-/routes``; the endpoint's own ``/v1/models`` asks for the token.
 - HAProxy opens the endpoint's port itself and takes whoever waits there with it when it is killed. It inherits the open
   port instead, which the guard holds as well.
+- Where the endpoint is to be elsewhere than at loopback, Serve listens there nevertheless, with replicas that nobody
+  reaches past HAProxy; the address that HAProxy opens in its place stands in a file of its folder.
 - A replica would watch every request's connection and time, which costs a fifth of a small answer; for what the
   endpoint itself watches (``serving/leaving.py``, ``serving/asking.py``) HAProxy tells it not to.
 """
@@ -21,32 +27,70 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from raytl.serving.haproxy.port import VARIABLE, Address
 
+FOLDER = "RAYTL_HAPROXY_FOLDER"
+"""The environment variable that names HAProxy's folder, where it has one."""
+HOST_FILE = "host"
+"""In that folder: the endpoint's host, where it is not the one that Serve was told."""
+
 # How long after its start an actor may not know what is deployed; it hears of replicas and of applications separately.
 _NEW_ACTOR_S = 20.0
 _HEADERS_S = 30
-_OURS = (
-    "    option http-buffer-request",
-    "    http-request set-header x-request-disconnect-disabled ?1 if METH_POST",
-    "    http-request set-header x-request-timeout-seconds 0 if METH_POST",
-)
-
+_BUSY = "too many requests are waiting; try again later"
 _SENTENCE = "no replica of the model can answer now; try again in a moment"
 _LATE = f"the request did not arrive within {_HEADERS_S} s; send fewer or smaller images"
+_NOWHERE = "there is no model here; ask one by its name, at /v1/models/NAME/predict"
+_HEALTH = "{ path /healthz /readyz /v2/health/live /v2/health/ready }"
+
+
+def _document(status: int, title: str, sentence: str) -> str:
+    known = {"type": "about:blank", "title": title, "status": status, "detail": sentence, "error": sentence}
+    return json.dumps(known)
 
 
 def _problem(status: int, title: str, sentence: str, headers: str = "") -> str:
     """An answer as HAProxy keeps it in a file."""
-    document = {"type": "about:blank", "title": title, "status": status, "detail": sentence, "error": sentence}
     told = f"Content-Type: application/problem+json\r\n{headers}Connection: close"
-    return f"HTTP/1.1 {status} {title}\r\n{told}\r\n\r\n{json.dumps(document)}"
+    return f"HTTP/1.1 {status} {title}\r\n{told}\r\n\r\n{_document(status, title, sentence)}"
+
+
+def _return(status: int, title: str, sentence: str, headers: str = "") -> str:
+    """An answer as a rule of HAProxy's gives it."""
+    return (
+        f"return status {status} content-type application/problem+json {headers}"
+        f"string '{_document(status, title, sentence)}'"
+    )
 
 
 _UNAVAILABLE = _problem(503, "Service Unavailable", _SENTENCE, "Retry-After: 1\r\n")
 _TOO_LATE = _problem(408, "Request Timeout", _LATE)
+_RETURN_UNAVAILABLE = _return(503, "Service Unavailable", _SENTENCE, "hdr Retry-After 1 ")
+_PLAIN = "{ res.hdr(content-type) -m beg text/plain }"
+_DROPPED = f"{{ status 503 }} {_PLAIN} {{ res.hdr(retry-after) -m found }}"
+# For a moment after a model was taken down Serve's spare proxy is asked for it.
+_UNKNOWN = f"{{ status 404 }} {_PLAIN} {{ srv_name -m beg SERVE_PROXY_ACTOR }}"
+_OURS = (
+    "    option http-buffer-request",
+    f"    http-request {_return(404, 'Not Found', _NOWHERE)} if {{ path -i /-/routes }}",
+    "    http-request set-header x-request-disconnect-disabled ?1 if METH_POST",
+    "    http-request set-header x-request-timeout-seconds 0 if METH_POST",
+    f"    http-response {_return(503, 'Service Unavailable', _BUSY, 'hdr Retry-After 1 ')} if {_DROPPED}",
+    f"    http-response {_return(404, 'Not Found', _NOWHERE)} if {_UNKNOWN}",
+)
+
+
+def _elsewhere(backends: Sequence[str]) -> list[str]:
+    """What a path gets below which there is no model. backends: of the models that there are."""
+    healthy = 'http-request return status 200 content-type application/json string \'{"status":"ok"}\''
+    return [
+        *(f"    {healthy} if {_HEALTH} {{ nbsrv({backend}) ge 1 }}" for backend in backends),
+        f"    http-request {_RETURN_UNAVAILABLE} if {_HEALTH}",
+        f"    http-request {_return(404, 'Not Found', _NOWHERE)}",
+    ]
 
 
 class Files:
@@ -67,7 +111,12 @@ class Files:
     def address(self) -> Address | None:
         """Where the endpoint is to listen; None where the configuration was mended already, or does not say."""
         found = re.search(r"^frontend http_frontend\s+bind (\S+):(\d+)\s*$", self.config.read_text(), re.MULTILINE)
-        return None if found is None else ("0.0.0.0" if found[1] == "*" else found[1], int(found[2]))
+        if found is None:
+            return None
+        host = "0.0.0.0" if found[1] == "*" else found[1]
+        with contextlib.suppress(FileNotFoundError):
+            host = Path(os.environ[FOLDER], HOST_FILE).read_text() if FOLDER in os.environ else host
+        return host, int(found[2])
 
     def mend(self, *, inherited: bool) -> None:
         """Close what the configuration opens to everybody; see above. Doing it twice changes nothing more.
@@ -78,16 +127,26 @@ class Files:
         answer.write_text(_UNAVAILABLE)
         late = self.config.with_name("408.http")
         late.write_text(_TOO_LATE)
+        address, text = self.address(), self.config.read_text()
+        backends = list(dict.fromkeys(re.findall(r"^\s*use_backend (\S+)", text, re.MULTILINE)))
         lines, section = [], ""
-        for line in self.config.read_text().splitlines():
+        for line in text.splitlines():
             words = line.split()
             if words and not line[0].isspace():
                 section = " ".join(words[:2])
+            if section == "backend default_backend":
+                if words[:1] == ["backend"]:
+                    lines += [line, *_elsewhere(backends)]
+                elif words[:2] != ["http-request", "return"]:
+                    lines.append(line)
+                continue
             if section in ("frontend prometheus", "listen stats") and words[:1] == ["bind"]:
                 line = re.sub(r"bind\s+\S*:(\d+)", r"bind 127.0.0.1:\1", line)
             elif section == "frontend http_frontend" and words[:1] == ["bind"]:
                 if inherited:
                     line = f'    bind "fd@${{{VARIABLE}}}"'
+                elif address is not None:
+                    line = f"    bind {address[0]}:{address[1]}"
                 lines.append(line)
                 lines += _OURS
                 continue

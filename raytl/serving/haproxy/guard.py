@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raytl.serving.haproxy import port
-from raytl.serving.haproxy.configuration import Files
+from raytl.serving.haproxy.configuration import FOLDER, Files
 
 # Serve's actor kills HAProxy and is then killed itself: a moment later it is clear which of the two it was.
 _SHUTDOWN_S = 0.5
@@ -119,7 +119,7 @@ class Guard:
             self._step_aside(haproxy)
             if not self._raylet.alive():
                 haproxy.kill()
-                if folder := os.environ.get("RAYTL_HAPROXY_FOLDER"):
+                if folder := os.environ.get(FOLDER):
                     shutil.rmtree(folder, ignore_errors=True)
                 return
             if not haproxy.alive():

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny import MODEL, PRETRAINED, SIDE, STAGES, data, shapes, workspace
+from torch import Tensor
 
 from raytl.core.hashing import hash_tensors
 from raytl.search.jobs import JobKind, LaneJob
@@ -19,7 +24,7 @@ from raytl.search.lanes.sizing import Lanes
 from raytl.search.lanes.work import do_job, keep_files
 from raytl.search.plan.schedule import FIRST_MODEL, SearchPlan
 from raytl.search.planning import SearchSettings, make_plan, make_workspace_settings
-from raytl.search.records import TrialRecord
+from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.sources.checkpoint import load_checkpoint
@@ -99,6 +104,40 @@ class TestBeginning:
         with pytest.raises(KeyboardInterrupt), Beginning(plan, workspace):
             raise KeyboardInterrupt
         assert not [thread for thread in threading.enumerate() if thread.name == "raytl-beginning"]
+
+
+class TestStopped:
+    """Ctrl-C, or a request to end the search, while thousands of images pass a network."""
+
+    def test_what_runs_is_given_up_and_leaves_nothing_behind(
+        self, begun: tuple[SearchPlan, Workspace, Heard], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        plan, workspace, _ = begun
+        passing, passed = threading.Event(), []
+
+        def crawl(maker: pools.PoolMaker, inputs: Iterable[Tensor], start: int, stop: int) -> Iterator[np.ndarray]:
+            every = [image for chunk in inputs for image in chunk.split(1)]
+            for image in every:
+                yield image.flatten(1).float().numpy()
+                if len(every) > 1:  # else it is looked how large they are
+                    passed.append(len(every))
+                    passing.set()
+                    time.sleep(0.2)
+
+        monkeypatch.setattr(pools.PoolMaker, "_run", crawl)
+        with Beginning(plan, workspace) as beginning:
+            assert passing.wait(60)
+            partial = list(tmp_path.rglob("*.part"))
+            beginning.stop()
+        assert partial and not list(tmp_path.rglob("*.part"))
+        assert len(passed) < passed[0]
+        for lock in tmp_path.rglob("*.lock"):
+            with lock.open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where somebody holds it
+        assert not plan.finished()
+        plan.interrupt()
+        assert [record.status for record in plan.records] == [TrialStatus.INTERRUPTED]
+        beginning.finish()  # nothing went wrong
 
 
 class TestLanesHere:

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorded import FixedRecipes
 from virtual import BASELINES
 
 from raytl.evaluation import metrics
 from raytl.search.jobs import LaneJob, Survey
 from raytl.search.plan.closing import Closing
-from raytl.search.plan.contest import Contest, Labels
+from raytl.search.plan.contest import Contest
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
+from raytl.search.plan.said import Labels
 from raytl.search.plan.settings import PlanSettings
-from raytl.search.plan.simulation import FixedRecipes
 from raytl.search.plan.time_budget import TimeBudget
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.training import Strategy
@@ -92,7 +93,7 @@ def test_who_hardly_can_win_is_tried_on_further_folds_once_the_others_were(tmp_p
         record = TrialRecord(len(records), "search", strategy.to_dict(), strategy.key, fold)
         record.status, record.score, record.seconds = TrialStatus.COMPLETED, right[strategy.key][fold] / EACH, 1.0
         record.metrics = {"labelled": record.score}
-        record.validated, record.predicted = index.tolist(), (0.1 + 0.8 * np.eye(2)[said]).tolist()
+        record.validated, record.predicted = index.tolist(), 0.1 + 0.8 * np.eye(2)[said]
         records.append(record)
 
     for strategy in (A, B, C):

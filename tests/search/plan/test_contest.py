@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from raytl.evaluation import metrics
-from raytl.search.plan.contest import Contest, Labels, outdone, yields_to
+from raytl.search.plan.contest import Contest
+from raytl.search.plan.kinds import outdone, yields_to
+from raytl.search.plan.said import Labels
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.training import Strategy
 
@@ -49,7 +51,7 @@ class Told:
         record.score, record.seconds = measured.get("score", right), seconds
         record.metrics = {"labelled": right} | measured
         record.validated = index.tolist()
-        record.predicted = answers(index, right).tolist()
+        record.predicted = answers(index, right)
         self.records.append(record)
 
     def winner(self, *failed: str) -> str | None:
@@ -422,36 +424,36 @@ class TestCertainty:
             for name, right, sure in (("a", 0.9, 0.9999), ("b", 0.7, 0.55)):
                 told.add(TRAINED[name], fold, right)
                 index = np.arange(fold, IMAGES, FOLDS)
-                told.records[-1].predicted = answers(index, right, sure).tolist()
+                told.records[-1].predicted = answers(index, right, sure)
         return told
 
     def test_the_better_one_wins_though_it_is_too_sure(self) -> None:
         told = self.told(self.BY_LOSS)
-        a, b = (told.contest.out_of_fold(TRAINED[name].key) for name in "ab")
+        a, b = (told.contest.said.out_of_fold(TRAINED[name].key) for name in "ab")
         loss = metrics.get("log-loss")
         assert a is not None and b is not None and loss(a, TRUTH) > loss(b, TRUTH)  # as they are
         assert told.winner() == TRAINED["a"].key and told.contest.trails(TRAINED["b"].key, TRAINED["a"].key)
 
     def test_is_no_matter_to_what_does_not_go_by_it(self) -> None:
-        for name in ("accuracy", "auroc", "macro-f1"):
+        for name in ("accuracy", "balanced-accuracy", "macro-f1"):
             contest = self.told(replace(LABELS, metric=metrics.get(name))).contest
             key = TRAINED["a"].key
-            assert np.array_equal(contest.judged(key), contest.out_of_fold(key))
+            assert np.array_equal(contest.said.judged(key), contest.said.out_of_fold(key))
 
     def test_on_few_images_nothing_is_fitted(self) -> None:
         told = Told(self.BY_LOSS)
         told.add(TRAINED["a"], 0, 0.9)
-        told.records[-1].validated, told.records[-1].predicted = [0, 1], answers(np.array([0, 1]), 0.5).tolist()
-        found = told.contest.judged(TRAINED["a"].key)
+        told.records[-1].validated, told.records[-1].predicted = [0, 1], answers(np.array([0, 1]), 0.5)
+        found = told.contest.said.judged(TRAINED["a"].key)
         assert found is not None and found[:2] == pytest.approx(answers(np.array([0, 1]), 0.5))
-        assert told.contest.temperature(TRAINED["a"].key) is None
+        assert told.contest.said.temperature(TRAINED["a"].key) is None
 
     def test_further_folds_are_heard(self) -> None:
         told = self.told(self.BY_LOSS)
         key = TRAINED["a"].key
-        first = told.contest.judged(key, {0})
-        assert first is not None and (told.contest.judged(key) is not None)
-        assert np.isnan(first).any() and not np.isnan(told.contest.judged(key)).any()
+        first = told.contest.said.judged(key, {0})
+        assert first is not None and (told.contest.said.judged(key) is not None)
+        assert np.isnan(first).any() and not np.isnan(told.contest.said.judged(key)).any()
 
 
 class TestOutOfFold:
@@ -461,15 +463,15 @@ class TestOutOfFold:
         told.add(TRAINED["a"], 1, 1.0)
         again = TrialRecord(**vars(told.records[0]))
         again.number, again.fold = 2, 2  # a repeat of the first fold's images under another number
-        again.predicted = np.full((len(again.validated), CLASSES), 1 / CLASSES).tolist()
+        again.predicted = np.full((len(again.validated), CLASSES), 1 / CLASSES)
         told.records.append(again)
-        found = told.contest.out_of_fold(TRAINED["a"].key)
+        found = told.contest.said.out_of_fold(TRAINED["a"].key)
         assert found is not None and found.shape == (IMAGES, CLASSES)
         known = ~np.isnan(found[:, 0])
         assert known.tolist() == [i % FOLDS < 2 for i in range(IMAGES)]
         assert found[0, TRUTH[0]] == pytest.approx((0.8 + 0.2 / 3 + 1 / 3) / 2)
         assert found[1, TRUTH[1]] == pytest.approx(0.8 + 0.2 / 3)
-        only = told.contest.out_of_fold(TRAINED["a"].key, {1})
+        only = told.contest.said.out_of_fold(TRAINED["a"].key, {1})
         assert only is not None and np.isnan(only[0, 0]) and not np.isnan(only[1, 0])
 
     def test_a_fold_that_was_tried_twice_counts_once(self) -> None:
@@ -482,5 +484,5 @@ class TestOutOfFold:
     def test_of_what_said_nothing_is_nothing(self) -> None:
         told = Told()
         told.add(TRAINED["a"], 0, 0.5)
-        told.records[0].predicted = []
-        assert told.contest.out_of_fold(TRAINED["a"].key) is None
+        told.records[0].predicted = np.empty(0)
+        assert told.contest.said.out_of_fold(TRAINED["a"].key) is None

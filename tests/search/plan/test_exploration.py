@@ -5,13 +5,15 @@ from __future__ import annotations
 from itertools import count
 from pathlib import Path
 
+import pytest
 from tiny import MODEL, data
 
 from raytl.search.jobs import Survey
 from raytl.search.plan.exploration import Exploration
-from raytl.search.plan.halving import SuccessiveHalving
-from raytl.search.plan.time_budget import TimeBudget
+from raytl.search.plan.halving import SuccessiveHalving, kind_of
+from raytl.search.plan.time_budget import CONFIRMED, TimeBudget
 from raytl.search.propose.sampler import TpeSampler
+from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.choices import FirstChoices
 from raytl.search.space.definition import load_space
@@ -53,3 +55,36 @@ def test_what_seemed_to_take_too_long_is_tried_first_once_it_does_not(tmp_path: 
     while (job := exploration.next_job(0)) is not None:
         found.append(Strategy.from_dict(job.strategy).optimizer)
     assert found == ["adamw"]  # the other one was tried by hand
+
+
+@pytest.mark.parametrize(
+    ("score", "labelled", "goes_on"),
+    [(0.6, 0.9, True), (0.8, 0.5, False), (0.8, None, True), (0.6, None, False)],
+)
+@pytest.mark.parametrize("time_is_over", [False, True])
+def test_a_trial_that_labels_put_ahead_goes_on_whatever_images_without_say(
+    tmp_path: Path, score: float, labelled: float | None, goes_on: bool, time_is_over: bool
+) -> None:
+    """Halving would stop it, or the time that the search has is over: what may win comes to its end all the same."""
+    (tmp_path / "s.yaml").write_text(SPACE)
+    space = BoundSpace(load_space(str(tmp_path / "s.yaml")), data())
+    records: list[TrialRecord] = []
+    now = {"seconds": 0.0}
+    time = TimeBudget(100.0, lambda: now["seconds"], 0.0, lanes=1, tested=True, folds=2)
+    halving = SuccessiveHalving(1, 3, 9)
+    exploration = Exploration(
+        TpeSampler(space, 0), halving, time, records, count(),
+        trials=10, epochs=9, fold=0, patience=None, min_gain=None, seconds=lambda strategy: 1.0,
+    )  # fmt: skip
+    exploration.begin([MODEL], Survey(), leave_out=[], ahead=[], probes=[], hold_back=[])
+    job = exploration.next_job(0)
+    assert job is not None
+    for number in range(CONFIRMED):
+        strategy = Strategy(MODEL, optimizer="sgd", head_lr=0.01 * (number + 1))
+        record = TrialRecord(100 + number, "search", strategy.to_dict(), strategy.key, fold=0)
+        record.status, record.score, record.seconds = TrialStatus.COMPLETED, 0.7, 1.0
+        record.metrics = {} if labelled is None else {"labelled": 0.7}
+        records.append(record)
+        halving.record(1, 0.1 if time_is_over else 0.99, kind_of(job.strategy))
+    now["seconds"] = 93.0 if time_is_over else 1.0
+    assert exploration.on_epoch(job.number, 1, score, labelled) == goes_on

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState
+from recorded import FixedRecipes
 from tiny import MODEL, PRETRAINED, data
 from virtual import BASELINES, EPOCHS, PIXELS, PROBE, PROBES, SPACE, Search, flat, key, rising, top
 
 from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.schedule import FIRST_MODEL, TIME
 from raytl.search.plan.settings import Wait
-from raytl.search.plan.simulation import Curve, FixedRecipes
+from raytl.search.plan.simulation import Curve
 from raytl.search.plan.time_budget import CONFIRMED
 from raytl.search.propose.effort import Passes
 from raytl.search.propose.recipes import Control

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recorded import FixedRecipes
 from tiny import MODEL, STAGES, data, shapes
 from virtual import BASELINES, EPOCHS, Search, key, rising
 
 from raytl.evaluation import metrics
 from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
-from raytl.search.plan.contest import Labels
 from raytl.search.plan.left_over import not_learned_from
 from raytl.search.plan.probing import EAGER, RACING, TURN
+from raytl.search.plan.said import Labels
 from raytl.search.plan.schedule import TIME
 from raytl.search.plan.settings import Wait
-from raytl.search.plan.simulation import Curve, FixedRecipes
+from raytl.search.plan.simulation import Curve
 from raytl.search.propose.effort import Passes
 from raytl.search.records import TrialStatus
 from raytl.search.space.binding import BoundSpace
@@ -320,6 +321,48 @@ class TestRacing:
         assert [job.fold for job in search.given(JobKind.PROBE) if job.strategy["source_model"] == "plain:pixels"] == [
             0, 1, 2
         ]  # fmt: skip
+
+
+class TestOnLargeSets:
+    """Where thousands of images pass a network for most of a minute there is something to use in the meantime."""
+
+    @staticmethod
+    def begun(space: BoundSpace, pixels_s: float, *, failing: bool = False) -> list[tuple[JobKind, str]]:
+        """What is done before there are lanes: kinds and source models, in order. failing: no refit succeeds."""
+        here = {uri: [probe(uri)] for uri in ("plain:pixels", MODEL)}
+        search = Search(space, recipes=FixedRecipes(BASELINES, here), folds=4, time_budget_s=120.0)
+        plan, done = search.plan, []
+        while isinstance(job := plan.next_quick(), LaneJob):
+            uri = job.strategy["source_model"]
+            done.append((job.kind, uri))
+            seconds = pixels_s if uri == "plain:pixels" else 5 * pixels_s
+            if job.kind == JobKind.PROBE:
+                search.clock.now += seconds
+                score = 0.5 if uri == "plain:pixels" else 0.9
+                plan.on_epoch(job.number, {"epoch": 1.0, "score": score, "seconds": seconds})
+            reason = "disk full" if failing and job.kind == JobKind.REFIT else None
+            plan.on_end(job.number, JobResult(seconds=seconds, made_s=0.9 * seconds, reason=reason))
+        return done
+
+    def test_plain_features_are_the_first_model_until_the_first_network_takes_its_place(
+        self, space: BoundSpace
+    ) -> None:
+        pixels, network = "plain:pixels", MODEL
+        assert self.begun(space, 8.0)[:4] == [
+            (JobKind.PROBE, pixels),
+            (JobKind.REFIT, pixels),
+            (JobKind.PROBE, network),
+            (JobKind.REFIT, network),
+        ]
+
+    def test_on_others_the_first_model_is_what_leads(self, space: BoundSpace) -> None:
+        done = self.begun(space, 0.5)
+        assert done[:2] == [(JobKind.PROBE, "plain:pixels"), (JobKind.PROBE, MODEL)]
+        assert [uri for kind, uri in done if kind == JobKind.REFIT] == [MODEL]
+
+    def test_where_it_cannot_be_made_the_network_is_not_waited_for_any_less(self, space: BoundSpace) -> None:
+        done = self.begun(space, 8.0, failing=True)
+        assert [uri for kind, uri in done if kind == JobKind.REFIT] == ["plain:pixels", MODEL]
 
 
 class TestLateModels:

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import virtual
 from optuna.trial import TrialState
+from recorded import FixedRecipes
 from tiny import MODEL, STAGES, data
 from virtual import EPOCHS, key
 
 from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import Wait
-from raytl.search.plan.simulation import Curve, FixedRecipes, simulate
+from raytl.search.plan.simulation import Curve, simulate
 from raytl.search.propose.recipes import Control
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace

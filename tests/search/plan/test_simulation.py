@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from recorded import CurveTable, FixedRecipes
 
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import PlanSettings
-from raytl.search.plan.simulation import Curve, CurveTable, Event, FixedRecipes, VirtualClock, simulate
+from raytl.search.plan.simulation import Curve, Event, VirtualClock, simulate
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace

@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from recorded import FixedRecipes
 from tiny import MODEL, PRETRAINED, STAGES
 
 from raytl.search.jobs import JobKind, LaneJob
-from raytl.search.plan.contest import Labels
 from raytl.search.plan.halving import SuccessiveHalving
+from raytl.search.plan.said import Labels
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import PlanSettings, Recipe
-from raytl.search.plan.simulation import Curve, Event, FixedRecipes, VirtualClock, simulate
+from raytl.search.plan.simulation import Curve, Event, VirtualClock, simulate
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from optuna.trial import TrialState
+from recorded import FixedRecipes
 from tiny import MODEL, data
 
 from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import PlanSettings
-from raytl.search.plan.simulation import Curve, FixedRecipes, VirtualClock, simulate
+from raytl.search.plan.simulation import Curve, VirtualClock, simulate
 from raytl.search.propose.cost import PROPOSED, AdditiveModel, CostAwareSampler
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import TrialRecord

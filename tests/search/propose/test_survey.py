@@ -137,6 +137,47 @@ class TestDomains:
         assert told(tmp_path, target=TARGET) == Survey()
 
 
+class TestDomainsOfOtherClasses:
+    """Two domains have the plain shapes, one has the same shapes with a cross over them; the target has all six."""
+
+    SIX = (*CLASSES, *(f"{name} with a cross" for name in CLASSES))
+
+    def crossed(self, images: LabelledImages) -> LabelledImages:
+        return replace(marked(images), labels=images.labels + 3, classes=self.SIX)
+
+    def plain(self, images: LabelledImages) -> LabelledImages:
+        return replace(images, classes=self.SIX)
+
+    def told(self, folder: Path, crossed: LabelledImages, target: int | None = None) -> Survey:
+        domains = self.plain(domain("good", 3)), self.plain(domain("fine", 5)), crossed
+        labelled = None
+        if target is not None:
+            halves = self.plain(shapes(target, 1, name="plain")), self.crossed(shapes(target, 6, name="crossed"))
+            items = [replace(item, name=f"{half.name} {item.name}") for half in halves for item in half.items]
+            labelled = LabelledImages("target", items, None, self.SIX, np.concatenate([half.labels for half in halves]))
+        held = TrainingData("shapes", self.SIX, labelled, None, {one.name: one for one in domains}, channels=1)
+        return survey(workspace(folder, held), (MODEL,))
+
+    @pytest.mark.parametrize("target", [1, 2, None])
+    def test_are_not_set_aside_for_what_they_cannot_know(self, tmp_path: Path, target: int | None) -> None:
+        found = self.told(tmp_path, self.crossed(domain("other", 4)), target)
+        assert found.set_aside == {} and set(found.domains) == {"good", "fine", "other"}
+        assert not any("confirms" in note for note in found.notes)
+
+    def test_are_set_aside_where_their_own_classes_are_told_wrong(self, tmp_path: Path) -> None:
+        found = self.told(tmp_path, self.crossed(permuted(domain("other", 4))), 8)
+        assert set(found.set_aside) == {"other"}
+
+    def test_take_their_turn_by_how_many_of_the_classes_they_have(self, tmp_path: Path) -> None:
+        """Right about three of six classes is worth less than right about all of them."""
+        both = domain("whole", 3), self.crossed(domain("half", 4))
+        items = [replace(item, name=f"{half.name} {item.name}") for half in both for item in half.items]
+        whole = LabelledImages("whole", items, None, self.SIX, np.concatenate([half.labels for half in both]))
+        domains = {"a-part": self.plain(domain("a-part", 5)), "whole": whole}
+        held = TrainingData("shapes", self.SIX, None, None, domains, channels=1)
+        assert survey(workspace(tmp_path, held), (MODEL,)).domains == ("whole", "a-part")
+
+
 def marked(images: LabelledImages) -> LabelledImages:
     """The same with a bright cross over every image."""
 
@@ -187,6 +228,7 @@ class TestFrequencies:
         even = skewed(60, (1.0, 1.0, 1.0), 2, "unlabelled").without_labels()
         found = told(tmp_path, domain("good", 3, 40), target=shapes(20, 1, name="target"), unlabelled=even)
         np.testing.assert_allclose(found.frequencies, 1 / 3, atol=0.12)
+        assert any("none is known to differ from that of the labels" in note for note in found.notes)
 
     def test_of_labels_that_cannot_be_told_apart_are_those_of_the_labels(self, tmp_path: Path) -> None:
         """Nothing is to be read from the predictions, so that the shares among the labels stand, a little evened."""

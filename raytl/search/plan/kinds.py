@@ -1,0 +1,79 @@
+"""Which kind of strategy does better than which on task after task, whatever this task's few images say."""
+
+from __future__ import annotations
+
+from raytl.adaptation.propagation import PROPAGATION
+from raytl.sources.heads import ZERO_SHOT
+from raytl.sources.uris import is_untrained
+from raytl.training.strategy import Strategy
+
+
+def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
+    """Whether the other strategy is a head on frozen features of a kind that does better on task after task.
+
+    Better than a network that is trained on the target's images alone is, as long as these are few, a head on all
+    stages of published weights, or of any that learned from the unlabelled images too; what the trained one is surer of
+    on the unlabelled images it is often wrong in. Of two heads on frozen features: on all stages better than on the
+    last, of the same network, and there with a source domain better than without, and with what is believed of the
+    unlabelled images: how much these are heard follows from the target's labels. On published weights better than on
+    plain features. A network that was pretrained on the user's own source domain is better than these only where the
+    domain is related. labelled: whether target labels tell that; where there are none, such a network is trusted less
+    than published weights, a domain's features as they are less than with the target's moments, and what learned from
+    the domain alone less than a head that learned from the unlabelled images too, whether it is a head or a network.
+    """
+    published = _is_published(other.source_model)
+    if not one.convex:
+        if not labelled:
+            return one.adaptation == "none" and other.convex and other.adaptation == PROPAGATION
+        better = other.head == "stages" and (published or other.adaptation == PROPAGATION)
+        return better and on_target_alone(one)
+    if not other.convex:
+        return False
+    if not labelled:
+        return _trust(one) < _trust(other)
+    same = one.source_model == other.source_model and other.head == "stages"
+    stages = same and one.head == "logistic" and (one.source_domain is None or other.source_domain is not None)
+    less, more = _heard(one), _heard(other)
+    joined = same and one.head == "stages" and less != more and all(a <= b for a, b in zip(less, more, strict=True))
+    return stages or joined or (published and one.source_model.startswith("plain:") and other.head != ZERO_SHOT)
+
+
+def outdone(one: Strategy, other: Strategy) -> bool:
+    """Whether a head on all stages is better than another strategy whatever a score without labels says.
+
+    Whatever learned from a few target images alone is sure and wrong: a head on the last features of the same network,
+    or a network that was trained on them. And a source domain is heard as far as the target's images bear it out. Never
+    by what is trusted less otherwise: of two heads each would take the other's place for ever.
+    """
+    if not other.convex or other.head != "stages":
+        return False
+    if not one.convex:
+        return on_target_alone(one) and _is_published(other.source_model)
+    if one.source_model != other.source_model or one.head == ZERO_SHOT or _trust(other) < _trust(one):
+        return False
+    taught = _heard(other)[1] and not _heard(one)[1] and other.source_domain == one.source_domain
+    return taught or (one.source_domain is None and (one.head == "logistic" or other.source_domain is not None))
+
+
+def _is_published(source_model: str) -> bool:
+    return not source_model.startswith(("plain:", "pretrain:")) and not is_untrained(source_model)
+
+
+def on_target_alone(strategy: Strategy) -> bool:
+    """Whether a strategy learned from the labelled target images and from nothing else of the user's."""
+    return strategy.source_domain is None and strategy.adaptation == "none"
+
+
+def _heard(strategy: Strategy) -> tuple[bool, bool]:
+    """Whether a head learned from a source domain, and whether from the unlabelled images."""
+    return strategy.source_domain is not None, strategy.adaptation == PROPAGATION
+
+
+def _trust(strategy: Strategy) -> tuple[bool, ...]:
+    """What does better on task after task without target labels, the more of it the better."""
+    return (
+        _is_published(strategy.source_model),
+        strategy.head == "stages",
+        strategy.adaptation != "none",
+        strategy.adaptation == PROPAGATION,
+    )

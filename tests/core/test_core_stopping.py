@@ -1,0 +1,42 @@
+"""Work that ends before its end because somebody asked."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from raytl.core.stopping import StoppedError, check, stoppable
+
+
+def test_work_goes_on_until_it_is_asked_to_end() -> None:
+    asked = threading.Event()
+    with stoppable(asked):
+        check()
+        asked.set()
+        with pytest.raises(StoppedError):
+            check()
+    check()  # what comes after it is not meant
+
+
+def test_only_the_work_that_was_meant_ends() -> None:
+    asked, others = threading.Event(), []
+    asked.set()
+
+    def other() -> None:
+        check()
+        others.append("went on")
+
+    with stoppable(asked):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        with stoppable(None):
+            check()
+        with pytest.raises(StoppedError):
+            check()
+    assert others == ["went on"]
+
+
+def test_it_is_not_what_goes_wrong_with_a_trial() -> None:
+    assert not issubclass(StoppedError, Exception)

@@ -1,0 +1,116 @@
+"""What becomes of a configuration that does not come up, with the applications of a Serve that is only a mapping."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import ray
+
+from raytl.core.errors import UserError
+from raytl.serving import applying, snapshots, tokens
+from raytl.serving.applying import AppConfig, put, refuse_other_labels, replace
+from raytl.serving.controller import RaySession, Serve
+from raytl.serving.settings import ServingSettings, bundle_version
+from raytl.serving.snapshots import snapshot
+
+SESSION = RaySession(detached=False, head=None)
+
+
+class Kept:
+    """Serve's applications, as :class:`Serve` changes them."""
+
+    def __init__(self, **configs: AppConfig) -> None:
+        self.configs = configs
+
+    def change(self, edit: Callable[[dict[str, AppConfig]], Mapping[str, AppConfig] | None]) -> None:
+        after = edit(dict(self.configs))
+        self.configs = self.configs if after is None else dict(after)
+
+
+def application(name: str, version: str, num_cpus: float = 1, route: str = "/") -> AppConfig:
+    told = {"bundle": "b", "version": version, "model": "m", "since": version}
+    deployment = {"name": "Classifier", "ray_actor_options": {"num_cpus": num_cpus}, "user_config": told}
+    return {"name": name, "route_prefix": route, "deployments": [deployment]}
+
+
+def test_what_is_interrupted_while_it_is_waited_for_is_undone(monkeypatch):
+    before = application("raytl", "v1")
+    kept = Kept(raytl=before, other=application("other", "v1", route="/other"))
+    all_before = dict(kept.configs)
+
+    def interrupted(*_: Any) -> None:
+        assert kept.configs["raytl"]["deployments"][0]["ray_actor_options"] == {"num_cpus": 64}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(applying, "_wait_until_served", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        put(cast(Serve, kept), SESSION, application("raytl", "v2", num_cpus=64), before, 1)
+    assert kept.configs == all_before
+
+
+def test_the_same_that_another_command_has_just_deployed_stays(monkeypatch):
+    kept = Kept(raytl=application("raytl", "v1"))
+    with pytest.raises(UserError, match="changed in the meantime"):
+        put(cast(Serve, kept), SESSION, application("raytl", "v1"), None, 1)
+    assert set(kept.configs) == {"raytl"}
+
+
+def test_two_that_begin_at_once_without_a_default_do_not_both_get_its_route():
+    kept = Kept(a=application("a", "v1"))
+    with pytest.raises(UserError, match="'a' was deployed under / in the meantime, by another command: try again"):
+        replace(cast(Serve, kept), application("b", "v1"), None)
+    assert set(kept.configs) == {"a"}
+    replace(cast(Serve, kept), application("b", "v1", route="/v1/models/b"), None)
+    assert set(kept.configs) == {"a", "b"}
+
+
+def test_the_same_labels_in_another_order_are_not_those_that_callers_know(bundles):
+    config = application("raytl", "v1")
+    config["deployments"][0]["user_config"]["bundle"] = str(bundles["first"])
+    refuse_other_labels(config, "http://127.0.0.1", ("daisy", "poppy", "rose", "tulip"))
+    with pytest.raises(UserError, match="poppy, rose, tulip in this order, and the new model with poppy, daisy"):
+        refuse_other_labels(config, "http://127.0.0.1", ("poppy", "daisy", "rose", "tulip"))
+
+
+def test_two_commands_copy_the_same_bundle_at_once(bundles, monkeypatch, tmp_path):
+    """The one that is done later finds the copy there."""
+    both = threading.Barrier(2)
+    copied = snapshots.shutil.copytree
+
+    def copy(*arguments: Any, **options: Any) -> Any:
+        done = copied(*arguments, **options)
+        both.wait(30)
+        return done
+
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}])
+    monkeypatch.setattr(snapshots, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(snapshots.shutil, "copytree", copy)
+    version = bundle_version(bundles["first"])
+    with ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda _: snapshot(bundles["first"], version), range(2)))
+    assert paths == [tmp_path / version] * 2 and bundle_version(paths[0]) == version
+    assert [path.name for path in tmp_path.iterdir()] == [version]
+
+
+def test_a_hash_that_is_none_is_refused_and_one_in_capitals_fits():
+    digest = tokens.hashed("a secret")
+    for given in (digest[:-1], f"{digest}0", f" {digest}", "a secret", digest[:-1] + "g"):
+        with pytest.raises(UserError, match="'token_sha256' is not the SHA-256 of a token; give its 64 hex digits"):
+            ServingSettings(bundle="b", token_sha256=given)
+    assert ServingSettings(bundle="b", token_sha256=digest.upper()).token_sha256
+    assert tokens.fits("Bearer a secret", digest.upper()) and not tokens.fits("Bearer another", digest.upper())
+
+
+def test_the_token_of_an_endpoint_that_is_gone_goes_and_another_ones_stays(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAYTL_HOME", str(tmp_path))
+    token = tokens.write_token("raytl")
+    tokens.drop_token("raytl", "")
+    tokens.drop_token("raytl", tokens.hashed("another"))
+    assert tokens.read_token("raytl") == token
+    tokens.drop_token("raytl", tokens.hashed(token))
+    assert tokens.read_token("raytl") is None and not Path(tokens.token_file("raytl")).exists()
