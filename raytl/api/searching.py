@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from raytl import runs
 from raytl.api.conducting import conduct
 from raytl.api.models import Run, open_run
 from raytl.api.planning import bind
-from raytl.core.errors import UserError, nearest
+from raytl.core.errors import NotWrittenError, UserError, nearest
 from raytl.core.paths import default_storage, note_run
 from raytl.evaluation import metrics
 from raytl.judging.operating import parse_goal
@@ -24,7 +25,7 @@ from raytl.runs.earlier import earlier_runs
 from raytl.runs.extending import More
 from raytl.runs.tracking import read_switches
 from raytl.search.lanes.cluster import check_address
-from raytl.search.planning import SearchSettings, chosen_metric
+from raytl.search.planning import SearchSettings, check_goal, chosen_metric
 from raytl.search.propose.warm_start import embed, warm_starts
 from raytl.search.records import SearchListener
 from raytl.search.space.binding import BoundSpace
@@ -99,6 +100,7 @@ def search(
         at=at,
         ship=ship,
     )
+    check_goal(task.data, settings)
     store = runs.RunStore(storage if storage is not None else default_storage())
     embedding = embed(task.data)
     starts = warm_starts(embedding, earlier_runs(store), bound) if warm_start else []
@@ -106,7 +108,14 @@ def search(
     described |= {"embedding": embedding, "warm_start": [start.to_json() for start in starts], "log": trackers}
     writer = store.create(name, described)
     note_run(writer.where)
-    return conduct(writer, task, bound, settings, listeners, begun=begun)
+    try:
+        return conduct(writer, task, bound, settings, listeners, begun=begun)
+    except UserError as error:
+        full = isinstance(error, NotWrittenError) or isinstance(error.__cause__, NotWrittenError)
+        if not writer.trials and not full:  # what could not begin as it was asked for cannot be gone on with either
+            with suppress(UserError):  # another machine has it
+                writer.place.delete()
+        raise
 
 
 def check_wishes(

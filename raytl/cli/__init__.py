@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
+import shlex
 import signal
 import sys
 import warnings
@@ -101,7 +103,12 @@ def _usage(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     if not message or context is None:
         return message
-    return f"{message[0].lower()}{message[1:]}; see: {context.command_path} --help"
+    said = f"{message[0].lower()}{message[1:]}"
+    stray = re.search(r"unexpected extra arguments?(?:\(s\))? \((.*)\)", message)
+    options = {option for parameter in context.command.params for option in parameter.opts}
+    if stray and "--target" in options and ("://" in stray[1] or os.path.lexists(stray[1])):
+        return f"{said}; did you mean --target {shlex.quote(stray[1])}?"
+    return f"{said}; see: {context.command_path} --help"
 
 
 __all__ = ["main", "run"]

@@ -8,6 +8,7 @@ import typer
 
 from raytl import __version__
 from raytl.cli.output import Output
+from raytl.cli.shares import parse_holdout
 from raytl.core.errors import UserError
 
 app = typer.Typer(
@@ -36,7 +37,10 @@ Storage = Annotated[
     typer.Option(metavar="DIR|URI", help="Folder or URI of runs (default RAYTL_STORAGE or ./raytl-runs)."),
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="All randomness comes from it.")]
-Target = Annotated[str | None, typer.Option(metavar="PATH", help="Labelled images of the domain the model is for.")]
+READ = "a folder, a table, an export of labels or an archive of these (zip, tar), local or at a URI"
+Target = Annotated[
+    str | None, typer.Option(metavar="PATH", help="Labelled images of the domain the model is for: " + READ + ".")
+]
 SourceDomain = Annotated[
     list[str] | None,
     typer.Option(metavar="PATH", help="Labelled images of another domain; may be given several times."),
@@ -56,6 +60,7 @@ Assignments = Annotated[
 Holdout = Annotated[
     float | None,
     typer.Option(
+        parser=parse_holdout,
         metavar="SHARE",
         help="Share of the target to test on, 0 for none (default: 0.2 where the median class has 30 images or more).",
     ),

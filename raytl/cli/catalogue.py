@@ -58,12 +58,9 @@ def sources_list(
         if not entries:
             raise UserError("no licence here is known to allow commercial use; leave --licence away to see all")
     table = Table(
-        Column("source model", overflow="fold", min_width=24),
-        "params",
-        "stages",
-        "pixels",
-        Column("weights", overflow="fold"),
-        Column("licence", overflow="fold", min_width=12),
+        "source model",
+        *(Column(figure, no_wrap=True) for figure in ("params", "stages", "pixels")),
+        *("weights", "licence"),
         box=None,
     )
     for entry in entries:

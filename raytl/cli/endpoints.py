@@ -11,7 +11,8 @@ from rich.text import Text
 
 from raytl.cli.app import Json, Model, Storage, app, endpoint_app
 from raytl.cli.output import Output
-from raytl.cli.sharing import given_options, parse_canary, parse_share
+from raytl.cli.shares import parse_canary, parse_share
+from raytl.cli.sharing import given_options
 from raytl.core.errors import UserError
 
 # Of a model on trial: all else is the endpoint's, which is there.
@@ -180,7 +181,8 @@ def endpoint_status(name: Name = "raytl", json: Json = False) -> None:
 
     output, known = Output.current, look(name)
     token = ", asks for its token" if known["token"] else ""
-    output.say(f"{known['url']}: {known['status']}, {known['replicas']} replicas{token}")
+    replicas = "1 replica" if known["replicas"] == 1 else f"{known['replicas']} replicas"
+    output.say(f"{known['url']}: {known['status']}, {replicas}{token}")
     output.say(_versions(known))
     for one in known["previous"]:
         output.say(f"at hand: {one['version']} ({one['model']}), of {one['since']}")

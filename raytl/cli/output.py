@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, NoReturn
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from raytl.core.errors import UserError
@@ -31,6 +32,13 @@ class Terminal(Console):
         """The parts of what is drawn."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+def break_cells(table: Table) -> None:
+    """Have cells without room go on in the next line, where Rich would cut them: names and paths are to be copied."""
+    for column in table.columns:
+        if not column.no_wrap:
+            column.overflow = "fold"
 
 
 class Output:
@@ -62,7 +70,13 @@ class Output:
         return cls(as_json="--json" in arguments)
 
     def say(self, thing: Any) -> None:
-        """For people: a line, or anything that Rich draws. A line is not broken: it may hold a path to copy."""
+        """For people: a line, or anything that Rich draws. A line is not broken: it may hold a path to copy.
+
+        Nor is a cell of a table cut, but where its column says so: it goes on in the next line.
+        """
+        for part in thing.renderables if isinstance(thing, Group) else (thing,):
+            if isinstance(part, Table):
+                break_cells(part)
         self._print(self.console, thing)
 
     def pass_on(self, said: str) -> None:

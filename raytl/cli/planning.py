@@ -157,7 +157,7 @@ def quote(
     table.add_row("one full training", _time(told.trial_s.value), _range(told.trial_s))
     table.add_row(f"{told.trials} trials in {_lanes(told.lanes)}", _time(told.search_s.value), _range(told.search_s))
     tried = told.strategies
-    table.add_row("strategies tried", f"{tried.value:.0f}", f"{tried.low:.0f} to {tried.high:.0f}")
+    table.add_row("strategies tried, with probes", f"{tried.value:.0f}", f"{tried.low:.0f} to {tried.high:.0f}")
     if told.pretrain_s:
         table.add_row("of it, pretraining", _time(told.pretrain_s / told.lanes), "")
     table.add_row("memory", in_units(told.memory_bytes), "")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raytl.cli.output import Output
-from raytl.cli.sharing import parse_canary
+from raytl.cli.shares import parse_canary
 from raytl.core.errors import UserError
 
 if TYPE_CHECKING:

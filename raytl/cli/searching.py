@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raytl.cli.app import (
+    READ,
     Assignments,
     ClusterAddress,
     GpusPerTrial,
@@ -263,7 +264,7 @@ def _show_end(output: Output, run: Run, promotion: Promotion | None) -> None:
 
 @app.command()
 def check(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="Image folder, Parquet or CSV file, local or at a URI.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Images, labelled or not: " + READ + ".")],
     split: Split = None,
     images: ImagesFolder = None,
     label: LabelColumn = None,
@@ -274,6 +275,8 @@ def check(
     json: Json = False,
 ) -> None:
     """Report what is in a data set and what is wrong with it, likely wrong labels included.
+
+    Exits with 2 where a search would not take the data as it is.
 
     [bold]Examples:[/bold]
 
@@ -288,6 +291,8 @@ def check(
     if html is not None:
         Output.current.say(f"wrote {html}")
     Output.current.document(report.to_json())
+    if not report.ok:
+        raise typer.Exit(2)
 
 
 @app.command()

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_WHY = re.compile(  # Google's, Azure's, Amazon's
+    r"google::cloud::Status\((.+?)(?: error_info=|$)|Azure Error: \[\w*\] (?:\d+ )?(.+?\.)(?: |$)| operation: (.+)"
+)
+_LONGEST = 120  # characters of what an exception says
 
 
 class UserError(Exception):
@@ -19,6 +25,15 @@ class NotWrittenError(UserError):
 
 class StorageWarning(UserWarning):
     """One clear sentence: what a storage did not take, and where it is instead."""
+
+
+def cause(error: BaseException) -> str:
+    """What an exception of a storage says in a few words: without all that was being done when it came."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    found = _WHY.search(" ".join(str(error).split()))
+    if found is not None:
+        text = next(filter(None, found.groups())).rpartition("message was: ")[2]
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST].rstrip()}…"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

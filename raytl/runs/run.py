@@ -26,6 +26,7 @@ from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources.heads import CONVEX
 
 _BLOCK = 2**20  # bytes of a journal that are looked through at a time, from its end
+_LEFT_OUT = "left out: "  # how what is said of a source model whose weights cannot be had begins
 
 
 class Run:
@@ -164,12 +165,15 @@ class Run:
             "status": self.status,
             "seconds": self.seconds,
             "setting": self.settings.get("setting"),
+            "time_budget_s": (self.settings.get("search") or {}).get("time_budget_s"),
             "trials": {
                 "count": len(self._trials),
                 "by_status": {str(status): n for status, n in counts.items()},
                 "trained": self._trained(),
+                "trainable": self._trainable(),
                 "scored": self._scored(),
             },
+            "given_up": self._given_up(),
             "best": _summarised(outcome["best"], scores),
             "baselines": {entry["label"]: _summarised(entry, scores) for entry in outcome["baselines"]},
             "metric": self.metric,
@@ -200,6 +204,28 @@ class Run:
         solved = table["strategy.head"].isin(CONVEX)
         plain = table["strategy.source_model"].str.startswith("plain:", na=False)
         return int(((table["status"] == TrialStatus.COMPLETED) & ~solved & ~plain).sum())
+
+    def _trainable(self) -> bool:
+        """Whether the search space has a network that could be trained; where it is not known, it is taken to."""
+        models = ((self.settings.get("space_values") or {}).get("space") or {}).get("source_model") or [""]
+        return any(not str(model).startswith("plain:") for model in ([models] if isinstance(models, str) else models))
+
+    def _given_up(self) -> list[dict[str, Any]]:
+        """Source models that nothing is known of: their weights could not be had, or no probe of them ended."""
+        found = {
+            str(problem["where"]): {"reason": str(problem["message"]).removeprefix(_LEFT_OUT), "weights_missing": True}
+            for problem in (self.settings.get("data") or {}).get("problems", [])
+            if isinstance(problem, dict) and "where" in problem and str(problem["message"]).startswith(_LEFT_OUT)
+        }
+        table = self._trials
+        if "strategy.source_model" not in table:  # nothing was begun
+            table = table.assign(**{"strategy.source_model": None})
+        looked = table[table["kind"] == JobKind.PROBE]
+        known = set(looked.loc[looked["status"] == TrialStatus.COMPLETED, "strategy.source_model"])
+        for model, reason in zip(looked["strategy.source_model"], looked["reason"], strict=True):
+            if model not in known and isinstance(reason, str):
+                found.setdefault(str(model), {"reason": reason.removeprefix(f"{model}: "), "weights_missing": False})
+        return [{"source_model": model, **why} for model, why in found.items()]
 
     def _scored(self) -> bool:
         """Whether there was anything to score trials by: labels held out, or images without labels."""

@@ -20,6 +20,8 @@ _ONE_ANSWER, _EXPECTED = 0.9, 0.75
 """From which share of the unlabelled images on an answer is one for all, and to which share that is not expected."""
 _SAME = 1e-9
 """How far figures differ that are the same but for rounding."""
+_NAMED = 3
+"""Source models that were given up and are named in a sentence."""
 _WEIGHTS = (
     "Where none could be had, 'raytl doctor' says how to get some; where there was no time for them, the table of "
     "trials says so."
@@ -72,8 +74,7 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
     elif summary["trials"]["trained"] == 0 and best["strategy"].get("head") in CONVEX:
         plain = str(best["strategy"].get("source_model")).startswith("plain:")
         what = "classifier on plain image features, of which no network is part" if plain else "head on frozen features"
-        told = f"No training of a network came to its end in the time given: the model is a {what}"
-        found.append(Verdict("open", f"{told}. A larger --time-budget tells whether training does better."))
+        found.append(Verdict("open", _untrained(what, summary)))
     if (point := summary.get("operating_point")) is not None:
         found.append(_operating(point, metric_of(summary)))
     shares = decomposition(summary)
@@ -89,6 +90,23 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
         if control["part"] in ("source-domain", "freezing", "recipe")
     ]
     return found
+
+
+def _untrained(what: str, summary: dict[str, Any]) -> str:
+    """Why no network was trained, and what would tell whether that is better. what: the model is, instead."""
+    if not _trainable(summary):
+        told = f"The search space has nothing to train: the model is a {what}"
+        return f"{told}. One with networks tells whether they do better."
+    if summary.get("time_budget_s", 0) is None:
+        told = f"No training of a network came to its end: the model is a {what}"
+        return f"{told}. More --trials tell whether training does better."
+    told = f"No training of a network came to its end in the time given: the model is a {what}"
+    return f"{told}. A larger --time-budget tells whether training does better."
+
+
+def _trainable(summary: dict[str, Any]) -> bool:
+    """Whether the search space had a network; of runs of before it is taken that it had."""
+    return bool((summary.get("trials") or {}).get("trainable", True))
 
 
 def transfer(summary: dict[str, Any]) -> Verdict:
@@ -118,7 +136,8 @@ def _without_transfer(what: str, summary: dict[str, Any]) -> Verdict:
     if not {"linear-probe", "fine-tune"} & set(summary.get("baselines", ["fine-tune"])):
         return Verdict(
             "open",
-            f"Whether {part} helps is not known: no pretrained weights were tried to an end, and {what}. {_WEIGHTS}",
+            f"Whether {part} helps is not known: no pretrained weights were tried to an end, and {what}. "
+            + (_why_given_up(summary) or (_WEIGHTS if _trainable(summary) else "The search space has none.")),
         )
     if not _measured(summary):
         return Verdict("open", f"Whether {part} helps nobody has measured: by the score alone, {what}.")
@@ -132,6 +151,22 @@ def _without_transfer(what: str, summary: dict[str, Any]) -> Verdict:
     if gain is None:
         return Verdict("open", f"Whether {part} helps is not known: {what}, and it was held against no pretrained one.")
     return Verdict("bad", f"{begin} did not help: {what}.")
+
+
+def _why_given_up(summary: dict[str, Any]) -> str:
+    """Of the first source models that nothing is known of why; empty where there are none, or a run of before."""
+    given_up = summary.get("given_up") or []
+    shown = given_up[:_NAMED]
+    missing = [one["source_model"] for one in shown if one["weights_missing"]]
+    told = []
+    if missing:
+        told.append(f"The weights of {' and '.join(missing)} could not be had: 'raytl doctor' says how to get some.")
+    for one in shown:
+        if not one["weights_missing"]:
+            told.append(f"{one['source_model']} was given up: {one['reason'].rstrip('.')}.")
+    if len(given_up) > len(shown):
+        told.append(f"So it was with {len(given_up) - len(shown)} more.")
+    return " ".join(told)
 
 
 def adaptation(summary: dict[str, Any]) -> Verdict:

@@ -14,7 +14,6 @@ from ray import tune
 from ray.air._internal import usage
 from ray.tune import RunConfig, TuneConfig, Tuner
 
-from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.judging.operating import parse_goal
 from raytl.search.lanes.cluster import IdleGpus, cluster, head_nodes, is_this_process_own, lanes_here, room
@@ -30,7 +29,7 @@ from raytl.search.lanes.sizing import Lanes, counted
 from raytl.search.lanes.tuning import PlanSearcher
 from raytl.search.outcome import KeepModel, conclude, kept_features, so_far
 from raytl.search.plan.schedule import TIME, SearchPlan
-from raytl.search.planning import SearchSettings, make_plan, make_workspace_settings, wished_trials
+from raytl.search.planning import SearchSettings, check_goal, make_plan, make_workspace_settings, wished_trials
 from raytl.search.records import Asked, SearchListener, SearchOutcome, TrialRecord
 from raytl.search.space.binding import BoundSpace
 from raytl.tasks import SealedTest, TrainingData
@@ -79,10 +78,7 @@ def search(
     spent_s = 0.0 if begun is None else started - begun
     if settings.time_budget_s is not None and spent_s > READING_SHARE * settings.time_budget_s:
         listener.on_phase(TIME, f"{spent_s:.0f} s of the time budget went into starting and reading the data")
-    if settings.at is not None:
-        parse_goal(settings.at)  # said now rather than after the search
-        if len(bound.data.classes) != 2:
-            raise UserError(f"--at needs a task of two classes, and this one has {len(bound.data.classes)}")
+    check_goal(bound.data, settings)  # said now rather than after the search
 
     def prepared(data: TrainingData, lanes: Lanes) -> tuple[Workspace, SearchPlan]:
         workspace_settings = make_workspace_settings(data, bound.space, settings, lanes)

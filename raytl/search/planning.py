@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.evaluation.head_probes import ON_CPU
+from raytl.judging.operating import parse_goal
 from raytl.search.lanes.sizing import Lanes
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.said import Labels
@@ -74,6 +76,15 @@ class SearchSettings:
         if self.pretrain_s is None and self.time_budget_s is not None:
             return PRETRAIN_SHARE * self.time_budget_s
         return self.pretrain_s
+
+
+def check_goal(data: TrainingData, settings: SearchSettings) -> None:
+    """Raise UserError where the operating point that is asked for is none, or the task has none."""
+    if settings.at is None:
+        return
+    parse_goal(settings.at)
+    if len(data.classes) != 2:
+        raise UserError(f"--at needs a task of two classes, and this one has {len(data.classes)}")
 
 
 def make_workspace_settings(

@@ -57,17 +57,17 @@ def try_out(
 
     path = Path(bundle_path).resolve()
     version = bundle_version(path)
-    labels = load(ServingSettings(bundle=str(path), version=version)).labels
+    model = load(ServingSettings(bundle=str(path), version=version))
     with _endpoint(name) as (serve, ray_session, before):
         if not new_labels:
-            refuse_other_labels(before, url_of(serve, before), labels)
+            refuse_other_labels(before, url_of(serve, before), model.labels)
         settings = settings_of(before)
         if settings.get("version") == version:
             raise UserError(f"endpoint '{name}' serves this very version, {version}; there is nothing to try")
         candidate = Candidate(
             bundle=str(snapshot(path, version)),
             version=version,
-            model=path.name,
+            model=model.name,
             trial=secrets.token_hex(6),
             share=canary,
             promote_after=promote_after,

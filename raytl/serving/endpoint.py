@@ -121,7 +121,7 @@ def deploy(
 
     path = Path(bundle_path).resolve()
     version = bundle_version(path)
-    labels = load(ServingSettings(bundle=str(path), version=version)).labels
+    model = load(ServingSettings(bundle=str(path), version=version))
     if head_is_wanted():
         free_port_or_refuse(host or LOOPBACK, port or PORT)  # said before the seconds that a head takes
     with session(start=True) as ray_session:
@@ -133,9 +133,9 @@ def deploy(
             route = route_for(name, route_prefix, taken)
             before = previous.get(name)
             if before is not None and not new_labels:
-                refuse_other_labels(before, url_of(serve, before), labels)
+                refuse_other_labels(before, url_of(serve, before), model.labels)
             kept = {} if before is None else settings_of(before)
-            settings = succeeded(kept, str(snapshot(path, version)), version, path.name)
+            settings = succeeded(kept, str(snapshot(path, version)), version, model.name)
             if token or (before is None and not tokens.is_loopback(serve.host)):
                 settings["token_sha256"] = tokens.token_hash(name, kept.get("token_sha256", ""))
             if capture is not None:
@@ -179,15 +179,15 @@ def update(
 
     path = Path(bundle_path).resolve()
     version = bundle_version(path)
-    labels = load(ServingSettings(bundle=str(path), version=version)).labels
+    model = load(ServingSettings(bundle=str(path), version=version))
     with session(start=False) as ray_session:
         serve = Serve.running() if ray_session is not None else None
         before = serve.configs().get(name) if serve is not None else None
         if ray_session is None or serve is None or before is None:
             return None
         if not new_labels:
-            refuse_other_labels(before, url_of(serve, before), labels)
-        settings = succeeded(settings_of(before), str(snapshot(path, version)), version, path.name)
+            refuse_other_labels(before, url_of(serve, before), model.labels)
+        settings = succeeded(settings_of(before), str(snapshot(path, version)), version, model.name)
         application = with_settings(before, settings)
         put(serve, ray_session, application, before, wait_s)
         _end_trial(before)

@@ -16,6 +16,9 @@ from raytl.serving.health import certainty
 from raytl.serving.requests import NamedBytes
 from raytl.serving.settings import ServingSettings, bundle_version
 
+_IN_ITS_RUN = "model"
+"""The folder of a run's model."""
+
 
 @dataclass(frozen=True, eq=False)
 class LiveModel:
@@ -27,8 +30,10 @@ class LiveModel:
 
     @cached_property
     def name(self) -> str:
-        """What answers call the model."""
-        return self.settings.model or Path(self.settings.bundle).resolve().name
+        """What answers call the model: its run where it lies in that, as all do by the same name; else its folder."""
+        folder = Path(self.settings.bundle).resolve().name
+        run = self.bundle.manifest.provenance.get("run") if folder == _IN_ITS_RUN else None
+        return self.settings.model or str(run or folder)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -108,7 +108,8 @@ class CheckReport:
         for name, count in list(self.counts.items())[:_SHOWN_CLASSES]:
             classes.add_row(escape(name), str(count), "█" * max(1, round(20 * count / top)))
         problems = Table("", "where", "what", title="problems", title_justify="left")
-        problems.columns[1].overflow = "fold"
+        for column in (*facts.columns, *classes.columns, *problems.columns):
+            column.overflow = "fold"  # or names of files would be cut
         if len(self.problems) > _SHOWN:
             problems.caption = f"and {len(self.problems) - _SHOWN} more; the JSON form has all"
         for problem in self.problems[:_SHOWN]:

@@ -160,6 +160,11 @@ def _learned(listing: Listing, split: str | None) -> set[int]:
     if not listing.labelled:
         if listing.unlabelled_because or listing.split_names:
             listing.announce(no_labels(listing, "--target").removeprefix(f"{listing.name}: "), Severity.WARNING)
+        else:
+            listing.announce(
+                "no labels: as they are its images are for --unlabelled; for --target put each class into a folder of "
+                "its own, or add a table with a 'label' column"
+            )
         return set()
     everything = list(listing.entries)
     choose_split(listing, Role.TARGET, split)

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from raytl.core.errors import UserError
+from raytl.core.errors import UserError, cause
 from raytl.core.hashing import hash_bytes
 from raytl.tasks.decoding import decode
 
+FETCH = "sign in to where it is, or download the images and pass --images DIR"
+"""What to do where images lie at an address that does not give them."""
 MAX_IMAGE_BYTES, MAX_TABLE_BYTES = 1 << 30, 8 << 30
 """Of files that are read at once. An image of as many pixels as are let in is smaller, even without compression."""
 
@@ -53,9 +55,18 @@ class FileItem:
         except FileNotFoundError:
             raise UserError(f"{self.name}: {self._what_is_missing()}") from None
         except OSError as error:
+            if self._is_far_away():
+                raise UserError(f"{self.name}: cannot be read ({cause(error)}); {FETCH}") from None
             raise UserError(
                 f"{self.name}: cannot be read ({error.strerror or error}); check it or leave it out"
             ) from None
+
+    def _is_far_away(self) -> bool:
+        if self.filesystem is None:
+            return False
+        from pyarrow import fs
+
+        return isinstance(self.filesystem, fs.FileSystem)  # and no archive, nor the web
 
     def _what_is_missing(self) -> str:
         if self.filesystem is not None or not os.path.islink(self.path):  # noqa: PTH114  # surrogate-escaped names

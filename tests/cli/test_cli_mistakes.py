@@ -50,6 +50,12 @@ class TestData:
         said = only_sentence(raytl("search", "--target", "photos"))
         assert said == "photos/: only one class, 'daisy'; a classifier needs at least two. Add another class."
 
+    def test_data_that_a_search_would_not_take(self, raytl, tmp_path):
+        folder(tmp_path / "photos" / "all", 2, flat=True)
+        done = raytl("check", "photos", "--json")
+        assert done.code == 2
+        assert not done.document["ok"]
+
     def test_nothing_but_corrupt_images(self, raytl, tmp_path):
         for name in COLOURS:
             (tmp_path / "photos" / name).mkdir(parents=True)
@@ -63,6 +69,17 @@ class TestData:
     def test_no_labels_at_all(self, raytl, tmp_path):
         folder(tmp_path / "camera", 2, flat=True)
         assert "--source-domain" in only_sentence(raytl("search", "--unlabelled", "camera"))
+
+    @pytest.mark.parametrize("command", [["search"], ["quote"], ["sources", "rank"]])
+    def test_a_path_without_its_option(self, raytl, tmp_path, command):
+        folder(tmp_path / "my photos", 2)
+        assert only_sentence(raytl(*command, "my photos")).endswith("; did you mean --target 'my photos'?")
+
+    @pytest.mark.parametrize("share", ["20%", "0.2"])
+    def test_a_share_is_written_either_way(self, raytl, tmp_path, share):
+        folder(tmp_path / "photos", 2)
+        said = only_sentence(raytl("search", "--target", "nowhere", "--holdout", share))
+        assert said == "nowhere: no such file or folder; check the path"
 
 
 class TestSpace:
@@ -163,6 +180,9 @@ class TestArguments:
             (["deploy", "model", "--shadow", "--allow-host", "a"], f"{ON_TRIAL}; leave out --allow-host"),
             (["endpoint", "token"], "there is no token of an endpoint 'raytl' here"),
             (["deploy", "model", "--port", "70000"], "invalid value for '--port'"),
+            (["search", "--target", "photos", "--holdout", "much"], "--holdout much: give a share, such as 5% or 0.05"),
+            (["quote", "--target", "photos", "--holdout", "120%"], "--holdout 120%: give a share, such as 5% or 0.05"),
+            (["search", "photos [x]"], "got unexpected extra argument(s) (photos [x]); see: raytl search --help"),
             (["search", "--set", "nothing", "--target", "photos"], "--set nothing: write key=value"),
         ],
     )

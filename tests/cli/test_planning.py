@@ -78,7 +78,7 @@ class TestHoldout:
     def test_what_cannot_be_held_out_is_refused(self, raytl, photos, command):
         done = raytl(*command, "--target", "photos", "--space", "tiny.yaml", "--holdout", "20")
         assert done.code == 2
-        assert "--holdout 20: give the share of the target to test on, such as 0.2" in done.err
+        assert "--holdout 20: give a share, such as 5% or 0.05" in done.err
 
 
 class TestResumeMistakes:

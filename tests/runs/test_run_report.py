@@ -475,6 +475,48 @@ class TestVerdict:
         assert going_on.tone == "open" and "not known yet" in going_on.sentence
         alone = transfer(summary_of("freezing", "helped", gain, source_model=uri) | {"baselines": {"pixels": {}}})
         assert alone.tone == "open" and "no pretrained weights were tried" in alone.sentence
+        assert "Where none could be had" in alone.sentence
+
+    @pytest.mark.parametrize("uri", NOTHING)
+    def test_of_weights_that_were_given_up_each_is_named_with_its_reason(self, uri):
+        missing = {"source_model": "torchvision:resnet18", "reason": "no network", "weights_missing": True}
+        slow = {
+            "source_model": "timm:vit_tiny",
+            "reason": "300 images would take it 40 s more",
+            "weights_missing": False,
+        }
+        told = {}
+        for given_up in ([missing], [slow], [missing, slow, missing, slow, slow]):
+            summary = summary_of("freezing", "helped", (0.1, 0.05, 0.2), source_model=uri) | {"baselines": {}}
+            told[len(told)] = transfer(summary | {"given_up": given_up}).sentence
+        assert told[0].endswith(
+            " The weights of torchvision:resnet18 could not be had: 'raytl doctor' says how to get some."
+        )
+        assert told[1].endswith(" timm:vit_tiny was given up: 300 images would take it 40 s more.")
+        assert told[2].endswith("So it was with 2 more.")
+        assert not any("Where none could be had" in sentence for sentence in told.values())
+
+    @pytest.mark.parametrize(
+        ("trainable", "budget_s", "words"),
+        [
+            (False, None, "The search space has nothing to train: the model is a classifier on plain image features"),
+            (
+                True,
+                None,
+                "came to its end: the model is a classifier on plain image features, of which no network is part. More",
+            ),
+            (True, 60.0, "in the time given"),
+        ],
+    )
+    def test_why_no_network_was_trained_is_told_by_what_there_was(self, trainable, budget_s, words):
+        summary = (
+            summary_of("freezing", "cannot-tell", None, source_model="plain:gradients", head="logistic") | STANDING
+        )
+        summary |= {"trials": {"trained": 0, "trainable": trainable, "scored": True}, "time_budget_s": budget_s}
+        told = " ".join(one.sentence for one in verdicts(summary | {"baselines": {}}, 0))
+        assert words in told
+        assert ("Where none could be had" in told) == trainable
+        assert ("--time-budget" in told) == (budget_s is not None)
 
     @pytest.mark.parametrize(
         ("verdict", "tone", "words"),

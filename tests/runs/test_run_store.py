@@ -215,6 +215,7 @@ class TestInterrupted:
             "count": 0,
             "by_status": {},
             "trained": 0,
+            "trainable": True,
             "scored": False,
         }
         assert len(run.leaderboard()) == 0 and len(run.history()) == 0

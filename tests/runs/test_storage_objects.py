@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pyarrow import fs
 
-from raytl.runs.storage.objects import PARTS, RETRY_S, Objects, reason
+from raytl.core.errors import cause
+from raytl.runs.storage.objects import PARTS, RETRY_S, Objects
 from raytl.tasks.readers.listing import open_uri
 
 
@@ -86,4 +87,4 @@ def test_azure_takes_the_key_that_the_environment_names(monkeypatch: pytest.Monk
     ],
 )
 def test_of_a_stores_error_the_last_words_are_told(said: str, why: str) -> None:
-    assert reason(OSError(said)) == why
+    assert cause(OSError(said)) == why

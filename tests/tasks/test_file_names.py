@@ -117,7 +117,7 @@ def test_a_table_keeps_its_column_of_that_name(tmp_path: Path) -> None:
     ("names", "option", "sentence"),
     [
         (numbered("{n}.png"), "filename", "the names of its images do not say several labels"),
-        (numbered("n0{n}_1.png"), "filename", r"--label 'filename:\(\.\+\)_\\d\+' takes the part in brackets"),
+        (numbered("n0{n}_1.png"), "filename", r"takes the part in brackets, as 'filename:\(\.\+\)_\\d\+' does"),
         (numbered("{label}_{n}.png"), "filename:(", "is not a regular expression"),
         (numbered("{label}_{n}.png"), "filename:cat", "put the part that is the label in brackets"),
         (numbered("{label}_{n}.png"), "filename:(bird)", "do not say several labels"),

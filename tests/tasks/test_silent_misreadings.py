@@ -179,7 +179,7 @@ READ = {
     ),
     "joined by a slash": Row(
         table(lines("img/{n}.png,{label}") + "img/0.png,cat/fur\nimg/1.png,cat/fur\n"),
-        {**HALF, "cat/fur": 2},
+        {"cat": 3, "dog": 3, "cat/fur": 2},
         0,
         ["'cat/fur' in column 'label' is learned as one class; if it is several labels, give one"],
     ),

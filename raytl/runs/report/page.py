@@ -272,8 +272,9 @@ does not try all settings evenly.</p>
     if figure is not None:
         says = "Parallel coordinates: one line per strategy through its settings to its score, as in the leaderboard."
         html += f"""<h3>All strategies at once</h3>
-<p class="note screen">One line per strategy, orange ones scored highest, grey ones low. Drag along an axis to keep only
-the lines that pass there, click the axis to let go; drag an axis by its name to move it.</p>
+<p class="note screen">One line per strategy, from grey ones that scored low over blue ones to the highest, in
+orange. Drag along an axis to keep only the lines that pass there, click the axis to let go; drag an axis by its name to
+move it.</p>
 {parts.place("parallel", figure, says, kind="wide")}"""
     return f"<h2>Which settings mattered</h2>\n{html}" if html else ""
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from raytl.core.errors import cause
 from raytl.runs.storage.lease import LostError
-from raytl.runs.storage.objects import Objects, reason
+from raytl.runs.storage.objects import Objects
 from raytl.runs.storage.places import JOURNAL
 from raytl.runs.storage.segments import SegmentedJournal
 
@@ -205,4 +206,4 @@ class Mirror:
 
 def describe_trouble(error: Exception | None) -> str:
     """Why something was not sent, in a few words."""
-    return "it does not answer" if error is None else reason(error)
+    return "it does not answer" if error is None else cause(error)

@@ -8,7 +8,6 @@ under another name first, and copied.
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +18,8 @@ from typing import Any
 
 from pyarrow import fs
 
-from raytl.core.errors import UserError
-from raytl.tasks.readers.listing import first_line, open_uri
+from raytl.core.errors import UserError, cause
+from raytl.tasks.readers.listing import open_uri
 
 ANSWER_S = 5.0
 """Without a byte in so many seconds, a request has failed."""
@@ -32,10 +31,6 @@ PARTS = ".parts"
 """Folder of what is put under another name first."""
 COPIED_BYTES = 200 * 2**20
 """What is larger is written at once: Azure copies 256 MiB in one step, and a model's document comes last anyhow."""
-
-_WHY = re.compile(
-    r"google::cloud::Status\((.+?)(?: error_info=|$)|Azure Error: \[\w*\] (?:\d+ )?(.+?\.)(?: |$)| operation: (.+)"
-)
 
 
 @dataclass(frozen=True)
@@ -176,7 +171,7 @@ def reaching(shown: str, *, write: bool = False) -> Iterator[None]:
     except OSError as error:
         what = "written" if write else "read"
         raise UserError(
-            f"{shown}: cannot be {what} ({reason(error)}). Check that the bucket exists, that your credentials may "
+            f"{shown}: cannot be {what} ({cause(error)}). Check that the bucket exists, that your credentials may "
             f"{'read and write' if write else 'read'} it, and the network."
         ) from error
 
@@ -198,13 +193,6 @@ def _less_patient(filesystem: Any) -> Any:
     if settings["retry_time_limit"] is not None:
         return filesystem
     return fs.GcsFileSystem(**settings | {"retry_time_limit": timedelta(seconds=RETRY_S)})
-
-
-def reason(error: BaseException) -> str:
-    """A store's error in a few words: without all that was being done when it came."""
-    text = " ".join(str(error).split())
-    found = _WHY.search(text)
-    return first_line(error) if found is None else next(filter(None, found.groups()))[:200]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS
 from raytl.tasks.readers.belonging import group_by_names, owner_names, say_misnamed
 from raytl.tasks.readers.choosing import choose_split
-from raytl.tasks.readers.file_names import BY_NAMES, FILENAME, asked_for
+from raytl.tasks.readers.file_names import BY_NAMES, advice, asked_for
 from raytl.tasks.readers.folder import list_folder
 from raytl.tasks.readers.hints import not_a_data_set
 from raytl.tasks.readers.listing import Entry, Listing, TableOptions, is_folder, locate
@@ -179,11 +179,11 @@ def list_path(
     options = TableOptions(folder, label, image_column, must, lone, labels)
     if is_folder(place):
         listing = list_folder(place, options=options, split=split, labels=labels)
-        unread = label is not None and lone and "table" not in listing.layout
+        unread = label is not None and lone and "table" not in listing.layout and not listing.told
         if unread and asked_for(label) and listing.layout != BY_NAMES:
+            names = [entry.item.name for entry in listing.entries if entry.certain]
             raise UserError(
-                f"{listing.name}: --label {label}: the names of its images do not say several labels; "
-                rf"--label '{FILENAME}:(.+)_\d+' takes the part in brackets"
+                f"{listing.name}: --label {label}: the names of its images do not say several labels; {advice(names)}"
             )
         if unread and not asked_for(label):
             because = listing.unlabelled_because or "there is no table beside its images"

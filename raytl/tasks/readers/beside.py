@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -15,6 +15,7 @@ from raytl.tasks.formats import is_image
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS, NoLabelsError
+from raytl.tasks.readers.blanks import labels_of_blanks
 from raytl.tasks.readers.hints import reason, say_lists
 from raytl.tasks.readers.layouts import Layout, recognise
 from raytl.tasks.readers.listing import Entry, Listing, Place, TableOptions
@@ -28,6 +29,7 @@ from raytl.tasks.readers.tree import Tree, name_of
 class _Beside:
     """A table that names images of the folder it lies in. labels: by the images' paths."""
 
+    path: str
     listing: Listing
     labels: dict[str, str | None]
 
@@ -48,7 +50,10 @@ def list_with_tables(
     """
     every = _tables(place, tree, options, listing)
     beside = {name: table for name, table in every.items() if table.listing.labelled}
-    folders = None if options.label is not None else _class_folders(tree, listing.name, split)
+    folders = _class_folders(tree, listing.name, split)
+    by_folder = {} if folders is None else {f.path: f.label for f in folders.files if f.label is not None}
+    if options.label is not None and not (beside and _are_of_others(beside.values(), by_folder)):
+        folders, by_folder = None, {}
     if not beside:
         if folders is not None:
             if every and split != NONE and are_parts(folders.classes):
@@ -66,9 +71,14 @@ def list_with_tables(
                 grade = Severity.INFO if why.startswith("no column with images") else Severity.WARNING
                 listing.announce(f"labels are taken from its folders; its table {name} is not used: {why}", grade)
         return None
-    by_folder = {} if folders is None else {f.path: f.label for f in folders.files if f.label is not None}
     chosen = _chosen(beside, by_folder, listing, split)
     if not chosen:
+        if folders is not None and split != NONE:
+            tables = {name: table.listing for name, table in sorted(beside.items())}
+            listing.told = labels_of_blanks(folders, tables, listing)
+            used = {name: t.path for name, t in beside.items() if listing.told.keys() & t.labels.keys()}
+            listing.heard |= used.keys()
+            listing.read |= set(used.values())
         return None
     unread = [name for name in listing.useless if shard_split(name) == TRAIN]
     if unread and options.lone and split is None and {shard_split(name) for name in chosen} <= {VALIDATION, TEST}:
@@ -92,6 +102,7 @@ def list_with_tables(
         if entry.split is not None:
             result.split_names.setdefault(entry.split, [entry.split])
     named = set().union(*(beside[name].labels for name in chosen))
+    named |= {path for name in chosen for path in beside[name].listing.beside}  # rows without a label, which is said
     left = [path for path in tree.below() if is_image(path) and path not in named]
     if left:
         files = "1 image is" if len(left) == 1 else f"{len(left)} images are"
@@ -121,9 +132,11 @@ def _tables(place: Place, tree: Tree, options: TableOptions, result: Listing) ->
         if listing.empty_because:
             result.useless[name_of(path)] = listing.empty_because
         listing.entries = [told_here(entry, there) for entry in listing.entries]
+        blank = (told_here(entry, there) for entry in listing.beside.values())
+        listing.beside = {entry.item.path: entry for entry in blank if isinstance(entry.item, FileItem)}
         labels = {entry.item.path: entry.label for entry in listing.entries if isinstance(entry.item, FileItem)}
         if labels and (told.images is not None or 2 * len(labels.keys() & there) > len(labels)):
-            found[name_of(path)] = _Beside(listing, labels)
+            found[name_of(path)] = _Beside(path, listing, labels)
             if not listing.labelled and listing.unlabelled_because:
                 result.useless[name_of(path)] = listing.unlabelled_because
         elif labels:
@@ -189,15 +202,18 @@ def _chosen(
     order = {n: (not n.lower().startswith("metadata."), -len(table.labels), len(n), n) for n, table in beside.items()}
     names = sorted(beside, key=order.__getitem__)
     if by_folder:
-        other = next((name for name in names if not _agree(by_folder, beside[name].labels)), None)
+        about = [name for name in names if by_folder.keys() & beside[name].labels.keys()]
+        by_splits = by_splits and spoken.keys() <= set(about)
+        other = next((name for name in about if not _agree(by_folder, beside[name].labels)), None)
         if other is not None and split != NONE:
             raise SplitsOrClassesError(
                 f"{listing.name}: its folders and its table {other} give the images different labels; pass "
                 f"{listing.name}{other} to take the table's, or --split none to take the folders'"
             )
         if not by_splits:
-            told = "and groups or splits" if _keep(beside[names[0]], listing) else "not"
-            listing.announce(f"labels are taken from its folders, {told} from its table {names[0]}")
+            if about:
+                told = "and groups or splits" if _keep(beside[about[0]], listing) else "not"
+                listing.announce(f"labels are taken from its folders, {told} from its table {about[0]}")
             return []
     first = names[0]
     if by_splits:
@@ -217,6 +233,11 @@ def _chosen(
     what = "give different labels" if shared else "are of different images"
     train = next((name for name in (first, other) if spoken.get(name) == TRAIN), first)
     raise UserError(f"{listing.name}: its tables {first} and {other} {what}; pass one, as in {listing.name}{train}")
+
+
+def _are_of_others(tables: Iterable[_Beside], by_folder: Mapping[str, str | None]) -> bool:
+    """Whether tables name none of the images that class folders label."""
+    return bool(by_folder) and all(not table.labels.keys() & by_folder.keys() for table in tables)
 
 
 def _apart(labels: Sequence[Mapping[str, str | None]]) -> bool:

@@ -85,6 +85,7 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
     if named:
         label = _chosen_label(table, named, listing)
         _say_further_labels(table, label, taken | set(named), listing)
+        _say_other_words(table, label, taken | set(named), listing)
         refuse_texts(table, label, listing.name)
         return Columns(image, label, group, split)
     others = [name for name in table.column_names if name not in taken and not numbers_splits(table, name)]
@@ -175,6 +176,21 @@ def _say_further_labels(table: Any, label: str, taken: set[str], listing: Listin
             listing.announce_warning(
                 f"labels are taken from column '{label}', and '{name}' is not looked at; --label takes another"
             )
+
+
+def _say_other_words(table: Any, label: str, taken: set[str], listing: Listing) -> None:
+    """``colour`` beside ``species``: words that come again, and might as well be what is to be told apart."""
+    others = [
+        name
+        for name in table.column_names
+        if name not in taken and not _AGAIN.fullmatch(name.strip()) and not numbers_splits(table, name)
+        if _is_text(table.schema.field(name).type) and _repeats(table, name) and not _is_flag(table.column(name))
+    ]
+    words = [name for name in others if all(map(_KIND.fullmatch, filter(None, text_values(table, name))))]
+    if words:
+        listing.announce(
+            f"labels are taken from column '{label}'; --label NAME takes another, such as {few(words, 2, quoted=True)}"
+        )
 
 
 def refuse_texts(table: Any, column: str, shown: str) -> None:

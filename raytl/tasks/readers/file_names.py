@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
-from raytl.core.names import printable
+from raytl.core.names import few, printable
 from raytl.tasks.readers.tree import name_of
 
 FILENAME = "filename"
 """What ``--label`` says where labels are to be taken from there; ``filename:REGEX`` says how."""
 BY_NAMES = "images with labels in their names"
 """What a folder is called that was read so."""
+_NAMED = 4
 _MOST_WORDS = 1000
+_EXAMPLE = r"(.+)_\d+"
+_PARTS = {"digits": r"\d+", "word": r"[^\W\d_]+", "mark": r"[\W_]+"}
+_PART = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _PARTS.items()))
 _PATTERNS = {
     "begin with": re.compile(r"^([^\W\d_](?:[^\d]*[^\W\d_])?)[\W_]*\d+.*$"),  # cat.17, american bulldog 12, cat_1_crop2
     "begin with words such as": re.compile(r"^(\w*[^\W\d_])[\W_]*\d+.*$"),  # type2_sugar_7, c1s_4
@@ -50,6 +54,49 @@ def spoken(images: Sequence[str]) -> Spoken | None:
         words = sorted(word for word, count in found.items() if count > 1)
         if 1 < len(words) <= _MOST_WORDS and 2 * sum(found[word] for word in words) > len(stems):
             return Spoken(where, pattern, words)
+    return None
+
+
+def advice(images: Sequence[str]) -> str:
+    """How to have labels read out of these files' names: with a pattern that finds some in them, where there is one."""
+    found = pattern_of(images)
+    if found is None:
+        return (
+            f"--label '{FILENAME}:REGEX' takes the part in brackets, as '{FILENAME}:{_EXAMPLE}' does cat of cat_17.jpg"
+        )
+    pattern, words = found
+    return f"--label '{FILENAME}:{pattern}' takes the part in brackets ({few(words, _NAMED)})"
+
+
+def pattern_of(images: Sequence[str]) -> tuple[str, list[str]] | None:
+    """A regular expression whose group finds words that come again in most files' names, and the words, sorted.
+
+    Of the names that are made alike the one word that differs among them is the label; None where there is none.
+    """
+    stems = [PurePosixPath(name_of(path)).stem for path in images]
+    parts = [[(str(found.lastgroup), found[0]) for found in _PART.finditer(stem)] for stem in stems]
+    shapes = Counter(tuple(kind for kind, _ in split) for split in parts)
+    if not shapes:
+        return None
+    (shape, _), *_ = shapes.most_common(1)
+    alike = [[text for _, text in split] for split in parts if tuple(kind for kind, _ in split) == shape]
+    columns = list(zip(*alike, strict=True))
+    for place, kind in enumerate(shape):
+        apart = all(shape[n] == "mark" for n in (place - 1, place + 1) if 0 <= n < len(shape))  # no letter of a hash
+        if kind != "word" or not apart or len(set(columns[place])) < 2:
+            continue
+        pattern = "".join(
+            ("(.+)" if number in (0, len(shape) - 1) else f"({_PARTS[kind]})")
+            if number == place
+            else re.escape(column[0]).replace("\\-", "-")
+            if shape[number] != "digits" and len(set(column)) == 1
+            else _PARTS[shape[number]]
+            for number, column in enumerate(columns)
+        )
+        found = Counter(told[1] for stem in stems if (told := re.search(pattern, stem)))
+        words = sorted(found)
+        if 1 < len(words) <= len(stems) // 2 and 2 * found.total() > len(stems):
+            return pattern, words
     return None
 
 

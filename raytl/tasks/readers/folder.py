@@ -11,6 +11,7 @@ from raytl.tasks.formats import is_image
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.beside import inside, is_about_one, list_with_tables
+from raytl.tasks.readers.blanks import labels_of_blanks
 from raytl.tasks.readers.file_names import BY_NAMES, asked_for, read_by
 from raytl.tasks.readers.hints import say_what_else, why_no_images, why_unlabelled
 from raytl.tasks.readers.layouts import Found, Layout, may_be_table, recognise
@@ -87,6 +88,8 @@ def _listed(
         if further is not None:
             further.problems[:0] = listing.problems
             return further
+        if split != NONE:
+            listing.told |= _of_tables_in_blank_splits(place, tree, layout, options, listing)
         if columnar and len(layout.classes) < 2:
             shards = list_tables(place, columnar, options, split)
             shards.problems[:0] = listing.problems
@@ -178,8 +181,11 @@ def _fill(listing: Listing, layout: Layout, place: Place, *, asked: bool) -> Non
     start = len(place.path.rstrip("/")) + 1
     listing.layout = layout.kind
     for found in layout.files:
+        if found.path in listing.read:
+            continue
         item = FileItem(listing.name + printable(found.path[start:]), found.path, place.filesystem)
-        listing.entries.append(Entry(item, found.label, certain=is_image(found.path), split=found.split))
+        label = listing.told.get(found.path, found.label)
+        listing.entries.append(Entry(item, label, certain=is_image(found.path), split=found.split))
     listing.labelled = any(entry.label is not None for entry in listing.entries)
     listing.split_names = layout.splits
     if listing.beside:
@@ -223,6 +229,35 @@ def _hear(listing: Listing, *, asked: bool) -> None:
         for entry, more in zip(listing.entries, told, strict=True)
     ]
     listing.split_names = {e.split: [e.split] for e in listing.entries if e.split is not None}
+
+
+def _of_tables_in_blank_splits(
+    place: Place, tree: Tree, layout: Layout, options: TableOptions, listing: Listing
+) -> dict[str, str]:
+    """Labels that tables in folders of splits give to the images there, by path, where other splits have class folders.
+
+    What was read, and why a table is of no use, goes to the listing.
+    """
+    if not layout.classes:
+        return {}
+    labelled = {found.path for found in layout.files if found.label is not None}
+    blank = {found.path for found in layout.files if found.split is not None} - labelled - listing.told.keys()
+    tables = {}
+    for name, folder in tree.folders.items():
+        files = set(folder.below())
+        if not files & blank or files & labelled or not any(map(may_be_table, files)):
+            continue
+        try:
+            part = list_folder(inside(place, folder.path), options=options)
+        except UserError as error:
+            listing.announce_warning(f"its table in {printable(name)}/ is not used: {error}")
+            continue
+        for table, why in part.useless.items():
+            listing.announce_warning(f"its table {printable(name)}/{table} is not used: {why}")
+        if part.labelled:
+            tables[f"{printable(name)}/"] = part
+            listing.read |= {path for path in files if may_be_table(path)}
+    return labels_of_blanks(layout, tables, listing)
 
 
 def _tables_further_down(

@@ -11,9 +11,9 @@ from raytl.core.errors import UserError
 from raytl.core.names import few, printable
 from raytl.tasks.formats import is_image, why_unread
 from raytl.tasks.readers.archive import ENDINGS
-from raytl.tasks.readers.file_names import FILENAME, spoken
+from raytl.tasks.readers.file_names import FILENAME, pattern_of, spoken
 from raytl.tasks.readers.listing import Listing
-from raytl.tasks.readers.split_names import split_of
+from raytl.tasks.readers.split_names import split_of, splits_of
 from raytl.tasks.readers.tree import Tree, name_of
 
 _NAMED = 4
@@ -133,6 +133,11 @@ def why_unlabelled(tree: Tree, reasons: dict[str, str]) -> str:
         listed = few(found.words, _NAMED, quoted=True)
         how = f"pass --label {FILENAME}, or move each into a folder of its own"
         return f"the files' names {found.where} {listed}; if these are the labels {how}"
+    told = pattern_of(images)
+    if told is not None:
+        pattern, words = told
+        where = f"the files' names say {few(words, _NAMED, quoted=True)}"
+        return f"{where}; if these are the labels pass --label '{FILENAME}:{pattern}'"
     sheet = next((path for path in files if PurePosixPath(path).suffix.lower() in _SHEETS), None)
     if sheet is not None:
         return f"{name_of(sheet)} may hold them, but spreadsheets are not read; save it as CSV (UTF-8)"
@@ -191,7 +196,8 @@ def say_lists(tree: Tree, listing: Listing, used: Collection[str] = ()) -> None:
         for path in texts
         if _speaks_of_split(PurePosixPath(path).stem) or (together and spoken[path] is not None)
     ]
-    if lists and not listing.split_names:
+    apart = splits_of(name for name, folder in tree.folders.items() if folder.images())  # what --split none joins
+    if lists and not listing.split_names and len(set(apart.values())) < 2:
         what = f"{few(lists, _NAMED)} may say which images are for training or the test"
         what = f"{what}, and {'is' if len(lists) == 1 else 'are'}"
         listing.announce_warning(

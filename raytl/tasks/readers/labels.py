@@ -6,7 +6,8 @@ import ast
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Sequence, Set
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ _PARTS = (
     "value",
     "title",
 )  # of an object
+_SEVERAL = re.compile(r"(image_?)?(tags|labels|keywords|attributes|categories|classes)", re.IGNORECASE)
 _NO_WIDTH = "\u200b\u2060\ufeff"
 _LONGEST = 200  # characters of a label
 _MISSING = frozenset({"nan", "NaN", "<NA>", "#N/A", "NaT"})  # what pandas and spreadsheets write for no value
@@ -84,6 +86,7 @@ def label_values(table: Any, column: str | None, one_hot: Sequence[str], listing
     ):
         raise multi_label(listing.name, f"lists in column '{column}'")
     table, column = _inside(table, column, listing)
+    table, column = _inside_text(table, column, listing)
     values = [_unlisted(value, column, listing.name) for value in _values(table, column)]
     spaced = [value for value in table.column(column).to_pylist() if isinstance(value, str) and _is_spaced(value)]
     if spaced:
@@ -134,6 +137,37 @@ def _inside(table: Any, column: str, listing: Listing) -> tuple[Any, str]:
     inner = f"{column}.{named}"
     listing.announce(f"labels are taken from '{named}' of the objects in column '{column}'")
     return table.append_column(inner, pa.array(values)), inner
+
+
+def _inside_text(table: Any, column: str, listing: Listing) -> tuple[Any, str]:
+    """Likewise of a column of texts that are JSON objects, ``{"class": "cat"}``, as VIA exports them."""
+    texts = text_values(table, column)
+    found = [_object(text) for text in texts if text is not None]
+    if not any(found) or any(one is None for one in found):
+        return table, column
+    parts = dict.fromkeys(name for one in found if one for name in one)
+    rows = [
+        None if text is None else {name: _ticked((_object(text) or {}).get(name)) for name in parts} for text in texts
+    ]
+    objects = pa.array(rows, pa.struct([(name, pa.string()) for name in parts]))
+    return _inside(table.set_column(table.column_names.index(column), column, objects), column, listing)
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    if not (text.startswith("{") and text.endswith("}")):
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _ticked(value: Any) -> str | None:
+    """The text of an attribute; of boxes that are ticked (``{"cat": true}``) the names."""
+    if isinstance(value, dict):
+        value = "|".join(name for name, said in value.items() if said) or None
+    return None if value is None else str(value)
 
 
 def _refuse_texts_of_lines(values: Sequence[str | None], column: str, shown: str) -> None:
@@ -202,11 +236,31 @@ def _say_spaced_words(values: list[str | None], column: str, listing: Listing) -
     for mark in (",", "/", "+", "&"):
         parts = {value: {part.strip() for part in value.split(mark)} for value in present if mark in value.strip(mark)}
         joined += sorted(value for value, found in parts.items() if len(found) > 1 and found & present)
+    if not joined and (several := _of_words_that_recur(present, column)):
+        listing.announce_warning(
+            f"labels in column '{column}' are put together of the same few words ('{several}', …), and each of them is "
+            "learned as one class; if it is several labels, give one"
+        )
     if joined:
         listing.announce(
             f"'{joined[0]}' in column '{column}' is learned as one class; if it is several labels, give one",
             Severity.WARNING,
         )
+
+
+def _of_words_that_recur(present: Set[str], column: str) -> str:
+    """A label of those that are several words each, which come again in others; empty where they are names.
+
+    Names of two words share some (red fox, arctic fox) and are no more than their words; what is put together is, and
+    in a column of tags fewer will do.
+    """
+    several = sorted(value for value in present if len(value.split()) > 1)
+    counted = Counter(word for value in present for word in set(value.split()))
+    again = [value for value in several if all(counted[word] > 1 for word in value.split())]
+    if 2 * len(several) <= len(present) or not again:
+        return ""
+    tags = _SEVERAL.fullmatch(column.strip()) is not None and 2 * sum(n > 1 for n in counted.values()) >= len(counted)
+    return again[0] if tags or (2 * len(again) > len(several) and len(present) > len(counted)) else ""
 
 
 def multi_label(shown: str, what: str) -> UserError:

@@ -132,8 +132,9 @@ def _inner(only: tuple[str, Tree], shown: str) -> Layout | None:
     several = len(layout.classes) > 1 or bool(layout.splits)
     if not several or layout.kind == "images without folders":
         return None
-    if not layout.said or not layout.said[0].startswith("the class folders lie in"):
-        layout.said.insert(0, f"the class folders lie in {shown}{printable(name)}/; they are taken from there")
+    if not layout.said or " lie in " not in layout.said[0]:
+        what = "the class folders" if layout.classes else "its images"
+        layout.said.insert(0, f"{what} lie in {shown}{printable(name)}/; they are taken from there")
     layout.kind = layout.kind if layout.kind.endswith("further down") else f"{layout.kind} further down"
     return layout
 
@@ -320,7 +321,9 @@ def _refuse_same_inside(full: dict[str, Tree], shown: str) -> None:
         raise SplitsOrClassesError(
             f"{shown}: its folders {few(full, _NAMED)} have the same folders inside ({few(sorted(common), _NAMED)}); "
             f"if those inside are the classes give one, as in {shown}{printable(first)}, and the others as "
-            f"--source-domain or --test; if '{printable(first)}' and '{printable(second)}' are, pass --split none"
+            f"--source-domain or --test; to learn from all, each of them kept on one side of every split, write a CSV "
+            f"file with the columns path, label and group; if '{printable(first)}' and '{printable(second)}' are the "
+            "classes, pass --split none"
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, cast
 
-from raytl.core.errors import UserError
+from raytl.core.errors import UserError, cause
 from raytl.core.names import printable
 from raytl.tasks.items import EncodedItem, FileItem
 from raytl.tasks.problems import Problem, Severity
@@ -40,7 +40,8 @@ class Listing:
     sentence. split_names: what the folders or files of each split are called. useless: why tables beside the images are
     of no use, by name; unknown: likewise, of files that may be about something else. empty_because: what is there
     instead of images. beside: by path, groups and splits that a table says of images whose folders give the labels;
-    heard: names of such tables.
+    heard: names of such tables. told: by path, labels that a table gives to images of which no folder says any;
+    read: paths of the tables that these are from.
     """
 
     name: str
@@ -55,6 +56,8 @@ class Listing:
     empty_because: str = ""
     beside: dict[str, Entry] = field(default_factory=dict)
     heard: set[str] = field(default_factory=set)
+    told: dict[str, str] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
 
     def note(self, message: str, severity: Severity = Severity.WARNING) -> None:
         """Add a problem about the path as a whole."""
@@ -147,7 +150,7 @@ def exists(filesystem: Any, path: str) -> bool:
     try:
         return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
     except Exception as error:  # noqa: BLE001  # what fsspec's file systems raise is their own
-        what = f"{printable(path)}: cannot be reached ({first_line(error)})"
+        what = f"{printable(path)}: cannot be reached ({cause(error)})"
         raise UserError(f"{what}; check the address and your access to it") from None
 
 
@@ -177,7 +180,7 @@ def open_uri(uri: str) -> tuple[Any, str]:
         found, inner = fs.FileSystem.from_uri(_for_pyarrow(uri))
     except Exception as error:  # noqa: BLE001  # what fsspec's file systems raise is their own
         raise UserError(
-            f"{printable(uri)}: cannot be opened ({first_line(error)}); give a local path or a URI such as s3://bucket/folder"
+            f"{printable(uri)}: cannot be opened ({cause(error)}); give a local path or a URI such as s3://bucket/folder"
         ) from None
     return _with_keys(found), str(inner)
 

@@ -14,10 +14,10 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from raytl.core.errors import UserError
+from raytl.core.errors import UserError, cause
 from raytl.core.names import printable
 from raytl.tasks.formats import is_image
-from raytl.tasks.items import FileItem
+from raytl.tasks.items import FETCH, FileItem
 from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.listing import Listing, Place, is_local, open_uri
 from raytl.tasks.readers.masks import leave_masks_out
@@ -26,6 +26,7 @@ from raytl.tasks.readers.tree import walk
 from raytl.tasks.readers.web import WEB, Web, is_web
 
 _ASKED, _SHOWN = 3, 160
+_PATIENCE_S = 3
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(.+)$")  # as Label Studio renames what is uploaded
 _SERVED = re.compile(r"^/?data/(?:local-files/\?d=|upload/(?:\d+/)?)(.+)$")  # what Label Studio calls its files
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
@@ -44,19 +45,28 @@ class Resolver:
 
     folder: what paths count from: the folder that the table lies in, or the one that ``--images`` names.
     split: what the table's name says of its images: of several files of one name that in the split's folder is meant.
+    elsewhere: whether the folder is another than the table's; what has an address in the table may have been brought to
+    it.
     """
 
-    def __init__(self, folder: Place, split: str | None = None) -> None:
+    def __init__(self, folder: Place, split: str | None = None, *, elsewhere: bool = False) -> None:
         self.folder = folder
         self.split = split
+        self.elsewhere = elsewhere
 
     def items(self, values: Sequence[str | None], column: str, listing: Listing) -> list[FileItem | None]:
         """A file for every value, None for no value; how they were found is said in the listing.
 
         A file that is not there keeps the path that the table gives, so that reading it says so.
-        Raises UserError where none of several is there, or a name stands for several files.
+        Raises UserError where none of several is there, a name stands for several files, or a storage does not answer.
         """
         cleaned = [None if value is None else clean(value) for value in values]
+        far = {row: value for row, value in enumerate(cleaned) if value is not None and "://" in value}
+        brought = self._moved(far, found_some=False) if self.elsewhere and far else {}
+        for row, path in brought.items():
+            cleaned[row] = path
+        self._say_found(brought, values, column, listing)
+        _check_reach([value for row, value in far.items() if row not in brought])
         items = [None if value is None else self._given(value) for value in cleaned]
         wanted = [row for row, value in enumerate(cleaned) if value is not None and "://" not in value]
         if self._far_away_and_there([items[row] for row in wanted[:_ASKED]]):
@@ -74,14 +84,17 @@ class Resolver:
                 f"{_short(str(values[left[0]]))}); paths count from {self.folder.shown}/; "
                 "pass --images DIR for another folder"
             )
-        if found:
-            row, path = next(iter(found.items()))
-            was, now = printable(str(values[row])), printable(path)
-            files = "1 file is" if len(found) == 1 else f"{len(found)} files are"
-            listing.announce(
-                f"{files} found by looking below {self.folder.shown}/: '{was}' in column '{column}' is {now}"
-            )
+        self._say_found(found, values, column, listing)
         return items
+
+    def _say_found(self, found: dict[int, str], values: Sequence[str | None], column: str, listing: Listing) -> None:
+        """Say that files were found, by row, where the table does not say that they are."""
+        if not found:
+            return
+        row, path = next(iter(found.items()))
+        was, now = printable(str(values[row])), printable(path)
+        files = "1 file is" if len(found) == 1 else f"{len(found)} files are"
+        listing.announce(f"{files} found by looking below {self.folder.shown}/: '{was}' in column '{column}' is {now}")
 
     def is_file(self, value: str, *, by_number: bool = False) -> bool:
         """Whether a value is the name of an image file in the folder, with or without its ending.
@@ -288,6 +301,26 @@ def _closest(parts: Sequence[str], candidates: Sequence[str]) -> list[str]:
     return [path for path in candidates if _shared(parts, path) == most]
 
 
+def _check_reach(uris: Sequence[str]) -> None:
+    """Raise UserError for the first storage that refuses its first file: it would do so with each, in its time."""
+    first: dict[str, str] = {}
+    for uri in uris:
+        if not is_web(uri):
+            first.setdefault("/".join(uri.split("/")[:3]), uri)
+    for uri in first.values():
+        # Google's client tries for a quarter of an hour.
+        filesystem, path = open_uri(_trying(uri, _PATIENCE_S))
+        try:
+            filesystem.get_file_info(path)
+        except Exception as error:  # noqa: BLE001  # what fsspec's file systems raise is their own
+            raise UserError(f"{_short(uri)}: cannot be reached ({cause(error)}); {FETCH}") from None
+
+
+def _trying(uri: str, seconds: int) -> str:
+    """The URI with a limit on how long the storage is asked again."""
+    return f"{uri}?retry_limit_seconds={seconds}" if uri.startswith(("gs://", "gcs://")) else uri
+
+
 def _open_uri(uri: str) -> tuple[str, Any]:
     """Path and filesystem. The filesystem is found once per host or bucket: that can take a request each time."""
     scheme, rest = uri.split("://", 1)
@@ -298,6 +331,5 @@ def _open_uri(uri: str) -> tuple[str, Any]:
 
 @lru_cache
 def _bucket(uri: str) -> tuple[Any, str]:
-    # Google's client tries for a quarter of an hour.
-    filesystem, path = open_uri(f"{uri}?retry_limit_seconds=20" if uri.startswith(("gs://", "gcs://")) else uri)
+    filesystem, path = open_uri(_trying(uri, 20))
     return (None if is_local(filesystem) else filesystem), path.rstrip("/") + "/"

@@ -46,7 +46,8 @@ def list_table(
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * table.num_rows, pa.string()))
     here = Place(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.shown) or ".")
-    resolver = Resolver(options.images or here, shard_split(posixpath.basename(place.path)))
+    split = shard_split(posixpath.basename(place.path))
+    resolver = Resolver(options.images or here, split, elsewhere=options.images is not None)
     columns = choose_columns(table, listing, resolver.is_file, options)
     labels = label_values(table, columns.label, columns.one_hot, listing)
     groups = text_values(table, columns.group) if columns.group else [None] * table.num_rows
@@ -57,9 +58,12 @@ def list_table(
     named = [None if item is not None or not value else str(value) for item, value in zip(encoded, values, strict=True)]
     files = resolver.items(named, columns.image, listing)
     _refuse_several_rows(files, labels, listing.name)
+    over = _overruled(files, labels, listing)
     unlabelled, blank, again = 0, [], []
     read: set[tuple[str, str | None, str | None]] = set()
     for row, item in enumerate(mine or file for mine, file in zip(encoded, files, strict=True)):
+        if row in over:
+            continue
         if item is None:
             blank.append(row)
             continue
@@ -131,6 +135,23 @@ def _refuse_several_rows(files: Sequence[FileItem | None], labels: Sequence[str 
         raise multi_label(
             shown, f"{names} in several rows for {shown_file}, and so for {len(several)} of {len(found)} files"
         )
+
+
+def _overruled(files: Sequence[FileItem | None], labels: Sequence[str | None], listing: Listing) -> set[int]:
+    """Rows of files that a later row gives another label: it counts, and is said."""
+    rows: dict[str, list[int]] = {}
+    for row, (file, label) in enumerate(zip(files, labels, strict=True)):
+        if file is not None and label is not None:
+            rows.setdefault(file.path, []).append(row)
+    over = {path: [row for row in its if labels[row] != labels[its[-1]]] for path, its in rows.items()}
+    several = {path: its for path, its in over.items() if its}
+    if several:
+        path, its = next(iter(several.items()))
+        name = next(file.name for file in files if file is not None and file.path == path)
+        one = "1 file has" if len(several) == 1 else f"{len(several)} files have"
+        both = f"'{labels[its[-1]]}' and '{labels[rows[path][-1]]}'"
+        listing.announce_warning(f"{one} rows of different labels (first: {name}, {both}); the last row counts")
+    return {row for its in several.values() for row in its}
 
 
 def _read(place: Place, listing: Listing, *, labels: bool) -> Any:

@@ -1,0 +1,62 @@
+"""What a run says of source models that nothing is known of, and of what there was to train."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from raytl.runs import RunStore
+from raytl.search.records import TrialRecord, TrialStatus
+from tests.runs.example import DEFAULTS, SETTINGS
+
+MISSING = {
+    "severity": "warning",
+    "where": "torchvision:resnet18",
+    "message": "left out: the published weights could not be fetched; put them there",
+}
+SLOW = "300 images would take it about 40 s more, and 5 s of the time budget are left"
+
+
+def probe(number: int, model: str, status: TrialStatus, reason: str | None = None) -> TrialRecord:
+    strategy = DEFAULTS | {"source_model": model, "head": "logistic", "cut": number}
+    return TrialRecord(number, "probe", strategy, f"key{number}", status=status, reason=reason)
+
+
+def summary(tmp_path: Any, *records: TrialRecord, **settings: Any) -> dict[str, Any]:
+    with RunStore(tmp_path).create("one", SETTINGS | settings) as writer:
+        for record in records:
+            writer.on_trial(record)
+    return RunStore(tmp_path).open("one").summary()
+
+
+def test_source_models_that_were_given_up_are_told_with_their_reasons(tmp_path):
+    told = summary(
+        tmp_path,
+        probe(0, "timm:slow", TrialStatus.INTERRUPTED, f"timm:slow: {SLOW}"),
+        probe(1, "timm:again", TrialStatus.FAILED, "no memory"),
+        probe(2, "timm:again", TrialStatus.COMPLETED),
+        probe(3, "timm:running", TrialStatus.INTERRUPTED),
+        data={"counts": {}, "problems": [MISSING, {"severity": "info", "where": "photos/", "message": "as it is"}]},
+    )
+    reason = "the published weights could not be fetched; put them there"
+    assert told["given_up"] == [
+        {"source_model": "torchvision:resnet18", "reason": reason, "weights_missing": True},
+        {"source_model": "timm:slow", "reason": SLOW, "weights_missing": False},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("models", "trainable"),
+    [
+        (["plain:gradients"], False),
+        ("plain:pixels", False),
+        (["plain:pixels", "scratch:cnn-small"], True),
+        (None, True),
+    ],
+)
+def test_whether_there_was_anything_to_train_is_known(models, trainable, tmp_path):
+    values = {} if models is None else {"space_values": {"space": {"source_model": models}}}
+    told = summary(tmp_path, search={"time_budget_s": 60.0}, **values)
+    assert told["trials"]["trainable"] == trainable
+    assert told["time_budget_s"] == 60.0
