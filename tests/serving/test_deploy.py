@@ -73,13 +73,16 @@ def test_answers_200_requests_over_16_connections_as_the_bundle_does(endpoint, b
         assert answer["predictions"][0]["probabilities"] == pytest.approx(expected[i % 20], abs=1e-5)
 
 
-def test_prometheus_is_told_what_ray_counts(endpoint, client):
+def test_prometheus_is_told_what_ray_counts(endpoint, png, client):
+    ask(client, endpoint, png(0))
     deadline = time.monotonic() + 60  # Ray gathers its metrics every few seconds
-    while 'application="raytl"' not in (page := client.get(f"{endpoint.url}/metrics").raise_for_status().text):
-        assert time.monotonic() < deadline
+    names: set[str] = set()
+    while not {"ray_serve_num_http_requests_total", "ray_serve_deployment_request_counter_total"} <= names:
+        assert time.monotonic() < deadline, sorted(names)
         time.sleep(0.5)
-    names = {line.split()[2] for line in page.splitlines() if line.startswith("# TYPE ")}
-    assert "ray_serve_num_http_requests_total" in names
+        page = client.get(f"{endpoint.url}/metrics").raise_for_status().text
+        names = {line.split()[2] for line in page.splitlines() if line.startswith("# TYPE ")}
+    assert 'application="raytl"' in page
     assert all(name.startswith(("ray_serve_", "ray_raytl_")) for name in names)
 
 
