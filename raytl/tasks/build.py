@@ -41,6 +41,7 @@ from raytl.tasks.parts import (
     unlabelled_part,
 )
 from raytl.tasks.problems import Problem, Severity
+from raytl.tasks.readers.belonging import NOT_KEPT
 from raytl.tasks.resembling import resemblance
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role, SealedTest, TrainingData
@@ -263,15 +264,19 @@ class Task:
         return replace(images, groups=groups if len(np.unique(groups)) < len(groups) else None)
 
     def _grouped_by_names(self, part: Part[I_]) -> np.ndarray | None:
-        """The images' own groups, else those that names and looks tell."""
+        """The images' own groups, and where not all have one those that names and looks tell."""
         images = part.images
-        if images.groups is not None or not isinstance(images, LabelledImages):
+        whole = images.groups is not None and None not in part.group_names
+        if whole or not isinstance(images, LabelledImages):
             return images.groups
         found = find_things([item.name for item in images.items], images.labels, part.facts)
         said = None if found is None else found.problem(images.name)
         if said is not None:
             self.problems.append(said)
-        return found.groups if found is not None and found.kept_together else None
+        if found is None or not found.kept_together:
+            return images.groups
+        self.problems = [problem for problem in self.problems if NOT_KEPT not in problem.message]
+        return merge_groups(len(images), images.groups, found.groups)
 
 
 def _alike(name: str, known: Sequence[str]) -> str | None:

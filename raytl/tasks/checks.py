@@ -32,6 +32,7 @@ from raytl.tasks.judgements import (
 )
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers import groups_of, list_path, no_labels, note_strays
+from raytl.tasks.readers.belonging import NOT_KEPT
 from raytl.tasks.readers.choosing import choose_split
 from raytl.tasks.readers.listing import Entry, Listing
 from raytl.tasks.readers.loading import decode_all, vanished
@@ -102,16 +103,13 @@ def look(
         keep = [index for index, entry in enumerate(entries) if id(entry) in learned]
         classes = tuple(sorted({str(found[index]) for index in keep}))
         labels = np.array([classes.index(str(found[index])) for index in keep], dtype=np.int64)
-        given = groups_of(entries)
-        things = (
-            find_things([names[index] for index in keep], labels, [facts[index] for index in keep])
-            if given is None
-            else None
-        )
+        by_names = None
+        if any(entry.group is None for entry in entries):
+            things = find_things([names[index] for index in keep], labels, [facts[index] for index in keep])
         if things is not None and things.kept_together:
-            given = len(things.groups) + np.arange(len(items))
-            given[keep] = things.groups
-        groups = merge_groups(len(items), alike.within[0][exact], given)
+            by_names = len(things.groups) + np.arange(len(items))
+            by_names[keep] = things.groups
+        groups = merge_groups(len(items), alike.within[0][exact], groups_of(entries), by_names)
         told = LabelledImages(listing.name, [items[index] for index in keep], groups[keep], classes, labels)
     problems = [
         *_judge_classes(listing, entries, learned),
@@ -121,7 +119,7 @@ def look(
         *judge_frames(listing.name, names, facts),
         *_judge_pictures(listing.name, entries, facts, learned),
         *_judge_near(listing.name, names, entries, alike, exact, tuple(counts)),
-        *listing.problems,
+        *(p for p in listing.problems if things is None or not things.kept_together or NOT_KEPT not in p.message),
         *([said] if things is not None and (said := things.problem(listing.name)) is not None else []),
         *judge_conflicts(listing.name, conflicts),
     ]

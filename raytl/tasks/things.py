@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from raytl.tasks.formats import is_image
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.tree import name_of
 from raytl.tasks.survey import Facts
@@ -28,7 +29,7 @@ _LEAST_TOLD = 0.5
 _DOUBT = 0.001
 """That so many would be by chance, at most."""
 _LEAST_THINGS, _MOST_OF_ONE = 3, 10
-"""Things in a class, on average, and images of one, at the median, from which on names alone are worth a warning."""
+"""Things in a class, on average, and images of one, at the median: of cameras and of kinds there are fewer, of more."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,25 @@ class Things:
     """What names say of images.
 
     groups: int64 (n,), equal for images named as of one thing. images: how many share one. alike: whether they look it.
-    likely: whether there are so many things of so few images each that names alone say something. numbered: whether
-    most of these have a number of their own. example: two such names.
+    several: whether there are several things in a class, of few images each. mostly: whether most images share one.
+    numbered: whether most things have a number of their own. example: two such names.
     """
 
     groups: np.ndarray
     images: int
     alike: bool
-    likely: bool
+    several: bool
+    mostly: bool
     numbered: bool
     example: tuple[str, str]
 
     @property
     def kept_together(self) -> bool:
-        """Whether images of one are to stay on one side of every split."""
-        return self.alike or (self.likely and self.numbered)
+        """Whether images of one are to stay on one side of every split.
+
+        Not for looks alone: those of one camera, or of one kind, are alike too, but these are few and of many images.
+        """
+        return self.several and (self.alike or (self.mostly and self.numbered))
 
     def problem(self, where: str) -> Problem | None:
         """What the user should know of it, None where names say too little. where: what to call the images."""
@@ -58,7 +63,7 @@ class Things:
         if self.kept_together:
             looks = " and look it" if self.alike else ""
             return Problem(Severity.INFO, where, f"{named}{looks}; those of one thing stay on one side of every split")
-        if not self.likely:
+        if not (self.several and self.mostly):
             return None
         advice = "if they are, validation flatters; a table with a column 'group' keeps them together"
         return Problem(Severity.WARNING, where, f"{named}: {advice}")
@@ -78,18 +83,24 @@ def find_things(names: Sequence[str], labels: np.ndarray, facts: Sequence[Facts]
     classes = np.unique(labels[shared])
     things = len(np.unique(groups[shared])) / len(classes)
     mostly = 2 * int(shared.sum()) > len(names)
-    likely = bool(mostly and things >= _LEAST_THINGS and np.median(sizes[np.unique(groups[shared])]) <= _MOST_OF_ONE)
+    several = bool(things >= _LEAST_THINGS and np.median(sizes[np.unique(groups[shared])]) <= _MOST_OF_ONE)
     alone = np.unique(groups[shared], return_index=True)[1]
     named = [_thing(names[index]) or "" for index in np.flatnonzero(shared)[alone]]
     numbered = 2 * sum(any(map(str.isdigit, thing)) for thing in named) > len(named)
     alike = _look_alike(groups, labels, shared, facts)
-    return Things(groups, int(shared.sum()), alike, likely, numbered, (names[first], names[second]))
+    return Things(groups, int(shared.sum()), alike, several, mostly, numbered, (names[first], names[second]))
 
 
 def _thing(name: str) -> str | None:
-    """What a file's name says of which thing it is, without the number of the image; None where it has none."""
-    found = _NUMBERED.match(PurePosixPath(name).stem)
-    return found["thing"] if found else None
+    """What a file's name says of which thing it is: all of it but the image's number; None of what is no image's file.
+
+    Copies are numbered after the first: ``bolt7.jpg``, ``bolt7 (1).jpg``.
+    """
+    path = PurePosixPath(name)
+    if not is_image(path.name):
+        return None
+    found = _NUMBERED.match(path.stem)
+    return found["thing"] if found else path.stem
 
 
 def _proposed(names: Sequence[str], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -61,17 +64,21 @@ def test_words_alone_are_warned_of(tmp_path: Path) -> None:
     assert "column 'group'" in said.message
 
 
+@pytest.mark.parametrize("alike", [False, True])
 @pytest.mark.parametrize(
-    "things",
+    ("things", "images"),
     [
-        {"cat": ["cat"], "dog": ["dog"]},  # numbers within the class
-        {"cat": ["IMG"], "dog": ["IMG", "DSC"]},  # of cameras
-        {"cat": ["2024"], "dog": ["img12"]},  # all of one: told apart from nothing
-        {"flower": ["rose", "tulip"], "animal": ["cat", "dog"]},  # kinds
+        ({"cat": ["cat"], "dog": ["dog"]}, 6),  # numbers within the class
+        ({"cat": ["IMG", "DSC"], "dog": ["IMG", "DSC"]}, 20),  # of cameras, one of which takes brighter pictures
+        ({"cat": ["2024"], "dog": ["img12"]}, 6),  # all of one: told apart from nothing
+        ({"flower": ["rose", "tulip"], "animal": ["cat", "dog"]}, 6),  # kinds
+        ({"bad": ["scratch", "dent", "stain"], "good": ["good"]}, 20),
     ],
 )
-def test_numbered_images_of_kinds_are_no_things(tmp_path: Path, things: dict[str, list[str]]) -> None:
-    task = Task(write(tmp_path / "kinds", things, alike=False, images=6))
+def test_numbered_images_of_kinds_are_no_things(
+    tmp_path: Path, things: dict[str, list[str]], images: int, alike: bool
+) -> None:
+    task = Task(write(tmp_path / "kinds", things, alike=alike, images=images))
     assert task.data.target is not None
     assert task.data.target.groups is None
     assert not [p for p in task.problems if "one thing" in p.message]
@@ -95,3 +102,48 @@ def test_groups_that_are_given_are_the_groups(tmp_path: Path) -> None:
     assert target is not None
     assert target.groups is not None
     assert len(np.unique(target.groups)) == 6
+
+
+def test_the_first_of_copies_has_no_number(tmp_path: Path) -> None:
+    root = write(tmp_path / "parts", WORDS, alike=True, sep=" (")
+    for path in sorted(root.rglob("*.png")):
+        thing, _, number = path.stem.rpartition(" (")
+        path.rename(path.with_name(f"{thing}.png" if number == "1" else f"{thing} ({number}).png"))
+    target = Task(root).data.target
+    assert target is not None
+    assert target.groups is not None
+    assert len(np.unique(target.groups)) == 8
+
+
+def test_a_version_of_a_picture_takes_nothing_from_the_things(tmp_path: Path) -> None:
+    root = write(tmp_path / "parts", NUMBERED, alike=True)
+    Image.open(root / "ok" / "part1_1.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(
+        root / "ok" / "part1_1_flip.png"
+    )
+    target = Task(root).data.target
+    assert target is not None
+    assert target.groups is not None
+    assert len(np.unique(target.groups)) == 8
+
+
+def test_a_warning_that_nothing_is_kept_together_is_taken_back_where_it_is(tmp_path: Path) -> None:
+    things = {"ok": ["patient1"], "bad": [f"patient{n}" for n in range(2, 9)]}
+    task = Task(write(tmp_path / "patients", things, alike=True))
+    assert [p for p in task.problems if "one thing" in p.message]
+    assert not [p for p in task.problems if "not kept together" in p.message]
+    assert not [p for p in check(tmp_path / "patients").problems if "not kept together" in p.message]
+
+
+def test_rows_of_shards_are_no_things(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (96, 8, 8, 3), dtype=np.uint8)
+    rows = []
+    for n, image in enumerate(pixels):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        rows.append({"image": {"bytes": buffer.getvalue(), "path": None}, "label": f"class {n % 4}"})
+    for shard in range(4):
+        table = pa.Table.from_pylist(rows[24 * shard : 24 * (shard + 1)])
+        pq.write_table(table, tmp_path / f"train-0000{shard}-of-00004.parquet")
+    task = Task(tmp_path)
+    assert task.data.target is not None
+    assert task.data.target.groups is None

@@ -29,6 +29,7 @@ _CHANGED = (
     r"|resized|grey|gray|greyscale|grayscale|contrast|saturation|hue|jitter|edited|copy|thumb|thumbnail"
     r"|tile|patch|roi|slice|frame|burst)"
 )
+NOT_KEPT = "which are not kept together"
 _WORD = 3  # letters that a name of a class has at least, to be told in a file's name
 _FRAME = re.compile(r"^(frame|frm|vid|video|snapshot)[ _-]?\d+$", re.IGNORECASE)
 _VERSIONS = (
@@ -117,9 +118,7 @@ def _group(listing: Listing, entries: Sequence[Entry], groups: Mapping[int, str]
     for entry in entries:
         of_class.setdefault(entry.label, set()).add(groups.get(id(entry), id(entry)))
     if min(map(len, of_class.values())) < 2:
-        listing.announce_warning(
-            f"{what}, which are not kept together: a class would have {whose} alone; validation may flatter"
-        )
+        listing.announce_warning(f"{what}, {NOT_KEPT}: a class would have {whose} alone; validation may flatter")
         return False
     listing.announce(f"{what}; {whose} stay on one side of every split")
     listing.entries = [replace(entry, group=groups.get(id(entry))) for entry in listing.entries]
