@@ -33,8 +33,10 @@ def cache_list(json: Json = False) -> None:
     )
     for part in tidying.PARTS:
         held = tidying.entries(root, part)
-        taken, limit = sum(entry.size_bytes for entry in held), part.limit_bytes or configured_budget()
-        table.add_row(part.name, part.holds, str(len(held)), in_units(taken), in_units(limit))
+        taken = sum(entry.size_bytes for entry in held)
+        limit = configured_budget() if part is tidying.ARRAYS else part.limit_bytes
+        most = "" if limit is None else in_units(limit)
+        table.add_row(part.name, part.holds, str(len(held)), in_units(taken), most)
         rows.append({"part": part.name, "entries": len(held), "size_bytes": taken, "limit_bytes": limit})
     output = Output.current
     output.say(f"{root}:")
@@ -52,9 +54,10 @@ def cache_clear(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Remove what can be made or fetched again: all parts but 'submitted', which runs are resumed from.
+    """Remove what is made or fetched again, the same, where it is missing: 'arrays' and 'runs'; other parts by name.
 
-    A search that runs makes anew what it misses. Runs, exported models and endpoints are not touched.
+    Runs are resumed and replayed from 'sources' and 'submitted', and scripts name 'recipes'. Runs, exported models and
+    endpoints are not touched.
 
     [bold]Examples:[/bold]
 
@@ -62,7 +65,7 @@ def cache_clear(
 
     raytl cache clear arrays --dry-run
     """
-    names = parts or [name for name in BY_NAME if name != tidying.SUBMITTED.name]
+    names = parts or [part.name for part in tidying.PARTS if part.again]
     for name in names:
         if name not in BY_NAME:
             raise UserError(f"the cache has no part '{name}'{nearest(name, BY_NAME)}; 'raytl cache list' shows them")
@@ -71,16 +74,17 @@ def cache_clear(
         entry for name in dict.fromkeys(names) for entry in tidying.entries(root, BY_NAME[name]) if entry.used <= before
     ]
     taken, output = sum(entry.size_bytes for entry in found), Output.current
+    counted = "1 entry" if len(found) == 1 else f"{len(found)} entries"
     document = {"cache": str(root), "entries": len(found), "size_bytes": taken, "deleted": False}
     if dry_run or not found:
-        output.say(f"would remove {len(found)} entries, {in_units(taken)}" if found else f"nothing to remove in {root}")
+        output.say(f"would remove {counted}, {in_units(taken)}" if found else f"nothing to remove in {root}")
         output.document(document)
         return
     if not yes:
-        output.note(f"removes {len(found)} entries of {root}, {in_units(taken)}")
+        output.note(f"removes {counted} of {root}, {in_units(taken)}")
         if not output.asks("remove?"):
             raise UserError("nothing was removed; --yes removes without asking")
     for entry in found:
         tidying.remove(entry)
-    output.say(f"removed {len(found)} entries, {in_units(taken)}")
+    output.say(f"removed {counted}, {in_units(taken)}")
     output.document(document | {"deleted": True})

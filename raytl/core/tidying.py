@@ -1,7 +1,7 @@
 """The parts of raytl's cache on this machine, and how they are kept from growing: what was not used for longest goes.
 
-Nothing in here is a run, a model that was exported or an endpoint: all of it is made again, or fetched again, where it
-is missing.
+Nothing in here is a run, a model that was exported or an endpoint. Most of it is made or fetched again where it is
+missing; what is not, or not the same, goes only when somebody names its part.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +23,16 @@ SPARED_S = 24 * 3600.0
 class Part:
     """A part of the cache.
 
-    name: of its folder. holds: what is in it, in words. limit_bytes: what it may take; None where its own module says.
-    entries: pattern of what is kept or removed as a whole, below the folder.
+    name: of its folder. holds: what is in it, in words. limit_bytes: what it may take; None where nothing goes by
+    itself, or its own module says. entries: pattern of what is kept or removed as a whole, below the folder.
+    again: whether it is made or fetched again, the same, where it is missing.
     """
 
     name: str
     holds: str
     limit_bytes: int | None
     entries: str = "*"
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,10 @@ class Entry:
     used: float
 
 
-ARRAYS = Part("arrays", "images as networks see them, and activations of frozen stages", None, "*.npy")
+ARRAYS = Part("arrays", "images as networks see them, and activations of frozen stages", None, "*.npy", again=True)
 SOURCES = Part("sources", "source models trained on source domains", 5 * 2**30)
-RECIPES = Part("recipes", "weights written out for scripts of raytl recipe", 2 * 2**30)
-READ = Part("runs", "copies of runs at URIs that were looked at", 5 * 2**30, "*/read/*")
+RECIPES = Part("recipes", "weights written out for scripts of raytl recipe", None)
+READ = Part("runs", "copies of runs at URIs that were looked at", 5 * 2**30, "*/read/*", again=True)
 SUBMITTED = Part("submitted", "data that came along with raytl submit", SUBMITTED_BYTES)
 PARTS = (ARRAYS, SOURCES, RECIPES, READ, SUBMITTED)
 
@@ -66,14 +68,21 @@ def size_bytes(path: Path) -> int:
     return sum(file.lstat().st_size for file in _files(path))
 
 
-def evict(root: Path, part: Part, spared_s: float = SPARED_S) -> None:
-    """Remove what was not used for longest until a part is within its limit. spared_s: what was used since stays."""
+def evict(
+    root: Path, part: Part, spared_s: float = SPARED_S, *, spares: Callable[[Path], bool] = lambda path: False
+) -> None:
+    """Remove what was not used for longest until a part is within its limit.
+
+    spared_s: what was used since stays. spares: tells what stays in any case.
+    """
     assert part.limit_bytes is not None
     held = entries(root, part)
     excess = sum(entry.size_bytes for entry in held) - part.limit_bytes
     for entry in held:
         if excess <= 0 or time.time() - entry.used <= spared_s:
             return
+        if spares(entry.path):
+            continue
         remove(entry)
         excess -= entry.size_bytes
 

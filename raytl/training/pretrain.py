@@ -22,6 +22,7 @@ from raytl.finetuning import augmentation
 from raytl.finetuning.optimizers import build_optimizer, parameter_groups, set_progress
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import is_checkpoint, load_checkpoint, write_checkpoint
+from raytl.sources.manifest import read_manifest
 from raytl.tasks.images import LabelledImages
 from raytl.tasks.splits import spread
 from raytl.training.arrays import file_lock
@@ -88,8 +89,9 @@ def pretrained_on_domain(workspace: Material, domain: str, architecture: str) ->
             )
             directory = whole if steps == settings.steps else hurried
             provenance = {"domain": domain, "images": len(train), **asdict(settings), "steps": steps}
+            provenance["hurried"] = steps < settings.steps
             write_checkpoint(directory, model, {"metrics": {"accuracy": accuracy}, "provenance": provenance})
-            tidying.evict(workspace.models_root.parent, tidying.SOURCES)
+            tidying.evict(workspace.models_root.parent, tidying.SOURCES, spares=_is_one_of_a_kind)
             _, model = load_checkpoint(directory)
     model.uri = pretrain_uri(domain, architecture)
     return model
@@ -117,6 +119,14 @@ def _kept(directory: Path) -> SourceModel | None:
         return None
     tidying.touch(directory)
     return model
+
+
+def _is_one_of_a_kind(directory: Path) -> bool:
+    """Whether a model was trained in as many steps as the clock allowed, and so would not be the same again."""
+    try:
+        return bool(read_manifest(directory).provenance.get("hurried"))
+    except UserError:
+        return False
 
 
 def is_pretrained(workspace: Material, domain: str, architecture: str) -> bool:

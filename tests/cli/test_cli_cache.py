@@ -26,15 +26,16 @@ def test_parts_are_told_and_cleared(raytl, place):
     assert parts["recipes"]["entries"] == 0
 
     dry = raytl("cache", "clear", "--older-than", "30d", "--dry-run", "--json").document
-    assert (dry["entries"], dry["deleted"]) == (2, False)
+    assert (dry["entries"], dry["deleted"]) == (1, False)
     assert old.exists()
 
     done = raytl("cache", "clear", "--older-than", "30d", "--yes")
     assert done.code == 0, done.err
-    assert "removed 2 entries" in done.out
-    assert [path.exists() for path in (old, source, new, lot)] == [False, False, True, True]
+    assert "removed 1 entr" in done.out
+    assert [path.exists() for path in (old, source, new, lot)] == [False, True, True, True]
 
-    assert raytl("cache", "clear", "submitted", "arrays", "--yes").code == 0
+    assert raytl("cache", "clear", "submitted", "sources", "arrays", "--yes").code == 0
+    assert not source.exists()
     assert not new.exists()
     assert not lot.exists()
     assert "nothing to remove" in raytl("cache", "clear").out

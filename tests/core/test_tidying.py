@@ -49,6 +49,13 @@ def test_what_was_used_within_a_day_stays_whatever_there_is(tmp_path: Path) -> N
     assert SPARED_S >= DAY_S
 
 
+def test_what_would_not_be_the_same_again_stays(tmp_path: Path) -> None:
+    own, other = used(tmp_path / "sources" / "own", 9), used(tmp_path / "sources" / "other", 5)
+    evict(tmp_path, bounded(0), spares=lambda path: path == own)
+    assert own.exists()
+    assert not other.exists()
+
+
 def test_of_runs_at_uris_only_the_copies_that_are_read_are_entries(tmp_path: Path) -> None:
     read = used(tmp_path / "runs" / "0123" / "read" / "photos", 3)
     written = used(tmp_path / "runs" / "0123" / "written" / "photos", 3)

@@ -80,7 +80,6 @@ def _written_out(model: SourceModel) -> Path:
     place = home() / "recipes" / hashlib.sha256(files[WEIGHTS_FILE]).hexdigest()[:16]
     if not is_checkpoint(place):
         write_files(place, files)
-        tidying.evict(home(), tidying.RECIPES)
     tidying.touch(place)
     return place / WEIGHTS_FILE
 
