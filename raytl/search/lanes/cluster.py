@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,7 +50,8 @@ def cluster(
     """A running Ray and the lanes to use on it.
 
     Uses a Ray that this process is connected to or that ``address`` (or RAY_ADDRESS) names; otherwise starts one for
-    this machine with at least as many slots as the lanes need, and stops it at the end.
+    this machine with at least as many slots as the lanes need, and stops it at the end. Its files then go with it,
+    unless something went wrong or ``verbose`` is on: hundreds of megabytes would gather from search to search.
     Raises UserError where nothing answers at the address, or what does will not have us.
     """
     quiet_environment(verbose)
@@ -59,6 +61,8 @@ def cluster(
     mine = not ray.is_initialized()
     if mine:
         start((lanes or 1) * workers_per_trial, verbose=verbose, address=address)
+    node = ray._private.worker._global_node if mine and address_of(address) is None else None
+    session = None if node is None or verbose else node.get_session_dir_path()
     try:
         nodes, grows = _nodes(), False
         if not (mine and address_of(address) is None):
@@ -69,6 +73,8 @@ def cluster(
     finally:
         if mine:
             ray.shutdown()
+    if session is not None:
+        shutil.rmtree(session, ignore_errors=True)
 
 
 def check_address(address: str | None) -> None:

@@ -1,11 +1,14 @@
-"""A Ray of this machine's own that cannot be started."""
+"""A Ray of this machine's own: one that cannot be started, and what one leaves."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import ray
 
 from raytl.core.errors import UserError
-from raytl.search.lanes.cluster import start
+from raytl.search.lanes.cluster import cluster, start
 
 
 def test_is_one_sentence(monkeypatch, tmp_path):
@@ -17,3 +20,26 @@ def test_is_one_sentence(monkeypatch, tmp_path):
     ) as said:
         start(1)
     assert "\n" not in str(said.value)
+
+
+@pytest.mark.slow  # starts Ray twice
+def test_its_files_go_with_it_unless_something_went_wrong(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def session() -> Path:
+        return Path(ray._private.worker._global_node.get_session_dir_path())
+
+    with cluster(1, 0.0):
+        well = session()
+        assert (well / "logs").is_dir()
+    assert not (well / "logs").exists()
+
+    def fail() -> None:
+        with cluster(1, 0.0):
+            badly.append(session())
+            raise ValueError("something")
+
+    badly: list[Path] = []
+    with pytest.raises(ValueError, match="something"):
+        fail()
+    assert (badly[0] / "logs").is_dir()
