@@ -19,6 +19,7 @@ from raytl.api.planning import bind
 from raytl.core.errors import NotWrittenError, UserError, nearest
 from raytl.core.paths import default_storage, note_run
 from raytl.evaluation import metrics
+from raytl.jobs.launch import JOB_CONFIG
 from raytl.judging.operating import parse_goal
 from raytl.runs import resuming
 from raytl.runs.earlier import earlier_runs
@@ -210,6 +211,7 @@ def _run_settings(task: Task, bound: BoundSpace, settings: SearchSettings) -> di
         "metric": chosen_metric(data, settings),
         "space": space.name,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "job": JOB_CONFIG in os.environ,
         "search": asdict(settings),
         "space_settings": asdict(space.settings),
         "space_values": dict(space.values),

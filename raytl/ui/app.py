@@ -25,6 +25,7 @@ from raytl.runs.labels import note_of, tag, write_note
 from raytl.runs.requests import ask_to_stop
 from raytl.search.space.files import parse_assignment
 from raytl.ui.children import Children
+from raytl.ui.going_on import check_can_be_tried, extending
 from raytl.ui.views import Views
 from raytl.web.visitors import refusal
 
@@ -181,14 +182,13 @@ def make_app(
         if run.status == "running":
             raise UserError(f"run '{name}' is running; it can be extended once it has ended")
         wanted = ["--trials", f"+{more.trials}"] if more.trials else ["--time-budget", f"+{more.minutes:g}m"]
-        children.start(name, "search", "--resume", name, *wanted)
+        children.start(name, *extending(name, run.settings, storage, wanted))
         return {"started": True}
 
     @app.post("/api/runs/{name}/try")
     def try_strategy(name: str, strategy: Strategy) -> dict[str, Any]:
         run = opened(name)
-        if run.settings.get("given") is None:
-            raise UserError(f"run '{name}' got its data from memory, so that its search cannot be gone on with")
+        check_can_be_tried(name, run.settings)
         for setting in strategy.settings:
             parse_assignment(setting)  # the rest is told by the command, which reads the data
         wanted = [word for setting in strategy.settings for word in ("--set", setting)]
