@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -160,7 +160,7 @@ def replica(answer: bytes | None) -> Iterator[int]:
                 client, _ = listener.accept()
             except OSError:  # it was closed
                 return
-            with client:
+            with client, suppress(ConnectionResetError):  # HAProxy only looked whether it is there
                 got = client.recv(65536)
                 while answer is not None and got and b"body" not in got:
                     got += client.recv(65536)
@@ -194,6 +194,8 @@ def test_serves_template_still_has_what_is_mended():
         "    use_backend {{ backend.name or 'unknown' }} if is_",
         "    acl routes path -i /-/routes\n",
         "frontend http_frontend\n    bind {{ config.frontend_host }}:{{ config.frontend_port }}\n",
+        "\n    server {{ server.name }} {{ server.host }}:{{ server.port }} check",
+        ":{{ backend.fallback_server.port }} check backup\n",
     ):
         assert line in HAPROXY_CONFIG_TEMPLATE
 
@@ -248,10 +250,31 @@ class TestMended:
             node.start(
                 config=CONFIG.replace("server gone 127.0.0.1:1 check inter 100ms", f"server here 127.0.0.1:{port}")
             )
-            for path in ("/", "/v1/model", "/v1/predict", "/-/routes", "/-/ROUTES"):
+            for path in ("/", "/v1/model", "/v1/predict"):
                 is_problem(node.ask(path), 404, "ask one by its name, at /v1/models/NAME/predict")
             for path in ("/healthz", "/readyz", "/v2/health/ready"):
                 assert (node.ask(path).status_code, node.ask(path).json()) == (200, {"status": "ok"})
+
+    @pytest.mark.parametrize("path", ["/-/routes", "/-/ROUTES", "/%2D/routes", "/-/r%6Futes", "/%2d%2Froutes?a=b"])
+    def test_the_names_of_all_models_are_told_to_nobody_however_they_are_asked_for(self, node, path):
+        """What HAProxy passes on is decoded by the replica, which knows that path too, and asks for no token there."""
+        with replica(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine") as port:
+            served = f"server here 127.0.0.1:{port}"
+            config = CONFIG.replace("server gone 127.0.0.1:1 check inter 100ms", served)
+            node.start(config=config.replace("path_beg /v1/models/cells", "path_beg /"))
+            with socket.create_connection(("127.0.0.1", node.port), timeout=30) as client:  # as it stands
+                client.sendall(f"GET {path} HTTP/1.0\r\nX: body\r\n\r\n".encode())
+                answer = client.makefile("rb").read()
+            assert answer.startswith(b"HTTP/1.1 404 ") and b"ask one by its name" in answer
+            assert node.ask("/-/routes/?body").text == "mine"
+
+    def test_health_is_not_that_of_serves_spare_proxy(self, node):
+        """Which Serve puts into every backend, and which is there when no replica is."""
+        with replica(b"HTTP/1.1 404 x\r\nContent-Length: 4\r\n\r\nPath") as port:
+            gone = "server gone 127.0.0.1:1 check inter 100ms"
+            node.start(config=CONFIG.replace(gone, f"{gone}\n    server spare 127.0.0.1:{port} check backup"))
+            wait_for(lambda: node.ask("/healthz").status_code == 503, 20)
+            assert node.ask("/v1/models/cells?body").text == "Path"
 
     def test_that_a_replica_has_no_room_is_a_sentence_too(self, node):
         """Which Serve says in a word."""

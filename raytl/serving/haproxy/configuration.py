@@ -12,6 +12,7 @@
   that there is no model below a path. Where that is the root, ``/healthz`` tells whether any model answers: a load
   balancer would give up a machine whose default model alone was taken down.
 - Serve tells everybody the names of all models at ``/-/routes``; the endpoint's own ``/v1/models`` asks for the token.
+  A replica decodes the path before it looks whether it is that one, so it is decoded here too.
 - HAProxy opens the endpoint's port itself and takes whoever waits there with it when it is killed. It inherits the open
   port instead, which the guard holds as well.
 - Where the endpoint is to be elsewhere than at loopback, Serve listens there nevertheless, with replicas that nobody
@@ -75,7 +76,7 @@ _DROPPED = f"{{ status 503 }} {_PLAIN} {{ res.hdr(retry-after) -m found }}"
 _UNKNOWN = f"{{ status 404 }} {_PLAIN} {{ srv_name -m beg SERVE_PROXY_ACTOR }}"
 _OURS = (
     "    option http-buffer-request",
-    f"    http-request {_return(404, 'Not Found', _NOWHERE)} if {{ path -i /-/routes }}",
+    f"    http-request {_return(404, 'Not Found', _NOWHERE)} if {{ path,url_dec -m str -i /-/routes }}",
     "    http-request set-header x-request-disconnect-disabled ?1 if METH_POST",
     "    http-request set-header x-request-timeout-seconds 0 if METH_POST",
     f"    http-response {_return(503, 'Service Unavailable', _BUSY, 'hdr Retry-After 1 ')} if {_DROPPED}",
@@ -83,11 +84,11 @@ _OURS = (
 )
 
 
-def _elsewhere(backends: Sequence[str]) -> list[str]:
-    """What a path gets below which there is no model. backends: of the models that there are."""
+def _elsewhere(replicas: Sequence[str]) -> list[str]:
+    """What a path gets below which there is no model. replicas: of the models that there are, as BACKEND/SERVER."""
     healthy = 'http-request return status 200 content-type application/json string \'{"status":"ok"}\''
     return [
-        *(f"    {healthy} if {_HEALTH} {{ nbsrv({backend}) ge 1 }}" for backend in backends),
+        *(f"    {healthy} if {_HEALTH} {{ srv_is_up({replica}) }}" for replica in replicas),
         f"    http-request {_RETURN_UNAVAILABLE} if {_HEALTH}",
         f"    http-request {_return(404, 'Not Found', _NOWHERE)}",
     ]
@@ -128,7 +129,7 @@ class Files:
         late = self.config.with_name("408.http")
         late.write_text(_TOO_LATE)
         address, text = self.address(), self.config.read_text()
-        backends = list(dict.fromkeys(re.findall(r"^\s*use_backend (\S+)", text, re.MULTILINE)))
+        replicas = _replicas(text)
         lines, section = [], ""
         for line in text.splitlines():
             words = line.split()
@@ -136,7 +137,7 @@ class Files:
                 section = " ".join(words[:2])
             if section == "backend default_backend":
                 if words[:1] == ["backend"]:
-                    lines += [line, *_elsewhere(backends)]
+                    lines += [line, *_elsewhere(replicas)]
                 elif words[:2] != ["http-request", "return"]:
                     lines.append(line)
                 continue
@@ -190,6 +191,22 @@ class Files:
             return int(self._owner.read_text())
         except (FileNotFoundError, ValueError):
             return 0
+
+
+def _replicas(text: str) -> list[str]:
+    """Of a configuration, in its order, what it leads requests to, as BACKEND/SERVER.
+
+    Without Serve's spare proxy, the ``backup`` of every backend: it is there whether any model is or not.
+    """
+    led_to = set(re.findall(r"^\s*use_backend (\S+)", text, re.MULTILINE))
+    found, backend = [], ""
+    for line in text.splitlines():
+        words = line.split()
+        if words and not line[0].isspace():
+            backend = words[1] if words[0] == "backend" else ""
+        elif words[:1] == ["server"] and backend in led_to and "backup" not in words:
+            found.append(f"{backend}/{words[1]}")
+    return found
 
 
 def _has_routes(config: Path) -> bool:
