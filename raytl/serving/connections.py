@@ -70,7 +70,8 @@ def protocol(headers_s: float = HEADERS_S, most: int | None = None) -> type[asyn
         def data_received(self, data: bytes) -> None:
             before = self.cycle
             super().data_received(data)
-            if self.cycle is not before:
+            became_websocket = self.transport.get_protocol() is not self  # and is another one's
+            if became_websocket or self.cycle is not before:
                 self._stop_waiting()
             elif self.idle:
                 self._began = True
@@ -84,7 +85,10 @@ def protocol(headers_s: float = HEADERS_S, most: int | None = None) -> type[asyn
         def _make_room(self) -> None:
             still = [one for one in self._all if isinstance(one, Limited) and not one.transport.is_closing()]
             if len(still) > allowed:
-                idle = [one for one in still if one is not self and one.idle]
+                # An answer that was given may be on its way still.
+                idle = [
+                    one for one in still if one is not self and one.idle and not one.transport.get_write_buffer_size()
+                ]
                 min(idle, key=lambda one: one.idle_since, default=self).transport.abort()
 
         def _wait_for_headers(self) -> None:
@@ -98,7 +102,7 @@ def protocol(headers_s: float = HEADERS_S, most: int | None = None) -> type[asyn
 
         def _end(self) -> None:
             refused = self.cycle is not None and self.cycle.more_body  # was answered, and its body came nevertheless
-            if self._began and self.idle and not refused:
+            if self._began and self.idle and not refused and not self.transport.is_closing():
                 self.transport.write(_late(headers_s))
             self.transport.close()
 

@@ -63,11 +63,14 @@ def test_whoever_hangs_up_leaves_no_trace(address, png, caplog):
     assert not [record for record in caplog.records if record.exc_info]
 
 
+_MUCH = 4_000_000  # times five bytes: more than sockets hold
+
+
 async def app(scope, receive, send):
     """Answers with the path, once the whole body is there, unless it is to be refused."""
     while scope["path"] != "/refused" and (await receive()).get("more_body"):
         pass
-    told = scope["path"].encode()
+    told = scope["path"].encode() * (_MUCH if scope["path"] == "/much" else 1)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(told))]})
     await send({"type": "http.response.body", "body": told})
 
@@ -128,6 +131,23 @@ class TestHeadersThatDoNotCome:
         assert client.recv(1000).endswith(b"/slow")
 
 
+async def echo(scope, receive, send):
+    """Of a WebSocket."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
+
+
+def test_a_websocket_is_no_request_that_does_not_come(opened):
+    websockets = pytest.importorskip("websockets.sync.client")
+    address = opened.enter_context(listening(echo, http=protocol(0.3)))
+    with websockets.connect("ws://{}:{}".format(*address), proxy=None) as client:
+        time.sleep(0.6)
+        client.send("still there")
+        assert client.recv(timeout=30) == "still there"
+
+
 class TestMoreConnectionsThanThereMayBe:
     @pytest.fixture
     def address(self, opened) -> tuple[str, int]:
@@ -146,6 +166,21 @@ class TestMoreConnectionsThanThereMayBe:
         assert clients[2].recv(1000) == b""
         clients[0].sendall(b"12345")
         assert clients[0].recv(1000).endswith(b"/first")
+
+    def test_do_not_push_out_one_whose_answer_is_still_being_sent(self, address, opened):
+        slow = opened.enter_context(socket.create_connection(address, timeout=30))
+        slow.sendall(head("/much", 0))
+        told = slow.recv(1000)
+        idle, _ = (opened.enter_context(socket.create_connection(address, timeout=30)) for _ in range(2))
+        last = opened.enter_context(socket.create_connection(address, timeout=30))
+        assert idle.recv(1000) == b""  # and not the first, which has been without a request for longer
+        last.sendall(head("/last", 0))
+        assert last.recv(1000).endswith(b"/last")
+        whole = len(told.partition(b"\r\n\r\n")[2])
+        while whole < 5 * _MUCH:
+            got = slow.recv(1 << 20)
+            assert got, "it was cut off"
+            whole += len(got)
 
     def test_are_refused_where_all_have_a_request(self, address, opened):
         clients = [opened.enter_context(socket.create_connection(address, timeout=30)) for _ in range(3)]
