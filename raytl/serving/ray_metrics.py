@@ -22,19 +22,19 @@ def ray_metrics() -> str:
 
 
 def merged(pages: Iterable[str]) -> str:
-    """One page of several: what is said of a metric stands together in it, and once."""
-    heads: dict[str, dict[str, None]] = {}
+    """One page of several: what is said of a metric stands together in it, and once, as the first one says it."""
+    heads: dict[str, dict[str, str]] = {}
     samples: dict[str, list[str]] = {}
     for page in pages:
         name = ""
         for line in page.splitlines():
             if line.startswith(("# HELP ", "# TYPE ")):
-                name = line.split(maxsplit=3)[2]
+                _, kind, name, *_ = line.split(maxsplit=3)
                 if name.startswith(_OURS):
-                    heads.setdefault(name, {})[line] = None
+                    heads.setdefault(name, {}).setdefault(kind, line)
             elif line and name in heads:
                 samples.setdefault(name, []).append(line)
-    return "".join(f"{line}\n" for name, head in heads.items() for line in [*head, *samples.get(name, [])])
+    return "".join(f"{line}\n" for name, head in heads.items() for line in [*head.values(), *samples.get(name, [])])
 
 
 def _page(node: dict[str, Any]) -> str | None:

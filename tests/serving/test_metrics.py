@@ -93,3 +93,12 @@ def test_of_several_nodes_a_metric_stands_together_and_once():
     whole = merged(pages)
     assert whole == f'{head}ray_serve_n_total{{node="a"}} 1.0\nray_serve_n_total{{node="b"}} 2.0\n{last}'
     assert len(parsed(whole)) == 3 and merged([]) == ""
+
+
+def test_what_two_nodes_describe_differently_is_described_once():
+    """As while one of them has an older raytl; a second description makes the page unreadable."""
+    one, other = (
+        f'# HELP ray_raytl_x {about}\n# TYPE ray_raytl_x {kind}\nray_raytl_x{{node="{node}"}} 1.0\n'
+        for about, kind, node in (("X", "gauge", "a"), ("X, in all", "counter", "b"))
+    )
+    assert merged([one, other]) == one + 'ray_raytl_x{node="b"} 1.0\n'
