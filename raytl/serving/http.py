@@ -103,6 +103,7 @@ def create_http(
         known = {"status": "ok", "model": live.name, "version": live.version, "refused": service.refused}
         return answer(200, known if trial is None else {**known, "candidate": trial.candidate.version})
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", responses=_METRICS, summary="Counts and times of requests, and what is said of the model")
     async def told_to_prometheus() -> Response:
         """In Prometheus' text format: of this process or, on Ray Serve, of all replicas of all its models."""

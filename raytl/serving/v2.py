@@ -47,7 +47,8 @@ def v2_routes(service: Answering[Model], deployed: str, elsewhere: Elsewhere) ->
             raise RequestError(404, f"there is no version '{version}' of '{name}' here; there is '{live.version}'")
         return live
 
-    @router.get("/v2", summary="Describe the server")
+    @router.head("/v2", include_in_schema=False)
+    @router.get("/v2", responses=GATED, summary="Describe the server")
     async def server() -> Response:
         return answer(200, {"name": "raytl", "version": _version(), "extensions": ["binary_tensor_data"]})
 

@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 
 from raytl.bundles import Bundle, Threshold, export_bundle
 from raytl.core.errors import UserError
+from raytl.serving import gate
 from raytl.serving.app import Classifier
 from raytl.serving.http import create_http
 from raytl.serving.live import LiveModel
@@ -356,7 +357,11 @@ class TestRefusals:
         assert answer.headers["allow"] == "GET, HEAD" and "takes GET, HEAD; send it so (with" in answer.json()["error"]
 
     @pytest.mark.parametrize(
-        "path", ["/v1/model", "/v1/model/health", "/v1/models", "/v1/models/raytl", "/v2/health/live", "/readyz"]
+        "path",
+        [
+            *("/v1/model", "/v1/model/health", "/v1/models", "/v1/models/raytl"),
+            *("/v2", "/v2/health/live", "/readyz", "/metrics"),
+        ],
     )
     def test_the_head_alone_is_there_where_the_whole_is(self, client, path):
         head, whole = client.head(path), client.get(path)
@@ -433,11 +438,21 @@ class TestDescription:
         paths = client.get("/openapi.json").json()["paths"]
         ours = {path for path in paths if not path.startswith("/v2")}
         assert ours == {
-            *("/v1/predict", "/v1/explain", "/v1/model", "/v1/model/health", "/healthz", "/readyz"),
+            *("/v1/predict", "/v1/explain", "/v1/model", "/v1/model/health", "/healthz", "/readyz", "/metrics"),
             *("/v1/models", "/v1/models/{model_name}", "/v1/models/{model_name}/predict"),
             "/v1/models/{model_name}/health",
         }
         assert set(paths["/v1/predict"]["post"]["requestBody"]["content"]) >= {"application/json", "image/*"}
+
+    def test_openapi_tells_of_whoever_is_not_let_in_on_every_path_that_is_not_open_to_all(self, client):
+        paths = client.get("/openapi.json").json()["paths"]
+        silent = {
+            (method, path)
+            for path, methods in paths.items()
+            for method, route in methods.items()
+            if path not in gate._OPEN and not {"401", "403", "421"} <= route["responses"].keys()
+        }
+        assert silent == set() and len(paths) > len(gate._OPEN & paths.keys()) > 0
 
 
 class TestSwap:
