@@ -136,15 +136,22 @@ def rotate_token(name: str = "raytl", *, wait_s: float = 60) -> Endpoint:
         old = tokens.read_token(name)
         token = tokens.write_token(name)
         application = with_settings(before, {**settings, "token_sha256": tokens.hashed(token)})
+        asked_for = False  # the new one
         try:
             replace(serve, application, before)
+            asked_for = True
             if not _takes_token(serve, application, time.monotonic() + wait_s):
                 raise UserError(
                     f"endpoint '{name}' did not take the new token in {wait_s:g} s; the old one is good still"
                 )
-        except BaseException:  # Ctrl-C too
-            _take_token_back(serve, application, settings["token_sha256"])
-            _keep_token(name, old, instead_of=token)
+        except BaseException as error:  # Ctrl-C too
+            try:
+                if asked_for or not isinstance(error, UserError):  # else it was refused
+                    _take_token_back(serve, application, settings["token_sha256"])
+                    asked_for = False
+            finally:
+                if not asked_for:
+                    _keep_token(name, old, instead_of=token)
             raise
         return endpoint_of(serve, application, ray_session)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ import pytest
 import ray
 
 from raytl.core.errors import UserError
-from raytl.serving import applying, snapshots, tokens
+from raytl.serving import applying, changing, snapshots, tokens
 from raytl.serving.applying import AppConfig, put, refuse_other_labels, replace
 from raytl.serving.controller import RaySession, Serve
 from raytl.serving.settings import ServingSettings, bundle_version
@@ -114,3 +115,29 @@ def test_the_token_of_an_endpoint_that_is_gone_goes_and_another_ones_stays(monke
     assert tokens.read_token("raytl") == token
     tokens.drop_token("raytl", tokens.hashed(token))
     assert tokens.read_token("raytl") is None and not Path(tokens.token_file("raytl")).exists()
+
+
+@pytest.mark.parametrize("free", [0, 1], ids=["before", "and taken back"])
+def test_the_file_holds_the_token_that_is_asked_for_where_it_cannot_be_changed(free, monkeypatch, tmp_path):
+    """free: changes that are made until others do not come to an end."""
+
+    class Busy(Kept):
+        def change(self, edit: Callable[[dict[str, AppConfig]], Mapping[str, AppConfig] | None]) -> None:
+            changes.append(edit)
+            if len(changes) > free:
+                raise UserError("another command has been changing what is served")
+            super().change(edit)
+
+    changes: list[object] = []
+    monkeypatch.setenv("RAYTL_HOME", str(tmp_path))
+    before = application("raytl", "v1")
+    settings = before["deployments"][0]["user_config"]
+    settings["token_sha256"] = tokens.hashed(tokens.write_token("raytl"))
+    kept = Busy(raytl=before)
+    monkeypatch.setattr(changing, "_endpoint", lambda name: nullcontext((kept, SESSION, before)))
+    monkeypatch.setattr(changing, "_takes_token", lambda *_: False)
+    with pytest.raises(UserError, match="another command"):
+        changing.rotate_token()
+    asked_for = applying.settings_of(kept.configs["raytl"])["token_sha256"]
+    assert tokens.hashed(tokens.read_token("raytl")) == asked_for and len(changes) == free + 1
+    assert (asked_for == settings["token_sha256"]) is (free == 0)
