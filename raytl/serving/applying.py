@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 import httpx
 import ray
+from ray._private.state import jobs
 
 from raytl.core.errors import UserError
 from raytl.serving import tokens
-from raytl.serving.controller import AppConfig, RaySession, Serve, clear_head, failure
+from raytl.serving.controller import AppConfig, RaySession, Serve, clear_head
 from raytl.serving.lineage import versions
 from raytl.serving.snapshots import drop_snapshots
 
@@ -122,7 +124,7 @@ def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None
     with httpx.Client(trust_env=False, timeout=10, headers=tokens.headers(name)) as client:
         while time.monotonic() < deadline:
             application = serve.applications().get(name)
-            reason = failure(application) if application else None
+            reason = _failure(application) if application else None
             if reason is not None:
                 raise UserError(reason)
             present = (application or {}).get("deployed_app_config")
@@ -189,6 +191,21 @@ def _too_late(serve: Serve, name: str, url: str) -> str:
     )
 
 
+def _failure(application: Mapping[str, Any]) -> str | None:
+    """Why an application cannot come up, in one sentence, or None where nothing speaks against it yet."""
+    deployments = application["deployments"].values()
+    messages = [application["message"], *(deployment["message"] for deployment in deployments)]
+    for message in messages:
+        ours = re.findall(r"UserError: (.+)", message)
+        if ours:
+            return str(ours[-1]).strip()
+    failed = application["status"] == "DEPLOY_FAILED" or any(d["status"] == "UNHEALTHY" for d in deployments)
+    if not failed:
+        return None
+    last = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
+    return last[-1] if last else "Serve gives no reason"
+
+
 def running_replicas(application: dict[str, Any]) -> int:
     """How many answer; none of an application that keeps none and is not asked for anything."""
     replicas = [r for deployment in application["deployments"].values() for r in deployment["replicas"]]
@@ -223,6 +240,12 @@ def stop_head(ray_session: RaySession) -> None:
     if ray_session.head is not None:
         ray.shutdown()
         ray_session.head.stop()
+
+
+def stop_unused_head(ray_session: RaySession) -> None:
+    """Stop the local head, where it is ours and no Serve runs, unless another command is about to start one."""
+    if sum(not job["IsDead"] for job in jobs()) <= 1:  # this command's
+        stop_head(ray_session)
 
 
 def drop_unused_snapshots(serve: Serve) -> None:

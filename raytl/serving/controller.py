@@ -41,6 +41,7 @@ _REQUEST_BACKSTOP_S = 120.0
 _STOP_S = 60.0
 _TURN_S = 60.0
 _RELEASE_S = 5.0  # for HAProxy to end after Serve
+_QUIET = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
 _CANNOT_LISTEN = ("Failed to bind", "cannot bind socket")  # Serve's own proxy, and HAProxy
 
 AppConfig = dict[str, Any]
@@ -66,29 +67,49 @@ def session(*, start: bool) -> Iterator[RaySession | None]:
     if ray.is_initialized():
         yield RaySession(detached=False, head=None)
         return
-    quiet = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     head = None
     address = address_of(None)
     if address is not None:
         with entrypoint_as_text():
-            ray.init(address=reach(address).address, **quiet)
+            ray.init(address=reach(address).address, **_QUIET)
     else:
         with one_at_a_time():
-            head = find_head() or (start_head() if start else None)
+            head = find_head()
+            if head is None and start:
+                head = _started()
         if head is None:
             yield None
             return
-        try:
-            with loopback(), entrypoint_as_text():
-                # "auto" with the head's own directory finds its address there, and turns its token on.
-                ray.init(address="auto", _temp_dir=head.temp_dir, **quiet)
-        except (ConnectionError, RuntimeError, RayError) as error:
-            ray.shutdown()  # of what was connected so far
-            raise _out_of_reach(head, error) from None
+        if not ray.is_initialized():
+            _connect(head)
     try:
         yield RaySession(detached=True, head=head)
     finally:
         ray.shutdown()
+
+
+def _started() -> LocalHead:
+    """A new local head that this process is connected to. Of one that it cannot be connected to nothing is left."""
+    head = start_head()
+    try:
+        _connect(head)
+    except BaseException:  # Ctrl-C too
+        head.stop()
+        raise
+    return head
+
+
+def _connect(head: LocalHead) -> None:
+    """Raises UserError where it cannot be reached."""
+    try:
+        with loopback(), entrypoint_as_text():
+            # "auto" with the head's own directory finds its address there, and turns its token on.
+            ray.init(address="auto", _temp_dir=head.temp_dir, **_QUIET)
+    except BaseException as error:  # Ctrl-C too
+        ray.shutdown()  # of what was connected so far
+        if isinstance(error, ConnectionError | RuntimeError | RayError):
+            raise _out_of_reach(head, error) from None
+        raise
 
 
 class OtherVersionsError(UserError):
@@ -114,7 +135,7 @@ def _out_of_reach(head: LocalHead, error: Exception) -> UserError:
             head,
         )
     return UserError(
-        f"the endpoint's local Ray head (process {head.pid}) runs, but does not answer right now "
+        f"the endpoint's local Ray head (process {head.pid}) does not answer right now "
         f"({' '.join(str(error).split()).rstrip('.')}): try again in a moment"
     )
 
@@ -374,18 +395,3 @@ def _quiet_serve() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-def failure(application: Mapping[str, Any]) -> str | None:
-    """Why an application cannot come up, in one sentence, or None where nothing speaks against it yet."""
-    deployments = application["deployments"].values()
-    messages = [application["message"], *(deployment["message"] for deployment in deployments)]
-    for message in messages:
-        ours = re.findall(r"UserError: (.+)", message)
-        if ours:
-            return str(ours[-1]).strip()
-    failed = application["status"] == "DEPLOY_FAILED" or any(d["status"] == "UNHEALTHY" for d in deployments)
-    if not failed:
-        return None
-    last = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
-    return last[-1] if last else "Serve gives no reason"

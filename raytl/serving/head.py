@@ -135,15 +135,18 @@ def start_head() -> LocalHead:
             start_new_session=True,
         )
     head = LocalHead(process.pid, temp_dir)
-    _remember(head)  # before it is up, so that an interrupted command leaves nothing that undeploy cannot find
-    deadline = time.monotonic() + _START_S
-    address = Path(temp_dir) / "ray_current_cluster"  # written last, when the head is up
-    while not address.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            tail = log_path.read_text(errors="replace").strip()[-500:]
-            head.stop()
-            raise UserError(f"a local Ray head could not be started; its last words were: {tail}")
-        time.sleep(0.1)
+    try:
+        _remember(head)  # before it is up, so that a command that is killed leaves nothing that undeploy cannot find
+        deadline = time.monotonic() + _START_S
+        address = Path(temp_dir) / "ray_current_cluster"  # written last, when the head is up
+        while not address.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                tail = log_path.read_text(errors="replace").strip()[-500:]
+                raise UserError(f"a local Ray head could not be started; its last words were: {tail}")
+            time.sleep(0.1)
+    except BaseException:  # Ctrl-C too
+        head.stop()
+        raise
     return head
 
 

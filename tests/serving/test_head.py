@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 from processes import descendants
 from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
 from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
@@ -75,3 +77,50 @@ def test_one_of_another_ray_says_so_and_is_stopped_by_undeploy_alone(head, bundl
     assert undeploy() is True
     assert not head.alive and find_head() is None and descendants(head.pid) == {}
     assert status() == [] and not undeploy()
+
+
+@pytest.fixture
+def nothing_yet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """The file that a head stands in, once there is one."""
+    monkeypatch.setenv("RAYTL_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    yield tmp_path / "home" / "serving" / "head.json"
+    left = find_head()
+    if left is not None:
+        left.stop()
+
+
+def test_nothing_is_left_of_one_whose_start_is_interrupted(nothing_yet):
+    code = "from raytl.serving.controller import session\nwith session(start=True): input()"
+    starting = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    while not nothing_yet.exists():
+        assert starting.poll() is None
+        time.sleep(0.01)
+    left = LocalHead(**json.loads(nothing_yet.read_text()))
+    starting.send_signal(signal.SIGINT)
+    assert starting.communicate(timeout=120)[1].endswith("KeyboardInterrupt\n")
+    assert not nothing_yet.exists() and not left.alive and not Path(left.temp_dir).exists()
+    assert descendants(left.pid) == {}
+
+
+def test_nor_where_the_connection_to_it_is(nothing_yet, monkeypatch):
+    found = []
+
+    def interrupted(**_: object) -> None:
+        found.append(LocalHead(**json.loads(nothing_yet.read_text())))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray, "init", interrupted)
+    with pytest.raises(KeyboardInterrupt), session(start=True):
+        pass
+    assert not nothing_yet.exists() and not found[0].alive and descendants(found[0].pid) == {}
+
+
+def test_one_that_serves_nothing_is_stopped_by_undeploy_unless_another_command_is_about_to(head):
+    code = "from raytl.serving.controller import session\nwith session(start=False): print(1, flush=True), input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as another:
+        assert another.stdout is not None and another.stdout.readline() == b"1\n"
+        assert undeploy() is False and head.alive
+    assert undeploy() is False and not head.alive and find_head() is None
