@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from raytl.core.errors import UserError
@@ -143,3 +144,37 @@ def test_folders_and_a_table_that_differ_over_an_image_are_still_asked_about(tmp
 def test_tables_of_images_in_folders_of_splits_are_not_to_be_moved_into_folders(tmp_path: Path) -> None:
     read = read_labelled(gtsrb(tmp_path), split="none")
     assert not any("move those of the test" in problem.message for problem in read.problems)
+
+
+@pytest.mark.parametrize("where", ["extra.csv", "val/labels.csv", "val.csv"])
+def test_groups_of_images_that_a_table_labels_are_kept_as_it_says(where: str, tmp_path: Path) -> None:
+    folders = {"cat": 6, "dog": 6, ".": 8} if where == "extra.csv" else {"train/cat": 6, "train/dog": 6, "val": 8}
+    data = make_folder(tmp_path, folders)
+    name = "val/{n}.png" if where == "val.csv" else "{n}.png"
+    table(data / where, "path,label,group", *(f"{name.format(n=n)},{EIGHT[n]},{n // 2}" for n in range(8)))
+    read = read_labelled(data)
+    assert any("images of one 'group' stay on one side" in problem.message for problem in read.problems)
+    assert Counter(filter(None, read.group_names)) == {str(group): 2 for group in range(4)}
+    assert read.images.groups is not None
+    assert len(np.unique(read.images.groups)) == 4 + 12
+
+
+@pytest.mark.parametrize("other", ["test.csv", "labels.csv"])
+def test_a_table_in_the_folder_of_a_split_may_not_differ_from_one_beside_it(other: str, tmp_path: Path) -> None:
+    make_folder(tmp_path, {"train/cat": 6, "train/dog": 6, "test": 8})
+    table(tmp_path / other, "path,label", *(f"test/{n}.png,{EIGHT[n]}" for n in range(8)))
+    table(tmp_path / "test/labels.csv", "path,label", *(f"{n}.png,{EIGHT[n]}" for n in range(8)))
+    read = read_labelled(tmp_path, role="test")
+    assert Counter(read.images.labels.tolist()) == {0: 4, 1: 4}
+    assert any("its table in test/ says the same of 8 images of test" in problem.message for problem in read.problems)
+    table(tmp_path / "test/labels.csv", "path,label", *(f"{n}.png,{EIGHT[7 - n]}" for n in range(8)))
+    with pytest.raises(UserError, match=rf"{other} and its table in test/ give different labels"):
+        read_labelled(tmp_path)
+
+
+def test_what_to_do_with_a_table_of_a_test_is_said_once(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"cat": 6, "dog": 6, ".": 8})
+    table(tmp_path / "test.csv", "path,label", *(f"{n}.png,{EIGHT[n]}" for n in range(8)))
+    said = [problem.message for problem in read_labelled(tmp_path).problems if "test.csv" in problem.message]
+    assert len(said) == 1
+    assert "pass it with --test" in said[0]

@@ -75,10 +75,7 @@ def list_with_tables(
     if not chosen:
         if folders is not None and split != NONE:
             tables = {name: table.listing for name, table in sorted(beside.items())}
-            listing.told = labels_of_blanks(folders, tables, listing)
-            used = {name: t.path for name, t in beside.items() if listing.told.keys() & t.labels.keys()}
-            listing.heard |= used.keys()
-            listing.read |= set(used.values())
+            listing.read |= {beside[name].path for name in labels_of_blanks(folders, tables, listing)}
         return None
     unread = [name for name in listing.useless if shard_split(name) == TRAIN]
     if unread and options.lone and split is None and {shard_split(name) for name in chosen} <= {VALIDATION, TEST}:

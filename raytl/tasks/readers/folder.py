@@ -89,7 +89,7 @@ def _listed(
             further.problems[:0] = listing.problems
             return further
         if split != NONE:
-            listing.told |= _of_tables_in_blank_splits(place, tree, layout, options, listing)
+            _hear_tables_in_blank_splits(place, tree, layout, options, listing)
         if columnar and len(layout.classes) < 2:
             shards = list_tables(place, columnar, options, split)
             shards.problems[:0] = listing.problems
@@ -184,7 +184,8 @@ def _fill(listing: Listing, layout: Layout, place: Place, *, asked: bool) -> Non
         if found.path in listing.read:
             continue
         item = FileItem(listing.name + printable(found.path[start:]), found.path, place.filesystem)
-        label = listing.told.get(found.path, found.label)
+        told = listing.told.get(found.path)
+        label = found.label if told is None else told.label
         listing.entries.append(Entry(item, label, certain=is_image(found.path), split=found.split))
     listing.labelled = any(entry.label is not None for entry in listing.entries)
     listing.split_names = layout.splits
@@ -231,17 +232,18 @@ def _hear(listing: Listing, *, asked: bool) -> None:
     listing.split_names = {e.split: [e.split] for e in listing.entries if e.split is not None}
 
 
-def _of_tables_in_blank_splits(
+def _hear_tables_in_blank_splits(
     place: Place, tree: Tree, layout: Layout, options: TableOptions, listing: Listing
-) -> dict[str, str]:
-    """Labels that tables in folders of splits give to the images there, by path, where other splits have class folders.
+) -> None:
+    """Have the listing know what tables in folders of splits say of the images there, where others have class folders.
 
-    What was read, and why a table is of no use, goes to the listing.
+    Also of images that another table labels, for the two may differ: errors as of :func:`labels_of_blanks`.
     """
     if not layout.classes:
-        return {}
+        return
     labelled = {found.path for found in layout.files if found.label is not None}
-    blank = {found.path for found in layout.files if found.split is not None} - labelled - listing.told.keys()
+    images = {found.path for found in layout.files if found.split is not None and is_image(found.path)}
+    blank = images - labelled
     tables = {}
     for name, folder in tree.folders.items():
         files = set(folder.below())
@@ -257,7 +259,7 @@ def _of_tables_in_blank_splits(
         if part.labelled:
             tables[f"{printable(name)}/"] = part
             listing.read |= {path for path in files if may_be_table(path)}
-    return labels_of_blanks(layout, tables, listing)
+    labels_of_blanks(layout, tables, listing)
 
 
 def _tables_further_down(

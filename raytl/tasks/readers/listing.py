@@ -31,6 +31,14 @@ class Entry:
     split: str | None = None
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a table says an image shows of which no folder says it. by: the table, in words."""
+
+    label: str
+    by: str
+
+
 @dataclass
 class Listing:
     """All entries of a path, in a fixed order.
@@ -40,8 +48,8 @@ class Listing:
     sentence. split_names: what the folders or files of each split are called. useless: why tables beside the images are
     of no use, by name; unknown: likewise, of files that may be about something else. empty_because: what is there
     instead of images. beside: by path, groups and splits that a table says of images whose folders give the labels;
-    heard: names of such tables. told: by path, labels that a table gives to images of which no folder says any;
-    read: paths of the tables that these are from.
+    heard: names of such tables, and of others that something was said of. told: by path, labels that a table gives to
+    images of which no folder says any; read: paths of the tables that these are from.
     """
 
     name: str
@@ -56,7 +64,7 @@ class Listing:
     empty_because: str = ""
     beside: dict[str, Entry] = field(default_factory=dict)
     heard: set[str] = field(default_factory=set)
-    told: dict[str, str] = field(default_factory=dict)
+    told: dict[str, Told] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
 
     def note(self, message: str, severity: Severity = Severity.WARNING) -> None:
