@@ -112,7 +112,8 @@ class Task:
         goal = None if target is None else labelled_part(target, Role.TARGET, split=split, tables=tables)
         pool = None if unlabelled is None else unlabelled_part(unlabelled, tables=tables)
         final = None if test is None else further_part(test, "test", split=split, tables=tables)
-        if final is None and target is not None and goal is not None and goal.has_test:
+        own = final is None and goal is not None and goal.has_test
+        if own and target is not None and goal is not None:
             final = own_test(target, goal, tables=tables)
             checked_holdout(holdout, has_target=True, has_test=True)
         self.problems: list[Problem] = []
@@ -132,7 +133,7 @@ class Task:
         classes = goal.images.classes if goal is not None else self._agreed(roles, wanted, classes_of)
         classes = tuple(sorted(classes))
         if final is not None:
-            final.images = _into_classes(final.images, classes, "the target" if goal else "any source domain")
+            final.images = _into_classes(final, classes, "the target" if goal else "any source domain", own=own)
         if goal is not None:
             goal.images = goal.images.with_classes(classes)
             if final is not None:
@@ -326,10 +327,16 @@ def _two_classes(images: LabelledImages) -> None:
         raise UserError(f"{images.name}: only one class, '{only}'; a classifier needs at least two. Add another class.")
 
 
-def _into_classes(images: LabelledImages, classes: tuple[str, ...], where: str) -> LabelledImages:
+def _into_classes(part: Part[LabelledImages], classes: tuple[str, ...], where: str, *, own: bool) -> LabelledImages:
+    """The test's images with the classes of what is learned. own: whether they are a split of the target's data."""
+    images = part.images
     odd = sorted(occurring(images) - set(classes))
     if odd:
-        raise UserError(f"{images.name}: test class '{odd[0]}' is not a class of {where}{nearest(odd[0], classes)}")
+        name = images.items[int(np.flatnonzero(images.labels == images.classes.index(odd[0]))[0])].name
+        said = f" ({part.told_by[name]} says it of {name})" if name in part.told_by else ""
+        hint = nearest(odd[0], classes)
+        more = f"{'' if hint.endswith('?') else '.'} To go on without this test pass --split train" if own else ""
+        raise UserError(f"{images.name}: test class '{odd[0]}'{said} is not a class of {where}{hint}{more}")
     return images.with_classes(classes)
 
 

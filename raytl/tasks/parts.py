@@ -36,6 +36,7 @@ class Part(Generic[I_]):
     has_test: whether the data that they were read from has labelled images of its own for the test, not among these.
     group_names: as of :class:`raytl.tasks.readers.ReadResult`; empty for images in memory, whose group numbers mean
         nothing outside of them.
+    told_by: likewise; empty for images in memory.
     pictures, alike: int64 (n,), see :func:`raytl.tasks.leaks.compare`.
     """
 
@@ -44,6 +45,7 @@ class Part(Generic[I_]):
     problems: list[Problem] = field(default_factory=list)
     has_test: bool = False
     group_names: list[str | None] = field(default_factory=list)
+    told_by: dict[str, str] = field(default_factory=dict)
     pictures: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     alike: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
@@ -73,7 +75,14 @@ def labelled_part(
         present = occurring(place)
         return _in_memory(place.with_classes(tuple(name for name in place.classes if name in present)))
     result = read_labelled(place, role=role, split=split, **tables)
-    return Part(result.images, result.facts, result.problems, result.has_test, group_names=result.group_names)
+    return Part(
+        result.images,
+        result.facts,
+        result.problems,
+        result.has_test,
+        group_names=result.group_names,
+        told_by=result.told_by,
+    )
 
 
 def further_part(

@@ -178,3 +178,14 @@ def test_what_to_do_with_a_table_of_a_test_is_said_once(tmp_path: Path) -> None:
     said = [problem.message for problem in read_labelled(tmp_path).problems if "test.csv" in problem.message]
     assert len(said) == 1
     assert "pass it with --test" in said[0]
+
+
+def test_a_class_that_only_the_table_of_the_test_names_is_told_with_a_way_out(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"train/cat": 6, "train/dog": 6, "test": 9})
+    birds = ("cat", "dog", "bird")
+    table(tmp_path / "test.csv", "path,label", *(f"test/{n}.png,{birds[n % 3]}" for n in range(9)))
+    with pytest.raises(
+        UserError, match=r"test class 'bird' \(its table test\.csv says it of .*test/2\.png\) .*--split train"
+    ):
+        Task(tmp_path)
+    assert Task(tmp_path, split="train").test is None

@@ -13,6 +13,7 @@ import numpy as np
 from raytl.core.errors import UserError
 from raytl.tasks.formats import why_unread
 from raytl.tasks.images import Images, LabelledImages
+from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.annotations import ANNOTATIONS
 from raytl.tasks.readers.belonging import group_by_names, owner_names, say_misnamed
@@ -41,6 +42,7 @@ class ReadResult(Generic[I_co]):
     facts: one per image, same order. channels: 1 where every image is greyscale, else 3. has_test: whether the data's
     own splits hold labelled images for the test, which are not among these.
     group_names: what the group column says of each image, or its name, None where that says nothing; empty without any.
+    told_by: of images whose label is a table's where others' are from folders, by their names: that table, in words.
     """
 
     images: I_co
@@ -48,6 +50,7 @@ class ReadResult(Generic[I_co]):
     facts: list[Facts]
     has_test: bool = False
     group_names: list[str | None] = field(default_factory=list)
+    told_by: dict[str, str] = field(default_factory=dict)
 
     @property
     def channels(self) -> int:
@@ -113,7 +116,9 @@ def read_labelled(
     names = _group_names(entries)
     if not names and role in (Role.TARGET, "test"):  # too few owners to be kept apart, and the same ones nevertheless
         names = owner_names(listing.name, entries, labelled=True)
-    return ReadResult(read, listing.problems, facts, has_test, names if any(names) else [])
+    files = [entry.item for entry in entries if isinstance(entry.item, FileItem)]
+    told_by = {file.name: listing.told[file.path].by for file in files if file.path in listing.told}
+    return ReadResult(read, listing.problems, facts, has_test, names if any(names) else [], told_by)
 
 
 def read_unlabelled(
