@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @cache
 def usable_gpus() -> tuple[str, ...]:
-    """Their names; of a process, which sees the same ones to its end.
+    """Their names; of a process, which sees the same ones to its end."""
+    import torch
+
+    return tuple(torch.cuda.get_device_name(index) for index in usable_indices())
+
+
+def usable_indices() -> tuple[int, ...]:
+    """Their numbers, as torch counts what this process sees.
 
     None where CUDA cannot start, though the driver counts some (it is older than the CUDA that torch brings, or the
     container may not compute), and none that torch has no code for.
@@ -16,9 +28,31 @@ def usable_gpus() -> tuple[str, ...]:
 
     if not torch.cuda.is_available():
         return ()
-    return tuple(
-        torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()) if _has_code_for(index)
-    )
+    return tuple(index for index in range(torch.cuda.device_count()) if _has_code_for(index))
+
+
+@contextmanager
+def usable_alone_visible() -> Iterator[None]:
+    """Have the processes that are started meanwhile see these GPUs alone, where torch has no code for others.
+
+    Whoever counts GPUs hands out the first of those that the processes see. This process has looked already and sees
+    what it saw.
+    """
+    import torch
+
+    usable, listed = usable_indices(), os.environ.get(_VISIBLE)
+    if not usable or len(usable) == torch.cuda.device_count():
+        yield
+        return
+    names = None if listed is None else listed.split(",")  # numbers of the driver's, or what GPUs are called
+    os.environ[_VISIBLE] = ",".join(str(index) if names is None else names[index].strip() for index in usable)
+    try:
+        yield
+    finally:
+        if listed is None:
+            del os.environ[_VISIBLE]
+        else:
+            os.environ[_VISIBLE] = listed
 
 
 def unusable_gpus() -> tuple[str, ...]:

@@ -214,10 +214,11 @@ def gpu() -> Finding:
         import torch
     except (ImportError, RuntimeError, OSError):
         return Finding("GPU", Mark.WARNING, "torch cannot be imported", "see torch")
-    if usable_gpus():
+    if usable_gpus() and not unusable_gpus():
         return Finding("GPU", Mark.OK, ", ".join(usable_gpus()))
     if unusable_gpus():
-        told = f"{', '.join(unusable_gpus())}: this torch has no code for it, and trains on the processors"
+        instead = ", ".join(usable_gpus()) or "the processors"
+        told = f"{', '.join(unusable_gpus())}: this torch has no code for it, and trains on {instead}"
         return Finding(
             "GPU", Mark.WARNING, told, f"it is built for {', '.join(torch.cuda.get_arch_list())}: install one that fits"
         )

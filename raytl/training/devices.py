@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from raytl.core.gpus import usable_gpus
+from raytl.core.gpus import usable_indices
 
 GPU_BATCH = 64
 OUT_OF_MEMORY = "out of memory"
+_AMPERE = 8
 _NO_MEMORY = (
     OUT_OF_MEMORY,
     "can't allocate memory",
@@ -24,10 +25,14 @@ _NO_MEMORY = (
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name, of a GPU with its number; ``auto`` for a GPU where there is one that torch can use."""
-    device = torch.device(("cuda" if usable_gpus() else "cpu") if name == "auto" else name)
+    """The device of that name, of a GPU with its number; ``auto`` for a GPU where there is one that torch can use.
+
+    Without a number it is the current one, or the first that torch can use where that is not one of them.
+    """
+    device = torch.device(("cuda" if usable_indices() else "cpu") if name == "auto" else name)
     if device.type == "cuda" and device.index is None:  # not every function of torch takes it without
-        return torch.device("cuda", torch.cuda.current_device())
+        current, usable = torch.cuda.current_device(), usable_indices()
+        return torch.device("cuda", current if current in usable or not usable else usable[0])
     return device
 
 
@@ -50,7 +55,8 @@ def autocast(device: torch.device) -> AbstractContextManager[object]:
 
     GPUs before Ampere only emulate it, which is slower than full precision.
     """
-    has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    # Not torch.cuda.is_bf16_supported, which speaks of the current GPU.
+    has = device.type == "cuda" and (bool(torch.version.hip) or torch.cuda.get_device_capability(device)[0] >= _AMPERE)
     return torch.autocast("cuda", torch.bfloat16) if has else nullcontext()
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
+import ray
 import torch
 
-from raytl.core.gpus import unusable_gpus, usable_gpus
+from raytl.core.gpus import unusable_gpus, usable_alone_visible, usable_gpus
 from raytl.machines.looks import Mark, gpu
 from raytl.runs.environment import environment
-from raytl.search.lanes.cluster import lanes_here
+from raytl.search.lanes.cluster import lanes_here, start
 from raytl.training.devices import choose_device, out_of_memory
 
 
@@ -60,6 +62,47 @@ def test_code_of_one_generation_runs_on_all_of_it(monkeypatch: pytest.MonkeyPatc
     cards(monkeypatch, capability)
     assert usable_gpus() == ("card 0",)
     assert unusable_gpus() == ()
+
+
+@pytest.mark.parametrize(
+    ("listed", "visible"), [(None, "1,3"), ("4,5, 6,7", "5,7"), ("GPU-a,GPU-b,GPU-c,GPU-d", "GPU-b,GPU-d")]
+)
+def test_those_that_torch_has_code_for_are_taken_and_not_the_first(
+    monkeypatch: pytest.MonkeyPatch, listed: str | None, visible: str
+) -> None:
+    cards(monkeypatch, (12, 0), (8, 6), (7, 0), (8, 6))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    if listed is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert usable_gpus() == ("card 1", "card 3")
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda", 1)
+    assert "trains on card 1, card 3" in gpu().found
+    with usable_alone_visible():
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == visible
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == listed
+
+
+def test_a_list_of_gpus_that_are_all_of_use_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards(monkeypatch, (8, 0), (8, 6))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert choose_device("auto") == torch.device("cuda", 1)
+    with usable_alone_visible():
+        assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_a_ray_of_this_machines_own_hands_out_the_ones_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards(monkeypatch, (12, 0), (8, 6))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    begun: list[tuple[int, str | None]] = []
+    monkeypatch.setattr(
+        ray, "init", lambda **how: begun.append((how["num_gpus"], os.environ.get("CUDA_VISIBLE_DEVICES")))
+    )
+    start(1)
+    assert begun == [(1, "1")]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import ray
 from ray._private import ray_constants, state
 
 from raytl.core.errors import UserError
-from raytl.core.gpus import usable_gpus
+from raytl.core.gpus import usable_alone_visible, usable_gpus
 from raytl.core.machine import cores, ray_token, short_temp_dir
 from raytl.core.memory import memory
 from raytl.machines.entrypoint import entrypoint_as_text
@@ -104,7 +104,7 @@ def start(slots: int, *, verbose: bool = False, address: str | None = None) -> N
         short = short_temp_dir()
         if short is not None and "RAY_TMPDIR" not in os.environ:
             options["_temp_dir"] = f"{short}/ray"
-        with _on_loopback(), entrypoint_as_text():
+        with _on_loopback(), usable_alone_visible(), entrypoint_as_text():
             # "local", or else Ray would join a cluster that it finds on this machine: an endpoint's, say.
             try:
                 # Ray counts GPUs by the driver, and a lane would wait for one that torch cannot use, or is not counted.
