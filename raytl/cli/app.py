@@ -70,7 +70,7 @@ GpusPerTrial = Annotated[
     float,
     typer.Option(
         min=0, metavar="N", show_default=False,
-        help="May be a fraction, to share a GPU (default: one each where there are any, or what --lanes leaves).",
+        help="1, or a fraction to share a GPU (default: one each where there are any, or what --lanes leaves).",
     ),
 ]  # fmt: skip
 ClusterAddress = Annotated[

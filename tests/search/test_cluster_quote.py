@@ -84,8 +84,8 @@ def test_gpu_nodes_are_not_added_for_lanes_of_cpus_where_there_are_others():
 
 
 def test_a_lane_that_no_node_type_holds_is_refused():
-    with pytest.raises(UserError, match="no lane of 1 CPUs and 2 GPUs fits a node of this cluster"):
-        reckon(quote(HOUR), [head(), gpus(4)], gpus_per_trial=2)
+    with pytest.raises(UserError, match="no lane of 1 CPUs and 1 GPUs fits a node of this cluster"):
+        reckon(quote(HOUR), [head(), NodeType("cpu", 8, 0, 4, is_head=False)], gpus_per_trial=1)
 
 
 def test_nodes_that_are_always_there_are_read(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 
 from raytl.core.errors import UserError
 
@@ -46,18 +47,19 @@ def plan_lanes(
 ) -> Lanes:
     """The lanes for a cluster of ``nodes``, (CPUs, GPUs) each.
 
-    gpus_per_trial: of a whole lane's worker; below 1, several lanes share a GPU. Where there are GPUs and the user says
-    nothing of them, each worker gets one, or the share with which as many lanes fit as are wanted. Without GPUs the
-    CPUs of the nodes are divided evenly; with them a lane asks for one CPU, so that the smallest node with a GPU can
-    host it, and computes with its share of those of its node. held: processes that the memory holds, None where that is
-    not known. grows: whether an autoscaler may add nodes: it is then asked for a lane that none has room for.
-    Raises UserError where no lane fits, or the GPU share is not one that Ray can give.
+    gpus_per_trial: of each of a lane's workers, at most 1; below, several share a GPU. Where there are GPUs and the
+    user says nothing of them, each worker gets one, or the share with which as many lanes fit as are wanted. Without
+    GPUs the CPUs of the nodes are divided evenly; with them a lane asks for one CPU, so that the smallest node with a
+    GPU can host it, and computes with its share of those of its node. held: processes that the memory holds, None where
+    that is not known. grows: whether an autoscaler may add nodes: it is then asked for a lane that none has room for.
+    Raises UserError where no lane fits, or a worker is to have more GPUs than it uses.
     """
     all_cpus, gpus = (sum(node[kind] for node in nodes) for kind in (0, 1))
+    if gpus_per_trial > 1:
+        several = f"to train each trial on {ceil(gpus_per_trial)} pass --workers-per-trial {ceil(gpus_per_trial)}"
+        raise UserError(f"--gpus-per-trial {gpus_per_trial:g}: a worker computes on one GPU, or on a share; {several}")
     if gpus_per_trial > gpus and not grows:
         raise UserError(f"--gpus-per-trial {gpus_per_trial:g}, but the cluster has {gpus:g} GPUs")
-    if gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial):
-        raise UserError(f"--gpus-per-trial {gpus_per_trial:g}: a share of one GPU (0.25) or a whole number of GPUs")
     if gpus and not gpus_per_trial:
         gpus_per_trial = 1.0 if grows else _gpu_share(nodes, workers, wanted or 1)
         if not fitting(nodes, 1.0, gpus_per_trial, workers) and not grows:
