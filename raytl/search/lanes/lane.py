@@ -59,14 +59,21 @@ def lane_for(
     """The trainable of a search over ``data``."""
     held = HeldData.put(data)
     trainable: Callable[[dict[str, Any]], None] = tune.with_parameters(
-        lane, held=held, settings=settings, growth_limit_bytes=growth_limit_bytes
+        lane, held=held, settings=settings, growth_limit_bytes=growth_limit_bytes, known=known_nodes()
     )
     return trainable
 
 
-def lane(config: dict[str, Any], held: HeldData, settings: WorkspaceSettings, growth_limit_bytes: int) -> None:
+def lane(
+    config: dict[str, Any],
+    held: HeldData,
+    settings: WorkspaceSettings,
+    growth_limit_bytes: int,
+    known: frozenset[str] = frozenset(),
+) -> None:
     """The trainable: does ``config["job"]`` and reports its epochs, then its result, to Tune.
 
+    known: ids of the nodes that the search was planned with.
     A lane for heads has ``config["threads"]`` and no GPU. It is told so: where Ray gives it none it may still see some.
     """
     from ray.train import ScalingConfig
@@ -77,8 +84,8 @@ def lane(config: dict[str, Any], held: HeldData, settings: WorkspaceSettings, gr
     job = LaneJob.from_json(config["job"])
     if "threads" in config:
         settings = replace(settings, device="cpu", threads=config["threads"])
-    elif settings.threads is None and settings.device != "cpu":
-        settings = replace(settings, threads=threads_here(settings.gpu_share))
+    elif settings.device != "cpu":
+        settings = replace(settings, threads=threads_here(settings.gpu_share, settings.threads, known))
     workspace = _workspace(held, settings)
 
     def train_loop() -> None:
@@ -111,11 +118,19 @@ def in_store(result: JobResult) -> JobResult:
 
 
 @lru_cache(maxsize=1)
-def threads_here(gpu_share: float) -> int:
-    """A lane's share of its node's CPUs, of which nothing was known when the search was planned."""
+def threads_here(gpu_share: float, planned: int | None = None, known: frozenset[str] = frozenset()) -> int:
+    """What a lane with a GPU computes with: as planned, but on a node that came later no more than that leaves it."""
     here = ray.get_runtime_context().get_node_id()
+    if planned is not None and here in known:
+        return planned
     node = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
-    return own_threads((node.get("CPU", 0.0), node.get("GPU", 0.0)), gpu_share)
+    own = own_threads((node.get("CPU", 0.0), node.get("GPU", 0.0)), gpu_share)
+    return own if planned is None else min(own, planned)
+
+
+def known_nodes() -> frozenset[str]:
+    """Ids of the nodes that the cluster has now."""
+    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
 
 
 def _grown_bytes() -> int:

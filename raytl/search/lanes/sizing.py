@@ -21,9 +21,9 @@ class Lanes:
 
     cpus, gpus: of each of a lane's ``workers`` processes. wanted: whether the user said how many; otherwise there are
     as many as fit the cluster, more or fewer when nodes come or go. most: what the memory holds, where that is less and
-    the user did not say. threads: that each process computes with; None for as many as ``cpus``, and with GPUs where no
-    node that has some was known: each then finds out what its node leaves it (:func:`own_threads`). head_cpus: of one
-    lane more on each node with GPUs that has so many CPUs to spare, for heads that are solved for; 0 for none.
+    the user did not say. threads: that each process computes with, or less on a node that came later and leaves it less
+    (:func:`own_threads`); None for as many as ``cpus``, and with GPUs where no node that has some was known. head_cpus:
+    of one lane more on each node with GPUs that has so many CPUs to spare, for heads that are solved for; 0 for none.
     """
 
     count: int
@@ -116,8 +116,12 @@ def with_head_lanes(lanes: Lanes, nodes: list[tuple[float, float]], held: int | 
 
 
 def holds_head_lane(node: tuple[float, float], lanes: Lanes) -> bool:
-    """Whether a node has lanes with GPUs, and room beside them for one without."""
-    used = _used([node], lanes.gpus, lanes.count) if lanes.head_cpus else []
+    """Whether a node has lanes with GPUs, and room beside them for one without.
+
+    On a node that came later there may be more of them than were planned, unless the user said how many.
+    """
+    most = lanes.count if lanes.wanted else lanes.most or MOST_SHARING
+    used = _used([node], lanes.gpus, most) if lanes.head_cpus else []
     return any(cpus - there >= lanes.head_cpus for cpus, there in used)
 
 

@@ -23,7 +23,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from raytl.core.errors import UserError
 from raytl.search.jobs import EpochReport, JobResult, LaneJob
-from raytl.search.lanes.lane import HeldData, in_store, threads_here
+from raytl.search.lanes.lane import HeldData, in_store, known_nodes, threads_here
 from raytl.search.lanes.pool import JobPool, Ticket, starved
 from raytl.search.lanes.sizing import Lanes
 from raytl.search.lanes.work import do_job
@@ -50,7 +50,7 @@ def worker_groups(lanes: Lanes, data: TrainingData, settings: WorkspaceSettings,
     directory: for what Ray Train writes, on storage that every node sees.
     """
     pool = ray.remote(JobPool).options(num_cpus=0, max_concurrency=1000).remote(lanes.count)
-    given = {"pool": pool, "data": HeldData.put(data), "settings": settings}
+    given = {"pool": pool, "data": HeldData.put(data), "settings": settings, "known": known_nodes()}
     threads = [
         threading.Thread(target=_keep_group, args=(lanes, {**given, "group": number}, directory), daemon=True)
         for number in range(lanes.count)
@@ -124,7 +124,8 @@ def work(config: dict[str, Any]) -> None:
         device = get_device()
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        settings = replace(settings, device=str(device), threads=settings.threads or threads_here(settings.gpu_share))
+        threads = threads_here(settings.gpu_share, settings.threads, config["known"])
+        settings = replace(settings, device=str(device), threads=threads)
     workspace = Workspace(config["data"].get(), settings)
     # Verdicts travel beside the gradients, on the CPU whatever the backend. An evaluation may keep the others waiting.
     control = distributed.new_group(backend="gloo", timeout=timedelta(days=1))

@@ -19,7 +19,7 @@ from raytl.search.driver import run_plan
 from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.lanes.cluster import cluster, head_nodes
 from raytl.search.lanes.here import do_here
-from raytl.search.lanes.lane import GROWTH_LIMIT_BYTES, HeldData, lane, threads_here
+from raytl.search.lanes.lane import GROWTH_LIMIT_BYTES, HeldData, known_nodes, lane, threads_here
 from raytl.search.lanes.sizing import Lanes
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.planning import SearchSettings, make_plan, make_workspace_settings
@@ -136,6 +136,11 @@ def test_a_node_with_a_gpu_has_a_lane_beside_it(lanes: Lanes) -> None:
 
 def test_a_lane_on_a_node_that_nobody_knew_of_finds_out_what_that_leaves_it(lanes: Lanes) -> None:
     assert (threads_here(1.0), threads_here(0.5)) == (2, 1)
+    assert (threads_here(1.0, 5), threads_here(0.5, 5), threads_here(1.0, 1)) == (2, 1, 1)
+
+
+def test_a_lane_on_a_node_that_was_planned_with_computes_as_planned(lanes: Lanes) -> None:
+    assert threads_here(0.5, 5, known_nodes()) == 5
 
 
 def test_heads_are_done_in_a_process_of_their_own_while_another_trains(told: Told) -> None:

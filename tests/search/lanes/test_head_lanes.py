@@ -49,6 +49,15 @@ class TestPlanned:
         assert with_head_lanes(plan_lanes(None, 0.0, 1, node, 3), node, 3).head_cpus == 4
         assert with_head_lanes(plan_lanes(1, 0.0, 2, node), node).head_cpus == 0
 
+    @pytest.mark.parametrize(
+        ("wanted", "late", "holds"),
+        [(None, (8.0, 8.0), False), (None, (16.0, 8.0), True), (1, (8.0, 8.0), True), (None, (4.0, 1.0), False)],
+    )
+    def test_it_takes_no_processor_of_the_lanes_that_a_later_node_brings(self, wanted, late, holds) -> None:
+        lanes = with_head_lanes(plan_lanes(wanted, 1.0, 1, [(8.0, 1.0)]), [(8.0, 1.0)])
+        assert lanes.head_cpus == 4
+        assert holds_head_lane(late, lanes) is holds
+
     def test_it_asks_for_its_own_node_and_no_gpu(self) -> None:
         resources = lane_resources(Lanes(1, 1.0, 1.0, head_cpus=4))
         request = resources({"lane": 7, "node": "ab12"})
