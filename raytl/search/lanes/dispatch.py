@@ -13,7 +13,8 @@ class Dispatch:
     """A job on its way: its lane, how often its process died before, when it was handed out.
 
     warm: whether a process was to be there for it already. starved: whether its process was ended for its memory.
-    node: name of the one that the lane is on, of a lane for heads alone.
+    fault: what the GPU said, where the process ended for that. node: name of the one that the lane is on, of a lane for
+    heads alone.
     """
 
     job: LaneJob
@@ -25,6 +26,7 @@ class Dispatch:
     starved: bool = False
     result: JobResult | None = None
     error: str | None = None
+    fault: str | None = None
     withdrawn: bool = False
     node: str = ""
 

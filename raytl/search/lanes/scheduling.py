@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from raytl.search.jobs import EpochReport
 from raytl.search.lanes.starving import survive
 from raytl.search.lanes.tuning import PlanSearcher
+
+# torch's own class, and what CUDA's libraries say; after either no call to the GPU succeeds in that process. Lines of
+# advice follow in the traceback.
+_FAULT = re.compile(r"(torch\.AcceleratorError|RuntimeError): (CUDA|HIP) error")
 
 
 class PlanScheduler(FIFOScheduler):  # type: ignore[misc]
@@ -61,9 +66,15 @@ class PlanScheduler(FIFOScheduler):  # type: ignore[misc]
         return decision
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Tell the searcher of an exception; a process that died leaves no traceback of its task."""
+        """Tell the searcher of an exception; a process that died leaves no traceback of its task.
+
+        What a GPU says says nothing of the job, which may have met one that failed, or another's mistake on it.
+        """
         lines = Path(trial.error_file).read_text().strip().splitlines()
-        if any("ray::" in line for line in lines):
+        fault = next((line for line in lines if _FAULT.match(line)), None)
+        if fault is not None:
+            self._searcher.broke(trial.trial_id, fault)
+        elif any("ray::" in line for line in lines):
             self._searcher.raised(trial.trial_id, lines[-1].strip())
 
 

@@ -182,6 +182,12 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         assert dispatch is not None
         dispatch.error = error
 
+    def broke(self, trial_id: str, fault: str) -> None:
+        """Note what a trial's GPU said when it failed: that process computes nothing more, another may do the job."""
+        dispatch = self._under_way(trial_id)
+        assert dispatch is not None
+        dispatch.fault = fault
+
     def starved(self, trial_id: str) -> None:
         """Ray ended the trial's process, because its node runs out of memory: from now on a lane less."""
         dispatch = self._under_way(trial_id)
@@ -312,7 +318,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
             died = f"its process died {RETRIES + 1} times (killed, out of memory, or a bug: see --verbose)"
             if dispatch.starved:
                 died = "the machine has too little memory for it: close other programs, or choose smaller models"
-            self._tell(dispatch.job, None, dispatch.error or died)
+            self._tell(dispatch.job, None, dispatch.error or dispatch.fault or died)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher so as to restore it; the plan holds open files, and the journal restores."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -17,6 +18,7 @@ from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.cluster import Lanes, fitting, plan_lanes
 from raytl.search.lanes.here import Beginning
 from raytl.search.lanes.resources import lane_resources
+from raytl.search.lanes.scheduling import PlanScheduler
 from raytl.search.lanes.sizing import own_threads
 from raytl.search.lanes.tuning import RETRIES, START_PATIENCE_S, PlanSearcher
 from raytl.search.plan.settings import Wait
@@ -338,6 +340,19 @@ class TestEnds:
         desk.searcher.raised(trial_id, "ValueError: no")
         desk.died(trial_id)
         assert desk.plan.errors == {0: "ValueError: no"}
+
+    def test_a_gpu_that_fails_is_no_fault_of_the_job_until_it_fails_again_and_again(self, tmp_path: Path) -> None:
+        desk = Desk([loading(0)])
+        said = "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"
+        advice = "For debugging consider passing CUDA_LAUNCH_BLOCKING=1"
+        (tmp_path / "error.txt").write_text(f"ray::lane() (pid=7)\n  File ...\n{said}\n{advice}\n")
+        for _ in range(RETRIES + 1):
+            assert desk.plan.errors == {}
+            trial_id = desk.ask()
+            trial = SimpleNamespace(trial_id=trial_id, error_file=tmp_path / "error.txt")
+            PlanScheduler(desk.searcher).on_trial_error(None, trial)
+            desk.died(trial_id)
+        assert desk.plan.errors == {0: said}
 
     def test_a_lane_that_leaves_after_its_result_has_done_its_job(self):
         desk = Desk([loading(0)])
