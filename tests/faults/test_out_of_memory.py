@@ -72,6 +72,7 @@ def test_a_batch_that_does_not_fit_goes_through_in_parts(tmp_path: Path) -> None
     whole, of_whole = done(tmp_path, images=3 * BATCH)
     assert all(loop.ACCUMULATION not in metrics for metrics in whole)
     parts, of_parts = done(tmp_path, images=2.5)
+    parts = parts[-2:]  # the process may give memory back in between: an epoch in fewer parts is then done again
     assert [metrics["epoch"] for metrics in parts] == [1, 2]
     assert {metrics[loop.ACCUMULATION] for metrics in parts} == {4.0}
     # No batch norm in it: the sum of the parts' gradients is the batch's.
