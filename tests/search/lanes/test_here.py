@@ -145,6 +145,7 @@ class TestLanesHere:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         monkeypatch.setattr(cluster, "cores", lambda: 4)
         monkeypatch.setattr(cluster, "usable_gpus", lambda: ())
+        monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)  # by other tests it may be
         assert lanes_here(None, 0.0, 1, None) == Lanes(4, 1.0, 0.0, 1, wanted=False)
         assert lanes_here(2, 0.0, 1, None) == Lanes(2, 2.0, 0.0)
         assert lanes_here(8, 0.0, 1, None) == Lanes(8, 1.0, 0.0)
