@@ -18,7 +18,7 @@ SPACE = "image_size: 16\nspace:\n  source_model: ['plain:gradients']\n"
     ("asked", "said"),
     [
         ({"at": "recall=0.95"}, "--at needs a task of two classes, and this one has 3"),
-        ({"gpus_per_trial": 64.0}, "--gpus-per-trial 64, but the cluster has"),
+        ({"gpus_per_trial": 1.0}, "--gpus-per-trial 1, but the cluster has"),
     ],
 )
 def test_no_run_is_left(asked: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
