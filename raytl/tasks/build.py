@@ -42,10 +42,11 @@ from raytl.tasks.parts import (
 )
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.belonging import NOT_KEPT
+from raytl.tasks.readers.tree import name_of
 from raytl.tasks.resembling import resemblance
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role, SealedTest, TrainingData
-from raytl.tasks.things import find_things
+from raytl.tasks.things import find_things, in_both
 
 _USUAL = 0.9  # share of the images that are as small as a task's ``image_side`` says
 _CONFLICTS_NAMED = 5  # more are only counted
@@ -117,6 +118,7 @@ class Task:
             final = own_test(target, goal, tables=tables)
             checked_holdout(holdout, has_target=True, has_test=True)
         self.problems: list[Problem] = []
+        self._told_things = False
         roles = Roles(goal, pool, final, parts, self.problems)
         self.problems += [problem for part in roles.parts() for problem in part.problems]
         for labelled in [goal, *parts.values()]:
@@ -140,6 +142,8 @@ class Task:
                 learned = {name: count for name, count in goal.images.counts().items() if count}
                 self.problems += judge_test(final.images.name, learned, set(), occurring(final.images))
             goal.images = self._grouped(goal)
+            if final is not None:
+                self._note_things_tested(goal.images, final.images)
             if final is None:
                 roles.target, roles.test, said = hold_out(goal, holdout, seed)
                 self.problems += said
@@ -264,6 +268,18 @@ class Task:
         groups = merge_groups(len(alike), alike, self._grouped_by_names(part))
         return replace(images, groups=groups if len(np.unique(groups)) < len(groups) else None)
 
+    def _note_things_tested(self, learned: LabelledImages, tested: LabelledImages) -> None:
+        """Say where a given test shows things that are learned from: it does not tell how a model does on new ones."""
+        if not self._told_things:
+            return
+        names = [item.name for item in tested.items]
+        known = in_both([item.name for item in learned.items], learned.labels, names, tested.labels)
+        if known:
+            what = f"{count_are(len(known))} named as of things that the target shows too ({name_of(known[0])}, …)"
+            self._note(
+                tested.name, f"{what}: the test may flatter, for it does not tell of new things", Severity.WARNING
+            )
+
     def _grouped_by_names(self, part: Part[I_]) -> np.ndarray | None:
         """The images' own groups, and where not all have one those that names and looks tell."""
         images = part.images
@@ -277,6 +293,7 @@ class Task:
         if found is None or not found.kept_together:
             return images.groups
         self.problems = [problem for problem in self.problems if NOT_KEPT not in problem.message]
+        self._told_things = True
         return merge_groups(len(images), images.groups, found.groups)
 
 

@@ -91,6 +91,16 @@ def find_things(names: Sequence[str], labels: np.ndarray, facts: Sequence[Facts]
     return Things(groups, int(shared.sum()), alike, several, mostly, numbered, (names[first], names[second]))
 
 
+def in_both(names: Sequence[str], labels: np.ndarray, others: Sequence[str], other_labels: np.ndarray) -> list[str]:
+    """Which of the other images are named as of a thing that some of the first show; labels: of the same classes."""
+    known = {(int(label), _thing(name)) for name, label in zip(names, labels, strict=True)}
+    return [
+        name
+        for name, label in zip(others, other_labels, strict=True)
+        if _thing(name) is not None and (int(label), _thing(name)) in known
+    ]
+
+
 def _thing(name: str) -> str | None:
     """What a file's name says of which thing it is: all of it but the image's number; None of what is no image's file.
 

@@ -147,3 +147,16 @@ def test_rows_of_shards_are_no_things(tmp_path: Path) -> None:
     task = Task(tmp_path)
     assert task.data.target is not None
     assert task.data.target.groups is None
+
+
+def test_a_given_test_of_the_same_things_is_warned_of(tmp_path: Path) -> None:
+    root = write(tmp_path / "parts", NUMBERED, alike=True, images=4)
+    for path in sorted(root.rglob("*_4.png")):
+        (tmp_path / "held" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        path.rename(tmp_path / "held" / path.parent.name / path.name)
+    task = Task(root, test=tmp_path / "held")
+    (said,) = [p for p in task.problems if "does not tell of new things" in p.message]
+    assert said.severity is Severity.WARNING
+    assert "8 images are" in said.message
+    others = write(tmp_path / "others", {"ok": ["part20", "part21"], "defect": ["part22", "part23"]}, alike=True)
+    assert not [p for p in Task(root, test=others).problems if "new things" in p.message]
