@@ -112,6 +112,10 @@ def _connect(head: LocalHead) -> None:
         raise
 
 
+class PortTakenError(UserError):
+    """Another program took one of the ports that Serve had chosen, between the choice and its start."""
+
+
 class OtherVersionsError(UserError):
     """The local head was started with another Ray or Python, and can only be stopped from here. head: which."""
 
@@ -173,7 +177,7 @@ class Serve:
         """Start an instance whose HTTP proxy, on the head node, listens there.
 
         environment: of its processes, in addition to that in which Ray was started. grows: whether the cluster may.
-        Raises UserError where its proxy cannot listen; nothing of it is left then.
+        Raises UserError where its proxy cannot listen, PortTakenError where other ports may do. Nothing of it is left.
         """
         told = _host_for_serve(host, environment, grows=grows)
         try:
@@ -194,10 +198,10 @@ class Serve:
             free_port_or_refuse(host, port)
             taken = "another program took a port that Serve needs"
             if proxy_ended:
-                raise UserError(
+                raise PortTakenError(
                     f"Serve's proxy ended while Serve started, perhaps because {taken}: try again"
                 ) from None
-            raise UserError(f"{taken} while Serve started: try again") from None
+            raise PortTakenError(f"{taken} while Serve started: try again") from None
         return cls(_get_global_client())
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from raytl.serving.applying import (
 from raytl.serving.controller import (
     AppConfig,
     OtherVersionsError,
+    PortTakenError,
     RaySession,
     Serve,
     clear_head,
@@ -50,6 +51,7 @@ from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, IMPORT_PATH, Serving
 from raytl.serving.snapshots import snapshot
 
 PORT = 8000
+_TRIES = 3
 _SLOW = (
     "requests go through Ray Serve's own proxy, several times slower than HAProxy, which comes with ray[serve] on "
     "Linux, and on a cluster of several nodes needs --host 0.0.0.0"
@@ -125,38 +127,35 @@ def deploy(
     model = load(ServingSettings(bundle=str(path), version=version))
     if head_is_wanted():
         free_port_or_refuse(host or LOOPBACK, port or PORT)  # said before the seconds that a head takes
-    with session(start=True) as ray_session:
-        assert ray_session is not None  # start=True
-        with _nothing_left_in_vain(ray_session):
-            serve, notice = _serve_at(host, port, ray_session)
-            previous = serve.configs()
-            taken = {other: config.get("route_prefix") or "/" for other, config in previous.items()}
-            route = route_for(name, route_prefix, taken)
-            before = previous.get(name)
-            if before is not None and not new_labels:
-                refuse_other_labels(before, url_of(serve, before), model.labels)
-            kept = {} if before is None else settings_of(before)
-            settings = succeeded(kept, str(snapshot(path, version)), version, model.name)
-            if token or (before is None and not tokens.is_loopback(serve.host)):
-                settings["token_sha256"] = tokens.token_hash(name, kept.get("token_sha256", ""))
-            if capture is not None:
-                settings["capture"] = str(_writable(Path(capture))) if str(capture) else ""
-            if capture_limit is not None:
-                settings["capture_limit"] = capture_limit
-            if allow_hosts is not None:
-                settings["hosts"] = list(allow_hosts)
-            first, *others = (before or {}).get("deployments") or [{"name": DEPLOYMENT}]
-            deployment = _resourced(_scaled(first, min_replicas, max_replicas), num_cpus=num_cpus, num_gpus=num_gpus)
-            application = {
-                "import_path": IMPORT_PATH,
-                **(before or {}),
-                "name": name,
-                "route_prefix": route,
-                "deployments": [{**deployment, "user_config": settings}, *others],
-            }
-            put(serve, ray_session, application, before, wait_s)
-            _end_trial(before)
-            return endpoint_of(serve, application, ray_session, notice)
+    with _listening(host, port) as (serve, ray_session, notice):
+        previous = serve.configs()
+        taken = {other: config.get("route_prefix") or "/" for other, config in previous.items()}
+        route = route_for(name, route_prefix, taken)
+        before = previous.get(name)
+        if before is not None and not new_labels:
+            refuse_other_labels(before, url_of(serve, before), model.labels)
+        kept = {} if before is None else settings_of(before)
+        settings = succeeded(kept, str(snapshot(path, version)), version, model.name)
+        if token or (before is None and not tokens.is_loopback(serve.host)):
+            settings["token_sha256"] = tokens.token_hash(name, kept.get("token_sha256", ""))
+        if capture is not None:
+            settings["capture"] = str(_writable(Path(capture))) if str(capture) else ""
+        if capture_limit is not None:
+            settings["capture_limit"] = capture_limit
+        if allow_hosts is not None:
+            settings["hosts"] = list(allow_hosts)
+        first, *others = (before or {}).get("deployments") or [{"name": DEPLOYMENT}]
+        deployment = _resourced(_scaled(first, min_replicas, max_replicas), num_cpus=num_cpus, num_gpus=num_gpus)
+        application = {
+            "import_path": IMPORT_PATH,
+            **(before or {}),
+            "name": name,
+            "route_prefix": route,
+            "deployments": [{**deployment, "user_config": settings}, *others],
+        }
+        put(serve, ray_session, application, before, wait_s)
+        _end_trial(before)
+        return endpoint_of(serve, application, ray_session, notice)
 
 
 def served(name: str = "raytl") -> Endpoint | None:
@@ -316,6 +315,29 @@ def _serve_at(host: str | None, port: int | None, ray_session: RaySession) -> tu
             f"leave --host and --port out (--port {serve.port} is its own), or take down what it serves first"
         )
     return serve, ""
+
+
+@contextmanager
+def _listening(host: str | None, port: int | None) -> Iterator[tuple[Serve, RaySession, str]]:
+    """Serve, the connection to its cluster, and what its operator should know. What an error finds unused is ended.
+
+    Where the ports that were chosen for it are taken meanwhile, others are chosen. Raises UserError like _serve_at.
+    """
+    for left in reversed(range(_TRIES)):
+        with ExitStack() as stack:
+            try:
+                with ExitStack() as starting:
+                    ray_session = starting.enter_context(session(start=True))
+                    assert ray_session is not None  # start=True
+                    starting.enter_context(_nothing_left_in_vain(ray_session))
+                    serve, notice = _serve_at(host, port, ray_session)
+                    stack.enter_context(starting.pop_all())
+            except PortTakenError:
+                if not left:
+                    raise
+                continue
+            yield serve, ray_session, notice
+            return
 
 
 @contextmanager

@@ -59,7 +59,9 @@ def test_what_came_last_is_written_though_nothing_comes_after_it(
         until = time.monotonic() + 60
         while len(seen) <= seed and time.monotonic() < until:
             time.sleep(0.05)
-            seen = pq.read_table(file).column("image").to_pylist() if file.exists() else []
+            if file.exists():
+                with file.open("rb") as written:  # a path would be opened twice, and the file replaced in between
+                    seen = pq.read_table(written).column("image").to_pylist()
     capture.close()
     assert set(seen) == {encoded(seed) for seed in range(3)}
 

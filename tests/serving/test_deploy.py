@@ -21,7 +21,7 @@ from tiny import shapes
 from raytl.bundles import Bundle, export_bundle
 from raytl.core.errors import UserError
 from raytl.serving import Endpoint, deploy, rollback, status, undeploy, update
-from raytl.serving.controller import Serve
+from raytl.serving.controller import Serve, head_environment
 from raytl.serving.ingress import haproxy_runs
 from raytl.serving.ports import free_port, port_taken
 from raytl.serving.settings import bundle_version
@@ -261,6 +261,28 @@ def test_a_taken_port_is_refused_before_anything_is_started(ray_session, bundles
         with pytest.raises(UserError, match=rf"port {port} on 127\.0\.0\.1 is taken.*--port"):
             deploy(bundles["first"], port=port)
     assert Serve.running() is None
+
+
+@pytest.mark.skipif(not haproxy_runs(), reason="Serve's own proxy needs no port beside the one that was asked for")
+def test_where_a_port_of_its_own_is_taken_meanwhile_others_are_chosen(ray_session, bundles, client, png, monkeypatch):
+    chosen, squatter = [], socket.socket()
+
+    def head_environment_and_somebody_else(host):
+        chosen.append(head_environment(host))
+        if len(chosen) == 1:
+            squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            squatter.bind(("127.0.0.1", int(chosen[0]["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"])))
+            squatter.listen()
+        return chosen[-1]
+
+    monkeypatch.setattr("raytl.serving.endpoint.head_environment", head_environment_and_somebody_else)
+    with squatter:
+        try:
+            found = deploy(bundles["first"], port=PORT, max_replicas=1)
+            assert len(chosen) == 2
+            assert ask(client, found, png(0))["model"] == "first"
+        finally:
+            undeploy()
 
 
 def test_says_whether_it_is_still_right_and_captures_for_the_next_search(endpoint, known, tmp_path, client):
