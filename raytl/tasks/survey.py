@@ -14,6 +14,7 @@ from raytl.core.hashing import hash_bytes
 from raytl.core.machine import cores
 from raytl.tasks.decoding import is_greyscale
 from raytl.tasks.images import ImageItem, Images
+from raytl.tasks.rows import RowItem
 
 THUMBNAIL = 16
 
@@ -75,16 +76,18 @@ def survey(images: Images) -> list[Facts]:
     def look(item: ImageItem) -> Facts:
         return facts_of(item.open())
 
-    return threaded(look, images.items)
+    return threaded(look, images.items, in_order=any(isinstance(item, RowItem) for item in images.items))
 
 
-def threaded(function: Callable[[A], B], values: Iterable[A]) -> list[B]:
-    """``[function(value) for value in values]`` on threads: Pillow decodes, and files are read, without the GIL."""
+def threaded(function: Callable[[A], B], values: Iterable[A], *, in_order: bool = False) -> list[B]:
+    """``[function(value) for value in values]`` on threads: Pillow decodes, and files are read, without the GIL.
+
+    in_order: whether each is begun when those before it were, as where they lie one behind the other.
+    """
     todo = list(values)
     workers = min(16, 2 * cores())
-    size = max(
-        1, min(64, len(todo) // (4 * workers))
-    )  # in batches: handing over a small image costs more than decoding it
+    # In batches: handing over a small image costs more than decoding it.
+    size = 1 if in_order else max(1, min(64, len(todo) // (4 * workers)))
     batches = [todo[start : start + size] for start in range(0, len(todo), size)]
     with ThreadPoolExecutor(workers) as pool:
         return [

@@ -1,9 +1,9 @@
 """Images in files, for lanes on nodes that may not have the files.
 
-What travels to the lanes is where the files are. A lane reads a file itself where it finds it and it is the same one:
-on a mount that the nodes share, in an object store that it may read. Otherwise it asks the driver, which has read them
-all once and reads them again, some at a time. So nobody holds more than a few images, no node needs room for all of
-them, and nothing has to be sent before the search begins.
+What travels to the lanes is where the files are, or in which rows of large tables. A lane reads a file itself where it
+finds it and it is the same one: on a mount that the nodes share, in an object store that it may read. Otherwise it asks
+the driver, which has read them all once and reads them again, some at a time. So nobody holds more than a few images,
+no node needs room for all of them, and nothing has to be sent before the search begins.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from raytl.tasks import ImageItem, TrainingData
 from raytl.tasks.decoding import decode
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers.archive import Archive
+from raytl.tasks.rows import RowItem, Rows
 
 AT_ONCE_BYTES = 16 * 2**20
 """Of what is read ahead, about so much at a time."""
@@ -41,15 +42,17 @@ TOGETHER = 8
 """Files that are read at the same time where they are far away: a request for each takes longer than its bytes."""
 CLOSING_S = 10.0
 _PART = "a part of the search's data"
+Item = FileItem | RowItem
+"""What is read where it lies."""
 
 
 @contextmanager
 def shared(data: TrainingData) -> Iterator[TrainingData]:
     """The data as lanes on all nodes can read them; the driver answers what they ask for as long as the context lasts.
 
-    What lies in memory already, as of tables with the images in them, goes along as it is.
+    What lies in memory already, as of small tables with the images in them, goes along as it is.
     """
-    files = [item for item in _items(data) if isinstance(item, FileItem)]
+    files = [item for item in _items(data) if isinstance(item, Item)]
     if not files:
         yield data
         return
@@ -61,7 +64,7 @@ def shared(data: TrainingData) -> Iterator[TrainingData]:
     thread.start()
     common, numbers = Files(carried(files), partial(_ask, desk)), iter(range(len(files)))
     try:
-        yield data.with_items(lambda item: SharedItem(common, next(numbers)) if isinstance(item, FileItem) else item)
+        yield data.with_items(lambda item: SharedItem(common, next(numbers)) if isinstance(item, Item) else item)
     finally:
         over.set()
         with suppress(RayError):
@@ -76,15 +79,20 @@ def _items(data: TrainingData) -> Iterator[ImageItem]:
     return chain.from_iterable(images.items for images in roles if images is not None)
 
 
-def carried(items: Sequence[FileItem]) -> list[FileItem]:
+def carried(items: Sequence[Item]) -> list[Item]:
     """The same files for processes that may not have what their file systems need: a package, a key."""
     known: dict[int, Carried] = {}
-    moved = []
+    tables: dict[int, Rows] = {}
+    moved = list[Item]()
     for item in items:
         if _is_far(item):
             if id(item.filesystem) not in known:
                 known[id(item.filesystem)] = Carried.of(item.filesystem)
-            item = replace(item, filesystem=known[id(item.filesystem)])
+            way = known[id(item.filesystem)]
+            if isinstance(item, RowItem):
+                item = replace(item, rows=tables.setdefault(id(item.rows), item.rows.on(way)))
+            else:
+                item = replace(item, filesystem=way)
         moved.append(item)
     return moved
 
@@ -148,13 +156,13 @@ class Files:
     those behind it so many that there are up to a given count; says why, where it cannot.
     """
 
-    def __init__(self, items: Sequence[FileItem], ask: Callable[[int, int], list[bytes] | str]) -> None:
+    def __init__(self, items: Sequence[Item], ask: Callable[[int, int], list[bytes] | str]) -> None:
         self.items = items
         self._ask = ask
         self._lock = threading.Lock()
         self._first, self._held = 0, list[bytes]()
         self._ahead = 1
-        self._closed = set[int]()  # file systems, by identity, that let this process read nothing
+        self._closed = set[int]()  # file systems and tables, by identity, that this process does not read from
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Files, (self.items, self._ask)
@@ -171,15 +179,17 @@ class Files:
 
     def _here(self, number: int) -> list[bytes]:
         """The content of a file, and of some more where it is far away; none where this process cannot read it."""
-        filesystem, far = self.items[number].filesystem, _is_far(self.items[number])
+        item = self.items[number]
+        filesystem, far = item.filesystem, _is_far(item)
+        sources = {id(filesystem)} if far else set[int]()  # that may take seconds each time to refuse something
+        sources |= {id(item.rows)} if isinstance(item, RowItem) else set()
         # A tar file would be unpacked into the memory of each lane; the driver has unpacked it.
-        if (isinstance(filesystem, Archive) and filesystem.unpacked) or id(filesystem) in self._closed:
+        if (isinstance(filesystem, Archive) and filesystem.unpacked) or sources & self._closed:
             return []
         try:
             return read_ahead(self.items[number : number + (self._ahead if far else 1)])
         except Exception:  # noqa: BLE001  # what fsspec's file systems raise is their own; the driver says what is wrong
-            if far:  # to be refused may take seconds each time
-                self._closed.add(id(filesystem))
+            self._closed |= sources
             return []
 
     def _from_driver(self, number: int) -> list[bytes]:
@@ -189,7 +199,7 @@ class Files:
         return answer
 
 
-def read_ahead(items: Sequence[FileItem]) -> list[bytes]:
+def read_ahead(items: Sequence[Item]) -> list[bytes]:
     """The contents of some files: of the first, and of those behind it up to ``AT_ONCE_BYTES`` or to a bad one.
 
     Raises UserError where the first cannot be read or is another than it was.
@@ -203,22 +213,22 @@ def read_ahead(items: Sequence[FileItem]) -> list[bytes]:
     return contents
 
 
-def _some(items: Sequence[FileItem]) -> list[bytes]:
-    """The content of the first file, and of some behind it where they are far away."""
-    if _is_far(items[0]) and len(items) > 1:
+def _some(items: Sequence[Item]) -> list[bytes]:
+    """The content of the first file, and of some behind it where they are far away, each by itself."""
+    if _is_far(items[0]) and isinstance(items[0], FileItem) and len(items) > 1:
         with suppress(UserError), ThreadPoolExecutor(TOGETHER) as pool:
             return list(pool.map(_same, items[:TOGETHER]))
     return [_same(items[0])]
 
 
-def _is_far(item: FileItem) -> bool:
+def _is_far(item: Item) -> bool:
     return item.filesystem is not None and not isinstance(item.filesystem, Archive)
 
 
-def _same(item: FileItem) -> bytes:
-    """The content of a file, which is what the driver found in it."""
+def _same(item: Item) -> bytes:
+    """The content of a file, which is what the driver found in it; a row of a table sees to that itself."""
     content = item.read()
-    if item.digest and hash_bytes(content) != item.digest:
+    if isinstance(item, FileItem) and item.digest and hash_bytes(content) != item.digest:
         raise UserError(f"{item.name}: is not what it was when the search began; put it back or search anew")
     return content
 
@@ -270,7 +280,7 @@ def _ask(desk: Any, number: int, count: int) -> list[bytes] | str:
     return answer
 
 
-def _serve(desk: Any, files: Sequence[FileItem], over: threading.Event) -> None:
+def _serve(desk: Any, files: Sequence[Item], over: threading.Event) -> None:
     """Answer what is asked at the desk until it is over: lanes wait for the answers, whatever becomes of the desk."""
     while not over.is_set():
         try:
@@ -283,7 +293,7 @@ def _serve(desk: Any, files: Sequence[FileItem], over: threading.Event) -> None:
             desk.answer.remote(ticket, _answer(files[number : number + count]))
 
 
-def _answer(items: Sequence[FileItem]) -> Any:
+def _answer(items: Sequence[Item]) -> Any:
     """A reference to the contents, or why they cannot be had."""
     try:
         return store.put(read_ahead(items), _PART)

@@ -13,6 +13,7 @@ from raytl.tasks.items import EncodedItem, FileItem
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.archive import Archive, is_archive
 from raytl.tasks.readers.web import WEB, is_web
+from raytl.tasks.rows import RowItem
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Entry:
     split: "train", "validation" or "test", None where the data is in one piece.
     """
 
-    item: FileItem | EncodedItem
+    item: FileItem | EncodedItem | RowItem
     label: str | None = None
     group: str | None = None
     certain: bool = True

@@ -17,6 +17,7 @@ from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.hints import MEDIA, describe_suffixes
 from raytl.tasks.readers.listing import Entry, Listing
 from raytl.tasks.readers.web import WEB
+from raytl.tasks.rows import RowItem
 from raytl.tasks.survey import Facts, facts_of, threaded
 
 _MAGIC = (
@@ -33,7 +34,7 @@ _MAGIC = (
 _FEW = 3  # files of one fault that are named one by one
 
 
-def load(listing: Listing) -> tuple[list[Entry], list[FileItem | EncodedItem], list[Facts]]:
+def load(listing: Listing) -> tuple[list[Entry], list[FileItem | EncodedItem | RowItem], list[Facts]]:
     """Decode every entry once: what decodes, as items with digests, and facts; problems go to the listing.
 
     Raises UserError where nothing decodes.
@@ -51,12 +52,13 @@ def load(listing: Listing) -> tuple[list[Entry], list[FileItem | EncodedItem], l
 
 def decode_all(
     listing: Listing,
-) -> tuple[list[Entry], list[FileItem | EncodedItem], list[Facts], list[Problem]]:
+) -> tuple[list[Entry], list[FileItem | EncodedItem | RowItem], list[Facts], list[Problem]]:
     """Like :func:`load`, with the damaged images as a list of their own and no error where there are no others."""
     entries, items, facts, foreign = [], [], [], []
     bad: list[Problem] = []
     doubtful: list[int] = []
-    for entry, outcome in zip(listing.entries, threaded(_load_one, listing.entries), strict=True):
+    in_order = any(isinstance(entry.item, RowItem) for entry in listing.entries)
+    for entry, outcome in zip(listing.entries, threaded(_load_one, listing.entries, in_order=in_order), strict=True):
         if outcome is None:
             foreign.append(entry)
         elif isinstance(outcome, UserError):
@@ -124,7 +126,7 @@ def vanished(listing: Listing, label: str, count: int) -> str:
     )
 
 
-def _load_one(entry: Entry) -> tuple[FileItem | EncodedItem, Facts] | UserError | None:
+def _load_one(entry: Entry) -> tuple[FileItem | EncodedItem | RowItem, Facts] | UserError | None:
     """Item and facts, what is wrong, or None for a file that is no image and did not claim to be."""
     try:
         if not entry.certain:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from urllib.parse import unquote
 from raytl.core.errors import UserError
 from raytl.core.names import few, printable
 from raytl.tasks.items import FileItem
+from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.listing import Listing, Place, TableOptions
 from raytl.tasks.readers.split_names import NONE, SplitsOrClassesError, shard_split, split_of
 from raytl.tasks.readers.table import ARROW, PARQUET, list_table
@@ -46,10 +48,12 @@ def list_tables(place: Place, paths: list[str], options: TableOptions, split: st
         files = "1 Arrow file is" if len(caches) == 1 else f"{len(caches)} Arrow files are"
         first = printable(caches[0][start:])
         joined.announce(f"{files} not named in state.json beside them (first: {first}), as caches are not; left out")
+    together_bytes = _bytes(place, chosen)
     named_by: dict[bool, tuple[str, str]] = {}
     for path in chosen:
         inner = printable(relative[path])
-        table = list_table(Place(place.filesystem, path, shown + inner), options, _keys(relative[path]))
+        at = Place(place.filesystem, path, shown + inner)
+        table = list_table(at, options, _keys(relative[path]), together_bytes)
         said = {problem.message for problem in joined.problems if problem.leading}
         joined.problems += [p for p in table.problems if not p.leading or p.message not in said]
         part = splits[path]
@@ -72,6 +76,15 @@ def list_tables(place: Place, paths: list[str], options: TableOptions, split: st
     if len(chosen) > 1 and not joined.split_names:
         joined.announce(f"{len(chosen)} tables are read as one")
     return joined
+
+
+def _bytes(place: Place, paths: list[str]) -> int:
+    """Of all files together."""
+    if place.filesystem is None:
+        return sum(os.stat(path).st_size for path in paths if os.path.isfile(path))  # noqa: PTH113, PTH116  # surrogate-escaped names
+    if isinstance(place.filesystem, Archive):
+        return 0  # as they are unpacked into memory
+    return sum(info.size or 0 for info in place.filesystem.get_file_info(paths))
 
 
 def _without_caches(place: Place, paths: list[str]) -> tuple[list[str], list[str]]:

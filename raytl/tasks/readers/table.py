@@ -2,46 +2,55 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import posixpath
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from raytl.core.errors import UserError
-from raytl.core.names import printable
+from raytl.core.names import few, printable
+from raytl.tasks.cells import content, image_in
 from raytl.tasks.items import MAX_TABLE_BYTES, EncodedItem, FileItem
 from raytl.tasks.readers.annotations import ANNOTATIONS, read_annotations
 from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.columns import choose_columns
 from raytl.tasks.readers.delimited import DELIMITED, JSON_LINES, read_delimited, read_json_lines, refuse_foreign
 from raytl.tasks.readers.labels import label_values, multi_label, text_values
+from raytl.tasks.readers.light import Light, read_light
 from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, first_line
 from raytl.tasks.readers.resolving import Resolver
 from raytl.tasks.readers.split_columns import split_values
 from raytl.tasks.readers.split_names import TRAIN, shard_split, splits_of
 from raytl.tasks.readers.web import Web
+from raytl.tasks.rows import open_table, parquet, size_of
 
 PARQUET = frozenset({".parquet", ".pq"})
 ARROW = frozenset({".arrow", ".feather"})
 TABLES = PARQUET | ARROW | DELIMITED | JSON_LINES
+HELD_BYTES = 256 * 2**20
+"""Of a Parquet file, or of all that are read together: the images of larger ones stay where they are."""
 
 
 def list_table(
-    place: Place, options: TableOptions = NO_OPTIONS, keys: Mapping[str, str | None] | None = None
+    place: Place,
+    options: TableOptions = NO_OPTIONS,
+    keys: Mapping[str, str | None] | None = None,
+    together_bytes: int | None = None,
 ) -> Listing:
     """Entries for the rows of a Parquet, CSV or JSON-lines file.
 
     Columns are found by their usual names, else by their type and content. Paths count from the folder that the table
     lies in, or as the options say. keys: further columns with one value each, from the names of the folders that the
-    table lies in. Raises UserError naming the columns where they cannot be told, and for several labels an image.
+    table lies in. together_bytes: of all files that are read together, where that is known. Raises UserError naming the
+    columns where they cannot be told, and for several labels an image.
     """
     listing = Listing(place.shown, layout="table")
-    table = _with_plain_names(_read(place, listing, labels=options.labels))
+    light = _read(place, listing, labels=options.labels, together_bytes=together_bytes)
+    table = _with_plain_names(light.table if isinstance(light, Light) else light)
     for name, value in (keys or {}).items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * table.num_rows, pa.string()))
@@ -54,7 +63,8 @@ def list_table(
     splits = split_values(table, columns.split)
     listing.labelled = columns.label is not None or bool(columns.one_hot)
     values = [_cell(value, listing.name, columns.image) for value in table.column(columns.image).to_pylist()]
-    encoded = [_encoded(value, f"{place.shown} row {row + 1}") for row, value in enumerate(values)]
+    there = light.items(table.column_names.index(columns.image)) if isinstance(light, Light) else {}
+    encoded = [there.get(row) or _encoded(value, f"{place.shown} row {row + 1}") for row, value in enumerate(values)]
     named = [None if item is not None or not value else str(value) for item, value in zip(encoded, values, strict=True)]
     files = resolver.items(named, columns.image, listing)
     _refuse_several_rows(files, labels, listing.name)
@@ -154,7 +164,8 @@ def _overruled(files: Sequence[FileItem | None], labels: Sequence[str | None], l
     return {row for its in several.values() for row in its}
 
 
-def _read(place: Place, listing: Listing, *, labels: bool) -> Any:
+def _read(place: Place, listing: Listing, *, labels: bool, together_bytes: int | None) -> Any:
+    """The table, or of a large Parquet file all but its images."""
     if place.suffix in DELIMITED:
         return read_delimited(place, listing)
     if place.suffix in JSON_LINES:
@@ -163,26 +174,44 @@ def _read(place: Place, listing: Listing, *, labels: bool) -> Any:
         return read_annotations(place, listing, labels=labels)
     kind = "Arrow" if place.suffix in ARROW else "Parquet"
     try:
-        table = _read_arrow(place) if place.suffix in ARROW else _read_parquet(place)
+        table = _read_arrow(place) if place.suffix in ARROW else _read_parquet(place, together_bytes)
     except (pa.ArrowException, OSError) as error:
         with suppress(OSError):
             refuse_foreign(FileItem(place.shown, place.path, place.filesystem).read(200), place.shown)
         raise UserError(f"{place.shown}: not a readable {kind} file ({first_line(error)}); write it again") from None
+    if isinstance(table, Light):
+        return table
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             table = table.set_column(index, field.name, table.column(index).cast(field.type.value_type))
     return table
 
 
-def _read_parquet(place: Place) -> Any:
-    import pyarrow.parquet as pq
-
+def _read_parquet(place: Place, together_bytes: int | None) -> Any:
+    """By a file that is opened once: what takes its place meanwhile is another."""
     if isinstance(place.filesystem, Archive | Web):
-        return pq.read_table(
-            pa.BufferReader(FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES))
+        file: Any = pa.BufferReader(
+            FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES)
         )
-    # One file: what the folders above it are called is for the caller to say.
-    return pq.read_table(place.path, filesystem=place.filesystem, partitioning=None)
+        together_bytes = 0  # as it is held already
+    else:
+        file = open_table(place.path, place.filesystem)
+    with ExitStack() as stack:
+        stack.enter_context(file)
+        whole = (size_of(file) if together_bytes is None else together_bytes) <= HELD_BYTES
+        found = parquet(file, far=place.filesystem is not None, whole=whole)
+        _refuse_twice(found.schema_arrow.names, place.shown)
+        if whole:
+            return found.read()
+        light = read_light(place, file, found)
+        stack.pop_all()  # it stays open for the images
+        return light
+
+
+def _refuse_twice(names: Sequence[str], shown: str) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UserError(f"{shown}: two columns are named {few(twice, 1, quoted=True)}; rename one")
 
 
 def _read_arrow(place: Place) -> Any:
@@ -195,31 +224,14 @@ def _read_arrow(place: Place) -> Any:
         return pa.ipc.open_file(buffer).read_all()
 
 
-def _cell(value: Any, shown: str, column: str) -> Any:
+def _cell(value: Any, shown: str, column: str) -> bytes | str | None:
     """Bytes or text of one image. Raises UserError for several in a row."""
-    if isinstance(value, list):
-        if len(value) > 1:
-            raise UserError(f"{shown}: column '{column}' holds several images a row; give one image a row")
-        value = value[0] if value else None
-    if isinstance(value, dict):  # Hugging Face: {"bytes": …, "path": …}
-        value = value.get("bytes") or value.get("path")
-    if value is None or isinstance(value, bytes):
-        return value or None
-    return str(value).strip() or None
+    if isinstance(value, list) and len(value) > 1:
+        raise UserError(f"{shown}: column '{column}' holds several images a row; give one image a row")
+    return content(value)
 
 
-_BASE64 = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")  # PNG, JPEG, GIF, WebP
-_NO_PATH = 4096  # characters: text longer than any path is base64
-
-
-def _encoded(value: Any, name: str) -> EncodedItem | None:
-    """An image that is in the table itself: bytes, or a data URI or base64, since a CSV cell cannot hold bytes."""
-    if isinstance(value, bytes):
-        return EncodedItem(printable(name), value)
-    if value is None or not (value.startswith(("data:", *_BASE64)) or len(value) >= _NO_PATH):
-        return None
-    try:
-        data = base64.b64decode(value.partition(",")[2] if value.startswith("data:") else value)
-    except (binascii.Error, ValueError):
-        return None
-    return EncodedItem(printable(name), data)
+def _encoded(value: bytes | str | None, name: str) -> EncodedItem | None:
+    """An image that is in the table itself."""
+    data = image_in(value)
+    return None if data is None else EncodedItem(printable(name), data)

@@ -9,12 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
 from raytl.core.hashing import hash_bytes
 from raytl.search.lanes.files import AT_ONCE_BYTES, MOST_AHEAD, Files, carried, read_ahead
 from raytl.tasks.items import FileItem
+from raytl.tasks.rows import RowItem, Rows
 
 
 def nobody(number: int, count: int) -> list[bytes]:
@@ -38,7 +41,7 @@ class FarAway:
 class Driver:
     """What is asked of the driver: (number, count). It has the files on its disk."""
 
-    def __init__(self, items: Sequence[FileItem]) -> None:
+    def __init__(self, items: Sequence[FileItem | RowItem]) -> None:
         self.asked: list[tuple[int, int]] = []
         self._items = items
 
@@ -119,3 +122,53 @@ def test_files_of_one_file_system_share_it_again_where_they_arrive(local: list[F
     assert len({id(item.filesystem) for item in arrived}) == 1
     files = Files(arrived, nobody)
     assert [files.read(number) for number in range(9)] == [item.read() for item in local[:9]]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> list[RowItem]:
+    """Images in the rows of a table: texts, which is all that is asked of them here."""
+    contents = [f"image {number}".encode() for number in range(600)]
+    pq.write_table(pa.table({"image": contents}), tmp_path / "table.parquet", row_group_size=50, compression="none")
+    starts, size = tuple(range(0, 601, 50)), (tmp_path / "table.parquet").stat().st_size
+    table = Rows(str(tmp_path / "table.parquet"), None, "image", starts, size, 1000.0)
+    return [RowItem(str(number), table, number, hash_bytes(content)) for number, content in enumerate(contents)]
+
+
+def test_rows_of_a_table_are_read_where_it_is(rows: list[RowItem]) -> None:
+    arrived = pickle.loads(pickle.dumps(carried(rows)))
+    files = Files(arrived, nobody)
+    assert [files.read(number) for number in range(600)] == [item.read() for item in rows]
+
+
+def test_who_has_no_such_table_asks_the_driver_for_more_each_time(tmp_path: Path, rows: list[RowItem]) -> None:
+    driver = Driver(rows)
+    expected = [item.read() for item in rows]
+    arrived = pickle.loads(pickle.dumps(rows))
+    (tmp_path / "table.parquet").unlink()
+    files = Files(arrived, driver)
+    assert [files.read(number) for number in range(600)] == expected
+    assert len(driver.asked) < 15 and driver.asked[-1][1] == MOST_AHEAD
+
+
+def test_who_has_another_table_of_the_same_size_asks_the_driver(tmp_path: Path, rows: list[RowItem]) -> None:
+    expected, driver = [item.read() for item in rows], Driver(rows)
+    arrived = pickle.loads(pickle.dumps(rows))
+    content = (tmp_path / "table.parquet").read_bytes()
+    (tmp_path / "table.parquet").unlink()  # the driver has it open
+    (tmp_path / "table.parquet").write_bytes(content.replace(b"image 1", b"image 7"))
+    files = Files(arrived, driver)
+    assert [files.read(number) for number in range(600)] == expected
+    assert driver.asked[0][0] == 1  # and then on, without looking at each row here
+
+
+def test_rows_of_a_table_far_away_are_read_by_one_request_for_many(rows: list[RowItem]) -> None:
+    far = FarAway()
+    table = rows[0].rows.on(far)
+    moved: list[RowItem | FileItem] = [replace(item, rows=table) for item in rows]
+    files = Files(moved, nobody)
+    assert [files.read(number) for number in range(600)] == [item.read() for item in rows]
+    assert far.opened == ["table.parquet"]
+    refused = FarAway(refuses=True)
+    files = Files([replace(item, rows=table.on(refused)) for item in rows], driver := Driver(rows))
+    assert [files.read(number) for number in range(5)] == [item.read() for item in rows[:5]]
+    assert driver.asked

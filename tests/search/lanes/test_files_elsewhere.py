@@ -10,9 +10,11 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
 import tiny
@@ -29,6 +31,8 @@ from raytl.search.lanes.here import do_here
 from raytl.search.lanes.lane import lane_for
 from raytl.search.lanes.sizing import Lanes
 from raytl.tasks import Task, TrainingData
+from raytl.tasks.readers import table
+from raytl.tasks.rows import RowItem, Rows
 from raytl.training.workspace import Budget, Workspace, WorkspaceSettings
 
 pytestmark = pytest.mark.slow
@@ -126,17 +130,59 @@ def test_nodes_that_share_a_disk_read_there(data: TrainingData, root: Path) -> N
     assert there == digests(data)
 
 
-def test_a_tar_file_is_unpacked_by_the_driver_alone(cluster: None, root: Path) -> None:
-    with tarfile.open(root / "photos.tar", "w") as tar:
+def tarred(root: Path, name: str, mode: Literal["w", "w:gz"]) -> TrainingData:
+    with tarfile.open(root / name, mode) as tar:
         for number in range(20):
-            name = f"{['dark', 'light'][number % 2]}/{number}.bmp"
-            tar.add(root / "photos" / name, name)
-    data = Task(root / "photos.tar", holdout=0.0).data
+            inner = f"{['dark', 'light'][number % 2]}/{number}.bmp"
+            tar.add(root / "photos" / inner, inner)
+    return Task(root / name, holdout=0.0).data
+
+
+def test_a_packed_tar_file_is_unpacked_by_the_driver_alone(cluster: None, root: Path) -> None:
+    data = tarred(root, "photos.tar.gz", "w:gz")
     with shared(data) as given:
         there = digests_there(files_of(given))
         with pytest.raises(RayTaskError, match="object is not callable"):
             digests_there(asking_nobody(files_of(given)))
     assert there == digests(data)
+
+
+def test_another_tar_file_is_read_where_it_lies(cluster: None, root: Path) -> None:
+    data = tarred(root, "photos.tar", "w")
+    with shared(data) as given:
+        assert digests_there(asking_nobody(files_of(given))) == digests(data)
+
+
+def parquet(root: Path) -> TrainingData:
+    """Images in a Parquet file, as the driver alone finds it."""
+    names = [f"{['dark', 'light'][number % 2]}/{number}.bmp" for number in range(IMAGES)]
+    images = [(root / "photos" / name).read_bytes() for name in names]
+    made = pa.table({"image": pa.array(images, pa.binary()), "label": [name.partition("/")[0] for name in names]})
+    pq.write_table(made, root / "photos.parquet", row_group_size=10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table, "HELD_BYTES", 0)
+        return Task(HERE / "photos.parquet", holdout=0.0).data
+
+
+def test_images_in_a_large_table_are_sent_some_at_a_time_or_read_there(data: TrainingData, root: Path) -> None:
+    there = parquet(root)
+    assert set(digests(there)) == set(digests(data))
+    with Growing() as growing, shared(there) as given:
+        assert digests_there(files_of(given)) == digests(there)
+    assert growing.by < IMAGES * 2**20 / 2
+    assert there.target is not None
+    item = there.target.items[0]
+    assert isinstance(item, RowItem)
+    known = item.rows
+    everywhere = Rows(
+        str(root / "photos.parquet"), None, known.column, known.starts, known.size_bytes, known.mean_bytes
+    )
+    with shared(there.with_items(lambda item: replace(item, rows=everywhere))) as given:
+        assert digests_there(asking_nobody(files_of(given))) == digests(there)
+        pq.write_table(pq.read_table(root / "photos.parquet").slice(1), root / "photos.parquet")
+        known.forget()
+        with pytest.raises(UserError, match=r"photos\.parquet row 1: is not what it was"):
+            digests_there(files_of(given))
 
 
 def test_a_desk_that_dies_is_there_again(data: TrainingData) -> None:

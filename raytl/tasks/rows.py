@@ -1,0 +1,265 @@
+"""Images in the rows of a large Parquet file, which stay there until they are wanted.
+
+Rows are read in their order, some MiB at a time: a row group is read once where its images are asked for one after the
+other, and never as a whole, however long it is. What a process holds of all such files is bounded.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from raytl.core.errors import UserError, cause
+from raytl.core.hashing import hash_bytes
+from raytl.core.machine import cores
+from raytl.tasks.cells import image_in
+from raytl.tasks.decoding import decode
+
+AT_ONCE_BYTES, MOST_ROWS = 4 * 2**20, 256
+"""Of rows that are read at once: about so much, and no more rows, as equal images may lie in the file only once."""
+HELD_BYTES = 64 * 2**20
+"""Of what was read last, in a process. As many parts as threads may decode from are held in any case."""
+MOST_OPEN = 16
+"""Files that a process has open."""
+MOST_READINGS = 4
+"""Places that a process goes on reading from, for lanes that are at different ones."""
+_LOCAL_BYTES, _FAR_BYTES = 2**20, 8 * 2**20  # that are asked for at once
+
+
+@dataclass(frozen=True)
+class RowItem:
+    """An image in a row of a large table. row: counted from 0."""
+
+    name: str
+    rows: Rows = field(repr=False)
+    row: int
+    digest: str = ""
+
+    @property
+    def filesystem(self) -> Any:
+        """The table's."""
+        return self.rows.filesystem
+
+    def read(self, size_bytes: int = -1) -> bytes:
+        """The encoded bytes, or the first ``size_bytes`` of them.
+
+        Raises UserError where the table is not there any more, or has another image in the row than it had.
+        """
+        data = self.rows.read(self.row, self.name, known=bool(self.digest))
+        if self.digest and hash_bytes(data) != self.digest:
+            self.rows.forget()
+            raise changed(self.name)
+        return data if size_bytes < 0 else data[:size_bytes]
+
+    def open(self) -> Image.Image:
+        """The decoded image."""
+        return decode(self.read(), self.name)
+
+
+class Rows:
+    """A column of images in a Parquet file.
+
+    path: on the local disk, or within ``filesystem``. column: its name there. starts: the first row of each row group,
+    and behind them how many rows there are. size_bytes: of the file. mean_bytes: of an image as it lies there.
+    """
+
+    def __init__(
+        self, path: str, filesystem: Any, column: str, starts: tuple[int, ...], size_bytes: int, mean_bytes: float
+    ) -> None:
+        self.path, self.filesystem, self.column = path, filesystem, column
+        self.starts, self.size_bytes, self.mean_bytes = starts, size_bytes, mean_bytes
+        self._file: Any = None
+        self._table: Any = None
+        self._seen: object = None  # of the file that was read first, in the process that did
+        self._is_first = True
+        self._held: list[tuple[int, Any]] = []  # (first row, images), what was wanted last at the end
+        self._readings: list[_Reading] = []  # likewise
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Rows, (self.path, self.filesystem, self.column, self.starts, self.size_bytes, self.mean_bytes)
+
+    def on(self, filesystem: Any) -> Rows:
+        """The same by another way to where the file is."""
+        return Rows(self.path, filesystem, self.column, self.starts, self.size_bytes, self.mean_bytes)
+
+    def hold_open(self, file: Any, table: Any) -> None:
+        """Begin with a file that is open: what takes its place meanwhile is not read."""
+        with _lock:
+            self._file, self._table, self._seen = file, table, _state(file)
+            _shelve(self)
+
+    def read(self, row: int, name: str, *, known: bool = True) -> bytes:
+        """The encoded image of a row. Raises UserError where it cannot be had any more.
+
+        name: for messages. known: whether the caller knows what it has to be, so that a file in the first one's place
+        will do.
+        """
+        with _lock:
+            was_open = self._file is not None
+            try:
+                cell = self._cell(row)
+            except _GOES_WRONG as error:
+                self._close()
+                if not was_open:
+                    raise self._lost(error, name) from None
+                try:  # a mount that was away for a moment, or what has taken the file's place
+                    cell = self._cell(row)
+                except _GOES_WRONG as again:
+                    self._close()
+                    raise self._lost(again, name) from None
+        image = image_in(cell)
+        if image is None or not (known or self._is_first):
+            raise changed(name)
+        return image
+
+    def forget(self) -> None:
+        """Begin anew with the file that is there."""
+        with _lock:
+            self._held.clear()
+            self._close()
+
+    def _lost(self, error: Exception, name: str) -> UserError:
+        if isinstance(error, FileNotFoundError):
+            return UserError(f"{name}: the table is not there any more; put it back")
+        if isinstance(error, StopIteration | _OtherFileError):
+            return changed(name)
+        return UserError(f"{name}: cannot be read any more ({cause(error)}); check the table")
+
+    def held_bytes(self) -> int:
+        """What is held of the images."""
+        return sum(images.get_total_buffer_size() for _, images in self._held)
+
+    def _cell(self, row: int) -> Any:
+        for place in reversed(range(len(self._held))):
+            first, images = self._held[place]
+            if first <= row < first + len(images):
+                self._held.append(self._held.pop(place))
+                return images[row - first].as_py()
+        reading = self._reading(row)
+        while True:
+            first, images = reading.next()
+            if row < first + len(images):
+                self._held.append((first, images))
+                _shelve(self)
+                return images[row - first].as_py()
+
+    def _reading(self, row: int) -> _Reading:
+        """One that comes by the row next: where none has begun with its group, from the group's first row on."""
+        group = bisect_right(self.starts, row) - 1
+        near = [one for one in self._readings if self.starts[group] <= one.row <= row]
+        found = max(near, key=lambda one: one.row, default=None)
+        if found is None:
+            self._open()
+            groups, rows = range(group, len(self.starts) - 1), rows_at_once(self.mean_bytes)
+            batches = self._table.iter_batches(rows, groups, columns=[self.column], use_threads=False)
+            found = _Reading(batches, self.column, self.starts[group])
+        self._readings = [*(one for one in self._readings if one is not found), found]
+        return found
+
+    def _open(self) -> None:
+        if self._table is not None:
+            return
+        file = open_table(self.path, self.filesystem)
+        if size_of(file) != self.size_bytes:
+            file.close()
+            raise _OtherFileError
+        self._is_first = self._seen is None or _state(file) == self._seen
+        self._file, self._table = file, parquet(file, far=self.filesystem is not None)
+
+    def _close(self) -> None:
+        self._readings.clear()
+        if self._file is not None:
+            self._file.close()
+        self._file = self._table = None
+
+
+class _OtherFileError(Exception):
+    """Another file is in the place of one that was read from."""
+
+
+_GOES_WRONG = (pa.ArrowException, OSError, StopIteration, _OtherFileError)
+
+
+@dataclass
+class _Reading:
+    """A way through a table. row: that comes next."""
+
+    batches: Iterator[Any]
+    column: str
+    row: int
+
+    def next(self) -> tuple[int, Any]:
+        """The next images, and the row of the first. Raises StopIteration where there are no more."""
+        images, first = next(self.batches).column(self.column), self.row
+        self.row += len(images)
+        return first, images
+
+
+def changed(name: str) -> UserError:
+    """The error for an image that is another than it was."""
+    return UserError(f"{name}: is not what it was when the table was first read; put it back or begin anew")
+
+
+def open_table(path: str, filesystem: Any) -> Any:
+    """An open file. Raises OSError, and what the file system raises."""
+    # Arrow opens no local path that is not UTF-8.
+    return Path(path).open("rb") if filesystem is None else filesystem.open_input_file(path)
+
+
+def size_of(file: Any) -> int:
+    """Bytes of an open file."""
+    return int(file.size()) if hasattr(file, "size") else os.fstat(file.fileno()).st_size
+
+
+def parquet(file: Any, *, far: bool, whole: bool = False) -> Any:
+    """A Parquet file to be read whole, or some of it as it is wanted. Raises what Arrow does where it is none."""
+    import pyarrow.parquet as pq
+
+    if whole:
+        return pq.ParquetFile(file)
+    # Without a buffer, or with what is to come read before, all of a row group's column is in memory at once.
+    return pq.ParquetFile(file, buffer_size=_FAR_BYTES if far else _LOCAL_BYTES, pre_buffer=False)
+
+
+def rows_at_once(mean_bytes: float) -> int:
+    """How many rows of such a size are read at once."""
+    return int(max(1, min(MOST_ROWS, AT_ONCE_BYTES // max(1.0, mean_bytes))))
+
+
+_lock = threading.RLock()
+_recent: list[weakref.ref[Rows]] = []  # what was read from last at the end
+
+
+def _shelve(rows: Rows) -> None:
+    """Note that a table was read from, and let go of what is too much of those that were not for longest."""
+    _recent[:] = [one for one in _recent if one() is not None and one() is not rows] + [weakref.ref(rows)]
+    tables = [table for one in _recent if (table := one()) is not None]
+    parts = [(table, part) for table in tables for part in table._held]
+    held = sum(images.get_total_buffer_size() for _, (_, images) in parts)
+    for table, part in parts[: -min(16, 2 * cores())]:
+        if held <= HELD_BYTES:
+            break
+        held -= part[1].get_total_buffer_size()
+        table._held = [one for one in table._held if one is not part]
+    for table in tables[:-MOST_OPEN]:
+        table._close()
+    readings = [(table, one) for table in tables for one in table._readings]
+    for table, reading in readings[:-MOST_READINGS]:
+        table._readings = [one for one in table._readings if one is not reading]
+
+
+def _state(file: Any) -> object:
+    """What is another when a file is: of one elsewhere nothing but its size is known."""
+    if hasattr(file, "size"):
+        return None
+    status = os.fstat(file.fileno())
+    return status.st_mtime_ns, status.st_ino
