@@ -1,7 +1,7 @@
-"""Images in the rows of a large Parquet file, which stay there until they are wanted.
+"""Images in the rows of a large Parquet or Arrow file, which stay there until they are wanted.
 
-Rows are read in their order, some MiB at a time: a row group is read once where its images are asked for one after the
-other, and never as a whole, however long it is. What a process holds of all such files is bounded.
+Rows are read in their order, some at a time: a row group is read once where its images are asked for one after the
+other, and of Parquet never as a whole, however long it is. What a process holds of all such files is bounded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,16 +22,14 @@ from raytl.core.hashing import hash_bytes
 from raytl.core.machine import cores
 from raytl.tasks.cells import image_in
 from raytl.tasks.decoding import decode
+from raytl.tasks.row_groups import ArrowFile, Groups, opened, parquet, parquet_rows, size_of
 
-AT_ONCE_BYTES, MOST_ROWS = 4 * 2**20, 256
-"""Of rows that are read at once: about so much, and no more rows, as equal images may lie in the file only once."""
 HELD_BYTES = 64 * 2**20
 """Of what was read last, in a process. As many parts as threads may decode from are held in any case."""
 MOST_OPEN = 16
 """Files that a process has open."""
 MOST_READINGS = 4
 """Places that a process goes on reading from, for lanes that are at different ones."""
-_LOCAL_BYTES, _FAR_BYTES = 2**20, 8 * 2**20  # that are asked for at once
 
 
 @dataclass(frozen=True)
@@ -66,17 +63,15 @@ class RowItem:
 
 
 class Rows:
-    """A column of images in a Parquet file.
+    """A column of images in a table.
 
-    path: on the local disk, or within ``filesystem``. column: its name there. starts: the first row of each row group,
-    and behind them how many rows there are. size_bytes: of the file. mean_bytes: of an image as it lies there.
+    path: on the local disk, or within ``filesystem``. column: its name there. groups: of the file, with the mean size
+    of an image as it lies there. size_bytes: of the file.
     """
 
-    def __init__(
-        self, path: str, filesystem: Any, column: str, starts: tuple[int, ...], size_bytes: int, mean_bytes: float
-    ) -> None:
+    def __init__(self, path: str, filesystem: Any, column: str, groups: Groups, size_bytes: int) -> None:
         self.path, self.filesystem, self.column = path, filesystem, column
-        self.starts, self.size_bytes, self.mean_bytes = starts, size_bytes, mean_bytes
+        self.groups, self.size_bytes = groups, size_bytes
         self._file: Any = None
         self._table: Any = None
         self._seen: object = None  # of the file that was read first, in the process that did
@@ -85,11 +80,11 @@ class Rows:
         self._readings: list[_Reading] = []  # likewise
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Rows, (self.path, self.filesystem, self.column, self.starts, self.size_bytes, self.mean_bytes)
+        return Rows, (self.path, self.filesystem, self.column, self.groups, self.size_bytes)
 
     def on(self, filesystem: Any) -> Rows:
         """The same by another way to where the file is."""
-        return Rows(self.path, filesystem, self.column, self.starts, self.size_bytes, self.mean_bytes)
+        return Rows(self.path, filesystem, self.column, self.groups, self.size_bytes)
 
     def hold_open(self, file: Any, table: Any) -> None:
         """Begin with a file that is open: what takes its place meanwhile is not read."""
@@ -130,7 +125,7 @@ class Rows:
     def _lost(self, error: Exception, name: str) -> UserError:
         if isinstance(error, FileNotFoundError):
             return UserError(f"{name}: the table is not there any more; put it back")
-        if isinstance(error, StopIteration | _OtherFileError):
+        if isinstance(error, _OTHER):
             return changed(name)
         return UserError(f"{name}: cannot be read any more ({cause(error)}); check the table")
 
@@ -154,26 +149,30 @@ class Rows:
 
     def _reading(self, row: int) -> _Reading:
         """One that comes by the row next: where none has begun with its group, from the group's first row on."""
-        group = bisect_right(self.starts, row) - 1
-        near = [one for one in self._readings if self.starts[group] <= one.row <= row]
+        group = bisect_right(self.groups.starts, row) - 1
+        start = self.groups.starts[group]
+        near = [one for one in self._readings if start <= one.row <= row]
         found = max(near, key=lambda one: one.row, default=None)
         if found is None:
             self._open()
-            groups, rows = range(group, len(self.starts) - 1), rows_at_once(self.mean_bytes)
-            batches = self._table.iter_batches(rows, groups, columns=[self.column], use_threads=False)
-            found = _Reading(batches, self.column, self.starts[group])
+            found = _Reading(self._batches(group), self.column, start)
         self._readings = [*(one for one in self._readings if one is not found), found]
         return found
+
+    def _batches(self, group: int) -> Iterator[Any]:
+        if self.groups.arrow:
+            return iter(self._table.rows(self.groups, group, self.column))
+        return parquet_rows(self._table, self.groups, group, [self.column])
 
     def _open(self) -> None:
         if self._table is not None:
             return
-        file = open_table(self.path, self.filesystem)
-        if size_of(file) != self.size_bytes:
-            file.close()
+        self._file = opened(self.path, self.filesystem)
+        if size_of(self._file) != self.size_bytes:
             raise _OtherFileError
-        self._is_first = self._seen is None or _state(file) == self._seen
-        self._file, self._table = file, parquet(file, far=self.filesystem is not None)
+        self._is_first = self._seen is None or _state(self._file) == self._seen
+        far = self.filesystem is not None
+        self._table = ArrowFile(self._file) if self.groups.arrow else parquet(self._file, far=far)
 
     def _close(self) -> None:
         self._readings.clear()
@@ -186,7 +185,8 @@ class _OtherFileError(Exception):
     """Another file is in the place of one that was read from."""
 
 
-_GOES_WRONG = (pa.ArrowException, OSError, StopIteration, _OtherFileError)
+_OTHER = (_OtherFileError, StopIteration, KeyError, IndexError, EOFError)  # it has fewer rows, or other columns
+_GOES_WRONG = (pa.ArrowException, OSError, *_OTHER)
 
 
 @dataclass
@@ -207,32 +207,6 @@ class _Reading:
 def changed(name: str) -> UserError:
     """The error for an image that is another than it was."""
     return UserError(f"{name}: is not what it was when the table was first read; put it back or begin anew")
-
-
-def open_table(path: str, filesystem: Any) -> Any:
-    """An open file. Raises OSError, and what the file system raises."""
-    # Arrow opens no local path that is not UTF-8.
-    return Path(path).open("rb") if filesystem is None else filesystem.open_input_file(path)
-
-
-def size_of(file: Any) -> int:
-    """Bytes of an open file."""
-    return int(file.size()) if hasattr(file, "size") else os.fstat(file.fileno()).st_size
-
-
-def parquet(file: Any, *, far: bool, whole: bool = False) -> Any:
-    """A Parquet file to be read whole, or some of it as it is wanted. Raises what Arrow does where it is none."""
-    import pyarrow.parquet as pq
-
-    if whole:
-        return pq.ParquetFile(file)
-    # Without a buffer, or with what is to come read before, all of a row group's column is in memory at once.
-    return pq.ParquetFile(file, buffer_size=_FAR_BYTES if far else _LOCAL_BYTES, pre_buffer=False)
-
-
-def rows_at_once(mean_bytes: float) -> int:
-    """How many rows of such a size are read at once."""
-    return int(max(1, min(MOST_ROWS, AT_ONCE_BYTES // max(1.0, mean_bytes))))
 
 
 _lock = threading.RLock()

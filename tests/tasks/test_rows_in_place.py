@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,134 +13,48 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
-from PIL import Image
+from image_tables import (
+    COUNT,
+    FOOTER,
+    LABELS,
+    PICTURES,
+    TABLES,
+    Counting,
+    binary,
+    counted,
+    hub,
+    seen,
+    small_parts,
+    written,
+)
 from pyarrow import fs
 
 from raytl.core.errors import UserError
-from raytl.tasks import Preprocessing, Task, rows
-from raytl.tasks.images import Images
+from raytl.tasks import Task, row_groups, rows
 from raytl.tasks.items import EncodedItem, FileItem
-from raytl.tasks.readers import ReadResult, read_labelled, read_unlabelled, table
+from raytl.tasks.readers import read_labelled, read_unlabelled, table
 from raytl.tasks.rows import RowItem, Rows
 
-COUNT = 60
-FOOTER = 2**16  # bytes that Arrow looks for it in
-HUB = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-
-
-def picture(number: int, side: int = 40) -> bytes:
-    """Noise of a shade that tells two classes apart, as PNG: about 5 kB."""
-    low = 20 + 120 * (number % 2)
-    noise = np.random.default_rng(number).integers(low, low + 80, (side, side, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(noise).save(file, "PNG")
-    return file.getvalue()
-
-
-PICTURES = [picture(number) for number in range(COUNT)]
-LABELS = [["dark", "light"][number % 2] for number in range(COUNT)]
-
-
-def hub(root: Path) -> pa.Table:
-    """As Hugging Face has them: numbers for labels, whose names stand in the metadata."""
-    info = b'{"info": {"features": {"label": {"names": ["dark", "light"], "_type": "ClassLabel"}}}}'
-    image = [{"bytes": data, "path": f"{number}.png"} for number, data in enumerate(PICTURES)]
-    columns = {"image": pa.array(image, HUB), "label": [number % 2 for number in range(COUNT)]}
-    return pa.table(columns).replace_schema_metadata({b"huggingface": info})
-
-
-def binary(root: Path) -> pa.Table:
-    """Bytes, words as a dictionary, a patient for two images, and what is of no interest beside them."""
-    return pa.table(
-        {
-            "image": pa.array(PICTURES, pa.large_binary()),
-            "mask": pa.array(PICTURES[::-1]),
-            "label": pa.array(LABELS).dictionary_encode(),
-            "patient": [f"p{number // 4}" for number in range(COUNT)],
-            "embedding": pa.array([[0.5] * 9] * COUNT, pa.list_(pa.float32(), 9)),
-            "split": ["test" if number >= 50 else "train" for number in range(COUNT)],
-        }
-    )
-
-
-def base64_texts(root: Path) -> pa.Table:
-    """Texts, one in two with a name of its kind in front."""
-    texts = [base64.b64encode(data).decode() for data in PICTURES]
-    return pa.table(
-        {"picture": [f"data:image/png;base64,{t}" if n % 2 else t for n, t in enumerate(texts)], "label": LABELS}
-    )
-
-
-def lists(root: Path) -> pa.Table:
-    """Lists of one, in a column whose name has a dot."""
-    image = [[{"bytes": data, "path": None}] for data in PICTURES]
-    return pa.table({"photo.image": pa.array(image, pa.list_(HUB)), "label": LABELS})
-
-
-def mixed(root: Path) -> pa.Table:
-    """In the table and in files, short and damaged ones, copies and none."""
-    (root / "photos").mkdir()
-    (root / "photos" / "7.png").write_bytes(PICTURES[7])
-    image: list[Any] = [{"bytes": data, "path": None} for data in PICTURES]
-    image[7] = {"bytes": None, "path": "photos/7.png"}
-    image[8] = {"bytes": picture(8, 4), "path": None}
-    image[9] = {"bytes": PICTURES[9][:2000], "path": None}
-    image[10] = image[12]
-    image[11] = None
-    image[13] = {"bytes": b"", "path": None}
-    return pa.table({"image": pa.array(image, HUB), "label": [None, *LABELS[1:]]})
-
-
-TABLES: list[Callable[[Path], pa.Table]] = [hub, binary, base64_texts, lists, mixed]
-
 
 @pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five images are read at once, and few parts are held."""
-    monkeypatch.setattr(rows, "AT_ONCE_BYTES", 5 * len(PICTURES[0]))
-    monkeypatch.setattr(rows, "HELD_BYTES", 20 * len(PICTURES[0]))
-    monkeypatch.setattr(rows, "cores", lambda: 1)
-
-
-@pytest.fixture
-def in_place(monkeypatch: pytest.MonkeyPatch, small_parts: None) -> Iterator[None]:
+def in_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """However small tables are."""
+    small_parts(monkeypatch)
     monkeypatch.setattr(table, "HELD_BYTES", 0)
     yield
     rows._recent.clear()
 
 
-def written(path: Path, what: pa.Table | None = None, **settings: Any) -> Path:
-    pq.write_table(hub(path) if what is None else what, path, **({"row_group_size": 16} | settings))
-    return path
-
-
-def seen(result: ReadResult[Any]) -> dict[str, Any]:
-    """What a task is made of."""
-    images = result.images
-    return {
-        "fingerprint": images.fingerprint,
-        "names": [item.name for item in images.items],
-        "pixels": images.tensor(Preprocessing(16, 3)).numpy().tolist(),
-        "groups": None if images.groups is None else images.groups.tolist(),
-        "labels": images.labels.tolist(),
-        "classes": images.classes,
-        "problems": result.problems,
-        "facts": [(fact.width, fact.mode, fact.pixels, fact.kind) for fact in result.facts],
-        "rest": (result.has_test, result.group_names),
-    }
-
-
 @pytest.mark.parametrize("settings", [{}, {"row_group_size": 1000}, {"use_dictionary": False}])
 @pytest.mark.parametrize("make", TABLES)
 def test_a_task_is_the_same_wherever_its_images_are(
-    tmp_path: Path, make: Callable[[Path], pa.Table], settings: dict[str, Any], small_parts: None
+    tmp_path: Path, make: Callable[[Path], pa.Table], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    small_parts(monkeypatch)
     path = written(tmp_path / "data.parquet", make(tmp_path), **settings)
     held = read_labelled(path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table, "HELD_BYTES", 0)
-        there = read_labelled(path)
+    monkeypatch.setattr(table, "HELD_BYTES", 0)
+    there = read_labelled(path)
     assert {type(item) for item in held.images.items} <= {EncodedItem, FileItem}
     assert sum(isinstance(item, RowItem) for item in there.images.items) >= len(there.images) - 2
     assert seen(there) == seen(held)
@@ -172,37 +84,9 @@ def test_what_is_held_is_bounded_however_large_a_table_is(tmp_path: Path, in_pla
             item.read()
             allocated.append(pa.total_allocated_bytes() - before)
             held.append(sum(images.items[0].rows.held_bytes() for images in results))
-    assert max(held) <= rows.HELD_BYTES + 2 * rows.AT_ONCE_BYTES
+    assert max(held) <= rows.HELD_BYTES + 2 * row_groups.AT_ONCE_BYTES
     # Beside these, pages of the row groups that are being read: as they lie in the file, and unpacked.
     assert max(allocated) <= max(held) + rows.MOST_READINGS * 5 * 20 * mean < 10 * COUNT * mean
-
-
-class Counting:
-    """A file system that reads the local disk. opened: how many files; bytes: how much of them."""
-
-    def __init__(self) -> None:
-        self.opened = self.bytes = 0
-
-    def open_input_file(self, path: str) -> Any:
-        self.opened += 1
-        return CountedFile(path, self)
-
-
-class CountedFile(io.FileIO):
-    def __init__(self, path: str, counting: Counting) -> None:
-        super().__init__(path)
-        self._counting = counting
-
-    def read(self, size: int | None = -1) -> bytes:
-        data = super().read(-1 if size is None else size)
-        self._counting.bytes += len(data)
-        return data
-
-
-def counted(images: Images, counting: Counting) -> list[RowItem]:
-    (known,) = {item.rows for item in images.items if isinstance(item, RowItem)}
-    other = known.on(counting)
-    return [replace(item, rows=other) for item in images.items if isinstance(item, RowItem)]
 
 
 @pytest.mark.parametrize("row_group_size", [12, 1000])
@@ -342,8 +226,9 @@ class Replacing(LocalFileSystem):
 
 @pytest.mark.parametrize("held_bytes", [1 << 30, 0])
 def test_a_file_that_is_replaced_while_it_is_read_is_read_as_it_was(
-    tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch, held_bytes: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_bytes: int
 ) -> None:
+    small_parts(monkeypatch)
     monkeypatch.setattr(table, "HELD_BYTES", held_bytes)
     path = written(tmp_path / "captured-0.parquet")
     replacing = Replacing(written(tmp_path / "next", hub(tmp_path).slice(7)).read_bytes())

@@ -1,9 +1,9 @@
-"""Large Parquet files without the images that are in them: these stay where they are (:mod:`raytl.tasks.rows`)."""
+"""Large Parquet and Arrow files without the images that are in them, which stay there (:mod:`raytl.tasks.rows`)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +12,8 @@ from raytl.core.names import printable
 from raytl.tasks.cells import content, image_in
 from raytl.tasks.readers.labels import is_list
 from raytl.tasks.readers.listing import Place
-from raytl.tasks.rows import RowItem, Rows, rows_at_once, size_of
+from raytl.tasks.row_groups import MOST_ROWS, ArrowFile, Groups, parquet_groups, parquet_rows, size_of
+from raytl.tasks.rows import RowItem, Rows
 
 _SHORT_BYTES = 1024  # of a cell that is held: to say where it is takes about as much
 _LEFT = 32  # of a longer one
@@ -20,42 +21,62 @@ _LEFT = 32  # of a longer one
 
 @dataclass(frozen=True)
 class Light:
-    """A table with something short in place of each image. images: of each column, which rows have one in the file."""
+    """A table with something short in place of each image.
+
+    images: of each column, which rows have one in the file. file: it is open there. found: what Arrow makes of it.
+    """
 
     table: Any
     images: list[bytearray]
-    _place: Place
-    _file: Any
-    _parquet: Any
+    place: Place
+    file: Any
+    found: Any
+    groups: Groups
 
     def items(self, column: int) -> dict[int, RowItem]:
         """The images of a column that are in the file, by row; it stays open for them."""
         chosen = self.images[column] if column < len(self.images) else bytearray()
         if not any(chosen):
-            self._file.close()
+            self.file.close()
             return {}
-        name = self._parquet.schema_arrow.names[column]
-        meta = self._parquet.metadata
-        starts = (0, *accumulate(meta.row_group(number).num_rows for number in range(meta.num_row_groups)))
-        mean = _column_bytes(meta, name) / max(1, meta.num_rows)
-        rows = Rows(self._place.path, self._place.filesystem, name, starts, size_of(self._file), mean)
-        rows.hold_open(self._file, self._parquet)
-        shown = self._place.shown
+        name = self.table.column_names[column]
+        groups = self.groups if self.groups.arrow else parquet_groups(self.found, name)
+        rows = Rows(self.place.path, self.place.filesystem, name, groups, size_of(self.file))
+        rows.hold_open(self.file, self.found)
+        shown = self.place.shown
         return {
             row: RowItem(printable(f"{shown} row {row + 1}"), rows, row) for row, there in enumerate(chosen) if there
         }
 
 
-def read_light(place: Place, file: Any, found: Any) -> Light:
-    """All of a Parquet file but its images. file: it is open there. found: what Arrow makes of it.
+def light_parquet(place: Place, file: Any, found: Any) -> Light:
+    """All of a Parquet file but its images. Raises what Arrow does where it cannot be read to its end, and OSError."""
+    groups = parquet_groups(found)
+    table, images = _without_images(found.schema_arrow, parquet_rows(found, groups))
+    return Light(table, images, place, file, found, groups)
 
-    Raises what Arrow does where it cannot be read to its end, and OSError.
-    """
-    schema, meta = found.schema_arrow, found.metadata
-    whole = sum(meta.row_group(number).total_byte_size for number in range(meta.num_row_groups))
+
+def light_arrow(place: Place, file: Any, found: ArrowFile) -> Light:
+    """Likewise of an Arrow file."""
+    starts, places = [0], list[int]()
+
+    def batches() -> Iterator[Any]:
+        for where, batch in found.batches():
+            starts.append(starts[-1] + batch.num_rows)
+            places.append(where)
+            for first in range(0, batch.num_rows, MOST_ROWS):
+                yield batch.slice(first, MOST_ROWS)
+
+    table, images = _without_images(found.schema, batches())
+    groups = Groups(tuple(starts), 0.0, None if found.indexed else tuple(places), arrow=True)
+    return Light(table, images, place, file, found, groups)
+
+
+def _without_images(schema: Any, batches: Iterator[Any]) -> tuple[Any, list[bytearray]]:
+    """A table, and for each column which rows an image was taken out of."""
     columns: list[list[Any]] = [[] for _ in schema]
     images = [bytearray() for _ in schema]
-    for batch in found.iter_batches(rows_at_once(whole / max(1, meta.num_rows)), use_threads=False):
+    for batch in batches:
         for number, values in enumerate(batch.columns):
             columns[number].append(_light(values, images[number]))
     empty = [pa.array([], field.type) for field in schema]
@@ -63,8 +84,7 @@ def read_light(place: Place, file: Any, found: Any) -> Light:
         pa.chunked_array(parts or [_light(none, bytearray())]) for parts, none in zip(columns, empty, strict=True)
     ]
     fields = [field.with_type(array.type) for field, array in zip(schema, arrays, strict=True)]
-    table = pa.table(arrays, pa.schema(fields, schema.metadata)).combine_chunks()
-    return Light(table, images, place, file, found)
+    return pa.table(arrays, pa.schema(fields, schema.metadata)).combine_chunks(), images
 
 
 def _light(values: Any, images: bytearray) -> Any:
@@ -117,15 +137,3 @@ def _shortened(value: Any, number: int) -> Any:
     if isinstance(value, bytes) and _is_long(value):
         return value[:_LEFT] + f"~{number}".encode()
     return f"{value[:_LEFT]}~{number}" if isinstance(value, str) and _is_long(value) else value
-
-
-def _column_bytes(meta: Any, column: str) -> int:
-    """Bytes of a column when it is unpacked."""
-    total = 0
-    for number in range(meta.num_row_groups):
-        group = meta.row_group(number)
-        parts = (group.column(part) for part in range(group.num_columns))
-        total += sum(
-            part.total_uncompressed_size for part in parts if f"{part.path_in_schema}.".startswith(f"{column}.")
-        )
-    return total

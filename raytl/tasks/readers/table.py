@@ -20,19 +20,19 @@ from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.columns import choose_columns
 from raytl.tasks.readers.delimited import DELIMITED, JSON_LINES, read_delimited, read_json_lines, refuse_foreign
 from raytl.tasks.readers.labels import label_values, multi_label, text_values
-from raytl.tasks.readers.light import Light, read_light
+from raytl.tasks.readers.light import Light, light_arrow, light_parquet
 from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, first_line
 from raytl.tasks.readers.resolving import Resolver
 from raytl.tasks.readers.split_columns import split_values
 from raytl.tasks.readers.split_names import TRAIN, shard_split, splits_of
 from raytl.tasks.readers.web import Web
-from raytl.tasks.rows import open_table, parquet, size_of
+from raytl.tasks.row_groups import ArrowFile, opened, parquet, size_of
 
 PARQUET = frozenset({".parquet", ".pq"})
 ARROW = frozenset({".arrow", ".feather"})
 TABLES = PARQUET | ARROW | DELIMITED | JSON_LINES
 HELD_BYTES = 256 * 2**20
-"""Of a Parquet file, or of all that are read together: the images of larger ones stay where they are."""
+"""Of a Parquet or Arrow file, or of all that are read together: the images of larger ones stay where they are."""
 
 
 def list_table(
@@ -165,7 +165,7 @@ def _overruled(files: Sequence[FileItem | None], labels: Sequence[str | None], l
 
 
 def _read(place: Place, listing: Listing, *, labels: bool, together_bytes: int | None) -> Any:
-    """The table, or of a large Parquet file all but its images."""
+    """The table, or of a large Parquet or Arrow file all but its images."""
     if place.suffix in DELIMITED:
         return read_delimited(place, listing)
     if place.suffix in JSON_LINES:
@@ -174,7 +174,7 @@ def _read(place: Place, listing: Listing, *, labels: bool, together_bytes: int |
         return read_annotations(place, listing, labels=labels)
     kind = "Arrow" if place.suffix in ARROW else "Parquet"
     try:
-        table = _read_arrow(place) if place.suffix in ARROW else _read_parquet(place, together_bytes)
+        table = _read_arrow(place, together_bytes)
     except (pa.ArrowException, OSError) as error:
         with suppress(OSError):
             refuse_foreign(FileItem(place.shown, place.path, place.filesystem).read(200), place.shown)
@@ -187,23 +187,30 @@ def _read(place: Place, listing: Listing, *, labels: bool, together_bytes: int |
     return table
 
 
-def _read_parquet(place: Place, together_bytes: int | None) -> Any:
+def _read_arrow(place: Place, together_bytes: int | None) -> Any:
     """By a file that is opened once: what takes its place meanwhile is another."""
+    import pyarrow.parquet as pq
+
+    is_arrow = place.suffix in ARROW
     if isinstance(place.filesystem, Archive | Web):
         file: Any = pa.BufferReader(
             FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES)
         )
         together_bytes = 0  # as it is held already
     else:
-        file = open_table(place.path, place.filesystem)
+        file = opened(place.path, place.filesystem)
     with ExitStack() as stack:
         stack.enter_context(file)
         whole = (size_of(file) if together_bytes is None else together_bytes) <= HELD_BYTES
-        found = parquet(file, far=place.filesystem is not None, whole=whole)
-        _refuse_twice(found.schema_arrow.names, place.shown)
+        if is_arrow:
+            arrow = ArrowFile(file)
+            whole = whole or not arrow.can_be_begun_anywhere
+        else:
+            found = pq.ParquetFile(file) if whole else parquet(file, far=place.filesystem is not None)
+        _refuse_twice((arrow.schema if is_arrow else found.schema_arrow).names, place.shown)
         if whole:
-            return found.read()
-        light = read_light(place, file, found)
+            return arrow.whole() if is_arrow else found.read()
+        light = light_arrow(place, file, arrow) if is_arrow else light_parquet(place, file, found)
         stack.pop_all()  # it stays open for the images
         return light
 
@@ -212,16 +219,6 @@ def _refuse_twice(names: Sequence[str], shown: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise UserError(f"{shown}: two columns are named {few(twice, 1, quoted=True)}; rename one")
-
-
-def _read_arrow(place: Place) -> Any:
-    """As a stream, which Hugging Face's ``save_to_disk`` writes, or as a file (Feather)."""
-    buffer = pa.BufferReader(FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES))
-    try:
-        return pa.ipc.open_stream(buffer).read_all()
-    except pa.ArrowInvalid:
-        buffer.seek(0)
-        return pa.ipc.open_file(buffer).read_all()
 
 
 def _cell(value: Any, shown: str, column: str) -> bytes | str | None:

@@ -17,6 +17,7 @@ from pyarrow import fs
 from raytl.core.hashing import hash_bytes
 from raytl.search.lanes.files import AT_ONCE_BYTES, MOST_AHEAD, Files, carried, read_ahead
 from raytl.tasks.items import FileItem
+from raytl.tasks.row_groups import Groups
 from raytl.tasks.rows import RowItem, Rows
 
 
@@ -130,7 +131,7 @@ def rows(tmp_path: Path) -> list[RowItem]:
     contents = [f"image {number}".encode() for number in range(600)]
     pq.write_table(pa.table({"image": contents}), tmp_path / "table.parquet", row_group_size=50, compression="none")
     starts, size = tuple(range(0, 601, 50)), (tmp_path / "table.parquet").stat().st_size
-    table = Rows(str(tmp_path / "table.parquet"), None, "image", starts, size, 1000.0)
+    table = Rows(str(tmp_path / "table.parquet"), None, "image", Groups(starts, 1000.0), size)
     return [RowItem(str(number), table, number, hash_bytes(content)) for number, content in enumerate(contents)]
 
 

@@ -174,9 +174,7 @@ def test_images_in_a_large_table_are_sent_some_at_a_time_or_read_there(data: Tra
     item = there.target.items[0]
     assert isinstance(item, RowItem)
     known = item.rows
-    everywhere = Rows(
-        str(root / "photos.parquet"), None, known.column, known.starts, known.size_bytes, known.mean_bytes
-    )
+    everywhere = Rows(str(root / "photos.parquet"), None, known.column, known.groups, known.size_bytes)
     with shared(there.with_items(lambda item: replace(item, rows=everywhere))) as given:
         assert digests_there(asking_nobody(files_of(given))) == digests(there)
         pq.write_table(pq.read_table(root / "photos.parquet").slice(1), root / "photos.parquet")
