@@ -17,6 +17,7 @@ from raytl.tasks.images import ImageItem, Images
 from raytl.tasks.rows import RowItem
 
 THUMBNAIL = 16
+_ROUND = 4096  # batches that are handed over at once, as one that waits takes memory too
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -89,9 +90,11 @@ def threaded(function: Callable[[A], B], values: Iterable[A], *, in_order: bool 
     # In batches: handing over a small image costs more than decoding it.
     size = 1 if in_order else max(1, min(64, len(todo) // (4 * workers)))
     batches = [todo[start : start + size] for start in range(0, len(todo), size)]
+    rounds = [batches[start : start + _ROUND] for start in range(0, len(batches), _ROUND)]
     with ThreadPoolExecutor(workers) as pool:
         return [
             result
-            for results in pool.map(lambda batch: [function(value) for value in batch], batches)
+            for some in rounds
+            for results in pool.map(lambda batch: [function(value) for value in batch], some)
             for result in results
         ]
