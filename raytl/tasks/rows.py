@@ -25,7 +25,7 @@ from raytl.tasks.decoding import decode
 from raytl.tasks.row_groups import ArrowFile, Groups, opened, parquet, parquet_rows, size_of
 
 HELD_BYTES = 64 * 2**20
-"""Of what was read last, in a process. As many parts as threads may decode from are held in any case."""
+"""Of what was read last, in a process. What is being read, and as many rows as threads may be at, are held anyhow."""
 MOST_OPEN = 16
 """Files that a process has open."""
 MOST_READINGS = 4
@@ -217,18 +217,21 @@ def _shelve(rows: Rows) -> None:
     """Note that a table was read from, and let go of what is too much of those that were not for longest."""
     _recent[:] = [one for one in _recent if one() is not None and one() is not rows] + [weakref.ref(rows)]
     tables = [table for one in _recent if (table := one()) is not None]
-    parts = [(table, part) for table in tables for part in table._held]
-    held = sum(images.get_total_buffer_size() for _, (_, images) in parts)
-    for table, part in parts[: -min(16, 2 * cores())]:
-        if held <= HELD_BYTES:
-            break
-        held -= part[1].get_total_buffer_size()
-        table._held = [one for one in table._held if one is not part]
     for table in tables[:-MOST_OPEN]:
         table._close()
     readings = [(table, one) for table in tables for one in table._readings]
     for table, reading in readings[:-MOST_READINGS]:
         table._readings = [one for one in table._readings if one is not reading]
+    parts = [(table, part) for table in tables for part in table._held]
+    held = sum(images.get_total_buffer_size() for _, (_, images) in parts)
+    rows_held = sum(len(images) for _, (_, images) in parts)
+    for table, part in parts:
+        first, images = part
+        if held <= HELD_BYTES or rows_held - len(images) < min(16, 2 * cores()):
+            break
+        if all(reading.row != first + len(images) for reading in table._readings):  # which would have to begin anew
+            held, rows_held = held - images.get_total_buffer_size(), rows_held - len(images)
+            table._held = [one for one in table._held if one is not part]
 
 
 def _state(file: Any) -> object:

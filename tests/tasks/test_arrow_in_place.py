@@ -12,6 +12,7 @@ import pytest
 from image_tables import ARROW, COUNT, FOOTER, PICTURES, TABLES, Counting, counted, hub, seen, small_parts
 
 from raytl.core.errors import UserError
+from raytl.tasks import rows
 from raytl.tasks.readers import read_labelled, table
 from raytl.tasks.rows import RowItem
 
@@ -75,3 +76,18 @@ def test_an_arrow_file_that_changes_or_goes_is_one_sentence(
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(UserError, match=r"data\.arrow: not a readable Arrow file \(.*\); write it again"):
         read_labelled(path)
+
+
+@pytest.mark.parametrize("write", ARROW)
+def test_no_more_record_batches_are_held_than_there_is_room_for(
+    tmp_path: Path, in_place: None, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, pa.Table], Path]
+) -> None:
+    monkeypatch.setattr(rows, "cores", lambda: 64)
+    images = read_labelled(write(tmp_path / "data.arrow", pa.concat_tables([hub(tmp_path)] * 6))).images
+    batch = max(sum(map(len, PICTURES[first : first + 16])) for first in range(0, COUNT, 16))
+    held = []
+    for item in images.items:
+        assert isinstance(item, RowItem)
+        item.read()
+        held.append(item.rows.held_bytes())
+    assert max(held) < rows.HELD_BYTES + rows.MOST_READINGS * 1.2 * batch < 6 * sum(map(len, PICTURES)) / 3

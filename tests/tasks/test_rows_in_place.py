@@ -84,7 +84,7 @@ def test_what_is_held_is_bounded_however_large_a_table_is(tmp_path: Path, in_pla
             item.read()
             allocated.append(pa.total_allocated_bytes() - before)
             held.append(sum(images.items[0].rows.held_bytes() for images in results))
-    assert max(held) <= rows.HELD_BYTES + 2 * row_groups.AT_ONCE_BYTES
+    assert max(held) <= rows.HELD_BYTES + rows.MOST_READINGS * row_groups.AT_ONCE_BYTES
     # Beside these, pages of the row groups that are being read: as they lie in the file, and unpacked.
     assert max(allocated) <= max(held) + rows.MOST_READINGS * 5 * 20 * mean < 10 * COUNT * mean
 
