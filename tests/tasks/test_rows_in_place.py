@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 from image_tables import (
     COUNT,
     FOOTER,
@@ -235,6 +236,27 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_as_it_was(
     images = read_labelled(str(path), filesystem=fs.PyFileSystem(fs.FSSpecHandler(replacing))).images
     assert [item.read() for item in images.items] == PICTURES  # type: ignore[attr-defined]
     assert replacing.opened == 1
+
+
+def test_tables_at_an_address_are_read_where_they_lie_and_refused_where_they_change(
+    tmp_path: Path, in_place: None
+) -> None:
+    memory = MemoryFileSystem()
+    for part in range(2):
+        content = written(tmp_path / "part", hub(tmp_path).slice(30 * part, 30)).read_bytes()
+        memory.pipe(f"/rows/train-0000{part}-of-00002.parquet", content)
+    images = read_labelled("/rows", filesystem=fs.PyFileSystem(fs.FSSpecHandler(memory))).images
+    assert {type(item) for item in images.items} == {RowItem}
+    arrived = pickle.loads(pickle.dumps(images))
+    assert [item.read() for item in arrived.items] == PICTURES
+    memory.pipe("/rows/train-00000-of-00002.parquet", content[:-1])
+    elsewhere = pickle.loads(pickle.dumps(images))
+    with pytest.raises(UserError, match=r"00000-of-00002\.parquet row 1: is not what it was"):
+        elsewhere.items[0].read()
+    memory.rm("/rows/train-00000-of-00002.parquet")
+    with pytest.raises(UserError, match=r"00000-of-00002\.parquet row 1: the table is not there any more"):
+        elsewhere.items[0].read()
+    assert [item.read() for item in elsewhere.items[30:]] == PICTURES[30:]
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
