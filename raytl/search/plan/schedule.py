@@ -23,7 +23,7 @@ from raytl.search.plan.contest import Contest
 from raytl.search.plan.durations import Durations
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.first_model import FirstModel
-from raytl.search.plan.halving import SuccessiveHalving, kind_of
+from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.head_work import HeadWork, Takes, anything
 from raytl.search.plan.ledger import Ledger
 from raytl.search.plan.left_over import LeftOver, not_learned_from
@@ -39,9 +39,9 @@ from raytl.search.records import SearchListener, TrialRecord, TrialStatus
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
 
+from raytl.search.plan.results import Results
+
 FIRST_MODEL = "first-model"
-LABELS = "labels"
-"""The phase under which the user is told that labels look wrong."""
 TIME = "time"
 """The phase under which the user is told why time is left."""
 
@@ -72,7 +72,6 @@ class SearchPlan:
         self.records: list[TrialRecord] = []
         self.contest = Contest(self.records, labels)
         self.refits = Refits(settings.directory)
-        self.survey: Survey | None = None if settings.surveys else Survey()
         self.head_work = HeadWork(few=settings.few)
         self._recipes = recipes
         self._listener = listener
@@ -91,7 +90,7 @@ class SearchPlan:
         )
         self._ledger = Ledger(self.records, listener, self._time)
         self._numbers = count()
-        self._said_doubted = self._said_unmade = False
+        self._said_unmade = False
         self._durations = Durations(self.records, settings.epochs, settings.passes)
         self._left_over = LeftOver(self._time, settings.time_budget_s, settings.apart_s)
         self._exploration = Exploration(
@@ -148,11 +147,25 @@ class SearchPlan:
             lambda strategy: self._time.allows(self._durations.of(strategy), self.records, may_win=True),
             lambda: bool(self._closing.controls),
         )
+        self._results = Results(
+            self._ledger,
+            self._exploration,
+            self._probing,
+            self._first_model,
+            self.refits,
+            self._durations,
+            self._time,
+            self._left_over,
+            self.head_work,
+            recipes,
+            listener,
+            settings.epochs,
+        )
         self._restored: list[TrialRecord] = []
         self._none_to_train = False
         self._done = False
-        if self.survey is not None:
-            self._probing.begin(recipes.probes(self.survey), self.survey)
+        if not settings.surveys:
+            self._results.begin(Survey())
 
     # --- jobs out ---------------------------------------------------------------------------------------------------
 
@@ -336,6 +349,11 @@ class SearchPlan:
     # --- the standing -----------------------------------------------------------------------------------------------
 
     @property
+    def survey(self) -> Survey | None:
+        """What the data tell; None before they were asked."""
+        return self._results.survey
+
+    @property
     def baselines(self) -> dict[str, Strategy]:
         """By name, once they are settled."""
         return self._closing.baselines
@@ -378,88 +396,13 @@ class SearchPlan:
 
     def on_epoch(self, number: int, metrics: dict[str, float]) -> bool:
         """Take in an epoch's metrics; False stops the trial."""
-        record = self._ledger.report(number, metrics)
-        if record is None:
-            return True
-        epoch, score = int(metrics["epoch"]), metrics["score"]
-        if record.kind in (JobKind.SEARCH, JobKind.BASELINE) and not self._will_end_in_time(record, epoch):
-            self._exploration.out_of_time(number)
-            return False
-        if record.kind == JobKind.SEARCH:
-            return self._exploration.on_epoch(number, epoch, score, metrics.get("labelled"))
-        if record.kind == JobKind.BASELINE:
-            self._exploration.halving.record(epoch, score, kind_of(record.strategy))
-        return True
-
-    def _will_end_in_time(self, record: TrialRecord, epoch: int) -> bool:
-        """Whether a training can come to its end at the pace that it goes; what had never been timed may not."""
-        whole_s = record.seconds / epoch * self.settings.epochs
-        if not self._time.limited or whole_s - record.seconds <= self._time.left():
-            return True
-        self._left_over.refuse(whole_s)
-        return False
+        return self._results.on_epoch(number, metrics)
 
     def on_end(self, number: int, result: JobResult | None, error: str | None = None) -> None:
         """Take in the end of a job. result None: it was stopped early, or (with ``error``) its lane died."""
         job = self._ledger.close(number)
         self._say_left_over()
-        self.head_work.ended(job, result)
-        reason = error or (result.reason if result else None)
-        if job.kind == JobKind.SURVEY:
-            self._end_survey(result)
-            return
-        if job.kind == JobKind.REFIT:
-            self._end_refit(job, reason)
-            return
-        if result is not None and result.note:
-            self._listener.on_phase(job.kind, result.note)
-        if job.kind == JobKind.PRETRAIN and result is not None and result.reason is not None:
-            self._do_without(job.source_model, result.reason)
-        record = self._ledger.record_of(number)
-        if record is None:
-            return
-        self._ledger.fill(record, result, reason, self._exploration.stopped_for(number))
-        if job.kind in (JobKind.SEARCH, JobKind.BASELINE):
-            self._exploration.look_again()
-        if job.kind == JobKind.SEARCH:
-            self._exploration.on_end(number, record)
-        if job.kind == JobKind.PROBE:
-            self._probing.end(job)
-            self._say_doubted()
-            if result is not None:
-                record.forward_s, record.step_s = list(result.forward_s), result.step_s
-                self._durations.probed(job, result)
-        self._listener.on_trial(record)
-
-    def _do_without(self, source_model: str, reason: str) -> None:
-        """Try nothing from a source model that could not be made: each trial would try to make it again."""
-        self._probing.give_up(source_model)
-        self._exploration.hold_back(self._probing.not_at_hand())
-        self._listener.on_phase(JobKind.PRETRAIN, reason)
-
-    def _say_doubted(self) -> None:
-        """Once, when the probes are over: what their predictions, which are there anyway, say of the labels."""
-        if self._said_doubted or not self._probing.is_over():
-            return
-        self._said_doubted = True
-        count = self._probing.doubted_labels()
-        if count:
-            labels = "1 label looks" if count == 1 else f"{count} labels look"
-            self._listener.on_phase(LABELS, f"{labels} wrong; raytl check looks closer")
-
-    def _end_survey(self, result: JobResult | None) -> None:
-        """Where nothing could be surveyed, the domains are taken as they are."""
-        space = self._exploration.sampler.space
-        self.survey = (result.survey if result is not None else None) or Survey(tuple(sorted(space.data.joinable)))
-        for note in self.survey.notes:
-            self._listener.on_phase(JobKind.SURVEY, note)
-        space.set_aside(self.survey.set_aside)
-        self._probing.begin(self._recipes.probes(self.survey), self.survey)
-
-    def _end_refit(self, job: LaneJob, reason: str | None) -> None:
-        self.refits.end(job, reason)
-        if reason is None and self._first_model.is_one(job.number):
-            self._first_model.made(job)
+        self._results.on_end(job, result, error)
 
     def interrupt(self) -> None:
         """Mark what still runs as interrupted."""
