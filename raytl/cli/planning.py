@@ -154,7 +154,8 @@ def quote(
     if types is not None:
         there = api.reckon(told, types, lanes=lanes, gpus_per_trial=gpus_per_trial, lane_speed=lane_speed)
     table = Table("of the search", "expected", "range", box=None)
-    table.add_row("one full training", _time(told.trial_s.value), _range(told.trial_s))
+    if told.trial_s is not None:
+        table.add_row("one full training", _time(told.trial_s.value), _range(told.trial_s))
     table.add_row(f"{told.trials} trials in {_lanes(told.lanes)}", _time(told.search_s.value), _range(told.search_s))
     tried = told.strategies
     table.add_row("strategies tried, with probes", f"{tried.value:.0f}", f"{tried.low:.0f} to {tried.high:.0f}")
@@ -175,7 +176,10 @@ def quote(
             table.add_row("for it, as --price counts", f"{there.money.value:.2f}", f"{low:.2f} to {high:.2f}")
     output.say(table)
     epochs = sum(probe.epochs for probe in told.probed)
-    output.say(f"from {len(told.probed)} strategies, {epochs} epochs in {told.probe_s:.0f} s")
+    if told.probed:
+        output.say(f"from {len(told.probed)} strategies, {epochs} epochs in {told.probe_s:.0f} s")
+    else:
+        output.say("nothing is trained: no image would tell what is better")
     if told.accuracy is not None:
         output.say(f"the {told.metric} is that of the best head on frozen features, which a search begins with")
     if there is not None:

@@ -106,12 +106,13 @@ def reckon(
     held = {node.name: fitting([(node.cpus, node.gpus)], planned.cpus, planned.gpus) for node in types}
     used = {node.name: node.at_first for node in types}
     # More lanes than trials would have nothing to do. GPUs are added for those who ask for them, or for lack of others.
-    left = min(lanes or 1, told.trials) - sum(held[name] * number for name, number in used.items())
+    most = max(1, told.trials)  # where nothing is trained there are probes all the same
+    left = min(lanes or 1, most) - sum(held[name] * number for name, number in used.items())
     for node in sorted(types, key=lambda node: bool(node.gpus and not planned.gpus)):
         more = min(node.count - node.at_first, -(-left // held[node.name])) if held[node.name] and left > 0 else 0
         used[node.name] += more
         left -= more * held[node.name]
-    count = min(lanes or told.trials, told.trials, sum(held[name] * number for name, number in used.items()))
+    count = min(lanes or most, most, sum(held[name] * number for name, number in used.items()))
     if not count:
         raise UserError(f"no lane of {planned.cpus:g} CPUs and {planned.gpus:g} GPUs fits a node of this cluster")
     boot = BOOT_S if any(used[node.name] > node.at_first for node in types) else 0.0

@@ -86,15 +86,15 @@ class Probed:
 class Quote:
     """What a search will take on this machine.
 
-    trial_s: of a full training, over those that were timed: mean and range. search_s: all in all, the middle one of
-    some rehearsals and their range. pretrain_s: of it, for source models that are not there yet. memory_bytes: of all
-    processes. disk_bytes: at most. accuracy: the metric that the search will have (``metric``), of the best of the
-    heads on frozen features that it begins with, as the search would state it; None where no label tells. trials,
-    lanes, time_budget_s: what it was reckoned for. strategies: how many the search comes to try in that time, probes
-    and baselines included. probe_s: what finding out took.
+    trial_s: of a full training, over those that were timed: mean and range; None where nothing is to be trained.
+    search_s: all in all, the middle one of some rehearsals and their range. pretrain_s: of it, for source models that
+    are not there yet. memory_bytes: of all processes. disk_bytes: at most. accuracy: the metric that the search will
+    have (``metric``), of the best of the heads on frozen features that it begins with, as the search would state it;
+    None where no label tells. trials, lanes, time_budget_s: what it was reckoned for. strategies: how many the search
+    comes to try in that time, probes and baselines included. probe_s: what finding out took.
     """
 
-    trial_s: Interval
+    trial_s: Interval | None
     search_s: Interval
     strategies: Interval
     pretrain_s: float
@@ -132,6 +132,7 @@ def quote(
 
     spent_s: what starting and reading the data took, which a search has to do as well.
     Raises UserError where the data does not fit the space, or none of the strategies that are timed can be trained.
+    None is timed where the search will train none, as nothing would tell which is better.
     """
     started = time.perf_counter()
     pretraining = _pretraining_seconds(workspace, bound)
@@ -156,7 +157,8 @@ def quote(
     known.begin(first, workspace, started + probe_s / 2)
     torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimizer of a process imports for seconds
     probed: list[Probed] = []
-    for name, strategy in _strategies(bound, workspace.settings.seed):
+    trials = wished_trials(bound, settings)
+    for name, strategy in _strategies(bound, workspace.settings.seed) if trials else ():
         left = started + probe_s - time.perf_counter()
         if len(probed) >= MOST_STRATEGIES or (probed and left <= 0):
             break
@@ -164,11 +166,10 @@ def quote(
         if result is not None:
             probed.append(result)
             timed.append(result.record(len(timed)))
-    if not probed:
+    if trials and not probed:
         raise UserError("none of the strategies that were probed can be trained: see 'raytl check' on the data")
     accuracy = _accuracy(first, workspace.metric)
     known.level = USUAL_LEVEL if accuracy is None else workspace.metric.goodness(accuracy.value)
-    trials = wished_trials(bound, settings)
     seconds, tried = _rehearsed(
         make_plan,
         known,
@@ -181,7 +182,7 @@ def quote(
     )
     took = np.array([result.seconds for result in probed])
     return Quote(
-        trial_s=Interval(float(took.mean()), float(took.min()), float(took.max())),
+        trial_s=Interval(float(took.mean()), float(took.min()), float(took.max())) if probed else None,
         search_s=seconds,
         strategies=tried,
         pretrain_s=sum(known.pretrain_s.values()),

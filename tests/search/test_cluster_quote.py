@@ -55,6 +55,11 @@ def test_no_more_nodes_than_trials_and_no_money_without_prices():
     assert told.nodes == {"head": 1, "gpu": 2} and told.money is None
 
 
+def test_where_nothing_is_trained_one_lane_does_the_probes():
+    told = reckon(quote(HOUR, trials=0), [head(), gpus(5)], lanes=3)
+    assert (told.lanes, told.nodes) == (1, {"head": 1, "gpu": 1})
+
+
 @pytest.mark.parametrize(
     ("least", "options", "lanes", "nodes"),
     [

@@ -132,3 +132,14 @@ def test_without_target_labels_no_accuracy_is_told(tmp_path: Path) -> None:
     held = workspace(tmp_path, bound.data, folds=(0, 0))
     told = quote(held, bound, WISHES, Lanes(1, 1.0, 0.0), test_images=0, probe_s=3)
     assert told.accuracy is None and told.probed
+
+
+def test_where_nothing_would_tell_what_is_better_no_training_is_timed(tmp_path: Path) -> None:
+    """As the search trains nothing there: with one image a class none can be held out."""
+    file = tmp_path / "quote.yaml"
+    file.write_text(SPACE.replace(PRETRAINED, MODEL))
+    bound = BoundSpace(load_space(str(file)), data(1, None, domains=False))
+    held = workspace(tmp_path, bound.data, folds=(0, 0))
+    told = quote(held, bound, WISHES, Lanes(1, 1.0, 0.0), test_images=0, probe_s=3)
+    assert not told.probed and told.trial_s is None and told.trials == 0
+    assert told.strategies.value > 0 and told.search_s.value > 0
