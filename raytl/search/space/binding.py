@@ -11,6 +11,7 @@ from raytl.core.dimensions import Choice, Dimension, Float, Int
 from raytl.core.errors import UserError, nearest
 from raytl.evaluation import metrics
 from raytl.search.space.definition import ALL, ANY, COMPONENTS, NONE, SearchSpace
+from raytl.search.space.drawn import judge_drawn
 from raytl.sources import SourceInfo, WeightsMissingError, is_untrained
 from raytl.tasks import Problem, Severity, TrainingData
 from raytl.tasks.task import Role
@@ -64,6 +65,19 @@ class BoundSpace:
             why = sources.why_no_zero_shot(data.classes) if self.reads_names(uri) else ""
             if why:
                 self.problems.append(Problem(Severity.INFO, uri, why))
+        learned = [parts[0] for uri in self.source_models if (parts := parse_pretrain(uri)) is not None]
+        if self._trains():
+            self.problems += judge_drawn(space, data, list(dict.fromkeys(learned)))
+
+    def _trains(self) -> bool:
+        """Whether a strategy of the space trains a network, and does not only solve for heads."""
+        return any(
+            cut < self.stages[uri] or set(self.losses(uri, cut, domain)) != {NONE}
+            for uri in self.source_models
+            if self.is_trainable(uri)
+            for cut in self.cuts(uri)
+            for domain in self.domains(uri, cut)
+        )
 
     # --- what applies -----------------------------------------------------------------------------------------------
 

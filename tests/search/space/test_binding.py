@@ -147,6 +147,23 @@ class TestAdaptation:
         assert [str(problem) for problem in space.problems] == [f"adaptation: left out: dann; {lacking}"]
         assert not bind(tmp_path, FULL, SETTINGS["semi-supervised"]).problems
 
+    def test_what_a_training_sees_of_many_images_is_said_where_it_is_not_all(self, tmp_path: Path) -> None:
+        """Of 18 images three epochs of two batches of two are 12; of 36 of the domain, pretraining is two of eight."""
+        few = FULL + "epochs: 3\nsteps_per_epoch: 2\nbatch_size: 2\npretrain: {steps: 2, batch_size: 8}\n"
+        said = [str(problem) for problem in bind(tmp_path, few, data()).problems]
+        assert said == [
+            "target: a training of a network draws 12 of the 18 labelled images (3 epochs of 2 batches of 2); with "
+            "--set steps_per_epoch=3 it sees all of them, and takes 1.5 times as long",
+            "bright: a training of a network draws 12 of the 36 labelled images (3 epochs of 2 batches of 2); with "
+            "--set steps_per_epoch=6 it sees all of them, and takes 3.0 times as long",
+            "bright: a source model that learns it first draws 16 of the 36 labelled images (2 batches of 8); with "
+            "more steps under 'pretrain' in a search space of your own it sees more",
+        ]
+        enough = few.replace("steps_per_epoch: 2", "steps_per_epoch: 6").replace("steps: 2,", "steps: 5,")
+        assert not bind(tmp_path, enough, data()).problems
+        solved = ("source_model=plain:pixels", "source_domain=none", "adaptation=none")
+        assert not bind(tmp_path, few, data(), *solved).problems  # heads that are solved for see all there are
+
     def test_no_strategy_is_without_a_loss_where_none_is_not_allowed(self, tmp_path: Path) -> None:
         space = bind(tmp_path, FULL, SETTINGS["semi-supervised"], "adaptation=coral")  # needs a source domain
         assert {(s.adaptation, s.source_domain is None) for s in sample(space, 40)} == {("coral", False)}
