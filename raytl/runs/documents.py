@@ -54,6 +54,7 @@ def outcome_document(outcome: SearchOutcome) -> dict[str, Any]:
         "operating_point": None if outcome.operating_point is None else asdict(outcome.operating_point),
         "trained_on": outcome.trained_on,
         "test_undefined": outcome.test_undefined or None,
+        "given_up": outcome.given_up,
         "survey": None if outcome.survey is None else asdict(outcome.survey),
         "seconds": outcome.seconds,
         "gains": {name: gain.to_json() for name, gain in outcome.gains.items()},

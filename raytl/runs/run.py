@@ -211,7 +211,7 @@ class Run:
         return any(not str(model).startswith("plain:") for model in ([models] if isinstance(models, str) else models))
 
     def _given_up(self) -> list[dict[str, Any]]:
-        """Source models that nothing is known of: their weights could not be had, or no probe of them ended."""
+        """Source models that nothing is known of: they could not be had or made, or no probe of them ended."""
         found = {
             str(problem["where"]): {"reason": str(problem["message"]).removeprefix(_LEFT_OUT), "weights_missing": True}
             for problem in (self.settings.get("data") or {}).get("problems", [])
@@ -224,6 +224,9 @@ class Run:
         known = set(looked.loc[looked["status"] == TrialStatus.COMPLETED, "strategy.source_model"])
         for model, reason in zip(looked["strategy.source_model"], looked["reason"], strict=True):
             if model not in known and isinstance(reason, str):
+                found.setdefault(str(model), {"reason": reason.removeprefix(f"{model}: "), "weights_missing": False})
+        for model, reason in ((self.outcome or {}).get("given_up") or {}).items():
+            if model not in known:
                 found.setdefault(str(model), {"reason": reason.removeprefix(f"{model}: "), "weights_missing": False})
         return [{"source_model": model, **why} for model, why in found.items()]
 

@@ -109,6 +109,7 @@ class JobResult:
     made_s: of its seconds, those in which it made what the next trial finds. forward_s, step_s: of a probe, seconds
     that its source model takes for an image, forward only by stage and in a step of training; none and 0 where it was
     not measured. needs_s: of one that was given up, how much longer it would have taken.
+    hurried: whether its source model was made in fewer steps than the settings say, for lack of time.
     device: the kind that it was done on. absent: whether the features that it was to read are not kept on its node; the
     job is due again then, elsewhere.
     model_files: of a refit, a reference to its checkpoint's files (name -> bytes) in Ray's object store: lane and
@@ -129,6 +130,7 @@ class JobResult:
     forward_s: tuple[float, ...] = ()
     step_s: float = 0.0
     needs_s: float = 0.0
+    hurried: bool = False
     device: str = ""
     absent: bool = False
     model_files: Any = None

@@ -93,10 +93,11 @@ def conclude(
     controls = [ControlResult(c.name, c.part, c.strategy.to_dict(), c.strategy.key) for c in plan.controls]
     outcome = SearchOutcome(plan.records, best, others, _why(plan, choice, data, metric), seconds)
     outcome.interrupted, outcome.metric, outcome.survey = interrupted, metric.name, plan.survey
-    outcome.positive = metric.positive_name
+    outcome.positive, outcome.given_up = metric.positive_name, dict(plan.given_up)
     outcome.controls = controls
     used = {record.strategy["source_model"] for record in plan.records}
-    hurried = tuple(sorted(uri for uri in used if is_hurried(workspace, uri)))
+    # Lanes on other machines have made them there; only of what an earlier search had done does this one's cache tell.
+    hurried = tuple(sorted(uri for uri in used if plan.hurried.get(uri, is_hurried(workspace, uri))))
     outcome.workspace = replace(workspace.settings, hurried=hurried).to_json()
     if data.unlabelled is not None and len(data.unlabelled) >= LEAST_SEEN:
         outcome.answers = _answers(plan, best.strategy_key, data.classes)

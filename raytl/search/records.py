@@ -138,6 +138,7 @@ class SearchOutcome:
     the adaptation loss bring; gains: winner minus each baseline, by name; all with paired intervals.
     test_labels: (n_test,) indices into the classes; test_images: what they belong to, opened by now.
     test_undefined: why there are no figures on them all the same, a sentence without its end; else empty.
+    given_up: source models that could not be learned from a source domain, and why.
     calibration: expected calibration errors of the winner, ``before`` and ``after`` its temperature.
     operating_point: of a two-class model, where one was asked for. survey: what the data told before anything was
     trained. answers: the winner's for the unlabelled target images, the share of each by class; empty without such
@@ -162,6 +163,7 @@ class SearchOutcome:
     test_labels: np.ndarray | None = None
     test_images: LabelledImages | None = None
     test_undefined: str = ""
+    given_up: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
     going_on: bool = False
     calibration: dict[str, float] = field(default_factory=dict)

@@ -138,9 +138,14 @@ def is_pretrained(workspace: Material, domain: str, architecture: str) -> bool:
 
 
 def is_hurried(workspace: Material, uri: str) -> bool:
-    """Whether a pretrained model was given fewer steps than the settings say, for lack of time."""
+    """Whether a pretrained model was given fewer steps than the settings say, for lack of time.
+
+    Of one that was not made on this machine nothing is known here.
+    """
     parsed = parse_pretrain(uri)
-    return parsed is not None and not checkpoint_path(workspace, *parsed).exists()
+    if parsed is None or checkpoint_path(workspace, *parsed).exists():
+        return False
+    return checkpoint_path(workspace, *parsed, workspace.settings.pretrain_s).exists()
 
 
 def checkpoint_path(workspace: Material, domain: str, architecture: str, most_s: float | None = None) -> Path:

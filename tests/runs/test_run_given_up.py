@@ -8,7 +8,7 @@ import pytest
 
 from raytl.runs import RunStore
 from raytl.search.records import TrialRecord, TrialStatus
-from tests.runs.example import DEFAULTS, SETTINGS
+from tests.runs.example import DEFAULTS, SETTINGS, outcome_of, play
 
 MISSING = {
     "severity": "warning",
@@ -43,6 +43,20 @@ def test_source_models_that_were_given_up_are_told_with_their_reasons(tmp_path):
     assert told["given_up"] == [
         {"source_model": "torchvision:resnet18", "reason": reason, "weights_missing": True},
         {"source_model": "timm:slow", "reason": SLOW, "weights_missing": False},
+    ]
+
+
+def test_one_that_could_not_be_made_had_no_trial_and_is_told_with_its_reason(tmp_path):
+    with RunStore(tmp_path).create("one", SETTINGS) as writer:
+        outcome = outcome_of(play(writer, 4), helped=True)
+        outcome.given_up = {"pretrain:photos/scratch:cnn-small": "photos: too slow to be learned"}
+        writer.finish(outcome)
+    assert RunStore(tmp_path).open("one").summary()["given_up"] == [
+        {
+            "source_model": "pretrain:photos/scratch:cnn-small",
+            "reason": "photos: too slow to be learned",
+            "weights_missing": False,
+        }
     ]
 
 

@@ -174,9 +174,11 @@ def test_tells_what_the_lanes_were_told(plan: SearchPlan, space: Workspace) -> N
     assert outcome.workspace is not None
     told = WorkspaceSettings.from_json(json.loads(json.dumps(outcome.workspace)))
     assert told == space.settings
-    plan.records[-1].strategy |= {"source_model": PRETRAINED}  # of which there is no model with all steps
-    outcome = end(plan, space)
-    assert outcome.workspace is not None and outcome.workspace["hurried"] == (PRETRAINED,)
+    plan.records[-1].strategy |= {"source_model": PRETRAINED}  # which a lane on another machine has made
+    for hurried, named in ((False, ()), (True, (PRETRAINED,))):
+        plan.hurried[PRETRAINED] = hurried
+        outcome = end(plan, space)
+        assert outcome.workspace is not None and outcome.workspace["hurried"] == named
 
 
 class TestChoice:

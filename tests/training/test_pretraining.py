@@ -52,6 +52,7 @@ class TestTime:
         weights = hurried.source_model(PRETRAINED)[1]
         assert is_pretrained(hurried, *PARTS) and not is_pretrained(patient, *PARTS)
         assert is_hurried(hurried, PRETRAINED) and not is_hurried(hurried, MODEL)
+        assert not is_hurried(workspace(tmp_path / "elsewhere", data(), pretrain_s=0.001), PRETRAINED)  # none is there
         assert weights != patient.source_model(PRETRAINED)[1]
         assert not is_hurried(patient, PRETRAINED)
         replayed = workspace(tmp_path, data(), pretrain=settings, pretrain_s=0.001, hurried=(PRETRAINED,))

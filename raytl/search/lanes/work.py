@@ -58,7 +58,8 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
 def _do(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, group: Group) -> None:
     if job.kind == JobKind.PRETRAIN:
         workspace.source_model(job.source_model)
-        if is_hurried(workspace, job.source_model):
+        result.hurried = is_hurried(workspace, job.source_model)
+        if result.hurried:
             result.note = f"{job.source_model}: in fewer steps, as the time budget asks"
     elif job.kind == JobKind.WARM:
         pass
@@ -78,6 +79,7 @@ def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, gr
 
     final = job.kind == JobKind.REFIT
     workspace.hold(job.strategy["source_model"])
+    result.hurried = is_hurried(workspace, job.strategy["source_model"])  # it may have been made here just now
     # Waiting for the source model is not what the strategy takes.
     started, made_s = time.perf_counter(), workspace.cache.made_s
     trial_job = TrialJob(Strategy.from_dict(job.strategy), job.fold, final, job.frequencies, job.set_aside)

@@ -30,7 +30,8 @@ class Probing:
     """Which probe is tried next, and what they tell.
 
     contest: the standing of all strategies. pretraining: source models that are not made yet. folds: of the validation.
-    pretrain_s: seconds that making a source model is expected to take at most.
+    pretrain_s: seconds that making a source model is expected to take at most. given_up: why source models could not be
+    made, by their URI.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Probing:
         self._eager: list[str] = []
         self._awaited: list[str] = []
         self._late: list[str] = []
-        self._given_up: list[str] = []
+        self.given_up: dict[str, str] = {}
         self._given: set[tuple[str, int]] = set()
         self._ended: set[tuple[str, int]] = set()
         self._joined_in = 0
@@ -241,9 +242,9 @@ class Probing:
             kept = [s for s in strategies if (s.key, first) in self._given or allows(s)]
             self._probes[uri] = kept
 
-    def give_up(self, uri: str) -> None:
+    def give_up(self, uri: str, reason: str) -> None:
         """Do without a source model that could not be made."""
-        self._given_up.append(uri)
+        self.given_up[uri] = reason
         self._probes[uri] = []
         self._eager = [other for other in self._eager if other != uri]
         self._awaited = [other for other in self._awaited if other != uri]
@@ -337,7 +338,7 @@ class Probing:
 
     def not_at_hand(self) -> list[str]:
         """These, and those that could not be made."""
-        return [*self._late, *self._given_up]
+        return [*self._late, *self.given_up]
 
 
 def _is_taught(strategy: Strategy) -> bool:

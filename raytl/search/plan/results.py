@@ -23,7 +23,8 @@ LABELS = "labels"
 class Results:
     """Takes them in, and tells those of them whom they concern.
 
-    epochs: of a full training. survey: what the data tell, None before they were asked.
+    epochs: of a full training. survey: what the data tell, None before they were asked. hurried: by source model that
+    lanes had, whether one of them had made it in fewer steps than it should have, for lack of time.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Results:
         epochs: int,
     ) -> None:
         self.survey: Survey | None = None
+        self.hurried: dict[str, bool] = {}
         self._ledger = ledger
         self._exploration = exploration
         self._probing = probing
@@ -88,6 +90,9 @@ class Results:
         """Take in the end of a job. result None: it was stopped early, or (with ``error``) its lane died."""
         self._head_work.ended(job, result)
         reason = error or (result.reason if result else None)
+        if result is not None and reason is None and job.kind != JobKind.SURVEY:
+            uri = job.source_model or job.strategy["source_model"]
+            self.hurried[uri] = self.hurried.get(uri, False) or result.hurried
         if job.kind == JobKind.SURVEY:
             self._end_survey(result)
             return
@@ -116,7 +121,7 @@ class Results:
 
     def _do_without(self, source_model: str, reason: str) -> None:
         """Try nothing from a source model that could not be made: each trial would try to make it again."""
-        self._probing.give_up(source_model)
+        self._probing.give_up(source_model, reason)
         self._exploration.hold_back(self._probing.not_at_hand())
         self._listener.on_phase(JobKind.PRETRAIN, reason)
 

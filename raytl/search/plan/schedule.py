@@ -30,6 +30,7 @@ from raytl.search.plan.left_over import LeftOver, not_learned_from
 from raytl.search.plan.probe_turns import ProbeTurns
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
+from raytl.search.plan.results import Results
 from raytl.search.plan.said import Labels
 from raytl.search.plan.settings import PlanSettings, Recipe, Wait
 from raytl.search.plan.time_budget import TimeBudget, yardstick_seconds
@@ -38,8 +39,6 @@ from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
-
-from raytl.search.plan.results import Results
 
 FIRST_MODEL = "first-model"
 TIME = "time"
@@ -362,6 +361,16 @@ class SearchPlan:
     def controls(self) -> list[Control]:
         """Of the winner, once it is known."""
         return self._closing.controls
+
+    @property
+    def given_up(self) -> dict[str, str]:
+        """Source models that could not be made, by their URI, and why."""
+        return self._probing.given_up
+
+    @property
+    def hurried(self) -> dict[str, bool]:
+        """Of source models that lanes had, whether they were made in fewer steps than they should have been."""
+        return self._results.hurried
 
     def expected_seconds(self, strategy: Strategy) -> float:
         """What training a strategy is expected to take; 0 while nothing is known."""

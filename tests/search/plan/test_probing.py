@@ -291,7 +291,17 @@ class TestRacing:
         search.play(by_name)
         tried = {job.strategy["source_model"] for job in search.jobs if job.strategy}
         assert job.source_model not in tried and len(tried) > 2
+        assert search.plan.given_up == {job.source_model: "a: too slow to be learned"}
         assert JobKind.PRETRAIN in search.heard.phases
+
+    def test_what_lanes_made_in_fewer_steps_is_known_wherever_they_made_it(self, space: BoundSpace) -> None:
+        def curves(job: LaneJob) -> Curve:
+            uri = job.source_model or job.strategy["source_model"]
+            return replace(by_name(job), result=JobResult(hurried=uri == MADE[0]))
+
+        search = Search(space, lanes=1, pretraining=MADE, recipes=FixedRecipes(BASELINES, PROBES))
+        search.play(curves)
+        assert search.plan.hurried[MADE[0]] and not any(search.plan.hurried[uri] for uri in (MADE[1], "plain:pixels"))
 
     def test_what_was_given_up_for_time_has_not_failed(self, space: BoundSpace) -> None:
         """A search that goes on with more time tries it again."""
