@@ -140,6 +140,7 @@ def make_plan_settings(
         budget_s = max(LEAST_S, budget_s - apart_s)
     trials = wished_trials(bound, settings)
     data, budget = bound.data, workspace.settings.budget
+    ships_all = bool(test_images) and settings.ship == "all"
     # Confirming must not take more trials than searching did, nor holding the winner against its controls.
     folds = min(len(workspace.folds), 1 + math.ceil(trials / CONFIRMED))
     return PlanSettings(
@@ -152,7 +153,8 @@ def make_plan_settings(
         apart_s=apart_s,
         tested=test_images > 0,
         test_images=test_images,
-        refits=2 if test_images and settings.ship == "all" else 1,
+        refits=2 if ships_all else 1,
+        shipped_images=test_images + len(data.target or ()) if ships_all else 0,
         patience=settings.patience,
         min_gain=settings.min_gain,
         surveys=bool(data.joinable) or data.unlabelled is not None,

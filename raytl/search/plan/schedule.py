@@ -286,10 +286,12 @@ class SearchPlan:
         self._listener.on_phase(FIRST_MODEL, f"{when}, {worth}" if worth else when)
 
     def _test_seconds(self) -> float:
-        """What opening the test split is expected to take."""
-        keys = self.refits.done
+        """What opening the test split is expected to take, and what the model to be shipped has pass its network."""
+        keys, shipped = self.refits.done, self.contest.leaders(1) if self.settings.shipped_images else []
         networks = {record.strategy["source_model"] for record in self.records if record.strategy_key in keys}
-        return self._durations.of_images(self.settings.test_images, networks)
+        winner = {record.strategy["source_model"] for record in self.records if record.strategy_key in shipped}
+        opening_s = self._durations.of_images(self.settings.test_images, networks)
+        return opening_s + self._durations.of_images(self.settings.shipped_images, winner)
 
     def _leader_seconds(self) -> float:
         """What one training of the strategy that leads took; 0 while none does."""

@@ -40,7 +40,8 @@ class PlanSettings:
     together, None for no limit; apart_s: of what the user gave, what goes into all that is no phase. patience: trials
     without a better one, min_gain: expected gain of another trial, at which to stop searching before that. tested:
     whether there is a test split, of so many test_images, that baselines and controls will be compared on. refits: of
-    the winner, one after the other. surveys: whether there are domains or unlabelled images to look at first.
+    the winner, one after the other. shipped_images: that the last of them learns from after the test, all of which pass
+    its network anew. surveys: whether there are domains or unlabelled images to look at first.
     control_folds: on how many folds the winner is held against its controls where there is no test split. directory:
     where refits go. passes: of an image through its network, that a full training of a strategy comes to; pretrain_s:
     seconds that making a source model may take. larger: of a source model, the same at more pixels than the space asks
@@ -57,6 +58,7 @@ class PlanSettings:
     apart_s: float = 0.0
     tested: bool = True
     test_images: int = 0
+    shipped_images: int = 0
     refits: int = 1
     patience: int | None = None
     min_gain: float | None = None

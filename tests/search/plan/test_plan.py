@@ -580,6 +580,20 @@ class TestYardstick:
         assert 0.7 * budget_s < events[-1].time_s <= budget_s - kept_s
 
 
+class TestShippingAll:
+    def test_what_all_images_take_through_the_network_anew_is_kept_of_the_time(self, space: BoundSpace) -> None:
+        def left(**settings: int) -> float:
+            search = Search(space, lanes=1, time_budget_s=60.0, recipes=FixedRecipes(BASELINES, PROBES), **settings)
+            job = search.plan.next_job()
+            assert isinstance(job, LaneJob) and job.kind == JobKind.PROBE
+            search.plan.on_epoch(job.number, {"epoch": 1.0, "score": 0.5, "seconds": 1.0})
+            search.plan.on_end(job.number, JobResult(seconds=1.0, forward_s=(0.004, 0.006)))
+            return search.plan._time.left()
+
+        plain = left(test_images=100)
+        assert plain - left(test_images=100, refits=2, shipped_images=500) == pytest.approx(500 * 0.01)
+
+
 class TestConfirmation:
     def test_who_was_lucky_on_one_fold_loses_to_who_holds_on_several(self, space: BoundSpace) -> None:
         lucky, steady = BASELINES["fine-tune"].key, BASELINES["scratch"].key
