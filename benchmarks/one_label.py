@@ -34,7 +34,7 @@ from packages import lite0_uri
 from tasks import Case, case
 from validators import DOMAINS, DRAWS, MOST_SOURCE, MOST_TRUTH, MOST_UNLABELLED, SETTINGS, SIDE, _some, strategies
 
-from raytl.evaluation.selection import PSEUDO_COUNT
+from raytl.evaluation.selection import labelled_share
 from raytl.search.plan.contest import Contest
 from raytl.search.propose.survey import survey
 from raytl.search.records import TrialRecord, TrialStatus
@@ -134,7 +134,7 @@ def _regrets(pool: list[Model], some: list[Model], kept: np.ndarray) -> dict[str
     right = np.array([model.right[kept].mean() for model in some if model.right is not None])
     score = np.array([model.without["score"] for model in some if model.without is not None])
     by_labels = some[int(np.lexsort((score, right))[-1])]
-    share = len(kept) / (len(kept) + PSEUDO_COUNT)
+    share = labelled_share(len(kept))
     by_both = some[int(np.argmax(share * right + (1 - share) * score))]
     return {
         "learned": best - learned.worth,

@@ -8,13 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import gammaln
 
-LOG_LOSS_SHARE = 0.1
 LOG_LOSS_CAP = 3.0
-PSEUDO_COUNT = 20
-"""How many labelled validation images weigh as much as the evidence without labels, in what decides who is stopped.
-
-A figure on so many images is off by about a tenth; evidence without labels has been seen to be off by as much.
-"""
+SPREAD = 0.5
+"""Standard deviation of a right or wrong answer where half of them are right: a mean of n is off by it over root n."""
 SLACK = 0.05
 """Nats that the mean prediction may lie from the class frequencies at no cost: both are estimates."""
 _COUNTED = 1500
@@ -28,37 +24,59 @@ def scores(
     validation_images: int,
     predictions: np.ndarray | None,
     frequencies: Sequence[float] = (),
+    log_loss: float | None = None,
 ) -> dict[str, float]:
     """``score``, and what it is made of: ``labelled`` and ``unlabelled``, as far as there is such evidence.
 
     metrics: the validators' scores. target: the metric on the validation fold, in [0, 1], None without one.
     validation_images: how many it has. predictions: probabilities (m, k) of the unlabelled images, None without.
-    frequencies: of the classes, empty where nothing is known of them.
+    frequencies: of the classes, empty where nothing is known of them. log_loss: on the fold, in nats, as the metric
+    counts its images; None for the validators' own, which counts them alike.
 
-    *Labelled*: the metric less a tenth of the log loss (capped at 3 nats): on a few dozen images a metric takes so few
-    values that most good strategies tie. *Unlabelled*: whether predictions hold under a small change of the image
-    (chance-corrected: a model that says the same of all scores nothing), and whether they are sure, both as far as the
-    mean prediction agrees with how frequent the classes are. That a sample never has them exactly is not held against
-    it, so that models that were looked at on fewer images, and tasks of many classes, are not the worse for it.
+    *Labelled*: the metric, and for ties the log loss: on a few dozen images a metric takes so few values that most good
+    strategies tie. All of the loss, capped at 3 nats, counts for one standard error of so many images. *Unlabelled*:
+    whether predictions hold under a small change of the image (chance-corrected: a model that says the same of all
+    scores nothing), and whether they are sure, both as far as the mean prediction agrees with how frequent the classes
+    are. That a sample never has them exactly is not held against it, so that models that were looked at on fewer
+    images, and tasks of many classes, are not the worse for it.
 
-    Who is stopped early is decided on a mixture, in which what needs no labels counts as much as ``PSEUDO_COUNT`` of
-    them; it has no part in what labels can decide (:mod:`raytl.judging`). Without target labels the held-out images of
-    the source domain, which every strategy is asked, take their place as a veto. Zero where nothing can be had.
+    All that ranks trials while a search runs goes by the score: what is proposed, who is stopped, when it is enough.
+    With target labels it is what these say. All that evidence without labels can be worth, from 0 to 1, counts for one
+    standard error of so many labelled images: it tells strategies apart that labels do not, and never outvotes them
+    (:func:`labelled_share`). Without target labels the held-out images of the source domain, which every strategy is
+    asked, take their place as a veto. Zero where nothing can be had.
+
+    Where this fails: where the labelled images are a handful and those without labels know better, as digits of a new
+    hand that a model is surer of the more of them it gets right; and where the labelled ones lie in groups, whose
+    figures are further off than their number says.
     """
     found: dict[str, float] = {}
     if target is not None:
-        loss = min(-metrics.get("target-log-loss", 0.0), LOG_LOSS_CAP)
-        found["labelled"] = target - LOG_LOSS_SHARE * loss
+        loss = min(-metrics.get("target-log-loss", 0.0) if log_loss is None else log_loss, LOG_LOSS_CAP)
+        found["labelled"] = target - _standard_error(validation_images) * loss / LOG_LOSS_CAP
     unlabelled = _unlabelled(metrics, predictions, frequencies)
     if unlabelled is not None:
         found["unlabelled"] = unlabelled
     return found | {"score": _mixed(found, metrics.get("source-accuracy"), validation_images)}
 
 
+def labelled_share(images: int) -> float:
+    """What labels count for in the score, beside evidence from 0 to 1 that needs none, where so many images have some.
+
+    The evidence is added in units of the standard error of a figure on so many images; both are then brought to a scale
+    that ends at 1.
+    """
+    return 1 / (1 + _standard_error(images))
+
+
+def _standard_error(images: int) -> float:
+    return SPREAD / math.sqrt(max(1, images))
+
+
 def _mixed(found: Mapping[str, float], source: float | None, validation_images: int) -> float:
     labelled, unlabelled = found.get("labelled"), found.get("unlabelled")
     if labelled is not None and unlabelled is not None:
-        share = validation_images / (validation_images + PSEUDO_COUNT)
+        share = labelled_share(validation_images)
         return share * labelled + (1 - share) * unlabelled
     if labelled is not None:
         return labelled

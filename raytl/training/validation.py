@@ -11,6 +11,7 @@ from torch import Tensor
 from raytl.evaluation import selection, validators
 from raytl.evaluation.metrics import Metric
 from raytl.finetuning.freezing import recalibrate_norm
+from raytl.judging.choice import BALANCED_LOG_LOSS
 from raytl.training.devices import autocast, upload
 from raytl.training.network import Network
 from raytl.training.pools import Pool, to_inputs
@@ -79,14 +80,17 @@ class Validation:
             raise FloatingPointError("predictions are not finite")
         found = validators.score_all(outputs, last=last)
         target, labels = outputs.target_probabilities, outputs.target_labels
-        share = None
+        share = loss = None
         if target is not None and labels is not None:
             value = self._metric(target, labels)
             found["target-metric"] = value
             # A class alone in the fold tells no metric of ranking anything; the middle is what such a fold says.
             share = 0.5 if np.isnan(value) else self._metric.goodness(value)
+            # Else it would be the largest class that decides between those that tie in a mean over the classes.
+            loss = float(BALANCED_LOG_LOSS(target, labels)) if self._metric.by_class else None
         unlabelled = outputs.unlabelled_probabilities
-        found |= selection.scores(found, share, 0 if target is None else len(target), unlabelled, self._frequencies)
+        images = 0 if target is None else len(target)
+        found |= selection.scores(found, share, images, unlabelled, self._frequencies, loss)
         none = np.empty((0, self._classes), dtype=np.float32)
         answers = np.empty(0) if unlabelled is None else _answers(unlabelled)
         return Seen(found, none if target is None else target, answers)

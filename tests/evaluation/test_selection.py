@@ -105,12 +105,14 @@ def test_confident_mistakes_cost_more_than_doubtful_ones() -> None:
 
 
 @given(st.integers(1, 2000), st.floats(0, 1), st.floats(-3, 0))
-def test_labels_have_the_greater_say_the_more_there_are(images: int, accuracy: float, log_loss: float) -> None:
+def test_evidence_without_labels_has_the_less_say_the_more_of_them_there_are(
+    images: int, accuracy: float, log_loss: float
+) -> None:
     labelled = {"target-log-loss": log_loss}
     unlabelled = {"consistency": 0.0, "entropy": -math.log(K)}  # knows nothing at all
     full = selection.scores(labelled, accuracy, images, None)
     mixed = selection.scores(labelled | unlabelled, accuracy, images, alike([1 / K] * K))
-    share = images / (images + selection.PSEUDO_COUNT)
+    share = selection.labelled_share(images)
     assert full["score"] == full["labelled"] == mixed["labelled"]
     assert mixed["unlabelled"] == pytest.approx(0.0, abs=1e-9)
     assert mixed["score"] == pytest.approx(share * full["score"], abs=1e-9)
@@ -207,4 +209,30 @@ def test_without_target_labels_held_out_source_images_have_a_say() -> None:
 def test_a_metric_that_is_no_accuracy_counts_in_its_place() -> None:
     """Balanced accuracy, say, may be far below accuracy: what is told to be good is what counts."""
     metrics = {"target-accuracy": 0.9, "target-log-loss": -0.5}
-    assert selection.scores(metrics, 0.4, 30, None)["score"] == pytest.approx(0.4 - 0.1 * 0.5)
+    one_error = 0.5 / math.sqrt(30)
+    assert selection.scores(metrics, 0.4, 30, None)["score"] == pytest.approx(0.4 - one_error * 0.5 / 3)
+    by_class = selection.scores(metrics, 0.4, 30, None, log_loss=1.5)  # as the metric counts its images
+    assert by_class["score"] == pytest.approx(0.4 - one_error * 1.5 / 3)
+
+
+@given(st.integers(1, 2000), st.floats(0, 1), st.floats(0, 1))
+def test_neither_evidence_without_labels_nor_log_loss_outvotes_what_labels_can_tell(
+    images: int, better: float, worse: float
+) -> None:
+    """However sure and steady the worse model is, and however much its log loss is less."""
+    sure, unsure = {"consistency": 1.0, "entropy": 0.0}, {"consistency": 0.0, "entropy": -math.log(K)}
+
+    def scored(metric: float, log_loss: float, seen: dict[str, float]) -> dict[str, float]:
+        return selection.scores(seen | {"target-log-loss": -log_loss}, metric, images, alike([1 / K] * K))
+
+    worse, better = sorted((worse, better))
+    one_error = 0.5 / math.sqrt(images)
+    ahead, behind = scored(better, 0.0, unsure), scored(worse, 0.0, sure)
+    assert ahead["unlabelled"] == pytest.approx(0.0, abs=1e-9) and behind["unlabelled"] == pytest.approx(1.0)
+    assert (ahead["score"] > behind["score"]) == (better - worse > one_error) or better - worse == pytest.approx(
+        one_error, abs=1e-6
+    )
+    ahead, behind = scored(better, 9.0, sure), scored(worse, 0.0, sure)
+    assert (ahead["labelled"] > behind["labelled"]) == (better - worse > one_error) or better - worse == pytest.approx(
+        one_error, abs=1e-6
+    )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from raytl.evaluation import validators
+from raytl.evaluation import metrics, validators
 from raytl.evaluation.metrics import Metric
 from raytl.training.roles import Roles
 from raytl.training.validation import Validation
@@ -38,3 +38,21 @@ def test_who_is_right_more_often_scores_higher(metric: Metric) -> None:
         outputs = validators.Outputs(target_probabilities=np.eye(2)[said] * 0.02 + 0.49, target_labels=TRUTH)
         found.append(validation._scored(outputs, last=True).metrics["labelled"])
     assert found == sorted(found) and found[0] + 0.2 < found[-1]
+
+
+def test_ties_in_a_mean_over_the_classes_are_told_apart_by_one() -> None:
+    """Two models are right alike; one is unsure of the few images of the rare class, the other of some of the many."""
+    truth = np.repeat([0, 1], [36, 4])
+    unsure_of = {"rare": truth == 1, "common": np.arange(40) < 8}
+    found = {}
+    for name in ("accuracy", "balanced-accuracy"):
+        validation = Validation(
+            None, Roles(), 2, metric=metrics.get(name), frequencies=(), recalibrates=False,  # type: ignore[arg-type]
+        )  # fmt: skip
+        for which, unsure in unsure_of.items():
+            sure = np.where(unsure, 0.55, 0.95)[:, None]
+            said = np.where(np.eye(2)[truth] > 0, sure, 1 - sure)
+            outputs = validators.Outputs(target_probabilities=said, target_labels=truth)
+            found[name, which] = validation._scored(outputs, last=True).metrics["labelled"]
+    assert found["accuracy", "rare"] > found["accuracy", "common"]
+    assert found["balanced-accuracy", "rare"] < found["balanced-accuracy", "common"]

@@ -168,8 +168,8 @@ class Exploration:
 
     # --- scores in --------------------------------------------------------------------------------------------------
 
-    def on_epoch(self, number: int, epoch: int, score: float, labelled: float | None = None) -> bool:
-        """Take in a score; False stops the trial. labelled: the part of it that labels told, None without."""
+    def on_epoch(self, number: int, epoch: int, score: float) -> bool:
+        """Take in a score; False stops the trial."""
         if epoch <= self._furthest.get(number, 0):
             return True  # a trial that was started again: what it had reached was reported and decided on before
         self._furthest[number] = epoch
@@ -177,11 +177,11 @@ class Exploration:
         if epoch >= self._epochs:
             return True
         kind = kind_of(self._handles[number].strategy.to_dict())
-        if not self.halving.goes_on(epoch, score, kind) and not self._is_among_leaders(score, labelled):
+        if not self.halving.goes_on(epoch, score, kind) and not self._is_among_leaders(score):
             return False
         if not self._time.search_is_over(self._records):
             return True
-        if self._leads(score, labelled) and self._time.allows(trial_seconds(self._records), self._records):
+        if self._leads(score) and self._time.allows(trial_seconds(self._records), self._records):
             return True
         self._out_of_time.add(number)
         return False
@@ -190,8 +190,8 @@ class Exploration:
         """Note that a trial is stopped because it could not come to its end."""
         self._out_of_time.add(number)
 
-    def _is_among_leaders(self, score: float, labelled: float | None) -> bool:
-        """Whether a trial beats one of the strategies that would be confirmed now, in the middle of training.
+    def _is_among_leaders(self, score: float) -> bool:
+        """Whether a trial beats one of the strategies that lead now, in the middle of training.
 
         Halving holds a trial against those of its kind, on few images: the second of three is stopped, though it may be
         ahead of all but one of any kind.
@@ -202,14 +202,12 @@ class Exploration:
             if record.status == TrialStatus.COMPLETED and record.kind != JobKind.CONTROL and record.score is not None
             if record.fold == (self._fold or 0)
         }
-        own, others = _compared(score, labelled, list(ended.values()))
-        leaders = sorted(others, reverse=True)[:CONFIRMED]
-        return len(leaders) == CONFIRMED and own > leaders[-1]
+        leaders = sorted((record.score or 0.0 for record in ended.values()), reverse=True)[:CONFIRMED]
+        return len(leaders) == CONFIRMED and score > leaders[-1]
 
-    def _leads(self, score: float, labelled: float | None) -> bool:
+    def _leads(self, score: float) -> bool:
         """Whether a trial beats every completed one: cut off for time, it would be lost as the winner."""
-        own, others = _compared(score, labelled, [r for r in self._records if r.status == TrialStatus.COMPLETED])
-        return all(own > other for other in others)
+        return all(score > (record.score or 0.0) for record in self._records if record.status == TrialStatus.COMPLETED)
 
     def stopped_for(self, number: int) -> TrialStatus:
         """Why a trial was stopped."""
@@ -259,11 +257,3 @@ class Exploration:
             self._since_best = 0
         else:
             self._since_best += 1
-
-
-def _compared(score: float, labelled: float | None, others: Sequence[TrialRecord]) -> tuple[float, list[float]]:
-    """A trial's figure and those of others: what labels told, by which the winner is chosen, where all were asked."""
-    told = [record.metrics["labelled"] for record in others if "labelled" in record.metrics]
-    if labelled is None or len(told) < len(others):
-        return score, [record.score or 0.0 for record in others]
-    return labelled, told

@@ -73,7 +73,7 @@ class Results:
             self._exploration.out_of_time(number)
             return False
         if record.kind == JobKind.SEARCH:
-            return self._exploration.on_epoch(number, epoch, score, metrics.get("labelled"))
+            return self._exploration.on_epoch(number, epoch, score)
         if record.kind == JobKind.BASELINE:
             self._exploration.halving.record(epoch, score, kind_of(record.strategy))
         return True

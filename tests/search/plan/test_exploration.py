@@ -57,13 +57,10 @@ def test_what_seemed_to_take_too_long_is_tried_first_once_it_does_not(tmp_path: 
     assert found == ["adamw"]  # the other one was tried by hand
 
 
-@pytest.mark.parametrize(
-    ("score", "labelled", "goes_on"),
-    [(0.6, 0.9, True), (0.8, 0.5, False), (0.8, None, True), (0.6, None, False)],
-)
+@pytest.mark.parametrize(("score", "goes_on"), [(0.8, True), (0.6, False)])
 @pytest.mark.parametrize("time_is_over", [False, True])
-def test_a_trial_that_labels_put_ahead_goes_on_whatever_images_without_say(
-    tmp_path: Path, score: float, labelled: float | None, goes_on: bool, time_is_over: bool
+def test_a_trial_that_is_ahead_of_those_that_lead_goes_on(
+    tmp_path: Path, score: float, goes_on: bool, time_is_over: bool
 ) -> None:
     """Halving would stop it, or the time that the search has is over: what may win comes to its end all the same."""
     (tmp_path / "s.yaml").write_text(SPACE)
@@ -83,8 +80,7 @@ def test_a_trial_that_labels_put_ahead_goes_on_whatever_images_without_say(
         strategy = Strategy(MODEL, optimizer="sgd", head_lr=0.01 * (number + 1))
         record = TrialRecord(100 + number, "search", strategy.to_dict(), strategy.key, fold=0)
         record.status, record.score, record.seconds = TrialStatus.COMPLETED, 0.7, 1.0
-        record.metrics = {} if labelled is None else {"labelled": 0.7}
         records.append(record)
         halving.record(1, 0.1 if time_is_over else 0.99, kind_of(job.strategy))
     now["seconds"] = 93.0 if time_is_over else 1.0
-    assert exploration.on_epoch(job.number, 1, score, labelled) == goes_on
+    assert exploration.on_epoch(job.number, 1, score) == goes_on

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from raytl.evaluation import metrics
-from raytl.evaluation.selection import PSEUDO_COUNT
+from raytl.evaluation.selection import labelled_share
 from raytl.search.jobs import JobKind, Survey
 from raytl.search.plan.contest import Contest
 from raytl.search.plan.probing import Probing
@@ -30,7 +30,7 @@ def measured(uri: str, validated: np.ndarray, rng: np.random.Generator) -> tuple
     right = rng.random(len(validated)) < RIGHT.get(uri, 0.6)
     said = np.where(right, TRUTH[validated], 1 - TRUTH[validated])
     labelled, unlabelled = float(right.mean()), LIKED.get(uri, 0.7)
-    share = len(validated) / (len(validated) + PSEUDO_COUNT)
+    share = labelled_share(len(validated))
     score = share * labelled + (1 - share) * unlabelled
     return {"labelled": labelled, "unlabelled": unlabelled, "score": score}, 0.25 + 0.5 * np.eye(2)[said]
 
