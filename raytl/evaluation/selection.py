@@ -9,8 +9,9 @@ import numpy as np
 from scipy.special import gammaln
 
 LOG_LOSS_CAP = 3.0
-SPREAD = 0.5
-"""Standard deviation of a right or wrong answer where half of them are right: a mean of n is off by it over root n."""
+SPREAD = math.sqrt(0.5)
+"""Standard deviation of the difference of two right or wrong answers, half of which are right; that of their means over
+n images is it over root n."""
 SLACK = 0.05
 """Nats that the mean prediction may lie from the class frequencies at no cost: both are estimates."""
 _COUNTED = 1500
@@ -34,17 +35,17 @@ def scores(
     counts its images; None for the validators' own, which counts them alike.
 
     *Labelled*: the metric, and for ties the log loss: on a few dozen images a metric takes so few values that most good
-    strategies tie. All of the loss, capped at 3 nats, counts for one standard error of so many images. *Unlabelled*:
-    whether predictions hold under a small change of the image (chance-corrected: a model that says the same of all
-    scores nothing), and whether they are sure, both as far as the mean prediction agrees with how frequent the classes
-    are. That a sample never has them exactly is not held against it, so that models that were looked at on fewer
-    images, and tasks of many classes, are not the worse for it.
+    strategies tie. All of the loss, capped at 3 nats, counts for one standard error of the difference between two
+    strategies on so many images. *Unlabelled*: whether predictions hold under a small change of the image
+    (chance-corrected: a model that says the same of all scores nothing), and whether they are sure, both as far as the
+    mean prediction agrees with how frequent the classes are. That a sample never has them exactly is not held against
+    it, so that models that were looked at on fewer images, and tasks of many classes, are not the worse for it.
 
     All that ranks trials while a search runs goes by the score: what is proposed, who is stopped, when it is enough.
     With target labels it is what these say. All that evidence without labels can be worth, from 0 to 1, counts for one
-    standard error of so many labelled images: it tells strategies apart that labels do not, and never outvotes them
-    (:func:`labelled_share`). Without target labels the held-out images of the source domain, which every strategy is
-    asked, take their place as a veto. Zero where nothing can be had.
+    such standard error (:func:`labelled_share`): it tells strategies apart that tie by the rule that the winner is
+    chosen by (:mod:`raytl.judging.choice`), and never outvotes labels. Without target labels the held-out images of the
+    source domain, which every strategy is asked, take their place as a veto. Zero where nothing can be had.
 
     Where this fails: where the labelled images are a handful and those without labels know better, as digits of a new
     hand that a model is surer of the more of them it gets right; and where the labelled ones lie in groups, whose
@@ -63,8 +64,8 @@ def scores(
 def labelled_share(images: int) -> float:
     """What labels count for in the score, beside evidence from 0 to 1 that needs none, where so many images have some.
 
-    The evidence is added in units of the standard error of a figure on so many images; both are then brought to a scale
-    that ends at 1.
+    The evidence is added in units of the standard error of a difference on so many images; both are then brought to a
+    scale that ends at 1.
     """
     return 1 / (1 + _standard_error(images))
 

@@ -209,7 +209,7 @@ def test_without_target_labels_held_out_source_images_have_a_say() -> None:
 def test_a_metric_that_is_no_accuracy_counts_in_its_place() -> None:
     """Balanced accuracy, say, may be far below accuracy: what is told to be good is what counts."""
     metrics = {"target-accuracy": 0.9, "target-log-loss": -0.5}
-    one_error = 0.5 / math.sqrt(30)
+    one_error = math.sqrt(0.5 / 30)
     assert selection.scores(metrics, 0.4, 30, None)["score"] == pytest.approx(0.4 - one_error * 0.5 / 3)
     by_class = selection.scores(metrics, 0.4, 30, None, log_loss=1.5)  # as the metric counts its images
     assert by_class["score"] == pytest.approx(0.4 - one_error * 1.5 / 3)
@@ -226,7 +226,7 @@ def test_neither_evidence_without_labels_nor_log_loss_outvotes_what_labels_can_t
         return selection.scores(seen | {"target-log-loss": -log_loss}, metric, images, alike([1 / K] * K))
 
     worse, better = sorted((worse, better))
-    one_error = 0.5 / math.sqrt(images)
+    one_error = math.sqrt(0.5 / images)
     ahead, behind = scored(better, 0.0, unsure), scored(worse, 0.0, sure)
     assert ahead["unlabelled"] == pytest.approx(0.0, abs=1e-9) and behind["unlabelled"] == pytest.approx(1.0)
     assert (ahead["score"] > behind["score"]) == (better - worse > one_error) or better - worse == pytest.approx(
