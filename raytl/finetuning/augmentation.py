@@ -40,6 +40,9 @@ _POLICIES: dict[str, Augmentation] = {
         contrast=0.25,
         saturation=0.4,
     ),
+    # What keeps an image as sharp as it was: a head on frozen features takes blur for a trait.
+    "crop": Policy(crop=0.25),
+    "crop-flip": Policy(crop=0.25, flip=True),
     # The second view of consistency losses; no flip, because it must suit what each of the others suits.
     "strong": Policy(
         rotation=15.0, translation=0.09, scale=0.15, stretch=0.1, shear=0.15, contrast=0.3, brightness=0.2, erase=0.25
@@ -58,6 +61,11 @@ def get(name: str) -> Augmentation:
         return _POLICIES[name]
     except KeyError:
         raise UserError(f"unknown augmentation '{name}'{nearest(name, _POLICIES)}") from None
+
+
+def flips(name: str) -> bool:
+    """Whether a policy makes mirror images. Raises UserError like :func:`get`."""
+    return bool(getattr(get(name), "flip", False))
 
 
 def definition(name: str) -> str:

@@ -18,9 +18,10 @@ class Policy:
     """How far each image may be changed, independently of the others in its batch. A zero leaves that change out.
 
     rotation: degrees to either side; translation: share of the side; scale, stretch: relative size and aspect ratio;
-    shear: slope. flip: whether half of the images are mirrored left to right.
-    mirrored_edges: what comes in from outside the image is its mirror image (photos) rather than its background.
-    brightness, contrast, saturation: relative. erase: side of the largest square blotted out, as a share of the side.
+    shear: slope. crop: of a part of the image that is shown in its place, how much smaller its side may be, as a share.
+    flip: whether half of the images are mirrored left to right. mirrored_edges: what comes in from outside the image is
+    its mirror image (photos) rather than its background. brightness, contrast, saturation: relative. erase: side of the
+    largest square blotted out, as a share of the side.
     """
 
     rotation: float = 0.0
@@ -28,6 +29,7 @@ class Policy:
     scale: float = 0.0
     stretch: float = 0.0
     shear: float = 0.0
+    crop: float = 0.0
     flip: bool = False
     mirrored_edges: bool = False
     brightness: float = 0.0
@@ -49,21 +51,25 @@ class Policy:
         n = len(images)
         angle, dx, dy, scale, stretch, shear, mirror = _signed(images, generator, 7)
         angle = angle * math.radians(self.rotation)
-        width = 1 + self.scale * scale
+        shown = 1 - self.crop * (1 + scale) / 2
+        width = (1 + self.scale * scale) * shown
         height = width * (1 + self.stretch * stretch)
         if self.flip:
             width = torch.where(mirror < 0, -width, width)
         cos, sin = angle.cos(), angle.sin()
         # Grid coordinates run from -1 to 1, so a share of the side counts twice.
-        row_x = torch.stack([cos * width, (self.shear * shear - sin) * height, 2 * self.translation * dx], dim=1)
-        row_y = torch.stack([sin * width, cos * height, 2 * self.translation * dy], dim=1)
+        far = 2 * self.translation + (1 - shown)
+        row_x = torch.stack([cos * width, (self.shear * shear - sin) * height, far * dx], dim=1)
+        row_y = torch.stack([sin * width, cos * height, far * dy], dim=1)
         theta = torch.stack([row_x, row_y], dim=1).view(n, 2, 3)
         grid: Tensor = affine_grid(theta, list(images.shape), align_corners=False)
+        # Parts are enlarged, which a straight line between pixels would blur.
+        mode = "bicubic" if self.crop else "bilinear"
         if self.mirrored_edges:
-            mirrored: Tensor = grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+            mirrored: Tensor = grid_sample(images, grid, mode=mode, padding_mode="reflection", align_corners=False)
             return mirrored
         # Zero padding around the background level fills with the background: black stays black, paper stays white.
-        moved: Tensor = grid_sample(images - background, grid, align_corners=False) + background
+        moved: Tensor = grid_sample(images - background, grid, mode=mode, align_corners=False) + background
         return moved
 
     def _colour(self, images: Tensor, background: Tensor, generator: torch.Generator) -> Tensor:

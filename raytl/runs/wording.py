@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -113,6 +114,7 @@ def strategy(values: dict[str, Any]) -> str:
         return (
             f"logistic regression on {where}{start.removeprefix('fine-tuned from ')}"
             + (f", with the labelled images of {joined}{moved} in the training" if _known(joined) else "")
+            + (f", augmented ({values['augmentation']})" if _augmented(values) else "")
             + (", taught by the unlabelled images too (label propagation)" if taught else "")
         )
     cut = values.get("cut")
@@ -125,6 +127,11 @@ def strategy(values: dict[str, Any]) -> str:
     return (
         start + frozen + adapted + (f", with the labelled images of {joined} in the training" if _known(joined) else "")
     )
+
+
+def _augmented(values: Mapping[str, Any]) -> bool:
+    """Whether a head that is solved for learned from augmented views too."""
+    return values.get("augmentation", "none") != "none" and bool(values.get("cached_views"))
 
 
 def _known(value: Any) -> bool:

@@ -41,9 +41,10 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
 
     As :func:`raytl.evaluation.head_probes.solve_parts` has it. Every role weighs the same, as it does in a step of
     training. matched: source features take on the target's moments first (:func:`match_moments`). balanced: every class
-    weighs the same too. Where there are unlabelled images for it (``roles.taught``), the head learns from these as
-    well, from what is believed of them (:mod:`raytl.training.taught`). Where no role has labels, or the head is made of
-    the classes' names, it stays as it is; where its features are not finite, FloatingPointError is raised.
+    weighs the same too. Where images have augmented views, the head learns from these as well, and all versions of an
+    image weigh as much as one. Where there are unlabelled images for it (``roles.taught``), it learns from these too,
+    from what is believed of them (:mod:`raytl.training.taught`). Where no role has labels, or the head is made of the
+    classes' names, it stays as it is; where its features are not finite, FloatingPointError is raised.
     """
     labelled = {role: pool for role, pool in roles.training.items() if pool.labels is not None}
     if not labelled or isinstance(network.model.head, ZeroShotHead):
@@ -56,17 +57,20 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
         for role, pool in labelled.items()
     }
     labelled = {role: pool.subset(kept[role]) for role, pool in labelled.items()}
-    seen = {role: features_of(network, pool) for role, pool in labelled.items()}
+    times = {role: 1 + len(pool.views) for role, pool in labelled.items()}
+    seen = {role: _of_versions(network, pool) for role, pool in labelled.items()}
     if matched and "source" in seen and roles.sample is not None:
         like = [features_of(network, roles.sample[0]), *(own for role, own in seen.items() if role == "target")]
         seen["source"] = match_moments(seen["source"], torch.cat(like))
     features = torch.cat(list(seen.values())) if len(seen) > 1 else next(iter(seen.values()))
     if not torch.isfinite(features).all():
         raise FloatingPointError("features are not finite")
-    labels = np.concatenate([_labels(pool) for pool in labelled.values()])
-    weights = np.concatenate([np.full(len(pool), 1.0 / len(pool)) for pool in labelled.values()])
+    labels = np.concatenate([np.tile(_labels(pool), times[role]) for role, pool in labelled.items()])
+    weights = np.concatenate(
+        [np.full(len(pool) * times[role], 1.0 / (len(pool) * times[role])) for role, pool in labelled.items()]
+    )
     groups = _groups(labelled, roles, kept)
-    target = np.concatenate([np.full(len(pool), role == "target") for role, pool in labelled.items()])
+    target = np.concatenate([np.full(len(pool) * times[role], role == "target") for role, pool in labelled.items()])
     found = solve_parts(
         features,
         labels,
@@ -84,6 +88,10 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
         if not torch.isfinite(unlabelled).all():
             raise FloatingPointError("features of unlabelled images are not finite")
         said = said_by(found, head.widths, unlabelled)
+        # What is believed of labelled images is of these as they are.
+        target = np.concatenate(
+            [np.arange(len(pool) * times[role]) < len(pool) * (role == "target") for role, pool in labelled.items()]
+        )
         if target.any():
             of_target = torch.as_tensor(target, device=features.device)
             believed = believe(
@@ -95,7 +103,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
                 widths=head.widths,
                 groups=None if groups is None else groups[target],
                 balanced=balanced,
-                joined=not target.all(),
+                joined="source" in labelled,
             )
         else:
             believed = believe_a_domain(unlabelled, said, widths=head.widths)
@@ -132,20 +140,26 @@ def features_of(network: Network, pool: Pool) -> Tensor:
     return found
 
 
+def _of_versions(network: Network, pool: Pool) -> Tensor:
+    """Features of the images, then of each of their views."""
+    found = [features_of(network, version) for version in pool.versions()]
+    return torch.cat(found) if len(found) > 1 else found[0]
+
+
 def _labels(pool: Pool) -> np.ndarray:
     assert pool.labels is not None
     return pool.labels.cpu().numpy()
 
 
 def _groups(labelled: dict[str, Pool], roles: Roles, kept: dict[str, np.ndarray]) -> np.ndarray | None:
-    """Group numbers over all roles; None where every image is its own."""
-    if all(roles.groups.get(role) is None for role in labelled):
+    """Group numbers over all roles, views in their image's; None where every image is its own."""
+    if all(roles.groups.get(role) is None and not pool.views for role, pool in labelled.items()):
         return None
     found: list[np.ndarray] = []
     start = 0
     for role, pool in labelled.items():
         own = roles.groups.get(role)
         numbers = np.arange(len(pool)) if own is None else np.unique(own[kept[role]], return_inverse=True)[1]
-        found.append(numbers + start)
+        found.append(np.tile(numbers + start, 1 + len(pool.views)))
         start += int(numbers.max(initial=-1)) + 1
     return np.concatenate(found)

@@ -53,6 +53,10 @@ class Pool:
         rows = index if self.rows is None else self.rows[index]
         return replace(self, rows=rows, labels=None if self.labels is None else self.labels[index])
 
+    def versions(self) -> list[Pool]:
+        """The pool of the images as they are, and those of each of their views."""
+        return [replace(self, views=()), *(replace(self, inputs=view, views=()) for view in self.views)]
+
     def take(self, index: Tensor, view: int | None = None) -> Tensor:
         """The inputs of the images at ``index``, or of one of their views."""
         rows = index if self.rows is None else self.rows[index]

@@ -63,6 +63,16 @@ STRATEGIES = {
     "taught-of-a-domain": Strategy(
         MODEL, source_domain="bright", target_labels=False, adaptation="propagation", cut=STAGES, head="stages"
     ),
+    "views": Strategy(
+        MODEL,
+        source_domain="bright",
+        adaptation="propagation",
+        cut=STAGES,
+        head="stages",
+        augmentation="shift",
+        cached_views=2,
+    ),
+    "viewed-pixels": Strategy("plain:pixels", cut=1, head="logistic", augmentation="flip", cached_views=3),
     "pixels": Strategy("plain:pixels", cut=1, head="logistic"),
     "fine-tune": Strategy(MODEL, cut=0, augmentation="shift", ema=0.9, label_smoothing=0.1, class_weights="balanced"),
     "part-frozen": Strategy(

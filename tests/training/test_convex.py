@@ -28,7 +28,7 @@ from raytl.training import Strategy, loop
 from raytl.training.convex import features_of, solve_head
 from raytl.training.loop import run_trial
 from raytl.training.network import Network
-from raytl.training.pools import Pool
+from raytl.training.pools import Pool, PoolMaker
 from raytl.training.taught import Believed, believe_a_domain
 from raytl.training.trial import TrialError, TrialJob, TrialResult, prepare, trial_seed
 from raytl.training.workspace import Workspace
@@ -165,6 +165,62 @@ class TestLogisticHead:
     def test_of_plain_pixels_too(self, space: Workspace, target: LabelledImages) -> None:
         strategy = Strategy("plain:pixels", cut=1, head="logistic")
         assert_is(train(space, strategy), fitted(space, strategy, target.subset(space.folds[0][0])))
+
+
+class TestViews:
+    """Augmented versions of the images are learned from like these."""
+
+    VIEWED = replace(HEAD, augmentation="shift", cached_views=2)
+
+    def versions(self, space: Workspace, images: LabelledImages, rows: np.ndarray) -> np.ndarray:
+        """Features of images of a collection as they are, then of each view of all of it."""
+        model = space.source_model(PRETRAINED)[0].eval()
+        network = Network(model, CLASSES, STAGES, device=space.device)
+        pool = PoolMaker(space, network, "", cached=False).make(images, images.labels, "shift", 2).subset(rows)
+        shown = [version.take(torch.arange(len(rows))) for version in pool.versions()]
+        with torch.inference_mode():
+            return np.concatenate([model.run(model.preprocessing.normalise(pixels)).numpy() for pixels in shown])
+
+    def test_it_is_logistic_regression_on_all_versions_an_images_on_one_side(
+        self, space: Workspace, target: LabelledImages
+    ) -> None:
+        kept, held = space.folds[0]
+        made, labels = self.versions(space, target, kept), np.tile(target.labels[kept], 3)
+        seed, groups = trial_seed(space, TrialJob(self.VIEWED)), np.tile(np.arange(len(kept)), 3)
+        probe = fit_logistic(made, labels, len(CLASSES), groups=groups, seed=seed)
+        result = train(space, self.VIEWED)
+        assert_is(result, probe)
+        said = softmax(probe.logits(features(space, PRETRAINED, target.subset(held))), axis=1)
+        np.testing.assert_allclose(result.validation_probabilities, said, atol=1e-3)
+        assert len(result.validation_index) == len(held)
+        as_they_are = fitted(space, HEAD, target.subset(kept)).weight
+        assert not np.allclose(result.model.head.weight.detach().numpy(), as_they_are, atol=1e-3)
+
+    def test_joined_with_a_domain_each_of_the_two_weighs_the_same_still(
+        self, space: Workspace, target: LabelledImages
+    ) -> None:
+        strategy, job = replace(self.VIEWED, source_domain="bright"), TrialJob(HEAD)
+        kept = space.folds[0][0]
+        joined = space.data.source_domains["bright"].subset(space.source_split("bright")[0])
+        made = [self.versions(space, target, kept), self.versions(space, joined, np.arange(len(joined)))]
+        labels = np.concatenate([np.tile(target.labels[kept], 3), np.tile(joined.labels, 3)])
+        weights = np.concatenate([np.full(len(part), 1 / len(part)) for part in made])
+        groups = np.concatenate([np.tile(np.arange(len(kept)), 3), 1000 + np.tile(np.arange(len(joined)), 3)])
+        seed = trial_seed(space, replace(job, strategy=strategy))
+        probe = fit_logistic(
+            np.concatenate(made), labels, len(CLASSES), sample_weight=weights, groups=groups, seed=seed
+        )
+        assert_is(train(space, strategy), probe)
+
+    @pytest.mark.parametrize("domain", [None, "bright"])
+    def test_what_is_believed_of_unlabelled_images_is_learned_from_beside_them(
+        self, space: Workspace, domain: str | None
+    ) -> None:
+        strategy = Strategy(PRETRAINED, domain, cut=STAGES, head="stages", adaptation="propagation")
+        plain = train(space, strategy)
+        viewed = train(space, replace(strategy, augmentation="shift", cached_views=2))
+        assert not np.allclose(viewed.validation_probabilities, plain.validation_probabilities, atol=1e-3)
+        assert viewed.metrics["target-accuracy"] >= plain.metrics["target-accuracy"] - 0.2
 
 
 class TestStartFromTheProbe:

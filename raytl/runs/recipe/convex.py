@@ -5,14 +5,18 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+import numpy as np
+
 from raytl.adaptation.moments import match_moments
 from raytl.runs.recipe import pieces
 from raytl.runs.recipe.data import wrapped
 from raytl.runs.recipe.lifting import Lifted
 from raytl.runs.recipe.pieces import Code, block
+from raytl.runs.recipe.views import VIEWS, policy_code, view_seeds
 from raytl.sources.heads import StagesHead
 from raytl.sources.model import pool_quarters
 from raytl.training.convex import solve_head
+from raytl.training.pools import view_batch
 from raytl.training.roles import spread_source
 from raytl.training.taught import Believed
 from raytl.training.trial import Trial, trial_seed
@@ -60,7 +64,8 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
     head = trial.network.model.head
     settings = pieces.common(trial.network.preprocessing, trial.classes)
     width, k = trial.network.model.feature_dim, len(trial.classes)
-    own = "len(TARGET)" if "target" in trial.roles.training else "0"
+    views = strategy.cached_views if strategy.augmentation != "none" else 0
+    own = "0" if "target" not in trial.roles.training else f"{1 + views} * len(TARGET)" if views else "len(TARGET)"
     even = BALANCED if balanced else ""
     if isinstance(head, StagesHead):
         pool = lifted.add(pool_quarters)
@@ -91,21 +96,21 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
     moved = ""
     if matched and "source" in trial.roles.training:
         moved = f"""\
-            like = torch.cat([features(stages, UNLABELLED), x[:{own}]])
+            like = torch.cat([features(stages, pixels(UNLABELLED)), x[:{own}]])
             x = torch.cat([x[:{own}], {lifted.add(match_moments)}(x[{own}:], like)])"""
     if solved.believed is not None:
         settings |= {"BELIEVED": _pairs(solved.believed)}
         moved += """
             # What neighbours among them and a first head believe of images without labels, and how surely.
-            x = torch.cat([x, features(stages, TAUGHT)])
+            x = torch.cat([x, features(stages, pixels(TAUGHT))])
             labels = torch.cat([labels, torch.tensor([label for label, _ in BELIEVED])])
             weights = torch.cat([weights, torch.tensor([weight for _, weight in BELIEVED]).double()])"""
     features = textwrap.dedent(f'''\
         @torch.inference_mode()
-        def features(stages: nn.ModuleDict, names: list[str]) -> Tensor:
+        def features(stages: nn.ModuleDict, images: Tensor) -> Tensor:
             """What the frozen stages make of the images, (n, d)."""
             found = []
-            for batch in pixels(names).split(128):
+            for batch in images.split(128):
                 x, outputs = normalise(batch.to(device) / 255), []
                 with half():
                     for stage in stages.values():
@@ -121,18 +126,53 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
             block(
                 "stages = source_model().to(device).eval()",
                 data,
-                "x = features(stages, [name for name, _ in images])",
+                _seen_code(trial, roles, seed, lifted)
+                if views
+                else "x = features(stages, pixels([name for name, _ in images]))",
                 textwrap.dedent(moved),
                 textwrap.dedent(fit),
                 "\ndef probabilities(names: list[str]) -> Tensor:",
                 "    with torch.inference_mode():",
-                "        return head(features(stages, names)).softmax(1)\n",
+                "        return head(features(stages, pixels(names))).softmax(1)\n",
                 pieces.EVALUATING,
                 pieces.SAVING,
             ),
         ]
     )
-    return Code(pieces.constants(settings), main, [SOLVE, features])
+    if not views:
+        return Code(pieces.constants(settings), main, [SOLVE, features])
+    settings |= {"VIEW_BATCH": pieces.raw(f"{view_batch(trial.network.preprocessing.size)}  # augmented at once")}
+    settings |= {"VIEWS": pieces.raw(f"{view_seeds(strategy.augmentation, views)}  # seeds")}
+    imports = {"import math", "from collections.abc import Callable, Iterator"}
+    return Code(pieces.constants(settings), main, [SOLVE, VIEWS, features], imports)
+
+
+def _seen_code(trial: Trial, roles: list[str], seed: int, lifted: Lifted) -> str:
+    """``x``, and ``labels`` and ``weights`` of all versions of the images: as they are, then each view."""
+    found = []
+    for role in roles:
+        pool = trial.roles.training[role]
+        assert pool.labels is not None
+        rows = np.arange(len(pool.inputs)) if pool.rows is None else pool.rows.cpu().numpy()
+        name = role.upper()
+        if role != "target":
+            kept = spread_source(pool.labels.cpu().numpy(), len(trial.classes), seed)
+            name, rows = (name, rows) if len(kept) == len(pool) else (role, rows[kept])
+        found.append(f"    ({name}, {rows.tolist()}, {len(pool.inputs)}),  # which of how many images they are")
+    return "\n".join(
+        [
+            policy_code(lifted, "augment", trial.job.strategy.augmentation),
+            "x, labels, weights = [], [], []",
+            "for role, rows, count in (",
+            *found,
+            "):",
+            "    shown, times = pixels([name for name, _ in role]), 1 + len(VIEWS)",
+            "    x += [features(stages, each) for each in (shown, *views(shown, augment, VIEWS, rows, count))]",
+            "    labels += [torch.tensor([label for _, label in role])] * times",
+            "    weights.append(torch.ones(len(role) * times).double() / (len(role) * times))",
+            "x, labels, weights = torch.cat(x), torch.cat(labels), torch.cat(weights)",
+        ]
+    )
 
 
 def _pairs(believed: Believed) -> Any:

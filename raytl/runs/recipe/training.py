@@ -7,15 +7,14 @@ from dataclasses import dataclass
 
 from raytl import adaptation, finetuning
 from raytl.core.seeding import derive_seed
-from raytl.finetuning import augmentation
 from raytl.finetuning.domain_norm import running_statistics_kept
 from raytl.finetuning.freezing import recalibrate_norm
-from raytl.finetuning.policy import Policy
 from raytl.runs.recipe import pieces
 from raytl.runs.recipe.convex import BALANCED, SOLVE, labelled_code
 from raytl.runs.recipe.data import settings as settings_code
 from raytl.runs.recipe.lifting import Lifted
 from raytl.runs.recipe.pieces import Code, block, raw
+from raytl.runs.recipe.views import VIEWS, policy_code, view_seeds
 from raytl.sources.heads import MlpHead
 from raytl.training.convex import solve_head
 from raytl.training.pools import view_batch
@@ -111,8 +110,8 @@ class _Training:
         if stopped:
             settings["STOPPED_AFTER"] = raw(f"{self.epoch}  # epochs: others were better by then")
         main = [
-            self._policy("augment", strategy.augmentation) if self.augments else "",
-            self._policy("augment_strongly", STRONG_VIEW) if self.strong else "",
+            policy_code(self.lifted, "augment", strategy.augmentation) if self.augments else "",
+            policy_code(self.lifted, "augment_strongly", STRONG_VIEW) if self.strong else "",
             "stages = source_model().to(device)",
             "torch.manual_seed(SEED)",
             self._head(),
@@ -138,15 +137,6 @@ class _Training:
         return Code(pieces.constants(settings), "def main() -> None:\n" + block(*main), self.functions, imports)
 
     # --- before the first step --------------------------------------------------------------------------------------
-
-    def _policy(self, function: str, name: str) -> str:
-        policy = augmentation.get(name)
-        assert isinstance(policy, Policy)
-        default = Policy()
-        given = {key: value for key, value in vars(policy).items() if value != getattr(default, key)}
-        return (
-            f"{function} = {self.lifted.add(Policy)}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
-        )
 
     def _rate(self) -> str:
         after = _AFTER[self.strategy.schedule]
@@ -234,7 +224,7 @@ class _Training:
             return f"{place} = pixels({names}).to(device)"
         if policy == "none":
             return f"{place} = activations(pixels({names}))"
-        seeds = [derive_seed("view", f"{policy}/{number}") for number in range(self.views)]
+        seeds = view_seeds(policy, self.views)
         pool = self.trial.roles.training[role]
         rows = (
             f"list(range({len(pool)})), {len(pool)}"
@@ -370,20 +360,6 @@ class _Training:
             ]
         return "\n".join(lines)
 
-
-VIEWS = '''\
-@torch.no_grad()
-def views(images: Tensor, augmented: Callable, seeds: list[int], rows: list[int], count: int) -> Iterator[Tensor]:
-    """Augmented versions of the images, uint8, one for each seed.
-
-    They are rows of a collection of ``count`` images, for all of which random numbers are drawn.
-    """
-    whole = torch.zeros(count, *images.shape[1:], dtype=torch.uint8)
-    whole[rows] = images
-    for seed in seeds:
-        generator = torch.Generator().manual_seed(seed)
-        parts = [augmented(batch.to(device) / 255, generator) for batch in whole.split(VIEW_BATCH)]
-        yield (torch.cat(parts)[rows] * 255).round().to(torch.uint8)'''
 
 _PROBABILITIES = """\
 @torch.inference_mode()

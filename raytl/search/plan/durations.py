@@ -111,10 +111,14 @@ class Durations:
             had = replace(had, source_domain=None)
         if not any(record.strategy["adaptation"] == strategy.adaptation for record in alike):
             had = replace(had, adaptation="none", adaptation_config=None)
+        times = 1
+        if not any(record.strategy["augmentation"] == strategy.augmentation for record in alike):
+            had = replace(had, augmentation="none", cached_views=0)
+            times = (1 + strategy.cached_views) ** 2  # at most: a head is solved for on all versions
         more = max(0.0, self._passes_of(strategy).forward - self._passes_of(had).forward)
         more_s = OVERHEAD * more * self._forward(strategy.source_model)
         new_s = max(self.of_new_probe(), self._needs_s.get(strategy.source_model, 0.0))
-        return more_s + (max(record.again_s for record in alike) if alike else new_s)
+        return more_s + (times * max(record.again_s for record in alike) if alike else new_s)
 
     def _passes_of(self, strategy: Strategy) -> Passes:
         """With the stages that are frozen counted by what they take, where that was measured."""

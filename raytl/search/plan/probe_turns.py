@@ -13,6 +13,7 @@ from raytl.search.plan.probing import Probing
 from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import TimeBudget
 from raytl.search.records import TrialRecord, TrialStatus
+from raytl.sources.heads import ZERO_SHOT
 from raytl.training.strategy import Strategy
 
 PROBE_SHARE = 0.25
@@ -23,6 +24,10 @@ LEADER_SHARE = 0.15
 """Of a time budget, what the probe that leads may take on further folds all the same."""
 LARGER_SHARE = 0.4
 """Of the time that is left, what the probe that leads may take once more, at more pixels."""
+VIEWS = 4
+"""Augmented versions of each image that the probe that leads learns from as well. More bring little more."""
+VIEWS_SHARE = 0.3
+"""Of the time that is left, what it may take with each way to augment."""
 
 
 class ProbeTurns:
@@ -49,6 +54,9 @@ class ProbeTurns:
         self._records = records
         self._numbers = numbers
         self._larger: list[tuple[Strategy, int | None]] | None = None
+        self._at_larger: list[tuple[Strategy, int | None]] = []
+        self._due: list[tuple[Strategy, int | None]] = []
+        self._unseen: list[str] | None = None
 
     def next_first(self, being_made: Collection[str], takes: Takes = anything) -> LaneJob | None:
         """A probe, or a source model to make for one. being_made: models that a lane is making.
@@ -107,6 +115,7 @@ class ProbeTurns:
             if best is None:
                 return None
             self._larger = self._at_more_pixels(best) if self._settings.folds > 1 else []
+            self._at_larger = list(self._larger)
         if not self._larger:
             return None
         strategy, fold = self._larger.pop(0)
@@ -126,6 +135,38 @@ class ProbeTurns:
             seconds = times * max(network) + sum(r.seconds for r in tried)
             if known or (seconds <= LARGER_SHARE * self._time.left() and self._time.allows(seconds, self._records)):
                 return [(larger, r.fold) for r in tried if r.fold not in known]
+        return []
+
+    def next_augmented(self) -> LaneJob | None:
+        """The head that leads once more, solved for on augmented views of its images too, on the folds that it had.
+
+        By each policy that there is time for. Which one suits the task, or none, the labels have to tell.
+        """
+        if self._unseen is None and self._probing.best() is not None and not self._is_growing():
+            self._unseen = list(self._settings.head_augmentations) if self._settings.folds > 1 else []
+        while not self._due and self._unseen:
+            self._due = self._on_views(self._probing.leading_head(), self._unseen.pop(0))
+        if not self._due:
+            return None
+        strategy, fold = self._due.pop(0)
+        return LaneJob(next(self._numbers), JobKind.PROBE, strategy.to_dict(), fold)
+
+    def _is_growing(self) -> bool:
+        """Whether it is not known yet what more pixels come to."""
+        ended = {(r.strategy_key, r.fold) for r in self._records if r.status != TrialStatus.RUNNING}
+        return self._larger is None or any((s.key, fold) not in ended for s, fold in self._at_larger)
+
+    def _on_views(self, strategy: Strategy | None, policy: str) -> list[tuple[Strategy, int | None]]:
+        """Of a head: what to try, and on which folds."""
+        if strategy is None or strategy.head == ZERO_SHOT:
+            return []
+        plain = replace(strategy, augmentation="none", cached_views=0)
+        viewed = replace(strategy, augmentation=policy, cached_views=VIEWS)
+        tried = [r for r in self._records if r.strategy_key == plain.key and r.status == TrialStatus.COMPLETED]
+        known = {r.fold for r in self._records if r.strategy_key == viewed.key and r.status != TrialStatus.INTERRUPTED}
+        seconds = self._durations.of(viewed) + (len(tried) - 1) * (1 + VIEWS) ** 2 * self._durations.of(plain)
+        if known or (seconds <= VIEWS_SHARE * self._time.left() and self._time.allows(seconds, self._records)):
+            return [(viewed, r.fold) for r in tried if r.fold not in known]
         return []
 
     def next_late(self) -> LaneJob | None:

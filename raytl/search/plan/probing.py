@@ -327,6 +327,19 @@ class Probing:
             racing = [strategy for strategy, folds in zip(racing, tried, strict=True) if folds == max(tried)]
         return (racing[0] if self._contest.labels is not None else self._usually_best(racing)).key
 
+    def leading_head(self) -> Strategy | None:
+        """What promises most of all heads that were tried on the most folds, at more pixels or on views included."""
+        heads = {
+            record.strategy_key: Strategy.from_dict(record.strategy)
+            for record in self._contest.records
+            if record.kind == JobKind.PROBE and record.status == TrialStatus.COMPLETED
+        }
+        if not heads:
+            return None
+        promises = self._contest.promises()
+        best = max(heads, key=lambda key: (len(self._contest.completed(key)), promises.get(key, float("-inf"))))
+        return heads[best]
+
     def order(self) -> list[str]:
         """Source models, the most promising first: by their probes, then those that did not join in yet."""
         tried = dict.fromkeys(strategy.source_model for strategy in self._ranked())

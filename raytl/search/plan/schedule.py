@@ -194,6 +194,7 @@ class SearchPlan:
             self._next_first_model,
             lambda: self._turns.next_first(self._ledger.running_models(), takes),
             self._turns.next_larger,
+            self._turns.next_augmented,
             self._begin_search,
             self.by_hand.next_job,
             self._turns.next_late,

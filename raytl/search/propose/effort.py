@@ -37,7 +37,9 @@ class Effort:
         """Of a full training, evaluation included. frozen: share of a pass that the frozen stages take, where known."""
         pools = self._pools(strategy)
         if strategy.convex or not pools:
-            return Passes(float(sum(pools.values())), 0.0)
+            versions = 1 + (strategy.cached_views if strategy.augmentation != "none" else 0)
+            passed = sum(count * (versions if role in ("target", "source") else 1) for role, count in pools.items())
+            return Passes(float(passed), 0.0)
         largest = max(pools.values())
         strong = strategy.adaptation != "none" and adaptation.get(strategy.adaptation).loss.wants_strong_view
         drawn = self._budget.epochs * self._budget.steps_for(largest) * self._budget.batch_for(largest)

@@ -204,6 +204,9 @@ class Recipes:
         other = self._unrelated(winner, order)
         if other is not None:
             found.append(Control("pretrained on another domain", "other-source", other))
+        if convex and winner.cached_views:
+            as_they_are = replace(winner, augmentation="none", cached_views=0)
+            found.append(Control("without augmentation", "augmentation", as_they_are))
         if learned and convex and SCRATCH in baselines:  # nobody freezes random weights; a training, so after the heads
             found.append(Control(FROM_SCRATCH, "source-model", baselines[SCRATCH]))
         unfrozen = baselines.get(FINE_TUNE)

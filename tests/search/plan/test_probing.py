@@ -456,6 +456,45 @@ class TestMorePixels:
         assert not self.seen(self.played(space, None, folds=0))
 
 
+class TestViews:
+    """What leads learns from augmented views too, where the space augments and there is time."""
+
+    def played(self, space: BoundSpace, seconds: float | None = None, **settings: object) -> Search:
+        policies = settings.pop("head_augmentations", ["crop", "crop-flip"])
+        recipes = FixedRecipes(BASELINES, PROBES)
+        search = Search(space, recipes=recipes, head_augmentations=policies, time_budget_s=seconds, **settings)
+        search.play(by_name)
+        return search
+
+    def seen(self, search: Search) -> list[tuple[str, str, int | None]]:
+        probes = [job for job in search.given(JobKind.PROBE) if job.strategy["cached_views"]]
+        return [(job.strategy["source_model"], job.strategy["augmentation"], job.fold) for job in probes]
+
+    def test_by_each_policy_of_the_space_on_the_folds_that_it_had(self, space: BoundSpace) -> None:
+        leader = self.played(space, head_augmentations=[]).plan.winner()
+        assert leader is not None
+        expected = [(MADE[1], policy, fold) for policy in ("crop", "crop-flip") for fold in range(3)]
+        assert self.seen(self.played(space, lanes=1)) == expected
+        assert not self.seen(self.played(space, head_augmentations=[]))
+
+    def test_of_what_leads_at_more_pixels(self, space: BoundSpace) -> None:
+        def larger(uri: str) -> list[tuple[str, float]]:
+            return [(f"{uri}@224px", 50.0)] if uri == MADE[1] else []
+
+        seen = self.seen(self.played(space, lanes=1, larger=larger))
+        assert {uri for uri, _, _ in seen} <= {MADE[1], f"{MADE[1]}@224px"} and len(seen) == 6
+
+    def test_not_where_there_is_no_time_or_no_fold_to_tell_whether_it_pays(self, space: BoundSpace) -> None:
+        assert not self.seen(self.played(space, 10.0))
+        assert not self.seen(self.played(space, folds=0))
+
+    def test_before_anything_is_trained(self, space: BoundSpace) -> None:
+        jobs = self.played(space, lanes=1).jobs
+        last = max(number for number, job in enumerate(jobs) if job.strategy.get("cached_views"))
+        trained = [number for number, job in enumerate(jobs) if job.kind in (JobKind.BASELINE, JobKind.SEARCH)]
+        assert trained and last < trained[0]
+
+
 class TestResumed:
     @pytest.mark.parametrize("surveys", [False, True])
     def test_probes_that_ended_are_not_run_again(self, space: BoundSpace, surveys: bool) -> None:

@@ -276,6 +276,14 @@ class TestControls:
     def test_none_for_what_the_winner_does_without(self, tmp_path: Path, winner: Strategy, parts: set[str]) -> None:
         assert set(self.of(tmp_path, winner)) == parts
 
+    def test_a_head_that_learned_from_views_is_held_against_one_that_did_not(self, tmp_path: Path) -> None:
+        probe = Strategy(PRETRAINED, cut=STAGES, head="logistic")
+        viewed = replace(probe, augmentation="crop", cached_views=4)
+        parts = [(control.part, control.strategy) for control in recipes(tmp_path).controls(viewed, ORDER, SURVEY)]
+        assert ("augmentation", probe) in parts
+        last = next(number for number, (_, strategy) in enumerate(parts) if not strategy.convex)
+        assert parts.index(("augmentation", probe)) < last  # it was tried before: no time goes into it
+
     def test_a_probe_is_held_against_heads_before_it_is_against_trainings(self, tmp_path: Path) -> None:
         """Of no trained network, of another, from scratch, and with nothing frozen: the first two take no time."""
         probe = Strategy(PRETRAINED, cut=STAGES, head="logistic")
