@@ -27,7 +27,7 @@ class Classifier:
 
     def __init__(self) -> None:
         # Not at the top: Serve builds the application in a process of its own, which need not wait for torch.
-        from raytl.serving import judging
+        from raytl.serving import trial_judge
         from raytl.serving.health_board import RayBoard
         from raytl.serving.live import load
         from raytl.serving.service import Service
@@ -37,7 +37,7 @@ class Classifier:
         board = RayBoard(context.app_name, context.replica_tag)
         self._name = context.app_name
         device = "cuda" if ray.get_gpu_ids() else "cpu"
-        self._service = Service(partial(load, device=device), judging.tell, board)
+        self._service = Service(partial(load, device=device), trial_judge.tell, board)
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # the name that Serve looks for
         from raytl.serving.controller import directory

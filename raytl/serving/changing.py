@@ -24,10 +24,10 @@ from raytl.serving.applying import (
 )
 from raytl.serving.controller import AppConfig, RaySession, Serve, session
 from raytl.serving.endpoint import Endpoint, endpoint_of
-from raytl.serving.judging import figures_of, start_judge, stop_judge
 from raytl.serving.lineage import ended, taken_back, tried
 from raytl.serving.settings import Candidate, ServingSettings, bundle_version
 from raytl.serving.snapshots import snapshot
+from raytl.serving.trial_judge import figures_of, start_judge, stop_judge
 
 _POLL_S = 0.1
 

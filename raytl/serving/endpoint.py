@@ -43,12 +43,12 @@ from raytl.serving.controller import (
     session,
 )
 from raytl.serving.ingress import LOOPBACK, SWITCHES, haproxy_runs
-from raytl.serving.judging import stop_judge
 from raytl.serving.lineage import succeeded
 from raytl.serving.named import route_for
 from raytl.serving.ports import free_port_or_refuse
 from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, IMPORT_PATH, ServingSettings, bundle_version
 from raytl.serving.snapshots import snapshot
+from raytl.serving.trial_judge import stop_judge
 
 PORT = 8000
 _TRIES = 3

@@ -16,11 +16,11 @@ from starlette.testclient import TestClient
 from raytl.core.errors import UserError
 from raytl.serving.evidence import ERROR, Tally, confidence_sequence, figures, judge, least_telling
 from raytl.serving.http import create_http
-from raytl.serving.judging import Judge
 from raytl.serving.lineage import ended, succeeded, taken_back, tried, versions
 from raytl.serving.problems import RequestError
 from raytl.serving.service import Service
 from raytl.serving.settings import KEPT_VERSIONS, Candidate, ServingSettings, bundle_version
+from raytl.serving.trial_judge import Judge
 
 RULES = Candidate(bundle="b", version="v2", model="newer", trial="t", promote_after=200)
 
