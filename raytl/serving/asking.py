@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
+from starlette.requests import Request
 
 from raytl.serving.problems import RequestError
 from raytl.serving.requests import NamedBytes
 from raytl.serving.settings import ServingSettings
+from raytl.serving.waiting import waited_s
 
 Asked = TypeVar("Asked")
 Found = TypeVar("Found")
@@ -70,15 +72,15 @@ class Answering(Protocol[Model]):
 
 
 async def in_time(
-    settings: ServingSettings, reading: Awaitable[Asked], finding: Callable[[Asked], Awaitable[Found]]
+    request: Request, settings: ServingSettings, reading: Awaitable[Asked], finding: Callable[[Asked], Awaitable[Found]]
 ) -> tuple[Asked, Found]:
-    """What was asked, and what was found: both within the time that a request has.
+    """What was asked, and what was found: both within the time that a request has, what it waited for included.
 
     Raises RequestError: 408 where the request did not arrive in time, 504 where there was no answer.
     """
     arrived = False
     try:
-        async with asyncio.timeout(settings.request_timeout_s):
+        async with asyncio.timeout(settings.request_timeout_s - waited_s(request.scope)):
             asked = await reading
             arrived = True
             return asked, await finding(asked)

@@ -51,7 +51,7 @@ def explain_routes(service: Answering[Model]) -> APIRouter:
             if label is not None and label not in live.labels:
                 raise RequestError(400, f"there is no label '{label}'; give one of those in /v1/model")
             reading = read_images(request, live.settings)
-            _, found = await in_time(live.settings, reading, lambda asked: explained(live, asked, label))
+            _, found = await in_time(request, live.settings, reading, lambda asked: explained(live, asked, label))
         except RequestError as refused:
             return problem(refused.status, refused.sentence)
         return answer(200, found)

@@ -24,6 +24,7 @@ from raytl.serving.problems import GATED, PROBLEM, RequestError, answer, problem
 from raytl.serving.requests import Images, read_images, read_switch, read_top
 from raytl.serving.service import Service, predictions
 from raytl.serving.v2 import v2_routes
+from raytl.serving.waiting import Turns
 
 
 def create_http(
@@ -45,7 +46,7 @@ def create_http(
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_error)
     inner: ASGIApp = Gate(Leaving(app.routed), settings=lambda: service.live.settings)
-    inner = OwnPaths(inner if most_waiting is None else _Queue(inner, most_waiting))
+    inner = OwnPaths(Turns(inner, lambda: service.live.settings, most_waiting))
     counting = Counting(inner)
     app.outermost = counting if metrics is None else inner
 
@@ -68,7 +69,7 @@ def create_http(
                 who, rows = await service.answer(live, asked.images)
                 return who, predictions(who.bundle, rows, top)
 
-            asked, (who, said) = await in_time(live.settings, read_images(request, live.settings), found)
+            asked, (who, said) = await in_time(request, live.settings, read_images(request, live.settings), found)
         except RequestError as refused:
             return problem(refused.status, refused.sentence)
         told = {"model": who.name, "predictions": said}
@@ -195,28 +196,6 @@ class _Application(FastAPI):
         await response(scope, receive, send)
 
 
-class _Queue:
-    """Sends requests away while so many are under way, so that neither memory nor waiting grows without bound."""
-
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self._app = app
-        self._most = most
-        self._under_way = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
-        if self._under_way >= self._most:
-            await problem(503, "too many requests are waiting; try again later")(scope, receive, send)
-            return
-        self._under_way += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._under_way -= 1
-
-
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers, asked = dict(error.headers or {}), f"{request.method} {request.url.path}"
@@ -328,6 +307,6 @@ _PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = GATED | {
     413: {"description": "Too many or too large images.", **PROBLEM},
     415: {"description": "A content type that is not understood.", **PROBLEM},
     422: {"description": "An image that cannot be decoded.", **PROBLEM},
-    503: {"description": "Too many requests are waiting; try again after Retry-After seconds.", **PROBLEM},
+    503: {"description": "Too many requests are waiting, or this one waited too long; see Retry-After.", **PROBLEM},
     504: {"description": "No answer in time.", **PROBLEM},
 }

@@ -57,7 +57,8 @@ class ServingSettings:
     max_batch_size: images in one pass through the network.
     max_images, max_body_bytes (also after unpacking), max_pixels (of all its images together, as decoded; a large JPEG
         is decoded at a fraction of its size): the most that one request may bring.
-    request_timeout_s: time from the request's first byte to the answer; beyond it the client gets 504.
+    request_timeout_s: time from when the request reached the replica to the answer, the wait for its turn included;
+        beyond it the client gets 504, and 503 where half of it was over before its turn came.
     token_sha256: of the bearer token that requests must bring, 64 hex digits; "" asks for none.
     hosts: names by which an endpoint without a token may be asked, beside addresses and those of loopback; "*" is any.
     candidate: a new version on trial.

@@ -90,7 +90,7 @@ def v2_routes(service: Answering[Model], deployed: str, elsewhere: Elsewhere) ->
                 service.watch(live, it.images)
                 return live, rows
 
-            asked, (who, rows) = await in_time(live.settings, reading, found_by)
+            asked, (who, rows) = await in_time(request, live.settings, reading, found_by)
         except RequestError as refused:
             return _error(refused)
         return _inferred(name, who, asked, rows, live.labels)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -29,6 +31,8 @@ from raytl.evaluation.intervals import Interval
 from raytl.runs import RunStore
 from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
 from raytl.serving import Endpoint, deploy, look, promote, rollback, rotate_token, try_out, undeploy
+from raytl.serving.applying import replace, settings_of, with_settings
+from raytl.serving.controller import Serve, session
 from raytl.serving.ports import free_port
 from raytl.serving.settings import bundle_version
 from raytl.sources import load
@@ -146,6 +150,38 @@ class TestRoutes:
         assert answer.status_code == 404 and f"answers below '/v1/models/{NAME}'" in answer.json()["error"]
         answer = client.get(f"{named.url}/v2/models/raytl")
         assert answer.status_code == 404 and "answers below '/'" in answer.json()["error"]
+
+
+@contextmanager
+def one_at_a_time(limit_s: float) -> Iterator[None]:
+    """A replica that works on one request at a time, with that limit."""
+    with session(start=False):
+        serve = Serve.running()
+        assert serve is not None
+        before = serve.configs()["raytl"]
+        settings = {**settings_of(before), "request_timeout_s": limit_s}
+        (deployment,) = with_settings(before, settings)["deployments"]
+        after = {**before, "deployments": [{**deployment, "max_ongoing_requests": 1}]}
+        replace(serve, after, before)
+        try:
+            yield
+        finally:
+            replace(serve, before, after)
+
+
+def test_the_wait_in_serve_for_a_turn_is_part_of_a_requests_time(endpoint, client, png):
+    """Behind one whose body does not come. Without the stamp the wait is over some time and then all begins anew."""
+    host, _, port = endpoint.url.removeprefix("http://").rpartition(":")
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+    deadline, found = time.monotonic() + 120, client.get(f"{endpoint.url}/v1/model")
+    with one_at_a_time(2.0):
+        while found.status_code != 503:
+            assert time.monotonic() < deadline, found.text
+            with socket.create_connection((host, int(port)), timeout=30) as ahead:
+                ahead.sendall(head + bytes(200_000))  # more than HAProxy waits for before it passes a request on
+                time.sleep(0.1)
+                found = client.post(f"{endpoint.url}/v1/predict", content=png(0))
+    assert found.headers["retry-after"] == "1" and "waited for its turn" in found.json()["error"]
 
 
 class TestChangesOfANamedModel:

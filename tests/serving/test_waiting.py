@@ -1,0 +1,81 @@
+"""What becomes of requests that had to wait before anything was done for them. Nothing here waits."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+
+import pytest
+from httpx import Response
+from ray.serve._private.replica import Replica
+from starlette.requests import Request
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from raytl.serving.asking import in_time
+from raytl.serving.http import create_http
+from raytl.serving.problems import RequestError
+from raytl.serving.service import Service
+from raytl.serving.settings import ServingSettings
+from raytl.serving.waiting import ARRIVED
+
+LIMIT_S = 1000.0
+
+
+class Late:
+    """Passes requests on as if each had come that long ago."""
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app, self._seconds = app, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope[ARRIVED] = time.monotonic() - self._seconds
+        await self._app(scope, receive, send)
+
+
+@pytest.fixture
+def service(bundles) -> Service:
+    service = Service()
+    asyncio.run(service.apply(ServingSettings(bundle=str(bundles["first"]), request_timeout_s=LIMIT_S)))
+    return service
+
+
+def asked(service: Service, waited: float, path: str, content: bytes) -> Response:
+    with TestClient(Late(create_http(service), waited), "http://127.0.0.1") as client:
+        return client.post(path, content=content) if content else client.get(path)
+
+
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/explain", "/v1/models/raytl/predict", "/v2/models/raytl/infer"])
+def test_whose_turn_comes_after_half_of_its_time_is_sent_away(service, png, path):
+    answer = asked(service, 0.51 * LIMIT_S, path, png(0))
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["error"].startswith("the request waited for its turn for 510.")
+    assert service.monitor.seen == 0
+
+
+def test_whose_turn_comes_before_is_answered_and_whoever_only_looks_need_not_hurry(service, png):
+    assert asked(service, 0.4 * LIMIT_S, "/v1/predict", png(0)).status_code == 200
+    assert asked(service, 5 * LIMIT_S, "/v1/model", b"").status_code == 200
+
+
+def test_what_a_request_waited_for_is_part_of_its_time():
+    """Of 1000 s all are over: without that this would go on for as long again."""
+    scope: Scope = {"type": "http", ARRIVED: time.monotonic() - LIMIT_S}
+
+    async def read() -> bytes:
+        return b""
+
+    async def never(_: bytes) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(RequestError, match=r"no answer within 1000 s") as refused:
+        asyncio.run(in_time(Request(scope), ServingSettings(bundle="b", request_timeout_s=LIMIT_S), read(), never))
+    assert refused.value.status == 504
+
+
+def test_serve_still_has_what_requests_are_stamped_in():
+    assert list(inspect.signature(Replica._direct_ingress_asgi).parameters) == ["self", "scope", "receive", "send"]
+    source = inspect.getsource(Replica._direct_ingress_asgi)
+    assert "_call_http_entrypoint(\n                            user_method_info, scope," in source
