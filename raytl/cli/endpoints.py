@@ -257,6 +257,7 @@ def _versions(known: dict[str, Any]) -> Table:
     table.add_row(
         "another label", "", f"{_interval(compared['disagreement'])}, {candidate['max_disagreement']:.0%} may"
     )
+    table.add_row("estimated accuracy", "", _gain(compared))
     table.add_row("failed", "", _interval(compared["errors"]))
     table.add_row(f"over {candidate['max_slowdown']:g} times as slow", "", _interval(compared["slower"]))
     return table
@@ -264,6 +265,18 @@ def _versions(known: dict[str, Any]) -> Table:
 
 def _interval(figure: dict[str, float]) -> str:
     return f"{figure['value']:.1%} ({figure['low']:.1%} to {figure['high']:.1%})"
+
+
+def _gain(compared: dict[str, Any]) -> str:
+    """Of the candidate over the served version."""
+    from raytl.serving.evidence import MAX_ACCURACY_LOSS
+
+    gain = compared.get("accuracy_gain")
+    if gain is None:
+        why = compared.get("why_no_accuracy")
+        return f"not known {why}" if why else "not known yet"
+    low, high, least = (100 * value for value in (gain["low"], gain["high"], -MAX_ACCURACY_LOSS))
+    return f"{100 * gain['estimated']:+.1f} points ({low:+.1f} to {high:+.1f} with its own error), {least:+.0f} may"
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -17,9 +17,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 
+from raytl.bundles.yardstick import why_none
+from raytl.evaluation.unseen_accuracy import gain
 from raytl.serving.batching import Batcher
 from raytl.serving.decoding import LARGE_PIXELS
 from raytl.serving.evidence import Tally
@@ -141,42 +144,78 @@ class Trial:
             # Decoding is most of what a photograph costs; versions that see the same of it share it, and its time.
             shared = _prepared(live, images) if _see_alike(live, self.candidate) else None
             other = self._ask_candidate(images, shared) if first else None
-            rows, seconds = _timed(live, images, shared)
+            one = _timed(live, images, shared)
             if not first:
                 other = self._ask_candidate(images, shared)
             if other is None:
                 return Tally(attempts=1, errors=1)
-            return self._tallied(live, rows, seconds, *other)
+            return self._tallied(live, one, other)
         finally:
             self._rest_until = time.monotonic() + _REST * (time.monotonic() - start)
 
-    def _ask_candidate(
-        self, images: Sequence[NamedBytes], shared: tuple[np.ndarray, float] | None
-    ) -> tuple[np.ndarray, float] | None:
+    def _ask_candidate(self, images: Sequence[NamedBytes], shared: tuple[np.ndarray, float] | None) -> _Answered | None:
         try:
-            rows, seconds = _timed(self.candidate, images, shared)
+            found = _timed(self.candidate, images, shared)
         except Exception:  # noqa: BLE001 - counted, where the served version can do it
             return None
-        return (rows, seconds) if np.isfinite(rows).all() else None
+        return found if np.isfinite(found.rows).all() else None
 
-    def _tallied(
-        self, live: LiveModel, rows: np.ndarray, seconds: float, other: np.ndarray, other_seconds: float
-    ) -> Tally:
-        chosen, others = live.bundle.decide(rows), self.candidate.bundle.decide(other)
+    def _tallied(self, live: LiveModel, one: _Answered, other: _Answered) -> Tally:
+        chosen, others = live.bundle.decide(one.rows), self.candidate.bundle.decide(other.rows)
         names = [live.labels[number] for number in chosen]
         other_names = [self.candidate.labels[number] for number in others]
-        each = np.arange(len(rows))
-        return Tally(
+        differ = np.array([a != b for a, b in zip(names, other_names, strict=True)])
+        each = np.arange(len(differ))
+        found = Tally(
             attempts=1,
             compared=1,
-            disagreed=float(np.mean([a != b for a, b in zip(names, other_names, strict=True)])),
-            confidence_live=float(rows[each, chosen].mean()),
-            confidence_candidate=float(other[each, others].mean()),
-            slower=int(other_seconds > self.rules.max_slowdown * seconds),
-            seconds_live=seconds,
-            seconds_candidate=other_seconds,
-            images=len(rows),
+            disagreed=float(differ.mean()),
+            confidence_live=float(one.rows[each, chosen].mean()),
+            confidence_candidate=float(other.rows[each, others].mean()),
+            slower=int(other.seconds > self.rules.max_slowdown * one.seconds),
+            seconds_live=one.seconds,
+            seconds_candidate=other.seconds,
+            images=len(differ),
+            unjudged=self._unjudged(live),
         )
+        if not found.unjudged:
+            found.judged, (found.gained, found.excused) = 1, _gained(live, one, self.candidate, other, differ)
+            found.squares = found.excused**2
+        return found
+
+    def _unjudged(self, live: LiveModel) -> str:
+        """Why it cannot be told how probably either version is right, "" where it can."""
+        for whose, model in (("the served version", live), ("the candidate", self.candidate)):
+            if model.bundle.yardstick is None:
+                return f"of {whose}: {why_none(model.bundle.manifest.provenance)}"
+        return ""
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """What a version said of some images: arrays, as it reads them; rows (n, k); seconds that it took."""
+
+    arrays: np.ndarray
+    rows: np.ndarray
+    seconds: float
+
+
+def _gained(
+    live: LiveModel, one: _Answered, candidate: LiveModel, other: _Answered, differ: np.ndarray
+) -> tuple[float, float]:
+    """How much more often the candidate is right by an estimate; the same with what that may be off by. At most 1.
+
+    differ: bool (n,), whether the two name different labels.
+    """
+    if not differ.any():
+        return 0.0, 0.0
+    before = live.certainty(one.arrays[differ], one.rows[differ])
+    after = candidate.certainty(other.arrays[differ], other.rows[differ])
+    known = (live.bundle.yardstick, candidate.bundle.yardstick)
+    errors = [yardstick.correctness.level_error for yardstick in known if yardstick is not None]
+    found = gain(before, after, (errors[0], errors[1]))
+    excused = np.minimum(1.0, found.value + found.doubt)
+    return float(found.value.sum() / len(differ)), float(excused.sum() / len(differ))
 
 
 def _see_alike(a: LiveModel, b: LiveModel) -> bool:
@@ -192,15 +231,13 @@ def _prepared(model: LiveModel, images: Sequence[NamedBytes]) -> tuple[np.ndarra
     return np.stack([model.decode(image) for image in images]), clock() - start
 
 
-def _timed(
-    model: LiveModel, images: Sequence[NamedBytes], prepared: tuple[np.ndarray, float] | None
-) -> tuple[np.ndarray, float]:
-    """Probabilities, float32 (n, k), and what they took, seconds: of the processor, unless a GPU does the work."""
+def _timed(model: LiveModel, images: Sequence[NamedBytes], prepared: tuple[np.ndarray, float] | None) -> _Answered:
+    """The answers, and what they took: of the processor, unless a GPU does the work."""
     arrays, seconds = prepared or _prepared(model, images)
     clock = _clock(model)
     start = clock()
     rows = model.compute(arrays)
-    return rows, seconds + clock() - start
+    return _Answered(arrays, rows, seconds + clock() - start)
 
 
 def _clock(model: LiveModel) -> Callable[[], float]:

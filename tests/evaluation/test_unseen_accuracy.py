@@ -7,7 +7,7 @@ import pytest
 
 from raytl.evaluation.changes import CHANGES, changed
 from raytl.evaluation.second_opinions import OPINIONS, SecondOpinions
-from raytl.evaluation.unseen_accuracy import Correctness, fit_correctness
+from raytl.evaluation.unseen_accuracy import GAIN_DOUBT, Correctness, fit_correctness, gain
 
 
 def told(n: int, right: float, seed: int, kind: str = "") -> tuple[np.ndarray, ...]:
@@ -153,3 +153,39 @@ def test_changes_keep_shape_and_grow_with_their_strength(name: str, channels: in
 
     assert name == "flip" or difference(0.25) < difference(1.0)
     assert difference(1.0) > 4
+
+
+class TestGain:
+    """Of one model over another, where they name different labels."""
+
+    def test_is_what_either_says_as_at_most_one_is_right(self) -> None:
+        """By counting: two who are right independently of each other, where not both were."""
+        rng = np.random.default_rng(0)
+        before, after = rng.random(200_000) < 0.9, rng.random(200_000) < 0.6
+        possible = ~(before & after)
+        counted = (after[possible].astype(float) - before[possible]).mean()
+        found = gain(np.array([0.9]), np.array([0.6]), (0.0, 0.0))
+        assert found.value[0] == pytest.approx(counted, abs=0.01)
+        assert found.doubt[0] == GAIN_DOUBT
+
+    def test_equal_ones_gain_nothing_and_the_other_way_round_is_the_opposite(self) -> None:
+        a, b = np.random.default_rng(1).uniform(0, 1, (2, 50))
+        assert gain(a, a, (0.3, 0.3)).value == pytest.approx(np.zeros(50))
+        there, back = gain(a, b, (0.1, 0.4)), gain(b, a, (0.4, 0.1))
+        assert there.value == pytest.approx(-back.value) and there.doubt == pytest.approx(back.doubt)
+        assert np.isfinite(gain(np.array([0.0, 1.0]), np.array([0.0, 1.0]), (0.1, 0.1)).value).all()
+
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_doubted_is_what_few_labelled_images_leave_open(self, which: int) -> None:
+        """All log-odds of one model moved by 1.6449 standard errors change it by as much."""
+        error, odds = 0.01, np.random.default_rng(2).normal(1, 1, (2, 20))
+        moved = odds.copy()
+        moved[which] += 1.6449 * error
+        at, near = (gain(*(1 / (1 + np.exp(-values))), (0.0, 0.0)).value for values in (odds, moved))
+        errors = (error, 0.0) if which == 0 else (0.0, error)
+        doubt = gain(*(1 / (1 + np.exp(-odds))), errors).doubt - GAIN_DOUBT
+        assert doubt == pytest.approx(abs(near - at), rel=0.05)
+
+    def test_the_level_of_few_is_known_less(self) -> None:
+        levels = [learned(images).level_error for images in (20, 200, 2000)]
+        assert levels == sorted(levels, reverse=True) and levels[0] > 0.6 and levels[2] < 0.1

@@ -103,7 +103,7 @@ class TestJudgement:
     def test_one_that_is_as_good_as_can_be_is_promoted_however_few_requests_were_asked_for(self, asked, limit):
         rules = replace(RULES, promote_after=asked, max_disagreement=limit)
         least = least_telling(limit)
-        assert confidence_sequence(0, least, ERROR / 4)[1] <= limit < confidence_sequence(0, least - 1, ERROR / 4)[1]
+        assert confidence_sequence(0, least, ERROR / 5)[1] <= limit < confidence_sequence(0, least - 1, ERROR / 5)[1]
         promoted, compared = None, asked
         while promoted is None:
             found = judge(tally(compared, disagreed=0, slower=0), rules)
