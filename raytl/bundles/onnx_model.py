@@ -51,7 +51,7 @@ class OnnxModel(Predictor):
             raise UserError(f"{path}: is of another model than {folder} describes; export the run again")
         if file == INT8_FILE:
             # Integers are exact on all processors, but what is between them may be rounded the other way.
-            model.tolerance = 0.1
+            model.tolerance, model.precision = 0.1, "int8"
             model._answers = told.get("answers")
         model.yardstick = read_yardstick(Path(folder), manifest.weights.sha256, len(model.labels))
         return model

@@ -21,19 +21,21 @@ if TYPE_CHECKING:
     from raytl.judging.health import Yardstick
 
 ImageLike = Image.Image | bytes | Path
+FULL = "float32"
 
 
 class Predictor(ABC):
     """A model with labels, ready to predict; safe to use from several threads.
 
     yardstick: what is known of it from labelled images; None where it was exported without, as older bundles were.
-    on_gpu: whether :meth:`compute` leaves the work to a GPU. tolerance: by which the logarithm of a probability may
-    differ between machines and libraries, for each unit of one more than its size. So a model that is sure of
-    everything is held to its second choice too.
+    on_gpu: whether :meth:`compute` leaves the work to a GPU. precision: in which it computes. tolerance: by which the
+    logarithm of a probability may differ between machines and libraries, for each unit of one more than its size. So a
+    model that is sure of everything is held to its second choice too.
     Raises UserError for a manifest without labels. where: what to call the model in that sentence.
     """
 
     on_gpu = False
+    precision = FULL
     tolerance = 0.01  # other processors and memory layouts stay well below
 
     def __init__(self, manifest: Manifest, where: str) -> None:

@@ -128,14 +128,19 @@ class Reference(BaseModel):
         then = np.array([example.probabilities for example in self.examples], dtype=np.float32)
         if then.shape != now.shape:
             raise UserError(f"{where}: its reference predictions are damaged; export the model again")
-        before, after = (np.log(np.maximum(rows, _LEAST)) for rows in (then, now))
-        wrong = ~(np.abs(after - before) <= bundle.tolerance * (1 + np.abs(before))).all(axis=1)
+        wrong = ~close(now, then, bundle.tolerance)
         if wrong.any():
             raise UserError(
                 f"{where}: fails its own reference predictions: of {len(wrong)} images that it was written with, it "
                 f"answers {int(wrong.sum())} otherwise than it did then (by up to "
                 f"{np.nanmax(np.abs(now - then)):.2g} in a probability); export the model again"
             )
+
+
+def close(now: np.ndarray, then: np.ndarray, tolerance: float) -> np.ndarray:
+    """Whether probabilities, (n, k), are what they were, bool (n,). tolerance: as a predictor has it."""
+    before, after = (np.log(np.maximum(rows, _LEAST)) for rows in (then, now))
+    return np.asarray((np.abs(after - before) <= tolerance * (1 + np.abs(before))).all(axis=1))
 
 
 def reference_images(images: Images) -> list[Image.Image]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -16,6 +17,7 @@ from raytl.serving.health import certainty
 from raytl.serving.requests import NamedBytes
 from raytl.serving.settings import ServingSettings, bundle_version
 
+_LOG = logging.getLogger("ray.serve")
 _IN_ITS_RUN = "model"
 """The folder of a run's model."""
 
@@ -62,8 +64,9 @@ class LiveModel:
         return partial(certainty, self.bundle)
 
     def describe(self) -> dict[str, Any]:
-        """The manifest with the name and version that the model is served under."""
-        return {"model": self.name, "version": self.version, **self.bundle.manifest.model_dump(mode="json")}
+        """The manifest with the name and version that the model is served under, and how it computes."""
+        known = {"model": self.name, "version": self.version, "precision": self.bundle.precision}
+        return known | self.bundle.manifest.model_dump(mode="json")
 
 
 def load(settings: ServingSettings, device: str = "cpu") -> LiveModel:
@@ -97,4 +100,9 @@ def _on_torch(path: Path, device: str) -> Predictor:
     # Here and not at the top: the runtime without torch has no such module.
     from raytl.bundles.bundle import Bundle
 
-    return Bundle.load(path, device=device)
+    bundle = Bundle.load(path, device=device)
+    if bundle.on_gpu:
+        why_not = bundle.halve(bundle.reference(path))
+        told = f"{bundle.precision} ({why_not})" if why_not else bundle.precision
+        _LOG.info("%s: computes in %s", path, told)
+    return bundle

@@ -13,7 +13,8 @@ from raytl.core import stopping
 from raytl.evaluation.calibration import apply_temperature
 from raytl.evaluation.head_probes import solve_parts
 from raytl.sources.heads import StagesHead, ZeroShotHead
-from raytl.training.devices import autocast, upload
+from raytl.sources.precision import autocast
+from raytl.training.devices import upload
 from raytl.training.network import Network
 from raytl.training.pools import Pool, to_inputs
 from raytl.training.roles import Roles, spread_source

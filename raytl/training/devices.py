@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -12,7 +11,6 @@ from raytl.core.gpus import usable_indices
 
 GPU_BATCH = 64
 OUT_OF_MEMORY = "out of memory"
-_AMPERE = 8
 _NO_MEMORY = (
     OUT_OF_MEMORY,
     "can't allocate memory",
@@ -48,21 +46,6 @@ def free_bytes(device: torch.device, share: float) -> int:
         return 0
     free, total = torch.cuda.mem_get_info(device)
     return int(min(free, share * total))
-
-
-def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Half precision where the hardware has it; bfloat16 needs no scaling of the loss.
-
-    GPUs before Ampere only emulate it, which is slower than full precision.
-    """
-    # Not torch.cuda.is_bf16_supported, which speaks of the current GPU.
-    has = device.type == "cuda" and (bool(torch.version.hip) or torch.cuda.get_device_capability(device)[0] >= _AMPERE)
-    return torch.autocast("cuda", torch.bfloat16) if has else nullcontext()
-
-
-def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """What is computed meanwhile is not in half precision, also within :func:`autocast`."""
-    return torch.autocast(device.type, enabled=False)
 
 
 def timed_batch(device: torch.device, most: int) -> int:

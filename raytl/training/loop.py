@@ -18,9 +18,10 @@ from raytl.adaptation import Views
 from raytl.core import stopping
 from raytl.finetuning.domain_norm import running_statistics_kept
 from raytl.finetuning.optimizers import Optimizer, build_optimizer, parameter_groups, set_progress
+from raytl.sources.precision import autocast
 from raytl.training.averaging import WeightAverage
 from raytl.training.convex import solve_head
-from raytl.training.devices import autocast, free_memory, out_of_memory
+from raytl.training.devices import free_memory, out_of_memory
 from raytl.training.distributed import Group
 from raytl.training.trial import Report, Trial, TrialError, TrialJob, TrialResult, diverged, prepare, trial_seed
 from raytl.training.validation import Seen, Validation

@@ -12,8 +12,8 @@ from raytl.core.errors import UserError
 from raytl.finetuning.freezing import freeze, training_mode
 from raytl.sources import SourceModel
 from raytl.sources.heads import ZERO_SHOT
+from raytl.sources.precision import full_precision
 from raytl.tasks.preprocessing import Preprocessing
-from raytl.training.devices import full_precision
 
 
 class Network:

@@ -23,11 +23,12 @@ from raytl.finetuning.optimizers import build_optimizer, parameter_groups, set_p
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import is_checkpoint, load_checkpoint, write_checkpoint
 from raytl.sources.manifest import read_manifest
+from raytl.sources.precision import autocast
 from raytl.tasks.images import LabelledImages
 from raytl.tasks.splits import spread
 from raytl.training.arrays import file_lock
 from raytl.training.batches import IndexStream
-from raytl.training.devices import autocast, finish, upload
+from raytl.training.devices import finish, upload
 from raytl.training.material import Material
 from raytl.training.network import Network
 from raytl.training.pools import Pool, PoolMaker, to_inputs

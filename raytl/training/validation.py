@@ -12,7 +12,8 @@ from raytl.evaluation import selection, validators
 from raytl.evaluation.metrics import Metric
 from raytl.finetuning.freezing import recalibrate_norm
 from raytl.judging.choice import BALANCED_LOG_LOSS
-from raytl.training.devices import autocast, upload
+from raytl.sources.precision import autocast
+from raytl.training.devices import upload
 from raytl.training.network import Network
 from raytl.training.pools import Pool, to_inputs
 from raytl.training.roles import Roles

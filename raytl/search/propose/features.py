@@ -13,8 +13,9 @@ from raytl.core.hashing import hash_json
 from raytl.core.seeding import derive_seed
 from raytl.sources import SourceModel
 from raytl.sources.model import pool_positions
+from raytl.sources.precision import autocast
 from raytl.tasks import Images, LabelledImages, splits
-from raytl.training.devices import autocast, finish, free_memory, out_of_memory, timed_batch
+from raytl.training.devices import finish, free_memory, out_of_memory, timed_batch
 from raytl.training.workspace import Workspace
 
 _BATCH = 64

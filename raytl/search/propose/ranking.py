@@ -14,8 +14,9 @@ from raytl.evaluation.intervals import Interval, metric_interval
 from raytl.evaluation.probes import fit_logistic
 from raytl.search.propose.features import pooled_features, sample
 from raytl.search.space.binding import BoundSpace
+from raytl.sources.precision import autocast
 from raytl.tasks import LabelledImages
-from raytl.training.devices import autocast, finish
+from raytl.training.devices import finish
 from raytl.training.network import Network
 from raytl.training.workspace import Workspace
 
