@@ -12,6 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from raytl.core.errors import UserError
+from raytl.evaluation.image_statistics import THUMBNAIL, WIDTH
 from raytl.evaluation.second_opinions import OPINIONS
 from raytl.evaluation.unseen_accuracy import Correctness
 from raytl.judging.health import Yardstick
@@ -83,6 +84,8 @@ def read_yardstick(directory: Path, weights: str, classes: int) -> Yardstick | N
             images=int(figures["images"]),
             slope=float(figures["slope"]),
         )
+        if not (0 <= fitted.usual <= 1 and fitted.images >= 1 and fitted.slope >= 0):
+            raise ValueError("its figures are none that there can be")
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{path}: is damaged ({error}); export the model again") from error
     return Yardstick(**{name: arrays[name] for name in _ARRAYS}, correctness=fitted)
@@ -95,6 +98,19 @@ def _check(arrays: dict[str, np.ndarray], classes: int) -> None:
     described = len(arrays["thumbnails"]) == m == len(arrays["thumbnail_statistics"])
     if len(arrays["chosen"]) != n or len(arrays["statistics"]) != n or not described:
         raise ValueError("its arrays do not fit each other")
+    # Else whatever asks it fails at every image, as the comparison of a version on trial would.
+    looks = {
+        "thumbnails": THUMBNAIL**2,
+        "statistics": WIDTH,
+        "thumbnail_statistics": WIDTH,
+        "coefficients": 1 + OPINIONS,
+    }
+    if any(arrays[name].shape[1:] != (width,) for name, width in looks.items()):
+        raise ValueError("its arrays do not describe images as this raytl does")
+    if any(arrays[name].shape != (OPINIONS,) for name in ("centre", "scale")):
+        raise ValueError("its arrays do not fit what is asked of it")
+    if arrays["offsets"].shape != (len(arrays["coefficients"]),) or not len(arrays["offsets"]):
+        raise ValueError("its arrays do not fit what is asked of it")
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("a number in it is not finite")
     for name in ("chosen", "labels", "thumbnail_labels"):

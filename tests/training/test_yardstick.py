@@ -122,7 +122,9 @@ def test_where_one_site_alone_can_be_left_out_its_images_are_judged(tmp_path: Pa
     assert sorted(yardstick.labels) == [0] * 10 + [1] * 10
 
 
-@pytest.mark.parametrize("harm", ["cut", "foreign", "other classes", "other weights"])
+@pytest.mark.parametrize(
+    "harm", ["cut", "foreign", "other classes", "other weights", "thumbnails", "centre", "offsets"]
+)
 def test_a_damaged_yardstick_is_refused(made: tuple, tmp_path: Path, harm: str) -> None:
     yardstick, model = made
     export_bundle(tmp_path / "m", model, metrics={}, provenance={}, yardstick=yardstick)
@@ -133,6 +135,14 @@ def test_a_damaged_yardstick_is_refused(made: tuple, tmp_path: Path, harm: str) 
         file.write_bytes(b"{}" * 50)
     elif harm == "other classes":
         file.write_bytes(yardstick_bytes(replace(yardstick, probabilities=yardstick.probabilities[:, :2]), weights))
+    elif harm == "thumbnails":
+        file.write_bytes(yardstick_bytes(replace(yardstick, thumbnails=yardstick.thumbnails[:, :-1]), weights))
+    elif harm in ("centre", "offsets"):
+        fitted = replace(yardstick.correctness, **{harm: getattr(yardstick.correctness, harm)[:-1]})
+        file.write_bytes(yardstick_bytes(replace(yardstick, correctness=fitted), weights))
+    elif harm == "usual":
+        fitted = replace(yardstick.correctness, usual=1.5)
+        file.write_bytes(yardstick_bytes(replace(yardstick, correctness=fitted), weights))
     else:
         file.write_bytes(yardstick_bytes(yardstick, 64 * "0"))
     with pytest.raises(UserError, match="belongs to other weights" if harm == "other weights" else "is damaged"):
