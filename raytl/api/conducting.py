@@ -16,13 +16,13 @@ from raytl.core.paths import in_use, run_argument
 from raytl.runs import requests, wording
 from raytl.runs.extending import BEFORE
 from raytl.runs.files import read_json, write_json
+from raytl.runs.gains import metric_of
 from raytl.runs.report import examples_of, write_report
 from raytl.runs.run import interval
 from raytl.runs.storage import MODEL, is_uri
 from raytl.runs.tracking import Tracking
 from raytl.runs.tracking.figures import Told
 from raytl.runs.tracking.tracking import TENSORBOARD
-from raytl.runs.verdict import metric_of
 from raytl.search.driver import search as drive
 from raytl.search.plan.by_hand import PHASE
 from raytl.search.planning import SearchSettings

@@ -14,8 +14,9 @@ from raytl.core.paths import default_storage, run_argument
 from raytl.evaluation import metrics
 from raytl.runs import Run, RunStore, render_leaderboard, wording
 from raytl.runs.comparing import Comparison
+from raytl.runs.gains import metric_of
 from raytl.runs.run import interval
-from raytl.runs.verdict import metric_of, verdicts
+from raytl.runs.verdict import verdicts
 
 WIDTH = 40
 HEADINGS = ("run", "started (UTC)", "status", "trials", "score", "test")

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from raytl.evaluation import metrics
 from raytl.evaluation.intervals import Interval
 from raytl.evaluation.metrics import Metric
-from raytl.judging.verdict import USUAL, how_good, lacks
+from raytl.judging.verdict import USUAL, lacks
 from raytl.runs import wording
+from raytl.runs.gains import (
+    CLASSICAL,
+    controls_of,
+    cross_validated,
+    deciding_control,
+    decomposition,
+    in_words,
+    metric_of,
+    named,
+)
 from raytl.runs.parts import words
 from raytl.runs.run import interval
 from raytl.sources.heads import CONVEX
@@ -38,7 +47,6 @@ _UNSCORED = (
     "No network was trained to do better, for nothing would have told whether it does: no image could be held out. "
     "A second image of each class, or unlabelled images given with --unlabelled, would."
 )
-CLASSICAL = {"linear-probe": "logistic regression on frozen features", "pixels": "logistic regression on plain pixels"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
         found.append(adaptation(summary))
     found += [
         _judged(control, summary)
-        for control in _controls(summary)
+        for control in controls_of(summary)
         if control["part"] in ("source-domain", "freezing", "recipe")
     ]
     return found
@@ -111,7 +119,7 @@ def _trainable(summary: dict[str, Any]) -> bool:
 
 def transfer(summary: dict[str, Any]) -> Verdict:
     """Whether starting from pretrained weights beat the very same strategy without any."""
-    control = _control(summary, "source-model")
+    control = deciding_control(summary, "source-model")
     if control is not None:
         return _judged(control, summary)
     uri = str(summary["best"]["strategy"].get("source_model"))
@@ -141,10 +149,10 @@ def _without_transfer(what: str, summary: dict[str, Any]) -> Verdict:
         )
     if not _measured(summary):
         return Verdict("open", f"Whether {part} helps nobody has measured: by the score alone, {what}.")
-    rival = next((control for control in _controls(summary) if control["name"] == "linear-probe"), None)
+    rival = next((control for control in controls_of(summary) if control["name"] == "linear-probe"), None)
     gain = None if rival is None else interval(rival)
     if rival is not None and gain is not None and rival["verdict"] != "helped":
-        against = f"{_gain(gain, summary)} against {CLASSICAL['linear-probe']}"
+        against = f"{in_words(gain, summary)} against {CLASSICAL['linear-probe']}"
         if rival["verdict"] == "harm":
             return Verdict("open", f"{begin} would have helped: {what}, {against}.")
         return Verdict("open", f"Whether {part} helps, these images cannot settle: {what}, {against}.")
@@ -171,7 +179,7 @@ def _why_given_up(summary: dict[str, Any]) -> str:
 
 def adaptation(summary: dict[str, Any]) -> Verdict:
     """Whether the winner's adaptation loss beat the very same strategy without one."""
-    control = _control(summary, "adaptation")
+    control = deciding_control(summary, "adaptation")
     if control is not None:
         return _judged(control, summary)
     if summary["best"]["strategy"].get("adaptation", "none") == "none":
@@ -195,38 +203,6 @@ def _scored(summary: dict[str, Any]) -> bool:
     """Whether there was anything to choose by before a test; of runs of before that do not say there was."""
     figure = summary["best"]["validation_metric"] or {}
     return bool(summary["trials"].get("scored", True)) or figure.get("value") is not None
-
-
-def decomposition(summary: dict[str, Any]) -> str:
-    """Of the gain over plain training from scratch, what each part of the winner brings; empty where not known."""
-    whole, parts = shares(summary)
-    if whole is None:
-        return ""
-    told = f"Of {_amount(whole.value, summary)} over plain training from scratch, taking out one part at a time costs: "
-    return told + "; ".join(f"{name} {_gain(gain, summary)}" for name, gain in parts.items()) + "."
-
-
-def shares(summary: dict[str, Any]) -> tuple[Interval | None, dict[str, Interval]]:
-    """The winner's gain over plain training from scratch, and what each of its parts brings; (None, {}) if not known.
-
-    Parts may be worth more together than one by one, or less: they need not sum up to the whole. Training from scratch
-    is no part of what the winner is over training from scratch: it is the whole.
-    """
-    whole = interval((summary["gains"] or {}).get("scratch"))
-    matched = [control for control in _controls(summary) if control["name"] not in USUAL]
-    parts = {
-        words(control).within: gain
-        for part in ("source-model", "adaptation", "source-domain")
-        if (control := _deciding(matched, part)) is not None and (gain := interval(control)) is not None
-    }
-    return (whole, parts) if whole is not None and len(parts) > 1 else (None, {})
-
-
-def tone(gain: Interval) -> str:
-    """``good`` where the whole interval is above zero, ``bad`` where it is below, else ``open``."""
-    if gain.low > 0:
-        return "good"
-    return "bad" if gain.high < 0 else "open"
 
 
 def _chosen_before(before: dict[str, Any], summary: dict[str, Any]) -> Verdict:
@@ -271,7 +247,7 @@ def _operating(point: dict[str, Any], metric: Metric) -> Verdict:
 def _blind_would_do(summary: dict[str, Any]) -> list[Verdict]:
     """Whether the winner is known to be better than an answer without looking: where not, that comes first of all."""
     found = []
-    for control in _controls(summary):
+    for control in controls_of(summary):
         gain = interval(control)
         if control["part"] != "constant" or control["verdict"] == "helped" or gain is None:
             continue
@@ -280,7 +256,7 @@ def _blind_would_do(summary: dict[str, Any]) -> list[Verdict]:
             told = f"All test images are '{label}', so they do not say whether this model tells the classes apart."
             found.append(Verdict("open", told))
             continue
-        against = f"{named(control)}: {_gain(gain, summary)}"
+        against = f"{named(control)}: {in_words(gain, summary)}"
         if control["verdict"] == "harm":
             found.append(Verdict("bad", f"This model is worse than {against}."))
         else:
@@ -323,27 +299,17 @@ def _one_answer(summary: dict[str, Any]) -> list[Verdict]:
     ]
 
 
-def named(control: dict[str, Any]) -> str:
-    """What a control is called in a figure or a sentence."""
-    if control["part"] == "constant":
-        answer = control["strategy"].get("answer")  # none where one answer for all is not the best without looking
-        if answer is None:
-            return "its own answers dealt out to the images at random"
-        return f"answering '{answer}' whatever the image"
-    return CLASSICAL.get(control["name"], str(control["name"]))
-
-
 def _less_would_do(summary: dict[str, Any]) -> list[Verdict]:
     """The classical recipes that the winner does not beat beyond doubt: that comes first."""
     if summary["best"]["strategy"].get("head") in CONVEX:
         return []
     tied = [
         (named(control), gain, _of_several(control, summary))
-        for control in _controls(summary)
+        for control in controls_of(summary)
         if control["part"] == "classical" and control["verdict"] != "helped" and (gain := interval(control)) is not None
     ]
     told = "A simpler model may do as well: {} is not beaten beyond doubt, {}.{}"
-    return [Verdict("open", told.format(name, _gain(gain, summary), why)) for name, gain, why in tied]
+    return [Verdict("open", told.format(name, in_words(gain, summary), why)) for name, gain, why in tied]
 
 
 def _judged(control: dict[str, Any], summary: dict[str, Any]) -> Verdict:
@@ -351,11 +317,11 @@ def _judged(control: dict[str, Any], summary: dict[str, Any]) -> Verdict:
     against, missing = said.against, _lacking(control, summary)
     if missing:
         against = f"{against}, without {' and '.join(missing)}"
-    figures, asked = f"{_gain(gain, summary)} against {against}", f"{said.what[0].lower()}{said.what[1:]} helped"
+    figures, asked = f"{in_words(gain, summary)} against {against}", f"{said.what[0].lower()}{said.what[1:]} helped"
     answers = {"helped": f"{said.what} helped", "harm": f"{said.what} did harm"}
     answers["did-not"] = f"{said.what} made no difference"
     if control["part"] == "recipe":  # it is the model that is better or worse, and no part of it
-        figures, asked = _gain(gain, summary), f"this model is better than {against}"
+        figures, asked = in_words(gain, summary), f"this model is better than {against}"
         answers = {"helped": f"This model is better than {against}", "harm": f"This model is worse than {against}"}
         answers["did-not"] = f"This model is no better or worse than {against}"
     if gain is None:
@@ -383,42 +349,11 @@ def _of_several(control: dict[str, Any], summary: dict[str, Any]) -> str:
     gain = interval(control)
     if gain is None or gain.low <= 0 <= gain.high:
         return ""
-    compared = sum(interval(one) is not None for one in _controls(summary))
+    compared = sum(interval(one) is not None for one in controls_of(summary))
     return (
         f" The interval is of this comparison alone; among {compared} of them, one is as far from zero by chance too "
         "often to count."
     )
-
-
-def _controls(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    return list(summary.get("controls") or [])
-
-
-def _control(summary: dict[str, Any], part: str) -> dict[str, Any] | None:
-    """Of several controls of a part the one that decides: where it beats all of them, it helped."""
-    return _deciding(_controls(summary), part)
-
-
-def _deciding(controls: list[dict[str, Any]], part: str) -> dict[str, Any] | None:
-    found = [control for control in controls if control["part"] == part]
-    compared = [control for control in found if control["value"] is not None]
-    if compared:
-        return min(compared, key=lambda control: how_good(control["verdict"], control["value"]))
-    return next(iter(found), None)
-
-
-def _gain(gain: Interval | None, summary: dict[str, Any]) -> str:
-    return "–" if gain is None else wording.gain(gain, share=metric_of(summary).share)
-
-
-def _amount(value: float, summary: dict[str, Any]) -> str:
-    return wording.amount(value, share=metric_of(summary).share)
-
-
-def metric_of(summary: dict[str, Any]) -> metrics.Metric:
-    """What a run's figures are in; its title says which class is to be found, where it is of one of two."""
-    metric, positive = metrics.get(str(summary.get("metric") or "accuracy")), summary.get("positive")
-    return replace(metric, title=f"{metric.title} of '{positive}'") if positive else metric
 
 
 def _figure(summary: dict[str, Any], test_images: int) -> str:
@@ -440,9 +375,3 @@ def _figure(summary: dict[str, Any], test_images: int) -> str:
     limits = wording.limits(known, share=metric.share)
     how = f"{cross_validated(best)}, corrected for its having been chosen (95 % interval {limits})"
     return f"{what} {how}: {strategy}."
-
-
-def cross_validated(best: dict[str, Any]) -> str:
-    """On how many images a figure was had."""
-    images = best.get("validated")  # runs of before have no count
-    return f"by cross-validation on {images} images" if images else "by cross-validation"

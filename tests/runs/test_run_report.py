@@ -21,12 +21,13 @@ from raytl.core.errors import UserError
 from raytl.evaluation import metrics as registered
 from raytl.evaluation.intervals import Interval
 from raytl.runs import RunStore
+from raytl.runs.gains import shares
 from raytl.runs.report import ReportExamples, write_report
 from raytl.runs.report.charts import TONES, confusion, curves, parallel, waterfall
 from raytl.runs.report.examples import data_uri
 from raytl.runs.report.importance import importance
 from raytl.runs.report.page import _cards, _outlook
-from raytl.runs.verdict import adaptation, shares, transfer, verdicts
+from raytl.runs.verdict import adaptation, transfer, verdicts
 from raytl.runs.wording import strategy
 
 test_images.__test__ = False  # a helper of the example, not a test

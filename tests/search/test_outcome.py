@@ -22,7 +22,7 @@ from raytl.evaluation.calibration import apply_temperature
 from raytl.judging.choice import Choice
 from raytl.judging.operating import parse_goal
 from raytl.runs.documents import outcome_document
-from raytl.runs.verdict import metric_of
+from raytl.runs.gains import metric_of
 from raytl.search.against_controls import hold_against_controls
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.here import with_more

@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 from raytl.evaluation.intervals import Interval
 from raytl.evaluation.metrics import Metric
 from raytl.runs import wording
+from raytl.runs.gains import tone
 from raytl.runs.leaderboard import settings_columns
-from raytl.runs.verdict import tone
 from raytl.sources.heads import CONVEX
 
 TONES = {"good": "#1a9850", "open": "#8c8c8c", "bad": "#d73027"}

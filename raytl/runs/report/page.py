@@ -16,12 +16,13 @@ from plotly.offline import get_plotlyjs
 from raytl.evaluation.metrics import Metric
 from raytl.runs import wording
 from raytl.runs.files import replacing
+from raytl.runs.gains import cross_validated, metric_of, named, shares, tone
 from raytl.runs.parts import is_matched
 from raytl.runs.report import charts, tables
 from raytl.runs.report.examples import ReportExamples, gallery
 from raytl.runs.report.importance import METHOD, importance
 from raytl.runs.run import Run, interval
-from raytl.runs.verdict import cross_validated, metric_of, named, shares, tone, verdicts
+from raytl.runs.verdict import verdicts
 from raytl.search.plan.stopping import expected_gain
 
 _LINES = """the lines are 95 % intervals. A line that crosses zero means that these images cannot tell the two apart;
