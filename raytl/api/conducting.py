@@ -14,9 +14,9 @@ from raytl.api.models import Run, export_winner, tell_figures
 from raytl.core.errors import NotWrittenError, StorageWarning, UserError
 from raytl.core.paths import in_use, run_argument
 from raytl.runs import requests, wording
-from raytl.runs.extending import BEFORE
 from raytl.runs.files import read_json, write_json
 from raytl.runs.gains import metric_of
+from raytl.runs.going_on import BEFORE
 from raytl.runs.report import examples_of, write_report
 from raytl.runs.run import interval
 from raytl.runs.storage import MODEL, is_uri

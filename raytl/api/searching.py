@@ -23,7 +23,7 @@ from raytl.jobs.launch import JOB_CONFIG
 from raytl.judging.operating import parse_goal
 from raytl.runs import resuming
 from raytl.runs.earlier import earlier_runs
-from raytl.runs.extending import More
+from raytl.runs.going_on import More
 from raytl.runs.tracking import read_switches
 from raytl.search.lanes.cluster import check_address
 from raytl.search.planning import SearchSettings, check_goal, chosen_metric

@@ -26,7 +26,7 @@ def ui(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Open the control room: searches going on and ended, live curves, stopping, extending, comparing, deploying.
+    """Open the control room: searches going on and ended, live curves, stopping, going on, comparing, deploying.
 
     One page that needs no network. Off loopback it asks for RAYTL_UI_TOKEN, or for a token that is made and shown.
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from raytl.core.errors import UserError
 from raytl.core.paths import renew
-from raytl.runs.extending import BEFORE, More, refuse_finished
 from raytl.runs.files import read_json
+from raytl.runs.going_on import BEFORE, More, refuse_finished
 from raytl.runs.run import Run
 from raytl.search.jobs import JobKind
 from raytl.search.planning import SearchSettings

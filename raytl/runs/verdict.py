@@ -206,7 +206,7 @@ def _scored(summary: dict[str, Any]) -> bool:
 
 
 def _chosen_before(before: dict[str, Any], summary: dict[str, Any]) -> Verdict:
-    """What an extended search says of its test split: who looks twice has chosen by it."""
+    """What a search that was gone on with says of its test split: who looks twice has chosen by it."""
     metric = metric_of(summary)
     if before["same"]:
         return Verdict(

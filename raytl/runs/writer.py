@@ -13,8 +13,8 @@ import pyarrow as pa
 from raytl.core.errors import NotWrittenError, UserError
 from raytl.runs.documents import outcome_document
 from raytl.runs.environment import environment
-from raytl.runs.extending import merged
 from raytl.runs.files import plain, read_json, write_json
+from raytl.runs.going_on import merged
 from raytl.runs.journal import Journal
 from raytl.runs.lock import TakenOverError
 from raytl.runs.run import Run, last_word, seconds_of
@@ -128,8 +128,8 @@ class RunWriter:
     def finish(self, outcome: SearchOutcome, before: dict[str, Any] | None = None) -> Run:
         """Write the tables and the outcome, and let go of the run.
 
-        before: of an extended search, the outcome that opened the test split. Raises RuntimeError for a run that has
-        ended.
+        before: of a search that was gone on with, the outcome that opened the test split. Raises RuntimeError for
+        a run that has ended.
         """
         with self._mutex:
             if not self._open:

@@ -25,7 +25,7 @@ from raytl.runs.labels import note_of, tag, write_note
 from raytl.runs.requests import ask_to_stop
 from raytl.search.space.files import parse_assignment
 from raytl.ui.children import Children
-from raytl.ui.going_on import check_can_be_tried, extending
+from raytl.ui.going_on import check_can_be_tried, words_to_go_on
 from raytl.ui.views import Views
 from raytl.web.visitors import refusal
 
@@ -45,7 +45,7 @@ class NotThereError(UserError):
 
 
 class More(BaseModel):
-    """By how much a search is to be extended; one of the two."""
+    """By how much a search is to go on; one of the two."""
 
     trials: int | None = Field(None, ge=1, le=100_000)
     minutes: float | None = Field(None, gt=0, le=100_000)
@@ -174,15 +174,15 @@ def make_app(
         ask_to_stop(opened(name), trial)
         return {"asked": True}
 
-    @app.post("/api/runs/{name}/extend")
-    def extend(name: str, more: More) -> dict[str, Any]:
+    @app.post("/api/runs/{name}/go-on")
+    def go_on(name: str, more: More) -> dict[str, Any]:
         run = opened(name)
         if (more.trials is None) == (more.minutes is None):
             raise UserError("say by how many trials, or by how many minutes")
         if run.status == "running":
-            raise UserError(f"run '{name}' is running; it can be extended once it has ended")
+            raise UserError(f"run '{name}' is running; it can be gone on with once it has ended")
         wanted = ["--trials", f"+{more.trials}"] if more.trials else ["--time-budget", f"+{more.minutes:g}m"]
-        children.start(name, *extending(name, run.settings, storage, wanted))
+        children.start(name, *words_to_go_on(name, run.settings, storage, wanted))
         return {"started": True}
 
     @app.post("/api/runs/{name}/try")

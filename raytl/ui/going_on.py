@@ -12,7 +12,7 @@ from raytl.core.errors import UserError
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 
 
-def extending(name: str, settings: Mapping[str, Any], storage: str, wanted: Sequence[str]) -> list[str]:
+def words_to_go_on(name: str, settings: Mapping[str, Any], storage: str, wanted: Sequence[str]) -> list[str]:
     """The words of raytl's command that goes on with a run. wanted: by how much.
 
     settings: of the run. storage: where the page has its runs from. A job is sent to where its search ran, which takes

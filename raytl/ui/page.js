@@ -247,8 +247,8 @@ function actions(run) {
   const form = (legend, send, ...children) => el("form", { "data-key": `form ${legend}`, onsubmit: (event) => submit(event, send) }, el("fieldset", {}, el("legend", {}, legend), el("div", { class: "row" }, children)));
   return el("div", { class: "actions" },
     run.status === "running" ? form("Stop the search", () => act(`${at(name)}/stop`, {}, "The search ends after the epochs that run; it can go on later."), el("button", { class: "danger", "data-key": "stop", disabled: run.stopping }, run.stopping ? "stopping" : "Stop"), el("span", { class: "soft" }, "It can go on later.")) : null,
-    run.extends ? form("Go on with it", (target) => act(`${at(name)}/extend`, { [target.unit.value]: Number(target.amount.value) }, "The search goes on."),
-      field({ name: "amount", type: "number", min: 1, value: 10, required: true, "data-key": "amount", "aria-label": "how many more" }), el("select", { name: "unit", "data-key": "unit", "aria-label": "of what" }, el("option", { value: "trials" }, "more trials"), el("option", { value: "minutes" }, "more minutes")), el("button", { "data-key": "extend" }, "Go on")) : null,
+    run.can_go_on ? form("Go on with it", (target) => act(`${at(name)}/go-on`, { [target.unit.value]: Number(target.amount.value) }, "The search goes on."),
+      field({ name: "amount", type: "number", min: 1, value: 10, required: true, "data-key": "amount", "aria-label": "how many more" }), el("select", { name: "unit", "data-key": "unit", "aria-label": "of what" }, el("option", { value: "trials" }, "more trials"), el("option", { value: "minutes" }, "more minutes")), el("button", { "data-key": "go on" }, "Go on")) : null,
     run.has_model ? form("Deploy its model", (target) => act(`${at(name)}/deploy`, { port: Number(target.port.value) }, "The endpoint is being started."),
       el("label", {}, "port ", field({ name: "port", type: "number", min: 1, max: 65535, value: 8000, required: true, "data-key": "port" })), el("button", { "data-key": "deploy" }, "Deploy")) : null,
     byHand(run, form),

@@ -90,7 +90,7 @@ def show(run: Run, price: float | None = None) -> dict[str, Any]:
                 "note": summary["note"],
                 "has_model": run.has_model,
                 "has_report": run.place.has(run.report_path.name),
-                "extends": run.status != "running" and run.settings.get("given") is not None,
+                "can_go_on": run.status != "running" and run.settings.get("given") is not None,
                 "dials": _dials(run),
                 "stopping": asked is not None and asked.stop,
                 "stopping_trials": [] if asked is None else sorted(asked.trials),

@@ -1,4 +1,4 @@
-"""A search whose data and runs are on S3: its driver killed, gone on with on a machine with an empty disk, extended."""
+"""A search whose data and runs are on S3: its driver killed, gone on with on an empty disk, and then for more."""
 
 from __future__ import annotations
 

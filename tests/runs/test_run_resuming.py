@@ -19,7 +19,7 @@ from raytl.api.planning import bind
 from raytl.api.searching import _run_settings
 from raytl.core.errors import UserError
 from raytl.runs import Run, RunStore
-from raytl.runs.extending import More
+from raytl.runs.going_on import More
 from raytl.runs.resuming import UNLIMITED, read
 from raytl.search.planning import SearchSettings
 from raytl.search.space.definition import load_space

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from raytl.ui import make_app
-from raytl.ui.going_on import ADDRESS, extending
+from raytl.ui.going_on import ADDRESS, words_to_go_on
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def page(tmp_path: Path, example: Any) -> TestClient:
 
 def test_a_job_is_not_gone_on_with_here(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ADDRESS, raising=False)
-    answer = page.post("/api/runs/flowers/extend", json={"trials": 10})
+    answer = page.post("/api/runs/flowers/go-on", json={"trials": 10})
     assert answer.status_code == 409
     said = answer.json()["error"]
     assert "raytl submit --resume flowers --trials +10 --address http://HEAD:8265" in said
@@ -37,6 +37,6 @@ def test_it_is_sent_to_the_cluster_where_that_is_known_and_keeps_its_runs_at_a_u
 ) -> None:
     monkeypatch.setenv(ADDRESS, "http://head:8265")
     wanted = ["--time-budget", "+5m"]
-    sent = extending("flowers", {"job": True}, "s3://bucket/runs", wanted)
+    sent = words_to_go_on("flowers", {"job": True}, "s3://bucket/runs", wanted)
     assert sent == ["submit", "--resume", "flowers", *wanted, "--detach"]
-    assert extending("flowers", {}, "s3://bucket/runs", wanted) == ["search", "--resume", "flowers", *wanted]
+    assert words_to_go_on("flowers", {}, "s3://bucket/runs", wanted) == ["search", "--resume", "flowers", *wanted]

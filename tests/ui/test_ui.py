@@ -51,7 +51,7 @@ class TestWhatIsShown:
         assert (run["status"], run["planned"], run["epochs"]) == ("running", 10, 12)
         assert run["lane_seconds"] == pytest.approx(sum(trial["seconds"] for trial in run["trials"]))
         assert run["cost"] == pytest.approx(2.0 * run["seconds"] / 3600, abs=1e-4)
-        assert not run["extends"] and not run["stopping"]
+        assert not run["can_go_on"] and not run["stopping"]
 
     def test_a_run_that_ended(self, page: TestClient) -> None:
         run = page.get("/api/runs/digits").json()
@@ -165,8 +165,8 @@ class TestWhatIsDone:
         [
             ("/api/runs/digits/stop", {}, "is finished: nothing of it can be stopped"),
             ("/api/runs/live/trials/0/stop", {}, "trial 0 does not run"),
-            ("/api/runs/live/extend", {"trials": 3}, "is running; it can be extended once it has ended"),
-            ("/api/runs/digits/extend", {}, "by how many trials, or by how many minutes"),
+            ("/api/runs/live/go-on", {"trials": 3}, "is running; it can be gone on with once it has ended"),
+            ("/api/runs/digits/go-on", {}, "by how many trials, or by how many minutes"),
             ("/api/runs/digits/deploy", {"port": 8000}, "has no model yet"),
             ("/api/runs/digits/try", {"settings": ["cut=0"]}, "got its data from memory"),
         ],

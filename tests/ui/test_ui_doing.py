@@ -78,14 +78,14 @@ def numbers(place: Path, kind: str = "search") -> list[int]:
 
 def test_go_on_by_trials_and_by_minutes(page: TestClient, place: Path) -> None:
     before = numbers(place)
-    assert page.get("/api/runs/flowers").json()["extends"]
-    assert page.post("/api/runs/flowers/extend", json={"trials": 2}).json() == {"started": True}
-    refused = page.post("/api/runs/flowers/extend", json={"trials": 2})
+    assert page.get("/api/runs/flowers").json()["can_go_on"]
+    assert page.post("/api/runs/flowers/go-on", json={"trials": 2}).json() == {"started": True}
+    refused = page.post("/api/runs/flowers/go-on", json={"trials": 2})
     assert refused.status_code == 409 and "'raytl search' is still busy with it" in refused.json()["error"]
     assert done(page, "flowers")["command"] == "search"
     after = numbers(place)
     assert after[: len(before)] == before and len(after) == len(before) + 2
-    page.post("/api/runs/flowers/extend", json={"minutes": 0.05})
+    page.post("/api/runs/flowers/go-on", json={"minutes": 0.05})
     done(page, "flowers")
     document = json.loads((place / "raytl-runs" / "flowers" / "run.json").read_text())
     assert len(document["resumed"]) == 2 and document["status"] == "finished"

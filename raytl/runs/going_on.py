@@ -24,9 +24,9 @@ class More:
 
 
 def merged(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """The outcome of an extended search, as ``outcome.json`` has it.
+    """The outcome of a search that was gone on with, as ``outcome.json`` has it.
 
-    now: what the extension came to, without the test split. before: the outcome that opened it, and ``trials_then``,
+    now: what it came to since, without the test split. before: the outcome that opened it, and ``trials_then``,
     how many there were. Test figures stay with the baselines that they were measured of. Where the winner is the same,
     all that was said of it on the test images stays as well; another one has none there, were it a baseline before:
     its model was not the one that was to be judged.

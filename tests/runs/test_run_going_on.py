@@ -11,14 +11,14 @@ from example import SETTINGS, outcome_of, play, write_example
 from raytl.api.models import tell_figures
 from raytl.bundles import Bundle, export_bundle
 from raytl.runs import RunStore
-from raytl.runs.extending import BEFORE, merged
 from raytl.runs.files import read_json, write_json
+from raytl.runs.going_on import BEFORE, merged
 from raytl.runs.report import write_report
 from raytl.runs.verdict import verdicts
 from raytl.sources import build_architecture
 
 
-def extended(tmp_path, *, same: bool):
+def gone_on_with(tmp_path, *, same: bool):
     """A run of 6 strategies and then of more; whether the winner is the same. Its outcome then, and the run now."""
     first = write_example(tmp_path, trials=6)
     before = {"trials_then": len(first.records()), **first.outcome}
@@ -35,7 +35,7 @@ def extended(tmp_path, *, same: bool):
 
 
 def test_with_the_same_winner_all_that_was_said_of_it_stays(tmp_path):
-    before, run = extended(tmp_path, same=True)
+    before, run = gone_on_with(tmp_path, same=True)
     summary = run.summary()
     assert summary["best"]["test_metric"] == before["best"]["test"]
     assert summary["controls"] == before["controls"] and summary["gains"] == before["gains"]
@@ -46,7 +46,7 @@ def test_with_the_same_winner_all_that_was_said_of_it_stays(tmp_path):
 
 
 def test_another_winner_has_no_test_figure_and_the_one_before_is_told_of(tmp_path):
-    before, run = extended(tmp_path, same=False)
+    before, run = gone_on_with(tmp_path, same=False)
     summary = run.summary()
     assert summary["best"]["strategy"] != before["best"]["strategy"]
     assert summary["best"]["test_metric"] is None and summary["controls"] == [] and summary["gains"] == {}
@@ -70,7 +70,7 @@ def test_a_baseline_that_wins_now_has_no_test_figure_as_the_winner(tmp_path):
 
 
 def test_the_card_of_the_model_says_what_the_run_says(tmp_path):
-    before, run = extended(tmp_path, same=True)
+    before, run = gone_on_with(tmp_path, same=True)
     model = build_architecture("scratch:cnn-small", num_classes=2, channels=1, image_size=16)
     model.labels = ("a", "b")
     tell_figures(export_bundle(tmp_path / "m", model, metrics={}, provenance={}), run.outcome)
@@ -82,12 +82,12 @@ def test_the_card_of_the_model_says_what_the_run_says(tmp_path):
     assert {control["measured_on"] for control in told["controls"].values()} == {"test"}
 
 
-def test_a_run_that_was_not_extended_says_nothing_of_the_kind(tmp_path):
+def test_a_run_that_was_not_gone_on_with_says_nothing_of_the_kind(tmp_path):
     run = write_example(tmp_path, trials=3)
     assert run.summary()["chosen_before"] is None
     assert not [verdict for verdict in verdicts(run.summary(), 600) if "Chosen before" in verdict.sentence]
 
 
 def test_both_searches_count_in_the_time(tmp_path):
-    before, run = extended(tmp_path, same=True)
+    before, run = gone_on_with(tmp_path, same=True)
     assert run.seconds == pytest.approx(before["seconds"] + 171.3) and read_json(run.path / BEFORE) == before
