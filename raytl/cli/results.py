@@ -16,7 +16,7 @@ from raytl.runs import Run, RunStore, render_leaderboard, wording
 from raytl.runs.comparing import Comparison
 from raytl.runs.gains import metric_of
 from raytl.runs.run import interval
-from raytl.runs.verdict import verdicts
+from raytl.runs.sentences import sentences
 
 WIDTH = 40
 HEADINGS = ("run", "started (UTC)", "status", "trials", "score", "test")
@@ -34,8 +34,8 @@ def show_run(output: Output, run: Run) -> None:
     output.say("")
     best = summary["best"] or {}
     output.say(f"chosen: {summary['why']}" if best else summary["why"])
-    for verdict in verdicts(summary, 0):
-        output.say(verdict.sentence)
+    for one in sentences(summary, 0):
+        output.say(one.text)
     for name, value in (summary["gains"] or {}).items():
         gain = interval(value)
         if gain is not None and summary["baselines"][name]["strategy"] != best["strategy"]:

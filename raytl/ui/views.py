@@ -14,8 +14,8 @@ from raytl.runs import wording
 from raytl.runs.files import plain
 from raytl.runs.requests import asked_of
 from raytl.runs.run import interval
+from raytl.runs.sentences import sentences
 from raytl.runs.storage import DiskPlace
-from raytl.runs.verdict import verdicts
 from raytl.search.jobs import JobKind
 from raytl.search.records import TrialRecord
 from raytl.search.space.definition import ANY, parse_space
@@ -85,7 +85,7 @@ def show(run: Run, price: float | None = None) -> dict[str, Any]:
                 "counts": summary["trials"]["by_status"],
                 "best": _best(summary["best"], share=share),
                 "why": summary["why"],
-                "verdicts": [verdict.sentence for verdict in verdicts(summary, 0)],
+                "sentences": [one.text for one in sentences(summary, 0)],
                 "tags": summary["tags"],
                 "note": summary["note"],
                 "has_model": run.has_model,

@@ -11,7 +11,7 @@ from PIL import Image
 import raytl
 from raytl.api.promotion import Condition
 from raytl.evaluation import metrics
-from raytl.runs.verdict import verdicts
+from raytl.runs.sentences import sentences
 
 pytestmark = pytest.mark.slow  # a search on Ray
 SPACE = "{image_size: 8, epochs: 1, grace_epochs: 1, space: {source_model: [plain:pixels], cut: [1]}}"
@@ -48,7 +48,7 @@ def test_figures_matrix_and_deployment_are_of_what_the_threshold_decides(tmp_pat
     right = metrics.get("accuracy")(np.eye(2)[named], labels)
     assert point["test"]["metric"]["value"] == pytest.approx(right) != summary["best"]["test_metric"]["value"]
 
-    (told,) = [v.sentence for v in verdicts(summary, len(labels)) if "It says 'broken'" in v.sentence]
+    (told,) = [v.text for v in sentences(summary, len(labels)) if "It says 'broken'" in v.text]
     assert f"accuracy {100 * right:.1f} %" in told and "on the test images" in told
     bound = (point["test"]["metric"]["low"] + summary["best"]["test_metric"]["low"]) / 2
     refused = Condition.parse(f"accuracy>={bound:.4f}").refusal(summary)

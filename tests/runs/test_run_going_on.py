@@ -14,7 +14,7 @@ from raytl.runs import RunStore
 from raytl.runs.files import read_json, write_json
 from raytl.runs.going_on import BEFORE, merged
 from raytl.runs.report import write_report
-from raytl.runs.verdict import verdicts
+from raytl.runs.sentences import sentences
 from raytl.sources import build_architecture
 
 
@@ -41,7 +41,7 @@ def test_with_the_same_winner_all_that_was_said_of_it_stays(tmp_path):
     assert summary["controls"] == before["controls"] and summary["gains"] == before["gains"]
     assert summary["transfer_gain"] == before["transfer_gain"]
     assert summary["chosen_before"]["same"] and run.predictions() is not None
-    said = [verdict.sentence for verdict in verdicts(summary, 600)]
+    said = [one.text for one in sentences(summary, 600)]
     assert f"Chosen before: figures on test images are from when {before['trials_then']} trials had been run." in said
 
 
@@ -85,7 +85,7 @@ def test_the_card_of_the_model_says_what_the_run_says(tmp_path):
 def test_a_run_that_was_not_gone_on_with_says_nothing_of_the_kind(tmp_path):
     run = write_example(tmp_path, trials=3)
     assert run.summary()["chosen_before"] is None
-    assert not [verdict for verdict in verdicts(run.summary(), 600) if "Chosen before" in verdict.sentence]
+    assert not [one for one in sentences(run.summary(), 600) if "Chosen before" in one.text]
 
 
 def test_both_searches_count_in_the_time(tmp_path):

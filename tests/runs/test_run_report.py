@@ -27,7 +27,7 @@ from raytl.runs.report.charts import TONES, confusion, curves, parallel, waterfa
 from raytl.runs.report.examples import data_uri
 from raytl.runs.report.importance import importance
 from raytl.runs.report.page import _cards, _outlook
-from raytl.runs.verdict import adaptation, transfer, verdicts
+from raytl.runs.sentences import adaptation, sentences, transfer
 from raytl.runs.wording import strategy
 
 test_images.__test__ = False  # a helper of the example, not a test
@@ -136,7 +136,7 @@ class TestPage:
         summary = run.summary() | {"controls": [], "gains": {}, "transfer_gain": None, "adaptation_gain": None}
         figure = {"value": 0.0, "low": 0.0, "high": 0.8}
         summary["best"] = summary["best"] | {"test_metric": None, "validation_metric": figure, "validated": 2}
-        assert any("accuracy 0.0 % by cross-validation on 2 images" in one.sentence for one in verdicts(summary, 0))
+        assert any("accuracy 0.0 % by cross-validation on 2 images" in one.text for one in sentences(summary, 0))
         assert "by cross-validation on 2 images; 95 % interval" in _cards(summary)
 
     def test_a_metric_keeps_its_capitals(self, run):
@@ -294,7 +294,7 @@ class TestVerdict:
     )
     def test_of_a_part_is_that_of_its_control(self, verdict, gain, tone, words):
         found = transfer(summary_of("source-model", verdict, gain))
-        assert found.tone == tone and words in found.sentence
+        assert found.tone == tone and words in found.text
         assert adaptation(summary_of("adaptation", verdict, gain)).tone == tone
 
     def test_of_several_controls_of_a_part_the_one_with_the_worst_news_is_told(self):
@@ -305,8 +305,8 @@ class TestVerdict:
         unknown = scratch | dict.fromkeys(("value", "low", "high")) | {"verdict": "cannot-tell"}
         for controls in ([plain, scratch], [scratch, plain], [plain, unknown], [unknown, plain]):
             told = transfer(summary | {"controls": controls})
-            assert told.tone == "good" and told.sentence.startswith("Transfer helped: +5.0 points")
-            assert told.sentence.endswith("against the same on plain image features.")
+            assert told.tone == "good" and told.text.startswith("Transfer helped: +5.0 points")
+            assert told.text.endswith("against the same on plain image features.")
         plain |= {"verdict": "harm", "value": -0.05, "low": -0.09, "high": -0.01}
         assert transfer(summary | {"controls": [scratch, plain]}).tone == "bad"
 
@@ -340,7 +340,7 @@ class TestVerdict:
     def test_of_a_recipe_that_differs_in_several_parts_it_is_the_model_that_is_better(self, verdict, words):
         summary = summary_of("recipe", verdict, (0.1, 0.05, 0.15)) | STANDING
         summary["controls"][0]["name"] = "the usual fine-tuning, nothing frozen"
-        told = [one.sentence for one in verdicts(summary, 0)]
+        told = [one.text for one in sentences(summary, 0)]
         assert any(sentence.startswith(words) for sentence in told)
         assert not any("reezing" in sentence for sentence in told)
 
@@ -348,7 +348,7 @@ class TestVerdict:
         summary = summary_of("source-model", "helped", (0.1, 0.05, 0.2))
         summary["controls"][0] |= {"name": "trained from scratch", "strategy": {"adaptation": "none"}}
         told = transfer(summary)
-        assert told.tone == "open" and told.sentence == (
+        assert told.tone == "open" and told.text == (
             "Whether transfer helped is not known by itself: +10.0 points (95 % interval +5.0 to +20.0) against "
             "training from scratch, without adaptation."
         )
@@ -359,7 +359,7 @@ class TestVerdict:
     def test_a_loss_that_left_with_the_source_domain_is_named(self):
         summary = summary_of("source-domain", "helped", (0.1, 0.05, 0.2)) | STANDING
         summary["controls"][0]["name"] = "without the source domain and its loss"
-        told = [one.sentence for one in verdicts(summary, 0)]
+        told = [one.text for one in sentences(summary, 0)]
         assert any(
             sentence.startswith("Joining the source domain, and adapting by it, helped: +10.0")
             and sentence.endswith("against the same without either.")
@@ -369,7 +369,7 @@ class TestVerdict:
     def test_why_something_could_not_be_compared_is_told(self):
         summary = summary_of("source-model", "cannot-tell", None)
         summary["controls"][0]["why_not"] = "the search was interrupted before"
-        told = transfer(summary).sentence
+        told = transfer(summary).text
         assert told == "Whether transfer helped is not known: the search was interrupted before."
 
     UNDEFINED = "the test images are all 'x', and area under the ROC curve is not defined on them"
@@ -381,7 +381,7 @@ class TestVerdict:
         summary |= {"metric": "auroc", "test_undefined": self.UNDEFINED, "transfer_gain": None}
         summary["trials"] = {"trained": 3, "count": 3, "by_status": {"completed": 3}}
         summary["best"] |= {"test_metric": None, "validation_metric": figure if validated else None, "score": 0.4}
-        told = [one.sentence for one in verdicts(summary, 3)]
+        told = [one.text for one in sentences(summary, 3)]
         assert f"On the test images there is no figure: {self.UNDEFINED}." in told
         assert not any("no labelled image was kept" in sentence for sentence in told)
         cards = _cards(summary)
@@ -389,8 +389,8 @@ class TestVerdict:
 
     def test_that_the_model_is_another_one_than_was_tested_is_said(self):
         summary = summary_of("freezing", "helped", (0.1, 0.05, 0.2)) | STANDING
-        assert not any("once more" in one.sentence for one in verdicts(summary, 60))
-        told = [one.sentence for one in verdicts(summary | {"trained_on": "all"}, 60)]
+        assert not any("once more" in one.text for one in sentences(summary, 60))
+        told = [one.text for one in sentences(summary | {"trained_on": "all"}, 60)]
         figure, after = (
             next(i for i, s in enumerate(told) if "on 60 test images" in s),
             told.index(
@@ -417,29 +417,29 @@ class TestVerdict:
     def test_a_threshold_is_told_by_what_it_is_away_from_0_or_1(self, value, shown):
         point = {"label": "b", "value": value, "reached": True, "recall": None, "precision": None, "metric": None}
         summary = summary_of("freezing", "cannot-tell", None) | STANDING | {"operating_point": point}
-        told = [verdict.sentence for verdict in verdicts(summary, 0)]
+        told = [one.text for one in sentences(summary, 0)]
         assert any(sentence.startswith(f"It says 'b' from a probability of {shown} on: ") for sentence in told)
 
     def test_what_was_not_compared_is_not_known(self):
         nothing = summary_of("freezing", "helped", (0.1, 0.05, 0.2))
-        assert "is not known" in transfer(nothing).sentence and "is not known" in adaptation(nothing).sentence
+        assert "is not known" in transfer(nothing).text and "is not known" in adaptation(nothing).text
 
     NOTHING = ("scratch:cnn-small", "torchvision:resnet18@none", "torchvision:resnet18@none@96px", "plain:pixels")
 
     def test_weights_in_a_file_are_no_random_ones(self):
         told = transfer(summary_of("freezing", "helped", (0.1, 0.05, 0.2), source_model="file:w.pth?arch=timm:x@none"))
-        assert told.sentence.startswith("Whether transfer helped is not known")
+        assert told.text.startswith("Whether transfer helped is not known")
 
     @pytest.mark.parametrize("uri", NOTHING)
     def test_a_winner_that_transfers_nothing_is_called_that(self, uri):
         """Where it is better beyond doubt than a head on pretrained features; held against none, that is said."""
         alone = transfer(summary_of("freezing", "helped", (0.1, 0.05, 0.2), source_model=uri))
-        assert alone.tone == "open" and alone.sentence.startswith("Whether transfer helps is not known: the best")
-        assert alone.sentence.endswith(", and it was held against no pretrained one.")
+        assert alone.tone == "open" and alone.text.startswith("Whether transfer helps is not known: the best")
+        assert alone.text.endswith(", and it was held against no pretrained one.")
         ahead = summary_of("classical", "helped", (0.1, 0.05, 0.2), source_model=uri)
         ahead["controls"][0]["name"] = "linear-probe"
         found = transfer(ahead)
-        assert found.tone == "bad" and found.sentence.startswith("Transfer did not help: the best")
+        assert found.tone == "bad" and found.text.startswith("Transfer did not help: the best")
         assert uri.startswith("plain:") or "from random weights" in strategy({"source_model": uri, "cut": 0})
 
     def test_of_one_that_learned_from_a_domains_images_it_is_not_said_that_nothing_was_transferred(self):
@@ -448,7 +448,7 @@ class TestVerdict:
         )
         ahead["controls"][0]["name"] = "linear-probe"
         found = transfer(ahead)
-        assert found.sentence.startswith("A pretrained network did not help: the best model found is a classifier on")
+        assert found.text.startswith("A pretrained network did not help: the best model found is a classifier on")
 
     @pytest.mark.parametrize("uri", NOTHING)
     def test_nothing_is_said_to_have_helped_or_not_by_a_score_alone(self, uri):
@@ -456,7 +456,7 @@ class TestVerdict:
         summary = summary_of("freezing", "cannot-tell", None, source_model=uri, adaptation="none")
         summary["best"] |= {"test_metric": None, "validation_metric": None}
         for found, what in ((transfer(summary), "transfer"), (adaptation(summary), "adaptation")):
-            assert found.tone == "open" and found.sentence.startswith(f"Whether {what} helps nobody has measured: by")
+            assert found.tone == "open" and found.text.startswith(f"Whether {what} helps nobody has measured: by")
 
     def test_of_plain_features_nothing_is_said_to_be_frozen(self):
         trained = {"source_model": "plain:gradients", "cut": 1, "head": "mlp"}
@@ -469,14 +469,14 @@ class TestVerdict:
         behind = summary_of("classical", "cannot-tell", gain, source_model=uri)
         behind["controls"][0]["name"] = "linear-probe"
         found = transfer(behind)
-        assert found.tone == "open" and "cannot settle" in found.sentence and "−3.0 points" in found.sentence
+        assert found.tone == "open" and "cannot settle" in found.text and "−3.0 points" in found.text
         behind["controls"][0] |= {"verdict": "harm", "value": -0.07, "low": -0.1, "high": -0.04}
-        assert transfer(behind).sentence.startswith("Transfer would have helped: the best")
+        assert transfer(behind).text.startswith("Transfer would have helped: the best")
         going_on = transfer(summary_of("freezing", "helped", gain, source_model=uri) | {"interrupted": True})
-        assert going_on.tone == "open" and "not known yet" in going_on.sentence
+        assert going_on.tone == "open" and "not known yet" in going_on.text
         alone = transfer(summary_of("freezing", "helped", gain, source_model=uri) | {"baselines": {"pixels": {}}})
-        assert alone.tone == "open" and "no pretrained weights were tried" in alone.sentence
-        assert "Where none could be had" in alone.sentence
+        assert alone.tone == "open" and "no pretrained weights were tried" in alone.text
+        assert "Where none could be had" in alone.text
 
     @pytest.mark.parametrize("uri", NOTHING)
     def test_of_weights_that_were_given_up_each_is_named_with_its_reason(self, uri):
@@ -489,7 +489,7 @@ class TestVerdict:
         told = {}
         for given_up in ([missing], [slow], [missing, slow, missing, slow, slow]):
             summary = summary_of("freezing", "helped", (0.1, 0.05, 0.2), source_model=uri) | {"baselines": {}}
-            told[len(told)] = transfer(summary | {"given_up": given_up}).sentence
+            told[len(told)] = transfer(summary | {"given_up": given_up}).text
         assert told[0].endswith(
             " The weights of torchvision:resnet18 could not be had: 'raytl doctor' says how to get some."
         )
@@ -514,7 +514,7 @@ class TestVerdict:
             summary_of("freezing", "cannot-tell", None, source_model="plain:gradients", head="logistic") | STANDING
         )
         summary |= {"trials": {"trained": 0, "trainable": trainable, "scored": True}, "time_budget_s": budget_s}
-        told = " ".join(one.sentence for one in verdicts(summary | {"baselines": {}}, 0))
+        told = " ".join(one.text for one in sentences(summary | {"baselines": {}}, 0))
         assert words in told
         assert ("Where none could be had" in told) == trainable
         assert ("--time-budget" in told) == (budget_s is not None)
@@ -532,16 +532,16 @@ class TestVerdict:
         summary = summary_of("constant", verdict, (0.01, -0.02, 0.04)) | STANDING
         summary["controls"][0]["strategy"] = {"answer": "no"}
         summary["best"] |= {"test_metric": {"value": 0.9, "low": 0.85, "high": 0.95}, "validation_metric": None}
-        first = verdicts(summary, 100)[0]
+        first = sentences(summary, 100)[0]
         if tone is None:
-            assert first.sentence.startswith("The best model has accuracy 90.0 %")
+            assert first.text.startswith("The best model has accuracy 90.0 %")
         else:
-            assert first.tone == tone and words in first.sentence
+            assert first.tone == tone and words in first.text
 
     def test_where_one_answer_for_all_is_not_the_best_blind_one_it_is_said_which_is(self):
         summary = summary_of("constant", "cannot-tell", (0.01, -0.02, 0.04)) | STANDING | {"metric": "macro-f1"}
         summary["controls"][0]["strategy"] = {"answers": "its own, at random"}
-        assert verdicts(summary, 100)[0].sentence.startswith(
+        assert sentences(summary, 100)[0].text.startswith(
             "This model is not known to be better than its own answers dealt out to the images at random: +1.0 points"
         )
 
@@ -552,10 +552,10 @@ class TestVerdict:
         summary["controls"][0]["strategy"] = {"answer": "no"}
         summary["controls"] = summary["controls"] * 3
         summary["best"] |= {"test_metric": {"value": 0.7, "low": 0.5, "high": 0.9}, "validation_metric": None}
-        said = [found.sentence for found in verdicts(summary, 40) if "+20.0 points" in found.sentence]
+        said = [found.text for found in sentences(summary, 40) if "+20.0 points" in found.text]
         assert said and all("among 3 of them, one is as far from zero by chance" in sentence for sentence in said)
         summary["controls"][0] |= {"low": -0.01}
-        assert not any("among 3" in found.sentence for found in verdicts(summary, 40)[:1])
+        assert not any("among 3" in found.text for found in sentences(summary, 40)[:1])
 
     @pytest.mark.parametrize(("metric", "value", "gain"), [("accuracy", 0.9, -0.1), ("log-loss", 0.3, -0.3)])
     def test_test_images_of_one_class_are_said_to_tell_nothing_apart(self, metric, value, gain):
@@ -563,16 +563,16 @@ class TestVerdict:
         summary = summary_of("constant", "harm", (gain, gain - 0.05, gain + 0.05)) | STANDING | {"metric": metric}
         summary["controls"][0] |= {"strategy": {"answer": "no"}, "measured_on": "test"}
         summary["best"] |= {"test_metric": {"value": value, "low": 0.2, "high": 0.95}, "validation_metric": None}
-        first = verdicts(summary, 100)[0]
+        first = sentences(summary, 100)[0]
         assert first.tone == "open"
-        assert first.sentence == (
+        assert first.text == (
             "All test images are 'no', so they do not say whether this model tells the classes apart."
         )
 
     def test_a_winner_that_nobody_measured_says_so(self):
         summary = summary_of("freezing", "cannot-tell", None) | STANDING
         summary["best"] |= {"test_metric": None, "validation_metric": None, "score": 0.4}
-        told = [verdict.sentence for verdict in verdicts(summary, 0)]
+        told = [one.text for one in sentences(summary, 0)]
         assert "selection score" in told[0] and told[1].startswith("How often it is right nobody has measured")
 
     @pytest.mark.parametrize("tested", [True, False])
@@ -581,7 +581,7 @@ class TestVerdict:
         summary["trials"] = {"trained": 0, "scored": False}
         if not tested:
             summary["best"]["test_metric"] = None
-        told = " ".join(verdict.sentence for verdict in verdicts(summary, 40))
+        told = " ".join(one.text for one in sentences(summary, 40))
         assert ("was not chosen by a score" in told) == (not tested) and (
             "accuracy 90.0 % on 40 test" in told
         ) == tested
@@ -605,26 +605,26 @@ class TestVerdict:
         summary = summary_of("freezing", "cannot-tell", None) | STANDING
         summary["best"] |= {"test_metric": None, "validation_metric": None, "score": 0.4}
         summary |= {"answers": dict(zip("abc", shares, strict=False)), "survey": {"frequencies": list(known)}}
-        first = verdicts(summary, 0)[0]
-        assert words in first.sentence and (first.tone == tone or "best model" in first.sentence)
-        assert ("unlabelled images" in first.sentence) == (tone is not None)
+        first = sentences(summary, 0)[0]
+        assert words in first.text and (first.tone == tone or "best model" in first.text)
+        assert ("unlabelled images" in first.text) == (tone is not None)
 
     def test_what_is_most_probable_is_not_called_the_answer_of_a_model_with_a_threshold(self):
         point = {"label": "b", "value": 0.02, "reached": True, "recall": None, "precision": None, "metric": None}
         summary = summary_of("freezing", "cannot-tell", None) | STANDING
         summary["best"] |= {"test_metric": None, "validation_metric": None, "score": 0.4}
         summary |= {"answers": {"a": 1.0, "b": 0.0}, "survey": None, "operating_point": None}
-        assert "unlabelled images" in verdicts(summary, 0)[0].sentence
-        told = [verdict.sentence for verdict in verdicts(summary | {"operating_point": point}, 0)]
+        assert "unlabelled images" in sentences(summary, 0)[0].text
+        told = [one.text for one in sentences(summary | {"operating_point": point}, 0)]
         assert not any("unlabelled images" in sentence for sentence in told)
 
     def test_a_winner_without_adaptation_is_called_that(self):
         found = adaptation(summary_of("freezing", "helped", None, adaptation="none"))
-        assert "the best strategy found uses no adaptation loss" in found.sentence
+        assert "the best strategy found uses no adaptation loss" in found.text
 
     def test_losses_are_told_in_their_own_unit(self):
         summary = summary_of("source-model", "helped", (0.041, 0.02, 0.06)) | {"metric": "log-loss"}
-        assert "+0.041 (95 % interval +0.020 to +0.060)" in transfer(summary).sentence
+        assert "+0.041 (95 % interval +0.020 to +0.060)" in transfer(summary).text
 
 
 class TestImportance:

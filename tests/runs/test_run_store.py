@@ -19,8 +19,8 @@ from example import SETTINGS, outcome_of, play, write_example
 from raytl.core.errors import UserError
 from raytl.runs import RunStore, RunWriter, render_leaderboard
 from raytl.runs.lock import TakenOverError
+from raytl.runs.sentences import sentences
 from raytl.runs.storage import lease
-from raytl.runs.verdict import verdicts
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.ui.views import show
 
@@ -107,7 +107,7 @@ class TestWhileItRuns:
             going_on, shown = store.open("loss"), show(store.open("loss"), None)
             assert going_on.status == "running" and going_on.summary()["metric"] == "log-loss"
             assert shown["metric"] == "log-loss" and shown["best"]["validation"] == "1.200"
-            assert verdicts(going_on.summary(), 0)[0].sentence.startswith("The best model has log loss 1.200 on")
+            assert sentences(going_on.summary(), 0)[0].text.startswith("The best model has log loss 1.200 on")
             assert [str(column.header) for column in render_leaderboard(going_on).columns].count("val") == 1
         assert store.open("loss").summary()["metric"] == "log-loss"  # interrupted
 

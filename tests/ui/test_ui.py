@@ -56,7 +56,7 @@ class TestWhatIsShown:
     def test_a_run_that_ended(self, page: TestClient) -> None:
         run = page.get("/api/runs/digits").json()
         assert run["board"][0]["rank"] == 1 and run["best"]["test"]
-        assert any("Transfer helped" in sentence for sentence in run["verdicts"])
+        assert any("Transfer helped" in sentence for sentence in run["sentences"])
         assert run["command"] is None
 
     def test_a_run_that_ended_is_read_once(

@@ -22,7 +22,7 @@ from raytl.runs.report import charts, tables
 from raytl.runs.report.examples import ReportExamples, gallery
 from raytl.runs.report.importance import METHOD, importance
 from raytl.runs.run import Run, interval
-from raytl.runs.verdict import verdicts
+from raytl.runs.sentences import sentences
 from raytl.search.plan.stopping import expected_gain
 
 _LINES = """the lines are 95 % intervals. A line that crosses zero means that these images cannot tell the two apart;
@@ -99,8 +99,7 @@ class _Parts:
 def _top(run: Run, test_images: int) -> str:
     summary = run.summary()
     statements = "".join(
-        f'<p class="verdict {verdict.tone}">{escape(verdict.sentence)}</p>\n'
-        for verdict in verdicts(summary, test_images)
+        f'<p class="verdict {one.tone}">{escape(one.text)}</p>\n' for one in sentences(summary, test_images)
     )
     facts = [f"started {run.started:%Y-%m-%d %H:%M} UTC", wording.duration(run.seconds)]
     if run.settings.get("setting"):

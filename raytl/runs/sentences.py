@@ -50,44 +50,44 @@ _UNSCORED = (
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Sentence:
     """One sentence and how to colour it: ``good``, ``open`` (the data cannot tell) or ``bad``."""
 
     tone: str
-    sentence: str
+    text: str
 
 
-def verdicts(summary: dict[str, Any], test_images: int) -> list[Verdict]:
+def sentences(summary: dict[str, Any], test_images: int) -> list[Sentence]:
     """The sentences at the top of the report.
 
     summary: :meth:`raytl.runs.run.Run.summary`. test_images: how many the test split has, 0 for none.
     """
     best = summary["best"]
     if best is None:
-        return [Verdict("bad", "No trial was completed, so there is no model. The table of trials says why.")]
+        return [Sentence("bad", "No trial was completed, so there is no model. The table of trials says why.")]
     found = [*_blind_would_do(summary), *_one_answer(summary), *_less_would_do(summary)]
-    found.append(Verdict("plain", _figure(summary, test_images)))
+    found.append(Sentence("plain", _figure(summary, test_images)))
     if summary.get("test_undefined"):
-        found.append(Verdict("open", f"On the test images there is no figure: {summary['test_undefined']}."))
+        found.append(Sentence("open", f"On the test images there is no figure: {summary['test_undefined']}."))
     elif not _measured(summary):
-        found.append(Verdict("open", _UNMEASURED))
+        found.append(Sentence("open", _UNMEASURED))
     if summary.get("trained_on") == "all":
-        found.append(Verdict("plain", _ON_ALL))
+        found.append(Sentence("plain", _ON_ALL))
     if (before := summary.get("chosen_before")) is not None:
         found.append(_chosen_before(before, summary))
     if summary["interrupted"]:
-        found.append(Verdict("open", f"This run has not come to its end. Its best so far: {summary['why']}."))
+        found.append(Sentence("open", f"This run has not come to its end. Its best so far: {summary['why']}."))
     elif not _scored(summary) and summary["trials"]["trained"] == 0:
-        found.append(Verdict("open", _UNSCORED))
+        found.append(Sentence("open", _UNSCORED))
     elif summary["trials"]["trained"] == 0 and best["strategy"].get("head") in CONVEX:
         plain = str(best["strategy"].get("source_model")).startswith("plain:")
         what = "classifier on plain image features, of which no network is part" if plain else "head on frozen features"
-        found.append(Verdict("open", _untrained(what, summary)))
+        found.append(Sentence("open", _untrained(what, summary)))
     if (point := summary.get("operating_point")) is not None:
         found.append(_operating(point, metric_of(summary)))
     shares = decomposition(summary)
     if shares:
-        found.append(Verdict("plain", shares))
+        found.append(Sentence("plain", shares))
     found.append(transfer(summary))
     adapted = best["strategy"].get("adaptation", "none") != "none"
     if adapted or summary["adaptation_gain"] is not None:
@@ -117,7 +117,7 @@ def _trainable(summary: dict[str, Any]) -> bool:
     return bool((summary.get("trials") or {}).get("trainable", True))
 
 
-def transfer(summary: dict[str, Any]) -> Verdict:
+def transfer(summary: dict[str, Any]) -> Sentence:
     """Whether starting from pretrained weights beat the very same strategy without any."""
     control = deciding_control(summary, "source-model")
     if control is not None:
@@ -128,11 +128,11 @@ def transfer(summary: dict[str, Any]) -> Verdict:
     elif is_untrained(uri):
         what = "the best strategy found starts from random weights"
     else:
-        return Verdict("open", "Whether transfer helped is not known: there was nothing to compare it with.")
+        return Sentence("open", "Whether transfer helped is not known: there was nothing to compare it with.")
     return _without_transfer(what, summary)
 
 
-def _without_transfer(what: str, summary: dict[str, Any]) -> Verdict:
+def _without_transfer(what: str, summary: dict[str, Any]) -> Sentence:
     """Of a winner without pretrained weights: whether these lost beyond doubt.
 
     One that learned from a source domain's images transferred something all the same, and it is not called transfer.
@@ -140,25 +140,27 @@ def _without_transfer(what: str, summary: dict[str, Any]) -> Verdict:
     part = "transfer" if summary["best"]["strategy"].get("source_domain") is None else "a pretrained network"
     begin = part[0].upper() + part[1:]
     if summary.get("interrupted"):
-        return Verdict("open", f"Whether {part} helps is not known yet: {what}, so far.")
+        return Sentence("open", f"Whether {part} helps is not known yet: {what}, so far.")
     if not {"linear-probe", "fine-tune"} & set(summary.get("baselines", ["fine-tune"])):
-        return Verdict(
+        return Sentence(
             "open",
             f"Whether {part} helps is not known: no pretrained weights were tried to an end, and {what}. "
             + (_why_given_up(summary) or (_WEIGHTS if _trainable(summary) else "The search space has none.")),
         )
     if not _measured(summary):
-        return Verdict("open", f"Whether {part} helps nobody has measured: by the score alone, {what}.")
+        return Sentence("open", f"Whether {part} helps nobody has measured: by the score alone, {what}.")
     rival = next((control for control in controls_of(summary) if control["name"] == "linear-probe"), None)
     gain = None if rival is None else interval(rival)
     if rival is not None and gain is not None and rival["verdict"] != "helped":
         against = f"{in_words(gain, summary)} against {CLASSICAL['linear-probe']}"
         if rival["verdict"] == "harm":
-            return Verdict("open", f"{begin} would have helped: {what}, {against}.")
-        return Verdict("open", f"Whether {part} helps, these images cannot settle: {what}, {against}.")
+            return Sentence("open", f"{begin} would have helped: {what}, {against}.")
+        return Sentence("open", f"Whether {part} helps, these images cannot settle: {what}, {against}.")
     if gain is None:
-        return Verdict("open", f"Whether {part} helps is not known: {what}, and it was held against no pretrained one.")
-    return Verdict("bad", f"{begin} did not help: {what}.")
+        return Sentence(
+            "open", f"Whether {part} helps is not known: {what}, and it was held against no pretrained one."
+        )
+    return Sentence("bad", f"{begin} did not help: {what}.")
 
 
 def _why_given_up(summary: dict[str, Any]) -> str:
@@ -177,7 +179,7 @@ def _why_given_up(summary: dict[str, Any]) -> str:
     return " ".join(told)
 
 
-def adaptation(summary: dict[str, Any]) -> Verdict:
+def adaptation(summary: dict[str, Any]) -> Sentence:
     """Whether the winner's adaptation loss beat the very same strategy without one."""
     control = deciding_control(summary, "adaptation")
     if control is not None:
@@ -187,9 +189,9 @@ def adaptation(summary: dict[str, Any]) -> Verdict:
             told = (
                 "Whether adaptation helps nobody has measured: by the score alone, the best strategy found uses none."
             )
-            return Verdict("open", told)
-        return Verdict("open", "Domain adaptation did not help: the best strategy found uses no adaptation loss.")
-    return Verdict("open", "Whether adaptation helped is not known: there was nothing to compare it with.")
+            return Sentence("open", told)
+        return Sentence("open", "Domain adaptation did not help: the best strategy found uses no adaptation loss.")
+    return Sentence("open", "Whether adaptation helped is not known: there was nothing to compare it with.")
 
 
 def _measured(summary: dict[str, Any]) -> bool:
@@ -205,11 +207,11 @@ def _scored(summary: dict[str, Any]) -> bool:
     return bool(summary["trials"].get("scored", True)) or figure.get("value") is not None
 
 
-def _chosen_before(before: dict[str, Any], summary: dict[str, Any]) -> Verdict:
+def _chosen_before(before: dict[str, Any], summary: dict[str, Any]) -> Sentence:
     """What a search that was gone on with says of its test split: who looks twice has chosen by it."""
     metric = metric_of(summary)
     if before["same"]:
-        return Verdict(
+        return Sentence(
             "plain", f"Chosen before: figures on test images are from when {before['trials']} trials had been run."
         )
     test = interval(before["test_metric"])
@@ -219,14 +221,14 @@ def _chosen_before(before: dict[str, Any], summary: dict[str, Any]) -> Verdict:
         limits = wording.limits(test, share=metric.share)
         figure = f"{metric.title} {wording.value(test.value, share=metric.share)} on the test images"
         figure = f"{figure} (95 % interval {limits})"
-    return Verdict(
+    return Sentence(
         "open",
         f"Chosen before, after {before['trials']} trials: {wording.strategy(before['strategy'])}, with {figure}. "
         f"They are not opened a second time, so the best of now has no figure on them.",
     )
 
 
-def _operating(point: dict[str, Any], metric: Metric) -> Verdict:
+def _operating(point: dict[str, Any], metric: Metric) -> Sentence:
     test = point.get("test")  # runs of before have none
     known = [(name, interval((test or point).get(name))) for name in ("recall", "precision", "metric")]
     figures = [
@@ -241,10 +243,10 @@ def _operating(point: dict[str, Any], metric: Metric) -> Verdict:
         told = f"{told}; no threshold reaches what was asked for on the labelled images that it was set by"
     if metric.by_label:
         told = f"{told}. {metric.title[0].upper()}{metric.title[1:]} elsewhere is that of the more probable class"
-    return Verdict("plain" if point["reached"] else "open", f"{told}.")
+    return Sentence("plain" if point["reached"] else "open", f"{told}.")
 
 
-def _blind_would_do(summary: dict[str, Any]) -> list[Verdict]:
+def _blind_would_do(summary: dict[str, Any]) -> list[Sentence]:
     """Whether the winner is known to be better than an answer without looking: where not, that comes first of all."""
     found = []
     for control in controls_of(summary):
@@ -254,14 +256,14 @@ def _blind_would_do(summary: dict[str, Any]) -> list[Verdict]:
         if _of_one_class(control, gain, summary):
             label = control["strategy"]["answer"]
             told = f"All test images are '{label}', so they do not say whether this model tells the classes apart."
-            found.append(Verdict("open", told))
+            found.append(Sentence("open", told))
             continue
         against = f"{named(control)}: {in_words(gain, summary)}"
         if control["verdict"] == "harm":
-            found.append(Verdict("bad", f"This model is worse than {against}."))
+            found.append(Sentence("bad", f"This model is worse than {against}."))
         else:
             told = f"This model is not known to be better than {against}.{_of_several(control, summary)}"
-            found.append(Verdict("open", told))
+            found.append(Sentence("open", told))
     return found
 
 
@@ -275,7 +277,7 @@ def _of_one_class(control: dict[str, Any], gain: Interval, summary: dict[str, An
     return abs(metric.oriented(test.value) - gain.value - highest) < _SAME
 
 
-def _one_answer(summary: dict[str, Any]) -> list[Verdict]:
+def _one_answer(summary: dict[str, Any]) -> list[Sentence]:
     """Whether the winner says the same of nearly all unlabelled images, and nothing that is known says that it should.
 
     Where there are labels from there, how frequent the classes are is known; elsewhere the user may know. Of a model
@@ -291,7 +293,7 @@ def _one_answer(summary: dict[str, Any]) -> list[Verdict]:
         return []
     share = "all" if answers[label] == 1 else wording.share(answers[label])
     return [
-        Verdict(
+        Sentence(
             "bad" if len(answers) > 2 else "open",
             f"For {share} of the unlabelled images its answer is '{label}': unless nearly all of them are that, it "
             "does not tell them apart.",
@@ -299,7 +301,7 @@ def _one_answer(summary: dict[str, Any]) -> list[Verdict]:
     ]
 
 
-def _less_would_do(summary: dict[str, Any]) -> list[Verdict]:
+def _less_would_do(summary: dict[str, Any]) -> list[Sentence]:
     """The classical recipes that the winner does not beat beyond doubt: that comes first."""
     if summary["best"]["strategy"].get("head") in CONVEX:
         return []
@@ -309,10 +311,10 @@ def _less_would_do(summary: dict[str, Any]) -> list[Verdict]:
         if control["part"] == "classical" and control["verdict"] != "helped" and (gain := interval(control)) is not None
     ]
     told = "A simpler model may do as well: {} is not beaten beyond doubt, {}.{}"
-    return [Verdict("open", told.format(name, in_words(gain, summary), why)) for name, gain, why in tied]
+    return [Sentence("open", told.format(name, in_words(gain, summary), why)) for name, gain, why in tied]
 
 
-def _judged(control: dict[str, Any], summary: dict[str, Any]) -> Verdict:
+def _judged(control: dict[str, Any], summary: dict[str, Any]) -> Sentence:
     said, gain = words(control), interval(control)
     against, missing = said.against, _lacking(control, summary)
     if missing:
@@ -326,15 +328,15 @@ def _judged(control: dict[str, Any], summary: dict[str, Any]) -> Verdict:
         answers["did-not"] = f"This model is no better or worse than {against}"
     if gain is None:
         why_not = control.get("why_not") or "it could not be compared"  # runs of before do not say
-        return Verdict("open", f"Whether {asked} is not known: {why_not}.")
+        return Sentence("open", f"Whether {asked} is not known: {why_not}.")
     if control["verdict"] == "helped" and missing and control["part"] != "recipe":
-        return Verdict("open", f"Whether {asked} is not known by itself: {figures}.")
+        return Sentence("open", f"Whether {asked} is not known by itself: {figures}.")
     if control["verdict"] in answers:
         tones = {"helped": "good", "harm": "bad", "did-not": "open"}
-        return Verdict(tones[control["verdict"]], f"{answers[control['verdict']]}: {figures}.")
+        return Sentence(tones[control["verdict"]], f"{answers[control['verdict']]}: {figures}.")
     where = "these test images" if control["measured_on"] == "test" else "these labelled images"
     told = f"Whether {asked}, {where} cannot settle: {figures}."
-    return Verdict("open", told + _of_several(control, summary))
+    return Sentence("open", told + _of_several(control, summary))
 
 
 def _lacking(control: dict[str, Any], summary: dict[str, Any]) -> list[str]:
