@@ -61,13 +61,10 @@ def run(bin_folder: Path, tmp_path: Path, *words: str) -> subprocess.CompletedPr
     return done
 
 
-def test_the_wheel_holds_spaces_serve_files_and_the_type_marker(wheel):
+def test_the_wheel_holds_spaces_and_the_type_marker_and_no_files_that_nothing_reads(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    for folder in ("search_spaces", "serve"):
-        files = [path for path in (ROOT / folder).iterdir() if path.is_file() and path.stem != "Dockerfile"]
-        assert files
-        for path in files:
-            assert f"raytl/_data/{folder}/{path.name}" in names
+    spaces = {f"raytl/_data/search_spaces/{path.name}" for path in (ROOT / "search_spaces").glob("*.yaml")}
+    assert spaces and spaces == {name for name in names if name.startswith("raytl/_data/")}
     assert {"raytl/py.typed", "raytl/runs/report/style.css", "raytl/runs/report/page.js"} <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/")) or name.endswith(".pyc")]
 
