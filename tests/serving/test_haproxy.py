@@ -24,7 +24,7 @@ from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 
 from raytl.serving.applying import reachable
 from raytl.serving.haproxy.configuration import HOST_FILE, Files
-from raytl.serving.haproxy.guard import Process, answering
+from raytl.serving.haproxy.guard import Guard, Process, answering
 from raytl.serving.ingress import EVERYWHERE, environment, haproxy_runs, host_for_serve
 from raytl.serving.ports import free_port, port_taken
 
@@ -385,14 +385,41 @@ class TestGuard:
             assert connection.makefile("rb").read().endswith(b"fine")
 
     def test_one_that_finishes_its_connections_does_not_keep_the_port(self, node):
-        node.start()
-        with socket.create_connection(("127.0.0.1", node.port)) as slow:
-            slow.sendall(b"GET /fine HTTP/1.1\r\n")  # and no end
+        with socket.create_server(("127.0.0.1", 0)) as replica:
+            served = f"server here 127.0.0.1:{replica.getsockname()[1]}"
+            config = CONFIG.replace("server gone 127.0.0.1:1 check inter 100ms", served)
+            config = config.replace("timeout server 5s", "timeout server 600s")  # it is the replica that takes its time
+            node.start(config=config)
             old = node.haproxy()
-            node.start("-x", str(node.config.parent / "admin"), "-sf", str(old))
-            newest = node.haproxy()
-            wait_for(lambda: len(holders := node.holders()) == 2 and newest in holders)  # the other is its guard
-            assert Path(f"/proc/{old}/exe").exists()
+            with socket.create_connection(("127.0.0.1", node.port), timeout=60) as slow:
+                slow.sendall(b"GET /v1/models/cells HTTP/1.0\r\n\r\n")
+                working, _ = replica.accept()
+                with working:
+                    node.start("-x", str(node.config.parent / "admin"), "-sf", str(old), config=config)
+                    newest = node.haproxy()
+                    wait_for(lambda: len(holders := node.holders()) == 2 and newest in holders)  # the other: its guard
+                    assert Path(f"/proc/{old}/exe").exists()
+                    working.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nmine")
+                    assert slow.makefile("rb").read().endswith(b"mine")
+
+    def test_the_guard_of_one_that_was_replaced_before_it_was_seen_to_answer_lets_go_of_the_port(self, tmp_path):
+        (tmp_path / "haproxy.cfg").write_text(CONFIG.format(folder=tmp_path, port=1, metrics=2, statistics=3))
+        files = Files(tmp_path / "haproxy.cfg")
+        replaced = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port, itself = listener.getsockname()[1], Process(os.getpid())
+            guard = Guard(files, listener, [], itself, itself)
+            files.note_owner(replaced.pid)
+            watching = threading.Thread(target=guard.watch, args=(Process(replaced.pid),), daemon=True)
+            watching.start()
+            files.note_owner(os.getpid())
+            try:
+                wait_for(lambda: not listens_at(os.getpid(), port), 5)
+            finally:
+                replaced.kill()
+                replaced.wait()
+                watching.join(60)
+        assert not watching.is_alive()
 
     def test_serves_on_when_the_actor_dies_and_hands_over_without_a_gap(self, node):
         actor = node.start()
@@ -406,12 +433,38 @@ class TestGuard:
         assert failures == []
 
     def test_a_haproxy_that_its_actor_stopped_stays_away(self, node):
-        actor = node.start()
-        os.kill(node.haproxy(), signal.SIGKILL)
+        actor, haproxy = node.start(), node.haproxy()
+        (guard,) = mentioning(str(node.config)).keys() - {actor.pid, haproxy}
+        os.kill(guard, signal.SIGSTOP)  # or it might take the actor for alive where this process has to wait its turn
+        os.kill(haproxy, signal.SIGKILL)
         actor.kill()
         actor.wait()
+        os.kill(guard, signal.SIGCONT)
         wait_for(lambda: node.processes() == [])
         assert not node.answers()
+
+    def test_an_actor_that_ends_before_the_next_haproxy_answers_had_stopped_the_one_before(self, tmp_path, monkeypatch):
+        """As on a busy machine, where an answer takes longer than the actor has to end itself."""
+        (tmp_path / "haproxy.cfg").write_text(CONFIG.format(folder=tmp_path, port=1, metrics=2, statistics=3))
+        files = Files(tmp_path / "haproxy.cfg")
+        silent = [sys.executable, "-c", "import time; time.sleep(600)", str(files.config)]
+        actor, raylet, dead = (subprocess.Popen(silent) for _ in range(3))
+        guard = Guard(files, None, silent, Process(actor.pid), Process(raylet.pid))
+        monkeypatch.setattr("raytl.serving.haproxy.guard._STARTUP_S", 1.0)
+        files.note_owner(dead.pid)
+        haproxy = Process(dead.pid)
+        dead.kill()
+        dead.wait()
+        ending = threading.Timer(0.7, actor.kill)
+        ending.start()
+        try:
+            assert guard._start_again(haproxy) is None
+            wait_for(lambda: not Process(files.owner()).alive())
+        finally:
+            ending.join()
+            for process in (actor, raylet):
+                process.kill()
+                process.wait()
 
     def test_survives_that_ray_kills_the_actors_group(self, node):
         actor = node.start()

@@ -132,12 +132,12 @@ class Guard:
                 return
 
     def _see_it_answer(self, haproxy: Process) -> None:
-        """Wait for its first answer, or its end."""
+        """Wait for its first answer, or its end, or until another one is in charge: it then answers no more."""
         deadline = time.monotonic() + _STARTUP_S
         while haproxy.pid != self._answered and time.monotonic() < deadline:
             if answering(self._files.admin) == haproxy.pid:
                 self._answered = haproxy.pid
-            elif haproxy.alive() and self._raylet.alive():
+            elif haproxy.alive() and self._raylet.alive() and self._files.owner() == haproxy.pid:
                 time.sleep(_POLL_S)
             else:
                 break
@@ -154,10 +154,13 @@ class Guard:
             return None
         started = self._start(haproxy)
         deadline = time.monotonic() + _SHUTDOWN_S
-        while started is not None and time.monotonic() < deadline:
+        while started is not None:
+            over = time.monotonic() >= deadline  # and one more look: its first answer alone may have taken longer
             if not (self._manager.alive() and self._raylet.alive()):
                 started.kill()
                 return None
+            if over:
+                break
             self._see_it_answer(started)
             time.sleep(_POLL_S)
         # The actor would go on telling the dead one of changes. Serve replaces it.
