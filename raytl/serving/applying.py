@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import ray
 from ray._private.state import jobs
+from ray.exceptions import RayError
 
-from raytl.core.errors import UserError
+from raytl.core.errors import UserError, cause
 from raytl.serving import tokens
 from raytl.serving.controller import AppConfig, RaySession, Serve, clear_head
 from raytl.serving.lineage import versions
@@ -74,9 +76,24 @@ def put(serve: Serve, ray_session: RaySession, application: AppConfig, before: A
         _wait_until_served(serve, application, time.monotonic() + wait_s)
     except BaseException as error:
         if applied or not isinstance(error, UserError):  # else it was refused, and is somebody else's if it is there
-            _put_back(serve, ray_session, application, before)
+            with undoing(error):
+                _put_back(serve, ray_session, application, before)
         raise
     drop_unused_snapshots(serve)
+
+
+@contextmanager
+def undoing(error: BaseException) -> Iterator[None]:
+    """What fails while something is undone is told beside why it is undone, and not in its place. error: why."""
+    try:
+        yield
+    except (UserError, RayError, OSError) as undone:
+        told = f"it could not be undone, either ({cause(undone).rstrip('.')}): look at 'raytl endpoint status'"
+        if not isinstance(error, UserError):
+            error.add_note(told)
+        elif told not in str(error):  # of two steps that cannot be undone for the same reason
+            raise UserError(f"{str(error).rstrip('.')}; {told}") from undone
+        raise error from undone
 
 
 def replace(serve: Serve, application: AppConfig, before: AppConfig | None) -> None:

@@ -19,6 +19,7 @@ from raytl.serving.applying import (
     replace,
     running_replicas,
     settings_of,
+    undoing,
     url_of,
     with_settings,
 )
@@ -141,18 +142,19 @@ def rotate_token(name: str = "raytl", *, wait_s: float = 60) -> Endpoint:
             replace(serve, application, before)
             asked_for = True
             if not _takes_token(serve, application, time.monotonic() + wait_s):
-                raise UserError(
-                    f"endpoint '{name}' did not take the new token in {wait_s:g} s; the old one is good still"
-                )
+                raise UserError(f"endpoint '{name}' did not take the new token in {wait_s:g} s")
         except BaseException as error:  # Ctrl-C too
             try:
                 if asked_for or not isinstance(error, UserError):  # else it was refused
-                    _take_token_back(serve, application, settings["token_sha256"])
+                    with undoing(error):
+                        _take_token_back(serve, application, settings["token_sha256"])
+                    if asked_for and isinstance(error, UserError):
+                        error = UserError(f"{error}; the old one is good still")
                     asked_for = False
             finally:
                 if not asked_for:
                     _keep_token(name, old, instead_of=token)
-            raise
+            raise error
         return endpoint_of(serve, application, ray_session)
 
 

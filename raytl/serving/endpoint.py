@@ -28,6 +28,7 @@ from raytl.serving.applying import (
     stop_head,
     stop_if_last,
     stop_unused_head,
+    undoing,
     url_of,
     with_settings,
 )
@@ -346,13 +347,14 @@ def _nothing_left_in_vain(ray_session: RaySession) -> Iterator[None]:
     began = Serve.running() is None
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         if began and ray.is_initialized():  # else it is all gone already
-            serve = Serve.running()
-            if serve is None:
-                stop_head(ray_session)
-            else:
-                stop_if_last(serve, ray_session, "")
+            with undoing(error):
+                serve = Serve.running()
+                if serve is None:
+                    stop_head(ray_session)
+                else:
+                    stop_if_last(serve, ray_session, "")
         raise
 
 

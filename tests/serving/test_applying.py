@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 import ray
+from ray.exceptions import RaySystemError
 
 from raytl.core.errors import UserError
 from raytl.serving import applying, changing, snapshots, tokens
@@ -52,6 +53,27 @@ def test_what_is_interrupted_while_it_is_waited_for_is_undone(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         put(cast(Serve, kept), SESSION, application("raytl", "v2", num_cpus=64), before, 1)
     assert kept.configs == all_before
+
+
+@pytest.mark.parametrize("why", [UserError("the model cannot be loaded."), KeyboardInterrupt(), ValueError("a bug")])
+def test_why_it_failed_is_said_though_it_cannot_be_undone(why, monkeypatch):
+    class Lost(Kept):
+        def change(self, edit: Callable[[dict[str, AppConfig]], Mapping[str, AppConfig] | None]) -> None:
+            if self.configs:
+                raise RaySystemError("the cluster does not answer")
+            super().change(edit)
+
+    def failed(*_: Any) -> None:
+        raise why
+
+    monkeypatch.setattr(applying, "_wait_until_served", failed)
+    with pytest.raises(type(why)) as said:
+        put(cast(Serve, Lost()), SESSION, application("raytl", "v1"), None, 1)
+    told = "it could not be undone, either (System error: the cluster does not answer): look at 'raytl endpoint status'"
+    if isinstance(why, UserError):
+        assert str(said.value) == f"the model cannot be loaded; {told}"
+    else:
+        assert said.value is why and why.__notes__ == [told]
 
 
 def test_the_same_that_another_command_has_just_deployed_stays(monkeypatch):
@@ -136,8 +158,9 @@ def test_the_file_holds_the_token_that_is_asked_for_where_it_cannot_be_changed(f
     kept = Busy(raytl=before)
     monkeypatch.setattr(changing, "_endpoint", lambda name: nullcontext((kept, SESSION, before)))
     monkeypatch.setattr(changing, "_takes_token", lambda *_: False)
-    with pytest.raises(UserError, match="another command"):
+    with pytest.raises(UserError, match="another command") as said:
         changing.rotate_token()
+    assert str(said.value).startswith("endpoint 'raytl' did not take the new token in 60 s; it could") is (free == 1)
     asked_for = applying.settings_of(kept.configs["raytl"])["token_sha256"]
     assert tokens.hashed(tokens.read_token("raytl")) == asked_for and len(changes) == free + 1
     assert (asked_for == settings["token_sha256"]) is (free == 0)
