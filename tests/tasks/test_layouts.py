@@ -144,6 +144,12 @@ def tables_of_splits(root: Path) -> Path:
     return root
 
 
+def flat_train_with_table(root: Path) -> Path:
+    images(root, {"train": 4, "test/cat": 2, "test/dog": 2})
+    (root / "train" / "labels.csv").write_text(lines("{n}.png,{label}", numbers=range(4)))
+    return root
+
+
 def parts_and_metadata(root: Path) -> Path:
     """One collection in two folders, and a table that labels it in a column of another name."""
     images(root, {"a_part_1": 4})
@@ -502,6 +508,14 @@ class TestLayouts:
             "may be splits or classes, and 'holdout' is another",
         ),
         (in_folders({"train": 2, "test": 2}), "its folders are splits, not classes"),
+        (
+            in_folders({"train": 4, "test/cat": 2, "test/dog": 2}),
+            r"set/train/: nothing says what its images are, .*set/test as --target and \S+set/train as --unlabelled",
+        ),
+        (
+            flat_train_with_table,
+            r"set/train/: its images lie in no class folders, .*set/train as --target and \S+set/test as --test",
+        ),
         (in_folders({"photos": 4}), "only one class"),
         (
             named_by_label,

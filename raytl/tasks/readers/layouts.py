@@ -208,6 +208,11 @@ def _splits(tree: Tree, full: dict[str, Tree], names: dict[str, str], shown: str
             return _split_layout("splits without classes", tree, full, names, {})
     same = [name for name in others if _classes_in(full[name]) & inside]
     blank = [name for name, split in names.items() if split == TRAIN and not classes[name]]
+    if blank and not others:
+        labelled = max(names, key=lambda name: len(classes[name]))
+        raise SplitsOrClassesError(
+            _blank_train(full[blank[0]], f"{shown}{printable(blank[0])}", printable(labelled), shown)
+        )
     if same or blank or not inside or len(kinds) < 2:
         odd = f", and '{printable((same or others)[0])}' is another" if others else ""
         train = min(names, key=lambda name: names[name] != TRAIN)
@@ -218,6 +223,23 @@ def _splits(tree: Tree, full: dict[str, Tree], names: dict[str, str], shown: str
     for name in filter(classes.__getitem__, names):
         _refuse_copy_inside(_full(_unwrapped(full[name])), f"{shown}{printable(name)}/", "")
     return _split_layout("split folders", tree, full, names, classes)
+
+
+def _blank_train(folder: Tree, train: str, labelled: str, shown: str) -> str:
+    """What is said of images to train on that lie in no class folders, where those of another split do.
+
+    folder: of the former, with ``train`` as what it is called. labelled: name of the folder of the latter.
+    """
+    if any(map(may_be_table, folder.below())):
+        return (
+            f"{train}/: its images lie in no class folders, and those of '{labelled}' do; where its table has their "
+            f"labels give the two apart, {train} as --target and {shown}{labelled} as --test"
+        )
+    return (
+        f"{train}/: nothing says what its images are, while those of '{labelled}' lie in class folders; put them into "
+        f"class folders too or a table of their labels beside them, or give {shown}{labelled} as --target and {train} "
+        "as --unlabelled"
+    )
 
 
 def _split_layout(
