@@ -122,8 +122,9 @@ def kept(root: Path, task: Task, strategies: dict[str, Strategy], **search: Any)
     records = []
     for number, strategy in enumerate(strategies.values()):
         history: list[dict[str, float]] = []
-        run_trial(workspace, TrialJob(strategy, 1), lambda metrics, history=history: history.append(dict(metrics)))
-        record = TrialRecord(number, "search", strategy.to_dict(), strategy.key, 1, status=TrialStatus.COMPLETED)
+        fold = 1 if workspace.folds else None
+        run_trial(workspace, TrialJob(strategy, fold), lambda metrics, history=history: history.append(dict(metrics)))
+        record = TrialRecord(number, "search", strategy.to_dict(), strategy.key, fold, status=TrialStatus.COMPLETED)
         record.history = [{key: float(value) for key, value in m.items() if key != "last"} for m in history]
         records.append(record)
     stopped = records[-1]
@@ -155,10 +156,15 @@ def came_to(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tup
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYTL_HOME", str(run.path.parent.parent / "home"))
         written = [recipe(run, number) for number in range(len(STRATEGIES))]
-    for name, each in zip(STRATEGIES, written, strict=True):
+    return dict(zip(STRATEGIES, zip(written, *came_to_in(folder, written), strict=True), strict=True))
+
+
+def came_to_in(folder: Path, written: list[Recipe]) -> tuple[list[float], list[float]]:
+    """Accuracies and log losses of scripts, in a process that cannot import raytl."""
+    names = [f"{number}.py" for number in range(len(written))]
+    for name, each in zip(names, written, strict=True):
         assert "import raytl" not in each.script and "from raytl" not in each.script
-        (folder / f"{name}.py").write_text(each.script)
-    names = [f"{name}.py" for name in STRATEGIES]
+        (folder / name).write_text(each.script)
     all_of_them = (
         "import runpy, sys; sys.modules['raytl'] = None\n"
         f"for name in {names}: sys.argv[1:] = [name + '.pt']; runpy.run_path(name, run_name='__main__')"
@@ -168,10 +174,9 @@ def came_to(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tup
         [sys.executable, "-c", all_of_them], cwd=folder, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    found = re.findall(r"accuracy (\S+)  log loss (\S+)", done.stdout)
     assert all((folder / f"{name}.pt").stat().st_size > 1000 for name in names)
-    figures = [(each, float(a), float(b)) for each, (a, b) in zip(written, found, strict=True)]
-    return dict(zip(STRATEGIES, figures, strict=True))
+    found = re.findall(r"accuracy (\S+)  log loss (\S+)", done.stdout)
+    return [float(accuracy) for accuracy, _ in found], [float(loss) for _, loss in found]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -183,6 +188,23 @@ def test_a_script_comes_to_what_was_recorded(
     assert written.recorded == {"accuracy": last["target-accuracy"], "log_loss": -last["target-log-loss"]}
     assert log_loss == pytest.approx(written.recorded["log_loss"], abs=WITHIN)
     assert accuracy == pytest.approx(written.recorded["accuracy"], abs=1.5 / 12)
+
+
+def test_scripts_of_heads_that_learned_from_a_source_domain_alone_come_to_what_was_recorded_there(
+    run: Run, tmp_path: Path
+) -> None:
+    """Without labels of the target there are no folds, and a part of the source domain is held out."""
+    root = run.path.parent.parent
+    bright, more = root / "bright", root / "more"
+    heads = {name: STRATEGIES[name] for name in ("stages", "moments")}
+    heads["logistic"] = replace(STRATEGIES["logistic"], source_domain="bright")
+    alone = kept(tmp_path, Task(None, [bright], more), heads)
+    written = [recipe(alone, number) for number in range(len(heads))]
+    accuracies, _ = came_to_in(tmp_path, written)
+    for record, each, accuracy in zip(alone.records(), written, accuracies, strict=True):
+        assert record.fold is None
+        assert each.recorded == {"accuracy": record.history[-1]["source-accuracy"]}  # the loss there is not recorded
+        assert accuracy == pytest.approx(each.recorded["accuracy"], abs=0.01)
 
 
 def test_a_script_is_short_and_names_what_it_does(came_to: dict[str, tuple[Recipe, float, float]]) -> None:
