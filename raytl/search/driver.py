@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -143,6 +144,8 @@ def search(
         interrupted = True
     if interrupted and plan.winner() is None:
         raise KeyboardInterrupt
+    if beginning is not None and beginning.fault is not None:  # no GPU computes in this process any more
+        workspace = Workspace(data, replace(workspace.settings, device="cpu"))
     if not interrupted:
         listener.on_phase("choice", "")
     seconds = time.monotonic() - started

@@ -73,6 +73,13 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY)
 
 
+def gpu_fault(error: BaseException) -> str | None:
+    """What a GPU said when it failed, after which no call to it succeeds in this process; None of other errors."""
+    said = str(error).strip().splitlines()
+    failed = isinstance(error, RuntimeError) and bool(said) and said[0].startswith(("CUDA error", "HIP error"))
+    return said[0] if failed else None
+
+
 def free_memory(device: torch.device) -> None:
     """Give back what nothing refers to any more."""
     gc.collect()

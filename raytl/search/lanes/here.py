@@ -15,6 +15,7 @@ from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.lanes.work import do_job, keep_files
 from raytl.search.plan.schedule import SearchPlan
 from raytl.tasks import LabelledImages
+from raytl.training.devices import gpu_fault
 from raytl.training.material import ELSEWHERE
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace
@@ -62,6 +63,10 @@ class Beginning:
         self._ready = threading.Event()
         self._stopped = threading.Event()
         self._error: BaseException | None = None
+        self.fault: str | None = None
+        """What this process's GPU said when it failed; nothing computes on it here from then on."""
+        self.left: LaneJob | None = None
+        """The job that it failed in, for a lane: with a process of its own, which may have another GPU."""
         self._thread = threading.Thread(target=self._run, name="raytl-beginning", daemon=True)
 
     def __enter__(self) -> Beginning:
@@ -100,11 +105,13 @@ class Beginning:
         """Wait for what was begun; raises what went wrong with it."""
         self.hand_over()
         self._thread.join()
-        self._workspace.residents.release()  # the lanes are to have the device
+        if self.fault is None:
+            self._workspace.residents.release()  # the lanes are to have the device
         if self._error is not None:
             raise self._error
 
     def _run(self) -> None:
+        job = None
         try:
             while not self._stopped.is_set():
                 job = self._plan.next_quick(begin=not self._ready.is_set())
@@ -114,7 +121,11 @@ class Beginning:
         except StoppedError:
             return
         except BaseException as error:  # noqa: BLE001, raised again in the main thread
-            self._error = error
+            self.fault = gpu_fault(error)
+            if self.fault is None:
+                self._error = error
+            else:
+                self.left = job
 
 
 def refit_on_all(

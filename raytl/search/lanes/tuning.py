@@ -142,6 +142,9 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         except BaseException as error:
             self.failure = error
             raise
+        if beginning.left is not None:
+            self._notice(f"the GPU failed in the search's own process ({beginning.fault}): the lanes go on")
+            self._again.append((beginning.left, 0))
 
     def _used(self) -> set[int]:
         """Lanes with a job."""

@@ -99,6 +99,25 @@ class TestBeginning:
         with Beginning(plan, workspace) as beginning, pytest.raises(OSError, match="no space left"):
             beginning.finish()
 
+    @pytest.mark.parametrize("error", [torch.AcceleratorError, RuntimeError])
+    def test_a_job_in_which_the_gpu_fails_is_left_to_the_lanes(
+        self,
+        error: type[RuntimeError],
+        begun: tuple[SearchPlan, Workspace, Heard],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        plan, workspace, _ = begun
+
+        def broken(*arguments: object) -> None:
+            raise error("CUDA error: an illegal memory access was encountered\nCompile with TORCH_USE_CUDA_DSA")
+
+        monkeypatch.setattr(here, "do_job", broken)
+        with Beginning(plan, workspace) as beginning:
+            beginning.finish()
+        assert beginning.fault == "CUDA error: an illegal memory access was encountered"
+        assert beginning.left is not None and beginning.left.kind == JobKind.SURVEY
+        assert plan.records == [] and not plan.finished()
+
     def test_an_error_elsewhere_ends_it_after_its_job(self, begun: tuple[SearchPlan, Workspace, Heard]) -> None:
         plan, workspace, _ = begun
         with pytest.raises(KeyboardInterrupt), Beginning(plan, workspace):

@@ -354,6 +354,17 @@ class TestEnds:
             desk.died(trial_id)
         assert desk.plan.errors == {0: said}
 
+    def test_what_failed_on_the_gpu_of_the_process_that_began_is_done_first_of_all_by_a_lane(self, tmp_path: Path):
+        beginning = Held(tmp_path)
+        desk = Desk([loading(1)], beginning=beginning)
+        with beginning:
+            beginning.fault, beginning.left = "CUDA error: unspecified launch failure", loading(0)
+            beginning.end()
+        first = desk.ask()
+        assert desk.searcher._trials[first].job.number == 0
+        said = "the GPU failed in the search's own process (CUDA error: unspecified launch failure): the lanes go on"
+        assert desk.said == [said]
+
     def test_a_lane_that_leaves_after_its_result_has_done_its_job(self):
         desk = Desk([loading(0)])
         trial_id = desk.ask()
