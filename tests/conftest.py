@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,16 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 # Property tests measure behaviour, not time: a busy machine must not fail them.
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_ray_is_left() -> Iterator[None]:
+    """A Ray that a module leaves connected would be used by the tests that come after it, in whatever order."""
+    yield
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()
+        pytest.fail("this module leaves a Ray connected; end what it began, or have it begin none", pytrace=False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -40,7 +40,6 @@ def test_none_where_cuda_cannot_start_though_the_driver_lists_one(monkeypatch: p
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", refuse)
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # by other tests it may be
     assert usable_gpus() == ()
     assert environment()["gpus"] == []
     assert choose_device("auto").type == "cpu"

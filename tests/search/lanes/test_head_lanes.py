@@ -247,6 +247,8 @@ def test_the_lane_without_a_gpu_is_told_so(tmp_path, monkeypatch: pytest.MonkeyP
         raise StopIteration
 
     monkeypatch.setattr(lanes, "_workspace", workspace)
+    # It asks Ray, which begins by itself where it is asked.
+    monkeypatch.setattr(lanes, "threads_here", lambda share, threads, known: threads)
     settings = tiny.workspace(tmp_path, tiny.data(4)).settings
     for config in ({}, {"threads": 3, "node": "ab12"}):
         with pytest.raises(StopIteration):

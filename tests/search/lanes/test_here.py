@@ -71,7 +71,7 @@ class TestBeginning:
         assert {record.kind for record in plan.records} == {JobKind.PROBE}
         assert {record.strategy["source_model"] for record in plan.records} == {"plain:pixels", "plain:gradients"}
         assert {record.lane for record in plan.records} == {"driver"}
-        (kept,) = plan.refits.done.values()
+        *_, kept = plan.refits.done.values()  # where probes take seconds there is one before the best
         assert load_checkpoint(Path(kept))[1].labels == workspace.data.classes
         job = plan.next_job()
         assert getattr(job, "kind", None) == JobKind.PRETRAIN
@@ -164,7 +164,6 @@ class TestLanesHere:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         monkeypatch.setattr(cluster, "cores", lambda: 4)
         monkeypatch.setattr(cluster, "usable_gpus", lambda: ())
-        monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)  # by other tests it may be
         assert lanes_here(None, 0.0, 1, None) == Lanes(4, 1.0, 0.0, 1, wanted=False)
         assert lanes_here(2, 0.0, 1, None) == Lanes(2, 2.0, 0.0)
         assert lanes_here(8, 0.0, 1, None) == Lanes(8, 1.0, 0.0)
