@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -62,6 +62,31 @@ class RunSummary:
         return vars(self) | {"started": started, "tags": list(self.tags)}
 
 
+class Known:
+    """What was read of runs that ended, of one storage: such a run is read again once a file of it is another one."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[Any, RunSummary]] = {}
+
+    def summary(self, place: Place) -> RunSummary:
+        """Of the run in a place. A run without an end may get one, or go on, without a file of it being another."""
+        try:
+            state = place.state()
+        except UserError:
+            return _summary(place)
+        before = self._kept.get(place.name)
+        if before is not None and before[0] == state:
+            return before[1]
+        found = _summary(place)
+        if found.status == "finished":
+            self._kept[place.name] = (state, found)
+        return found
+
+    def forget_all_but(self, names: Iterable[str]) -> None:
+        """Runs that are gone."""
+        self._kept = {name: self._kept[name] for name in names if name in self._kept}
+
+
 class RunStore:
     """The runs of a storage.
 
@@ -85,10 +110,13 @@ class RunStore:
         """Where each run is."""
         return self._storage.places()
 
-    def list(self) -> list[RunSummary]:
-        """All runs, newest first; a damaged one is listed as such."""
+    def list(self, known: Known | None = None) -> list[RunSummary]:
+        """All runs, newest first; a damaged one is listed as such. known: from an earlier look, and for the next."""
+        places = self.places()
+        known = Known() if known is None else known
         with ThreadPoolExecutor(READERS) as pool:
-            found = list(pool.map(_summary, self.places()))
+            found = list(pool.map(known.summary, places))
+        known.forget_all_but(place.name for place in places)
         return sorted(found, key=lambda run: (run.started.timestamp() if run.started else 0.0, run.name), reverse=True)
 
     def readable(self) -> Iterator[Run]:

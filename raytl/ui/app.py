@@ -143,7 +143,7 @@ def make_app(
 
     @app.get("/api/runs")
     def runs() -> dict[str, Any]:
-        return {"storage": store.shown, "runs": [run.to_json() for run in store.list()]}
+        return {"storage": store.shown, "runs": [run.to_json() for run in store.list(views.known)]}
 
     @app.get("/api/runs/{name}")
     def one(name: str) -> dict[str, Any]:

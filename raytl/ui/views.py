@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from raytl.api import Run
@@ -15,7 +13,7 @@ from raytl.runs.files import plain
 from raytl.runs.requests import asked_of
 from raytl.runs.run import interval
 from raytl.runs.sentences import sentences
-from raytl.runs.storage import DiskPlace
+from raytl.runs.store import Known
 from raytl.search.jobs import JobKind
 from raytl.search.records import TrialRecord
 from raytl.search.space.definition import ANY, parse_space
@@ -36,12 +34,14 @@ class Views:
     def __init__(self, price: float | None) -> None:
         self._price = price
         self._kept: dict[str, tuple[Any, dict[str, Any]]] = {}
+        self.known = Known()
+        """What the list of all runs has of those that ended."""
 
     def show(self, run: Run) -> dict[str, Any]:
         """One run, as :func:`show`. The values are not to be changed."""
-        if run.status == "running" or not isinstance(run.place, DiskPlace):
+        if run.status == "running":
             return show(run, self._price)
-        state = _files(run.path)
+        state = run.place.state()
         known = self._kept.pop(run.name, None)
         if known is None or known[0] != state:
             known = (state, show(Run(run.place), self._price))  # opened anew: it may have been another run before
@@ -49,13 +49,6 @@ class Views:
         for oldest in list(self._kept)[:-KEPT]:
             self._kept.pop(oldest, None)
         return known[1]
-
-
-def _files(folder: Path) -> list[tuple[str, int, int]]:
-    """What lies in a run's folder, with times and sizes; a file more or less in a folder of it is a new time of it."""
-    with os.scandir(folder) as entries:
-        stats = [(entry.name, entry.stat()) for entry in entries]
-    return sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
 
 
 def show(run: Run, price: float | None = None) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from example import SETTINGS, outcome_of, play, write_example
 from s3 import s3_server
 
 from raytl.core.errors import UserError
-from raytl.runs import RunStore, requests
+from raytl.runs import Run, RunStore, labels, requests
 from raytl.runs.report import write_report
 from raytl.runs.storage import keeper, lease, mirror, remote
+from raytl.runs.store import Known
 from raytl.search.records import TrialRecord, TrialStatus
 
 
@@ -98,6 +99,17 @@ class TestReading:
             RunStore(uri).open("flowes")
         with pytest.raises(UserError, match=rf"no run at {uri}/flowes"):
             RunStore("runs").open(f"{uri}/flowes")
+
+    def test_what_is_known_of_a_run_that_ended_is_not_fetched_again(self, uri, machine, monkeypatch):
+        write_example(uri, trials=3)
+        known = Known()
+        (first,) = RunStore(uri).list(known)
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "summary", lambda run: pytest.fail("it was read again"))
+            assert RunStore(uri).list(known) == [first]
+        labels.tag(RunStore(uri).find("digits"), add=["good"])
+        (tagged,) = RunStore(uri).list(known)
+        assert list(tagged.tags) == ["good"]
 
     def test_a_run_is_read_elsewhere_while_it_is_written(self, uri, machine, monkeypatch):
         monkeypatch.setattr(mirror, "PAUSE_S", 0.0)

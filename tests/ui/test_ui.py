@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from raytl.core.errors import UserError
-from raytl.runs import RunStore, RunWriter
+from raytl.runs import Run, RunStore, RunWriter
 from raytl.runs import run as run_module
 from raytl.runs.journal import Replay, read_journal
 from raytl.runs.report.page import _POLICY as REPORT_POLICY
@@ -77,6 +78,33 @@ class TestWhatIsShown:
         with (storage / "digits" / JOURNAL).open("a") as journal:
             journal.write('{"phase": "more", "detail": "", "at": 1.0}\n')
         assert page.get("/api/runs/digits").json()["phases"][-1]["phase"] == "more"
+
+    def test_the_list_reads_a_run_that_ended_once(
+        self, page: TestClient, storage: Path, live: RunWriter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read: list[str] = []
+        summary = Run.summary
+
+        def counted(run: Run) -> dict[str, Any]:
+            read.append(run.name)
+            return summary(run)
+
+        def listed() -> dict[str, dict[str, Any]]:
+            read.clear()
+            return {run["name"]: run for run in page.get("/api/runs").json()["runs"]}
+
+        monkeypatch.setattr(Run, "summary", counted)
+        first = listed()
+        assert {"digits", "digits-2", "live"} == set(read)
+        assert listed().keys() == first.keys() and set(read) == {"live"}
+        page.post("/api/runs/digits/tags", json={"add": ["good"]})
+        assert listed()["digits"]["tags"] == ["good"] and set(read) == {"digits", "live"}
+        page.post("/api/runs/digits/tags", json={"add": ["better"], "remove": ["good"]})
+        assert listed()["digits"]["tags"] == ["better"]
+        page.post("/api/runs/digits/note", json={"text": "a word"})
+        assert listed()["digits"]["note"] == "a word"
+        RunStore(storage).delete("digits")
+        assert set(listed()) == {"digits-2", "live"}
 
     def test_two_beside_each_other(self, page: TestClient) -> None:
         found = page.get("/api/compare", params={"a": "digits", "b": "digits-2"}).json()

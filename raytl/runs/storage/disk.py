@@ -83,6 +83,15 @@ class DiskPlace:
             return lease.is_held(Folder(self.folder))
         return False
 
+    def state(self) -> list[tuple[str, int, int | None]]:
+        """Of the folder itself: a file more or less in a folder of it is a new time of that."""
+        try:
+            with os.scandir(self.folder) as entries:
+                stats = [(entry.name, entry.stat()) for entry in entries if entry.name not in LOCKS]
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be read ({(error.strerror or str(error)).lower()})") from error
+        return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
     def has(self, name: str) -> bool:
         """Whether there is a file of this name. Raises UserError where the folder may not be looked into."""
         path = self.folder / name

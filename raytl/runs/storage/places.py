@@ -59,6 +59,9 @@ class Place(Protocol):
     def is_written(self) -> bool:
         """Whether a process that lives is writing the run."""
 
+    def state(self) -> Sequence[tuple[str, int, int | None]]:
+        """Names, sizes and times of what is there: another one where a file of the run is, but for who writes it."""
+
     def has(self, name: str) -> bool:
         """Whether there is a file of this name."""
 

@@ -129,6 +129,11 @@ class ObjectPlace:
         with reaching(self.shown):
             return lease.is_held(self._objects)
 
+    def state(self) -> list[tuple[str, int, int | None]]:
+        """As it was when it was listed."""
+        own = f"{lease.FOLDER}/"
+        return sorted((key, seen.size, seen.mtime_ns) for key, seen in self.listed().items() if not key.startswith(own))
+
     def has(self, name: str) -> bool:
         """Whether there is a file of this name."""
         return name in self.listed() or (name == JOURNAL and bool(segments.newest(self.listed())))
