@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -48,6 +49,21 @@ def other() -> Iterator[ThreadPoolExecutor]:
 def endpoint(bundles: dict[str, Path]) -> Endpoint:
     """With the first bundle, whatever the test before left."""
     return deploy(bundles["first"], **SMALL)
+
+
+@pytest.fixture
+def given_up(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Once it is set, what is too large is soon waited for no longer; until then it is, whatever others take."""
+    over, really = threading.Event(), applying._wait_until_served
+
+    def wait(serve: Serve, config: dict[str, Any], deadline: float) -> None:
+        if config["deployments"][0]["ray_actor_options"]["num_cpus"] == TOO_LARGE["num_cpus"]:
+            assert over.wait(120)
+            deadline = time.monotonic() + 2
+        really(serve, config, deadline)
+
+    monkeypatch.setattr(applying, "_wait_until_served", wait)
+    return over
 
 
 def told(name: str) -> dict[str, Any]:
@@ -109,29 +125,31 @@ def test_what_several_change_in_the_same_moment_is_all_there(bundles, endpoint):
     assert Serve.running().configs() == {"raytl": config} and model_at(endpoint) == "first"
 
 
-def test_the_first_on_the_endpoint_fails_and_the_second_stays(bundles, other):
-    failing = other.submit(deploy, bundles["second"], name="letters", wait_s=15, **TOO_LARGE)
+def test_the_first_on_the_endpoint_fails_and_the_second_stays(bundles, other, given_up):
+    failing = other.submit(deploy, bundles["second"], name="letters", **TOO_LARGE)
     wait_for(lambda: told("letters"))
     endpoint = deploy(bundles["first"], **SMALL)
+    given_up.set()
     refused(failing, "CPUs")
     assert model_at(endpoint) == "first"
     assert set(Serve.running().configs()) == {"raytl"}
 
 
-def test_one_fails_and_another_was_updated_and_its_trial_taken_back(bundles, other, endpoint, tmp_path):
+def test_one_fails_and_another_was_updated_and_its_trial_taken_back(bundles, other, endpoint, given_up, tmp_path):
     try_out(variant(bundles["first"], tmp_path / "again"), canary=0.5)
-    failing = other.submit(deploy, bundles["second"], name="cells", wait_s=15, **TOO_LARGE)
+    failing = other.submit(deploy, bundles["second"], name="cells", **TOO_LARGE)
     wait_for(lambda: told("cells"))
     rollback()
     assert look()["candidate"] is None
     update(bundles["second"])
+    given_up.set()
     refused(failing, "CPUs")
     assert (look()["live"]["model"], look()["candidate"], model_at(endpoint)) == ("second", None, "second")
     assert set(Serve.running().configs()) == {"raytl"}
 
 
 def test_one_fails_and_what_replaced_it_meanwhile_stays(bundles, other, endpoint):
-    failing = other.submit(deploy, bundles["second"], wait_s=15, **TOO_LARGE)
+    failing = other.submit(deploy, bundles["second"], wait_s=60, **TOO_LARGE)
     wait_for(lambda: told("raytl")["model"] == "second")
     again = deploy(bundles["first"], **SMALL)
     refused(failing, "given another version by somebody else, first")

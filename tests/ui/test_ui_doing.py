@@ -17,6 +17,8 @@ from documented import undocumented
 from fastapi.testclient import TestClient
 from photos import SPACE, folder, picture
 
+from raytl.api.by_hand import ask
+from raytl.core.errors import UserError
 from raytl.runs import RunStore
 from raytl.serving.ports import free_port
 from raytl.ui import make_app
@@ -107,11 +109,9 @@ def test_a_strategy_by_hand_is_one_more_of_a_run_that_ended(page: TestClient, pl
     assert command["code"] == 2 and f"trial {new.number} is this very strategy" in command["said"]
 
 
-def test_the_command_says_what_the_space_does_not_have(place: Path) -> None:
-    process = raytl(place, "runs", "try", "flowers", "--set", "head_lr=9.0")
-    out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 2
-    assert json.loads(out)["error"] == "--set head_lr=9.0: 'head_lr' is 9.0; give a number from 0.001 to 0.5", err
+def test_what_the_space_of_the_run_does_not_have_is_said(place: Path) -> None:
+    with pytest.raises(UserError, match=r"--set head_lr=9.0: 'head_lr' is 9.0; give a number from 0.001 to 0.5"):
+        ask("flowers", ["head_lr=9.0"])
 
 
 def test_a_strategy_by_hand_is_tried_next_by_a_search_that_goes_on(page: TestClient, place: Path) -> None:
