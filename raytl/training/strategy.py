@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 from raytl import adaptation, finetuning
@@ -122,7 +123,7 @@ class Strategy:
         """Whether its head is solved for, on stages that are all frozen, and nothing is trained."""
         return self.head in CONVEX
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hash of all settings (12 hex digits): equal strategies have equal keys.
 

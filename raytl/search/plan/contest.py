@@ -44,6 +44,7 @@ class Contest:
     def __init__(self, records: Sequence[TrialRecord], labels: Labels | None) -> None:
         self.records = records
         self.said = Said(labels, self.completed)
+        self._trailing: dict[tuple[tuple[int, ...], ...], bool] = {}  # by the trials of both
 
     @property
     def labels(self) -> Labels | None:
@@ -127,10 +128,17 @@ class Contest:
 
     def trails(self, key: str, other: str) -> bool:
         """Whether a strategy is behind another beyond doubt, on the folds that both were tried on."""
-        both = self._both(key, other)
-        if both is None or self.labels is None:
-            return False
-        return separates(*both, self.labels.labels, self.labels.metric, self.labels.groups)
+        common = self._common(key, other)
+        # Asked for at every job, of the same trials mostly.
+        of = tuple(tuple(r.number for r in self.completed(one) if r.fold in common) for one in (key, other))
+        if of not in self._trailing:
+            both = self._both(key, other)
+            self._trailing[of] = (
+                both is not None
+                and self.labels is not None
+                and separates(*both, self.labels.labels, self.labels.metric, self.labels.groups)
+            )
+        return self._trailing[of]
 
     def lags(self, key: str, other: str) -> bool:
         """Whether a strategy is behind another by more than a standard error, on the folds that both were tried on."""
