@@ -210,8 +210,11 @@ class Probing:
 
     def _ranked(self) -> list[Strategy]:
         """Probes with a score, best first."""
+        probes = [s for strategies in self._probes.values() for s in strategies]
+        if not probes:  # what all trials promise is asked for at every job
+            return []
         promises = self._contest.promises()
-        known = [s for strategies in self._probes.values() for s in strategies if s.key in promises]
+        known = [s for s in probes if s.key in promises]
         return sorted(known, key=lambda s: promises[s.key], reverse=True)
 
     def doubted_labels(self) -> int:
