@@ -42,6 +42,14 @@ HOSTS = st.sampled_from(["a", "b"])
 MANY_WRITES = 10**6
 
 
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory):
+    """Drivers that begin tidy up what was read of runs, and are not to look through this user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYTL_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def dead_pid():
     """Of a process of this machine that has ended."""
