@@ -81,10 +81,11 @@ def fit_logistic(
 ) -> Probe:
     """Multinomial logistic regression with an L2 penalty on standardised features, solved to its optimum.
 
-    features: (n, d), any scale; labels: (n,) in [0, classes); sample_weight: (n,) >= 0, items of weight 0 count as
-    absent; groups: (n,), never on two sides of a fold; class_balanced: every class weighs the same in sum.
+    features: (n, d), of one kind, at any scale; labels: (n,) in [0, classes); sample_weight: (n,) >= 0, items of weight
+    0 count as absent; groups: (n,), never on two sides of a fold; class_balanced: every class weighs the same in sum.
     Minimises the weighted mean cross-entropy plus strength / 2 times the sum of the squared weights, on features
-    standardised and divided by sqrt(d): scikit-learn's LogisticRegression there with C = 1 / (n strength).
+    standardised and scaled to a mean square length of 1 (:func:`raytl.evaluation.axes.principal_axes`): scikit-learn's
+    LogisticRegression there with C = 1 / (n strength).
 
     strengths: tried by stratified (group-aware) cross-validation of at most ``max_folds`` folds, twice with under a
     hundred items; a single one is only measured. Within a fold the classes keep the shares they have in all items.
