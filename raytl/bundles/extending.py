@@ -28,6 +28,7 @@ from raytl.evaluation import metrics
 from raytl.evaluation.calibration import apply_temperature, calibration_error, confidence_temperature
 from raytl.evaluation.head_probes import SolvedHead, solve_parts
 from raytl.evaluation.intervals import Interval, metric_interval
+from raytl.evaluation.near_probes import SolvedNear, solve_near
 from raytl.judging.health import Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.old_classes import OldClasses, compare_old_classes, named
@@ -35,6 +36,7 @@ from raytl.judging.renewing import renewed_yardstick
 from raytl.sources import SourceModel
 from raytl.sources.heads import StagesHead
 from raytl.sources.manifest import MANIFEST_FILE, Manifest, Threshold, deciding
+from raytl.sources.near_heads import NearestMeanHead, NeighboursHead
 from raytl.tasks.images import Images
 
 _NEW_EXAMPLES = 4
@@ -161,13 +163,16 @@ def extend_bundle(
     )
     model = copy.deepcopy(bundle.model)
     reads_stages = isinstance(model.head, StagesHead)
-    if isinstance(model.head, StagesHead):
+    if isinstance(solved, SolvedNear):
+        model.head, model.labels = solved.head, labels
+    elif isinstance(model.head, StagesHead):
         model.head = StagesHead(model.head.widths, len(labels), solved.members, quarters=model.head.quarters)
         model.labels = labels
     else:
         model.replace_head(len(labels), labels, "logistic")
+    if isinstance(solved, SolvedHead):
+        solved.put_into(model.head)
     model.to(bundle.device)
-    solved.put_into(model.head)
     export_bundle(
         out,
         model,
@@ -233,8 +238,13 @@ def _notes(
         yield "its estimates of accuracy, label sets and drift are not available any more"
 
 
-def _solve(model: SourceModel, kept: KeptFeatures, classes: int) -> SolvedHead:
+def _solve(model: SourceModel, kept: KeptFeatures, classes: int) -> SolvedHead | SolvedNear:
     head = model.head
+    if isinstance(head, NearestMeanHead | NeighboursHead):
+        return solve_near(
+            head, torch.from_numpy(kept.features), kept.labels, classes, kept.weights, kept.groups,
+            balanced=kept.balanced, seed=0,
+        )  # fmt: skip
     return solve_parts(
         torch.from_numpy(kept.features), kept.labels, classes, kept.weights, kept.groups,
         widths=head.widths if isinstance(head, StagesHead) else None, balanced=kept.balanced, seed=0,

@@ -9,8 +9,10 @@ from typing import Any
 
 from raytl.core.names import printable
 from raytl.evaluation.intervals import Interval
-from raytl.sources.heads import CONVEX, ZERO_SHOT
+from raytl.sources.heads import CONVEX, K_NN, NEAREST_MEAN, ZERO_SHOT
 from raytl.sources.uris import is_untrained, split_size
+
+_SOLVED = {NEAREST_MEAN: "the nearest class mean", K_NN: "the nearest labelled images (k-NN)"}
 
 
 def score(value: Any) -> str:
@@ -112,7 +114,7 @@ def strategy(values: dict[str, Any]) -> str:
         taught = values.get("adaptation") == "propagation"
         moved = ", moved to the target's moments" if taught or values.get("adaptation") == "moments" else ""
         return (
-            f"logistic regression on {where}{start.removeprefix('fine-tuned from ')}"
+            f"{_SOLVED.get(values['head'], 'logistic regression')} on {where}{start.removeprefix('fine-tuned from ')}"
             + (f", with the labelled images of {joined}{moved} in the training" if _known(joined) else "")
             + (f", augmented ({values['augmentation']})" if _augmented(values) else "")
             + (", taught by the unlabelled images too (label propagation)" if taught else "")

@@ -27,7 +27,7 @@ from raytl.sources.model import SourceModel
 from raytl.sources.staging import fit
 from raytl.sources.weights import tensors
 
-_LAST = ("head.parts.0.weight", "head.output.weight", "head.names", "head.weight")
+_LAST = ("head.parts.0.weight", "head.output.weight", "head.names", "head.means", "head.weight")
 """Tensors of heads that have a row for every label."""
 _EXTRA = ("metrics", "provenance", "temperature", "threshold")
 
@@ -167,6 +167,7 @@ def load_checkpoint(directory: Path) -> tuple[Manifest, SourceModel]:
     fit(model, state, where)
     last = next((name for name in _LAST if name in state), None)
     outputs = model.feature_dim if last is None else int(state[last].shape[0])
+    outputs = int(state["head.says"].shape[-1]) if "head.says" in state else outputs
     if manifest.labels is not None and len(manifest.labels) != outputs:
         raise UserError(f"{where}: has {len(manifest.labels)} labels for {outputs} outputs; export the model again")
     model.uri = f"file:{directory}"

@@ -1,4 +1,4 @@
-"""What sits on the features: a linear layer, a small network, linear layers on every stage, or the classes' names."""
+"""What sits on the features: a linear layer, a small network, a layer a stage, what is near, or the classes' names."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from raytl.sources.near_heads import NearestMeanHead, NeighboursHead
+
 ZERO_SHOT = "zero-shot"
-CONVEX = ("logistic", "stages", ZERO_SHOT)
+NEAREST_MEAN, K_NN = "nearest-mean", "k-nn"
+NEAR = (NEAREST_MEAN, K_NN)
+"""Heads that name an image after what it is nearest to (:mod:`raytl.sources.near_heads`)."""
+CONVEX = ("logistic", "stages", *NEAR, ZERO_SHOT)
 """Heads that are solved for, or follow from the classes' names, instead of being trained."""
 HEADS = ("linear", "mlp", *CONVEX)
 HIDDEN = 256
@@ -103,4 +108,8 @@ def make_head(kind: str, features: int, outputs: int) -> nn.Module:
         return MlpHead(features, outputs)
     if kind == ZERO_SHOT:
         return ZeroShotHead(features, outputs)
+    if kind == NEAREST_MEAN:
+        return NearestMeanHead(features, outputs)
+    if kind == K_NN:
+        return NeighboursHead(features, outputs)
     raise ValueError(f"unknown head '{kind}'; known are {', '.join(HEADS)}")

@@ -17,6 +17,7 @@ from raytl.sources.base import Built
 from raytl.sources.heads import MlpHead, StagesHead, ZeroShotHead
 from raytl.sources.licences import NO_WEIGHTS
 from raytl.sources.model import SourceInfo, SourceModel
+from raytl.sources.near_heads import near_head
 from raytl.tasks.preprocessing import Preprocessing
 
 Stages = list[tuple[str, nn.Module]]
@@ -219,6 +220,12 @@ def _widen_head(model: SourceModel, state: Mapping[str, Tensor]) -> None:
     if embedded is not None:
         if embedded.ndim == 2 and len(embedded):
             model.head = ZeroShotHead(model.feature_dim, len(embedded), int(embedded.shape[1]))
+        return
+    buffers = {name.removeprefix("head."): tuple(own.shape) for name, own in state.items() if name.startswith("head.")}
+    near = near_head(buffers)
+    if near is not None:
+        if buffers["centre"] == (model.feature_dim,):
+            model.head = near
         return
     hidden, output = (state.get(f"head.{layer}.weight") for layer in ("hidden", "output"))
     weight = state.get("head.weight", hidden)

@@ -12,7 +12,9 @@ from raytl.adaptation.moments import match_moments
 from raytl.core import stopping
 from raytl.evaluation.calibration import apply_temperature
 from raytl.evaluation.head_probes import solve_parts
+from raytl.evaluation.near_probes import solve_near
 from raytl.sources.heads import StagesHead, ZeroShotHead
+from raytl.sources.near_heads import NearestMeanHead, NeighboursHead
 from raytl.sources.precision import autocast
 from raytl.training.devices import upload
 from raytl.training.network import Network
@@ -27,8 +29,9 @@ BATCH = 256
 class Solved:
     """How a head was solved for.
 
-    strengths: the penalty of each linear layer. shares: of the layers in the average. sharpness: of the average, else
-    1. believed: of the unlabelled images that it learned from, None without such.
+    strengths: the penalty of each linear layer. shares: of the layers in the average. sharpness: of the average, or of
+    a head that goes by what is near, else 1. believed: of the unlabelled images that it learned from, None without
+    such.
     """
 
     strengths: tuple[float, ...] = ()
@@ -38,23 +41,23 @@ class Solved:
 
 
 def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, matched: bool = False) -> Solved:
-    """Put the best linear head for the labelled images of all roles on the network's features, in place.
+    """Put the best head of its kind for the labelled images of all roles on the network's features, in place.
 
-    As :func:`raytl.evaluation.head_probes.solve_parts` has it. Every role weighs the same, as it does in a step of
-    training. matched: source features take on the target's moments first (:func:`match_moments`). balanced: every class
-    weighs the same too. Where images have augmented views, the head learns from these as well, and all versions of an
-    image weigh as much as one. Where there are unlabelled images for it (``roles.taught``), it learns from these too,
-    from what is believed of them (:mod:`raytl.training.taught`). Where no role has labels, or the head is made of the
-    classes' names, it stays as it is; where its features are not finite, FloatingPointError is raised.
+    As :func:`raytl.evaluation.head_probes.solve_parts` has it, or :mod:`raytl.evaluation.near_probes`. Every role
+    weighs the same, as it does in a step of training. matched: source features take on the target's moments first
+    (:func:`match_moments`). balanced: every class weighs the same too. Where images have augmented views, the head
+    learns from these as well, and all versions of an image weigh as much as one. Where there are unlabelled images for
+    it (``roles.taught``), it learns from these too, from what is believed of them (:mod:`raytl.training.taught`). Where
+    no role has labels, or the head is made of the classes' names, it stays as it is; where its features are not finite,
+    FloatingPointError is raised.
     """
     labelled = {role: pool for role, pool in roles.training.items() if pool.labels is not None}
     if not labelled or isinstance(network.model.head, ZeroShotHead):
         return Solved()
     head = network.model.head
-    first = head.parts[0] if isinstance(head, StagesHead) else head
-    assert isinstance(first, nn.Linear)
+    classes = outputs_of(head)
     kept = {
-        role: spread_source(_labels(pool), first.out_features, seed) if role != "target" else np.arange(len(pool))
+        role: spread_source(_labels(pool), classes, seed) if role != "target" else np.arange(len(pool))
         for role, pool in labelled.items()
     }
     labelled = {role: pool.subset(kept[role]) for role, pool in labelled.items()}
@@ -72,10 +75,14 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
     )
     groups = _groups(labelled, roles, kept)
     target = np.concatenate([np.full(len(pool) * times[role], role == "target") for role, pool in labelled.items()])
+    if isinstance(head, NearestMeanHead | NeighboursHead):
+        near = solve_near(head, features, labels, classes, weights, groups, balanced=balanced, seed=seed)
+        network.model.head = near.head.to(network.device)
+        return Solved(sharpness=float(near.head.sharpness))
     found = solve_parts(
         features,
         labels,
-        first.out_features,
+        classes,
         weights,
         groups,
         widths=head.widths if isinstance(head, StagesHead) else None,
@@ -119,7 +126,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
             target=target,
         )
     if isinstance(head, StagesHead) and head.members != found.members:
-        head = StagesHead(head.widths, first.out_features, found.members, quarters=head.quarters).to(network.device)
+        head = StagesHead(head.widths, classes, found.members, quarters=head.quarters).to(network.device)
         network.model.head = head
     found.put_into(head)
     shares = tuple(found.shares.tolist()) if isinstance(head, StagesHead) else ()
@@ -145,6 +152,15 @@ def _of_versions(network: Network, pool: Pool) -> Tensor:
     """Features of the images, then of each of their views."""
     found = [features_of(network, version) for version in pool.versions()]
     return torch.cat(found) if len(found) > 1 else found[0]
+
+
+def outputs_of(head: nn.Module) -> int:
+    """Classes of a head that is solved for."""
+    if isinstance(head, NearestMeanHead | NeighboursHead):
+        return head.outputs
+    layer = head.parts[0] if isinstance(head, StagesHead) else head
+    assert isinstance(layer, nn.Linear)
+    return layer.out_features
 
 
 def _labels(pool: Pool) -> np.ndarray:

@@ -32,8 +32,9 @@ class Strategy:
     cut: number of stages frozen, from the input side.
     head: ``linear``; ``mlp`` with a hidden layer of 256 units; ``logistic``, a linear one on frozen stages that is
         solved for (L2-regularised logistic regression, the strength by cross-validation) and has no rates;
-        ``stages``, one of these on every stage, their probabilities averaged; or ``zero-shot``, made of the classes'
-        names by the source model's text tower, without labels.
+        ``stages``, one of these on every stage, their probabilities averaged; ``nearest-mean`` and ``k-nn``, what a
+        class's mean, or single labelled images, are near; or ``zero-shot``, made of the classes' names by the source
+        model's text tower, without labels.
     start: of a linear head, ``random`` (or taken over from a source model with the same labels), or ``probe``: solved
         for on the source model's features before anything is trained (LP-FT; Kumar et al., 2022).
     class_weights: ``none``, or ``balanced``: every class counts as much as the others however few images it has.

@@ -69,6 +69,8 @@ def bundle(root: Path, strategy: dict[str, object], threshold: Threshold | None 
 FROZEN = {
     "logistic": {"cut": tiny.STAGES, "head": "logistic"},
     "stages": {"cut": tiny.STAGES, "head": "stages"},
+    "nearest-mean": {"cut": tiny.STAGES, "head": "nearest-mean"},
+    "k-nn": {"cut": tiny.STAGES, "head": "k-nn"},
 }
 
 

@@ -15,6 +15,7 @@ from raytl.bundles import Bundle, export_bundle
 from raytl.bundles.onnx import export_onnx
 from raytl.bundles.onnx_model import ONNX_FILE
 from raytl.core.errors import UserError
+from raytl.sources.near_heads import NearestMeanHead, NeighboursHead
 
 LABELS = ("ash", "birch", "cedar")
 
@@ -22,6 +23,13 @@ LABELS = ("ash", "birch", "cedar")
 def bundle(folder: Path, head: str = "linear", channels: int = 3, network: str = "scratch:cnn-small") -> Path:
     model = sources.build_architecture(network, num_classes=3, channels=channels, image_size=24, seed=1)
     model.replace_head(3, LABELS, head)
+    if head == "k-nn":
+        model.head = NeighboursHead(model.feature_dim, 3, images=9, neighbours=5)
+    if isinstance(model.head, NearestMeanHead | NeighboursHead):
+        model.eval()
+        noise = torch.randn(9, channels, 24, 24, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            model.head.place(model.run(noise), torch.arange(9) % 3, torch.ones(9))
     drawn = torch.Generator().manual_seed(0)  # not as the tests before left it
     for weight in model.head.parameters():
         weight.data.normal_(0, 2, generator=drawn)
@@ -34,6 +42,8 @@ def bundle(folder: Path, head: str = "linear", channels: int = 3, network: str =
         ("scratch:cnn-small", "linear", 3),
         ("scratch:cnn-small", "stages", 1),
         ("scratch:cnn-small", "zero-shot", 3),
+        ("scratch:cnn-small", "nearest-mean", 3),
+        ("scratch:cnn-small", "k-nn", 1),
         ("plain:gradients", "linear", 1),
         ("plain:colour", "linear", 3),
     ],

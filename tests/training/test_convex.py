@@ -19,9 +19,10 @@ from raytl.adaptation.moments import match_moments
 from raytl.core.errors import UserError
 from raytl.evaluation.head_probes import CLOSE, OF_MANY
 from raytl.evaluation.mixing import mixture_shares
+from raytl.evaluation.near_probes import solve_nearest_mean, solve_neighbours
 from raytl.evaluation.probes import Probe, fit_logistic
 from raytl.sources.checkpoint import write_checkpoint
-from raytl.sources.heads import StagesHead
+from raytl.sources.heads import NEAR, StagesHead
 from raytl.sources.staging import fit
 from raytl.tasks import LabelledImages
 from raytl.training import Strategy, loop
@@ -444,3 +445,38 @@ class TestStages:
     def test_needs_all_stages_frozen(self, space: Workspace) -> None:
         with pytest.raises(UserError, match="'stages' stands on frozen stages only"):
             train(space, replace(self.STRATEGY, cut=1))
+
+
+@pytest.mark.parametrize("head", NEAR)
+class TestNear:
+    """Heads that go by what an image is near to."""
+
+    def test_is_part_of_the_model_that_is_kept(self, head: str, space: Workspace, tmp_path: Path) -> None:
+        result = train(space, replace(HEAD, head=head), fold=None)
+        write_checkpoint(tmp_path / "m", result.model, {})
+        read = sources.load(f"file:{tmp_path / 'm'}", channels=result.model.preprocessing.channels, image_size=SIDE)
+        images = torch.randn(5, result.model.preprocessing.channels, SIDE, SIDE)
+        with torch.inference_mode():
+            assert torch.allclose(read(images), result.model.eval()(images), atol=1e-4)
+
+    def test_is_solved_for_on_the_folds_features(self, head: str, space: Workspace, target: LabelledImages) -> None:
+        strategy = replace(HEAD, head=head)
+        result, (training, validation) = train(space, strategy), space.folds[0]
+        seen = torch.from_numpy(features(space, PRETRAINED, target))
+        weights, seed = np.full(len(training), 1 / len(training)), trial_seed(space, TrialJob(strategy, 0))
+        solve = solve_nearest_mean if head == "nearest-mean" else solve_neighbours
+        found = solve(
+            seen[training], target.labels[training], len(CLASSES), weights, None, balanced=False, seed=seed
+        )  # fmt: skip
+        expected = found.head(seen[validation]).softmax(dim=1)
+        np.testing.assert_allclose(result.validation_probabilities, expected, atol=1e-4)
+
+    def test_joined_with_a_domain_it_learns_from_both(self, head: str, space: Workspace) -> None:
+        alone, joined = (
+            train(space, replace(HEAD, head=head, source_domain=domain)).model.head for domain in (None, "bright")
+        )
+        assert not torch.equal(alone.centre, joined.centre)
+
+    def test_stands_on_frozen_stages_only(self, head: str, space: Workspace) -> None:
+        with pytest.raises(UserError, match=f"'{head}' stands on frozen stages"):
+            train(space, replace(HEAD, head=head, cut=2))

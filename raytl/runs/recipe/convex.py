@@ -1,4 +1,4 @@
-"""A head that is solved for, in a script: logistic regression on frozen features, by L-BFGS."""
+"""A head that is solved for, in a script: logistic regression on frozen features, by L-BFGS, or what is near."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from raytl.adaptation.moments import match_moments
+from raytl.core.errors import UserError
 from raytl.runs.recipe import pieces
 from raytl.runs.recipe.data import wrapped
 from raytl.runs.recipe.lifting import Lifted
@@ -15,6 +16,7 @@ from raytl.runs.recipe.pieces import Code, block
 from raytl.runs.recipe.views import VIEWS, policy_code, view_seeds
 from raytl.sources.heads import StagesHead
 from raytl.sources.model import pool_quarters
+from raytl.sources.near_heads import NearestMeanHead, NeighboursHead
 from raytl.training.convex import solve_head
 from raytl.training.pools import view_batch
 from raytl.training.roles import spread_source
@@ -87,6 +89,22 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
             "head.sharpness.fill_(SHARPNESS)  # an average of probabilities is less sure than it could be",
         )
         through = f"outputs.append({pool}(x))"
+    elif isinstance(head, NearestMeanHead | NeighboursHead):
+        settings |= {"SHARPNESS": solved.sharpness}
+        made = f"{lifted.add(NearestMeanHead)}({width}, {k})"
+        told = "head.sharpness.fill_(SHARPNESS)  # by images left out, as all that was chosen here"
+        if isinstance(head, NeighboursHead):
+            settings |= {"NEIGHBOURS": len(head.ranks), "DOUBT": float(head.doubt)}
+            learned = sum(len(pool) for pool in trial.roles.training.values() if pool.labels is not None)
+            if len(head.images) < learned:
+                raise UserError(
+                    f"{strategy.source_model}: of {learned} labelled images its k-nn head keeps {len(head.images)}, "
+                    "and no script can say which; take a trial with another head"
+                )
+            made = f"{lifted.add(NeighboursHead)}({width}, {k}, len(x), NEIGHBOURS)"
+            told += "\nhead.doubt.fill_(DOUBT)"
+        fit = block(f"head = {made}", even, "head.place(x, labels, weights)", told)
+        through = "outputs = [x]"
     else:
         settings |= {"STRENGTH": solved.strengths[0] if solved.strengths else 1.0}
         fit = block(
@@ -142,12 +160,14 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
             ),
         ]
     )
+    near = isinstance(head, NearestMeanHead | NeighboursHead)
+    solving = [] if near else [SOLVE]
     if not views:
-        return Code(pieces.constants(settings), main, [SOLVE, features])
+        return Code(pieces.constants(settings), main, [*solving, features])
     settings |= {"VIEW_BATCH": pieces.raw(f"{view_batch(trial.network.preprocessing.size)}  # augmented at once")}
     settings |= {"VIEWS": pieces.raw(f"{view_seeds(strategy.augmentation, views)}  # seeds")}
     imports = {"import math", "from collections.abc import Callable, Iterator"}
-    return Code(pieces.constants(settings), main, [SOLVE, VIEWS, features], imports)
+    return Code(pieces.constants(settings), main, [*solving, VIEWS, features], imports)
 
 
 def _seen_code(trial: Trial, roles: list[str], seed: int, lifted: Lifted) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from raytl.adaptation.propagation import PROPAGATION
-from raytl.sources.heads import ZERO_SHOT
+from raytl.sources.heads import NEAR, ZERO_SHOT
 from raytl.sources.uris import is_untrained
 from raytl.training.strategy import Strategy
+
+_ON_LAST = ("logistic", *NEAR)
+"""Heads on the last stage's features: what is near them tells no more than what separates them."""
 
 
 def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
@@ -14,12 +17,13 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
     Better than a network that is trained on the target's images alone is, as long as these are few, a head on all
     stages of published weights, or of any that learned from the unlabelled images too; what the trained one is surer of
     on the unlabelled images it is often wrong in. Of two heads on frozen features: on all stages better than on the
-    last, of the same network, and there with a source domain better than without, and with what is believed of the
-    unlabelled images: how much these are heard follows from the target's labels. On published weights better than on
-    plain features. A network that was pretrained on the user's own source domain is better than these only where the
-    domain is related. labelled: whether target labels tell that; where there are none, such a network is trusted less
-    than published weights, a domain's features as they are less than with the target's moments, and what learned from
-    the domain alone less than a head that learned from the unlabelled images too, whether it is a head or a network.
+    last (by logistic regression as by what is near), of the same network, and there with a source domain better than
+    without, and with what is believed of the unlabelled images: how much these are heard follows from the target's
+    labels. On published weights better than on plain features. A network that was pretrained on the user's own source
+    domain is better than these only where the domain is related. labelled: whether target labels tell that; where there
+    are none, such a network is trusted less than published weights, a domain's features as they are less than with the
+    target's moments, and what learned from the domain alone less than a head that learned from the unlabelled images
+    too, whether it is a head or a network.
     """
     published = _is_published(other.source_model)
     if not one.convex:
@@ -32,7 +36,7 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
     if not labelled:
         return _trust(one) < _trust(other)
     same = one.source_model == other.source_model and other.head == "stages"
-    stages = same and one.head == "logistic" and (one.source_domain is None or other.source_domain is not None)
+    stages = same and one.head in _ON_LAST and (one.source_domain is None or other.source_domain is not None)
     less, more = _heard(one), _heard(other)
     joined = same and one.head == "stages" and less != more and all(a <= b for a, b in zip(less, more, strict=True))
     return stages or joined or (published and one.source_model.startswith("plain:") and other.head != ZERO_SHOT)
@@ -52,7 +56,7 @@ def outdone(one: Strategy, other: Strategy) -> bool:
     if one.source_model != other.source_model or one.head == ZERO_SHOT or _trust(other) < _trust(one):
         return False
     taught = _heard(other)[1] and not _heard(one)[1] and other.source_domain == one.source_domain
-    return taught or (one.source_domain is None and (one.head == "logistic" or other.source_domain is not None))
+    return taught or (one.source_domain is None and (one.head in _ON_LAST or other.source_domain is not None))
 
 
 def _is_published(source_model: str) -> bool:

@@ -72,7 +72,8 @@ class Recipes:
         The domain is the model's own where it learned one, else the most promising. Where there are unlabelled images
         its features take on the target's moments, and heads learn from these images as well, besides one that does not.
         All on all stages of the network, and the first on the last alone. Without target labels all are on the
-        domain's. Beside them, a head made of the classes' names where the model reads these.
+        domain's. Beside them, a head made of the classes' names where the model reads these, and those of the space's
+        own that go by what an image is near to.
         """
         models = [
             uri
@@ -94,11 +95,13 @@ class Recipes:
             joined = _adapted(joined, MOMENTS)
         if not self._labelled:
             bare = replace(last, source_domain=domain)
-            learned = [] if domain is None else [joined, replace(joined, head="logistic"), bare]
+            heads = ["logistic", *self._space.near_heads]
+            learned = [] if domain is None else [joined, *(replace(joined, head=head) for head in heads), bare]
             if adapts and domain is not None:
                 learned.append(_adapted(joined, PROPAGATION))
             return list(dict.fromkeys([*learned, *self._named(uri, count)]))
         found = [replace(last, head="stages"), last] if count > 1 else [last]
+        found += [replace(last, head=head) for head in self._space.near_heads]
         alike = [] if domain is None else [joined]
         found += alike
         if adapts:
@@ -227,7 +230,8 @@ class Recipes:
         count = self._space.stage_count(uri)
         # On a single stage alone, as the probe on it is.
         single = count == 1 and winner.source_domain is None and winner.adaptation == "none"
-        return replace(winner, source_model=uri, cut=count, head="logistic" if single else winner.head)
+        head = "logistic" if single and winner.head == "stages" else winner.head
+        return replace(winner, source_model=uri, cut=count, head=head)
 
     def _unrelated(self, winner: Strategy, order: Sequence[str]) -> Strategy | None:
         """The winner from the model of the domain that promises least, of the same architecture."""

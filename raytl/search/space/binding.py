@@ -14,6 +14,7 @@ from raytl.finetuning import augmentation
 from raytl.search.space.definition import ALL, ANY, COMPONENTS, NONE, SearchSpace
 from raytl.search.space.drawn import judge_drawn
 from raytl.sources import SourceInfo, WeightsMissingError, is_untrained
+from raytl.sources.heads import NEAR
 from raytl.tasks import Problem, Severity, TrainingData
 from raytl.tasks.task import Role
 from raytl.training.material import round_up
@@ -324,10 +325,12 @@ class BoundSpace:
         values["adaptation"] = self._choose(
             trial, _name("adaptation", losses, list(self.space.components["adaptation"])), losses
         )
-        values["head"] = self._choose(trial, "head", self._options("head", Strategy.head))
-        if values["cut"] == self.stages[model] and values["adaptation"] == NONE and values["head"] == "linear":
+        heads = self._heads(frozen=values["cut"] == self.stages[model] and values["adaptation"] == NONE)
+        values["head"] = self._choose(trial, _name("head", heads, self._options("head", Strategy.head)), heads)
+        solved = values["cut"] == self.stages[model] and values["adaptation"] == NONE and values["head"] == "linear"
+        if solved or values["head"] in NEAR:
             # All there is to train is solved for, and has none of training's settings.
-            values["head"] = LOGISTIC
+            values["head"] = LOGISTIC if solved else values["head"]
             if "class_weights" in self.space.plain and self.skewed:
                 values["class_weights"] = self._sample(trial, "class_weights", self.space.plain["class_weights"])
             return Strategy.from_dict(values)
@@ -354,6 +357,16 @@ class BoundSpace:
         if "cached_views" in self.space.plain and _views_exist(values):
             values["cached_views"] = self._sample(trial, "cached_views", self.space.plain["cached_views"])
         return Strategy.from_dict(values)
+
+    @property
+    def near_heads(self) -> list[str]:
+        """Those of the space's heads that go by what an image is near to."""
+        return [head for head in self._options("head", Strategy.head) if head in NEAR]
+
+    def _heads(self, *, frozen: bool) -> list[str]:
+        """The space's heads; frozen: whether nothing below them is trained, which those stand on that are near."""
+        heads = self._options("head", Strategy.head)
+        return heads if frozen else [head for head in heads if head not in NEAR] or [Strategy.head]
 
     def _regulariser(self, trial: Suggester, values: Mapping[str, Any]) -> str:
         """Regularisers pull towards the source model: nothing to pull towards from scratch or with all frozen."""

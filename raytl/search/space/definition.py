@@ -14,7 +14,7 @@ from raytl.core.errors import UserError, nearest
 from raytl.finetuning import augmentation
 from raytl.finetuning.optimizers import OPTIMIZERS, SCHEDULES
 from raytl.search.space.files import Lines, find_space, parse_assignment, place, read_yaml
-from raytl.sources.heads import CONVEX, HEADS
+from raytl.sources.heads import CONVEX, HEADS, NEAR
 from raytl.training.settings import PretrainSettings
 
 C = TypeVar("C")
@@ -30,7 +30,7 @@ LIMITS: dict[str, Dimension] = {
     "warmup": Float(0.0, 0.9),
     "label_smoothing": Float(0.0, 0.9),
     "ema": Float(0.0, 0.9999),
-    "head": Choice(tuple(head for head in HEADS if head not in CONVEX)),
+    "head": Choice(tuple(head for head in HEADS if head not in CONVEX or head in NEAR)),
     "start": Choice(("random", "probe")),
     "class_weights": Choice(("none", "balanced")),
     "optimizer": Choice(OPTIMIZERS),

@@ -119,6 +119,19 @@ class TestProbes:
         probes = recipes(tmp_path).probes(Survey((), {"bright": "its labels are wrong"}))
         assert list(probes) == ["plain:pixels", OTHER]
 
+    def test_heads_that_the_space_names_and_that_are_solved_for_have_theirs(self, tmp_path: Path) -> None:
+        file = tmp_path / "near.yaml"
+        file.write_text(SPACE % f"'{PRETRAINED}'" + "  head: [linear, nearest-mean, k-nn]\n")
+        last = Strategy(PRETRAINED, cut=STAGES)
+        near = [replace(last, head=head) for head in ("nearest-mean", "k-nn")]
+        own = Recipes(BoundSpace(load_space(str(file)), data(domains=True))).probes(SURVEY)[PRETRAINED]
+        assert own[:4] == [replace(last, head="stages"), replace(last, head="logistic"), *near]
+        held = data(target=None)
+        domains = Recipes(BoundSpace(load_space(str(file)), held)).probes(SURVEY)[PRETRAINED]
+        joined = {(s.head, s.source_domain, s.adaptation) for s in domains if s.head in ("nearest-mean", "k-nn")}
+        adapted = "moments" if held.unlabelled is not None and len(held.unlabelled) >= LEAST_SEEN else "none"
+        assert joined == {(head, "bright", adapted) for head in ("nearest-mean", "k-nn")}
+
 
 class TestSkewedClasses:
     @pytest.mark.parametrize(("rare", "weights"), [(2, "balanced"), (8, "none")])

@@ -344,6 +344,16 @@ class TestHeads:
         }
         assert tried == {"even": {"none"}, "skewed": {"none", "balanced"}}
 
+    def test_heads_that_go_by_what_is_near_stand_on_frozen_stages_and_have_no_rates(self, tmp_path: Path) -> None:
+        held = data(domains=False)
+        near = f"space: {{source_model: [{MODEL}, 'plain:pixels'], head: [%s], head_lr: {{low: 0.01, high: 0.1}}}}"
+        strategies = sample(bind(tmp_path, near % "linear, nearest-mean, k-nn", held), 60)
+        plain = {strategy for strategy in strategies if strategy.source_model == "plain:pixels"}
+        assert plain == {Strategy("plain:pixels", cut=1, head=head) for head in ("logistic", "nearest-mean", "k-nn")}
+        assert {strategy.head for strategy in strategies if strategy not in plain} == {"linear"}
+        alone = bind(tmp_path, near % "k-nn", held)
+        assert {(s.source_model, s.head) for s in sample(alone, 30)} == {(MODEL, "linear"), ("plain:pixels", "k-nn")}
+
     @pytest.mark.parametrize("head", ["logistic", "stages", "zero-shot"])
     def test_a_head_that_is_solved_for_is_no_choice_of_a_space(self, tmp_path: Path, head: str) -> None:
         """It was passed over in silence: probes are what tries such heads."""
