@@ -10,7 +10,7 @@ from typing import Any
 from raytl.core.names import printable
 from raytl.evaluation.intervals import Interval
 from raytl.sources.heads import CONVEX, K_NN, NEAREST_MEAN, ZERO_SHOT
-from raytl.sources.uris import is_untrained, split_size
+from raytl.sources.uris import is_untrained, joined_parts, split_size
 
 _SOLVED = {NEAREST_MEAN: "the nearest class mean", K_NN: "the nearest labelled images (k-NN)"}
 
@@ -82,6 +82,8 @@ def source(uri: Any) -> str:
         domain, _, architecture = rest.partition("/")
         return f"{domain}/{architecture.rpartition(':')[2]}"
     rest, side = split_size(rest)
+    if provider == "joined":
+        rest = " and ".join(source(part) for part in joined_parts(str(uri)))
     if provider == "file":
         rest = printable(PurePath(rest.partition("?")[0]).name)
     rest += f" at {side} px" if side else ""

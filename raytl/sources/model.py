@@ -51,6 +51,7 @@ class SourceModel(nn.Module):
 
     architecture: URI of the untrained architecture (``scratch:cnn-small``, ``torchvision:resnet18@none``), which with
         the state dict rebuilds the model.
+    frozen: whether nothing of the stages is ever trained.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class SourceModel(nn.Module):
         preprocessing: Preprocessing,
         labels: tuple[str, ...] | None = None,
         pretrained: bool = False,
+        frozen: bool = False,
     ) -> None:
         super().__init__()
         self.uri = uri
@@ -74,6 +76,7 @@ class SourceModel(nn.Module):
         self.preprocessing = preprocessing
         self.labels = labels
         self.pretrained = pretrained
+        self.frozen = frozen
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -82,8 +85,8 @@ class SourceModel(nn.Module):
 
     @property
     def trainable(self) -> bool:
-        """Whether the stages hold anything to train."""
-        return any(True for _ in self.stages.parameters())
+        """Whether the stages hold anything to train, and are not frozen for good."""
+        return not self.frozen and any(True for _ in self.stages.parameters())
 
     def stage_list(self) -> list[nn.Module]:
         """The stages, input side first."""

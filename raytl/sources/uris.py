@@ -18,14 +18,22 @@ def at_size(uri: str, side: int) -> str:
     return f"{split_size(uri)[0]}@{side}px"
 
 
+def joined_parts(uri: str) -> tuple[str, ...]:
+    """The source models whose features one has that is joined of others (``joined:<URI>+<URI>``); else itself."""
+    bare = split_size(uri)[0]
+    if not bare.startswith("joined:"):
+        return (uri,)
+    return tuple(part for part in bare.removeprefix("joined:").split("+") if part)
+
+
 def is_untrained(uri: str) -> bool:
     """Whether a URI names a network with random weights, which has learned nothing worth freezing.
 
     One that is trained on a source domain, or whose weights lie in a file, has, whatever their architecture is called.
-    ``plain:`` features are none: nothing in them is ever learned.
+    ``plain:`` features are none: nothing in them is ever learned; nor are joined ones, of which each has learned.
     """
     kind, _, name = split_size(uri)[0].partition(":")
-    if kind in ("file", "pretrain"):
+    if kind in ("file", "pretrain", "joined"):
         return False
     shape = kind == "hf" and "?" in name
     return kind == "scratch" or shape or name.lower().endswith("@none")

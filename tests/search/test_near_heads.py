@@ -1,4 +1,4 @@
-"""A whole small search in this process, whose space names heads that go by what is near."""
+"""A whole small search in this process, whose space names heads that go by what is near, and two models joined."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from raytl.search.space.definition import load_space
 from raytl.sources.heads import NEAR
 from raytl.training.workspace import Workspace
 
+BOTH = "joined:plain:gradients+plain:pixels"
 SPACE = f"""
 image_size: {SIDE}
 space:
-  source_model: 'plain:gradients'
+  source_model: ['plain:gradients', '{BOTH}']
   head: [nearest-mean, k-nn]
 """
 
@@ -39,7 +40,8 @@ def test_they_are_strategies_like_any_other(labels: int, tmp_path: Path) -> None
     while isinstance(job := plan.next_job(), LaneJob):
         do_here(plan, workspace, job)
     outcome = conclude(plan, held, None, workspace, 1.0, interrupted=False)
-    tried = {record.strategy["head"]: record for record in plan.records if record.status == TrialStatus.COMPLETED}
-    assert {*NEAR, "logistic"} <= tried.keys()
-    assert all(record.score is not None for record in tried.values())
+    tried = [record for record in plan.records if record.status == TrialStatus.COMPLETED]
+    assert all(record.score is not None for record in tried)
+    for uri in ("plain:gradients", BOTH):
+        assert {*NEAR, "logistic"} <= {r.strategy["head"] for r in tried if r.strategy["source_model"] == uri}
     assert outcome.best is not None

@@ -52,6 +52,7 @@ MODELS: dict[str, list[tuple[Callable[[Path], str], str | None]]] = {
         (lambda folder: put(folder / "tower", "vit", state_of("vit")), "{uri}@none"),
         (lambda folder: f"hf:{TOWER}", f"hf:{TOWER}"),
     ],
+    "joined": [(lambda folder: "joined:plain:gradients+plain:pixels", None)],
     "package": [(lambda folder: WHEEL, "{uri}@none")],
     "plain": [(lambda folder: "plain:pixels", None)],
     "scratch": [(lambda folder: "scratch:cnn-small", "scratch:cnn-small")],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raytl.adaptation.propagation import PROPAGATION
 from raytl.sources.heads import NEAR, ZERO_SHOT
-from raytl.sources.uris import is_untrained
+from raytl.sources.uris import is_untrained, joined_parts
 from raytl.training.strategy import Strategy
 
 _ON_LAST = ("logistic", *NEAR)
@@ -60,7 +60,8 @@ def outdone(one: Strategy, other: Strategy) -> bool:
 
 
 def _is_published(source_model: str) -> bool:
-    return not source_model.startswith(("plain:", "pretrain:")) and not is_untrained(source_model)
+    each = joined_parts(source_model)
+    return any(not uri.startswith(("plain:", "pretrain:")) and not is_untrained(uri) for uri in each)
 
 
 def on_target_alone(strategy: Strategy) -> bool:
