@@ -56,7 +56,7 @@ TARGET = shapes(8, 1, name="target")
 
 class TestDomains:
     def test_of_wrong_labels_are_set_aside_where_the_targets_labels_tell(self, tmp_path: Path) -> None:
-        for wrong in (permuted(domain("wrong", 4)), swapped(domain("wrong", 4))):
+        for wrong in (permuted(domain("wrong", 6)), swapped(domain("wrong", 6))):
             found = told(tmp_path, domain("good", 3), wrong, target=TARGET)
             assert found.domains == ("good",)
             assert set(found.set_aside) == {"wrong"}
