@@ -7,7 +7,10 @@ import re
 from collections.abc import Iterable
 
 _WHY = re.compile(  # Google's, Azure's, Amazon's
-    r"google::cloud::Status\((.+?)(?: error_info=|$)|Azure Error: \[\w*\] (?:\d+ )?(.+?\.)(?: |$)| operation: (.+)"
+    r"google::cloud::Status\((.+?)(?: error_info=|$)"
+    r"|Azure Error: \[\w*\] (?:\d+ )?(?:Fail to get a new connection for: \S+ )?(.+?)(?:(?<=\.) |$)"
+    r"|N5Azure\w+: (.+?)(?:(?<=\.) |$)"
+    r"| operation: (.+)"
 )
 _LONGEST = 120  # characters of what an exception says
 

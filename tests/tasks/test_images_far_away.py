@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,9 @@ from fsspec.registry import _registry, known_implementations
 from raytl.core.errors import UserError, cause
 from raytl.tasks import read_labelled
 from raytl.tasks.items import FileItem
+from raytl.tasks.readers import listing
+from raytl.tasks.readers.listing import open_uri
+from raytl.tasks.readers.patience import impatient
 from tests.tasks.pictures import make_folder
 from tests.tasks.test_silent_misreadings import EIGHT
 
@@ -93,3 +98,23 @@ def test_one_image_that_is_refused_is_told_shortly() -> None:
 )
 def test_of_what_an_exception_says_the_cause_is_told(text: str, told: str) -> None:
     assert cause(OSError(text)) == told
+
+
+@pytest.mark.parametrize("uri", ["gs://anonymous@bucket/photos", "s3://key:secret@bucket/photos?region=us-east-1"])
+def test_of_a_storage_that_does_not_answer_it_is_said_soon_and_by_its_address(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is read there later may be asked for longer: it was there once."""
+    asked: list[Any] = []
+
+    def get_file_info(filesystem: Any, path: str) -> Any:
+        asked.append(filesystem)
+        raise OSError("no answer")
+
+    patient = open_uri(uri)[0]
+    monkeypatch.setattr(listing, "impatient", lambda filesystem: SimpleNamespace(
+        get_file_info=lambda path: get_file_info(impatient(filesystem), path)
+    ))  # fmt: skip
+    with pytest.raises(UserError, match=rf"^{re.escape(uri)}: cannot be reached \(no answer\); check the address"):
+        listing.locate(uri)
+    assert not asked[0].equals(patient) and asked[0].equals(impatient(patient))

@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,9 @@ from pyarrow import fs
 
 from raytl.core.errors import UserError, cause
 from raytl.tasks.readers.listing import open_uri
+from raytl.tasks.readers.patience import impatient
 
-ANSWER_S = 5.0
-"""Without a byte in so many seconds, a request has failed."""
-ATTEMPTS = 2
 CHUNK_BYTES = 8 * 2**20
-RETRY_S = 30.0
-"""How long Google's client tries again; of itself it takes a quarter of an hour."""
 PARTS = ".parts"
 """Folder of what is put under another name first."""
 COPIED_BYTES = 200 * 2**20
@@ -58,13 +53,9 @@ class Objects:
     def at(cls, uri: str) -> Objects:
         """The place that a URI names. Raises UserError for one that cannot be opened."""
         filesystem, root = open_uri(uri)
-        if isinstance(filesystem, getattr(fs, "S3FileSystem", ())):
-            filesystem = _ours(filesystem)
-        elif isinstance(filesystem, getattr(fs, "GcsFileSystem", ())):
-            filesystem = _less_patient(filesystem)
         if not root.strip("/"):
             raise UserError(f"{uri}: names no bucket; give a URI such as s3://bucket/runs")
-        return cls(filesystem, root, uri.partition("?")[0])
+        return cls(impatient(filesystem), root, uri.partition("?")[0])
 
     def below(self, name: str) -> Objects:
         """The objects whose keys begin with ``name/``."""
@@ -174,25 +165,6 @@ def reaching(shown: str, *, write: bool = False) -> Iterator[None]:
             f"{shown}: cannot be {what} ({cause(error)}). Check that the bucket exists, that your credentials may "
             f"{'read and write' if write else 'read'} it, and the network."
         ) from error
-
-
-def _ours(filesystem: Any) -> Any:
-    """The same S3, which says within a minute that it does not answer (of itself it takes five).
-
-    And it puts a small object in one request instead of three.
-    """
-    _, (settings,) = filesystem.__reduce__()
-    retries = fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS)
-    own = {"connect_timeout": ANSWER_S, "request_timeout": ANSWER_S, "retry_strategy": retries}
-    return fs.S3FileSystem(**settings | own | {"allow_delayed_open": True})
-
-
-def _less_patient(filesystem: Any) -> Any:
-    """The same of Google's, which says within a minute that it does not answer, where its URI says nothing else."""
-    _, (settings,) = filesystem.__reduce__()
-    if settings["retry_time_limit"] is not None:
-        return filesystem
-    return fs.GcsFileSystem(**settings | {"retry_time_limit": timedelta(seconds=RETRY_S)})
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from raytl.core.names import printable
 from raytl.tasks.items import EncodedItem, FileItem
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.archive import Archive, is_archive
+from raytl.tasks.readers.patience import impatient
 from raytl.tasks.readers.web import WEB, is_web
 from raytl.tasks.rows import RowItem
 
@@ -138,7 +139,7 @@ def locate(path: str | os.PathLike[str], filesystem: Any = None) -> Place:
         if is_archive(text):
             return Place(Archive(_whole(text), shown), "/", shown)
         return Place(None, _whole(text), shown)
-    if not exists(filesystem, text):
+    if not exists(impatient(filesystem), text, shown):
         raise UserError(f"{shown}: no such file or folder there; check the address and your access to it")
     return Place(filesystem, text, shown)
 
@@ -152,14 +153,14 @@ def _whole(path: str) -> str:
         return joined
 
 
-def exists(filesystem: Any, path: str) -> bool:
-    """Whether a filesystem that is not the local disk has something at ``path``."""
+def exists(filesystem: Any, path: str, shown: str) -> bool:
+    """Whether a filesystem that is not the local disk has something at ``path``. shown: in its place in messages."""
     from pyarrow import fs
 
     try:
         return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
     except Exception as error:  # noqa: BLE001  # what fsspec's file systems raise is their own
-        what = f"{printable(path)}: cannot be reached ({cause(error)})"
+        what = f"{shown}: cannot be reached ({cause(error)})"
         raise UserError(f"{what}; check the address and your access to it") from None
 
 

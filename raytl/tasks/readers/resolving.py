@@ -21,12 +21,12 @@ from raytl.tasks.items import FETCH, FileItem
 from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.listing import Listing, Place, is_local, open_uri
 from raytl.tasks.readers.masks import leave_masks_out
+from raytl.tasks.readers.patience import impatient
 from raytl.tasks.readers.split_names import split_of
 from raytl.tasks.readers.tree import walk
 from raytl.tasks.readers.web import WEB, Web, is_web
 
 _ASKED, _SHOWN = 3, 160
-_PATIENCE_S = 3
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(.+)$")  # as Label Studio renames what is uploaded
 _SERVED = re.compile(r"^/?data/(?:local-files/\?d=|upload/(?:\d+/)?)(.+)$")  # what Label Studio calls its files
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
@@ -308,16 +308,15 @@ def _check_reach(uris: Sequence[str]) -> None:
         if not is_web(uri):
             first.setdefault("/".join(uri.split("/")[:3]), uri)
     for uri in first.values():
-        # Google's client tries for a quarter of an hour.
-        filesystem, path = open_uri(_trying(uri, _PATIENCE_S))
+        filesystem, path = open_uri(uri)
         try:
-            filesystem.get_file_info(path)
+            impatient(filesystem).get_file_info(path)
         except Exception as error:  # noqa: BLE001  # what fsspec's file systems raise is their own
             raise UserError(f"{_short(uri)}: cannot be reached ({cause(error)}); {FETCH}") from None
 
 
 def _trying(uri: str, seconds: int) -> str:
-    """The URI with a limit on how long the storage is asked again."""
+    """The URI with a limit on how long Google's storage is asked again: of itself, for a quarter of an hour."""
     return f"{uri}?retry_limit_seconds={seconds}" if uri.startswith(("gs://", "gcs://")) else uri
 
 
