@@ -177,7 +177,7 @@ def resume(
     begun = time.monotonic() if begun is None else begun
     opened = run if isinstance(run, Run) else open_run(os.fspath(run), storage)
     trackers = read_switches(opened.settings.get("log") or () if log is None else log)
-    check_address(address)
+    _check_cluster(opened, address)
     more = More(more_trials, more_time_s)
     search_so_far = resuming.read(opened, moved, more=more)
     settings = search_so_far.settings(
@@ -195,6 +195,21 @@ def resume(
         writer, task, bound, settings, listeners,
         earlier=writer.trials, before=search_so_far.before, first=first, begun=begun,
     )  # fmt: skip
+
+
+def _check_cluster(run: Run, address: str | None) -> None:
+    """Raise UserError where a run cannot go on on the cluster that is given, or else on the one that it was begun on."""
+    began = run.settings.get("search", {}).get("address")
+    if address or os.environ.get("RAY_ADDRESS") or not began:
+        check_address(address)
+        return
+    try:
+        check_address(began)
+    except UserError as error:
+        raise UserError(
+            f"{error}; run '{run.name}' was begun there, and goes on elsewhere with --address HOST:PORT, or on this "
+            "machine alone with --address local"
+        ) from None
 
 
 def _run_settings(task: Task, bound: BoundSpace, settings: SearchSettings) -> dict[str, Any]:

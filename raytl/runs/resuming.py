@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -53,6 +54,7 @@ class Begun:
     ) -> SearchSettings:
         """The settings to go on with: those it was begun with, except what is given. The time used so far is spent.
 
+        The cluster that RAY_ADDRESS names goes before the one that it was begun on, which may be gone.
         more: than was asked for before; what ended the search then (patience, too little to gain) ends it no more.
         """
         before = self.first_settings
@@ -63,7 +65,7 @@ class Begun:
             trials=trials or before.trials,
             time_budget_s=time_budget_s,
             lanes=lanes or before.lanes,
-            address=address or before.address,
+            address=address or os.environ.get("RAY_ADDRESS") or before.address,
             verbose=verbose,
         )
         found = found if more is None else self._with_more(found, more)

@@ -16,13 +16,14 @@ import pytest
 from PIL import Image
 
 from raytl.api.planning import bind
-from raytl.api.searching import _run_settings
+from raytl.api.searching import _run_settings, resume
 from raytl.core.errors import UserError
 from raytl.runs import Run, RunStore
 from raytl.runs.going_on import More
 from raytl.runs.resuming import UNLIMITED, read
 from raytl.search.planning import SearchSettings
 from raytl.search.space.definition import load_space
+from raytl.serving.ports import free_port
 from raytl.tasks import Task, demo_task, make_task
 
 BEGUN = SearchSettings(trials=20, time_budget_s=600.0, lanes=2, seed=3)
@@ -110,6 +111,31 @@ def test_time_that_was_used_is_spent_and_what_is_given_goes_before(tmp_path: Pat
     assert (changed.trials, changed.time_budget_s, changed.lanes, changed.seed) == (1, 30.0, 4, 3)
     # Of what it was begun with: with another limit its source models would be made anew, and be others.
     assert rest.pretraining_s == changed.pretraining_s == begun.first_settings.pretraining_s == 60.0
+
+
+def test_it_goes_on_where_it_is_told_to_or_the_environment_says_and_else_where_it_began(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job of a cluster is told by its environment: the one that the run began on may be gone."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    first = asdict(replace(BEGUN, address="10.0.0.7:6379"))
+    begun = read(interrupted(tmp_path, Task(photos, seed=3, holdout=0.3), search=first))
+    nothing: dict[str, Any] = {"trials": None, "time_budget_s": None, "lanes": None, "address": None, "verbose": False}
+    assert begun.settings(**nothing).address == "10.0.0.7:6379"
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.8:6379")
+    assert begun.settings(**nothing).address == "10.0.0.8:6379"
+    assert begun.settings(**(nothing | {"address": "local"})).address == "local"
+
+
+def test_where_the_cluster_that_it_began_on_is_gone_it_is_said_how_to_go_on_elsewhere(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    gone = f"127.0.0.1:{free_port()}"
+    run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3), search=asdict(replace(BEGUN, address=gone)))
+    with pytest.raises(UserError, match=rf"'{gone}' \(connection refused\).*run 'flowers' was .* --address local") as said:
+        resume(run.path)
+    assert "\n" not in str(said.value)
 
 
 def test_time_that_a_killed_run_was_copied_after_is_not_spent(tmp_path: Path, photos: Path) -> None:
