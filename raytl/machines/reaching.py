@@ -88,6 +88,19 @@ def look(address: str) -> Reached:
     return Reached(canonical, *versions, source, resources, _is_here([node.node_id.hex() for node in alive]))
 
 
+def answers(address: str) -> bool:
+    """Whether a cluster's head answers at ``IP:PORT`` within five seconds, be it that it wants a token."""
+    import grpc
+    from ray.core.generated import gcs_service_pb2 as messages
+
+    with _channel(address) as channel:
+        try:
+            _ask(channel, "Node", messages.GetAllNodeInfoRequest(), None)
+        except grpc.RpcError as error:
+            return bool(error.code() == grpc.StatusCode.UNAUTHENTICATED)
+    return True
+
+
 def mismatch(found: Reached) -> str | None:
     """What is of another version there, and what to do; None where Ray will take the two for the same."""
     from ray._private.utils import check_version_info, compute_version_info

@@ -11,12 +11,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import ray
 from ray import tune
 from ray.air._internal import usage
 from ray.tune import RunConfig, TuneConfig, Tuner
 
 from raytl.evaluation import metrics
 from raytl.judging.operating import parse_goal
+from raytl.search.lanes.answering import listened_to
 from raytl.search.lanes.cluster import IdleGpus, cluster, head_nodes, is_this_process_own, lanes_here, room
 from raytl.search.lanes.files import shared
 from raytl.search.lanes.growing import more_to_ask_for
@@ -38,7 +40,7 @@ from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace, WorkspaceSettings
 
 LANES = "lanes"
-"""The phase under which the user is told that there could be more of them."""
+"""The phase under which the user is told that there could be more of them, or that their cluster is gone."""
 MEMORY = "memory"
 """The phase under which the user is told that memory is short."""
 READING_SHARE = 0.25
@@ -122,6 +124,9 @@ def search(
                 lanes = stack.enter_context(meant)
                 # Of how many nodes there are now nothing follows: those that join later do not have the files either.
                 own = is_this_process_own()
+                if not own:
+                    head = ray.get_runtime_context().gcs_address
+                    stack.enter_context(listened_to(head, partial(listener.on_phase, LANES)))
                 for_lanes = data if own else stack.enter_context(shared(data))
                 workspace, plan = prepared(data, lanes)
                 if own:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -32,7 +33,8 @@ from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources import load
 from raytl.training.strategy import Strategy
 
-# Weights in a file that is cut short once the search has begun: every search here has trials that must fail.
+# Weights in a file that is cut short once the search has begun, and some that are no numbers: every search here has trials
+# that must fail.
 SPACE = """\
 image_size: 16
 epochs: 3
@@ -40,12 +42,16 @@ grace_epochs: 3
 batch_size: 16
 steps_per_epoch: 4
 space:
-  source_model: [scratch:cnn-small, "file:BROKEN?arch=scratch:cnn-small"]
+  source_model: [scratch:cnn-small, "file:BROKEN?arch=scratch:cnn-small", "file:NAN?arch=scratch:cnn-small"]
   cut: [0, 1, 2]
   optimizer: [sgd]
   head_lr: [0.03, 0.1, 0.3]
   backbone_ratio: [1.0]
+first:
+  - {source_model: "file:NAN?arch=scratch:cnn-small"}
 """
+WHY = {"broken": "broken.safetensors: is not a readable safetensors file", "nan": "finite"}
+"""Files of weights, and why trials with them fail."""
 pytestmark = pytest.mark.slow
 
 
@@ -62,7 +68,11 @@ def make_task(root: Path) -> Path:
         for number in range(12):
             pixels = np.array(colour) + rng.normal(0, 60, (16, 16, 3))
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / "photos" / name / f"{number}.png")
-    (root / "space.yaml").write_text(SPACE.replace("BROKEN", str(root / "broken.safetensors")))
+    weights = load("scratch:cnn-small", channels=3, seed=6).state_dict()
+    none = {name: tensor * torch.nan for name, tensor in weights.items() if tensor.is_floating_point()}
+    save_file(weights | none, root / "nan.safetensors")
+    files = {name.upper(): str(root / f"{name}.safetensors") for name in ("broken", "nan")}
+    (root / "space.yaml").write_text(SPACE.replace("BROKEN", files["BROKEN"]).replace("NAN", files["NAN"]))
     make_whole(root)
     return root
 
@@ -98,7 +108,7 @@ def searched(root: Path, name: str, act: Any = lambda record: None) -> Run:
     make_whole(root)
     task = raytl.Task(root / "photos", holdout=0.0)
     return raytl.search(
-        task, str(root / "space.yaml"), trials=4, lanes=1, name=name, storage=root / "runs",
+        task, str(root / "space.yaml"), trials=5, lanes=1, name=name, storage=root / "runs",
         warm_start=False, listeners=[Watching(root, act)],
     )  # fmt: skip
 
@@ -115,8 +125,10 @@ def undisturbed(root: Path, session: None) -> Run:
 
 def test_what_must_fail_fails_with_its_reason_and_nothing_else_does(undisturbed: Run) -> None:
     failed = [record for record in undisturbed.records() if record.status is TrialStatus.FAILED]
-    assert any("broken.safetensors" in str(record.reason) for record in failed)
-    assert all("broken.safetensors: is not a readable safetensors file" in str(record.reason) for record in failed)
+    for name, why in WHY.items():
+        reasons = [str(record.reason) for record in failed if f"{name}.safetensors" in record.strategy["source_model"]]
+        assert reasons and all(why in reason for reason in reasons)
+    assert all("file:" in record.strategy["source_model"] for record in failed)
     assert undisturbed.status == "finished" and undisturbed.has_model
 
 

@@ -27,7 +27,7 @@ from ray.core.generated import gcs_service_pb2_grpc as services
 
 from raytl.core.errors import UserError
 from raytl.machines import reaching
-from raytl.machines.reaching import address_of, look, reach
+from raytl.machines.reaching import address_of, answers, look, reach
 from raytl.serving.ports import free_ports
 
 TOKEN = "0123456789abcdef" * 4
@@ -107,7 +107,7 @@ class TestWhoAnswers:
 
     def test_a_cluster_without_a_node_here_is_told_at_once(self):
         with served(Peer()) as address:
-            assert look(address).nodes == ((8.0, 2.0),)
+            assert look(address).nodes == ((8.0, 2.0),) and answers(address)
             assert "has no node on this machine: run raytl on one of its nodes" in said_of(address)
 
     @pytest.mark.parametrize("metadata", [b"", b"{}", b"not JSON"])
@@ -122,6 +122,7 @@ class TestWhoDoesNot:
             bound.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{bound.getsockname()[1]}"
             assert f"no Ray cluster answers at '{address}' (connection refused): check --address" in said_of(address)
+            assert not answers(address)
 
     def test_somebody_listens_and_says_nothing(self, monkeypatch):
         monkeypatch.setattr(reaching, "PATIENCE_S", 0.5)
@@ -223,6 +224,7 @@ def put(address: str, metadata: dict[str, str]) -> None:
 
 class TestAHeadThatWantsAToken:
     def test_without_one(self, guarded):
+        assert answers(guarded)
         said = said_of(guarded)
         assert said.startswith(
             f"the Ray cluster at '{guarded}' wants a token, and there is none in ~/.ray/auth_token: "

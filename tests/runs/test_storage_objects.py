@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import pytest
 from pyarrow import fs
 
-from raytl.core.errors import cause
-from raytl.runs.storage.objects import PARTS, Objects
+from raytl.core.errors import NotWrittenError, cause
+from raytl.runs.storage.objects import PARTS, Objects, reaching
 from raytl.tasks.readers.listing import open_uri
 from raytl.tasks.readers.patience import RETRY_S
 
@@ -46,6 +47,21 @@ def test_a_writer_that_dies_leaves_what_was_there(objects: Objects, tmp_path: Pa
     with pytest.raises(OSError):
         objects.put("table.json", b"two")
     assert list(objects.list()) == ["run.json"] and objects.get("run.json") == b"one"
+
+
+def test_a_disk_here_that_is_full_is_not_taken_for_a_store_that_does_not_answer(
+    objects: Objects, tmp_path: Path
+) -> None:
+    objects.put("model.safetensors", b"0" * 10_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(NotWrittenError, match=r"copy: cannot be written \(file too large\)\. Make room there, .* RAYTL_HOME"):
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+            with reaching("s3://bucket/runs"):
+                objects.download("model.safetensors", tmp_path / "copy")
+        finally:  # at once: where pytest writes to a file, it must not be the next whose file is too large
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]
 
 
 def test_google_is_asked_again_for_no_longer_than_is_bearable() -> None:

@@ -8,6 +8,8 @@ under another name first, and copied.
 
 from __future__ import annotations
 
+import errno
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +19,15 @@ from typing import Any
 
 from pyarrow import fs
 
-from raytl.core.errors import UserError, cause
+from raytl.core.errors import NotWrittenError, UserError, cause
 from raytl.tasks.readers.listing import open_uri
 from raytl.tasks.readers.patience import impatient
 
 CHUNK_BYTES = 8 * 2**20
 PARTS = ".parts"
 """Folder of what is put under another name first."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What this machine's disk says, and no store."""
 COPIED_BYTES = 200 * 2**20
 """What is larger is written at once: Azure copies 256 MiB in one step, and a model's document comes last anyhow."""
 
@@ -94,14 +98,21 @@ class Objects:
             return bytes(stream.readall())
 
     def download(self, key: str, target: Path) -> None:
-        """Write an object's content to a file, in one step."""
-        target.parent.mkdir(parents=True, exist_ok=True)
+        """Write an object's content to a file, in one step. Raises NotWrittenError where the disk does not take it."""
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             with self._reading(key) as stream, temporary.open("wb") as file:
                 while chunk := stream.read(CHUNK_BYTES):
                     file.write(chunk)
             temporary.replace(target)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            why = os.strerror(error.errno).lower()
+            raise NotWrittenError(
+                f"{target}: cannot be written ({why}). Make room there, or let RAYTL_HOME name a folder on another disk."
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -90,6 +90,8 @@ def start(slots: int, *, verbose: bool = False, address: str | None = None) -> N
     level = logging.INFO if verbose else logging.ERROR
     if address is not None:
         found = reach(address)
+        if not verbose:  # of a head that is gone Ray says so in lines of its own, every second for a minute
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         try:
             with entrypoint_as_text():
                 ray.init(address=found.address, log_to_driver=verbose, logging_level=level)
