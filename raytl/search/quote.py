@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from raytl.core.dimensions import Choice
 from raytl.core.errors import UserError
 from raytl.core.seeding import derive_seed
 from raytl.evaluation.intervals import Interval
@@ -55,6 +56,10 @@ OFTEN = 5
 """Rehearsals."""
 MOST_TRIALS = 60
 """Of a rehearsal: of more, the rest is reckoned from these."""
+REPORT_BYTES = 8 * 2**20
+"""Of a report, most of which draws its figures, and of a run's tables and journal."""
+RUNS_OWN = 2
+"""A run's model, and the one whose place it takes."""
 RAY_BYTES = 700 * 2**20
 """Of Ray's own processes on one machine."""
 
@@ -170,7 +175,7 @@ def quote(
         raise UserError("none of the strategies that were probed can be trained: see 'raytl check' on the data")
     accuracy = _accuracy(first, workspace.metric)
     known.level = USUAL_LEVEL if accuracy is None else workspace.metric.goodness(accuracy.value)
-    seconds, tried = _rehearsed(
+    seconds, tried, refits = _rehearsed(
         make_plan,
         known,
         workspace,
@@ -187,7 +192,7 @@ def quote(
         strategies=tried,
         pretrain_s=sum(known.pretrain_s.values()),
         memory_bytes=RAY_BYTES + (lanes.count + 1) * _peak_bytes(),
-        disk_bytes=_disk_bytes(workspace, bound),
+        disk_bytes=_disk_bytes(workspace, bound, refits, test_images),
         accuracy=accuracy,
         metric=workspace.settings.metric,
         trials=trials,
@@ -207,19 +212,24 @@ def _rehearsed(
     seed: int,
     budget_s: float,
     before_s: float,
-) -> tuple[Interval, Interval]:
+) -> tuple[Interval, Interval, int]:
     """Seconds of the search, and strategies that it tries: the middle one and the range of some rehearsals.
+
+    And how many models it keeps on disk until its end, at most.
 
     budget_s: of the rehearsals. before_s: what a search takes before what is rehearsed.
     Of more trials than are worth rehearsing, what the second half of them adds is what each further half adds, as far
     as the time budget goes.
     """
     epochs = workspace.settings.budget.epochs
+    most_refits = 0
 
     def run(trials: int) -> tuple[np.ndarray, np.ndarray]:
         found = rehearse(
             partial(make_plan, trials=trials), known, workspace, epochs=epochs, lanes=lanes, often=OFTEN, seed=seed
         )
+        nonlocal most_refits
+        most_refits = max(most_refits, *(len(plan.refits.done) for _, plan in found))
         # How many controls the winner has does not grow with the trials.
         tried = [len({r.strategy_key for r in plan.records if r.kind != JobKind.CONTROL}) for _, plan in found]
         return np.array([seconds for seconds, _ in found]), np.array(tried, dtype=np.float64)
@@ -231,7 +241,7 @@ def _rehearsed(
         more = np.full(len(seconds), (trials - MOST_TRIALS) / (MOST_TRIALS - MOST_TRIALS // 2))
         more = np.minimum(more, np.maximum(0.0, budget_s - seconds) / np.maximum(longer, 1e-9))
         seconds, tried = seconds + more * longer, tried + more * further
-    return _middle(seconds + before_s), _middle(tried)
+    return _middle(seconds + before_s), _middle(tried), most_refits
 
 
 def _middle(values: np.ndarray) -> Interval:
@@ -330,21 +340,36 @@ def _peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _disk_bytes(workspace: Workspace, bound: BoundSpace) -> int:
-    """Source models, decoded images, and activations at every cut that the space allows, within the cache's budget."""
+def _disk_bytes(workspace: Workspace, bound: BoundSpace, refits: int, test_images: int) -> int:
+    """Source models, models on all labels, decoded images, activations at every cut that the space allows, the report.
+
+    Images and activations within the cache's budget, in as many versions as trials want. refits: models on all labels
+    that are kept until the search ends; any may be of the largest network.
+    """
     data = workspace.data
     domains = [data.source_domains[name] for name in data.joinable]
     pools: list[Images | None] = [data.target, data.unlabelled, *domains]
-    images = sum(len(pool) for pool in pools if pool is not None)
-    weights = arrays = 0
+    images = test_images + sum(len(pool) for pool in pools if pool is not None)
+    weights: list[int] = []
+    arrays = largest = 0
     sizes = set()
     for uri in bound.source_models:
         model, _ = workspace.source_model(_architecture(uri))
-        weights += 4 * sum(parameter.numel() for parameter in model.parameters())
+        channels, size = model.preprocessing.channels, model.preprocessing.size
+        weights.append(4 * sum(parameter.numel() for parameter in model.parameters()))
         arrays += images * sum(_activation_bytes(model, bound.cuts(uri)))
-        sizes.add((model.preprocessing.channels, model.preprocessing.size))
-    arrays += images * sum(channels * side**2 for channels, side in sizes)
-    return weights + min(arrays, workspace.cache.budget_bytes)
+        sizes.add((channels, size))
+        largest = max([largest, *(round(channels * size**2 * times) for _, times in bound.larger(uri))])
+    arrays += images * (largest + sum(channels * side**2 for channels, side in sizes))
+    models = sum(weights) + (refits + RUNS_OWN) * max(weights)
+    return REPORT_BYTES + models + min(_versions(bound) * arrays, workspace.cache.budget_bytes)
+
+
+def _versions(bound: BoundSpace) -> int:
+    """Of each image: as it is, moved to see whether answers are steady, and those augmented beforehand by each policy."""
+    views, policies = (bound.space.plain.get(key) for key in ("cached_views", "augmentation"))
+    most = max(views.options) if isinstance(views, Choice) else getattr(views, "high", 0)
+    return 2 + int(most) * len(set(policies.options if isinstance(policies, Choice) else ()) - {"none"})
 
 
 def _architecture(uri: str) -> str:

@@ -112,9 +112,7 @@ def test_the_run_goes_on_elsewhere_and_comes_to_the_same(lost: tuple[int, str], 
     assert len(before) >= 3
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     make_whole(root)
-    run = raytl.resume(
-        "lost", storage=root / "runs", address="local", listeners=[Watching(root, lambda record: None)]
-    )
+    run = raytl.resume("lost", storage=root / "runs", address="local", listeners=[Watching(root, lambda record: None)])
     assert_same(run, searched(root, "undisturbed"), before)
 
 

@@ -133,7 +133,9 @@ def test_where_the_cluster_that_it_began_on_is_gone_it_is_said_how_to_go_on_else
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     gone = f"127.0.0.1:{free_port()}"
     run = interrupted(tmp_path, Task(photos, seed=3, holdout=0.3), search=asdict(replace(BEGUN, address=gone)))
-    with pytest.raises(UserError, match=rf"'{gone}' \(connection refused\).*run 'flowers' was .* --address local") as said:
+    with pytest.raises(
+        UserError, match=rf"'{gone}' \(connection refused\).*run 'flowers' was .* --address local"
+    ) as said:
         resume(run.path)
     assert "\n" not in str(said.value)
 

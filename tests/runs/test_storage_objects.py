@@ -54,7 +54,9 @@ def test_a_disk_here_that_is_full_is_not_taken_for_a_store_that_does_not_answer(
 ) -> None:
     objects.put("model.safetensors", b"0" * 10_000)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with pytest.raises(NotWrittenError, match=r"copy: cannot be written \(file too large\)\. Make room there, .* RAYTL_HOME"):
+    with pytest.raises(
+        NotWrittenError, match=r"copy: cannot be written \(file too large\)\. Make room there, .* RAYTL_HOME"
+    ):
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
             with reaching("s3://bucket/runs"):

@@ -93,6 +93,18 @@ def test_disk_holds_at_least_what_the_probe_has_put_there(told: Quote, held: Wor
     assert told.memory_bytes > 2**28
 
 
+def test_disk_holds_each_model_that_a_search_keeps_until_its_end(held: Workspace, bound: BoundSpace) -> None:
+    """Where there is a test split, what it is held against is made ready for it too: baselines and controls."""
+    weights = 4 * sum(p.numel() for p in held.source_model(MODEL)[0].parameters())
+
+    def told_of(test_images: int) -> int:
+        wishes = replace(WISHES, trials=3)
+        return quote(held, bound, wishes, Lanes(1, 1.0, 0.0), test_images=test_images, probe_s=1.0).disk_bytes
+
+    assert told_of(4) >= told_of(0) + 3 * weights  # the baselines
+    assert told_of(0) > 3 * weights + 4 * 2**20  # with one that is replaced, and the report
+
+
 def test_of_a_million_trials_the_first_ones_tell_of_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(QUOTING, "MOST_TRIALS", 16)
     file = tmp_path / "rates.yaml"
