@@ -198,7 +198,7 @@ def resume(
 
 
 def _check_cluster(run: Run, address: str | None) -> None:
-    """Raise UserError where a run cannot go on on the cluster that is given, or else on the one that it was begun on."""
+    """Raise UserError where a run cannot go on on the cluster that is given, or else on the one that it began on."""
     began = run.settings.get("search", {}).get("address")
     if address or os.environ.get("RAY_ADDRESS") or not began:
         check_address(address)

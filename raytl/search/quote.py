@@ -366,7 +366,7 @@ def _disk_bytes(workspace: Workspace, bound: BoundSpace, refits: int, test_image
 
 
 def _versions(bound: BoundSpace) -> int:
-    """Of each image: as it is, moved to see whether answers are steady, and those augmented beforehand by each policy."""
+    """Of each image: as it is, moved to see whether answers are steady, and as each policy augments it beforehand."""
     views, policies = (bound.space.plain.get(key) for key in ("cached_views", "augmentation"))
     most = max(views.options) if isinstance(views, Choice) else getattr(views, "high", 0)
     return 2 + int(most) * len(set(policies.options if isinstance(policies, Choice) else ()) - {"none"})

@@ -33,8 +33,8 @@ from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources import load
 from raytl.training.strategy import Strategy
 
-# Weights in a file that is cut short once the search has begun, and some that are no numbers: every search here has trials
-# that must fail.
+# Weights in a file that is cut short once the search has begun, and some that are no numbers: every search here has
+# trials that must fail.
 SPACE = """\
 image_size: 16
 epochs: 3

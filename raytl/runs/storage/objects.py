@@ -111,7 +111,7 @@ class Objects:
                 raise
             why = os.strerror(error.errno).lower()
             raise NotWrittenError(
-                f"{target}: cannot be written ({why}). Make room there, or let RAYTL_HOME name a folder on another disk."
+                f"{target}: cannot be written ({why}). Make room there, or let RAYTL_HOME name a folder elsewhere."
             ) from error
         finally:
             temporary.unlink(missing_ok=True)

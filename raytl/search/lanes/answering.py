@@ -42,8 +42,9 @@ def listened_to(
                 if not away and time.monotonic() - heard >= silent_s:
                     away = True
                     tell(
-                        f"the cluster's head at {address} does not answer: unless it comes back within a minute, Ray ends "
-                        "this search. What was tried is kept; --resume goes on with it, on another cluster by --address"
+                        f"the cluster's head at {address} does not answer: unless it comes back within a minute, Ray "
+                        "ends this search. What was tried is kept; --resume goes on with it, on another cluster by "
+                        "--address"
                     )
                 continue
             if away:
