@@ -104,11 +104,11 @@ def make_whole(root: Path) -> None:
     save_file(load("scratch:cnn-small", channels=3, seed=5).state_dict(), root / "broken.safetensors")
 
 
-def searched(root: Path, name: str, act: Any = lambda record: None) -> Run:
+def searched(root: Path, name: str, act: Any = lambda record: None, storage: str | None = None) -> Run:
     make_whole(root)
     task = raytl.Task(root / "photos", holdout=0.0)
     return raytl.search(
-        task, str(root / "space.yaml"), trials=5, lanes=1, name=name, storage=root / "runs",
+        task, str(root / "space.yaml"), trials=5, lanes=1, name=name, storage=storage or root / "runs",
         warm_start=False, listeners=[Watching(root, act)],
     )  # fmt: skip
 
