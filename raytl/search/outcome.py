@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,8 @@ KeepModel = Callable[[SearchOutcome, Path], str]
 """Keeps a model with what is known of it, and says what it is worth."""
 LEAST_SEEN = 20
 """Unlabelled images without which the shares of the answers for them say nothing."""
+LEAST_ROOM_S = 3.0
+"""Of a time budget, that what the model is judged by is worth beginning in."""
 YARDSTICK_LEAST_S = 6.0
 """Seconds that what the model will be judged by later may take however short the search was."""
 SOLVED_AT_LEAST = 4
@@ -112,7 +115,7 @@ def conclude(
             outcome.yardstick = _yardstick(plan, workspace, outcome, seconds)
         except NoYardstickError as error:
             outcome.no_yardstick = str(error)
-        if not _hurries(plan):
+        if _room(plan, seconds):
             outcome.features = kept_features(workspace, outcome.best.strategy, Path(refit))
     if refit is not None and keep is not None:
         keep(outcome, Path(refit))
@@ -230,10 +233,11 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
     strategy = Strategy.from_dict(best.strategy)
     budget_s = plan.settings.time_budget_s
     labelled_target(workspace)
-    if _hurries(plan):
+    room = _room(plan, seconds)
+    if not room:
         raise NoYardstickError(f"the {budget_s:.0f} s that the time budget left for the search have no room for them")
     least = YARDSTICK_LEAST_S if strategy.convex else min(TRAINED_MOST_S, TRAINED_SHARE * seconds)
-    allowed = max(least, YARDSTICK_SHARE * seconds) if budget_s is None else yardstick_seconds(budget_s)
+    allowed = max(least, YARDSTICK_SHARE * seconds) if budget_s is None else room
     records = plan.contest.completed(best.strategy_key)
     took = min((r.again_s if strategy.convex else r.seconds for r in records), default=None)
     if not strategy.convex and (took is None or workspace.elsewhere):
@@ -254,9 +258,16 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
         raise NoYardstickError(f"the model could not be trained without a part of the images: {error}") from error
 
 
-def _hurries(plan: SearchPlan) -> bool:
+def _room(plan: SearchPlan, seconds: float) -> float:
+    """Seconds for what the model is judged by: what was kept for it, or half of what was not used. 0: too few.
+
+    seconds: that the search took. Without a time budget there is no end to them.
+    """
     budget_s = plan.settings.time_budget_s
-    return budget_s is not None and not yardstick_seconds(budget_s)
+    if budget_s is None:
+        return math.inf
+    unused_s = (budget_s - seconds) / 2  # the rest for what comes after, and for its taking longer than it was given
+    return max(yardstick_seconds(budget_s), unused_s if unused_s >= LEAST_ROOM_S else 0.0)
 
 
 def kept_features(workspace: Workspace, strategy: dict[str, Any], refit: Path) -> KeptFeatures | None:

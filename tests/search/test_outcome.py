@@ -876,6 +876,8 @@ class TestYardstick:
             self.kept(plan, space, 20.0).no_yardstick
             == "the 20 s that the time budget left for the search have no room for them"
         )
+        unused = self.kept(plan, space, 5.0)
+        assert unused.yardstick is not None and unused.features is not None
         unlabelled = workspace(tmp_path, data(target=None), folds=(0, 0))
         assert self.kept(plan, unlabelled, 20.0).no_yardstick.startswith("there are no labelled target images")
 
