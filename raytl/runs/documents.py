@@ -51,6 +51,7 @@ def outcome_document(outcome: SearchOutcome) -> dict[str, Any]:
         "controls": [_control_document(control) for control in outcome.controls],
         "calibration": outcome.calibration,
         "answers": outcome.answers,
+        "on_unlabelled": outcome.on_unlabelled,
         "operating_point": None if outcome.operating_point is None else asdict(outcome.operating_point),
         "trained_on": outcome.trained_on,
         "test_undefined": outcome.test_undefined or None,

@@ -181,6 +181,7 @@ class Run:
             "controls": outcome.get("controls", []),
             "calibration": outcome.get("calibration", {}),
             "answers": outcome.get("answers", {}),
+            "on_unlabelled": outcome.get("on_unlabelled"),
             "operating_point": outcome.get("operating_point"),
             "survey": outcome.get("survey"),
             "trained_on": outcome.get("trained_on", "target"),

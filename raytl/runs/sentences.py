@@ -67,6 +67,7 @@ def sentences(summary: dict[str, Any], test_images: int) -> list[Sentence]:
         return [Sentence("bad", "No trial was completed, so there is no model. The table of trials says why.")]
     found = [*_blind_would_do(summary), *_one_answer(summary), *_less_would_do(summary)]
     found.append(Sentence("plain", _figure(summary, test_images)))
+    found += _on_unlabelled(summary)
     if summary.get("test_undefined"):
         found.append(Sentence("open", f"On the test images there is no figure: {summary['test_undefined']}."))
     elif not _measured(summary):
@@ -299,6 +300,21 @@ def _one_answer(summary: dict[str, Any]) -> list[Sentence]:
             "does not tell them apart.",
         )
     ]
+
+
+def _on_unlabelled(summary: dict[str, Any]) -> list[Sentence]:
+    """What is known of the winner on the images without labels: its figure is of images like the labelled ones."""
+    told = summary.get("on_unlabelled") or {}
+    right, moved = told.get("accuracy"), (told.get("drift") or {}).get("alarm")
+    begin = "The images without labels are of another kind than the labelled ones"
+    end = "what is said above holds for images like the labelled ones."
+    if right is None:
+        return [Sentence("bad", f"{begin}: expect less on them; {end}")] if moved else []
+    value, low, high = (f"{100 * right[name]:.0f}" for name in ("value", "low", "high"))
+    figure = f"about {value} % of its answers are right (90 % interval {low} to {high}), by an estimate without labels"
+    if moved:
+        return [Sentence("bad", f"{begin}: on them {figure}; {end}")]
+    return [Sentence("plain", f"On the images without labels {figure}.")]
 
 
 def _less_would_do(summary: dict[str, Any]) -> list[Sentence]:

@@ -21,6 +21,7 @@ from raytl.judging.health import Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.operating import Goal, operating_point
 from raytl.search.against_controls import hold_against_controls
+from raytl.search.on_unlabelled import LEAST_SEEN, judged_on_unlabelled
 from raytl.search.plan.contest import UNSURE
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.time_budget import YARDSTICK_SHARE, yardstick_seconds
@@ -31,6 +32,7 @@ from raytl.tasks import SealedTest, TrainingData
 from raytl.training.kept_features import gather_features
 from raytl.training.material import ELSEWHERE
 from raytl.training.pretrain import is_hurried, kept_checkpoint, parse_pretrain
+from raytl.training.roles import PROBE_SAMPLE
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialError
 from raytl.training.workspace import Workspace
@@ -50,8 +52,8 @@ _GROUNDS = {
 }
 KeepModel = Callable[[SearchOutcome, Path], str]
 """Keeps a model with what is known of it, and says what it is worth."""
-LEAST_SEEN = 20
-"""Unlabelled images without which the shares of the answers for them say nothing."""
+MOMENT_S = 2.0
+"""What it takes to see whether unlabelled images are like the labelled ones is taken from no time budget."""
 LEAST_ROOM_S = 3.0
 """Of a time budget, that what the model is judged by is worth beginning in."""
 YARDSTICK_LEAST_S = 6.0
@@ -115,6 +117,9 @@ def conclude(
             outcome.yardstick = _yardstick(plan, workspace, outcome, seconds)
         except NoYardstickError as error:
             outcome.no_yardstick = str(error)
+        if outcome.yardstick is not None or _has_a_moment(plan, outcome, seconds):
+            out_of_fold = plan.contest.said.out_of_fold(best.strategy_key)
+            outcome.on_unlabelled = judged_on_unlabelled(workspace, outcome, Path(refit), out_of_fold)
         if _room(plan, seconds):
             outcome.features = kept_features(workspace, outcome.best.strategy, Path(refit))
     if refit is not None and keep is not None:
@@ -268,6 +273,13 @@ def _room(plan: SearchPlan, seconds: float) -> float:
         return math.inf
     unused_s = (budget_s - seconds) / 2  # the rest for what comes after, and for its taking longer than it was given
     return max(yardstick_seconds(budget_s), unused_s if unused_s >= LEAST_ROOM_S else 0.0)
+
+
+def _has_a_moment(plan: SearchPlan, outcome: SearchOutcome, seconds: float) -> bool:
+    """Whether there is time for some unlabelled images to pass the winner's network. seconds: that the search took."""
+    budget_s = plan.settings.time_budget_s
+    needed_s = plan.image_seconds(PROBE_SAMPLE, outcome.best.strategy["source_model"])
+    return budget_s is None or needed_s < max(MOMENT_S, (budget_s - seconds) / 2)
 
 
 def kept_features(workspace: Workspace, strategy: dict[str, Any], refit: Path) -> KeptFeatures | None:

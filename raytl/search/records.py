@@ -146,7 +146,8 @@ class SearchOutcome:
     includes the test's, so the test figures are of the model before. workspace: what the lanes were told, with which a
     trial can be trained again. going_on: whether this is what is known in the middle of a search. yardstick: what the
     winner says of labelled images that it was not trained on, as they are and changed; None where that is not known,
-    and no_yardstick says why. features: what its network makes of the images that it was trained on; None likewise.
+    and no_yardstick says why. on_unlabelled: what that says of the winner on the unlabelled images, as plain values.
+    features: what its network makes of the images that it was trained on; None where that is not known.
     """
 
     trials: list[TrialRecord]
@@ -174,6 +175,7 @@ class SearchOutcome:
     workspace: dict[str, Any] | None = None
     yardstick: Yardstick | None = None
     no_yardstick: str = ""
+    on_unlabelled: dict[str, Any] | None = None
     features: KeptFeatures | None = None
 
     def tested_labels(self) -> np.ndarray | None:

@@ -121,7 +121,7 @@ def _refitted(plan: SearchPlan, keys: Sequence[str], workspace: Workspace, image
     found: dict[str, np.ndarray] = {}
     for by_key in heads.values():
         # Read once more: all networks together may be more than the memory holds.
-        said = _probabilities(_model(plan, next(iter(by_key))), list(by_key.values()), workspace, images)
+        said = probabilities_of(_model(plan, next(iter(by_key))), list(by_key.values()), workspace, images)
         found |= dict(zip(by_key, said, strict=True))
     return found
 
@@ -131,9 +131,10 @@ def _model(plan: SearchPlan, key: str) -> SourceModel:
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _probabilities(
+def probabilities_of(
     network: SourceModel, heads: Sequence[nn.Module], workspace: Workspace, images: Images
 ) -> list[np.ndarray]:
+    """What each of some heads on a network says of images, (n, k)."""
     network, device = network.to(workspace.device).eval(), workspace.device
     placed = [head.to(device).eval() for head in heads]
     chunks: list[list[np.ndarray]] = []

@@ -13,7 +13,7 @@ import pytest
 import torch
 from recorded import FixedRecipes
 from scipy.special import softmax
-from tiny import CLASSES, MODEL, PRETRAINED, SIDE, STAGES, data, shapes, workspace
+from tiny import CLASSES, MODEL, PRETRAINED, SIDE, STAGES, data, pool, shapes, workspace
 
 from raytl import sources
 from raytl.core.errors import UserError
@@ -27,6 +27,7 @@ from raytl.search.against_controls import hold_against_controls
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.here import with_more
 from raytl.search.lanes.work import do_job, keep_files
+from raytl.search.on_unlabelled import judged_on_unlabelled
 from raytl.search.outcome import (
     LEAST_SEEN,
     _adopt,
@@ -46,8 +47,8 @@ from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import ControlResult, SearchOutcome, TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
-from raytl.search.test_split import TELLS_NOTHING, _refitted
-from raytl.sources.checkpoint import write_checkpoint
+from raytl.search.test_split import TELLS_NOTHING, _refitted, probabilities_of
+from raytl.sources.checkpoint import load_checkpoint, write_checkpoint
 from raytl.tasks import LabelledImages, SealedTest
 from raytl.training import Strategy, pretrain
 from raytl.training.workspace import Workspace, WorkspaceSettings
@@ -894,6 +895,41 @@ class TestYardstick:
         plan.settings = replace(plan.settings, time_budget_s=200.0)  # of which a tenth was kept
         late = self.kept(plan, space, 200.0)
         assert late.no_yardstick.endswith("takes 100 s, and 20 s were allowed")
+
+
+class TestOnUnlabelled:
+    """What is said of the model on the images without labels, which may not be like those that its figure is of."""
+
+    def told(self, folder: Path, seconds: float, budget_s: float | None, **shift: float) -> dict[str, Any] | None:
+        held = replace(data(16), unlabelled=pool(shapes(30, 2, name="unlabelled", **shift)))
+        space = workspace(folder / "space", held)
+        plan = make_plan(folder, space)
+        play(plan, space, by_loss)
+        plan.settings = replace(plan.settings, time_budget_s=budget_s)
+        seen: list[SearchOutcome] = []
+        conclude(plan, held, None, space, seconds, interrupted=False, keep=lambda out, _: seen.append(out) or "")
+        return seen[0].on_unlabelled
+
+    def test_how_often_it_is_right_is_estimated_and_whether_they_are_of_another_kind(self, tmp_path: Path) -> None:
+        like, moved = self.told(tmp_path / "a", 60.0, None), self.told(tmp_path / "b", 60.0, None, contrast=0.3)
+        assert like is not None and moved is not None
+        assert (like["images"], like["drift"]["alarm"], moved["drift"]["alarm"]) == (90, False, True)
+        assert moved["accuracy"]["value"] < like["accuracy"]["value"]
+        assert set(like["shares"]) == set(CLASSES)
+
+    def test_without_time_for_an_estimate_it_is_seen_whether_they_are_of_another_kind(
+        self, plan: SearchPlan, space: Workspace, tmp_path: Path
+    ) -> None:
+        told = self.told(tmp_path, 20.0, 20.0, contrast=0.3)
+        assert told is not None and told["accuracy"] is None and told["drift"]["alarm"]
+        outcome = end(plan, space)
+        refit = Path(plan.refits.done[outcome.best.strategy_key])
+        model, target = load_checkpoint(refit)[1], space.data.target
+        assert target is not None
+        (said,) = probabilities_of(model, [model.head], space, target)
+        like = judged_on_unlabelled(space, outcome, refit, said)
+        assert like is not None and like["accuracy"] is None and not like["drift"]["alarm"]
+        assert judged_on_unlabelled(space, outcome, refit, None) is None
 
 
 def test_what_a_pretrained_winner_is_judged_by_is_of_the_network_that_the_lane_made(

@@ -248,6 +248,10 @@ class SearchPlan:
             self._said_unmade = True
             self._listener.on_phase(TIME, not_learned_from(list(dict.fromkeys(parts[0] for parts in unmade if parts))))
 
+    def image_seconds(self, count: int, source_model: str) -> float:
+        """Seconds in which so many images pass a source model, about; 0 while nothing is known."""
+        return self._durations.of_images(count, [source_model])
+
     def search_is_over(self) -> bool:
         """Whether no further strategy will be tried."""
         return self._exploration.is_over()
