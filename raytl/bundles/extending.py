@@ -228,6 +228,11 @@ def _notes(
             "the old head learned from unlabelled images too, and the new one does not: the old classes were compared "
             "without these, and may have been right more often; a search with the new class learns from them again"
         )
+    if isinstance(strategy, dict) and kept.frozen and strategy.get("cached_views"):
+        yield (
+            "the old head learned from augmented versions of its images too, and the new one does not: a search with "
+            "the new class learns from them again"
+        )
     if not kept.target.any():
         yield "the old classes were tested on images of the source domain: there are no others with labels"
     if before is not None and threshold is None:

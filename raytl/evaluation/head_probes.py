@@ -80,13 +80,15 @@ def solve_parts(
     balanced: bool,
     seed: int,
     target: np.ndarray | None = None,
+    views: np.ndarray | None = None,
 ) -> SolvedHead:
     """The best linear head for labelled features, or the best average of layers on each stage's.
 
     features: (n, d), finite; labels: (n,) in [0, classes); weights: (n,) of the images; groups: (n,) or None, never on
     two sides of a fold. widths: of the stages' features, which lie one after another; None for a single layer.
     balanced: whether every class weighs the same. target: bool (n,), which are of the domain that the model is for;
-    None for all.
+    None for all. views: bool (n,), which are augmented versions of others: heads learn from these as well, while
+    strengths, shares and how sure to be are told by images as they are, of which there are no more for that.
 
     Where some are and some are not, and the target's have all classes, each stage has two layers: the first member's
     are solved for on the target's images alone, the second one's on all. The target's images say, out of fold, which
@@ -94,7 +96,7 @@ def solve_parts(
     """
     features = features.cpu() if len(features) <= ON_CPU else features
     own = np.ones(len(labels), dtype=bool) if target is None else np.asarray(target, dtype=bool)
-    telling = _telling(labels, classes, weights, own)
+    telling = _telling(labels, classes, weights, own, np.zeros(len(labels), dtype=bool) if views is None else views)
     solve = partial(fit_logistic, classes=classes, class_balanced=balanced, seed=seed)
     if widths is None:
         probe = solve(features, labels, sample_weight=weights, groups=groups, telling=telling)
@@ -145,19 +147,27 @@ def solve_parts(
     )
 
 
-def _telling(labels: np.ndarray, classes: int, weights: np.ndarray, own: np.ndarray) -> np.ndarray | None:
+def _telling(
+    labels: np.ndarray, classes: int, weights: np.ndarray, own: np.ndarray, views: np.ndarray
+) -> np.ndarray | None:
     """Weights (n,) of the images that are divided into folds, 0 of the others; None for all as they are.
 
-    own: bool (n,), the target's, which are some of them where they are many. The same ones for all layers, which cannot
-    be compared by what one was asked of and another was not.
+    own: bool (n,), the target's, which are some of them where they are many. views: bool (n,), none of which are. The
+    same ones for all layers, which cannot be compared by what one was asked of and another was not.
     """
-    many = np.flatnonzero(own if own.any() else ~own)
+    many = np.flatnonzero((own if own.any() else ~own) & ~views)
     kept = many[spread_by_class(labels[many], max(TELLING, TELLING_A_CLASS * classes), least=2)]
-    if len(kept) == len(many):
+    if len(kept) == len(many) and not views.any():
         return None
     telling = np.array(weights, dtype=np.float64)
+    for role in (own, ~own):
+        if (role & views).any():
+            telling[role] *= np.where(views[role], 0.0, weights[role].sum() / weights[role & ~views].sum())
+    if len(kept) == len(many):
+        return telling
     telling[many] = 0.0
-    telling[kept] = weights[kept] * (weights[many].sum() / weights[kept].sum())
+    all_of_them = weights[own if own.any() else ~own].sum()
+    telling[kept] = weights[kept] * (all_of_them / weights[kept].sum())
     return telling
 
 

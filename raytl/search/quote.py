@@ -30,6 +30,7 @@ from raytl.search.jobs import JobKind, Survey
 from raytl.search.lanes.sizing import Lanes
 from raytl.search.outcome import best_so_far
 from raytl.search.plan.durations import Durations
+from raytl.search.plan.probe_turns import VIEWS
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.simulation import VirtualClock
 from raytl.search.planning import SearchSettings, wished_trials
@@ -369,7 +370,8 @@ def _versions(bound: BoundSpace) -> int:
     """Of each image: as it is, moved to see whether answers are steady, and as each policy augments it beforehand."""
     views, policies = (bound.space.plain.get(key) for key in ("cached_views", "augmentation"))
     most = max(views.options) if isinstance(views, Choice) else getattr(views, "high", 0)
-    return 2 + int(most) * len(set(policies.options if isinstance(policies, Choice) else ()) - {"none"})
+    heads = VIEWS * len(bound.head_augmentations)
+    return 2 + heads + int(most) * len(set(policies.options if isinstance(policies, Choice) else ()) - {"none"})
 
 
 def _architecture(uri: str) -> str:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.work import do_job
-from raytl.search.plan.durations import Durations
+from raytl.search.plan.durations import Durations, slower
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.simulation import Curve, VirtualClock, simulate
 from raytl.search.records import TrialRecord
@@ -132,6 +132,9 @@ class Rehearsal:
     def _seconds(self, strategy: Strategy) -> float:
         if not strategy.convex:
             return self._pace * self._known.durations.of(strategy)
+        if strategy.cached_views and strategy.key in self._levels:  # on one fold more its views are there already
+            as_it_is = replace(strategy, augmentation="none", cached_views=0)
+            return slower(strategy) * self._seconds(as_it_is)
         base, size = split_size(strategy.source_model)
         took = self._known.network_s.get(base)
         if size is None or took is None:

@@ -64,7 +64,8 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
     times = {role: 1 + len(pool.views) for role, pool in labelled.items()}
     seen = {role: _of_versions(network, pool) for role, pool in labelled.items()}
     if matched and "source" in seen and roles.sample is not None:
-        like = [features_of(network, roles.sample[0]), *(own for role, own in seen.items() if role == "target")]
+        own = [seen[role][: len(pool)] for role, pool in labelled.items() if role == "target"]
+        like = [features_of(network, roles.sample[0]), *own]
         seen["source"] = match_moments(seen["source"], torch.cat(like))
     features = torch.cat(list(seen.values())) if len(seen) > 1 else next(iter(seen.values()))
     if not torch.isfinite(features).all():
@@ -74,6 +75,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
         [np.full(len(pool) * times[role], 1.0 / (len(pool) * times[role])) for role, pool in labelled.items()]
     )
     groups = _groups(labelled, roles, kept)
+    views = np.concatenate([np.arange(len(pool) * times[role]) >= len(pool) for role, pool in labelled.items()])
     target = np.concatenate([np.full(len(pool) * times[role], role == "target") for role, pool in labelled.items()])
     if isinstance(head, NearestMeanHead | NeighboursHead):
         near = solve_near(head, features, labels, classes, weights, groups, balanced=balanced, seed=seed)
@@ -89,6 +91,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
         balanced=balanced,
         seed=seed,
         target=target,
+        views=views,
     )
     believed = None
     if roles.taught is not None and isinstance(head, StagesHead):
@@ -97,9 +100,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
             raise FloatingPointError("features of unlabelled images are not finite")
         said = said_by(found, head.widths, unlabelled)
         # What is believed of labelled images is of these as they are.
-        target = np.concatenate(
-            [np.arange(len(pool) * times[role]) < len(pool) * (role == "target") for role, pool in labelled.items()]
-        )
+        target = target & ~views
         if target.any():
             of_target = torch.as_tensor(target, device=features.device)
             believed = believe(
@@ -150,8 +151,15 @@ def features_of(network: Network, pool: Pool) -> Tensor:
 
 def _of_versions(network: Network, pool: Pool) -> Tensor:
     """Features of the images, then of each of their views."""
-    found = [features_of(network, version) for version in pool.versions()]
-    return torch.cat(found) if len(found) > 1 else found[0]
+    versions = pool.versions()
+    found = features_of(network, versions[0])
+    if len(versions) == 1:
+        return found
+    everything = torch.empty((len(versions) * len(pool), *found.shape[1:]), device=found.device)
+    everything[: len(pool)] = found
+    for number, version in enumerate(versions[1:], start=1):
+        everything[number * len(pool) :][: len(pool)] = features_of(network, version)
+    return everything
 
 
 def outputs_of(head: nn.Module) -> int:

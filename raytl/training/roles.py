@@ -149,12 +149,18 @@ def make_roles(
     held_out = held_out_for(workspace, strategy, set_aside)
     collections = [images for images in (data.target, data.unlabelled, domain, held_out) if images is not None]
     views = strategy.cached_views * (augments + second_view)
+    passed = (1 + views) * sum(len(images) for images in collections)
+    if strategy.convex:  # which makes views of nothing but what it learns from
+        learned = len(source_index(workspace, strategy)) + (0 if data.target is None else len(data.target))
+        looked_at = 2 * PROBE_SAMPLE + (MOST_TAUGHT if loss is not None and loss.propagates_labels else 0)
+        passed = (1 + views) * learned + (0 if data.unlabelled is None else min(looked_at, 3 * len(data.unlabelled)))
+        passed += 0 if held_out is None else len(held_out)
     maker = PoolMaker(
         workspace,
         network,
         weights,
         cached=workspace.settings.activation_cache and (strategy.cached_views > 0 or not (augments or second_view)),
-        images=(1 + views) * sum(len(images) for images in collections),
+        images=passed,
     )
 
     def make(images: Images, labels: np.ndarray | None = None) -> Pool:

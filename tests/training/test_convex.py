@@ -188,7 +188,8 @@ class TestViews:
         kept, held = space.folds[0]
         made, labels = self.versions(space, target, kept), np.tile(target.labels[kept], 3)
         seed, groups = trial_seed(space, TrialJob(self.VIEWED)), np.tile(np.arange(len(kept)), 3)
-        probe = fit_logistic(made, labels, len(CLASSES), groups=groups, seed=seed)
+        telling = (np.arange(len(made)) < len(kept)).astype(float)  # how strong a penalty is told by images as they are
+        probe = fit_logistic(made, labels, len(CLASSES), groups=groups, telling=telling, seed=seed)
         result = train(space, self.VIEWED)
         assert_is(result, probe)
         said = softmax(probe.logits(features(space, PRETRAINED, target.subset(held))), axis=1)
@@ -208,10 +209,26 @@ class TestViews:
         weights = np.concatenate([np.full(len(part), 1 / len(part)) for part in made])
         groups = np.concatenate([np.tile(np.arange(len(kept)), 3), 1000 + np.tile(np.arange(len(joined)), 3)])
         seed = trial_seed(space, replace(job, strategy=strategy))
+        as_they_are = [np.arange(len(part)) < len(part) // 3 for part in made]
+        telling = np.concatenate(as_they_are) * 3 * weights
         probe = fit_logistic(
-            np.concatenate(made), labels, len(CLASSES), sample_weight=weights, groups=groups, seed=seed
+            np.concatenate(made), labels, len(CLASSES), sample_weight=weights, groups=groups, telling=telling, seed=seed
         )
         assert_is(train(space, strategy), probe)
+
+    def test_copies_for_views_are_as_none(self, space: Workspace) -> None:
+        """Strengths, shares and sharpness go by images: there are no more of them for having been augmented."""
+        trial = prepare(space, TrialJob(replace(self.VIEWED, head="stages", source_domain="bright")))
+        found = []
+        for copies in (0, 4):
+            training = {
+                role: replace(pool, views=(pool.inputs,) * copies) for role, pool in trial.roles.training.items()
+            }
+            solve_head(trial.network, replace(trial.roles, training=training), balanced=False, seed=3)
+            state = trial.network.model.head.state_dict()
+            found.append({name: state[name].numpy() for name in ("shares", "sharpness")})
+        for name, value in found[0].items():
+            np.testing.assert_allclose(found[1][name], value, rtol=0.02, atol=0.01)
 
     @pytest.mark.parametrize("domain", [None, "bright"])
     def test_what_is_believed_of_unlabelled_images_is_learned_from_beside_them(

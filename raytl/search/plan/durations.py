@@ -111,14 +111,12 @@ class Durations:
             had = replace(had, source_domain=None)
         if not any(record.strategy["adaptation"] == strategy.adaptation for record in alike):
             had = replace(had, adaptation="none", adaptation_config=None)
-        times = 1
         if not any(record.strategy["augmentation"] == strategy.augmentation for record in alike):
             had = replace(had, augmentation="none", cached_views=0)
-            times = (1 + strategy.cached_views) ** 2  # at most: a head is solved for on all versions
         more = max(0.0, self._passes_of(strategy).forward - self._passes_of(had).forward)
         more_s = OVERHEAD * more * self._forward(strategy.source_model)
         new_s = max(self.of_new_probe(), self._needs_s.get(strategy.source_model, 0.0))
-        return more_s + (times * max(record.again_s for record in alike) if alike else new_s)
+        return more_s + (max(_again(record, strategy) for record in alike) if alike else new_s)
 
     def _passes_of(self, strategy: Strategy) -> Passes:
         """With the stages that are frozen counted by what they take, where that was measured."""
@@ -179,6 +177,16 @@ class Durations:
     def _slowest(self) -> float:
         usual = {other: s for other, s in self._forward_s.items() if split_size(other)[1] is None}
         return max([seconds for other, seconds in usual.items() if not other.startswith("plain:")], default=0.0)
+
+
+def _again(record: TrialRecord, strategy: Strategy) -> float:
+    """Seconds of a head on one fold more, by another one's on the same features, with or without views."""
+    return record.again_s * slower(strategy) / slower(Strategy.from_dict(record.strategy))
+
+
+def slower(strategy: Strategy) -> float:
+    """Times that a head takes longer to be solved for than on images as they are, about: on all versions but once."""
+    return math.sqrt(1 + strategy.cached_views) if strategy.augmentation != "none" else 1.0
 
 
 def _alike(seconds: dict[str, float], uri: str) -> float:

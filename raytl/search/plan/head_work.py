@@ -17,7 +17,7 @@ from raytl.training.strategy import Strategy
 Takes = Callable[[JobKind, Strategy, int | None], bool]
 """Whether a lane takes a job: by its kind, its strategy and its fold."""
 
-_Features = tuple[str, str | None, str]
+_Features = tuple[str, str | None, str, str, int]
 
 
 def anything(kind: JobKind, strategy: Strategy, fold: int | None) -> bool:
@@ -81,4 +81,5 @@ def _is_plain(strategy: Strategy) -> bool:
 
 def _features(strategy: Strategy) -> _Features:
     """What all strategies with the same value find the same features for."""
-    return strategy.source_model, strategy.source_domain, strategy.adaptation
+    views = (strategy.augmentation, strategy.cached_views) if strategy.cached_views else ("none", 0)
+    return strategy.source_model, strategy.source_domain, strategy.adaptation, *views

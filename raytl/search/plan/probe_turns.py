@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from raytl.search.jobs import JobKind, LaneJob
-from raytl.search.plan.durations import Durations
+from raytl.search.plan.durations import Durations, slower
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.head_work import Takes, anything
 from raytl.search.plan.probing import Probing
@@ -146,10 +146,20 @@ class ProbeTurns:
             self._unseen = list(self._settings.head_augmentations) if self._settings.folds > 1 else []
         while not self._due and self._unseen:
             self._due = self._on_views(self._probing.leading_head(), self._unseen.pop(0))
+        if self._due and not self._goes_on(self._due[0][0]):
+            self._due = []
         if not self._due:
             return None
         strategy, fold = self._due.pop(0)
         return LaneJob(next(self._numbers), JobKind.PROBE, strategy.to_dict(), fold)
+
+    def _goes_on(self, strategy: Strategy) -> bool:
+        """Whether a head is to be tried on further views' folds, by what came of the first."""
+        ended = [r for r in self._records if r.strategy_key == strategy.key and r.status != TrialStatus.RUNNING]
+        if any(record.status == TrialStatus.FAILED for record in ended):
+            return False
+        seconds = len(self._due) * self._durations.of(strategy)
+        return not ended or seconds <= VIEWS_SHARE * self._time.left()
 
     def _is_growing(self) -> bool:
         """Whether it is not known yet what more pixels come to."""
@@ -164,7 +174,8 @@ class ProbeTurns:
         viewed = replace(strategy, augmentation=policy, cached_views=VIEWS)
         tried = [r for r in self._records if r.strategy_key == plain.key and r.status == TrialStatus.COMPLETED]
         known = {r.fold for r in self._records if r.strategy_key == viewed.key and r.status != TrialStatus.INTERRUPTED}
-        seconds = self._durations.of(viewed) + (len(tried) - 1) * (1 + VIEWS) ** 2 * self._durations.of(plain)
+        again_s = slower(viewed) * self._durations.of(plain)
+        seconds = self._durations.of(viewed) + (len(tried) - 1) * again_s
         if known or (seconds <= VIEWS_SHARE * self._time.left() and self._time.allows(seconds, self._records)):
             return [(viewed, r.fold) for r in tried if r.fold not in known]
         return []

@@ -24,6 +24,8 @@ from raytl.training.strategy import Strategy
 LOGISTIC = "logistic"
 LARGER = (224, 160, 128)
 """Sides in pixels of which a larger one is tried than a space asks for."""
+MOST_VIEWED = 1000
+"""Labelled images up to which heads learn from views too: of more these tell little, and several times as many pass."""
 LEAST_LARGER = 1.25
 """Times the space's side that is worth trying."""
 _OF_ONE_SIZE = ("pretrain:", "scratch:", "plain:")
@@ -160,7 +162,8 @@ class BoundSpace:
         dimension = self.space.plain.get("augmentation")
         names = [str(name) for name in (dimension.options if isinstance(dimension, Choice) else ()) if name != NONE]
         mirrored = ["crop-flip"] if any(augmentation.flips(name) for name in names) else []
-        return ["crop", *mirrored] if names else []
+        few = self.data.target is not None and len(self.data.target) <= MOST_VIEWED
+        return ["crop", *mirrored] if names and few else []
 
     def _adaptable(self, models: list[str]) -> list[str]:
         """The models that some allowed loss (``none`` is one) can do something to; the others are told of."""

@@ -92,6 +92,15 @@ class TestBeforeAnyTraining:
         both.probed(probe(SMALL), JobResult(seconds=5.0, forward_s=(0.04,)))
         assert both.of(head) == 0.7
 
+    def test_views_make_a_head_somewhat_slower_and_do_not_those_without(self) -> None:
+        """By those with views others would take several times as long, and these once more by as much."""
+        plain = Strategy(SMALL, cut=10, head="stages")
+        crop, mirrored = (replace(plain, augmentation=policy, cached_views=3) for policy in ("crop", "crop-flip"))
+        known = durations(record(plain, 1.0), record(plain, 1.0), record(crop, 2.0), record(crop, 2.0))
+        assert known.of(crop) == 2.0
+        assert known.of(mirrored) == pytest.approx(2.0)
+        assert known.of(replace(plain, head="logistic")) == pytest.approx(1.0)
+
     def test_images_pass_the_network_once_for_all_heads_on_it(self) -> None:
         def counted(strategy: Strategy, frozen: float | None) -> Passes:
             taught = 1000.0 * (strategy.adaptation == "propagation")
