@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from raytl.api.models import Run, open_run
 from raytl.api.searching import resume
 from raytl.core.errors import UserError
+from raytl.core.paths import run_argument
 from raytl.runs.requests import ask_to_try
 from raytl.runs.resuming import read_task
 from raytl.search.jobs import JobKind
@@ -89,7 +90,8 @@ def _base(run: Run, records: Sequence[TrialRecord], like: int | None) -> dict[st
         if found is None:
             last = max((record.number for record in records), default=None)
             known = "it has none" if last is None else f"its trials are 0 to {last}"
-            raise UserError(f"run '{run.name}' has no trial {like}; {known}: see 'raytl runs show {run.name}'")
+            command = f"raytl runs show {run_argument(run.argument)}"
+            raise UserError(f"run '{run.name}' has no trial {like}; {known}; they are shown by: {command}")
         return found.strategy
     kinds = (JobKind.SEARCH, JobKind.BASELINE)
     trained = [r for r in records if r.kind in kinds and r.score is not None and r.strategy.get("head") not in CONVEX]

@@ -98,7 +98,7 @@ def conduct(
                     writer.drop(REFITS)
                 outcome, examples = found, examples_of(found)
             except NotWrittenError as error:
-                raise UserError(f"{_sentence(error)} {_going_on(task, writer.where)}") from error
+                raise UserError(f"{_sentence(error)} {_going_on(task, writer.argument)}") from error
             finally:
                 if writer.is_ours():
                     _clear(writer.path)
@@ -113,7 +113,7 @@ def conduct(
         try:
             write_report(run, examples)
         except NotWrittenError as error:
-            after = f"Then, for its report: raytl report {run_argument(writer.where)}"
+            after = f"Then, for its report: raytl report {run_argument(writer.argument)}"
             raise UserError(f"{_sentence(error)} The run is {run.status}. {after}") from error
         writer.keep(run.report_path.name)
     if writer.unkept is not None:

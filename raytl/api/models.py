@@ -72,7 +72,7 @@ class Run(runs.Run):
         if chosen is None or not self.has_model:
             raise UserError(
                 f"run '{self.name}' has no model: the search ended before one was made. "
-                f"Go on with: raytl search --resume {run_argument(self.where)}"
+                f"Go on with: raytl search --resume {run_argument(self.argument)}"
             )
         return Best(
             chosen["strategy"], interval(chosen["validation_metric"]), interval(chosen["test_metric"]), self.bundle_path

@@ -16,7 +16,7 @@ import yaml
 from raytl import jobs
 from raytl.api.models import Run
 from raytl.core.errors import UserError
-from raytl.core.paths import default_storage
+from raytl.core.paths import default_storage, storage_of
 from raytl.core.places import expanded, is_file, is_folder, is_there
 from raytl.jobs.dashboard import Dashboard
 from raytl.jobs.packing import DATA, Parcel
@@ -125,7 +125,7 @@ def find_run(run: str, *, address: str | None = None, storage: str | None = None
     Raises UserError where there is no such run.
     """
     if storage is None and "/" in run.rstrip("/"):
-        storage, _, run = run.rstrip("/").rpartition("/")
+        storage, run = storage_of(run)
     _check_name(run)
     dashboard = Dashboard(address)
     if storage is None and any(run in (job.run, job.id) for job in jobs.list_jobs(dashboard)):

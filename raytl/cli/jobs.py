@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -75,7 +76,7 @@ def submit(
     flags = f" --address {address}" if address else ""
     output.note(f"submitted: {handle.run} (job {handle.id})")
     if detach:
-        output.say(f"follow it: raytl jobs follow {handle.run}{flags}")
+        output.say(f"follow it: raytl jobs follow {shlex.quote(handle.run)}{flags}")
         output.document({**handle.job.to_json(), "followed_to_the_end": False})
         return
     _follow(output, handle, flags)
@@ -189,20 +190,21 @@ def _find(run: str, address: str | None) -> JobHandle:
 
 def _follow(output: Output, handle: JobHandle, flags: str) -> None:
     """Print the lines of a search until it ends, and end as it does."""
+    run = shlex.quote(handle.run)
     try:
         for line in handle.follow():
             output.pass_on(line.rstrip())
     except KeyboardInterrupt:
         output.note(f"{handle.run} goes on without this terminal")
-        output.note(f"  come back: raytl jobs follow {handle.run}{flags}")
-        output.note(f"  end it:    raytl jobs stop {handle.run}{flags}")
+        output.note(f"  come back: raytl jobs follow {run}{flags}")
+        output.note(f"  end it:    raytl jobs stop {run}{flags}")
         output.document({**handle.job.to_json(), "followed_to_the_end": False})
         raise typer.Exit(130) from None
     job = handle.job
     if job.status == "succeeded" or job.exit_code == NOT_DEPLOYED:
-        output.say(f"bring it home: raytl fetch {handle.run}{flags}")
+        output.say(f"bring it home: raytl fetch {run}{flags}")
     elif job.status == "stopped":
-        output.note(f"stopped; to go on: raytl submit --resume {handle.run}{flags}")
+        output.note(f"stopped; to go on: raytl submit --resume {run}{flags}")
     else:
         output.note(f"the job has failed: {job.message or 'Ray gives no reason'}")
     output.document({**job.to_json(), "followed_to_the_end": True})

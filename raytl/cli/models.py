@@ -9,6 +9,7 @@ import typer
 
 from raytl.cli.app import Json, Model, Moved, RunName, Storage, app, read_moves, runs_app
 from raytl.cli.output import Output
+from raytl.core.paths import below
 
 NOT_THE_SAME = 3
 """Exit code of a replay that came to other numbers."""
@@ -27,7 +28,7 @@ def report(run: RunName, storage: Storage = None, json: Json = False) -> None:
     path = write_report(opened)
     opened.place.save(path.name)
     Output.current.say(f"wrote {opened.where}/{path.name}")
-    Output.current.document({"report": f"{opened.location}/{path.name}"})
+    Output.current.document({"report": below(opened.location, path.name)})
 
 
 @app.command()

@@ -49,7 +49,7 @@ def show_run(output: Output, run: Run) -> None:
     if run.status == "interrupted":
         _say_how_to_go_on(output, run)
     elif run.has_model:
-        where = shlex.quote(run.where)
+        where = shlex.quote(run.argument)
         output.say(f"next: raytl deploy {where}")
         output.say(f"  or: raytl predict {where} NEW_PHOTOS/")
         output.say(f"  or: raytl export {where} model/")
@@ -59,11 +59,11 @@ def _say_how_to_go_on(output: Output, run: Run) -> None:
     model = run.has_model
     output.say(f"interrupted: what it learned is in {run.where}" + ("" if model else ", a model is not"))
     if model:
-        output.say(f"the best model that was made so far: raytl deploy {shlex.quote(run.where)}")
+        output.say(f"the best model that was made so far: raytl deploy {shlex.quote(run.argument)}")
     if run.settings.get("given") is None:
         output.say("its data was given from memory: to go on, search again (pretrained source models are kept)")
         return
-    name = run_argument(run.where)
+    name = run_argument(run.argument)
     output.say(f"to go on: raytl search --resume {name}")
     output.say(f"for a model of the best so far: raytl search --resume {name} --trials 1 (no more are tried than were)")
 

@@ -100,7 +100,8 @@ def lot_with(run: str) -> Path | None:
 
 
 def _mark(run: str) -> str:
-    name = run if "://" in run else str(Path(os.path.expanduser(run)).resolve())  # noqa: PTH111  # of nobody's home
+    # How a URI's store is reached is nothing of the run: it is the same one by another way.
+    name = run.partition("?")[0] if "://" in run else str(Path(os.path.expanduser(run)).resolve())  # noqa: PTH111  # of nobody's home
     return f"{RUNS}/{hashlib.sha256(os.fsencode(name.rstrip('/'))).hexdigest()[:16]}"
 
 
@@ -109,7 +110,24 @@ def default_storage() -> str:
     return os.environ.get("RAYTL_STORAGE", "raytl-runs")
 
 
+def below(place: str, name: str) -> str:
+    """What is called ``name`` in a folder or at a URI, whose ``?`` and what follows says how its store is reached."""
+    base, mark, query = _halves(place)
+    return f"{base.rstrip('/')}/{name}{mark}{query}"
+
+
+def storage_of(where: str) -> tuple[str, str]:
+    """The storage that a run is in and the run's name; what :func:`below` put together."""
+    base, mark, query = _halves(where)
+    above, _, name = base.rstrip("/").rpartition("/")
+    return above + mark + query, name
+
+
+def _halves(where: str) -> tuple[str, str, str]:
+    return where.partition("?") if "://" in where else (where, "", "")
+
+
 def run_argument(where: str) -> str:
     """A run as a command takes it, to be copied from a terminal. where: its folder or URI."""
-    storage, _, name = where.rpartition("/")
+    storage, name = storage_of(where)
     return shlex.quote(name if Path(storage).absolute() == Path(default_storage()).absolute() else where)

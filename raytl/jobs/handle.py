@@ -131,7 +131,7 @@ class JobHandle:
                 if time.monotonic() - away_since > _PATIENCE_S:
                     raise UserError(
                         f"the connection to {self.dashboard.url} is gone ({error}); the search goes on without it, and "
-                        f"is found again by: raytl jobs follow {self.run}"
+                        f"is found again by: raytl jobs follow {shlex.quote(self.run)}"
                     ) from None
             time.sleep(_POLL_S)
         # Ray may close the stream of a job that ends before it has sent the last lines.

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from raytl.core.errors import UserError
 from raytl.core.machine import user_folder
-from raytl.core.paths import RUNS, lot_with, renew, submitted
+from raytl.core.paths import RUNS, below, lot_with, renew, submitted
 from raytl.core.tidying import SUBMITTED_BYTES, size_bytes
 from raytl.jobs.packing import DATA, DIGEST
 
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
             )
         place = settle(Path.cwd())
         if place is None and given.run is not None and "--resume" in given.command:
-            place = come_back(given.run if "://" in given.run else f"{storage}/{given.run}", Path.cwd())
+            place = come_back(given.run if "://" in given.run else below(storage, given.run), Path.cwd())
     except UserError as error:
         print(f"raytl: {error}", file=sys.stderr)
         sys.exit(2)

@@ -33,7 +33,8 @@ class Run:
     """One run. Opening reads ``run.json`` only; tables are read when asked for.
 
     place: where it is, or its folder. path: the folder of what was read of it; where: its folder or URI as a user
-    would name it. A run that is being written is read from its journal, and shows its state at the first look.
+    would name it; argument: as a command takes it. A run that is being written is read from its journal, and shows its
+    state at the first look.
     Raises UserError where the place holds no run, or a damaged one.
     """
 
@@ -41,6 +42,7 @@ class Run:
         self.place: Place = DiskPlace(place) if isinstance(place, Path) else place
         self.path = self.place.folder
         self.where = self.place.shown
+        self.argument = self.place.argument
         self._document = read_json(self.place.file(DOCUMENT))
 
     @property
@@ -51,7 +53,7 @@ class Run:
     @property
     def location(self) -> str:
         """Its absolute path, or its URI."""
-        return self.where if is_uri(self.where) else str(self.path.resolve())
+        return self.argument if is_uri(self.where) else str(self.path.resolve())
 
     @cached_property
     def status(self) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from raytl.core.errors import UserError, nearest
+from raytl.core.paths import storage_of
 from raytl.runs.lock import TakenError
 from raytl.runs.run import Run
 from raytl.runs.storage import DOCUMENT, DiskPlace, Place, is_uri, open_storage
@@ -130,12 +132,11 @@ class RunStore:
         Raises UserError that names the nearest run.
         """
         if is_uri(name):
-            base, mark, query = name.partition("?")
-            above, _, last = base.rstrip("/").rpartition("/")
-            storage = above + mark + query
+            storage, last = storage_of(name)
             place = open_storage(storage).place(last)
             if not place.has(DOCUMENT):
-                raise UserError(f"no run at {name}; 'raytl runs list --storage {storage}' shows those that are there")
+                command = f"raytl runs list --storage {shlex.quote(storage)}"
+                raise UserError(f"no run at {name}; those that are there shows: {command}")
             return place
         candidates: list[Place] = [self._storage.place(name)] if _is_name(name) else []
         with suppress(RuntimeError):  # there is no such user's home
@@ -213,7 +214,7 @@ def _opened(place: Place) -> Run | None:
 
 def location(place: Place) -> str:
     """Its absolute path, or its URI."""
-    return place.shown if is_uri(place.shown) else str(place.folder.resolve())
+    return place.argument if is_uri(place.shown) else str(place.folder.resolve())
 
 
 def _is_name(text: str) -> bool:

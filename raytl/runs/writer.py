@@ -39,7 +39,7 @@ class RunWriter:
     ``data`` (``{"counts": {role: n}, "problems": [sentence | {"severity", "where", "message"}]}``).
     resume: go on in a run that was interrupted; ``trials`` then holds what it had.
     path: the folder that it is written in; place: where others read it; where: its folder or URI as a user would name
-    it.
+    it; argument: as a command takes it.
     unkept: after the end, a sentence on what the storage did not take.
     Raises UserError where the disk does not take it, or another machine has taken the run over.
     """
@@ -48,6 +48,7 @@ class RunWriter:
         self.path = keeper.folder
         self.name = place.name
         self.where = place.shown
+        self.argument = place.argument
         self.unkept: str | None = None
         self.place = place
         self._place = DiskPlace(self.path, place.shown)

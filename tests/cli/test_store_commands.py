@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -66,6 +67,37 @@ def test_tags_are_listed_and_shown_with_the_note(raytl, runs):
     assert "tags: production" in shown and "note: the first one" in shown
     assert raytl("runs", "tag", "first", "--remove", "production").out == "first: no tags\n"
     assert raytl("runs", "note", "first", "").out == "first: no note\n"
+
+
+def test_what_is_said_to_do_next_finds_a_run_whose_storage_says_how_it_is_reached(raytl, tmp_path, monkeypatch):
+    """Pasted into a shell: what follows a URI's ``?`` is part of it, and has signs that a shell reads."""
+    query = "?region=us-east-1&scheme=http"
+    storage, there = f"file://{tmp_path}/bucket{query}", f"file://{tmp_path}/bucket/NAME{query}"
+    monkeypatch.setenv("RAYTL_HOME", str(tmp_path / "home"))
+    settings = SETTINGS | {"given": {"target": "photos"}}
+    for name, finished in (("whole", True), ("cut-short", False), ("bare", False)):
+        with RunStore(storage).create(name, settings) as writer:
+            play(writer, 3)
+            if name != "bare":
+                (writer.path / "model").mkdir()
+                (writer.path / "model" / "model.json").write_text("{}")
+                writer.keep("model")
+            if finished:
+                writer.finish(outcome_of(writer.trials))
+    for name, count in (("whole", 3), ("cut-short", 3), ("bare", 2)):
+        where = there.replace("NAME", name)
+        shown = raytl("runs", "show", name, "--storage", storage).out
+        commands = [line.partition(": ")[2] for line in shown.splitlines() if ": raytl " in line]
+        assert len(commands) == count and all(shlex.split(command)[1:].count(where) == 1 for command in commands)
+        document = raytl("runs", "show", where, "--json").document
+        assert document["path"] == where
+    assert raytl("report", where, "--json").document["report"] == there.replace("NAME", "bare/report.html")
+    listed = raytl("runs", "list", "--storage", storage, "--json").document["runs"]
+    assert {run["path"] for run in listed} == {there.replace("NAME", name) for name in ("whole", "cut-short", "bare")}
+    error = raytl("runs", "show", there.replace("NAME", "other")).err
+    assert shlex.split(error.partition("shows: ")[2]) == ["raytl", "runs", "list", "--storage", storage]
+    monkeypatch.setenv("RAYTL_STORAGE", storage)
+    assert "to go on: raytl search --resume bare\n" in raytl("runs", "show", "bare").out
 
 
 def test_nothing_is_removed_that_was_not_said_yes_to(raytl, runs, tmp_path):

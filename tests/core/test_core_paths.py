@@ -7,9 +7,11 @@ import time
 
 import pytest
 
-from raytl.core.paths import in_use, lot_of, lot_with, note_run, submitted
+from raytl.core.paths import below, in_use, lot_of, lot_with, note_run, run_argument, storage_of, submitted
 
 LONG_AGO = 1e9
+REACHED = "?endpoint_override=http://127.0.0.1:9000&region=eu"
+"""What says of a URI how its store is reached."""
 
 
 @pytest.fixture
@@ -50,6 +52,31 @@ def test_what_a_search_needs_is_renewed_again_and_again_until_it_ends(lots, tmp_
 def test_what_did_not_come_along_is_no_lot(lots, tmp_path):
     assert lot_of(lots[0] / "photos" / "1.png") == lots[0].resolve()
     assert lot_of(submitted()) is None and lot_of(tmp_path) is None and lot_of("s3://bucket/photos") is None
+
+
+@pytest.mark.parametrize(
+    ("storage", "run"),
+    [
+        ("/mnt/runs", "/mnt/runs/flowers"),
+        ("/mnt/runs?", "/mnt/runs?/flowers"),
+        ("s3://bucket/runs", "s3://bucket/runs/flowers"),
+        (f"s3://bucket/runs{REACHED}", f"s3://bucket/runs/flowers{REACHED}"),
+        (f"s3://bucket/runs/{REACHED}", f"s3://bucket/runs/flowers{REACHED}"),
+    ],
+)
+def test_a_run_is_in_its_storage_by_the_way_that_it_is_reached(storage, run, monkeypatch):
+    assert below(storage, "flowers") == run
+    assert below(*storage_of(run)) == run
+    monkeypatch.delenv("RAYTL_STORAGE", raising=False)
+    assert run_argument(run) == (f"'{run}'" if "?" in run else run)
+    monkeypatch.setenv("RAYTL_STORAGE", storage_of(run)[0])
+    assert run_argument(run) == "flowers"
+
+
+def test_a_run_is_the_same_one_by_another_way(lots, monkeypatch):
+    monkeypatch.chdir(lots[0])
+    note_run("s3://bucket/runs/flowers")
+    assert lot_with(f"s3://bucket/runs/flowers{REACHED}").samefile(lots[0])
 
 
 @pytest.mark.parametrize("run", ["/mnt/runs/flowers", "s3://bucket/runs/flowers"])

@@ -303,7 +303,8 @@ class TestFaults:
     def test_storage_that_stays_away_is_told_of_and_sent_to_later(self, uri, machine, s3, monkeypatch):
         monkeypatch.setattr(keeper, "PATIENCE_S", 0.5)
         monkeypatch.setattr(lease, "LETTING_GO_S", 0.5)
-        with RunStore(uri).create("flowers", SETTINGS) as writer:
+        given = f"{uri}?region=us-east-1&scheme=http"
+        with RunStore(given).create("flowers", SETTINGS) as writer:
             play(writer, 2)
             s3.pause()
             try:
@@ -311,9 +312,9 @@ class TestFaults:
                 writer.__exit__(None, None, None)
             finally:
                 s3.go_on()
-        said = rf"run 'flowers' is whole in {run.path}, but .+ of it could not be kept at {uri}/flowers \(.+\)\. Once"
+        said = rf"run 'flowers' is whole in {run.path}, but .+ of it could not be kept at {uri}/flowers\?\S+ \(.+\)\. "
         assert writer.unkept is not None and "outcome.json" in writer.unkept
-        assert re.match(said, writer.unkept) and writer.unkept.endswith(f"raytl runs send flowers --storage {uri}")
+        assert re.match(said, writer.unkept) and writer.unkept.endswith(f"raytl runs send flowers --storage '{given}'")
         assert run.status == "finished" and Path(run.path / "trials.parquet").exists()
         monkeypatch.setattr(keeper, "PATIENCE_S", 60.0)
         while lease.is_held(remote.Objects.at(f"{uri}/flowers")):  # let go as soon as the storage answers

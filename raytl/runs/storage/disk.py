@@ -70,7 +70,7 @@ class DiskPlace:
     def __init__(self, folder: Path, shown: str | None = None) -> None:
         self.folder = folder
         self.name = folder.name if folder.name not in ("", "..") else folder.resolve().name  # "" is that of "."
-        self.shown = shown or str(folder)
+        self.shown = self.argument = shown or str(folder)
 
     def look_again(self) -> None:
         """Nothing: a disk is looked at each time."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from raytl.core.paths import storage_of
 from raytl.runs.lock import RunLock
 from raytl.runs.storage.lease import Lease
 from raytl.runs.storage.mirror import Mirror, Outbox, describe_trouble
@@ -20,10 +22,10 @@ class ObjectKeeper:
     """The right to write a run in a working copy, which is mirrored."""
 
     def __init__(
-        self, shown: str, folder: Path, locks: Sequence[RunLock | Lease], outbox: Outbox, mirror: Mirror
+        self, argument: str, folder: Path, locks: Sequence[RunLock | Lease], outbox: Outbox, mirror: Mirror
     ) -> None:
         self.folder = folder
-        self._shown = shown
+        self._argument = argument
         self._locks = locks
         self._outbox = outbox
         self._mirror = mirror
@@ -73,9 +75,9 @@ class ObjectKeeper:
             lock.release()
         if not waiting:
             return None
-        storage, _, name = self._shown.rpartition("/")
+        storage, name = storage_of(self._argument)
         why = describe_trouble(self._mirror.trouble)
         return (
             f"run '{name}' is whole in {self.folder}, but {', '.join(waiting)} of it could not be kept at "
-            f"{self._shown} ({why}). Once it can be: raytl runs send {name} --storage {storage}"
+            f"{self._argument} ({why}). Once it can be: raytl runs send {name} --storage {shlex.quote(storage)}"
         )

@@ -45,12 +45,14 @@ class Keeper(Protocol):
 class Place(Protocol):
     """Where one run is.
 
-    name: of the run. shown: the place as a user would name it. folder: where its files are read, on this machine;
-    a file is there once :meth:`file` was asked for it. Methods raise UserError where the storage does not answer.
+    name: of the run. shown: the place as a user would name it; argument: as a command takes it, which of a URI is with
+    what follows its ``?``. folder: where its files are read, on this machine; a file is there once :meth:`file` was
+    asked for it. Methods raise UserError where the storage does not answer.
     """
 
     name: str
     shown: str
+    argument: str
     folder: Path
 
     def look_again(self) -> None:

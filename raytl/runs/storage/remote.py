@@ -16,7 +16,7 @@ from pathlib import Path
 from raytl.core import tidying
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_json
-from raytl.core.paths import home
+from raytl.core.paths import below, home
 from raytl.runs.files import read_json, replacing, writing
 from raytl.runs.lock import FILE as LOCK
 from raytl.runs.lock import RunLock, TakenError, is_locked
@@ -91,22 +91,25 @@ class ObjectStorage:
         return None
 
     def _place(self, name: str, listed: dict[str, Seen] | None) -> ObjectPlace:
-        return ObjectPlace(self._objects.below(name), name, self._copies, self._mirror, listed)
+        argument = below(self.shown, name)
+        return ObjectPlace(self._objects.below(name), name, argument, self._copies, self._mirror, listed)
 
 
 class ObjectPlace:
-    """A run's objects, with a copy to read and one to write below ``copies``."""
+    """A run's objects, with a copy to read and one to write below ``copies``. argument: its URI as it was given."""
 
     def __init__(
         self,
         objects: Objects,
         name: str,
+        argument: str,
         copies: Path,
         mirror: Callable[[Outbox], Mirror],
         listed: dict[str, Seen] | None,
     ) -> None:
         self.name = name
         self.shown = objects.shown
+        self.argument = argument
         self.folder = copies / "read" / name
         self._objects = objects
         self._work = copies / "written" / name
@@ -276,7 +279,7 @@ class ObjectPlace:
     def _keeper(self, locks: Locks) -> ObjectKeeper:
         with reaching(self.shown, write=True):
             outbox = Outbox(self._work, self._objects, locks[1].check)
-        return ObjectKeeper(self.shown, self._work, locks, outbox, self._mirror(outbox))
+        return ObjectKeeper(self.argument, self._work, locks, outbox, self._mirror(outbox))
 
     def _is_ahead(self) -> bool:
         """Whether the working copy of this machine has all that the storage has: what a driver did not get there."""
