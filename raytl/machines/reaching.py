@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from raytl.machines.token import TOKEN_FILE, find_token
 PATIENCE_S = 5.0
 """How long a cluster may take for an answer."""
 
+_LOOPBACK = "127.0.0.1"
 _CERTIFICATES = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
 
 
@@ -34,6 +36,23 @@ class Reached:
     nodes: tuple[tuple[float, float], ...]
     here: bool
 
+    def joining(self) -> AbstractContextManager[None]:
+        """Around ``ray.init``, which else goes elsewhere for an address on 127.0.0.1."""
+        return loopback() if self.address.startswith(f"{_LOOPBACK}:") else nullcontext()
+
+
+@contextmanager
+def loopback() -> Iterator[None]:
+    """Let this process reach a head on 127.0.0.1, for which Ray reads its switch only when it is imported."""
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
 
 def address_of(given: str | None) -> str | None:
     """The address of the cluster to use: the given one, else RAY_ADDRESS; None for a Ray of this machine's own."""
@@ -44,7 +63,8 @@ def address_of(given: str | None) -> str | None:
 def reach(address: str) -> Reached:
     """Ask the cluster at ``address`` who it is, and see to it that Ray will show the token that it wants.
 
-    address: ``HOST:PORT`` of its head, or ``auto`` for the one on this machine.
+    address: ``HOST:PORT`` of its head, or ``auto`` for the one on this machine. Ray is then to join it within
+    :meth:`Reached.joining`.
     Raises UserError where none answers, it wants another token, is of another version, or has no node here.
     """
     found = look(address)
@@ -63,7 +83,7 @@ def look(address: str) -> Reached:
     import grpc
     from ray.core.generated import gcs_service_pb2 as messages
 
-    canonical = _canonical(address)
+    canonical = _reachable(address)
     with _channel(canonical) as channel:
         question = messages.InternalKVGetRequest(key=b"CLUSTER_METADATA", namespace=b"cluster")
         token, source = None, None
@@ -115,6 +135,18 @@ def mismatch(found: Reached) -> str | None:
             f"{python_here}: start it anew from an environment with raytl of these versions"
         )
     return None
+
+
+def _reachable(address: str) -> str:
+    """The address as Ray takes it, or on 127.0.0.1, where only there a head answers.
+
+    Of an address on loopback Ray makes the machine's own, by which other nodes would find the head. Where a head was
+    started so that no other machine reaches it, it is not to be found there.
+    """
+    found = _canonical(address)
+    with loopback():
+        here = _canonical(address)
+    return here if here != found and answers(here) and not answers(found) else found
 
 
 def _canonical(address: str) -> str:

@@ -23,8 +23,8 @@ from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from raytl.core.errors import UserError
 from raytl.machines.entrypoint import entrypoint_as_text
-from raytl.machines.reaching import address_of, reach
-from raytl.serving.head import LocalHead, find_head, loopback, one_at_a_time, start_head
+from raytl.machines.reaching import address_of, loopback, reach
+from raytl.serving.head import LocalHead, find_head, one_at_a_time, start_head
 from raytl.serving.ingress import (
     EVERYWHERE,
     LOOPBACK,
@@ -70,8 +70,9 @@ def session(*, start: bool) -> Iterator[RaySession | None]:
     head = None
     address = address_of(None)
     if address is not None:
-        with entrypoint_as_text():
-            ray.init(address=reach(address).address, **_QUIET)
+        found = reach(address)
+        with found.joining(), entrypoint_as_text():
+            ray.init(address=found.address, **_QUIET)
     else:
         with one_at_a_time():
             head = find_head()

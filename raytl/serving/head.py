@@ -150,17 +150,6 @@ def start_head() -> LocalHead:
     return head
 
 
-@contextlib.contextmanager
-def loopback() -> Iterator[None]:
-    """Let this process reach a head on 127.0.0.1, for which Ray reads its switch only when it is imported."""
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-
-
 def _remember(head: LocalHead) -> None:
     path = _state_file()
     path.parent.mkdir(parents=True, exist_ok=True)

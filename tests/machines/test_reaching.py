@@ -21,6 +21,7 @@ from pathlib import Path
 import grpc
 import pytest
 from ray._private import ray_constants
+from ray._private import services as ray_services
 from ray._private.utils import compute_version_info
 from ray.core.generated import gcs_service_pb2 as messages
 from ray.core.generated import gcs_service_pb2_grpc as services
@@ -42,6 +43,15 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The machine's own address, which Ray takes for 127.0.0.1 unless its switch says otherwise."""
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)
+    own = lambda: "127.0.0.2" if ray_constants.ENABLE_RAY_CLUSTER else "127.0.0.1"  # noqa: E731
+    monkeypatch.setattr(ray_services, "get_node_ip_address", own)
+    return own()
 
 
 def said_of(address: str) -> str:
@@ -70,7 +80,7 @@ class Peer:
 
 
 @contextmanager
-def served(peer: Peer) -> Iterator[str]:
+def served(peer: Peer, also_at: str | None = None) -> Iterator[str]:
     server = grpc.server(futures.ThreadPoolExecutor(1))
     for service, method in (("InternalKVGcsService", "InternalKVGet"), ("NodeInfoGcsService", "GetAllNodeInfo")):
         name = f"{method}Request"
@@ -82,6 +92,8 @@ def served(peer: Peer) -> Iterator[str]:
         generic = grpc.method_handlers_generic_handler(f"ray.rpc.{service}", {method: handler})
         server.add_generic_rpc_handlers((generic,))
     port = server.add_insecure_port("127.0.0.1:0")
+    if also_at is not None:
+        server.add_insecure_port(f"{also_at}:{port}")
     server.start()
     try:
         yield f"127.0.0.1:{port}"
@@ -109,6 +121,23 @@ class TestWhoAnswers:
         with served(Peer()) as address:
             assert look(address).nodes == ((8.0, 2.0),) and answers(address)
             assert "has no node on this machine: run raytl on one of its nodes" in said_of(address)
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+    def test_a_head_that_listens_on_loopback_only_is_found_there(self, host, elsewhere):
+        with served(Peer()) as address:
+            found = look(f"{host}:{address.rpartition(':')[2]}")
+            assert found.address == address
+            with found.joining():
+                assert ray_services.canonicalize_bootstrap_address(found.address) == address
+        assert ray_constants.ENABLE_RAY_CLUSTER
+
+    def test_one_that_other_machines_reach_is_joined_as_they_do(self, elsewhere):
+        with served(Peer(), elsewhere) as address:
+            port = address.rpartition(":")[2]
+            found = look(address)
+            assert found.address == f"{elsewhere}:{port}"
+            with found.joining():
+                assert ray_services.canonicalize_bootstrap_address(address) == found.address
 
     @pytest.mark.parametrize("metadata", [b"", b"{}", b"not JSON"])
     def test_something_that_is_no_cluster(self, metadata):
@@ -246,11 +275,13 @@ class TestAHeadThatWantsAToken:
             guarded
         )
 
-    def test_with_the_right_one_a_search_joins_it(self, guarded, tmp_path):
-        """Without RAY_AUTH_MODE, which Ray would want to be set as well."""
+    @pytest.mark.parametrize("alone", ["0", "1"])
+    def test_with_the_right_one_a_search_joins_it(self, guarded, tmp_path, alone):
+        """Without RAY_AUTH_MODE, which Ray would want to be set as well; and alone: without Ray's switch for heads on
+        loopback, without which it looks for them at the machine's own address."""
         (tmp_path / "token").write_text(f"{TOKEN}\n")
         (tmp_path / "token").chmod(0o600)
-        own = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"), ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
+        own = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"), ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: alone}
         done = subprocess.run(
             [sys.executable, "-c", JOIN, guarded],
             env={**os.environ, **own},

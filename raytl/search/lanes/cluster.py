@@ -93,7 +93,7 @@ def start(slots: int, *, verbose: bool = False, address: str | None = None) -> N
         if not verbose:  # of a head that is gone Ray says so in lines of its own, every second for a minute
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         try:
-            with entrypoint_as_text():
+            with found.joining(), entrypoint_as_text():
                 ray.init(address=found.address, log_to_driver=verbose, logging_level=level)
         except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
             raise UserError(
