@@ -17,6 +17,7 @@ import pytest
 import ray
 from PIL import Image
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayError
+from test_search import table as rows
 
 import raytl
 from raytl.core.errors import UserError
@@ -83,6 +84,7 @@ def table(path: Path, images: int, side: int) -> Path:
 
 
 def searched(root: Path, photos: Path, listener: Any = None) -> raytl.Run:
+    root.mkdir(exist_ok=True)
     (root / "space.yaml").write_text(SPACE)
     return raytl.search(
         raytl.Task(photos, holdout=0.0), str(root / "space.yaml"), trials=2, lanes=1, name="found",
@@ -113,11 +115,16 @@ class Filling:
 
 
 def test_a_search_comes_to_its_end_though_nothing_has_room_any_more(tmp_path: Path) -> None:
+    photos = table(tmp_path / "small.parquet", images=40, side=24)
+    undisturbed = searched(tmp_path / "undisturbed", photos)
     filling = Filling()
-    run = searched(tmp_path, table(tmp_path / "small.parquet", images=40, side=24), filling)
+    run = searched(tmp_path / "full", photos, filling)
     assert filling.kept
     assert run.status == "finished" and run.has_model
     assert {record.status for record in run.records()} <= {TrialStatus.COMPLETED, TrialStatus.PRUNED}
+    assert rows(run) == rows(undisturbed)
+    assert run.outcome is not None and undisturbed.outcome is not None
+    assert run.outcome["best"]["strategy_key"] == undisturbed.outcome["best"]["strategy_key"]
 
 
 def test_what_has_no_room_is_no_process_out_of_memory() -> None:
