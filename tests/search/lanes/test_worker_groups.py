@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 import tiny
@@ -46,16 +47,23 @@ def pid(lane: str) -> int:
     return int(lane.rsplit("-", 1)[1])
 
 
+def told(result: JobResult) -> tuple[object, ...]:
+    """What a trial's row of the final table is made of."""
+    metrics = {name: value for name, value in result.metrics.items() if not name.endswith("seconds")}
+    predictions = [np.array(said).tolist() for said in (result.validation_index, result.validation_probabilities)]
+    return result.reason, metrics, predictions, result.answers
+
+
 @pytest.mark.slow
 class TestTwoWorkers:
     @pytest.fixture(scope="class")
     def story(self, tmp_path_factory) -> tuple[JobList, Path, list[int]]:
-        """Jobs of every fate; job 6 loses its first worker group."""
+        """Jobs of every fate; job 6 loses its first worker group. What is trained in 7 and 8 was trained before."""
         folder = tmp_path_factory.mktemp("run")
         refit = LaneJob(5, JobKind.REFIT, trial(5).strategy, None, directory=str(folder / "refit"))
         jobs = [
             loading(0), trial(1), trial(2, head_lr=1e30), trial(3, cut=2), trial(4, source_model="scratch:nothing"),
-            refit, *(trial(n) for n in range(6, 10)),
+            refit, trial(6), trial(7), trial(8, head_lr=1e30), trial(9),
         ]  # fmt: skip
         before_deaths: list[int] = []
 
@@ -104,7 +112,14 @@ class TestTwoWorkers:
         assert plan.epochs[6] == [1, 2, 1, 2, 3]
         assert plan.results[6].reason is None
         assert pid(plan.results[6].lane) not in before_deaths
-        assert all(plan.results[n].reason is None for n in range(7, 10))
+        assert all(plan.results[n].reason is None for n in (7, 9))
+
+    def test_nothing_is_different_after_a_death(self, story):
+        """To the last bit, the trial that lost a worker and those of the new group are as the first group had them."""
+        plan, _, _ = story
+        undisturbed = {1: told(plan.results[1]), 2: told(plan.results[2])}
+        assert undisturbed[1] != undisturbed[2]
+        assert [told(plan.results[n]) for n in (6, 7, 8, 9)] == [undisturbed[n] for n in (1, 1, 2, 1)]
 
 
 @pytest.mark.slow
