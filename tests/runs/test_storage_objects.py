@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyarrow import fs
+from pyarrow import ArrowException, fs
 
 from raytl.core.errors import NotWrittenError, cause
 from raytl.runs.storage.objects import PARTS, Objects, reaching
@@ -81,6 +82,24 @@ def test_azure_takes_the_key_that_the_environment_names(monkeypatch: pytest.Monk
     assert path == "team/runs" and (settings["account_name"], settings["account_key"]) == ("account", "a2V5")
     monkeypatch.delenv("AZURE_STORAGE_KEY")
     assert not settings_of(open_uri(uri)[0])["account_key"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_azures_command_is_run_for_a_token_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], there: bool
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")  # where no machine's identity is
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if there:
+        (tmp_path / "az").write_text("#!/bin/sh\necho log in first >&2\n")
+        (tmp_path / "az").chmod(0o755)
+    filesystem, path = open_uri("abfs://team@account.dfs.core.windows.net/runs")
+    with pytest.raises(ArrowException, match="Failed to get token from DefaultAzureCredential"):
+        filesystem.get_file_info(path)
+    assert capfd.readouterr().err == ("log in first\n" if there else "")
+    assert "AZURE_TOKEN_CREDENTIALS" not in os.environ
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from threading import Lock
 from typing import Any, cast
 
 from raytl.core.errors import UserError, cause
@@ -187,12 +191,32 @@ def open_uri(uri: str) -> tuple[Any, str]:
     from pyarrow import fs
 
     try:
-        found, inner = fs.FileSystem.from_uri(_for_pyarrow(uri))
+        with _no_missing_command(uri):
+            found, inner = fs.FileSystem.from_uri(_for_pyarrow(uri))
     except Exception as error:  # noqa: BLE001  # what fsspec's file systems raise is their own
         raise UserError(
             f"{printable(uri)}: cannot be opened ({cause(error)}); give a local path or a URI such as s3://bucket/folder"
         ) from None
     return _with_keys(found), str(inner)
+
+
+@contextmanager
+def _no_missing_command(uri: str) -> Iterator[None]:
+    """Keep Azure's client from running the ``az`` command for a token where there is none: a shell would say so.
+
+    Which credentials it looks for it reads of the environment as it is made. ``prod`` are all but that command's.
+    """
+    if uri.partition("://")[0] not in _AZURE or shutil.which("az") is not None:
+        yield
+        return
+    with _MAKING:
+        own = _CREDENTIALS not in os.environ
+        os.environ.setdefault(_CREDENTIALS, "prod")
+        try:
+            yield
+        finally:
+            if own:
+                del os.environ[_CREDENTIALS]
 
 
 def _with_keys(filesystem: Any) -> Any:
@@ -216,7 +240,11 @@ def _for_pyarrow(uri: str) -> str:
     return uri if own else f"fsspec+{uri}"
 
 
-_PYARROW = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "mock")
+_AZURE = ("abfs", "abfss")
+_PYARROW = ("file", "s3", "gs", "gcs", *_AZURE, "hdfs", "viewfs", "mock")
+_CREDENTIALS = "AZURE_TOKEN_CREDENTIALS"
+_MAKING = Lock()
+"""While the environment says something for the while in which a client is made."""
 
 
 def is_local(filesystem: Any) -> bool:
