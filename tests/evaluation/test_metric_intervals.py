@@ -200,6 +200,21 @@ def test_covers_with_groups(sizes: list[int], together: float, p: float) -> None
     assert within(covered(draw, p, 300), 300)
 
 
+@pytest.mark.parametrize("groups", [2, 3, 5])
+@pytest.mark.parametrize("together", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("p", [0.5, 0.8, 0.95])
+def test_covers_with_few_groups(groups: int, together: float, p: float) -> None:
+    """Voices, cameras, sites: that two of them do alike says little of how others do. It may be too wide there."""
+    rng = np.random.default_rng(groups)
+
+    def draw() -> Sample:
+        right, codes = in_groups(rng, np.full(groups, 40), p, together)
+        y = np.arange(len(right)) % 2
+        return answers(right, y), y, codes
+
+    assert covered(draw, p, 300) >= 0.90 - 3 * math.sqrt(0.05 * 0.95 / 300)
+
+
 @pytest.mark.parametrize("n", [105, 210, 630])
 @pytest.mark.parametrize(("rare", "common"), [(0.6, 0.95), (0.4, 0.99)])
 def test_balanced_accuracy_covers_with_one_class_of_twenty(n: int, rare: float, common: float) -> None:
