@@ -78,6 +78,8 @@ def plan_folds(labels: np.ndarray, groups: np.ndarray | None = None) -> tuple[in
     if len(labels) > _SINGLE_SPLIT:
         return 5, 1
     n_folds = min(fewest, 5)
+    if can_be_held.sum() <= n_folds:
+        return n_folds, 1  # each group is left out in turn, and would be again
     validations = 10 if len(labels) < 100 else 6 if len(labels) < 500 else n_folds
     return n_folds, math.ceil(validations / n_folds)
 

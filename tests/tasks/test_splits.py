@@ -130,12 +130,18 @@ def test_groups_that_each_have_the_only_images_of_a_class_leave_nothing_to_valid
     assert folds(*two_more, *plan_folds(*two_more), 0)
 
 
-def test_where_one_group_alone_can_be_left_out_there_is_one_fold_a_repeat() -> None:
+def test_where_one_group_alone_can_be_left_out_there_is_one_fold() -> None:
     """Two sites, one of which has the only images of a class: it is in every training, and a fold would be empty."""
     labels, sites = np.array([0, 1, 0, 1, 0, 1, 0, 1, 2]), np.repeat([0, 1], [4, 5])
     plan = plan_folds(labels, sites)
-    assert plan == (2, 5)
-    assert [held.tolist() for _, held in folds(labels, sites, *plan, 0)] == [[0, 1, 2, 3]] * 5
+    assert plan == (2, 1)
+    assert [held.tolist() for _, held in folds(labels, sites, *plan, 0)] == [[0, 1, 2, 3]]
+
+
+def test_groups_that_are_left_out_in_turn_are_not_again() -> None:
+    labels, sites = np.tile([0, 1], 12), np.repeat(np.arange(3), 8)
+    assert plan_folds(labels, sites) == (3, 1)
+    assert {tuple(np.unique(sites[held])) for _, held in folds(labels, sites, 3, 1, 0)} == {(0,), (1,), (2,)}
 
 
 def test_the_plan_counts_groups_not_images() -> None:
