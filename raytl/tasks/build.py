@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from raytl.core.errors import UserError, nearest
 from raytl.core.names import few, plural, printable
-from raytl.tasks.duplicates import label_conflicts, merge_groups
+from raytl.tasks.duplicates import label_conflicts
 from raytl.tasks.given import given_paths
+from raytl.tasks.grouping import grouped, say_things_tested
 from raytl.tasks.holding_out import checked_holdout, groups_per_class, hold_out
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.judgements import (
@@ -27,7 +27,6 @@ from raytl.tasks.judgements import (
 )
 from raytl.tasks.leaks import Roles, compare, count_are, separate, separate_test
 from raytl.tasks.parts import (
-    I_,
     Labelled,
     Part,
     Path,
@@ -41,12 +40,9 @@ from raytl.tasks.parts import (
     unlabelled_part,
 )
 from raytl.tasks.problems import Problem, Severity
-from raytl.tasks.readers.belonging import NOT_KEPT
-from raytl.tasks.readers.tree import name_of
 from raytl.tasks.resembling import resemblance
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role, SealedTest, TrainingData
-from raytl.tasks.things import find_things, in_both
 
 _USUAL = 0.9  # share of the images that are as small as a task's ``image_side`` says
 _CONFLICTS_NAMED = 5  # more are only counted
@@ -118,7 +114,6 @@ class Task:
             final = own_test(target, goal, tables=tables)
             checked_holdout(holdout, has_target=True, has_test=True)
         self.problems: list[Problem] = []
-        self._told_things = False
         roles = Roles(goal, pool, final, parts, self.problems)
         self.problems += [problem for part in roles.parts() for problem in part.problems]
         for labelled in [goal, *parts.values()]:
@@ -141,9 +136,10 @@ class Task:
             if final is not None:
                 learned = {name: count for name, count in goal.images.counts().items() if count}
                 self.problems += judge_test(final.images.name, learned, set(), occurring(final.images))
-            goal.images = self._grouped(goal)
-            if final is not None:
-                self._note_things_tested(goal.images, final.images)
+            others = {"without labels": roles.unlabelled, "of the test": final}
+            goal.images, told = grouped(goal, self.problems, {key: part.images for key, part in others.items() if part})
+            if final is not None and told:
+                self.problems += say_things_tested(goal.images, final.images)
             if final is None:
                 roles.target, roles.test, said = hold_out(goal, holdout, seed)
                 self.problems += said
@@ -151,7 +147,7 @@ class Task:
                 if roles.test is None:
                     self.problems += _judge_lonely(goal.images)
         for key, part in roles.source_domains.items():
-            part.images = self._grouped(part)
+            part.images, _ = grouped(part, self.problems)
             self._note_half_shared(key, part.images, classes, by_path=not isinstance(domains[key], LabelledImages))
 
         self.name = printable(name) if name else _task_name(target, unlabelled)
@@ -256,45 +252,6 @@ class Task:
             if "did you mean" not in hint:  # a class by another name is to be renamed
                 told = f"{told}, and without the {those} images of {named} the other {len(images) - those} could join"
             self._note(key, told)
-
-    def _grouped(self, part: Part[I_]) -> I_:
-        """The images with groups that keep duplicates together; without groups where every image is its own."""
-        images = part.images
-        alike = part.alike
-        copies = len(alike) - len(np.unique(alike))
-        if copies:
-            message = f"{count_are(copies)} a copy of another, or nearly; copies stay on one side of every split"
-            self._note(images.name, message.replace("are a copy", "are copies"), Severity.INFO)
-        groups = merge_groups(len(alike), alike, self._grouped_by_names(part))
-        return replace(images, groups=groups if len(np.unique(groups)) < len(groups) else None)
-
-    def _note_things_tested(self, learned: LabelledImages, tested: LabelledImages) -> None:
-        """Say where a given test shows things that are learned from: it does not tell how a model does on new ones."""
-        if not self._told_things:
-            return
-        names = [item.name for item in tested.items]
-        known = in_both([item.name for item in learned.items], learned.labels, names, tested.labels)
-        if known:
-            what = f"{count_are(len(known))} named as of things that the target shows too ({name_of(known[0])}, …)"
-            self._note(
-                tested.name, f"{what}: the test may flatter, for it does not tell of new things", Severity.WARNING
-            )
-
-    def _grouped_by_names(self, part: Part[I_]) -> np.ndarray | None:
-        """The images' own groups, and where not all have one those that names and looks tell."""
-        images = part.images
-        whole = images.groups is not None and None not in part.group_names
-        if whole or not isinstance(images, LabelledImages):
-            return images.groups
-        found = find_things([item.name for item in images.items], images.labels, part.facts)
-        said = None if found is None else found.problem(images.name)
-        if said is not None:
-            self.problems.append(said)
-        if found is None or not found.kept_together:
-            return images.groups
-        self.problems = [problem for problem in self.problems if NOT_KEPT not in problem.message]
-        self._told_things = True
-        return merge_groups(len(images), images.groups, found.groups)
 
 
 def _alike(name: str, known: Sequence[str]) -> str | None:

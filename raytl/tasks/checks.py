@@ -30,6 +30,7 @@ from raytl.tasks.judgements import (
     judge_sizes,
     judge_test,
 )
+from raytl.tasks.origins import Origins, find_origins
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers import groups_of, list_path, no_labels, note_strays
 from raytl.tasks.readers.belonging import NOT_KEPT
@@ -40,7 +41,7 @@ from raytl.tasks.readers.names import judge_names, judge_numbers
 from raytl.tasks.readers.split_names import TEST
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role
-from raytl.tasks.things import find_things
+from raytl.tasks.things import Things, find_things
 
 _VANISHED = 3  # classes of which no image can be read that are named one by one
 
@@ -98,7 +99,7 @@ def look(
     alike = find_alike([facts[i] for i in firsts], labels=numbers[firsts])
     conflicts = _conflicts(names, exact, numbers)
     same = set(conflicts)
-    told = things = None
+    told = things = origins = None
     if listing.labelled:
         keep = [index for index, entry in enumerate(entries) if id(entry) in learned]
         classes = tuple(sorted({str(found[index]) for index in keep}))
@@ -111,6 +112,8 @@ def look(
             by_names[keep] = things.groups
         groups = merge_groups(len(items), alike.within[0][exact], groups_of(entries), by_names)
         told = LabelledImages(listing.name, [items[index] for index in keep], groups[keep], classes, labels)
+        if any(entry.group is None for entry in entries) and (things is None or not things.kept_together):
+            origins = find_origins(told)
     problems = [
         *_judge_classes(listing, entries, learned),
         *([] if told is None else judge_groups(listing.name, told.counts(), groups_per_class(told))),
@@ -120,7 +123,7 @@ def look(
         *_judge_pictures(listing.name, entries, facts, learned),
         *_judge_near(listing.name, names, entries, alike, exact, tuple(counts)),
         *(p for p in listing.problems if things is None or not things.kept_together or NOT_KEPT not in p.message),
-        *([said] if things is not None and (said := things.problem(listing.name)) is not None else []),
+        *_judge_names(listing.name, things, origins),
         *judge_conflicts(listing.name, conflicts),
     ]
     report = CheckReport(
@@ -201,6 +204,14 @@ def _judge_pictures(where: str, entries: Sequence[Entry], facts: Sequence[Facts]
     coloured = [(str(entry.label), fact) for entry, fact in zip(entries, facts, strict=True) if id(entry) in learned]
     told = [label for label, _ in coloured], [fact for _, fact in coloured]
     return judge_colours(where, *told) + judge_sizes(where, *told) + judge_kinds(where, *told)
+
+
+def _judge_names(where: str, things: Things | None, origins: Origins | None) -> list[Problem]:
+    """What the names of files say of images that belong together."""
+    if origins is not None:
+        return [origins.unasked(where)]
+    said = None if things is None else things.problem(where)
+    return [] if said is None else [said]
 
 
 def _judge_near(

@@ -66,7 +66,7 @@ def hold_out(
     if not possible:
         message = f"class '{least}' has {counts[least]} image{plural(counts[least])}"
         if counts[least] >= _NEEDS_IMAGES:
-            grouped = f"{groups[fewest]} group{plural(groups[fewest])} of duplicates or of the group column"
+            grouped = f"{groups[fewest]} group{plural(groups[fewest])} of duplicates, of names or of the group column"
             message = f"the {counts[fewest]} images of class '{fewest}' are {grouped}"
         return target, None, [Problem(Severity.WARNING, images.name, f"{message}, too few to spare any for a test")]
     _, held = holdout(
