@@ -345,7 +345,7 @@ class TestPools:
             run_trial(space, TrialJob(strategy, None, set_aside=aside), lambda metrics: None).metrics["source-accuracy"]
             for aside in ((), ("wrong",))
         ]
-        assert told[1] > told[0] + 0.2
+        assert told[1] > told[0] + 0.1  # of few held-out images
         assert space.held_out_source_images(["bright", "wrong"]) is None
 
     def test_beside_a_validation_fold_source_domains_are_looked_at_last(self, semi: Workspace) -> None:
