@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +26,29 @@ LEAST_SEEN = 20
 
 
 def judged_on_unlabelled(
-    workspace: Workspace, outcome: SearchOutcome, refit: Path, out_of_fold: np.ndarray | None
+    workspace: Workspace,
+    outcome: SearchOutcome,
+    refit: Path,
+    out_of_fold: np.ndarray | None,
+    has_time: Callable[[int], bool] = lambda images: True,
 ) -> dict[str, Any] | None:
     """What is said of the winner on some of the unlabelled images, as :meth:`Health.to_json` has it.
 
     By its yardstick; without one, whether they are of another kind than the labelled ones, and nothing of ``accuracy``.
     None of few images, and where no target image has a label. refit: the winner's checkpoint. out_of_fold: (n, k), what
-    it says of target images that it was not trained on, NaN of the others; None where it was asked of none.
+    it says of target images that it was not trained on, NaN of the others; None where it was asked of none. has_time:
+    whether so many images may be decoded and pass the network; nothing is said where they may not.
+    Raises UserError, OSError where an image cannot be read any more.
     """
     images, target, yardstick = workspace.data.unlabelled, workspace.data.target, outcome.yardstick
     if images is None or target is None or out_of_fold is None or len(images) < LEAST_SEEN:
         return None
     seen = images.subset(spread(np.arange(len(images)), MOST_SEEN if yardstick else PROBE_SAMPLE))
     _, model = load_checkpoint(refit)
+    asked = spread(np.flatnonzero(np.isfinite(out_of_fold).all(axis=1)), MOST)
+    decoded = workspace.has_pixels(target, model.preprocessing)
+    if not has_time(len(seen) + (0 if decoded or yardstick is not None else len(asked))):
+        return None
     said = probabilities_of(model, [model.head], workspace, seen)[0]
     said = apply_temperature(said, outcome.best.temperature)
     point, classes = outcome.operating_point, workspace.data.classes
@@ -51,8 +62,10 @@ def judged_on_unlabelled(
     if yardstick is not None:
         told = yardstick.asked(said, chosen, thumbnails(pixels), statistics)
         return judge_health(yardstick, told, chosen, statistics).to_json(classes)
-    asked = spread(np.flatnonzero(np.isfinite(out_of_fold).all(axis=1)), MOST)
-    usual = image_statistics(workspace.pixels(target.subset(asked), model.preprocessing).numpy())
+    if decoded:
+        usual = image_statistics(workspace.pixels(target, model.preprocessing).numpy()[asked])
+    else:
+        usual = image_statistics(workspace.pixels(target.subset(asked), model.preprocessing).numpy())
     drift = drift_test(
         usual, statistics, (decide(apply_temperature(out_of_fold[asked], outcome.best.temperature)), chosen)
     )

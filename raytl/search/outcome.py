@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from raytl.evaluation.intervals import average_repeats, metric_interval
 from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import BALANCED_LOG_LOSS, Choice
 from raytl.judging.estimates import corrected_estimate, with_all_labels
-from raytl.judging.health import Yardstick
+from raytl.judging.health import FEW, Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.operating import Goal, operating_point
 from raytl.search.against_controls import hold_against_controls
@@ -28,11 +30,10 @@ from raytl.search.plan.time_budget import YARDSTICK_SHARE, yardstick_seconds
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialStatus
 from raytl.search.test_split import open_test
 from raytl.sources.checkpoint import load_checkpoint
-from raytl.tasks import SealedTest, TrainingData
-from raytl.training.kept_features import gather_features
+from raytl.tasks import LabelledImages, SealedTest, TrainingData
+from raytl.training.kept_features import gather_features, images_to_pass, lacking
 from raytl.training.material import ELSEWHERE
 from raytl.training.pretrain import is_hurried, kept_checkpoint, parse_pretrain
-from raytl.training.roles import PROBE_SAMPLE
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialError
 from raytl.training.workspace import Workspace
@@ -50,6 +51,8 @@ _GROUNDS = {
     "overtook": "ahead of what was tried on more folds, or not behind it and of a kind that usually does better,",
     "highest score": "highest score",
 }
+NOT_HAD = (TrialError, UserError, RuntimeError, MemoryError, OSError)
+"""What goes wrong where an image was moved or deleted since, or there is no memory or no room on a disk."""
 KeepModel = Callable[[SearchOutcome, Path], str]
 """Keeps a model with what is known of it, and says what it is worth."""
 MOMENT_S = 2.0
@@ -113,15 +116,7 @@ def conclude(
     if interrupted:
         outcome.no_yardstick = "the search was interrupted"
     elif refit is not None and keep is not None:
-        try:
-            outcome.yardstick = _yardstick(plan, workspace, outcome, seconds)
-        except NoYardstickError as error:
-            outcome.no_yardstick = str(error)
-        if outcome.yardstick is not None or _has_a_moment(plan, outcome, seconds):
-            out_of_fold = plan.contest.said.out_of_fold(best.strategy_key)
-            outcome.on_unlabelled = judged_on_unlabelled(workspace, outcome, Path(refit), out_of_fold)
-        if _room(plan, seconds):
-            outcome.features = kept_features(workspace, outcome.best.strategy, Path(refit))
+        _judge(plan, workspace, outcome, Path(refit), seconds)
     if refit is not None and keep is not None:
         keep(outcome, Path(refit))
     if test is not None and refit is not None:
@@ -227,8 +222,31 @@ def _calibrate(
     outcome.calibration = {"before": before, "after": after}
 
 
-def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, seconds: float) -> Yardstick:
-    """What the endpoint will be judged by.
+def _judge(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, refit: Path, seconds: float) -> None:
+    """Add what the model is judged by, and extended with, as far as there is time and it can be had.
+
+    refit: the winner's checkpoint. seconds: that the search took.
+    """
+    room = _room(plan)
+    features_s = _features_seconds(plan, workspace, outcome) if room else 0.0
+    keeps = features_s < room / 2
+    try:
+        left = room - features_s if keeps else room
+        outcome.yardstick = _yardstick(plan, workspace, outcome, seconds, left)
+    except NoYardstickError as error:
+        outcome.no_yardstick = str(error)
+    out_of_fold = plan.contest.said.out_of_fold(outcome.best.strategy_key)
+    has_time = partial(_has_a_moment, plan, outcome)
+    with suppress(*NOT_HAD):  # an image was moved since, say: no reason to lose the model
+        outcome.on_unlabelled = judged_on_unlabelled(workspace, outcome, refit, out_of_fold, has_time)
+    if keeps:
+        outcome.features = kept_features(workspace, outcome.best.strategy, refit)
+
+
+def _yardstick(
+    plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, seconds: float, room: float
+) -> Yardstick:
+    """What the endpoint will be judged by. seconds: that the search took; room: that there are for it.
 
     Heads on frozen features are solved for anew, if that takes a moment. What was trained is trained once more without
     a fold, if that took a small part of the search, and if this process has what the lanes had.
@@ -237,8 +255,7 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
     best = outcome.best
     strategy = Strategy.from_dict(best.strategy)
     budget_s = plan.settings.time_budget_s
-    labelled_target(workspace)
-    room = _room(plan, seconds)
+    target = labelled_target(workspace)
     if not room:
         raise NoYardstickError(f"the {budget_s:.0f} s that the time budget left for the search have no room for them")
     least = YARDSTICK_LEAST_S if strategy.convex else min(TRAINED_MOST_S, TRAINED_SHARE * seconds)
@@ -248,6 +265,8 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
     if not strategy.convex and (took is None or workspace.elsewhere):
         raise NoYardstickError(ELSEWHERE)
     needed = (took or 0.0) * (SOLVED_AT_LEAST if strategy.convex else 1)
+    if strategy.convex:
+        needed += _anew_seconds(plan, workspace, strategy, target)
     if needed > allowed:
         raise NoYardstickError(
             f"training the model without a part of the images takes {needed:.0f} s, and {allowed:.0f} s were allowed"
@@ -257,29 +276,56 @@ def _yardstick(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, s
     def decide(rows: np.ndarray) -> np.ndarray:
         return np.asarray(rows.argmax(axis=1)) if point is None else point.decide(rows, classes)
 
+    # Heads, and few images, may take twice the time that they are given.
+    paced = allowed / 2 if budget_s is not None and (strategy.convex or len(target) < FEW) else allowed
+    at_most = math.inf if budget_s is None else allowed
     try:
-        return gather_yardstick(workspace, strategy, best.temperature, decide, allowed, training_s=took)
-    except (TrialError, UserError, RuntimeError) as error:  # no reason to lose the model: its bundle says so
+        return gather_yardstick(
+            workspace, strategy, best.temperature, decide, paced, at_most=at_most, training_s=took
+        )  # fmt: skip
+    except NOT_HAD as error:  # no reason to lose the model: its bundle says so
         raise NoYardstickError(f"the model could not be trained without a part of the images: {error}") from error
 
 
-def _room(plan: SearchPlan, seconds: float) -> float:
+def _anew_seconds(plan: SearchPlan, workspace: Workspace, strategy: Strategy, target: LabelledImages) -> float:
+    """What a head's images take through its network here, where a lane on another machine has had them pass it.
+
+    Raises NoYardstickError where this machine cannot have its source model.
+    """
+    try:
+        images = lacking(workspace, strategy, target, strategy.cached_views)
+    except NOT_HAD as error:
+        raise NoYardstickError(f"the model could not be trained without a part of the images: {error}") from error
+    return plan.image_seconds(images, strategy.source_model)
+
+
+def _room(plan: SearchPlan) -> float:
     """Seconds for what the model is judged by: what was kept for it, or half of what was not used. 0: too few.
 
-    seconds: that the search took. Without a time budget there is no end to them.
+    Without a time budget there is no end to them.
     """
     budget_s = plan.settings.time_budget_s
     if budget_s is None:
         return math.inf
-    unused_s = (budget_s - seconds) / 2  # the rest for what comes after, and for its taking longer than it was given
+    unused_s = plan.spare_seconds() / 2  # the rest is for what comes after taking longer than was expected
     return max(yardstick_seconds(budget_s), unused_s if unused_s >= LEAST_ROOM_S else 0.0)
 
 
-def _has_a_moment(plan: SearchPlan, outcome: SearchOutcome, seconds: float) -> bool:
-    """Whether there is time for some unlabelled images to pass the winner's network. seconds: that the search took."""
-    budget_s = plan.settings.time_budget_s
-    needed_s = plan.image_seconds(PROBE_SAMPLE, outcome.best.strategy["source_model"])
-    return budget_s is None or needed_s < max(MOMENT_S, (budget_s - seconds) / 2)
+def _has_a_moment(plan: SearchPlan, outcome: SearchOutcome, images: int) -> bool:
+    """Whether there is time for so many images to be decoded and pass the winner's network."""
+    needed_s = plan.image_seconds(images, outcome.best.strategy["source_model"])
+    return needed_s < max(MOMENT_S, plan.spare_seconds() / 2)
+
+
+def _features_seconds(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome) -> float:
+    """What the images whose features are kept take through the winner's network; infinite where it cannot be had."""
+    strategy = Strategy.from_dict(outcome.best.strategy)
+    if not strategy.convex and workspace.elsewhere:  # none are kept then
+        return 0.0
+    try:
+        return plan.image_seconds(images_to_pass(workspace, strategy), strategy.source_model)
+    except NOT_HAD:
+        return math.inf
 
 
 def kept_features(workspace: Workspace, strategy: dict[str, Any], refit: Path) -> KeptFeatures | None:
@@ -289,7 +335,7 @@ def kept_features(workspace: Workspace, strategy: dict[str, Any], refit: Path) -
         return None
     try:
         return gather_features(workspace, read, load_checkpoint(refit)[1])
-    except (UserError, RuntimeError, MemoryError, OSError):  # no reason to lose the model: it cannot be extended then
+    except NOT_HAD:  # no reason to lose the model: it cannot be extended then
         return None
 
 

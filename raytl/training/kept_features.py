@@ -13,7 +13,7 @@ from raytl.adaptation.moments import match_moments
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.judging.kept_features import MOST_IMAGES, KeptFeatures
 from raytl.sources import SourceModel
-from raytl.tasks import LabelledImages
+from raytl.tasks import Images, LabelledImages
 from raytl.tasks.splits import spread_by_class
 from raytl.training.convex import features_of
 from raytl.training.network import Network
@@ -72,6 +72,31 @@ def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel
     if matched and not joined.target.all():
         joined = _matched(workspace, network, weights, strategy, joined)
     return joined.bounded()
+
+
+def images_to_pass(workspace: Workspace, strategy: Strategy) -> int:
+    """How many images have to pass the strategy's network for :func:`gather_features`, at most.
+
+    Where nothing of it was trained, those whose activations this node has not kept.
+    """
+    labelled = _labelled(workspace, strategy, trial_seed(workspace, TrialJob(strategy, None)))
+    if not strategy.convex:
+        return sum(min(len(every), MOST_IMAGES) for _, every, _ in labelled)
+    parts = [images if target else images.subset(every) for images, every, target in labelled]
+    return sum(min(lacking(workspace, strategy, part), MOST_IMAGES) for part in parts)
+
+
+def lacking(workspace: Workspace, strategy: Strategy, images: Images, views: int = 0) -> int:
+    """How many of some images, views counted, a head's network has to see that this node has not kept activations of.
+
+    Raises UserError where its source model cannot be had.
+    """
+    model, weights = workspace.source_model(strategy.source_model)
+    stages = len(model.stage_names)
+    network = Network(model, workspace.data.classes, stages, device=workspace.device, head=strategy.head)
+    cached, count = workspace.settings.activation_cache, (1 + views) * len(images)
+    maker = PoolMaker(workspace, network, weights, cached=cached, images=count)
+    return maker.lacking(images, strategy.augmentation, views)
 
 
 def _matched(

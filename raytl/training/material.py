@@ -87,11 +87,16 @@ class Material:
 
     def pixels(self, images: Images, preprocessing: Preprocessing) -> Tensor:
         """uint8 (n, c, s, s), decoded once per node and shared between its lanes; mapped, not held in memory."""
-        key = hash_json([images.fingerprint, preprocessing.to_json() | {"mean": None, "std": None}])[:32]
+        key = _pixels_key(images, preprocessing)
         if key not in self._pixels:
             parts = (part.numpy() for part in images.batches(preprocessing, DECODED_BATCH))
             self._pixels[key] = as_tensor(self.cache.stream(f"pixels-{key}", len(images), lambda: parts))
         return self._pixels[key]
+
+    def has_pixels(self, images: Images, preprocessing: Preprocessing) -> bool:
+        """Whether a collection is decoded already."""
+        key = _pixels_key(images, preprocessing)
+        return key in self._pixels or self.cache.has(f"pixels-{key}")
 
     @cached_property
     def folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -207,6 +212,11 @@ class Material:
     def _load(self, uri: str) -> SourceModel:
         seed = derive_seed(self.settings.seed, "init", uri)
         return sources.load(uri, channels=self.data.channels, image_size=self.image_size(uri), seed=seed)
+
+
+def _pixels_key(images: Images, preprocessing: Preprocessing) -> str:
+    """What decoded images depend on: they are normalised later."""
+    return hash_json([images.fingerprint, preprocessing.to_json() | {"mean": None, "std": None}])[:32]
 
 
 def round_up(side: int) -> int:

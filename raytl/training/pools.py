@@ -110,6 +110,14 @@ class PoolMaker:
         known = None if labels is None else torch.as_tensor(labels).to(self._workspace.device)
         return Pool(self._inputs(images), known, views=versions)
 
+    def lacking(self, images: Images, policy: str = "none", views: int = 0) -> int:
+        """How many images, views counted, have to pass the frozen stages for :meth:`make`: those that are not kept."""
+        if not (self._cached and self._whole):
+            return (1 + views) * len(images)
+        versions = ("", *(f"{policy}/{number}" for number in range(views)))
+        missing = (not self._workspace.cache.has(self._key(images, self._network.cut, each)) for each in versions)
+        return sum(missing) * len(images)
+
     def make_moved(self, images: Images) -> Pool:
         """A pool of slightly moved versions of the images, the same ones in every trial of every search."""
         return Pool(self._inputs(images, f"{MOVED}/moved"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -59,13 +60,15 @@ def gather_yardstick(
     decide: Decide,
     seconds: float,
     *,
+    at_most: float = math.inf,
     training_s: float | None = None,
 ) -> Yardstick:
     """Train the strategy without each fold in turn, and ask it about the fold, as it is and changed.
 
     temperature: of the model that will be served; decide: its decision, from (n, k) to (n,). seconds: that this may
     take, about: it decides by how many folds and under how many changes an image is asked about, and of what takes long
-    to train how many folds are. training_s: seconds that one training of a strategy that is not solved for takes.
+    to train how many folds are. at_most: seconds that no fold is begun to take more than; few images, and heads that
+    are solved for, else may. training_s: seconds that one training of a strategy that is not solved for takes.
     Raises NoYardstickError where the target has no folds or too few images for anything to be said; TrialError,
     UserError where the strategy cannot be trained.
     """
@@ -84,7 +87,7 @@ def gather_yardstick(
         # Another one would take too long; of few images all are worth twice the time.
         allowed = seconds if sum(len(fold.plain["labels"]) for fold in asked) >= FEW else 2 * seconds
         most = 2 * allowed if strategy.convex else allowed  # usually a moment each, and worth finishing
-        if 2 * time.monotonic() - begun - started > most:
+        if 2 * time.monotonic() - begun - started > min(most, at_most):
             break
     plain = {name: np.concatenate([fold.plain[name] for fold in asked]) for name in asked[0].plain}
     judged = len(plain["labels"])

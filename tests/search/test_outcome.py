@@ -49,8 +49,11 @@ from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.search.test_split import TELLS_NOTHING, _refitted, probabilities_of
 from raytl.sources.checkpoint import load_checkpoint, write_checkpoint
-from raytl.tasks import LabelledImages, SealedTest
+from raytl.tasks import Images, LabelledImages, SealedTest
+from raytl.tasks.items import FileItem
 from raytl.training import Strategy, pretrain
+from raytl.training.loop import run_trial
+from raytl.training.trial import TrialJob
 from raytl.training.workspace import Workspace, WorkspaceSettings
 
 EPOCHS = 2
@@ -88,21 +91,29 @@ def make_plan(
     tested: bool = True,
     probed: bool = False,
     controls: tuple[Control, ...] = CONTROLS,
+    budget_s: float | None = None,
+    clock: Callable[[], float] = lambda: 0.0,
+    test_images: int = 0,
 ) -> SearchPlan:
     path = root / "small.yaml"
     rates = ", ".join(f"0.1{i}" for i in range(9))
     path.write_text(f"space: {{source_model: {MODEL}, head_lr: [{rates}], adaptation: [mcc, none]}}")
     space = BoundSpace(load_space(str(path)), held.data)
-    settings = PlanSettings(trials, 2, 1, EPOCHS, root / "refits", tested=tested)
+    settings = PlanSettings(
+        trials, 2, 1, EPOCHS, root / "refits", time_budget_s=budget_s, tested=tested, test_images=test_images
+    )
     halving = SuccessiveHalving(1, 3, EPOCHS)
     recipes = Recipes(BASELINES, {PRETRAINED: [PROBE]} if probed else {}, controls)
     target = held.data.target
     labels = None if target is None else Labels(target.labels, target.groups, len(CLASSES), ACCURACY)
-    return SearchPlan(settings, TpeSampler(space, 0), halving, recipes, [], Silent(), lambda: 0.0, labels=labels)
+    return SearchPlan(settings, TpeSampler(space, 0), halving, recipes, [], Silent(), clock, labels=labels)
 
 
-def play(plan: SearchPlan, space: Workspace, right: Right, jobs: int = 10**6) -> None:
-    """Do the plan's jobs, at most so many: each is right about the share ``right`` of validation and test images."""
+def play(plan: SearchPlan, space: Workspace, right: Right, jobs: int = 10**6, image_s: float = 0.0) -> None:
+    """Do the plan's jobs, at most so many: each is right about the share ``right`` of validation and test images.
+
+    image_s: seconds that an image takes through each probe's network.
+    """
     for _ in range(jobs):
         job = plan.next_job()
         if not isinstance(job, LaneJob):
@@ -117,6 +128,8 @@ def play(plan: SearchPlan, space: Workspace, right: Right, jobs: int = 10**6) ->
         metrics = {"score": right(job), "labelled": right(job), "seconds": 1.0}
         goes_on = all(plan.on_epoch(job.number, {**metrics, "epoch": float(e + 1)}) for e in range(EPOCHS))
         result = JobResult(validation_index=index, validation_probabilities=probabilities)
+        if job.kind == JobKind.PROBE and image_s:
+            result.forward_s = (image_s,)
         plan.on_end(job.number, result if goes_on else None)
 
 
@@ -868,22 +881,68 @@ class TestYardstick:
         assert yardstick.correctness.images == len(yardstick.labels) >= 20
         assert yardstick.probabilities.shape[1] == len(CLASSES)
 
-    def test_what_no_time_helps_with_is_not_blamed_on_the_time(
-        self, plan: SearchPlan, space: Workspace, tmp_path: Path
-    ) -> None:
+    def limited(
+        self,
+        folder: Path,
+        space: Workspace,
+        budget_s: float,
+        used_s: float,
+        image_s: float = 0.0,
+        test_images: int = 0,
+        right: Right = by_loss,
+    ) -> SearchPlan:
+        """A search that has used so many seconds of its time budget."""
+        now = [0.0]
+        folder.mkdir(exist_ok=True)
+        plan = make_plan(
+            folder, space, probed=True, budget_s=budget_s, clock=lambda: now[0], test_images=test_images
+        )  # fmt: skip
+        play(plan, space, right, image_s=image_s)
+        assert plan.finished()
+        now[0] = used_s
+        return plan
+
+    def test_what_no_time_helps_with_is_not_blamed_on_the_time(self, space: Workspace, tmp_path: Path) -> None:
         """A search of half a minute without labels said that a longer one would tell how often the model is right."""
-        plan.settings = replace(plan.settings, time_budget_s=20.0)
+        used = self.limited(tmp_path / "a", space, 20.0, 20.0)
         assert (
-            self.kept(plan, space, 20.0).no_yardstick
+            self.kept(used, space, 20.0).no_yardstick
             == "the 20 s that the time budget left for the search have no room for them"
         )
-        unused = self.kept(plan, space, 5.0)
+        unused = self.kept(self.limited(tmp_path / "b", space, 20.0, 5.0), space, 5.0)
         assert unused.yardstick is not None and unused.features is not None
         unlabelled = workspace(tmp_path, data(target=None), folds=(0, 0))
-        assert self.kept(plan, unlabelled, 20.0).no_yardstick.startswith("there are no labelled target images")
+        assert self.kept(used, unlabelled, 20.0).no_yardstick.startswith("there are no labelled target images")
+
+    def test_the_time_that_the_test_split_will_take_is_not_unused(self, space: Workspace, tmp_path: Path) -> None:
+        told = [
+            self.kept(self.limited(tmp_path / str(images), space, 20.0, 13.0, 0.01, images), space, 13.0)
+            for images in (0, 400)
+        ]
+        assert [outcome.yardstick is not None for outcome in told] == [True, False]
+
+    def test_images_whose_features_are_kept_pass_the_network_where_there_is_time(
+        self, space: Workspace, tmp_path: Path
+    ) -> None:
+        told = self.kept(self.limited(tmp_path, space, 20.0, 5.0, image_s=0.1), space, 5.0)
+        assert told.yardstick is not None and told.features is None
+
+    def test_a_head_whose_features_another_machine_has_made_is_not_solved_for_anew(
+        self, space: Workspace, tmp_path: Path
+    ) -> None:
+        space = workspace(tmp_path / "cache", space.data)
+        plan = self.limited(
+            tmp_path / "run", space, 400.0, 300.0, 2.0, right=lambda job: 0.9 if "pretrain" in str(job) else 0.4
+        )
+        first = self.kept(plan, space, 300.0)
+        assert first.best.strategy_key == PROBE.key
+        assert first.no_yardstick.endswith("takes 96 s, and 50 s were allowed") and first.features is None
+        run_trial(space, TrialJob(PROBE, 0, final=True), lambda report: None)  # with the network that was made there
+        again = self.kept(plan, space, 300.0)
+        assert again.yardstick is not None and again.features is not None
 
     def test_but_not_where_training_it_once_more_takes_too_long_or_somebody_waits(
-        self, plan: SearchPlan, space: Workspace
+        self, plan: SearchPlan, space: Workspace, tmp_path: Path
     ) -> None:
         interrupted = self.kept(plan, space, 1.0, interrupted=True)
         assert interrupted.yardstick is None and interrupted.no_yardstick == "the search was interrupted"
@@ -892,8 +951,10 @@ class TestYardstick:
         too_long = self.kept(plan, space, 200.0)
         assert too_long.yardstick is None
         assert too_long.no_yardstick.endswith("takes 100 s, and 30 s were allowed")
-        plan.settings = replace(plan.settings, time_budget_s=200.0)  # of which a tenth was kept
-        late = self.kept(plan, space, 200.0)
+        late_plan = self.limited(tmp_path / "late", space, 200.0, 200.0)  # of which a tenth was kept
+        for record in late_plan.records:
+            record.seconds = 100.0
+        late = self.kept(late_plan, space, 200.0)
         assert late.no_yardstick.endswith("takes 100 s, and 20 s were allowed")
 
 
@@ -902,10 +963,10 @@ class TestOnUnlabelled:
 
     def told(self, folder: Path, seconds: float, budget_s: float | None, **shift: float) -> dict[str, Any] | None:
         held = replace(data(16), unlabelled=pool(shapes(30, 2, name="unlabelled", **shift)))
-        space = workspace(folder / "space", held)
-        plan = make_plan(folder, space)
+        space, now = workspace(folder / "space", held), [0.0]
+        plan = make_plan(folder, space, budget_s=budget_s, clock=lambda: now[0])
         play(plan, space, by_loss)
-        plan.settings = replace(plan.settings, time_budget_s=budget_s)
+        now[0] = seconds
         seen: list[SearchOutcome] = []
         conclude(plan, held, None, space, seconds, interrupted=False, keep=lambda out, _: seen.append(out) or "")
         return seen[0].on_unlabelled
@@ -930,6 +991,35 @@ class TestOnUnlabelled:
         like = judged_on_unlabelled(space, outcome, refit, said)
         assert like is not None and like["accuracy"] is None and not like["drift"]["alarm"]
         assert judged_on_unlabelled(space, outcome, refit, None) is None
+
+    def test_all_images_that_are_decoded_or_pass_the_network_are_reckoned_with(
+        self, plan: SearchPlan, space: Workspace, tmp_path: Path
+    ) -> None:
+        space, outcome, asked = workspace(tmp_path / "cache", space.data), end(plan, space), []
+        assert space.data.target is not None and space.data.unlabelled is not None
+        refit, known = Path(plan.refits.done[outcome.best.strategy_key]), np.full((48, 3), 1 / 3)
+
+        def told(answer: bool) -> dict[str, Any] | None:
+            return judged_on_unlabelled(space, outcome, refit, known, lambda count: bool(asked.append(count)) or answer)
+
+        assert told(False) is None
+        first = told(True)
+        space.pixels(space.data.target, load_checkpoint(refit)[1].preprocessing)
+        assert first is not None and told(True) == first
+        many = len(space.data.unlabelled)
+        assert asked == [many + 48, many + 48, many]
+
+    def test_an_image_that_was_moved_during_the_search_does_not_lose_the_model(
+        self, space: Workspace, tmp_path: Path
+    ) -> None:
+        """All that was found in the search was lost at its very end."""
+        items = [FileItem(f"gone {i}", str(tmp_path / f"gone-{i}.png")) for i in range(30)]
+        held = workspace(tmp_path / "cache", replace(space.data, unlabelled=Images("gone", items)))
+        plan = make_plan(tmp_path, held)
+        play(plan, held, by_loss)
+        seen: list[SearchOutcome] = []
+        conclude(plan, held.data, None, held, 60.0, interrupted=False, keep=lambda out, _: seen.append(out) or "")
+        assert seen[0].on_unlabelled is None and seen[0].yardstick is None and seen[0].no_yardstick
 
 
 def test_what_a_pretrained_winner_is_judged_by_is_of_the_network_that_the_lane_made(

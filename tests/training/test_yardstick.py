@@ -109,6 +109,13 @@ def test_too_few_labels_give_no_yardstick(tmp_path: Path) -> None:
         gather_yardstick(without, PROBE, 1.0, most_probable, 5.0)
 
 
+def test_where_no_more_time_may_be_taken_no_further_fold_is(tmp_path: Path) -> None:
+    """Heads, and few images, else take more than the time that they are given."""
+    with pytest.raises(NoYardstickError, match=r"^[45] labelled images could be left out"):
+        space = workspace(tmp_path, data(30, None, domains=False))
+        gather_yardstick(space, PROBE, 1.0, most_probable, 100.0, at_most=0.0)
+
+
 def test_where_one_site_alone_can_be_left_out_its_images_are_judged(tmp_path: Path) -> None:
     """Of two sites one has the only images of a class: it is in every training, and no fold is without images."""
     made = data(20, None, domains=False)

@@ -252,6 +252,13 @@ class SearchPlan:
         """Seconds in which so many images pass a source model, about; 0 while nothing is known."""
         return self._durations.of_images(count, [source_model])
 
+    def spare_seconds(self) -> float:
+        """Seconds of the time budget that nothing to come needs once the winner was refitted; infinite without one.
+
+        Opening the test split and the model to be shipped are to come; what the model is judged by is not counted.
+        """
+        return self._time.spare(self.records)
+
     def search_is_over(self) -> bool:
         """Whether no further strategy will be tried."""
         return self._exploration.is_over()

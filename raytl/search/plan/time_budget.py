@@ -17,8 +17,8 @@ TEST_SHARE = 0.3
 YARDSTICK_SHARE = 0.1
 """Of a search's seconds, what the yardstick of its model may take; of a budget it is kept."""
 YARDSTICK_OVER_S = 10.0
-"""Seconds that a yardstick takes at least with a network's features: where a time budget's share is less, none is made
-and nothing is kept for it."""
+"""Seconds that a yardstick takes at least with a network's features: where a time budget's share is less, nothing is
+kept for it. It is made all the same in time that was not used, where there is such."""
 CONFIRMED = 4
 """Strategies that are tried on all folds."""
 CONTROLS = 3
@@ -78,6 +78,13 @@ class TimeBudget:
             return math.inf
         test_s = min(self._test_seconds(), TEST_SHARE * self._seconds)
         return self._seconds - self.used() - self._yardstick_s - test_s
+
+    def spare(self, records: Sequence[TrialRecord]) -> float:
+        """Seconds, once the winner was refitted, besides what the test split and the model to be shipped will take.
+
+        What is kept for the yardstick is among them.
+        """
+        return self.left() + self._yardstick_s - self.shipping_seconds(records)
 
     def search_is_over(self, records: Sequence[TrialRecord]) -> bool:
         """Whether the search phase must end, so that what follows still fits."""

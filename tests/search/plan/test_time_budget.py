@@ -106,6 +106,13 @@ def test_opening_the_test_split_is_kept_room_for() -> None:
     assert given.allows(79.0, []) and not given.allows(81.0, [])
 
 
+def test_what_was_not_used_is_without_the_test_split_and_the_model_to_be_shipped() -> None:
+    settings = {"test_seconds": lambda: 20.0, "yardstick_s": 10.0}
+    assert budget(100.0, used=40.0, **settings).spare(took(5.0)) == 40.0
+    assert budget(100.0, used=40.0, refits=2, **settings).spare(took(5.0)) == 35.0
+    assert budget(None, used=40.0, refits=2, **settings).spare(took(5.0)) == math.inf
+
+
 def test_a_test_split_that_takes_longer_than_the_budget_leaves_the_search_most_of_it() -> None:
     assert budget(100.0, test_seconds=lambda: 1e6).left() == pytest.approx((1 - TEST_SHARE) * 100.0)
     assert budget(None, test_seconds=lambda: 1e6).left() == math.inf
