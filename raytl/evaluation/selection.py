@@ -53,12 +53,23 @@ def scores(
     """
     found: dict[str, float] = {}
     if target is not None:
-        loss = min(-metrics.get("target-log-loss", 0.0) if log_loss is None else log_loss, LOG_LOSS_CAP)
-        found["labelled"] = target - _standard_error(validation_images) * loss / LOG_LOSS_CAP
+        found["labelled"] = _labelled(metrics, target, validation_images, log_loss)
     unlabelled = _unlabelled(metrics, predictions, frequencies)
     if unlabelled is not None:
         found["unlabelled"] = unlabelled
     return found | {"score": _mixed(found, metrics.get("source-accuracy"), validation_images)}
+
+
+def scores_again(
+    metrics: Mapping[str, float], target: float, validation_images: int, log_loss: float | None = None
+) -> dict[str, float]:
+    """``score`` and ``labelled`` of a trial that was scored before, by another version perhaps.
+
+    metrics: all that it was told of, ``unlabelled`` included. The rest as in :func:`scores`.
+    """
+    found = {"labelled": _labelled(metrics, target, validation_images, log_loss)}
+    known = found | {name: value for name, value in metrics.items() if name == "unlabelled"}
+    return found | {"score": _mixed(known, metrics.get("source-accuracy"), validation_images)}
 
 
 def labelled_share(images: int) -> float:
@@ -68,6 +79,11 @@ def labelled_share(images: int) -> float:
     scale that ends at 1.
     """
     return 1 / (1 + _standard_error(images))
+
+
+def _labelled(metrics: Mapping[str, float], target: float, images: int, log_loss: float | None) -> float:
+    loss = min(-metrics.get("target-log-loss", 0.0) if log_loss is None else log_loss, LOG_LOSS_CAP)
+    return target - _standard_error(images) * loss / LOG_LOSS_CAP
 
 
 def _standard_error(images: int) -> float:

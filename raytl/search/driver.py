@@ -34,6 +34,7 @@ from raytl.search.outcome import KeepModel, conclude, kept_features, so_far
 from raytl.search.plan.schedule import TIME, SearchPlan
 from raytl.search.planning import SearchSettings, check_goal, make_plan, make_workspace_settings, wished_trials
 from raytl.search.records import Asked, SearchListener, SearchOutcome, TrialRecord
+from raytl.search.rescoring import rescore
 from raytl.search.space.binding import BoundSpace
 from raytl.tasks import SealedTest, TrainingData
 from raytl.training.strategy import Strategy
@@ -98,6 +99,7 @@ def search(
             on_first_model=keep_first,
         )  # fmt: skip
         plan.refits.on_done = refitted
+        rescore(earlier, workspace)
         plan.restore(earlier)
         if settings.metric is None and metric.name != "accuracy":
             why = f"one class has at least {metrics.SKEWED} times the images of another"

@@ -9,11 +9,13 @@ import pytest
 from tiny import MODEL, SIDE, data
 
 from raytl.core.errors import UserError
+from raytl.evaluation.selection import LOG_LOSS_CAP, SPREAD
 from raytl.search.driver import TIME, search
 from raytl.search.planning import SearchSettings
-from raytl.search.records import TrialRecord
+from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
+from raytl.training import Strategy
 
 
 class Heard:
@@ -37,3 +39,24 @@ def test_where_much_of_the_time_went_into_reading_that_is_said(tmp_path: Path, g
         search(bound, None, settings, tmp_path, heard, begun=time.monotonic() - gone_s)
     sentence = (TIME, "20 s of the time budget went into starting and reading the data")
     assert heard.told == ([sentence] if said else [])
+
+
+class ToldError(Exception):
+    """What was to be seen was seen."""
+
+
+def test_trials_that_an_earlier_version_scored_are_on_todays_scale_before_they_count(tmp_path: Path) -> None:
+    class Ended(Heard):
+        def on_trial(self, record: TrialRecord) -> None:
+            raise ToldError(record.score)
+
+    file = tmp_path / "space.yaml"
+    file.write_text(f"image_size: {SIDE}\nspace:\n  source_model: ['{MODEL}']\n")
+    bound = BoundSpace(load_space(str(file)), data())
+    strategy = Strategy(MODEL, head_lr=0.01)
+    told = {"epoch": 1.0, "target-metric": 0.5, "target-log-loss": -1.0, "labelled": 0.4, "score": 0.4}
+    earlier = TrialRecord(0, "search", strategy.to_dict(), strategy.key, status=TrialStatus.COMPLETED, score=0.4)
+    earlier.history, earlier.metrics, earlier.validated = [dict(told)], dict(told), list(range(9))
+    with pytest.raises(ToldError) as raised:
+        search(bound, None, SearchSettings(), tmp_path, Ended(), earlier=[earlier])
+    assert raised.value.args == (0.5 - SPREAD / 3 / LOG_LOSS_CAP,)
