@@ -76,16 +76,14 @@ def lost(root: Path) -> tuple[int, str]:
         while "Ray runtime started" not in (temporary / "log").read_text():
             assert head.poll() is None and time.monotonic() < deadline, (temporary / "log").read_text()
             time.sleep(0.2)
-        driver = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(root), str(Path(__file__).parent), f"127.0.0.1:{port}"],
-            env=environment(root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+        command = [sys.executable, "-c", DRIVER, str(root), str(Path(__file__).parent), f"127.0.0.1:{port}"]
+        with (temporary / "said").open("wb") as said:
+            driver = subprocess.Popen(command, env=environment(root), stdout=said, stderr=said)
         while len(ended(root)) < 3:
-            assert driver.poll() is None and time.monotonic() < deadline, driver.communicate()[0]
+            assert driver.poll() is None and time.monotonic() < deadline, (temporary / "said").read_text()
             time.sleep(0.2)
         os.killpg(head.pid, signal.SIGKILL)
-        said, _ = driver.communicate(timeout=PATIENCE_S)
-        return driver.returncode, said
+        return driver.wait(PATIENCE_S), (temporary / "said").read_text()
     finally:
         for process in (head, driver):
             if process is not None and process.poll() is None:
