@@ -7,7 +7,7 @@ import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,22 +15,28 @@ from raytl.core.errors import NotWrittenError, UserError
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an operating-system error while writing ``path`` into a NotWrittenError that names it."""
+def writing(path: Path, instead: str = "choose another --storage") -> Iterator[None]:
+    """Turn an operating-system error while writing ``path`` into a NotWrittenError that names it.
+
+    instead: what else may be done where it cannot be written.
+    """
     try:
         yield
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise NotWrittenError(
-            f"{path}: cannot be written ({why}). Free space or mend its permissions, or choose another --storage."
+            f"{path}: cannot be written ({why}). Free space or mend its permissions, or {instead}."
         ) from error
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of ``path`` in one step when the block ends well, and vanishes otherwise."""
+def replacing(path: Path, instead: str = "choose another --storage") -> Iterator[IO[bytes]]:
+    """A binary file that takes the place of ``path`` in one step when the block ends well, and vanishes otherwise.
+
+    instead: as of :func:`writing`.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with writing(path):
+    with writing(path, instead):
         try:
             with temporary.open("wb") as file:
                 yield file
@@ -38,7 +44,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
             temporary.replace(path)
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that cannot be written to: what it said first is told
+                temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from datetime import timedelta
@@ -13,6 +14,9 @@ from pyarrow import ArrowException, fs
 
 from raytl.core.errors import NotWrittenError, cause
 from raytl.runs.storage.objects import PARTS, Objects, reaching
+from raytl.runs.storage.places import DOCUMENT, JOURNAL
+from raytl.runs.storage.remote import ObjectStorage
+from raytl.runs.storage.segments import Segment
 from raytl.tasks.readers.listing import open_uri
 from raytl.tasks.readers.patience import RETRY_S
 
@@ -55,9 +59,7 @@ def test_a_disk_here_that_is_full_is_not_taken_for_a_store_that_does_not_answer(
 ) -> None:
     objects.put("model.safetensors", b"0" * 10_000)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with pytest.raises(
-        NotWrittenError, match=r"copy: cannot be written \(file too large\)\. Make room there, .* RAYTL_HOME"
-    ):
+    with pytest.raises(NotWrittenError, match=r"copy: cannot be written \(file too large\)\. Free space .* RAYTL_HOME"):
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
             with reaching("s3://bucket/runs"):
@@ -65,6 +67,34 @@ def test_a_disk_here_that_is_full_is_not_taken_for_a_store_that_does_not_answer(
         finally:  # at once: where pytest writes to a file, it must not be the next whose file is too large
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not [path for path in tmp_path.iterdir() if path.is_file()]
+
+
+def test_a_disk_that_takes_nothing_is_told_by_what_it_said_first(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects.put("run.json", b"{}")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(NotWrittenError, match=r"copy: cannot be written \(read-only file system\)"):
+        objects.download("run.json", tmp_path / "copy")
+
+
+@pytest.mark.parametrize("name", [DOCUMENT, JOURNAL, "gone.json"])
+def test_a_place_for_copies_that_cannot_be_used_is_not_told_as_the_store(
+    objects: Objects, tmp_path: Path, name: str
+) -> None:
+    objects.below("digits").put(DOCUMENT, b"{}")
+    objects.below("digits").put(Segment(1, 0, 0).key, b"{}\n")
+    place = ObjectStorage("s3://bucket/runs", objects=objects, copies=tmp_path / "copies").place("digits")
+    assert place.has(name) is (name != "gone.json")
+    place.folder.parent.mkdir(parents=True)
+    place.folder.write_bytes(b"a file")
+    with pytest.raises(NotWrittenError, match=rf"digits/{name}: cannot be written \(.*RAYTL_HOME name a folder"):
+        place.file(name)
 
 
 def test_google_is_asked_again_for_no_longer_than_is_bearable() -> None:

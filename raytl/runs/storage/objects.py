@@ -8,26 +8,25 @@ under another name first, and copied.
 
 from __future__ import annotations
 
-import errno
-import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pyarrow import fs
 
-from raytl.core.errors import NotWrittenError, UserError, cause
+from raytl.core.errors import UserError, cause
+from raytl.runs.files import writing
 from raytl.tasks.readers.listing import open_uri
 from raytl.tasks.readers.patience import impatient
 
 CHUNK_BYTES = 8 * 2**20
+ELSEWHERE = "let RAYTL_HOME name a folder elsewhere"
+"""What to do where this machine's disk does not take a copy."""
 PARTS = ".parts"
 """Folder of what is put under another name first."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""What this machine's disk says, and no store."""
 COPIED_BYTES = 200 * 2**20
 """What is larger is written at once: Azure copies 256 MiB in one step, and a model's document comes last anyhow."""
 
@@ -100,21 +99,21 @@ class Objects:
     def download(self, key: str, target: Path) -> None:
         """Write an object's content to a file, in one step. Raises NotWrittenError where the disk does not take it."""
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-        try:
+        with copying(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with self._reading(key) as stream, temporary.open("wb") as file:
+            file = temporary.open("wb")
+        try:
+            with self._reading(key) as stream:
                 while chunk := stream.read(CHUNK_BYTES):
-                    file.write(chunk)
-            temporary.replace(target)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            why = os.strerror(error.errno).lower()
-            raise NotWrittenError(
-                f"{target}: cannot be written ({why}). Make room there, or let RAYTL_HOME name a folder elsewhere."
-            ) from error
+                    with copying(target):
+                        file.write(chunk)
+            with copying(target):
+                file.close()
+                temporary.replace(target)
         finally:
-            temporary.unlink(missing_ok=True)
+            for let_go in (file.close, temporary.unlink):
+                with suppress(OSError):  # gone already, or on a disk that takes nothing: what it said first is told
+                    let_go()
 
     def list(self, folder: str = "") -> dict[str, Seen]:
         """All objects, or those whose keys begin with ``folder/``, by key; nothing where there are none."""
@@ -165,6 +164,11 @@ class Objects:
         return f"{self._root}/{key}" if key else self._root
 
 
+def copying(target: Path) -> AbstractContextManager[None]:
+    """Turn an error of this machine's disk into a NotWrittenError: within :func:`reaching` it would be the store's."""
+    return writing(target, ELSEWHERE)
+
+
 @contextmanager
 def reaching(shown: str, *, write: bool = False) -> Iterator[None]:
     """Turn a store's error into a UserError that names the place."""
@@ -182,7 +186,7 @@ def reaching(shown: str, *, write: bool = False) -> Iterator[None]:
 def _os_errors() -> Iterator[None]:
     try:
         yield
-    except OSError:
+    except (OSError, UserError):
         raise
     except Exception as error:  # what fsspec's file systems raise is their own
         raise OSError(str(error)) from error

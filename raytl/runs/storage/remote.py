@@ -24,7 +24,7 @@ from raytl.runs.storage import lease, segments
 from raytl.runs.storage.keeper import SENT, ObjectKeeper
 from raytl.runs.storage.lease import Lease
 from raytl.runs.storage.mirror import Mirror, Outbox
-from raytl.runs.storage.objects import Objects, Seen, reaching
+from raytl.runs.storage.objects import ELSEWHERE, Objects, Seen, copying, reaching
 from raytl.runs.storage.places import DOCUMENT, JOURNAL, Keeper, Place
 
 NEVER_SENT = {SENT, LOCK, JOURNAL, DOCUMENT, "tune", "tags", "note.txt"}
@@ -151,7 +151,7 @@ class ObjectPlace:
             elif name in self.listed():
                 self._fetch(name, target)
             else:
-                target.unlink(missing_ok=True)
+                _remove(target)
         return target
 
     def tree(self, name: str) -> Path:
@@ -160,7 +160,7 @@ class ObjectPlace:
         target = self.folder / name
         for path in target.rglob("*") if target.is_dir() else ():
             if path.is_file() and path.relative_to(self.folder).as_posix() not in wanted:
-                path.unlink()
+                _remove(path)
         for key in wanted:
             self.file(key)
         return target
@@ -216,7 +216,8 @@ class ObjectPlace:
 
         First on this machine: a driver that was taken for dead, and is not, writes the working copy too.
         """
-        self._work.mkdir(parents=True, exist_ok=True)
+        with copying(self._work):
+            self._work.mkdir(parents=True, exist_ok=True)
         here = RunLock(self._work)
         try:
             with reaching(self.shown, write=True):
@@ -313,10 +314,9 @@ class ObjectPlace:
         try:
             self._objects.download(name, target)
         except FileNotFoundError:  # gone since it was listed
-            target.unlink(missing_ok=True)
+            _remove(target)
             return
-        if seen.mtime_ns is not None:
-            os.utime(target, ns=(seen.mtime_ns, seen.mtime_ns))
+        _make_current(target, seen)
 
     def _join_journal(self, target: Path) -> None:
         for attempt in (1, 2, 3):
@@ -325,7 +325,7 @@ class ObjectPlace:
             ages = [one.mtime_ns for one in seen if one.mtime_ns is not None]
             whole = Seen(sum(one.size for one in seen), max(ages, default=None))
             if not found:
-                target.unlink(missing_ok=True)
+                _remove(target)
                 return
             if _is_current(target, whole):
                 return
@@ -336,11 +336,11 @@ class ObjectPlace:
                     raise
                 self._listed = None
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(target) as file:
+            with copying(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(target, ELSEWHERE) as file:
                 file.write(content)
-            if whole.mtime_ns is not None:
-                os.utime(target, ns=(whole.mtime_ns, whole.mtime_ns))
+            _make_current(target, whole)
             return
 
 
@@ -352,9 +352,22 @@ def _empty(folder: Path) -> None:
             path.unlink()
 
 
+def _remove(target: Path) -> None:
+    """Remove a copy of what is not there any more."""
+    with copying(target):
+        target.unlink(missing_ok=True)
+
+
+def _make_current(target: Path, seen: Seen) -> None:
+    """Give a copy the age of what it is of, where that is known."""
+    if seen.mtime_ns is not None:
+        with copying(target):
+            os.utime(target, ns=(seen.mtime_ns, seen.mtime_ns))
+
+
 def _is_current(target: Path, seen: Seen) -> bool:
     try:
         known = target.stat()
-    except FileNotFoundError:
+    except OSError:  # not there, or where nothing can be: of that whoever writes it says why
         return False
     return seen.mtime_ns is not None and (known.st_size, known.st_mtime_ns) == (seen.size, seen.mtime_ns)
