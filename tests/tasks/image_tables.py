@@ -141,10 +141,10 @@ def seen(result: ReadResult[Any]) -> dict[str, Any]:
 
 
 class Counting:
-    """A file system that reads the local disk. opened: how many files; bytes: how much of them."""
+    """A file system that reads the local disk. opened: how many files; bytes: how much of them; reads: how often."""
 
     def __init__(self) -> None:
-        self.opened = self.bytes = 0
+        self.opened = self.bytes = self.reads = 0
 
     def open_input_file(self, path: str) -> Any:
         self.opened += 1
@@ -159,6 +159,7 @@ class CountedFile(io.FileIO):
     def read(self, size: int | None = -1) -> bytes:
         data = super().read(-1 if size is None else size)
         self._counting.bytes += len(data)
+        self._counting.reads += 1
         return data
 
 

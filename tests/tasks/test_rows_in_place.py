@@ -34,6 +34,8 @@ from raytl.core.errors import UserError
 from raytl.tasks import Task, row_groups, rows
 from raytl.tasks.items import EncodedItem, FileItem
 from raytl.tasks.readers import read_labelled, read_unlabelled, table
+from raytl.tasks.readers.listing import Place
+from raytl.tasks.readers.table import list_table
 from raytl.tasks.rows import RowItem, Rows
 
 
@@ -69,6 +71,14 @@ def test_a_table_is_a_large_one_by_all_that_is_read_with_it(tmp_path: Path, monk
     together = read_labelled(tmp_path).images
     assert {type(item) for item in together.items} == {RowItem}
     assert [item.read() for item in together.items] == PICTURES
+
+
+def test_a_table_far_away_that_is_held_is_read_in_few_pieces(tmp_path: Path) -> None:
+    path = written(tmp_path / "data.parquet", pa.table({"image": PICTURES * 8, "label": LABELS * 8}), row_group_size=40)
+    counting = Counting()
+    found = list_table(Place(counting, str(path), "data.parquet"))
+    assert {type(entry.item) for entry in found.entries} == {EncodedItem}
+    assert counting.reads < pq.ParquetFile(path).num_row_groups
 
 
 def test_what_is_held_is_bounded_however_large_a_table_is(tmp_path: Path, in_place: None) -> None:

@@ -206,7 +206,9 @@ def _read_arrow(place: Place, together_bytes: int | None) -> Any:
             arrow = ArrowFile(file)
             whole = whole or not arrow.can_be_begun_anywhere
         else:
-            found = pq.ParquetFile(file) if whole else parquet(file, far=place.filesystem is not None)
+            far = place.filesystem is not None
+            # In few pieces, each of which may have to come from far: not every version of pyarrow does so by itself.
+            found = pq.ParquetFile(file, pre_buffer=True) if whole else parquet(file, far=far)
         _refuse_twice((arrow.schema if is_arrow else found.schema_arrow).names, place.shown)
         if whole:
             return arrow.whole() if is_arrow else found.read()
