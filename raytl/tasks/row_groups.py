@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,13 @@ _LOCAL_BYTES, _FAR_BYTES = 2**20, 8 * 2**20  # that are asked for at once
 class Groups:
     """Where the groups of rows in a file begin.
 
-    starts: the first row of each, and behind them how many rows there are. mean_bytes: of a row, or of an image.
-    places: in an Arrow stream, the byte that each group begins with; None in other files. arrow: whether it is an Arrow
-    file, and no Parquet.
+    starts: the first row of each, and behind them how many rows there are. mean_bytes: of a row, or of an image, in
+    each group of a Parquet file: a few photographs may lie among many thumbnails. places: in an Arrow stream, the byte
+    that each group begins with; None in other files. arrow: whether it is an Arrow file, and no Parquet.
     """
 
     starts: tuple[int, ...]
-    mean_bytes: float
+    mean_bytes: tuple[float, ...] = ()
     places: tuple[int, ...] | None = None
     arrow: bool = False
 
@@ -51,22 +51,26 @@ def parquet(file: Any, *, far: bool) -> Any:
 
 
 def parquet_groups(found: Any, column: str | None = None) -> Groups:
-    """Of a Parquet file, with the mean of one column or of whole rows."""
+    """Of a Parquet file, with the means of one column or of whole rows."""
     meta = found.metadata
     groups = [meta.row_group(number) for number in range(meta.num_row_groups)]
-    total = sum(
-        part.total_uncompressed_size
-        for group in groups
-        for part in map(group.column, range(group.num_columns))
-        if column is None or f"{part.path_in_schema}.".startswith(f"{column}.")
-    )
-    return Groups((0, *accumulate(group.num_rows for group in groups)), total / max(1, meta.num_rows))
+
+    def size_bytes(group: Any) -> int:
+        parts = map(group.column, range(group.num_columns))
+        own = (part for part in parts if column is None or f"{part.path_in_schema}.".startswith(f"{column}."))
+        return sum(part.total_uncompressed_size for part in own)
+
+    means = tuple(size_bytes(group) / max(1, group.num_rows) for group in groups)
+    return Groups((0, *accumulate(group.num_rows for group in groups)), means)
 
 
 def parquet_rows(found: Any, groups: Groups, first: int = 0, columns: Sequence[str] | None = None) -> Iterator[Any]:
     """Record batches from a row group on: some rows, as they are read at once."""
-    rows = int(max(1, min(MOST_ROWS, AT_ONCE_BYTES // max(1.0, groups.mean_bytes))))
-    return iter(found.iter_batches(rows, range(first, len(groups.starts) - 1), columns=columns, use_threads=False))
+    at_once = [int(max(1, min(MOST_ROWS, AT_ONCE_BYTES // max(1.0, mean)))) for mean in groups.mean_bytes]
+    for rows, like in groupby(
+        range(first, len(at_once)), at_once.__getitem__
+    ):  # small ones of a kind are read together
+        yield from found.iter_batches(rows, list(like), columns=columns, use_threads=False)
 
 
 class ArrowFile:

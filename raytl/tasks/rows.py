@@ -28,8 +28,10 @@ HELD_BYTES = 64 * 2**20
 """Of what was read last, in a process. What is being read, and as many rows as threads may be at, are held anyhow."""
 MOST_OPEN = 16
 """Files that a process has open."""
-MOST_READINGS = 4
-"""Places that a process goes on reading from, for lanes that are at different ones."""
+MOST_READINGS = 16
+"""Places that a process goes on reading from, for lanes that are at different ones: as many as may well ask one driver.
+Each takes a buffer and a few pages; where there are more askers than places, each begins its row group again all the
+time."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class RowItem:
 class Rows:
     """A column of images in a table.
 
-    path: on the local disk, or within ``filesystem``. column: its name there. groups: of the file, with the mean size
-    of an image as it lies there. size_bytes: of the file.
+    path: on the local disk, or within ``filesystem``. column: its name there. groups: of the file, with the mean sizes
+    of images as they lie there. size_bytes: of the file.
     """
 
     def __init__(self, path: str, filesystem: Any, column: str, groups: Groups, size_bytes: int) -> None:
@@ -225,9 +227,10 @@ def _shelve(rows: Rows) -> None:
     parts = [(table, part) for table in tables for part in table._held]
     held = sum(images.get_total_buffer_size() for _, (_, images) in parts)
     rows_held = sum(len(images) for _, (_, images) in parts)
+    rows_in_use = min(16, 2 * cores())
     for table, part in parts:
         first, images = part
-        if held <= HELD_BYTES or rows_held - len(images) < min(16, 2 * cores()):
+        if held <= HELD_BYTES or rows_held - len(images) < rows_in_use:
             break
         if all(reading.row != first + len(images) for reading in table._readings):  # which would have to begin anew
             held, rows_held = held - images.get_total_buffer_size(), rows_held - len(images)

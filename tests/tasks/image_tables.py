@@ -93,9 +93,10 @@ TABLES: list[Callable[[Path], pa.Table]] = [hub, binary, base64_texts, lists, mi
 
 
 def small_parts(patch: pytest.MonkeyPatch) -> None:
-    """Have five images read at once, and few parts held."""
+    """Have five images read at once, and few parts held and places read from."""
     patch.setattr(row_groups, "AT_ONCE_BYTES", 5 * len(PICTURES[0]))
     patch.setattr(rows, "HELD_BYTES", 20 * len(PICTURES[0]))
+    patch.setattr(rows, "MOST_READINGS", 4)
     patch.setattr(rows, "cores", lambda: 1)
 
 

@@ -24,6 +24,7 @@ from image_tables import (
     binary,
     counted,
     hub,
+    picture,
     seen,
     small_parts,
     written,
@@ -36,7 +37,7 @@ from raytl.tasks.items import EncodedItem, FileItem
 from raytl.tasks.readers import read_labelled, read_unlabelled, table
 from raytl.tasks.readers.listing import Place
 from raytl.tasks.readers.table import list_table
-from raytl.tasks.rows import RowItem, Rows
+from raytl.tasks.rows import MOST_READINGS, RowItem, Rows, _Reading
 
 
 @pytest.fixture
@@ -119,6 +120,47 @@ def test_two_that_read_at_different_places_do_not_make_each_other_begin_anew(tmp
     for first, second in zip(items[:240], items[240:], strict=True):
         assert first.read() == second.read()
     assert counting.bytes < 2.2 * path.stat().st_size + FOOTER
+
+
+def test_eight_that_read_at_different_places_do_not_make_each_other_begin_anew(
+    tmp_path: Path, in_place: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "MOST_READINGS", MOST_READINGS)
+    images = pa.table({"image": PICTURES * 8})
+    path = written(tmp_path / "data.parquet", images, row_group_size=1000, use_dictionary=False)
+    items = read_unlabelled(path).images.items
+    batches, following = [], _Reading.next
+    monkeypatch.setattr(_Reading, "next", lambda reading: batches.append(reading) or following(reading))
+    assert [item.read() for item in items] == PICTURES * 8
+    once = len(batches)
+    for number in range(COUNT):
+        assert {items[lane * COUNT + number].read() for lane in range(8)} == {PICTURES[number]}
+    assert len(batches) - once <= 8 * once  # each may have had to begin with the row group's first image
+
+
+def test_rows_are_read_at_once_by_the_size_of_those_in_their_row_group(tmp_path: Path, in_place: None) -> None:
+    """Many thumbnails, and some photographs in row groups of their own between them."""
+    small = [picture(number, 4) for number in range(400)]
+    images = [*small[:200], *PICTURES, *small[200:]]
+    path = written(tmp_path / "data.parquet", pa.table({"image": images}), row_group_size=20, use_dictionary=False)
+    found = row_groups.parquet(path.open("rb"), far=False)
+    groups = row_groups.parquet_groups(found, "image")
+    batches = [batch.column("image") for batch in row_groups.parquet_rows(found, groups)]
+    assert [image for batch in batches for image in batch.to_pylist()] == images
+    assert max(batch.nbytes for batch in batches) < 1.2 * row_groups.AT_ONCE_BYTES
+    assert max(map(len, batches)) > 100
+
+
+def test_how_many_cores_there_are_is_not_asked_for_each_part_that_is_held(
+    tmp_path: Path, in_place: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(rows, "cores", lambda: asked.append(1) or 64)
+    monkeypatch.setattr(rows, "HELD_BYTES", 0)
+    images = read_unlabelled(written(tmp_path / "data.parquet")).images
+    for item in images.items:
+        item.read()
+    assert len(asked) <= len(images)
 
 
 def test_images_are_found_in_any_order(tmp_path: Path, in_place: None) -> None:

@@ -68,7 +68,7 @@ def light_arrow(place: Place, file: Any, found: ArrowFile) -> Light:
                 yield batch.slice(first, MOST_ROWS)
 
     table, images = _without_images(found.schema, batches())
-    groups = Groups(tuple(starts), 0.0, None if found.indexed else tuple(places), arrow=True)
+    groups = Groups(tuple(starts), places=None if found.indexed else tuple(places), arrow=True)
     return Light(table, images, place, file, found, groups)
 
 
