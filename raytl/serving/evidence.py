@@ -88,8 +88,9 @@ class Tally:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Tally:
-        """Inverse of :meth:`to_json`."""
-        return cls(**values)
+        """Inverse of :meth:`to_json`; what another version of raytl counts beside that is passed over."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
 
 
 def confidence_sequence(total: float, count: int, error: float) -> tuple[float, float]:

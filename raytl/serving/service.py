@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Load = Callable[[ServingSettings], LiveModel]
 Tell = Callable[[str, Tally, str], Awaitable[None]]
 _TELL_S = 0.5
+_UNTOLD = 60  # times in a row that nobody hears: no judge needs as long to begin
+_LOG = logging.getLogger("ray.serve")
 
 
 class Service:
@@ -119,11 +121,21 @@ class Service:
         return Trial(await self._loaded(settings.of_candidate), rules)
 
     async def _keep_telling(self) -> None:
+        untold = 0
         while (trial := self._trial) is not None:
             await asyncio.sleep(_TELL_S)
-            if self._tell is not None:
-                with suppress(Exception):  # whoever judges may be gone, or not there yet; the next time tells all again
-                    await self._tell(trial.rules.trial, trial.tally, trial.counter)
+            if self._tell is None:
+                continue
+            try:
+                await self._tell(trial.rules.trial, trial.tally, trial.counter)
+                untold = 0
+            except Exception as error:  # noqa: BLE001 - the judge may be gone, or not there yet; the next time tells all
+                untold += 1
+                if untold == _UNTOLD:
+                    why = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+                    _LOG.warning(
+                        "the judge of the version on trial hears nothing (%s): promote it or roll it back", why
+                    )
 
     async def answer(self, live: LiveModel, images: Sequence[NamedBytes]) -> tuple[LiveModel, np.ndarray]:
         """Who answers, ``live`` unless another version is on trial, and what; as :meth:`classify`."""

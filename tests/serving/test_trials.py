@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,12 @@ from pyarrow.parquet import read_table
 from starlette.testclient import TestClient
 
 from raytl.core.errors import UserError
+from raytl.serving import service as serving
 from raytl.serving.evidence import ERROR, Tally, confidence_sequence, figures, judge, least_telling
 from raytl.serving.http import create_http
 from raytl.serving.lineage import ended, succeeded, taken_back, tried, versions
 from raytl.serving.problems import RequestError
-from raytl.serving.service import Service
+from raytl.serving.service import _UNTOLD, Service
 from raytl.serving.settings import KEPT_VERSIONS, Candidate, ServingSettings, bundle_version
 from raytl.serving.trial_judge import Judge
 
@@ -170,6 +172,33 @@ class TestLineage:
         assert (back["version"], back.get("previous", [])) == ("v1", [])
         assert promoted["last_trial"]["promoted"] and not back["last_trial"]["promoted"]
         assert "candidate" not in promoted and "candidate" not in back
+
+
+def test_what_a_newer_replica_counts_beside_is_passed_over():
+    assert Tally.from_json(Tally(compared=3).to_json() | {"of_tomorrow": 1.0}) == Tally(compared=3)
+
+
+def test_a_judge_that_hears_nothing_is_told_of_once(bundles, monkeypatch, caplog):
+    heard = []
+
+    async def tell(*told: object) -> None:
+        heard.append(told)
+        raise TypeError("somewhere\nunknown field")
+
+    async def serve() -> None:
+        service = Service(tell=tell)
+        candidate = Candidate(bundle=str(bundles["second"]), version=bundle_version(bundles["second"]))
+        await service.apply(ServingSettings(bundle=str(bundles["first"]), candidate=candidate))
+        while len(heard) < 3 * _UNTOLD:
+            await asyncio.sleep(0)
+        service.close()
+
+    monkeypatch.setattr(serving, "_TELL_S", 0.0)
+    monkeypatch.setattr(serving, "_LOG", logging.getLogger("of the trial"))
+    asyncio.run(serve())
+    assert [record.getMessage() for record in caplog.records if record.name == "of the trial"] == [
+        "the judge of the version on trial hears nothing (unknown field): promote it or roll it back"
+    ]
 
 
 def on_trial(bundles: dict[str, Path], *, capture: str = "", **rules: float) -> Service:
