@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -71,6 +73,16 @@ class Answering(Protocol[Model]):
         """Probabilities, float32 (n, k), of prepared images that are not counted as requests."""
 
 
+_over: ContextVar[float | None] = ContextVar("over", default=None)
+"""When the time of the request that is being answered is over, by the monotonic clock."""
+
+
+def left_s(settings: ServingSettings) -> float:
+    """Seconds that the request which is being answered still has; outside of one, as many as any has."""
+    over = _over.get()
+    return settings.request_timeout_s if over is None else max(0.0, over - time.monotonic())
+
+
 async def in_time(
     request: Request, settings: ServingSettings, reading: Awaitable[Asked], finding: Callable[[Asked], Awaitable[Found]]
 ) -> tuple[Asked, Found]:
@@ -79,8 +91,10 @@ async def in_time(
     Raises RequestError: 408 where the request did not arrive in time, 504 where there was no answer.
     """
     arrived = False
+    seconds_left = settings.request_timeout_s - waited_s(request.scope)
+    _over.set(time.monotonic() + seconds_left)
     try:
-        async with asyncio.timeout(settings.request_timeout_s - waited_s(request.scope)):
+        async with asyncio.timeout(seconds_left):
             asked = await reading
             arrived = True
             return asked, await finding(asked)

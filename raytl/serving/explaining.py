@@ -13,14 +13,14 @@ from PIL import Image
 from starlette.requests import Request
 from starlette.responses import Response
 
-from raytl.serving.asking import Answering, Model, in_time
+from raytl.serving.asking import Answering, Model, in_time, left_s
 from raytl.serving.occlusion import occlusion
 from raytl.serving.problems import GATED, PROBLEM, RequestError, answer, problem
 from raytl.serving.requests import Images, read_images
 
 WAITING = 4
 """Requests that may wait for their turn: one is explained at a time, for the price of up to 82 predictions."""
-_SHARE = 0.5  # of the time that a request has: it may have waited before
+_SHARE = 0.5  # of the time that a request has left
 
 
 def explain_routes(service: Answering[Model]) -> APIRouter:
@@ -65,7 +65,7 @@ async def _explain(service: Answering[Model], live: Model, asked: Images, label:
         (number,) = live.decide(await service.compute(live, image[None]))
     else:
         number = live.labels.index(label)
-    patience_s = _SHARE * live.settings.request_timeout_s
+    patience_s = _SHARE * left_s(live.settings)
     whole, drops = await occlusion(image, int(number), lambda arrays: service.compute(live, arrays), patience_s)
     return {
         "model": live.name,

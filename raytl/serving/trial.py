@@ -23,6 +23,7 @@ import numpy as np
 
 from raytl.bundles.yardstick import why_none
 from raytl.evaluation.unseen_accuracy import gain
+from raytl.serving.asking import left_s
 from raytl.serving.batching import Batcher
 from raytl.serving.decoding import LARGE_PIXELS
 from raytl.serving.evidence import Tally
@@ -36,7 +37,7 @@ Classify = Callable[[LiveModel, Sequence[NamedBytes], Batcher], Awaitable[np.nda
 _NICE = 10
 _MOST_IMAGES = 8  # of one request are compared
 _REST = 3  # times as long as a comparison took
-# Of the time that a request has: where the candidate has not answered by then, the served version still can.
+# Of the time that a request has left: where the candidate has not answered by then, the served version still can.
 _PATIENCE = 0.3
 
 
@@ -67,7 +68,7 @@ class Trial:
         if self._takes():
             self._under_way += 1
             try:
-                async with asyncio.timeout(_PATIENCE * live.settings.request_timeout_s):
+                async with asyncio.timeout(_PATIENCE * left_s(live.settings)):
                     rows = await classify(self.candidate, images, self._batcher)
                 if not np.isfinite(rows).all():
                     raise ValueError("not finite")

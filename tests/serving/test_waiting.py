@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from httpx import Response
 from ray.serve._private.replica import Replica
@@ -13,11 +16,12 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from raytl.serving import explaining, trial
 from raytl.serving.asking import in_time
 from raytl.serving.http import create_http
 from raytl.serving.problems import RequestError
 from raytl.serving.service import Service
-from raytl.serving.settings import ServingSettings
+from raytl.serving.settings import Candidate, ServingSettings
 from raytl.serving.waiting import ARRIVED
 
 LIMIT_S = 1000.0
@@ -75,7 +79,30 @@ def test_what_a_request_waited_for_is_part_of_its_time():
     assert refused.value.status == 504
 
 
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/explain"])
+def test_shares_are_of_the_time_that_a_request_has_left(service, png, monkeypatch, path):
+    """How long a candidate may take, and how long it may take to look at an image closely."""
+    given: list[float] = []
+
+    async def looked(image: np.ndarray, label: int, compute: object, patience_s: float) -> tuple[float, np.ndarray]:
+        given.append(patience_s / explaining._SHARE)
+        return 1.0, np.zeros((4, 4))
+
+    def limited(seconds: float) -> asyncio.Timeout:
+        given.append(seconds / trial._PATIENCE)
+        return asyncio.timeouts.timeout(seconds)
+
+    monkeypatch.setattr(explaining, "occlusion", looked)
+    settings = service.live.settings
+    candidate = Candidate(bundle=settings.bundle, version=service.live.version, share=0.9)
+    asyncio.run(service.apply(replace(settings, candidate=candidate)))
+    monkeypatch.setattr(trial, "asyncio", SimpleNamespace(timeout=limited, get_running_loop=asyncio.get_running_loop))
+    for _ in range(2):  # the first is the served version's anyhow
+        assert asked(service, 0.4 * LIMIT_S, path, png(0)).status_code == 200
+    assert given and all(0.5 * LIMIT_S < seconds <= 0.6 * LIMIT_S for seconds in given)
+
+
 def test_serve_still_has_what_requests_are_stamped_in():
     assert list(inspect.signature(Replica._direct_ingress_asgi).parameters) == ["self", "scope", "receive", "send"]
     source = inspect.getsource(Replica._direct_ingress_asgi)
-    assert "_call_http_entrypoint(\n                            user_method_info, scope," in source
+    assert "_call_http_entrypoint(user_method_info,scope," in "".join(source.split())
