@@ -71,7 +71,7 @@ class Archive:
             raise UserError(f"{what}; unpack it and give the folder") from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class _Place:
     """Where a file lies in a tar file: bytes from its beginning, and how many it has."""
 
