@@ -27,6 +27,7 @@ from image_tables import (
     picture,
     seen,
     small_parts,
+    stream,
     written,
 )
 from pyarrow import fs
@@ -35,7 +36,7 @@ from raytl.core.errors import UserError
 from raytl.tasks import Task, row_groups, rows
 from raytl.tasks.items import EncodedItem, FileItem
 from raytl.tasks.readers import read_labelled, read_unlabelled, table
-from raytl.tasks.readers.listing import Place
+from raytl.tasks.readers.listing import Place, TableOptions
 from raytl.tasks.readers.table import list_table
 from raytl.tasks.rows import MOST_READINGS, RowItem, Rows, _Reading
 
@@ -309,6 +310,18 @@ def test_tables_at_an_address_are_read_where_they_lie_and_refused_where_they_cha
     with pytest.raises(UserError, match=r"00000-of-00002\.parquet row 1: the table is not there any more"):
         elsewhere.items[0].read()
     assert [item.read() for item in elsewhere.items[30:]] == PICTURES[30:]
+
+
+@pytest.mark.parametrize("write", [written, stream])
+def test_the_file_of_a_table_that_cannot_be_listed_does_not_stay_open(
+    tmp_path: Path, in_place: None, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, pa.Table], Path]
+) -> None:
+    files: list[Any] = []
+    monkeypatch.setattr(table, "opened", lambda *at: files.append(row_groups.opened(*at)) or files[-1])
+    path = write(tmp_path / ("data.arrow" if write is stream else "data.parquet"), hub(tmp_path))
+    with pytest.raises(UserError, match="kind"):
+        list_table(Place(None, str(path), path.name), TableOptions(label="kind"))
+    assert [file.closed for file in files] == [True]
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:

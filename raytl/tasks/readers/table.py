@@ -50,8 +50,19 @@ def list_table(
     """
     listing = Listing(place.shown, layout="table")
     light = _read(place, listing, labels=options.labels, together_bytes=together_bytes)
+    try:
+        _list(place, light, listing, options, keys or {})
+    except BaseException:
+        if isinstance(light, Light):
+            light.file.close()
+        raise
+    return listing
+
+
+def _list(place: Place, light: Any, listing: Listing, options: TableOptions, keys: Mapping[str, str | None]) -> None:
+    """Add what the rows of a table are to a listing. light: the table, or all of it but its images."""
     table = _with_plain_names(light.table if isinstance(light, Light) else light)
-    for name, value in (keys or {}).items():
+    for name, value in keys.items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * table.num_rows, pa.string()))
     here = Place(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.shown) or ".")
@@ -107,7 +118,6 @@ def list_table(
     elif unlabelled:
         rows = "1 row has" if unlabelled == 1 else f"{unlabelled} rows have"
         listing.note(f"{rows} no label in column '{columns.label}'; left out")
-    return listing
 
 
 def _with_plain_names(table: Any) -> Any:
