@@ -333,7 +333,7 @@ class TestPools:
 
     def test_no_domain_that_was_set_aside_is_measured_on(self, tmp_path: Path) -> None:
         held = data(target=1)
-        wrong = shapes(8, 5, name="wrong")
+        wrong = shapes(24, 5, name="wrong")
         wrong = replace(wrong, labels=(wrong.labels + 1) % len(CLASSES))
         space = workspace(tmp_path, replace(held, source_domains={**held.source_domains, "wrong": wrong}), folds=(0, 0))
         known = space.held_out_source_images(["wrong"])
@@ -345,7 +345,7 @@ class TestPools:
             run_trial(space, TrialJob(strategy, None, set_aside=aside), lambda metrics: None).metrics["source-accuracy"]
             for aside in ((), ("wrong",))
         ]
-        assert told[1] > told[0] + 0.1  # of few held-out images
+        assert told[1] > told[0] + 0.2
         assert space.held_out_source_images(["bright", "wrong"]) is None
 
     def test_beside_a_validation_fold_source_domains_are_looked_at_last(self, semi: Workspace) -> None:
