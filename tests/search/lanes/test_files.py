@@ -17,7 +17,7 @@ from pyarrow import fs
 from raytl.core.hashing import hash_bytes
 from raytl.search.lanes.files import AT_ONCE_BYTES, MOST_AHEAD, Files, carried, read_ahead
 from raytl.tasks.items import FileItem
-from raytl.tasks.row_groups import Groups
+from raytl.tasks.row_groups import parquet_groups
 from raytl.tasks.rows import RowItem, Rows
 
 
@@ -130,8 +130,9 @@ def rows(tmp_path: Path) -> list[RowItem]:
     """Images in the rows of a table: texts, which is all that is asked of them here."""
     contents = [f"image {number}".encode() for number in range(600)]
     pq.write_table(pa.table({"image": contents}), tmp_path / "table.parquet", row_group_size=50, compression="none")
-    starts, size = tuple(range(0, 601, 50)), (tmp_path / "table.parquet").stat().st_size
-    table = Rows(str(tmp_path / "table.parquet"), None, "image", Groups(starts, 1000.0), size)
+    with pq.ParquetFile(tmp_path / "table.parquet") as found:
+        groups = parquet_groups(found, "image")
+    table = Rows(str(tmp_path / "table.parquet"), None, "image", groups, (tmp_path / "table.parquet").stat().st_size)
     return [RowItem(str(number), table, number, hash_bytes(content)) for number, content in enumerate(contents)]
 
 
