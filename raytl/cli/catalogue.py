@@ -81,10 +81,10 @@ def sources_list(
 def _preprocessing(preprocessing: Preprocessing) -> str:
     numbers = [", ".join(f"{number:.3g}" for number in values) for values in (preprocessing.mean, preprocessing.std)]
     crop = f" to {preprocessing.crop_fraction:.3g} of the short side" if preprocessing.resize == "crop" else ""
-    return (
-        f"{preprocessing.size} pixels, {preprocessing.interpolation}, {preprocessing.resize}{crop}; mean {numbers[0]}; "
-        f"std {numbers[1]}"
-    )
+    shown = f"{preprocessing.resize}{crop}"
+    if preprocessing.tiles > 1:
+        shown = f"{preprocessing.tiles} x {preprocessing.tiles} pieces of the image"
+    return f"{preprocessing.size} pixels, {preprocessing.interpolation}, {shown}; mean {numbers[0]}; std {numbers[1]}"
 
 
 def _weights(entry: SourceEntry) -> str:

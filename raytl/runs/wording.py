@@ -10,7 +10,7 @@ from typing import Any
 from raytl.core.names import printable
 from raytl.evaluation.intervals import Interval
 from raytl.sources.heads import CONVEX, K_NN, NEAREST_MEAN, ZERO_SHOT
-from raytl.sources.uris import is_untrained, joined_parts, split_size
+from raytl.sources.uris import is_untrained, joined_parts, split_size, tiles_of
 
 _SOLVED = {NEAREST_MEAN: "the nearest class mean", K_NN: "the nearest labelled images (k-NN)"}
 
@@ -86,14 +86,19 @@ def source(uri: Any) -> str:
         rest = " and ".join(source(part) for part in joined_parts(str(uri)))
     if provider == "file":
         rest = printable(PurePath(rest.partition("?")[0]).name)
-    rest += f" at {side} px" if side else ""
+    rest += f" at {_pixels(uri, side)}" if side else ""
     return f"scratch {rest}" if provider == "scratch" else rest or str(uri)
 
 
 def listed_source(uri: Any) -> str:
     """The same where there is little room: a size of its own comes first, which is what tells it apart."""
     bare, side = split_size(str(uri))
-    return f"{side} px {source(bare)}" if side else source(uri)
+    return f"{_pixels(uri, side)} {source(bare)}" if side else source(uri)
+
+
+def _pixels(uri: Any, side: int) -> str:
+    tiles = tiles_of(str(uri))
+    return f"{tiles} x {side // tiles} px" if tiles > 1 else f"{side} px"
 
 
 def strategy(values: dict[str, Any]) -> str:

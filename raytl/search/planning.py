@@ -163,6 +163,7 @@ def make_plan_settings(
         passes=Effort(bound, budget).passes,
         pretrain_s=workspace.settings.pretrain_s or 0.0,
         larger=bound.larger,
+        closer=bound.closer,
         head_augmentations=bound.head_augmentations,
         trains=data.can_score,
         few=data.target is None or len(data.target) <= ON_CPU,

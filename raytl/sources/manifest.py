@@ -15,12 +15,12 @@ from raytl.core.names import encodable
 from raytl.core.places import is_folder, is_there
 from raytl.tasks.preprocessing import Preprocessing
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 """The newest version that is read.
 
 Version 2 added ``threshold``, version 3 heads that read all stages, version 4 the shares of their layers,
-version 5 heads made of the classes' names; a model without any of these is still written as version 1, which every
-raytl reads.
+version 5 heads made of the classes' names, version 6 ``tiles`` of the preprocessing; a model without any of these is
+still written as version 1, which every raytl reads.
 """
 WEIGHTS_FILE = "model.safetensors"
 MANIFEST_FILE = "model.json"
@@ -100,6 +100,8 @@ class Manifest(BaseModel):
             raise ValueError("preprocessing: numbers must be finite and std above 0")
         if not 0.05 <= pre.crop_fraction <= 1:
             raise ValueError("preprocessing: crop_fraction must be from 0.05 to 1")
+        if pre.tiles < 1 or pre.size % pre.tiles:
+            raise ValueError("preprocessing: size must be a multiple of tiles")
         if self.labels is not None and len(set(self.labels)) != len(self.labels):
             raise ValueError("labels: a label occurs twice")
         if self.threshold is not None:
@@ -116,6 +118,7 @@ class Manifest(BaseModel):
     def to_text(self) -> str:
         """JSON, indented for people."""
         values = self.model_dump(mode="json", exclude={"threshold"} if self.threshold is None else None)
+        values["preprocessing"] = self.preprocessing.to_json()
         return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

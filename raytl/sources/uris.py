@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import re
 
-_SIZED = re.compile(r"(?P<uri>.+)@(?P<side>\d+)px")
+_SIZED = re.compile(r"(?P<uri>.+)@(?:(?P<tiles>\d+)x)?(?P<side>\d+)px")
 
 
 def split_size(uri: str) -> tuple[str, int | None]:
     """A URI without its size, and the side of the input in pixels that it wishes for; None where it wishes for none."""
     found = _SIZED.fullmatch(uri)
-    return (uri, None) if found is None else (found["uri"], int(found["side"]))
+    return (uri, None) if found is None else (found["uri"], int(found["side"]) * int(found["tiles"] or 1))
 
 
-def at_size(uri: str, side: int) -> str:
-    """URI of the same source model at an input of so many pixels, whatever size is wished for elsewhere."""
-    return f"{split_size(uri)[0]}@{side}px"
+def tiles_of(uri: str) -> int:
+    """How many pieces a side a source model sees of an image, as they are (``@3x128px``); 1 where it sees it whole."""
+    found = _SIZED.fullmatch(uri)
+    return 1 if found is None else int(found["tiles"] or 1)
+
+
+def at_size(uri: str, side: int, tiles: int = 1) -> str:
+    """URI of the same source model at an input of so many pixels, whatever size is wished for elsewhere.
+
+    tiles: pieces of the image a side that lie in it, as in :class:`~raytl.tasks.preprocessing.Preprocessing`.
+    """
+    pieces = f"{tiles}x{side // tiles}" if tiles > 1 else f"{side}"
+    return f"{split_size(uri)[0]}@{pieces}px"
 
 
 def joined_parts(uri: str) -> tuple[str, ...]:

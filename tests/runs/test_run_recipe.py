@@ -74,6 +74,8 @@ STRATEGIES = {
     ),
     "viewed-pixels": Strategy("plain:pixels", cut=1, head="logistic", augmentation="flip", cached_views=3),
     "pixels": Strategy("plain:pixels", cut=1, head="logistic"),
+    "pieces": Strategy(f"{MODEL}@3x8px", cut=STAGES, head="logistic"),
+    "enlarged": Strategy(f"{MODEL}@2x18px", cut=STAGES, head="logistic"),
     "nearest-mean": Strategy(MODEL, cut=STAGES, head="nearest-mean", class_weights="balanced"),
     "k-nn": Strategy(MODEL, source_domain="bright", adaptation="moments", cut=STAGES, head="k-nn"),
     "fine-tune": Strategy(MODEL, cut=0, augmentation="shift", ema=0.9, label_smoothing=0.1, class_weights="balanced"),

@@ -260,7 +260,8 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("change", "sentence"),
         [
-            (lambda v: v.update(format_version=6), "format version 6, this raytl reads up to 5; update raytl"),
+            (lambda v: v.update(format_version=7), "format version 7, this raytl reads up to 6; update raytl"),
+            (lambda v: v["preprocessing"].update(tiles=3), "preprocessing: size must be a multiple of tiles"),
             (lambda v: v.update(threshold=threshold("a")), "threshold: there is none in format version 1"),
             (
                 lambda v: v.update(format_version=2, labels=["a"], threshold=threshold("a")),

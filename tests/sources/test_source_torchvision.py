@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from urllib.parse import urlparse
@@ -13,6 +14,7 @@ from torchvision import models as tv
 
 from raytl import sources
 from raytl.core.errors import UserError
+from raytl.sources.checkpoint import write_checkpoint
 from raytl.sources.torchvision_stages import stages_of
 
 # One small member of every family, and a size that it accepts.
@@ -190,6 +192,19 @@ class TestPublishedWeights:
         assert sources.licence_of(uri) == sources.licence_of("torchvision:squeezenet1_1")
         with pytest.raises(UserError, match="4096"):
             sources.load("torchvision:squeezenet1_1@5000px")
+
+    def test_on_pieces_of_the_images(self, hub: Path) -> None:
+        put_in_cache("squeezenet1_1", network("squeezenet1_1", 32), hub)
+        uri = sources.at_size("torchvision:squeezenet1_1@48px", 96, tiles=3)
+        assert uri == "torchvision:squeezenet1_1@3x32px"
+        model, info = sources.load(uri, image_size=48), sources.info(uri, image_size=48)
+        assert (model.preprocessing.size, model.preprocessing.tiles, info.image_size) == (96, 3, 96)
+        assert sources.at_size(uri, 48) == "torchvision:squeezenet1_1@48px"
+        assert sources.untrained_uri(uri) == "torchvision:squeezenet1_1@none" and not sources.is_untrained(uri)
+        write_checkpoint(tmp := hub / "on-pieces", model, {})
+        assert json.loads((tmp / "model.json").read_text())["format_version"] == 6
+        assert sources.load(f"file:{tmp}").preprocessing == model.preprocessing
+        assert sources.load(f"file:{tmp}", image_size=48).preprocessing.tiles == 1
 
     def test_with_auxiliary_heads_and_their_own_normalisation(self, hub: Path) -> None:
         whole = tv.googlenet(weights=None, aux_logits=True, transform_input=True, init_weights=False).eval()

@@ -41,6 +41,7 @@ def through(data):
                     size=256, resize=resize, interpolation=interpolation, crop_fraction=fraction
                 ).to_uint8(found.image)
                 assert array.shape == (3, 256, 256)
+    assert Preprocessing(size=288, tiles=3).to_uint8(found.image).shape == (3, 288, 288)
 
 def encoded(mode, size):
     buffer = io.BytesIO()
@@ -143,3 +144,33 @@ class TestResizing:
         assert reduced.size == (1050, 1025)
         gap = settings.to_uint8(reduced).astype(int) - settings.to_uint8(huge)
         assert np.abs(gap).max() <= 1
+
+
+class TestPieces:
+    """What a network sees of pieces of the image, as they are."""
+
+    @pytest.mark.parametrize("mode", ["L", "RGB"])
+    def test_they_are_spread_evenly_and_nobody_resized_them(self, mode: str) -> None:
+        image = picture(1, (500, 330), mode)
+        seen = Preprocessing(size=96, tiles=3).to_uint8(image)
+        whole = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+        for row, top in enumerate((0, 149, 298)):
+            for column, left in enumerate((0, 234, 468)):
+                piece = seen[:, 32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
+                np.testing.assert_array_equal(piece, whole[:, top : top + 32, left : left + 32])
+
+    def test_those_of_small_images_overlap(self) -> None:
+        image = picture(1, (40, 32))
+        seen, whole = Preprocessing(size=96, tiles=3).to_uint8(image), np.asarray(image).transpose(2, 0, 1)
+        for column, left in enumerate((0, 4, 8)):
+            for row in range(3):
+                piece = seen[:, 32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
+                np.testing.assert_array_equal(piece, whole[:, :, left : left + 32])
+
+    @pytest.mark.parametrize("size", [(1, 1), (5, 9), (31, 400), (1, 60_000), (60_000, 3)])
+    def test_images_narrower_than_a_piece_are_enlarged_by_the_piece(self, size: tuple[int, int]) -> None:
+        image = picture(2, size)
+        seen = Preprocessing(size=96, tiles=3).to_uint8(image)
+        assert seen.shape == (3, 96, 96)
+        whole = np.asarray(image)
+        assert whole.min() <= seen.min() and seen.max() <= whole.max()

@@ -71,7 +71,9 @@ def reading(preprocessing: Preprocessing) -> str:
     """Functions from names of files to tensors of pixels, resized as they were for the trial."""
     size, mode = preprocessing.size, "L" if preprocessing.channels == 1 else "RGB"
     filter_ = f"Image.Resampling.{preprocessing.interpolation.upper()}"
-    if preprocessing.resize == "squash":
+    if preprocessing.tiles > 1:
+        resize = _tiles(size // preprocessing.tiles, preprocessing.tiles, filter_)
+    elif preprocessing.resize == "squash":
         resize = f"image = image.resize(({size}, {size}), {filter_})"
     elif preprocessing.resize == "crop":
         resize = textwrap.dedent(f"""\
@@ -86,6 +88,19 @@ def reading(preprocessing: Preprocessing) -> str:
             image = Image.new(whole.mode, ({size}, {size}))
             image.paste(whole, (({size} - whole.width) // 2, ({size} - whole.height) // 2))""")
     return _READING.format(mode=mode, size=size, resize=textwrap.indent(resize, "    ").lstrip())
+
+
+def _tiles(side: int, tiles: int, filter_: str) -> str:
+    return textwrap.dedent(f"""\
+        reach, whole = min({side}, *image.size), Image.new(image.mode, ({tiles * side}, {tiles * side}))
+        for row, column in np.ndindex({tiles}, {tiles}):
+            left = (image.width - reach) * column / {tiles - 1}
+            top = (image.height - reach) * row / {tiles - 1}
+            if reach == {side}:
+                left, top = round(left), round(top)
+            box = (left, top, min(image.width, left + reach), min(image.height, top + reach))
+            whole.paste(image.resize(({side}, {side}), {filter_}, box), (column * {side}, row * {side}))
+        image = whole""")
 
 
 _READING = '''\

@@ -9,6 +9,7 @@ from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.plan.durations import Durations, slower
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.head_work import Takes, anything
+from raytl.search.plan.more_pixels import MorePixels
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import TimeBudget
@@ -22,8 +23,6 @@ LATEST = 0.4
 """Share of a time budget after which they are not either, whatever took it."""
 LEADER_SHARE = 0.15
 """Of a time budget, what the probe that leads may take on further folds all the same."""
-LARGER_SHARE = 0.4
-"""Of the time that is left, what the probe that leads may take once more, at more pixels."""
 VIEWS = 4
 """Augmented versions of each image that the probe that leads learns from as well. More bring little more."""
 VIEWS_SHARE = 0.3
@@ -53,8 +52,7 @@ class ProbeTurns:
         self._settings = settings
         self._records = records
         self._numbers = numbers
-        self._larger: list[tuple[Strategy, int | None]] | None = None
-        self._at_larger: list[tuple[Strategy, int | None]] = []
+        self._more_pixels = MorePixels(probing, time, settings, records, numbers)
         self._due: list[tuple[Strategy, int | None]] = []
         self._unseen: list[str] | None = None
 
@@ -105,44 +103,15 @@ class ProbeTurns:
         return seconds < min(LEADER_SHARE * self._settings.time_budget_s, self._time.left() / 2)
 
     def next_larger(self) -> LaneJob | None:
-        """The probe that leads once more, at as many pixels as there is time for, on the folds that it was tried on.
-
-        A network that was made for larger images tells more apart in them, at a multiple of the time. Only where target
-        labels tell whether it does: without them the score says too little.
-        """
-        if self._larger is None:
-            best = self._probing.best()
-            if best is None:
-                return None
-            self._larger = self._at_more_pixels(best) if self._settings.folds > 1 else []
-            self._at_larger = list(self._larger)
-        if not self._larger:
-            return None
-        strategy, fold = self._larger.pop(0)
-        return LaneJob(next(self._numbers), JobKind.PROBE, strategy.to_dict(), fold)
-
-    def _at_more_pixels(self, key: str) -> list[tuple[Strategy, int | None]]:
-        """Of a probe: what to try, and on which folds."""
-        tried = [r for r in self._records if r.strategy_key == key and r.status == TrialStatus.COMPLETED]
-        strategy = Strategy.from_dict(tried[0].strategy)
-        probes = [r for r in self._records if r.kind == JobKind.PROBE]
-        network = [r.seconds for r in probes if r.strategy["source_model"] == strategy.source_model]
-        for uri, times in self._settings.larger(strategy.source_model):
-            larger = replace(strategy, source_model=uri)
-            known = {
-                r.fold for r in self._records if r.strategy_key == larger.key and r.status != TrialStatus.INTERRUPTED
-            }
-            seconds = times * max(network) + sum(r.seconds for r in tried)
-            if known or (seconds <= LARGER_SHARE * self._time.left() and self._time.allows(seconds, self._records)):
-                return [(larger, r.fold) for r in tried if r.fold not in known]
-        return []
+        """The probe that leads once more, at more pixels."""
+        return self._more_pixels.next_job()
 
     def next_augmented(self) -> LaneJob | None:
         """The head that leads once more, solved for on augmented views of its images too, on the folds that it had.
 
         By each policy that there is time for. Which one suits the task, or none, the labels have to tell.
         """
-        if self._unseen is None and self._probing.best() is not None and not self._is_growing():
+        if self._unseen is None and self._probing.best() is not None and self._more_pixels.is_over():
             self._unseen = list(self._settings.head_augmentations) if self._settings.folds > 1 else []
         while not self._due and self._unseen:
             self._due = self._on_views(self._probing.leading_head(), self._unseen.pop(0))
@@ -160,11 +129,6 @@ class ProbeTurns:
             return False
         seconds = len(self._due) * self._durations.of(strategy)
         return not ended or seconds <= VIEWS_SHARE * self._time.left()
-
-    def _is_growing(self) -> bool:
-        """Whether it is not known yet what more pixels come to."""
-        ended = {(r.strategy_key, r.fold) for r in self._records if r.status != TrialStatus.RUNNING}
-        return self._larger is None or any((s.key, fold) not in ended for s, fold in self._at_larger)
 
     def _on_views(self, strategy: Strategy | None, policy: str) -> list[tuple[Strategy, int | None]]:
         """Of a head: what to try, and on which folds."""

@@ -315,6 +315,11 @@ class Probing:
         ranked = [strategy for strategy in self._ranked() if strategy.source_model.startswith("plain:")]
         return self._usually_best(ranked).key if ranked else None
 
+    def best_network(self) -> Strategy | None:
+        """What leads among the probes of networks, but for what unlabelled images teach; None before one was tried."""
+        networks = (s for s in self._ranked() if not s.source_model.startswith("plain:") and not _is_taught(s))
+        return next(networks, None)
+
     def left(self) -> list[Strategy]:
         """Of the race: a probe for every fold that it was not given yet."""
         folds = () if self._closed else self._folds[1:]

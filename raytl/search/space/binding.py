@@ -24,6 +24,12 @@ from raytl.training.strategy import Strategy
 LOGISTIC = "logistic"
 LARGER = (224, 160, 128)
 """Sides in pixels of which a larger one is tried than a space asks for."""
+CLOSER = (320, 448)
+"""Sides that are tried beyond what a network was made for."""
+PIECES = ((3, 96), (3, 128))
+"""How many pieces of an image a side are tried, and the side of each in pixels."""
+LEAST_CLOSER = 1.33
+"""Times the side of all pieces that images must have: in smaller ones nearly all of them is seen whole."""
 MOST_VIEWED = 1000
 """Labelled images up to which heads learn from views too: of more these tell little, and several times as many pass."""
 LEAST_LARGER = 1.25
@@ -144,13 +150,30 @@ class BoundSpace:
         Published weights, up to the side that they were made for and that the space allows, as far as the images have
         that much to show.
         """
+        known, most = self._info(uri), self._most_pixels(uri)
+        own = sources.info(uri, channels=self.data.channels).image_size if most else 0
+        sides = [size for size in LARGER if LEAST_LARGER * known.image_size <= size <= min(own, most)]
+        return [(sources.at_size(uri, size), (size / known.image_size) ** 2) for size in sides]
+
+    def closer(self, uri: str) -> list[tuple[str, float]]:
+        """The same source model at more pixels than it was made for, and on pieces of the images as they are.
+
+        How many times as many pixels as in this space is said of each; the fewest first. Pieces only of images of which
+        they are not nearly all there is to see.
+        """
+        known, most = self._info(uri), self._most_pixels(uri)
+        own = sources.info(uri, channels=self.data.channels).image_size if most else 0
+        sides = [(size, 1) for size in CLOSER if own < size <= most]
+        shown = (self.data.image_side or 0) / LEAST_CLOSER
+        sides += [(tiles * side, tiles) for tiles, side in PIECES if tiles * side <= min(most, shown)]
+        return [(sources.at_size(uri, size, tiles), (size / known.image_size) ** 2) for size, tiles in sorted(sides)]
+
+    def _most_pixels(self, uri: str) -> int:
+        """The largest side that a source model may be tried at; 0 where it takes only one."""
         known, side = self._info(uri), self.data.image_side
         if not known.pretrained or known.fixed_size or side is None or uri.startswith(_OF_ONE_SIZE):
-            return []
-        own = sources.info(uri, channels=self.data.channels).image_size
-        most = min(own, round_up(side), self.space.settings.largest_image_size)
-        sides = [size for size in LARGER if LEAST_LARGER * known.image_size <= size <= most]
-        return [(sources.at_size(uri, size), (size / known.image_size) ** 2) for size in sides]
+            return 0
+        return min(round_up(side), self.space.settings.largest_image_size)
 
     @property
     def head_augmentations(self) -> list[str]:

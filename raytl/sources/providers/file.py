@@ -33,7 +33,9 @@ class File(Provider):
             model = _bare(path, architecture, request)
         else:
             manifest, model = load_checkpoint(path)
-            model.preprocessing = replace(model.preprocessing, size=_architecture(manifest, request).image_size)
+            size = _architecture(manifest, request).image_size
+            own = model.preprocessing
+            model.preprocessing = replace(own, size=size, tiles=own.tiles if size == own.size else 1)
         model.uri = f"file:{name}"
         model.pretrained = True
         return model

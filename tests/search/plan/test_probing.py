@@ -455,6 +455,78 @@ class TestMorePixels:
     def test_not_without_folds_to_tell_whether_it_pays(self, space: BoundSpace) -> None:
         assert not self.seen(self.played(space, None, folds=0))
 
+    @pytest.mark.parametrize(
+        ("leads", "expected"),
+        [
+            ("", ["224px", "3x96px"]),
+            ("@224px", ["224px", "3x96px", "320px"]),
+            ("@3x96px", ["224px", "3x96px", "3x128px"]),
+            ("@224px @320px", ["224px", "3x96px", "320px", "448px"]),
+        ],
+    )
+    def test_what_shows_more_is_tried_as_long_as_the_last_of_its_kind_led(
+        self, space: BoundSpace, leads: str, expected: list[str]
+    ) -> None:
+        """Whole images at more pixels than the network was made for, and pieces of them."""
+
+        def closer(uri: str) -> list[tuple[str, float]]:
+            return [(f"{uri}@{size}", 1.5) for size in ("3x96px", "320px", "3x128px", "448px")]
+
+        def curve(job: LaneJob) -> Curve:
+            _, at, size = str(job.strategy.get("source_model")).rpartition("@")
+            if not at:
+                return by_name(job)
+            level = 0.9 + 0.01 * leads.split().index(f"@{size}") if f"@{size}" in leads.split() else 0.1
+            return Curve(((level, 1.0),))
+
+        def larger(uri: str) -> list[tuple[str, float]]:
+            return [(f"{uri}@224px", 5.0)] if uri == MADE[1] else []
+
+        search = Search(
+            space,
+            lanes=1,
+            recipes=FixedRecipes(BASELINES, PROBES),
+            larger=larger,
+            closer=lambda uri: closer(uri) if uri == MADE[1] else [],
+        )
+        search.play(curve)
+        assert self.seen(search) == [(size, fold) for size in expected for fold in range(3)]
+
+    @pytest.mark.parametrize("pays", [True, False])
+    def test_what_unlabelled_images_teach_is_tried_at_the_size_that_led(self, space: BoundSpace, pays: bool) -> None:
+        taught = replace(probe(MADE[1]), adaptation="propagation")
+        recipes = FixedRecipes(BASELINES, {**PROBES, MADE[1]: [probe(MADE[1]), taught]})
+
+        def curve(job: LaneJob) -> Curve:
+            if job.kind != JobKind.PROBE:
+                return by_name(job)
+            _, at, _ = job.strategy["source_model"].rpartition("@")
+            level = 0.8 if job.strategy["adaptation"] == "propagation" else 0.7 if job.strategy == first else 0.2
+            return Curve(((0.9 if at and pays else 0.1 if at else level, 1.0),))
+
+        first = probe(MADE[1]).to_dict()
+        closer = [(f"{MADE[1]}@320px", 2.0), (f"{MADE[1]}@3x96px", 3.0)]
+        search = Search(space, lanes=1, recipes=recipes, closer=lambda uri: closer if uri == MADE[1] else [])
+        search.play(curve)
+        seen = [job for job in search.given(JobKind.PROBE) if "@" in job.strategy["source_model"]]
+        found = [(job.strategy["source_model"], job.strategy["adaptation"]) for job in seen if job.fold == 0]
+        expected = [(uri, "none") for uri, _ in closer]
+        assert found == ([*expected, (closer[0][0], "propagation")] if pays else expected)
+
+    def test_of_the_network_that_leads_where_plain_features_lead(self, space: BoundSpace) -> None:
+        def curve(job: LaneJob) -> Curve:
+            plain = job.strategy.get("source_model") == "plain:pixels"
+            return Curve(((0.99, 1.0),)) if plain else by_name(job)
+
+        search = Search(
+            space,
+            lanes=1,
+            recipes=FixedRecipes(BASELINES, PROBES),
+            closer=lambda uri: [(f"{uri}@3x96px", 9.0)],
+        )
+        search.play(curve)
+        assert self.seen(search) == [("3x96px", fold) for fold in range(3)]
+
 
 class TestViews:
     """What leads learns from augmented views too, where the space augments and there is time."""

@@ -376,6 +376,16 @@ class TestSettingAside:
         assert not any(Role.SOURCE_DOMAIN in adaptation.get(s.adaptation).needs for s in left if s.adaptation != "none")
 
 
+def in_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URI of a network whose published weights are at hand."""
+    monkeypatch.setenv("TORCH_HOME", str(folder))
+    weights = models.SqueezeNet1_1_Weights.DEFAULT
+    path = folder / "hub" / "checkpoints" / weights.url.rpartition("/")[2]
+    path.parent.mkdir(parents=True)
+    torch.save(models.squeezenet1_1().state_dict(), path)
+    return "torchvision:squeezenet1_1"
+
+
 @pytest.mark.parametrize(
     ("side", "expected"),
     [(300, (224, 160, 128)), (224, (224, 160, 128)), (150, (160, 128)), (120, (128,)), (100, ()), (28, ()), (None, ())],
@@ -383,12 +393,7 @@ class TestSettingAside:
 def test_published_weights_may_see_more_pixels_where_images_have_them(
     side: int | None, expected: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    weights = models.SqueezeNet1_1_Weights.DEFAULT
-    path = tmp_path / "hub" / "checkpoints" / weights.url.rpartition("/")[2]
-    path.parent.mkdir(parents=True)
-    torch.save(models.squeezenet1_1().state_dict(), path)
-    uri, own = "torchvision:squeezenet1_1", f"pretrain:bright/{MODEL}"
+    uri, own = in_cache(tmp_path, monkeypatch), f"pretrain:bright/{MODEL}"
     file = tmp_path / "space.yaml"
     file.write_text(f"image_size: 96\nlargest_image_size: 224\nspace: {{source_model: ['{uri}', '{own}', '{MODEL}']}}")
     space = BoundSpace(load_space(str(file)), replace(data(), image_side=side))
@@ -399,3 +404,27 @@ def test_published_weights_may_see_more_pixels_where_images_have_them(
     both = ["largest_image_size=160", "image_size=96"]
     up_to = BoundSpace(load_space(str(file), both), space.data).larger(uri)
     assert [found for found, _ in up_to] == [f"{uri}@{size}px" for size in expected if size <= 160]
+
+
+@pytest.mark.parametrize(
+    ("side", "most", "expected"),
+    [
+        (300, 448, []),
+        (320, 448, ["320px"]),
+        (400, 448, ["3x96px", "320px"]),
+        (900, 448, ["3x96px", "320px", "3x128px", "448px"]),
+        (900, 320, ["3x96px", "320px"]),
+        (900, 224, []),
+        (None, 448, []),
+    ],
+)
+def test_and_more_than_they_were_made_for_and_pieces_of_large_images(
+    side: int | None, most: int, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = in_cache(tmp_path, monkeypatch)
+    file = tmp_path / "space.yaml"
+    file.write_text(f"image_size: 96\nlargest_image_size: {most}\nspace: {{source_model: ['{uri}', '{MODEL}']}}")
+    space = BoundSpace(load_space(str(file)), replace(data(), image_side=side))
+    assert [found.rpartition("@")[2] for found, _ in space.closer(uri)] == expected
+    assert dict(space.closer(uri)).get(f"{uri}@3x96px", 9.0) == 9.0
+    assert not space.closer(MODEL) and not space.closer("plain:pixels")
