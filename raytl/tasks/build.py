@@ -45,6 +45,7 @@ from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role, SealedTest, TrainingData
 
 _USUAL = 0.9  # share of the images that are as small as a task's ``image_side`` says
+_SAME_SIZE = 1.25  # times the side of others that is not another size yet
 _CONFLICTS_NAMED = 5  # more are only counted
 
 
@@ -163,6 +164,7 @@ class Task:
             source_domains={key: part.images for key, part in roles.source_domains.items()},
             channels=1 if all(fact.greyscale for part in roles.parts() for fact in part.facts) else 3,
             image_side=max(_long_side(part.facts) for part in seen),
+            piece_side=_piece_side(roles.target, roles.unlabelled),
         )
         self.test = None if roles.test is None else SealedTest(roles.test.images)
         if self.data.target is not None and not self.data.can_score:
@@ -290,9 +292,18 @@ def _task_name(target: Labelled | None, unlabelled: Path | Images | None) -> str
     return base_name(place) if place is not None else "task"
 
 
-def _long_side(facts: Sequence[Facts]) -> int:
-    """Pixels of the longer side that nine in ten images do not exceed."""
-    return int(np.quantile([max(fact.width, fact.height) for fact in facts] or [0], _USUAL))
+def _long_side(facts: Sequence[Facts], share: float = _USUAL) -> int:
+    """Pixels of the longer side that a share of the images, nine in ten, do not exceed."""
+    return int(np.quantile([max(fact.width, fact.height) for fact in facts] or [0], share))
+
+
+def _piece_side(target: Part[LabelledImages] | None, unlabelled: Part[Images] | None) -> int | None:
+    """A task's ``piece_side``."""
+    if target is None:
+        return None
+    own = _long_side(target.facts, 0.5)
+    other = own if unlabelled is None else _long_side(unlabelled.facts, 0.5)
+    return own if max(own, other) <= _SAME_SIZE * min(own, other) else None
 
 
 def _two_classes(images: LabelledImages) -> None:

@@ -29,6 +29,13 @@ def digests(images: Images | None) -> set[str]:
     return set() if images is None else {item.digest for item in images.items}
 
 
+def tones(name: str, sides: list[int], darkest: int = 0) -> LabelledImages:
+    """Images of one grey each, so many pixels wide."""
+    greys = enumerate(sides, darkest)
+    items = [PixelsItem(f"{name} {grey}", np.full((8, side), grey, dtype=np.uint8)) for grey, side in greys]
+    return LabelledImages(name, items, None, ("a", "b"), np.arange(len(items)) % 2)
+
+
 class TestSettings:
     def test_target_alone_is_inductive_with_as_much_held_out_as_asked(self, tmp_path: Path) -> None:
         task = Task(make_folder(tmp_path / "flowers", {"rose": 20, "lily": 10, "poppy": 5}), holdout=0.2)
@@ -74,13 +81,18 @@ class TestSettings:
         assert Task(target).data.channels == (3 if odd == 0 else 1)
 
     def test_nine_in_ten_images_are_no_larger_than_the_task_says(self) -> None:
-        def tones(name: str, sides: list[int]) -> LabelledImages:
-            items = [PixelsItem(f"{name} {i}", np.full((8, side), i, dtype=np.uint8)) for i, side in enumerate(sides)]
-            return LabelledImages(name, items, None, ("a", "b"), np.arange(len(items)) % 2)
-
         target = tones("target", [24] * 19 + [400])
         assert Task(target).data.image_side == 24
         assert Task(target, tones("other", [40] * 10)).data.image_side == 40
+
+    @pytest.mark.parametrize(("sides", "expected"), [([24] * 9, 24), ([30] * 9, 24), ([31] * 9, None), ([12], None)])
+    def test_pieces_are_of_the_usual_size_where_those_without_labels_have_it(
+        self, sides: list[int], expected: int | None
+    ) -> None:
+        target = tones("target", [24] * 11 + [400] * 9)
+        assert Task(target).data.piece_side == 24
+        assert Task(target, unlabelled=tones("more", sides, 100)).data.piece_side == expected
+        assert Task(None, target, unlabelled=tones("more", sides, 100)).data.piece_side is None
 
     def test_travels_to_other_processes(self, tmp_path: Path) -> None:
         data = Task(make_folder(tmp_path, {"a": 4, "b": 4})).data

@@ -164,7 +164,7 @@ class BoundSpace:
         known, most = self._info(uri), self._most_pixels(uri)
         own = sources.info(uri, channels=self.data.channels).image_size if most else 0
         sides = [(size, 1) for size in CLOSER if own < size <= most]
-        shown = (self.data.image_side or 0) / LEAST_CLOSER
+        shown = (self.data.piece_side or 0) / LEAST_CLOSER
         sides += [(tiles * side, tiles) for tiles, side in PIECES if tiles * side <= min(most, shown)]
         return [(sources.at_size(uri, size, tiles), (size / known.image_size) ** 2) for size, tiles in sorted(sides)]
 

@@ -424,7 +424,9 @@ def test_and_more_than_they_were_made_for_and_pieces_of_large_images(
     uri = in_cache(tmp_path, monkeypatch)
     file = tmp_path / "space.yaml"
     file.write_text(f"image_size: 96\nlargest_image_size: {most}\nspace: {{source_model: ['{uri}', '{MODEL}']}}")
-    space = BoundSpace(load_space(str(file)), replace(data(), image_side=side))
+    space = BoundSpace(load_space(str(file)), replace(data(), image_side=side, piece_side=side))
     assert [found.rpartition("@")[2] for found, _ in space.closer(uri)] == expected
+    of_another_size = BoundSpace(load_space(str(file)), replace(data(), image_side=side, piece_side=None))
+    assert [f for f, _ in of_another_size.closer(uri)] == [f"{uri}@{size}" for size in expected if "x" not in size[:2]]
     assert dict(space.closer(uri)).get(f"{uri}@3x96px", 9.0) == 9.0
     assert not space.closer(MODEL) and not space.closer("plain:pixels")
