@@ -95,6 +95,10 @@ class Durations:
         """
         return count * max(self._slowest(), sum(self._forward(uri) for uri in networks if not uri.startswith("plain:")))
 
+    def of_passes(self, strategy: Strategy) -> float:
+        """Seconds in which the images of a strategy pass its network once, without reading them; 0 while not known."""
+        return self._passes_of(strategy).forward * (_alike(self._forward_s, strategy.source_model) or 0.0)
+
     def _convex(self, strategy: Strategy) -> float:
         """On one fold more its features are there already, and only the head is solved for."""
         tried = [r for r in self._records if r.strategy_key == strategy.key and r.status == TrialStatus.COMPLETED]

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from raytl.adaptation.propagation import PROPAGATION
 from raytl.search.jobs import JobKind, LaneJob
+from raytl.search.plan.durations import Durations
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import TimeBudget
@@ -32,12 +33,14 @@ class MorePixels:
         self,
         probing: Probing,
         time: TimeBudget,
+        durations: Durations,
         settings: PlanSettings,
         records: Sequence[TrialRecord],
         numbers: Iterator[int],
     ) -> None:
         self._probing = probing
         self._time = time
+        self._durations = durations
         self._settings = settings
         self._records = records
         self._numbers = numbers
@@ -125,8 +128,12 @@ class MorePixels:
             and record.strategy["source_model"] not in self._times
             and record.strategy["adaptation"] == strategy.adaptation
         ]
+        took = max(record.seconds for record in alike)
+        # Images are read and decoded once more, however many of their pixels the network sees then.
+        network = replace(strategy, source_model=alike[0].strategy["source_model"])
+        passes_s = min(took, self._durations.of_passes(network)) or took
         again = [record.seconds for record in alike if record.strategy["head"] == strategy.head][1:]
-        return times * max(record.seconds for record in alike) + sum(again)
+        return took + (times - 1) * passes_s + sum(again)
 
     def _probes(self) -> list[TrialRecord]:
         return [r for r in self._records if r.kind == JobKind.PROBE and r.status == TrialStatus.COMPLETED]

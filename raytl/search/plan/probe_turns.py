@@ -52,7 +52,7 @@ class ProbeTurns:
         self._settings = settings
         self._records = records
         self._numbers = numbers
-        self._more_pixels = MorePixels(probing, time, settings, records, numbers)
+        self._more_pixels = MorePixels(probing, time, durations, settings, records, numbers)
         self._due: list[tuple[Strategy, int | None]] = []
         self._unseen: list[str] | None = None
 
