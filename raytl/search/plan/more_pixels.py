@@ -12,7 +12,7 @@ from raytl.search.plan.probing import Probing
 from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import TimeBudget
 from raytl.search.records import TrialRecord, TrialStatus
-from raytl.sources.uris import split_size, tiles_of
+from raytl.sources.uris import tiles_of
 from raytl.training.strategy import Strategy
 
 SHARE = 0.4
@@ -45,6 +45,7 @@ class MorePixels:
         self._records = records
         self._numbers = numbers
         self._begun = False
+        self._uri = ""
         self._folds: list[int | None] = []
         self._steps: list[tuple[Strategy, float]] = []
         self._taught: Strategy | None = None
@@ -79,6 +80,7 @@ class MorePixels:
         network = self._probing.best_network()
         if network is None or self._settings.folds < 2:
             return True
+        self._uri = network.source_model
         tried = [r for r in self._probes() if r.strategy_key == best]
         self._folds = [record.fold for record in tried]
         leader = Strategy.from_dict(tried[0].strategy)
@@ -120,17 +122,14 @@ class MorePixels:
 
     def _seconds(self, strategy: Strategy, times: float) -> float:
         """What a strategy takes at more pixels on all folds, by what it took: its images pass the network once."""
-        base = split_size(strategy.source_model)[0]
+        network = replace(strategy, source_model=self._uri)
         alike = [
             record
             for record in self._probes()
-            if split_size(record.strategy["source_model"])[0] == base
-            and record.strategy["source_model"] not in self._times
-            and record.strategy["adaptation"] == strategy.adaptation
+            if record.strategy["source_model"] == self._uri and record.strategy["adaptation"] == strategy.adaptation
         ]
         took = max(record.seconds for record in alike)
         # Images are read and decoded once more, however many of their pixels the network sees then.
-        network = replace(strategy, source_model=alike[0].strategy["source_model"])
         passes_s = min(took, self._durations.of_passes(network)) or took
         again = [record.seconds for record in alike if record.strategy["head"] == strategy.head][1:]
         return took + (times - 1) * passes_s + sum(again)

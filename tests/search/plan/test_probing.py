@@ -513,6 +513,24 @@ class TestMorePixels:
         expected = [(uri, "none") for uri, _ in closer]
         assert found == ([*expected, (closer[0][0], "propagation")] if pays else expected)
 
+    @pytest.mark.parametrize(("forward_s", "tried"), [(0.01, True), (0.5, False)])
+    def test_large_images_are_decoded_once_whatever_the_network_sees(
+        self, space: BoundSpace, forward_s: float, tried: bool
+    ) -> None:
+        """Of the 6 seconds on 10 images, the network takes 0.1 or 5, and ten times as much at more pixels."""
+        recipes = FixedRecipes({}, {MADE[0]: [probe(MADE[0])]})
+        settings = {"trials": 0, "time_budget_s": 80.0, "passes": lambda strategy, frozen: Passes(10.0, 0.0)}
+        search = Search(space, lanes=1, recipes=recipes, larger=lambda uri: [(f"{uri}@224px", 10.0)], **settings)
+        plan, seen = search.plan, []
+        while isinstance(job := plan.next_job(), LaneJob):
+            seen.append(str(job.strategy.get("source_model")))
+            if job.kind == JobKind.PROBE:
+                plan.on_epoch(job.number, {"epoch": 1.0, "score": 0.5, "seconds": 0.1})
+            seconds = 0.1 if job.fold else 6.0
+            search.clock.now += seconds
+            plan.on_end(job.number, JobResult(seconds=seconds, forward_s=(forward_s,)))
+        assert (f"{MADE[0]}@224px" in seen) == tried
+
     def test_of_the_network_that_leads_where_plain_features_lead(self, space: BoundSpace) -> None:
         def curve(job: LaneJob) -> Curve:
             plain = job.strategy.get("source_model") == "plain:pixels"
