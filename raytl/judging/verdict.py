@@ -26,7 +26,8 @@ _OF_A_LOSS = 0.05
 class Part(StrEnum):
     """What of a strategy a control leaves out, or what it does instead.
 
-    OTHER_SOURCE: starts from another source model. RECIPE: is a usual recipe that differs in several parts, so that no
+    OTHER_SOURCE: starts from another source model. PIXELS: sees fewer of the images' pixels, or the whole images where
+    the winner sees pieces of them. RECIPE: is a usual recipe that differs in several parts, so that no
     one of them is what a gain over it is owed to. CLASSICAL: trains no network at all. CONSTANT: looks at no image.
     """
 
@@ -35,6 +36,7 @@ class Part(StrEnum):
     SOURCE_DOMAIN = "source-domain"
     FREEZING = "freezing"
     AUGMENTATION = "augmentation"
+    PIXELS = "pixels"
     OTHER_SOURCE = "other-source"
     RECIPE = "recipe"
     CLASSICAL = "classical"

@@ -28,6 +28,7 @@ PARTS = {
     "source-domain": Words("Joining the source domain", "the source domain's images", "the same without them"),
     "freezing": Words("Freezing", "freezing", "the same with nothing frozen"),
     "augmentation": Words("Augmentation", "augmentation", "the same without it"),
+    "pixels": Words("Seeing more of the images' pixels", "more pixels", "the same at the space's image size"),
     "recipe": Words("The whole of this model", "the whole of this model", "a usual recipe"),
 }
 _BY_NAME = {

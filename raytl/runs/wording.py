@@ -86,19 +86,18 @@ def source(uri: Any) -> str:
         rest = " and ".join(source(part) for part in joined_parts(str(uri)))
     if provider == "file":
         rest = printable(PurePath(rest.partition("?")[0]).name)
-    rest += f" at {_pixels(uri, side)}" if side else ""
+    tiles = tiles_of(str(uri))
+    if side:
+        rest += f" at {side} px" if tiles == 1 else f" on {tiles} x {tiles} pieces of {side // tiles} px"
     return f"scratch {rest}" if provider == "scratch" else rest or str(uri)
 
 
 def listed_source(uri: Any) -> str:
     """The same where there is little room: a size of its own comes first, which is what tells it apart."""
     bare, side = split_size(str(uri))
-    return f"{_pixels(uri, side)} {source(bare)}" if side else source(uri)
-
-
-def _pixels(uri: Any, side: int) -> str:
     tiles = tiles_of(str(uri))
-    return f"{tiles} x {side // tiles} px" if tiles > 1 else f"{side} px"
+    seen = "" if not side else f"{side} px " if tiles == 1 else f"{tiles} x {side // tiles} px "
+    return f"{seen}{source(bare)}" if seen else source(uri)
 
 
 def strategy(values: dict[str, Any]) -> str:

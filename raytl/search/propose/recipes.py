@@ -23,6 +23,7 @@ from raytl.search.jobs import Survey
 from raytl.search.space.binding import BoundSpace
 from raytl.sources import is_untrained
 from raytl.sources.heads import ZERO_SHOT
+from raytl.sources.uris import at_size, split_size, tiles_of
 from raytl.tasks.task import Role
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
@@ -204,6 +205,9 @@ class Recipes:
                 alone = replace(alone, adaptation="none", adaptation_config=None)
             name = WITHOUT_DOMAIN_AND_LOSS if needs else "without the source domain"
             found.append(Control(name, "source-domain", alone))
+        usual = split_size(winner.source_model)[0]
+        if winner.source_model not in self._space.source_models and usual in self._space.source_models:
+            found.append(Control("at the usual size", "pixels", replace(winner, source_model=usual)))
         other = self._unrelated(winner, order)
         if other is not None:
             found.append(Control("pretrained on another domain", "other-source", other))
@@ -225,9 +229,14 @@ class Recipes:
         return [control for control in found if control.strategy.key not in keys]
 
     def _on_plain_features(self, winner: Strategy, order: Sequence[str]) -> Strategy:
-        """The winner's head on what needs no network: of such features, on those that promise most."""
+        """The winner's head on what needs no network: of such features, on those that promise most.
+
+        Of the same pieces of the images, where it sees these: what they show is not the network's doing.
+        """
         uri = next((uri for uri in order if uri.startswith("plain:")), PLAIN_PIXELS)
-        count = self._space.stage_count(uri)
+        count, tiles = self._space.stage_count(uri), tiles_of(winner.source_model)
+        if tiles > 1:
+            uri = at_size(uri, split_size(winner.source_model)[1] or 0, tiles)
         # On a single stage alone, as the probe on it is.
         single = count == 1 and winner.source_domain is None and winner.adaptation == "none"
         head = "logistic" if single and winner.head == "stages" else winner.head

@@ -344,6 +344,20 @@ class TestControls:
             (found,) = [control.strategy for control in controls if control.name == "on plain image features"]
             assert found in probes["plain:gradients"]
 
+    @pytest.mark.parametrize("size", ["64px", "3x16px"])
+    def test_what_sees_more_of_the_images_is_held_against_what_does_not(self, tmp_path: Path, size: str) -> None:
+        """And against plain features of the same pieces, which are not the network's doing."""
+        made = recipes(tmp_path, None, "scratch:cnn-small", "plain:pixels")
+        usual = Strategy("scratch:cnn-small", cut=STAGES, head="logistic")
+        winner = replace(usual, source_model=f"scratch:cnn-small@{size}")
+        found = {control.part: control.strategy for control in made.controls(winner, ORDER, SURVEY)}
+        assert found["pixels"] == usual
+        plain = next(c.strategy for c in made.controls(winner, ORDER, SURVEY) if c.name == "on plain image features")
+        assert plain.source_model == ("plain:pixels@3x16px" if size == "3x16px" else "plain:pixels")
+        assert "pixels" not in {control.part for control in made.controls(usual, ORDER, SURVEY)}
+        own = recipes(tmp_path, None, winner.source_model)
+        assert "pixels" not in {control.part for control in own.controls(winner, ORDER, SURVEY)}
+
     def test_names_of_classes_are_nothing_that_plain_features_could_be_held_against(self, tmp_path: Path) -> None:
         winner = Strategy(PRETRAINED, cut=STAGES, head="zero-shot")
         parts = [control.name for control in recipes(tmp_path).controls(winner, ORDER, SURVEY)]
