@@ -40,15 +40,16 @@ def check(
     images: str | os.PathLike[str] | None = None,
     label: str | None = None,
     image_column: str | None = None,
+    group_by: str | None = None,
     html: str | os.PathLike[str] | None = None,
 ) -> CheckReport:
     """Say what is in a data set and what is wrong with it; what it is taken for is what a search takes it for.
 
-    path, split, images, label, image_column: as for :class:`raytl.Task`. html: where to write the findings as pictures,
-    one page that needs nothing else.
+    path, split, images, label, image_column, group_by: as for :class:`raytl.Task`. html: where to write the findings as
+    pictures, one page that needs nothing else.
     Raises UserError where there is nothing to look at, or the path may be meant in several ways.
     """
-    found = look(path, split=split, images=images, label=label, image_column=image_column)
+    found = look(path, split=split, images=images, label=label, image_column=image_column, group_by=group_by)
     report = found.report
     if found.images is not None:
         wrong = likely_wrong(found.images)

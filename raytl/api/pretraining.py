@@ -35,17 +35,20 @@ def pretrain(
     images: str | os.PathLike[str] | None = None,
     label: str | None = None,
     image_column: str | None = None,
+    group_by: str | None = None,
     progress: Any = None,
     noticed: Callable[[Sequence[Problem]], None] | None = None,
 ) -> tuple[Path, float]:
     """Train a source model on labelled images and write it as a bundle; returns its folder and held-out accuracy.
 
     architecture: URI of the network to start from (``scratch:cnn-small``, ``torchvision:resnet18``). split, images,
-    label, image_column: as of :class:`raytl.Task`. noticed: told what there is to say about the data, before the
-    training. Raises UserError at once where ``out`` cannot be written or holds something else than a saved model.
+    label, image_column, group_by: as of :class:`raytl.Task`. noticed: told what there is to say about the data, before
+    the training. Raises UserError at once where ``out`` cannot be written or holds something else than a saved model.
     """
     check_place(Path(out))
-    read = read_labelled(data, asked="--data", split=split, images=images, label=label, image_column=image_column)
+    read = read_labelled(
+        data, asked="--data", split=split, images=images, label=label, image_column=image_column, group_by=group_by
+    )
     learned = read.images
     if noticed is not None:
         noticed(read.problems)

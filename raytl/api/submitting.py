@@ -30,6 +30,7 @@ from raytl.tasks import Task
 from raytl.tasks.given import DEMO
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers import list_path
+from raytl.tasks.readers.group_by import read_group_by
 
 LABELLED = ("target", "source_domain", "test")
 PLACES = (*LABELLED, "unlabelled", "images")
@@ -137,10 +138,12 @@ def pack(options: Mapping[str, Any], parcel: Parcel, *, on_cluster: bool = False
     """The options with local paths by their places in the parcel, which takes the files along; URIs stay.
 
     on_cluster: paths of data are the cluster's and stay too; a search space of one's own is sent all the same.
-    Raises UserError for data that is not there, too large, or names files that cannot be sent along.
+    Raises UserError for data that is not there, too large, or names files that cannot be sent along, and for what
+    ``--group-by`` cannot mean.
     """
     packed = dict(options)
-    tables = {"images": options.get("images"), "image_column": options.get("image_column")}
+    read_group_by(options.get("group_by"))  # which says what is wrong with it before anything is sent
+    tables = {name: options.get(name) for name in ("images", "image_column", "group_by")}
     for name in PLACES:
         value = options.get(name)
         places = [value] if isinstance(value, str | os.PathLike) else list(value or ())

@@ -103,6 +103,15 @@ LabelColumn = Annotated[
 ImageColumn = Annotated[
     str | None, typer.Option("--image-column", metavar="COLUMN", help="Column of a table that holds the images.")
 ]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        metavar="COLUMN|REGEX",
+        help="What images belong together, on one side of every split: a column of a table; what the brackets of a "
+        r"pattern find in their paths, such as 'patient(\d+)'; 'folder'; or 'none' for each on its own.",
+    ),
+]
 ClassesOf = Annotated[
     str | None,
     typer.Option(

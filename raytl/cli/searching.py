@@ -13,6 +13,7 @@ from raytl.cli.app import (
     Assignments,
     ClusterAddress,
     GpusPerTrial,
+    GroupBy,
     ImageColumn,
     ImagesFolder,
     Json,
@@ -269,6 +270,7 @@ def check(
     images: ImagesFolder = None,
     label: LabelColumn = None,
     image_column: ImageColumn = None,
+    group_by: GroupBy = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write the findings as pictures, one page.")
     ] = None,
@@ -286,7 +288,9 @@ def check(
     """
     from raytl import api
 
-    report = api.check(path, split=split, images=images, label=label, image_column=image_column, html=html)
+    report = api.check(
+        path, split=split, images=images, label=label, image_column=image_column, group_by=group_by, html=html
+    )
     Output.current.say(report.table())
     if html is not None:
         Output.current.say(f"wrote {html}")
@@ -303,6 +307,7 @@ def pretrain(
     images: ImagesFolder = None,
     label: LabelColumn = None,
     image_column: ImageColumn = None,
+    group_by: GroupBy = None,
     arch: Annotated[str, typer.Option(metavar="URI", help="Network to start from.")] = "scratch:cnn-small",
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Optimizer steps.")] = 1000,
     batch_size: Annotated[int, typer.Option(min=2, metavar="N", help="Images per step.")] = 64,
@@ -330,7 +335,7 @@ def pretrain(
         path, accuracy = api.pretrain(
             data, arch, out, steps=steps, batch_size=batch_size, learning_rate=learning_rate, image_size=image_size,
             augmentation=augmentation, seed=seed, split=split, images=images, label=label, image_column=image_column,
-            progress=lambda step, loss: bar.update(line, completed=step),
+            group_by=group_by, progress=lambda step, loss: bar.update(line, completed=step),
             noticed=lambda problems: show_problems(output, problems, "'raytl check --json'"),
         )  # fmt: skip
     known = accuracy == accuracy

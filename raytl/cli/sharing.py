@@ -10,6 +10,7 @@ import typer
 
 from raytl.cli.app import (
     ClassesOf,
+    GroupBy,
     Holdout,
     ImageColumn,
     ImagesFolder,
@@ -60,6 +61,7 @@ def data_options(
     images: ImagesFolder = None,
     label: LabelColumn = None,
     image_column: ImageColumn = None,
+    group_by: GroupBy = None,
     classes_of: ClassesOf = None,
     holdout: Holdout = None,
 ) -> None:

@@ -68,6 +68,9 @@ class Task:
     images: the folder that the paths in tables count from, where that is not the table's own.
     label, image_column: the columns of tables that hold labels and images, where their names do not say so; label
         "filename" takes labels from the files' names (:func:`raytl.tasks.readers.read_labelled`).
+    group_by: what images belong together, never on two sides of a split: a column of tables, a regular expression whose
+        group finds it in a path from the given one on, "folder" for the folder that each image lies in, or "none" where
+        each is its own. By default what columns and names say (:func:`raytl.tasks.readers.read_labelled`).
     classes_of: the source domain whose classes are to be learned, where there are no target labels and domains differ.
         By default the classes that most domains share; where no two agree, those of the domain that looks most like the
         unlabelled images.
@@ -91,6 +94,7 @@ class Task:
         images: Path | None = None,
         label: str | None = None,
         image_column: str | None = None,
+        group_by: str | None = None,
         classes_of: str | None = None,
     ) -> None:
         domains = named_domains(source_domain)
@@ -103,7 +107,8 @@ class Task:
             raise UserError("no data of the target domain; pass --target PATH (labelled) or --unlabelled PATH")
         holdout = checked_holdout(holdout, has_target=target is not None, has_test=test is not None)
         self.seed = seed
-        tables = {"images": images, "label": label, "image_column": image_column}
+        columns = {"label": label, "image_column": image_column, "group_by": group_by}
+        tables = {"images": images, **columns}
         parts = {
             key: further_part(place, Role.SOURCE_DOMAIN, split=split, tables=tables) for key, place in domains.items()
         }
@@ -152,7 +157,7 @@ class Task:
             self._note_half_shared(key, part.images, classes, by_path=not isinstance(domains[key], LabelledImages))
 
         self.name = printable(name) if name else _task_name(target, unlabelled)
-        chosen = {"split": split, "label": label, "image_column": image_column, "classes_of": classes_of}
+        chosen = {"split": split, **columns, "classes_of": classes_of}
         places = {"target": target, "unlabelled": unlabelled, "test": test, "images": images}
         self.given = given_paths(places, domains, self.name, seed, holdout, chosen)
         seen = [part for part in roles.parts() if part is not roles.test]

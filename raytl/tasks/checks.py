@@ -35,6 +35,7 @@ from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers import groups_of, list_path, no_labels, note_strays
 from raytl.tasks.readers.belonging import NOT_KEPT
 from raytl.tasks.readers.choosing import choose_split
+from raytl.tasks.readers.group_by import judge_told, read_group_by
 from raytl.tasks.readers.listing import Entry, Listing
 from raytl.tasks.readers.loading import decode_all, vanished
 from raytl.tasks.readers.names import judge_names, judge_numbers
@@ -73,17 +74,24 @@ def look(
     images: str | os.PathLike[str] | None = None,
     label: str | None = None,
     image_column: str | None = None,
+    group_by: str | None = None,
 ) -> Look:
     """Look at every image under a path, labelled or not, and say what is there and what is wrong with it.
 
-    path, filesystem, split, images, label, image_column: as for :func:`raytl.tasks.readers.read_labelled`.
+    path, filesystem, split, images, label, image_column, group_by: as for :func:`raytl.tasks.readers.read_labelled`.
     Raises UserError where there is nothing to look at, or the path may be meant in several ways; damaged images are
     reported, even where all are.
     """
-    listing = list_path(path, filesystem, split=split, images=images, label=label, image_column=image_column)
+    listing = list_path(
+        path, filesystem, split=split, images=images, label=label, image_column=image_column, group_by=group_by
+    )
     if not listing.entries:
         raise listing.no_images()
     learned = _learned(listing, split)
+    told_groups = read_group_by(group_by)
+    if told_groups is not None:
+        of_role = [entry for entry in listing.entries if id(entry) in learned] or listing.entries
+        judge_told(listing, told_groups, of_role, Role.TARGET if listing.labelled else Role.UNLABELLED)
     entries, items, facts, corrupt = decode_all(listing)
     if not items and not corrupt:
         raise UserError(f"{listing.name}: no images found; {listing.empty_because or f'{KNOWN} files'}")
@@ -105,14 +113,15 @@ def look(
         classes = tuple(sorted({str(found[index]) for index in keep}))
         labels = np.array([classes.index(str(found[index])) for index in keep], dtype=np.int64)
         by_names = None
-        if any(entry.group is None for entry in entries):
+        ask_names = group_by is None and any(entry.group is None for entry in entries)
+        if ask_names:
             things = find_things([names[index] for index in keep], labels, [facts[index] for index in keep])
         if things is not None and things.kept_together:
             by_names = len(things.groups) + np.arange(len(items))
             by_names[keep] = things.groups
         groups = merge_groups(len(items), alike.within[0][exact], groups_of(entries), by_names)
         told = LabelledImages(listing.name, [items[index] for index in keep], groups[keep], classes, labels)
-        if any(entry.group is None for entry in entries) and (things is None or not things.kept_together):
+        if ask_names and (things is None or not things.kept_together):
             origins = find_origins(told)
     problems = [
         *_judge_classes(listing, entries, learned),

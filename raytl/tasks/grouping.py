@@ -1,6 +1,7 @@
 """Which labelled images stay on one side of every split: copies, images of one thing, and of one origin.
 
-Groups that the user gave come first: where all images have one, names are not asked.
+Groups that the user gave come first: where all images have one, or it was said by name what they are, names are not
+asked.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def grouped(part: Part[I_], problems: list[Problem], others: Mapping[str, Images
     of other origins than these, by what to call them; None where it does not matter which origins these are of.
     """
     images, alike = part.images, part.alike
-    by_hand = images.groups is not None and None not in part.group_names
+    by_hand = part.grouped or (images.groups is not None and None not in part.group_names)
     place, groups, told = len(problems), None, False
     if isinstance(images, LabelledImages) and not by_hand:
         groups, told = _told_by_names(images, part, problems, others)

@@ -67,7 +67,7 @@ class Origins:
         """What to say where an origin stays on one side. other: what to call the images that are of other origins."""
         what = f"file names say that the labelled images come from {self.said()} and those {other} from others: an"
         what = f"{what} origin stays on one side of every split, so that figures tell what is right on new ones"
-        return Problem(Severity.INFO, where, f"{what}; a table with a column 'group' says otherwise")
+        return Problem(Severity.INFO, where, f"{what}; --group-by overrules that")
 
     def not_kept(self, where: str, other: str) -> Problem:
         """What to say where that would leave too little to learn from or to validate."""
@@ -91,7 +91,7 @@ class Origins:
         what = (
             f"{what} where images come from, figures are of new images of these and flatter for images of others{these}"
         )
-        how = "a table with the columns path, label and group keeps those of one on one side of every split"
+        how = "--group-by keeps those of one on one side of every split, --group-by none says that they are no origins"
         return Problem(Severity.WARNING, where, f"{what}; {how}")
 
 

@@ -36,7 +36,7 @@ class Part(Generic[I_]):
     has_test: whether the data that they were read from has labelled images of its own for the test, not among these.
     group_names: as of :class:`raytl.tasks.readers.ReadResult`; empty for images in memory, whose group numbers mean
         nothing outside of them.
-    told_by: likewise; empty for images in memory.
+    told_by: likewise; empty for images in memory. grouped: whether the user said what belongs together.
     pictures, alike: int64 (n,), see :func:`raytl.tasks.leaks.compare`.
     """
 
@@ -46,6 +46,7 @@ class Part(Generic[I_]):
     has_test: bool = False
     group_names: list[str | None] = field(default_factory=list)
     told_by: dict[str, str] = field(default_factory=dict)
+    grouped: bool = False
     pictures: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     alike: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
@@ -68,10 +69,14 @@ def labelled_part(
 ) -> Part[LabelledImages]:
     """Labelled images from a path or from memory; classes without an image are left out.
 
-    role: what they are for, to word the errors and to choose among the data's own splits. split, tables: as
-    ``split``, and ``images``, ``label`` and ``image_column``, of :func:`raytl.tasks.readers.read_labelled`.
+    role: what they are for, to word the errors and to choose among the data's own splits. split, tables: as ``split``,
+    and ``images``, ``label``, ``image_column`` and ``group_by``, of :func:`raytl.tasks.readers.read_labelled`.
     """
     if isinstance(place, LabelledImages):
+        if tables.get("group_by") is not None:
+            raise UserError(
+                f"{place.name}: group_by is for images in files; those in memory have 'groups' of their own"
+            )
         present = occurring(place)
         return _in_memory(place.with_classes(tuple(name for name in place.classes if name in present)))
     result = read_labelled(place, role=role, split=split, **tables)
@@ -82,6 +87,7 @@ def labelled_part(
         result.has_test,
         group_names=result.group_names,
         told_by=result.told_by,
+        grouped=result.grouped,
     )
 
 
@@ -117,7 +123,7 @@ def unlabelled_part(place: Path | Images, *, tables: Mapping[str, Any] = NO_WISH
     if isinstance(place, Images):
         return _in_memory(place)
     result = read_unlabelled(place, **{name: wish for name, wish in tables.items() if name != "label"})
-    return Part(result.images, result.facts, result.problems, group_names=result.group_names)
+    return Part(result.images, result.facts, result.problems, group_names=result.group_names, grouped=result.grouped)
 
 
 def _in_memory(images: I_) -> Part[I_]:

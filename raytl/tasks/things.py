@@ -65,7 +65,7 @@ class Things:
             return Problem(Severity.INFO, where, f"{named}{looks}; those of one thing stay on one side of every split")
         if not (self.several and self.mostly):
             return None
-        advice = "if they are, validation flatters; a table with a column 'group' keeps them together"
+        advice = "if they are, validation flatters; --group-by, or a column 'group', keeps them together"
         return Problem(Severity.WARNING, where, f"{named}: {advice}")
 
 

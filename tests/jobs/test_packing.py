@@ -149,6 +149,16 @@ class TestOptions:
         with pytest.raises(UserError, match="no column 'kind'"):
             pack({**places, "test": "photos/others.csv", "label": "kind", "image_column": "front"}, Parcel())
 
+    def test_what_belongs_together_is_read_from_the_folder_on(self, photos, tmp_path):
+        Path("photos/who.csv").write_text("file,label,by\na/1.png,x,ann\na/2.png,x,bo\nb/1.png,y,ann\n")
+        packed = pack({"target": "photos/who.csv", "unlabelled": "photos", "group_by": "by"}, Parcel())
+        told = to_arguments(packed)
+        assert told[told.index("--group-by") + 1] == "by"
+        with pytest.raises(UserError, match="no column 'bye' among"):
+            pack({"target": "photos/who.csv", "group_by": "bye"}, Parcel())
+        with pytest.raises(UserError, match="not a regular expression"):
+            pack({"target": "photos", "group_by": "(by"}, Parcel(), on_cluster=True)
+
     def test_a_table_with_an_images_folder(self, photos, tmp_path):
         Path("tables").mkdir()
         Path("tables/labels.csv").write_text("file,label\na/1.png,x\nb/1.png,y\n")

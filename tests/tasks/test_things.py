@@ -61,7 +61,7 @@ def test_words_alone_are_warned_of(tmp_path: Path) -> None:
     assert task.data.target.groups is None
     (said,) = [p for p in task.problems if "one thing" in p.message]
     assert said.severity is Severity.WARNING
-    assert "column 'group'" in said.message
+    assert "--group-by" in said.message
 
 
 @pytest.mark.parametrize("alike", [False, True])

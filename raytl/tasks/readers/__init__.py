@@ -20,6 +20,7 @@ from raytl.tasks.readers.belonging import group_by_names, owner_names, say_misna
 from raytl.tasks.readers.choosing import choose_split
 from raytl.tasks.readers.file_names import BY_NAMES, advice, asked_for
 from raytl.tasks.readers.folder import list_folder
+from raytl.tasks.readers.group_by import group_as_told, judge_told, read_group_by
 from raytl.tasks.readers.hints import not_a_data_set
 from raytl.tasks.readers.listing import Entry, Listing, TableOptions, is_folder, locate
 from raytl.tasks.readers.loading import load, vanished
@@ -43,6 +44,7 @@ class ReadResult(Generic[I_co]):
     own splits hold labelled images for the test, which are not among these.
     group_names: what the group column says of each image, or its name, None where that says nothing; empty without any.
     told_by: of images whose label is a table's where others' are from folders, by their names: that table, in words.
+    grouped: whether it was asked for by name what belongs together, and names are not to be asked.
     """
 
     images: I_co
@@ -51,6 +53,7 @@ class ReadResult(Generic[I_co]):
     has_test: bool = False
     group_names: list[str | None] = field(default_factory=list)
     told_by: dict[str, str] = field(default_factory=dict)
+    grouped: bool = False
 
     @property
     def channels(self) -> int:
@@ -68,6 +71,7 @@ def read_labelled(
     images: Pathlike | None = None,
     label: str | None = None,
     image_column: str | None = None,
+    group_by: str | None = None,
 ) -> ReadResult[LabelledImages]:
     """Read labelled images; classes are sorted by name. Files that do not decode are named in problems and left out.
 
@@ -82,13 +86,15 @@ def read_labelled(
     images: the folder that a table's paths count from, where that is not the table's own. label, image_column: the
         columns of a table that hold labels and images, where their names do not say so; label "filename" takes what
         the files' names begin or end with beside a number, "filename:REGEX" what a regular expression's group finds.
+    group_by: what images belong together: the name of a column, a regular expression that finds it in an image's path
+        from ``path`` on, "folder" for the folder that each lies in, or "none"; by default what columns and names say.
     Raises UserError where nothing is there, there are no labels, it may be meant in several ways, no image can be read,
     or none of a class.
     """
     must = role != Role.SOURCE_DOMAIN
     listing = list_path(
-        path, filesystem, split=split, images=images, label=label, image_column=image_column, must=must,
-        lone=role == Role.TARGET,
+        path, filesystem, split=split, images=images, label=label, image_column=image_column, group_by=group_by,
+        must=must, lone=role == Role.TARGET,
     )  # fmt: skip
     option = asked or f"--{role.replace('_', '-')}"
     if not listing.entries:
@@ -100,6 +106,9 @@ def read_labelled(
     has_test = choose_split(listing, role, split, alone=bool(asked))
     note_strays(listing)
     listing.entries = [entry for entry in listing.entries if entry.label is not None]
+    told = read_group_by(group_by)
+    if told is not None:
+        judge_told(listing, told, listing.entries, role)
     lost, (entries, items, facts) = _lost(listing), load(listing)
     found = [str(entry.label) for entry in entries]
     classes = tuple(sorted(set(found)))
@@ -114,27 +123,42 @@ def read_labelled(
     labels = np.array([classes.index(label) for label in found], dtype=np.int64)
     read = LabelledImages(listing.name, items, groups_of(entries), classes, labels)
     names = _group_names(entries)
-    if not names and role in (Role.TARGET, "test"):  # too few owners to be kept apart, and the same ones nevertheless
+    if (
+        not names and told is None and role in (Role.TARGET, "test")
+    ):  # too few owners to be kept apart, and the same ones nevertheless
         names = owner_names(listing.name, entries, labelled=True)
     files = [entry.item for entry in entries if isinstance(entry.item, FileItem)]
     told_by = {file.name: listing.told[file.path].by for file in files if file.path in listing.told}
-    return ReadResult(read, listing.problems, facts, has_test, names if any(names) else [], told_by)
+    names = names if any(names) else []
+    return ReadResult(read, listing.problems, facts, has_test, names, told_by, grouped=told is not None)
 
 
 def read_unlabelled(
-    path: Pathlike, *, filesystem: Any = None, images: Pathlike | None = None, image_column: str | None = None
+    path: Pathlike,
+    *,
+    filesystem: Any = None,
+    images: Pathlike | None = None,
+    image_column: str | None = None,
+    group_by: str | None = None,
 ) -> ReadResult[Images]:
     """Read images without labels; labels that are there (class folders, a label column) are not looked at.
 
-    path, filesystem, images, image_column, errors: as for :func:`read_labelled`. All splits are read.
+    path, filesystem, images, image_column, group_by, errors: as for :func:`read_labelled`. All splits are read.
     """
-    listing = list_path(path, filesystem, images=images, image_column=image_column, labels=False, must=False)
+    listing = list_path(
+        path, filesystem, images=images, image_column=image_column, group_by=group_by, must=False, lone=False,
+        labels=False,
+    )  # fmt: skip
     if not listing.entries:
         raise listing.no_images()
+    told = read_group_by(group_by)
+    if told is not None:
+        judge_told(listing, told, listing.entries, Role.UNLABELLED)
     entries, items, facts = load(listing)
     read = Images(listing.name, items, groups_of(entries))
-    names = _group_names(entries) or owner_names(listing.name, entries)
-    return ReadResult(read, listing.problems, facts, group_names=names if any(names) else [])
+    names = _group_names(entries) or ([] if told is not None else owner_names(listing.name, entries))
+    names = names if any(names) else []
+    return ReadResult(read, listing.problems, facts, group_names=names, grouped=told is not None)
 
 
 def no_labels(listing: Listing, option: str) -> str:
@@ -168,6 +192,7 @@ def list_path(
     images: Pathlike | None = None,
     label: str | None = None,
     image_column: str | None = None,
+    group_by: str | None = None,
     must: bool = True,
     lone: bool = True,
     labels: bool = True,
@@ -177,11 +202,12 @@ def list_path(
     labels: whether any are wanted; if not, every image counts, wherever it lies. must: whether a table has to have
     the columns that are asked for. lone: whether a folder without a table is an error where a column is asked for.
     """
+    told = read_group_by(group_by)
     place = locate(path, filesystem)
     folder = None if images is None else locate(images)
     if folder is not None and not is_folder(folder):
         raise UserError(f"{folder.shown}: --images needs a folder")
-    options = TableOptions(folder, label, image_column, must, lone, labels)
+    options = TableOptions(folder, label, image_column, must, lone, labels, group_by)
     if is_folder(place):
         listing = list_folder(place, options=options, split=split, labels=labels)
         unread = label is not None and lone and "table" not in listing.layout and not listing.told
@@ -200,8 +226,11 @@ def list_path(
                 listing.split_names.setdefault(entry.split, [entry.split])
     else:
         raise UserError(not_a_data_set(place.path, place.shown))
-    if labels:
+    if told is not None:
+        group_as_told(listing, told, folder)
+    elif labels:
         group_by_names(listing)
+    if labels:
         say_misnamed(listing)
     if split == NONE or not labels:
         listing.entries = [replace(entry, split=None) for entry in listing.entries]

@@ -68,8 +68,8 @@ def group_by_names(listing: Listing) -> None:
     if 2 * len(frames) > len(entries):
         what = f"{len(frames)} images are named like frames of a film ({name_of(frames[0].item.name)}, …)"
         listing.announce_warning(
-            f"{what}: neighbours may lie on both sides of a split, and flatter; a table with a column 'group' keeps "
-            "them together"
+            f"{what}: neighbours may lie on both sides of a split, and flatter; --group-by, or a column "
+            "'group' of a table, keeps them together"
         )
 
 
@@ -82,8 +82,14 @@ def owner_names(root: str, entries: Sequence[Entry], *, labelled: bool = False) 
     folder = _folder(root).name
     whole = folder.lower() if _FOLDER.match(folder) and not labelled else None
     return [
-        _widest(_told(_below(entry.item.name, root), entry.label if labelled else None)) or whole for entry in entries
+        _widest(_told(below(entry.item.name, root), entry.label if labelled else None)) or whole for entry in entries
     ]
+
+
+def below(name: str, root: str) -> PurePosixPath:
+    """An image's path from the folder that was given or that the table lies in; if it is elsewhere, all of it."""
+    folder, path = _folder(root), PurePosixPath(name)
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def say_misnamed(listing: Listing) -> None:
@@ -130,7 +136,7 @@ def _owners(listing: Listing, entries: Sequence[Entry]) -> dict[int, str]:
 
     The patient comes before the study. What lies above the data, or is said of every image, tells none from another.
     """
-    told = {id(entry): _told(_below(entry.item.name, listing.name), entry.label) for entry in entries}
+    told = {id(entry): _told(below(entry.item.name, listing.name), entry.label) for entry in entries}
     of_all = set.intersection(*map(set, told.values())) if told else set()
     widest = {key: _widest([name for name in names if name not in of_all]) for key, names in told.items()}
     return {key: name for key, name in widest.items() if name is not None}
@@ -143,12 +149,6 @@ def _widest(names: Sequence[str]) -> str | None:
 def _folder(root: str) -> PurePosixPath:
     """The folder that was given, or that the given table lies in."""
     return PurePosixPath(root) if root.endswith("/") else PurePosixPath(root).parent
-
-
-def _below(name: str, root: str) -> PurePosixPath:
-    """An image's path from the folder that was given or that the table lies in; if it is elsewhere, all of it."""
-    folder, path = _folder(root), PurePosixPath(name)
-    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def _told(path: PurePosixPath, label: str | None) -> list[str]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from raytl.core.errors import UserError, nearest
 from raytl.core.names import few, printable
 from raytl.tasks.formats import is_image
+from raytl.tasks.readers.group_by import NOBODY, read_group_by
 from raytl.tasks.readers.labels import is_list, multi_label, number, text_values
 from raytl.tasks.readers.listing import Listing, TableOptions
 from raytl.tasks.readers.split_columns import named_column, numbers_splits, split_column
@@ -73,12 +74,16 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
     told = _told(table, options.label, "--label", listing.name, must=options.must)
     image = _told(table, options.image_column, "--image-column", listing.name, must=options.must)
     image = image or _image_column(table, listing.name, is_file, told)
-    group = _group_column(table, {name for name in (image, told) if name is not None}, listing)
-    _say_not_obeyed(table, {name for name in (image, told, group) if name is not None}, listing)
-    split = split_column(table, {name for name in (image, group, told) if name is not None}, listing)
+    usual = _group_column(table, {name for name in (image, told) if name is not None})
+    group = usual if options.group_by is None else _told_group(table, options, listing.name)
+    if usual is not None and options.group_by is None:
+        listing.announce(f"images of one '{usual}' stay on one side of every split")
+    taken = {name for name in (image, told, usual, group) if name is not None}
+    _say_not_obeyed(table, taken, listing)
+    split = split_column(table, taken, listing)
     if told is not None or not options.labels:
         return Columns(image, told if options.labels else None, group, split)
-    taken = {name for name in (image, group, split) if name is not None}
+    taken |= {name for name in (split,) if name is not None}
     named = [column for name in LABEL_COLUMNS if (column := named_column(table, (name,), taken)) is not None]
     if any(name.strip().lower() == "x" for name in table.column_names if name not in taken):
         named = [name for name in named if name.strip().lower() != "y"]  # a place in the image
@@ -94,7 +99,12 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
     if len(flags) >= 2 and not likely:
         _one_hot(table, flags, listing)
         return Columns(image, None, group, split, tuple(flags))
-    if group is not None and _are_kinds(table, group) and not (likely and _OF_SOMEBODY.search(group)):
+    if (
+        group is not None
+        and group == usual
+        and _are_kinds(table, group)
+        and not (likely and _OF_SOMEBODY.search(group))
+    ):
         other = f", else --label {shlex.quote((likely or others)[0])}" if likely or others else ""
         listing.unlabelled_because = (
             f"column '{group}' may hold the labels, or say what images belong together; if they are the labels pass "
@@ -123,8 +133,16 @@ def choose_columns(table: Any, listing: Listing, is_file: Callable[..., bool], o
     return Columns(image, None, group, split)
 
 
-def _group_column(table: Any, taken: set[str], listing: Listing) -> str | None:
-    """What says of whom or of what an image is, where it does, and say so."""
+def _told_group(table: Any, options: TableOptions, shown: str) -> str | None:
+    """The column that ``--group-by`` names, where it names one."""
+    told = read_group_by(options.group_by)
+    if told is None or told.wish == NOBODY:
+        return None
+    return _told(table, told.wish, "--group-by", shown, must=told.is_column and options.lone)
+
+
+def _group_column(table: Any, taken: set[str]) -> str | None:
+    """What says of whom or of what an image is, where it does."""
     found = named_column(table, GROUP_COLUMNS, taken)
     if found is None:
         plain = {
@@ -137,8 +155,6 @@ def _group_column(table: Any, taken: set[str], listing: Listing) -> str | None:
             found = next((name for name in plain if plain[name] in own and _come_again(table, name)), None)
             if found is not None:
                 break
-    if found is not None:
-        listing.announce(f"images of one '{found}' stay on one side of every split")
     return found
 
 

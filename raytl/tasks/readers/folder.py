@@ -96,7 +96,7 @@ def _listed(
             what = "1 image" if tree.images() == 1 else f"{tree.images()} images"
             shards.announce(f"its tables are read, and {what} beside them left out", Severity.WARNING)
             return shards
-    _fill(listing, layout, place, asked=options.lone and split is None)
+    _fill(listing, layout, place, asked=options.lone and split is None, grouped=options.group_by is not None)
     if not tree.images():
         listing.empty_because = listing.empty_because or why_no_images(tree, name)
     elif labels:
@@ -177,7 +177,7 @@ def _say_passed_over(found: Walk, listing: Listing, *, labels: bool) -> None:
         listing.empty_because = f"{where}: rename what holds the data"
 
 
-def _fill(listing: Listing, layout: Layout, place: Place, *, asked: bool) -> None:
+def _fill(listing: Listing, layout: Layout, place: Place, *, asked: bool, grouped: bool) -> None:
     start = len(place.path.rstrip("/")) + 1
     listing.layout = layout.kind
     for found in layout.files:
@@ -190,18 +190,19 @@ def _fill(listing: Listing, layout: Layout, place: Place, *, asked: bool) -> Non
     listing.labelled = any(entry.label is not None for entry in listing.entries)
     listing.split_names = layout.splits
     if listing.beside:
-        _hear(listing, asked=asked)
+        _hear(listing, asked=asked, grouped=grouped)
     for label in layout.empty:
         listing.note(f"folder '{label}' is empty; left out")
     for message in layout.said:
         listing.announce(message)
 
 
-def _hear(listing: Listing, *, asked: bool) -> None:
+def _hear(listing: Listing, *, asked: bool, grouped: bool) -> None:
     """Give entries the groups and splits that a table beside the class folders says of them.
 
     Images that it does not name are for training. asked: whether the listing is of the target, of which no split was
-    named: there it is not heard in what would leave nothing to validate on, or to train on.
+    named: there it is not heard in what would leave nothing to validate on, or to train on. grouped: whether the user
+    said that these are the groups.
     """
     told = [
         listing.beside.get(entry.item.path) if isinstance(entry.item, FileItem) else None for entry in listing.entries
@@ -211,7 +212,7 @@ def _hear(listing: Listing, *, asked: bool) -> None:
         if entry.label is not None and entry.certain:
             own = number if more is None or more.group is None else more.group
             groups.setdefault(entry.label, set()).add(own)
-    if not asked or sum(len(of_class) > 1 for of_class in groups.values()) > 1:
+    if grouped or not asked or sum(len(of_class) > 1 for of_class in groups.values()) > 1:
         listing.entries = [
             entry if more is None else replace(entry, group=more.group)
             for entry, more in zip(listing.entries, told, strict=True)

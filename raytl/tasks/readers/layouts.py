@@ -345,7 +345,7 @@ def _refuse_same_inside(full: dict[str, Tree], shown: str) -> None:
             f"if those inside are the classes give one, as in {shown}{printable(first)}, and the others as "
             f"--source-domain or --test; to learn from all, each of them kept on one side of every split, write a CSV "
             f"file with the columns path, label and group; if '{printable(first)}' and '{printable(second)}' are the "
-            "classes, pass --split none"
+            f"classes, pass --split none, with --group-by folder to keep together what those inside hold"
         )
 
 

@@ -113,6 +113,7 @@ class TableOptions:
     """What a user says of the tables.
 
     images: the folder that paths count from, where that is not the table's own. label, image_column: names of columns.
+    group_by: what ``--group-by`` says, which may be one.
     must: whether a table without these columns is an error; the tables of other roles may have others. lone: whether
     the options were said of this data, and not of another role's. labels: whether any are wanted.
     """
@@ -123,6 +124,7 @@ class TableOptions:
     must: bool = True
     lone: bool = True
     labels: bool = True
+    group_by: str | None = None
 
 
 NO_OPTIONS = TableOptions()
