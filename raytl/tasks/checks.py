@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ from raytl.tasks.judgements import (
     judge_sizes,
     judge_test,
 )
-from raytl.tasks.origins import Origins, find_origins
+from raytl.tasks.origins import find_origins, kept_apart, of_one_origin
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers import groups_of, list_path, no_labels, note_strays
 from raytl.tasks.readers.belonging import NOT_KEPT
@@ -107,7 +107,8 @@ def look(
     alike = find_alike([facts[i] for i in firsts], labels=numbers[firsts])
     conflicts = _conflicts(names, exact, numbers)
     same = set(conflicts)
-    told = things = origins = None
+    told = things = None
+    of_origins: list[Problem] = []
     if listing.labelled:
         keep = [index for index, entry in enumerate(entries) if id(entry) in learned]
         classes = tuple(sorted({str(found[index]) for index in keep}))
@@ -122,7 +123,9 @@ def look(
         groups = merge_groups(len(items), alike.within[0][exact], groups_of(entries), by_names)
         told = LabelledImages(listing.name, [items[index] for index in keep], groups[keep], classes, labels)
         if ask_names and (things is None or not things.kept_together):
-            origins = find_origins(told)
+            given = groups_of([entries[index] for index in keep])
+            others = _tested(listing.name, entries, items, learned)
+            told, of_origins = _judge_origins(told, others, given, alike.within[0][exact][keep])
     problems = [
         *_judge_classes(listing, entries, learned),
         *([] if told is None else judge_groups(listing.name, told.counts(), groups_per_class(told))),
@@ -132,7 +135,7 @@ def look(
         *_judge_pictures(listing.name, entries, facts, learned),
         *_judge_near(listing.name, names, entries, alike, exact, tuple(counts)),
         *(p for p in listing.problems if things is None or not things.kept_together or NOT_KEPT not in p.message),
-        *_judge_names(listing.name, things, origins),
+        *_judge_names(listing.name, things, of_origins),
         *judge_conflicts(listing.name, conflicts),
     ]
     report = CheckReport(
@@ -215,12 +218,42 @@ def _judge_pictures(where: str, entries: Sequence[Entry], facts: Sequence[Facts]
     return judge_colours(where, *told) + judge_sizes(where, *told) + judge_kinds(where, *told)
 
 
-def _judge_names(where: str, things: Things | None, origins: Origins | None) -> list[Problem]:
-    """What the names of files say of images that belong together."""
-    if origins is not None:
-        return [origins.unasked(where)]
+def _tested(
+    where: str, entries: Sequence[Entry], items: Sequence[ImageItem], learned: set[int]
+) -> dict[str, LabelledImages]:
+    """The images of the data's own test split, by what to call them."""
+    own = [n for n, entry in enumerate(entries) if entry.split == TEST and entry.label and id(entry) not in learned]
+    if not own:
+        return {}
+    found = [str(entries[index].label) for index in own]
+    classes = tuple(sorted(set(found)))
+    labels = np.array([classes.index(label) for label in found], dtype=np.int64)
+    return {"of the test": LabelledImages(where, [items[index] for index in own], None, classes, labels)}
+
+
+def _judge_origins(
+    images: LabelledImages, others: Mapping[str, LabelledImages], given: np.ndarray | None, alike: np.ndarray
+) -> tuple[LabelledImages, list[Problem]]:
+    """The images as a search would group them by origins, and what there is to say.
+
+    others: further images, by what to call them. given, alike: as of :func:`raytl.tasks.origins.kept_apart`.
+    """
+    origins = find_origins(images, list(others.values()))
+    if origins is None:
+        alone = of_one_origin(images, others)
+        return images, [] if alone is None else [alone]
+    if not origins.others:
+        return images, [origins.unasked(images.name, list(others))]
+    groups = kept_apart(origins, images.labels, given, alike)
+    what = list(others)[origins.others[0]]
+    said = (origins.not_kept if groups is None else origins.kept)(images.name, what)
+    return images if groups is None else replace(images, groups=groups), [said]
+
+
+def _judge_names(where: str, things: Things | None, of_origins: list[Problem]) -> list[Problem]:
+    """What the names of files say of images that belong together. of_origins: of those, which goes first."""
     said = None if things is None else things.problem(where)
-    return [] if said is None else [said]
+    return of_origins or ([] if said is None else [said])
 
 
 def _judge_near(

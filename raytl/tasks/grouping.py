@@ -14,7 +14,7 @@ import numpy as np
 from raytl.tasks.duplicates import merge_groups
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.leaks import count_are
-from raytl.tasks.origins import find_origins, kept_apart
+from raytl.tasks.origins import find_origins, kept_apart, of_one_origin
 from raytl.tasks.parts import I_, Part
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.belonging import NOT_KEPT
@@ -67,6 +67,9 @@ def _told_by_names(
         problems.append((origins.not_kept if groups is None else origins.kept)(images.name, what))
         if groups is not None:
             return groups, True
+    alone = of_one_origin(images, others) if origins is None and others else None
+    if alone is not None:
+        problems.append(alone)
     things = find_things([item.name for item in images.items], images.labels, part.facts)
     if things is not None and things.kept_together:
         problems[:] = [problem for problem in problems if NOT_KEPT not in problem.message]

@@ -9,7 +9,8 @@ while it has a few images in each does (what is part of the class's name, or num
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -34,7 +35,7 @@ of the class; of kinds and things within classes, a third at most on thirty data
 _ANYBODY = frozenset(
     {
         *("img", "image", "photo", "picture", "pic", "file", "frame", "sample", "example", "item", "unlabelled"),
-        *("unlabeled", "unlab", "new", "pool", "data", "set", "u", "x"),
+        *("unlabeled", "unlab", "labelled", "labeled", "new", "pool", "data", "set", "u", "x"),
     }
 )
 _MOST_PARTS = 5
@@ -112,6 +113,29 @@ def find_origins(images: LabelledImages, others: Sequence[Images] = ()) -> Origi
             return found
         first = first or found
     return first
+
+
+def of_one_origin(images: LabelledImages, others: Mapping[str, Images]) -> Problem | None:
+    """What to say where nearly all labelled images are of one origin by name, and other images are of others.
+
+    others: what to call them, and them. No figure can then tell what is right on these.
+    """
+    told = _names(images)
+    elsewhere = {what: _names(other) for what, other in others.items()}
+    for parts in range(_MOST_PARTS + 1):
+        found = Counter(origin for one in told if (origin := _origin(parts, one)) is not None)
+        name, count = found.most_common(1)[0] if found else ("", 0)
+        if count < max(_ALL * len(told), _IMAGES_OF_ONE):
+            continue
+        for what, other in elsewhere.items():
+            share = _elsewhere(parts, other, {name})
+            if share is not None and share >= 1 - _NONE:
+                theirs = sorted({origin for one in other if (origin := _origin(parts, one)) is not None} - {name})
+                said = f"file names say that the labelled images come from one origin ({name}) and those {what} from"
+                said = f"{said} others ({few(theirs)}): figures are of new images of that one, and flatter for others,"
+                said = f"{said} of which nothing tells; label some of several origins"
+                return Problem(Severity.WARNING, images.name, said)
+    return None
 
 
 def kept_apart(

@@ -14,10 +14,10 @@ from raytl.evaluation.intervals import Interval
 from raytl.evaluation.probes import fit_logistic
 from raytl.judging.estimates import corrected_estimate
 from raytl.tasks import Task
-from raytl.tasks.checks import check
+from raytl.tasks.checks import check, look
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.items import FileItem
-from raytl.tasks.origins import find_origins, kept_apart
+from raytl.tasks.origins import find_origins, kept_apart, of_one_origin
 from raytl.tasks.problems import Severity
 from raytl.tasks.splits import folds, plan_folds
 
@@ -127,6 +127,43 @@ class TestNames:
         assert bool(found.others) is others
 
 
+class TestOneOrigin:
+    @pytest.mark.parametrize(
+        ("names", "others", "said"),
+        [
+            (crossed(["anna"]), ["bo_1.png", "bo_2.png", "cy_1.png", "cy_2.png"], "one origin (anna)"),
+            (crossed(["east_cam1"]), [f"east_cam2_{n}.png" for n in range(4)], "one origin (east_cam1)"),
+            (
+                [f"{label}/east/{n}.png" for label in ("a", "b") for n in range(4)],
+                ["west/1.png", "west/2.png"],
+                "(east)",
+            ),
+            ([*crossed(["anna"], images=6), "yes/77.png"], ["bo_1.png", "bo_2.png"], "one origin (anna)"),
+            (crossed(["anna"]), ["anna_91.png", "anna_92.png"], None),
+            (crossed(["anna"]), ["anna_91.png", "bo_1.png"], None),  # of both
+            (crossed(["anna"]), ["91.png", "92.png"], None),  # which say nothing
+            (crossed(["anna"]), ["unlabelled_91.png", "unlabelled_92.png"], None),
+            (crossed(["anna"]), [f"{name}_1.png" for name in ("pear", "fig", "plum", "nut")], None),  # one's own names
+            (crossed(["img"]), ["bo_1.png", "bo_2.png"], None),
+            (crossed(["labelled"]), ["bo_1.png", "bo_2.png"], None),
+            (
+                [f"{label}/{label}_{n}.png" for label in ("cat", "dog") for n in range(9)],
+                ["bo_1.png", "bo_2.png"],
+                None,
+            ),
+            (crossed(["anna", "bo"]), ["cy_1.png", "cy_2.png"], None),  # of which the folds tell
+        ],
+    )
+    def test_is_said_where_other_images_are_of_others(
+        self, names: list[str], others: list[str], said: str | None
+    ) -> None:
+        found = of_one_origin(labelled(names), {"without labels": unlabelled(others)})
+        assert (said is None) == (found is None)
+        if found is not None and said is not None:
+            assert said in found.message and "those without labels from others" in found.message
+            assert found.severity is Severity.WARNING
+
+
 class TestKeptApart:
     def test_a_copy_across_two_origins_does_not_make_them_one(self) -> None:
         images = labelled(crossed(["anna", "bo"]))
@@ -201,6 +238,34 @@ class TestTask:
         (said,) = [p for p in task.problems if "(anna, bo)" in p.message]
         assert said.severity is Severity.WARNING
         assert said.message in {p.message for p in check(target).problems}
+
+    def test_warns_of_a_target_of_one_origin(self, tmp_path: Path) -> None:
+        target = write(tmp_path / "words", crossed(["anna"]))
+        pool = write(tmp_path / "new", [f"{who}_{n}.png" for who in ("cy", "di") for n in range(3)])
+        test = write(tmp_path / "test", crossed(["ed", "flo"]))
+        for others, who in [({"unlabelled": pool}, "(cy, di)"), ({"test": test}, "(ed, flo)")]:
+            (said,) = [p for p in Task(target, **others).problems if "one origin (anna)" in p.message]
+            assert said.severity is Severity.WARNING and who in said.message
+        assert not [p for p in Task(target, unlabelled=pool, group_by="none").problems if "origin" in p.message]
+
+    @pytest.mark.parametrize(
+        ("learned", "severity", "words"),
+        [
+            (["anna"], Severity.WARNING, "one origin (anna)"),
+            (["anna", "bo"], Severity.INFO, "2 origins (anna, bo) and those of the test from others"),
+        ],
+    )
+    def test_check_asks_the_test_split_as_a_search_does(
+        self, tmp_path: Path, learned: list[str], severity: Severity, words: str
+    ) -> None:
+        write(tmp_path / "words" / "train", crossed(learned))
+        write(tmp_path / "words" / "test", crossed(["cy", "di"]))
+        found, task = look(tmp_path / "words"), Task(tmp_path / "words")
+        (said,) = [p for p in found.report.problems if words in p.message]
+        assert said.severity is severity and said.message in {p.message for p in task.problems}
+        assert found.images is not None and task.data.target is not None
+        groups = [np.arange(len(x)) if x.groups is None else x.groups for x in (found.images, task.data.target)]
+        assert [len(np.unique(each)) for each in groups] == [len(np.unique(groups[1]))] * 2
 
     def test_things_in_several_classes_are_one_in_all_of_them(self, tmp_path: Path) -> None:
         """A bolt before and after it broke: to learn one and be asked the other is no test of new bolts."""
