@@ -137,13 +137,14 @@ class Task:
         classes = tuple(sorted(classes))
         if final is not None:
             final.images = _into_classes(final, classes, "the target" if goal else "any source domain", own=own)
+        beside = {"without labels": roles.unlabelled, "of the test": final}
+        others = {key: part.images for key, part in beside.items() if part is not None}
         if goal is not None:
             goal.images = goal.images.with_classes(classes)
             if final is not None:
                 learned = {name: count for name, count in goal.images.counts().items() if count}
                 self.problems += judge_test(final.images.name, learned, set(), occurring(final.images))
-            others = {"without labels": roles.unlabelled, "of the test": final}
-            goal.images, told = grouped(goal, self.problems, {key: part.images for key, part in others.items() if part})
+            goal.images, told = grouped(goal, self.problems, others)
             if final is not None and told:
                 self.problems += say_things_tested(goal.images, final.images)
             if final is None:
@@ -153,7 +154,8 @@ class Task:
                 if roles.test is None:
                     self.problems += _judge_lonely(goal.images)
         for key, part in roles.source_domains.items():
-            part.images, _ = grouped(part, self.problems)
+            # With a target its images say how good a model is, and how much a domain's are heard.
+            part.images, _ = grouped(part, self.problems, others if goal is None else None, domain=True)
             self._note_half_shared(key, part.images, classes, by_path=not isinstance(domains[key], LabelledImages))
 
         self.name = printable(name) if name else _task_name(target, unlabelled)

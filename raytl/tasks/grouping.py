@@ -22,17 +22,20 @@ from raytl.tasks.readers.tree import name_of
 from raytl.tasks.things import find_things, in_both
 
 
-def grouped(part: Part[I_], problems: list[Problem], others: Mapping[str, Images] | None = None) -> tuple[I_, bool]:
+def grouped(
+    part: Part[I_], problems: list[Problem], others: Mapping[str, Images] | None = None, *, domain: bool = False
+) -> tuple[I_, bool]:
     """(the images with groups, None where every image is its own; whether names told some of them).
 
     problems: what was noticed, which is added to, and taken from where it is no longer so. others: images that may be
-    of other origins than these, by what to call them; None where it does not matter which origins these are of.
+    of other origins than these, by what to call them; None where it does not matter which origins these are of. domain:
+    whether these are another domain than those, and so of others unless names say that they are of the same.
     """
     images, alike = part.images, part.alike
     by_hand = part.grouped or (images.groups is not None and None not in part.group_names)
     place, groups, told = len(problems), None, False
     if isinstance(images, LabelledImages) and not by_hand:
-        groups, told = _told_by_names(images, part, problems, others)
+        groups, told = _told_by_names(images, part, problems, others, domain=domain)
     if groups is None:
         groups = merge_groups(len(alike), alike, images.groups)
     copies = len(alike) - len(np.unique(alike))
@@ -56,18 +59,29 @@ def say_things_tested(learned: LabelledImages, tested: LabelledImages) -> list[P
 
 
 def _told_by_names(
-    images: LabelledImages, part: Part[I_], problems: list[Problem], others: Mapping[str, Images] | None
+    images: LabelledImages,
+    part: Part[I_],
+    problems: list[Problem],
+    others: Mapping[str, Images] | None,
+    *,
+    domain: bool,
 ) -> tuple[np.ndarray | None, bool]:
     """(groups with copies in them or None, whether names told some of them)."""
     asked = list(others or {})
     origins = None if others is None else find_origins(images, list(others.values()))
-    if origins is not None and origins.others:
+    if origins is not None and domain:
+        groups = kept_apart(origins, images.labels, images.groups, part.alike) if origins.no_known else None
+        if groups is not None:
+            problems.append(origins.kept_in_a_domain(images.name))
+            return groups, True
+        origins = None  # no figure is of these images, so that nothing flatters
+    elif origins is not None and origins.others:
         what = asked[origins.others[0]]
         groups = kept_apart(origins, images.labels, images.groups, part.alike)
         problems.append((origins.not_kept if groups is None else origins.kept)(images.name, what))
         if groups is not None:
             return groups, True
-    alone = of_one_origin(images, others) if origins is None and others else None
+    alone = of_one_origin(images, others) if origins is None and others and not domain else None
     if alone is not None:
         problems.append(alone)
     things = find_things([item.name for item in images.items], images.labels, part.facts)

@@ -60,6 +60,11 @@ class Origins:
         """Which of the other collections are of other origins: the model is meant for such."""
         return [place for place, share in enumerate(self.elsewhere) if share is not None and share >= 1 - _NONE]
 
+    @property
+    def no_known(self) -> bool:
+        """Whether none of the other collections is known to have images of these origins."""
+        return all(share is None or share >= 1 - _NONE for share in self.elsewhere)
+
     def said(self) -> str:
         """``2 origins (a, b)``."""
         return f"{len(self.names)} origins ({few(self.names)})"
@@ -69,6 +74,13 @@ class Origins:
         what = f"file names say that the labelled images come from {self.said()} and those {other} from others: an"
         what = f"{what} origin stays on one side of every split, so that figures tell what is right on new ones"
         return Problem(Severity.INFO, where, f"{what}; --group-by overrules that")
+
+    def kept_in_a_domain(self, where: str) -> Problem:
+        """What to say where an origin of a source domain stays on one side."""
+        what = (
+            f"file names say that its images come from {self.said()}: an origin stays on one side of every split, for"
+        )
+        return Problem(Severity.INFO, where, f"{what} the target's images are of others; --group-by overrules that")
 
     def not_kept(self, where: str, other: str) -> Problem:
         """What to say where that would leave too little to learn from or to validate."""

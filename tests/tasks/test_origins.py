@@ -277,6 +277,28 @@ class TestTask:
         (said,) = [p for p in task.problems if "bolt" in p.message]
         assert said.severity is Severity.INFO
 
+    @pytest.mark.parametrize(
+        ("names", "apart"),
+        [
+            (["di_1.png", "di_2.png", "ed_1.png", "ed_2.png"], True),
+            ([f"{n}.png" for n in range(4)], True),  # another domain, of which nothing says that it has the same
+            ([f"anna_{n}.png" for n in range(90, 94)], False),
+        ],
+    )
+    def test_of_a_source_domain_where_it_is_learned_from_alone(
+        self, tmp_path: Path, names: list[str], apart: bool
+    ) -> None:
+        domain, pool = write(tmp_path / "old", crossed(["anna", "bo", "cy"])), write(tmp_path / "new", names)
+        task = Task(None, domain, pool)
+        images = task.data.source_domains["old"]
+        groups = np.arange(len(images)) if images.groups is None else images.groups
+        assert len(np.unique(groups)) == (3 if apart else len(images))
+        said = [p for p in task.problems if "origins (anna, bo, cy)" in p.message]
+        assert [p.severity for p in said] == ([Severity.INFO] if apart else [])
+        target = write(tmp_path / "mine", [f"{label}/{n}.png" for label in ("yes", "no") for n in range(4)])
+        assert Task(target, domain, pool).data.source_domains["old"].groups is None
+        assert Task(None, domain, pool, group_by="none").data.source_domains["old"].groups is None
+
     def test_groups_that_are_given_are_the_groups(self, tmp_path: Path) -> None:
         names = crossed(["anna", "bo"])
         write(tmp_path / "words", names)
