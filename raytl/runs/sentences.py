@@ -309,7 +309,10 @@ def _on_unlabelled(summary: dict[str, Any]) -> list[Sentence]:
     begin = "The images without labels are of another kind than the labelled ones"
     end = "what is said above holds for images like the labelled ones."
     if right is None:
-        return [Sentence("bad", f"{begin}: expect less on them; {end}")] if moved else []
+        why = summary.get("why_not_on_unlabelled")
+        found = [Sentence("bad", f"{begin}: expect less on them; {end}")] if moved else []
+        unknown = f"How often its answers are right on the images without labels is not known: {why}."
+        return [*found, *([Sentence("open", unknown)] if why else [])]
     value, low, high = (f"{100 * right[name]:.0f}" for name in ("value", "low", "high"))
     figure = f"about {value} % of its answers are right (90 % interval {low} to {high}), by an estimate without labels"
     if moved:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from raytl.core.errors import UserError
 from raytl.evaluation.calibration import apply_temperature
 from raytl.evaluation.drift import MOST, drift_test
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
@@ -17,12 +18,42 @@ from raytl.search.test_split import probabilities_of
 from raytl.sources.checkpoint import load_checkpoint
 from raytl.tasks.splits import spread
 from raytl.training.roles import PROBE_SAMPLE
+from raytl.training.trial import TrialError
 from raytl.training.workspace import Workspace
 
+NOT_HAD = (TrialError, UserError, RuntimeError, MemoryError, OSError)
+"""What goes wrong where an image was moved or deleted since, or there is no memory or no room on a disk."""
 MOST_SEEN = 256
 """Unlabelled images that pass the network for it."""
 LEAST_SEEN = 20
 """Unlabelled images without which what is said of them tells nothing."""
+
+
+class NotJudgedError(Exception):
+    """Why nothing is said of the winner on the unlabelled images, without a dot at the end."""
+
+
+def can_be_judged(workspace: Workspace) -> bool:
+    """Whether there is anything to say: of unlabelled images, by what labelled ones tell."""
+    return workspace.data.unlabelled is not None and workspace.data.target is not None
+
+
+def add_on_unlabelled(
+    workspace: Workspace,
+    outcome: SearchOutcome,
+    refit: Path,
+    out_of_fold: np.ndarray | None,
+    has_time: Callable[[int], bool],
+) -> None:
+    """Add to an outcome what :func:`judged_on_unlabelled` says, or why that does not tell how often it is right."""
+    try:
+        outcome.on_unlabelled = judged_on_unlabelled(workspace, outcome, refit, out_of_fold, has_time)
+        if outcome.on_unlabelled is not None and outcome.on_unlabelled["accuracy"] is None:
+            outcome.why_not_on_unlabelled = outcome.no_yardstick
+    except NotJudgedError as error:
+        outcome.why_not_on_unlabelled = str(error)
+    except NOT_HAD as error:  # an image was moved since, say: no reason to lose the model
+        outcome.why_not_on_unlabelled = f"it could not be asked of them: {error}"
 
 
 def judged_on_unlabelled(
@@ -35,20 +66,25 @@ def judged_on_unlabelled(
     """What is said of the winner on some of the unlabelled images, as :meth:`Health.to_json` has it.
 
     By its yardstick; without one, whether they are of another kind than the labelled ones, and nothing of ``accuracy``.
-    None of few images, and where no target image has a label. refit: the winner's checkpoint. out_of_fold: (n, k), what
-    it says of target images that it was not trained on, NaN of the others; None where it was asked of none. has_time:
-    whether so many images may be decoded and pass the network; nothing is said where they may not.
-    Raises UserError, OSError where an image cannot be read any more.
+    None where there are none, and where no target image has a label. refit: the winner's checkpoint. out_of_fold:
+    (n, k), what it says of target images that it was not trained on, NaN of the others; None where it was asked of
+    none. has_time: whether so many images may be decoded and pass the network.
+    Raises NotJudgedError of few images, of a model that was asked of none that it did not learn, and without time;
+    UserError, OSError where an image cannot be read any more.
     """
     images, target, yardstick = workspace.data.unlabelled, workspace.data.target, outcome.yardstick
-    if images is None or target is None or out_of_fold is None or len(images) < LEAST_SEEN:
+    if images is None or target is None:
         return None
+    if len(images) < LEAST_SEEN:
+        raise NotJudgedError(f"there {'is' if len(images) == 1 else 'are'} {len(images)}, and {LEAST_SEEN} are needed")
+    if out_of_fold is None:
+        raise NotJudgedError("no labelled image was held out, to tell by what its answers are worth")
     seen = images.subset(spread(np.arange(len(images)), MOST_SEEN if yardstick else PROBE_SAMPLE))
     _, model = load_checkpoint(refit)
     asked = spread(np.flatnonzero(np.isfinite(out_of_fold).all(axis=1)), MOST)
     decoded = workspace.has_pixels(target, model.preprocessing)
     if not has_time(len(seen) + (0 if decoded or yardstick is not None else len(asked))):
-        return None
+        raise NotJudgedError("there was no time left to ask it of them")
     said = probabilities_of(model, [model.head], workspace, seen)[0]
     said = apply_temperature(said, outcome.best.temperature)
     point, classes = outcome.operating_point, workspace.data.classes

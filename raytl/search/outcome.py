@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from raytl.judging.health import FEW, Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.operating import Goal, operating_point
 from raytl.search.against_controls import hold_against_controls
-from raytl.search.on_unlabelled import LEAST_SEEN, judged_on_unlabelled
+from raytl.search.on_unlabelled import LEAST_SEEN, NOT_HAD, add_on_unlabelled, can_be_judged
 from raytl.search.plan.contest import UNSURE
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.time_budget import YARDSTICK_SHARE, yardstick_seconds
@@ -35,7 +34,6 @@ from raytl.training.kept_features import gather_features, images_to_pass, lackin
 from raytl.training.material import ELSEWHERE
 from raytl.training.pretrain import is_hurried, kept_checkpoint, parse_pretrain
 from raytl.training.strategy import Strategy
-from raytl.training.trial import TrialError
 from raytl.training.workspace import Workspace
 from raytl.training.yardstick import NoYardstickError, gather_yardstick, labelled_target
 
@@ -51,8 +49,6 @@ _GROUNDS = {
     "overtook": "ahead of what was tried on more folds, or not behind it and of a kind that usually does better,",
     "highest score": "highest score",
 }
-NOT_HAD = (TrialError, UserError, RuntimeError, MemoryError, OSError)
-"""What goes wrong where an image was moved or deleted since, or there is no memory or no room on a disk."""
 KeepModel = Callable[[SearchOutcome, Path], str]
 """Keeps a model with what is known of it, and says what it is worth."""
 MOMENT_S = 2.0
@@ -115,6 +111,7 @@ def conclude(
         _adopt(workspace, Strategy.from_dict(best.strategy), Path(refit))
     if interrupted:
         outcome.no_yardstick = "the search was interrupted"
+        outcome.why_not_on_unlabelled = outcome.no_yardstick if can_be_judged(workspace) else ""
     elif refit is not None and keep is not None:
         _judge(plan, workspace, outcome, Path(refit), seconds)
     if refit is not None and keep is not None:
@@ -237,8 +234,7 @@ def _judge(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, refit
         outcome.no_yardstick = str(error)
     out_of_fold = plan.contest.said.out_of_fold(outcome.best.strategy_key)
     has_time = partial(_has_a_moment, plan, outcome)
-    with suppress(*NOT_HAD):  # an image was moved since, say: no reason to lose the model
-        outcome.on_unlabelled = judged_on_unlabelled(workspace, outcome, refit, out_of_fold, has_time)
+    add_on_unlabelled(workspace, outcome, refit, out_of_fold, has_time)
     if keeps:
         outcome.features = kept_features(workspace, outcome.best.strategy, refit)
 

@@ -146,7 +146,8 @@ class SearchOutcome:
     includes the test's, so the test figures are of the model before. workspace: what the lanes were told, with which a
     trial can be trained again. going_on: whether this is what is known in the middle of a search. yardstick: what the
     winner says of labelled images that it was not trained on, as they are and changed; None where that is not known,
-    and no_yardstick says why. on_unlabelled: what that says of the winner on the unlabelled images, as plain values.
+    and no_yardstick says why. on_unlabelled: what that says of the winner on the unlabelled images, as plain values;
+    why_not_on_unlabelled: why that says nothing of how often it is right there, though there are some.
     features: what its network makes of the images that it was trained on; None where that is not known.
     """
 
@@ -176,6 +177,7 @@ class SearchOutcome:
     yardstick: Yardstick | None = None
     no_yardstick: str = ""
     on_unlabelled: dict[str, Any] | None = None
+    why_not_on_unlabelled: str = ""
     features: KeptFeatures | None = None
 
     def tested_labels(self) -> np.ndarray | None:

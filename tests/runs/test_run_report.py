@@ -610,21 +610,31 @@ class TestVerdict:
         assert ("unlabelled images" in first.text) == (tone is not None)
 
     @pytest.mark.parametrize(
-        ("accuracy", "alarm", "tone", "words"),
+        ("accuracy", "alarm", "tones", "words"),
         [
-            ((0.6, 0.5, 0.7), False, "plain", "On the images without labels about 60 % of its answers are right (90 %"),
-            ((0.6, 0.5, 0.7), True, "bad", "are of another kind than the labelled ones: on them about 60 % of its"),
-            (None, True, "bad", "are of another kind than the labelled ones: expect less on them"),
-            (None, False, None, ""),
+            (
+                (0.6, 0.5, 0.7),
+                False,
+                ["plain"],
+                "On the images without labels about 60 % of its answers are right (90 %",
+            ),
+            ((0.6, 0.5, 0.7), True, ["bad"], "are of another kind than the labelled ones: on them about 60 % of its"),
+            (None, True, ["bad", "open"], "are of another kind than the labelled ones: expect less on them"),
+            (None, False, ["open"], "on the images without labels is not known: there was no time."),
         ],
     )
-    def test_what_is_known_of_the_images_without_labels_stands_beside_the_figure(self, accuracy, alarm, tone, words):
+    def test_what_is_known_of_the_images_without_labels_stands_beside_the_figure(self, accuracy, alarm, tones, words):
         summary = summary_of("freezing", "cannot-tell", None) | STANDING
         right = None if accuracy is None else dict(zip(("value", "low", "high"), accuracy, strict=True))
         summary |= {"on_unlabelled": {"images": 90, "accuracy": right, "drift": {"alarm": alarm, "p": 0.1}}}
+        summary |= {"why_not_on_unlabelled": "there was no time" if right is None else None}
         told = [one for one in sentences(summary, 0) if "without labels" in one.text]
-        assert [one.tone for one in told] == ([] if tone is None else [tone])
-        assert all(words in one.text for one in told)
+        assert [one.tone for one in told] == tones and words in told[0].text
+        summary |= {"on_unlabelled": None, "why_not_on_unlabelled": "there are 7, and 20 are needed"}
+        assert any("is not known: there are 7, and 20" in one.text for one in sentences(summary, 0))
+        assert not any(
+            "is not known: None" in one.text for one in sentences(summary | {"why_not_on_unlabelled": None}, 0)
+        )
 
     def test_what_is_most_probable_is_not_called_the_answer_of_a_model_with_a_threshold(self):
         point = {"label": "b", "value": 0.02, "reached": True, "recall": None, "precision": None, "metric": None}

@@ -27,7 +27,7 @@ from raytl.search.against_controls import hold_against_controls
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.here import with_more
 from raytl.search.lanes.work import do_job, keep_files
-from raytl.search.on_unlabelled import judged_on_unlabelled
+from raytl.search.on_unlabelled import NotJudgedError, judged_on_unlabelled
 from raytl.search.outcome import (
     LEAST_SEEN,
     _adopt,
@@ -969,7 +969,9 @@ class TestOnUnlabelled:
         now[0] = seconds
         seen: list[SearchOutcome] = []
         conclude(plan, held, None, space, seconds, interrupted=False, keep=lambda out, _: seen.append(out) or "")
-        return seen[0].on_unlabelled
+        told = seen[0].on_unlabelled
+        assert bool(seen[0].why_not_on_unlabelled) == (told is None or told["accuracy"] is None)
+        return told
 
     def test_how_often_it_is_right_is_estimated_and_whether_they_are_of_another_kind(self, tmp_path: Path) -> None:
         like, moved = self.told(tmp_path / "a", 60.0, None), self.told(tmp_path / "b", 60.0, None, contrast=0.3)
@@ -990,7 +992,8 @@ class TestOnUnlabelled:
         (said,) = probabilities_of(model, [model.head], space, target)
         like = judged_on_unlabelled(space, outcome, refit, said)
         assert like is not None and like["accuracy"] is None and not like["drift"]["alarm"]
-        assert judged_on_unlabelled(space, outcome, refit, None) is None
+        with pytest.raises(NotJudgedError, match="held out"):
+            judged_on_unlabelled(space, outcome, refit, None)
 
     def test_all_images_that_are_decoded_or_pass_the_network_are_reckoned_with(
         self, plan: SearchPlan, space: Workspace, tmp_path: Path
@@ -1002,7 +1005,8 @@ class TestOnUnlabelled:
         def told(answer: bool) -> dict[str, Any] | None:
             return judged_on_unlabelled(space, outcome, refit, known, lambda count: bool(asked.append(count)) or answer)
 
-        assert told(False) is None
+        with pytest.raises(NotJudgedError, match="no time"):
+            told(False)
         first = told(True)
         space.pixels(space.data.target, load_checkpoint(refit)[1].preprocessing)
         assert first is not None and told(True) == first
@@ -1020,6 +1024,7 @@ class TestOnUnlabelled:
         seen: list[SearchOutcome] = []
         conclude(plan, held.data, None, held, 60.0, interrupted=False, keep=lambda out, _: seen.append(out) or "")
         assert seen[0].on_unlabelled is None and seen[0].yardstick is None and seen[0].no_yardstick
+        assert "gone 0: no such file" in seen[0].why_not_on_unlabelled
 
 
 def test_what_a_pretrained_winner_is_judged_by_is_of_the_network_that_the_lane_made(
