@@ -89,13 +89,15 @@ class Survey:
 
     domains: source domains with the task's labels that may join the training, the most promising first.
     set_aside: why another may not, by its name. frequencies: of the classes among the target images, in the task's
-    order; none given where they cannot be told. notes: sentences for the user.
+    order; none given where they cannot be told. notes: sentences for the user. apart: whether the unlabelled images are
+    of another kind than the target's labelled ones.
     """
 
     domains: tuple[str, ...] = ()
     set_aside: dict[str, str] = field(default_factory=dict)
     frequencies: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
+    apart: bool = False
 
 
 @dataclass

@@ -38,11 +38,13 @@ _SAME = 1e-9
 class Contest:
     """The standing of all strategies.
 
-    records: of all trials, as they come in. labels: None where there are none to judge by.
+    records: of all trials, as they come in. labels: None where there are none to judge by. apart: whether the images
+    without labels are known to be of another kind than the labelled ones.
     """
 
     def __init__(self, records: Sequence[TrialRecord], labels: Labels | None) -> None:
         self.records = records
+        self.apart = False
         self.said = Said(labels, self.completed)
         self._trailing: dict[tuple[tuple[int, ...], ...], bool] = {}  # by the trials of both
 
@@ -203,7 +205,7 @@ class Contest:
             return False
         mine, rival = both
         strategy = Strategy.from_dict(self.strategy_of(key))
-        usual = yields_to(Strategy.from_dict(self.strategy_of(other)), strategy)
+        usual = self._yields(Strategy.from_dict(self.strategy_of(other)), strategy)
         gap = self._gap(mine, rival)
         if gap is None:
             return usual
@@ -234,11 +236,15 @@ class Contest:
         strategies = {key: Strategy.from_dict(self.strategy_of(key)) for key in finalists}
         known = [
             replace(
-                one, yields_to=frozenset(key for key in strategies if yields_to(strategies[one.key], strategies[key]))
+                one,
+                yields_to=frozenset(key for key in strategies if self._yields(strategies[one.key], strategies[key])),
             )
             for one in known
         ]
         return choose(known, self.labels.labels, self.labels.metric, self.labels.groups)
+
+    def _yields(self, one: Strategy, other: Strategy) -> bool:
+        return yields_to(one, other, apart=self.apart)
 
     def _is_probe(self, key: str) -> bool:
         return Strategy.from_dict(self.strategy_of(key)).convex

@@ -11,7 +11,7 @@ _ON_LAST = ("logistic", *NEAR)
 """Heads on the last stage's features: what is near them tells no more than what separates them."""
 
 
-def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
+def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True, apart: bool = False) -> bool:
     """Whether the other strategy is a head on frozen features of a kind that does better on task after task.
 
     Better than a network that is trained on the target's images alone is, as long as these are few, a head on all
@@ -23,13 +23,15 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
     domain is better than these only where the domain is related. labelled: whether target labels tell that; where there
     are none, such a network is trusted less than published weights, a domain's features as they are less than with the
     target's moments, and what learned from the domain alone less than a head that learned from the unlabelled images
-    too, whether it is a head or a network.
+    too, whether it is a head or a network. apart: whether the unlabelled images are of another kind than the labelled
+    ones: then what goes over to neighbours goes astray, and folds do not show it, for what they hold out is like the
+    labelled ones. A head that learned from them is not better than the same without, but where labels say so.
     """
     published = _is_published(other.source_model)
     if not one.convex:
         if not labelled:
             return one.adaptation == "none" and other.convex and other.adaptation == PROPAGATION
-        better = other.head == "stages" and (published or other.adaptation == PROPAGATION)
+        better = other.head == "stages" and (published or (other.adaptation == PROPAGATION and not apart))
         return better and on_target_alone(one)
     if not other.convex:
         return False
@@ -38,7 +40,10 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True) -> bool:
     same = one.source_model == other.source_model and other.head == "stages"
     stages = same and one.head in _ON_LAST and (one.source_domain is None or other.source_domain is not None)
     less, more = _heard(one), _heard(other)
-    joined = same and one.head == "stages" and less != more and all(a <= b for a, b in zip(less, more, strict=True))
+    joined = less != more and all(a <= b for a, b in zip(less, more, strict=True))
+    if apart and one.source_domain is other.source_domain is None:
+        joined = less > more
+    joined = joined and same and one.head == "stages"
     return stages or joined or (published and one.source_model.startswith("plain:") and other.head != ZERO_SHOT)
 
 

@@ -160,14 +160,14 @@ TRAINED_TOO = [
 class TestComesToAnEnd:
     """What yields to another yields to none that yields to it, over however many in between."""
 
-    @pytest.mark.parametrize("labelled", [True, False])
-    def test_of_all_kinds_of_strategies_none_is_its_own_rival(self, labelled: bool) -> None:
+    @pytest.mark.parametrize(("labelled", "apart"), [(True, False), (True, True), (False, False)])
+    def test_of_all_kinds_of_strategies_none_is_its_own_rival(self, labelled: bool, apart: bool) -> None:
         kinds = HEADS + TRAINED_TOO
         rivals = {
             one.key: [
                 other.key
                 for other in kinds
-                if yields_to(one, other, labelled=labelled) or (not labelled and outdone(one, other))
+                if yields_to(one, other, labelled=labelled, apart=apart) or (not labelled and outdone(one, other))
             ]
             for one in kinds
         }
@@ -180,6 +180,33 @@ class TestComesToAnEnd:
         told.add(joined, 0, 0.68, kind="probe")
         told.add(taught, 0, 0.66, kind="probe")
         assert told.winner() == taught.key
+
+
+class TestTaughtByOtherImages:
+    """What unlabelled images teach is believed where these are like the labelled ones, and else where labels say so."""
+
+    PLAIN = Strategy("timm:resnet18", cut=5, head="stages")
+    TAUGHT = replace(PLAIN, adaptation="propagation")
+
+    @pytest.mark.parametrize(
+        ("apart", "plain", "taught", "wins"),
+        [
+            (False, 18, 18, True),
+            (False, 19, 18, True),
+            (False, 27, 18, False),
+            (True, 18, 18, False),
+            (True, 18, 19, False),
+            (True, 18, 27, True),
+        ],
+    )
+    def test_or_not(self, apart: bool, plain: int, taught: int, wins: bool) -> None:
+        """plain, taught: images of 30 that each is right on in the first fold; in the others 18."""
+        told = Told()
+        told.contest.apart = apart
+        for fold in range(FOLDS):
+            told.add(self.PLAIN, fold, (18 if fold else plain) / 30, kind="probe", unlabelled=0.3)
+            told.add(self.TAUGHT, fold, (18 if fold else taught) / 30, kind="probe", unlabelled=0.9)
+        assert told.winner() == (self.TAUGHT if wins else self.PLAIN).key
 
 
 class TestChoice:

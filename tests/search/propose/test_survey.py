@@ -54,6 +54,23 @@ def told(
 TARGET = shapes(8, 1, name="target")
 
 
+def grained(images: LabelledImages, grain: float) -> LabelledImages:
+    """The same as a poorer camera would have them."""
+    rng = np.random.default_rng(0)
+    pixels = [np.asarray(item.open()) for item in images.items]
+    pixels = [(one + rng.normal(0, grain, one.shape)).clip(0, 255).astype(np.uint8) for one in pixels]
+    return replace(images, items=[PixelsItem(f"{images.name} {n}", one) for n, one in enumerate(pixels)])
+
+
+@pytest.mark.parametrize(("grain", "apart"), [(0.0, False), (40.0, True)])
+def test_images_of_another_kind_than_the_labelled_ones_are_told(tmp_path: Path, grain: float, apart: bool) -> None:
+    pool = grained(shapes(30, 2, name="unlabelled"), grain).without_labels()
+    found = told(tmp_path, target=shapes(20, 1, name="target"), unlabelled=pool)
+    assert found.apart == apart == any("of another kind" in note for note in found.notes)
+    assert not told(tmp_path, target=shapes(20, 1, name="target")).apart
+    assert not told(tmp_path, target=shapes(4, 1, name="target"), unlabelled=pool).apart  # too few to say
+
+
 class TestDomains:
     def test_of_wrong_labels_are_set_aside_where_the_targets_labels_tell(self, tmp_path: Path) -> None:
         for wrong in (permuted(domain("wrong", 6)), swapped(domain("wrong", 6))):
