@@ -54,7 +54,7 @@ def cache_clear(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Remove what is made or fetched again, the same, where it is missing: 'arrays' and 'runs'; other parts by name.
+    """Remove what is made or fetched again, the same: 'arrays', 'runs' and 'unpacked'; other parts by name.
 
     Runs are resumed and replayed from 'sources' and 'submitted', and scripts name 'recipes'. Runs, exported models and
     endpoints are not touched.

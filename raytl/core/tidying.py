@@ -48,8 +48,9 @@ ARRAYS = Part("arrays", "images as networks see them, and activations of frozen 
 SOURCES = Part("sources", "source models trained on source domains", 5 * 2**30)
 RECIPES = Part("recipes", "weights written out for scripts of raytl recipe", None)
 READ = Part("runs", "copies of runs at URIs that were looked at", 5 * 2**30, "*/read/*", again=True)
+UNPACKED = Part("unpacked", "packed archives, and large tables in archives, as they are read", 20 * 2**30, again=True)
 SUBMITTED = Part("submitted", "data that came along with raytl submit", SUBMITTED_BYTES)
-PARTS = (ARRAYS, SOURCES, RECIPES, READ, SUBMITTED)
+PARTS = (ARRAYS, SOURCES, RECIPES, READ, UNPACKED, SUBMITTED)
 
 
 def entries(root: Path, part: Part) -> list[Entry]:

@@ -6,8 +6,8 @@ import base64
 import binascii
 from typing import Any
 
-_BASE64 = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")  # PNG, JPEG, GIF, WebP
-_NO_PATH = 4096  # characters: text longer than any path is base64
+BASE64 = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")  # PNG, JPEG, GIF, WebP
+NO_PATH = 4096  # characters: text longer than any path is base64
 
 
 def content(value: Any) -> bytes | str | None:
@@ -26,7 +26,7 @@ def image_in(value: Any) -> bytes | None:
     held = content(value)
     if held is None or isinstance(held, bytes):
         return held
-    if not (held.startswith(("data:", *_BASE64)) or len(held) >= _NO_PATH):
+    if not (held.startswith(("data:", *BASE64)) or len(held) >= NO_PATH):
         return None
     try:
         return base64.b64decode(held.partition(",")[2] if held.startswith("data:") else held)

@@ -12,7 +12,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 from PIL import Image
@@ -34,12 +34,27 @@ Each takes a buffer and a few pages; where there are more askers than places, ea
 time."""
 
 
+class InPlace(Protocol):
+    """Where the images of a table are."""
+
+    filesystem: Any
+
+    def read(self, row: int, name: str, *, known: bool = True) -> bytes:
+        """An encoded image, as :meth:`Rows.read`."""
+
+    def forget(self) -> None:
+        """Begin anew with the file that is there."""
+
+    def on(self, filesystem: Any) -> InPlace:
+        """The same by another way to where the file is."""
+
+
 @dataclass(frozen=True)
 class RowItem:
-    """An image in a row of a large table. row: counted from 0."""
+    """An image in a row of a large table. row: counted from 0; in a text, the image's number."""
 
     name: str
-    rows: Rows = field(repr=False)
+    rows: InPlace = field(repr=False)
     row: int
     digest: str = ""
 
@@ -91,7 +106,7 @@ class Rows:
     def hold_open(self, file: Any, table: Any) -> None:
         """Begin with a file that is open: what takes its place meanwhile is not read."""
         with _lock:
-            self._file, self._table, self._seen = file, table, _state(file)
+            self._file, self._table, self._seen = file, table, state(file)
             _shelve(self)
 
     def read(self, row: int, name: str, *, known: bool = True) -> bytes:
@@ -172,7 +187,7 @@ class Rows:
         self._file = opened(self.path, self.filesystem)
         if size_of(self._file) != self.size_bytes:
             raise _OtherFileError
-        self._is_first = self._seen is None or _state(self._file) == self._seen
+        self._is_first = self._seen is None or state(self._file) == self._seen
         far = self.filesystem is not None
         self._table = ArrowFile(self._file) if self.groups.arrow else parquet(self._file, far=far)
 
@@ -237,8 +252,8 @@ def _shelve(rows: Rows) -> None:
             table._held = [one for one in table._held if one is not part]
 
 
-def _state(file: Any) -> object:
-    """What is another when a file is: of one elsewhere nothing but its size is known."""
+def state(file: Any) -> object:
+    """What of an open file is another when a file is: of one elsewhere nothing but its size is known."""
     if hasattr(file, "size"):
         return None
     status = os.fstat(file.fileno())

@@ -32,7 +32,7 @@ from raytl.tasks import ImageItem, TrainingData
 from raytl.tasks.decoding import decode
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers.archive import Archive
-from raytl.tasks.rows import RowItem, Rows
+from raytl.tasks.rows import InPlace, RowItem
 
 AT_ONCE_BYTES = 16 * 2**20
 """Of what is read ahead, about so much at a time."""
@@ -82,7 +82,7 @@ def _items(data: TrainingData) -> Iterator[ImageItem]:
 def carried(items: Sequence[Item]) -> list[Item]:
     """The same files for processes that may not have what their file systems need: a package, a key."""
     known: dict[int, Carried] = {}
-    tables: dict[int, Rows] = {}
+    tables: dict[int, InPlace] = {}
     moved = list[Item]()
     for item in items:
         if _is_far(item):
@@ -183,8 +183,8 @@ class Files:
         filesystem, far = item.filesystem, _is_far(item)
         sources = {id(filesystem)} if far else set[int]()  # that may take seconds each time to refuse something
         sources |= {id(item.rows)} if isinstance(item, RowItem) else set()
-        # A tar file would be unpacked into the memory of each lane; the driver has unpacked it.
-        if (isinstance(filesystem, Archive) and filesystem.unpacked) or sources & self._closed:
+        # A packed tar file would be unpacked on each node's disk; the driver has unpacked it.
+        if (isinstance(filesystem, Archive) and not filesystem.at_hand) or sources & self._closed:
             return []
         try:
             return read_ahead(self.items[number : number + (self._ahead if far else 1)])

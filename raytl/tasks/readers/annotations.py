@@ -27,13 +27,14 @@ class NoLabelsError(UserError):
     """A JSON or XML file is about something else than labels of images."""
 
 
-def read_annotations(place: Place, listing: Listing, *, labels: bool = True) -> Any:
+def read_annotations(place: Place, listing: Listing, data: bytes | None = None, *, labels: bool = True) -> Any:
     """A table of an export; what was not looked at goes to the listing.
 
-    labels: whether any are wanted; if not, an image may have several. Raises UserError where images have several labels
-    or none, NoLabelsError where it is no such export.
+    data: what to take for what is in the file. labels: whether any are wanted; if not, an image may have several.
+    Raises UserError where images have several labels or none, NoLabelsError where it is no such export.
     """
-    data = FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES)
+    if data is None:
+        data = FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES)
     if place.suffix == ".xml":
         return _cvat(data, place.shown, labels=labels)
     lines = []
@@ -69,7 +70,7 @@ def read_annotations(place: Place, listing: Listing, *, labels: bool = True) -> 
         if all("annotations" in value or "completions" in value for value in content):
             return _table(_label_studio(content, listing, labels=labels))
         if lines:
-            return read_json_lines(place)
+            return read_json_lines(place, data)
         try:
             return pa.Table.from_pylist(_same_keys(content))
         except pa.ArrowException as error:

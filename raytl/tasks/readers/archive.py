@@ -1,121 +1,208 @@
-"""Zip and tar files, read in place: a packed tar file is unpacked into memory, as nothing in it is found otherwise."""
+"""Zip and tar files, read in place; packed tar files where they were unpacked, as nothing is found in them."""
 
 from __future__ import annotations
 
 import io
 import os
-import posixpath
 import tarfile
 import threading
+import weakref
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
 
 from raytl.core.errors import UserError
+from raytl.core.hashing import hash_file, hash_strings
+from raytl.tasks.readers.tars import ENDINGS as TARS
+from raytl.tasks.readers.tars import MAX_BYTES, ChangedError, Tar, inner, look_through, too_much
+from raytl.tasks.unpacked import CHUNK_BYTES, unpacked
 
-ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-MAX_BYTES = 4 << 30  # unpacked: of all that a packed tar file holds, which is held in memory, and of one other file
-_BROKEN = (OSError, ValueError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
+ENDINGS = (".zip", *TARS)
+_BROKEN = (
+    *(OSError, ValueError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, ChangedError),
+    *(pa.ArrowException,),
+)
 _ENCRYPTED, _UTF_8 = 1, 0x800  # flags of a member
-_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")  # what gzip, bzip2 and xz begin with
-_MOST_LINKS = 40  # that lead from one to another, as on a disk
 _SMALL_BYTES, _MOST_TIMES = 1 << 24, 100  # images are packed already: what unpacks to more is meant to fill memory
+
+
+class _Known:
+    """What is known of the inside of an archive, by all that read from it in a process."""
+
+    def __init__(self, tar: Tar | None = None) -> None:
+        self.contents: _Zip | Tar | None = tar
+        self.lock = threading.RLock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Known, (self.contents if isinstance(self.contents, Tar) else None,)
+
+
+_opened: weakref.WeakValueDictionary[tuple[str, tuple[str, ...]], _Known] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True)
 class Archive:
-    """What the readers need of a filesystem, for the inside of a local archive. Its paths begin with ``/``."""
+    """What the readers need of a filesystem, for the inside of a local archive. Its paths begin with ``/``.
+
+    shards: tar files below ``path``, a folder then, that are one archive together. Where the files in tar files lie
+    travels with it, once that is known.
+    """
 
     path: str
     shown: str
+    shards: tuple[str, ...] = ()
+    _known: _Known = field(default_factory=_Known, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        mine = self._known
+        known = _opened.setdefault((self.path, self.shards), mine)
+        if mine.contents is not None:  # as who sent it has just found it
+            known.contents = mine.contents
+        object.__setattr__(self, "_known", known)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Archive, (self.path, self.shown, self.shards, self._known)
 
     @property
-    def unpacked(self) -> bool:
-        """Whether each process that reads from it holds all of it in memory, or would if it had it."""
-        try:
-            return _is_packed(self.path)
-        except OSError:
-            return True
+    def at_hand(self) -> bool:
+        """Whether a file in it can be read here, without anything to be unpacked on disk before."""
+        contents = self._known.contents
+        if isinstance(contents, Tar):
+            return contents.is_here()
+        return os.path.exists(self.path)  # noqa: PTH110  # surrogate-escaped names
+
+    @property
+    def copies(self) -> list[str]:
+        """What was unpacked in the cache to be read from there. Raises as :meth:`names`."""
+        contents = self._contents()
+        return contents.copies if isinstance(contents, Tar) else []
 
     def open_input_file(self, name: str) -> io.BytesIO:
         """The content of a member.
 
         Raises FileNotFoundError where there is none, OSError where it cannot be unpacked, UserError as :meth:`names`.
         """
-        contents = self._contents()
-        if name not in contents.names:
-            raise FileNotFoundError(name)
         try:
-            return io.BytesIO(contents.read(name))
+            try:
+                return io.BytesIO(self._member(name))
+            except (ChangedError, FileNotFoundError):
+                self._begin_anew()  # another archive in its place, or what was unpacked went
+                return io.BytesIO(self._member(name))
+        except KeyError:
+            raise FileNotFoundError(name) from None
         except _BROKEN as error:
             raise OSError(f"the archive does not give it: {_reason(error)}") from None
 
     def names(self) -> list[str]:
         """Paths of all files, sorted. Raises UserError where the archive cannot be read, is locked or too large."""
-        return sorted(self._contents().names)
+        return sorted(self._contents(anew=True).names)
+
+    def size_of(self, name: str) -> int:
+        """Bytes of a member, unpacked. Raises as :meth:`open_input_file`."""
+        try:
+            return self._contents().size_of(name)
+        except KeyError:
+            raise FileNotFoundError(name) from None
 
     def again(self) -> tuple[str, ...]:
         """Names of files that it holds more than once, one for each that is not taken. Raises as :meth:`names`."""
         return self._contents().again
 
-    def _contents(self) -> _Contents:
+    def copy_of(self, name: str) -> Path:
+        """A member as a file of its own in the cache, to be read in place. Raises as :meth:`open_input_file`."""
+        contents = self._contents()
+
+        def unpack(target: IO[bytes]) -> None:
+            with contents.opened(name) as file:
+                left = contents.size_of(name)
+                while left and (data := file.read(min(left, CHUNK_BYTES))):
+                    target.write(data)
+                    left -= len(data)
+            if left:
+                raise EOFError("it ends too early")
+
         try:
-            status = Path(self.path).stat()
-            return _contents(self.path, status.st_mtime_ns, status.st_size)
+            sources = contents.sources if isinstance(contents, Tar) else (self.path,)
+            return unpacked(hash_strings([*map(hash_file, map(Path, sources)), name]), unpack)
+        except KeyError:
+            raise FileNotFoundError(name) from None
+        except _BROKEN as error:
+            raise OSError(f"the archive does not give it: {_reason(error)}") from None
+
+    def _member(self, name: str) -> bytes:
+        return self._contents().read(name)
+
+    def _begin_anew(self) -> None:
+        with self._known.lock:
+            self._known.contents = None
+
+    def _contents(self, *, anew: bool = False) -> _Zip | Tar:
+        """anew: whether to look at a tar file again that is another by now, which reading from it sees for itself."""
+        try:
+            with self._known.lock:
+                contents = self._known.contents
+                if contents is None or ((anew or isinstance(contents, _Zip)) and not contents.is_current()):
+                    contents = self._known.contents = self._look()
+                return contents
         except (*_BROKEN, NotImplementedError) as error:
             what = f"{self.shown}: the archive cannot be read ({_reason(error)})"
             raise UserError(f"{what}; unpack it and give the folder") from None
 
-
-@dataclass(frozen=True, slots=True)  # there may be millions
-class _Place:
-    """Where a file lies in a tar file: bytes from its beginning, and how many it has."""
-
-    first: int
-    size: int
+    def _look(self) -> _Zip | Tar:
+        if self.shards:
+            return look_through(self.shards, self.path)
+        return _Zip(self.path) if self.path.lower().endswith(".zip") else look_through([self.path])
 
 
-@dataclass(frozen=True)
-class _Contents:
-    """What an archive holds.
+class _Zip:
+    """What a zip file holds. again: names that it holds more than once; the last is taken, as by who unpacks it."""
 
-    path: its own. names: paths in it, to what it calls them. held: of a tar file, where each file lies in it, or what
-    is in it. again: names that it holds more than once; the last is taken, as by who unpacks it.
-    """
+    def __init__(self, path: str) -> None:
+        self._path, self._state = path, _state(path)
+        self._zipped = zipfile.ZipFile(path)
+        members = [info for info in self._zipped.infolist() if not info.is_dir()]
+        if any(info.flag_bits & _ENCRYPTED for info in members):
+            raise ValueError("it is locked with a password")
+        self._infos = {inner(_meant(info)): info for info in members}
+        kept = Counter(inner(_meant(info)) for info in members)
+        self.again = tuple(name for name, count in kept.items() for _ in range(count - 1))
+        self._lock = threading.Lock()
 
-    path: str
-    names: Mapping[str, str]
-    zipped: zipfile.ZipFile | None
-    held: Mapping[str, bytes | _Place]
-    lock: threading.Lock
-    again: tuple[str, ...]
+    @property
+    def names(self) -> Collection[str]:
+        """Paths of all files in it."""
+        return self._infos.keys()
+
+    def is_current(self) -> bool:
+        """Whether it is the file that was looked through. Raises OSError where it is gone."""
+        return self._state == _state(self._path)
+
+    def size_of(self, name: str) -> int:
+        """Bytes of a file in it, unpacked."""
+        return self._infos[name].file_size
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[IO[bytes]]:
+        """A file in it, to be read from its beginning. Raises what Python does where it cannot be unpacked."""
+        info = self._infos[name]
+        if info.file_size > _SMALL_BYTES and info.file_size > _MOST_TIMES * info.compress_size:
+            raise ValueError(f"it unpacks to {info.file_size // max(1, info.compress_size)} times its size")
+        with self._zipped.open(info) as file:
+            yield file
 
     def read(self, name: str) -> bytes:
-        """A member, unpacked."""
-        if self.zipped is None:
-            held = self.held[name]
-            return held if isinstance(held, bytes) else self._from_tar(held)
-        with self.lock:  # one file descriptor
-            info = self.zipped.getinfo(self.names[name])
-            if info.file_size > MAX_BYTES:
-                raise ValueError(_too_much())
-            if info.file_size > _SMALL_BYTES and info.file_size > _MOST_TIMES * info.compress_size:
-                raise ValueError(f"it unpacks to {info.file_size // max(1, info.compress_size)} times its size")
-            return self.zipped.read(info)
-
-    def _from_tar(self, place: _Place) -> bytes:
-        if place.size > MAX_BYTES:
-            raise ValueError(_too_much())
-        with Path(self.path).open("rb") as file:
-            file.seek(place.first)
-            data = file.read(place.size)
-        if len(data) < place.size:
-            raise EOFError("it ends too early")
-        return data
+        """The content of a file in it. Raises as :meth:`opened`."""
+        if self.size_of(name) > MAX_BYTES:
+            raise ValueError(too_much())
+        with self._lock, self.opened(name) as file:  # one file descriptor
+            return file.read()
 
 
 def is_archive(path: str) -> bool:
@@ -123,89 +210,9 @@ def is_archive(path: str) -> bool:
     return path.lower().endswith(ENDINGS) and os.path.isfile(path)  # noqa: PTH113  # surrogate-escaped names
 
 
-@lru_cache(maxsize=4)
-def _contents(path: str, modified_ns: int, size_bytes: int) -> _Contents:
-    """A packed tar file is unpacked once by each process that reads it; of others each image when it is wanted."""
-    if not path.lower().endswith(".zip"):
-        held, again = _unpacked(path) if _is_packed(path) else _places(path)
-        return _Contents(path, {name: name for name in held}, None, held, threading.Lock(), again)
-    archive = zipfile.ZipFile(path)
-    members = [info for info in archive.infolist() if not info.is_dir()]
-    if any(info.flag_bits & _ENCRYPTED for info in members):
-        raise ValueError("it is locked with a password")
-    names = {_inner(_meant(info)): info.filename for info in members}
-    kept = Counter(_inner(_meant(info)) for info in members)
-    twice = tuple(name for name, count in kept.items() for _ in range(count - 1))
-    return _Contents(path, names, archive, {}, threading.Lock(), twice)
-
-
-def _is_packed(path: str) -> bool:
-    """Whether a tar file is packed, whatever its ending. Raises OSError where it cannot be read."""
-    if path.lower().endswith(".zip"):
-        return False
-    with Path(path).open("rb") as file:
-        return file.read(6).startswith(_PACKED)
-
-
-def _places(path: str) -> tuple[dict[str, bytes | _Place], tuple[str, ...]]:
-    """Where its files lie, and the names that it holds again. What lies there in pieces is read; links are followed."""
-    found: dict[str, bytes | _Place | str] = {}  # of links, what they lead to
-    named: dict[str, bytes | _Place | str] = {}  # the same by the archive's own names
-    again: list[str] = []
-    total = 0
-    with tarfile.open(path, "r:") as archive:
-        while (info := archive.next()) is not None:
-            archive.members.clear()  # type: ignore[attr-defined]  # it would keep them all
-            own, inner = posixpath.normpath(info.name), _inner(info.name)
-            if not (info.isfile() or info.islnk() or info.issym()):
-                named.pop(own, None)
-                continue
-            place: bytes | _Place | str = _Place(info.offset_data, max(0, info.size))
-            if info.issparse():
-                total += info.size
-                if total > MAX_BYTES:
-                    raise ValueError(_too_much())
-                file = archive.extractfile(info)
-                place = b"" if file is None else file.read()
-            elif info.islnk():
-                place = named.get(posixpath.normpath(info.linkname), b"")  # as it is until here
-            elif info.issym():
-                place = posixpath.normpath("/".join(filter(None, (posixpath.dirname(info.name), info.linkname))))
-            again += [info.name] if inner in found else []
-            found[inner] = named[own] = place
-    return {name: _followed(place, named) for name, place in found.items()}, tuple(again)
-
-
-def _followed(place: bytes | _Place | str, named: Mapping[str, bytes | _Place | str]) -> bytes | _Place:
-    """What links lead to: nothing, out of the archive or in a circle, which is named like any other damaged image."""
-    for _ in range(_MOST_LINKS):
-        if not isinstance(place, str):
-            return place
-        place = named.get(place, b"")
-    return b""
-
-
-def _unpacked(path: str) -> tuple[dict[str, bytes | _Place], tuple[str, ...]]:
-    """What it holds, and the names that it holds again."""
-    held: dict[str, bytes | _Place] = {}
-    again: list[str] = []
-    total = 0
-    with tarfile.open(path) as archive:
-        for info in archive:
-            if not (info.isfile() or info.islnk() or info.issym()):
-                continue
-            try:
-                file = archive.extractfile(info)  # of a link, what it leads to
-            except (KeyError, RecursionError):
-                file = None  # out of the archive, or in a circle: empty, and named like any other damaged image
-            total += 0 if file is None else file.seek(0, io.SEEK_END)
-            if total > MAX_BYTES:
-                raise ValueError(_too_much())
-            if file is not None:
-                file.seek(0)
-            again += [info.name] if _inner(info.name) in held else []
-            held[_inner(info.name)] = b"" if file is None else file.read()
-    return held, tuple(again)
+def _state(path: str) -> tuple[int, int]:
+    status = Path(path).stat()
+    return status.st_mtime_ns, status.st_size
 
 
 def _meant(info: zipfile.ZipInfo) -> str:
@@ -216,15 +223,6 @@ def _meant(info: zipfile.ZipInfo) -> str:
         return info.filename.encode("cp437").decode("utf-8")
     except UnicodeError:
         return info.filename
-
-
-def _inner(name: str) -> str:
-    """A member's path: of one that points out of the archive, what is left within it."""
-    return "/" + "/".join(part for part in name.replace("\\", "/").split("/") if part not in {"", ".", ".."})
-
-
-def _too_much() -> str:
-    return f"it holds more than {MAX_BYTES >> 30} GB"
 
 
 def _reason(error: BaseException) -> str:

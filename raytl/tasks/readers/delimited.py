@@ -24,13 +24,14 @@ _MOST_LINES = 20  # that a preamble may have
 _SPARE = 20  # columns beyond the header's, to see what is in them
 
 
-def read_delimited(place: Place, listing: Listing) -> Any:
+def read_delimited(place: Place, listing: Listing, data: bytes | None = None) -> Any:
     """All columns as text: a label '007' must not become 7.
 
+    data: what to take for what is in the file.
     Quotes may be single; lines may end in a separator; a first line that is data is taken as data. What was noticed
     goes to the listing. Raises UserError where it is no such file, or a line has more cells than there are columns.
     """
-    text = _text(place, "CSV")
+    text = _text(place, "CSV", data)
     text = text.lstrip("\n")
     told = _SEPARATOR_LINE.match(text)  # Excel's
     text = text[told.end() :] if told else text
@@ -89,11 +90,11 @@ def _is_title(line: str) -> bool:
     return not any(mark in text for mark in ",;\t|") and not is_image(text)
 
 
-def read_json_lines(place: Place) -> Any:
-    """One JSON object a line. Raises UserError where it is no such file."""
+def read_json_lines(place: Place, data: bytes | None = None) -> Any:
+    """One JSON object a line. data: as of :func:`read_delimited`. Raises UserError where it is no such file."""
     import pandas as pd
 
-    text = _text(place, "JSON-lines")
+    text = _text(place, "JSON-lines", data)
     try:
         lines = not text.lstrip().startswith("[")  # else one list of objects
         frame = pd.read_json(io.StringIO(text), lines=lines, dtype=False, convert_dates=False)
@@ -114,8 +115,9 @@ def _as_text(value: Any) -> str | None:
     return None if value is None or value != value else str(value)
 
 
-def _text(place: Place, kind: str) -> str:
-    data = FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES)
+def _text(place: Place, kind: str, data: bytes | None) -> str:
+    if data is None:
+        data = FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES)
     refuse_foreign(data, place.shown)
     try:
         # Excel's "Unicode text" is UTF-16 and says so; others that write it have a zero beside every letter.

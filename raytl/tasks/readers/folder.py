@@ -13,7 +13,7 @@ from raytl.tasks.problems import Severity
 from raytl.tasks.readers.beside import inside, is_about_one, list_with_tables
 from raytl.tasks.readers.blanks import labels_of_blanks
 from raytl.tasks.readers.file_names import BY_NAMES, asked_for, read_by
-from raytl.tasks.readers.hints import say_what_else, why_no_images, why_unlabelled
+from raytl.tasks.readers.hints import say_unpacked, say_what_else, why_no_images, why_unlabelled
 from raytl.tasks.readers.layouts import Found, Layout, may_be_table, recognise
 from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions
 from raytl.tasks.readers.masks import leave_masks_out
@@ -35,8 +35,9 @@ def list_folder(
     Raises UserError where the folder may be meant in several ways. Hidden files are passed over; symbolic links are
     followed, cycles not.
     """
-    found = walk(place)
-    tree, said = found.tree, Listing(place.shown.rstrip("/") + "/")
+    found, said = walk(place), Listing(place.shown.rstrip("/") + "/")
+    say_unpacked(place, said)
+    tree = found.tree
     _say_passed_over(found, said, labels=labels)
     if split != NONE:
         leave_masks_out(tree, said)

@@ -10,9 +10,9 @@ from pathlib import PurePosixPath
 from raytl.core.errors import UserError
 from raytl.core.names import few, printable
 from raytl.tasks.formats import is_image, why_unread
-from raytl.tasks.readers.archive import ENDINGS
+from raytl.tasks.readers.archive import ENDINGS, Archive
 from raytl.tasks.readers.file_names import FILENAME, pattern_of, spoken
-from raytl.tasks.readers.listing import Listing
+from raytl.tasks.readers.listing import Listing, Place
 from raytl.tasks.readers.split_names import split_of, splits_of
 from raytl.tasks.readers.tree import Tree, name_of
 
@@ -176,6 +176,15 @@ def say_what_else(tree: Tree, listing: Listing) -> None:
             f"{some} named like masks of others (first: {name_of(masks[0])}) and learned as images; "
             "move them away if they are masks"
         )
+
+
+def say_unpacked(place: Place, listing: Listing) -> None:
+    """Say that what is packed was unpacked on disk."""
+    copies = place.filesystem.copies if isinstance(place.filesystem, Archive) else []
+    if copies:
+        folder = copies[0].rpartition("/")[0]
+        it = "it is packed, and was" if len(copies) == 1 else f"{len(copies)} of its files are packed, and were"
+        listing.announce(f"{it} unpacked once to {printable(folder)}, to be read in place there")
 
 
 def say_lists(tree: Tree, listing: Listing, used: Collection[str] = ()) -> None:

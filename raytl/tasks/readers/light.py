@@ -1,4 +1,7 @@
-"""Large Parquet and Arrow files without the images that are in them, which stay there (:mod:`raytl.tasks.rows`)."""
+"""Large tables without the images that are in them, which stay there.
+
+Of Parquet and Arrow files: :mod:`raytl.tasks.rows`. Of texts: :mod:`raytl.tasks.text_cells`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from raytl.tasks.cells import content, image_in
 from raytl.tasks.readers.labels import is_list
 from raytl.tasks.readers.listing import Place
 from raytl.tasks.row_groups import MOST_ROWS, ArrowFile, Groups, parquet_groups, parquet_rows, size_of
-from raytl.tasks.rows import RowItem, Rows
+from raytl.tasks.rows import InPlace, RowItem, Rows
+from raytl.tasks.text_cells import TextCells
 
 _SHORT_BYTES = 1024  # of a cell that is held: to say where it is takes about as much
 _LEFT = 32  # of a longer one
@@ -33,20 +37,43 @@ class Light:
     found: Any
     groups: Groups
 
+    def close(self) -> None:
+        """Let go of the file, where nothing of it is wanted."""
+        self.file.close()
+
     def items(self, column: int) -> dict[int, RowItem]:
         """The images of a column that are in the file, by row; it stays open for them."""
         chosen = self.images[column] if column < len(self.images) else bytearray()
         if not any(chosen):
-            self.file.close()
+            self.close()
             return {}
         name = self.table.column_names[column]
         groups = self.groups if self.groups.arrow else parquet_groups(self.found, name)
         rows = Rows(self.place.path, self.place.filesystem, name, groups, size_of(self.file))
         rows.hold_open(self.file, self.found)
-        shown = self.place.shown
-        return {
-            row: RowItem(printable(f"{shown} row {row + 1}"), rows, row) for row, there in enumerate(chosen) if there
-        }
+        return {row: _item(self.place, row, rows, row) for row, there in enumerate(chosen) if there}
+
+
+@dataclass(frozen=True)
+class LightText:
+    """The same of a text. cells: where the images are that something short stands for in the table."""
+
+    table: Any
+    place: Place
+    cells: TextCells
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def items(self, column: int) -> dict[int, RowItem]:
+        """The images of a column that are in the file, by row."""
+        values = self.table.column(column).to_pylist() if column < self.table.num_columns else []
+        numbers = enumerate(map(self.cells.number_in, values))
+        return {row: _item(self.place, row, self.cells, number) for row, number in numbers if number is not None}
+
+
+def _item(place: Place, row: int, rows: InPlace, number: int) -> RowItem:
+    return RowItem(printable(f"{place.shown} row {row + 1}"), rows, number)
 
 
 def light_parquet(place: Place, file: Any, found: Any) -> Light:

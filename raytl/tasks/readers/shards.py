@@ -83,7 +83,7 @@ def _bytes(place: Place, paths: list[str]) -> int:
     if place.filesystem is None:
         return sum(os.stat(path).st_size for path in paths if os.path.isfile(path))  # noqa: PTH113, PTH116  # surrogate-escaped names
     if isinstance(place.filesystem, Archive):
-        return 0  # as they are unpacked into memory
+        return sum(map(place.filesystem.size_of, paths))
     return sum(info.size or 0 for info in place.filesystem.get_file_info(paths))
 
 

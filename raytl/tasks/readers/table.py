@@ -11,28 +11,29 @@ from typing import Any
 
 import pyarrow as pa
 
-from raytl.core.errors import UserError
+from raytl.core.errors import UserError, cause
 from raytl.core.names import few, printable
 from raytl.tasks.cells import content, image_in
 from raytl.tasks.items import MAX_TABLE_BYTES, EncodedItem, FileItem
-from raytl.tasks.readers.annotations import ANNOTATIONS, read_annotations
+from raytl.tasks.readers.annotations import read_annotations
 from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.columns import choose_columns
 from raytl.tasks.readers.delimited import DELIMITED, JSON_LINES, read_delimited, read_json_lines, refuse_foreign
 from raytl.tasks.readers.labels import label_values, multi_label, text_values
-from raytl.tasks.readers.light import Light, light_arrow, light_parquet
+from raytl.tasks.readers.light import Light, LightText, light_arrow, light_parquet
 from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions, first_line
 from raytl.tasks.readers.resolving import Resolver
 from raytl.tasks.readers.split_columns import split_values
 from raytl.tasks.readers.split_names import TRAIN, shard_split, splits_of
 from raytl.tasks.readers.web import Web
 from raytl.tasks.row_groups import ArrowFile, opened, parquet, size_of
+from raytl.tasks.text_cells import light_text
 
 PARQUET = frozenset({".parquet", ".pq"})
 ARROW = frozenset({".arrow", ".feather"})
 TABLES = PARQUET | ARROW | DELIMITED | JSON_LINES
 HELD_BYTES = 256 * 2**20
-"""Of a Parquet or Arrow file, or of all that are read together: the images of larger ones stay where they are."""
+"""Of a table's file, or of all that are read together: the images of larger ones stay where they are."""
 
 
 def list_table(
@@ -53,15 +54,15 @@ def list_table(
     try:
         _list(place, light, listing, options, keys or {})
     except BaseException:
-        if isinstance(light, Light):
-            light.file.close()
+        if isinstance(light, Light | LightText):
+            light.close()
         raise
     return listing
 
 
 def _list(place: Place, light: Any, listing: Listing, options: TableOptions, keys: Mapping[str, str | None]) -> None:
     """Add what the rows of a table are to a listing. light: the table, or all of it but its images."""
-    table = _with_plain_names(light.table if isinstance(light, Light) else light)
+    table = _with_plain_names(light.table if isinstance(light, Light | LightText) else light)
     for name, value in keys.items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * table.num_rows, pa.string()))
@@ -74,7 +75,7 @@ def _list(place: Place, light: Any, listing: Listing, options: TableOptions, key
     splits = split_values(table, columns.split)
     listing.labelled = columns.label is not None or bool(columns.one_hot)
     values = [_cell(value, listing.name, columns.image) for value in table.column(columns.image).to_pylist()]
-    there = light.items(table.column_names.index(columns.image)) if isinstance(light, Light) else {}
+    there = light.items(table.column_names.index(columns.image)) if isinstance(light, Light | LightText) else {}
     encoded = [there.get(row) or _encoded(value, f"{place.shown} row {row + 1}") for row, value in enumerate(values)]
     named = [None if item is not None or not value else str(value) for item, value in zip(encoded, values, strict=True)]
     files = resolver.items(named, columns.image, listing)
@@ -175,16 +176,54 @@ def _overruled(files: Sequence[FileItem | None], labels: Sequence[str | None], l
 
 
 def _read(place: Place, listing: Listing, *, labels: bool, together_bytes: int | None) -> Any:
-    """The table, or of a large Parquet or Arrow file all but its images."""
+    """The table, or of a large one all but its images."""
+    try:
+        at, together_bytes = _where(place, together_bytes)
+        if at is not place:
+            folder = printable(posixpath.dirname(at.path))
+            listing.announce(f"it is large, and was unpacked once to {folder}, to be read in place there")
+        if place.suffix in PARQUET | ARROW:
+            return _read_arrow(at, together_bytes)
+        if together_bytes is None:
+            with opened(at.path, at.filesystem) as file:
+                together_bytes = size_of(file)
+        if together_bytes > HELD_BYTES and place.suffix != ".xml":
+            data, cells = light_text(at.path, at.filesystem, is_json=place.suffix not in DELIMITED)
+            return LightText(_read_text(place, listing, data, labels=labels), place, cells)
+    except FileNotFoundError:
+        pass  # which is said where it is read
+    except OSError as error:
+        raise UserError(f"{place.shown}: cannot be read ({cause(error)}); check it or leave it out") from None
+    return _read_text(place, listing, None, labels=labels)
+
+
+def _where(place: Place, together_bytes: int | None) -> tuple[Place, int | None]:
+    """Where a table is read, of large ones in archives a copy, and the bytes of all that are read together, if known.
+
+    Raises OSError.
+    """
+    if isinstance(place.filesystem, Web):
+        return place, 0  # it comes as a whole
+    if isinstance(place.filesystem, Archive):
+        if together_bytes is None:
+            together_bytes = place.filesystem.size_of(place.path)
+        if together_bytes > HELD_BYTES:
+            return Place(None, str(place.filesystem.copy_of(place.path)), place.shown), together_bytes
+    return place, together_bytes
+
+
+def _read_text(place: Place, listing: Listing, data: bytes | None, *, labels: bool) -> Any:
     if place.suffix in DELIMITED:
-        return read_delimited(place, listing)
+        return read_delimited(place, listing, data)
     if place.suffix in JSON_LINES:
-        return read_json_lines(place)
-    if place.suffix in ANNOTATIONS:
-        return read_annotations(place, listing, labels=labels)
+        return read_json_lines(place, data)
+    return read_annotations(place, listing, data, labels=labels)
+
+
+def _read_arrow(place: Place, together_bytes: int | None) -> Any:
     kind = "Arrow" if place.suffix in ARROW else "Parquet"
     try:
-        table = _read_arrow(place, together_bytes)
+        table = _opened_arrow(place, together_bytes)
     except (pa.ArrowException, OSError) as error:
         with suppress(OSError):
             refuse_foreign(FileItem(place.shown, place.path, place.filesystem).read(200), place.shown)
@@ -197,7 +236,7 @@ def _read(place: Place, listing: Listing, *, labels: bool, together_bytes: int |
     return table
 
 
-def _read_arrow(place: Place, together_bytes: int | None) -> Any:
+def _opened_arrow(place: Place, together_bytes: int | None) -> Any:
     """By a file that is opened once: what takes its place meanwhile is another."""
     import pyarrow.parquet as pq
 
@@ -206,7 +245,6 @@ def _read_arrow(place: Place, together_bytes: int | None) -> Any:
         file: Any = pa.BufferReader(
             FileItem(place.shown, place.path, place.filesystem).read(most_bytes=MAX_TABLE_BYTES)
         )
-        together_bytes = 0  # as it is held already
     else:
         file = opened(place.path, place.filesystem)
     with ExitStack() as stack:

@@ -138,12 +138,20 @@ def tarred(root: Path, name: str, mode: Literal["w", "w:gz"]) -> TrainingData:
     return Task(root / name, holdout=0.0).data
 
 
-def test_a_packed_tar_file_is_unpacked_by_the_driver_alone(cluster: None, root: Path) -> None:
+@pytest.mark.parametrize("home", [HERE / "home", None])
+def test_a_packed_tar_file_is_unpacked_by_the_driver_alone(
+    cluster: None, root: Path, home: Path | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Lanes read what was unpacked where they find it, as on the driver's own node, and have none unpack it again."""
+    monkeypatch.setenv("RAYTL_HOME", str(home or tmp_path))
     data = tarred(root, "photos.tar.gz", "w:gz")
     with shared(data) as given:
         there = digests_there(files_of(given))
-        with pytest.raises(RayTaskError, match="object is not callable"):
-            digests_there(asking_nobody(files_of(given)))
+        if home is None:
+            assert digests_there(asking_nobody(files_of(given))) == there
+        else:
+            with pytest.raises(RayTaskError, match="object is not callable"):
+                digests_there(asking_nobody(files_of(given)))
     assert there == digests(data)
 
 
