@@ -25,6 +25,7 @@ from raytl.tasks.readers.hints import not_a_data_set
 from raytl.tasks.readers.listing import Entry, Listing, TableOptions, is_folder, locate
 from raytl.tasks.readers.loading import load, vanished
 from raytl.tasks.readers.names import judge_names
+from raytl.tasks.readers.samples import BY_FILES
 from raytl.tasks.readers.split_names import NONE
 from raytl.tasks.readers.table import TABLES, list_table
 from raytl.tasks.survey import Facts
@@ -180,6 +181,8 @@ def note_strays(listing: Listing) -> None:
         one, several = "lies outside the class folders", "lie outside the class folders"
         if listing.layout == BY_NAMES:
             one, several = "has a name without a label", "have names without a label"
+        if listing.layout == BY_FILES:
+            one, several = "has no label in a file beside it", "have no label in a file beside them"
         files = f"1 image {one}" if len(strays) == 1 else f"{len(strays)} images {several}"
         listing.note(f"{files} (first: {strays[0]}); left out")
 

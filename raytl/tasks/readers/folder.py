@@ -17,6 +17,7 @@ from raytl.tasks.readers.hints import say_unpacked, say_what_else, why_no_images
 from raytl.tasks.readers.layouts import Found, Layout, may_be_table, recognise
 from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions
 from raytl.tasks.readers.masks import leave_masks_out
+from raytl.tasks.readers.samples import BY_FILES, as_one, labels_beside, say_shards
 from raytl.tasks.readers.shards import list_tables
 from raytl.tasks.readers.split_names import NONE, TRAIN, split_of
 from raytl.tasks.readers.table import ARROW, PARQUET, TABLES
@@ -36,6 +37,11 @@ def list_folder(
     followed, cycles not.
     """
     found, said = walk(place), Listing(place.shown.rstrip("/") + "/")
+    shards = as_one(place, found.tree)
+    if shards is not None:
+        place = shards
+        found = walk(place)
+        say_shards(place, said)
     say_unpacked(place, said)
     tree = found.tree
     _say_passed_over(found, said, labels=labels)
@@ -91,6 +97,11 @@ def _listed(
             return further
         if split != NONE:
             _hear_tables_in_blank_splits(place, tree, layout, options, listing)
+        if len(layout.classes) < 2 and (beside := labels_beside(place, tree)) is not None:
+            listing.announce(f"labels are taken from {beside.where}")
+            listing.read |= beside.read
+            files = [Found(found.path, beside.labels.get(found.path), found.split) for found in layout.files]
+            layout = Layout(BY_FILES, files, splits=layout.splits)
         if columnar and len(layout.classes) < 2:
             shards = list_tables(place, columnar, options, split)
             shards.problems[:0] = listing.problems
@@ -101,7 +112,7 @@ def _listed(
     if not tree.images():
         listing.empty_because = listing.empty_because or why_no_images(tree, name)
     elif labels:
-        if len(layout.classes) < 2 and layout.kind != BY_NAMES:
+        if len(layout.classes) < 2 and layout.kind not in {BY_NAMES, BY_FILES}:
             listing.unlabelled_because = why_unlabelled(tree, listing.useless | listing.unknown)
         say_what_else(tree, listing)
     return listing
