@@ -17,6 +17,7 @@ from PIL import Image
 from raytl.core.errors import UserError, cause
 from raytl.core.hashing import hash_bytes
 from raytl.tasks.decoding import decode
+from raytl.tasks.waiting import waiting
 
 FETCH = "sign in to where it is, or download the images and pass --images DIR"
 """What to do where images lie at an address that does not give them."""
@@ -48,7 +49,7 @@ class FileItem:
                     if size_bytes < 0:
                         self._check_size(os.fstat(local.fileno()).st_size, most_bytes)
                     return local.read(size_bytes)
-            with self.filesystem.open_input_file(self.path) as remote:
+            with waiting(self.name, self.filesystem), self.filesystem.open_input_file(self.path) as remote:
                 if size_bytes < 0 and hasattr(remote, "size"):
                     self._check_size(remote.size(), most_bytes)
                 return bytes(remote.read(None if size_bytes < 0 else size_bytes))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,6 +25,7 @@ from raytl.core.machine import cores
 from raytl.tasks.cells import image_in
 from raytl.tasks.decoding import decode
 from raytl.tasks.row_groups import ArrowFile, Groups, opened, parquet, parquet_rows, size_of
+from raytl.tasks.waiting import waiting
 
 HELD_BYTES = 64 * 2**20
 """Of what was read last, in a process. What is being read, and as many rows as threads may be at, are held anyhow."""
@@ -95,6 +98,7 @@ class Rows:
         self._is_first = True
         self._held: list[tuple[int, Any]] = []  # (first row, images), what was wanted last at the end
         self._readings: list[_Reading] = []  # likewise
+        self._lock = threading.RLock()  # its own: a storage that does not answer keeps nobody from other tables
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Rows, (self.path, self.filesystem, self.column, self.groups, self.size_bytes)
@@ -105,7 +109,7 @@ class Rows:
 
     def hold_open(self, file: Any, table: Any) -> None:
         """Begin with a file that is open: what takes its place meanwhile is not read."""
-        with _lock:
+        with self._lock:
             self._file, self._table, self._seen = file, table, state(file)
             _shelve(self)
 
@@ -115,13 +119,13 @@ class Rows:
         name: for messages. known: whether the caller knows what it has to be, so that a file in the first one's place
         will do.
         """
-        with _lock:
-            was_open = self._file is not None
+        with self._lock, waiting(name, self.filesystem):
+            was_open, began = self._file is not None, time.monotonic()
             try:
                 cell = self._cell(row)
             except _GOES_WRONG as error:
                 self._close()
-                if not was_open:
+                if not was_open or time.monotonic() - began > _LONG_S:
                     raise self._lost(error, name) from None
                 try:  # a mount that was away for a moment, or what has taken the file's place
                     cell = self._cell(row)
@@ -135,7 +139,7 @@ class Rows:
 
     def forget(self) -> None:
         """Begin anew with the file that is there."""
-        with _lock:
+        with self._lock:
             self._held.clear()
             self._close()
 
@@ -226,16 +230,32 @@ def changed(name: str) -> UserError:
     return UserError(f"{name}: is not what it was when the table was first read; put it back or begin anew")
 
 
-_lock = threading.RLock()
+_LONG_S = 30.0
+"""After so long a storage was asked again and again, and is not asked anew."""
+_shelf = threading.Lock()
 _recent: list[weakref.ref[Rows]] = []  # what was read from last at the end
 
 
 def _shelve(rows: Rows) -> None:
-    """Note that a table was read from, and let go of what is too much of those that were not for longest."""
+    """Note that a table was read from, and let go of what is too much of those that were not for longest.
+
+    Of one that is being read nothing goes: who reads it looks again.
+    """
+    with _shelf, ExitStack() as stack:
+        _let_go(rows, stack)
+
+
+def _let_go(rows: Rows, stack: ExitStack) -> None:
+    """stack: holds the locks of the tables that something may go of."""
     _recent[:] = [one for one in _recent if one() is not None and one() is not rows] + [weakref.ref(rows)]
     tables = [table for one in _recent if (table := one()) is not None]
+    free = [table for table in tables if table._lock.acquire(blocking=False)]
+    for table in free:
+        stack.callback(table._lock.release)
     for table in tables[:-MOST_OPEN]:
-        table._close()
+        if table in free:
+            table._close()
+    tables = free
     readings = [(table, one) for table in tables for one in table._readings]
     for table, reading in readings[:-MOST_READINGS]:
         table._readings = [one for one in table._readings if one is not reading]

@@ -18,6 +18,7 @@ from raytl.core.errors import UserError, cause
 from raytl.tasks.cells import BASE64, NO_PATH, content
 from raytl.tasks.row_groups import opened, size_of
 from raytl.tasks.rows import changed, state
+from raytl.tasks.waiting import waited_for, waiting
 
 _MARKS = tuple(mark.encode() for mark in BASE64)
 _CHUNK_BYTES = 4 * 2**20
@@ -66,7 +67,7 @@ class TextCells:
         will do.
         """
         try:
-            with opened(self.path, self.filesystem) as file:
+            with waiting(name, self.filesystem), opened(self.path, self.filesystem) as file:
                 other = size_of(file) != self.size_bytes or not (known or state(file) == self._seen)
                 if not other:
                     file.seek(self._first[row])
@@ -92,10 +93,10 @@ def _text_cells(
     return TextCells(path, filesystem, size_bytes, first, length, is_json=is_json)
 
 
-def light_text(path: str, filesystem: Any, *, is_json: bool) -> tuple[bytes, TextCells]:
+def light_text(path: str, filesystem: Any, shown: str = "", *, is_json: bool) -> tuple[bytes, TextCells]:
     """A text with something short in place of each image in base64, and where these are. Raises OSError.
 
-    Of what is no UTF-8 nothing is taken out.
+    shown: in its place in messages. Of what is no UTF-8 nothing is taken out.
     """
     first, length = array("q"), array("q")
     light: list[bytes] = []
@@ -103,7 +104,7 @@ def light_text(path: str, filesystem: Any, *, is_json: bool) -> tuple[bytes, Tex
         cells = TextCells(path, filesystem, size_of(file), first, length, is_json=is_json)
         cells._seen = state(file)
         place = 0
-        for piece in _pieces(file):
+        for piece in waited_for(_pieces(file), shown, filesystem):
             end = 0
             for found in _RUN.finditer(piece):
                 run = found[0].rstrip(b"\\")  # of a quote that is escaped

@@ -18,6 +18,7 @@ from raytl.tasks.readers.listing import Place
 from raytl.tasks.row_groups import MOST_ROWS, ArrowFile, Groups, parquet_groups, parquet_rows, size_of
 from raytl.tasks.rows import InPlace, RowItem, Rows
 from raytl.tasks.text_cells import TextCells
+from raytl.tasks.waiting import waited_for
 
 _SHORT_BYTES = 1024  # of a cell that is held: to say where it is takes about as much
 _LEFT = 32  # of a longer one
@@ -79,7 +80,9 @@ def _item(place: Place, row: int, rows: InPlace, number: int) -> RowItem:
 def light_parquet(place: Place, file: Any, found: Any) -> Light:
     """All of a Parquet file but its images. Raises what Arrow does where it cannot be read to its end, and OSError."""
     groups = parquet_groups(found)
-    table, images = _without_images(found.schema_arrow, parquet_rows(found, groups))
+    table, images = _without_images(
+        found.schema_arrow, waited_for(parquet_rows(found, groups), place.shown, place.filesystem)
+    )
     return Light(table, images, place, file, found, groups)
 
 
@@ -94,7 +97,7 @@ def light_arrow(place: Place, file: Any, found: ArrowFile) -> Light:
             for first in range(0, batch.num_rows, MOST_ROWS):
                 yield batch.slice(first, MOST_ROWS)
 
-    table, images = _without_images(found.schema, batches())
+    table, images = _without_images(found.schema, waited_for(batches(), place.shown, place.filesystem))
     groups = Groups(tuple(starts), places=None if found.indexed else tuple(places), arrow=True)
     return Light(table, images, place, file, found, groups)
 

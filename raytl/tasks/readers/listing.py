@@ -16,7 +16,7 @@ from raytl.core.names import printable
 from raytl.tasks.items import EncodedItem, FileItem
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.archive import Archive, is_archive
-from raytl.tasks.readers.patience import impatient
+from raytl.tasks.readers.patience import enduring, impatient
 from raytl.tasks.readers.web import WEB, is_web
 from raytl.tasks.rows import RowItem
 
@@ -136,7 +136,8 @@ def locate(path: str | os.PathLike[str], filesystem: Any = None) -> Place:
     shown = printable(text) if text.strip() else repr(text)
     if filesystem is None and is_web(text):
         return Place(WEB, text, shown)
-    if filesystem is None and "://" in text:
+    by_uri = filesystem is None and "://" in text
+    if by_uri:
         filesystem, text = open_uri(text)
     if is_local(filesystem):
         if not os.path.lexists(text):
@@ -147,7 +148,7 @@ def locate(path: str | os.PathLike[str], filesystem: Any = None) -> Place:
         return Place(None, _whole(text), shown)
     if not exists(impatient(filesystem), text, shown):
         raise UserError(f"{shown}: no such file or folder there; check the address and your access to it")
-    return Place(filesystem, text, shown)
+    return Place(enduring(filesystem) if by_uri else filesystem, text, shown)
 
 
 def _whole(path: str) -> str:

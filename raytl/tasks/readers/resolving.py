@@ -21,7 +21,7 @@ from raytl.tasks.items import FETCH, FileItem
 from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.listing import Listing, Place, is_local, open_uri
 from raytl.tasks.readers.masks import leave_masks_out
-from raytl.tasks.readers.patience import impatient
+from raytl.tasks.readers.patience import enduring, impatient
 from raytl.tasks.readers.split_names import split_of
 from raytl.tasks.readers.tree import walk
 from raytl.tasks.readers.web import WEB, Web, is_web
@@ -315,11 +315,6 @@ def _check_reach(uris: Sequence[str]) -> None:
             raise UserError(f"{_short(uri)}: cannot be reached ({cause(error)}); {FETCH}") from None
 
 
-def _trying(uri: str, seconds: int) -> str:
-    """The URI with a limit on how long Google's storage is asked again: of itself, for a quarter of an hour."""
-    return f"{uri}?retry_limit_seconds={seconds}" if uri.startswith(("gs://", "gcs://")) else uri
-
-
 def _open_uri(uri: str) -> tuple[str, Any]:
     """Path and filesystem. The filesystem is found once per host or bucket: that can take a request each time."""
     scheme, rest = uri.split("://", 1)
@@ -330,5 +325,5 @@ def _open_uri(uri: str) -> tuple[str, Any]:
 
 @lru_cache
 def _bucket(uri: str) -> tuple[Any, str]:
-    filesystem, path = open_uri(_trying(uri, 20))
-    return (None if is_local(filesystem) else filesystem), path.rstrip("/") + "/"
+    filesystem, path = open_uri(uri)
+    return (None if is_local(filesystem) else enduring(filesystem)), path.rstrip("/") + "/"

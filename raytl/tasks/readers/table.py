@@ -188,7 +188,7 @@ def _read(place: Place, listing: Listing, *, labels: bool, together_bytes: int |
             with opened(at.path, at.filesystem) as file:
                 together_bytes = size_of(file)
         if together_bytes > HELD_BYTES and place.suffix != ".xml":
-            data, cells = light_text(at.path, at.filesystem, is_json=place.suffix not in DELIMITED)
+            data, cells = light_text(at.path, at.filesystem, at.shown, is_json=place.suffix not in DELIMITED)
             return LightText(_read_text(place, listing, data, labels=labels), place, cells)
     except FileNotFoundError:
         pass  # which is said where it is read

@@ -12,6 +12,7 @@ from raytl.core.names import printable
 from raytl.tasks.formats import is_image
 from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.listing import Place
+from raytl.tasks.waiting import waiting
 
 # Nobody means these as data, whatever is in them.
 _LITTER = frozenset(
@@ -157,5 +158,6 @@ def _paths(place: Place) -> list[tuple[str, bool]]:
         return [(name, False) for name in place.filesystem.names() if name.startswith(root)]
     from pyarrow import fs
 
-    infos = place.filesystem.get_file_info(fs.FileSelector(place.path, recursive=True))
+    with waiting(place.shown, place.filesystem):
+        infos = place.filesystem.get_file_info(fs.FileSelector(place.path, recursive=True))
     return sorted((str(info.path), info.type == fs.FileType.Directory) for info in infos)

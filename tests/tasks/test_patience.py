@@ -1,0 +1,116 @@
+"""A storage that does not answer is asked again for a while, which is told, and others are read meanwhile.
+
+The storage is S3's protocol, by a server that is stopped.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import fs
+
+from raytl.core.errors import StorageWarning, UserError
+from raytl.tasks import read_labelled, waiting
+from raytl.tasks.readers import patience, table
+from raytl.tasks.readers.listing import open_uri
+from tests.s3 import S3Server, s3_server
+from tests.tasks.test_text_in_place import LABELS, PICTURES
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with s3_server() as server:
+        filesystem, _ = open_uri(server.uri(""))
+        rows = pa.table({"image": pa.array(PICTURES, pa.binary()), "label": LABELS})
+        pq.write_table(rows, "bucket/a.parquet", filesystem=filesystem, row_group_size=1)
+        for number, (data, label) in enumerate(zip(PICTURES, LABELS, strict=True)):
+            with filesystem.open_output_stream(f"bucket/photos/{label}/{number}.png") as file:
+                file.write(data)
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "ENDURED_ANSWER_S", 1.0)
+    monkeypatch.setattr(patience, "ENDURED_ATTEMPTS", 3)
+    monkeypatch.setattr(waiting, "TOLD_S", 0.5)
+
+
+@pytest.fixture
+def stopped(server: S3Server) -> Iterator[S3Server]:
+    yield server
+    server.go_on()
+
+
+def first(read: Any) -> Any:
+    return read.images.items[0]
+
+
+class TestAStorageThatDoesNotAnswer:
+    def test_is_an_error_after_a_while_and_told_before(self, stopped: S3Server) -> None:
+        item = first(read_labelled(stopped.uri("photos")))
+        stopped.pause()
+        refused = pytest.raises(UserError, match=r"cat/0\.png: cannot be read \(.*Timeout.*; sign in to where it is")
+        waited = pytest.warns(StorageWarning, match=r"^s3://bucket/photos/cat/0\.png: waited for since ")
+        with waited as told, refused:
+            item.read()
+        assert len(told) == 1
+
+    def test_is_asked_again(self, stopped: S3Server) -> None:
+        item = first(read_labelled(stopped.uri("photos")))
+        stopped.pause()
+        threading.Timer(1.3, stopped.go_on).start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", StorageWarning)
+            assert item.read() == PICTURES[0]
+
+    def test_keeps_nobody_from_tables_elsewhere(
+        self, stopped: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(table, "HELD_BYTES", 1000)
+        pq.write_table(pa.table({"image": pa.array(PICTURES, pa.binary()), "label": LABELS}), tmp_path / "a.parquet")
+        here = first(read_labelled(tmp_path / "a.parquet"))
+        there = read_labelled(stopped.uri("a.parquet")).images.items[-1]
+        errors: list[UserError] = []
+
+        def ask() -> None:
+            try:
+                there.open()
+            except UserError as error:
+                errors.append(error)
+
+        there.rows.forget()  # type: ignore[attr-defined]
+        stopped.pause()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", StorageWarning)
+            thread = threading.Thread(target=ask)
+            thread.start()
+            while not waiting._asked:
+                time.sleep(0.01)
+            assert here.read() == PICTURES[0]
+            assert thread.is_alive()
+            thread.join()
+        assert "a.parquet row 12: cannot be read any more" in str(errors[0])
+
+
+def test_where_it_is_sent_it_has_as_much_patience() -> None:
+    made = patience.enduring(fs.S3FileSystem(region="us-east-1"))
+    sent = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(made))))
+    assert sent.equals(made)
+    assert sent.__reduce__()[1][1] == 3
+    assert sent.__reduce__()[1][0]["request_timeout"] == 1.0
+
+
+def test_of_the_disk_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_watch", None)
+    with waiting.waiting("a.png", None):
+        assert not waiting._asked
