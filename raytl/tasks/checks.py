@@ -135,7 +135,7 @@ def look(
         *_judge_pictures(listing.name, entries, facts, learned),
         *_judge_near(listing.name, names, entries, alike, exact, tuple(counts)),
         *(p for p in listing.problems if things is None or not things.kept_together or NOT_KEPT not in p.message),
-        *_judge_names(listing.name, things, of_origins),
+        *_judge_names(listing.name, things, of_origins, () if told is None else told.classes),
         *judge_conflicts(listing.name, conflicts),
     ]
     report = CheckReport(
@@ -250,10 +250,13 @@ def _judge_origins(
     return images if groups is None else replace(images, groups=groups), [said]
 
 
-def _judge_names(where: str, things: Things | None, of_origins: list[Problem]) -> list[Problem]:
+def _judge_names(
+    where: str, things: Things | None, of_origins: list[Problem], classes: Sequence[str]
+) -> list[Problem]:
     """What the names of files say of images that belong together. of_origins: of those, which goes first."""
-    said = None if things is None else things.problem(where)
-    return of_origins or ([] if said is None else [said])
+    if of_origins or things is None:
+        return of_origins
+    return [said for said in (things.problem(where), things.conflict(where, classes)) if said is not None]
 
 
 def _judge_near(

@@ -96,6 +96,8 @@ def _told_by_names(
         problems.append(said)
     if things is None or not things.kept_together:
         return None, False
+    conflict = things.conflict(images.name, images.classes)
+    problems += [] if conflict is None else [conflict]
     if origins is not None:  # a thing in two classes, one of which is learned from, is no new one in the other
         groups = kept_apart(origins, images.labels, images.groups, part.alike)
         if groups is not None:

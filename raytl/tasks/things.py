@@ -9,8 +9,8 @@ they are not, only names with a number of the thing's own are believed, and word
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -28,6 +28,8 @@ _LEAST_TOLD = 0.5
 """Of the way from what chance does to certainty: how much more often the nearest image is of the same thing."""
 _DOUBT = 0.001
 """That so many would be by chance, at most."""
+_NEAR = 2.0
+"""Times of the usual distance of a thing's images within which those of two classes may be of one."""
 _LEAST_THINGS, _MOST_OF_ONE = 3, 10
 """Things in a class, on average, and images of one, at the median: of cameras and of kinds there are fewer, of more."""
 
@@ -36,9 +38,10 @@ _LEAST_THINGS, _MOST_OF_ONE = 3, 10
 class Things:
     """What names say of images.
 
-    groups: int64 (n,), equal for images named as of one thing. images: how many share one. alike: whether they look it.
-    several: whether there are several things in a class, of few images each. mostly: whether most images share one.
-    numbered: whether most things have a number of their own. example: two such names.
+    groups: int64 (n,), equal for images named as of one thing. images: how many share one within a class. alike:
+    whether they look it. several: whether there are several things in a class, of few images each. mostly: whether most
+    images share one. numbered: whether most things have a number of their own. example: two such names. both: of each
+    thing that has images of several classes, where things are kept together, two of these, as (name, label).
     """
 
     groups: np.ndarray
@@ -48,6 +51,7 @@ class Things:
     mostly: bool
     numbered: bool
     example: tuple[str, str]
+    both: tuple[tuple[tuple[str, int], tuple[str, int]], ...] = ()
 
     @property
     def kept_together(self) -> bool:
@@ -67,6 +71,17 @@ class Things:
             return None
         advice = "if they are, validation flatters; --group-by, or a column 'group', keeps them together"
         return Problem(Severity.WARNING, where, f"{named}: {advice}")
+
+    def conflict(self, where: str, classes: Sequence[str]) -> Problem | None:
+        """What the user should know of things with images of several classes, None where there are none."""
+        if not self.both:
+            return None
+        (first, one), (second, other) = self.both[0]
+        things = "1 thing has" if len(self.both) == 1 else f"{len(self.both)} things have"
+        more = ", …" if len(self.both) > 1 else ""
+        what = f"{name_of(first)} is '{classes[one]}', {name_of(second)} is '{classes[other]}'{more}"
+        message = f"{things} images of several classes ({what}): correct the labels, unless it is of both"
+        return Problem(Severity.WARNING, where, message)
 
 
 def find_things(names: Sequence[str], labels: np.ndarray, facts: Sequence[Facts]) -> Things | None:
@@ -88,7 +103,56 @@ def find_things(names: Sequence[str], labels: np.ndarray, facts: Sequence[Facts]
     named = [_thing(names[index]) or "" for index in np.flatnonzero(shared)[alone]]
     numbered = 2 * sum(any(map(str.isdigit, thing)) for thing in named) > len(named)
     alike = _look_alike(groups, labels, shared, facts)
-    return Things(groups, int(shared.sum()), alike, several, mostly, numbered, (names[first], names[second]))
+    found = Things(groups, int(shared.sum()), alike, several, mostly, numbered, (names[first], names[second]))
+    return _joined(found, names, labels, facts) if found.kept_together else found
+
+
+def _joined(things: Things, names: Sequence[str], labels: np.ndarray, facts: Sequence[Facts]) -> Things:
+    """The same with things in several classes as one: a label is wrong, or a thing changed.
+
+    In one folder a name is that of one thing. Of folders each may number its own: there the images of one class have to
+    be as near to those of the other as images of a thing are, and nearer than to any else.
+    """
+    things_of: dict[str, dict[int, int]] = {}  # by name, the group in each class
+    firsts = dict(zip(*np.unique(things.groups, return_index=True), strict=True))
+    for group, index in sorted(firsts.items(), key=lambda each: each[1]):
+        told = _thing(names[index])
+        if told is not None and len(np.unique(things.groups[labels == labels[index]])) > 1:
+            things_of.setdefault(told, {}).setdefault(int(labels[index]), int(group))
+    groups, both = things.groups.copy(), []
+    look_the_same = _by_looks(things, labels, facts)
+    for known, *others in (list(its.values()) for its in things_of.values()):
+        for group in others:
+            one, other = int(firsts[known]), int(firsts[group])
+            together = PurePosixPath(names[one]).parent == PurePosixPath(names[other]).parent
+            if together or look_the_same(known, group):
+                groups[groups == group] = known
+                both.append(((names[one], int(labels[one])), (names[other], int(labels[other]))))
+    return replace(things, groups=np.unique(groups, return_inverse=True)[1].astype(np.int64), both=tuple(both))
+
+
+def _by_looks(things: Things, labels: np.ndarray, facts: Sequence[Facts]) -> Callable[[int, int], bool]:
+    """What tells of two groups, of two classes, whether they look like one thing; never, where things look no less."""
+    if not things.alike:
+        return lambda known, group: False
+    looks, groups = _looks(facts), things.groups
+
+    def nearest(index: int, among: np.ndarray) -> tuple[float, int]:
+        """How far the nearest of other images is, and its group."""
+        others = among[among != index]
+        far = np.square(looks[others] - looks[index]).sum(axis=1)
+        return float(far.min()), int(groups[others[far.argmin()]])
+
+    shared = np.flatnonzero(np.bincount(groups)[groups] > 1)
+    asked = shared[np.linspace(0, len(shared) - 1, min(len(shared), _MOST_LOOKED_AT)).astype(int)]
+    usual = float(np.median([nearest(int(index), np.flatnonzero(groups == groups[index]))[0] for index in asked]))
+
+    def told(known: int, group: int) -> bool:
+        of_class = np.flatnonzero(labels == labels[np.flatnonzero(groups == known)[0]])
+        found = [nearest(int(index), of_class) for index in np.flatnonzero(groups == group)]
+        return 2 * sum(its == known and far <= _NEAR * usual for far, its in found) > len(found)
+
+    return told
 
 
 def in_both(names: Sequence[str], labels: np.ndarray, others: Sequence[str], other_labels: np.ndarray) -> list[str]:

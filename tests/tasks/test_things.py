@@ -84,6 +84,50 @@ def test_numbered_images_of_kinds_are_no_things(
     assert not [p for p in task.problems if "one thing" in p.message]
 
 
+def in_heap(root: Path) -> Path:
+    """The same images in one folder, with a table of their labels."""
+    rows = [f"all/{path.name},{path.parent.name}" for path in sorted(root.rglob("*.png"))]
+    (root / "all").mkdir()
+    for path in sorted(root.rglob("*.png")):
+        path.rename(root / "all" / path.name)
+    (root / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    return root / "labels.csv"
+
+
+@pytest.mark.parametrize("heap", [False, True])
+@pytest.mark.parametrize(("things", "alike"), [(WORDS, True), (NUMBERED, True), (NUMBERED, False)])
+def test_a_thing_in_two_classes_is_one_and_said(
+    tmp_path: Path, things: dict[str, list[str]], alike: bool, heap: bool
+) -> None:
+    root = write(tmp_path / "parts", things, alike=alike)
+    moved = things["ok"][1]
+    (root / "ok" / f"{moved}_3.png").rename(root / "defect" / f"{moved}_3.png")
+    place = in_heap(root) if heap else root
+    target = Task(place).data.target
+    assert target is not None
+    assert target.groups is not None
+    names = [Path(item.name).stem for item in target.items]
+    own = {int(group) for name, group in zip(names, target.groups, strict=True) if name.startswith(f"{moved}_")}
+    seen = heap or alike  # names alone are believed in one folder, as two may each number their own
+    assert len(own) == (1 if seen else 2)
+    assert len(np.unique(target.groups)) == (8 if seen else 9)
+    told = (
+        f"1 thing has images of several classes ({moved}_3.png is 'defect', {moved}_1.png is 'ok'): "
+        "correct the labels, unless it is of both"
+    )
+    for problems in (Task(place).problems, check(place).problems):
+        assert [p.message for p in problems if "several classes" in p.message] == [told] * seen
+
+
+def test_classes_that_number_their_own_have_things_of_their_own(tmp_path: Path) -> None:
+    things = {"ok": [f"part{n}" for n in range(8)], "defect": [f"part{n}" for n in range(7, 15)]}
+    task = Task(write(tmp_path / "parts", things, alike=True))
+    assert task.data.target is not None
+    assert task.data.target.groups is not None
+    assert len(np.unique(task.data.target.groups)) == 16
+    assert not [p for p in task.problems if "several classes" in p.message]
+
+
 def test_a_class_of_one_thing_is_validated_all_the_same(tmp_path: Path) -> None:
     task = Task(write(tmp_path / "parts", {"ok": ["bolt", "nut", "gear", "pin"], "defect": ["washer"]}, alike=True))
     target = task.data.target
