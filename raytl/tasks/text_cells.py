@@ -30,7 +30,7 @@ _RUN = re.compile(
     rb"|(?:\A|(?<=[\"',]))(?:[A-Za-z0-9+/]{40,}\r?\n)+[A-Za-z0-9+/]*={0,2}(?=\r?\n?[\"'])" % _LONG
 )
 _ENDS = (b'"', b",", b";", b"\t", b"|", b"}")  # which nothing that is looked for goes beyond
-_STAND_IN = re.compile(rf"(?:data:[^,]*,)?.{{{_LEFT}}}~(\d+)", re.DOTALL)
+_STAND_IN = re.compile(rf"(?:data:[^,]*,)?.{{{_LEFT}}}~base64~(\d+)", re.DOTALL)
 
 
 class TextCells:
@@ -111,7 +111,7 @@ def light_text(path: str, filesystem: Any, shown: str = "", *, is_json: bool) ->
                 before = piece[max(0, found.start() - 8) : found.start()] or b"".join(light[-1:])[-8:]
                 if not (run.startswith(_MARKS) or before.endswith(b"base64,") or len(run) >= NO_PATH):
                     continue
-                light += [piece[end : found.start()], b"%b~%d" % (run[:_LEFT], len(first))]
+                light += [piece[end : found.start()], b"%b~base64~%d" % (run[:_LEFT], len(first))]
                 first.append(place + found.start())
                 length.append(len(run))
                 end = found.start() + len(run)
@@ -120,11 +120,17 @@ def light_text(path: str, filesystem: Any, shown: str = "", *, is_json: bool) ->
     return b"".join(light), cells
 
 
+def _end_of_line(chunk: bytes) -> int:
+    """Where its last line ends that is longer than one of base64 for mail, which goes on below; -1 where none does."""
+    end = chunk.rfind(b"\n")
+    return end if end - chunk.rfind(b"\n", 0, max(0, end)) > _LONG else -1
+
+
 def _pieces(file: Any) -> Iterator[bytes]:
     """All of a file, in pieces that end where no image does."""
     held: list[bytes] = []
     while chunk := bytes(file.read(_CHUNK_BYTES)):
-        cut = 1 + max(map(chunk.rfind, _ENDS))
+        cut = 1 + max(*map(chunk.rfind, _ENDS), _end_of_line(chunk))
         if cut:
             yield b"".join([*held, chunk[:cut]])
             held = []

@@ -9,15 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from raytl.core.errors import StorageWarning
+from raytl.core.errors import StorageWarning, UserError
 
 TOLD_S = 15.0
 """After so long a wait it is told."""
+GIVEN_UP_S, LEFT_ALONE_S = 30.0, 60.0
+"""A storage of which nothing came in so long was asked again and again: it is not asked for a while then, or each of
+many images would take as long to fail."""
 T = TypeVar("T")
 
 _lock = threading.Lock()
 _asked: dict[int, tuple[str, float]] = {}  # what is waited for, and since when, by the question
 _told = set[str]()  # storages of which it was told since they answered last
+_silent: dict[str, float] = {}  # when those were given up that have not answered since
 _news = threading.Event()
 _thread: threading.Thread | None = None
 _number = 0
@@ -27,7 +31,8 @@ _number = 0
 def waiting(shown: str, filesystem: Any) -> Iterator[None]:
     """Tell (StorageWarning) what is asked for in the block where that takes long, of a storage once until it answers.
 
-    shown: what is asked for. filesystem: where; None for the local disk, of which nothing is told.
+    shown: what is asked for. filesystem: where; None for the local disk, of which nothing is told. Raises OSError where
+    the storage has just been given up.
     """
     global _number, _thread
     from pyarrow import fs
@@ -35,23 +40,34 @@ def waiting(shown: str, filesystem: Any) -> Iterator[None]:
     if not isinstance(filesystem, fs.FileSystem):
         yield
         return
+    if is_silent(shown):
+        raise TimeoutError("it has not answered for a while")
+    began = time.monotonic()
     with _lock:
         _number += 1
         mine = _number
-        _asked[mine] = (shown, time.monotonic())
+        _asked[mine] = (shown, began)
         if _thread is None or not _thread.is_alive():
             _thread = threading.Thread(target=_watch, name="raytl-waiting", daemon=True)
             _thread.start()
     _news.set()
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         with _lock:
             del _asked[mine]
+            if isinstance(error, OSError | UserError) and time.monotonic() - began > GIVEN_UP_S:
+                _silent[_storage(shown)] = time.monotonic()
         raise
     with _lock:
         del _asked[mine]
         _told.discard(_storage(shown))
+        _silent.pop(_storage(shown), None)
+
+
+def is_silent(shown: str) -> bool:
+    """Whether the storage that something lies in has just been given up."""
+    return time.monotonic() - _silent.get(_storage(shown), -LEFT_ALONE_S) < LEFT_ALONE_S
 
 
 def waited_for(values: Iterator[T], shown: str, filesystem: Any) -> Iterator[T]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import pickle
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,13 @@ from pyarrow import fs
 
 from raytl.core.errors import StorageWarning, UserError
 from raytl.tasks import read_labelled, waiting
-from raytl.tasks.readers import patience, table
+from raytl.tasks.readers import list_path, patience, table
 from raytl.tasks.readers.listing import open_uri
+from raytl.tasks.readers.loading import load
 from tests.s3 import S3Server, s3_server
 from tests.tasks.test_text_in_place import LABELS, PICTURES
+
+pytestmark = pytest.mark.filterwarnings("ignore::raytl.core.errors.StorageWarning")
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "ENDURED_ANSWER_S", 1.0)
     monkeypatch.setattr(patience, "ENDURED_ATTEMPTS", 3)
     monkeypatch.setattr(waiting, "TOLD_S", 0.5)
+    waiting._silent.clear()
 
 
 @pytest.fixture
@@ -65,13 +68,31 @@ class TestAStorageThatDoesNotAnswer:
             item.read()
         assert len(told) == 1
 
-    def test_is_asked_again(self, stopped: S3Server) -> None:
+    def test_is_left_alone_for_a_while_then(self, stopped: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(waiting, "GIVEN_UP_S", 1.0)
+        first_one, second = read_labelled(stopped.uri("photos")).images.items[:2]
+        stopped.pause()
+        for item, why in ((first_one, "Timeout"), (second, "it has not answered for a while")):
+            with pytest.raises(UserError, match=rf"cannot be read \(.*{why}"):
+                item.read()  # type: ignore[union-attr]
+        stopped.go_on()
+        waiting._silent.clear()  # as it is forgotten
+        assert second.read() == PICTURES[10]  # type: ignore[union-attr]
+
+    def test_leaves_no_images_out_that_are_there(self, stopped: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(waiting, "GIVEN_UP_S", 1.0)
+        listing = list_path(stopped.uri("photos"))
+        load(listing)
+        stopped.pause()
+        with pytest.raises(UserError, match=r"^s3://bucket/photos/cat/0\.png: cannot be read \("):
+            load(listing)
+
+    def test_is_asked_again(self, stopped: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(patience, "ENDURED_ATTEMPTS", 8)  # of which a busy machine takes some
         item = first(read_labelled(stopped.uri("photos")))
         stopped.pause()
         threading.Timer(1.3, stopped.go_on).start()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", StorageWarning)
-            assert item.read() == PICTURES[0]
+        assert item.read() == PICTURES[0]
 
     def test_keeps_nobody_from_tables_elsewhere(
         self, stopped: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -90,15 +111,13 @@ class TestAStorageThatDoesNotAnswer:
 
         there.rows.forget()  # type: ignore[attr-defined]
         stopped.pause()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", StorageWarning)
-            thread = threading.Thread(target=ask)
-            thread.start()
-            while not waiting._asked:
-                time.sleep(0.01)
-            assert here.read() == PICTURES[0]
-            assert thread.is_alive()
-            thread.join()
+        thread = threading.Thread(target=ask)
+        thread.start()
+        while not waiting._asked:
+            time.sleep(0.01)
+        assert here.read() == PICTURES[0]
+        assert thread.is_alive()
+        thread.join()
         assert "a.parquet row 12: cannot be read any more" in str(errors[0])
 
 

@@ -123,11 +123,21 @@ def test_other_long_texts_stay_as_they_are(tmp_path: Path) -> None:
     assert light == path.read_bytes()
 
 
+def test_lines_of_one_column_are_looked_through_one_after_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("image\n" + "".join(f"{text}\n" for text in TEXTS))
+    with path.open("rb") as file:
+        assert max(map(len, text_cells._pieces(file))) < path.stat().st_size / 3
+    light, cells = text_cells.light_text(str(path), None, is_json=False)
+    assert len(light.splitlines()) == 13
+    assert [cells.read(number, "") for number in range(12)] == PICTURES
+
+
 def test_a_quote_that_is_escaped_stays_one(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"image": f'{TEXTS[0]}"', "label": "cat"}))
     light, _ = text_cells.light_text(str(path), None, is_json=True)
-    assert json.loads(light)["image"].endswith('~0"')
+    assert json.loads(light)["image"].endswith('~base64~0"')
 
 
 def test_what_is_in_utf_16_is_held(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from raytl.tasks.readers.listing import Entry, Listing
 from raytl.tasks.readers.web import WEB
 from raytl.tasks.rows import RowItem
 from raytl.tasks.survey import Facts, facts_of, threaded
+from raytl.tasks.waiting import is_silent
 
 _MAGIC = (
     b"\xff\xd8\xff",
@@ -59,6 +60,8 @@ def decode_all(
     doubtful: list[int] = []
     in_order = any(isinstance(entry.item, RowItem) for entry in listing.entries)
     for entry, outcome in zip(listing.entries, threaded(_load_one, listing.entries, in_order=in_order), strict=True):
+        if isinstance(outcome, UserError) and is_silent(entry.item.name):
+            raise outcome  # what is left out there is as good as the rest
         if outcome is None:
             foreign.append(entry)
         elif isinstance(outcome, UserError):
