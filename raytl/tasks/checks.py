@@ -250,9 +250,7 @@ def _judge_origins(
     return images if groups is None else replace(images, groups=groups), [said]
 
 
-def _judge_names(
-    where: str, things: Things | None, of_origins: list[Problem], classes: Sequence[str]
-) -> list[Problem]:
+def _judge_names(where: str, things: Things | None, of_origins: list[Problem], classes: Sequence[str]) -> list[Problem]:
     """What the names of files say of images that belong together. of_origins: of those, which goes first."""
     if of_origins or things is None:
         return of_origins
