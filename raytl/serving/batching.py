@@ -1,5 +1,10 @@
 """Dynamic batching without waiting: a batch is whatever arrived while the previous one was computed.
 
+What is computed in a moment is computed on the event loop. In a thread every step of the network would ask for the
+interpreter's lock anew, against the requests that are read meanwhile: that takes longer than it saves. Where nothing is
+computed, a batch begins when all that has arrived so far has been read: else the first of many requests would be
+computed alone.
+
 Why not ``serve.batch``: it counts requests and not images, adds its waiting time to every request of a quiet endpoint,
 and a cancelled or timed-out request can leave its background task hanging (ray#50046, ray#41057). Here there is no
 background task and no timer: a finished batch starts the next.
@@ -9,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,15 +26,16 @@ _TOO_OFTEN = 5
 _FOR_GOOD = "AcceleratorError"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Waiting:
     compute: Compute
     images: np.ndarray
+    quick: int
     answer: asyncio.Future[np.ndarray]
 
 
 class Batcher:
-    """Gathers images from concurrent requests into batches for one computing thread.
+    """Gathers images from concurrent requests into batches, one of which is computed at a time.
 
     Belongs to the event loop that calls it. Images whose caller has gone away are dropped before they are computed.
     """
@@ -38,6 +44,7 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="raytl-model")
         self._busy = False
+        self._closed = False
         self._failed = 0
         self._lost = False
         self._broken = ""
@@ -47,36 +54,49 @@ class Batcher:
         """Why nothing can be computed any more, in one sentence; "" while it can, as far as is known."""
         return self._broken
 
-    async def submit(self, compute: Compute, images: np.ndarray, max_batch_size: int) -> np.ndarray:
+    async def submit(self, compute: Compute, images: np.ndarray, max_batch_size: int, quick: int = 0) -> np.ndarray:
         """Compute a row per image.
 
-        compute: from (n, ...) to (n, k), called in the computing thread; only images with the same ``compute`` share
-            a batch, so that a model can be swapped while older requests finish on the older one.
-        images: shape (n, ...).
+        compute: from (n, ...) to (n, k), called in the computing thread or on the event loop; only images with the same
+            ``compute`` share a batch, so that a model can be swapped while older requests finish on the older one.
+        images: shape (n, ...). quick: as many are computed in so short a time that they may be on the event loop.
         Returns shape (n, k), in order. An error of ``compute`` reaches every caller in the batch.
         """
         loop = asyncio.get_running_loop()
         answers = []
         for start in range(0, len(images), max_batch_size):
             answer: asyncio.Future[np.ndarray] = loop.create_future()
-            self._waiting.append(_Waiting(compute, images[start : start + max_batch_size], answer))
+            self._waiting.append(_Waiting(compute, images[start : start + max_batch_size], quick, answer))
             answers.append(answer)
         if not self._busy:
-            self._start(loop, max_batch_size)
-        parts = await asyncio.gather(*answers)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+            self._busy = True
+            loop.call_soon(self._start, loop, max_batch_size)
+        if len(answers) == 1:
+            return await answers[0]
+        return np.concatenate(await asyncio.gather(*answers))
 
     def close(self) -> None:
-        """Stop the computing thread after its current batch."""
+        """Compute nothing after the current batch: who waits or comes later gets RuntimeError."""
+        self._closed = True
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, loop: asyncio.AbstractEventLoop, max_batch_size: int) -> None:
         batch = self._take(max_batch_size)
+        self._busy = bool(batch)
         if not batch:
             return
-        self._busy = True
-        work = loop.run_in_executor(self._thread, _compute, batch)
-        work.add_done_callback(lambda done: self._finish(loop, max_batch_size, batch, done))
+        done: asyncio.Future[np.ndarray] = loop.create_future()
+        try:
+            if self._closed:
+                raise RuntimeError("the model was let go of")
+            if not _quick(batch):
+                done = loop.run_in_executor(self._thread, _compute, batch)
+                done.add_done_callback(lambda done: self._finish(loop, max_batch_size, batch, done))
+                return
+            done.set_result(_compute(batch))
+        except Exception as error:  # noqa: BLE001 - it is the callers', as in the thread
+            done.set_exception(error)
+        self._finish(loop, max_batch_size, batch, done)
 
     def _take(self, max_batch_size: int) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -99,8 +119,9 @@ class Batcher:
         batch: list[_Waiting],
         done: asyncio.Future[np.ndarray],
     ) -> None:
-        self._busy = False
-        self._start(loop, max_batch_size)  # first, so that the thread computes while the answers are written
+        in_thread = bool(self._waiting) and not _quick(self._waiting)
+        if in_thread:
+            self._start(loop, max_batch_size)  # first, so that the thread computes while the answers are written
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         self._note(error)
         start = 0
@@ -112,6 +133,8 @@ class Batcher:
                 else:
                     item.answer.set_exception(error)
             start = stop
+        if not in_thread:
+            loop.call_soon(self._start, loop, max_batch_size)  # when these are written
 
     def _note(self, error: BaseException | None) -> None:
         """What became of a batch. A dead GPU stays dead; other failures tell something only in a row."""
@@ -121,6 +144,10 @@ class Batcher:
         self._lost = type(error).__name__ == _FOR_GOOD
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         self._broken = f"the model cannot compute any more ({said})" if self._lost or self._failed >= _TOO_OFTEN else ""
+
+
+def _quick(batch: Collection[_Waiting]) -> bool:
+    return sum(len(item.images) for item in batch) <= min(item.quick for item in batch)
 
 
 def _together(a: _Waiting, b: _Waiting) -> bool:

@@ -165,7 +165,7 @@ class Service:
         """The prepared images, uint8 (n, channels, size, size), and what :meth:`classify` says of them."""
         arrays = await self.prepare(live, images)
         batcher = batcher or self._batcher
-        rows = await batcher.submit(live.compute, arrays, live.settings.max_batch_size)
+        rows = await batcher.submit(live.compute, arrays, live.settings.max_batch_size, live.quick)
         if batcher is self._batcher:  # a version on trial, which has its own, is judged by its trial
             self.monitor.note(live.version, live.bundle, arrays, rows)
             if self.capture is not None:
@@ -178,7 +178,7 @@ class Service:
 
     async def compute(self, live: LiveModel, arrays: np.ndarray) -> np.ndarray:
         """Probabilities, float32 (n, k), of prepared images that are no part of what came in."""
-        return await self._batcher.submit(live.compute, arrays, live.settings.max_batch_size)
+        return await self._batcher.submit(live.compute, arrays, live.settings.max_batch_size, live.quick)
 
     async def doubt(self, live: LiveModel, arrays: np.ndarray, rows: np.ndarray) -> list[dict[str, Any]]:
         """For each image which labels it may have and whether it looks like none; see :func:`doubts`."""

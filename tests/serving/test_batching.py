@@ -58,8 +58,10 @@ def test_requests_that_wait_are_computed_together():
     compute = Recorder(gate)
 
     async def scenario(batcher: Batcher):
-        requests = [asyncio.create_task(batcher.submit(compute, np.ones((1, 1)), 64)) for _ in range(10)]
-        await asyncio.sleep(0.05)
+        requests = []
+        for count in (1, 9):
+            requests += [asyncio.create_task(batcher.submit(compute, np.ones((1, 1)), 64)) for _ in range(count)]
+            await asyncio.sleep(0.05)
         gate.set()
         await asyncio.gather(*requests)
 
@@ -67,14 +69,42 @@ def test_requests_that_wait_are_computed_together():
     assert compute.sizes == [1, 9]
 
 
+@pytest.mark.parametrize("quick", [0, 64])
+def test_requests_that_come_at_once_are_computed_together_and_the_first_not_alone(quick):
+    compute = Recorder()
+
+    async def scenario(batcher: Batcher):
+        return await asyncio.gather(*(batcher.submit(compute, np.full((1, 1), n), 64, quick) for n in range(10)))
+
+    assert [answer.tolist() for answer in run(scenario)] == [[[n + 1]] for n in range(10)]
+    assert compute.sizes == [10]
+
+
+def test_what_is_quick_is_computed_on_the_event_loop_and_nothing_else_is():
+    threads = []
+
+    def compute(images: np.ndarray) -> np.ndarray:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return images + 1
+
+    async def scenario(batcher: Batcher):
+        for sizes in ([4], [5], [2, 2], [2, 3], [1]):
+            requests = [batcher.submit(compute, np.zeros((size, 1)), 64, 4) for size in sizes]
+            for size, answer in zip(sizes, await asyncio.gather(*requests), strict=True):
+                assert answer.tolist() == [[1]] * size
+
+    run(scenario)
+    assert threads == [True, False, True, False, True]
+
+
 def test_a_cancelled_request_is_not_computed_and_holds_nobody_up():
     gate = threading.Event()
     compute = Recorder(gate)
 
     async def scenario(batcher: Batcher):
-        running, cancelled, waiting = (
-            asyncio.create_task(batcher.submit(compute, np.full((n, 1), n), 64)) for n in (1, 2, 3)
-        )
+        running = asyncio.create_task(batcher.submit(compute, np.full((1, 1), 1), 64))
+        await asyncio.sleep(0.05)
+        cancelled, waiting = (asyncio.create_task(batcher.submit(compute, np.full((n, 1), n), 64)) for n in (2, 3))
         await asyncio.sleep(0.05)
         running.cancel()
         cancelled.cancel()
@@ -103,20 +133,32 @@ def test_two_models_never_share_a_batch():
         await asyncio.gather(*requests)
 
     run(scenario)
-    assert first.sizes == [1, 1, 1]
+    assert first.sizes == [2, 1]
     assert second.sizes == [2]
 
 
-def test_an_error_reaches_the_caller_and_the_next_batch_runs():
+@pytest.mark.parametrize("quick", [0, 64])
+def test_an_error_reaches_the_callers_and_the_next_batch_runs(quick):
     def broken(images: np.ndarray) -> np.ndarray:
         raise ArithmeticError("no")
 
     async def scenario(batcher: Batcher):
-        with pytest.raises(ArithmeticError):
-            await batcher.submit(broken, np.ones((2, 1)), 64)
-        return await batcher.submit(Recorder(), np.ones((2, 1)), 64)
+        requests = [batcher.submit(broken, np.ones((2, 1)), 64, quick) for _ in range(3)]
+        errors = await asyncio.gather(*requests, return_exceptions=True)
+        assert [type(error) for error in errors] == [ArithmeticError] * 3
+        return await batcher.submit(Recorder(), np.ones((2, 1)), 64, quick)
 
     assert run(scenario).tolist() == [[2], [2]]
+
+
+@pytest.mark.parametrize("quick", [0, 64])
+def test_after_its_end_nothing_is_computed_and_nobody_waits_for_it(quick):
+    async def scenario(batcher: Batcher):
+        batcher.close()
+        requests = [batcher.submit(Recorder(), np.ones((2, 1)), 2, quick) for _ in range(3)]
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    assert [type(error) for error in run(scenario)] == [RuntimeError] * 3
 
 
 class AcceleratorError(RuntimeError):
