@@ -18,6 +18,7 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from starlette.types import Receive, Scope, Send
 
 from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, ServingSettings
+from raytl.serving.share import keep_memory, limit_threads
 from raytl.serving.waiting import stamp
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class Classifier:
     """A replica. Its user_config is :class:`ServingSettings` as plain values; a new one swaps the model in place."""
 
     def __init__(self) -> None:
+        limit_threads(ray.get_runtime_context().get_assigned_resources().get("CPU", 0))
+        keep_memory()
         # Not at the top: Serve builds the application in a process of its own, which need not wait for torch.
         from raytl.serving import trial_judge
         from raytl.serving.health_board import RayBoard

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from raytl.core.errors import UserError
 from raytl.core.machine import cores
 from raytl.serving.problems import RequestError
 from raytl.serving.requests import NamedBytes
+from raytl.serving.share import give_back_memory
 from raytl.tasks.decoding import LargeImageError, pixels_to_decode
 
 
@@ -113,11 +113,4 @@ def _decode_large(decode: Decode, image: NamedBytes) -> np.ndarray:
     try:
         return decode(image)
     finally:
-        _give_back()
-
-
-def _give_back() -> None:
-    """Return freed memory to the system: the C library would keep what a large image took, per thread."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
-    if trim is not None:
-        trim(0)
+        give_back_memory()
