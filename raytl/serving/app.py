@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, ServingSettings
 from raytl.serving.share import keep_memory, limit_threads
 from raytl.serving.waiting import stamp
+from raytl.serving.writing import join_writes
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -39,6 +40,7 @@ class Classifier:
 
         _close_replica_port()
         _stamp_requests()
+        join_writes()
         context = serve.get_replica_context()
         board = RayBoard(context.app_name, context.replica_tag)
         self._name = context.app_name
