@@ -15,11 +15,10 @@ from ray import serve
 from ray._common.tls_utils import add_port_to_grpc_server
 from ray.serve._private import constants, replica
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
-from starlette.types import Receive, Scope, Send
 
 from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, ServingSettings
 from raytl.serving.share import keep_memory, limit_threads
-from raytl.serving.waiting import stamp
+from raytl.serving.straight import shorten
 from raytl.serving.writing import join_writes
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Classifier:
         from raytl.serving.service import Service
 
         _close_replica_port()
-        _stamp_requests()
+        shorten()
         join_writes()
         context = serve.get_replica_context()
         board = RayBoard(context.app_name, context.replica_tag)
@@ -83,17 +82,6 @@ def _close_replica_port() -> None:
     by_grpc = constants.RAY_SERVE_USE_GRPC_BY_DEFAULT or constants.RAY_SERVE_PROXY_USE_GRPC
     host = ray.util.get_node_ip_address() if by_grpc else "127.0.0.1"
     replica.add_port_to_grpc_server = lambda server, _: add_port_to_grpc_server(server, f"{host}:0")
-
-
-def _stamp_requests() -> None:
-    """Have the time of a request begin where HAProxy has passed it on, before it waits for its turn in Serve."""
-    handle = replica.Replica._direct_ingress_asgi
-
-    async def stamped(self: replica.Replica, scope: Scope, receive: Receive, send: Send) -> None:
-        stamp(scope)
-        await handle(self, scope, receive, send)
-
-    replica.Replica._direct_ingress_asgi = stamped
 
 
 def build_app(args: dict[str, object]) -> serve.Application:
