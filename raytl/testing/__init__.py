@@ -5,8 +5,8 @@
     class TestMine(AdaptationSuite):
         name = "mean-matching"
 
-A test that does not apply to the component is skipped. One that asks for what a component is rightly not meant to do
-is overridden in the class.
+A class has the tests that apply to its component; where that is known only once they run, the others are skipped. One
+that asks for what a component is rightly not meant to do is overridden in the class.
 """
 
 import pytest

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +15,7 @@ from torch import Tensor, nn
 from raytl import adaptation
 from raytl.adaptation import ActsOn, AdaptationEntry, AdaptationLoss, Views
 from raytl.core.dimensions import dimensions
+from raytl.core.errors import UserError
 from raytl.tasks.task import Role
 
 DIM, CLASSES = 6, 3
@@ -25,10 +30,66 @@ def views(features: Tensor, head: Tensor) -> Views:
     return Views(features, 4.0 * logits, strong_logits=logits)
 
 
+def has_gradient(entry: AdaptationEntry) -> bool:
+    """Whether anything is differentiated."""
+    return not entry.loss.gradient_free
+
+
+def aligns(entry: AdaptationEntry) -> bool:
+    """Whether a loss compares a source domain with the target."""
+    return Role.SOURCE_DOMAIN in entry.needs
+
+
+def acts_on_predictions(entry: AdaptationEntry) -> bool:
+    """Whether a loss looks at the predictions for the target, and at nothing else."""
+    return ActsOn.LOGITS in entry.acts_on and not aligns(entry)
+
+
+def of_losses(*that: Callable[[AdaptationEntry], bool]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """For a test of losses of some kind; of another, whose name is only known once the test runs, it is skipped."""
+
+    def applies(entry: AdaptationEntry) -> bool:
+        return all(one(entry) for one in that)
+
+    def limit(test: Callable[..., None]) -> Callable[..., None]:
+        @wraps(test)
+        def only_there(self: AdaptationSuite, *arguments: Any, **named: Any) -> None:
+            if not applies(self.entry):
+                pytest.skip(f"not {' and '.join(one.__name__ for one in that)}: {self.name}")
+            test(self, *arguments, **named)
+
+        only_there.applies = applies  # type: ignore[attr-defined]
+        return only_there
+
+    return limit
+
+
 class AdaptationSuite:
-    """For a registered adaptation loss; name: the one it is registered under."""
+    """For a registered adaptation loss; name: the one it is registered under.
+
+    A class that names its loss has no more tests than apply to it.
+    """
 
     name: str
+    _left_out: frozenset[str] = frozenset()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "name" not in cls.__dict__:
+            return
+        before, left_out = cls._left_out, frozenset[str]()
+        with suppress(UserError):  # not registered yet: tests that do not apply are skipped
+            entry = adaptation.get(cls.name)
+            left_out = frozenset(test for test in dir(AdaptationSuite) if not cls.applies(test, entry))
+        for test in (before | left_out) - cls.__dict__.keys():  # before: by a class that this one is made from
+            setattr(cls, test, None if test in left_out else getattr(AdaptationSuite, test))
+        cls._left_out = left_out
+
+    @classmethod
+    def applies(cls, test: str, entry: AdaptationEntry) -> bool:
+        """Whether a loss is of the kind that a test, by its name, is for."""
+        found = getattr(getattr(AdaptationSuite, test, None), "applies", None)
+        return found is None or bool(found(entry))
 
     @pytest.fixture(autouse=True)
     def seeded(self) -> None:
@@ -40,23 +101,17 @@ class AdaptationSuite:
         """What was registered."""
         return adaptation.get(self.name)
 
-    @property
-    def aligns(self) -> bool:
-        """Whether the loss compares a source domain with the target."""
-        return Role.SOURCE_DOMAIN in self.entry.needs
-
     def make(self, dim: int = DIM, classes: int = CLASSES) -> AdaptationLoss:
-        """The loss with its default settings; skips the test where nothing is differentiated."""
-        if self.entry.loss.gradient_free:
-            pytest.skip("the loss has no gradient")
+        """The loss with its default settings."""
         return self.entry.loss(self.entry.config(), dim, classes)
 
     def source(self, features: Tensor, head: Tensor) -> Views | None:
         """The labelled side, where the loss asks for one."""
-        return views(features, head) if self.aligns else None
+        return views(features, head) if aligns(self.entry) else None
 
     # --- every loss -------------------------------------------------------------------------------------------------
 
+    @of_losses(has_gradient)
     def test_reaches_the_backbone(self) -> None:
         """By a gradient that is finite and not zero."""
         loss, backbone, head = self.make(), nn.Linear(5, DIM), torch.randn(DIM, CLASSES)
@@ -66,15 +121,20 @@ class AdaptationSuite:
         assert backbone.weight.grad.isfinite().all()
         assert backbone.weight.grad.norm() > 1e-6
 
-    def test_acts_on_what_it_declares(self) -> None:
-        """The head learns from a loss on logits, and from no other; without a gradient it recalibrates batch norm."""
+    def test_recalibrates_batch_norm_where_it_declares_so(self) -> None:
+        """And nowhere else."""
         assert (ActsOn.BATCH_NORM in self.entry.acts_on) == self.entry.loss.recalibrates_norm
+
+    @of_losses(has_gradient)
+    def test_acts_on_what_it_declares(self) -> None:
+        """The head learns from a loss on logits, and from no other."""
         loss, head = self.make(), torch.randn(DIM, CLASSES, requires_grad=True)
         features = [torch.randn(n, DIM) + shift for n, shift in ((12, 0), (10, 1))]
         value = loss(self.source(features[0], head), views(features[1], head), 0.5)
         (pull,) = torch.autograd.grad(value, head, allow_unused=True) if value.requires_grad else (None,)
         assert (pull is not None and bool(pull.any())) == (ActsOn.LOGITS in self.entry.acts_on)
 
+    @of_losses(has_gradient)
     def test_trains_its_own_parameters(self) -> None:
         """Those of a discriminator, say; all of them."""
         loss, head = self.make(), torch.randn(DIM, CLASSES)
@@ -86,6 +146,7 @@ class AdaptationSuite:
         assert all(weight.grad is not None and weight.grad.norm() > 0 for weight in weights)
 
     @pytest.mark.parametrize(("n_source", "n_target"), [(3, 17), (17, 3)])
+    @of_losses(has_gradient)
     def test_accepts_domains_of_unequal_size(self, n_source: int, n_target: int) -> None:
         """As the two halves of a batch may be."""
         loss, head = self.make(), torch.randn(DIM, CLASSES)
@@ -95,6 +156,7 @@ class AdaptationSuite:
 
     @pytest.mark.parametrize("case", ["one image each", "one target image", "constant", "saturated", "tiny", "dead"])
     @pytest.mark.parametrize("progress", [0.0, 1.0])
+    @of_losses(has_gradient)
     def test_is_finite_on_degenerate_input(self, case: str, progress: float) -> None:
         """Value and gradient: one NaN ends a trial."""
         loss, head = self.make(), torch.randn(DIM, CLASSES)
@@ -110,6 +172,7 @@ class AdaptationSuite:
         assert target.grad.isfinite().all()
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    @of_losses(has_gradient)
     def test_computes_in_full_precision_under_autocast(self, dtype: torch.dtype) -> None:
         """Covariances, distances and entropies lose their meaning in half precision."""
         loss, head = self.make(), torch.randn(DIM, CLASSES)
@@ -117,11 +180,12 @@ class AdaptationSuite:
         half = [Views(x, 4 * x @ head.to(dtype), strong_logits=x @ head.to(dtype)) for x in halves]
         full = [each.full_precision() for each in half]
         with torch.autocast("cpu", torch.bfloat16):
-            value = loss(half[0] if self.aligns else None, half[1], 0.5)
-        expected = loss(full[0] if self.aligns else None, full[1], 0.5)
+            value = loss(half[0] if aligns(self.entry) else None, half[1], 0.5)
+        expected = loss(full[0] if aligns(self.entry) else None, full[1], 0.5)
         assert value.dtype == torch.float32
         assert value.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-7)
 
+    @of_losses(has_gradient)
     def test_has_a_positive_weight_inside_its_own_range(self) -> None:
         """What a search tries first is something that it may try."""
         self.make()
@@ -129,6 +193,7 @@ class AdaptationSuite:
         assert weight.contains(self.entry.config().weight)
         assert not weight.contains(0.0)
 
+    @of_losses(has_gradient)
     def test_pulls_about_as_hard_as_the_task_loss_at_its_default_weight(self) -> None:
         """Losses differ by orders of magnitude in value; their weighted gradients must not."""
         # Batch-normalised, rectified features as a backbone yields them.
@@ -139,22 +204,22 @@ class AdaptationSuite:
         target = (1.3 * torch.randn(64, dim) + 0.3).relu().requires_grad_()
         task = nn.functional.cross_entropy(target @ head, labels)
         seen = Views(target, 6 * target @ head, strong_logits=target @ head)
-        value = loss(Views(source, source @ head) if self.aligns else None, seen, 1.0)
+        value = loss(Views(source, source @ head) if aligns(self.entry) else None, seen, 1.0)
         (task_pull,) = torch.autograd.grad(task, target)
         (pull,) = torch.autograd.grad(loss.config.weight * value, target)
         assert 0.02 < (pull.norm() / task_pull.norm()).item() < 50
 
     # --- losses that align a source domain with the target -----------------------------------------------------------
 
+    @of_losses(has_gradient, aligns)
     def test_is_least_on_identical_domains(self) -> None:
         """And clearly greater on domains that differ in mean and scale."""
-        self._only_if(self.aligns, "aligns no domains")
         head = torch.randn(DIM, CLASSES)
         assert self._gap(head, 1.0, 0.0) < self._gap(head, 2.0, 1.0) - 0.02
 
+    @of_losses(has_gradient, aligns)
     def test_closes_a_known_gap(self) -> None:
         """Between two Gaussians, in some steps."""
-        self._only_if(self.aligns, "aligns no domains")
         loss, head = self.make(), torch.randn(DIM, CLASSES)
         source, target = torch.randn(128, DIM), 2 * torch.randn(128, DIM) + 1.0
         scale, shift = torch.ones(DIM, requires_grad=True), torch.zeros(DIM, requires_grad=True)
@@ -173,16 +238,16 @@ class AdaptationSuite:
             optimizer.step()
         assert distance() < 0.6 * before
 
+    @of_losses(aligns)
     def test_asks_for_both_domains(self) -> None:
         """A loss that compares two domains cannot run without the other one."""
-        self._only_if(self.aligns, "aligns no domains")
         assert self.entry.needs == {Role.SOURCE_DOMAIN, Role.UNLABELLED}
 
     # --- losses on the predictions for the target ---------------------------------------------------------------------
 
+    @of_losses(has_gradient, acts_on_predictions)
     def test_mends_a_shifted_target(self) -> None:
         """Two clusters, the target so far off that the source's border cuts one of them: the border must move back."""
-        self._only_if(not self.aligns and ActsOn.LOGITS in self.entry.acts_on, "does not act on predictions alone")
         loss, labels = self.make(2, 2), torch.arange(128) % 2
         target = torch.randn(128, 2) * 0.5
         target[:, 0] += 3.0 * labels - 1.5 + 1.2
@@ -203,10 +268,6 @@ class AdaptationSuite:
         assert error((target + shift).detach()) < 0.5 * before
 
     # --- helpers ------------------------------------------------------------------------------------------------------
-
-    def _only_if(self, applies: bool, otherwise: str) -> None:
-        if not applies:
-            pytest.skip(f"the loss {otherwise}")
 
     def _gap(self, head: Tensor, scale: float, shift: float) -> float:
         """The loss's own opinion of how far N(0, 1) and N(shift, scale²) are apart, on images it has not seen.
