@@ -160,7 +160,7 @@ def _ask(
         asked.thumbnails[known], asked.statistics[known], target.labels[known], len(workspace.data.classes)
     )
 
-    def ask(batches: Iterable[np.ndarray], index: np.ndarray, kind: str, number: int) -> None:
+    def ask(batches: Iterable[np.ndarray], index: np.ndarray, kinds: np.ndarray, numbers: np.ndarray) -> None:
         looks, described, logits = [], [], []
         for images in batches:
             looks.append(thumbnails(images))
@@ -169,14 +169,14 @@ def _ask(
         p = apply_temperature(torch.cat(logits).softmax(1).numpy(), temperature)
         chosen, truth = decide(p), target.labels[index]
         seen = others.about(p, chosen, np.concatenate(looks), np.concatenate(described))
-        asked.told.append((seen, chosen == truth, index, np.full(len(index), kind), np.full(len(index), number)))
-        if not kind:
+        asked.told.append((seen, chosen == truth, index, kinds, numbers))
+        if not asked.plain:
             asked.plain = {"probabilities": p, "chosen": chosen, "labels": truth, "opinions": seen}
 
     begun = time.monotonic()
     rng = np.random.default_rng(derive_seed(workspace.settings.seed, "yardstick", fold))
     parts = [validation[first : first + BATCH] for first in range(0, len(validation), BATCH)]
-    ask((pixels[part] for part in parts), validation, "", 0)
+    ask((pixels[part] for part in parts), validation, np.full(len(validation), ""), np.zeros(len(validation), int))
     asked.plain["statistics"] = asked.statistics[validation]
     each = (time.monotonic() - begun) / len(validation)
     begun = time.monotonic()
@@ -188,10 +188,17 @@ def _ask(
     wanted = min(MOST_CHANGED // folds, MOST_VERSIONS * len(validation))
     affordable = min(wanted, max(LEAST_CHANGED // folds, int((until - time.monotonic()) / each)))
     most = affordable // len(changes) + (rng.permutation(len(changes)) < affordable % len(changes))
+    # Of each change there are a few images, and asking about one takes nearly as long as about a batch.
+    waiting: list[tuple[np.ndarray, ...]] = []
     for number, (name, strength) in enumerate(changes, 1):
         index = np.sort(rng.permutation(validation)[: most[number - 1]])
         if len(index):
-            ask([changed(pixels[index], name, strength, rng)], index, name, number)
+            images = changed(pixels[index], name, strength, rng)
+            waiting.append((images, index, np.full(len(index), name), np.full(len(index), number)))
+        if waiting and (number == len(changes) or sum(len(one[0]) for one in waiting) >= BATCH):
+            images, *which = map(np.concatenate, zip(*waiting, strict=True))
+            ask([images], *which)
+            waiting.clear()
     return asked
 
 
