@@ -37,7 +37,9 @@ _RAY_START = """
 from ray.scripts import scripts
 scripts.get_ray_client_dependency_error  # an error where there is no such thing any more
 scripts.get_ray_client_dependency_error = lambda: "not wanted"
-scripts.cli(["start", *__import__("sys").argv[1:]])
+from raytl.machines.few_processes import few_processes
+with few_processes():
+    scripts.cli(["start", *__import__("sys").argv[1:]])
 """
 
 # Ray turns 127.0.0.1 into the machine's address, and then listens on all interfaces, unless it believes that clusters
@@ -119,7 +121,7 @@ def start_head() -> LocalHead:
     command = [sys.executable, "-c", _RAY_START, "--head", "--block", "--port=0"]
     command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
     # A fixed default port would collide with every other Ray on the machine.
-    command += ["--dashboard-agent-listen-port=0", "--no-monitor"]
+    command += ["--dashboard-agent-listen-port=0"]
     command += [f"--object-store-memory={_OBJECT_STORE_BYTES}", f"--temp-dir={temp_dir}"]
     log_path = Path(temp_dir) / "head.log"
     with log_path.open("wb") as log, _lock_file(temp_dir).open("wb") as held:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
+from own_ray import own_ray
 from PIL import Image
 
 import raytl
@@ -41,12 +41,9 @@ def test_what_a_search_states_holds_on_new_cameras(tmp_path, monkeypatch):
     for path in lit(tmp_path / "others", "elm fen").rglob("*.png"):
         path.rename(tmp_path / "line" / f"{path.stem.replace('_', f'_{path.parent.name}')}.png")
     (tmp_path / "mine.yaml").write_text(SPACE)
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
+    with own_ray(2):
         task = raytl.Task(tmp_path / "parts", unlabelled=tmp_path / "line")
         run = raytl.search(task, space=str(tmp_path / "mine.yaml"), trials=1, lanes=1, storage=str(tmp_path / "runs"))
-    finally:
-        ray.shutdown()
     assert task.data.target.groups is not None and len(np.unique(task.data.target.groups)) == 3
     stated = run.outcome["best"]["validation"]
     assert stated["low"] <= 0.5 <= stated["high"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-import ray
+from own_ray import own_ray
 from PIL import Image
 
 import raytl
@@ -136,8 +136,7 @@ def test_the_readme_in_five_lines(tmp_path, capsys):
     photos(tmp_path / "photos", 30)  # enough for a test split to be held out
     (tmp_path / "mine.yaml").write_text(SPACE)
     names: dict[str, object] = {}
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
+    with own_ray(2):
         exec(compile(code, "README.md", "exec"), names)
         run, endpoint = names["run"], names["endpoint"]
         assert "best" in capsys.readouterr().out
@@ -151,5 +150,3 @@ def test_the_readme_in_five_lines(tmp_path, capsys):
         assert answer["predictions"][0]["label"] == run.best.load().predict([body])[0].label
         assert not endpoint.detached
         assert raytl.undeploy() is True
-    finally:
-        ray.shutdown()

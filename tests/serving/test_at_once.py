@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-import ray
+from own_ray import own_ray
 from trials import variant
 
 from raytl.core.errors import UserError
@@ -34,9 +34,8 @@ TOO_LARGE = {"port": PORT, "num_cpus": 64, "max_replicas": 1}
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_session() -> Iterator[None]:
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield
-    ray.shutdown()
+    with own_ray(3):
+        yield
 
 
 @pytest.fixture

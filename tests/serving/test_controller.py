@@ -12,6 +12,7 @@ from ray import serve
 from ray.exceptions import ActorDiedError, RayError
 
 from raytl.core.errors import UserError
+from raytl.machines.few_processes import few_processes
 from raytl.serving.controller import Serve, head_environment
 from raytl.serving.ingress import PROXY_CHECKS
 from raytl.serving.ports import free_port
@@ -21,11 +22,16 @@ QUIET = {"num_cpus": 1, "include_dashboard": False, "log_to_driver": False, "log
 pytestmark = pytest.mark.slow  # Ray sessions, some with Serve
 
 
+def begin() -> None:
+    with few_processes():
+        ray.init(address="local", **QUIET)
+
+
 @pytest.fixture
 def session() -> Iterator[None]:
     """A Ray without Serve, of the test before where that left one."""
     if not ray.is_initialized():
-        ray.init(address="local", **QUIET)
+        begin()
     yield
     if ray.is_initialized():
         serve.shutdown()
@@ -84,7 +90,7 @@ def test_serve_of_a_cluster_that_is_gone_is_not_taken_for_that_of_the_next(sessi
     found = Serve.running()
     assert found is not None and found.port == port
     ray.shutdown()  # of the cluster, and of Serve with it
-    ray.init(address="local", **QUIET)
+    begin()
     assert Serve.running() is None
 
 

@@ -14,6 +14,7 @@ import httpx
 import pytest
 import ray
 import yaml
+from own_ray import own_ray
 from processes import descendants
 from ray.serve.schema import ServeDeploySchema
 from tiny import shapes
@@ -37,9 +38,8 @@ PORT = free_port()
 
 @pytest.fixture(scope="module")
 def ray_session():
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield
-    ray.shutdown()
+    with own_ray(3):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-import ray
+from own_ray import own_ray
 
 from raytl.bundles import Bundle
 from raytl.serving import deploy, status, undeploy
@@ -23,9 +23,8 @@ DELAYS = {"upscale_delay_s": 1, "downscale_delay_s": 3, "metrics_interval_s": 1,
 
 @pytest.fixture(scope="module")
 def port():
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield free_port()
-    ray.shutdown()
+    with own_ray(3):
+        yield free_port()
 
 
 def replicas() -> int:

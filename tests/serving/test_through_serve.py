@@ -17,8 +17,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-import ray
 from documented import undocumented
+from own_ray import own_ray
 from trials import Traffic, until, variant
 
 from raytl.api import Condition, Run, deploy_when, open_run
@@ -44,11 +44,10 @@ NAME = "letters"
 @pytest.fixture(scope="module")
 def endpoint(bundles) -> Iterator[Endpoint]:
     """The default model."""
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield deploy(bundles["first"], port=free_port(), max_replicas=1)
-    undeploy(NAME)
-    undeploy()
-    ray.shutdown()
+    with own_ray(3):
+        yield deploy(bundles["first"], port=free_port(), max_replicas=1)
+        undeploy(NAME)
+        undeploy()
 
 
 @pytest.fixture(scope="module")

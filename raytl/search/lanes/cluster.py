@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
@@ -18,6 +18,7 @@ from raytl.core.gpus import usable_alone_visible, usable_gpus
 from raytl.core.machine import cores, ray_token, short_temp_dir
 from raytl.core.memory import memory
 from raytl.machines.entrypoint import entrypoint_as_text
+from raytl.machines.few_processes import few_processes
 from raytl.machines.reaching import address_of, reach
 from raytl.search.lanes.growing import autoscales
 from raytl.search.lanes.lane import NODE_NAME
@@ -106,7 +107,8 @@ def start(slots: int, *, verbose: bool = False, address: str | None = None) -> N
         short = short_temp_dir()
         if short is not None and "RAY_TMPDIR" not in os.environ:
             options["_temp_dir"] = f"{short}/ray"
-        with _on_loopback(), usable_alone_visible(), entrypoint_as_text():
+        lean = nullcontext() if verbose else few_processes()  # what lanes print is for --verbose
+        with _on_loopback(), usable_alone_visible(), entrypoint_as_text(), lean:
             # "local", or else Ray would join a cluster that it finds on this machine: an endpoint's, say.
             try:
                 # Ray counts GPUs by the driver, and a lane would wait for one that torch cannot use, or is not counted.

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import ray
 import tiny
+from own_ray import own_ray
 from ray import tune
 
 from raytl.search.driver import run_plan
@@ -45,11 +46,8 @@ def lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lanes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYTL_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-        ray.init(address="local", num_cpus=2, num_gpus=1, **options)
-        with cluster(None, 0.0) as planned:
+        with own_ray(2, num_gpus=1), cluster(None, 0.0) as planned:
             yield planned
-        ray.shutdown()
 
 
 def planned(folder: Path, lanes: Lanes) -> tuple[SearchPlan, Workspace]:

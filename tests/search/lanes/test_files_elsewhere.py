@@ -25,6 +25,7 @@ from ray.exceptions import RayTaskError
 
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_bytes
+from raytl.machines.few_processes import few_processes
 from raytl.search.driver import run_plan
 from raytl.search.lanes.files import Files, SharedItem, shared
 from raytl.search.lanes.here import do_here
@@ -62,8 +63,9 @@ def cluster(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         patch.setenv("RAYTL_HOME", str(tmp_path_factory.mktemp("home")))
         patch.chdir(tmp_path_factory.mktemp("elsewhere"))
         head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 * 2**20}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+        with few_processes():
+            cluster = Cluster(initialize_head=True, head_node_args=head)
+            cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         patch.chdir(root)
         yield

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray._private.node import Node
 
 from raytl.core.errors import UserError
 from raytl.search.lanes.cluster import cluster, start
@@ -23,7 +24,7 @@ def test_is_one_sentence(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow  # starts Ray twice
-def test_its_files_go_with_it_unless_something_went_wrong(monkeypatch):
+def test_it_has_few_processes_and_its_files_go_with_it_unless_something_went_wrong(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
     def session() -> Path:
@@ -32,6 +33,9 @@ def test_its_files_go_with_it_unless_something_went_wrong(monkeypatch):
     with cluster(1, 0.0):
         well = session()
         assert (well / "logs").is_dir()
+        begun = set(ray._private.worker._global_node.all_processes)
+        assert {"gcs_server", "raylet"} <= begun and not begun & {"monitor", "log_monitor", "dashboard"}
+        assert Node.start_monitor.__name__ == "start_monitor"  # what others start here has it
     assert not (well / "logs").exists()
 
     def fail() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-import ray
 import tiny
 from joblist import JobList, loading
+from own_ray import own_ray
 from ray.air.execution._internal import RayActorManager
 from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
@@ -28,9 +28,8 @@ def session(tmp_path_factory):
         patch.setenv("RAYTL_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("RAY_memory_usage_threshold", "0.0")
         patch.setenv("RAY_memory_monitor_refresh_ms", "100")
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-        yield
-        ray.shutdown()
+        with own_ray(2):
+            yield
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import pytest
 import ray
 import tiny
 from joblist import JobList, loading, trial
+from own_ray import own_ray
 from ray._private import state
 
 from raytl.search.driver import lane_trainable, run_plan
@@ -32,10 +33,8 @@ LANES = plan_lanes(1, 0.0, 2, [(2.0, 0.0)])
 def session(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYTL_HOME", str(tmp_path_factory.mktemp("home")))
-        options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-        ray.init(address="local", num_cpus=2, **options)
-        yield
-        ray.shutdown()
+        with own_ray(2):
+            yield
 
 
 def workers() -> list[int]:
