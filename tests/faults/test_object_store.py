@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import ray
+from own_ray import own_ray
 from PIL import Image
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayError
-from test_search import table as rows
+from searching import table as rows
 
 import raytl
 from raytl.core.errors import UserError
@@ -44,17 +45,13 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("RAYTL_HOME", str(tmp_path_factory.mktemp("home")))
         spilled = tmp_path_factory.mktemp("disk") / "spilled"
         spilled.mkdir()
-        ray.init(
-            address="local", num_cpus=2, object_store_memory=STORE_BYTES, include_dashboard=False, log_to_driver=False,
-            logging_level="ERROR", _system_config={"local_fs_capacity_threshold": 0.0001},
-            object_spilling_directory=str(spilled),
-        )  # fmt: skip
-        spilled.rmdir()
-        spilled.write_text("no folder")
-        yield
-        spilled.unlink()  # Ray tidies up there
-        spilled.mkdir()
-        ray.shutdown()
+        full = {"object_store_memory": STORE_BYTES, "_system_config": {"local_fs_capacity_threshold": 0.0001}}
+        with own_ray(2, **full, object_spilling_directory=str(spilled)):
+            spilled.rmdir()
+            spilled.write_text("no folder")
+            yield
+            spilled.unlink()  # Ray tidies up there
+            spilled.mkdir()
 
 
 def filled() -> list[Any]:

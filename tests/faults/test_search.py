@@ -1,8 +1,4 @@
-"""Faults made in a search while it runs: what it comes to is what it comes to without them.
-
-One lane, so that both searches propose the same strategies in the same order, and their tables can be held against each
-other figure by figure.
-"""
+"""Faults made in a search while it runs: what it comes to is what it comes to without them."""
 
 from __future__ import annotations
 
@@ -11,17 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import ray
-import torch
-from PIL import Image
-from safetensors.torch import save_file
+from own_ray import own_ray
+from s3 import S3Server, s3_server
+from searching import WHY, Watching, make_task, make_whole, searched, table
 
 import raytl
 from raytl.api.by_hand import ask
@@ -30,29 +26,11 @@ from raytl.runs.requests import ask_to_stop, untried
 from raytl.search.lanes.tuning import BY_HAND
 from raytl.search.plan.by_hand import PHASE
 from raytl.search.records import TrialRecord, TrialStatus
-from raytl.sources import load
 from raytl.training.strategy import Strategy
 
-# Weights in a file that is cut short once the search has begun, and some that are no numbers: every search here has
-# trials that must fail.
-SPACE = """\
-image_size: 16
-epochs: 3
-grace_epochs: 3
-batch_size: 16
-steps_per_epoch: 4
-space:
-  source_model: [scratch:cnn-small, "file:BROKEN?arch=scratch:cnn-small", "file:NAN?arch=scratch:cnn-small"]
-  cut: [0, 1, 2]
-  optimizer: [sgd]
-  head_lr: [0.03, 0.1, 0.3]
-  backbone_ratio: [1.0]
-first:
-  - {source_model: "file:NAN?arch=scratch:cnn-small"}
-"""
-WHY = {"broken": "broken.safetensors: is not a readable safetensors file", "nan": "finite"}
-"""Files of weights, and why trials with them fail."""
 pytestmark = pytest.mark.slow
+AWAY_S = 15.0
+"""Longer than a storage's answer to a request is waited for."""
 
 
 @pytest.fixture(scope="module")
@@ -60,62 +38,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_task(tmp_path_factory.mktemp("faults"))
 
 
-def make_task(root: Path) -> Path:
-    """Photographs and a space, below a folder."""
-    rng = np.random.default_rng(0)
-    for name, colour in {"red": (200, 40, 40), "green": (40, 200, 40)}.items():
-        (root / "photos" / name).mkdir(parents=True)
-        for number in range(12):
-            pixels = np.array(colour) + rng.normal(0, 60, (16, 16, 3))
-            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / "photos" / name / f"{number}.png")
-    weights = load("scratch:cnn-small", channels=3, seed=6).state_dict()
-    none = {name: tensor * torch.nan for name, tensor in weights.items() if tensor.is_floating_point()}
-    save_file(weights | none, root / "nan.safetensors")
-    files = {name.upper(): str(root / f"{name}.safetensors") for name in ("broken", "nan")}
-    (root / "space.yaml").write_text(SPACE.replace("BROKEN", files["BROKEN"]).replace("NAN", files["NAN"]))
-    make_whole(root)
-    return root
-
-
 @pytest.fixture(scope="module", autouse=True)
 def session(root: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYTL_HOME", str(root / "home"))
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-        yield
-        ray.shutdown()
-
-
-class Watching:
-    """Calls something with every event of a trial. Once the search has begun, a file of weights is cut short."""
-
-    def __init__(self, root: Path, act: Any) -> None:
-        self._root = root
-        self._act = act
-
-    def on_trial(self, record: TrialRecord) -> None:
-        self._act(record)
-
-    def on_phase(self, phase: str, detail: str) -> None:
-        self._root.joinpath("broken.safetensors").write_bytes(b"cut short")
-
-
-def make_whole(root: Path) -> None:
-    save_file(load("scratch:cnn-small", channels=3, seed=5).state_dict(), root / "broken.safetensors")
-
-
-def searched(root: Path, name: str, act: Any = lambda record: None, storage: str | None = None) -> Run:
-    make_whole(root)
-    task = raytl.Task(root / "photos", holdout=0.0)
-    return raytl.search(
-        task, str(root / "space.yaml"), trials=5, lanes=1, name=name, storage=storage or root / "runs",
-        warm_start=False, listeners=[Watching(root, act)],
-    )  # fmt: skip
-
-
-def table(run: Run) -> list[tuple[Any, ...]]:
-    """Every trial with what it was, how it ended, and its score to the last bit."""
-    return [(r.kind, r.strategy_key, r.fold, str(r.status), r.reason, r.score) for r in run.records()]
+        patch.setenv("no_proxy", "127.0.0.1")
+        with own_ray(2):
+            yield
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +79,40 @@ def test_a_lane_that_is_killed_changes_nothing(root: Path, undisturbed: Run) -> 
     assert table(run) == table(undisturbed)
     assert run.outcome is not None and undisturbed.outcome is not None
     assert run.outcome["best"]["strategy_key"] == undisturbed.outcome["best"]["strategy_key"]
+
+
+@pytest.fixture
+def s3() -> Iterator[S3Server]:
+    with s3_server() as server:
+        yield server
+
+
+def test_storage_that_goes_away_and_comes_back_changes_nothing(
+    root: Path, undisturbed: Run, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs on S3, which does not answer for a while: the search comes to what it comes to on a disk."""
+    back: list[threading.Timer] = []
+    went_on: list[float] = []
+
+    def leave(record: TrialRecord) -> None:
+        if record.status is TrialStatus.RUNNING and record.history and not back:
+            s3.pause()
+            back.append(threading.Timer(AWAY_S, s3.go_on))
+            back[0].start()
+            went_on.append(time.monotonic())
+        elif back and back[0].is_alive() and record.status is TrialStatus.COMPLETED:
+            went_on.append(time.monotonic())
+
+    run = searched(root, "disturbed", leave, s3.uri())
+    assert back, "the storage never went away"
+    back[0].join()
+    monkeypatch.setenv("RAYTL_HOME", str(root / "another-machine"))
+    there = RunStore(s3.uri()).open("disturbed")
+    assert there.status == run.status == "finished" and there.has_model
+    assert table(there) == table(undisturbed)
+    assert len(went_on) > 1, "the search waited for the storage"
+    assert there.outcome is not None and undisturbed.outcome is not None
+    assert there.outcome["best"]["strategy_key"] == undisturbed.outcome["best"]["strategy_key"]
 
 
 def test_what_is_asked_by_hand_is_done_between_epochs(root: Path) -> None:
@@ -220,8 +183,8 @@ def test_a_strategy_that_is_asked_for_too_late_is_tried_once_the_search_goes_on(
 def test_a_driver_that_is_killed_loses_no_trial_that_ended(root: Path, undisturbed: Run) -> None:
     make_whole(root)
     script = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); import test_search; "
-        "test_search.searched(Path(sys.argv[1]), 'driver')"
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); import searching; "
+        "searching.searched(Path(sys.argv[1]), 'driver')"
     )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     address = ray.get_runtime_context().gcs_address

@@ -1,4 +1,4 @@
-"""A cluster whose head is lost: the driver says so, and the run goes on elsewhere as if nothing had been."""
+"""A cluster that loses its head, or a node: the search comes to what it comes to without that, there or elsewhere."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
-from test_search import Watching, make_task, make_whole, searched, table
+from own_ray import own_ray
+from ray.cluster_utils import Cluster
+from searching import Watching, make_task, make_whole, searched, table
 
 import raytl
+from raytl.machines.few_processes import few_processes
 from raytl.runs import Run, RunStore
+from raytl.search.records import TrialRecord, TrialStatus
 from raytl.serving.ports import free_port
 
 pytestmark = pytest.mark.slow
@@ -27,18 +32,18 @@ DRIVER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-import raytl, test_search
+import raytl, searching
 
 class Saying:
     def on_trial(self, record): pass
     def on_phase(self, phase, detail): print(phase, detail, flush=True)
 
 root = Path(sys.argv[1])
-test_search.make_whole(root)
+searching.make_whole(root)
 raytl.search(
     raytl.Task(root / "photos", holdout=0.0), str(root / "space.yaml"), trials=5, lanes=1, name="lost",
     storage=root / "runs", warm_start=False, address=sys.argv[3],
-    listeners=[test_search.Watching(root, lambda record: None), Saying()],
+    listeners=[searching.Watching(root, lambda record: None), Saying()],
 )
 """
 
@@ -50,13 +55,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("RAYTL_HOME", str(root / "home"))
         patch.delenv("RAY_ADDRESS", raising=False)
         yield root
-        ray.shutdown()
 
 
 def environment(root: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     kept |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAYTL_HOME": str(root / "elsewhere")}
-    kept |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "40"}  # of itself, a minute
+    kept |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "30"}  # of itself, a minute; the driver speaks after 20 s
     return kept | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # or Ray listens on every interface
 
 
@@ -105,18 +109,67 @@ def test_its_driver_ends_with_a_sentence_and_without_rays_own(lost: tuple[int, s
     assert "gcs" not in said.lower(), said
 
 
-def test_the_run_goes_on_elsewhere_and_comes_to_the_same(lost: tuple[int, str], root: Path) -> None:
+@pytest.fixture(scope="module")
+def gone_on(lost: tuple[int, str], root: Path) -> tuple[list[tuple], Run, Run]:
+    """Trials that had ended when the head was lost, their run once it went on elsewhere, and one that lost nothing."""
     before = ended(root)
+    with own_ray(1):  # as many as on the cluster's nodes: the last bits of scores are those of so many threads
+        make_whole(root)
+        again = [Watching(root, lambda record: None)]
+        run = raytl.resume("lost", storage=root / "runs", address="local", listeners=again)
+        return before, run, searched(root, "undisturbed")
+
+
+def test_the_run_goes_on_elsewhere_and_comes_to_the_same(gone_on: tuple[list[tuple], Run, Run]) -> None:
+    before, run, undisturbed = gone_on
     assert len(before) >= 3
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    make_whole(root)
-    run = raytl.resume("lost", storage=root / "runs", address="local", listeners=[Watching(root, lambda record: None)])
-    assert_same(run, searched(root, "undisturbed"), before)
-
-
-def assert_same(run: Run, undisturbed: Run, before: list[tuple]) -> None:
     after = [row for row in table(run) if row[3] != "interrupted"]
     assert run.status == "finished" and all(row in after for row in before)
     assert sorted(map(str, after)) == sorted(map(str, table(undisturbed)))
     assert run.outcome is not None and undisturbed.outcome is not None
     assert run.outcome["best"]["strategy_key"] == undisturbed.outcome["best"]["strategy_key"]
+
+
+class Nodes:
+    """A head without CPUs, and one node that has one, so that every lane is there."""
+
+    def __init__(self) -> None:
+        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 * 2**20}
+        with few_processes():
+            self.cluster = Cluster(initialize_head=True, head_node_args=head)
+            self._last = self._add()
+
+    def _add(self) -> Any:
+        return self.cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+
+    def lose(self) -> None:
+        """The node dies as if its power had gone, and another one comes."""
+        gone, self._last = self._last, self._add()
+        self.cluster.remove_node(gone, allow_graceful=False)
+
+
+@pytest.fixture
+def nodes(root: Path, gone_on: tuple[list[tuple], Run, Run]) -> Iterator[Nodes]:
+    """Once the Ray that the other run went on with has ended."""
+    nodes = Nodes()
+    ray.init(address=nodes.cluster.address, log_to_driver=False, logging_level="ERROR")
+    yield nodes
+    ray.shutdown()
+    nodes.cluster.shutdown()
+
+
+def test_a_node_that_is_lost_changes_nothing(nodes: Nodes, root: Path, gone_on: tuple[list[tuple], Run, Run]) -> None:
+    undisturbed, lost = gone_on[2], []
+
+    def lose(record: TrialRecord) -> None:
+        if record.status is TrialStatus.RUNNING and len(record.history) == 2 and not lost:
+            lost.append(record.number)
+            nodes.lose()
+
+    run = searched(root, "disturbed", lose)
+    assert lost, "no node was lost"
+    assert table(run) == table(undisturbed)
+    assert len({record.lane.partition("-")[0] for record in run.records() if record.lane}) == 2
+    assert run.outcome is not None and undisturbed.outcome is not None
+    assert run.outcome["best"]["strategy_key"] == undisturbed.outcome["best"]["strategy_key"]
+    assert run.has_model
