@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def test_the_endpoint_outlives_its_command_stays_on_loopback_and_goes_without_a_
         (entry,) = command("status()")
         assert (entry["status"], entry["url"], entry["model"]) == ("RUNNING", endpoint["url"], "first")
         assert any(name.startswith("ray::ServeReplica") for name in processes.values())
+        assert not any(name in words for words in processes.values() for name in ("monitor.py", "dashboard.py"))
         # Serve by itself opens a port in every replica, on all interfaces, that unpickles what it gets.
         assert {name: open_to_the_network(pid) for pid, name in processes.items() if open_to_the_network(pid)} == {}
         assert not haproxy_runs() or any("haproxy.cfg" in name for name in processes.values())
@@ -91,38 +93,58 @@ def test_the_endpoint_outlives_its_command_stays_on_loopback_and_goes_without_a_
         httpx.get(endpoint["url"], trust_env=False)
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """An endpoint at an address that is not loopback's first."""
+
+    home: Path
+    port: int
+    endpoint: dict[str, Any]
+
+    @property
+    def client(self) -> Client:
+        token = self.endpoint["token_file"]
+        return Client(self.endpoint["url"], Path(token).read_text().strip() if token else None)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(bundles, tmp_path_factory) -> Iterator[Elsewhere]:
+    """With the second bundle."""
+    home, port = tmp_path_factory.mktemp("elsewhere"), free_port()
+    command = commands(home)
+    host = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # only there all of 127.0.0.0/8 is this machine
+    endpoint = command(f"deploy({str(bundles['second'])!r}, host={host!r}, port={port}).to_json()")
+    try:
+        assert endpoint["url"] == command("status()")[0]["url"] == f"http://{host}:{port}"
+        yield Elsewhere(home, port, endpoint)
+    finally:
+        undone = command("undeploy()")
+    assert undone is True
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only there all of 127.0.0.0/8 is this machine")
-def test_an_endpoint_elsewhere_than_at_loopback_answers_and_only_its_own_port_is_open(bundles, png, tmp_path):
+def test_an_endpoint_elsewhere_than_at_loopback_answers_and_only_its_own_port_is_open(bundles, png, elsewhere):
+    with elsewhere.client as client:
+        assert client.predict(png(0)).label == Bundle.load(bundles["second"]).predict([png(0)])[0].label
+    head = head_of(elsewhere.home)
+    processes = {head["pid"], *descendants(head["pid"]), *mentioning(head["temp_dir"])}
+    opened = {address for pid in processes for address in open_to_the_network(pid)}
+    assert opened == {f"0200007F:{elsewhere.port:04X}"}  # as /proc writes it
+
+
+def test_two_side_by_side_and_nothing_is_left_of_one_that_is_killed(bundles, png, tmp_path, elsewhere):
     command, port = commands(tmp_path / "home"), free_port()
     try:
-        endpoint = command(f"deploy({str(bundles['first'])!r}, host='127.0.0.2', port={port}).to_json()")
-        head = head_of(tmp_path / "home")
-        token = Path(endpoint["token_file"]).read_text().strip() if endpoint["token_file"] else None
-        with Client(endpoint["url"], token) as client:
-            assert client.predict(png(0)).label == Bundle.load(bundles["first"]).predict([png(0)])[0].label
-        assert endpoint["url"] == command("status()")[0]["url"] == f"http://127.0.0.2:{port}"
-        processes = {head["pid"], *descendants(head["pid"]), *mentioning(head["temp_dir"])}
-        opened = {address for pid in processes for address in open_to_the_network(pid)}
-        assert opened == {f"0200007F:{port:04X}"}  # as /proc writes it
-    finally:
-        command("undeploy()")
-
-
-def test_two_side_by_side_and_nothing_is_left_of_one_that_is_killed(bundles, png, tmp_path):
-    first, second = commands(tmp_path / "a"), commands(tmp_path / "b")
-    port = free_port()
-    try:
-        urls = [first(f"deploy({str(bundles['first'])!r}, port={port}).url")]
-        urls.append(second(f"deploy({str(bundles['second'])!r}, port={free_port()}).url"))
-        for url, name in zip(urls, ("first", "second"), strict=True):
-            answer = httpx.post(f"{url}/v1/predict", content=png(0), trust_env=False).json()
-            assert answer["model"] == name
-        killed = head_of(tmp_path / "a")
+        url = command(f"deploy({str(bundles['first'])!r}, port={port}).url")
+        answer = httpx.post(f"{url}/v1/predict", content=png(0), trust_env=False).json()
+        assert answer["model"] == "first"
+        killed = head_of(tmp_path / "home")
         os.kill(killed["pid"], signal.SIGKILL)
         gone(killed["temp_dir"])
-        assert httpx.get(f"{urls[1]}/healthz", trust_env=False).json()["model"] == "second"
+        with elsewhere.client as client:
+            assert client.model()["provenance"]["run"] == "second"
         # The port is free again, and there is no head in the way of the next one.
-        assert first(f"deploy({str(bundles['second'])!r}, port={port}).url") == urls[0]
+        assert command(f"deploy({str(bundles['second'])!r}, port={port}).url") == url
     finally:
-        undone = [first("undeploy()"), second("undeploy()")]
-    assert undone == [True, True]
+        undone = command("undeploy()")
+    assert undone is True
