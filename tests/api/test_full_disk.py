@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
+from own_ray import own_ray
 from PIL import Image
 
 import raytl
@@ -32,9 +32,8 @@ _, HARD = resource.getrlimit(resource.RLIMIT_FSIZE)
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYTL_HOME", str(tmp_path_factory.mktemp("home")))
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-        yield
-        ray.shutdown()
+        with own_ray(2):
+            yield
 
 
 @pytest.fixture(autouse=True)
@@ -43,17 +42,17 @@ def no_limit() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (HARD, HARD))
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, rng = tmp_path_factory.mktemp("disk"), np.random.default_rng(0)
     for name, colour in {"red": (200, 40, 40), "green": (40, 200, 40)}.items():
-        (tmp_path / "photos" / name).mkdir(parents=True)
+        (root / "photos" / name).mkdir(parents=True)
         for number in range(10):
             pixels = np.array(colour) + rng.normal(0, 25, (16, 16, 3))
             picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-            picture.save(tmp_path / "photos" / name / f"{number}.png")
-    (tmp_path / "tiny.yaml").write_text(SPACE)
-    return tmp_path / "photos"
+            picture.save(root / "photos" / name / f"{number}.png")
+    (root / "tiny.yaml").write_text(SPACE)
+    return root / "photos"
 
 
 class FullFrom:
@@ -94,17 +93,15 @@ def test_a_model_that_the_disk_does_not_take_is_no_failed_strategy(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_search_whose_disk_is_full_again_and_again_comes_to_its_end(tmp_path: Path, photos: Path) -> None:
-    store = tmp_path / "runs"
+def test_a_search_whose_disk_is_full_again_and_again_comes_to_its_end(photos: Path) -> None:
+    space, store = photos.with_name("tiny.yaml"), photos.with_name("runs")
     before: dict[int, tuple[str, float | None]] = {}
     for phase, named in STAGES.items():
         full = [FullFrom(phase)]
         with pytest.raises(UserError) as said:
             if phase == "search":
                 task = raytl.Task(photos, holdout=0.3)
-                raytl.search(
-                    task, str(tmp_path / "tiny.yaml"), trials=2, lanes=1, name="mine", storage=store, listeners=full
-                )
+                raytl.search(task, str(space), trials=2, lanes=1, name="mine", storage=store, listeners=full)
             else:
                 raytl.resume("mine", storage=store, listeners=full)
         resource.setrlimit(resource.RLIMIT_FSIZE, (HARD, HARD))
@@ -127,14 +124,13 @@ def test_a_search_whose_disk_is_full_again_and_again_comes_to_its_end(tmp_path: 
         raytl.resume("mine", storage=store)
 
 
-def test_figures_are_final_though_the_process_died_before_it_could_say_so(tmp_path: Path, photos: Path) -> None:
-    task = raytl.Task(photos, holdout=0.3)
-    run = raytl.search(task, str(tmp_path / "tiny.yaml"), trials=1, lanes=1, name="mine", storage=tmp_path / "runs")
+def test_figures_are_final_though_the_process_died_before_it_could_say_so(photos: Path) -> None:
+    run = raytl.open_run("mine", photos.with_name("runs"))  # finished above
     figure, before = run.best.test, [phase.phase for phase in run.phases()]
     assert before[-3:] == ["choice", "test", "report"]
     document = json.loads((run.path / "run.json").read_text())
     (run.path / "run.json").write_text(json.dumps(document | {"status": "running", "ended": None}))
-    again = raytl.resume("mine", storage=tmp_path / "runs")
+    again = raytl.resume("mine", storage=photos.with_name("runs"))
     assert again.status == "finished" and figure is not None
     told = again.summary()["chosen_before"]
     assert told["test_metric"] == figure.to_json()
