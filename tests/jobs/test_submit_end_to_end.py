@@ -1,4 +1,4 @@
-"""Submit, be killed, come back, fetch, deploy: one real head with a token on loopback for all of it."""
+"""Submit, be killed, come back, fetch, predict: one real head with a token on loopback for all of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from raytl import sources
 from raytl.core.errors import UserError
 from raytl.serving.ports import free_port
 
-pytestmark = pytest.mark.slow  # a Ray head, three searches as jobs of it, and an endpoint
+pytestmark = pytest.mark.slow  # a Ray head, and searches as jobs of it
 PROGRAMS = Path(sys.executable).parent
 
 
@@ -145,7 +145,7 @@ def test_what_it_said_is_printed_once_more(head, followed):
     assert [*said, f"bring it home: raytl fetch flowers --address {head.url}"] == followed.splitlines()
 
 
-def test_the_run_is_fetched_served_and_answers(head, followed):
+def test_the_run_is_fetched_and_its_model_answers(head, followed):
     out = run(head, "fetch", "flowers", "--address", head.url)
     assert "report: raytl-runs/flowers/report.html" in out
     got, there = (place / "raytl-runs" / "flowers" for place in (head.desk, head.home))
@@ -153,15 +153,9 @@ def test_the_run_is_fetched_served_and_answers(head, followed):
     assert {"report.html", "model/model.safetensors", "trials.parquet"} <= names
     assert all((got / name).read_bytes() == (there / name).read_bytes() for name in names)
 
-    port = str(free_port())
-    run(head, "deploy", "flowers", "--port", port)
-    try:
-        picture("poppy", 99).save(head.desk / "new.png")
-        with httpx.Client(trust_env=False, timeout=30) as client:
-            answer = client.post(f"http://127.0.0.1:{port}/v1/predict", content=(head.desk / "new.png").read_bytes())
-        assert answer.json()["predictions"][0]["label"] == "poppy"
-    finally:
-        run(head, "undeploy")
+    picture("poppy", 99).save(head.desk / "new.png")
+    said = json.loads(run(head, "predict", "flowers", "new.png", "--json").splitlines()[-1])
+    assert said["predictions"][0]["label"] == "poppy"
 
 
 def own_model(folder: Path) -> str:
