@@ -16,6 +16,8 @@ USUAL_FINE_TUNING = "the usual fine-tuning, nothing frozen"
 """Name of the control that a head on frozen features has in the place of the same with nothing frozen: it differs in
 the head, the rates and the augmentation as well."""
 WITHOUT_DOMAIN_AND_LOSS = "without the source domain and its loss"
+AT_USUAL_SIZE, ON_WHOLE_IMAGES = "at the usual size", "on whole images"
+"""Names of the controls of what sees images larger than the space asks for, and of what sees pieces of them."""
 USUAL = frozenset({FROM_SCRATCH, USUAL_FINE_TUNING})
 """Names of controls that are a usual recipe, and so may differ from the winner in more than one part."""
 _MOST = 0.02

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from raytl.judging.verdict import FROM_SCRATCH, ON_PLAIN_FEATURES, USUAL, USUAL_FINE_TUNING, WITHOUT_DOMAIN_AND_LOSS
+from raytl.judging.verdict import (
+    FROM_SCRATCH,
+    ON_PLAIN_FEATURES,
+    ON_WHOLE_IMAGES,
+    USUAL,
+    USUAL_FINE_TUNING,
+    WITHOUT_DOMAIN_AND_LOSS,
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ PARTS = {
     "source-domain": Words("Joining the source domain", "the source domain's images", "the same without them"),
     "freezing": Words("Freezing", "freezing", "the same with nothing frozen"),
     "augmentation": Words("Augmentation", "augmentation", "the same without it"),
-    "pixels": Words("Seeing more of the images' pixels", "more pixels", "the same at the space's image size"),
+    "pixels": Words("Seeing larger images", "the larger images", "the same at the usual size"),
     "recipe": Words("The whole of this model", "the whole of this model", "a usual recipe"),
 }
 _BY_NAME = {
@@ -47,6 +54,8 @@ def words(control: dict[str, Any]) -> Words:
             "the source domain's images and the adaptation that needs them",
             "the same without either",
         )
+    if control["name"] == ON_WHOLE_IMAGES:
+        return Words("Seeing pieces of the images as they are", "the pieces", "the same on whole images")
     said = PARTS[control["part"]]
     return replace(said, against=_BY_NAME.get(control["name"], said.against))
 

@@ -140,8 +140,10 @@ class Rehearsal:
         if size is None or took is None:
             return self._known.durations.of(strategy)
         # The network is run once at so many pixels, and then has its features for all folds.
-        pixels = dict(self._larger(base)).get(strategy.source_model, 1.0) if strategy.key not in self._levels else 0.0
-        return pixels * took[0] + took[1]
+        if strategy.key in self._levels:
+            return took[1]
+        times = dict(self._larger(base)).get(strategy.source_model, 1.0)
+        return self._known.durations.at_more_pixels(replace(strategy, source_model=base), times, took[0]) + took[1]
 
     def _level(self, key: str) -> float:
         if key not in self._levels:

@@ -35,6 +35,8 @@ def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: in
     bare, own = split_size(uri)
     provider, name = _resolve(bare)
     model = provider.load(name, _request(channels, own or image_size, seed))
+    if own is not None and tiles_of(uri) == 1:
+        model.preprocessing = replace(model.preprocessing, tiles=1)  # of a saved model that saw pieces
     if tiles_of(uri) > 1:
         if model.preprocessing.size != own:
             raise UserError(f"source model '{uri}': takes images of {model.preprocessing.size} pixels only, whole ones")

@@ -162,6 +162,7 @@ class Task:
         chosen = {"split": split, **columns, "classes_of": classes_of}
         places = {"target": target, "unlabelled": unlabelled, "test": test, "images": images}
         self.given = given_paths(places, domains, self.name, seed, holdout, chosen)
+        of_target = roles.target or roles.unlabelled
         seen = [part for part in roles.parts() if part is not roles.test]
         self.data = TrainingData(
             name=self.name,
@@ -171,6 +172,7 @@ class Task:
             source_domains={key: part.images for key, part in roles.source_domains.items()},
             channels=1 if all(fact.greyscale for part in roles.parts() for fact in part.facts) else 3,
             image_side=max(_long_side(part.facts) for part in seen),
+            target_side=None if of_target is None else _long_side(of_target.facts),
             piece_side=_piece_side(roles.target, roles.unlabelled),
         )
         self.test = None if roles.test is None else SealedTest(roles.test.images)

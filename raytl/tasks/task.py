@@ -38,6 +38,7 @@ class TrainingData:
     channels: 1 where every image of every role is greyscale, else 3.
     image_side: pixels that the longer side of nine in ten images does not exceed, of the role where it is largest;
         None where it is not known.
+    target_side: the same of the target's labelled images, or else of the unlabelled ones.
     piece_side: pixels of the longer side of the usual labelled image of the target; None where there is none, or the
         images without labels are of another size: what is seen in pieces of these is at another scale.
     """
@@ -49,6 +50,7 @@ class TrainingData:
     source_domains: dict[str, LabelledImages]
     channels: int
     image_side: int | None = None
+    target_side: int | None = None
     piece_side: int | None = None
 
     def with_items(self, change: Callable[[ImageItem], ImageItem]) -> TrainingData:

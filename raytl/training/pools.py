@@ -20,7 +20,9 @@ from raytl.training.devices import timed_batch, upload
 from raytl.training.material import Material, as_tensor
 from raytl.training.network import Network
 
-FROZEN_BATCH = 128
+FROZEN_BATCH, FROZEN_SIDE = 128, 224
+"""Images that pass through frozen stages at once, and the side in pixels from which on there are fewer of them: what
+they take of memory in between grows with their area, and would be 6 GB at 448 pixels."""
 VIEW_BATCH, LARGE_SIDE = 512, 128
 """Images that are augmented at once. Of those with more pixels a side no more than pass through the stages at once."""
 COPIED_BYTES = 64 * 2**20
@@ -29,6 +31,11 @@ TIMED_FROM, TIMED_BATCH = 1000, 16
 """Images from which on it is looked how long they will take before they are decoded, and by how many."""
 MOVED = "shift"
 """The augmentation policy that makes the moved versions which consistency is measured on."""
+
+
+def frozen_batch(side: int) -> int:
+    """Images of so many pixels a side that pass through frozen stages at once."""
+    return max(1, int(FROZEN_BATCH * min(1.0, FROZEN_SIDE / side) ** 2))
 
 
 @dataclass(frozen=True)
@@ -199,7 +206,8 @@ class PoolMaker:
         """
         network, device = self._network, self._workspace.device
         network.eval()
-        for part in chain.from_iterable(chunk.split(FROZEN_BATCH) for chunk in inputs):
+        at_once = frozen_batch(self._network.preprocessing.size)
+        for part in chain.from_iterable(chunk.split(at_once) for chunk in inputs):
             if not len(part):
                 yield np.empty((0,), dtype=np.float32)
             else:

@@ -205,6 +205,7 @@ class TestPublishedWeights:
         assert json.loads((tmp / "model.json").read_text())["format_version"] == 6
         assert sources.load(f"file:{tmp}").preprocessing == model.preprocessing
         assert sources.load(f"file:{tmp}", image_size=48).preprocessing.tiles == 1
+        assert sources.load(f"file:{tmp}@96px").preprocessing.tiles == 1
 
     def test_with_auxiliary_heads_and_their_own_normalisation(self, hub: Path) -> None:
         whole = tv.googlenet(weights=None, aux_logits=True, transform_input=True, init_weights=False).eval()

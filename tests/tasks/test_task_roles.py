@@ -84,6 +84,7 @@ class TestSettings:
         target = tones("target", [24] * 19 + [400])
         assert Task(target).data.image_side == 24
         assert Task(target, tones("other", [40] * 10)).data.image_side == 40
+        assert Task(target, tones("other", [40] * 10)).data.target_side == 24
 
     @pytest.mark.parametrize(("sides", "expected"), [([24] * 9, 24), ([30] * 9, 24), ([31] * 9, None), ([12], None)])
     def test_pieces_are_of_the_usual_size_where_those_without_labels_have_it(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from raytl.training.pools import frozen_batch
+
 FEW, MANY = 1024, 3072
 """Both are several times what is augmented at once."""
 
@@ -104,3 +106,9 @@ def test_what_is_made_of_three_times_the_images_takes_no_more_memory(tmp_path: P
     assert all(kept > 2**22 for _, kept in grown.values())
     # An array held once would take as much as is kept of it. What is known of each image, its name say, takes a little.
     assert {name: (peak, kept) for name, (peak, kept) in grown.items() if peak > kept / 3} == {}
+
+
+@pytest.mark.parametrize(("side", "at_once"), [(96, 128), (224, 128), (320, 62), (448, 32), (4000, 1)])
+def test_as_many_pixels_pass_through_frozen_stages_at_once_however_large_the_images(side: int, at_once: int) -> None:
+    assert frozen_batch(side) == at_once
+    assert at_once == 1 or at_once * side**2 <= 128 * 224**2

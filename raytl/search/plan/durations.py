@@ -95,9 +95,13 @@ class Durations:
         """
         return count * max(self._slowest(), sum(self._forward(uri) for uri in networks if not uri.startswith("plain:")))
 
-    def of_passes(self, strategy: Strategy) -> float:
-        """Seconds in which the images of a strategy pass its network once, without reading them; 0 while not known."""
-        return self._passes_of(strategy).forward * (_alike(self._forward_s, strategy.source_model) or 0.0)
+    def at_more_pixels(self, strategy: Strategy, times: float, took: float) -> float:
+        """Seconds of a head that sees so many times as many pixels. strategy: at the size at which it took ``took``.
+
+        Images are read and decoded once more, however many of their pixels the network sees then.
+        """
+        passes_s = self._passes_of(strategy).forward * _alike(self._forward_s, strategy.source_model)
+        return took + (times - 1) * (min(took, passes_s) or took)
 
     def _convex(self, strategy: Strategy) -> float:
         """On one fold more its features are there already, and only the head is solved for."""

@@ -15,8 +15,10 @@ from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources.uris import tiles_of
 from raytl.training.strategy import Strategy
 
-SHARE = 0.4
-"""Of the time that is left, what one size may take."""
+SHARE, ALL_SHARE = 0.4, 0.6
+"""Of the time that is left, what one size may take, and of what is left when the first is tried, what all may."""
+LEAST_S = 60.0
+"""What a size may take where time has no limit, or else as long as all that came before it."""
 
 
 class MorePixels:
@@ -44,24 +46,30 @@ class MorePixels:
         self._settings = settings
         self._records = records
         self._numbers = numbers
-        self._begun = False
+        self._begun_s: float | None = None
+        self._most_s = 0.0
         self._uri = ""
-        self._folds: list[int | None] = []
+        self._folds: list[int] = []
         self._steps: list[tuple[Strategy, float]] = []
         self._taught: Strategy | None = None
-        self._times: dict[str, float] = {}
+        self._tried: dict[str, tuple[Strategy, float]] = {}
         self._last: dict[bool, str] = {}
-        self._asked: list[tuple[Strategy, int | None]] = []
-        self._due: list[tuple[Strategy, int | None]] = []
+        self._asked: list[tuple[Strategy, int]] = []
+        self._due: list[tuple[Strategy, int]] = []
 
     def next_job(self) -> LaneJob | None:
         """The next probe; None while the one before decides whether there is one, and where there is none."""
-        if not self._begun and not self._begin():
+        if self._begun_s is None and not self._begin():
             return None
+        if self._has_failed():
+            self._due, self._steps, self._taught = [], [], None
         while not self._due and not self._is_running() and (self._steps or self._taught):
-            strategy, times = self._steps.pop(0) if self._steps else self._taught_closer()
-            if strategy is not None and self._pays(strategy.source_model):
-                self._try(strategy, times)
+            if self._steps:
+                strategy, times = self._steps.pop(0)
+                if self._pays(strategy.source_model):
+                    self._try(strategy, times)
+            else:
+                self._try_taught()
         if not self._due:
             return None
         strategy, fold = self._due.pop(0)
@@ -69,74 +77,89 @@ class MorePixels:
 
     def is_over(self) -> bool:
         """Whether it is known what more pixels come to."""
-        return self._begun and not self._steps and self._taught is None and not self._is_running()
+        waits = self._due or self._steps or self._taught or self._is_running()
+        return self._begun_s is not None and not waits
 
     def _begin(self) -> bool:
         """Try what there is time for of the sizes that the network was made for; False before the probes are over."""
         best = self._probing.best()
         if best is None:
             return False
-        self._begun = True
+        self._begun_s, self._most_s = self._time.used(), ALL_SHARE * self._time.left()
         network = self._probing.best_network()
         if network is None or self._settings.folds < 2:
             return True
         self._uri = network.source_model
+        self._tried[self._uri] = network, 1.0
         tried = [r for r in self._probes() if r.strategy_key == best]
         self._folds = [record.fold for record in tried]
         leader = Strategy.from_dict(tried[0].strategy)
-        same = leader.source_model == network.source_model
+        same = leader.source_model == self._uri
         self._taught = leader if same and leader.adaptation == PROPAGATION else None
-        more = self._settings.closer(network.source_model)
-        self._steps = [(replace(network, source_model=uri), times) for uri, times in more]
-        for uri, times in self._settings.larger(network.source_model):
+        self._steps = [(replace(network, source_model=uri), times) for uri, times in self._settings.closer(self._uri)]
+        for uri, times in self._settings.larger(self._uri):
             if self._try(replace(network, source_model=uri), times):
                 break
         return True
 
-    def _taught_closer(self) -> tuple[Strategy | None, float]:
-        """What led by what unlabelled images teach, at the size that leads: they pass once it is known to pay."""
-        taught, self._taught = self._taught, None
-        leader = self._probing.leading_head()
-        if taught is None or leader is None or leader.source_model not in self._times:
-            return None, 0.0
-        return replace(taught, source_model=leader.source_model), self._times[leader.source_model]
+    def _best(self) -> str:
+        """The size that leads, of those tried: its source model."""
+        by_key = {strategy.key: uri for uri, (strategy, _) in self._tried.items()}
+        return by_key.get(self._probing.best_of(list(by_key)), self._uri)
 
     def _pays(self, uri: str) -> bool:
-        """Whether more of the kind promises anything: not where the last of it was no better than all else."""
-        last, leader = self._last.get(tiles_of(uri) > 1), self._probing.leading_head()
-        return last is None or leader is None or leader.source_model == last
+        """Whether more of the kind promises anything: not where the last of it was no better than the other sizes."""
+        last = self._last.get(tiles_of(uri) > 1)
+        return last is None or last == self._best()
+
+    def _try_taught(self) -> None:
+        """Try what led by what unlabelled images teach at the size that leads: they pass once it is known to pay."""
+        taught, self._taught, best = self._taught, None, self._best()
+        if taught is not None and best != self._uri:
+            self._try(replace(taught, source_model=best), self._tried[best][1])
 
     def _try(self, strategy: Strategy, times: float) -> bool:
         """Ask for a strategy if there is time for it. times: how many times as many pixels it sees as were seen."""
-        uri, seconds = strategy.source_model, self._seconds(strategy, times)
+        uri = strategy.source_model
         known = {
             r.fold for r in self._records if r.strategy_key == strategy.key and r.status != TrialStatus.INTERRUPTED
         }
-        if not known and not (seconds <= SHARE * self._time.left() and self._time.allows(seconds, self._records)):
+        if not known and not self._has_time(self._seconds(strategy, times)):
             return False
-        self._times[uri] = times
+        self._tried.setdefault(uri, (strategy, times))
         self._last[tiles_of(uri) > 1] = uri
         self._asked = [(strategy, fold) for fold in self._folds]
         self._due = [(strategy, fold) for fold in self._folds if fold not in known]
         return True
 
+    def _has_time(self, seconds: float) -> bool:
+        used_s = self._time.used()
+        if not self._time.limited:
+            return seconds <= max(LEAST_S, used_s)
+        most_s = min(SHARE * self._time.left(), self._most_s - (used_s - (self._begun_s or 0.0)))
+        return seconds <= most_s and self._time.allows(seconds, self._records)
+
     def _seconds(self, strategy: Strategy, times: float) -> float:
         """What a strategy takes at more pixels on all folds, by what it took: its images pass the network once."""
-        network = replace(strategy, source_model=self._uri)
         alike = [
             record
             for record in self._probes()
             if record.strategy["source_model"] == self._uri and record.strategy["adaptation"] == strategy.adaptation
         ]
-        took = max(record.seconds for record in alike)
-        # Images are read and decoded once more, however many of their pixels the network sees then.
-        passes_s = min(took, self._durations.of_passes(network)) or took
         again = [record.seconds for record in alike if record.strategy["head"] == strategy.head][1:]
-        return took + (times - 1) * passes_s + sum(again)
+        took = max(record.seconds for record in alike)
+        return self._durations.at_more_pixels(replace(strategy, source_model=self._uri), times, took) + sum(again)
 
     def _probes(self) -> list[TrialRecord]:
         return [r for r in self._records if r.kind == JobKind.PROBE and r.status == TrialStatus.COMPLETED]
 
+    def _has_failed(self) -> bool:
+        """Whether what was asked for last failed: for want of memory more of it, and larger ones, would as well."""
+        asked = {(strategy.key, fold) for strategy, fold in self._asked}
+        return any(r.status == TrialStatus.FAILED and (r.strategy_key, r.fold) in asked for r in self._records)
+
     def _is_running(self) -> bool:
-        ended = {(r.strategy_key, r.fold) for r in self._records if r.status != TrialStatus.RUNNING}
-        return any((strategy.key, fold) not in ended for strategy, fold in self._asked)
+        """Whether something that was asked for has not ended. What an earlier search broke off counts no more."""
+        last = {(r.strategy_key, r.fold): r.status for r in self._records}
+        given = [which for which in self._asked if which not in self._due]
+        return any(last.get((s.key, fold), TrialStatus.RUNNING) == TrialStatus.RUNNING for s, fold in given)

@@ -347,9 +347,12 @@ class Probing:
         }
         if not heads:
             return None
+        return heads[self.best_of(list(heads))]
+
+    def best_of(self, keys: Sequence[str]) -> str:
+        """Which of these strategies promises most, of those that were tried on the most folds."""
         promises = self._contest.promises()
-        best = max(heads, key=lambda key: (len(self._contest.completed(key)), promises.get(key, float("-inf"))))
-        return heads[best]
+        return max(keys, key=lambda key: (len(self._contest.completed(key)), promises.get(key, float("-inf"))))
 
     def order(self) -> list[str]:
         """Source models, the most promising first: by their probes, then those that did not join in yet."""

@@ -13,8 +13,10 @@ from raytl import adaptation, sources
 from raytl.adaptation.moments import LEAST_SEEN
 from raytl.adaptation.propagation import PROPAGATION
 from raytl.judging.verdict import (
+    AT_USUAL_SIZE,
     FROM_SCRATCH,
     ON_PLAIN_FEATURES,
+    ON_WHOLE_IMAGES,
     USUAL_FINE_TUNING,
     WITHOUT_DOMAIN_AND_LOSS,
     lacks,
@@ -187,7 +189,10 @@ class Recipes:
         In the order in which they are worth their time, should it not suffice for all.
         """
         convex = winner.convex
-        baselines = self.baselines([winner.source_model, *order], survey)
+        usual = self._at_usual_size(winner.source_model)
+        sized = usual != winner.source_model
+        # Trainings at the usual size: at several times as many pixels one would take hours, and its memory.
+        baselines = self.baselines([usual, *order], survey)
         found: list[Control] = []
         start = self.untrained(winner.source_model)
         learned = start is not None and not is_untrained(winner.source_model)
@@ -205,9 +210,9 @@ class Recipes:
                 alone = replace(alone, adaptation="none", adaptation_config=None)
             name = WITHOUT_DOMAIN_AND_LOSS if needs else "without the source domain"
             found.append(Control(name, "source-domain", alone))
-        usual = split_size(winner.source_model)[0]
-        if winner.source_model not in self._space.source_models and usual in self._space.source_models:
-            found.append(Control("at the usual size", "pixels", replace(winner, source_model=usual)))
+        if sized:
+            name = ON_WHOLE_IMAGES if tiles_of(winner.source_model) > 1 else AT_USUAL_SIZE
+            found.append(Control(name, "pixels", replace(winner, source_model=usual)))
         other = self._unrelated(winner, order)
         if other is not None:
             found.append(Control("pretrained on another domain", "other-source", other))
@@ -215,11 +220,11 @@ class Recipes:
             as_they_are = replace(winner, augmentation="none", cached_views=0)
             found.append(Control("without augmentation", "augmentation", as_they_are))
         if learned and convex and SCRATCH in baselines:  # nobody freezes random weights; a training, so after the heads
-            found.append(Control(FROM_SCRATCH, "source-model", baselines[SCRATCH]))
+            found.append(Control(FROM_SCRATCH, "recipe" if sized else "source-model", baselines[SCRATCH]))
         unfrozen = baselines.get(FINE_TUNE)
-        if convex and unfrozen is not None and unfrozen.source_model == winner.source_model:
-            # What a winner gains that learns from more than it does, or from no label at all, need not be freezing's.
-            more = winner.head == ZERO_SHOT or lacks(unfrozen.to_dict(), winner.to_dict())
+        if convex and unfrozen is not None and unfrozen.source_model == usual:
+            # What a winner gains that sees or learns from more, or from no label at all, need not be freezing's.
+            more = sized or winner.head == ZERO_SHOT or lacks(unfrozen.to_dict(), winner.to_dict())
             found.append(Control(USUAL_FINE_TUNING, "recipe" if more else "freezing", unfrozen))
         elif winner.cut and not convex and not winner.source_model.startswith("plain:"):  # in which nothing is learned
             found.append(Control("with nothing frozen", "freezing", replace(winner, cut=0, cached_views=0)))
@@ -227,6 +232,11 @@ class Recipes:
             found.append(Control("without augmentation", "augmentation", replace(winner, augmentation="none")))
         keys = {winner.key}
         return [control for control in found if control.strategy.key not in keys]
+
+    def _at_usual_size(self, uri: str) -> str:
+        """A source model at the space's size, where that is what it is in the space."""
+        bare = split_size(uri)[0]
+        return bare if uri not in self._space.source_models and bare in self._space.source_models else uri
 
     def _on_plain_features(self, winner: Strategy, order: Sequence[str]) -> Strategy:
         """The winner's head on what needs no network: of such features, on those that promise most.

@@ -163,14 +163,14 @@ class BoundSpace:
         """
         known, most = self._info(uri), self._most_pixels(uri)
         own = sources.info(uri, channels=self.data.channels).image_size if most else 0
-        sides = [(size, 1) for size in CLOSER if own < size <= most]
+        sides = [(size, 1) for size in CLOSER if LEAST_LARGER * max(own, known.image_size) <= size <= most]
         shown = (self.data.piece_side or 0) / LEAST_CLOSER
         sides += [(tiles * side, tiles) for tiles, side in PIECES if tiles * side <= min(most, shown)]
         return [(sources.at_size(uri, size, tiles), (size / known.image_size) ** 2) for size, tiles in sorted(sides)]
 
     def _most_pixels(self, uri: str) -> int:
         """The largest side that a source model may be tried at; 0 where it takes only one."""
-        known, side = self._info(uri), self.data.image_side
+        known, side = self._info(uri), self.data.target_side
         if not known.pretrained or known.fixed_size or side is None or uri.startswith(_OF_ONE_SIZE):
             return 0
         return min(round_up(side), self.space.settings.largest_image_size)

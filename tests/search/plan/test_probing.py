@@ -492,26 +492,88 @@ class TestMorePixels:
         search.play(curve)
         assert self.seen(search) == [(size, fold) for size in expected for fold in range(3)]
 
-    @pytest.mark.parametrize("pays", [True, False])
-    def test_what_unlabelled_images_teach_is_tried_at_the_size_that_led(self, space: BoundSpace, pays: bool) -> None:
+    @pytest.mark.parametrize(
+        ("levels", "expected"),
+        [
+            ({"320px": 0.5, "3x96px": 0.6}, "3x96px"),
+            ({"320px": 0.6, "3x96px": 0.5}, "320px"),
+            ({"320px": 0.5, "3x96px": 0.6, "3x128px": 0.3}, "3x96px"),
+            ({"320px": 0.1, "3x96px": 0.1}, None),
+        ],
+    )
+    def test_what_unlabelled_images_teach_is_tried_at_the_size_that_led(
+        self, space: BoundSpace, levels: dict[str, float], expected: str | None
+    ) -> None:
+        """Of the sizes tried without: at the usual one it leads by far itself."""
         taught = replace(probe(MADE[1]), adaptation="propagation")
         recipes = FixedRecipes(BASELINES, {**PROBES, MADE[1]: [probe(MADE[1]), taught]})
 
         def curve(job: LaneJob) -> Curve:
             if job.kind != JobKind.PROBE:
                 return by_name(job)
-            _, at, _ = job.strategy["source_model"].rpartition("@")
-            level = 0.8 if job.strategy["adaptation"] == "propagation" else 0.7 if job.strategy == first else 0.2
-            return Curve(((0.9 if at and pays else 0.1 if at else level, 1.0),))
+            _, at, size = job.strategy["source_model"].rpartition("@")
+            if job.strategy["adaptation"] == "propagation":
+                return Curve(((0.95, 1.0),))
+            return Curve(((levels[size] if at else 0.4 if size == MADE[1] else 0.2, 1.0),))
 
-        first = probe(MADE[1]).to_dict()
-        closer = [(f"{MADE[1]}@320px", 2.0), (f"{MADE[1]}@3x96px", 3.0)]
+        closer = [(f"{MADE[1]}@{size}", 2.0) for size in levels]
         search = Search(space, lanes=1, recipes=recipes, closer=lambda uri: closer if uri == MADE[1] else [])
         search.play(curve)
-        seen = [job for job in search.given(JobKind.PROBE) if "@" in job.strategy["source_model"]]
-        found = [(job.strategy["source_model"], job.strategy["adaptation"]) for job in seen if job.fold == 0]
-        expected = [(uri, "none") for uri, _ in closer]
-        assert found == ([*expected, (closer[0][0], "propagation")] if pays else expected)
+        seen = [job for job in search.given(JobKind.PROBE) if "@" in job.strategy["source_model"] and not job.fold]
+        taught_at = [job.strategy["source_model"] for job in seen if job.strategy["adaptation"] == "propagation"]
+        assert taught_at == ([] if expected is None else [f"{MADE[1]}@{expected}"])
+
+    @pytest.mark.parametrize("lanes", [1, 2])
+    def test_where_a_search_was_broken_off_it_goes_on_with_them(self, space: BoundSpace, lanes: int) -> None:
+        """With a size that led once all its folds are known, not by those of before."""
+        recipes = FixedRecipes({}, {MADE[0]: [probe(MADE[0])]})
+
+        def began() -> Search:
+            closer = [(f"{MADE[0]}@3x96px", 2.0), (f"{MADE[0]}@3x128px", 2.0)]
+            return Search(space, lanes=lanes, recipes=recipes, closer=lambda uri: closer, trials=0)
+
+        def end(search: Search, job: LaneJob) -> None:
+            if job.kind == JobKind.PROBE:
+                score = 0.9 if "@" in job.strategy["source_model"] else 0.5
+                search.plan.on_epoch(job.number, {"epoch": 1.0, "score": score, "seconds": 0.1})
+            search.plan.on_end(job.number, JobResult(seconds=0.1))
+
+        search = began()
+        while isinstance(job := search.plan.next_job(), LaneJob):
+            if "@" in str(job.strategy.get("source_model")) and job.fold == 2:
+                break
+            end(search, job)
+        search.plan.interrupt()
+        again, seen, running = began(), [], []
+        again.plan.restore(copy.deepcopy(search.plan.records))
+        for _ in range(40):
+            job = again.plan.next_job()
+            if isinstance(job, LaneJob):
+                running.append(job)
+                seen += [job] if "@" in str(job.strategy.get("source_model")) and job.kind == JobKind.PROBE else []
+            if running and (not isinstance(job, LaneJob) or len(running) == lanes):
+                end(again, running.pop(0))
+        found = [(job.strategy["source_model"].rpartition("@")[2], job.fold) for job in seen]
+        assert found == [("3x96px", 2), *(("3x128px", fold) for fold in range(3))]
+
+    def test_nothing_more_of_what_failed(self, space: BoundSpace) -> None:
+        """Where memory ran out, another fold would run out of it too, and so would more pixels."""
+        recipes = FixedRecipes({}, {MADE[0]: [probe(MADE[0])]})
+        closer = [(f"{MADE[0]}@{size}", 2.0) for size in ("3x96px", "320px")]
+        search = Search(space, lanes=1, recipes=recipes, closer=lambda uri: closer, trials=0)
+
+        def curve(job: LaneJob) -> Curve:
+            return Curve(reason="memory ran out") if "@" in str(job.strategy.get("source_model")) else by_name(job)
+
+        search.play(curve)
+        assert self.seen(search) == [("3x96px", 0)]
+
+    def test_without_a_limit_a_size_takes_no_longer_than_all_before(self, space: BoundSpace) -> None:
+        recipes = FixedRecipes({}, {MADE[0]: [probe(MADE[0])]})
+        closer = [(f"{MADE[0]}@3x96px", 40.0), (f"{MADE[0]}@320px", 5000.0)]
+        search = Search(space, lanes=1, recipes=recipes, closer=lambda uri: closer, trials=0)
+        search.play(by_name)
+        assert {size for size, _ in self.seen(search)} == {"3x96px"}
 
     @pytest.mark.parametrize(("forward_s", "tried"), [(0.01, True), (0.5, False)])
     def test_large_images_are_decoded_once_whatever_the_network_sees(

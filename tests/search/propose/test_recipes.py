@@ -355,6 +355,10 @@ class TestControls:
         plain = next(c.strategy for c in made.controls(winner, ORDER, SURVEY) if c.name == "on plain image features")
         assert plain.source_model == ("plain:pixels@3x16px" if size == "3x16px" else "plain:pixels")
         assert "pixels" not in {control.part for control in made.controls(usual, ORDER, SURVEY)}
+        learned = replace(winner, source_model=f"{PRETRAINED}@{size}")
+        trained = [c for c in recipes(tmp_path).controls(learned, ORDER, SURVEY) if not c.strategy.convex]
+        assert trained and {c.part for c in trained} == {"recipe"}  # at the usual size: they differ in that as well
+        assert not [c for c in trained if "@" in c.strategy.source_model]
         own = recipes(tmp_path, None, winner.source_model)
         assert "pixels" not in {control.part for control in own.controls(winner, ORDER, SURVEY)}
 

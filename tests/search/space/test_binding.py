@@ -396,7 +396,7 @@ def test_published_weights_may_see_more_pixels_where_images_have_them(
     uri, own = in_cache(tmp_path, monkeypatch), f"pretrain:bright/{MODEL}"
     file = tmp_path / "space.yaml"
     file.write_text(f"image_size: 96\nlargest_image_size: 224\nspace: {{source_model: ['{uri}', '{own}', '{MODEL}']}}")
-    space = BoundSpace(load_space(str(file)), replace(data(), image_side=side))
+    space = BoundSpace(load_space(str(file)), replace(data(), target_side=side))
     assert space.larger(uri) == [(f"{uri}@{size}px", (size / 96) ** 2) for size in expected]
     assert not space.larger(own) and not space.larger(MODEL) and not space.larger("plain:pixels")
     for asked in ("image_size=96", "largest_image_size=0"):  # whoever says which size gets that one
@@ -424,9 +424,12 @@ def test_and_more_than_they_were_made_for_and_pieces_of_large_images(
     uri = in_cache(tmp_path, monkeypatch)
     file = tmp_path / "space.yaml"
     file.write_text(f"image_size: 96\nlargest_image_size: {most}\nspace: {{source_model: ['{uri}', '{MODEL}']}}")
-    space = BoundSpace(load_space(str(file)), replace(data(), image_side=side, piece_side=side))
+    space = BoundSpace(load_space(str(file)), replace(data(), target_side=side, piece_side=side))
     assert [found.rpartition("@")[2] for found, _ in space.closer(uri)] == expected
-    of_another_size = BoundSpace(load_space(str(file)), replace(data(), image_side=side, piece_side=None))
+    of_another_size = BoundSpace(load_space(str(file)), replace(data(), target_side=side, piece_side=None))
     assert [f for f, _ in of_another_size.closer(uri)] == [f"{uri}@{size}" for size in expected if "x" not in size[:2]]
     assert dict(space.closer(uri)).get(f"{uri}@3x96px", 9.0) == 9.0
     assert not space.closer(MODEL) and not space.closer("plain:pixels")
+    at_320 = BoundSpace(load_space(str(file), ["image_size=320", f"largest_image_size={most}"]), space.data)
+    whole = [(found, times) for found, times in at_320.closer(uri) if found.endswith(("@320px", "@448px"))]
+    assert whole == ([(f"{uri}@448px", (448 / 320) ** 2)] if "448px" in expected else [])
