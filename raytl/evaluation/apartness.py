@@ -7,21 +7,82 @@ import numpy as np
 from raytl.evaluation.probes import fit_logistic
 
 _STRENGTHS = (1e-2, 1e-1)
+_COMPANIONS = 1.0
+"""Further images of its group that an image has on average, beyond which those of another set are taken to have some
+too: of fewer, what a probe learns by heart of a group does not tell."""
+_CLUSTERS = 5
+"""Into so many are images of unknown groups divided: one for each fold. Of more, those of one patient come to lie in
+several (of four patients with 50 images each, ten clusters gave an AUC of 0.95, five 0.54)."""
 
 
-def told_apart(one: np.ndarray, other: np.ndarray, kinds: tuple[np.ndarray, np.ndarray], *, seed: int = 0) -> float:
+def told_apart(
+    one: np.ndarray,
+    other: np.ndarray,
+    kinds: tuple[np.ndarray, np.ndarray],
+    groups: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+    *,
+    seed: int = 0,
+) -> float:
     """How often logistic regression that saw neither tells which of two images is of the other set (AUC), in [0, 1].
 
     one, other: features (n, d) and (m, d). kinds: (n,) and (m,), the classes that a head names them: only pairs of one
     are asked, so that other frequencies of the classes alone set nothing apart. 0.5 where there are no such pairs.
+    groups: (n,) and (m,), equal for images of one patient, in both sets; None where none are known. A group is held out
+    whole, else the probe would learn by heart which patients are of which set; pairs within one do not count. Where
+    those of one set alone are known, the other's images that look alike are held out together in their place.
     """
     rows, other_set = np.concatenate([one, other]), np.repeat([0, 1], [len(one), len(other)])
-    said = fit_logistic(rows, other_set, 2, strengths=_STRENGTHS, class_balanced=True, seed=seed).out_of_fold[:, 1]
+    group = _numbered((one, other), kinds, groups)
+    probe = fit_logistic(rows, other_set, 2, strengths=_STRENGTHS, class_balanced=True, groups=group, seed=seed)
+    said = probe.out_of_fold[:, 1]
     kind = np.concatenate(kinds)
     right = pairs = 0.0
     for value in np.unique(kind):
-        mine, theirs = (said[(kind == value) & (other_set == which) & np.isfinite(said)] for which in (0, 1))
-        gap = theirs[:, None] - mine[None]
+        mine, theirs = (np.flatnonzero((kind == value) & (other_set == which) & np.isfinite(said)) for which in (0, 1))
+        gap = said[theirs][:, None] - said[mine][None]
+        gap = gap[group[theirs][:, None] != group[mine][None]]
         right += float((gap > 0).sum() + 0.5 * (gap == 0).sum())
         pairs += gap.size
     return right / pairs if pairs else 0.5
+
+
+def _numbered(
+    features: tuple[np.ndarray, np.ndarray],
+    kinds: tuple[np.ndarray, np.ndarray],
+    groups: tuple[np.ndarray | None, np.ndarray | None],
+) -> np.ndarray:
+    """Groups (n + m,) of both sets, numbered together."""
+    names = np.unique(np.concatenate([own for own in groups if own is not None] or [np.empty(0)]))
+    numbered, first = [], len(names)  # numbers from here on are nobody's
+    for which, own in enumerate(groups):
+        beside = groups[1 - which]
+        if own is not None:
+            numbered.append(np.searchsorted(names, own))
+        elif beside is not None and _companions(beside) > _COMPANIONS:
+            numbered.append(first + _clusters(features[which], kinds[which]))
+        else:
+            numbered.append(first + np.arange(len(features[which])))
+        first = max(first, int(numbered[-1].max(initial=-1)) + 1)
+    return np.concatenate(numbered)
+
+
+def _companions(groups: np.ndarray) -> float:
+    """How many further images of its group an image has, on average."""
+    counts = np.unique(groups, return_counts=True)[1]
+    return float((counts * (counts - 1.0)).sum() / counts.sum())
+
+
+def _clusters(features: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Numbers (n,) of images that look alike, whatever they show: a class is in no cluster of its own."""
+    from scipy.cluster.hierarchy import fcluster, linkage  # a second of import, which few searches come to need
+
+    if len(features) <= _CLUSTERS:
+        return np.arange(len(features))
+    apart = np.array(features, dtype=np.float64)
+    for value in np.unique(kind):
+        apart[kind == value] -= apart[kind == value].mean(axis=0)
+    spread = apart.std(axis=0)
+    apart = apart[:, spread > 0] / spread[spread > 0]
+    if not apart.shape[1]:  # all alike
+        return np.zeros(len(features), dtype=np.int64)
+    return np.asarray(fcluster(linkage(apart, "ward"), _CLUSTERS, "maxclust"), dtype=np.int64)

@@ -12,7 +12,7 @@ from raytl.core.errors import UserError, nearest
 from raytl.core.names import few, plural, printable
 from raytl.tasks.duplicates import label_conflicts
 from raytl.tasks.given import given_paths
-from raytl.tasks.grouping import grouped, say_things_tested
+from raytl.tasks.grouping import grouped, numbered_alike, say_things_tested
 from raytl.tasks.holding_out import checked_holdout, groups_per_class, hold_out
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.judgements import (
@@ -145,6 +145,8 @@ class Task:
                 learned = {name: count for name, count in goal.images.counts().items() if count}
                 self.problems += judge_test(final.images.name, learned, set(), occurring(final.images))
             goal.images, told = grouped(goal, self.problems, others)
+            if roles.unlabelled is not None:
+                roles.unlabelled.images = numbered_alike(roles.unlabelled, goal)
             if final is not None and told:
                 self.problems += say_things_tested(goal.images, final.images)
             if final is None:

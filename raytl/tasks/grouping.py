@@ -47,6 +47,24 @@ def grouped(
     return replace(images, groups=groups if len(np.unique(groups)) < len(groups) else None), told
 
 
+def numbered_alike(pool: Part[Images], target: Part[LabelledImages]) -> Images:
+    """The images without labels, whose groups have the numbers of the target's groups of that name, if there are any.
+
+    All other groups have numbers that the target has not.
+    """
+    groups, theirs = pool.images.groups, target.images.groups
+    if groups is None or theirs is None:
+        return pool.images
+    known = {name: number for name, number in zip(target.group_names, theirs, strict=False) if name is not None}
+    names = pool.group_names or [None] * len(groups)
+    first = int(theirs.max()) + 1
+    numbers = [
+        first + number if name is None else known.get(name, first + number)
+        for name, number in zip(names, groups, strict=True)
+    ]
+    return replace(pool.images, groups=np.array(numbers, dtype=np.int64))
+
+
 def say_things_tested(learned: LabelledImages, tested: LabelledImages) -> list[Problem]:
     """Where a given test shows things that are learned from: it does not tell how a model does on new ones."""
     names = [item.name for item in tested.items]

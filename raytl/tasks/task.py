@@ -33,7 +33,8 @@ class TrainingData:
 
     classes: the labels to learn, sorted by name.
     target: labelled images of the domain that the model will be used in, or None.
-    unlabelled: images of that domain without labels, or None.
+    unlabelled: images of that domain without labels, or None. A group of theirs with the number of one of the target's
+        is that one.
     source_domains: labelled images of other domains by name, each with its own classes.
     channels: 1 where every image of every role is greyscale, else 3.
     image_side: pixels that the longer side of nine in ten images does not exceed, of the role where it is largest;

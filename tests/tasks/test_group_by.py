@@ -211,6 +211,19 @@ class TestRoles:
         said = {p.where.rsplit("/", 2)[-2]: p.severity for p in task.problems if "is not heard here" in p.message}
         assert said == {"test": Severity.WARNING, "new": Severity.INFO, "old": Severity.INFO}
 
+    def test_groups_of_the_target_and_of_the_images_without_labels_have_one_number(self, tmp_path: Path) -> None:
+        target = write(tmp_path / "words", crossed(["anna", "bo"]))
+        pool = write(tmp_path / "new", [f"{who}_{n}.png" for who in ("aa", "anna", "cy") for n in range(3)])
+        data = Task(target, unlabelled=pool, group_by=r"([a-z]+)_\d").data
+        assert data.target is not None and data.unlabelled is not None
+        of_target, of_pool = (
+            {Path(item.name).name.split("_")[0]: group for item, group in zip(own.items, own.groups, strict=True)}
+            for own in (data.target, data.unlabelled)
+        )
+        assert set(of_target) == {"anna", "bo"} and set(of_pool) == {"aa", "anna", "cy"}
+        assert of_target["anna"] == of_pool["anna"]
+        assert len({*of_target.values(), *of_pool.values()}) == 4
+
     def test_what_belongs_together_without_target_labels(self, tmp_path: Path) -> None:
         names = crossed(["anna", "bo"])
         pool = write(tmp_path / "new", [f"{n}.png" for n in range(5)])

@@ -268,7 +268,7 @@ def _of_the_unlabelled(workspace: Workspace, uri: str) -> tuple[tuple[float, ...
     probe = fit_logistic(seen, labelled.labels, len(data.classes), groups=labelled.groups)
     of_few = _last(workspace, uri or PLAIN, few)
     said = softmax(probe.logits(of_few), axis=1)  # as out of fold, before any temperature
-    apart = _are_apart(seen, of_few, probe.out_of_fold, said)
+    apart = _are_apart(seen, of_few, probe.out_of_fold, said, (labelled.groups, few.groups))
     counts = np.bincount(data.target.labels, minlength=len(data.classes))
     estimate = estimate_frequencies(
         said,
@@ -292,16 +292,23 @@ def _of_the_unlabelled(workspace: Workspace, uri: str) -> tuple[tuple[float, ...
     return shares, f"class frequencies of the target estimated, {found} and {of_these}", apart
 
 
-def _are_apart(labelled: np.ndarray, unlabelled: np.ndarray, out_of_fold: np.ndarray, said: np.ndarray) -> bool:
+def _are_apart(
+    labelled: np.ndarray,
+    unlabelled: np.ndarray,
+    out_of_fold: np.ndarray,
+    said: np.ndarray,
+    groups: tuple[np.ndarray | None, np.ndarray | None],
+) -> bool:
     """Whether labelled (n, d) and unlabelled (m, d) features are told apart, of images that a probe names alike.
 
-    out_of_fold, said: (n, k), NaN if never held, and (m, k) by that probe.
+    out_of_fold, said: (n, k), NaN if never held, and (m, k) by that probe. groups: (n,) and (m,), or None.
     """
     asked = np.isfinite(out_of_fold).all(axis=1)
     if min(asked.sum(), len(unlabelled)) < LEAST_TOLD_APART:
         return False
     kinds = (out_of_fold[asked].argmax(axis=1), said.argmax(axis=1))
-    return told_apart(labelled[asked], unlabelled, kinds) >= APART
+    own = None if groups[0] is None else groups[0][asked]
+    return told_apart(labelled[asked], unlabelled, kinds, (own, groups[1])) >= APART
 
 
 def _last(workspace: Workspace, uri: str, images: Images) -> np.ndarray:

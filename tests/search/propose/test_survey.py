@@ -71,6 +71,26 @@ def test_images_of_another_kind_than_the_labelled_ones_are_told(tmp_path: Path, 
     assert not told(tmp_path, target=shapes(4, 1, name="target"), unlabelled=pool).apart  # too few to say
 
 
+def of_patients(images: LabelledImages, patients: int, seed: int) -> LabelledImages:
+    """The same, dealt out to patients, each of whom has a pattern of his own behind them."""
+    rng = np.random.default_rng(seed)
+    patterns = rng.normal(0, 40, (patients, 16, 16))
+    groups = np.arange(len(images)) % patients
+    pixels = [np.asarray(item.open()) for item in images.items]
+    pixels = [(one + patterns[own]).clip(0, 255).astype(np.uint8) for one, own in zip(pixels, groups, strict=True)]
+    items = [PixelsItem(f"{images.name} {n}", one) for n, one in enumerate(pixels)]
+    return replace(images, items=items, groups=groups)
+
+
+def test_other_patients_are_not_of_another_kind(tmp_path: Path) -> None:
+    target = of_patients(shapes(20, 1, name="target"), 5, 0)
+    others = of_patients(shapes(30, 2, name="unlabelled"), 7, 1).without_labels()
+    others = replace(others, groups=100 + np.asarray(others.groups))
+    assert told(tmp_path / "a", target=replace(target, groups=None), unlabelled=replace(others, groups=None)).apart
+    assert not told(tmp_path / "b", target=target, unlabelled=others).apart
+    assert not told(tmp_path / "c", target=target, unlabelled=replace(others, groups=None)).apart
+
+
 class TestDomains:
     def test_of_wrong_labels_are_set_aside_where_the_targets_labels_tell(self, tmp_path: Path) -> None:
         for wrong in (permuted(domain("wrong", 6)), swapped(domain("wrong", 6))):
