@@ -34,8 +34,50 @@ _ACROSS = 0.5
 of the class; of kinds and things within classes, a third at most on thirty data sets that were looked at."""
 _ANYBODY = frozenset(
     {
-        *("img", "image", "photo", "picture", "pic", "file", "frame", "sample", "example", "item", "unlabelled"),
-        *("unlabeled", "unlab", "labelled", "labeled", "new", "pool", "data", "set", "u", "x"),
+        *(
+            "img",
+            "image",
+            "photo",
+            "picture",
+            "pic",
+            "file",
+            "frame",
+            "sample",
+            "example",
+            "item",
+            "scan",
+            "screenshot",
+        ),
+        *("imgs", "images", "photos", "pictures", "pics", "files", "frames", "samples", "examples", "items", "scans"),
+        *(
+            "screenshots",
+            "screen",
+            "shot",
+            "foto",
+            "fotos",
+            "bild",
+            "bilder",
+            "bildschirmfoto",
+            "capture",
+            "snapshot",
+            "at",
+            "um",
+        ),
+        *(
+            "dsc",
+            "dscn",
+            "dscf",
+            "pxl",
+            "dcim",
+            "whatsapp",
+            "raw",
+            "original",
+            "originals",
+            "unsorted",
+            "unknown",
+            "unlabelled",
+        ),
+        *("unlabeled", "unlab", "labelled", "labeled", "new", "pool", "data", "dataset", "set", "u", "x"),
     }
 )
 _MOST_PARTS = 5
@@ -117,10 +159,10 @@ def find_origins(images: LabelledImages, others: Sequence[Images] = ()) -> Origi
     same sites. The order of images does not matter.
     """
     told = _names(images)
-    elsewhere = [_names(other) for other in others]
+    elsewhere = [_names(other, images.classes) for other in others]
     first = None
     for parts in range(_MOST_PARTS + 1):
-        found = _told_by(parts, told, images.labels, elsewhere)
+        found = _told_by(parts, told, images, elsewhere)
         if found is not None and found.others:
             return found
         first = first or found
@@ -130,22 +172,25 @@ def find_origins(images: LabelledImages, others: Sequence[Images] = ()) -> Origi
 def of_one_origin(images: LabelledImages, others: Mapping[str, Images]) -> Problem | None:
     """What to say where nearly all labelled images are of one origin by name, and other images are of others.
 
-    others: what to call them, and them. No figure can then tell what is right on these.
+    others: what to call them, and them. No figure can then tell what is right on these. Of two origins at least: one
+    name for all of them is as often that of the collection.
     """
-    told = _names(images)
-    elsewhere = {what: _names(other) for what, other in others.items()}
+    told, classes = _names(images), _words(*images.classes)
+    elsewhere = {what: _names(other, images.classes) for what, other in others.items()}
     for parts in range(_MOST_PARTS + 1):
-        found = Counter(origin for one in told if (origin := _origin(parts, one)) is not None)
+        found = Counter(origin for one in told if (origin := _origin(parts, one, numbered=False)) is not None)
         name, count = found.most_common(1)[0] if found else ("", 0)
         if count < max(_ALL * len(told), _IMAGES_OF_ONE):
             continue
         for what, other in elsewhere.items():
-            share = _elsewhere(parts, other, {name})
-            if share is not None and share >= 1 - _NONE:
-                theirs = sorted({origin for one in other if (origin := _origin(parts, one)) is not None} - {name})
+            origins = [_origin(parts, one, classes, numbered=False) for one in other]
+            share = _elsewhere(origins, {name})
+            theirs = sorted({origin for origin in origins if origin is not None} - {name})
+            if share is not None and share >= 1 - _NONE and len(theirs) > 1:
                 said = f"file names say that the labelled images come from one origin ({name}) and those {what} from"
                 said = f"{said} others ({few(theirs)}): figures are of new images of that one, and flatter for others,"
-                said = f"{said} of which nothing tells; label some of several origins"
+                said = f"{said} of which nothing tells; label some of several origins, or pass --group-by none if"
+                said = f"{said} these names tell no origin"
                 return Problem(Severity.WARNING, images.name, said)
     return None
 
@@ -171,12 +216,14 @@ def _can_be_validated(labels: np.ndarray, groups: np.ndarray) -> bool:
     return 2 * sum(several) > len(several) and plan_folds(labels, groups)[0] > 1
 
 
-def _names(images: Images) -> list[list[str]]:
+def _names(images: Images, classes: Sequence[str] = ()) -> list[list[str]]:
     """What the path of each image may say of its origin, nothing of what is no image's file.
 
     First the folder within its class, or within what was given; then the beginnings of the file's name, each a part
-    longer, without the last part, which is the image's own. The name of its class at the beginning is passed over.
+    longer, without the last part, which is the image's own. The name of its class at the beginning is passed over, and
+    where images have no labels that of any class.
     """
+    any_class = "|".join(re.escape(name) for name in sorted(classes, key=len, reverse=True))
     label_of = [""] * len(images)
     if isinstance(images, LabelledImages):
         label_of = [images.classes[label] for label in images.labels]
@@ -192,11 +239,8 @@ def _names(images: Images) -> list[list[str]]:
             folders = folders[_last(folders, label) :]
         else:
             folders = folders[len(root) :] if folders[: len(root)] == root else ()
-        stem = (
-            re.sub(rf"^{re.escape(label)}{_BETWEEN.pattern}", "", path.stem, flags=re.IGNORECASE)
-            if label
-            else path.stem
-        )
+        begin = re.escape(label) if label else any_class
+        stem = re.sub(rf"^(?:{begin}){_BETWEEN.pattern}", "", path.stem, flags=re.IGNORECASE) if begin else path.stem
         ends = [found.start() for found in _BETWEEN.finditer(stem) if found.start()]
         told.append([folders[0] if folders else "", *(stem[:end] for end in ends)])
     return told
@@ -208,14 +252,24 @@ def _last(folders: Sequence[str], label: str) -> int:
     return places[-1] + 1 if places else len(folders)
 
 
-def _origin(parts: int, told: Sequence[str]) -> str | None:
+def _words(*names: str) -> frozenset[str]:
+    return frozenset(word for name in names for word in re.findall(r"[^\W\d_]+|\d+", name.casefold()))
+
+
+def _origin(
+    parts: int, told: Sequence[str], classes: frozenset[str] = frozenset(), *, numbered: bool = True
+) -> str | None:
     """The origin by so many parts of the file's name, or all but its last; by the folder for 0.
 
     None where there is none: a number alone is as often the image's, and what any image may be called is nobody's.
+    classes: words of their names, which are no origin's where images have no labels. numbered: whether it is somebody's
+    with a number: ``sample3`` may be, as may ``img_20240131``, where others of these go through the classes too.
     """
     name = told[min(parts, len(told) - 1)] if len(told) > bool(parts) else ""
-    words = re.findall(r"[^\W\d_]+|\d+", name.casefold())
-    if all(word in _ANYBODY or split_of(word) is not None for word in words) or not any(map(str.isalpha, name)):
+    words = {word for word in _words(name) if numbered or not word.isdecimal()}
+    if all(word in _ANYBODY or word in classes or split_of(word) is not None for word in words) or not any(
+        map(str.isalpha, name)
+    ):
         return None
     return name
 
@@ -223,7 +277,7 @@ def _origin(parts: int, told: Sequence[str]) -> str | None:
 def _told_by(
     parts: int,
     told: Sequence[Sequence[str]],
-    labels: np.ndarray,
+    images: LabelledImages,
     others: Sequence[Sequence[Sequence[str]]],
 ) -> Origins | None:
     """The origins by one way to read names, None where these are none."""
@@ -233,11 +287,13 @@ def _told_by(
     names = tuple(str(name) for name in found if name)
     if known.sum() < _ALL * len(told) or len(names) < 2 or known.sum() < _IMAGES_OF_ONE * len(names):
         return None
-    if _across(codes[known], labels[known]) < _ACROSS:
+    if _across(codes[known], images.labels[known]) < _ACROSS:
         return None
     groups = np.where(known, codes, len(told) + np.arange(len(told)))
     groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
-    return Origins(groups, names, tuple(_elsewhere(parts, other, set(names)) for other in others))
+    classes = _words(*images.classes)
+    elsewhere = (_elsewhere([_origin(parts, one, classes) for one in other], set(names)) for other in others)
+    return Origins(groups, names, tuple(elsewhere))
 
 
 def _across(codes: np.ndarray, labels: np.ndarray) -> float:
@@ -253,10 +309,9 @@ def _across(codes: np.ndarray, labels: np.ndarray) -> float:
     return (1 - pairs(codes, labels) / same) / (1 - pairs(labels) / whole)
 
 
-def _elsewhere(parts: int, told: Sequence[Sequence[str]], names: set[str]) -> float | None:
-    """Which share of other images is of none of the origins, None where their names tell no few origins."""
-    origins = [_origin(parts, one) for one in told]
+def _elsewhere(origins: Sequence[str | None], names: set[str]) -> float | None:
+    """Which share of other images is of none of the named origins, None where their own tell no few origins."""
     known = [origin for origin in origins if origin is not None]
-    if len(known) < _ALL * len(told) or len(known) < 2 * len(set(known)):
+    if len(known) < _ALL * len(origins) or len(known) < 2 * len(set(known)):
         return None
     return sum(origin not in names for origin in known) / len(known)

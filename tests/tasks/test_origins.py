@@ -119,6 +119,8 @@ class TestNames:
             ([f"{n}.png" for n in range(9)], False),
             ([f"unlabelled_{n}.png" for n in range(9)], False),
             ([f"{word}_1.png" for word in ["pear", "fig", "plum", "nut"]], False),  # each image's own name
+            ([f"{label}_{n}.png" for label in ("yes", "no") for n in range(9)], False),  # the classes
+            ([f"{label}_{who}_{n}.png" for label in ("yes", "no") for who in ("anna", "bo") for n in "123"], False),
         ],
     )
     def test_of_other_images_tell_whether_new_origins_come(self, names: list[str], others: bool) -> None:
@@ -132,13 +134,21 @@ class TestOneOrigin:
         ("names", "others", "said"),
         [
             (crossed(["anna"]), ["bo_1.png", "bo_2.png", "cy_1.png", "cy_2.png"], "one origin (anna)"),
-            (crossed(["east_cam1"]), [f"east_cam2_{n}.png" for n in range(4)], "one origin (east_cam1)"),
+            (
+                crossed(["east_cam1"]),
+                [f"east_cam{c}_{n}.png" for c in (2, 3) for n in range(4)],
+                "one origin (east_cam1)",
+            ),
             (
                 [f"{label}/east/{n}.png" for label in ("a", "b") for n in range(4)],
-                ["west/1.png", "west/2.png"],
+                ["west/1.png", "west/2.png", "north/1.png", "north/2.png"],
                 "(east)",
             ),
-            ([*crossed(["anna"], images=6), "yes/77.png"], ["bo_1.png", "bo_2.png"], "one origin (anna)"),
+            (
+                [*crossed(["anna"], images=6), "yes/77.png"],
+                ["bo_1.png", "bo_2.png", "cy_1.png", "cy_2.png"],
+                "one origin (anna)",
+            ),
             (crossed(["anna"]), ["anna_91.png", "anna_92.png"], None),
             (crossed(["anna"]), ["anna_91.png", "bo_1.png"], None),  # of both
             (crossed(["anna"]), ["91.png", "92.png"], None),  # which say nothing
@@ -152,6 +162,27 @@ class TestOneOrigin:
                 None,
             ),
             (crossed(["anna", "bo"]), ["cy_1.png", "cy_2.png"], None),  # of which the folds tell
+            (crossed(["voice1"]), [f"voice{n}_{i}.png" for n in (2, 3, 4) for i in range(4)], "one origin (voice1)"),
+            (crossed(["flower"]), [f"flowers_{n}.png" for n in range(9)], None),  # one name, as of a collection
+            (crossed(["scan"]), [f"scan{m}_{n}.png" for m in (2, 3) for n in range(9)], None),
+            (
+                crossed(["Screenshot 2024-01-01 at 10.00."]),
+                [f"Bildschirmfoto 2024-05-0{day} at 10.00.{n}.png" for day in (1, 2) for n in range(9)],
+                None,
+            ),
+            (
+                [f"{label}/images/{n:03d}.png" for label in ("cat", "dog") for n in range(9)],
+                [f"{folder}/{n:03d}.png" for folder in ("raw", "more") for n in range(9)],
+                None,
+            ),
+            (crossed(["trip"]), [f"{word}_{n}.png" for word in ("yes", "NO") for n in range(9)], None),  # the classes
+            (crossed(["trip"]), [f"{word}/{n}.png" for word in ("yes", "no") for n in range(9)], None),
+            (crossed(["anna"]), [f"{label}_anna_{n}.png" for label in ("yes", "no") for n in range(9)], None),
+            (
+                crossed(["anna"]),
+                [f"{label}_{who}_{n}.png" for label in ("yes", "no") for who in ("bo", "cy") for n in range(9)],
+                "one origin (anna)",
+            ),
         ],
     )
     def test_is_said_where_other_images_are_of_others(
@@ -161,6 +192,7 @@ class TestOneOrigin:
         assert (said is None) == (found is None)
         if found is not None and said is not None:
             assert said in found.message and "those without labels from others" in found.message
+            assert "--group-by none" in found.message
             assert found.severity is Severity.WARNING
 
 
