@@ -49,6 +49,8 @@ _GROUNDS = {
     "overtook": "ahead of what was tried on more folds, or not behind it and of a kind that usually does better,",
     "highest score": "highest score",
 }
+_ANEW = "once more without a part of the labelled images"
+"""What tells how often a model is right: on these."""
 KeepModel = Callable[[SearchOutcome, Path], str]
 """Keeps a model with what is known of it, and says what it is worth."""
 MOMENT_S = 2.0
@@ -253,20 +255,20 @@ def _yardstick(
     budget_s = plan.settings.time_budget_s
     target = labelled_target(workspace)
     if not room:
-        raise NoYardstickError(f"the {budget_s:.0f} s that the time budget left for the search have no room for them")
+        raise NoYardstickError(
+            f"of the {budget_s:.0f} s that the time budget left the search, too few remained to train the model {_ANEW}"
+        )
     least = YARDSTICK_LEAST_S if strategy.convex else min(TRAINED_MOST_S, TRAINED_SHARE * seconds)
     allowed = max(least, YARDSTICK_SHARE * seconds) if budget_s is None else room
     records = plan.contest.completed(best.strategy_key)
     took = min((r.again_s if strategy.convex else r.seconds for r in records), default=None)
     if not strategy.convex and (took is None or workspace.elsewhere):
-        raise NoYardstickError(ELSEWHERE)
+        raise NoYardstickError(f"the model was not trained {_ANEW}: {ELSEWHERE}")
     needed = (took or 0.0) * (SOLVED_AT_LEAST if strategy.convex else 1)
     if strategy.convex:
         needed += _anew_seconds(plan, workspace, strategy, target)
     if needed > allowed:
-        raise NoYardstickError(
-            f"training the model without a part of the images takes {needed:.0f} s, and {allowed:.0f} s were allowed"
-        )
+        raise NoYardstickError(f"to train the model {_ANEW} takes {needed:.0f} s, and {allowed:.0f} s were allowed")
     point, classes = outcome.operating_point, workspace.data.classes
 
     def decide(rows: np.ndarray) -> np.ndarray:
@@ -280,7 +282,7 @@ def _yardstick(
             workspace, strategy, best.temperature, decide, paced, at_most=at_most, training_s=took
         )  # fmt: skip
     except NOT_HAD as error:  # no reason to lose the model: its bundle says so
-        raise NoYardstickError(f"the model could not be trained without a part of the images: {error}") from error
+        raise NoYardstickError(f"the model could not be trained {_ANEW}: {error}") from error
 
 
 def _anew_seconds(plan: SearchPlan, workspace: Workspace, strategy: Strategy, target: LabelledImages) -> float:
@@ -291,7 +293,7 @@ def _anew_seconds(plan: SearchPlan, workspace: Workspace, strategy: Strategy, ta
     try:
         images = lacking(workspace, strategy, target, strategy.cached_views)
     except NOT_HAD as error:
-        raise NoYardstickError(f"the model could not be trained without a part of the images: {error}") from error
+        raise NoYardstickError(f"the model could not be trained {_ANEW}: {error}") from error
     return plan.image_seconds(images, strategy.source_model)
 
 

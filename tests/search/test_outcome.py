@@ -907,7 +907,8 @@ class TestYardstick:
         used = self.limited(tmp_path / "a", space, 20.0, 20.0)
         assert (
             self.kept(used, space, 20.0).no_yardstick
-            == "the 20 s that the time budget left for the search have no room for them"
+            == "of the 20 s that the time budget left the search, too few remained to train the model once more "
+            "without a part of the labelled images"
         )
         unused = self.kept(self.limited(tmp_path / "b", space, 20.0, 5.0), space, 5.0)
         assert unused.yardstick is not None and unused.features is not None
