@@ -224,6 +224,21 @@ class TestRoles:
         assert of_target["anna"] == of_pool["anna"]
         assert len({*of_target.values(), *of_pool.values()}) == 4
 
+    def test_a_column_of_the_targets_table_is_not_missed_in_a_folder_without_any(self, tmp_path: Path) -> None:
+        root = write(tmp_path / "words", [f"{n}.png" for n in range(12)])
+        rows = "".join(f"{n}.png,{'yes' if n % 2 else 'no'},p{n // 4}\n" for n in range(12))
+        (root / "labels.csv").write_text(f"path,label,patient\n{rows}")
+        pool = write(tmp_path / "new", [f"{n}.png" for n in range(5)])
+
+        def missed(pool: Path) -> bool:
+            task = Task(root / "labels.csv", unlabelled=pool, group_by="patient")
+            assert task.data.target is not None and len(np.unique(task.data.target.groups)) == 3
+            return any("is not heard here" in problem.message for problem in task.problems)
+
+        assert not missed(pool)
+        (pool / "list.csv").write_text("path,age\n0.png,3\n1.png,4\n2.png,5\n")
+        assert missed(pool) and missed(pool / "list.csv")
+
     def test_what_belongs_together_without_target_labels(self, tmp_path: Path) -> None:
         names = crossed(["anna", "bo"])
         pool = write(tmp_path / "new", [f"{n}.png" for n in range(5)])

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -153,7 +154,7 @@ def read_unlabelled(
     if not listing.entries:
         raise listing.no_images()
     told = read_group_by(group_by)
-    if told is not None:
+    if told is not None and not (told.is_column and _has_no_table(listing)):  # a column of the target's table
         judge_told(listing, told, listing.entries, Role.UNLABELLED)
     entries, items, facts = load(listing)
     read = Images(listing.name, items, groups_of(entries))
@@ -255,6 +256,12 @@ def groups_of(entries: Sequence[Entry]) -> np.ndarray | None:
 def _group_names(entries: Sequence[Entry]) -> list[str | None]:
     names = [entry.group for entry in entries]
     return [] if all(name is None for name in names) else names
+
+
+def _has_no_table(listing: Listing) -> bool:
+    """Whether images lie in a folder without any table, be it one that is not asked."""
+    endings = {PurePosixPath(entry.item.name).suffix.lower() for entry in listing.entries}
+    return "table" not in listing.layout and not endings & (TABLES | ANNOTATIONS)
 
 
 def _none_is_read(listing: Listing) -> bool:
