@@ -74,7 +74,8 @@ class LiveModel:
     def describe(self) -> dict[str, Any]:
         """The manifest with the name and version that the model is served under, and how it computes."""
         known = {"model": self.name, "version": self.version, "precision": self.bundle.precision}
-        return known | self.bundle.manifest.model_dump(mode="json")
+        manifest = self.bundle.manifest
+        return known | manifest.model_dump(mode="json") | {"preprocessing": manifest.preprocessing.to_json()}
 
 
 def load(settings: ServingSettings, device: str = "cpu") -> LiveModel:

@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 from ray.serve import context
-from ray.serve._private.common import RequestMetadata, RequestProtocol
-from ray.serve._private.replica import Replica
+from ray.serve._private.common import RUNNING_REQUESTS_KEY, RequestMetadata, RequestProtocol
+from ray.serve._private.replica import Replica, ReplicaMetricsManager
 from ray.serve._private.tracing_utils import is_tracing_enabled
 from starlette.types import Message, Receive, Scope, Send
 
@@ -59,16 +61,18 @@ async def _handled(self: Replica, metadata: RequestMetadata, scope: Scope, recei
             status = str(message["status"])
         await send(message)
 
-    began = time.monotonic()
+    began, at_work = time.monotonic(), _at_work(self._metrics_manager)
     try:
         with self._track_queued_request() as begins:
             await self._semaphore.acquire()
             begins()
             try:
+                at_work.note()
                 self._metrics_manager.inc_num_ongoing_requests(metadata)
                 try:
                     await self._user_callable_asgi_app(scope, receive, answer)
                 finally:
+                    at_work.note()
                     self._metrics_manager.dec_num_ongoing_requests(metadata)
             finally:
                 self._semaphore.release()
@@ -78,6 +82,44 @@ async def _handled(self: Replica, metadata: RequestMetadata, scope: Scope, recei
         error = failed
         _LOG.exception("Request failed.")
     _count(self, metadata, status, 1000 * (time.monotonic() - began), error)
+
+
+class _AtWork:
+    """Serve's store of what autoscaling goes by, told how many requests were at work on average since it was last told.
+
+    Serve looks now and then at how many are. On the event loop on which a batch is computed it so always comes between
+    two of them, when all are answered, however much there is to do.
+    """
+
+    def __init__(self, manager: ReplicaMetricsManager) -> None:
+        self._manager = manager
+        self._store = manager._metrics_store
+        self._told = self._noted = time.monotonic()
+        self._request_s = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def note(self) -> None:
+        """Take in how many have been at work since this was last called: before that number changes."""
+        now = time.monotonic()
+        self._request_s += self._manager._num_ongoing_requests * (now - self._noted)
+        self._noted = now
+
+    def add_metrics_point(self, values: Mapping[Hashable, float], at: float) -> None:
+        """As Serve's own."""
+        self.note()
+        mean = self._request_s / max(self._noted - self._told, 1e-9)
+        self._told, self._request_s = self._noted, 0.0
+        known = {RUNNING_REQUESTS_KEY: mean} if RUNNING_REQUESTS_KEY in values else {}
+        self._store.add_metrics_point({**values, **known}, at)
+
+
+def _at_work(manager: ReplicaMetricsManager) -> _AtWork:
+    """Of a replica's requests, from the first one on."""
+    if not isinstance(manager._metrics_store, _AtWork):
+        manager._metrics_store = _AtWork(manager)
+    return manager._metrics_store
 
 
 def _count(
