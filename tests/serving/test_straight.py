@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray.serve import context
 from ray.serve._private import common, replica
+from ray.serve._private.metrics_utils import InMemoryMetricsStore
 from ray.serve._private.replica import Replica
 from starlette.types import Message, Receive, Scope, Send
 
@@ -27,11 +29,15 @@ class Metrics:
 
     def __init__(self) -> None:
         self.counted: list[Any] = []
+        self._num_ongoing_requests = 0
+        self._metrics_store: Any = InMemoryMetricsStore()
 
     def inc_num_ongoing_requests(self, metadata: common.RequestMetadata) -> None:
+        self._num_ongoing_requests += 1
         self.counted.append(("begins", metadata.is_direct_ingress, metadata.protocol))
 
     def dec_num_ongoing_requests(self, metadata: common.RequestMetadata) -> None:
+        self._num_ongoing_requests -= 1
         self.counted.append(("ends", metadata.is_direct_ingress, metadata.protocol))
 
     def record_request_metrics(self, *, latency_ms: float, **known: Any) -> None:
@@ -194,6 +200,24 @@ def test_a_request_waits_for_its_turn_and_one_that_is_given_up_meanwhile_is_not_
     asyncio.run(main())
     assert made._num_queued_requests == 0
     assert [known["exception_type"] for known in made._metrics_manager.counted] == ["CancelledError"] * 2
+
+
+def test_autoscaling_is_told_how_many_were_at_work_on_average():
+    """Asked when all are answered, as it always is where batches are computed on the event loop."""
+    made, key = replica_of(Application()), common.RUNNING_REQUESTS_KEY
+    at_work = straight._at_work(made._metrics_manager)
+    assert straight._at_work(made._metrics_manager) is at_work
+    manager = made._metrics_manager
+    metadata = common.RequestMetadata(request_id="", internal_request_id="", is_direct_ingress=True)
+    at_work.add_metrics_point({key: 0}, 1.0)
+    for change in (*[manager.inc_num_ongoing_requests] * 4, *[manager.dec_num_ongoing_requests] * 4):
+        at_work.note()
+        change(metadata)
+        time.sleep(0.02 if manager._num_ongoing_requests == 4 else 0)
+    at_work.add_metrics_point({key: manager._num_ongoing_requests, "own": 7}, 2.0)
+    told = [point.value for point in at_work.data[key]]
+    assert told[0] == 0 and 1 < told[1] <= 4
+    assert [point.value for point in at_work.data["own"]] == [7]
 
 
 def test_serves_own_way_is_the_one_that_was_followed():
