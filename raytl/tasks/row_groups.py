@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from raytl.tasks.unpacked import renew
+
 AT_ONCE_BYTES, MOST_ROWS = 4 * 2**20, 256
 """Of rows that are read at once: about so much, and no more rows, as equal images may lie in the file only once."""
 _LOCAL_BYTES, _FAR_BYTES = 2**20, 8 * 2**20  # that are asked for at once
@@ -33,8 +35,10 @@ class Groups:
 
 def opened(path: str, filesystem: Any) -> Any:
     """An open file. Raises OSError, and what the file system raises."""
-    # Arrow opens no local path that is not UTF-8.
-    return Path(path).open("rb") if filesystem is None else filesystem.open_input_file(path)
+    if filesystem is not None:
+        return filesystem.open_input_file(path)
+    renew(path)
+    return Path(path).open("rb")  # Arrow opens no local path that is not UTF-8
 
 
 def size_of(file: Any) -> int:

@@ -25,6 +25,7 @@ from raytl.core.machine import cores
 from raytl.tasks.cells import image_in
 from raytl.tasks.decoding import decode
 from raytl.tasks.row_groups import ArrowFile, Groups, opened, parquet, parquet_rows, size_of
+from raytl.tasks.unpacked import is_copy
 from raytl.tasks.waiting import waiting
 
 HELD_BYTES = 64 * 2**20
@@ -145,7 +146,7 @@ class Rows:
 
     def _lost(self, error: Exception, name: str) -> UserError:
         if isinstance(error, FileNotFoundError):
-            return UserError(f"{name}: the table is not there any more; put it back")
+            return gone(name, self.path)
         if isinstance(error, _OTHER):
             return changed(name)
         return UserError(f"{name}: cannot be read any more ({cause(error)}); check the table")
@@ -223,6 +224,13 @@ class _Reading:
         images, first = next(self.batches).column(self.column), self.row
         self.row += len(images)
         return first, images
+
+
+def gone(name: str, path: str) -> UserError:
+    """The error for a table that is not there any more."""
+    if is_copy(path):
+        return UserError(f"{name}: what its table was unpacked to went from the cache; run again to unpack it anew")
+    return UserError(f"{name}: the table is not there any more; put it back")
 
 
 def changed(name: str) -> UserError:

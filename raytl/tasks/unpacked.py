@@ -5,6 +5,7 @@ What is unpacked has its name by its content, so that nothing stale is ever read
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -28,11 +29,15 @@ _LOOK_BYTES = 64 * 2**20
 _renewed: dict[str, float] = {}
 
 
+class NoRoomError(OSError):
+    """The disk or the cache has no room for what is unpacked. It says how to make some."""
+
+
 def unpacked(name: str, unpack: Callable[[IO[bytes]], None]) -> Path:
     """The file of this name in the cache, which ``unpack`` writes where there is none yet.
 
-    name: by the content that it is unpacked from. Raises OSError where the disk does not take it, or it is more than
-    the cache may hold of such files, and what ``unpack`` raises.
+    name: by the content that it is unpacked from. Raises NoRoomError where the disk does not take it, or it is more
+    than the cache may hold of such files, OSError where there is no writing there, and what ``unpack`` raises.
     """
     folder = home() / tidying.UNPACKED.name
     target = folder / name
@@ -47,6 +52,10 @@ def unpacked(name: str, unpack: Callable[[IO[bytes]], None]) -> Path:
         with temporary.open("wb") as file:
             unpack(_Bounded(file, folder))  # type: ignore[arg-type]
         temporary.replace(target)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise _no_room(folder) from None
+        raise
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -54,12 +63,17 @@ def unpacked(name: str, unpack: Callable[[IO[bytes]], None]) -> Path:
     return target
 
 
+def is_copy(path: str) -> bool:
+    """Whether a file is what something was unpacked to."""
+    return Path(path).parent.name == tidying.UNPACKED.name and Path(path).parent.parent == home()
+
+
 def renew(path: str | os.PathLike[str]) -> None:
     """Note that a file is of use now, every so often, if it is one of the cache's: that of others keeps its age."""
     text, now = os.fspath(path), time.monotonic()
     if now - _renewed.get(text, -RENEWED_S) < RENEWED_S:
         return
-    if Path(text).parent.name == tidying.UNPACKED.name and Path(text).parent.parent == home():
+    if is_copy(text):
         tidying.touch(Path(text))
     _renewed[text] = now
 
@@ -72,6 +86,11 @@ def _remove_halves(folder: Path) -> None:
                 path.unlink()
 
 
+def _no_room(folder: Path) -> NoRoomError:
+    how = "make room there, with `raytl cache clear` too, or set RAYTL_HOME to a folder of another disk"
+    return NoRoomError(f"the disk of {folder} has no room for what it unpacks to; {how}")
+
+
 class _Bounded:
     """A file to write to as long as there is room."""
 
@@ -80,14 +99,14 @@ class _Bounded:
         self._written = self._looked = 0
 
     def write(self, data: bytes) -> int:
-        """Raises OSError where it would be too much for the disk, or for the cache."""
+        """Raises NoRoomError where it would be too much for the disk, or for the cache."""
         self._written += len(data)
         most = tidying.UNPACKED.limit_bytes or 0
         if self._written > most:
-            raise OSError(f"it unpacks to more than {in_units(most)}")
+            raise NoRoomError(f"it unpacks to more than {in_units(most)}; unpack it and give the folder")
         if self._written >= self._looked:
             self._looked = self._written + _LOOK_BYTES
             disk = shutil.disk_usage(self._folder)
             if disk.free - _LOOK_BYTES < DISK_RESERVE * disk.total:
-                raise OSError(f"the disk of {self._folder} has no room for what it unpacks to")
+                raise _no_room(self._folder)
         return self._file.write(data)

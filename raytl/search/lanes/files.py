@@ -184,7 +184,9 @@ class Files:
         sources = {id(filesystem)} if far else set[int]()  # that may take seconds each time to refuse something
         sources |= {id(item.rows)} if isinstance(item, RowItem) else set()
         # A packed tar file would be unpacked on each node's disk; the driver has unpacked it.
-        if (isinstance(filesystem, Archive) and not filesystem.at_hand) or sources & self._closed:
+        if (
+            isinstance(item, FileItem) and isinstance(filesystem, Archive) and not filesystem.at_hand(item.path)
+        ) or sources & self._closed:
             return []
         try:
             return read_ahead(self.items[number : number + (self._ahead if far else 1)])

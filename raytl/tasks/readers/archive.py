@@ -20,9 +20,10 @@ import pyarrow as pa
 
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_file, hash_strings
+from raytl.core.names import printable
 from raytl.tasks.readers.tars import ENDINGS as TARS
-from raytl.tasks.readers.tars import MAX_BYTES, ChangedError, Tar, inner, look_through, too_much
-from raytl.tasks.unpacked import CHUNK_BYTES, unpacked
+from raytl.tasks.readers.tars import MAX_BYTES, ChangedError, ShardError, Tar, inner, look_through, too_much
+from raytl.tasks.unpacked import CHUNK_BYTES, NoRoomError, unpacked
 
 ENDINGS = (".zip", *TARS)
 _BROKEN = (
@@ -38,6 +39,7 @@ class _Known:
 
     def __init__(self, tar: Tar | None = None) -> None:
         self.contents: _Zip | Tar | None = tar
+        self.hashes: dict[tuple[str, tuple[int, int]], str] = {}  # of files, as they were
         self.lock = threading.RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -51,8 +53,8 @@ _opened: weakref.WeakValueDictionary[tuple[str, tuple[str, ...]], _Known] = weak
 class Archive:
     """What the readers need of a filesystem, for the inside of a local archive. Its paths begin with ``/``.
 
-    shards: tar files below ``path``, a folder then, that are one archive together. Where the files in tar files lie
-    travels with it, once that is known.
+    shards: tar files below ``path``, a folder then, that are one archive together, and tables beside them. Where
+    the files in tar files lie travels with it, once that is known.
     """
 
     path: str
@@ -70,12 +72,11 @@ class Archive:
     def __reduce__(self) -> tuple[Any, ...]:
         return Archive, (self.path, self.shown, self.shards, self._known)
 
-    @property
-    def at_hand(self) -> bool:
+    def at_hand(self, name: str) -> bool:
         """Whether a file in it can be read here, without anything to be unpacked on disk before."""
         contents = self._known.contents
         if isinstance(contents, Tar):
-            return contents.is_here()
+            return contents.is_here(name)
         return os.path.exists(self.path)  # noqa: PTH110  # surrogate-escaped names
 
     @property
@@ -129,12 +130,27 @@ class Archive:
                 raise EOFError("it ends too early")
 
         try:
-            sources = contents.sources if isinstance(contents, Tar) else (self.path,)
-            return unpacked(hash_strings([*map(hash_file, map(Path, sources)), name]), unpack)
+            source = contents.source_of(name) if isinstance(contents, Tar) else self.path
+            return unpacked(hash_strings([self._hash_of(source), name]), unpack)
         except KeyError:
             raise FileNotFoundError(name) from None
         except _BROKEN as error:
             raise OSError(f"the archive does not give it: {_reason(error)}") from None
+
+    def beside(self, name: str) -> Path | None:
+        """The file on disk that a table beside the tar files is; None for what is in them. Raises as :meth:`names`."""
+        contents = self._contents()
+        if not self.shards or not isinstance(contents, Tar) or name not in contents.index:
+            return None
+        source = contents.source_of(name)
+        return None if source.lower().endswith(TARS) else Path(source)
+
+    def _hash_of(self, source: str) -> str:
+        key = source, _state(source)
+        with self._known.lock:
+            if key not in self._known.hashes:
+                self._known.hashes[key] = hash_file(Path(source))
+            return self._known.hashes[key]
 
     def _member(self, name: str) -> bytes:
         return self._contents().read(name)
@@ -151,6 +167,12 @@ class Archive:
                 if contents is None or ((anew or isinstance(contents, _Zip)) and not contents.is_current()):
                     contents = self._known.contents = self._look()
                 return contents
+        except NoRoomError as error:
+            raise UserError(f"{self.shown}: {_reason(error)}") from None
+        except ShardError as error:
+            which = f"{self.shown.rstrip('/')}/{printable(error.path[len(self.path.rstrip('/')) + 1 :])}"
+            what = f"{which}: the tar file cannot be read ({_reason(error.__cause__ or error)})"
+            raise UserError(f"{what}; fetch or write it again, or move it out of the folder") from None
         except (*_BROKEN, NotImplementedError) as error:
             what = f"{self.shown}: the archive cannot be read ({_reason(error)})"
             raise UserError(f"{what}; unpack it and give the folder") from None

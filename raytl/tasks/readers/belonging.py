@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from raytl.core.names import few
+from raytl.tasks.items import FileItem
 from raytl.tasks.readers.listing import Entry, Listing
 from raytl.tasks.readers.tree import name_of
 
@@ -54,6 +55,15 @@ def group_by_names(listing: Listing) -> None:
     if 2 * len(owners) > len(entries) and 1 < len(names) < len(owners):
         what = f"its names speak of {len(names)} {_several(names)} ({few(names)})"
         if _group(listing, entries, owners, what, "images of one"):
+            return
+    several = {
+        id(entry): listing.samples[entry.item.path]
+        for entry in entries
+        if isinstance(entry.item, FileItem) and entry.item.path in listing.samples
+    }
+    if several:
+        what = f"{len(several)} images are of {len(set(several.values()))} samples with several"
+        if _group(listing, entries, several, what, "those of one sample"):
             return
     known = {str(PurePosixPath(entry.item.name).with_suffix("")) for entry in entries}
     roots = {id(entry): _root(entry, known) for entry in entries}

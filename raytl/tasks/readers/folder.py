@@ -10,6 +10,7 @@ from raytl.core.names import few, printable
 from raytl.tasks.formats import is_image
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
+from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.beside import inside, is_about_one, list_with_tables
 from raytl.tasks.readers.blanks import labels_of_blanks
 from raytl.tasks.readers.file_names import BY_NAMES, asked_for, read_by
@@ -17,11 +18,12 @@ from raytl.tasks.readers.hints import say_unpacked, say_what_else, why_no_images
 from raytl.tasks.readers.layouts import Found, Layout, may_be_table, recognise
 from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions
 from raytl.tasks.readers.masks import leave_masks_out
-from raytl.tasks.readers.samples import BY_FILES, as_one, labels_beside, say_shards
+from raytl.tasks.readers.samples import BY_FILES, Beside, as_one, holds_images, labels_beside, say_shards
 from raytl.tasks.readers.shards import list_tables
-from raytl.tasks.readers.split_names import NONE, TRAIN, split_of
+from raytl.tasks.readers.split_names import NONE, TRAIN, SplitsOrClassesError, split_of
 from raytl.tasks.readers.table import ARROW, PARQUET, TABLES
 from raytl.tasks.readers.tree import Tree, Walk, walk
+from raytl.tasks.readers.web import Web
 
 _NAMED = 4
 
@@ -36,11 +38,33 @@ def list_folder(
     Raises UserError where the folder may be meant in several ways. Hidden files are passed over; symbolic links are
     followed, cycles not.
     """
-    found, said = walk(place), Listing(place.shown.rstrip("/") + "/")
+    found = walk(place)
     shards = as_one(place, found.tree)
-    if shards is not None:
-        place = shards
-        found = walk(place)
+    if shards is None:
+        return _list_walked(place, found, options, split, labels=labels)
+    if any(map(may_be_table, found.tree.below())):  # which may be of images that are in no tar file
+        try:
+            listing = _list_walked(place, found, options, split, labels=labels)
+        except SplitsOrClassesError:
+            raise
+        except UserError:
+            listing = None
+        if listing is not None and (listing.labelled or not labels) and not _is_of_the_web(listing):
+            return listing
+    if not holds_images(shards):
+        return _list_walked(place, found, options, split, labels=labels)
+    return _list_walked(shards, walk(shards), options, split, labels=labels)
+
+
+def _is_of_the_web(listing: Listing) -> bool:
+    """Whether all its images are addresses, as in tables of what was fetched into tar files; also if there are none."""
+    return all(isinstance(entry.item, FileItem) and isinstance(entry.item.filesystem, Web) for entry in listing.entries)
+
+
+def _list_walked(place: Place, found: Walk, options: TableOptions, split: str | None, *, labels: bool) -> Listing:
+    """As :func:`list_folder`, of a folder that was looked through, or of the inside of its tar files."""
+    said = Listing(place.shown.rstrip("/") + "/")
+    if isinstance(place.filesystem, Archive) and place.filesystem.shards:
         say_shards(place, said)
     say_unpacked(place, said)
     tree = found.tree
@@ -99,7 +123,8 @@ def _listed(
             _hear_tables_in_blank_splits(place, tree, layout, options, listing)
         if len(layout.classes) < 2 and (beside := labels_beside(place, tree)) is not None:
             listing.announce(f"labels are taken from {beside.where}")
-            listing.read |= beside.read
+            listing.read |= {*beside.read, *beside.parts}
+            _hear_samples(beside, listing)
             files = [Found(found.path, beside.labels.get(found.path), found.split) for found in layout.files]
             layout = Layout(BY_FILES, files, splits=layout.splits)
         if columnar and len(layout.classes) < 2:
@@ -116,6 +141,15 @@ def _listed(
             listing.unlabelled_because = why_unlabelled(tree, listing.useless | listing.unknown)
         say_what_else(tree, listing)
     return listing
+
+
+def _hear_samples(beside: Beside, listing: Listing) -> None:
+    """Note which images are of one sample, and say which of its parts are none."""
+    listing.samples |= beside.groups
+    if beside.parts:
+        some = "1 image is named" if len(beside.parts) == 1 else f"{len(beside.parts)} images are named"
+        first = printable(beside.parts[0].rpartition("/")[2])
+        listing.announce_warning(f"{some} like a mask or the like of the same sample (first: {first}); left out")
 
 
 def _wrapped(tree: Tree) -> Tree | None:

@@ -55,7 +55,8 @@ class Listing:
     of no use, by name; unknown: likewise, of files that may be about something else. empty_because: what is there
     instead of images. beside: by path, groups and splits that a table says of images whose folders give the labels;
     heard: names of such tables, and of others that something was said of. told: by path, labels that a table gives to
-    images of which no folder says any; read: paths of the tables that these are from.
+    images of which no folder says any; read: paths of the tables that these are from. samples: by path, what several
+    images with one file of their label are of.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Listing:
     beside: dict[str, Entry] = field(default_factory=dict)
     heard: set[str] = field(default_factory=set)
     told: dict[str, Told] = field(default_factory=dict)
+    samples: dict[str, str] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
 
     def note(self, message: str, severity: Severity = Severity.WARNING) -> None:

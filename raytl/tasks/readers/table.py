@@ -179,7 +179,7 @@ def _read(place: Place, listing: Listing, *, labels: bool, together_bytes: int |
     """The table, or of a large one all but its images."""
     try:
         at, together_bytes = _where(place, together_bytes)
-        if at is not place:
+        if at is not place and _is_packed(place):
             folder = printable(posixpath.dirname(at.path))
             listing.announce(f"it is large, and was unpacked once to {folder}, to be read in place there")
         if place.suffix in PARQUET | ARROW:
@@ -208,8 +208,13 @@ def _where(place: Place, together_bytes: int | None) -> tuple[Place, int | None]
         if together_bytes is None:
             together_bytes = place.filesystem.size_of(place.path)
         if together_bytes > HELD_BYTES:
-            return Place(None, str(place.filesystem.copy_of(place.path)), place.shown), together_bytes
+            own = place.filesystem.beside(place.path)
+            return Place(None, str(own or place.filesystem.copy_of(place.path)), place.shown), together_bytes
     return place, together_bytes
+
+
+def _is_packed(place: Place) -> bool:
+    return isinstance(place.filesystem, Archive) and place.filesystem.beside(place.path) is None
 
 
 def _read_text(place: Place, listing: Listing, data: bytes | None, *, labels: bool) -> Any:

@@ -8,9 +8,11 @@ import io
 import lzma
 import os
 import posixpath
+import re
 import shutil
 import tarfile
 from array import array
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,17 +22,33 @@ from typing import IO, Any
 import pyarrow as pa
 
 from raytl.core.hashing import hash_file
+from raytl.tasks.formats import is_image
+from raytl.tasks.readers.left_behind import is_visible
 from raytl.tasks.readers.split_names import shard_split
-from raytl.tasks.unpacked import CHUNK_BYTES, renew, unpacked
+from raytl.tasks.unpacked import CHUNK_BYTES, NoRoomError, renew, unpacked
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
+_NOTES = frozenset({"", ".txt", ".md", ".rst", ".html", ".pdf"})
 MAX_BYTES = 4 << 30  # of one file in it, and of what has to be put together of pieces
-_KINDS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}  # by how they begin
+_KINDS = {  # by how they begin; a plain one begins with the name of a file in it
+    "gzip": re.compile(rb"\x1f\x8b\x08"),
+    "bzip2": re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"),
+    "xz": re.compile(rb"\xfd7zXZ\x00"),
+    "zstd": re.compile(rb"\x28\xb5\x2f\xfd"),
+}
 _MOST_LINKS = 40  # that lead from one to another, as on a disk
 
 
 class ChangedError(Exception):
     """A tar file is not the one that was looked through."""
+
+
+class ShardError(Exception):
+    """One of several tar files cannot be read. path: which."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
 
 
 @dataclass(frozen=True, slots=True)  # there may be millions
@@ -45,10 +63,10 @@ class _Place:
 class Tar:
     """What tar files hold. It travels to processes that read there, without looking the files through again.
 
-    sources: as they were given. files: that are read from, which for packed ones are in the cache. states: age and size
-    of each source. index: paths of what they hold, to numbers. shard, first, size: by number, which of the files it
-    is in, the byte where it begins, and how many it has. pieces: by number, what had to be put together. again: names
-    that it holds more than once; the last is taken.
+    sources: as they were given; what is no tar file is itself what it holds. files: that are read from, which for
+    packed ones are in the cache. states: age and size of each source. index: paths of what they hold, to numbers.
+    shard, first, size: by number, which of the files it is in, the byte where it begins, and how many it has. pieces:
+    by number, what had to be put together. again: names that it holds more than once; the last is taken.
     """
 
     sources: tuple[str, ...]
@@ -71,9 +89,14 @@ class Tar:
         """What is read from in place of files that are packed."""
         return [file for file, source in zip(self.files, self.sources, strict=True) if file != source]
 
-    def is_here(self) -> bool:
-        """Whether what is read from is on this machine."""
-        return all(map(os.path.exists, self.files))  # surrogate-escaped names
+    def is_here(self, name: str) -> bool:
+        """Whether what a file in it is read from is on this machine."""
+        number = self.index.get(name)
+        return number is not None and os.path.exists(self.files[self.shard[number]])  # noqa: PTH110  # surrogate-escaped names
+
+    def source_of(self, name: str) -> str:
+        """The one of the sources that a file is in."""
+        return self.sources[self.shard[self.index[name]]]
 
     def is_current(self) -> bool:
         """Whether the sources are what was looked through. Raises OSError where one is gone."""
@@ -119,18 +142,23 @@ def look_through(sources: Sequence[str], below: str = "") -> Tar:
     """What tar files hold, packed ones unpacked into the cache.
 
     below: the folder that several lie in, as shards of one data set: what they hold goes together, under folders that
-    they lie in themselves, or of the splits that their names speak of; where two hold files of one name but for the
-    ending, their names begin with the shard's.
-    Raises what Python does where one cannot be read, OSError where the cache cannot take it.
+    they lie in themselves, or of the splits that their names speak of; of files that two hold by one name but for the
+    ending, the names begin with the shard's. Tables among them are files beside what the tar files hold.
+    Raises what Python does where one cannot be read, as the cause of a ShardError if it is one of several, and
+    NoRoomError where the cache cannot take it.
     """
     files, states = [], []
     found: list[dict[str, bytes | _Place]] = []
     again: list[str] = []
+    held: dict[str, bytes | _Place]
+    twice: tuple[str, ...]
     for source in sources:
         status = os.stat(source)  # noqa: PTH116  # surrogate-escaped names
         states.append((status.st_mtime_ns, status.st_size))
-        path = str(_plain(source)) if is_packed(source) else source
-        held, twice = places(path)
+        if below and not source.lower().endswith(ENDINGS):
+            path, held, twice = source, {f"/{posixpath.basename(source)}": _Place(0, status.st_size)}, ()
+        else:
+            path, held, twice = _inside(source, one_of_several=bool(below))
         files.append(path)
         found.append(held)
         again += twice
@@ -150,23 +178,58 @@ def look_through(sources: Sequence[str], below: str = "") -> Tar:
     return Tar(tuple(sources), tuple(files), tuple(states), index, shard, first, size, pieces, tuple(again))
 
 
+def _inside(source: str, *, one_of_several: bool) -> tuple[str, dict[str, bytes | _Place], tuple[str, ...]]:
+    """What a tar file is read from, and what :func:`places` says of that."""
+    try:
+        path = str(_plain(source)) if is_packed(source) else source
+        return (path, *places(path))
+    except NoRoomError:
+        raise
+    except Exception as error:
+        if one_of_several:
+            raise ShardError(source) from error
+        raise
+
+
 def _together(sources: Sequence[str], below: str, found: Sequence[Collection[str]]) -> list[list[str]]:
     """What the files of each shard are called in the folder that all are read as."""
     inside = [PurePosixPath(source[len(below.rstrip("/")) + 1 :]) for source in sources]
-    splits = [shard_split(path.name) for path in inside]
-    by_names = None not in splits and len(set(splits)) > 1
+    splits = [shard_split(path.name) if path.name.lower().endswith(ENDINGS) else None for path in inside]
+    spoken = [split for path, split in zip(inside, splits, strict=True) if path.name.lower().endswith(ENDINGS)]
+    by_names = None not in spoken and len(set(spoken)) > 1
     above = [
         posixpath.join("/", *path.parts[:-1], split if by_names and split else "")
         for path, split in zip(inside, splits, strict=True)
     ]
     joined = [[posixpath.join(top, name[1:]) for name in held] for top, held in zip(above, found, strict=True)]
-    keys = [{posixpath.splitext(name)[0] for name in names} for names in joined]
-    if sum(map(len, keys)) == len(set().union(*keys)):
-        return joined
-    return [
-        [posixpath.join(posixpath.dirname(name), f"{bare(path.name)}@{posixpath.basename(name)}") for name in names]
-        for path, names in zip(inside, joined, strict=True)
-    ]
+    keys = Counter(key for names in joined for key in _keys(names))
+    twice = {key for key, count in keys.items() if count > 1}
+    return [[_told_apart(name, path.name, twice) for name in names] for path, names in zip(inside, joined, strict=True)]
+
+
+def _keys(names: Sequence[str]) -> set[str]:
+    """What files must not share with those of another shard: their names without endings, but of notes on the data."""
+    images = {key for name in names if is_image(name) for key in _stems(name)}
+    keys = ((name, posixpath.splitext(name)[0]) for name in names if _counts(name))
+    return {key for name, key in keys if key in images or posixpath.splitext(name)[1].lower() not in _NOTES}
+
+
+def _counts(name: str) -> bool:
+    return all(map(is_visible, name.strip("/").split("/")))
+
+
+def _stems(name: str) -> set[str]:
+    """A file's name up to the ending, and up to the first dot, where a sample's ends."""
+    folder, own = posixpath.split(name)
+    return {posixpath.splitext(name)[0], posixpath.join(folder, own.partition(".")[0])}
+
+
+def _told_apart(name: str, shard: str, twice: Collection[str]) -> str:
+    """A file's name, with the shard's where its own up to the ending, or to the first dot, comes in another one too."""
+    if not twice or _stems(name).isdisjoint(twice) or not _counts(name):
+        return name
+    folder, own = posixpath.split(name)
+    return posixpath.join(folder, f"{bare(shard)}@{own}")
 
 
 def bare(name: str) -> str:
@@ -182,8 +245,8 @@ def is_packed(path: str) -> bool:
 
 def _kind(path: str) -> str | None:
     with Path(path).open("rb") as file:
-        begin = file.read(6)
-    return next((kind for mark, kind in _KINDS.items() if begin.startswith(mark)), None)
+        begin = file.read(10)
+    return next((kind for kind, mark in _KINDS.items() if mark.match(begin)), None)
 
 
 def _plain(path: str) -> Path:

@@ -11,17 +11,9 @@ from raytl.core.errors import UserError
 from raytl.core.names import printable
 from raytl.tasks.formats import is_image
 from raytl.tasks.readers.archive import Archive
+from raytl.tasks.readers.left_behind import is_visible
 from raytl.tasks.readers.listing import Place
 from raytl.tasks.waiting import waiting
-
-# Nobody means these as data, whatever is in them.
-_LITTER = frozenset(
-    {
-        *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "@recycle", "$recycle.bin"),
-        *("recycler", "system volume information", "lost+found", "found.000", "__pycache__", "node_modules"),
-        "raytl-runs",
-    }
-)
 
 
 @dataclass
@@ -76,12 +68,6 @@ def walk(place: Place) -> Walk:
     return _remote(place)
 
 
-def _visible(name: str) -> bool:
-    if name.endswith(".icloud"):
-        return True  # stands for an image that was not downloaded, which must not vanish
-    return not name.startswith(".") and name.lower() not in _LITTER
-
-
 def _local(tree: Tree, above: frozenset[str], result: Walk, hidden: str | None) -> None:
     """hidden: the name of the place to be passed over that the tree lies in."""
     real = os.path.realpath(tree.path)
@@ -97,7 +83,7 @@ def _local(tree: Tree, above: frozenset[str], result: Walk, hidden: str | None) 
             f"{printable(tree.path)}: the folder cannot be read ({error.strerror}); check its permissions"
         ) from None
     for child in children:
-        passed = hidden or (None if _visible(child.name) else child.name)
+        passed = hidden or (None if is_visible(child.name) else child.name)
         try:
             is_folder, is_file = child.is_dir(), child.is_file()
         except OSError:  # a link that leads to itself
@@ -138,7 +124,7 @@ def _remote(place: Place) -> Walk:
         result.again = [printable(name) for name in place.filesystem.again() if is_image(name)]
     for path, is_folder in _paths(place):
         parts = path[len(root) :].strip("/").split("/")
-        litter = next((part for part in parts if not _visible(part)), None)
+        litter = next((part for part in parts if not is_visible(part)), None)
         if litter is not None:
             if not is_folder and is_image(path):
                 result.passed_over[litter] = result.passed_over.get(litter, 0) + 1
