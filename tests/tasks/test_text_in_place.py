@@ -24,10 +24,10 @@ from raytl.tasks.readers import table
 from raytl.tasks.rows import RowItem
 
 
-def picture(number: int, side: int = 40, **options: int) -> bytes:
+def picture(number: int, side: int = 40, kind: str = "PNG", **options: int) -> bytes:
     file = io.BytesIO()
     pixels = np.random.default_rng(number).integers(0, 255, (side, side, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(file, "PNG", **options)
+    Image.fromarray(pixels).save(file, kind, **options)
     return file.getvalue()
 
 
@@ -133,11 +133,59 @@ def test_lines_of_one_column_are_looked_through_one_after_the_other(tmp_path: Pa
     assert [cells.read(number, "") for number in range(12)] == PICTURES
 
 
-def test_a_quote_that_is_escaped_stays_one(tmp_path: Path) -> None:
+def test_what_is_not_all_of_its_cell_stays_there(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps({"image": f'{TEXTS[0]}"', "label": "cat"}))
+    path.write_text(json.dumps({"image": f'{TEXTS[0]}"', "html": f'<img src="{TEXTS[1]}">', "label": "cat"}))
     light, _ = text_cells.light_text(str(path), None, is_json=True)
-    assert json.loads(light)["image"].endswith('~base64~0"')
+    assert light == path.read_bytes()
+    path = in_csv(tmp_path / "a.csv", [f"b'{text}'" for text in TEXTS])
+    light, _ = text_cells.light_text(str(path), None, is_json=False)
+    assert b"~base64~" not in light
+
+
+def test_where_a_cell_holds_more_than_it_seemed_to_the_table_is_held(tmp_path: Path) -> None:
+    path = in_csv(tmp_path / "a.csv", [f"data:image/png;base64,{text},{text}" for text in TEXTS], mark=";")
+    assert b"~base64~" in text_cells.light_text(str(path), None, is_json=False)[0]
+    items = read_labelled(path).images.items
+    assert not any(isinstance(item, RowItem) for item in items)
+
+
+def test_long_texts_that_are_no_images_tell_groups(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [
+        {"image": text, "label": label, "patient": "p" * 5000 + str(number // 4)}
+        for number, (text, label) in enumerate(zip(TEXTS, LABELS, strict=True))
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    images = read_labelled(path).images
+    assert images.groups is not None
+    assert len(set(images.groups.tolist())) == 3
+
+
+def of_kind(kind: str) -> list[bytes]:
+    """Of so many sizes that escapes are at every place of their beginning."""
+    return [picture(number, 40 + 3 * number, kind) for number in range(12)]
+
+
+@pytest.mark.parametrize("form", ["php", "net", "u002f", "spaces", "lines", "long lines", "lines in json", "uris"])
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG", "GIF", "BMP"])
+def test_of_whatever_kind_and_size(kind: str, form: str, tmp_path: Path) -> None:
+    pictures = of_kind(kind)
+    texts = [base64.b64encode(data).decode() for data in pictures]
+    wrapped = [base64.encodebytes(data).decode() for data in pictures]
+    path = {
+        "php": lambda: in_json(tmp_path / "a.jsonl", texts, lambda row: json.dumps(row).replace("/", "\\/")),
+        "net": lambda: in_json(tmp_path / "a.jsonl", texts, lambda row: json.dumps(row).replace("+", "\\u002B")),
+        "u002f": lambda: in_json(tmp_path / "a.jsonl", texts, lambda row: json.dumps(row).replace("/", "\\u002f")),
+        "spaces": lambda: in_json(tmp_path / "a.jsonl", [f"data:image/x;base64, {text}" for text in texts], escaped),
+        "lines": lambda: in_csv(tmp_path / "a.csv", wrapped),
+        "long lines": lambda: in_csv(tmp_path / "a.csv", ["\n".join((text[:2048], text[2048:])) for text in texts]),
+        "lines in json": lambda: in_json(tmp_path / "a.jsonl", wrapped, escaped),
+        "uris": lambda: in_csv(tmp_path / "a.csv", [f"data:image/x;base64,{text}" for text in texts], mark=";"),
+    }[form]()
+    images = read_labelled(path).images
+    assert [item.read() for item in images.items] == pictures  # type: ignore[attr-defined]
+    assert form == "long lines" or all(isinstance(item, RowItem) for item in images.items)
 
 
 def test_what_is_in_utf_16_is_held(tmp_path: Path) -> None:

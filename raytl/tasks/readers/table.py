@@ -189,7 +189,12 @@ def _read(place: Place, listing: Listing, *, labels: bool, together_bytes: int |
                 together_bytes = size_of(file)
         if together_bytes > HELD_BYTES and place.suffix != ".xml":
             data, cells = light_text(at.path, at.filesystem, at.shown, is_json=place.suffix not in DELIMITED)
-            return LightText(_read_text(place, listing, data, labels=labels), place, cells)
+            count = len(listing.problems)
+            light = _read_text(place, listing, data, labels=labels)
+            texts = (column for column in light.columns if not pa.types.is_primitive(column.type))
+            if all(cells.stand_whole(column.to_pylist()) for column in texts):
+                return LightText(light, place, cells)
+            del listing.problems[count:]  # which are said again
     except FileNotFoundError:
         pass  # which is said where it is read
     except OSError as error:
