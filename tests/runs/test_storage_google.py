@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gcp_storage_emulator
 import httpx
 import pandas as pd
 import pytest
@@ -21,13 +22,12 @@ from raytl.runs.storage.objects import Objects
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.serving.ports import free_port
 
-EMULATOR = "gcp_storage_emulator"
+EMULATOR = gcp_storage_emulator.__name__
 BUCKET = "bucket"
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    pytest.importorskip(EMULATOR)
     port, root = free_port(), tmp_path_factory.mktemp("google")
     told = ["--host", "127.0.0.1", "--port", str(port), "--in-memory", "--default-bucket", BUCKET]
     server = subprocess.Popen(

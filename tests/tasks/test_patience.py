@@ -113,8 +113,11 @@ class TestAStorageThatDoesNotAnswer:
         stopped.pause()
         thread = threading.Thread(target=ask)
         thread.start()
-        while not waiting._asked:
+        for _ in range(1000):
+            if waiting._asked:
+                break
             time.sleep(0.01)
+        assert waiting._asked
         assert here.read() == PICTURES[0]
         assert thread.is_alive()
         thread.join()
