@@ -25,8 +25,8 @@ _CHUNK_BYTES = 4 * 2**20
 _LONG = 1024  # characters from which on one is taken out: to say where it is takes about as much
 _RUN = re.compile(
     # JSON may write + and / as escapes; in quotes there may be line breaks, as programs write base64 for mail.
-    rb"(?:\A|(?<=[\"'])|(?<=base64,)|(?<=base64, ))(?:[A-Za-z0-9+/]{40,}\r?\n)+[A-Za-z0-9+/]*={0,2}(?=\r?\n?[\"'])"
-    rb"|[A-Za-z0-9+/\\]{%d,}={0,2}" % _LONG
+    rb"(?:\A|(?<=[\"'])|(?<=base64,)|(?<=base64, ))(?:[A-Za-z0-9+/]{40,}+\r?\n)+[A-Za-z0-9+/]*={0,2}(?=\r?\n?[\"'])"
+    rb"|(?<![A-Za-z0-9+/\\])[A-Za-z0-9+/\\]{%d,}+={0,2}" % _LONG
 )
 _URI = re.compile(rb"data:[^,\"'\s]{0,100}base64,$")
 _LOOK = 128  # bytes before an image that say whether a cell begins with it
