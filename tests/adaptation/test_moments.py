@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from raytl.adaptation import get
@@ -11,6 +11,7 @@ from raytl.adaptation.moments import match_moments
 
 
 @settings(max_examples=30, deadline=None)
+@example(27, 2, 1, 2)
 @given(st.integers(2, 30), st.integers(2, 30), st.integers(1, 6), st.integers(0, 10_000))
 def test_each_feature_has_the_targets_mean_and_deviation(n: int, m: int, d: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -18,7 +19,9 @@ def test_each_feature_has_the_targets_mean_and_deviation(n: int, m: int, d: int,
     target = torch.randn(m, d, generator=generator, dtype=torch.float64) - 5
     moved = match_moments(source, target)
     torch.testing.assert_close(moved.mean(0), target.mean(0))
-    torch.testing.assert_close(moved.std(0, correction=0), target.std(0, correction=0))
+    # But for a target that hardly varies, as two of its images by chance: something of the feature is left.
+    expected = torch.maximum(target.std(0, correction=0), 1e-3 * source.std(0, correction=0))
+    torch.testing.assert_close(moved.std(0, correction=0), expected)
     # A line through each feature: nothing changes places.
     assert torch.equal(moved.argsort(0), source.argsort(0))
 
