@@ -11,30 +11,19 @@ from raytl.core.dimensions import Choice, Dimension, Float, Int
 from raytl.core.errors import UserError, nearest
 from raytl.evaluation import metrics
 from raytl.finetuning import augmentation
+from raytl.search.space import sizes
 from raytl.search.space.definition import ALL, ANY, COMPONENTS, NONE, SearchSpace
 from raytl.search.space.drawn import judge_drawn
 from raytl.sources import SourceInfo, WeightsMissingError, is_untrained
 from raytl.sources.heads import NEAR
 from raytl.tasks import Problem, Severity, TrainingData
 from raytl.tasks.task import Role
-from raytl.training.material import round_up
 from raytl.training.pretrain import parse_pretrain, pretrain_uri
 from raytl.training.strategy import Strategy
 
 LOGISTIC = "logistic"
-LARGER = (224, 160, 128)
-"""Sides in pixels of which a larger one is tried than a space asks for."""
-CLOSER = (320, 448)
-"""Sides that are tried beyond what a network was made for."""
-PIECES = ((3, 96), (3, 128))
-"""How many pieces of an image a side are tried, and the side of each in pixels."""
-LEAST_CLOSER = 1.33
-"""Times the side of all pieces that images must have: in smaller ones nearly all of them is seen whole."""
 MOST_VIEWED = 1000
 """Labelled images up to which heads learn from views too: of more these tell little, and several times as many pass."""
-LEAST_LARGER = 1.25
-"""Times the space's side that is worth trying."""
-_OF_ONE_SIZE = ("pretrain:", "scratch:", "plain:")
 
 
 class Suggester(Protocol):
@@ -145,35 +134,12 @@ class BoundSpace:
         return (self._infos.get(uri) or self._info(uri)).text_tower
 
     def larger(self, uri: str) -> list[tuple[str, float]]:
-        """The same source model at more pixels than in this space, and how many times as many; the most first.
-
-        Published weights, up to the side that they were made for and that the space allows, as far as the images have
-        that much to show.
-        """
-        known, most = self._info(uri), self._most_pixels(uri)
-        own = sources.info(uri, channels=self.data.channels).image_size if most else 0
-        sides = [size for size in LARGER if LEAST_LARGER * known.image_size <= size <= min(own, most)]
-        return [(sources.at_size(uri, size), (size / known.image_size) ** 2) for size in sides]
+        """See :func:`raytl.search.space.sizes.larger`."""
+        return sizes.larger(uri, self._info(uri), self.data, self.space.settings.largest_image_size)
 
     def closer(self, uri: str) -> list[tuple[str, float]]:
-        """The same source model at more pixels than it was made for, and on pieces of the images as they are.
-
-        How many times as many pixels as in this space is said of each; the fewest first. Pieces only of images of which
-        they are not nearly all there is to see.
-        """
-        known, most = self._info(uri), self._most_pixels(uri)
-        own = sources.info(uri, channels=self.data.channels).image_size if most else 0
-        sides = [(size, 1) for size in CLOSER if LEAST_LARGER * max(own, known.image_size) <= size <= most]
-        shown = (self.data.piece_side or 0) / LEAST_CLOSER
-        sides += [(tiles * side, tiles) for tiles, side in PIECES if tiles * side <= min(most, shown)]
-        return [(sources.at_size(uri, size, tiles), (size / known.image_size) ** 2) for size, tiles in sorted(sides)]
-
-    def _most_pixels(self, uri: str) -> int:
-        """The largest side that a source model may be tried at; 0 where it takes only one."""
-        known, side = self._info(uri), self.data.target_side
-        if not known.pretrained or known.fixed_size or side is None or uri.startswith(_OF_ONE_SIZE):
-            return 0
-        return min(round_up(side), self.space.settings.largest_image_size)
+        """See :func:`raytl.search.space.sizes.closer`."""
+        return sizes.closer(uri, self._info(uri), self.data, self.space.settings.largest_image_size)
 
     @property
     def head_augmentations(self) -> list[str]:

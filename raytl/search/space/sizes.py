@@ -1,0 +1,54 @@
+"""At which sizes a source model is tried beside the space's own: more pixels, and pieces of the images as they are."""
+
+from __future__ import annotations
+
+from raytl import sources
+from raytl.sources import SourceInfo
+from raytl.tasks import TrainingData
+from raytl.training.material import round_up
+
+LARGER = (224, 160, 128)
+"""Sides in pixels of which a larger one is tried than a space asks for."""
+CLOSER = (320, 448)
+"""Sides that are tried beyond what a network was made for."""
+PIECES = ((3, 96), (3, 128))
+"""How many pieces of an image a side are tried, and the side of each in pixels."""
+LEAST_LARGER = 1.25
+"""Times the side before it that is worth trying."""
+LEAST_CLOSER = 1.33
+"""Times the side of all pieces that images must have: in smaller ones nearly all of them is seen whole."""
+_OF_ONE_SIZE = ("pretrain:", "scratch:", "plain:")
+
+
+def larger(uri: str, known: SourceInfo, data: TrainingData, most: int) -> list[tuple[str, float]]:
+    """A source model at more pixels than in its space, and how many times as many; the most first.
+
+    Published weights, up to the side that they were made for and that the space allows, as far as the target's images
+    have that much to show. known: what is known of the model at the space's size. most: side in pixels that the space
+    allows.
+    """
+    most = _most_pixels(uri, known, data, most)
+    own = sources.info(uri, channels=data.channels).image_size if most else 0
+    sides = [size for size in LARGER if LEAST_LARGER * known.image_size <= size <= min(own, most)]
+    return [(sources.at_size(uri, size), (size / known.image_size) ** 2) for size in sides]
+
+
+def closer(uri: str, known: SourceInfo, data: TrainingData, most: int) -> list[tuple[str, float]]:
+    """A source model at more pixels than it was made for, and on pieces of the images as they are; the fewest first.
+
+    Pieces only of images of which they are not nearly all there is to see. Otherwise as :func:`larger`.
+    """
+    most = _most_pixels(uri, known, data, most)
+    own = sources.info(uri, channels=data.channels).image_size if most else 0
+    sides = [(size, 1) for size in CLOSER if LEAST_LARGER * max(own, known.image_size) <= size <= most]
+    shown = (data.piece_side or 0) / LEAST_CLOSER
+    sides += [(tiles * side, tiles) for tiles, side in PIECES if tiles * side <= min(most, shown)]
+    return [(sources.at_size(uri, size, tiles), (size / known.image_size) ** 2) for size, tiles in sorted(sides)]
+
+
+def _most_pixels(uri: str, known: SourceInfo, data: TrainingData, most: int) -> int:
+    """The largest side that a source model may be tried at; 0 where it takes only one."""
+    side = data.target_side
+    if not known.pretrained or known.fixed_size or side is None or uri.startswith(_OF_ONE_SIZE):
+        return 0
+    return min(round_up(side), most)
