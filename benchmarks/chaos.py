@@ -145,7 +145,8 @@ class Search:
 
     def _note(self) -> None:
         """Every trial whose end was written, with its score."""
-        if (self.folder / "runs" / self.name / "trials.jsonl").exists():
+        folder = self.folder / "runs" / self.name
+        if (folder / "run.json").exists() and (folder / "trials.jsonl").exists():
             for record in RunStore(self.folder / "runs").open(self.name).records():
                 if str(record.status) == "completed" and record.score is not None:
                     self.seen.setdefault((record.strategy_key, record.fold), record.score)
