@@ -190,7 +190,7 @@ def resume(
         spent_s = search_so_far.used_s if settings.time_budget_s is not None else 0.0
         wanted = replace(settings, time_budget_s=spent_s + (settings.time_budget_s or 0.0) or None)
         described |= {"search": described["search"] | asdict(wanted)}
-    writer = runs.RunWriter(opened.place.write(resume=True), opened.place, described, resume=True)
+    writer = runs.RunWriter(opened.place.write(), opened.place, described, resume=True)
     return conduct(
         writer, task, bound, settings, listeners,
         earlier=writer.trials, before=search_so_far.before, first=first, begun=begun,

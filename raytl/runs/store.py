@@ -169,7 +169,7 @@ class RunStore:
         """
         if resume and name is not None:
             place = self.find(name)
-            return RunWriter(place.write(resume=True), place, settings, resume=True)
+            return RunWriter(place.write(), place, settings, resume=True)
         if name is None:
             return self._fresh(settings)
         _check_name(name)

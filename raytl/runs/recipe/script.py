@@ -28,7 +28,6 @@ from raytl.training.strategy import Strategy
 from raytl.training.trial import Trial, prepare
 from raytl.training.workspace import Workspace
 
-ACCURACY, LOG_LOSS = "accuracy", "log-loss"
 WITHIN = 0.02
 """By how much a script's log loss, in nats, may differ from the trial's on one type of machine: batches are the same,
 and sums are taken in another order."""

@@ -124,7 +124,7 @@ class DiskPlace:
         with writing(path):
             path.unlink(missing_ok=True)
 
-    def write(self, *, resume: bool = False) -> Keeper:
+    def write(self) -> Keeper:
         """Take the right to write the run."""
         return DiskKeeper(self.folder)
 

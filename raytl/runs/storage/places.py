@@ -82,7 +82,7 @@ class Place(Protocol):
     def remove(self, name: str) -> None:
         """Remove such a file."""
 
-    def write(self, *, resume: bool = False) -> Keeper:
+    def write(self) -> Keeper:
         """Take the right to write the run. Raises UserError where another process has it."""
 
     def send(self) -> str | None:

@@ -181,7 +181,7 @@ class ObjectPlace:
             self._objects.delete(name)
         self._listed = None
 
-    def write(self, *, resume: bool = False) -> Keeper:
+    def write(self) -> Keeper:
         """Take the right to write the run."""
         with self.taken() as locks:
             return self.begin(locks, resume=True)

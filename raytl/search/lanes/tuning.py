@@ -109,7 +109,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
             job, deaths = self._again.popleft()
         else:
             with self._noting():
-                due = self.plan.next_job(lane)
+                due = self.plan.next_job()
             if not isinstance(due, LaneJob):
                 self._nothing_due = True  # until another job has ended
                 self._all_done = not isinstance(due, Wait)

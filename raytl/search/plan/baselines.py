@@ -51,12 +51,12 @@ class Baselines:
         tried = {record.strategy_key for record in self._records if record.status != TrialStatus.INTERRUPTED}
         self._waiting = [(name, strategy) for name, strategy in trained.items() if strategy.key not in tried]
 
-    def next_trained(self, lane: int) -> LaneJob | None:
+    def next_trained(self) -> LaneJob | None:
         """Baselines and strategies of the search in turn, so that what promises most waits for no baseline."""
         given = sum(record.kind == JobKind.BASELINE for record in self._records)
         if given <= self._exploration.tried:
-            return self._next() or self._exploration.next_job(lane)
-        return self._exploration.next_job(lane) or self._next()
+            return self._next() or self._exploration.next_job()
+        return self._exploration.next_job() or self._next()
 
     def _next(self) -> LaneJob | None:
         """The next that there is time for; what there is none for may have some once others tell what they take.

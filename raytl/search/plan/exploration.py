@@ -93,8 +93,8 @@ class Exploration:
             if record.score is not None and self.sampler.contains(strategy):
                 self.sampler.tell(self.sampler.adopt(strategy), score=record.score)
 
-    def next_job(self, lane: int) -> LaneJob | None:
-        """A new strategy. lane: which one asks."""
+    def next_job(self) -> LaneJob | None:
+        """A new strategy."""
         if not self._begun or self.is_over():
             return None
         try:

@@ -168,18 +168,18 @@ class SearchPlan:
 
     # --- jobs out ---------------------------------------------------------------------------------------------------
 
-    def next_job(self, lane: int = 0) -> LaneJob | Wait | None:
-        """The next job, ``Wait`` while it depends on running ones, None when all is done. lane: which one asks.
+    def next_job(self) -> LaneJob | Wait | None:
+        """The next job, ``Wait`` while it depends on running ones, None when all is done.
 
         Where there are lanes for heads alone, others have these only where nothing else is due.
         """
         if self.survey is None:
             return self._next_survey()
         survey = self.survey
-        job = self._next(lane, self.head_work.leaves) if self.head_work.nodes else None
+        job = self._next(self.head_work.leaves) if self.head_work.nodes else None
         if not isinstance(job, LaneJob):
             job = _first(
-                lambda: self._next(lane, anything),
+                lambda: self._next(anything),
                 lambda: self._closing.next_control(self._ledger.running_kinds(), survey),
                 lambda: self._closing.next_refit(self._ledger.running_kinds(), survey),
             )
@@ -188,7 +188,7 @@ class SearchPlan:
             self._say_left_over()
         return self._start(job) if isinstance(job, LaneJob) else job
 
-    def _next(self, lane: int, takes: Takes) -> LaneJob | Wait | None:
+    def _next(self, takes: Takes) -> LaneJob | Wait | None:
         """The next job before the winner is known."""
         return _first(
             self._next_first_model,
@@ -198,7 +198,7 @@ class SearchPlan:
             self._begin_search,
             self.by_hand.next_job,
             self._turns.next_late,
-            lambda: self._next_trained(lane),
+            self._next_trained,
             lambda: self._turns.next_left_over(takes),
             lambda: self._closing.next_confirm(takes),
         )
@@ -310,8 +310,8 @@ class SearchPlan:
         leaders = self.contest.leaders(1)
         return max((record.seconds for record in self.contest.completed(leaders[0])), default=0.0) if leaders else 0.0
 
-    def _next_trained(self, lane: int) -> LaneJob | None:
-        job = self._baselines.next_trained(lane)
+    def _next_trained(self) -> LaneJob | None:
+        job = self._baselines.next_trained()
         self._none_to_train = job is None
         return job
 

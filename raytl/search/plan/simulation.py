@@ -112,7 +112,7 @@ class _Simulation:
         """Give every free lane a job, as long as there are jobs."""
         self._fill_heads()
         while self._idle and self._asking:
-            job = self.plan.next_job(self._idle[-1])
+            job = self.plan.next_job()
             if isinstance(job, LaneJob):
                 self._begin(self._idle.pop(), job)
             elif isinstance(job, Wait):

@@ -92,7 +92,7 @@ def label_values(table: Any, column: str | None, one_hot: Sequence[str], listing
     if spaced:
         labels = "1 label has" if len(spaced) == 1 else f"{len(spaced)} labels have"
         listing.announce(f"{labels} spaces around ('{spaced[0]}'); taken without them")
-    _refuse_texts_of_lines(values, column, listing.name)
+    _refuse_texts_of_lines(values, listing.name)
     values = _shown(values)
     _refuse_joined(values, column, listing.name)
     _say_spaced_words(values, column, listing)
@@ -170,7 +170,7 @@ def _ticked(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _refuse_texts_of_lines(values: Sequence[str | None], column: str, shown: str) -> None:
+def _refuse_texts_of_lines(values: Sequence[str | None], shown: str) -> None:
     """Raise for a label that spans lines or is a whole text: a quote that is not closed, or another column's cell."""
     for row, value in enumerate(values):
         if value is None or (len(value) <= _LONGEST and "\n" not in value):

@@ -44,7 +44,7 @@ class JobList:
         self._running: set[int] = set()
         self._watch = watch
 
-    def next_job(self, lane: int = 0) -> LaneJob | None:
+    def next_job(self) -> LaneJob | None:
         if not self._waiting:
             return None
         job = self._waiting.pop(0)

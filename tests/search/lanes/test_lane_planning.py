@@ -463,9 +463,9 @@ class TestStuckLanes:
         class Waiting(JobList):
             asked = 0
 
-            def next_job(self, lane=0):
+            def next_job(self):
                 self.asked += 1
-                return super().next_job(lane) or Wait()
+                return super().next_job() or Wait()
 
         desk = Desk([])
         desk.plan = desk.searcher.plan = Waiting([loading(0)])

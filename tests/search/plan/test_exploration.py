@@ -41,10 +41,10 @@ def test_what_seemed_to_take_too_long_is_tried_first_once_it_does_not(tmp_path: 
         seconds=lambda strategy: expected["seconds"], refuse=refused.append,
     )  # fmt: skip
     exploration.begin([MODEL], Survey(), leave_out=[], ahead=[], probes=[], hold_back=[])
-    assert exploration.next_job(0) is None and exploration.is_over()
+    assert exploration.next_job() is None and exploration.is_over()
     assert set(refused) == {1e4}
     exploration.look_again()
-    assert exploration.next_job(0) is None  # it still does: nothing is asked for twice
+    assert exploration.next_job() is None  # it still does: nothing is asked for twice
     assert len(refused) == 2
     by_hand = Strategy(MODEL, optimizer="sgd")
     assert space.suggest(FirstChoices({"source_model": MODEL, "optimizer": "sgd"})) == by_hand
@@ -52,7 +52,7 @@ def test_what_seemed_to_take_too_long_is_tried_first_once_it_does_not(tmp_path: 
     expected["seconds"] = 10.0
     exploration.look_again()
     found = []
-    while (job := exploration.next_job(0)) is not None:
+    while (job := exploration.next_job()) is not None:
         found.append(Strategy.from_dict(job.strategy).optimizer)
     assert found == ["adamw"]  # the other one was tried by hand
 
@@ -74,7 +74,7 @@ def test_a_trial_that_is_ahead_of_those_that_lead_goes_on(
         trials=10, epochs=9, fold=0, patience=None, min_gain=None, seconds=lambda strategy: 1.0,
     )  # fmt: skip
     exploration.begin([MODEL], Survey(), leave_out=[], ahead=[], probes=[], hold_back=[])
-    job = exploration.next_job(0)
+    job = exploration.next_job()
     assert job is not None
     for number in range(CONFIRMED):
         strategy = Strategy(MODEL, optimizer="sgd", head_lr=0.01 * (number + 1))
