@@ -128,7 +128,7 @@ def test_a_contest_that_goes_on_stands_as_the_one_that_ended(tmp_path):
         said = rng.dirichlet(np.ones(4), 30).astype(np.float32)
         said[np.arange(30), labels.labels[index]] += number % 2
         result = JobResult(validation_index=index, validation_probabilities=said / said.sum(axis=1, keepdims=True))
-        time = TimeBudget(None, lambda: 0.0, 0.0, lanes=1, tested=False, folds=2)
+        time = TimeBudget(None, lambda: 0.0, 0.0, records, lanes=1, tested=False, folds=2)
         Ledger(records, journal, time).fill(record, result, None, TrialStatus.PRUNED)
         records.append(record)
         journal.trial(record)

@@ -83,7 +83,7 @@ class Baselines:
             return True
         seconds = self._durations.of(strategy)
         trained = any(record.kind in (JobKind.BASELINE, JobKind.SEARCH) for record in self._records)
-        allowed = self._time.allows(seconds, self._records, keep_controls=trained, may_win=True)
+        allowed = self._time.allows(seconds, keep_controls=trained, may_win=True)
         if not allowed:
             self._left_over.refuse(seconds)
         return allowed

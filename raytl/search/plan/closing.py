@@ -97,7 +97,7 @@ class Closing:
         return LaneJob(next(self._numbers), JobKind.CONFIRM, self._contest.strategy_of(key), fold)
 
     def _allows(self, key: str) -> bool:
-        return self._time.allows(self._expected_seconds(self._strategy(key)), self._contest.records)
+        return self._time.allows(self._expected_seconds(self._strategy(key)))
 
     def _tried(self) -> set[tuple[str, int]]:
         """Strategies and folds that need not be tried again."""
@@ -144,7 +144,7 @@ class Closing:
             return None
         control, fold = due[0]
         expected_s = self._expected_seconds(control.strategy)
-        if not self._time.allows(expected_s, self._contest.records, keep_controls=False):
+        if not self._time.allows(expected_s, keep_controls=False):
             return None
         number = next(self._numbers)
         return LaneJob(number, JobKind.CONTROL, control.strategy.to_dict(), fold, baseline=control.name)
@@ -180,7 +180,7 @@ class Closing:
         for name, strategy in strategies:
             took = [record.seconds for record in self._contest.completed(strategy.key)]
             needed = max(took) if took else self._expected_seconds(strategy)
-            needed += self._time.shipping_seconds(self._contest.records)
+            needed += self._time.shipping_seconds()
             if self._refits.wants(strategy.key) and (not self._time.limited or needed < self._time.left()):
                 return self._refits.start(next(self._numbers), strategy, name)
         return None

@@ -125,7 +125,7 @@ class Exploration:
         return None
 
     def _fits(self, strategy: Strategy) -> bool:
-        return self._time.allows(2 * self._seconds(strategy), self._records)
+        return self._time.allows(2 * self._seconds(strategy))
 
     @property
     def begun(self) -> bool:
@@ -156,7 +156,7 @@ class Exploration:
             return True
         if self._gains_too_little():
             return True
-        return self.tried > 0 and self._time.search_is_over(self._records)
+        return self.tried > 0 and self._time.search_is_over()
 
     def _gains_too_little(self) -> bool:
         """Whether another trial is expected to bring too little; not before every source model had its trial."""
@@ -179,9 +179,9 @@ class Exploration:
         kind = kind_of(self._handles[number].strategy.to_dict())
         if not self.halving.goes_on(epoch, score, kind) and not self._is_among_leaders(score):
             return False
-        if not self._time.search_is_over(self._records):
+        if not self._time.search_is_over():
             return True
-        if self._leads(score) and self._time.allows(trial_seconds(self._records), self._records):
+        if self._leads(score) and self._time.allows(trial_seconds(self._records)):
             return True
         self._out_of_time.add(number)
         return False

@@ -137,7 +137,7 @@ class MorePixels:
         if not self._time.limited:
             return seconds <= max(LEAST_S, used_s)
         most_s = min(SHARE * self._time.left(), self._most_s - (used_s - (self._begun_s or 0.0)))
-        return seconds <= most_s and self._time.allows(seconds, self._records)
+        return seconds <= most_s and self._time.allows(seconds)
 
     def _seconds(self, strategy: Strategy, times: float) -> float:
         """What a strategy takes at more pixels on all folds, by what it took: its images pass the network once."""

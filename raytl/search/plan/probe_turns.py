@@ -62,21 +62,21 @@ class ProbeTurns:
         takes: which probes the lane does that asks.
         """
         self.close()
-        if not self._time.allows(self._probing.pretrain_s + self._durations.of_new_probe(), self._records):
+        if not self._time.allows(self._probing.pretrain_s + self._durations.of_new_probe()):
             self._probing.put_off()
         self._pass_over()
-        return self._probing.next_job(self._numbers, being_made, takes)
+        return self._probing.next_job(being_made, takes)
 
     def next_head(self, being_made: Collection[str], takes: Takes) -> LaneJob | None:
         """A probe, where a lane asks that makes no source models."""
         self.close()
         self._pass_over()
-        return self._probing.next_probe(self._numbers, being_made, takes)
+        return self._probing.next_probe(being_made, takes)
 
     def next_quick(self, *, begin: bool) -> LaneJob | None:
         """A probe of a source model that is at hand; begin: also of a further one, and on further folds."""
         self._pass_over()
-        return self._probing.next_quick(self._numbers, self._has_time_for, begin=begin)
+        return self._probing.next_quick(self._has_time_for, begin=begin)
 
     def _pass_over(self) -> None:
         """Do without probes that there is no time for any more, once there is one to choose."""
@@ -84,7 +84,7 @@ class ProbeTurns:
             self._probing.pass_over(self._has_time_for)
 
     def _has_time_for(self, probe: Strategy) -> bool:
-        return self._time.allows(self._durations.of(probe), self._records, keep_controls=False)
+        return self._time.allows(self._durations.of(probe), keep_controls=False)
 
     def close(self) -> None:
         """Have no probe tried on further folds once they have had their share of the time."""
@@ -140,7 +140,7 @@ class ProbeTurns:
         known = {r.fold for r in self._records if r.strategy_key == viewed.key and r.status != TrialStatus.INTERRUPTED}
         again_s = slower(viewed) * self._durations.of(plain)
         seconds = self._durations.of(viewed) + (len(tried) - 1) * again_s
-        if known or (seconds <= VIEWS_SHARE * self._time.left() and self._time.allows(seconds, self._records)):
+        if known or (seconds <= VIEWS_SHARE * self._time.left() and self._time.allows(seconds)):
             return [(viewed, r.fold) for r in tried if r.fold not in known]
         return []
 
@@ -149,9 +149,9 @@ class ProbeTurns:
         due = self._probing.due(self._exploration.tried) or (self._exploration.exhausted and self._probing.late())
         if not due or self._exploration.has_enough():
             return None
-        if not self._time.allows(self._probing.pretrain_s, self._records):
+        if not self._time.allows(self._probing.pretrain_s):
             return None
-        job = self._probing.next_late(self._numbers)
+        job = self._probing.next_late()
         self._exploration.hold_back(self._probing.not_at_hand())
         return job
 
@@ -161,7 +161,7 @@ class ProbeTurns:
 
         def allows(strategy: Strategy) -> bool:
             seconds = self._durations.of(strategy)
-            refit_s = self._time.refit_seconds(self._records) if trained else seconds
+            refit_s = self._time.refit_seconds() if trained else seconds
             return seconds + refit_s < self._time.left()
 
-        return self._probing.next_left_over(self._numbers, allows, takes)
+        return self._probing.next_left_over(allows, takes)

@@ -30,8 +30,8 @@ class Probing:
     """Which probe is tried next, and what they tell.
 
     contest: the standing of all strategies. pretraining: source models that are not made yet. folds: of the validation.
-    pretrain_s: seconds that making a source model is expected to take at most. given_up: why source models could not be
-    made, by their URI.
+    numbers: of jobs, from which to take the next. pretrain_s: seconds that making a source model is expected to take at
+    most. given_up: why source models could not be made, by their URI.
     """
 
     def __init__(
@@ -39,11 +39,13 @@ class Probing:
         contest: Contest,
         pretraining: Sequence[str],
         folds: int,
+        numbers: Iterator[int],
         *,
         pretrain_s: float = 0.0,
     ) -> None:
         self.pretrain_s = pretrain_s
         self._contest = contest
+        self._numbers = numbers
         self._unmade = list(pretraining)
         self._folds: tuple[int | None, ...] = tuple(range(folds)) or (None,)
         self._probes: dict[str, list[Strategy]] = {}
@@ -77,38 +79,36 @@ class Probing:
 
     # --- jobs out ---------------------------------------------------------------------------------------------------
 
-    def next_job(self, numbers: Iterator[int], being_made: Collection[str], takes: Takes = anything) -> LaneJob | None:
+    def next_job(self, being_made: Collection[str], takes: Takes = anything) -> LaneJob | None:
         """A source model to make, or a probe; None where none is due. being_made: models that a lane is making.
 
         takes: which probes the lane does that asks.
         """
         if self._unmade and not being_made:
-            return self._make(numbers)
-        job = self.next_probe(numbers, being_made, takes)
+            return self._make()
+        job = self.next_probe(being_made, takes)
         # A second one beside it is made only where nothing else is left: till then what leads is known by one fold.
-        return self._make(numbers) if job is None and self._unmade else job
+        return self._make() if job is None and self._unmade else job
 
-    def next_probe(
-        self, numbers: Iterator[int], being_made: Collection[str], takes: Takes = anything
-    ) -> LaneJob | None:
+    def next_probe(self, being_made: Collection[str], takes: Takes = anything) -> LaneJob | None:
         """A probe of what is made; arguments as of :meth:`next_job`."""
         made = [uri for uri in self._at_hand() if uri not in being_made]
-        first = self._on_first_fold(numbers, made, takes)
+        first = self._on_first_fold(made, takes)
         # On plain features a race would use up the probes' time before anything that learned had its turn.
-        return first or (self._on_further_folds(numbers, takes) if self._has_learned() else None)
+        return first or (self._on_further_folds(takes) if self._has_learned() else None)
 
-    def next_quick(self, numbers: Iterator[int], allows: Callable[[Strategy], bool], *, begin: bool) -> LaneJob | None:
+    def next_quick(self, allows: Callable[[Strategy], bool], *, begin: bool) -> LaneJob | None:
         """A probe of a source model that is at hand; begin: also of one that none was tried of, and further folds.
 
         allows: whether there is time for one on a further fold.
         """
         waiting = [] if begin else self.waiting()
-        first = self._on_first_fold(numbers, [uri for uri in self._at_hand() if uri not in waiting])
+        first = self._on_first_fold([uri for uri in self._at_hand() if uri not in waiting])
         # Of what is not made yet nothing is to be had before there are lanes, and so plain features may race.
         if first is not None or not begin:
             return first
         strategy, fold = self._further(self._racing())
-        return self._give(numbers, strategy, fold) if strategy is not None and allows(strategy) else None
+        return self._give(strategy, fold) if strategy is not None and allows(strategy) else None
 
     def _has_learned(self) -> bool:
         """Whether something that learned has been tried, or nothing that did is waited for."""
@@ -126,27 +126,27 @@ class Probing:
             uri for uri in self._at_hand() if self._probes[uri] and given.isdisjoint(s.key for s in self._probes[uri])
         ]
 
-    def _on_first_fold(self, numbers: Iterator[int], models: Sequence[str], takes: Takes = anything) -> LaneJob | None:
+    def _on_first_fold(self, models: Sequence[str], takes: Takes = anything) -> LaneJob | None:
         fold = self._folds[0]
         # What unlabelled images teach comes last: they take the longest, and a first model does not wait for them.
         every = sorted((s for uri in models for s in self._probes[uri]), key=_is_taught)
         due = (s for s in every if (s.key, fold or 0) not in self._given)
         strategy = next((s for s in due if takes(JobKind.PROBE, s, fold)), None)
-        return None if strategy is None else self._give(numbers, strategy, fold)
+        return None if strategy is None else self._give(strategy, fold)
 
-    def _on_further_folds(self, numbers: Iterator[int], takes: Takes) -> LaneJob | None:
+    def _on_further_folds(self, takes: Takes) -> LaneJob | None:
         leader = self.leader() if self._closed and self._leader_goes_on else None
         racing = self._racing() if not self._closed else [] if leader is None else [leader]
         strategy, fold = self._further(racing, takes)
-        return None if strategy is None else self._give(numbers, strategy, fold)
+        return None if strategy is None else self._give(strategy, fold)
 
     def _further(self, racing: Sequence[Strategy], takes: Takes = anything) -> tuple[Strategy | None, int | None]:
         """Of these: the next strategy and the fold that it was not given yet."""
         due = ((s, fold) for fold in self._folds[1:] for s in racing if (s.key, fold or 0) not in self._given)
         return next(((s, fold) for s, fold in due if takes(JobKind.PROBE, s, fold)), (None, None))
 
-    def _make(self, numbers: Iterator[int]) -> LaneJob:
-        return LaneJob(next(numbers), JobKind.PRETRAIN, source_model=self._unmade.pop(0))
+    def _make(self) -> LaneJob:
+        return LaneJob(next(self._numbers), JobKind.PRETRAIN, source_model=self._unmade.pop(0))
 
     def close(self, *, leader: bool) -> None:
         """Try no further folds: the time is to go into what promises more.
@@ -167,16 +167,14 @@ class Probing:
         """How many folds a probe was not given yet."""
         return sum((strategy.key, fold or 0) not in self._given for fold in self._folds)
 
-    def next_left_over(
-        self, numbers: Iterator[int], allows: Callable[[Strategy], bool], takes: Takes = anything
-    ) -> LaneJob | None:
+    def next_left_over(self, allows: Callable[[Strategy], bool], takes: Takes = anything) -> LaneJob | None:
         """A probe on a fold that it was not given because the time was for something else, which has ended since."""
         strategy, fold = self._further(self._racing(), takes) if self._closed else (None, None)
-        return self._give(numbers, strategy, fold) if strategy is not None and allows(strategy) else None
+        return self._give(strategy, fold) if strategy is not None and allows(strategy) else None
 
-    def _give(self, numbers: Iterator[int], strategy: Strategy, fold: int | None) -> LaneJob:
+    def _give(self, strategy: Strategy, fold: int | None) -> LaneJob:
         self._given.add((strategy.key, fold or 0))
-        return LaneJob(next(numbers), JobKind.PROBE, strategy.to_dict(), fold)
+        return LaneJob(next(self._numbers), JobKind.PROBE, strategy.to_dict(), fold)
 
     def _racing(self) -> list[Strategy]:
         """The probes that are worth the other folds: the best ones, as far as they do not trail beyond doubt.
@@ -259,12 +257,12 @@ class Probing:
         """Whether one more source model is to join in, after so many strategies of the search."""
         return bool(self._late) and tried >= TURN * (self._joined_in + 1)
 
-    def next_late(self, numbers: Iterator[int]) -> LaneJob | None:
+    def next_late(self) -> LaneJob | None:
         """The model that promises most of those that did not join in yet: it is made, and probed like the others."""
         uri = self._late.pop(0)
         self._joined_in += 1
         self._eager.append(uri)
-        return LaneJob(next(numbers), JobKind.PRETRAIN, source_model=uri)
+        return LaneJob(next(self._numbers), JobKind.PRETRAIN, source_model=uri)
 
     # --- what they tell ---------------------------------------------------------------------------------------------
 

@@ -78,6 +78,7 @@ class SearchPlan:
             settings.time_budget_s,
             clock,
             clock() if started is None else started,
+            self.records,
             lanes=settings.lanes,
             tested=settings.tested,
             folds=settings.folds,
@@ -106,7 +107,9 @@ class SearchPlan:
             seconds=self._durations.of,
             refuse=self._left_over.refuse,
         )
-        self._probing = Probing(self.contest, pretraining, settings.folds, pretrain_s=settings.pretrain_s)
+        self._probing = Probing(
+            self.contest, pretraining, settings.folds, self._numbers, pretrain_s=settings.pretrain_s
+        )
         self._turns = ProbeTurns(
             self._probing, self._exploration, self._time, self._durations, settings, self.records, self._numbers
         )
@@ -143,7 +146,7 @@ class SearchPlan:
             self._exploration,
             self.records,
             listener,
-            lambda strategy: self._time.allows(self._durations.of(strategy), self.records, may_win=True),
+            lambda strategy: self._time.allows(self._durations.of(strategy), may_win=True),
             lambda: bool(self._closing.controls),
         )
         self._results = Results(
@@ -257,7 +260,7 @@ class SearchPlan:
 
         Opening the test split and the model to be shipped are to come; what the model is judged by is not counted.
         """
-        return self._time.spare(self.records)
+        return self._time.spare()
 
     def search_is_over(self) -> bool:
         """Whether no further strategy will be tried."""

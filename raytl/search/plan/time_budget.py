@@ -28,12 +28,12 @@ CONTROLS = 3
 class TimeBudget:
     """Until when there may be another trial, by what trials took so far.
 
-    seconds: for all phases together, None for no limit. clock, started: seconds from any common origin. lanes: jobs at
-    a time. tested: whether there is a test split, on which baselines and controls are compared after a refit. folds: of
-    the validation; control_folds: those on which the controls are held against the winner, all unless said.
-    test_seconds: what opening the test split is expected to take, after all else. refits: of the winner, one after the
-    other. yardstick_s: what is kept for its yardstick, between these. leader_seconds: what the
-    strategy that leads takes, as whose likeness its controls are trained.
+    seconds: for all phases together, None for no limit. clock, started: seconds from any common origin. records: of all
+    trials, as they come in. lanes: jobs at a time. tested: whether there is a test split, on which baselines and
+    controls are compared after a refit. folds: of the validation; control_folds: those on which the controls are held
+    against the winner, all unless said. test_seconds: what opening the test split is expected to take, after all else.
+    refits: of the winner, one after the other. yardstick_s: what is kept for its yardstick, between these.
+    leader_seconds: what the strategy that leads takes, as whose likeness its controls are trained.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class TimeBudget:
         seconds: float | None,
         clock: Callable[[], float],
         started: float,
+        records: Sequence[TrialRecord],
         *,
         lanes: int,
         tested: bool,
@@ -54,6 +55,7 @@ class TimeBudget:
         self._seconds = seconds
         self._clock = clock
         self._started = started
+        self._records = records
         self._lanes = lanes
         self._tested = tested
         self._folds = folds
@@ -79,54 +81,52 @@ class TimeBudget:
         test_s = min(self._test_seconds(), TEST_SHARE * self._seconds)
         return self._seconds - self.used() - self._yardstick_s - test_s
 
-    def spare(self, records: Sequence[TrialRecord]) -> float:
+    def spare(self) -> float:
         """Seconds, once the winner was refitted, besides what the test split and the model to be shipped will take.
 
         What is kept for the yardstick is among them.
         """
-        return self.left() + self._yardstick_s - self.shipping_seconds(records)
+        return self.left() + self._yardstick_s - self.shipping_seconds()
 
-    def search_is_over(self, records: Sequence[TrialRecord]) -> bool:
+    def search_is_over(self) -> bool:
         """Whether the search phase must end, so that what follows still fits."""
         if self._seconds is None:
             return False
-        trial_s = usual_seconds(records)
+        trial_s = usual_seconds(self._records)
         confirm_s = CONFIRM_SHARE * self._seconds
         whole_s = CONFIRMED * max(0, self._folds - 1) * trial_s / self._lanes
         confirm_s = min(confirm_s, whole_s) if trial_s else confirm_s
-        return self.left() <= self._control_seconds(records) + self.refit_seconds(records) + confirm_s
+        return self.left() <= self._control_seconds() + self.refit_seconds() + confirm_s
 
-    def allows(
-        self, seconds: float, records: Sequence[TrialRecord], *, keep_controls: bool = True, may_win: bool = False
-    ) -> bool:
+    def allows(self, seconds: float, *, keep_controls: bool = True, may_win: bool = False) -> bool:
         """Whether a job of so many seconds fits before what must follow it.
 
         keep_controls: whether controls must. may_win: whether it tries a strategy whose refit would take as long.
         """
         if self._seconds is None:
             return True
-        after = max(self.refit_seconds(records), self._refits * seconds if may_win else 0.0)
+        after = max(self.refit_seconds(), self._refits * seconds if may_win else 0.0)
         if keep_controls:
-            after += self._control_seconds(records)
+            after += self._control_seconds()
         return seconds + after < self.left()
 
-    def _control_seconds(self, records: Sequence[TrialRecord]) -> float:
+    def _control_seconds(self) -> float:
         """What holding the winner against its controls will take.
 
         A leader that takes longer than usual has controls that do. Those of a head are trainings: of the usual length.
         """
         assert self._seconds is not None
-        trial_s = max(usual_seconds(records), self._leader_seconds())
+        trial_s = max(usual_seconds(self._records), self._leader_seconds())
         rounds = 1 if self._tested else max(1, self._control_folds)
         return min(CONTROL_SHARE * self._seconds, CONTROLS * rounds * trial_s / self._lanes)
 
-    def shipping_seconds(self, records: Sequence[TrialRecord]) -> float:
+    def shipping_seconds(self) -> float:
         """What is still to come once the winner was refitted: the model to be shipped, where that is another one."""
-        return (self._refits - 1) * trial_seconds(records)
+        return (self._refits - 1) * trial_seconds(self._records)
 
-    def refit_seconds(self, records: Sequence[TrialRecord]) -> float:
+    def refit_seconds(self) -> float:
         """What the winner's refit will take at the longest; a job in another lane may have to end before it."""
-        return self._refits * trial_seconds(records)
+        return self._refits * trial_seconds(self._records)
 
 
 def yardstick_seconds(budget_s: float | None) -> float:

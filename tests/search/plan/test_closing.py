@@ -58,10 +58,10 @@ def test_what_is_shipped_is_kept_its_time_before_anything_is_compared(
     record = TrialRecord(0, "search", A.to_dict(), A.key)
     record.status, record.score, record.seconds = TrialStatus.COMPLETED, 0.9, 30.0
     contest = Contest([record], None)
-    time = TimeBudget(100.0, lambda: 50.0, 0.0, lanes=1, tested=True, folds=0, refits=refits)
+    time = TimeBudget(100.0, lambda: 50.0, 0.0, [record], lanes=1, tested=True, folds=0, refits=refits)
     done = Refits(tmp_path)
     closing = Closing(
-        PlanSettings(3, 0, 1, 2, tmp_path, 100.0, tested=True), contest, done, time, Probing(contest, [], 0),
+        PlanSettings(3, 0, 1, 2, tmp_path, 100.0, tested=True), contest, done, time, Probing(contest, [], 0, count()),
         FixedRecipes(BASELINES), count(), lambda strategy: 30.0,
     )  # fmt: skip
     closing.baselines = {"scratch": B}
@@ -81,8 +81,8 @@ def test_who_hardly_can_win_is_tried_on_further_folds_once_the_others_were(tmp_p
     records: list[TrialRecord] = []
     contest = Contest(records, Labels(TRUTH, None, 2, metrics.get("accuracy")))
     plan = PlanSettings(3, FOLDS, 1, 2, tmp_path)
-    time = TimeBudget(None, lambda: 0.0, 0.0, lanes=1, tested=False, folds=FOLDS)
-    probing = Probing(contest, [], FOLDS)
+    time = TimeBudget(None, lambda: 0.0, 0.0, records, lanes=1, tested=False, folds=FOLDS)
+    probing = Probing(contest, [], FOLDS, count())
     closing = Closing(
         plan, contest, Refits(tmp_path), time, probing, FixedRecipes(BASELINES), count(), lambda strategy: 1.0
     )

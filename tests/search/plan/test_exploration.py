@@ -36,7 +36,7 @@ def test_what_seemed_to_take_too_long_is_tried_first_once_it_does_not(tmp_path: 
     refused: list[float] = []
     exploration = Exploration(
         TpeSampler(space, 0), SuccessiveHalving(1, 3, 9),
-        TimeBudget(1000.0, lambda: 0.0, 0.0, lanes=1, tested=True, folds=1), [], count(),
+        TimeBudget(1000.0, lambda: 0.0, 0.0, [], lanes=1, tested=True, folds=1), [], count(),
         trials=10, epochs=9, fold=0, patience=None, min_gain=None,
         seconds=lambda strategy: expected["seconds"], refuse=refused.append,
     )  # fmt: skip
@@ -67,7 +67,7 @@ def test_a_trial_that_is_ahead_of_those_that_lead_goes_on(
     space = BoundSpace(load_space(str(tmp_path / "s.yaml")), data())
     records: list[TrialRecord] = []
     now = {"seconds": 0.0}
-    time = TimeBudget(100.0, lambda: now["seconds"], 0.0, lanes=1, tested=True, folds=2)
+    time = TimeBudget(100.0, lambda: now["seconds"], 0.0, records, lanes=1, tested=True, folds=2)
     halving = SuccessiveHalving(1, 3, 9)
     exploration = Exploration(
         TpeSampler(space, 0), halving, time, records, count(),

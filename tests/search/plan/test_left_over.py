@@ -8,7 +8,9 @@ from raytl.search.plan.time_budget import TimeBudget
 
 def left_over(seconds: float | None, used: float) -> LeftOver:
     now = iter([0.0])
-    return LeftOver(TimeBudget(seconds, lambda: next(now, used), next(now), lanes=1, tested=False, folds=3), seconds)
+    return LeftOver(
+        TimeBudget(seconds, lambda: next(now, used), next(now), [], lanes=1, tested=False, folds=3), seconds
+    )
 
 
 def test_the_shortest_training_and_a_budget_with_room_are_named() -> None:
@@ -25,7 +27,7 @@ def test_the_shortest_training_and_a_budget_with_room_are_named() -> None:
 def test_a_budget_with_room_has_it_for_reading_the_data_too() -> None:
     now = iter([0.0])
     plan_s, apart_s = 120.0, 100.0
-    time = TimeBudget(plan_s, lambda: next(now, 20.0), next(now), lanes=1, tested=False, folds=3)
+    time = TimeBudget(plan_s, lambda: next(now, 20.0), next(now), [], lanes=1, tested=False, folds=3)
     given = LeftOver(time, plan_s, apart_s)
     given.refuse(240.0)
     assert "--time-budget 14m has room" in given.sentence()  # (100 + 20 + 3 x 240) s

@@ -37,12 +37,12 @@ def measured(uri: str, validated: np.ndarray, rng: np.random.Generator) -> tuple
 
 def raced(seed: int, labels: Labels | None) -> tuple[Contest, Probing]:
     """All probes that are tried, as they would be one after the other."""
-    rng, numbers = np.random.default_rng(seed), itertools.count()
+    rng = np.random.default_rng(seed)
     records: list[TrialRecord] = []
     contest = Contest(records, labels)
-    probing = Probing(contest, [], len(FOLDS))
+    probing = Probing(contest, [], len(FOLDS), itertools.count())
     probing.begin({uri: [strategy] for uri, strategy in PROBES.items()}, Survey())
-    while (job := probing.next_job(numbers, ())) is not None:
+    while (job := probing.next_job(())) is not None:
         strategy, validated = Strategy.from_dict(job.strategy), FOLDS[job.fold or 0][1]
         scores, said = measured(strategy.source_model, validated, rng)
         record = TrialRecord(len(records), JobKind.PROBE, strategy.to_dict(), strategy.key, fold=job.fold)

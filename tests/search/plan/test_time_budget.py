@@ -28,9 +28,9 @@ class Clock:
         return self.now
 
 
-def budget(seconds: float | None, used: float = 0.0, **settings: Any) -> TimeBudget:
+def budget(seconds: float | None, *records: TrialRecord, used: float = 0.0, **settings: Any) -> TimeBudget:
     clock = Clock()
-    made = TimeBudget(seconds, clock, clock.now, **({"lanes": 1, "tested": True, "folds": 1} | settings))
+    made = TimeBudget(seconds, clock, clock.now, records, **({"lanes": 1, "tested": True, "folds": 1} | settings))
     clock.now += used
     return made
 
@@ -42,9 +42,9 @@ def took(*seconds: float) -> list[TrialRecord]:
 
 
 def test_without_a_limit_everything_fits() -> None:
-    free = budget(None, used=1e9)
+    free = budget(None, *took(100.0), used=1e9)
     assert not free.limited and free.left() == math.inf
-    assert free.allows(1e9, took(100.0)) and not free.search_is_over(took(100.0))
+    assert free.allows(1e9) and not free.search_is_over()
 
 
 def test_a_trial_takes_what_the_longest_completed_one_took() -> None:
@@ -65,52 +65,52 @@ def test_the_refit_of_a_head_finds_its_features() -> None:
 
 
 def test_the_winners_refit_and_its_controls_are_kept_room_for() -> None:
-    given, room = budget(1000.0, used=400.0), 600.0 - 10.0 - 10.0 * CONTROLS
-    assert given.allows(room - 1, took(10.0)) and not given.allows(room + 1, took(10.0))
-    assert given.allows(589.0, took(10.0), keep_controls=False)
-    assert not given.allows(591.0, took(10.0), keep_controls=False)
+    given, room = budget(1000.0, *took(10.0), used=400.0), 600.0 - 10.0 - 10.0 * CONTROLS
+    assert given.allows(room - 1) and not given.allows(room + 1)
+    assert given.allows(589.0, keep_controls=False)
+    assert not given.allows(591.0, keep_controls=False)
 
 
 def test_controls_of_a_leader_that_takes_longer_than_usual_take_as_long_as_it() -> None:
     """In the demo adaptation takes three times a fine-tune: its controls were the first to be left out."""
     records, kept = took(2.0, 2.0, 2.0, 12.0), 1000.0 - 12.0
-    usual, slow = budget(1000.0), budget(1000.0, leader_seconds=lambda: 12.0)
-    assert usual.allows(kept - 2.0 * CONTROLS - 1, records) and not slow.allows(kept - 2.0 * CONTROLS - 1, records)
-    assert slow.allows(kept - 12.0 * CONTROLS - 1, records)
+    usual, slow = budget(1000.0, *records), budget(1000.0, *records, leader_seconds=lambda: 12.0)
+    assert usual.allows(kept - 2.0 * CONTROLS - 1) and not slow.allows(kept - 2.0 * CONTROLS - 1)
+    assert slow.allows(kept - 12.0 * CONTROLS - 1)
 
 
 def test_controls_take_no_more_than_their_share() -> None:
-    long = took(30.0)  # three controls would take 90 s
-    given = budget(100.0)
+    given = budget(100.0, *took(30.0))  # three controls would take 90 s
     room = 100.0 - 30.0 - CONTROL_SHARE * 100.0
-    assert given.allows(room - 1, long) and not given.allows(room + 1, long)
+    assert given.allows(room - 1) and not given.allows(room + 1)
 
 
 def test_on_folds_controls_take_as_many_rounds_as_there_are_folds() -> None:
     short = took(1.0)
-    once, on_folds = budget(100.0), budget(100.0, tested=False, folds=4)
-    assert once.allows(99.0 - CONTROLS - 0.1, short) and not once.allows(99.0 - CONTROLS + 0.1, short)
-    assert on_folds.allows(99.0 - 4 * CONTROLS - 0.1, short) and not on_folds.allows(99.0 - 4 * CONTROLS + 0.1, short)
+    once, on_folds = budget(100.0, *short), budget(100.0, *short, tested=False, folds=4)
+    assert once.allows(99.0 - CONTROLS - 0.1) and not once.allows(99.0 - CONTROLS + 0.1)
+    assert on_folds.allows(99.0 - 4 * CONTROLS - 0.1) and not on_folds.allows(99.0 - 4 * CONTROLS + 0.1)
 
 
 def test_what_may_win_is_to_be_refitted_in_time() -> None:
-    assert budget(100.0).allows(60.0, took(1.0)) and not budget(100.0).allows(60.0, took(1.0), may_win=True)
-    assert budget(100.0).allows(48.0, [], may_win=True) and not budget(100.0).allows(52.0, [], may_win=True)
-    assert not budget(100.0, refits=2).allows(40.0, [], may_win=True)  # it is trained on the test's labels as well
-    assert budget(100.0, refits=2).refit_seconds(took(10.0)) == 20.0
+    after_one, before = budget(100.0, *took(1.0)), budget(100.0)
+    assert after_one.allows(60.0) and not after_one.allows(60.0, may_win=True)
+    assert before.allows(48.0, may_win=True) and not before.allows(52.0, may_win=True)
+    assert not budget(100.0, refits=2).allows(40.0, may_win=True)  # it is trained on the test's labels as well
+    assert budget(100.0, *took(10.0), refits=2).refit_seconds() == 20.0
 
 
 def test_opening_the_test_split_is_kept_room_for() -> None:
     given = budget(100.0, test_seconds=lambda: 20.0)
     assert given.left() == 80.0
-    assert given.allows(79.0, []) and not given.allows(81.0, [])
+    assert given.allows(79.0) and not given.allows(81.0)
 
 
 def test_what_was_not_used_is_without_the_test_split_and_the_model_to_be_shipped() -> None:
     settings = {"test_seconds": lambda: 20.0, "yardstick_s": 10.0}
-    assert budget(100.0, used=40.0, **settings).spare(took(5.0)) == 40.0
-    assert budget(100.0, used=40.0, refits=2, **settings).spare(took(5.0)) == 35.0
-    assert budget(None, used=40.0, refits=2, **settings).spare(took(5.0)) == math.inf
+    assert budget(100.0, *took(5.0), used=40.0, **settings).spare() == 40.0
+    assert budget(100.0, *took(5.0), used=40.0, refits=2, **settings).spare() == 35.0
+    assert budget(None, *took(5.0), used=40.0, refits=2, **settings).spare() == math.inf
 
 
 def test_a_test_split_that_takes_longer_than_the_budget_leaves_the_search_most_of_it() -> None:
@@ -122,13 +122,13 @@ def test_confirming_takes_no_more_than_its_share() -> None:
     """With trials too long to confirm, the search goes on until its share begins."""
     records = took(40.0)
     keep = CONTROL_SHARE * 200.0 + 40.0 + CONFIRM_SHARE * 200.0
-    assert not budget(200.0, used=200.0 - keep - 1, folds=5).search_is_over(records)
-    assert budget(200.0, used=200.0 - keep + 1, folds=5).search_is_over(records)
+    assert not budget(200.0, *records, used=200.0 - keep - 1, folds=5).search_is_over()
+    assert budget(200.0, *records, used=200.0 - keep + 1, folds=5).search_is_over()
 
 
 def test_short_trials_leave_the_search_the_rest() -> None:
-    assert not budget(200.0, used=170.0, folds=5).search_is_over(took(1.0))
-    assert budget(200.0, used=185.0, folds=5).search_is_over(took(1.0))
+    assert not budget(200.0, *took(1.0), used=170.0, folds=5).search_is_over()
+    assert budget(200.0, *took(1.0), used=185.0, folds=5).search_is_over()
 
 
 @given(
@@ -138,13 +138,13 @@ def test_more_lanes_never_leave_the_search_less(
     seconds: float, share: float, trial_s: float, lanes: int, folds: int, tested: bool
 ) -> None:
     settings: dict[str, Any] = {"tested": tested, "folds": folds}
-    one = budget(seconds, used=share * seconds, lanes=lanes, **settings)
-    more = budget(seconds, used=share * seconds, lanes=lanes + 1, **settings)
     records = took(trial_s) if trial_s else []
-    assert one.search_is_over(records) or not more.search_is_over(records)
+    one = budget(seconds, *records, used=share * seconds, lanes=lanes, **settings)
+    more = budget(seconds, *records, used=share * seconds, lanes=lanes + 1, **settings)
+    assert one.search_is_over() or not more.search_is_over()
 
 
 @pytest.mark.parametrize("tested", [True, False])
 def test_before_anything_was_tried_confirming_is_kept_its_share_and_nothing_else(tested: bool) -> None:
     given = budget(100.0, used=100.0 * (1 - CONFIRM_SHARE) - 1, tested=tested, folds=5)
-    assert not given.search_is_over([]) and given.allows(CONFIRM_SHARE * 100.0, [])
+    assert not given.search_is_over() and given.allows(CONFIRM_SHARE * 100.0)
