@@ -145,7 +145,9 @@ def candidate(plan: SearchPlan, metric: Metric, label: str, key: str) -> Candida
     """A strategy with its figure on the validation images, each counted once, over all folds that it was tried on."""
     records = plan.contest.completed(key)
     strategy = next((s.to_dict() for s in plan.baselines.values() if s.key == key), None)
-    found = Candidate(label, strategy or plan.strategy_of(key), key, [record.number for record in records], None)
+    found = Candidate(
+        label, strategy or plan.contest.strategy_of(key), key, [record.number for record in records], None
+    )
     labels, said = plan.contest.labels, plan.contest.said.judged(key)
     if labels is not None and said is not None:
         known = ~np.isnan(said[:, 0])

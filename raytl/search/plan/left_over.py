@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from raytl.search.plan.time_budget import TimeBudget
+from raytl.training.pretrain import parse_pretrain
 
 UNUSED = 0.2
 """Share of a time budget of which it is worth saying that it was left."""
@@ -31,10 +32,21 @@ class LeftOver:
         self._seconds = seconds
         self._apart_s = apart_s
         self._shortest = math.inf
+        self._said_unmade = False
 
     def refuse(self, seconds: float) -> None:
         """Note that a training of so many seconds was not begun, or not gone on with, for want of time."""
         self._shortest = min(self._shortest, seconds)
+
+    def sentences(self, unmade: Sequence[str]) -> Iterator[str]:
+        """All there is to say, each once. unmade: source models that nothing was learned for, by their URI."""
+        why = self.sentence()
+        if why:
+            yield why
+        domains = dict.fromkeys(parts[0] for uri in unmade if (parts := parse_pretrain(uri)) is not None)
+        if domains and self._seconds is not None and not self._said_unmade:
+            self._said_unmade = True
+            yield not_learned_from(list(domains))
 
     def sentence(self) -> str:
         """Why much of the time is left, and which budget has room; empty where neither is so, or it was said."""

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Any
 
 from raytl.judging.choice import Choice
 from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
@@ -26,7 +25,7 @@ from raytl.search.plan.first_model import FirstModel
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.head_work import HeadWork, Takes, anything
 from raytl.search.plan.ledger import Ledger
-from raytl.search.plan.left_over import LeftOver, not_learned_from
+from raytl.search.plan.left_over import LeftOver
 from raytl.search.plan.probe_turns import ProbeTurns
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.refits import Refits
@@ -37,7 +36,6 @@ from raytl.search.plan.time_budget import TimeBudget, yardstick_seconds
 from raytl.search.propose.recipes import Control
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
-from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
 
 FIRST_MODEL = "first-model"
@@ -90,7 +88,7 @@ class SearchPlan:
         )
         self._ledger = Ledger(self.records, listener, self._time)
         self._numbers = count()
-        self._said_unmade = False
+        first_fold = 0 if settings.folds else None
         self._durations = Durations(self.records, settings.epochs, settings.passes)
         self._left_over = LeftOver(self._time, settings.time_budget_s, settings.apart_s)
         self._exploration = Exploration(
@@ -101,7 +99,7 @@ class SearchPlan:
             self._numbers,
             trials=settings.trials,
             epochs=settings.epochs,
-            fold=self._first_fold(),
+            fold=first_fold,
             patience=settings.patience,
             min_gain=settings.min_gain,
             seconds=self._durations.of,
@@ -114,55 +112,24 @@ class SearchPlan:
             self._probing, self._exploration, self._time, self._durations, settings, self.records, self._numbers
         )
         self._first_model = FirstModel(
-            self._probing,
-            self.contest,
-            self.refits,
-            self._durations,
-            self._numbers,
-            on_first_model,
-            self._announce_first_model,
-        )
+            self._probing, self.contest, self.refits, self._durations, self._numbers,
+            on_first_model, self._announce_first_model,
+        )  # fmt: skip
         self._closing = Closing(
-            settings,
-            self.contest,
-            self.refits,
-            self._time,
-            self._probing,
-            recipes,
-            self._numbers,
-            self._durations.of,
+            settings, self.contest, self.refits, self._time, self._probing, recipes, self._numbers, self._durations.of
         )
         self._baselines = Baselines(
-            self._exploration,
-            self._time,
-            self._durations,
-            self._left_over,
-            self.records,
-            self._numbers,
-            self._first_fold(),
-            lambda: bool(self._closing.controls),
-        )
+            self._exploration, self._time, self._durations, self._left_over, self.records, self._numbers,
+            first_fold, self._is_closing,
+        )  # fmt: skip
         self.by_hand = ByHand(
-            self._exploration,
-            self.records,
-            listener,
-            lambda strategy: self._time.allows(self._durations.of(strategy), may_win=True),
-            lambda: bool(self._closing.controls),
-        )
+            self._exploration, self.records, listener,
+            lambda strategy: self._time.allows(self._durations.of(strategy), may_win=True), self._is_closing,
+        )  # fmt: skip
         self._results = Results(
-            self._ledger,
-            self._exploration,
-            self._probing,
-            self._first_model,
-            self.refits,
-            self._durations,
-            self._time,
-            self._left_over,
-            self.head_work,
-            recipes,
-            listener,
-            settings.epochs,
-        )
+            self._ledger, self._exploration, self._probing, self._first_model, self.refits, self._durations, self._time,
+            self._left_over, self.head_work, recipes, listener, settings.epochs,
+        )  # fmt: skip
         self._restored: list[TrialRecord] = []
         self._none_to_train = False
         self._done = False
@@ -241,15 +208,9 @@ class SearchPlan:
 
     def _say_left_over(self) -> None:
         """Once the last job came back: until then the time is in use."""
-        if not self.finished():
-            return
-        why = self._left_over.sentence()
-        if why:
-            self._listener.on_phase(TIME, why)
-        unmade = [parse_pretrain(uri) for uri in self._probing.late()] if self._time.limited else []
-        if unmade and not self._said_unmade:
-            self._said_unmade = True
-            self._listener.on_phase(TIME, not_learned_from(list(dict.fromkeys(parts[0] for parts in unmade if parts))))
+        if self.finished():
+            for sentence in self._left_over.sentences(self._probing.late()):
+                self._listener.on_phase(TIME, sentence)
 
     def image_seconds(self, count: int, source_model: str) -> float:
         """Seconds in which so many images pass a source model, about; 0 while nothing is known."""
@@ -261,10 +222,6 @@ class SearchPlan:
         Opening the test split and the model to be shipped are to come; what the model is judged by is not counted.
         """
         return self._time.spare()
-
-    def search_is_over(self) -> bool:
-        """Whether no further strategy will be tried."""
-        return self._exploration.is_over()
 
     def finished(self) -> bool:
         """Whether the last job was handed out and all came back."""
@@ -407,12 +364,9 @@ class SearchPlan:
         record = self._ledger.record_of(job)
         return None if record is None else record.number
 
-    def strategy_of(self, key: str) -> dict[str, Any]:
-        """The flat values of a strategy that was tried."""
-        return self.contest.strategy_of(key)
-
-    def _first_fold(self) -> int | None:
-        return 0 if self.settings.folds else None
+    def _is_closing(self) -> bool:
+        """Whether the winner is held against its controls."""
+        return bool(self.controls)
 
     def _start(self, job: LaneJob) -> LaneJob:
         # A first model is told of when it is there.
