@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 from raytl import adaptation, sources
-from raytl.core.dimensions import Choice, Dimension, Float, Int
+from raytl.core.dimensions import Choice, Int
 from raytl.core.errors import UserError, nearest
 from raytl.evaluation import metrics
 from raytl.finetuning import augmentation
 from raytl.search.space import sizes
+from raytl.search.space.choices import Suggester, choose, sample
 from raytl.search.space.definition import ALL, ANY, COMPONENTS, NONE, SearchSpace
 from raytl.search.space.drawn import judge_drawn
 from raytl.sources import SourceInfo, WeightsMissingError, is_untrained
@@ -24,19 +25,7 @@ from raytl.training.strategy import Strategy
 LOGISTIC = "logistic"
 MOST_VIEWED = 1000
 """Labelled images up to which heads learn from views too: of more these tell little, and several times as many pass."""
-
-
-class Suggester(Protocol):
-    """What is needed of an Optuna trial: a value for a named dimension."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """A real number."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        """A whole number."""
-
-    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
-        """One of the choices."""
+_CHOSEN_APART = frozenset({"source_model", "source_domain", "cut", "head", "cached_views"})
 
 
 class BoundSpace:
@@ -307,48 +296,51 @@ class BoundSpace:
         must see one distribution per name.
         """
         values: dict[str, Any] = {}
-        model = values["source_model"] = self._choose(trial, "source_model", self.source_models)
+        model = values["source_model"] = choose(trial, "source_model", self.source_models)
         cuts = self.cuts(model)
-        values["cut"] = self._choose(trial, f"cut/{len(cuts)}of{self.stages[model]}", cuts)
+        values["cut"] = choose(trial, f"cut/{len(cuts)}of{self.stages[model]}", cuts)
         domains = self.domains(model, values["cut"])
-        domain = self._choose(trial, _name("source_domain", domains, self.source_domains), domains)
+        domain = choose(trial, _name("source_domain", domains, self.source_domains), domains)
         values["source_domain"] = None if domain == NONE else domain
         losses = self.losses(model, values["cut"], domain)
-        values["adaptation"] = self._choose(
+        values["adaptation"] = choose(
             trial, _name("adaptation", losses, list(self.space.components["adaptation"])), losses
         )
         heads = self._heads(frozen=values["cut"] == self.stages[model] and values["adaptation"] == NONE)
-        values["head"] = self._choose(trial, _name("head", heads, self._options("head", Strategy.head)), heads)
+        values["head"] = choose(trial, _name("head", heads, self._options("head", Strategy.head)), heads)
         solved = values["cut"] == self.stages[model] and values["adaptation"] == NONE and values["head"] == "linear"
         if solved or values["head"] in NEAR:
             # All there is to train is solved for, and has none of training's settings.
             values["head"] = LOGISTIC if solved else values["head"]
             if "class_weights" in self.space.plain and self.skewed:
-                values["class_weights"] = self._sample(trial, "class_weights", self.space.plain["class_weights"])
+                values["class_weights"] = sample(trial, "class_weights", self.space.plain["class_weights"])
             return Strategy.from_dict(values)
         values["regulariser"] = self._regulariser(trial, values)
         for kind in COMPONENTS:
             for key, dimension in self.space.components[kind].get(values[kind], {}).items():
-                values[f"{kind}.{key}"] = self._sample(trial, f"{kind}.{values[kind]}.{key}", dimension)
+                values[f"{kind}.{key}"] = sample(trial, f"{kind}.{values[kind]}.{key}", dimension)
         for key, dimension in self.space.plain.items():
-            if key in {"source_model", "source_domain", "cut", "cached_views", "head"}:
-                continue
-            if key == "start" and (is_untrained(model) or values["head"] != "linear"):
-                continue
-            if key == "class_weights" and not self.skewed:
-                continue
-            if key == "backbone_ratio" and values["cut"] == self.stages[model]:
-                continue
-            if key == "batch_norm" and values["source_domain"] is None:
-                continue
-            values[key] = self._sample(trial, key, dimension)
+            if key not in _CHOSEN_APART and self._applies(key, values):
+                values[key] = sample(trial, key, dimension)
+        optimizer = values.get("optimizer", Strategy.optimizer)
         for key, per_optimizer in self.space.by_optimizer.items():
-            optimizer = values.get("optimizer", Strategy.optimizer)
-            if optimizer in per_optimizer and not (key == "backbone_ratio" and values["cut"] == self.stages[model]):
-                values[key] = self._sample(trial, f"{key}/{optimizer}", per_optimizer[optimizer])
+            if optimizer in per_optimizer and self._applies(key, values):
+                values[key] = sample(trial, f"{key}/{optimizer}", per_optimizer[optimizer])
         if "cached_views" in self.space.plain and _views_exist(values):
-            values["cached_views"] = self._sample(trial, "cached_views", self.space.plain["cached_views"])
+            values["cached_views"] = sample(trial, "cached_views", self.space.plain["cached_views"])
         return Strategy.from_dict(values)
+
+    def _applies(self, key: str, values: Mapping[str, Any]) -> bool:
+        """Whether a setting of the training does anything beside what was chosen before it."""
+        if key == "start":
+            return values["head"] == "linear" and not is_untrained(values["source_model"])
+        if key == "class_weights":
+            return self.skewed
+        if key == "backbone_ratio":
+            return bool(values["cut"] < self.stages[values["source_model"]])
+        if key == "batch_norm":
+            return values["source_domain"] is not None
+        return True
 
     @property
     def near_heads(self) -> list[str]:
@@ -366,19 +358,7 @@ class BoundSpace:
         model = values["source_model"]
         if is_untrained(model) or values["cut"] == self.stages[model]:
             return NONE
-        return str(self._choose(trial, "regulariser", names))
-
-    def _choose(self, trial: Suggester, name: str, options: list[Any]) -> Any:
-        return options[0] if len(options) == 1 else trial.suggest_categorical(name, options)
-
-    def _sample(self, trial: Suggester, name: str, dimension: Dimension) -> Any:
-        if isinstance(dimension, Choice):
-            return self._choose(trial, name, list(dimension.options))
-        if dimension.low == dimension.high:
-            return dimension.low
-        if isinstance(dimension, Float):
-            return trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
-        return trial.suggest_int(name, dimension.low, dimension.high, log=dimension.log)
+        return str(choose(trial, "regulariser", names))
 
 
 def _name(dimension: str, options: list[str], every: list[str]) -> str:

@@ -1,12 +1,42 @@
-"""Suggesting what is wanted: defaults, and given values as far as a space has them."""
+"""Suggesting values for named dimensions: who is asked and how, and what is wanted anyway."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, Protocol
 
+from raytl.core.dimensions import Choice, Dimension, Float
 from raytl.search.space.definition import COMPONENTS
+
+
+class Suggester(Protocol):
+    """What is needed of an Optuna trial: a value for a named dimension."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A real number."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """A whole number."""
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        """One of the choices."""
+
+
+def choose(trial: Suggester, name: str, options: list[Any]) -> Any:
+    """One of the options; a sampler is asked only where there are several."""
+    return options[0] if len(options) == 1 else trial.suggest_categorical(name, options)
+
+
+def sample(trial: Suggester, name: str, dimension: Dimension) -> Any:
+    """A value of a dimension; a sampler is asked only where there are several."""
+    if isinstance(dimension, Choice):
+        return choose(trial, name, list(dimension.options))
+    if dimension.low == dimension.high:
+        return dimension.low
+    if isinstance(dimension, Float):
+        return trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
+    return trial.suggest_int(name, dimension.low, dimension.high, log=dimension.log)
 
 
 def component_defaults() -> dict[str, Any]:

@@ -333,6 +333,10 @@ class TestHeads:
         strategies = set(sample(space, 30))
         assert strategies == {Strategy(PRETRAINED, domain, cut=5, head="logistic") for domain in (None, "bright")}
 
+    def test_what_does_nothing_is_not_tried_for_one_optimizer_either(self, tmp_path: Path) -> None:
+        text = f"space: {{source_model: {MODEL}, optimizer: [sgd], class_weights: {{sgd: [none, balanced]}}}}"
+        assert {strategy.class_weights for strategy in sample(bind(tmp_path, text, data()), 30)} == {"none"}
+
     def test_class_weights_are_tried_only_where_classes_differ_in_size(self, tmp_path: Path) -> None:
         text = f"space: {{source_model: {MODEL}, class_weights: [none, balanced]}}"
         even = data()
