@@ -16,8 +16,9 @@ from ray.exceptions import RayError
 
 from raytl.core.errors import UserError, cause
 from raytl.serving import tokens
-from raytl.serving.controller import AppConfig, RaySession, Serve, clear_head
+from raytl.serving.controller import AppConfig, Serve, clear_head
 from raytl.serving.lineage import versions
+from raytl.serving.ray_session import RaySession
 from raytl.serving.snapshots import drop_snapshots
 
 _POLL_S = 0.1

@@ -23,9 +23,10 @@ from raytl.serving.applying import (
     url_of,
     with_settings,
 )
-from raytl.serving.controller import AppConfig, RaySession, Serve, session
+from raytl.serving.controller import AppConfig, Serve
 from raytl.serving.endpoint import Endpoint, endpoint_of
 from raytl.serving.lineage import ended, taken_back, tried
+from raytl.serving.ray_session import RaySession, session
 from raytl.serving.settings import Candidate, ServingSettings, bundle_version
 from raytl.serving.snapshots import snapshot
 from raytl.serving.trial_judge import figures_of, start_judge, stop_judge

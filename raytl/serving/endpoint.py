@@ -32,21 +32,12 @@ from raytl.serving.applying import (
     url_of,
     with_settings,
 )
-from raytl.serving.controller import (
-    AppConfig,
-    OtherVersionsError,
-    PortTakenError,
-    RaySession,
-    Serve,
-    clear_head,
-    head_environment,
-    head_is_wanted,
-    session,
-)
+from raytl.serving.controller import AppConfig, PortTakenError, Serve, clear_head, head_environment
 from raytl.serving.ingress import LOOPBACK, SWITCHES, haproxy_runs
 from raytl.serving.lineage import succeeded
 from raytl.serving.named import route_for
 from raytl.serving.ports import free_port_or_refuse
+from raytl.serving.ray_session import OtherVersionsError, RaySession, head_is_wanted, session
 from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, IMPORT_PATH, ServingSettings, bundle_version
 from raytl.serving.snapshots import snapshot
 from raytl.serving.trial_judge import stop_judge

@@ -18,9 +18,10 @@ from ray.exceptions import RayError
 
 from raytl.core.errors import UserError
 from raytl.serving.applying import settings_of, with_settings
-from raytl.serving.controller import NAMESPACE, AppConfig, Serve
+from raytl.serving.controller import AppConfig, Serve
 from raytl.serving.evidence import Tally, figures, judge
 from raytl.serving.lineage import ended
+from raytl.serving.ray_session import NAMESPACE
 from raytl.serving.settings import Candidate
 
 _ASK_S = 10.0

@@ -16,7 +16,8 @@ from ray.exceptions import RaySystemError
 from raytl.core.errors import UserError
 from raytl.serving import applying, changing, snapshots, tokens
 from raytl.serving.applying import AppConfig, put, refuse_other_labels, replace
-from raytl.serving.controller import RaySession, Serve
+from raytl.serving.controller import Serve
+from raytl.serving.ray_session import RaySession
 from raytl.serving.settings import ServingSettings, bundle_version
 from raytl.serving.snapshots import snapshot
 

@@ -20,8 +20,9 @@ from trials import variant
 from raytl.core.errors import UserError
 from raytl.serving import Endpoint, applying, deploy, look, rollback, rotate_token, tokens, try_out, undeploy, update
 from raytl.serving.applying import replace, settings_of, stop_if_last
-from raytl.serving.controller import RaySession, Serve
+from raytl.serving.controller import Serve
 from raytl.serving.ports import free_port
+from raytl.serving.ray_session import RaySession
 from raytl.serving.settings import Candidate, bundle_version
 from raytl.serving.snapshots import snapshot
 from raytl.serving.trial_judge import conclude, figures_of, stands, start_judge

@@ -20,8 +20,8 @@ from ray._private.worker import global_worker
 
 from raytl.core.errors import UserError
 from raytl.serving import deploy, status, undeploy
-from raytl.serving.controller import session
 from raytl.serving.head import LocalHead, find_head
+from raytl.serving.ray_session import session
 
 pytestmark = pytest.mark.slow  # a Ray head each
 
@@ -91,7 +91,7 @@ def nothing_yet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pat
 
 
 def test_nothing_is_left_of_one_whose_start_is_interrupted(nothing_yet):
-    code = "from raytl.serving.controller import session\nwith session(start=True): input()"
+    code = "from raytl.serving.ray_session import session\nwith session(start=True): input()"
     starting = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     while not nothing_yet.exists():
         assert starting.poll() is None
@@ -117,7 +117,7 @@ def test_nor_where_the_connection_to_it_is(nothing_yet, monkeypatch):
 
 
 def test_one_that_serves_nothing_is_stopped_by_undeploy_unless_another_command_is_about_to(head):
-    code = "from raytl.serving.controller import session\nwith session(start=False): print(1, flush=True), input()"
+    code = "from raytl.serving.ray_session import session\nwith session(start=False): print(1, flush=True), input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as another:

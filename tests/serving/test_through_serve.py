@@ -32,8 +32,9 @@ from raytl.runs import RunStore
 from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
 from raytl.serving import Endpoint, deploy, look, promote, rollback, rotate_token, try_out, undeploy
 from raytl.serving.applying import replace, settings_of, with_settings
-from raytl.serving.controller import Serve, session
+from raytl.serving.controller import Serve
 from raytl.serving.ports import free_port
+from raytl.serving.ray_session import session
 from raytl.serving.settings import bundle_version
 from raytl.sources import load
 
