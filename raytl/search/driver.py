@@ -36,7 +36,7 @@ from raytl.search.planning import SearchSettings, check_goal, make_plan, make_wo
 from raytl.search.records import Asked, SearchListener, SearchOutcome, TrialRecord
 from raytl.search.rescoring import rescore
 from raytl.search.space.binding import BoundSpace
-from raytl.tasks import SealedTest, TrainingData
+from raytl.tasks import LabelledImages, SealedTest, TrainingData
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace, WorkspaceSettings
 
@@ -166,19 +166,34 @@ def search(
         listener.on_phase("metric", "too few labelled images were validated for the operating point that --at asks for")
     refit = plan.refits.done.get(outcome.best.strategy_key)
     if refit is not None and settings.ship == "all" and outcome.test_images is not None:
-        listener.on_phase("refit", "on all labels, those of the test included")
-        # Apart from the one that was tested, which a search that is killed now and goes on will test again.
-        on_all = Path(f"{refit}{ON_ALL}")
-        reason = refit_on_all(workspace, outcome.best.strategy, outcome.test_images, on_all)
-        outcome.trained_on = "target" if reason else "all"
-        if reason:
-            listener.on_phase("refit", f"the tested model is kept: {reason}")
-        elif keep is not None:
-            if outcome.features is not None:
-                everything = with_more(workspace, outcome.test_images)
-                outcome.features = kept_features(everything, outcome.best.strategy, on_all)
-            keep(outcome, on_all)
+        _ship_on_all(outcome, outcome.test_images, workspace, refit, listener, keep)
     return outcome
+
+
+def _ship_on_all(
+    outcome: SearchOutcome,
+    test_images: LabelledImages,
+    workspace: Workspace,
+    tested: str,
+    listener: SearchListener,
+    keep: KeepModel | None,
+) -> None:
+    """Train the winner on all labels, those of the test included, and keep that model; where it fails, the tested one.
+
+    tested: folder of the tested model.
+    """
+    listener.on_phase("refit", "on all labels, those of the test included")
+    # Apart from the one that was tested, which a search that is killed now and goes on will test again.
+    on_all = Path(f"{tested}{ON_ALL}")
+    reason = refit_on_all(workspace, outcome.best.strategy, test_images, on_all)
+    outcome.trained_on = "target" if reason else "all"
+    if reason:
+        listener.on_phase("refit", f"the tested model is kept: {reason}")
+    elif keep is not None:
+        if outcome.features is not None:
+            everything = with_more(workspace, test_images)
+            outcome.features = kept_features(everything, outcome.best.strategy, on_all)
+        keep(outcome, on_all)
 
 
 @contextmanager

@@ -147,20 +147,12 @@ def make_roles(
     augments = strategy.augmentation != "none"
     second_view = loss is not None and loss.wants_strong_view
     held_out = held_out_for(workspace, strategy, set_aside)
-    collections = [images for images in (data.target, data.unlabelled, domain, held_out) if images is not None]
-    views = strategy.cached_views * (augments + second_view)
-    passed = (1 + views) * sum(len(images) for images in collections)
-    if strategy.convex:  # which makes views of nothing but what it learns from
-        learned = len(source_index(workspace, strategy)) + (0 if data.target is None else len(data.target))
-        looked_at = 2 * PROBE_SAMPLE + (MOST_TAUGHT if loss is not None and loss.propagates_labels else 0)
-        passed = (1 + views) * learned + (0 if data.unlabelled is None else min(looked_at, 3 * len(data.unlabelled)))
-        passed += 0 if held_out is None else len(held_out)
     maker = PoolMaker(
         workspace,
         network,
         weights,
         cached=workspace.settings.activation_cache and (strategy.cached_views > 0 or not (augments or second_view)),
-        images=passed,
+        images=_images_to_pass(workspace, strategy, loss, held_out),
     )
 
     def make(images: Images, labels: np.ndarray | None = None) -> Pool:
@@ -177,7 +169,7 @@ def make_roles(
         if strategy.target_labels:
             training["target"] = everything.subset(train)
             roles.groups["target"] = None if data.target.groups is None else data.target.groups[train]
-    if domain is not None and strategy.source_domain is not None:
+    if domain is not None:
         relabelled = domain.with_classes(data.classes)
         train = source_index(workspace, strategy)
         if strategy.convex:  # the others would pass through the network for nothing
@@ -190,18 +182,16 @@ def make_roles(
         if roles.validation is None:
             roles.quick_source_sample = roles.source_sample.subset(spread(np.arange(len(held_out)), QUICK_SAMPLE))
     if data.unlabelled is not None:
-        adapts = loss is not None and not loss.gradient_free
         chosen = sample_index(workspace, strategy, validates=roles.validation is not None)
         seen = data.unlabelled.subset(chosen)
         if strategy.adaptation == "none" or strategy.convex:
             still = maker.make(seen)
+        elif loss is not None and not loss.gradient_free:
+            training["unlabelled"] = roles.unlabelled = make(data.unlabelled)
+            still = roles.unlabelled.subset(chosen)
         else:
-            if adapts:
-                training["unlabelled"] = roles.unlabelled = make(data.unlabelled)
-                still = roles.unlabelled.subset(chosen)
-            else:
-                roles.unlabelled = maker.make(data.unlabelled.subset(recalibrated_index(workspace)))
-                still = maker.make(seen)
+            roles.unlabelled = maker.make(data.unlabelled.subset(recalibrated_index(workspace)))
+            still = maker.make(seen)
         if loss is not None and loss.propagates_labels:
             roles.taught = maker.make(data.unlabelled.subset(taught_index(workspace)))
         if second_view:
@@ -211,3 +201,22 @@ def make_roles(
         roles.sample, roles.quick_sample = (still, moved), (still.subset(few), moved.subset(few))
     roles.training = {role: pool for role, pool in training.items() if len(pool)}
     return roles
+
+
+def _images_to_pass(
+    workspace: Workspace, strategy: Strategy, loss: AdaptationLoss | None, held_out: LabelledImages | None
+) -> int:
+    """How many images the pools of a trial pass through its network, views of them counted."""
+    data = workspace.data
+    domain = None if strategy.source_domain is None else data.source_domains[strategy.source_domain]
+    augments = strategy.augmentation != "none"
+    second_view = loss is not None and loss.wants_strong_view
+    views = strategy.cached_views * (augments + second_view)
+    if not strategy.convex:
+        roles = [images for images in (data.target, data.unlabelled, domain, held_out) if images is not None]
+        return (1 + views) * sum(len(images) for images in roles)
+    # It makes views of nothing but what it learns from.
+    learned = len(source_index(workspace, strategy)) + (0 if data.target is None else len(data.target))
+    looked_at = 2 * PROBE_SAMPLE + (MOST_TAUGHT if loss is not None and loss.propagates_labels else 0)
+    unlabelled = 0 if data.unlabelled is None else min(looked_at, 3 * len(data.unlabelled))
+    return (1 + views) * learned + unlabelled + (0 if held_out is None else len(held_out))
