@@ -13,6 +13,7 @@ import numpy as np
 
 from raytl.api.check_page import write_page
 from raytl.core.errors import UserError
+from raytl.core.names import so_many
 from raytl.tasks import CheckReport, LabelledImages, Problem, Severity, splits
 from raytl.tasks.check_report import Suspect, gravest_first
 from raytl.tasks.checks import look
@@ -122,6 +123,6 @@ def _say(where: str, wrong: list[Suspect], *, told: bool) -> Problem:
         f"{one.name.removeprefix(where)}: '{one.label}', more like '{one.fits}'" for one in wrong[:_EXAMPLES]
     )
     more = "; …" if len(wrong) > _EXAMPLES else ""
-    labels = "1 label is" if len(wrong) == 1 else f"{len(wrong)} labels are"
+    labels = so_many(len(wrong), "label is", "labels are")
     hint = "look at them on the page" if told else "--html FILE shows them"
     return Problem(Severity.WARNING, where, f"{labels} likely wrong ({named}{more}); {hint}")

@@ -14,6 +14,7 @@ from raytl.cli.store import Yes, age
 from raytl.core import tidying
 from raytl.core.errors import UserError, nearest
 from raytl.core.memory import in_units
+from raytl.core.names import so_many
 from raytl.core.paths import home
 
 BY_NAME = {part.name: part for part in tidying.PARTS}
@@ -74,7 +75,7 @@ def cache_clear(
         entry for name in dict.fromkeys(names) for entry in tidying.entries(root, BY_NAME[name]) if entry.used <= before
     ]
     taken, output = sum(entry.size_bytes for entry in found), Output.current
-    counted = "1 entry" if len(found) == 1 else f"{len(found)} entries"
+    counted = so_many(len(found), "entry", "entries")
     document = {"cache": str(root), "entries": len(found), "size_bytes": taken, "deleted": False}
     if dry_run or not found:
         output.say(f"would remove {counted}, {in_units(taken)}" if found else f"nothing to remove in {root}")

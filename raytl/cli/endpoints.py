@@ -14,6 +14,7 @@ from raytl.cli.output import Output
 from raytl.cli.shares import parse_canary, parse_share
 from raytl.cli.sharing import given_options
 from raytl.core.errors import UserError
+from raytl.core.names import so_many
 
 # Of a model on trial: all else is the endpoint's, which is there.
 _COMPARISON = ("promote_after", "max_disagreement", "max_slowdown")
@@ -181,7 +182,7 @@ def endpoint_status(name: Name = "raytl", json: Json = False) -> None:
 
     output, known = Output.current, look(name)
     token = ", asks for its token" if known["token"] else ""
-    replicas = "1 replica" if known["replicas"] == 1 else f"{known['replicas']} replicas"
+    replicas = so_many(known["replicas"], "replica", "replicas")
     output.say(f"{known['url']}: {known['status']}, {replicas}{token}")
     output.say(_versions(known))
     for one in known["previous"]:

@@ -9,6 +9,7 @@ from raytl import api
 from raytl.bundles.extending import Added, Extension
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
+from raytl.core.names import so_many
 from raytl.evaluation.intervals import Interval
 
 
@@ -47,7 +48,7 @@ def show_extension(
 
 
 def _added(one: Added) -> str:
-    images = "1 image" if one.images == 1 else f"{one.images} images"
+    images = so_many(one.images, "image", "images")
     what = f"new class '{one.name}', {images}" if one.new else f"'{one.name}', which it knew, {images} more"
     if one.left_out:
         what += f" ({one.left_out} it had already)"

@@ -9,6 +9,7 @@ import typer
 
 from raytl.cli.app import Json, Model, Moved, RunName, Storage, app, read_moves, runs_app
 from raytl.cli.output import Output
+from raytl.core.names import so_many
 from raytl.core.paths import below
 
 NOT_THE_SAME = 3
@@ -192,7 +193,7 @@ def runs_replay(
     opened = api.open_run(run, storage)
     with output.progress_console.status("training it again"):
         told = api.replay(opened, trial, moved=read_moves(moved))
-    epochs = "1 epoch" if told.epochs == 1 else f"{told.epochs} epochs"
+    epochs = so_many(told.epochs, "epoch", "epochs")
     if told.same:
         output.say(f"trial {told.trial}: {epochs}, every figure the same to the last bit (score {told.score:.3f})")
     else:

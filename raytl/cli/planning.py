@@ -24,6 +24,7 @@ from raytl.cli.output import Output
 from raytl.cli.sharing import data_options, task_of, with_options_of
 from raytl.core.errors import UserError
 from raytl.core.memory import in_units
+from raytl.core.names import so_many
 
 
 @sources_app.command("rank")
@@ -194,7 +195,7 @@ def _ranked_document(source: Any) -> dict[str, Any]:
 
 
 def _lanes(count: int) -> str:
-    return "1 lane" if count == 1 else f"{count} lanes"
+    return so_many(count, "lane", "lanes")
 
 
 def _count(number: int) -> str:

@@ -1,4 +1,4 @@
-"""Names as people read them: of files, columns and classes."""
+"""Names as people read them, of files, columns and classes; how many of something there are."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ def few(names: Iterable[str], most: int = 3, *, quoted: bool = False) -> str:
 def plural(number: int) -> str:
     """The ``s`` of so many images."""
     return "" if number == 1 else "s"
+
+
+def so_many(number: int, one: str, several: str) -> str:
+    """``1 image is`` or ``2 images are``, of ``image is`` and ``images are``."""
+    return f"{number} {one if number == 1 else several}"
 
 
 def encodable(text: str) -> str:

@@ -18,6 +18,7 @@ from raytl.core.errors import UserError
 from raytl.core.gpus import unusable_gpus, usable_gpus
 from raytl.core.machine import cores, short_temp_dir, takes_files, user_folder, writable
 from raytl.core.memory import LANE_BYTES, in_units, memory
+from raytl.core.names import so_many
 from raytl.core.paths import home
 from raytl.machines.reaching import address_of, look, mismatch
 
@@ -108,7 +109,7 @@ def cluster(address: str | None) -> Finding:
         what, _, advice = str(error).partition(": ")
         return Finding("cluster", Mark.PROBLEM, what, advice)
     cpus, gpus = (sum(node[index] for node in found.nodes) for index in (0, 1))
-    nodes = "1 node" if len(found.nodes) == 1 else f"{len(found.nodes)} nodes"
+    nodes = so_many(len(found.nodes), "node", "nodes")
     told = f"{used}: {nodes}, {cpus:g} CPUs, {gpus:g} GPUs, Ray {found.ray_version}"
     told += f", takes the token in {found.token}" if found.token else ", wants no token"
     other = mismatch(found)

@@ -6,6 +6,7 @@ import pandas as pd
 from rich.table import Column, Table
 from rich.text import Text
 
+from raytl.core.names import so_many
 from raytl.evaluation import metrics
 from raytl.runs import wording
 from raytl.runs.run import Run
@@ -21,7 +22,7 @@ def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
     """
     board = run.leaderboard()
     share = metrics.get(run.metric).share
-    told = "1 strategy" if len(board) == 1 else f"{len(board)} strategies"
+    told = so_many(len(board), "strategy", "strategies")
     told += f", the first {rows} and the baselines" if len(board) > rows else ""
     table = Table(
         *("#", "trial", Column("", overflow="ellipsis", max_width=14 if width < 100 else 30)),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from raytl.core.errors import UserError
+from raytl.core.names import so_many
 from raytl.evaluation import metrics
 from raytl.evaluation.calibration import LEAST_CALIBRATING, apply_temperature, calibration_error
 from raytl.evaluation.intervals import average_repeats, metric_interval
@@ -397,4 +398,4 @@ def _all_failed(plan: SearchPlan) -> str:
 
 
 def _counted(strategies: int) -> str:
-    return "1 strategy" if strategies == 1 else f"{strategies} strategies"
+    return so_many(strategies, "strategy", "strategies")

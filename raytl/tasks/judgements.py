@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from raytl.core.errors import nearest
-from raytl.core.names import few
+from raytl.core.names import few, so_many
 from raytl.tasks.duplicates import AcrossLabels, several
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.survey import Facts
@@ -67,7 +67,7 @@ def judge_depth(where: str, names: Sequence[str], facts: Sequence[Facts]) -> lis
     said = []
     floating = [name for name, fact in zip(names, facts, strict=True) if fact.mode == "F"]
     if floating:
-        hold = "1 image holds" if len(floating) == 1 else f"{len(floating)} images hold"
+        hold = so_many(len(floating), "image holds", "images hold")
         what = (
             f"{hold} floating-point values ({few(floating)}): fractions are taken to lie from 0 to 1, else from "
             "-1 to 1, 0 to 16 or -4 to 4, each image by its own values; where brightness matters write 16 bits"
@@ -87,7 +87,7 @@ def judge_frames(where: str, names: Sequence[str], facts: Sequence[Facts]) -> li
     several = [name for name, fact in zip(names, facts, strict=True) if fact.several]
     if not several:
         return []
-    has = "1 image has" if len(several) == 1 else f"{len(several)} images have"
+    has = so_many(len(several), "image has", "images have")
     what = f"{has} several frames or pages ({few(several)}), and the first is taken"
     return [Problem(Severity.WARNING, where, f"{what}; save those that are meant as images", leading=True)]
 
@@ -274,11 +274,11 @@ def judge_near(
     ]
     if leaked:
         named = few([names[index] for index in leaked])
-        some = "1 image of its test is" if len(leaked) == 1 else f"{len(leaked)} images of its test are"
+        some = so_many(len(leaked), "image of its test is", "images of its test are")
         what = f"{some} in another split too ({named})"
         problems.append(Problem(Severity.WARNING, where, f"{what}; a search leaves them out of the other"))
     return problems
 
 
 def _are(names: Sequence[str]) -> str:
-    return "1 image is" if len(names) == 1 else f"{len(names)} images are"
+    return so_many(len(names), "image is", "images are")

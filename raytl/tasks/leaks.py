@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from raytl.core.errors import UserError
-from raytl.core.names import few
+from raytl.core.names import few, so_many
 from raytl.tasks.duplicates import exact_groups, find_alike
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.parts import Part, occurring
@@ -247,4 +247,4 @@ def _note(roles: Roles, part: Part[Any], message: str, severity: Severity) -> No
 
 def count_are(number: int) -> str:
     """``1 image is``, ``2 images are``."""
-    return "1 image is" if number == 1 else f"{number} images are"
+    return so_many(number, "image is", "images are")

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from raytl.core.names import so_many
 from raytl.tasks.formats import is_image
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.tree import name_of
@@ -77,7 +78,7 @@ class Things:
         if not self.both:
             return None
         (first, one), (second, other) = self.both[0]
-        things = "1 thing has" if len(self.both) == 1 else f"{len(self.both)} things have"
+        things = so_many(len(self.both), "thing has", "things have")
         more = ", …" if len(self.both) > 1 else ""
         what = f"{name_of(first)} is '{classes[one]}', {name_of(second)} is '{classes[other]}'{more}"
         message = f"{things} images of several classes ({what}): correct the labels, unless it is of both"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raytl.core.names import so_many
 from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.durations import Durations
 from raytl.search.plan.exploration import Exploration
@@ -132,7 +133,7 @@ class Results:
         self._said_doubted = True
         count = self._probing.doubted_labels()
         if count:
-            labels = "1 label looks" if count == 1 else f"{count} labels look"
+            labels = so_many(count, "label looks", "labels look")
             self._listener.on_phase(LABELS, f"{labels} wrong; raytl check looks closer")
 
     def _end_survey(self, result: JobResult | None) -> None:

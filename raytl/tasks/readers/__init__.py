@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from raytl.core.errors import UserError
+from raytl.core.names import so_many
 from raytl.tasks.formats import why_unread
 from raytl.tasks.images import Images, LabelledImages
 from raytl.tasks.items import FileItem
@@ -184,7 +185,7 @@ def note_strays(listing: Listing) -> None:
             one, several = "has a name without a label", "have names without a label"
         if listing.layout == BY_FILES:
             one, several = "has no label in a file beside it", "have no label in a file beside them"
-        files = f"1 image {one}" if len(strays) == 1 else f"{len(strays)} images {several}"
+        files = so_many(len(strays), f"image {one}", f"images {several}")
         listing.note(f"{files} (first: {strays[0]}); left out")
 
 

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pyarrow as pa
 
 from raytl.core.errors import UserError
+from raytl.core.names import so_many
 from raytl.tasks.formats import is_image
 from raytl.tasks.items import MAX_TABLE_BYTES, FileItem
 from raytl.tasks.readers.delimited import read_json_lines
@@ -190,7 +191,7 @@ def _label_studio(tasks: Iterable[Mapping[str, Any]], listing: Listing, *, label
             apart.append(f"{image}: {', '.join(repr(chosen[0]) for chosen in said)}")
         pairs.append((image, last[0] if last else None))
     if apart:
-        tasks_are = "1 image has annotations" if len(apart) == 1 else f"{len(apart)} images have annotations"
+        tasks_are = so_many(len(apart), "image has annotations", "images have annotations")
         listing.announce_warning(f"{tasks_are} that disagree (first: {apart[0]}); the last is taken")
     return pairs
 

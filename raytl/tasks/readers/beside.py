@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
-from raytl.core.names import printable
+from raytl.core.names import printable, so_many
 from raytl.tasks.formats import is_image
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
@@ -102,7 +102,7 @@ def list_with_tables(
     named |= {path for name in chosen for path in beside[name].listing.beside}  # rows without a label, which is said
     left = [path for path in tree.below() if is_image(path) and path not in named]
     if left:
-        files = "1 image is" if len(left) == 1 else f"{len(left)} images are"
+        files = so_many(len(left), "image is", "images are")
         first = inside(place, left[0]).shown
         result.announce(f"{files} not named in the table (first: {first}); left out", Severity.WARNING)
     say_lists(tree, result, used=chosen)

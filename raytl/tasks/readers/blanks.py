@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from raytl.core.errors import UserError
-from raytl.core.names import few
+from raytl.core.names import few, so_many
 from raytl.tasks.formats import is_image
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers.layouts import Layout
@@ -65,7 +65,7 @@ def labels_of_blanks(layout: Layout, tables: Mapping[str, Listing], listing: Lis
         _keep_groups((entries[path] for path in its), listing)
         new = {path: Told(label, shown) for path, label in its.items() if path not in told}
         count = len(new or its)
-        images = "1 image" if count == 1 else f"{count} images"
+        images = so_many(count, "image", "images")
         where = "beside the class folders"
         if layout.splits:
             folders = dict.fromkeys(folder for path in new or its for folder in layout.splits.get(str(blank[path]), []))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from raytl.core.errors import UserError, nearest
+from raytl.core.names import so_many
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.listing import Entry, Listing
 from raytl.tasks.readers.split_names import NONE, SPLITS, TEST, TRAIN, VALIDATION, split_of
@@ -88,7 +89,7 @@ def _folders(listing: Listing, split: str) -> str:
 
 def _count(entries: Sequence[Entry]) -> str:
     number = sum(entry.certain for entry in entries)
-    return "1 image" if number == 1 else f"{number} images"
+    return so_many(number, "image", "images")
 
 
 def _say_left_out(listing: Listing, advice: str) -> None:

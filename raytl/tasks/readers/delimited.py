@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from raytl.core.errors import UserError
+from raytl.core.names import so_many
 from raytl.tasks.formats import is_image
 from raytl.tasks.items import MAX_TABLE_BYTES, FileItem
 from raytl.tasks.readers.columns import IMAGE_COLUMNS, LABEL_COLUMNS
@@ -58,7 +59,7 @@ def read_delimited(place: Place, listing: Listing, data: bytes | None = None) ->
         frame = frame.iloc[1:]
         again = (frame == [*first]).all(axis=1)
         if again.any():
-            lines = "1 line repeats" if again.sum() == 1 else f"{again.sum()} lines repeat"
+            lines = so_many(again.sum(), "line repeats", "lines repeat")
             listing.announce(f"{lines} its header; passed over")
             frame = frame[~again]
     frame = frame[frame.apply(lambda column: column.str.strip() != "").any(axis=1)]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
-from raytl.core.names import few, printable
+from raytl.core.names import few, printable, so_many
 from raytl.tasks.formats import is_image
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
@@ -130,7 +130,7 @@ def _listed(
         if columnar and len(layout.classes) < 2:
             shards = list_tables(place, columnar, options, split)
             shards.problems[:0] = listing.problems
-            what = "1 image" if tree.images() == 1 else f"{tree.images()} images"
+            what = so_many(tree.images(), "image", "images")
             shards.announce(f"its tables are read, and {what} beside them left out", Severity.WARNING)
             return shards
     _fill(listing, layout, place, asked=options.lone and split is None, grouped=options.group_by is not None)
@@ -147,7 +147,7 @@ def _hear_samples(beside: Beside, listing: Listing) -> None:
     """Note which images are of one sample, and say which of its parts are none."""
     listing.samples |= beside.groups
     if beside.parts:
-        some = "1 image is named" if len(beside.parts) == 1 else f"{len(beside.parts)} images are named"
+        some = so_many(len(beside.parts), "image is named", "images are named")
         first = printable(beside.parts[0].rpartition("/")[2])
         listing.announce_warning(f"{some} like a mask or the like of the same sample (first: {first}); left out")
 
@@ -197,7 +197,7 @@ def _last(link: str) -> str:
 
 def _say_passed_over(found: Walk, listing: Listing, *, labels: bool) -> None:
     if found.odd:
-        some = "1 thing is" if len(found.odd) == 1 else f"{len(found.odd)} things are"
+        some = so_many(len(found.odd), "thing is", "things are")
         listing.note(f"{some} no file: a pipe, socket, device or circle of links (first: {found.odd[0]}); left out")
     root = printable(found.tree.path).rstrip("/")
     beside = [link for link in found.lost if link.partition(" to ")[0].rpartition("/")[0] == root]
@@ -207,16 +207,16 @@ def _say_passed_over(found: Walk, listing: Listing, *, labels: bool) -> None:
         what = f"class '{_last(link)}' would vanish: {link} is a link to what is not there"
         listing.note(f"{what}; bring that back, or remove the link", Severity.ERROR)
     if found.lost and not gone:
-        some = "1 link leads" if len(found.lost) == 1 else f"{len(found.lost)} links lead"
+        some = so_many(len(found.lost), "link leads", "links lead")
         what = f"{some} to what is not there (first: {found.lost[0]})"
         listing.announce_warning(f"{what}; whatever class or images it stands for are missing")
     if found.again:
-        some = "1 image is" if len(found.again) == 1 else f"{len(found.again)} images are"
+        some = so_many(len(found.again), "image is", "images are")
         listing.note(f"{some} in the archive again under the same name (first: {found.again[0]}); the last is taken")
     count = sum(found.passed_over.values())
     if not count:
         return
-    files = "1 image lies" if count == 1 else f"{count} images lie"
+    files = so_many(count, "image lies", "images lie")
     where = f"{files} in hidden places or ones that systems leave behind ({few(found.passed_over, _NAMED)})"
     listing.note(f"{where}; passed over", Severity.INFO)
     if not found.tree.images():

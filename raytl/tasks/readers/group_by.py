@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
-from raytl.core.names import few, printable
+from raytl.core.names import few, printable, so_many
 from raytl.tasks.items import FileItem
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.belonging import below
@@ -106,13 +106,12 @@ def judge_told(listing: Listing, told: GroupBy, entries: Sequence[Entry], role: 
         return
     alone = [entry for entry in meant if entry.group is None]
     names = sorted({entry.group for entry in meant if entry.group is not None})
-    groups = "1 group" if len(names) == 1 else f"{len(names)} groups"
+    groups = so_many(len(names), "group", "groups")
     what = f"{told.option} finds {groups} ({few(names, _NAMED)})"
     if role != Role.UNLABELLED:
         what = f"{what}; images of one stay on one side of every split"
     if alone:
-        some = "1 image, of which it says nothing, is" if len(alone) == 1 else f"{len(alone)} images, of which it says"
-        some = some if len(alone) == 1 else f"{some} nothing, are"
+        some = so_many(len(alone), "image, of which it says nothing, is", "images, of which it says nothing, are")
         what = f"{what}, and {some} alone (first: {alone[0].item.name})"
     listing.announce(what, Severity.WARNING if alone and role == Role.TARGET else Severity.INFO)
     found = None if told.pattern is None else _in_its_name(meant)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
-from raytl.core.names import few, printable
+from raytl.core.names import few, printable, so_many
 from raytl.tasks.formats import is_image, why_unread
 from raytl.tasks.readers.archive import ENDINGS, Archive
 from raytl.tasks.readers.file_names import FILENAME, pattern_of, spoken
@@ -171,7 +171,7 @@ def say_what_else(tree: Tree, listing: Listing) -> None:
         if told and told[1] and str(name.with_name(told[1])) in stems:
             masks.append(stem)
     if masks:
-        some = "1 image is" if len(masks) == 1 else f"{len(masks)} images are"
+        some = so_many(len(masks), "image is", "images are")
         listing.announce_warning(
             f"{some} named like masks of others (first: {name_of(masks[0])}) and learned as images; "
             "move them away if they are masks"

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from raytl.core.errors import UserError
-from raytl.core.names import few, printable
+from raytl.core.names import few, printable, so_many
 from raytl.tasks.problems import Severity
 from raytl.tasks.readers.listing import Listing
 
@@ -90,7 +90,7 @@ def label_values(table: Any, column: str | None, one_hot: Sequence[str], listing
     values = [_unlisted(value, column, listing.name) for value in _values(table, column)]
     spaced = [value for value in table.column(column).to_pylist() if isinstance(value, str) and _is_spaced(value)]
     if spaced:
-        labels = "1 label has" if len(spaced) == 1 else f"{len(spaced)} labels have"
+        labels = so_many(len(spaced), "label has", "labels have")
         listing.announce(f"{labels} spaces around ('{spaced[0]}'); taken without them")
     _refuse_texts_of_lines(values, listing.name)
     values = _shown(values)
@@ -99,7 +99,7 @@ def label_values(table: Any, column: str | None, one_hot: Sequence[str], listing
     missing = sorted({value for value in values if value in _MISSING})
     if missing:
         count = sum(value in _MISSING for value in values)
-        rows = "1 row has" if count == 1 else f"{count} rows have"
+        rows = so_many(count, "row has", "rows have")
         listing.announce(f"{rows} '{missing[0]}' in column '{column}', which means no label; left out")
     return _whole([None if value in _MISSING else value for value in values])
 

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_bytes
+from raytl.core.names import so_many
 from raytl.tasks import icons
 from raytl.tasks.decoding import decode_with_facts
 from raytl.tasks.formats import KNOWN, is_dicom
@@ -87,7 +88,7 @@ def _note_foreign(listing: Listing, foreign: Sequence[Entry]) -> None:
     if not foreign:
         return
     suffixes = describe_suffixes(entry.item.name for entry in foreign)
-    files = "1 file is not an image" if len(foreign) == 1 else f"{len(foreign)} files are not images"
+    files = so_many(len(foreign), "file is not an image", "files are not images")
     listing.note(f"{files} ({suffixes}); left out", Severity.INFO)
     left_out = set(map(id, foreign))
     others = {entry.label for entry in listing.entries if id(entry) not in left_out}

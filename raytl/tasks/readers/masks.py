@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from raytl.core.names import printable
+from raytl.core.names import printable, so_many
 from raytl.tasks.formats import is_image
 from raytl.tasks.readers.listing import Listing
 from raytl.tasks.readers.tree import Tree
@@ -34,7 +34,7 @@ def leave_masks_out(tree: Tree, listing: Listing | None = None) -> None:
     for folder in left:
         _without_images(folder)
     if left and listing is not None:
-        files = "1 file" if count == 1 else f"{count} files"
+        files = so_many(count, "file", "files")
         where = printable(left[0].path[start:]) + (", …" if len(left) > 1 else "")
         listing.announce_warning(
             f"{files} in {where} are named like the images beside them and taken for masks; left out"

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from raytl.core.errors import UserError, cause
-from raytl.core.names import printable
+from raytl.core.names import printable, so_many
 from raytl.tasks.formats import is_image
 from raytl.tasks.items import FETCH, FileItem
 from raytl.tasks.readers.archive import Archive
@@ -93,7 +93,7 @@ class Resolver:
             return
         row, path = next(iter(found.items()))
         was, now = printable(str(values[row])), printable(path)
-        files = "1 file is" if len(found) == 1 else f"{len(found)} files are"
+        files = so_many(len(found), "file is", "files are")
         listing.announce(f"{files} found by looking below {self.folder.shown}/: '{was}' in column '{column}' is {now}")
 
     def is_file(self, value: str, *, by_number: bool = False) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raytl.core.errors import UserError
-from raytl.core.names import few, printable
+from raytl.core.names import few, printable, so_many
 from raytl.tasks.formats import is_image
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers.archive import Archive
@@ -172,7 +172,7 @@ def say_shards(place: Place, listing: Listing) -> None:
     for names in sets.values():
         lost, told = _missing(names)
         if lost:
-            parts = "1 is" if len(lost) == 1 else f"{len(lost)} are"
+            parts = so_many(len(lost), "is", "are")
             between = f"between {printable(bare(min(names)))} and {printable(bare(max(names)))}"
             of = f"that {printable(bare(min(names)))} is one of" if told else between
             listing.announce_warning(f"of the tar files {of} {parts} not there ({few(lost, _NAMED)})")

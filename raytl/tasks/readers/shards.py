@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 from raytl.core.errors import UserError
-from raytl.core.names import few, printable
+from raytl.core.names import few, printable, so_many
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.listing import Listing, Place, TableOptions
@@ -45,7 +45,7 @@ def list_tables(place: Place, paths: list[str], options: TableOptions, split: st
     joined = Listing(shown, layout="tables")
     _say_missing_shards(joined, relative.values())
     if caches:
-        files = "1 Arrow file is" if len(caches) == 1 else f"{len(caches)} Arrow files are"
+        files = so_many(len(caches), "Arrow file is", "Arrow files are")
         first = printable(caches[0][start:])
         joined.announce(f"{files} not named in state.json beside them (first: {first}), as caches are not; left out")
     together_bytes = _bytes(place, chosen)
@@ -121,7 +121,7 @@ def _say_missing_shards(joined: Listing, relative: Iterable[str]) -> None:
     for (name, count), there in found.items():
         lost = sorted(set(range(count)) - there)
         if lost and len(there) <= count:
-            parts = "1 is" if len(lost) == 1 else f"{len(lost)} are"
+            parts = so_many(len(lost), "is", "are")
             joined.announce_warning(
                 f"of the {count} parts of {printable(name)} {parts} not there ({few(map(str, lost))})"
             )

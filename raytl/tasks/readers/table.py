@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from raytl.core.errors import UserError, cause
-from raytl.core.names import few, printable
+from raytl.core.names import few, printable, so_many
 from raytl.tasks.cells import content, image_in
 from raytl.tasks.items import MAX_TABLE_BYTES, EncodedItem, FileItem
 from raytl.tasks.readers.annotations import read_annotations
@@ -106,7 +106,7 @@ def _list(place: Place, light: Any, listing: Listing, options: TableOptions, key
         rows = f"row {blank[0] + 1} has" if len(blank) == 1 else f"{len(blank)} rows have"
         listing.note(f"{rows} no image{'' if len(blank) == 1 else f' (first: row {blank[0] + 1})'}; left out")
     if again:
-        rows = "1 row names a file" if len(again) == 1 else f"{len(again)} rows name files"
+        rows = so_many(len(again), "row names a file", "rows name files")
         same = " with the same label" if listing.labelled else ""
         listing.note(f"{rows} that another row names{same} (first: {again[0].name}); read once")
     if not table.num_rows:
@@ -117,7 +117,7 @@ def _list(place: Place, light: Any, listing: Listing, options: TableOptions, key
         listing.entries = listing.entries or [Entry(item) for item in encoded if item is not None]
         listing.unlabelled_because = "no row has a label"
     elif unlabelled:
-        rows = "1 row has" if unlabelled == 1 else f"{unlabelled} rows have"
+        rows = so_many(unlabelled, "row has", "rows have")
         listing.note(f"{rows} no label in column '{columns.label}'; left out")
 
 
@@ -169,7 +169,7 @@ def _overruled(files: Sequence[FileItem | None], labels: Sequence[str | None], l
     if several:
         path, its = next(iter(several.items()))
         name = next(file.name for file in files if file is not None and file.path == path)
-        one = "1 file has" if len(several) == 1 else f"{len(several)} files have"
+        one = so_many(len(several), "file has", "files have")
         both = f"'{labels[its[-1]]}' and '{labels[rows[path][-1]]}'"
         listing.announce_warning(f"{one} rows of different labels (first: {name}, {both}); the last row counts")
     return {row for its in several.values() for row in its}
