@@ -237,6 +237,8 @@ def _given(context: typer.Context) -> dict[str, str]:
 
 
 def _versions(known: dict[str, Any]) -> Table:
+    from raytl.serving.evidence import worded
+
     live, candidate, compared = known["live"], known["candidate"], known["comparison"]
     if candidate is None:
         table = Table("", "serving", box=None)
@@ -255,17 +257,11 @@ def _versions(known: dict[str, Any]) -> Table:
     table.add_row("ms per image", *(_number(side["ms_per_image"], 1) for side in sides))
     after = f" of {candidate['promote_after']}" if candidate["promote_after"] else ""
     table.add_row("compared requests", "", f"{compared['compared']}{after}")
-    table.add_row(
-        "another label", "", f"{_interval(compared['disagreement'])}, {candidate['max_disagreement']:.0%} may"
-    )
+    table.add_row("another label", "", f"{worded(compared['disagreement'])}, {candidate['max_disagreement']:.0%} may")
     table.add_row("estimated accuracy", "", _gain(compared))
-    table.add_row("failed", "", _interval(compared["errors"]))
-    table.add_row(f"over {candidate['max_slowdown']:g} times as slow", "", _interval(compared["slower"]))
+    table.add_row("failed", "", worded(compared["errors"]))
+    table.add_row(f"over {candidate['max_slowdown']:g} times as slow", "", worded(compared["slower"]))
     return table
-
-
-def _interval(figure: dict[str, float]) -> str:
-    return f"{figure['value']:.1%} ({figure['low']:.1%} to {figure['high']:.1%})"
 
 
 def _gain(compared: dict[str, Any]) -> str:

@@ -158,24 +158,29 @@ def judge(tally: Tally, rules: Candidate) -> tuple[bool, str] | None:
     if errors["low"] > MAX_ERRORS:
         return False, f"it failed {tally.errors} of {tally.attempts} times; allowed is {MAX_ERRORS:.0%}"
     if other["low"] > rules.max_disagreement:
-        return False, f"{after} it names another label in {_share(other)}; allowed are {rules.max_disagreement:.1%}"
+        return False, f"{after} it names another label in {worded(other)}; allowed are {rules.max_disagreement:.1%}"
     if gain["high"] < -MAX_CONFIDENCE_DROP:
         return False, f"{after} it is less sure by {-gain['value']:.2f} on average; allowed is {MAX_CONFIDENCE_DROP}"
     if right is not None and right["high"] < -MAX_ACCURACY_LOSS:
         return False, f"{after} it is right less often by an estimate: {_points(right)}"
     if slower["low"] > 0.5:
-        return False, f"{after} it takes more than {rules.max_slowdown:g} times as long in {_share(slower)}"
+        return False, f"{after} it takes more than {rules.max_slowdown:g} times as long in {worded(slower)}"
     if not rules.promote_after or tally.compared < rules.promote_after:
         return None
     as_good = other["high"] <= rules.max_disagreement and slower["high"] < 0.5
     as_good = as_good and (right is None or right["low"] >= -MAX_ACCURACY_LOSS)
-    told = f"another label in {_share(other)}" + ("" if right is None else f", {_points(right)}")
+    told = f"another label in {worded(other)}" + ("" if right is None else f", {_points(right)}")
     if as_good and errors["value"] <= MAX_ERRORS and gain["value"] >= -MAX_CONFIDENCE_DROP:
         return True, f"{after} it is not worse: {told}, confidence {gain['value']:+.2f}"
     least = max(least_telling(rules.max_disagreement), 0 if right is None else least_judged())
     if tally.compared >= UNDECIDED * max(rules.promote_after, least):
         return False, f"{after} it still cannot be told to be as good: {told}"
     return None
+
+
+def worded(share: Mapping[str, float]) -> str:
+    """A share of :func:`figures` with its interval, as people read it."""
+    return f"{share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%})"
 
 
 @cache
@@ -240,10 +245,6 @@ def _side(answered: int, confidence: float, seconds: float, tally: Tally) -> dic
         "confidence": confidence / compared if compared else None,
         "ms_per_image": 1000 * seconds / tally.images if tally.images else None,
     }
-
-
-def _share(figure: Mapping[str, float]) -> str:
-    return f"{figure['value']:.1%} ({figure['low']:.1%} to {figure['high']:.1%})"
 
 
 def _points(figure: Mapping[str, float]) -> str:
