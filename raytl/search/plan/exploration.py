@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from raytl.search.jobs import JobKind, LaneJob, Survey
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
+from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.stopping import expected_gain
 from raytl.search.plan.time_budget import CONFIRMED, TimeBudget, trial_seconds
 from raytl.search.propose.sampler import Handle, SpaceExhaustedError, TpeSampler
@@ -20,25 +21,20 @@ DEAR = 40
 class Exploration:
     """Proposes strategies and learns from what they score.
 
-    records: all trials of the plan, as it goes on. numbers: of jobs, from which to take the next. fold: that strategies
-    are tried on, None where there are none. The rest as in :class:`raytl.search.plan.settings.PlanSettings`.
-    seconds: that training a strategy is expected to take. refuse: told these of one that there is no time for.
-    tried: strategies that were given out. exhausted: whether none is left of the source models that joined in.
+    records: all trials of the plan, as it goes on. numbers: of jobs, from which to take the next. seconds: that
+    training a strategy is expected to take. refuse: told these of one that there is no time for. tried: strategies that
+    were given out. exhausted: whether none is left of the source models that joined in.
     """
 
     def __init__(
         self,
+        settings: PlanSettings,
         sampler: TpeSampler,
         halving: SuccessiveHalving,
         time: TimeBudget,
         records: list[TrialRecord],
         numbers: Iterator[int],
         *,
-        trials: int,
-        epochs: int,
-        fold: int | None,
-        patience: int | None,
-        min_gain: float | None,
         seconds: Callable[[Strategy], float],
         refuse: Callable[[float], None] = lambda seconds: None,
     ) -> None:
@@ -47,11 +43,8 @@ class Exploration:
         self._time = time
         self._records = records
         self._numbers = numbers
-        self._trials = trials
-        self._epochs = epochs
-        self._fold = fold
-        self._patience = patience
-        self._min_gain = min_gain
+        self._settings = settings
+        self._trials = settings.trials
         self._seconds = seconds
         self._refuse = refuse
         self._begun = False
@@ -111,7 +104,7 @@ class Exploration:
         self.tried += 1
         number = next(self._numbers)
         self._handles[number] = handle
-        return LaneJob(number, JobKind.SEARCH, strategy.to_dict(), self._fold)
+        return LaneJob(number, JobKind.SEARCH, strategy.to_dict(), self._settings.first_fold)
 
     def _affordable(self) -> tuple[Handle, Strategy] | None:
         """The next strategy that there is time to train, and once more should it win; None where none is in sight."""
@@ -152,7 +145,8 @@ class Exploration:
         """Whether no further strategy is worth it: enough trials, no patience left, too little to gain, or no time."""
         if self.tried >= self._trials:
             return True
-        if self._patience is not None and self._since_best >= self._patience:
+        patience = self._settings.patience
+        if patience is not None and self._since_best >= patience:
             return True
         if self._gains_too_little():
             return True
@@ -160,11 +154,12 @@ class Exploration:
 
     def _gains_too_little(self) -> bool:
         """Whether another trial is expected to bring too little; not before every source model had its trial."""
-        if self._min_gain is None or self.sampler.has_first:
+        min_gain = self._settings.min_gain
+        if min_gain is None or self.sampler.has_first:
             return False
         ended = [r for r in self._records if r.kind != JobKind.CONFIRM and r.score is not None]
         full = [r.score for r in ended if r.status == TrialStatus.COMPLETED and r.score is not None]
-        return expected_gain(full, len(ended)) < self._min_gain
+        return expected_gain(full, len(ended)) < min_gain
 
     # --- scores in --------------------------------------------------------------------------------------------------
 
@@ -174,7 +169,7 @@ class Exploration:
             return True  # a trial that was started again: what it had reached was reported and decided on before
         self._furthest[number] = epoch
         self.sampler.report(self._handles[number], epoch, score)
-        if epoch >= self._epochs:
+        if epoch >= self._settings.epochs:
             return True
         kind = kind_of(self._handles[number].strategy.to_dict())
         if not self.halving.goes_on(epoch, score, kind) and not self._is_among_leaders(score):
@@ -200,7 +195,7 @@ class Exploration:
             record.strategy_key: record
             for record in self._records
             if record.status == TrialStatus.COMPLETED and record.kind != JobKind.CONTROL and record.score is not None
-            if record.fold == (self._fold or 0)
+            if record.fold == (self._settings.first_fold or 0)
         }
         leaders = sorted((record.score or 0.0 for record in ended.values()), reverse=True)[:CONFIRMED]
         return len(leaders) == CONFIRMED and score > leaders[-1]

@@ -88,23 +88,12 @@ class SearchPlan:
         )
         self._ledger = Ledger(self.records, listener, self._time)
         self._numbers = count()
-        first_fold = 0 if settings.folds else None
         self._durations = Durations(self.records, settings.epochs, settings.passes)
         self._left_over = LeftOver(self._time, settings.time_budget_s, settings.apart_s)
         self._exploration = Exploration(
-            sampler,
-            halving,
-            self._time,
-            self.records,
-            self._numbers,
-            trials=settings.trials,
-            epochs=settings.epochs,
-            fold=first_fold,
-            patience=settings.patience,
-            min_gain=settings.min_gain,
-            seconds=self._durations.of,
-            refuse=self._left_over.refuse,
-        )
+            settings, sampler, halving, self._time, self.records, self._numbers,
+            seconds=self._durations.of, refuse=self._left_over.refuse,
+        )  # fmt: skip
         self._probing = Probing(
             self.contest, pretraining, settings.folds, self._numbers, pretrain_s=settings.pretrain_s
         )
@@ -120,7 +109,7 @@ class SearchPlan:
         )
         self._baselines = Baselines(
             self._exploration, self._time, self._durations, self._left_over, self.records, self._numbers,
-            first_fold, self._is_closing,
+            settings.first_fold, self._is_closing,
         )  # fmt: skip
         self.by_hand = ByHand(
             self._exploration, self.records, listener,

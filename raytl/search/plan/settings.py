@@ -74,6 +74,11 @@ class PlanSettings:
     trains: bool = True
     few: bool = True
 
+    @property
+    def first_fold(self) -> int | None:
+        """The fold that strategies are tried on before others; None where there are none."""
+        return 0 if self.folds else None
+
 
 class Wait:
     """No job now; ask again when another one has ended."""

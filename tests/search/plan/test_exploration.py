@@ -11,6 +11,7 @@ from tiny import MODEL, data
 from raytl.search.jobs import Survey
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
+from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import CONFIRMED, TimeBudget
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import TrialRecord, TrialStatus
@@ -35,9 +36,8 @@ def test_what_seemed_to_take_too_long_is_tried_first_once_it_does_not(tmp_path: 
     expected = {"seconds": 1e4}
     refused: list[float] = []
     exploration = Exploration(
-        TpeSampler(space, 0), SuccessiveHalving(1, 3, 9),
+        PlanSettings(10, 1, 1, 9, tmp_path), TpeSampler(space, 0), SuccessiveHalving(1, 3, 9),
         TimeBudget(1000.0, lambda: 0.0, 0.0, [], lanes=1, tested=True, folds=1), [], count(),
-        trials=10, epochs=9, fold=0, patience=None, min_gain=None,
         seconds=lambda strategy: expected["seconds"], refuse=refused.append,
     )  # fmt: skip
     exploration.begin([MODEL], Survey(), leave_out=[], ahead=[], probes=[], hold_back=[])
@@ -70,8 +70,8 @@ def test_a_trial_that_is_ahead_of_those_that_lead_goes_on(
     time = TimeBudget(100.0, lambda: now["seconds"], 0.0, records, lanes=1, tested=True, folds=2)
     halving = SuccessiveHalving(1, 3, 9)
     exploration = Exploration(
-        TpeSampler(space, 0), halving, time, records, count(),
-        trials=10, epochs=9, fold=0, patience=None, min_gain=None, seconds=lambda strategy: 1.0,
+        PlanSettings(10, 2, 1, 9, tmp_path), TpeSampler(space, 0), halving, time, records, count(),
+        seconds=lambda strategy: 1.0,
     )  # fmt: skip
     exploration.begin([MODEL], Survey(), leave_out=[], ahead=[], probes=[], hold_back=[])
     job = exploration.next_job()
