@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from raytl.cli.app import Json, Model, Storage, app, endpoint_app
+from raytl.cli.options import given_options
 from raytl.cli.output import Output
 from raytl.cli.shares import parse_canary, parse_share
-from raytl.cli.sharing import given_options
 from raytl.core.errors import UserError
 from raytl.core.names import so_many
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raytl.cli.app import Json, RunName, Storage, app, jobs_app
+from raytl.cli.options import given_options, with_options_of
 from raytl.cli.output import Output
 from raytl.cli.promoting import read_promotion
 from raytl.cli.searching import (
@@ -19,7 +20,6 @@ from raytl.cli.searching import (
     refuse_more_of_nothing,
     search,
 )
-from raytl.cli.sharing import given_options, with_options_of
 
 if TYPE_CHECKING:
     from raytl.jobs import Job, JobHandle

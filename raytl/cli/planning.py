@@ -20,8 +20,8 @@ from raytl.cli.app import (
     app,
     sources_app,
 )
+from raytl.cli.options import data_options, task_of, with_options_of
 from raytl.cli.output import Output
-from raytl.cli.sharing import data_options, task_of, with_options_of
 from raytl.core.errors import UserError
 from raytl.core.memory import in_units
 from raytl.core.names import so_many

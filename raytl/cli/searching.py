@@ -27,9 +27,9 @@ from raytl.cli.app import (
     app,
     read_moves,
 )
+from raytl.cli.options import data_options, task_of, with_options_of
 from raytl.cli.output import Output
 from raytl.cli.promoting import Promotion, promote, read_promotion
-from raytl.cli.sharing import data_options, task_of, with_options_of
 from raytl.core.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from photos import folder, space
 from typer.main import get_command
 
 from raytl.cli.commands import app
+from raytl.cli.options import given_options
 from raytl.cli.searching import search
-from raytl.cli.sharing import given_options
 
 NOBODY = ("--address", "http://127.0.0.1:9")
 

@@ -1,4 +1,4 @@
-"""What several commands share: options that are declared once, and how words on the command line are read."""
+"""Options that several commands have: declared once, and how what was given is read."""
 
 from __future__ import annotations
 
