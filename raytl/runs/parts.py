@@ -12,6 +12,7 @@ from raytl.judging.verdict import (
     USUAL,
     USUAL_FINE_TUNING,
     WITHOUT_DOMAIN_AND_LOSS,
+    Part,
 )
 
 
@@ -29,14 +30,14 @@ class Words:
 
 
 PARTS = {
-    "source-model": Words("Transfer", "the pretrained weights", "the same from random weights"),
-    "other-source": Words("The choice of source model", "this source model", "one pretrained on another domain"),
-    "adaptation": Words("Domain adaptation", "adaptation", "the same without it"),
-    "source-domain": Words("Joining the source domain", "the source domain's images", "the same without them"),
-    "freezing": Words("Freezing", "freezing", "the same with nothing frozen"),
-    "augmentation": Words("Augmentation", "augmentation", "the same without it"),
-    "pixels": Words("Seeing larger images", "the larger images", "the same at the usual size"),
-    "recipe": Words("The whole of this model", "the whole of this model", "a usual recipe"),
+    Part.SOURCE_MODEL: Words("Transfer", "the pretrained weights", "the same from random weights"),
+    Part.OTHER_SOURCE: Words("The choice of source model", "this source model", "one pretrained on another domain"),
+    Part.ADAPTATION: Words("Domain adaptation", "adaptation", "the same without it"),
+    Part.SOURCE_DOMAIN: Words("Joining the source domain", "the source domain's images", "the same without them"),
+    Part.FREEZING: Words("Freezing", "freezing", "the same with nothing frozen"),
+    Part.AUGMENTATION: Words("Augmentation", "augmentation", "the same without it"),
+    Part.PIXELS: Words("Seeing larger images", "the larger images", "the same at the usual size"),
+    Part.RECIPE: Words("The whole of this model", "the whole of this model", "a usual recipe"),
 }
 _BY_NAME = {
     ON_PLAIN_FEATURES: "the same on plain image features",

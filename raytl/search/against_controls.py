@@ -54,7 +54,7 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
             control.comparison = control.comparison.less(flattery)
     value = best.test or best.validation
     compared = [control for control in outcome.controls if control.comparison is not None]
-    pairs = [Control(c.name, Part(c.part), c.comparison) for c in compared if c.comparison is not None]
+    pairs = [Control(c.name, c.part, c.comparison) for c in compared if c.comparison is not None]
     margin = equivalence_margin(metric, value.value if value is not None else 0.5)
     for control, verdict in zip(compared, judged(pairs, margin=margin), strict=True):
         control.tone = str(verdict.tone)  # of all pairs together; the interval shown is that of the pair by itself

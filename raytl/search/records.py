@@ -13,6 +13,7 @@ from raytl.evaluation.intervals import Comparison, Interval
 from raytl.judging.health import Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.operating import OperatingPoint
+from raytl.judging.verdict import Part
 from raytl.search.jobs import Survey
 from raytl.sources.heads import CONVEX
 from raytl.tasks import LabelledImages
@@ -111,14 +112,14 @@ class Candidate:
 class ControlResult:
     """The winner held against itself with one part taken out.
 
-    name: such as ``without adaptation``; part: what differs (``source-model``, ``adaptation``, …). strategy: the
-    control's; of one that looks at no image, its ``answer``. comparison: winner minus control, on the same images;
-    None where it could not be had, and then why_not says why. tone: ``helped``, ``did-not``, ``harm`` or
-    ``cannot-tell``, all pairs taken together (Holm). measured_on: ``test`` or ``folds``.
+    name: such as ``without adaptation``; part: what differs. strategy: the control's; of one that looks at no image,
+    its ``answer``. comparison: winner minus control, on the same images; None where it could not be had, and then
+    why_not says why. tone: ``helped``, ``did-not``, ``harm`` or ``cannot-tell``, all pairs taken together (Holm).
+    measured_on: ``test`` or ``folds``.
     """
 
     name: str
-    part: str
+    part: Part
     strategy: dict[str, Any]
     strategy_key: str
     comparison: Comparison | None = None

@@ -21,6 +21,7 @@ from raytl.evaluation import metrics
 from raytl.evaluation.calibration import apply_temperature
 from raytl.judging.choice import Choice
 from raytl.judging.operating import parse_goal
+from raytl.judging.verdict import Part
 from raytl.runs.documents import outcome_document
 from raytl.runs.gains import metric_of
 from raytl.search.against_controls import hold_against_controls
@@ -627,7 +628,7 @@ class TestControls:
             plan.records.append(record)
         best = best_so_far(plan, metric, UNTRAINED.key)
         outcome = SearchOutcome(plan.records, best, [], "", 1.0)
-        outcome.controls = [ControlResult("without adaptation", "adaptation", BARE.to_dict(), BARE.key)]
+        outcome.controls = [ControlResult("without adaptation", Part.ADAPTATION, BARE.to_dict(), BARE.key)]
         hold_against_controls(plan, outcome, metric, tuple(map(str, range(k))))
         found = outcome.controls[0]
         assert best.validation is not None and found.comparison is not None

@@ -19,6 +19,7 @@ from raytl.judging.verdict import (
     ON_WHOLE_IMAGES,
     USUAL_FINE_TUNING,
     WITHOUT_DOMAIN_AND_LOSS,
+    Part,
     lacks,
 )
 from raytl.search.jobs import Survey
@@ -48,7 +49,7 @@ class Control:
     """The winner with one part taken out. name: for people. part: what differs. strategy: what is trained instead."""
 
     name: str
-    part: str
+    part: Part
     strategy: Strategy
 
 
@@ -197,39 +198,39 @@ class Recipes:
         start = self.untrained(winner.source_model)
         learned = start is not None and not is_untrained(winner.source_model)
         if start is not None and learned and not convex:
-            found.append(Control("without pretrained weights", "source-model", _from(winner, start)))
+            found.append(Control("without pretrained weights", Part.SOURCE_MODEL, _from(winner, start)))
         if convex and winner.head != ZERO_SHOT and not winner.source_model.startswith("plain:"):
-            found.append(Control(ON_PLAIN_FEATURES, "source-model", self._on_plain_features(winner, order)))
+            found.append(Control(ON_PLAIN_FEATURES, Part.SOURCE_MODEL, self._on_plain_features(winner, order)))
         if winner.adaptation != "none":
             bare = replace(winner, adaptation="none", adaptation_config=None)
-            found.append(Control("without adaptation", "adaptation", bare))
+            found.append(Control("without adaptation", Part.ADAPTATION, bare))
         if winner.source_domain is not None and self._labelled and winner.target_labels:
             alone = replace(winner, source_domain=None)
             needs = winner.adaptation != "none" and Role.SOURCE_DOMAIN in adaptation.get(winner.adaptation).needs
             if needs:
                 alone = replace(alone, adaptation="none", adaptation_config=None)
             name = WITHOUT_DOMAIN_AND_LOSS if needs else "without the source domain"
-            found.append(Control(name, "source-domain", alone))
+            found.append(Control(name, Part.SOURCE_DOMAIN, alone))
         if sized:
             name = ON_WHOLE_IMAGES if tiles_of(winner.source_model) > 1 else AT_USUAL_SIZE
-            found.append(Control(name, "pixels", replace(winner, source_model=usual)))
+            found.append(Control(name, Part.PIXELS, replace(winner, source_model=usual)))
         other = self._unrelated(winner, order)
         if other is not None:
-            found.append(Control("pretrained on another domain", "other-source", other))
+            found.append(Control("pretrained on another domain", Part.OTHER_SOURCE, other))
         if convex and winner.cached_views:
             as_they_are = replace(winner, augmentation="none", cached_views=0)
-            found.append(Control("without augmentation", "augmentation", as_they_are))
+            found.append(Control("without augmentation", Part.AUGMENTATION, as_they_are))
         if learned and convex and SCRATCH in baselines:  # nobody freezes random weights; a training, so after the heads
-            found.append(Control(FROM_SCRATCH, "recipe" if sized else "source-model", baselines[SCRATCH]))
+            found.append(Control(FROM_SCRATCH, Part.RECIPE if sized else Part.SOURCE_MODEL, baselines[SCRATCH]))
         unfrozen = baselines.get(FINE_TUNE)
         if convex and unfrozen is not None and unfrozen.source_model == usual:
             # What a winner gains that sees or learns from more, or from no label at all, need not be freezing's.
             more = sized or winner.head == ZERO_SHOT or lacks(unfrozen.to_dict(), winner.to_dict())
-            found.append(Control(USUAL_FINE_TUNING, "recipe" if more else "freezing", unfrozen))
+            found.append(Control(USUAL_FINE_TUNING, Part.RECIPE if more else Part.FREEZING, unfrozen))
         elif winner.cut and not convex and not winner.source_model.startswith("plain:"):  # in which nothing is learned
-            found.append(Control("with nothing frozen", "freezing", replace(winner, cut=0, cached_views=0)))
+            found.append(Control("with nothing frozen", Part.FREEZING, replace(winner, cut=0, cached_views=0)))
         if winner.augmentation != "none" and not convex:
-            found.append(Control("without augmentation", "augmentation", replace(winner, augmentation="none")))
+            found.append(Control("without augmentation", Part.AUGMENTATION, replace(winner, augmentation="none")))
         keys = {winner.key}
         return [control for control in found if control.strategy.key not in keys]
 

@@ -13,6 +13,7 @@ from recorded import FixedRecipes
 from tiny import MODEL, PRETRAINED, data
 from virtual import BASELINES, EPOCHS, PIXELS, PROBE, PROBES, SPACE, Search, flat, key, rising, top
 
+from raytl.judging.verdict import Part
 from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.schedule import FIRST_MODEL, TIME
 from raytl.search.plan.settings import Wait
@@ -27,8 +28,8 @@ from raytl.search.space.definition import load_space
 from raytl.training import Strategy
 
 WITHOUT = (
-    Control("without pretrained weights", "source-model", Strategy(MODEL, head_lr=0.7)),
-    Control("without augmentation", "augmentation", Strategy(PRETRAINED, head_lr=0.7)),
+    Control("without pretrained weights", Part.SOURCE_MODEL, Strategy(MODEL, head_lr=0.7)),
+    Control("without augmentation", Part.AUGMENTATION, Strategy(PRETRAINED, head_lr=0.7)),
 )
 
 
