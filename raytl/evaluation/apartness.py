@@ -20,8 +20,6 @@ def told_apart(
     other: np.ndarray,
     kinds: tuple[np.ndarray, np.ndarray],
     groups: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
-    *,
-    seed: int = 0,
 ) -> float:
     """How often logistic regression that saw neither tells which of two images is of the other set (AUC), in [0, 1].
 
@@ -33,7 +31,7 @@ def told_apart(
     """
     rows, other_set = np.concatenate([one, other]), np.repeat([0, 1], [len(one), len(other)])
     group = _numbered((one, other), kinds, groups)
-    probe = fit_logistic(rows, other_set, 2, strengths=_STRENGTHS, class_balanced=True, groups=group, seed=seed)
+    probe = fit_logistic(rows, other_set, 2, strengths=_STRENGTHS, class_balanced=True, groups=group)
     said = probe.out_of_fold[:, 1]
     kind = np.concatenate(kinds)
     right = pairs = 0.0

@@ -73,25 +73,23 @@ def em_frequencies(
     return np.asarray(frequencies)
 
 
-def bbse_frequencies(
-    confusion: np.ndarray, predicted: np.ndarray, *, regularisation: float | None = None
-) -> np.ndarray:
+def bbse_frequencies(confusion: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Class frequencies (k,) that explain how often each class is predicted (Lipton et al., 2018).
 
     confusion: (k, k) on held-out source images, rows the true class and columns the predicted one, counts or shares;
     predicted: (k,) shares of the predictions on the unlabelled images. The class weights (target over source frequency)
-    are pulled towards 1 by ``regularisation`` times their squared distance (Azizzadenesheli et al., 2019: RLLS), and
-    kept at or above 0; by default by 1 / (k n) of the n counts, about the error that the confusion itself has.
+    are pulled towards 1 by 1 / (k n) of the n counts, about the confusion's own error, times their squared distance
+    (Azizzadenesheli et al., 2019: RLLS), and kept at or above 0.
     """
     table, shares = np.asarray(confusion, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     k = len(shares)
     if table.shape != (k, k) or table.sum() <= 0 or shares.sum() <= 0:
         raise ValueError(f"confusion {table.shape} and predicted shares {shares.shape} do not fit, or are empty")
     total = table.sum()
-    pull = regularisation if regularisation is not None else 1.0 / (k * max(total, 1.0))
+    pull = math.sqrt(1.0 / (k * max(total, 1.0)))
     joint, source = table.T / total, table.sum(axis=1) / total
-    left = np.vstack([joint, math.sqrt(pull) * np.eye(k)])
-    right = np.r_[shares / shares.sum(), np.full(k, math.sqrt(pull))]
+    left = np.vstack([joint, pull * np.eye(k)])
+    right = np.r_[shares / shares.sum(), np.full(k, pull)]
     frequencies = nnls(left, right)[0] * source
     return np.asarray(frequencies / frequencies.sum()) if frequencies.sum() > 0 else source
 

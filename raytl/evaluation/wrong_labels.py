@@ -40,9 +40,7 @@ class Suspect:
     given: float
 
 
-def suspects(
-    features: np.ndarray, labels: np.ndarray, classes: int, groups: np.ndarray | None = None, *, seed: int = 0
-) -> list[Suspect]:
+def suspects(features: np.ndarray, labels: np.ndarray, classes: int, groups: np.ndarray | None = None) -> list[Suspect]:
     """The labels that are likely wrong, the surest first.
 
     features: (n, d) of a frozen network; labels: (n,) in [0, classes); groups: (n,), items of one group (copies, one
@@ -51,7 +49,7 @@ def suspects(
     counts = np.bincount(labels, minlength=classes)
     if (counts >= MIN_PER_CLASS).sum() < 2:
         return []
-    probe = fit_logistic(features, labels, classes, groups=groups, seed=seed, class_balanced=True)
+    probe = fit_logistic(features, labels, classes, groups=groups, class_balanced=True)
     told = probe.out_of_fold
     known = ~np.isnan(told[:, 0])
     if not known.any() or not _skilled(told[known], labels[known], counts):

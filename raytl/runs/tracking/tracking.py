@@ -73,8 +73,7 @@ class Tracking:
     so, once.
     """
 
-    def __init__(self, switches: Sequence[str], told: Told, patience_s: float = PATIENCE_S) -> None:
-        self._patience_s = patience_s
+    def __init__(self, switches: Sequence[str], told: Told) -> None:
         self._ended = False
         self._writing = [_Writing(switch, told) for switch in switches]
 
@@ -115,7 +114,7 @@ class Tracking:
     def _close(self, status: str, final: Mapping[str, float], summary: Mapping[str, Any]) -> None:
         self._ended = True
         self._put(lambda tracker: tracker.end(status, final, summary))
-        until = time.monotonic() + self._patience_s
+        until = time.monotonic() + PATIENCE_S
         for writing in self._writing:
             writing.close(until)
         self._warn()

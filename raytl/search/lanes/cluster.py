@@ -26,6 +26,7 @@ from raytl.search.lanes.sizing import Lanes, fitting, holds_head_lane, plan_lane
 
 AUTOSCALER_PATIENCE_S = 15.0
 """How long Ray may take to tell whether nodes can be added, before it is said that there is no room."""
+_LOOK_S = 10.0
 
 
 def quiet_environment(verbose: bool) -> None:
@@ -173,17 +174,16 @@ class IdleGpus:
     What lanes have they have to the end: scores of a GPU and of CPUs are not the same.
     """
 
-    def __init__(self, lanes: Lanes, notice: Callable[[str], None], every_s: float = 10.0) -> None:
+    def __init__(self, lanes: Lanes, notice: Callable[[str], None]) -> None:
         self._looking = not lanes.gpus
         self._notice = notice
-        self._every_s = every_s
         self._next = 0.0
 
     def look(self) -> None:
         """Look, unless that was done just now."""
         if not self._looking or time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + self._every_s
+        self._next = time.monotonic() + _LOOK_S
         if any(gpus for _, gpus in _nodes()):
             self._looking = False
             self._notice(
