@@ -113,12 +113,11 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
             if not isinstance(due, LaneJob):
                 self._nothing_due = True  # until another job has ended
                 self._all_done = not isinstance(due, Wait)
-                finished: str = Searcher.FINISHED
                 if self._heads is not None:
                     self._heads.nothing_due = False  # with no more to train, heads may be due that were not before
                 # A job that still runs may yet die and be due again.
                 runs = self._trials or (self._heads is not None and self._heads.trials)
-                return finished if not isinstance(due, Wait) and not runs else None
+                return str(Searcher.FINISHED) if self._all_done and not runs else None
             job, deaths = due, 0
         warm = lane in self._places.warm
         if warm:

@@ -68,10 +68,9 @@ class Baselines:
             return None
         for entry in list(self._waiting):
             name, strategy = entry
-            job = LaneJob(next(self._numbers), JobKind.BASELINE, strategy.to_dict(), self._fold, baseline=name)
             if self._allows(strategy):
                 self._waiting.remove(entry)
-                return job
+                return LaneJob(next(self._numbers), JobKind.BASELINE, strategy.to_dict(), self._fold, baseline=name)
         return None
 
     def _allows(self, strategy: Strategy) -> bool:
