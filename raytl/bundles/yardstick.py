@@ -32,6 +32,8 @@ _ARRAYS = (
     "thumbnail_labels",
 )
 _FITTED = ("centre", "scale", "coefficients", "offsets")
+NARROWED, ALIKE = "narrowed", "alike"
+"""Array and figure that files of an older raytl do not have; and an older raytl passes over them."""
 _MOST_BYTES = 256 * 2**20
 
 
@@ -41,8 +43,8 @@ def yardstick_bytes(yardstick: Yardstick, weights: str) -> bytes:
     for name in ("probabilities", "opinions", "statistics", "thumbnails", "thumbnail_statistics"):
         arrays[name] = arrays[name].astype(np.float32)
     fitted = yardstick.correctness
-    arrays |= {name: np.ascontiguousarray(getattr(fitted, name), dtype=np.float64) for name in _FITTED}
-    figures = {"usual": fitted.usual, "images": fitted.images, "slope": fitted.slope}
+    arrays |= {name: np.ascontiguousarray(getattr(fitted, name), dtype=np.float64) for name in (*_FITTED, NARROWED)}
+    figures = {"usual": fitted.usual, "images": fitted.images, "slope": fitted.slope, ALIKE: fitted.alike}
     told = {"version": VERSION, "weights": weights, "figures": json.dumps(figures)}
     return bytes(safetensors.numpy.save(arrays, told))
 
@@ -71,9 +73,13 @@ def read_yardstick(directory: Path, weights: str, classes: int) -> Yardstick | N
             if told.get("version") != VERSION:
                 return None
             arrays = {name: file.get_tensor(name) for name in (*_ARRAYS, *_FITTED)}
+            if known := NARROWED in file.keys():  # noqa: SIM118 - it is no mapping
+                arrays[NARROWED] = file.get_tensor(NARROWED)
         if told.get("weights", weights) != weights:
             raise ValueError("it belongs to other weights")
         figures = json.loads(told["figures"])
+        if not known:
+            arrays[NARROWED], figures[ALIKE] = np.zeros(len(arrays["offsets"])), 1.0
         _check(arrays, classes)
         fitted = Correctness(
             centre=arrays["centre"],
@@ -83,8 +89,10 @@ def read_yardstick(directory: Path, weights: str, classes: int) -> Yardstick | N
             usual=float(figures["usual"]),
             images=int(figures["images"]),
             slope=float(figures["slope"]),
+            alike=float(figures[ALIKE]),
+            narrowed=arrays[NARROWED],
         )
-        if not (0 <= fitted.usual <= 1 and fitted.images >= 1 and fitted.slope >= 0):
+        if not (0 <= fitted.usual <= 1 and fitted.images >= 1 and fitted.slope >= 0 and 0 < fitted.alike <= 1):
             raise ValueError("its figures are none that there can be")
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{path}: is damaged ({error}); export the model again") from error
@@ -109,7 +117,8 @@ def _check(arrays: dict[str, np.ndarray], classes: int) -> None:
         raise ValueError("its arrays do not describe images as this raytl does")
     if any(arrays[name].shape != (OPINIONS,) for name in ("centre", "scale")):
         raise ValueError("its arrays do not fit what is asked of it")
-    if arrays["offsets"].shape != (len(arrays["coefficients"]),) or not len(arrays["offsets"]):
+    drawn = (len(arrays["coefficients"]),)
+    if arrays["offsets"].shape != drawn or arrays[NARROWED].shape != drawn or not drawn[0]:
         raise ValueError("its arrays do not fit what is asked of it")
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("a number in it is not finite")

@@ -91,6 +91,46 @@ def _flip(image: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(np.rot90(image, int(rng.integers(1, 4)), axes=(1, 2)))
 
 
+def _bend(image: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
+    """Each place moved a little, neighbours nearly alike."""
+    side = image.shape[1]
+    smooth = [ndimage.gaussian_filter(rng.normal(0, 1, (side, side)), side / 8) for _ in range(2)]
+    moved = [way / (way.std() + 1e-9) * 0.08 * s * side for way in smooth]
+    places = np.mgrid[:side, :side] + np.stack(moved)
+    return np.stack([ndimage.map_coordinates(one, places, order=1, mode="nearest") for one in image])
+
+
+def _cloud(image: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
+    """Light and dark places of some size over all of it."""
+    side = image.shape[1]
+    smooth = ndimage.gaussian_filter(rng.normal(0, 1, (side, side)), rng.uniform(0.5, max(0.6, side / 8)))
+    return np.asarray(image + smooth / (smooth.std() + 1e-9) * 60 * s)
+
+
+def _spots(image: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
+    spotted, side = image.copy(), image.shape[1]
+    y, x = np.mgrid[:side, :side]
+    for _ in range(max(1, round(14 * s))):
+        cy, cx = rng.uniform(0, side, 2)
+        spotted[:, np.hypot(y - cy, x - cx) < rng.uniform(0.03, 0.12) * side] = rng.uniform(0, 255)
+    return spotted
+
+
+def _scramble(image: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
+    """Of sixteen parts some change places: with all of them little is left to be known by."""
+    part = image.shape[1] // 4
+    if not part:
+        return image
+    taken = rng.choice(16, max(2, round(16 * s)), replace=False)
+    scrambled = image.copy()
+    for there, here in zip(taken, np.roll(taken, 1), strict=True):
+        (a, b), (c, d) = (divmod(int(place), 4) for place in (there, here))
+        scrambled[:, a * part : (a + 1) * part, b * part : (b + 1) * part] = image[
+            :, c * part : (c + 1) * part, d * part : (d + 1) * part
+        ]
+    return scrambled
+
+
 def _two(image: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
     for number in rng.choice(len(_SINGLE), 2, replace=False):
         image = np.clip(_SINGLE[number](image, s * rng.uniform(0.3, 0.8), rng), 0, 255)
@@ -110,6 +150,10 @@ CHANGES: dict[str, Change] = {
     "coarsen": _coarsen,
     "shade": _shade,
     "flip": _flip,
+    "bend": _bend,
+    "cloud": _cloud,
+    "spots": _spots,
+    "scramble": _scramble,
     "two": _two,
 }
 _SINGLE = [change for name, change in CHANGES.items() if name != "two"]

@@ -5,8 +5,9 @@ in 15 % and sure of 99 %, and average confidence, difference of confidences and 
 al., 2022) were all wrong by over 30 points on such shifts. So second opinions are asked (see ``second_opinions.py``).
 Whether a prediction is right is learned from all of them, on images that the model was not trained on and on changed
 versions of them (after Deng & Zheng, 2021), where it is known. On average over the unchanged ones it then says how many
-of these are right; of others this holds the less the further they have moved. How far the estimate can be off is
-learned from kinds of change that were left out of the learning.
+of these are right; of others this holds the less the further they have moved. Images that have moved and are all given
+the same few labels are right less often than each of them looks (see ``narrowing.py``). How far the estimate can be off
+is learned from kinds of change that were left out of the learning.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from raytl.evaluation.narrowing import alike, narrowing
+
 REDRAWN = 30
 _NORMAL = 1.6449  # standard errors on either side of a 90 % interval
 LEAST_TOGETHER = 20
@@ -22,7 +25,13 @@ LEAST_TOGETHER = 20
 FADES = 0.5
 """Standard deviations that opinions have moved by when a third is left of what unchanged images tell beside them."""
 UNKNOWN_SLOPE = 0.15
-"""Where there were too few of them: what it came to at most on a dozen tasks."""
+"""What it came to at most on a dozen tasks; of a task of its own it is known the better the more kinds of change."""
+_SLOPE_KINDS = 3
+"""Kinds of change that tell as much as other tasks do: those left out are never quite as new as the world's."""
+NARROWED_DOUBT = 0.3
+"""What it varied by among eight tasks (standard deviation) that predictions lose by narrowing: log-odds for each
+logarithm of how much more often they are the same."""
+_NARROWED_PULL = 20.0
 _PULL = 1.0
 GAIN_DOUBT = 0.05
 """What a gain may be off by beside what few labelled images cost: about what it was in the median on pairs of models of
@@ -45,7 +54,9 @@ class Correctness:
     centre, scale: (d,), the centre of unchanged images. coefficients: (1 + REDRAWN, 1 + d), the first of all images,
     the others of images drawn again; offsets: (1 + REDRAWN,), what is added to the log-odds of unchanged images. usual:
     share of right predictions on these; images: how many there were. slope: what the estimate is off by (standard
-    error) beyond chance on kinds of change that were left out, by how far the opinions have moved.
+    error) beyond chance on kinds of change that were left out, by how far the opinions have moved. alike: share of
+    pairs of predictions of unchanged images that are the same; narrowed: (1 + REDRAWN,), log-odds that are added by how
+    much more often they are among images that have moved. A bundle of an older raytl knows neither: 1 and zeros.
     """
 
     centre: np.ndarray
@@ -55,26 +66,31 @@ class Correctness:
     usual: float
     images: int
     slope: float
+    alike: float
+    narrowed: np.ndarray
 
     def probabilities(self, opinions: np.ndarray) -> np.ndarray:
         """Of being right, (m,), each as among unchanged images."""
         return _logistic(_design(opinions, self.centre, self.scale) @ self.coefficients[0] + self.offsets[0])
 
-    def estimate(self, opinions: np.ndarray) -> Estimate:
+    def estimate(self, opinions: np.ndarray, chosen: np.ndarray) -> Estimate:
         """Of the share of right predictions among these images; (0, 1) knows nothing where there are none.
 
-        The interval has in it that the images are few, that the reference images were few (drawn again, and as if two
-        more had been seen, one right and one wrong), and what the estimate was off by on other kinds of change.
+        opinions: (m, d); chosen: (m,), the predicted labels. The interval has in it that the images are few, that the
+        reference images were few (drawn again, and as if two more had been seen, one right and one wrong), what the
+        estimate was off by on other kinds of change, and how little it tells that predictions are all the same.
         """
         m = len(opinions)
         if not m:
             return Estimate(float("nan"), 0.0, 1.0)
         design = _design(opinions, self.centre, self.scale)
-        shares = _logistic(design @ self.coefficients.T + self.offsets * _fading(design))
+        moved, narrow = _moved(design), _narrow(design, chosen, self.alike)
+        shares = _logistic(design @ self.coefficients.T + self.offsets * _fading(moved) + self.narrowed * narrow)
         means = shares.mean(axis=0)
         value = float(means[0])
         chance = _chance(shares[:, 0], float(means[1:].std()), self.usual, self.images)
-        error = float(np.hypot(chance, self.slope * _moved(design)))
+        doubt = NARROWED_DOUBT * narrow * float((shares[:, 0] * (1 - shares[:, 0])).mean())
+        error = float(np.sqrt(chance**2 + (self.slope * moved) ** 2 + doubt**2))
         return Estimate(value, max(0.0, value - _NORMAL * error), min(1.0, value + _NORMAL * error))
 
     @property
@@ -83,16 +99,16 @@ class Correctness:
         smoothed = (self.usual * self.images + 1) / (self.images + 2)
         return float(1 / np.sqrt(smoothed * (1 - smoothed) * (self.images + 2)))
 
-    def renewed(self, opinions: np.ndarray, right: np.ndarray) -> Correctness:
+    def renewed(self, opinions: np.ndarray, right: np.ndarray, chosen: np.ndarray) -> Correctness:
         """The same for a model that was changed a little, by what it says of unchanged images.
 
-        opinions: (n, d), n >= 1; right: (n,) bool. What an opinion is worth beside another one is kept; all are moved
-        alike until they are right on average.
+        opinions: (n, d), n >= 1; right: (n,) bool; chosen: (n,) predicted labels. What an opinion is worth beside
+        another one is kept; all are moved alike until they are right on average.
         """
         centre, usual = opinions.mean(axis=0), float(right.mean())
         z = _design(opinions, centre, self.scale) @ self.coefficients[0]
         offsets = self.offsets - self.offsets[0] + _missing(z, right, np.ones(len(right)))
-        return replace(self, centre=centre, offsets=offsets, usual=usual, images=len(right))
+        return replace(self, centre=centre, offsets=offsets, usual=usual, images=len(right), alike=alike(chosen))
 
 
 @dataclass(frozen=True)
@@ -123,13 +139,20 @@ def gain(before: np.ndarray, after: np.ndarray, errors: tuple[float, float]) -> 
 
 
 def fit_correctness(
-    opinions: np.ndarray, right: np.ndarray, images: np.ndarray, kinds: np.ndarray, groups: np.ndarray, seed: int = 0
+    opinions: np.ndarray,
+    right: np.ndarray,
+    images: np.ndarray,
+    kinds: np.ndarray,
+    groups: np.ndarray,
+    chosen: np.ndarray,
+    *,
+    seed: int = 0,
 ) -> Correctness:
     """Learn whether predictions are right.
 
     opinions: (n, d); right: (n,) bool; images: (n,) of which image each is a version. kinds: (n,) which kind of
-    change was made, "" for none; groups: (n,) number of the kind and strength, whose accuracy is estimated together.
-    Raises ValueError without unchanged images.
+    change was made, "" for none; groups: (n,) number of the kind and strength, whose accuracy is estimated together;
+    chosen: (n,) predicted labels. Raises ValueError without unchanged images.
     """
     plain = kinds == ""
     if not plain.any():
@@ -139,34 +162,43 @@ def fit_correctness(
     # Unchanged images are what mostly comes: as a whole they count as much as all the changed ones of a kind.
     per_kind = max((int((kinds == kind).sum()) for kind in np.unique(kinds[~plain])), default=1)
     weights = np.where(plain, max(1.0, per_kind / plain.sum()), 1.0)
+    usual_alike = alike(chosen[plain])
+    changed = np.unique(kinds[~plain])
+    together = [rows for kind in changed for rows in _together(kinds == kind, groups)]
+    # Of each image: what its group has in common. Those in no group are alone, and nothing narrows there.
+    narrow, fading = np.zeros(len(right)), np.ones(len(right))
+    for rows in together:
+        narrow[rows] = _narrow(design[rows], chosen[rows], usual_alike)
+        fading[rows] = _fading(_moved(design[rows]))
 
-    def learn(weights: np.ndarray, start: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+    def learn(weights: np.ndarray, start: np.ndarray | None) -> tuple[np.ndarray, float, float]:
         w = _solve(design, right, weights, start)
-        return w, _missing(design[plain] @ w, right[plain], weights[plain])
+        z = design @ w
+        offset = _missing(z[plain], right[plain], weights[plain])
+        return w, offset, _solve_narrowed(z + offset * fading, narrow, right, np.where(plain, 0.0, weights))
 
-    start, offset = learn(weights)
+    drawn = [learn(weights, None)]
+    start = drawn[0][0]
     rng = np.random.default_rng(seed)
-    drawn, offsets = [start], [offset]
     names, members = np.unique(images, return_inverse=True)
     seen = np.unique(members[plain])
     for _ in range(REDRAWN):
         again = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
         again[seen[0]] += not again[seen].any()  # without any unchanged image nothing could be learned
-        coefficients, offset = learn(weights * again[members], start)
-        drawn.append(coefficients)
-        offsets.append(offset)
+        drawn.append(learn(weights * again[members], start))
+    coefficients, offsets, narrowed = (np.array(column) for column in zip(*drawn, strict=True))
     usual, count = float(right[plain].mean()), int(plain.sum())
-    missed, moved = [], []
-    for kind in np.unique(kinds[~plain]):
-        left_out = kinds == kind
-        coefficients, offset = learn(np.where(left_out, 0.0, weights), start)
-        for rows in _together(left_out, groups):
-            shares = _logistic(design[rows] @ coefficients + offset * _fading(design[rows]))
+    missed, moved, met = [], [], set()
+    for kind in changed:
+        w, offset, added = learn(np.where(kinds == kind, 0.0, weights), start)
+        for rows in (rows for rows in together if kinds[rows][0] == kind):
+            shares = _logistic(design[rows] @ w + offset * fading[rows] + added * narrow[rows])
             # That the images are few is no reason for a miss here: the changed ones are the same as the unchanged.
             missed.append((float(shares.mean()) - float(right[rows].mean())) ** 2 - _sampling(shares))
             moved.append(_moved(design[rows]))
-    slope = _beyond_chance(np.array(missed), np.array(moved)) if missed else UNKNOWN_SLOPE
-    return Correctness(centre, scale, np.stack(drawn), np.array(offsets), usual, count, slope)
+            met.add(kind)
+    slope = _slope(_beyond_chance(np.array(missed), np.array(moved)) if missed else 0.0, len(met))
+    return Correctness(centre, scale, coefficients, offsets, usual, count, slope, usual_alike, narrowed)
 
 
 def _together(kind: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
@@ -182,9 +214,22 @@ def _moved(design: np.ndarray) -> float:
     return float(np.sqrt((design[:, 1:].mean(axis=0) ** 2).mean()))
 
 
-def _fading(design: np.ndarray) -> float:
+def _fading(moved: float) -> float:
     """What is left of the offset."""
-    return float(np.exp(-_moved(design) / FADES))
+    return float(np.exp(-moved / FADES))
+
+
+def _narrow(design: np.ndarray, chosen: np.ndarray, usual: float) -> float:
+    """How much predictions have narrowed, as far as that is no question of the classes' frequencies.
+
+    usual: share of pairs that are alike.
+    """
+    return min(1.0, _moved(design)) * narrowing(chosen, usual)
+
+
+def _slope(own: float, kinds: int) -> float:
+    """Of the error by how far opinions have moved, from so many kinds of change and from other tasks."""
+    return float(np.sqrt((kinds * own**2 + _SLOPE_KINDS * UNKNOWN_SLOPE**2) / (kinds + _SLOPE_KINDS)))
 
 
 def _beyond_chance(squares: np.ndarray, moved: np.ndarray) -> float:
@@ -229,6 +274,22 @@ def _design(opinions: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.n
     """
     z = np.clip((opinions - centre) / scale, -3, 3)
     return np.concatenate([np.ones((len(z), 1)), z], axis=1)
+
+
+def _solve_narrowed(z: np.ndarray, narrow: np.ndarray, right: np.ndarray, weights: np.ndarray) -> float:
+    """Log-odds to be added to these (n,) by how narrow predictions are (n,), with a pull to 0.
+
+    None above it: that changes of one task left the right ones of its labels is no promise for others.
+    """
+    added = 0.0
+    for _ in range(25):
+        p = _logistic(z + added * narrow)
+        slope = float((weights * narrow) @ (p - right)) + _NARROWED_PULL * added
+        step = slope / (float((weights * narrow**2) @ (p * (1 - p))) + _NARROWED_PULL)
+        added -= step
+        if abs(step) < 1e-5:
+            break
+    return min(0.0, added)
 
 
 def _solve(design: np.ndarray, right: np.ndarray, weights: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:

@@ -139,7 +139,7 @@ def judge_health(
     counts = np.bincount(chosen, minlength=classes)
     return Health(
         len(chosen),
-        yardstick.correctness.estimate(told),
+        yardstick.correctness.estimate(told, chosen),
         unlike,
         drift,
         counts / max(1, len(chosen)),

@@ -43,5 +43,5 @@ def renewed_yardstick(
         thumbnails=kept.thumbnails[most],
         thumbnail_statistics=kept.statistics[most],
         thumbnail_labels=kept.labels[most],
-        correctness=yardstick.correctness.renewed(told[seen], chosen[seen] == kept.labels[seen]),
+        correctness=yardstick.correctness.renewed(told[seen], chosen[seen] == kept.labels[seen], chosen[seen]),
     )

@@ -94,14 +94,14 @@ def gather_yardstick(
     if judged < LEAST_IMAGES:
         raise NoYardstickError(f"{judged} labelled images could be left out of a training; {LEAST_IMAGES} are needed")
     columns = zip(*(row for fold in asked for row in fold.told), strict=True)
-    seen, right, index, kinds, groups = (np.concatenate(column) for column in columns)
+    told = [np.concatenate(column) for column in columns]
     kept = spread(np.arange(len(target)), MOST_ASKED)
     return Yardstick(
         **plain,
         thumbnails=asked[0].thumbnails[kept],
         thumbnail_statistics=asked[0].statistics[kept],
         thumbnail_labels=target.labels[kept],
-        correctness=fit_correctness(seen, right, index, kinds, groups),
+        correctness=fit_correctness(*told),
     )
 
 
@@ -127,7 +127,7 @@ class _Asked:
     """Of one fold.
 
     thumbnails, statistics: of all labelled images. plain: of the fold's unchanged images. told: opinions, right or not,
-    image, kind of change, its number.
+    image, kind of change, its number, predicted label.
     """
 
     thumbnails: np.ndarray
@@ -169,7 +169,7 @@ def _ask(
         p = apply_temperature(torch.cat(logits).softmax(1).numpy(), temperature)
         chosen, truth = decide(p), target.labels[index]
         seen = others.about(p, chosen, np.concatenate(looks), np.concatenate(described))
-        asked.told.append((seen, chosen == truth, index, kinds, numbers))
+        asked.told.append((seen, chosen == truth, index, kinds, numbers, chosen))
         if not asked.plain:
             asked.plain = {"probabilities": p, "chosen": chosen, "labels": truth, "opinions": seen}
 

@@ -128,7 +128,7 @@ class TestNewClass:
         sets = yardstick.sets(yardstick.probabilities, yardstick.chosen)
         held = sets[np.arange(len(sets)), yardstick.labels]
         assert held.mean() >= 0.9
-        estimate = yardstick.correctness.estimate(yardstick.opinions)
+        estimate = yardstick.correctness.estimate(yardstick.opinions, yardstick.chosen)
         assert estimate.value == pytest.approx(yardstick.correctness.usual, abs=0.03)
 
     def test_can_be_extended_again(self, extended: tuple[Path, Extension], tmp_path: Path) -> None:

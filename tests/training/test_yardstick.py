@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def test_where_one_site_alone_can_be_left_out_its_images_are_judged(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "harm", ["cut", "foreign", "other classes", "other weights", "thumbnails", "centre", "offsets"]
+    "harm", ["cut", "foreign", "other classes", "other weights", "thumbnails", "centre", "offsets", "narrowed", "alike"]
 )
 def test_a_damaged_yardstick_is_refused(made: tuple, tmp_path: Path, harm: str) -> None:
     yardstick, model = made
@@ -144,11 +145,11 @@ def test_a_damaged_yardstick_is_refused(made: tuple, tmp_path: Path, harm: str) 
         file.write_bytes(yardstick_bytes(replace(yardstick, probabilities=yardstick.probabilities[:, :2]), weights))
     elif harm == "thumbnails":
         file.write_bytes(yardstick_bytes(replace(yardstick, thumbnails=yardstick.thumbnails[:, :-1]), weights))
-    elif harm in ("centre", "offsets"):
+    elif harm in ("centre", "offsets", "narrowed"):
         fitted = replace(yardstick.correctness, **{harm: getattr(yardstick.correctness, harm)[:-1]})
         file.write_bytes(yardstick_bytes(replace(yardstick, correctness=fitted), weights))
-    elif harm == "usual":
-        fitted = replace(yardstick.correctness, usual=1.5)
+    elif harm == "alike":
+        fitted = replace(yardstick.correctness, alike=0.0)
         file.write_bytes(yardstick_bytes(replace(yardstick, correctness=fitted), weights))
     else:
         file.write_bytes(yardstick_bytes(yardstick, 64 * "0"))
@@ -167,6 +168,25 @@ def test_a_yardstick_from_before_it_named_its_weights_is_read(made: tuple, tmp_p
     file.write_bytes(safetensors.numpy.save(arrays, told))
     kept = Bundle.load(tmp_path / "m").yardstick
     assert kept is not None and np.allclose(kept.probabilities, yardstick.probabilities, atol=1e-6)
+
+
+def test_a_yardstick_from_before_predictions_were_counted_says_what_it_said(made: tuple, tmp_path: Path) -> None:
+    yardstick, model = made
+    export_bundle(tmp_path / "m", model, metrics={}, provenance={}, yardstick=yardstick)
+    file = tmp_path / "m" / YARDSTICK_FILE
+    with safetensors.safe_open(file, "numpy") as opened:
+        told = opened.metadata()
+        arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
+    del arrays["narrowed"]
+    figures = json.loads(told["figures"])
+    del figures["alike"]
+    file.write_bytes(safetensors.numpy.save(arrays, told | {"figures": json.dumps(figures)}))
+    kept = Bundle.load(tmp_path / "m").yardstick
+    assert kept is not None
+    moved, spread = yardstick.opinions + 1, np.arange(len(yardstick.opinions)) % 3
+    old, all_alike = (kept.correctness.estimate(moved, chosen) for chosen in (spread, 0 * spread))
+    assert old == all_alike
+    assert yardstick.correctness.estimate(moved, 0 * spread).value < old.value
 
 
 def test_the_side_of_the_images_is_the_models(bundle: Bundle) -> None:
