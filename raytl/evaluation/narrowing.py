@@ -17,9 +17,12 @@ _PAIRS = 20 * 19
 
 
 def alike(chosen: np.ndarray) -> float:
-    """Share of pairs of predictions that are the same, in (0, 1]. chosen: (n,) predicted labels, n >= 1."""
+    """Share of pairs of predictions that are the same, in (0, 1]. chosen: (n,) predicted labels, n >= 1.
+
+    No less than of labels that are all as frequent: of a few images of each class it may happen that none are the same.
+    """
     same, pairs = _pairs(chosen)
-    return (same + 1) / (pairs + 1)
+    return max((same + 1) / (pairs + 1), 1 / len(np.unique(chosen)))
 
 
 def narrowing(chosen: np.ndarray, usual: float) -> float:
