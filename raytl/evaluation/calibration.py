@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_softmax
 
+from raytl.tasks.splits import spread
+
 HOTTEST = 20.0
 """Temperatures are sought in [1 / HOTTEST, HOTTEST]: beyond it a classifier says nothing, or has said it already."""
 
@@ -12,7 +14,7 @@ LEAST_CALIBRATING = 20
 """Images that the temperature of a model is fitted on at least."""
 _PARTS = 5
 _CELLS, _LEAST_ROWS = 200_000, 500
-"""Of a larger table of probabilities some rows, evenly spread, tell one number well enough; but so many at least."""
+"""Of a larger table of probabilities some rows tell one number well enough; but so many at least."""
 _SMALLEST = 1e-12
 _STEPS = 60
 
@@ -89,12 +91,20 @@ def cross_temperatures(
         return found
     # At random: items may come in the order of their classes, or these in turns.
     part = np.random.default_rng(0).permutation(int(codes.max()) + 1)[codes] % _PARTS
-    logs, most = np.log(np.clip(probabilities[known], 1e-7, 1.0)), max(_LEAST_ROWS, _CELLS // probabilities.shape[1])
+    logs = np.log(np.clip(probabilities[known], 1e-7, 1.0))
     for one in np.unique(part):
         others = np.flatnonzero(part != one)
-        some = others[np.linspace(0, len(others) - 1, min(most, len(others))).astype(np.int64)]
+        some = others[telling_rows(len(others), probabilities.shape[1])]
         found[known[part == one]] = fit_temperature(logs[some], labels[known[some]], pull=times)
     return found
+
+
+def telling_rows(rows: int, classes: int) -> np.ndarray:
+    """Which rows of a table of probabilities a temperature is fitted on: all, or of a large one some at random.
+
+    Evenly spread ones would be of some classes alone where items come in these in turns.
+    """
+    return spread(np.arange(rows), max(_LEAST_ROWS, _CELLS // classes))
 
 
 def confidence_temperature(probabilities: np.ndarray, accuracy: float) -> float:

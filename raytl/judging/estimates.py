@@ -71,11 +71,18 @@ def corrected_estimate(
     rng = np.random.default_rng(seed)
     weights = _resamples(rng, table, _count(metric, table))
     pick: Chooser = choose or (lambda scores: int(np.argmax(scores)))
-    scores, chosen = _raced(metric, table, weights, pick, rng)
+    outside: dict[int, np.ndarray] = {}
+
+    def out_of_bag(place: int) -> np.ndarray:
+        if place not in outside:  # asked for by the race and by what comes after it
+            outside[place] = _scores(metric, table, np.array([place]), (weights == 0).astype(np.float64))[0]
+        return outside[place]
+
+    scores, chosen = _raced(metric, table, weights, pick, rng, out_of_bag)
     usable = np.isfinite(scores)
     value = math.nan
     if usable.any():
-        found = scores[usable].mean() + _more_on_all(metric, table, weights, chosen[usable])
+        found = scores[usable].mean() + _more_on_all(metric, table, chosen[usable], out_of_bag)
         value = float(np.clip(metric.oriented(float(found)), *metric.limits))
     return interval_at(metric, value, _typical(metric, table, chosen), table.labels, table.groups)
 
@@ -129,18 +136,25 @@ def _resamples(rng: np.random.Generator, table: _Table, count: int) -> np.ndarra
 
 
 def _raced(
-    metric: Metric, table: _Table, weights: np.ndarray, pick: Chooser, rng: np.random.Generator
+    metric: Metric,
+    table: _Table,
+    weights: np.ndarray,
+    pick: Chooser,
+    rng: np.random.Generator,
+    out_of_bag: Callable[[int], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of each resample the score out of the bag, higher is better, and which complete candidate's place was chosen."""
+    """Of each resample the score out of the bag, higher is better, and which complete candidate's place was chosen.
+
+    out_of_bag: a complete candidate's scores there, (b,).
+    """
     first = _scores(metric, table, table.stages[0], weights)
-    outside = (weights == 0).astype(np.float64)
     if len(table.stages) == 1:
-        places = np.array([pick(scores) for scores in first.T])
+        places = table.stages[0][[pick(scores) for scores in first.T]]
         out = np.empty(len(weights))
         for place in np.unique(places):
-            taken = places == place
-            out[taken] = _scores(metric, table, table.stages[0][[place]], outside[taken])[0]
-        return np.where(np.isfinite(out), out, math.nan), table.stages[0][places]
+            out[places == place] = out_of_bag(int(place))[places == place]
+        return np.where(np.isfinite(out), out, math.nan), places
+    outside = (weights == 0).astype(np.float64)
     found, chosen = [], []
     sign = 1 if metric.higher_is_better else -1
     for bag, out, scores in zip(weights, outside, first.T, strict=True):
@@ -161,15 +175,17 @@ def _raced(
     return np.array(found), np.array(chosen)
 
 
-def _more_on_all(metric: Metric, table: _Table, weights: np.ndarray, chosen: np.ndarray) -> float:
+def _more_on_all(metric: Metric, table: _Table, chosen: np.ndarray, out_of_bag: Callable[[int], np.ndarray]) -> float:
     """What those chosen score higher on all items than out of the bag, the mean over the resamples; (b,) places.
+
+    out_of_bag: a complete candidate's scores there, (b,).
 
     That is the fewer items' doing and not the choice's: the F1 of a class falls, and its average precision rises, with
     every image less.
     """
     picks, often = np.unique(chosen, return_counts=True)
-    outside = _scores(metric, table, picks, (weights == 0).astype(np.float64))
     everything = _scores(metric, table, picks, np.ones((1, len(table.labels))))[:, 0]
+    outside = [out_of_bag(int(pick)) for pick in picks]
     alone = [scores[np.isfinite(scores)].mean() for scores in outside]
     return float(often @ (everything - alone) / often.sum())
 

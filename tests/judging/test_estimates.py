@@ -173,3 +173,18 @@ def test_what_a_model_of_all_labels_is_worth_is_covered_however_fast_errors_fall
         found = with_all_labels(ACCURACY, judged, share)
         missed += not found.low <= 1 - error * share**exponent <= found.high
     assert missed <= 0.06 * 400
+
+
+def test_nothing_is_scored_twice_out_of_the_bag() -> None:
+    """Of hundreds of classes a metric that ranks takes seconds for it."""
+    rng, accuracy, asked = np.random.default_rng(0), metrics.get("accuracy"), []
+    labels = rng.integers(0, 3, 60)
+    rows = [unsure(rng, labels) for _ in range(3)]
+
+    def counted(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        asked.append(len(weights))
+        return accuracy.function(probabilities, labels, weights)
+
+    corrected_estimate(replace(accuracy, function=counted), rows, labels)
+    resampled = [count for count in asked if count > 1]
+    assert sum(resampled) <= 2 * len(rows) * max(resampled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from raytl.evaluation.metrics.base import ratio
 
@@ -40,24 +41,23 @@ class Ranking:
     def areas(self, items: np.ndarray) -> np.ndarray:
         """How often an item of the class comes before another, ties by half; under each of b weightings: (b,).
 
-        items: the weights, (n, b): in memory an item's are together, for they are put in order. NaN where the class or
-        the rest has no weight.
+        items: the weights, (n, b): in memory an item's are together, for they are added up. NaN where the class or the
+        rest has no weight.
         """
-        upto, first, last = self._reached(items)
-        mine = items[self._mine]
-        before = np.where((first > 0)[:, None], upto[first - 1], 0.0)
-        total, own = upto[-1], mine.sum(axis=0)
+        before, upto = self._reached(items)
+        mine, total = items[self._mine], items.sum(axis=0)
+        own = mine.sum(axis=0)
         # Of all that comes behind, and half of the ties; pairs of the class's own are half of its squared weight.
-        beaten = (mine * (total - (upto[last] + before) / 2)).sum(axis=0) - own**2 / 2
+        beaten = (mine * (total - (upto + before) / 2)).sum(axis=0) - own**2 / 2
         return ratio(beaten, own * (total - own))
 
     def precisions(self, items: np.ndarray) -> np.ndarray:
         """The mean precision at the places of the class's items, (b,); NaN where these have no weight."""
-        upto, _, last = self._reached(items)
+        _, upto = self._reached(items)
         mine = items[self._mine]
         places = self.place[self._mine]
         found = np.cumsum(mine, axis=0)[np.searchsorted(places, places, side="right") - 1]
-        return ratio((mine * np.nan_to_num(ratio(found, upto[last]))).sum(axis=0), mine.sum(axis=0))
+        return ratio((mine * np.nan_to_num(ratio(found, upto))).sum(axis=0), mine.sum(axis=0))
 
     def own_part(self, groups: np.ndarray | None = None) -> float:
         """What of the mean precision is owed to each item of the class being found at its own place.
@@ -83,11 +83,20 @@ class Ranking:
         """The class's items from the most to the least probable."""
         return np.asarray(self.order[self.positive[self.order]])
 
-    def _reached(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Weight of all items down to each in order (n, b); where the places of the class's items begin and end."""
-        ends = np.append(self.starts[1:], len(self.order)) - 1
-        places = self.place[self._mine]
-        return np.cumsum(items[self.order], axis=0), self.starts[places], ends[places]
+    def _reached(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weight of all that comes before the place of each of the class's items, and of that place too: (own, b) each.
+
+        What lies between two of these places is added up at once: a class has few items, and what is behind its last
+        one is not looked at.
+        """
+        places, which = np.unique(self.place[self._mine], return_inverse=True)
+        ends = np.append(self.starts[1:], len(self.order))
+        bounds = np.concatenate([[0], np.stack([self.starts[places], ends[places]], axis=1).reshape(-1)])
+        rows = csr_array(
+            (np.ones(bounds[-1]), self.order[: bounds[-1]], bounds), shape=(len(bounds) - 1, len(self.order))
+        )
+        upto = np.cumsum(rows @ items, axis=0)
+        return upto[0::2][which], upto[1::2][which]
 
 
 def compared_classes(labels: np.ndarray, k: int) -> list[int]:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raytl.evaluation.calibration import LEAST_CALIBRATING, apply_temperature, cross_temperatures, fit_temperature
+from raytl.evaluation.calibration import (
+    LEAST_CALIBRATING,
+    apply_temperature,
+    cross_temperatures,
+    fit_temperature,
+    telling_rows,
+)
 from raytl.evaluation.intervals import average_repeats
 from raytl.evaluation.metrics import Metric
 from raytl.search.records import TrialRecord
@@ -110,8 +116,9 @@ class Said:
         images = len(np.unique(index))
         if images < LEAST_CALIBRATING:
             return None
-        logits = np.log(np.clip(said, 1e-7, 1))
-        return fit_temperature(logits, self.labels.labels[index], pull=len(index) / images)
+        some = telling_rows(*said.shape)
+        logits = np.log(np.clip(said[some], 1e-7, 1))
+        return fit_temperature(logits, self.labels.labels[index[some]], pull=len(index) / images)
 
 
 def _each(records: Sequence[TrialRecord]) -> tuple[np.ndarray, np.ndarray]:

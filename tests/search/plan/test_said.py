@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
@@ -49,6 +51,25 @@ class TestTemperature:
         assert tried(5, 0, copies=True).temperature(STRATEGY.key) == pytest.approx(
             tried(1, 0, copies=True).temperature(STRATEGY.key)
         )
+
+    def test_of_many_images_some_are_looked_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One number takes sixty passes over a table that of hundreds of classes has millions of cells."""
+        classes, images, looked_at = 40, 8000, []
+        truth = np.tile(np.arange(classes), images // classes)
+        record = TrialRecord(0, "search", STRATEGY.to_dict(), STRATEGY.key, fold=0)
+        record.status, record.validated = TrialStatus.COMPLETED, list(range(images))
+        rng = np.random.default_rng(0)
+        record.predicted = softmax(4 * np.eye(classes)[truth] + rng.normal(size=(images, classes)), axis=1)
+
+        def noted(logits: np.ndarray, labels: np.ndarray, pull: float = 1.0) -> float:
+            looked_at.append(len(logits))
+            return fit_temperature(logits, labels, pull=pull)
+
+        monkeypatch.setattr(sys.modules[Said.__module__], "fit_temperature", noted)
+        said = Contest([record], Labels(truth, None, classes, metrics.get("accuracy"))).said
+        of_all = fit_temperature(np.log(record.predicted), truth)
+        assert said.temperature(STRATEGY.key) == pytest.approx(of_all, rel=0.05)
+        assert looked_at == [5000]
 
     def test_is_not_fitted_on_few_images_asked_often(self) -> None:
         labels = Labels(TRUTH[:15], None, CLASSES, metrics.get("log-loss"))
