@@ -16,6 +16,7 @@ import yaml
 from raytl import jobs
 from raytl.api.models import Run
 from raytl.core.errors import UserError
+from raytl.core.exchange import exchange
 from raytl.core.paths import default_storage, storage_of
 from raytl.core.places import expanded, is_file, is_folder, is_there
 from raytl.jobs.dashboard import Dashboard
@@ -287,6 +288,9 @@ def _replace(got: Path, place: Path, before: Path) -> None:
             )
         with writing(place):
             _keep_labels(place, got)
+            if exchange(got, place):
+                got.rename(before)
+                return
             place.rename(before)
             try:
                 got.rename(place)

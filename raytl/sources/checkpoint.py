@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from raytl.core.errors import NotWrittenError, UserError, nearest
+from raytl.core.exchange import exchange
 from raytl.core.places import check_folder, is_file, is_folder, is_there
 from raytl.sources.heads import ZeroShotHead
 from raytl.sources.lookup import build_architecture
@@ -214,6 +215,9 @@ def _swap(staging: Path, directory: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
+    if exchange(staging, directory):
+        shutil.rmtree(staging, ignore_errors=True)
+        return
     old = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
     directory.rename(old)
     try:
