@@ -55,6 +55,7 @@ class Exploration:
         self.exhausted = False
         self._too_dear = False
         self._refused: list[Strategy] = []
+        self._passed_over: list[tuple[float, Strategy]] = []
         self._since_best = 0
         self._best_score = float("-inf")
 
@@ -112,9 +113,13 @@ class Exploration:
             handle, strategy = self.sampler.ask()
             if not self._time.limited or self._fits(strategy):
                 return handle, strategy
-            self._refuse(self._seconds(strategy))
+            seconds = self._seconds(strategy)
+            self._refuse(seconds)
             self.sampler.tell(handle, score=None)
-            self._refused = [*self._refused, strategy][:DEAR]  # the first ones before all, which are recommended
+            if len(self._refused) < DEAR:  # the first ones before all, which are recommended
+                self._refused.append(strategy)
+            else:
+                self._passed_over.append((seconds, strategy))
         return None
 
     def _fits(self, strategy: Strategy) -> bool:
@@ -129,6 +134,7 @@ class Exploration:
         """A strategy of the space that was asked for, beyond those that are to be tried."""
         handle = self.sampler.adopt(strategy)
         self._refused = [other for other in self._refused if other != strategy]
+        self._passed_over = [(seconds, other) for seconds, other in self._passed_over if other != strategy]
         self._trials += 1
         return replace(self._job(handle, strategy), asked=True)
 
@@ -233,7 +239,13 @@ class Exploration:
         for strategy in fitting:
             self._refused.remove(strategy)
             self.sampler.give_again(strategy)
-        self.exhausted = self.exhausted and not fitting
+        # Of the many others, which are proposed like any once more, the shortest one speaks for all.
+        shortest = min(self._passed_over, key=lambda refused: refused[0], default=None)
+        others = shortest is not None and self._fits(shortest[1])
+        if others:
+            self.sampler.let_come_again(strategy for _, strategy in self._passed_over)
+            self._passed_over = []
+        self.exhausted = self.exhausted and not fitting and not others
 
     def observe(self, record: TrialRecord) -> None:
         """Let the whole history of a trial from elsewhere count at the rungs."""

@@ -102,8 +102,8 @@ class Results:
             return
         if result is not None and result.note:
             self._listener.on_phase(job.kind, result.note)
-        if job.kind == JobKind.PRETRAIN and result is not None and result.reason is not None:
-            self._do_without(job.source_model, result.reason)
+        if job.kind == JobKind.PRETRAIN and reason is not None:
+            self._do_without(job.source_model, reason)
         record = self._ledger.record_of(job.number)
         if record is None:
             return

@@ -129,6 +129,10 @@ class TpeSampler:
         self._seen.discard(strategy.key)
         self._ahead.append(strategy)
 
+    def let_come_again(self, strategies: Iterable[Strategy]) -> None:
+        """Forget that these were given out, which were not tried: they may be proposed like any other."""
+        self._seen -= {strategy.key for strategy in strategies}
+
     @property
     def has_first(self) -> bool:
         """Whether strategies are left that are to be tried before anything is concluded."""

@@ -9,7 +9,7 @@ import pytest
 from tiny import MODEL, data
 
 from raytl.search.jobs import Survey
-from raytl.search.plan.exploration import Exploration
+from raytl.search.plan.exploration import DEAR, Exploration
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
 from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import CONFIRMED, TimeBudget
@@ -55,6 +55,28 @@ def test_what_seemed_to_take_too_long_is_tried_first_once_it_does_not(tmp_path: 
     while (job := exploration.next_job()) is not None:
         found.append(Strategy.from_dict(job.strategy).optimizer)
     assert found == ["adamw"]  # the other one was tried by hand
+
+
+def test_none_of_the_many_that_seemed_to_take_too_long_is_lost(tmp_path: Path) -> None:
+    rates = ", ".join(f"{0.001 * number}" for number in range(1, 2 * DEAR))
+    (tmp_path / "s.yaml").write_text(f"space: {{source_model: {MODEL}, head_lr: [{rates}]}}")
+    space = BoundSpace(load_space(str(tmp_path / "s.yaml")), data())
+    expected = {"seconds": 1e4}
+    exploration = Exploration(
+        TpeSampler(space, 0), SuccessiveHalving(1, 3, 9),
+        TimeBudget(1000.0, lambda: 0.0, 0.0, lanes=1, tested=True, folds=1), [], count(),
+        trials=3 * DEAR, epochs=9, fold=0, patience=None, min_gain=None, seconds=lambda strategy: expected["seconds"],
+    )  # fmt: skip
+    exploration.begin([MODEL], Survey(), leave_out=[], ahead=[], probes=[], hold_back=[])
+    while not exploration.exhausted:
+        assert exploration.next_job(0) is None
+        exploration.look_again()
+    expected["seconds"] = 10.0
+    exploration.look_again()
+    tried = set()
+    while (job := exploration.next_job(0)) is not None:
+        tried.add(job.strategy["head_lr"])
+    assert len(tried) == 2 * DEAR - 1
 
 
 @pytest.mark.parametrize(("score", "goes_on"), [(0.8, True), (0.6, False)])

@@ -281,17 +281,19 @@ class TestRacing:
         further = plan.next_job()
         assert isinstance(further, LaneJob) and further.fold == 1
 
-    def test_of_a_model_that_could_not_be_made_nothing_is_tried(self, space: BoundSpace) -> None:
-        """Each trial would have tried to make it again."""
+    @pytest.mark.parametrize("lane_died", [False, True])
+    def test_of_a_model_that_could_not_be_made_nothing_is_tried(self, space: BoundSpace, lane_died: bool) -> None:
+        """Each trial would have tried to make it again, and would have cost its lane again."""
         search = Search(space, lanes=1, pretraining=MADE, recipes=FixedRecipes(BASELINES, PROBES), surveys=True)
         surveyed(search, *DOMAINS)
         job = search.plan.next_job()
         assert isinstance(job, LaneJob) and job.kind == JobKind.PRETRAIN
-        search.plan.on_end(job.number, JobResult(reason="a: too slow to be learned"))
+        why = "a: too slow to be learned"
+        search.plan.on_end(job.number, None if lane_died else JobResult(reason=why), why if lane_died else None)
         search.play(by_name)
         tried = {job.strategy["source_model"] for job in search.jobs if job.strategy}
         assert job.source_model not in tried and len(tried) > 2
-        assert search.plan.given_up == {job.source_model: "a: too slow to be learned"}
+        assert search.plan.given_up == {job.source_model: why}
         assert JobKind.PRETRAIN in search.heard.phases
 
     def test_what_lanes_made_in_fewer_steps_is_known_wherever_they_made_it(self, space: BoundSpace) -> None:
