@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,7 @@ HARDLY_BETTER = 0.25
 """Of the images that a strategy was asked, the share at least that a rival was asked of which it is hardly known
 worse."""
 _SAME = 1e-9
+_Trials = tuple[tuple[int, ...], ...]
 
 
 class Contest:
@@ -46,7 +47,10 @@ class Contest:
         self.records = records
         self.apart = False
         self.said = Said(labels, self.completed)
-        self._trailing: dict[tuple[tuple[int, ...], ...], bool] = {}  # by the trials of both
+        # What is asked for at every job, of the same trials mostly: by the trials of two, and by what cannot be had.
+        self._trailing: dict[_Trials, bool] = {}
+        self._lagging: dict[_Trials, bool] = {}
+        self._chosen: dict[frozenset[str], tuple[Hashable, Choice | None]] = {}
 
     @property
     def labels(self) -> Labels | None:
@@ -130,9 +134,7 @@ class Contest:
 
     def trails(self, key: str, other: str) -> bool:
         """Whether a strategy is behind another beyond doubt, on the folds that both were tried on."""
-        common = self._common(key, other)
-        # Asked for at every job, of the same trials mostly.
-        of = tuple(tuple(r.number for r in self.completed(one) if r.fold in common) for one in (key, other))
+        of = self._trials_of(key, other)
         if of not in self._trailing:
             both = self._both(key, other)
             self._trailing[of] = (
@@ -144,9 +146,17 @@ class Contest:
 
     def lags(self, key: str, other: str) -> bool:
         """Whether a strategy is behind another by more than a standard error, on the folds that both were tried on."""
-        both = self._both(key, other)
-        gap = None if both is None else self._gap(both[1], both[0])
-        return gap is not None and gap.value > gap.standard_error
+        of = self._trials_of(key, other)
+        if of not in self._lagging:
+            both = self._both(key, other)
+            gap = None if both is None else self._gap(both[1], both[0])
+            self._lagging[of] = gap is not None and bool(gap.value > gap.standard_error)
+        return self._lagging[of]
+
+    def _trials_of(self, key: str, other: str) -> _Trials:
+        """Numbers of the trials of each of two strategies, on the folds that both were tried on."""
+        common = self._common(key, other)
+        return tuple(tuple(r.number for r in self.completed(one) if r.fold in common) for one in (key, other))
 
     def _both(self, key: str, other: str) -> tuple[Contestant, Contestant] | None:
         """What is known of two strategies on the folds that both were tried on; None where labels tell nothing."""
@@ -174,6 +184,14 @@ class Contest:
         time for, strategies that are trained and probes alike, has to overtake the best of them (:meth:`_overtakes`):
         one of several, on a few images, is ahead by chance.
         """
+        completed = (record for record in self.records if record.status == TrialStatus.COMPLETED)
+        of = self.apart, tuple((record.number, record.strategy_key, record.score) for record in completed)
+        without = frozenset(failed)
+        if without not in self._chosen or self._chosen[without][0] != of:
+            self._chosen[without] = of, self._choose(without)
+        return self._chosen[without][1]
+
+    def _choose(self, failed: Collection[str]) -> Choice | None:
         folds = {key: set(found) for key, found in self.scores().items() if key not in failed}
         if not folds:
             return None

@@ -513,3 +513,41 @@ class TestOutOfFold:
         told.add(TRAINED["a"], 0, 0.5)
         told.records[0].predicted = np.empty(0)
         assert told.contest.said.out_of_fold(TRAINED["a"].key) is None
+
+
+class TestAskedAtEveryJob:
+    """With hundreds of classes a metric that ranks takes seconds for a comparison."""
+
+    @pytest.fixture
+    def compared(self) -> list[int]:
+        return []
+
+    @pytest.fixture
+    def told(self, compared: list[int]) -> Told:
+        accuracy = metrics.get("accuracy")
+
+        def counted(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+            compared.append(len(labels))
+            return accuracy.function(probabilities, labels, weights)
+
+        told = Told(replace(LABELS, metric=replace(accuracy, function=counted)))
+        for fold in range(FOLDS):
+            for name, right in (("a", 0.8), ("b", 0.75), ("c", 0.7)):
+                told.add(TRAINED[name], fold, right)
+        return told
+
+    def test_what_is_known_is_not_compared_again(self, told: Told, compared: list[int]) -> None:
+        first, second = TRAINED["a"].key, TRAINED["b"].key
+        before = told.contest.choice(), told.contest.lags(second, first), told.contest.trails(second, first)
+        assert compared
+        compared.clear()
+        assert before == (told.contest.choice(), told.contest.lags(second, first), told.contest.trails(second, first))
+        assert not compared
+
+    def test_another_trial_and_another_failure_count(self, told: Told) -> None:
+        assert told.winner() == TRAINED["a"].key
+        assert told.winner(TRAINED["a"].key) == TRAINED["b"].key
+        for fold in range(FOLDS):
+            told.add(TRAINED["d"], fold, 0.95)
+        assert told.winner() == TRAINED["d"].key
+        assert told.winner(TRAINED["d"].key) == TRAINED["a"].key
