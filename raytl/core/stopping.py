@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Event
 
 _ASKED: ContextVar[Event | None] = ContextVar("raytl-stopping", default=None)
+_UNTIL: ContextVar[float | None] = ContextVar("raytl-within", default=None)
 
 
 class StoppedError(BaseException):
@@ -29,3 +31,24 @@ def check() -> None:
     event = _ASKED.get()
     if event is not None and event.is_set():
         raise StoppedError
+
+
+class OutOfTimeError(Exception):
+    """The work has not come to its end in the time that it was given."""
+
+
+@contextmanager
+def within(seconds: float | None) -> Iterator[None]:
+    """Have what this thread does meanwhile end after so many seconds, with an OutOfTimeError; None for never."""
+    token = _UNTIL.set(None if seconds is None else time.perf_counter() + seconds)
+    try:
+        yield
+    finally:
+        _UNTIL.reset(token)
+
+
+def check_time() -> None:
+    """Raise OutOfTimeError where this thread's work has had its time; for where nothing is lost but the work itself."""
+    until = _UNTIL.get()
+    if until is not None and time.perf_counter() > until:
+        raise OutOfTimeError

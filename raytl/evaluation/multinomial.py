@@ -45,6 +45,7 @@ def solve(
     state = _State(x, targets, weights, penalties, tolerance)
     for _ in range(_ITERATIONS):
         stopping.check()
+        stopping.check_time()
         running = state.step()
         if bool(running.all()):
             continue

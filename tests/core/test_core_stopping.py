@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from raytl.core.stopping import StoppedError, check, stoppable
+from raytl.core.stopping import OutOfTimeError, StoppedError, check, check_time, stoppable, within
 
 
 def test_work_goes_on_until_it_is_asked_to_end() -> None:
@@ -40,3 +40,14 @@ def test_only_the_work_that_was_meant_ends() -> None:
 
 def test_it_is_not_what_goes_wrong_with_a_trial() -> None:
     assert not issubclass(StoppedError, Exception)
+
+
+def test_work_ends_once_its_time_is_over() -> None:
+    check_time()
+    with within(3600.0):
+        check_time()
+        with within(0.0), pytest.raises(OutOfTimeError):
+            check_time()
+        check_time()
+    with within(None):
+        check_time()

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from raytl.core import stopping
 from raytl.core.errors import NotWrittenError, UserError
+from raytl.core.stopping import OutOfTimeError
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob, times_forward, times_step
 from raytl.search.propose.features import forward_seconds, step_seconds
 from raytl.sources.checkpoint import checkpoint_files
@@ -22,6 +24,8 @@ from raytl.training.trial import TrialError, TrialJob
 from raytl.training.workspace import Workspace
 
 Send = Callable[[dict[str, Any]], None]
+OVERTIME_S = 5.0
+"""Seconds that a head may be solved for beyond its time: of a few hundred images it is there sooner."""
 
 
 def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None = None) -> JobResult:
@@ -36,13 +40,21 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
         workspace.features_of = job.features_of
         # Workers that train together would have to agree: one that gives up alone would be waited for.
         workspace.gives_up = group.size == 1
-        with workspace.cache.within(job.within_s if workspace.gives_up else None):
+        within_s = job.within_s if workspace.gives_up else None
+        with workspace.cache.within(within_s), stopping.within(None if within_s is None else within_s + OVERTIME_S):
             _do(workspace, job, send, result, group)
     except TooLongError as error:
         uri = job.source_model or job.strategy["source_model"]
         result.reason, result.needs_s = f"{uri}: {error}", error.seconds
         if workspace.holds(uri):
             result.forward_s = forward_seconds(workspace, uri)
+    except OutOfTimeError:
+        uri = job.strategy["source_model"]
+        result.needs_s = time.perf_counter() - started  # nobody knows: as long again
+        result.reason = (
+            f"{uri}: after {result.needs_s:.0f} s its head was not solved for, and the time budget is used up"
+        )
+        result.forward_s = forward_seconds(workspace, uri)
     except NotHereError:
         result.absent = True
     except (TrialError, UserError) as error:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from raytl.core.hashing import hash_tensors
 from raytl.search.jobs import JobKind, LaneJob
-from raytl.search.lanes import cluster, here
+from raytl.search.lanes import cluster, here, work
 from raytl.search.lanes.cluster import lanes_here
 from raytl.search.lanes.here import Beginning, refit_on_all
 from raytl.search.lanes.sizing import Lanes
@@ -201,6 +201,20 @@ class TestAJob:
         assert other.needs_s == 18.0  # as many seconds as images, and none of them was decoded
         # What is made afterwards has all the time, and what was begun was not kept.
         assert do_job(own, replace(job, within_s=None), lambda message: None).reason is None
+
+    def test_is_given_up_where_its_head_is_not_solved_for_in_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of hundreds of classes and thousands of images that may take minutes on features that are there."""
+        own = workspace(tmp_path, data(6))
+        job = LaneJob(0, JobKind.PROBE, Strategy(MODEL, cut=STAGES, head="stages").to_dict(), 0, within_s=0.0)
+        in_time = do_job(own, job, lambda message: None)
+        assert in_time.reason is None  # a moment is not worth giving up for
+        monkeypatch.setattr(work, "OVERTIME_S", 0.0)
+        result = do_job(own, replace(job, fold=1), lambda message: None)
+        assert result.reason is not None and result.reason.endswith("and the time budget is used up")
+        assert result.needs_s > 0 < sum(result.forward_s)
+        assert do_job(own, replace(job, kind=JobKind.REFIT, fold=None, within_s=None), lambda message: None).model_files
 
 
 class TestRefitOnAll:
