@@ -163,7 +163,9 @@ class Exploration:
         min_gain = self._settings.min_gain
         if min_gain is None or self.sampler.has_first:
             return False
-        ended = [r for r in self._records if r.kind != JobKind.CONFIRM and r.score is not None]
+        fold = self._settings.first_fold or 0  # a strategy on five folds is one, not five
+        first = (r for r in self._records if r.fold == fold)
+        ended = [r for r in first if r.kind not in (JobKind.CONFIRM, JobKind.CONTROL) and r.score is not None]
         full = [r.score for r in ended if r.status == TrialStatus.COMPLETED and r.score is not None]
         return expected_gain(full, len(ended)) < min_gain
 

@@ -63,18 +63,18 @@ def test_none_of_the_many_that_seemed_to_take_too_long_is_lost(tmp_path: Path) -
     space = BoundSpace(load_space(str(tmp_path / "s.yaml")), data())
     expected = {"seconds": 1e4}
     exploration = Exploration(
-        TpeSampler(space, 0), SuccessiveHalving(1, 3, 9),
-        TimeBudget(1000.0, lambda: 0.0, 0.0, lanes=1, tested=True, folds=1), [], count(),
-        trials=3 * DEAR, epochs=9, fold=0, patience=None, min_gain=None, seconds=lambda strategy: expected["seconds"],
+        PlanSettings(3 * DEAR, 1, 1, 9, tmp_path), TpeSampler(space, 0), SuccessiveHalving(1, 3, 9),
+        TimeBudget(1000.0, lambda: 0.0, 0.0, [], lanes=1, tested=True, folds=1), [], count(),
+        seconds=lambda strategy: expected["seconds"],
     )  # fmt: skip
     exploration.begin([MODEL], Survey(), leave_out=[], ahead=[], probes=[], hold_back=[])
     while not exploration.exhausted:
-        assert exploration.next_job(0) is None
+        assert exploration.next_job() is None
         exploration.look_again()
     expected["seconds"] = 10.0
     exploration.look_again()
     tried = set()
-    while (job := exploration.next_job(0)) is not None:
+    while (job := exploration.next_job()) is not None:
         tried.add(job.strategy["head_lr"])
     assert len(tried) == 2 * DEAR - 1
 
@@ -106,3 +106,30 @@ def test_a_trial_that_is_ahead_of_those_that_lead_goes_on(
         halving.record(1, 0.1 if time_is_over else 0.99, kind_of(job.strategy))
     now["seconds"] = 93.0 if time_is_over else 1.0
     assert exploration.on_epoch(job.number, 1, score) == goes_on
+
+
+def test_a_probe_on_all_folds_is_one_strategy_of_which_nothing_is_expected_but_its_first(tmp_path: Path) -> None:
+    """Ten figures that are nearly the same look like a search that has come to its end."""
+    (tmp_path / "s.yaml").write_text(SPACE)
+    records: list[TrialRecord] = []
+    exploration = Exploration(
+        PlanSettings(10, 5, 1, 9, tmp_path, min_gain=0.001),
+        TpeSampler(BoundSpace(load_space(str(tmp_path / "s.yaml")), data()), 0), SuccessiveHalving(1, 3, 9),
+        TimeBudget(None, lambda: 0.0, 0.0, records, lanes=1, tested=True, folds=5), records, count(),
+        seconds=lambda strategy: 1.0,
+    )  # fmt: skip
+    exploration.begin([MODEL], Survey(), leave_out=[], ahead=[], probes=[], hold_back=[])
+    while exploration.sampler.has_first:
+        assert exploration.next_job() is not None
+
+    def ended(kind: str, score: float, fold: int, **strategy: float) -> None:
+        tried = Strategy(MODEL, **strategy)
+        record = TrialRecord(len(records), kind, tried.to_dict(), tried.key, fold=fold)
+        record.status, record.score = TrialStatus.COMPLETED, score
+        records.append(record)
+
+    for fold in range(10):
+        ended("probe", 0.9, fold)
+    for number in range(5):
+        ended("search", 0.5 + 0.05 * number, 0, head_lr=0.01 * (number + 1))
+    assert not exploration.has_enough()
