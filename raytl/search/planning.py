@@ -197,7 +197,8 @@ def make_plan(
     )
     halving = SuccessiveHalving(given.grace_epochs, given.reduction_factor, given.epochs)
     sampler = (CostAwareSampler if settings.cost_aware else TpeSampler)(bound, settings.seed, first)
-    recipes = Recipes(bound, by_label=metrics.get(workspace.settings.metric).by_label)
+    meant = metrics.get(workspace.settings.metric)
+    recipes = Recipes(bound, by_label=meant.by_label, by_class=meant.by_class)
     return SearchPlan(
         plan_settings, sampler, halving, recipes, pretraining, listener, clock, started,
         _labels(bound.data, workspace), on_first_model,

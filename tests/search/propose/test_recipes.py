@@ -156,6 +156,21 @@ class TestSkewedClasses:
         probes = Recipes(space, by_label=by_label).probes(Survey())
         assert {strategy.class_weights for found in probes.values() for strategy in found} == {weights}
 
+    @pytest.mark.parametrize(("by_class", "rare"), [(True, 0), (False, 0), (False, 6)])
+    def test_where_most_answers_are_to_be_right_images_that_count_alike_are_tried_too(
+        self, tmp_path: Path, by_class: bool, rare: int
+    ) -> None:
+        """Which of the two is right more often differs between tasks; where no class is rare they are the same."""
+        held = data(8, domains=False)
+        assert held.target is not None
+        target = held.target.subset([*range(8), *range(8, 10 + rare), *range(16, 24)])
+        space = bind(tmp_path, replace(held, target=target))
+        for probes in Recipes(space, by_class=by_class).probes(Survey()).values():
+            first = probes[0]
+            other = replace(first, class_weights="none")
+            assert (other in probes[1:]) == (not by_class and not rare)
+            assert len(probes) == len(set(probes))
+
 
 class TestBaselines:
     def test_with_all_roles(self, tmp_path: Path) -> None:
