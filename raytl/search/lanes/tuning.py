@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -73,6 +74,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         self._said_waiting = False
         self.homeless: str | None = None
         self.failure: BaseException | None = None
+        self._answer: Any = None  # to Ctrl-C, of Tune
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
@@ -86,7 +88,7 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A trial's config, None to be asked again later, FINISHED at the end."""
         asked = self._asked()
-        if asked.stop or self._exhausted:
+        if asked.stop or self._exhausted or self._is_interrupted():
             return str(Searcher.FINISHED)
         if self._beginning is not None:
             if self._beginning.goes_on:
@@ -124,6 +126,15 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
             self._places.warm.remove(lane)
         self._trials[trial_id] = Dispatch(job, lane, deaths, self._clock(), warm)
         return {"job": job.to_json(), "lane": lane}
+
+    def _is_interrupted(self) -> bool:
+        """Whether somebody pressed Ctrl-C: Tune's answer to it then gives way to the one that was there before.
+
+        It looks for that once there is a trial, for which it asks for ten minutes while this process begins by itself.
+        """
+        answer = signal.getsignal(signal.SIGINT)
+        self._answer = self._answer or answer
+        return answer is not self._answer
 
     def _warm_up(self, trial_id: str, beginning: Beginning) -> dict[str, Any] | None:
         """Have a lane's process started before there is something for it to do."""

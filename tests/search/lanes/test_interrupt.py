@@ -11,6 +11,11 @@ import uuid
 from pathlib import Path
 
 import pytest
+from joblist import JobList, trial
+from ray.tune.search import Searcher
+from ray.tune.tune import _setup_signal_catching
+
+from raytl.search.lanes.tuning import PlanSearcher
 
 MARK = "RAYTL_TEST_MARK"
 SEARCH = """
@@ -48,6 +53,22 @@ def processes(mark: str) -> list[int]:
         if marked and state != "Z":
             found.append(int(folder.name))
     return found
+
+
+def test_is_heard_while_tune_waits_for_a_first_trial():
+    """It asks for one for ten minutes, and looks at nothing else; first heads may take as long."""
+    plan = JobList([trial(0)])
+    searcher = PlanSearcher(plan, lambda: 0)
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        _setup_signal_catching()
+        assert searcher.suggest("a") is None and searcher.suggest("b") is None
+        signal.raise_signal(signal.SIGINT)
+        assert searcher.suggest("c") == Searcher.FINISHED
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if hasattr(signal, "SIGUSR1"):
+            signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 
 
 @pytest.mark.slow
