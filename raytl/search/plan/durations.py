@@ -98,10 +98,11 @@ class Durations:
     def at_more_pixels(self, strategy: Strategy, times: float, took: float) -> float:
         """Seconds of a head that sees so many times as many pixels. strategy: at the size at which it took ``took``.
 
-        Images are read and decoded once more, however many of their pixels the network sees then.
+        Images are read and decoded once more, however many of their pixels the network sees then. What took less than
+        its passes do had its features from an earlier search, and they are not there at another size.
         """
-        passes_s = self._passes_of(strategy).forward * _alike(self._forward_s, strategy.source_model)
-        return took + (times - 1) * (min(took, passes_s) or took)
+        passes_s = self._passes_of(strategy).forward * _alike(self._forward_s, strategy.source_model) or took
+        return took + (times - 1 if passes_s <= took else times) * passes_s
 
     def _convex(self, strategy: Strategy) -> float:
         """On one fold more its features are there already, and only the head is solved for."""

@@ -141,6 +141,15 @@ class TestBeforeAnyTraining:
         assert known.of(Strategy(LARGE)) == pytest.approx(before)
         assert known.of(Strategy(SMALL)) == pytest.approx(before)
 
+    @pytest.mark.parametrize(("took", "expected"), [(5.0, 5.0 + 8 * 1.0), (0.2, 0.2 + 9 * 1.0)])
+    def test_more_pixels_take_their_passes_whether_features_of_fewer_were_kept_or_not(
+        self, took: float, expected: float
+    ) -> None:
+        """A search begun again had its features at once, and took 51 s for a size that it reckoned to take 10."""
+        known = durations()
+        known.probed(probe(SMALL), JobResult(seconds=took, forward_s=(0.01,), step_s=0.08))
+        assert known.at_more_pixels(Strategy(SMALL, head="logistic"), 9.0, took) == pytest.approx(expected)
+
     def test_a_pretrained_network_takes_what_its_architecture_does(self) -> None:
         known = durations()
         known.probed(probe("pretrain:a/scratch:cnn"), JobResult(seconds=1.0, forward_s=(0.02,), step_s=0.05))
