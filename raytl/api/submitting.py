@@ -26,7 +26,7 @@ from raytl.runs.files import writing
 from raytl.runs.labels import NOTE, TAGS
 from raytl.runs.storage import DOCUMENT, JOURNAL, DiskPlace, is_uri, open_storage
 from raytl.search.space.files import assignment_text, parse_assignment, read_yaml
-from raytl.sources.uris import at_size, split_size, tiles_of
+from raytl.sources.uris import at_size, is_squashed, split_size, tiles_of
 from raytl.tasks import Task
 from raytl.tasks.given import DEMO
 from raytl.tasks.items import FileItem
@@ -241,7 +241,7 @@ def _sent(value: Any, option: str, parcel: Parcel) -> Any:
             f"{option} {value}: no such file or folder; check the path, or give the full one on the cluster"
         )
     sent = f"{found['kind']}{DATA}/{parcel.add(path, option)}{found['rest']}"
-    return sent if side is None else at_size(sent, side, tiles_of(value))
+    return sent if side is None else at_size(sent, side, tiles_of(value), squash=is_squashed(value))
 
 
 def _given(task: Task) -> dict[str, Any]:

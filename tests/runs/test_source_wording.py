@@ -13,6 +13,7 @@ from raytl.runs import wording
         ("torchvision:resnet18", "resnet18", "resnet18"),
         ("torchvision:resnet18@224px", "resnet18 at 224 px", "224 px resnet18"),
         ("torchvision:resnet18@3x96px", "resnet18 on 3 x 3 pieces of 96 px", "3 x 96 px resnet18"),
+        ("torchvision:resnet18@96px-squash", "resnet18 at 96 px, squashed", "96 px squashed resnet18"),
         ("package:some-weights@160px", "some-weights at 160 px", "160 px some-weights"),
         ("pretrain:printed/scratch:cnn-small", "printed/cnn-small", "printed/cnn-small"),
         ("scratch:cnn-small", "scratch cnn-small", "scratch cnn-small"),

@@ -9,6 +9,7 @@ from urllib.parse import urlparse
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torchvision import models as tv
 
@@ -206,6 +207,27 @@ class TestPublishedWeights:
         assert sources.load(f"file:{tmp}").preprocessing == model.preprocessing
         assert sources.load(f"file:{tmp}", image_size=48).preprocessing.tiles == 1
         assert sources.load(f"file:{tmp}@96px").preprocessing.tiles == 1
+
+    def test_on_images_to_their_edges(self, hub: Path) -> None:
+        put_in_cache("squeezenet1_1", network("squeezenet1_1", 32), hub)
+        usual = "torchvision:squeezenet1_1"
+        uri = sources.at_size(f"{usual}@64px", 48, squash=True)
+        assert uri == f"{usual}@48px-squash" and sources.split_size(uri) == (usual, 48)
+        model, middle = sources.load(uri, image_size=32), sources.load(f"{usual}@48px")
+        image = Image.new("RGB", (96, 48))
+        image.paste((255, 255, 255), (0, 0, 12, 48))
+        assert model.preprocessing.to_uint8(image).max() == 255 and not middle.preprocessing.to_uint8(image).any()
+        assert sources.info(f"{usual}@48px").crops and sources.info(usual).crops
+        assert not sources.info(uri).crops and not sources.info(f"{usual}@2x24px").crops
+        assert sources.untrained_uri(uri) == f"{usual}@none" and not sources.is_untrained(uri)
+        write_checkpoint(tmp := hub / "squashed", model, {})
+        assert sources.load(f"file:{tmp}").preprocessing == model.preprocessing
+        assert not sources.info(f"file:{tmp}").crops
+        write_checkpoint(tmp := hub / "cropped", middle, {})
+        assert sources.info(f"file:{tmp}").crops
+        assert sources.load(f"file:{tmp}@48px-squash").preprocessing == model.preprocessing
+        with pytest.raises(UserError, match="unknown"):
+            sources.load(f"{usual}@2x24px-squash")
 
     def test_with_auxiliary_heads_and_their_own_normalisation(self, hub: Path) -> None:
         whole = tv.googlenet(weights=None, aux_logits=True, transform_input=True, init_weights=False).eval()

@@ -46,9 +46,11 @@ class File(Provider):
         if architecture is None:
             manifest = read_manifest(path)
             known, labels = _architecture(manifest, request), manifest.labels
+            crops = manifest.preprocessing.resize == "crop"
         else:
             known, labels = _provider_info(architecture, request), None
-        return replace(known, uri=f"file:{name}", pretrained=True, labels=labels)
+            crops = known.crops
+        return replace(known, uri=f"file:{name}", pretrained=True, labels=labels, crops=crops)
 
     def build(self, name: str, request: Request) -> Built:
         """Not offered: a path is no architecture."""

