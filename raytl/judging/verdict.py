@@ -18,6 +18,8 @@ the head, the rates and the augmentation as well."""
 WITHOUT_DOMAIN_AND_LOSS = "without the source domain and its loss"
 AT_USUAL_SIZE, ON_WHOLE_IMAGES = "at the usual size", "on whole images"
 """Names of the controls of what sees images larger than the space asks for, and of what sees pieces of them."""
+ON_THE_MIDDLE = "on the middle of the images, at the usual size"
+"""Name of the control of what sees images to their edges, squashed into its input."""
 USUAL = frozenset({FROM_SCRATCH, USUAL_FINE_TUNING})
 """Names of controls that are a usual recipe, and so may differ from the winner in more than one part."""
 _MOST = 0.02
@@ -28,9 +30,10 @@ _OF_A_LOSS = 0.05
 class Part(StrEnum):
     """What of a strategy a control leaves out, or what it does instead.
 
-    OTHER_SOURCE: starts from another source model. PIXELS: sees fewer of the images' pixels, or the whole images where
-    the winner sees pieces of them. RECIPE: is a usual recipe that differs in several parts, so that no
-    one of them is what a gain over it is owed to. CLASSICAL: trains no network at all. CONSTANT: looks at no image.
+    OTHER_SOURCE: starts from another source model. PIXELS: sees fewer of the images' pixels, the whole images where
+    the winner sees pieces of them, or their middle where it sees all of them. RECIPE: is a usual recipe that differs in
+    several parts, so that no one of them is what a gain over it is owed to. CLASSICAL: trains no network at all.
+    CONSTANT: looks at no image.
     """
 
     SOURCE_MODEL = "source-model"

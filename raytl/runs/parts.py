@@ -8,6 +8,7 @@ from typing import Any
 from raytl.judging.verdict import (
     FROM_SCRATCH,
     ON_PLAIN_FEATURES,
+    ON_THE_MIDDLE,
     ON_WHOLE_IMAGES,
     USUAL,
     USUAL_FINE_TUNING,
@@ -57,6 +58,9 @@ def words(control: dict[str, Any]) -> Words:
         )
     if control["name"] == ON_WHOLE_IMAGES:
         return Words("Seeing pieces of the images as they are", "the pieces", "the same on whole images")
+    if control["name"] == ON_THE_MIDDLE:
+        against = "the same on the middle of the images, at the usual size"
+        return Words("Seeing the images to their edges", "all of the images in view", against)
     said = PARTS[control["part"]]
     return replace(said, against=_BY_NAME.get(control["name"], said.against))
 

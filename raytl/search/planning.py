@@ -162,6 +162,7 @@ def make_plan_settings(
         control_folds=min(folds, workspace.folds_once),
         passes=Effort(bound, budget).passes,
         pretrain_s=workspace.settings.pretrain_s or 0.0,
+        squashed=bound.squashed,
         larger=bound.larger,
         closer=bound.closer,
         head_augmentations=bound.head_augmentations,

@@ -359,10 +359,10 @@ def _disk_bytes(workspace: Workspace, bound: BoundSpace, refits: int, test_image
         channels, size = model.preprocessing.channels, model.preprocessing.size
         weights.append(4 * sum(parameter.numel() for parameter in model.parameters()))
         arrays += images * sum(_activation_bytes(model, bound.cuts(uri)))
-        sizes.add((channels, size))
+        sizes |= {(channels, size, False), (channels, size, bound.squashed(uri) is not None)}
         more = [times for _, times in (*bound.larger(uri), *bound.closer(uri))]
         largest = max([largest, *(round(channels * size**2 * times) for times in more)])
-    arrays += images * (largest + sum(channels * side**2 for channels, side in sizes))
+    arrays += images * (largest + sum(channels * side**2 for channels, side, _ in sizes))
     models = sum(weights) + (refits + RUNS_OWN) * max(weights)
     return REPORT_BYTES + models + min(_versions(bound) * arrays, workspace.cache.budget_bytes)
 

@@ -21,7 +21,7 @@ from raytl.search.plan.durations import Durations, slower
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.simulation import Curve, VirtualClock, simulate
 from raytl.search.records import TrialRecord
-from raytl.sources.uris import split_size
+from raytl.sources.uris import at_size, split_size, tiles_of
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace
 
@@ -142,7 +142,8 @@ class Rehearsal:
         # The network is run once at so many pixels, and then has its features for all folds.
         if strategy.key in self._levels:
             return took[1]
-        times = dict(self._larger(base)).get(strategy.source_model, 1.0)
+        middle = at_size(base, size, tiles_of(strategy.source_model))  # squashed or not, it is as many pixels
+        times = dict(self._larger(base)).get(middle, 1.0)
         return self._known.durations.at_more_pixels(replace(strategy, source_model=base), times, took[0]) + took[1]
 
     def _level(self, key: str) -> float:

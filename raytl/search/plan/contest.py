@@ -158,6 +158,11 @@ class Contest:
         common = self._common(key, other)
         return tuple(tuple(r.number for r in self.completed(one) if r.fold in common) for one in (key, other))
 
+    def outdoes(self, key: str, other: str) -> bool:
+        """Whether a strategy is chosen where another is the choice as well, on the folds that both were tried on."""
+        common = self._common(key, other)
+        return bool(common) and self._among([key, other], {key: common, other: common}).key == key
+
     def _both(self, key: str, other: str) -> tuple[Contestant, Contestant] | None:
         """What is known of two strategies on the folds that both were tried on; None where labels tell nothing."""
         common = self._common(key, other)
@@ -241,8 +246,7 @@ class Contest:
         share = (mine.seen & rival.seen).sum() / known.seen.sum()
         if share < HARDLY_BETTER or surer <= UNSURE * (1 - share):
             return False
-        common = self._common(key, other)
-        return self._among([key, other], {key: common, other: common}).key == key
+        return self.outdoes(key, other)
 
     def _among(self, finalists: Sequence[str], folds: dict[str, set[int]]) -> Choice:
         """The choice among these, on the folds that all of them have."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from raytl.adaptation.propagation import PROPAGATION
 from raytl.sources.heads import NEAR, ZERO_SHOT
-from raytl.sources.uris import is_untrained, joined_parts
+from raytl.sources.uris import is_squashed, is_untrained, joined_parts, split_size, tiles_of
 from raytl.training.strategy import Strategy
 
 _ON_LAST = ("logistic", *NEAR)
@@ -25,8 +27,12 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True, apart: b
     target's moments, and what learned from the domain alone less than a head that learned from the unlabelled images
     too, whether it is a head or a network. apart: whether the unlabelled images are of another kind than the labelled
     ones: then what goes over to neighbours goes astray, and folds do not show it, for what they hold out is like the
-    labelled ones. A head that learned from them is not better than the same without, but where labels say so.
+    labelled ones. A head that learned from them is not better than the same without, but where labels say so. And what
+    sees images to their edges yields to the same on their middle: at the edges of a photographed page lies the desk,
+    which folds do not show.
     """
+    if _is_on_the_middle(other, one):
+        return True
     published = _is_published(other.source_model)
     if not one.convex:
         if not labelled:
@@ -62,6 +68,14 @@ def outdone(one: Strategy, other: Strategy) -> bool:
         return False
     taught = _heard(other)[1] and not _heard(one)[1] and other.source_domain == one.source_domain
     return taught or (one.source_domain is None and (one.head in _ON_LAST or other.source_domain is not None))
+
+
+def _is_on_the_middle(one: Strategy, other: Strategy) -> bool:
+    """Whether a strategy is another one that squashes images, but sees their middle, at the usual size or the same."""
+    if not is_squashed(other.source_model) or is_squashed(one.source_model) or tiles_of(one.source_model) > 1:
+        return False
+    (bare, side), (usual, size) = split_size(other.source_model), split_size(one.source_model)
+    return bare == usual and size in (None, side) and replace(other, source_model=one.source_model) == one
 
 
 def _is_published(source_model: str) -> bool:

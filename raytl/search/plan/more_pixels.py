@@ -12,7 +12,7 @@ from raytl.search.plan.probing import Probing
 from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import TimeBudget
 from raytl.search.records import TrialRecord, TrialStatus
-from raytl.sources.uris import tiles_of
+from raytl.sources.uris import at_size, is_squashed, split_size, tiles_of
 from raytl.training.strategy import Strategy
 
 SHARE, ALL_SHARE = 0.4, 0.6
@@ -26,7 +26,8 @@ class MorePixels:
 
     A network tells more apart in larger images, and by pieces that nobody resized what is no larger than a few pixels:
     noise, blur, scratches. Both cost a multiple of the time. Only where target labels tell whether it pays: without
-    them the score says too little.
+    them the score says too little. Before either, and at no more pixels, a network that sees the middle of images is
+    shown all of them; the sizes follow in whichever way was better.
 
     numbers: of jobs, from which to take the next. records: of all trials, as they come in.
     """
@@ -49,6 +50,7 @@ class MorePixels:
         self._begun_s: float | None = None
         self._most_s = 0.0
         self._uri = ""
+        self._network: Strategy | None = None
         self._folds: list[int] = []
         self._steps: list[tuple[Strategy, float]] = []
         self._taught: Strategy | None = None
@@ -62,9 +64,11 @@ class MorePixels:
         if self._begun_s is None and not self._begin():
             return None
         if self._has_failed():
-            self._due, self._steps, self._taught = [], [], None
-        while not self._due and not self._is_running() and (self._steps or self._taught):
-            if self._steps:
+            self._due, self._steps, self._taught, self._network = [], [], None, None
+        while not self._due and not self._is_running() and (self._network or self._steps or self._taught):
+            if self._network:
+                self._begin_sizes(self._network)
+            elif self._steps:
                 strategy, times = self._steps.pop(0)
                 if self._pays(strategy.source_model):
                     self._try(strategy, times)
@@ -77,11 +81,11 @@ class MorePixels:
 
     def is_over(self) -> bool:
         """Whether it is known what more pixels come to."""
-        waits = self._due or self._steps or self._taught or self._is_running()
+        waits = self._due or self._network or self._steps or self._taught or self._is_running()
         return self._begun_s is not None and not waits
 
     def _begin(self) -> bool:
-        """Try what there is time for of the sizes that the network was made for; False before the probes are over."""
+        """Try all of the images in view, where a network sees but the middle; False before the probes are over."""
         best = self._probing.best()
         if best is None:
             return False
@@ -89,18 +93,35 @@ class MorePixels:
         network = self._probing.best_network()
         if network is None or self._settings.folds < 2:
             return True
-        self._uri = network.source_model
+        self._uri, self._network = network.source_model, network
         self._tried[self._uri] = network, 1.0
         tried = [r for r in self._probes() if r.strategy_key == best]
         self._folds = [record.fold for record in tried]
         leader = Strategy.from_dict(tried[0].strategy)
         same = leader.source_model == self._uri
         self._taught = leader if same and leader.adaptation == PROPAGATION else None
-        self._steps = [(replace(network, source_model=uri), times) for uri, times in self._settings.closer(self._uri)]
-        for uri, times in self._settings.larger(self._uri):
-            if self._try(replace(network, source_model=uri), times):
-                break
+        whole = self._settings.squashed(self._uri)
+        if whole is not None:
+            self._try(replace(network, source_model=whole), 1.0)
         return True
+
+    def _begin_sizes(self, network: Strategy) -> None:
+        """Try what there is time for of the sizes that the network was made for, with in view what was better there.
+
+        Where labels do not tell that all of the images are better, it is as if they had not been shown.
+        """
+        self._network = None
+        self._last.clear()
+        squash = is_squashed(self._uri)
+        uri = self._settings.squashed(self._uri)
+        if uri in self._tried:
+            squash = self._probing.outdoes(self._tried[uri][0].key, network.key)
+            if not squash:
+                del self._tried[uri]
+        self._steps = [(_shown(network, uri, squash), times) for uri, times in self._settings.closer(self._uri)]
+        for uri, times in self._settings.larger(self._uri):
+            if self._try(_shown(network, uri, squash), times):
+                break
 
     def _best(self) -> str:
         """The size that leads, of those tried: its source model."""
@@ -163,3 +184,9 @@ class MorePixels:
         last = {(r.strategy_key, r.fold): r.status for r in self._records}
         given = [which for which in self._asked if which not in self._due]
         return any(last.get((s.key, fold), TrialStatus.RUNNING) == TrialStatus.RUNNING for s, fold in given)
+
+
+def _shown(network: Strategy, uri: str, squash: bool) -> Strategy:
+    """A network at another size, or on pieces, which are of the whole image anyway."""
+    side = split_size(uri)[1]
+    return replace(network, source_model=at_size(uri, side, tiles_of(uri), squash=squash) if side else uri)

@@ -352,6 +352,10 @@ class Probing:
         promises = self._contest.promises()
         return max(keys, key=lambda key: (len(self._contest.completed(key)), promises.get(key, float("-inf"))))
 
+    def outdoes(self, key: str, other: str) -> bool:
+        """Whether a strategy is chosen where another is the choice as well, on the folds that both were tried on."""
+        return self._contest.outdoes(key, other)
+
     def order(self) -> list[str]:
         """Source models, the most promising first: by their probes, then those that did not join in yet."""
         tried = dict.fromkeys(strategy.source_model for strategy in self._ranked())

@@ -44,11 +44,12 @@ class PlanSettings:
     its network anew. surveys: whether there are domains or unlabelled images to look at first.
     control_folds: on how many folds the winner is held against its controls where there is no test split. directory:
     where refits go. passes: of an image through its network, that a full training of a strategy comes to; pretrain_s:
-    seconds that making a source model may take. larger: of a source model, the same at more pixels than the space asks
-    for, and how many times as many these are; most first. closer: at more pixels than it was made for, and on pieces of
-    the images as they are; fewest first. head_augmentations: policies by which heads may learn from
-    views too. trains: whether networks are, to see if they do better. few: whether there are so few labelled images
-    that heads are solved for on the CPU wherever they are.
+    seconds that making a source model may take. squashed: of a source model, the same with all of an image in view,
+    where it is shown but the middle. larger: the same at more pixels than the space asks for, and how many times as
+    many these are; most first. closer: at more pixels than it was made for, and on pieces of the images as they are;
+    fewest first. head_augmentations: policies by which heads may learn from views too. trains: whether networks are, to
+    see if they do better. few: whether there are so few labelled images that heads are solved for on the CPU wherever
+    they are.
     """
 
     trials: int
@@ -68,6 +69,7 @@ class PlanSettings:
     control_folds: int = 3
     passes: Callable[[Strategy, float | None], Passes] = lambda strategy, frozen: Passes(0.0, 0.0)
     pretrain_s: float = 0.0
+    squashed: Callable[[str], str | None] = lambda uri: None
     larger: Callable[[str], Sequence[tuple[str, float]]] = lambda uri: ()
     closer: Callable[[str], Sequence[tuple[str, float]]] = lambda uri: ()
     head_augmentations: Sequence[str] = ()

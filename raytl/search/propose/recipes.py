@@ -16,6 +16,7 @@ from raytl.judging.verdict import (
     AT_USUAL_SIZE,
     FROM_SCRATCH,
     ON_PLAIN_FEATURES,
+    ON_THE_MIDDLE,
     ON_WHOLE_IMAGES,
     USUAL_FINE_TUNING,
     WITHOUT_DOMAIN_AND_LOSS,
@@ -26,7 +27,7 @@ from raytl.search.jobs import Survey
 from raytl.search.space.binding import BoundSpace
 from raytl.sources import is_untrained
 from raytl.sources.heads import ZERO_SHOT
-from raytl.sources.uris import at_size, split_size, tiles_of
+from raytl.sources.uris import at_size, is_squashed, split_size, tiles_of
 from raytl.tasks.task import Role
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
@@ -219,6 +220,7 @@ class Recipes:
             found.append(Control(name, Part.SOURCE_DOMAIN, alone))
         if sized:
             name = ON_WHOLE_IMAGES if tiles_of(winner.source_model) > 1 else AT_USUAL_SIZE
+            name = ON_THE_MIDDLE if is_squashed(winner.source_model) else name
             found.append(Control(name, Part.PIXELS, replace(winner, source_model=usual)))
         other = self._unrelated(winner, order)
         if other is not None:

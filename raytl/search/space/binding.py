@@ -122,6 +122,10 @@ class BoundSpace:
         """Whether class names mean something to a source model."""
         return (self._infos.get(uri) or self._info(uri)).text_tower
 
+    def squashed(self, uri: str) -> str | None:
+        """See :func:`raytl.search.space.sizes.squashed`."""
+        return sizes.squashed(uri, self._info(uri))
+
     def larger(self, uri: str) -> list[tuple[str, float]]:
         """See :func:`raytl.search.space.sizes.larger`."""
         return sizes.larger(uri, self._info(uri), self.data, self.space.settings.largest_image_size)

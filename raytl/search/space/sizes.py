@@ -1,4 +1,4 @@
-"""At which sizes a source model is tried beside the space's own: more pixels, and pieces of the images as they are."""
+"""How a source model is shown images beside the space's own way: to their edges, at more pixels, in pieces."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ LEAST_LARGER = 1.25
 LEAST_CLOSER = 1.33
 """Times the side of all pieces that images must have: in smaller ones nearly all of them is seen whole."""
 _OF_ONE_SIZE = ("pretrain:", "scratch:", "plain:")
+
+
+def squashed(uri: str, known: SourceInfo) -> str | None:
+    """A source model that is shown the middle of images, at as many pixels with all of them in view; None of others."""
+    if not known.pretrained or not known.crops or uri.startswith(_OF_ONE_SIZE):
+        return None
+    return sources.at_size(uri, known.image_size, squash=True)
 
 
 def larger(uri: str, known: SourceInfo, data: TrainingData, most: int) -> list[tuple[str, float]]:

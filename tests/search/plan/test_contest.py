@@ -144,7 +144,13 @@ class TestWithoutLabels:
 
 HEADS = [
     Strategy(uri, cut=5, head=head, source_domain=domain, adaptation=adaptation)
-    for uri in ("timm:resnet18", "hf:clip", "plain:pixels", "pretrain:near/scratch:cnn-small")
+    for uri in (
+        "timm:resnet18",
+        "timm:resnet18@96px-squash",
+        "hf:clip",
+        "plain:pixels",
+        "pretrain:near/scratch:cnn-small",
+    )
     for head in ("logistic", "stages", "zero-shot")
     for domain in (None, "near", "far")
     for adaptation in ("none", "moments", "propagation")
@@ -207,6 +213,35 @@ class TestTaughtByOtherImages:
             told.add(self.PLAIN, fold, (18 if fold else plain) / 30, kind="probe", unlabelled=0.3)
             told.add(self.TAUGHT, fold, (18 if fold else taught) / 30, kind="probe", unlabelled=0.9)
         assert told.winner() == (self.TAUGHT if wins else self.PLAIN).key
+
+
+class TestSeenToTheEdges:
+    """What lies at the edges may be another thing in images to come: folds have to tell that it helps."""
+
+    USUAL = Strategy("timm:resnet18", cut=5, head="stages")
+
+    @pytest.mark.parametrize(
+        ("middle", "whole", "right", "wins"),
+        [
+            ("timm:resnet18", "timm:resnet18@96px-squash", 19, False),
+            ("timm:resnet18", "timm:resnet18@96px-squash", 27, True),
+            ("timm:resnet18@96px", "timm:resnet18@96px-squash", 19, False),
+            ("timm:resnet18@64px", "timm:resnet18@96px-squash", 19, True),
+            ("timm:resnet18@3x32px", "timm:resnet18@96px-squash", 19, True),
+            ("timm:resnet34", "timm:resnet18@96px-squash", 19, True),
+        ],
+    )
+    def test_yields_to_the_middle_unless_labels_say_that_it_is_better(
+        self, middle: str, whole: str, right: int, wins: bool
+    ) -> None:
+        """right: images of 30 that the one that sees all is right on in the first fold; all else is 18."""
+        told = Told()
+        usual, squashed = (replace(self.USUAL, source_model=uri) for uri in (middle, whole))
+        for fold in range(FOLDS):
+            told.add(usual, fold, 18 / 30, kind="probe")
+            told.add(squashed, fold, (18 if fold else right) / 30, kind="probe", seconds=0.5)
+        assert told.winner() == (squashed if wins else usual).key
+        assert told.contest.outdoes(squashed.key, usual.key) == wins
 
 
 class TestChoice:

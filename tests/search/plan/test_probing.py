@@ -495,6 +495,35 @@ class TestMorePixels:
         assert self.seen(search) == [(size, fold) for size in expected for fold in range(3)]
 
     @pytest.mark.parametrize(
+        ("leads", "expected"),
+        [
+            (0.1, ["96px-squash", "224px", "3x96px", "320px"]),
+            (0.3, ["96px-squash", "224px", "3x96px", "320px"]),
+            (0.8, ["96px-squash", "224px-squash", "3x96px", "320px-squash"]),
+        ],
+    )
+    def test_all_of_an_image_is_put_in_view_before_more_pixels_are_and_stays_where_it_led(
+        self, space: BoundSpace, leads: float, expected: list[str]
+    ) -> None:
+        """A little better than the middle, of 0.25, is not better for all that is known."""
+
+        def curve(job: LaneJob) -> Curve:
+            _, at, size = str(job.strategy.get("source_model")).rpartition("@")
+            return Curve(((leads if size == "96px-squash" else 0.9, 1.0),)) if at else by_name(job)
+
+        uri = MADE[1]
+        search = Search(
+            space,
+            lanes=1,
+            recipes=FixedRecipes(BASELINES, PROBES),
+            squashed=lambda asked: f"{asked}@96px-squash" if asked == uri else None,
+            larger=lambda asked: [(f"{asked}@224px", 5.0)] if asked == uri else [],
+            closer=lambda asked: [(f"{asked}@{size}", 9.0) for size in ("3x96px", "320px")] if asked == uri else [],
+        )
+        search.play(curve)
+        assert self.seen(search) == [(size, fold) for size in expected for fold in range(3)]
+
+    @pytest.mark.parametrize(
         ("levels", "expected"),
         [
             ({"320px": 0.5, "3x96px": 0.6}, "3x96px"),

@@ -359,7 +359,7 @@ class TestControls:
             (found,) = [control.strategy for control in controls if control.name == "on plain image features"]
             assert found in probes["plain:gradients"]
 
-    @pytest.mark.parametrize("size", ["64px", "3x16px"])
+    @pytest.mark.parametrize("size", ["64px", "3x16px", "32px-squash"])
     def test_what_sees_more_of_the_images_is_held_against_what_does_not(self, tmp_path: Path, size: str) -> None:
         """And against plain features of the same pieces, which are not the network's doing."""
         made = recipes(tmp_path, None, "scratch:cnn-small", "plain:pixels")

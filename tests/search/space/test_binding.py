@@ -410,6 +410,16 @@ def test_published_weights_may_see_more_pixels_where_images_have_them(
     assert [found for found, _ in up_to] == [f"{uri}@{size}px" for size in expected if size <= 160]
 
 
+def test_what_is_shown_the_middle_of_images_may_see_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, own = in_cache(tmp_path, monkeypatch), f"pretrain:bright/{MODEL}"
+    at_64 = f"{uri}@64px-squash"
+    space = bind(tmp_path, f"image_size: 96\nspace: {{source_model: ['{uri}', '{own}', '{MODEL}', '{at_64}']}}", data())
+    assert space.squashed(uri) == f"{uri}@96px-squash"
+    assert [space.squashed(other) for other in (own, MODEL, at_64, "plain:pixels")] == [None] * 4
+
+
 @pytest.mark.parametrize(
     ("side", "most", "expected"),
     [
