@@ -64,19 +64,22 @@ class Durations:
 
         By what its passes come to, times what trainings from the same source model took over that, or from others. A
         network that was not measured is taken to be as slow as the slowest that was; where none was, by what a pass
-        took in others' trainings.
+        took in others' trainings. Plain features and networks tell nothing of each other.
         """
         if strategy.convex:
             return self._convex(strategy)
         uri, factors = strategy.source_model, self._factors()
         measured = bool(self._forward(uri))
         alike = [
-            factor for other, found in factors.items() for factor in found if bool(self._forward(other)) == measured
+            factor
+            for other, found in factors.items()
+            for factor in found
+            if bool(self._forward(other)) == measured and _is_plain(other) == _is_plain(uri)
         ]
         known = factors.get(uri) or alike or ([OVERHEAD] if measured else [])
         if known:
             return self._bare(strategy) * statistics.median(known)
-        passes, rates = self._passes_of(strategy), self._rates()
+        passes, rates = self._passes_of(strategy), self._rates(_is_plain(uri))
         return (passes.forward + BACKWARD * passes.trained) * max(rates, default=0.0)
 
     def of_new_probe(self) -> float:
@@ -93,7 +96,7 @@ class Durations:
 
         0 while nothing is known.
         """
-        return count * max(self._slowest(), sum(self._forward(uri) for uri in networks if not uri.startswith("plain:")))
+        return count * max(self._slowest(), sum(self._forward(uri) for uri in networks if not _is_plain(uri)))
 
     def at_more_pixels(self, strategy: Strategy, times: float, took: float) -> float:
         """Seconds of a head that sees so many times as many pixels. strategy: at the size at which it took ``took``.
@@ -133,14 +136,17 @@ class Durations:
         frozen = sum(times[: strategy.cut]) / sum(times) if times and sum(times) else None
         return self._passes(strategy, frozen)
 
-    def _rates(self) -> list[float]:
-        """Seconds that trainings took for a forward pass of whatever network."""
+    def _rates(self, plain: bool) -> list[float]:
+        """Seconds that trainings took for a forward pass of whatever network, or of whatever plain features."""
         found = []
         for record in self._records:
+            strategy = Strategy.from_dict(record.strategy)
+            if strategy.convex or _is_plain(strategy.source_model) != plain:
+                continue
             share, seconds = self._progress(record)
-            passes = self._passes_of(Strategy.from_dict(record.strategy))
+            passes = self._passes_of(strategy)
             bare = passes.forward + BACKWARD * passes.trained
-            if share >= LEAST_SHARE and seconds and bare and not Strategy.from_dict(record.strategy).convex:
+            if share >= LEAST_SHARE and seconds and bare:
                 found.append(seconds / share / bare)
         return found
 
@@ -185,7 +191,7 @@ class Durations:
 
     def _slowest(self) -> float:
         usual = {other: s for other, s in self._forward_s.items() if split_size(other)[1] is None}
-        return max([seconds for other, seconds in usual.items() if not other.startswith("plain:")], default=0.0)
+        return max([seconds for other, seconds in usual.items() if not _is_plain(other)], default=0.0)
 
 
 def _again(record: TrialRecord, strategy: Strategy) -> float:
@@ -201,6 +207,11 @@ def slower(strategy: Strategy) -> float:
 def _alike(seconds: dict[str, float], uri: str) -> float:
     """Of a network of the same architecture, 0 where none is known."""
     return max([s for other, s in seconds.items() if _is_of(other, uri)], default=0.0)
+
+
+def _is_plain(uri: str) -> bool:
+    """Whether features are computed in next to no time: training their head takes thousands of times as long."""
+    return uri.startswith("plain:")
 
 
 def _is_of(other: str, uri: str) -> bool:

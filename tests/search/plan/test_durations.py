@@ -209,6 +209,25 @@ class TestOfWhatWasNeverTimed:
         known.probed(probe("plain:pixels"), JobResult(seconds=1.0, forward_s=(1e-5,)))
         assert known.of(Strategy("scratch:cnn")) == 0.0
 
+    def test_a_head_trained_on_plain_features_says_nothing_of_a_network(self) -> None:
+        """They are computed in no time: by what training a head took over that, a small network took a day."""
+        known = durations(record(Strategy("plain:pixels", head="mlp"), 2.0))
+        assert known.of(Strategy(SMALL)) == 0.0
+        known.probed(probe("plain:pixels"), JobResult(seconds=1.0, forward_s=(1e-5,)))
+        assert known.of(Strategy("scratch:cnn")) == 0.0
+        known.probed(probe(SMALL), JobResult(seconds=1.0, forward_s=(0.01,) * 10, step_s=0.3))
+        assert known.of(Strategy(SMALL)) == known.of(Strategy("scratch:cnn")) == pytest.approx(OVERHEAD * 310.0)
+        known.probed(probe("plain:gradients"), JobResult(seconds=1.0, forward_s=(2e-5,)))
+        assert known.of(Strategy("plain:gradients", head="mlp")) == pytest.approx(4.0)
+
+    def test_a_trained_network_says_nothing_of_plain_features(self) -> None:
+        known = durations(record(Strategy(SMALL), 31000.0))
+        assert known.of(Strategy("plain:pixels", head="mlp")) == 0.0
+        known.probed(probe(SMALL), JobResult(seconds=1.0, forward_s=(0.01,) * 10, step_s=0.3))
+        known.probed(probe("plain:pixels"), JobResult(seconds=1.0, forward_s=(1e-5,)))
+        passing = 100.0 + 1000.0 * BACKWARD * 3  # a step of the network that was measured is ten times its pass
+        assert known.of(Strategy("plain:pixels", head="mlp")) < 2 * OVERHEAD * 1e-5 * passing
+
     def test_it_is_reckoned_by_what_a_pass_took_in_others(self) -> None:
         known = durations(record(Strategy(SMALL), 310.0))
         assert known.of(Strategy("scratch:cnn")) == pytest.approx(310.0)
