@@ -18,7 +18,7 @@ from raytl.search.records import TrialRecord, TrialStatus
 PHASES = {
     "survey": "looking at the domains",
     "pretrain": "pretraining source models",
-    "warm-start": "begins with what helped in earlier runs",
+    "warm-start": "begins with what did best in similar earlier runs",
     "probe": "probing every source model",
     "first-model": "there is a first model",
     "baseline": "baselines",

@@ -90,7 +90,7 @@ def search(
         bool, typer.Option("--cost-aware", help="Prefer strategies that promise more per second.")
     ] = False,
     warm_start: Annotated[
-        bool, typer.Option("--warm-start/--no-warm-start", help="Begin with what helped in similar earlier runs.")
+        bool, typer.Option("--warm-start/--no-warm-start", help="Begin with what did best in similar earlier runs.")
     ] = True,
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run; data and space are its own.")

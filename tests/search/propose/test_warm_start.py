@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from tiny import CLASSES, MODEL, data, shapes
 
+from raytl.evaluation.intervals import Interval
+from raytl.judging.verdict import Part, Tone
 from raytl.runs import RunStore
 from raytl.runs.earlier import earlier_runs
 from raytl.search.propose.sampler import TpeSampler
@@ -22,13 +24,14 @@ from raytl.search.propose.warm_start import (
     embed,
     warm_starts,
 )
-from raytl.search.records import Candidate, SearchOutcome, TrialRecord, TrialStatus
+from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.tasks import LabelledImages, TrainingData
 from raytl.tasks.items import PixelsItem
 from raytl.training import Strategy
 
+SURE = Interval(0.8, 0.7, 0.9)
 SPACE = f"""
 space:
   source_model: [{MODEL}]
@@ -133,7 +136,17 @@ class TestChoice:
 
 
 class TestStore:
-    def write(self, store: RunStore, name: str, bound: BoundSpace, *, ends: bool = True, **settings: Any) -> list[str]:
+    def write(
+        self,
+        store: RunStore,
+        name: str,
+        bound: BoundSpace,
+        *,
+        ends: bool = True,
+        worth: Interval | None = SURE,
+        blind: Tone = Tone.HELPED,
+        **settings: Any,
+    ) -> list[str]:
         strategies = of_space(bound, 5, seed=len(name))
         with store.create(name, settings) as writer:
             for number, strategy in enumerate(strategies):
@@ -143,8 +156,10 @@ class TestStore:
                 record = TrialRecord(number, kind, strategy.to_dict(), strategy.key, status=status, score=score)
                 writer.on_trial(record)
             if ends:
-                best = Candidate("best", strategies[1].to_dict(), strategies[1].key, [1], None)
-                writer.finish(SearchOutcome(writer.trials, best, [], "it led", 1.0))
+                best = Candidate("best", strategies[1].to_dict(), strategies[1].key, [1], worth)
+                outcome = SearchOutcome(writer.trials, best, [], "it led", 1.0)
+                outcome.controls = [ControlResult("commonest-class", Part.CONSTANT, {}, "", tone=blind)]
+                writer.finish(outcome)
         return [strategy.key for strategy in strategies]
 
     def test_tells_the_best_strategies_of_finished_runs(self, tmp_path: Path, bound: BoundSpace) -> None:
@@ -158,6 +173,15 @@ class TestStore:
         found = list(earlier_runs(RunStore(tmp_path)))
         assert [run.name for run in found] == ["whole"]
         assert [Strategy.from_dict(values).key for values in found[0].strategies] == [keys[1], keys[4], keys[0]]
+
+    def test_a_run_that_nobody_measured_or_that_learned_nothing_is_none_to_begin_with(
+        self, tmp_path: Path, bound: BoundSpace
+    ) -> None:
+        store, here = RunStore(tmp_path), embed(bound.data)
+        self.write(store, "by-a-score", bound, worth=None, embedding=here)
+        self.write(store, "no-better-than-blind", bound, blind=Tone.CANNOT_TELL, embedding=here)
+        self.write(store, "measured", bound, embedding=here)
+        assert [run.name for run in earlier_runs(RunStore(tmp_path))] == ["measured"]
 
     def test_an_empty_store_has_nothing_to_tell(self, tmp_path: Path) -> None:
         assert list(earlier_runs(RunStore(tmp_path / "nowhere"))) == []
