@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from raytl.core.errors import UserError
-from raytl.tasks import Task
-from raytl.tasks.readers.file_names import read_by, spoken
+from raytl.tasks import Task, check
+from raytl.tasks.readers.file_names import Spoken, crossed, read_by, spoken
 from tests.tasks.pictures import make_folder, picture
 
 WORDS = st.from_regex(r"[a-z]{2,6}(_[a-z]{2,5})?", fullmatch=True)
@@ -60,6 +61,53 @@ def test_labels_are_those_that_the_names_say(
 ) -> None:
     task = Task(heap(tmp_path / "photos", numbered(pattern, labels, 4)), label=option)
     assert task.data.target is not None and task.data.target.counts() == dict.fromkeys(labels, 4)
+
+
+def drums() -> list[str]:
+    """Three sounds of three recordings, not each of each, under one number more each."""
+    pairs = [("clap", "hall"), ("clap", "tape2"), ("kick", "hall"), ("kick", "tape2"), ("tom", "hall"), ("tom", "desk")]
+    return [f"{sound}_{place}_{n:02}.png" for sound, place in pairs for n in range(3)]
+
+
+SOUND, PLACE = r"([^\W_]+)_[^\W_]+_\d+", r"[^\W_]+_([^\W_]+)_\d+"
+
+
+def test_parts_of_names_that_come_again_with_each_other_are_offered_each(tmp_path: Path) -> None:
+    """As one label they were 'clap_hall', 'clap_tape', and nothing said that sounds are learned six times over."""
+    root = heap(tmp_path / "drums", drums())
+    (said,) = [problem.message for problem in check(root).problems if "no labels" in problem.message]
+    assert f"--label 'filename:{SOUND}' takes 'clap', 'kick', 'tom'" in said
+    assert f"--label 'filename:{PLACE}' takes 'desk', 'hall', 'tape2'" in said
+    together = check(root, label="filename")
+    assert any("which may not be meant" in p.message and SOUND in p.message for p in together.problems)
+    apart = Task(root, label=f"filename:{SOUND}", group_by=PLACE, holdout=0)
+    assert apart.data.target is not None and apart.data.target.counts() == dict.fromkeys(("clap", "kick", "tom"), 6)
+    assert apart.data.target.groups is not None and set(apart.data.target.groups) == {0, 1, 2}
+    assert not any("may not be meant" in problem.message for problem in apart.problems)
+
+
+@pytest.mark.parametrize("made", ["_{}-{} {}", "{}.{}'{}", "{}_{}_{}", "x_{2}_{0}_{1}"])
+def test_what_is_offered_finds_its_part_in_every_name(made: str) -> None:
+    names = [made.format(*PurePosixPath(name).stem.split("_")) + ".png" for name in drums()]
+    for part, place in zip(crossed(names), (0, 1), strict=True):
+        found = Spoken("", re.compile(part.pattern.pattern), [])
+        assert [found.label(name) for name in names] == [name.split("_")[place] for name in drums()]
+        assert "'" not in part.pattern.pattern
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        numbered("{label}_{n}.png", ("american bulldog", "english setter", "shiba inu", "english cocker")),
+        [f"{name}_{n}_{how}.png" for name in ("cat", "dog") for n in range(3) for how in ("crop", "flip")],
+        [f"{n * 2654435761 % 2**32:08x}_{n * 40503 % 2**16:04x}.png" for n in range(40)],
+        numbered("{label}_x_{n}.png"),
+        [],
+    ],
+    ids=["names of two words", "versions after the number", "hashes", "one part", "none"],
+)
+def test_what_is_one_name_is_not_taken_apart(names: list[str]) -> None:
+    assert crossed(names) == []
 
 
 def test_in_splits_and_in_an_archive(tmp_path: Path) -> None:

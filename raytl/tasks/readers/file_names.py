@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import PurePosixPath
 
 from raytl.core.errors import UserError
@@ -21,6 +22,8 @@ _MOST_WORDS = 1000
 _EXAMPLE = r"(.+)_\d+"
 _PARTS = {"digits": r"\d+", "word": r"[^\W\d_]+", "mark": r"[\W_]+"}
 _PART = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _PARTS.items()))
+_MARK = re.compile("[ _-]+")
+"""What a pattern has as it is: it is to be typed between quotes."""
 _PATTERNS = {
     "begin with": re.compile(r"^([^\W\d_](?:[^\d]*[^\W\d_])?)[\W_]*\d+.*$"),  # cat.17, american bulldog 12, cat_1_crop2
     "begin with words such as": re.compile(r"^(\w*[^\W\d_])[\W_]*\d+.*$"),  # type2_sugar_7, c1s_4
@@ -98,6 +101,57 @@ def pattern_of(images: Sequence[str]) -> tuple[str, list[str]] | None:
         if 1 < len(words) <= len(stems) // 2 and 2 * found.total() > len(stems):
             return pattern, words
     return None
+
+
+def crossed(images: Sequence[str]) -> list[Spoken]:
+    """The parts of most files' names that come again across each other, as of ``clap_hall_1``, ``kick_hall_2``.
+
+    Empty where there are not two such parts, or one alone is what ``--label filename`` takes anyway. ``shiba inu`` and
+    ``great dane`` are of two words and one name each: parts are two things where words of both make more pairs than it
+    takes to name each once.
+    """
+    stems = [PurePosixPath(name_of(path)).stem for path in images]
+    split = [re.split(r"([\W_]+)", stem) for stem in stems]
+    shapes = Counter(tuple(map(str.isdecimal, names[::2])) for names in split)
+    if not shapes:
+        return []
+    (numbers, often), *_ = shapes.most_common(1)
+    if 2 * often <= len(stems):
+        return []
+    columns = list(zip(*(names for names in split if tuple(map(str.isdecimal, names[::2])) == numbers), strict=True))
+    places = [2 * n for n, number in enumerate(numbers) if not number and 1 < len(set(columns[2 * n])) <= often // 2]
+    across = {
+        place
+        for one, other in combinations(places, 2)
+        if len(set(zip(columns[one], columns[other], strict=True))) >= len({*columns[one]}) + len({*columns[other]})
+        for place in (one, other)
+    }
+    parts = [Spoken("say", *_part(columns, place)) for place in sorted(across)]
+    whole = spoken(images)
+    if whole is not None and any(set(whole.words) <= set(part.words) for part in parts):
+        return []
+    return parts
+
+
+def _part(columns: Sequence[Sequence[str]], place: int) -> tuple[re.Pattern[str], list[str]]:
+    """What finds one part of names that are made alike, between the others, and the words that it is."""
+    made = []
+    for number, column in enumerate(columns):
+        if number % 2:
+            found = column[0] if len(set(column)) == 1 and _MARK.fullmatch(column[0]) else r"[\W_]+"
+        elif column[0].isdecimal():
+            found = r"\d+"
+        else:
+            found = r"[^\W_]*" if "" in column else r"[^\W_]+"
+        made.append(f"({found})" if number == place else found)
+    return re.compile("".join(made)), sorted(set(columns[place]))
+
+
+def say_crossed(parts: Sequence[Spoken]) -> str:
+    """Which option takes each of the parts for the label, in words."""
+    return " and ".join(
+        f"--label '{FILENAME}:{part.pattern.pattern}' takes {few(part.words, _NAMED, quoted=True)}" for part in parts
+    )
 
 
 def asked_for(option: str | None) -> bool:

@@ -13,7 +13,7 @@ from raytl.tasks.problems import Severity
 from raytl.tasks.readers.archive import Archive
 from raytl.tasks.readers.beside import inside, is_about_one, list_with_tables
 from raytl.tasks.readers.blanks import labels_of_blanks
-from raytl.tasks.readers.file_names import BY_NAMES, asked_for, read_by
+from raytl.tasks.readers.file_names import BY_NAMES, FILENAME, asked_for, crossed, read_by, say_crossed
 from raytl.tasks.readers.hints import say_unpacked, say_what_else, why_no_images, why_unlabelled
 from raytl.tasks.readers.layouts import Found, Layout, may_be_table, recognise
 from raytl.tasks.readers.listing import NO_OPTIONS, Entry, Listing, Place, TableOptions
@@ -181,11 +181,16 @@ def _by_names(tree: Tree, listing: Listing, options: TableOptions, split: str | 
     layout = recognise(tree, listing.name, split=split)
     if not options.lone and len(layout.classes) > 1:
         return None
-    spoken = read_by(options.label, [path for path in tree.below() if is_image(path)])
+    images = [path for path in tree.below() if is_image(path)]
+    spoken = read_by(options.label, images)
     if spoken is None:
         return None
     known = few(spoken.words, _NAMED, quoted=True)
     listing.announce(f"labels are taken from the files' names, which {spoken.where} {known}")
+    parts = crossed(images) if options.label == FILENAME else []
+    if parts:
+        what = "its classes are of parts that come again with each other, which may not be meant"
+        listing.announce_warning(f"{what}: {say_crossed(parts)}")
     files = [Found(found.path, spoken.label(found.path), found.split) for found in layout.files]
     return Layout(BY_NAMES, files, splits=layout.splits)
 

@@ -11,7 +11,7 @@ from raytl.core.errors import UserError
 from raytl.core.names import few, printable, so_many
 from raytl.tasks.formats import is_image, why_unread
 from raytl.tasks.readers.archive import ENDINGS, Archive
-from raytl.tasks.readers.file_names import FILENAME, pattern_of, spoken
+from raytl.tasks.readers.file_names import FILENAME, crossed, pattern_of, say_crossed, spoken
 from raytl.tasks.readers.listing import Listing, Place
 from raytl.tasks.readers.split_names import split_of, splits_of
 from raytl.tasks.readers.tree import Tree, name_of
@@ -128,6 +128,11 @@ def why_unlabelled(tree: Tree, reasons: dict[str, str]) -> str:
             f"it has {count} {suffix} files named like its images, as for boxes or captions, and these are not read; "
             "if each holds one label write a CSV file with the columns path and label"
         )
+    parts = crossed(images)
+    if parts:
+        what = f"the files' names are of parts that come again with each other: {say_crossed(parts)}"
+        what = f"{what}; pass the one that is the label, or --label {FILENAME} where they are it together"
+        return f"{what}; where another says where images come from give its part to --group-by"
     found = spoken(images)
     if found is not None:
         listed = few(found.words, _NAMED, quoted=True)
