@@ -141,11 +141,7 @@ class _Keep:
             self._writer.keep(MODEL)
         metric = metric_of({"metric": outcome.metric, "positive": outcome.positive})
         worth = outcome.best.validation
-        if worth is None:
-            return ""
-        figure = wording.value(worth.value, share=metric.share)
-        limits = wording.limits(worth, share=metric.share)
-        return f"cross-validated {metric.title} {figure}, 95 % interval {limits}"
+        return "" if worth is None else f"cross-validated {metric.title} {wording.figure(worth, share=metric.share)}"
 
     def is_shipped(self, outcome: SearchOutcome) -> bool:
         """Whether the run has the winner's model already, trained on the labels of the test too."""

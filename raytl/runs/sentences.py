@@ -315,9 +315,19 @@ def _on_unlabelled(summary: dict[str, Any]) -> list[Sentence]:
         return [*found, *([Sentence("open", unknown)] if why else [])]
     value, low, high = (f"{100 * right[name]:.0f}" for name in ("value", "low", "high"))
     figure = f"about {value} % of its answers are right (90 % interval {low} to {high}), by an estimate without labels"
+    figure = f"{figure}{_one_for_all(summary)}"
     if moved:
         return [Sentence("bad", f"{begin}: on them {figure}; {end}")]
     return [Sentence("plain", f"On the images without labels {figure}.")]
+
+
+def _one_for_all(summary: dict[str, Any]) -> str:
+    """How often the commonest class would be right on the images without labels, where that is nearly always."""
+    answers, known = summary.get("answers") or {}, (summary.get("survey") or {}).get("frequencies") or []
+    if not answers or len(known) != len(answers) or max(known) < _EXPECTED:
+        return ""
+    label = max(zip(known, answers, strict=True))[1]
+    return f", where '{label}' for every image would be right on about {100 * max(known):.0f} %"
 
 
 def _less_would_do(summary: dict[str, Any]) -> list[Sentence]:

@@ -12,6 +12,13 @@ from raytl.evaluation.intervals import Interval
 from raytl.sources.heads import CONVEX, K_NN, NEAREST_MEAN, ZERO_SHOT
 from raytl.sources.uris import is_squashed, is_untrained, joined_parts, split_size, tiles_of
 
+TOO_FEW = "so few independent images cannot tell"
+"""Where an interval reaches from one end to the other: of one group alone, or a handful of images."""
+_AT_HAND = {
+    "inductive": "labelled images",
+    "semi-supervised adaptation": "labelled and unlabelled images",
+    "unsupervised adaptation": "labels of other domains and unlabelled images",
+}
 _SOLVED = {NEAREST_MEAN: "the nearest class mean", K_NN: "the nearest labelled images (k-NN)"}
 
 
@@ -37,6 +44,16 @@ def limits(interval: Interval, *, share: bool = True) -> str:
     return " to ".join(value(end, share=share).removesuffix(" %") for end in (interval.low, interval.high))
 
 
+def figure(interval: Interval, *, share: bool = True) -> str:
+    """A metric with its interval: ``96.3 %, 95 % interval 94.1 to 97.8``; what cannot be told is said in words."""
+    if not _known(interval.value):
+        return f"not known: {TOO_FEW}"
+    told = value(interval.value, share=share)
+    if share and interval.low <= 0 and interval.high >= 1:
+        return f"{told} (how far off, {TOO_FEW})"
+    return f"{told}, 95 % interval {limits(interval, share=share)}"
+
+
 def amount(difference: float, *, share: bool = True) -> str:
     """A difference: ``+9.5 points`` of shares, ``+0.041`` of anything else."""
     return f"{signed(difference)} points" if share else f"{difference:+.3f}".replace("-", "−")
@@ -44,6 +61,8 @@ def amount(difference: float, *, share: bool = True) -> str:
 
 def gain(interval: Interval, *, share: bool = True) -> str:
     """A difference with its interval: ``+9.5 points (95 % interval +7.0 to +12.1)``."""
+    if share and interval.low <= -1 and interval.high >= 1:
+        return f"{amount(interval.value, share=share)} (how far off, {TOO_FEW})"
     low, high = (amount(end, share=share).removesuffix(" points") for end in (interval.low, interval.high))
     return f"{amount(interval.value, share=share)} (95 % interval {low} to {high})"
 
@@ -73,6 +92,11 @@ def setting(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     return str(value)
+
+
+def at_hand(setting: Any) -> str:
+    """What a search had to learn from, by the setting that its task allows; a model may have used less of it."""
+    return _AT_HAND.get(str(setting), str(setting))
 
 
 def source(uri: Any) -> str:

@@ -70,7 +70,7 @@ def show(run: Run, price: float | None = None) -> dict[str, Any]:
                 "seconds": run.seconds,
                 "lane_seconds": sum(record.seconds for record in records),
                 "cost": None if price is None else price * run.seconds / HOUR_S,
-                "setting": wording.setting(summary["setting"]),
+                "setting": wording.at_hand(summary["setting"]),
                 "metric": summary["metric"],
                 "planned": search.get("trials") or space.get("trials"),
                 "time_budget_s": search.get("time_budget_s"),

@@ -26,7 +26,7 @@ from raytl.runs.report import ReportExamples, write_report
 from raytl.runs.report.charts import TONES, confusion, curves, parallel, waterfall
 from raytl.runs.report.examples import data_uri
 from raytl.runs.report.importance import importance
-from raytl.runs.report.page import _cards, _outlook
+from raytl.runs.report.page import _cards, _outlook, _top
 from raytl.runs.sentences import adaptation, sentences, transfer
 from raytl.runs.wording import strategy
 
@@ -635,6 +635,28 @@ class TestVerdict:
         assert not any(
             "is not known: None" in one.text for one in sentences(summary | {"why_not_on_unlabelled": None}, 0)
         )
+
+    def test_what_was_at_hand_is_not_told_as_what_the_model_did(self, run):
+        assert run.settings["setting"] == "semi-supervised adaptation"
+        assert '<p class="soft">labelled and unlabelled images · started' in _top(run, 0)
+
+    def test_how_often_one_answer_would_be_right_is_told_where_a_class_is_rare(self):
+        """Of balanced accuracy 74 % it was said that 99 % of its answers are right, and one answer was on 97 %."""
+        summary = summary_of("freezing", "cannot-tell", None) | STANDING
+        right = {"value": 0.987, "low": 0.86, "high": 1.0}
+        summary |= {"on_unlabelled": {"images": 90, "accuracy": right, "drift": {"alarm": False, "p": 0.6}}}
+        summary |= {"answers": {"clean": 0.94, "marked": 0.06}, "survey": {"frequencies": [0.92, 0.08]}}
+        told = next(one.text for one in sentences(summary, 0) if "without labels" in one.text)
+        assert told.endswith("estimate without labels, where 'clean' for every image would be right on about 92 %.")
+        summary |= {"survey": {"frequencies": [0.6, 0.4]}}
+        told = next(one.text for one in sentences(summary, 0) if "without labels" in one.text)
+        assert told.endswith("by an estimate without labels.")
+
+    def test_an_interval_that_holds_everything_is_said_in_words(self):
+        summary = summary_of("source-model", "cannot-tell", (0.45, -1.0, 1.0))
+        told = "+45.0 points (how far off, so few independent images cannot tell) against the same from random weights"
+        assert told in transfer(summary).text
+        assert "(95 % interval −99.0 to +100.0)" in transfer(summary_of("source-model", "helped", (0.4, -0.99, 1))).text
 
     def test_what_is_most_probable_is_not_called_the_answer_of_a_model_with_a_threshold(self):
         point = {"label": "b", "value": 0.02, "reached": True, "recall": None, "precision": None, "metric": None}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
+from raytl.evaluation.intervals import Interval
 from raytl.runs import wording
 
 
@@ -55,3 +58,16 @@ def test_what_was_trained_is_not_said_to_start_from_random_weights(uri: str, sai
 def test_seconds_in_words(seconds, measured, estimated):
     assert wording.duration(seconds) == measured
     assert wording.duration(seconds, rough=True) == estimated
+
+
+@pytest.mark.parametrize(
+    ("found", "share", "said"),
+    [
+        (Interval(0.481, 0.2, 0.7), True, "48.1 %, 95 % interval 20.0 to 70.0"),
+        (Interval(0.481, 0.0, 1.0), True, "48.1 % (how far off, so few independent images cannot tell)"),
+        (Interval(math.nan, 0.0, 1.0), True, "not known: so few independent images cannot tell"),
+        (Interval(0.481, -0.1, 1.2), False, "0.481, 95 % interval -0.100 to 1.200"),
+    ],
+)
+def test_what_one_group_cannot_tell_is_said_in_words(found: Interval, share: bool, said: str) -> None:
+    assert wording.figure(found, share=share) == said

@@ -103,7 +103,7 @@ def _top(run: Run, test_images: int) -> str:
     )
     facts = [f"started {run.started:%Y-%m-%d %H:%M} UTC", wording.duration(run.seconds)]
     if run.settings.get("setting"):
-        facts.insert(0, str(run.settings["setting"]))
+        facts.insert(0, wording.at_hand(run.settings["setting"]))
     return f"""<h1>{escape(run.name)}</h1>
 <p class="soft">{escape(" · ".join(facts))}</p>
 <dl class="cards">{_cards(summary)}</dl>

@@ -11,6 +11,8 @@ const share = (value) => `${(100 * value).toFixed(1)} %`;
 const VERDICTS = { helped: "helped", harm: "did harm", "did-not": "made no difference that counts", "cannot-tell": "the data cannot tell" };
 const LICENCES = { "no weights": "none needed: it began without published weights", unknown: "unknown: who published them states none" };
 
+const AT_HAND = { inductive: "labelled images", "semi-supervised adaptation": "labelled and unlabelled images", "unsupervised adaptation": "labels of other domains and unlabelled images" };
+
 function figure(found, metric) {
   const shown = LOGS.includes(metric) ? (value) => number(value) : share;
   const known = found.low !== null && found.low !== undefined;
@@ -42,7 +44,7 @@ function card(model) {
     ["source model", strategy.source_model || model.architecture],
     ["licence of its weights", LICENCES[from.licence] || from.licence || "not stated in this bundle"],
     ["trained on", from.trained_on],
-    ["for the task", from.task ? `${from.task}${from.setting ? ` (${from.setting})` : ""}` : null],
+    ["for the task", from.task ? `${from.task}${from.setting ? ` (${AT_HAND[from.setting] || from.setting})` : ""}` : null],
     ["chosen because", from.why],
     ["reads images as", `${model.image_size} x ${model.image_size}, ${model.channels === 1 ? "grey" : "colour"}, ${{ squash: "squashed", crop: "the middle", pad: "padded" }[model.preprocessing.resize] || model.preprocessing.resize}`],
     ["version", `${model.version}, written ${model.created.slice(0, 10)} by raytl ${model.raytl}`],
