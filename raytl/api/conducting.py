@@ -19,6 +19,7 @@ from raytl.runs.gains import metric_of
 from raytl.runs.going_on import BEFORE
 from raytl.runs.report import examples_of, write_report
 from raytl.runs.run import interval
+from raytl.runs.sentences import cautions
 from raytl.runs.storage import MODEL, is_uri
 from raytl.runs.tracking import Tracking
 from raytl.runs.tracking.figures import Told
@@ -108,7 +109,7 @@ def conduct(
         if (writer.path / TENSORBOARD).is_dir():
             writer.keep(TENSORBOARD)
         if run.outcome is not None and outcome is not None and run.has_model:
-            tell_figures(run.bundle_path, run.outcome)
+            tell_figures(run.bundle_path, run.outcome, [one.text for one in cautions(run.summary())])
             writer.keep(f"{MODEL}/{MANIFEST_FILE}")
         try:
             write_report(run, examples)

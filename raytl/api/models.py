@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +27,15 @@ from raytl.search.records import SearchOutcome
 from raytl.sources import licence_of
 from raytl.sources.checkpoint import load_checkpoint, write_metrics
 from raytl.sources.heads import ZERO_SHOT
+from raytl.sources.manifest import read_manifest
 from raytl.tasks import Task
 from raytl.training.pretrain import parse_pretrain
 
 if TYPE_CHECKING:
     from raytl.serving import Endpoint
+
+CAUTIONS = "cautions"
+"""Where a card has the sentences that are to be read with its figures."""
 
 
 @dataclass(frozen=True)
@@ -241,12 +245,19 @@ def _licence(source_model: str) -> str:
     return licence_of(source_model if pretrained is None else pretrained[1])
 
 
-def tell_figures(directory: Path, outcome: dict[str, Any]) -> None:
+def tell_figures(directory: Path, outcome: dict[str, Any], cautions: Sequence[str] = ()) -> None:
     """Put the figures of a search's end, those of the test among them, into its winner's bundle.
 
-    outcome: as the run keeps it, so that of a search that went on the card says what the report does.
+    outcome: as the run keeps it, so that of a search that went on the card says what the report does. cautions:
+    sentences of the report that are to be read with these figures.
     """
-    write_metrics(directory, _figures(outcome))
+    write_metrics(directory, _figures(outcome) | {CAUTIONS: list(cautions)})
+
+
+def cautions_of(bundle: Path) -> list[str]:
+    """What its search said is to be read with a bundle's figures; none of a bundle of before, which does not say."""
+    told = read_manifest(bundle).metrics.get(CAUTIONS)
+    return [str(one) for one in told] if isinstance(told, list) else []
 
 
 def _figures(outcome: dict[str, Any]) -> dict[str, Any]:

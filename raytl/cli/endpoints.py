@@ -106,8 +106,9 @@ def deploy(
             if name_of_option not in _ON_TRIAL:
                 what = "a model on trial answers where the served one does, as that was deployed"
                 raise UserError(f"{what}; leave out {given}")
+        bundle = api.find_bundle(model, storage)
         on_trial = api.deploy(
-            model, storage=storage, name=name, canary=share, shadow=shadow, promote_after=promote_after,
+            bundle, name=name, canary=share, shadow=shadow, promote_after=promote_after,
             max_disagreement=parse_share("--max-disagreement", max_disagreement), max_slowdown=max_slowdown,
             new_labels=new_labels,
         )  # fmt: skip
@@ -119,6 +120,7 @@ def deploy(
         else:
             output.say(f"the trial at {on_trial.url} is over already: version {on_trial.version} answers")
             output.say(f"how it went: raytl endpoint status{option}")
+        _caution(output, bundle)
         output.document(on_trial.to_json())
         return
     for name_of_option, given in _given(context).items():
@@ -126,8 +128,9 @@ def deploy(
             raise UserError(f"{given} is for a model on trial; give --canary SHARE or --shadow with it")
     if no_capture and capture is not None:
         raise UserError("--capture keeps images and --no-capture none: give one of them")
+    bundle = api.find_bundle(model, storage)
     endpoint = api.deploy(
-        model, storage=storage, port=port, host=host, name=name, min_replicas=min_replicas, new_labels=new_labels,
+        bundle, port=port, host=host, name=name, min_replicas=min_replicas, new_labels=new_labels,
         max_replicas=max_replicas, num_cpus=num_cpus, num_gpus=num_gpus, route_prefix=route_prefix, token=token,
         capture="" if no_capture else capture, capture_limit=capture_limit, allow_hosts=allow_host,
     )  # fmt: skip
@@ -135,6 +138,7 @@ def deploy(
     output.say(f"serving at {endpoint.url}; try: curl{secret} -T photo.jpg -X POST {endpoint.url}/v1/predict")
     if endpoint.notice:
         output.say(endpoint.notice)
+    _caution(output, bundle)
     output.say("take it down with: raytl undeploy" + (f" --name {name}" if name != "raytl" else ""))
     output.document(endpoint.to_json())
 
@@ -228,6 +232,14 @@ def endpoint_token(
             raise UserError(f"there is no token of an endpoint '{name}' here; raytl deploy --token makes one")
     Output.current.say(("a new token is in " if rotate else "the token is in ") + path)
     Output.current.document({"name": name, "token_file": path, "rotated": rotate})
+
+
+def _caution(output: Output, bundle: Path) -> None:
+    """What is to be read with the figures of a model that is served, before anybody relies on it."""
+    from raytl.api.models import cautions_of
+
+    for told in cautions_of(bundle):
+        output.say(told)
 
 
 def _given(context: typer.Context) -> dict[str, str]:

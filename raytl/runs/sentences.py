@@ -101,6 +101,17 @@ def sentences(summary: dict[str, Any], test_images: int) -> list[Sentence]:
     return found
 
 
+def cautions(summary: dict[str, Any]) -> list[Sentence]:
+    """Those of the sentences without which a model's figures say too much: they go with it, wherever it is served."""
+    if summary["best"] is None:
+        return []
+    found = [*_blind_would_do(summary), *_one_answer(summary)]
+    found += [one for one in _on_unlabelled(summary) if one.tone == "bad"]
+    if not _measured(summary) and not summary.get("test_undefined"):
+        found.append(Sentence("open", _UNMEASURED))
+    return found
+
+
 def _untrained(what: str, summary: dict[str, Any]) -> str:
     """Why no network was trained, and what would tell whether that is better. what: the model is, instead."""
     if not _trainable(summary):
@@ -307,7 +318,7 @@ def _on_unlabelled(summary: dict[str, Any]) -> list[Sentence]:
     told = summary.get("on_unlabelled") or {}
     right, moved = told.get("accuracy"), (told.get("drift") or {}).get("alarm")
     begin = "The images without labels are of another kind than the labelled ones"
-    end = "what is said above holds for images like the labelled ones."
+    end = "what labelled images tell of it holds for images like these alone."
     if right is None:
         why = summary.get("why_not_on_unlabelled")
         found = [Sentence("bad", f"{begin}: expect less on them; {end}")] if moved else []

@@ -22,7 +22,11 @@ from mlflow.tracking import MlflowClient
 from photos import COLOURS, folder, picture, space
 from PIL import Image
 
+from raytl.runs import Run
+from raytl.runs.sentences import cautions
 from raytl.serving.ports import free_port
+from raytl.sources.checkpoint import write_metrics
+from raytl.sources.manifest import read_manifest
 
 pytestmark = pytest.mark.slow  # every command imports Ray and torch, and some start Ray
 FILE_STORE = {"MLFLOW_ALLOW_FILE_STORE": "true"}  # making a database takes MLflow most of a minute
@@ -224,11 +228,15 @@ class TestAfterwards:
         assert none.code == 2 and "holds no features of its training images" in none.err
 
     def test_deploy_ask_undeploy(self, searched, place):
-        port = free_port()
+        port, told = free_port(), "For 95.0 % of the unlabelled images its answer is 'daisy'."
+        run = Run(place.folder / "raytl-runs" / "flowers")
+        known = read_manifest(run.bundle_path).metrics
+        assert known["cautions"] == [one.text for one in cautions(run.summary())]
+        write_metrics(run.bundle_path, {**known, "cautions": [told]})
         try:
             deployed = place.run("deploy", "flowers", "--port", str(port), "--max-replicas", "1", "--json")
             assert deployed.code == 0, deployed.err
-            assert undocumented("deploy", deployed.document) == set()
+            assert undocumented("deploy", deployed.document) == set() and told in deployed.err
             url = deployed.document["url"]
             for name in COLOURS:
                 body = place.folder / f"one-{name}.png"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from example import SETTINGS, outcome_of, play, write_example
 
-from raytl.api.models import tell_figures
+from raytl.api.models import cautions_of, tell_figures
 from raytl.bundles import Bundle, export_bundle
 from raytl.runs import RunStore
 from raytl.runs.files import read_json, write_json
@@ -73,7 +73,10 @@ def test_the_card_of_the_model_says_what_the_run_says(tmp_path):
     before, run = gone_on_with(tmp_path, same=True)
     model = build_architecture("scratch:cnn-small", num_classes=2, channels=1, image_size=16)
     model.labels = ("a", "b")
-    tell_figures(export_bundle(tmp_path / "m", model, metrics={}, provenance={}), run.outcome)
+    export_bundle(tmp_path / "m", model, metrics={}, provenance={})
+    assert cautions_of(tmp_path / "m") == []  # as of a bundle of before
+    tell_figures(tmp_path / "m", run.outcome, ["Expect less."])
+    assert cautions_of(tmp_path / "m") == ["Expect less."]
     told = Bundle.load(tmp_path / "m").manifest.metrics
     assert told["test"] == before["best"]["test"] and told["gains"] == before["gains"]
     assert {name: control["verdict"] for name, control in told["controls"].items()} == {

@@ -27,7 +27,7 @@ from raytl.runs.report.charts import TONES, confusion, curves, parallel, waterfa
 from raytl.runs.report.examples import data_uri
 from raytl.runs.report.importance import importance
 from raytl.runs.report.page import _cards, _outlook, _top
-from raytl.runs.sentences import adaptation, sentences, transfer
+from raytl.runs.sentences import adaptation, cautions, sentences, transfer
 from raytl.runs.wording import strategy
 
 test_images.__test__ = False  # a helper of the example, not a test
@@ -651,6 +651,24 @@ class TestVerdict:
         summary |= {"survey": {"frequencies": [0.6, 0.4]}}
         told = next(one.text for one in sentences(summary, 0) if "without labels" in one.text)
         assert told.endswith("by an estimate without labels.")
+
+    def test_what_says_against_a_models_figures_goes_with_them(self):
+        summary = summary_of("constant", "cannot-tell", (0.1, -0.1, 0.3)) | STANDING
+        summary["controls"][0] |= {"name": "commonest-class", "strategy": {"answer": "a"}}
+        summary |= {"answers": {"a": 0.95, "b": 0.03, "c": 0.02}, "survey": None, "why_not_on_unlabelled": "no time"}
+        summary |= {"on_unlabelled": {"images": 90, "accuracy": None, "drift": {"alarm": True, "p": 0.01}}}
+        told = [one.text for one in cautions(summary)]
+        assert [sentence in [one.text for one in sentences(summary, 0)] for sentence in told] == [True] * 3
+        begins = (
+            "This model is not known to be better",
+            "For 95.0 % of the",
+            "The images without labels are of another",
+        )
+        assert all(sentence.startswith(begin) for sentence, begin in zip(told, begins, strict=True))
+        summary["best"] |= {"test_metric": None}
+        assert cautions(summary)[-1].text.startswith("How often it is right nobody has measured")
+        assert cautions(summary_of("constant", "helped", (0.1, 0.05, 0.3)) | STANDING) == []
+        assert cautions(summary | {"best": None}) == []
 
     def test_an_interval_that_holds_everything_is_said_in_words(self):
         summary = summary_of("source-model", "cannot-tell", (0.45, -1.0, 1.0))

@@ -11,12 +11,15 @@ from chromium import CHROMIUM, Browser
 from listening import listening
 from PIL import Image
 
+from raytl.api.models import copy_bundle
 from raytl.bundles import Bundle
 from raytl.serving import tokens
 from raytl.serving.http import create_http
 from raytl.serving.named import entry
 from raytl.serving.service import Service
 from raytl.serving.settings import ServingSettings
+from raytl.sources.checkpoint import write_metrics
+from raytl.sources.manifest import read_manifest
 
 pytestmark = [
     pytest.mark.slow,
@@ -115,6 +118,24 @@ def test_a_person_tries_the_model(url, bundles, png, tmp_path):
             assert not refused, refused  # nothing was blocked by the page's own policy, no script failed
 
     asyncio.run(person())
+
+
+def test_what_is_to_be_read_with_the_figures_stands_before_them(bundles, tmp_path):
+    folder = copy_bundle(bundles["first"], tmp_path / "m")
+    told = "For 92.2 % of the unlabelled images its answer is '<b>Exterior</b>'."
+    write_metrics(folder, {**read_manifest(folder).metrics, "cautions": [told]})
+    service = Service()
+    asyncio.run(service.apply(ServingSettings(bundle=str(folder))))
+
+    async def person(address: str) -> None:
+        async with Browser(tmp_path / "profile") as browser:
+            await browser.open(address)
+            await browser.until("document.querySelector('dl.facts')")
+            said = await browser.ask("document.getElementById('card').innerText")
+            assert said.startswith(told) and "90.0 %" in said
+
+    with listening(create_http(service)) as (host, port):
+        asyncio.run(person(f"http://{host}:{port}/"))
 
 
 def test_models_beside_one_another_are_listed_and_led_to(bundles, png, tmp_path):

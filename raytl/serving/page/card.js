@@ -49,7 +49,8 @@ function card(model) {
     ["reads images as", `${model.image_size} x ${model.image_size}, ${model.channels === 1 ? "grey" : "colour"}, ${{ squash: "squashed", crop: "the middle", pad: "padded" }[model.preprocessing.resize] || model.preprocessing.resize}`],
     ["version", `${model.version}, written ${model.created.slice(0, 10)} by raytl ${model.raytl}`],
   ].filter(([, value]) => value);
-  return [el("dl", { class: "facts" }, facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])), ...(controls(metrics) || [])];
+  const cautions = Array.isArray(metrics.cautions) ? metrics.cautions.map((told) => el("p", { class: "unlike" }, String(told))) : [];
+  return [...cautions, el("dl", { class: "facts" }, facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])), ...(controls(metrics) || [])];
 }
 async function standing() {
   const { health, why_not } = await call("v1/model/health");
