@@ -27,6 +27,8 @@ from raytl.sources.uris import is_untrained
 
 _ONE_ANSWER, _EXPECTED = 0.9, 0.75
 """From which share of the unlabelled images on an answer is one for all, and to which share that is not expected."""
+_COMMON = 0.75
+"""From which share of the images without labels on a class is so common that its answer alone is often right."""
 _SAME = 1e-9
 """How far figures differ that are the same but for rounding."""
 _NAMED = 3
@@ -335,7 +337,7 @@ def _on_unlabelled(summary: dict[str, Any]) -> list[Sentence]:
 def _one_for_all(summary: dict[str, Any]) -> str:
     """How often the commonest class would be right on the images without labels, where that is nearly always."""
     answers, known = summary.get("answers") or {}, (summary.get("survey") or {}).get("frequencies") or []
-    if not answers or len(known) != len(answers) or max(known) < _EXPECTED:
+    if not answers or len(known) != len(answers) or max(known) < _COMMON:
         return ""
     label = max(zip(known, answers, strict=True))[1]
     return f", where '{label}' for every image would be right on about {100 * max(known):.0f} %"
