@@ -38,8 +38,9 @@ def scores(
     strategies tie. All of the loss, capped at 3 nats, counts for one standard error of the difference between two
     strategies on so many images. *Unlabelled*: whether predictions hold under a small change of the image
     (chance-corrected: a model that says the same of all scores nothing), and whether they are sure, both as far as the
-    mean prediction agrees with how frequent the classes are. That a sample never has them exactly is not held against
-    it, so that models that were looked at on fewer images, and tasks of many classes, are not the worse for it.
+    mean prediction, and how often each class is the answer, agree with how frequent the classes are: what agrees less
+    of the two. That a sample never has them exactly is not held against it, so that models that were looked at on fewer
+    images, and tasks of many classes, are not the worse for it.
 
     All that ranks trials while a search runs goes by the score: what is proposed, who is stopped, when it is enough.
     With target labels it is what these say. All that evidence without labels can be worth, from 0 to 1, counts for one
@@ -108,15 +109,21 @@ def _unlabelled(
     if predictions is None or not {"consistency", "entropy"} <= set(metrics):
         return None
     classes = max(2, predictions.shape[1])
-    p = np.clip(predictions.mean(0, dtype=np.float64), 1e-12, None)
     expected = np.asarray(frequencies if len(frequencies) else np.full(classes, 1 / classes), dtype=np.float64)
     expected = np.clip(expected, 1e-6, None) / np.clip(expected, 1e-6, None).sum()
-    apart = float((p * np.log(p / expected)).sum()) - _by_chance(predictions, expected)
-    match = math.exp(-max(0.0, apart - SLACK))
+    # A model that is hardly surer of one class than of another has a perfect mean, whatever it says.
+    answers = np.eye(predictions.shape[1])[predictions.argmax(1)]
+    match = math.exp(-max(0.0, max(_away(said, expected) for said in (predictions, answers)) - SLACK))
     # A predictor that knows nothing but the frequencies has their entropy in every answer.
     unsure = max(float(-(expected * np.log(expected)).sum()), 0.1)
     certainty = max(0.0, 1 + metrics["entropy"] / unsure)
     return match * (certainty + 2 * metrics["consistency"]) / 3
+
+
+def _away(predictions: np.ndarray, expected: np.ndarray) -> float:
+    """Nats that the mean of predictions (m, k) is further from the frequencies (k,) than chance has it."""
+    p = np.clip(predictions.mean(0, dtype=np.float64), 1e-12, None)
+    return float((p * np.log(p / expected)).sum()) - _by_chance(predictions, expected)
 
 
 def _by_chance(predictions: np.ndarray, expected: np.ndarray) -> float:

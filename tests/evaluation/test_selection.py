@@ -45,6 +45,11 @@ def alike(prediction: Sequence[float]) -> np.ndarray:
     return np.tile(prediction, (100, 1))
 
 
+def sure(shares: Sequence[float]) -> np.ndarray:
+    """One class of each of 300 images, as often as its share."""
+    return np.eye(len(shares))[np.repeat(np.arange(len(shares)), np.round(300 * np.array(shares)).astype(int))]
+
+
 def score(
     predict: Any, *, target: int = 0, unlabelled: bool = False, source: np.ndarray | None = None, unsteady: float = 0.0
 ) -> float:
@@ -131,8 +136,8 @@ class TestClassFrequencies:
     """What is known of them takes the place of evenness."""
 
     def of(self, mean: list[float], frequencies: tuple[float, ...] = ()) -> float:
-        sure = {"consistency": 1.0, "entropy": 0.0}
-        return selection.scores(sure, None, 0, alike(mean), frequencies)["unlabelled"]
+        steady = {"consistency": 1.0, "entropy": 0.0}
+        return selection.scores(steady, None, 0, sure(mean), frequencies)["unlabelled"]
 
     def test_predictions_that_match_them_are_best(self) -> None:
         skewed = (0.8, 0.1, 0.1)
@@ -141,6 +146,22 @@ class TestClassFrequencies:
 
     def test_a_small_gap_costs_nothing_for_both_are_estimates(self) -> None:
         assert self.of([0.75, 0.15, 0.1], (0.8, 0.1, 0.1)) == pytest.approx(1.0)
+
+    @pytest.mark.parametrize(("classes", "few"), [(39, 2), (39, 4), (10, 1)])
+    def test_an_even_mean_of_answers_that_are_few_classes_is_no_match(self, classes: int, few: int) -> None:
+        """A model that is hardly surer of one class than of another has an even mean, and may read the background."""
+        rng = np.random.default_rng(0)
+        truth = rng.integers(0, classes, 300)
+        hardly = np.full((300, classes), 1.0)
+        hardly[np.arange(300), truth % few] += 0.5
+        noisy = answers(truth, 0.15, 0.3, classes=classes)
+
+        def scored(predictions: np.ndarray, consistency: float) -> float:
+            predictions = predictions / predictions.sum(1, keepdims=True)
+            entropy = float((predictions * np.log(predictions)).sum(1).mean())
+            return selection.scores({"consistency": consistency, "entropy": entropy}, None, 0, predictions)["score"]
+
+        assert scored(hardly, 0.95) < scored(noisy, 0.4)
 
     def test_what_says_nothing_but_the_frequencies_scores_nothing(self) -> None:
         """However skewed they are: it is as unsure as they are."""
@@ -220,19 +241,19 @@ def test_neither_evidence_without_labels_nor_log_loss_outvotes_what_labels_can_t
     images: int, better: float, worse: float
 ) -> None:
     """However sure and steady the worse model is, and however much its log loss is less."""
-    sure, unsure = {"consistency": 1.0, "entropy": 0.0}, {"consistency": 0.0, "entropy": -math.log(K)}
+    certain, unsure = {"consistency": 1.0, "entropy": 0.0}, {"consistency": 0.0, "entropy": -math.log(K)}
 
     def scored(metric: float, log_loss: float, seen: dict[str, float]) -> dict[str, float]:
-        return selection.scores(seen | {"target-log-loss": -log_loss}, metric, images, alike([1 / K] * K))
+        return selection.scores(seen | {"target-log-loss": -log_loss}, metric, images, sure([1 / K] * K))
 
     worse, better = sorted((worse, better))
     one_error = math.sqrt(0.5 / images)
-    ahead, behind = scored(better, 0.0, unsure), scored(worse, 0.0, sure)
+    ahead, behind = scored(better, 0.0, unsure), scored(worse, 0.0, certain)
     assert ahead["unlabelled"] == pytest.approx(0.0, abs=1e-9) and behind["unlabelled"] == pytest.approx(1.0)
     assert (ahead["score"] > behind["score"]) == (better - worse > one_error) or better - worse == pytest.approx(
         one_error, abs=1e-6
     )
-    ahead, behind = scored(better, 9.0, sure), scored(worse, 0.0, sure)
+    ahead, behind = scored(better, 9.0, certain), scored(worse, 0.0, certain)
     assert (ahead["labelled"] > behind["labelled"]) == (better - worse > one_error) or better - worse == pytest.approx(
         one_error, abs=1e-6
     )
