@@ -10,6 +10,8 @@ _STRENGTHS = (1e-2, 1e-1)
 _COMPANIONS = 1.0
 """Further images of its group that an image has on average, beyond which those of another set are taken to have some
 too: of fewer, what a probe learns by heart of a group does not tell."""
+_COMPARED = 10.0
+"""Images of either set: where pairs of one class are of fewer, their classes are left aside."""
 _CLUSTERS = 5
 """Into so many are images of unknown groups divided: one for each fold. Of more, those of one patient come to lie in
 several (of four patients with 50 images each, ten clusters gave an AUC of 0.95, five 0.54)."""
@@ -24,7 +26,9 @@ def told_apart(
     """How often logistic regression that saw neither tells which of two images is of the other set (AUC), in [0, 1].
 
     one, other: features (n, d) and (m, d). kinds: (n,) and (m,), the classes that a head names them: only pairs of one
-    are asked, so that other frequencies of the classes alone set nothing apart. 0.5 where there are no such pairs.
+    are asked, so that other frequencies of the classes alone set nothing apart. Where these are of a few images, as of
+    one labelled image a class, all pairs are asked instead, and what their classes alone would tell is taken off.
+    0.5 where there are no pairs, or the classes tell all.
     groups: (n,) and (m,), equal for images of one patient, in both sets; None where none are known. A group is held out
     whole, else the probe would learn by heart which patients are of which set; pairs within one do not count. Where
     those of one set alone are known, the other's images that look alike are held out together in their place.
@@ -33,15 +37,36 @@ def told_apart(
     group = _numbered((one, other), kinds, groups)
     probe = fit_logistic(rows, other_set, 2, strengths=_STRENGTHS, class_balanced=True, groups=group)
     said = probe.out_of_fold[:, 1]
+    mine, theirs = (np.flatnonzero((other_set == which) & np.isfinite(said)) for which in (0, 1))
     kind = np.concatenate(kinds)
-    right = pairs = 0.0
-    for value in np.unique(kind):
-        mine, theirs = (np.flatnonzero((kind == value) & (other_set == which) & np.isfinite(said)) for which in (0, 1))
-        gap = said[theirs][:, None] - said[mine][None]
-        gap = gap[group[theirs][:, None] != group[mine][None]]
-        right += float((gap > 0).sum() + 0.5 * (gap == 0).sum())
-        pairs += gap.size
-    return right / pairs if pairs else 0.5
+    strangers = group[theirs][:, None] != group[mine][None]
+    alike = strangers & (kind[theirs][:, None] == kind[mine][None])
+    gap = said[theirs][:, None] - said[mine][None]
+    if min(_independent(alike.sum(axis=axis)) for axis in (0, 1)) >= _COMPARED:
+        return _ordered(gap, alike)
+    left = 1 - _ordered(_by_class(kind[theirs], kind[mine]), strangers)
+    return 1 - 0.5 * min(1.0, (1 - _ordered(gap, strangers)) / left) if left > 0 else 0.5
+
+
+def _ordered(gap: np.ndarray, asked: np.ndarray) -> float:
+    """In which share of the pairs asked, (m, n), the gap is above zero, half of those that have none; 0.5 of none."""
+    some = gap[asked]
+    return float((some > 0).mean() + 0.5 * (some == 0).mean()) if some.size else 0.5
+
+
+def _by_class(theirs: np.ndarray, mine: np.ndarray) -> np.ndarray:
+    """What the classes (m,) and (n,) and nothing else say of each pair, (m, n): which is the more frequent there."""
+    named, number = np.unique(np.concatenate([theirs, mine]), return_inverse=True)
+    sides = number[: len(theirs)], number[len(theirs) :]
+    there, here = (np.bincount(side, minlength=len(named)) / max(1, len(side)) for side in sides)
+    share = there / (there + here)
+    return np.asarray(share[sides[0]][:, None] - share[sides[1]][None])
+
+
+def _independent(weights: np.ndarray) -> float:
+    """How many images of equal weight would say as much (Kish, 1965)."""
+    squares = float((weights.astype(np.float64) ** 2).sum())
+    return float(weights.sum()) ** 2 / squares if squares else 0.0
 
 
 def _numbered(

@@ -90,7 +90,8 @@ class Survey:
     domains: source domains with the task's labels that may join the training, the most promising first.
     set_aside: why another may not, by its name. frequencies: of the classes among the target images, in the task's
     order; none given where they cannot be told. notes: sentences for the user. apart: whether the unlabelled images are
-    of another kind than the target's labelled ones.
+    of another kind than the target's labelled ones. unclear: the end of a sentence on why that cannot be told, empty
+    where it can.
     """
 
     domains: tuple[str, ...] = ()
@@ -98,6 +99,7 @@ class Survey:
     frequencies: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     apart: bool = False
+    unclear: str = ""
 
 
 @dataclass

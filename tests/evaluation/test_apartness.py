@@ -40,6 +40,22 @@ def test_of_no_class_in_common_nothing_is_said() -> None:
     assert told_apart(one, other, (np.zeros(20), np.ones(20))) == 0.5
 
 
+@pytest.mark.parametrize(("shift", "low", "high"), [(0.0, 0.0, 0.8), (5.0, 0.9, 1.0)])
+@pytest.mark.parametrize("pool", [(5,) * 24, (60, 30, 30) + (0,) * 21])
+@pytest.mark.parametrize("seed", range(3))
+def test_of_one_image_a_class_all_pairs_are_asked(
+    pool: tuple[int, ...], shift: float, low: float, high: float, seed: int
+) -> None:
+    """But that a few classes alone are there is no other kind."""
+    rng = np.random.default_rng(seed)
+    centres = 2 * rng.normal(size=(24, 12))
+    theirs = np.repeat(np.arange(24), pool)
+    one = centres + rng.normal(size=centres.shape)
+    other = centres[theirs] + rng.normal(size=(len(theirs), 12))
+    other[:, -1] += 3 * shift
+    assert low <= told_apart(one, other, (np.arange(24), theirs)) <= high
+
+
 def of_patients(patients: int, images: int, seed: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(features, classes, patients) of so many images of each patient, who look as different as two images of one."""
     rng = np.random.default_rng(seed)

@@ -33,6 +33,9 @@ APART, LEAST_TOLD_APART = 0.85, 20
 images of either. By plain features it was 0.87 to 1.0 on five of fourteen tasks: there heads of a network that learned
 from the unlabelled images too were 0.4 to 10 points worse. On the others it was at most 0.8, and they were up to 5
 points better, or as much worse as folds showed, but for one of rare faults (0.76, and 14 points worse)."""
+FEWEST_GROUPS = 10
+"""Of fewer, the one held out is as unlike the others as images of another kind are: where the two sets were of two
+kinds, probes told it of four groups in one of three cases, of ten in half, of fifteen in all."""
 STRENGTHS = (1e-3, 1e-2, 1e-1)
 DOUBT = 0.01
 """A share of right answers that chance gives less often than this is taken for knowledge."""
@@ -97,7 +100,7 @@ def survey(workspace: Workspace, source_models: Sequence[str]) -> Survey:
     order = _order(asked, len(data.classes), has_target=data.target is not None)
     set_aside = _contradicted(asked, has_target=data.target is not None)
     left = [name for name in order if name not in set_aside]
-    frequencies, note, apart = _of_the_unlabelled(workspace, uri)
+    frequencies, note, apart, unclear = _of_the_unlabelled(workspace, uri)
     notes = [f"source domain {name} set aside: {why}" for name, why in set_aside.items()]
     compared = {place for domain in asked for place in (domain.name, *domain.told) if domain.told} - {TARGET}
     unconfirmed = [name for name in left if name in compared]
@@ -112,7 +115,9 @@ def survey(workspace: Workspace, source_models: Sequence[str]) -> Survey:
             "the images without labels are of another kind than the labelled ones: heads that learn from them too are "
             "taken only where labels tell that they are better"
         )
-    return Survey(tuple(left), set_aside, frequencies, (*notes, *([note] if note else [])), apart)
+    if unclear:
+        notes.append(f"whether the images without labels are of another kind than the labelled ones, {unclear}")
+    return Survey(tuple(left), set_aside, frequencies, (*notes, *([note] if note else [])), apart, unclear)
 
 
 def _learned_elsewhere(source_models: Sequence[str]) -> list[str]:
@@ -253,22 +258,25 @@ def _falls_behind(domain: _Domain, others: Sequence[_Domain]) -> bool:
     return any(fisher_exact(table, alternative="less").pvalue < FALLS_BEHIND for table in tables)
 
 
-def _of_the_unlabelled(workspace: Workspace, uri: str) -> tuple[tuple[float, ...], str, bool]:
-    """Frequencies of the classes in the target domain, a sentence, and whether unlabelled images are of another kind.
+def _of_the_unlabelled(workspace: Workspace, uri: str) -> tuple[tuple[float, ...], str, bool, str]:
+    """Frequencies of the classes in the target domain, a sentence, and :func:`_are_apart`.
 
     Nothing without target labels or unlabelled images. A source domain's labels do not do: its classes may look
     different, and no prediction would show it.
     """
     data = workspace.data
     if data.unlabelled is None or data.target is None:
-        return (), "", False
+        return (), "", False, ""
     labelled = sample(data.target, MOST_IMAGES, workspace.settings.seed)
     few = _spread(data.unlabelled, MOST_IMAGES)
     seen = _last(workspace, uri or PLAIN, labelled)
     probe = fit_logistic(seen, labelled.labels, len(data.classes), groups=labelled.groups)
     of_few = _last(workspace, uri or PLAIN, few)
     said = softmax(probe.logits(of_few), axis=1)  # as out of fold, before any temperature
-    apart = _are_apart(seen, of_few, probe.out_of_fold, said, (labelled.groups, few.groups))
+    held = np.isfinite(probe.out_of_fold).all(axis=1)
+    # An only image of its class was not held out: it is what its label says.
+    kinds = np.where(held, np.nan_to_num(probe.out_of_fold, neginf=-np.inf).argmax(axis=1), labelled.labels)
+    apart = _are_apart(seen, of_few, (kinds, said.argmax(axis=1)), (labelled.groups, few.groups))
     counts = np.bincount(data.target.labels, minlength=len(data.classes))
     estimate = estimate_frequencies(
         said,
@@ -280,35 +288,36 @@ def _of_the_unlabelled(workspace: Workspace, uri: str) -> tuple[tuple[float, ...
     )
     if not estimate.reliable:
         # The labels may have been drawn with an even hand; where nothing better is known, that is no worse than even.
-        return tuple((counts + 1.0) / (counts.sum() + len(counts))), "", apart
+        return tuple((counts + 1.0) / (counts.sum() + len(counts))), "", *apart
     shares, of_labels = tuple(float(share) for share in estimate.frequencies), counts / counts.sum()
     differs = estimate.furthest_from(of_labels)
     if differs is None:
         same = "class frequencies of the target estimated, and none is known to differ from that of the labels"
-        return shares, same, apart
+        return shares, same, *apart
     which, low, high = differs
     found = f"'{data.classes[which]}' {100 * shares[which]:.0f} % (90 % interval {100 * low:.0f} to {100 * high:.0f})"
     of_these = f"{100 * of_labels[which]:.0f} % of the labels"
-    return shares, f"class frequencies of the target estimated, {found} and {of_these}", apart
+    return shares, f"class frequencies of the target estimated, {found} and {of_these}", *apart
 
 
 def _are_apart(
     labelled: np.ndarray,
     unlabelled: np.ndarray,
-    out_of_fold: np.ndarray,
-    said: np.ndarray,
+    kinds: tuple[np.ndarray, np.ndarray],
     groups: tuple[np.ndarray | None, np.ndarray | None],
-) -> bool:
-    """Whether labelled (n, d) and unlabelled (m, d) features are told apart, of images that a probe names alike.
+) -> tuple[bool, str]:
+    """Whether labelled (n, d) and unlabelled (m, d) features are told apart; where that says nothing, why.
 
-    out_of_fold, said: (n, k), NaN if never held, and (m, k) by that probe. groups: (n,) and (m,), or None.
+    kinds: (n,) and (m,), the classes that a probe names them. groups: (n,) and (m,), or None.
     """
-    asked = np.isfinite(out_of_fold).all(axis=1)
-    if min(asked.sum(), len(unlabelled)) < LEAST_TOLD_APART:
-        return False
-    kinds = (out_of_fold[asked].argmax(axis=1), said.argmax(axis=1))
-    own = None if groups[0] is None else groups[0][asked]
-    return told_apart(labelled[asked], unlabelled, kinds, (own, groups[1])) >= APART
+    if min(len(labelled), len(unlabelled)) < LEAST_TOLD_APART:
+        return False, ""
+    if told_apart(labelled, unlabelled, kinds, groups) >= APART:
+        return True, ""
+    fewest = min((len(np.unique(own)) for own in groups if own is not None), default=FEWEST_GROUPS)
+    if fewest >= FEWEST_GROUPS:
+        return False, ""
+    return False, "one group cannot tell" if fewest == 1 else f"{fewest} groups cannot tell"
 
 
 def _last(workspace: Workspace, uri: str, images: Images) -> np.ndarray:

@@ -66,7 +66,7 @@ def grained(images: LabelledImages, grain: float) -> LabelledImages:
 def test_images_of_another_kind_than_the_labelled_ones_are_told(tmp_path: Path, grain: float, apart: bool) -> None:
     pool = grained(shapes(30, 2, name="unlabelled"), grain).without_labels()
     found = told(tmp_path, target=shapes(20, 1, name="target"), unlabelled=pool)
-    assert found.apart == apart == any("of another kind" in note for note in found.notes)
+    assert found.apart == apart == any("of another kind" in note for note in found.notes) and not found.unclear
     assert not told(tmp_path, target=shapes(20, 1, name="target")).apart
     assert not told(tmp_path, target=shapes(4, 1, name="target"), unlabelled=pool).apart  # too few to say
 
@@ -89,6 +89,33 @@ def test_other_patients_are_not_of_another_kind(tmp_path: Path) -> None:
     assert told(tmp_path / "a", target=replace(target, groups=None), unlabelled=replace(others, groups=None)).apart
     assert not told(tmp_path / "b", target=target, unlabelled=others).apart
     assert not told(tmp_path / "c", target=target, unlabelled=replace(others, groups=None)).apart
+
+
+@pytest.mark.parametrize(("patients", "unclear"), [(4, "4 groups cannot tell"), (15, "")])
+def test_few_groups_cannot_tell(tmp_path: Path, patients: int, unclear: str) -> None:
+    """The one held out is as unlike the others as images of another kind are, which may well be of one."""
+    target = of_patients(shapes(20, 1, name="target"), patients, 0)
+    others = of_patients(shapes(30, 2, name="unlabelled"), 15, 1).without_labels()
+    others = replace(others, groups=100 + np.asarray(others.groups))
+    for number, pool in enumerate((others, replace(others, groups=None))):
+        found = told(tmp_path / str(number), target=target, unlabelled=pool)
+        assert found.unclear == unclear and not found.apart
+        assert [note for note in found.notes if "another kind" in note] == [
+            f"whether the images without labels are of another kind than the labelled ones, {why}"
+            for why in [unclear]
+            if why
+        ]
+
+
+@pytest.mark.parametrize(("grain", "apart"), [(0.0, False), (40.0, True)])
+def test_one_label_a_class_tells_it_as_well(tmp_path: Path, grain: float, apart: bool) -> None:
+    """No image was held out to be named: an only one is what its label says."""
+    pool = grained(shapes(30, 2, name="unlabelled"), grain).without_labels()
+    many = shapes(8, 1, name="target")
+    names = tuple(f"{n:02}" for n in range(len(many)))
+    target = replace(many, classes=names, labels=np.arange(len(many)))
+    held = TrainingData("shapes", names, target, pool, {}, channels=1)
+    assert survey(workspace(tmp_path, held), (MODEL,)).apart == apart
 
 
 class TestDomains:
