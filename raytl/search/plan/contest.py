@@ -17,6 +17,7 @@ import numpy as np
 
 from raytl.evaluation.intervals import Comparison, paired_metric_interval
 from raytl.judging.choice import ONE_IN_TWENTY, Choice, Contestant, choose, separates
+from raytl.judging.one_answer import one_for_all
 from raytl.judging.screening import posterior_means
 from raytl.search.plan.kinds import on_target_alone, outdone, yields_to
 from raytl.search.plan.said import Labels, Said
@@ -40,12 +41,14 @@ class Contest:
     """The standing of all strategies.
 
     records: of all trials, as they come in. labels: None where there are none to judge by. apart: whether the images
-    without labels are known to be of another kind than the labelled ones.
+    without labels are known to be of another kind than the labelled ones. frequencies: of the classes among them, empty
+    where nothing is known.
     """
 
     def __init__(self, records: Sequence[TrialRecord], labels: Labels | None) -> None:
         self.records = records
         self.apart = False
+        self.frequencies: Sequence[float] = ()
         self.said = Said(labels, self.completed)
         # What is asked for at every job, of the same trials mostly: by the trials of two, and by what cannot be had.
         self._trailing: dict[_Trials, bool] = {}
@@ -228,7 +231,7 @@ class Contest:
             return False
         mine, rival = both
         strategy = Strategy.from_dict(self.strategy_of(key))
-        usual = self._yields(Strategy.from_dict(self.strategy_of(other)), strategy)
+        usual = self.yields(other, key)
         gap = self._gap(mine, rival)
         if gap is None:
             return usual
@@ -255,18 +258,27 @@ class Contest:
         known = [contestant for contestant in contestants if contestant is not None]
         if self.labels is None or not known:
             return self.by_score(finalists, common)
-        strategies = {key: Strategy.from_dict(self.strategy_of(key)) for key in finalists}
         known = [
-            replace(
-                one,
-                yields_to=frozenset(key for key in strategies if self._yields(strategies[one.key], strategies[key])),
-            )
-            for one in known
+            replace(one, yields_to=frozenset(key for key in finalists if self.yields(one.key, key))) for one in known
         ]
         return choose(known, self.labels.labels, self.labels.metric, self.labels.groups)
 
-    def _yields(self, one: Strategy, other: Strategy) -> bool:
-        return yields_to(one, other, apart=self.apart)
+    def yields(self, key: str, other: str) -> bool:
+        """Whether a strategy that was tried yields to another, of a kind that does better on task after task."""
+        one, rival = (Strategy.from_dict(self.strategy_of(which)) for which in (key, other))
+        return yields_to(one, rival, apart=self.apart) and not self._collapses_beside(other, key)
+
+    def _collapses_beside(self, key: str, other: str) -> bool:
+        """Whether a strategy says the same of nearly all unlabelled images, where another does not.
+
+        Whatever its kind does on other tasks, it does not on this one.
+        """
+        mine, others = (self._one_answer(which) for which in (key, other))
+        return mine and not others
+
+    def _one_answer(self, key: str) -> bool:
+        answers = [record.answers for record in self.completed(key) if len(record.answers)]
+        return bool(answers) and one_for_all(np.mean(answers, axis=0), self.frequencies) is not None
 
     def _is_probe(self, key: str) -> bool:
         return Strategy.from_dict(self.strategy_of(key)).convex
@@ -298,16 +310,20 @@ class Contest:
             usual = [
                 key
                 for key in keys
-                if outdone(strategies[found], strategies[key])
-                or (
-                    means[best] - means[key] <= UNSURE and yields_to(strategies[found], strategies[key], labelled=False)
-                )
+                if self._yields_by_score(strategies[found], strategies[key], near=means[best] - means[key] <= UNSURE)
+                and not self._collapses_beside(key, found)
             ]
             if not usual:
                 break
             found = max(usual, key=lambda key: means[key])
         grounds = "highest score" if found == best else "usual"
         return Choice(found, (best,) if found == best else (found, best), float("nan"), grounds)
+
+    def _yields_by_score(self, one: Strategy, other: Strategy, *, near: bool) -> bool:
+        """near: whether the other's score is as high as the highest, for all that is known."""
+        if outdone(one, other, apart=self.apart):
+            return True
+        return near and yields_to(one, other, labelled=False, apart=self.apart)
 
     def _right_on_the_domain(self, key: str) -> float:
         """Share of right answers on the held-out images of the source domain, 0 where it was not asked of them."""

@@ -11,6 +11,8 @@ from raytl.training.strategy import Strategy
 
 _ON_LAST = ("logistic", *NEAR)
 """Heads on the last stage's features: what is near them tells no more than what separates them."""
+_EITHER = ("stages", *_ON_LAST)
+"""Where images are of another kind: what early stages read of them is light and background more than what they show."""
 
 
 def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True, apart: bool = False) -> bool:
@@ -27,43 +29,53 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True, apart: b
     target's moments, and what learned from the domain alone less than a head that learned from the unlabelled images
     too, whether it is a head or a network. apart: whether the unlabelled images are of another kind than the labelled
     ones: then what goes over to neighbours goes astray, and folds do not show it, for what they hold out is like the
-    labelled ones. A head that learned from them is not better than the same without, but where labels say so. And what
-    sees images to their edges yields to the same on their middle: at the edges of a photographed page lies the desk,
-    which folds do not show.
+    labelled ones. A head that learned from them is not better than the same without, but where labels say so; and one
+    that learned from the labelled ones alone is no better on all stages than on the last.
     """
     if _is_on_the_middle(other, one):
         return True
     published = _is_published(other.source_model)
+    if not labelled and apart and _astray(other):
+        return False
     if not one.convex:
         if not labelled:
             return one.adaptation == "none" and other.convex and other.adaptation == PROPAGATION
-        better = other.head == "stages" and (published or (other.adaptation == PROPAGATION and not apart))
+        if apart:
+            return other.head in _EITHER and published and on_target_alone(one)
+        better = other.head == "stages" and (published or other.adaptation == PROPAGATION)
         return better and on_target_alone(one)
     if not other.convex:
         return False
+    unlike = apart and one.source_domain is other.source_domain is None
     if not labelled:
-        return _trust(one) < _trust(other)
+        return _trust(one)[:1] < _trust(other)[:1] if unlike else _trust(one) < _trust(other)
     same = one.source_model == other.source_model and other.head == "stages"
     stages = same and one.head in _ON_LAST and (one.source_domain is None or other.source_domain is not None)
     less, more = _heard(one), _heard(other)
     joined = less != more and all(a <= b for a, b in zip(less, more, strict=True))
-    if apart and one.source_domain is other.source_domain is None:
-        joined = less > more
+    if unlike:
+        stages, joined = False, less > more
     joined = joined and same and one.head == "stages"
     return stages or joined or (published and one.source_model.startswith("plain:") and other.head != ZERO_SHOT)
 
 
-def outdone(one: Strategy, other: Strategy) -> bool:
+def outdone(one: Strategy, other: Strategy, *, apart: bool = False) -> bool:
     """Whether a head on all stages is better than another strategy whatever a score without labels says.
 
     Whatever learned from a few target images alone is sure and wrong: a head on the last features of the same network,
     or a network that was trained on them. And a source domain is heard as far as the target's images bear it out. Never
-    by what is trusted less otherwise: of two heads each would take the other's place for ever.
+    by what is trusted less otherwise: of two heads each would take the other's place for ever. apart: as for
+    :func:`yields_to`; then it is a head that the target's images taught, on the last features as well, that is better
+    than one that learned from the unlabelled images too.
     """
-    if not other.convex or other.head != "stages":
+    if not other.convex or other.head not in (_EITHER if apart else ("stages",)) or (apart and _astray(other)):
         return False
     if not one.convex:
         return on_target_alone(one) and _is_published(other.source_model)
+    if apart and one.source_domain is other.source_domain is None:
+        return one.source_model == other.source_model and _astray(one)
+    if other.head != "stages":
+        return False
     if one.source_model != other.source_model or one.head == ZERO_SHOT or _trust(other) < _trust(one):
         return False
     taught = _heard(other)[1] and not _heard(one)[1] and other.source_domain == one.source_domain
@@ -91,6 +103,11 @@ def on_target_alone(strategy: Strategy) -> bool:
 def _heard(strategy: Strategy) -> tuple[bool, bool]:
     """Whether a head learned from a source domain, and whether from the unlabelled images."""
     return strategy.source_domain is not None, strategy.adaptation == PROPAGATION
+
+
+def _astray(strategy: Strategy) -> bool:
+    """Whether labels of the target alone went over to unlabelled images, which may be of another kind."""
+    return _heard(strategy) == (False, True)
 
 
 def _trust(strategy: Strategy) -> tuple[bool, ...]:

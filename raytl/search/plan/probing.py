@@ -12,7 +12,6 @@ from raytl.adaptation.propagation import PROPAGATION
 from raytl.search.jobs import JobKind, LaneJob, Survey
 from raytl.search.plan.contest import Contest
 from raytl.search.plan.head_work import Takes, anything
-from raytl.search.plan.kinds import yields_to
 from raytl.search.records import TrialStatus
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
@@ -61,7 +60,7 @@ class Probing:
 
     def begin(self, probes: dict[str, list[Strategy]], survey: Survey) -> None:
         """Settle which probes there are. Models of the domains that promise most come first, others when it is time."""
-        self._contest.apart = survey.apart
+        self._contest.apart, self._contest.frequencies = survey.apart, survey.frequencies
         self._probes = dict(probes)
         place = {name: index for index, name in enumerate(survey.domains)}
         unmade = sorted(self._unmade, key=lambda uri: place.get((parse_pretrain(uri) or ("",))[0], len(place)))
@@ -201,9 +200,7 @@ class Probing:
             usual = self._contest.by_score([strategy.key for strategy in ranked]).key
             return next(strategy for strategy in ranked if strategy.key == usual)
         while True:
-            better = (
-                s for s in ranked if yields_to(best, s, apart=self._contest.apart) and not self._trails(s, ranked[0])
-            )
+            better = (s for s in ranked if self._contest.yields(best.key, s.key) and not self._trails(s, ranked[0]))
             next_best = next(better, None)
             if next_best is None:
                 return best

@@ -166,14 +166,16 @@ TRAINED_TOO = [
 class TestComesToAnEnd:
     """What yields to another yields to none that yields to it, over however many in between."""
 
-    @pytest.mark.parametrize(("labelled", "apart"), [(True, False), (True, True), (False, False)])
+    @pytest.mark.parametrize("labelled", [True, False])
+    @pytest.mark.parametrize("apart", [True, False])
     def test_of_all_kinds_of_strategies_none_is_its_own_rival(self, labelled: bool, apart: bool) -> None:
         kinds = HEADS + TRAINED_TOO
         rivals = {
             one.key: [
                 other.key
                 for other in kinds
-                if yields_to(one, other, labelled=labelled, apart=apart) or (not labelled and outdone(one, other))
+                if yields_to(one, other, labelled=labelled, apart=apart)
+                or (not labelled and outdone(one, other, apart=apart))
             ]
             for one in kinds
         }
@@ -213,6 +215,81 @@ class TestTaughtByOtherImages:
             told.add(self.PLAIN, fold, (18 if fold else plain) / 30, kind="probe", unlabelled=0.3)
             told.add(self.TAUGHT, fold, (18 if fold else taught) / 30, kind="probe", unlabelled=0.9)
         assert told.winner() == (self.TAUGHT if wins else self.PLAIN).key
+
+    @pytest.mark.parametrize("other", ["stages", "logistic"])
+    def test_never_without_labels_where_they_are_of_another_kind(self, other: str) -> None:
+        told, other_head = Told(None), replace(self.PLAIN, head=other)
+        told.contest.apart = True
+        told.add(self.TAUGHT, 0, 0.9, kind="probe")
+        told.add(other_head, 0, 0.2, kind="probe")
+        told.add(TRAINED["a"], 0, 0.5)
+        assert told.winner() == other_head.key
+
+
+class TestAllStages:
+    """Early ones read the background too: where that is another one, all of them are no better than the last."""
+
+    ALL = Strategy("timm:resnet18", cut=5, head="stages")
+    LAST = replace(ALL, head="logistic")
+
+    @pytest.mark.parametrize(
+        ("apart", "stages", "last", "wins"),
+        [(False, 0.4, 0.5, True), (True, 0.4, 0.5, False), (True, 0.5, 0.4, True)],
+    )
+    def test_are_no_better_by_habit_on_images_of_another_kind(
+        self, apart: bool, stages: float, last: float, wins: bool
+    ) -> None:
+        """stages, last: what is seen of them without labels, by which they tie."""
+        told = Told()
+        told.contest.apart = apart
+        for fold in range(FOLDS):
+            told.add(self.ALL, fold, 0.6, kind="probe", unlabelled=stages)
+            told.add(self.LAST, fold, 0.6, kind="probe", unlabelled=last)
+        assert told.winner() == (self.ALL if wins else self.LAST).key
+
+    @pytest.mark.parametrize(("apart", "wins"), [(False, True), (True, False)])
+    def test_nor_without_labels(self, apart: bool, wins: bool) -> None:
+        told = Told(None)
+        told.contest.apart = apart
+        told.add(self.ALL, 0, 0.3, kind="probe")
+        told.add(self.LAST, 0, 0.35, kind="probe")
+        assert told.winner() == (self.ALL if wins else self.LAST).key
+
+    @pytest.mark.parametrize(("last", "wins"), [(0.5, False), (0.3, True)])
+    def test_a_network_trained_on_a_few_target_images_alone_yields_to_either(self, last: float, wins: bool) -> None:
+        told = Told()
+        told.contest.apart = True
+        for fold in range(FOLDS):
+            told.add(TRAINED["a"], fold, 0.6, unlabelled=0.9)
+            told.add(self.ALL, fold, 0.6, kind="probe", unlabelled=0.4)
+            told.add(self.LAST, fold, 0.6, kind="probe", unlabelled=last)
+        assert told.winner() == (self.ALL if wins else self.LAST).key
+
+    @pytest.mark.parametrize("labels", [LABELS, None])
+    @pytest.mark.parametrize(
+        ("usual", "other", "frequencies", "wins"),
+        [
+            ((0.95, 0.05, 0.0), (0.5, 0.3, 0.2), (), False),
+            ((0.95, 0.05, 0.0), (0.95, 0.0, 0.05), (), True),  # nor does the other one tell them apart
+            ((0.95, 0.05, 0.0), (0.5, 0.3, 0.2), (0.9, 0.05, 0.05), True),  # as they are known to be
+            ((0.8, 0.2, 0.0), (0.5, 0.3, 0.2), (), True),
+        ],
+    )
+    def test_nor_where_they_say_the_same_of_nearly_all_images(
+        self,
+        labels: Labels | None,
+        usual: tuple[float, ...],
+        other: tuple[float, ...],
+        frequencies: tuple[float, ...],
+        wins: bool,
+    ) -> None:
+        told = Told(labels)
+        told.contest.frequencies = frequencies
+        for fold in range(FOLDS):
+            for strategy, said, seen in ((self.ALL, usual, 0.4), (self.LAST, other, 0.5)):
+                told.add(strategy, fold, 0.6, kind="probe", unlabelled=seen, score=seen)
+                told.records[-1].answers = list(said)
+        assert told.winner() == (self.ALL if wins else self.LAST).key
 
 
 class TestSeenToTheEdges:
