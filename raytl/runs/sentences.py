@@ -7,6 +7,7 @@ from typing import Any
 
 from raytl.evaluation.intervals import Interval
 from raytl.evaluation.metrics import Metric
+from raytl.judging.one_answer import few_for_all, one_for_all
 from raytl.judging.verdict import USUAL, lacks
 from raytl.runs import wording
 from raytl.runs.gains import (
@@ -25,10 +26,6 @@ from raytl.sources.heads import CONVEX
 from raytl.sources.manifest import deciding
 from raytl.sources.uris import is_untrained
 
-_ONE_ANSWER, _EXPECTED = 0.9, 0.75
-"""From which share of the unlabelled images on an answer is one for all, and to which share that is not expected."""
-_COMMON = 0.75
-"""From which share of the images without labels on a class is so common that its answer alone is often right."""
 _SAME = 1e-9
 """How far figures differ that are the same but for rounding."""
 _NAMED = 3
@@ -292,7 +289,7 @@ def _of_one_class(control: dict[str, Any], gain: Interval, summary: dict[str, An
 
 
 def _one_answer(summary: dict[str, Any]) -> list[Sentence]:
-    """Whether the winner says the same of nearly all unlabelled images, and nothing that is known says that it should.
+    """Whether the winner says one thing or few of nearly all unlabelled images, and nothing known says that it should.
 
     Where there are labels from there, how frequent the classes are is known; elsewhere the user may know. Of a model
     that names a class from another probability on, which is most probable says little.
@@ -300,16 +297,22 @@ def _one_answer(summary: dict[str, Any]) -> list[Sentence]:
     answers = summary.get("answers") or {}
     if not answers or summary.get("operating_point") is not None:
         return []
-    label = max(answers, key=lambda name: answers[name])
+    labels, shares = list(answers), list(answers.values())
     known = (summary.get("survey") or {}).get("frequencies") or []
-    expected = dict(zip(answers, known, strict=True)).get(label, 0.0) if len(known) == len(answers) else 0.0
-    if answers[label] < _ONE_ANSWER or expected >= _EXPECTED:
+    one, few = one_for_all(shares, known), few_for_all(shares, known)
+    if one is not None:
+        said, what, those = shares[one], f"'{labels[one]}'", "that"
+    elif len(few) > 1:
+        said, those = sum(shares[which] for which in few), "of these"
+        named = " or ".join(f"'{labels[which]}'" for which in few)
+        what = f"one of {len(few)} of the {len(labels)} classes" if len(few) > _NAMED else named
+    else:
         return []
-    share = "all" if answers[label] == 1 else wording.share(answers[label])
+    share = "all" if round(said, 6) == 1 else wording.share(said)
     return [
         Sentence(
             "bad" if len(answers) > 2 else "open",
-            f"For {share} of the unlabelled images its answer is '{label}': unless nearly all of them are that, it "
+            f"For {share} of the unlabelled images its answer is {what}: unless nearly all of them are {those}, it "
             "does not tell them apart.",
         )
     ]
@@ -317,13 +320,15 @@ def _one_answer(summary: dict[str, Any]) -> list[Sentence]:
 
 def _on_unlabelled(summary: dict[str, Any]) -> list[Sentence]:
     """What is known of the winner on the images without labels: its figure is of images like the labelled ones."""
-    told = summary.get("on_unlabelled") or {}
-    right, moved = told.get("accuracy"), (told.get("drift") or {}).get("alarm")
+    told, survey = summary.get("on_unlabelled") or {}, summary.get("survey") or {}
+    right, drift = told.get("accuracy"), told.get("drift")
+    # Where there was no time for the test of the winner, there is what was seen before anything was trained.
+    moved = survey.get("apart") if drift is None else drift["alarm"]
     begin = "The images without labels are of another kind than the labelled ones"
     end = "what labelled images tell of it holds for images like these alone."
     if right is None:
         why = summary.get("why_not_on_unlabelled")
-        found = [Sentence("bad", f"{begin}: expect less on them; {end}")] if moved else []
+        found = [Sentence("bad", f"{begin}: expect less on them; {end}")] if moved else _unclear(survey)
         unknown = f"How often its answers are right on the images without labels is not known: {why}."
         return [*found, *([Sentence("open", unknown)] if why else [])]
     value, low, high = (f"{100 * right[name]:.0f}" for name in ("value", "low", "high"))
@@ -331,7 +336,15 @@ def _on_unlabelled(summary: dict[str, Any]) -> list[Sentence]:
     figure = f"{figure}{_one_for_all(summary)}"
     if moved:
         return [Sentence("bad", f"{begin}: on them {figure}; {end}")]
-    return [Sentence("plain", f"On the images without labels {figure}.")]
+    return [Sentence("plain", f"On the images without labels {figure}."), *_unclear(survey)]
+
+
+def _unclear(survey: dict[str, Any]) -> list[Sentence]:
+    """What a figure on labelled images may not hold for, where that cannot be told."""
+    if survey.get("apart") or not survey.get("unclear"):
+        return []
+    told = f"Whether the images without labels are of another kind than the labelled ones, {survey['unclear']}"
+    return [Sentence("open", f"{told}: what is said above may not hold for them.")]
 
 
 def _one_for_all(summary: dict[str, Any]) -> str:
