@@ -19,7 +19,7 @@ from raytl.evaluation.intervals import Comparison, paired_metric_interval
 from raytl.judging.choice import ONE_IN_TWENTY, Choice, Contestant, choose, separates
 from raytl.judging.one_answer import one_for_all
 from raytl.judging.screening import posterior_means
-from raytl.search.plan.kinds import on_target_alone, outdone, yields_to
+from raytl.search.plan.kinds import goes_astray, on_target_alone, outdone, yields_to
 from raytl.search.plan.said import Labels, Said
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources.heads import ZERO_SHOT
@@ -288,10 +288,13 @@ class Contest:
 
         Of what is as good for all that is known, the kind that does better on task after task. Heads made of class
         names may be sure of what they get wrong: one is chosen only where it is as right, as far as can be told, on the
-        source domain, which it has not learned, as those that have. common: folds to take the scores of; none for all,
-        as if all had been tried on the same.
+        source domain, which it has not learned, as those that have. Where the images without labels are of another
+        kind, a head that learned from them too is taken only where there is no other. common: folds to take the scores
+        of; none for all, as if all had been tried on the same.
         """
         scores = self.scores()
+        if self.apart:
+            keys = [key for key in keys if not goes_astray(Strategy.from_dict(self.strategy_of(key)))] or keys
         named = [key for key in keys if self.strategy_of(key).get("head") == ZERO_SHOT]
         if 0 < len(named) < len(keys):
             right = {key: self._right_on_the_domain(key) for key in keys}

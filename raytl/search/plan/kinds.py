@@ -35,7 +35,7 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True, apart: b
     if _is_on_the_middle(other, one):
         return True
     published = _is_published(other.source_model)
-    if not labelled and apart and _astray(other):
+    if not labelled and apart and goes_astray(other):
         return False
     if not one.convex:
         if not labelled:
@@ -65,16 +65,13 @@ def outdone(one: Strategy, other: Strategy, *, apart: bool = False) -> bool:
     Whatever learned from a few target images alone is sure and wrong: a head on the last features of the same network,
     or a network that was trained on them. And a source domain is heard as far as the target's images bear it out. Never
     by what is trusted less otherwise: of two heads each would take the other's place for ever. apart: as for
-    :func:`yields_to`; then it is a head that the target's images taught, on the last features as well, that is better
-    than one that learned from the unlabelled images too.
+    :func:`yields_to`; then a head on the last features is as good, for whatever learned from the target's images alone.
     """
-    if not other.convex or other.head not in (_EITHER if apart else ("stages",)) or (apart and _astray(other)):
+    if not other.convex or other.head not in (_EITHER if apart else ("stages",)) or (apart and goes_astray(other)):
         return False
     if not one.convex:
         return on_target_alone(one) and _is_published(other.source_model)
-    if apart and one.source_domain is other.source_domain is None:
-        return one.source_model == other.source_model and _astray(one)
-    if other.head != "stages":
+    if other.head != "stages" or (apart and one.source_domain is other.source_domain is None):
         return False
     if one.source_model != other.source_model or one.head == ZERO_SHOT or _trust(other) < _trust(one):
         return False
@@ -82,12 +79,9 @@ def outdone(one: Strategy, other: Strategy, *, apart: bool = False) -> bool:
     return taught or (one.source_domain is None and (one.head in _ON_LAST or other.source_domain is not None))
 
 
-def _is_on_the_middle(one: Strategy, other: Strategy) -> bool:
-    """Whether a strategy is another one that squashes images, but sees their middle, at the usual size or the same."""
-    if not is_squashed(other.source_model) or is_squashed(one.source_model) or tiles_of(one.source_model) > 1:
-        return False
-    (bare, side), (usual, size) = split_size(other.source_model), split_size(one.source_model)
-    return bare == usual and size in (None, side) and replace(other, source_model=one.source_model) == one
+def goes_astray(strategy: Strategy) -> bool:
+    """Whether the target's labels alone go over to unlabelled images: to wrong ones where these are of another kind."""
+    return _heard(strategy) == (False, True)
 
 
 def _is_published(source_model: str) -> bool:
@@ -103,11 +97,6 @@ def on_target_alone(strategy: Strategy) -> bool:
 def _heard(strategy: Strategy) -> tuple[bool, bool]:
     """Whether a head learned from a source domain, and whether from the unlabelled images."""
     return strategy.source_domain is not None, strategy.adaptation == PROPAGATION
-
-
-def _astray(strategy: Strategy) -> bool:
-    """Whether labels of the target alone went over to unlabelled images, which may be of another kind."""
-    return _heard(strategy) == (False, True)
 
 
 def _trust(strategy: Strategy) -> tuple[bool, ...]:

@@ -217,12 +217,17 @@ class TestTaughtByOtherImages:
         assert told.winner() == (self.TAUGHT if wins else self.PLAIN).key
 
     @pytest.mark.parametrize("other", ["stages", "logistic"])
-    def test_never_without_labels_where_they_are_of_another_kind(self, other: str) -> None:
+    def test_without_labels_never_where_they_are_of_another_kind(self, other: str) -> None:
+        """Nor is its score what others have to come near."""
         told, other_head = Told(None), replace(self.PLAIN, head=other)
+        pixels = Strategy("plain:pixels", cut=1, head="stages", adaptation="propagation")
         told.contest.apart = True
-        told.add(self.TAUGHT, 0, 0.9, kind="probe")
-        told.add(other_head, 0, 0.2, kind="probe")
+        for strategy in (self.TAUGHT, pixels):
+            told.add(strategy, 0, 0.9, kind="probe")
+        assert told.winner() in (self.TAUGHT.key, pixels.key)  # there is no other
+        told.add(replace(pixels, head="logistic", adaptation="none"), 0, 0.25, kind="probe")
         told.add(TRAINED["a"], 0, 0.5)
+        told.add(other_head, 0, 0.2, kind="probe")
         assert told.winner() == other_head.key
 
 

@@ -107,6 +107,13 @@ def test_few_groups_cannot_tell(tmp_path: Path, patients: int, unclear: str) -> 
         ]
 
 
+@pytest.mark.parametrize("grain", [20.0, 40.0])
+def test_nor_are_images_of_a_poorer_camera_taken_for_the_same_kind_by_few_groups(tmp_path: Path, grain: float) -> None:
+    target = of_patients(shapes(20, 1, name="target"), 4, 0)
+    found = told(tmp_path, target=target, unlabelled=grained(shapes(30, 2, name="unlabelled"), grain).without_labels())
+    assert found.apart or found.unclear == "4 groups cannot tell"
+
+
 @pytest.mark.parametrize(("grain", "apart"), [(0.0, False), (40.0, True)])
 def test_one_label_a_class_tells_it_as_well(tmp_path: Path, grain: float, apart: bool) -> None:
     """No image was held out to be named: an only one is what its label says."""
