@@ -13,6 +13,8 @@ from raytl.evaluation import metrics
 from raytl.evaluation.intervals import Comparison, paired_metric_interval
 from raytl.evaluation.metrics import Metric
 
+UNSURE = 0.1
+"""By how much evidence without labels has been seen to be off: differences below it say nothing."""
 _DOUBT = 0.02
 """Two-sided: at one look, one in a hundred strategies that are as good as their rival is taken to trail it."""
 ONE_IN_TWENTY = 1.645
@@ -88,9 +90,16 @@ BALANCED_LOG_LOSS = Metric(
 
 
 def choose(
-    contestants: Sequence[Contestant], labels: np.ndarray, metric: Metric, groups: np.ndarray | None = None
+    contestants: Sequence[Contestant],
+    labels: np.ndarray,
+    metric: Metric,
+    groups: np.ndarray | None = None,
+    *,
+    apart: bool = False,
 ) -> Choice:
     """The contestant to take. labels: (n,); groups: (n,) or None, as for ``metric_interval``.
+
+    apart: whether the unlabelled images are known to be of another kind than the labelled ones.
 
     The final is held among the contestants with the most validated items, on exactly these items (where different
     items are as many, those that most contestants have): who was tried on fewer was left behind by the race, or not
@@ -104,7 +113,8 @@ def choose(
        ranks worse. Where the metric goes by order alone, each has its own best shift of each class as well: how
        frequent a model takes a class to be moves none of its images past another. One image that is surely wrong is a
        difference of just over one standard error, however large: the same image that did not count against its model in
-       the metric. Of such it takes three.
+       the metric. Of such it takes three. apart: of images like the labelled ones alone, so that who is behind the best
+       unlabelled evidence by more than that is off is set aside before.
     2. the unlabelled evidence, where all that are left have it: the highest. It never outvotes labels.
     3. the most frozen; of equally frozen ones the least log loss, however little less; then the cheapest, then the
        first by name.
@@ -121,13 +131,13 @@ def choose(
     evidence.
     """
     final, items = _final(contestants)
-    found = _choose(final, items, labels, metric, groups)
+    found = _choose(final, items, labels, metric, groups, apart=apart)
     by_key = {one.key: one for one in final}
     while items.any():
         usual = [by_key[key] for key in sorted(by_key[found.key].yields_to & by_key.keys())]
         if not usual:
             break
-        better = _choose(usual, items, labels, metric, groups)
+        better = _choose(usual, items, labels, metric, groups, apart=apart)
         y, g = labels[items], None if groups is None else groups[items]
         mine, rival = by_key[found.key].probabilities[items], by_key[better.key].probabilities[items]
         gap = paired_metric_interval(metric, mine, rival, y, g)
@@ -138,7 +148,13 @@ def choose(
 
 
 def _choose(
-    final: Sequence[Contestant], items: np.ndarray, labels: np.ndarray, metric: Metric, groups: np.ndarray | None
+    final: Sequence[Contestant],
+    items: np.ndarray,
+    labels: np.ndarray,
+    metric: Metric,
+    groups: np.ndarray | None,
+    *,
+    apart: bool,
 ) -> Choice:
     ordered = sorted(final, key=lambda one: one.key)
     if not items.any():
@@ -159,10 +175,15 @@ def _choose(
     keys = tuple(one.key for one in tied)
     if len(tied) == 1:
         return Choice(best.key, keys, against[ranked[1].key].standard_error, decisive)
+    believed = _by_other_images(tied) if apart else tied
+    if len(believed) == 1:
+        chosen = believed[0]
+        other = against[(ranked[1] if chosen is best else chosen).key]
+        return Choice(chosen.key, keys, other.standard_error, "unlabelled")
     finer = BALANCED_LOG_LOSS if metric.by_class else metrics.get("log-loss")
     fitted = _shifted if metric.by_order else _tempered
-    losses = {one.key: fitted(rows[one.key], y, finer) for one in tied}
-    left = _by_log_loss(tied, losses, y, g, finer)
+    losses = {one.key: fitted(rows[one.key], y, finer) for one in believed}
+    left = _by_log_loss(believed, losses, y, g, finer)
     means = {key: round(finer(said, y), 9) for key, said in losses.items()}
     chosen, grounds = (left[0], "log-loss") if len(left) == 1 else _by_the_rest(left, means)
     other = against[(ranked[1] if chosen is best else chosen).key]
@@ -213,6 +234,14 @@ def _ranked(
 
 def _ties(gap: Comparison, errors: float = 1.0) -> bool:
     return gap.value <= errors * gap.standard_error + 1e-12
+
+
+def _by_other_images(tied: Sequence[Contestant]) -> Sequence[Contestant]:
+    """Those whose unlabelled evidence is the best for all that is known; all where one has none."""
+    seen = [one.unlabelled for one in tied if one.unlabelled is not None]
+    if len(seen) < len(tied):
+        return tied
+    return [one for one, value in zip(tied, seen, strict=True) if value >= max(seen) - UNSURE]
 
 
 def _by_log_loss(

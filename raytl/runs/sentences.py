@@ -26,6 +26,8 @@ from raytl.sources.heads import CONVEX
 from raytl.sources.manifest import deciding
 from raytl.sources.uris import is_untrained
 
+_COMMON = 0.75
+"""From which share of the images without labels on a class is so common that its answer alone is often right."""
 _SAME = 1e-9
 """How far figures differ that are the same but for rounding."""
 _NAMED = 3

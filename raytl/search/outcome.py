@@ -17,14 +17,13 @@ from raytl.evaluation import metrics
 from raytl.evaluation.calibration import LEAST_CALIBRATING, apply_temperature, calibration_error
 from raytl.evaluation.intervals import average_repeats, metric_interval
 from raytl.evaluation.metrics import Metric
-from raytl.judging.choice import BALANCED_LOG_LOSS, Choice
+from raytl.judging.choice import BALANCED_LOG_LOSS, UNSURE, Choice
 from raytl.judging.estimates import corrected_estimate, with_all_labels
 from raytl.judging.health import FEW, Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.operating import Goal, operating_point
 from raytl.search.against_controls import hold_against_controls
 from raytl.search.on_unlabelled import LEAST_SEEN, NOT_HAD, add_on_unlabelled, can_be_judged
-from raytl.search.plan.contest import UNSURE
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.time_budget import YARDSTICK_SHARE, yardstick_seconds
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialStatus

@@ -680,6 +680,46 @@ class TestVerdict:
             summary |= {"on_unlabelled": None, "why_not_on_unlabelled": "there was no time left to ask it of them"}
             assert [one.text for one in sentences(summary, 0) if "another kind" in one.text] == told
 
+    def test_what_was_at_hand_is_not_told_as_what_the_model_did(self, run):
+        assert run.settings["setting"] == "semi-supervised adaptation"
+        assert '<p class="soft">labelled and unlabelled images · started' in _top(run, 0)
+
+    def test_how_often_one_answer_would_be_right_is_told_where_a_class_is_rare(self):
+        """Of balanced accuracy 74 % it was said that 99 % of its answers are right, and one answer was on 97 %."""
+        summary = summary_of("freezing", "cannot-tell", None) | STANDING
+        right = {"value": 0.987, "low": 0.86, "high": 1.0}
+        summary |= {"on_unlabelled": {"images": 90, "accuracy": right, "drift": {"alarm": False, "p": 0.6}}}
+        summary |= {"answers": {"clean": 0.94, "marked": 0.06}, "survey": {"frequencies": [0.92, 0.08]}}
+        told = next(one.text for one in sentences(summary, 0) if "without labels" in one.text)
+        assert told.endswith("estimate without labels, where 'clean' for every image would be right on about 92 %.")
+        summary |= {"survey": {"frequencies": [0.6, 0.4]}}
+        told = next(one.text for one in sentences(summary, 0) if "without labels" in one.text)
+        assert told.endswith("by an estimate without labels.")
+
+    def test_what_says_against_a_models_figures_goes_with_them(self):
+        summary = summary_of("constant", "cannot-tell", (0.1, -0.1, 0.3)) | STANDING
+        summary["controls"][0] |= {"name": "commonest-class", "strategy": {"answer": "a"}}
+        summary |= {"answers": {"a": 0.95, "b": 0.03, "c": 0.02}, "survey": None, "why_not_on_unlabelled": "no time"}
+        summary |= {"on_unlabelled": {"images": 90, "accuracy": None, "drift": {"alarm": True, "p": 0.01}}}
+        told = [one.text for one in cautions(summary)]
+        assert [sentence in [one.text for one in sentences(summary, 0)] for sentence in told] == [True] * 3
+        begins = (
+            "This model is not known to be better",
+            "For 95.0 % of the",
+            "The images without labels are of another",
+        )
+        assert all(sentence.startswith(begin) for sentence, begin in zip(told, begins, strict=True))
+        summary["best"] |= {"test_metric": None}
+        assert cautions(summary)[-1].text.startswith("How often it is right nobody has measured")
+        assert cautions(summary_of("constant", "helped", (0.1, 0.05, 0.3)) | STANDING) == []
+        assert cautions(summary | {"best": None}) == []
+
+    def test_an_interval_that_holds_everything_is_said_in_words(self):
+        summary = summary_of("source-model", "cannot-tell", (0.45, -1.0, 1.0))
+        told = "+45.0 points (how far off, so few independent images cannot tell) against the same from random weights"
+        assert told in transfer(summary).text
+        assert "(95 % interval −99.0 to +100.0)" in transfer(summary_of("source-model", "helped", (0.4, -0.99, 1))).text
+
     def test_what_is_most_probable_is_not_called_the_answer_of_a_model_with_a_threshold(self):
         point = {"label": "b", "value": 0.02, "reached": True, "recall": None, "precision": None, "metric": None}
         summary = summary_of("freezing", "cannot-tell", None) | STANDING

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from raytl.evaluation.intervals import Comparison, paired_metric_interval
-from raytl.judging.choice import ONE_IN_TWENTY, Choice, Contestant, choose, separates
+from raytl.judging.choice import ONE_IN_TWENTY, UNSURE, Choice, Contestant, choose, separates
 from raytl.judging.one_answer import one_for_all
 from raytl.judging.screening import posterior_means
 from raytl.search.plan.kinds import goes_astray, on_target_alone, outdone, yields_to
@@ -27,9 +27,6 @@ from raytl.training.strategy import Strategy
 
 LEAST_IMAGES = 6
 """On fewer images that all speak for one side a standard error says nothing."""
-
-UNSURE = 0.1
-"""By how much evidence without labels has been seen to be off: differences below it say nothing."""
 HARDLY_BETTER = 0.25
 """Of the images that a strategy was asked, the share at least that a rival was asked of which it is hardly known
 worse."""
@@ -261,7 +258,7 @@ class Contest:
         known = [
             replace(one, yields_to=frozenset(key for key in finalists if self.yields(one.key, key))) for one in known
         ]
-        return choose(known, self.labels.labels, self.labels.metric, self.labels.groups)
+        return choose(known, self.labels.labels, self.labels.metric, self.labels.groups, apart=self.apart)
 
     def yields(self, key: str, other: str) -> bool:
         """Whether a strategy that was tried yields to another, of a kind that does better on task after task."""

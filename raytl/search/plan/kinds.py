@@ -30,7 +30,9 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True, apart: b
     too, whether it is a head or a network. apart: whether the unlabelled images are of another kind than the labelled
     ones: then what goes over to neighbours goes astray, and folds do not show it, for what they hold out is like the
     labelled ones. A head that learned from them is not better than the same without, but where labels say so; and one
-    that learned from the labelled ones alone is no better on all stages than on the last.
+    that learned from the labelled ones alone is no better on all stages than on the last. And what sees images to
+    their edges yields to the same on their middle: at the edges of a photographed page lies the desk, which folds do
+    not show.
     """
     if _is_on_the_middle(other, one):
         return True
@@ -53,9 +55,10 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True, apart: b
     stages = same and one.head in _ON_LAST and (one.source_domain is None or other.source_domain is not None)
     less, more = _heard(one), _heard(other)
     joined = less != more and all(a <= b for a, b in zip(less, more, strict=True))
-    if unlike:
-        stages, joined = False, less > more
     joined = joined and same and one.head == "stages"
+    if unlike:
+        alone = one.source_model == other.source_model and other.head in _EITHER
+        stages, joined = False, alone and goes_astray(one) and not goes_astray(other)
     return stages or joined or (published and one.source_model.startswith("plain:") and other.head != ZERO_SHOT)
 
 
@@ -77,6 +80,14 @@ def outdone(one: Strategy, other: Strategy, *, apart: bool = False) -> bool:
         return False
     taught = _heard(other)[1] and not _heard(one)[1] and other.source_domain == one.source_domain
     return taught or (one.source_domain is None and (one.head in _ON_LAST or other.source_domain is not None))
+
+
+def _is_on_the_middle(one: Strategy, other: Strategy) -> bool:
+    """Whether a strategy is another one that squashes images, but sees their middle, at the usual size or the same."""
+    if not is_squashed(other.source_model) or is_squashed(one.source_model) or tiles_of(one.source_model) > 1:
+        return False
+    (bare, side), (usual, size) = split_size(other.source_model), split_size(one.source_model)
+    return bare == usual and size in (None, side) and replace(other, source_model=one.source_model) == one
 
 
 def goes_astray(strategy: Strategy) -> bool:

@@ -252,6 +252,23 @@ class TestAllStages:
             told.add(self.LAST, fold, 0.6, kind="probe", unlabelled=last)
         assert told.winner() == (self.ALL if wins else self.LAST).key
 
+    @pytest.mark.parametrize(
+        ("apart", "last", "wins"), [(False, 0.9, True), (True, 0.9, False), (True, 0.45, True), (True, 0.3, True)]
+    )
+    @pytest.mark.parametrize("taught", [False, True])
+    def test_nor_by_a_log_loss_on_images_unlike_these(self, apart: bool, last: float, wins: bool, taught: bool) -> None:
+        """taught: whether there is a head too that learned from these, and is surest of them."""
+        told = Told()
+        told.contest.apart = apart
+        for fold in range(FOLDS):
+            told.add(self.ALL, fold, 0.6, kind="probe", unlabelled=0.4)
+            told.add(self.LAST, fold, 0.6, kind="probe", unlabelled=last)
+            said = told.records[-1].predicted
+            said[:18] = 0.1 * said[:18] + 0.9 / CLASSES  # hardly sure of what is right: no temperature makes up for it
+            if taught and apart:
+                told.add(replace(self.ALL, adaptation="propagation"), fold, 0.6, kind="probe", unlabelled=0.95)
+        assert told.winner() == (self.ALL if wins else self.LAST).key
+
     @pytest.mark.parametrize(("apart", "wins"), [(False, True), (True, False)])
     def test_nor_without_labels(self, apart: bool, wins: bool) -> None:
         told = Told(None)
