@@ -107,7 +107,8 @@ def cautions(summary: dict[str, Any]) -> list[Sentence]:
     if summary["best"] is None:
         return []
     found = [*_blind_would_do(summary), *_one_answer(summary)]
-    found += [one for one in _on_unlabelled(summary) if one.tone == "bad"]
+    moved = [one for one in _on_unlabelled(summary) if one.tone == "bad"]
+    found += moved or _unclear(summary.get("survey") or {})
     if not _measured(summary) and not summary.get("test_undefined"):
         found.append(Sentence("open", _UNMEASURED))
     return found
@@ -346,7 +347,7 @@ def _unclear(survey: dict[str, Any]) -> list[Sentence]:
     if survey.get("apart") or not survey.get("unclear"):
         return []
     told = f"Whether the images without labels are of another kind than the labelled ones, {survey['unclear']}"
-    return [Sentence("open", f"{told}: what is said above may not hold for them.")]
+    return [Sentence("open", f"{told}: its figures may not hold for them.")]
 
 
 def _one_for_all(summary: dict[str, Any]) -> str:

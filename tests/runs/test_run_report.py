@@ -659,11 +659,15 @@ class TestVerdict:
         [
             ({"apart": True, "unclear": ""}, None, "are of another kind than the labelled ones"),
             ({"apart": True, "unclear": ""}, False, ""),  # the winner's own features do not show it
-            ({"apart": False, "unclear": "4 groups cannot tell"}, None, "labelled ones, 4 groups cannot tell: what is"),
+            (
+                {"apart": False, "unclear": "4 groups cannot tell"},
+                None,
+                "labelled ones, 4 groups cannot tell: its figures",
+            ),
             (
                 {"apart": False, "unclear": "4 groups cannot tell"},
                 False,
-                "labelled ones, 4 groups cannot tell: what is",
+                "labelled ones, 4 groups cannot tell: its figures",
             ),
             ({"apart": False, "unclear": "4 groups cannot tell"}, True, "are of another kind than the labelled ones"),
             ({"apart": False}, None, ""),  # of older versions
@@ -711,7 +715,10 @@ class TestVerdict:
         assert all(sentence.startswith(begin) for sentence, begin in zip(told, begins, strict=True))
         summary["best"] |= {"test_metric": None}
         assert cautions(summary)[-1].text.startswith("How often it is right nobody has measured")
-        assert cautions(summary_of("constant", "helped", (0.1, 0.05, 0.3)) | STANDING) == []
+        good = summary_of("constant", "helped", (0.1, 0.05, 0.3)) | STANDING
+        assert cautions(good) == []
+        (doubt,) = cautions(good | {"survey": {"unclear": "4 groups cannot tell"}})
+        assert doubt.text.endswith("4 groups cannot tell: its figures may not hold for them.")
         assert cautions(summary | {"best": None}) == []
 
     def test_an_interval_that_holds_everything_is_said_in_words(self):
