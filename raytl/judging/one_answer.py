@@ -10,6 +10,8 @@ _ONE_ANSWER, _EXPECTED = 0.9, 0.75
 """From which share of the images on an answer is one for all, and to which share that is not expected."""
 _FEW = 0.2
 """Of the classes that images are expected to be of, as many as answers are few."""
+_SEEN = 20.0
+"""Classes that are expected at most: answers may be those to twenty images, which cannot be of more."""
 
 
 def one_for_all(answers: Sequence[float] | np.ndarray, frequencies: Sequence[float] = ()) -> int | None:
@@ -34,7 +36,7 @@ def few_for_all(answers: Sequence[float] | np.ndarray, frequencies: Sequence[flo
     said = np.asarray(answers, dtype=np.float64)
     known = np.asarray(frequencies, dtype=np.float64)
     expected = _spread(known) if len(known) == len(said) else float(len(said))
-    if not said.any() or _spread(said) > _FEW * expected:
+    if not said.any() or _spread(said) > _FEW * min(expected, _SEEN):
         return ()
     order = np.argsort(-said, kind="stable")
     return tuple(int(which) for which in order[: int(np.searchsorted(np.cumsum(said[order]), _ONE_ANSWER)) + 1])

@@ -18,8 +18,8 @@ the head, the rates and the augmentation as well."""
 WITHOUT_DOMAIN_AND_LOSS = "without the source domain and its loss"
 AT_USUAL_SIZE, ON_WHOLE_IMAGES = "at the usual size", "on whole images"
 """Names of the controls of what sees images larger than the space asks for, and of what sees pieces of them."""
-ON_THE_MIDDLE = "on the middle of the images, at the usual size"
-"""Name of the control of what sees images to their edges, squashed into its input."""
+ON_THE_MIDDLE, ON_A_SMALL_MIDDLE = "on the middle of the images, at the usual size", "on their middle, at fewer pixels"
+"""Names of the controls of what sees images to their edges, squashed into its input, at the usual size and larger."""
 USUAL = frozenset({FROM_SCRATCH, USUAL_FINE_TUNING})
 """Names of controls that are a usual recipe, and so may differ from the winner in more than one part."""
 _MOST = 0.02

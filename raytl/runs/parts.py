@@ -7,6 +7,7 @@ from typing import Any
 
 from raytl.judging.verdict import (
     FROM_SCRATCH,
+    ON_A_SMALL_MIDDLE,
     ON_PLAIN_FEATURES,
     ON_THE_MIDDLE,
     ON_WHOLE_IMAGES,
@@ -61,6 +62,11 @@ def words(control: dict[str, Any]) -> Words:
     if control["name"] == ON_THE_MIDDLE:
         against = "the same on the middle of the images, at the usual size"
         return Words("Seeing the images to their edges", "all of the images in view", against)
+    if control["name"] == ON_A_SMALL_MIDDLE:
+        against = "the same on the middle of the images, at the usual size"
+        return Words(
+            "Seeing the images larger, and to their edges", "more pixels and all of the images in view", against
+        )
     said = PARTS[control["part"]]
     return replace(said, against=_BY_NAME.get(control["name"], said.against))
 

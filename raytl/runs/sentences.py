@@ -356,7 +356,7 @@ def _one_for_all(summary: dict[str, Any]) -> str:
     if not answers or len(known) != len(answers) or max(known) < _COMMON:
         return ""
     label = max(zip(known, answers, strict=True))[1]
-    return f", where '{label}' for every image would be right on about {100 * max(known):.0f} %"
+    return f", where '{label}' for every image would be right on about {100 * max(known):.0f} % for all that is known"
 
 
 def _less_would_do(summary: dict[str, Any]) -> list[Sentence]:

@@ -7,6 +7,7 @@ import pytest
 
 from raytl.evaluation import metrics
 from raytl.judging.blind import against_blind
+from raytl.judging.one_answer import few_for_all
 
 
 def guesses(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
@@ -54,3 +55,13 @@ def test_where_one_answer_is_best_it_is_the_commonest() -> None:
 def test_of_one_class_alone_a_ranking_tells_nothing() -> None:
     labels = np.zeros(8, dtype=int)
     assert against_blind(metrics.get("auroc"), guesses(np.random.default_rng(3), np.repeat([0, 1], 4)), labels) is None
+
+
+def test_all_classes_are_no_few_however_few_images_they_were_seen_on() -> None:
+    """Of twenty images of 102 flowers, each rightly another one, it was said that a model does not tell them apart."""
+    rng = np.random.default_rng(0)
+    for classes, images in ((102, 20), (200, 40), (30, 20)):
+        right = rng.integers(classes, size=images)
+        assert few_for_all(np.bincount(right, minlength=classes) / images) == ()
+    two = np.bincount([3] * 12 + [5] * 8, minlength=102) / 20
+    assert few_for_all(two) == (3, 5)

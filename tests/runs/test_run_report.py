@@ -606,7 +606,7 @@ class TestVerdict:
                 "For 98.0 % of the unlabelled images its answer is 'a' or 'b':",
             ),
             (
-                4 * (0.24,) + (0.04,) + 21 * (0.0,),
+                (0.5, 0.2, 0.15, 0.11, 0.04) + 21 * (0.0,),
                 (),
                 "bad",
                 "For 96.0 % of the unlabelled images its answer is one of 4 of",
@@ -695,7 +695,8 @@ class TestVerdict:
         summary |= {"on_unlabelled": {"images": 90, "accuracy": right, "drift": {"alarm": False, "p": 0.6}}}
         summary |= {"answers": {"clean": 0.94, "marked": 0.06}, "survey": {"frequencies": [0.92, 0.08]}}
         told = next(one.text for one in sentences(summary, 0) if "without labels" in one.text)
-        assert told.endswith("estimate without labels, where 'clean' for every image would be right on about 92 %.")
+        blind = "'clean' for every image would be right on about 92 % for all that is known"
+        assert told.endswith(f"estimate without labels, where {blind}.")
         summary |= {"survey": {"frequencies": [0.6, 0.4]}}
         told = next(one.text for one in sentences(summary, 0) if "without labels" in one.text)
         assert told.endswith("by an estimate without labels.")

@@ -34,7 +34,7 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True, apart: b
     their edges yields to the same on their middle: at the edges of a photographed page lies the desk, which folds do
     not show.
     """
-    if _is_on_the_middle(other, one):
+    if is_on_the_middle(other, one):
         return True
     published = _is_published(other.source_model)
     if not labelled and apart and goes_astray(other):
@@ -82,12 +82,16 @@ def outdone(one: Strategy, other: Strategy, *, apart: bool = False) -> bool:
     return taught or (one.source_domain is None and (one.head in _ON_LAST or other.source_domain is not None))
 
 
-def _is_on_the_middle(one: Strategy, other: Strategy) -> bool:
-    """Whether a strategy is another one that squashes images, but sees their middle, at the usual size or the same."""
+def is_on_the_middle(one: Strategy, other: Strategy) -> bool:
+    """Whether a strategy is another one that squashes images, but sees their middle, at the usual size or the same.
+
+    Whether either learned from augmented views too is another question, that only what led is asked.
+    """
     if not is_squashed(other.source_model) or is_squashed(one.source_model) or tiles_of(one.source_model) > 1:
         return False
     (bare, side), (usual, size) = split_size(other.source_model), split_size(one.source_model)
-    return bare == usual and size in (None, side) and replace(other, source_model=one.source_model) == one
+    twin = replace(other, source_model=one.source_model, augmentation=one.augmentation, cached_views=one.cached_views)
+    return bare == usual and size in (None, side) and twin == one
 
 
 def goes_astray(strategy: Strategy) -> bool:

@@ -167,7 +167,8 @@ class MorePixels:
             for record in self._probes()
             if record.strategy["source_model"] == self._uri and record.strategy["adaptation"] == strategy.adaptation
         ]
-        again = [record.seconds for record in alike if record.strategy["head"] == strategy.head][1:]
+        same = {"head": strategy.head, "class_weights": strategy.class_weights}
+        again = [record.seconds for record in alike if same.items() <= record.strategy.items()][1:]
         took = max(record.seconds for record in alike)
         return self._durations.at_more_pixels(replace(strategy, source_model=self._uri), times, took) + sum(again)
 

@@ -6,12 +6,13 @@ measure of all that comes after it, and what tells which source model to go on w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from raytl.adaptation.propagation import PROPAGATION
 from raytl.search.jobs import JobKind, LaneJob, Survey
 from raytl.search.plan.contest import Contest
 from raytl.search.plan.head_work import Takes, anything
+from raytl.search.plan.kinds import is_on_the_middle
 from raytl.search.records import TrialStatus
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
@@ -334,7 +335,10 @@ class Probing:
         return (racing[0] if self._contest.labels is not None else self._usually_best(racing)).key
 
     def leading_head(self) -> Strategy | None:
-        """What promises most of all heads that were tried on the most folds, at more pixels or on views included."""
+        """What promises most of all heads that were tried on the most folds, at more pixels or on views included.
+
+        All of the images in view only where labels bear it out.
+        """
         heads = {
             record.strategy_key: Strategy.from_dict(record.strategy)
             for record in self._contest.records
@@ -342,7 +346,13 @@ class Probing:
         }
         if not heads:
             return None
-        return heads[self.best_of(list(heads))]
+        left = [key for key, one in heads.items() if not self._is_seen_as_well(key, one, heads)]
+        return heads[self.best_of(left or list(heads))]
+
+    def _is_seen_as_well(self, key: str, one: Strategy, heads: Mapping[str, Strategy]) -> bool:
+        """Whether the middle of the images does as well as all of them, for all that labels tell."""
+        twins = [other for other, strategy in heads.items() if is_on_the_middle(strategy, one)]
+        return any(not self.outdoes(key, twin) for twin in twins)
 
     def best_of(self, keys: Sequence[str]) -> str:
         """Which of these strategies promises most, of those that were tried on the most folds."""

@@ -15,6 +15,7 @@ from raytl.adaptation.propagation import PROPAGATION
 from raytl.judging.verdict import (
     AT_USUAL_SIZE,
     FROM_SCRATCH,
+    ON_A_SMALL_MIDDLE,
     ON_PLAIN_FEATURES,
     ON_THE_MIDDLE,
     ON_WHOLE_IMAGES,
@@ -220,7 +221,9 @@ class Recipes:
             found.append(Control(name, Part.SOURCE_DOMAIN, alone))
         if sized:
             name = ON_WHOLE_IMAGES if tiles_of(winner.source_model) > 1 else AT_USUAL_SIZE
-            name = ON_THE_MIDDLE if is_squashed(winner.source_model) else name
+            if is_squashed(winner.source_model):
+                alike = self._space.squashed(usual) == winner.source_model
+                name = ON_THE_MIDDLE if alike else ON_A_SMALL_MIDDLE
             found.append(Control(name, Part.PIXELS, replace(winner, source_model=usual)))
         other = self._unrelated(winner, order)
         if other is not None:
@@ -244,8 +247,9 @@ class Recipes:
 
     def _at_usual_size(self, uri: str) -> str:
         """A source model at the space's size, where that is what it is in the space."""
+        own = self._space.source_models
         bare = split_size(uri)[0]
-        return bare if uri not in self._space.source_models and bare in self._space.source_models else uri
+        return next((other for other in (uri, bare, *own) if other in own and split_size(other)[0] == bare), uri)
 
     def _on_plain_features(self, winner: Strategy, order: Sequence[str]) -> Strategy:
         """The winner's head on what needs no network: of such features, on those that promise most.

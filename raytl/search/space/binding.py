@@ -124,7 +124,7 @@ class BoundSpace:
 
     def squashed(self, uri: str) -> str | None:
         """See :func:`raytl.search.space.sizes.squashed`."""
-        return sizes.squashed(uri, self._info(uri))
+        return sizes.squashed(uri, self._info(uri), self.space.settings.largest_image_size)
 
     def larger(self, uri: str) -> list[tuple[str, float]]:
         """See :func:`raytl.search.space.sizes.larger`."""

@@ -20,9 +20,12 @@ LEAST_CLOSER = 1.33
 _OF_ONE_SIZE = ("pretrain:", "scratch:", "plain:")
 
 
-def squashed(uri: str, known: SourceInfo) -> str | None:
-    """A source model that is shown the middle of images, at as many pixels with all of them in view; None of others."""
-    if not known.pretrained or not known.crops or uri.startswith(_OF_ONE_SIZE):
+def squashed(uri: str, known: SourceInfo, most: int) -> str | None:
+    """A source model that is shown the middle of images, at as many pixels with all of them in view; None of others.
+
+    most: as for :func:`larger`; where that is 0, images are shown in no other way than the space's.
+    """
+    if not most or not known.pretrained or not known.crops or uri.startswith(_OF_ONE_SIZE):
         return None
     return sources.at_size(uri, known.image_size, squash=True)
 

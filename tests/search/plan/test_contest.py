@@ -342,6 +342,14 @@ class TestSeenToTheEdges:
         assert told.winner() == (squashed if wins else usual).key
         assert told.contest.outdoes(squashed.key, usual.key) == wins
 
+    def test_nor_do_views_of_the_one_alone_set_it_ahead(self) -> None:
+        told = Told()
+        viewed = replace(self.USUAL, source_model="timm:resnet18@96px-squash", augmentation="crop", cached_views=4)
+        for fold in range(FOLDS):
+            told.add(self.USUAL, fold, 18 / 30, kind="probe")
+            told.add(viewed, fold, (18 if fold else 19) / 30, kind="probe", seconds=0.5)
+        assert told.winner() == self.USUAL.key
+
 
 class TestChoice:
     def test_is_on_the_folds_that_all_have(self) -> None:

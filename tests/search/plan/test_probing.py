@@ -667,6 +667,21 @@ class TestViews:
         seen = self.seen(self.played(space, lanes=1, larger=larger))
         assert {uri for uri, _, _ in seen} <= {MADE[1], f"{MADE[1]}@224px"} and len(seen) == 6
 
+    @pytest.mark.parametrize(("leads", "shown"), [(0.3, ""), (0.9, "@96px-squash")])
+    def test_of_all_of_the_images_only_where_labels_tell_that_it_is_better(
+        self, space: BoundSpace, leads: float, shown: str
+    ) -> None:
+        """The middle, of 0.25, is as good for all that is known as what leads it by little."""
+        search = Search(
+            space,
+            lanes=1,
+            recipes=FixedRecipes({}, {MADE[1]: PROBES[MADE[1]]}),
+            squashed=lambda asked: f"{asked}@96px-squash" if asked == MADE[1] else None,
+            head_augmentations=["crop"],
+        )
+        search.play(lambda job: Curve(((leads, 1.0),)) if "squash" in job.strategy["source_model"] else by_name(job))
+        assert self.seen(search) == [(f"{MADE[1]}{shown}", "crop", fold) for fold in range(3)]
+
     def test_not_where_there_is_no_time_or_no_fold_to_tell_whether_it_pays(self, space: BoundSpace) -> None:
         assert not self.seen(self.played(space, 10.0))
         assert not self.seen(self.played(space, folds=0))

@@ -377,6 +377,13 @@ class TestControls:
         own = recipes(tmp_path, None, winner.source_model)
         assert "pixels" not in {control.part for control in own.controls(winner, ORDER, SURVEY)}
 
+    @pytest.mark.parametrize("size", ["64px", "32px-squash"])
+    def test_the_usual_size_of_a_source_model_may_be_its_own(self, tmp_path: Path, size: str) -> None:
+        made = recipes(tmp_path, None, "plain:pixels", "scratch:cnn-small@32px")
+        winner = Strategy(f"scratch:cnn-small@{size}", cut=STAGES, head="logistic")
+        (usual,) = [c.strategy for c in made.controls(winner, ORDER, SURVEY) if c.part == "pixels"]
+        assert usual == replace(winner, source_model="scratch:cnn-small@32px")
+
     def test_names_of_classes_are_nothing_that_plain_features_could_be_held_against(self, tmp_path: Path) -> None:
         winner = Strategy(PRETRAINED, cut=STAGES, head="zero-shot")
         parts = [control.name for control in recipes(tmp_path).controls(winner, ORDER, SURVEY)]

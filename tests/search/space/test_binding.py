@@ -415,9 +415,11 @@ def test_what_is_shown_the_middle_of_images_may_see_all_of_them(
 ) -> None:
     uri, own = in_cache(tmp_path, monkeypatch), f"pretrain:bright/{MODEL}"
     at_64 = f"{uri}@64px-squash"
-    space = bind(tmp_path, f"image_size: 96\nspace: {{source_model: ['{uri}', '{own}', '{MODEL}', '{at_64}']}}", data())
+    text = f"image_size: 96\nlargest_image_size: 96\nspace: {{source_model: ['{uri}', '{own}', '{MODEL}', '{at_64}']}}"
+    space = bind(tmp_path, text, data())
     assert space.squashed(uri) == f"{uri}@96px-squash"
     assert [space.squashed(other) for other in (own, MODEL, at_64, "plain:pixels")] == [None] * 4
+    assert bind(tmp_path, text, data(), "largest_image_size=0", "image_size=96").squashed(uri) is None
 
 
 @pytest.mark.parametrize(
