@@ -114,7 +114,10 @@ class TestSearch:
         assert parent.data.metrics["best_score"] == pytest.approx(searched.document["best"]["score"])
 
     def test_nothing_is_left_running(self, searched, place):
-        assert processes_of(place) == {}
+        until = time.monotonic() + 15  # a lane's process that was told to end takes its time on a busy machine
+        while (left := processes_of(place)) and time.monotonic() < until:
+            time.sleep(0.2)
+        assert left == {}
 
     def test_a_name_that_is_taken(self, searched, raytl):
         done = raytl("search", "--target", "photos", "--space", "tiny.yaml", "--name", "flowers")
