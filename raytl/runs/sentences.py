@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from raytl.evaluation.intervals import Interval
 from raytl.evaluation.metrics import Metric
-from raytl.judging.one_answer import few_for_all, one_for_all
 from raytl.judging.verdict import USUAL, lacks
 from raytl.runs import wording
 from raytl.runs.gains import (
@@ -22,12 +20,11 @@ from raytl.runs.gains import (
 )
 from raytl.runs.parts import words
 from raytl.runs.run import interval
+from raytl.runs.unlabelled import Sentence, on_unlabelled, one_answer, unclear
 from raytl.sources.heads import CONVEX
 from raytl.sources.manifest import deciding
 from raytl.sources.uris import is_untrained
 
-_COMMON = 0.75
-"""From which share of the images without labels on a class is so common that its answer alone is often right."""
 _SAME = 1e-9
 """How far figures differ that are the same but for rounding."""
 _NAMED = 3
@@ -50,14 +47,6 @@ _UNSCORED = (
 )
 
 
-@dataclass(frozen=True)
-class Sentence:
-    """One sentence and how to colour it: ``good``, ``open`` (the data cannot tell) or ``bad``."""
-
-    tone: str
-    text: str
-
-
 def sentences(summary: dict[str, Any], test_images: int) -> list[Sentence]:
     """The sentences at the top of the report.
 
@@ -66,9 +55,9 @@ def sentences(summary: dict[str, Any], test_images: int) -> list[Sentence]:
     best = summary["best"]
     if best is None:
         return [Sentence("bad", "No trial was completed, so there is no model. The table of trials says why.")]
-    found = [*_blind_would_do(summary), *_one_answer(summary), *_less_would_do(summary)]
+    found = [*_blind_would_do(summary), *one_answer(summary), *_less_would_do(summary)]
     found.append(Sentence("plain", _figure(summary, test_images)))
-    found += _on_unlabelled(summary)
+    found += on_unlabelled(summary)
     if summary.get("test_undefined"):
         found.append(Sentence("open", f"On the test images there is no figure: {summary['test_undefined']}."))
     elif not _measured(summary):
@@ -106,9 +95,9 @@ def cautions(summary: dict[str, Any]) -> list[Sentence]:
     """Those of the sentences without which a model's figures say too much: they go with it, wherever it is served."""
     if summary["best"] is None:
         return []
-    found = [*_blind_would_do(summary), *_one_answer(summary)]
-    moved = [one for one in _on_unlabelled(summary) if one.tone == "bad"]
-    found += moved or _unclear(summary.get("survey") or {})
+    found = [*_blind_would_do(summary), *one_answer(summary)]
+    moved = [one for one in on_unlabelled(summary) if one.tone == "bad"]
+    found += moved or unclear(summary.get("survey") or {})
     if not _measured(summary) and not summary.get("test_undefined"):
         found.append(Sentence("open", _UNMEASURED))
     return found
@@ -289,74 +278,6 @@ def _of_one_class(control: dict[str, Any], gain: Interval, summary: dict[str, An
     metric = metric_of(summary)
     highest = metric.limits[1] if metric.higher_is_better else -metric.limits[0]
     return abs(metric.oriented(test.value) - gain.value - highest) < _SAME
-
-
-def _one_answer(summary: dict[str, Any]) -> list[Sentence]:
-    """Whether the winner says one thing or few of nearly all unlabelled images, and nothing known says that it should.
-
-    Where there are labels from there, how frequent the classes are is known; elsewhere the user may know. Of a model
-    that names a class from another probability on, which is most probable says little.
-    """
-    answers = summary.get("answers") or {}
-    if not answers or summary.get("operating_point") is not None:
-        return []
-    labels, shares = list(answers), list(answers.values())
-    known = (summary.get("survey") or {}).get("frequencies") or []
-    one, few = one_for_all(shares, known), few_for_all(shares, known)
-    if one is not None:
-        said, what, those = shares[one], f"'{labels[one]}'", "that"
-    elif len(few) > 1:
-        said, those = sum(shares[which] for which in few), "of these"
-        named = " or ".join(f"'{labels[which]}'" for which in few)
-        what = f"one of {len(few)} of the {len(labels)} classes" if len(few) > _NAMED else named
-    else:
-        return []
-    share = "all" if round(said, 6) == 1 else wording.share(said)
-    return [
-        Sentence(
-            "bad" if len(answers) > 2 else "open",
-            f"For {share} of the unlabelled images its answer is {what}: unless nearly all of them are {those}, it "
-            "does not tell them apart.",
-        )
-    ]
-
-
-def _on_unlabelled(summary: dict[str, Any]) -> list[Sentence]:
-    """What is known of the winner on the images without labels: its figure is of images like the labelled ones."""
-    told, survey = summary.get("on_unlabelled") or {}, summary.get("survey") or {}
-    right, drift = told.get("accuracy"), told.get("drift")
-    # Where there was no time for the test of the winner, there is what was seen before anything was trained.
-    moved = survey.get("apart") if drift is None else drift["alarm"]
-    begin = "The images without labels are of another kind than the labelled ones"
-    end = "what labelled images tell of it holds for images like these alone."
-    if right is None:
-        why = summary.get("why_not_on_unlabelled")
-        found = [Sentence("bad", f"{begin}: expect less on them; {end}")] if moved else _unclear(survey)
-        unknown = f"How often its answers are right on the images without labels is not known: {why}."
-        return [*found, *([Sentence("open", unknown)] if why else [])]
-    value, low, high = (f"{100 * right[name]:.0f}" for name in ("value", "low", "high"))
-    figure = f"about {value} % of its answers are right (90 % interval {low} to {high}), by an estimate without labels"
-    figure = f"{figure}{_one_for_all(summary)}"
-    if moved:
-        return [Sentence("bad", f"{begin}: on them {figure}; {end}")]
-    return [Sentence("plain", f"On the images without labels {figure}."), *_unclear(survey)]
-
-
-def _unclear(survey: dict[str, Any]) -> list[Sentence]:
-    """What a figure on labelled images may not hold for, where that cannot be told."""
-    if survey.get("apart") or not survey.get("unclear"):
-        return []
-    told = f"Whether the images without labels are of another kind than the labelled ones, {survey['unclear']}"
-    return [Sentence("open", f"{told}: its figures may not hold for them.")]
-
-
-def _one_for_all(summary: dict[str, Any]) -> str:
-    """How often the commonest class would be right on the images without labels, where that is nearly always."""
-    answers, known = summary.get("answers") or {}, (summary.get("survey") or {}).get("frequencies") or []
-    if not answers or len(known) != len(answers) or max(known) < _COMMON:
-        return ""
-    label = max(zip(known, answers, strict=True))[1]
-    return f", where '{label}' for every image would be right on about {100 * max(known):.0f} % for all that is known"
 
 
 def _less_would_do(summary: dict[str, Any]) -> list[Sentence]:
