@@ -175,7 +175,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(n: int) -> None:
             estimate = learned_now.estimate(seen, spread(200))
             held.append(estimate.low <= right.mean() <= estimate.high)
             widths.append(estimate.high - estimate.low)
-    assert np.mean(held) >= 0.85
+    assert 0.85 <= np.mean(held) <= (0.99 if n > 30 else 1.0)  # of thirty images other tasks' doubt is most of it
     assert np.mean(widths) < 0.35  # an interval that holds all there is says nothing
 
 
