@@ -39,6 +39,7 @@ from raytl.sources.manifest import MANIFEST_FILE, Manifest, Threshold, deciding
 from raytl.sources.near_heads import NearestMeanHead, NeighboursHead
 from raytl.tasks.images import Images
 
+_BEFORE = "Before classes were added: "
 _NEW_EXAMPLES = 4
 
 
@@ -176,7 +177,7 @@ def extend_bundle(
     export_bundle(
         out,
         model,
-        metrics=_figures(more, judged, raw, asked & judged.seen, extension),
+        metrics=_figures(more, judged, raw, asked & judged.seen, extension) | _cautions(manifest),
         provenance=_provenance(directory, manifest, extension),
         # The sharpness of an average is in the head itself.
         temperature=1.0 if reads_stages else temperature,
@@ -311,6 +312,14 @@ def _figures(
         found["calibration_error"] = {"before": before, "after": after}
     told = extension.to_json()
     return found | {"old_classes": told["old"], "added": told["added"], "notes": told["notes"]}
+
+
+def _cautions(manifest: Manifest) -> dict[str, Any]:
+    """What spoke against the old model's figures speaks against these, for all that is known."""
+    told = manifest.metrics.get("cautions")
+    if not isinstance(told, list) or not told:
+        return {}
+    return {"cautions": [_BEFORE + str(text).removeprefix(_BEFORE) for text in told]}
 
 
 def _provenance(directory: Path, manifest: Manifest, extension: Extension) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from raytl.bundles import Bundle, Reference, export_bundle
 from raytl.bundles.extending import Extension, extend_bundle
 from raytl.bundles.features import FEATURES_FILE, read_features
 from raytl.core.errors import UserError
-from raytl.sources.manifest import Threshold
+from raytl.sources.checkpoint import write_metrics
+from raytl.sources.manifest import Threshold, read_manifest
 from raytl.tasks import LabelledImages, TrainingData
 from raytl.training.kept_features import gather_features
 from raytl.training.loop import run_trial
@@ -264,3 +265,12 @@ def test_without_reference_images_there_are_none_afterwards(tmp_path: Path) -> N
     path = bundle(tmp_path, FROZEN["logistic"], images=False, yardstick=False)
     done = extend_bundle(path, {"disc": of("disc", 6)}, tmp_path / "out")
     assert Reference.read(done.path) is None
+
+
+def test_what_spoke_against_the_old_figures_is_not_forgotten(tmp_path: Path) -> None:
+    path, told = bundle(tmp_path, FROZEN["logistic"], images=False, yardstick=False), "The images are of another kind."
+    write_metrics(path, {**read_manifest(path).metrics, "cautions": [told]})
+    once = extend_bundle(path, {"disc": of("disc", 6)}, tmp_path / "once").path
+    twice = extend_bundle(once, {"ring": of("disc", 6, seed=9)}, tmp_path / "twice").path
+    for one in (once, twice):
+        assert read_manifest(one).metrics["cautions"] == [f"Before classes were added: {told}"]
