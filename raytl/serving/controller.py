@@ -24,6 +24,7 @@ from raytl.serving.ingress import (
     EVERYWHERE,
     LOOPBACK,
     PROXY_CHECKS,
+    announce_end,
     clear_session,
     environment_of_session,
     host_for_serve,
@@ -155,6 +156,8 @@ class Serve:
     def _stop(self, host: str, port: int, patience_s: float) -> None:
         """patience_s: how long the port may take that another program may have."""
         self._client.shutdown_cached_handles()
+        with suppress(RayError):  # as when the head has no room for a task: it ends all the same, later perhaps
+            ray.get(ray.remote(num_cpus=0)(_announce).options(**_on_head()).remote(), timeout=_RELEASE_S)
         # As serve.shutdown() does, but without waiting inside the controller: its end would then be reported as the
         # failure of a task, on the standard output of this process.
         ray.get(self._client._controller.graceful_shutdown.remote(wait=False))
@@ -216,6 +219,10 @@ def _prepare() -> dict[str, str]:
 
 def _clear() -> None:
     clear_session(_session_folder())
+
+
+def _announce() -> None:
+    announce_end(_session_folder())
 
 
 def _session_folder() -> Path:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from raytl.core.machine import cores
 from raytl.serving import haproxy
-from raytl.serving.haproxy.configuration import FOLDER, HOST_FILE
+from raytl.serving.haproxy.configuration import ENDING_FILE, FOLDER, HOST_FILE
 from raytl.serving.ports import free_ports
 
 # What holds wherever Serve runs; serve/haproxy.env says the same to operators.
@@ -133,6 +133,16 @@ def host_for_serve(host: str, given: Mapping[str, str], *, grows: bool) -> str |
         return None
     (Path(folder) / HOST_FILE).write_text(host)
     return LOOPBACK
+
+
+def announce_end(session: Path) -> None:
+    """Let HAProxy's guard on this node know that it is not to start it again: Serve is about to end it.
+
+    session: the Ray session's directory.
+    """
+    with suppress(OSError):  # there is no HAProxy, or no room: the guard then finds out by itself
+        folder = os.environ.get(FOLDER) or (session / _REMEMBERED).read_text()
+        (Path(folder) / ENDING_FILE).touch()
 
 
 def clear_session(session: Path) -> None:

@@ -25,7 +25,7 @@ from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 from raytl.serving.applying import reachable
 from raytl.serving.haproxy.configuration import HOST_FILE, Files
 from raytl.serving.haproxy.guard import Guard, Process, answering
-from raytl.serving.ingress import EVERYWHERE, environment, haproxy_runs, host_for_serve
+from raytl.serving.ingress import EVERYWHERE, announce_end, environment, haproxy_runs, host_for_serve
 from raytl.serving.ports import free_port, port_taken
 
 pytestmark = pytest.mark.skipif(not haproxy_runs(), reason="no HAProxy for this platform")
@@ -442,6 +442,25 @@ class TestGuard:
         os.kill(guard, signal.SIGCONT)
         wait_for(lambda: node.processes() == [])
         assert not node.answers()
+
+    def test_nobody_starts_it_again_once_the_end_was_announced_however_long_its_actor_takes(self, node, tmp_path):
+        (tmp_path / "raytl-haproxy").write_text(str(node.folder))
+        actor = node.start()
+        announce_end(tmp_path)
+        node.kill()
+        wait_for(lambda: node.processes() == [], 5)
+        assert actor.poll() is None and not node.answers()
+        node.start()  # a later Serve's: for that one the end is not announced
+        node.kill()
+        wait_for(node.answers)
+
+    def test_one_whose_actor_is_killed_first_ends_too_once_the_end_was_announced(self, node, tmp_path):
+        (tmp_path / "raytl-haproxy").write_text(str(node.folder))
+        actor = node.start()
+        announce_end(tmp_path)
+        actor.kill()
+        actor.wait()
+        wait_for(lambda: node.processes() == [], 5)
 
     def test_an_actor_that_ends_before_the_next_haproxy_answers_had_stopped_the_one_before(self, tmp_path, monkeypatch):
         """As on a busy machine, where an answer takes longer than the actor has to end itself."""

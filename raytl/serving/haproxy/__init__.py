@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raytl.serving.haproxy import port
-from raytl.serving.haproxy.configuration import Files
+from raytl.serving.haproxy.configuration import Files, forget_the_end
 from raytl.serving.haproxy.guard import answering, leave_guard, parent
 
 
@@ -39,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files.mend(inherited=listener is not None)
     files.keep_routes(os.getppid())
     if "-sf" not in arguments:
-        arguments += _take_over(files.admin)
+        taking_over = _take_over(files.admin)
+        if not taking_over:
+            forget_the_end()
+        arguments += taking_over
     manager = os.getppid()
     raylet = int(os.environ.get("RAY_RAYLET_PID") or 0) or parent(manager)
     leave_guard(files, listener, [binary, *arguments], manager, raylet)

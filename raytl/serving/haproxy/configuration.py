@@ -37,6 +37,8 @@ FOLDER = "RAYTL_HAPROXY_FOLDER"
 """The environment variable that names HAProxy's folder, where it has one."""
 HOST_FILE = "host"
 """In that folder: the endpoint's host, where it is not the one that Serve was told."""
+ENDING_FILE = "ending"
+"""In that folder too, once Serve was told to end."""
 
 # How long after its start an actor may not know what is deployed; it hears of replicas and of applications separately.
 _NEW_ACTOR_S = 20.0
@@ -191,6 +193,17 @@ class Files:
             return int(self._owner.read_text())
         except (FileNotFoundError, ValueError):
             return 0
+
+
+def ending() -> bool:
+    """Whether Serve was told to end: whoever kills HAProxy then means it."""
+    return FOLDER in os.environ and Path(os.environ[FOLDER], ENDING_FILE).exists()
+
+
+def forget_the_end() -> None:
+    """That was of an earlier Serve."""
+    if FOLDER in os.environ:
+        Path(os.environ[FOLDER], ENDING_FILE).unlink(missing_ok=True)
 
 
 def _replicas(text: str) -> list[str]:

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raytl.serving.haproxy import port
-from raytl.serving.haproxy.configuration import FOLDER, Files
+from raytl.serving.haproxy.configuration import FOLDER, Files, ending
 
-# Serve's actor kills HAProxy and is then killed itself: a moment later it is clear which of the two it was.
+# Serve's actor kills HAProxy and is then killed itself: a moment later it is clear which of the two it was. On a busy
+# machine it is not: `raytl undeploy` leaves a file first, and the moment is for `serve shutdown`.
 _SHUTDOWN_S = 0.5
 # How long HAProxy waits for a new actor after its own was killed. Serve needs some seconds to notice and start one.
 _ORPHAN_S = 60.0
@@ -150,13 +151,13 @@ class Guard:
 
     def _start_again(self, haproxy: Process) -> Process | None:
         """A new HAProxy in the place of one that died, without an actor; or None where it was meant to end."""
-        if self._files.owner() != haproxy.pid or not self._raylet.alive():
+        if self._files.owner() != haproxy.pid or not self._raylet.alive() or ending():
             return None
         started = self._start(haproxy)
         deadline = time.monotonic() + _SHUTDOWN_S
         while started is not None:
             over = time.monotonic() >= deadline  # and one more look: its first answer alone may have taken longer
-            if not (self._manager.alive() and self._raylet.alive()):
+            if not (self._manager.alive() and self._raylet.alive()) or ending():
                 started.kill()
                 return None
             if over:
@@ -186,7 +187,7 @@ class Guard:
     def _await_successor(self, haproxy: Process) -> None:
         """Serve on without an actor until a new one's HAProxy has taken over, but not for ever."""
         deadline = time.monotonic() + _ORPHAN_S
-        while self._raylet.alive():
+        while self._raylet.alive() and not ending():
             if self._files.owner() != haproxy.pid:
                 self._step_aside(haproxy)
                 if not haproxy.alive():
