@@ -43,8 +43,9 @@ def run_demo(
     try:
         with listening(output, space.settings.trials, SEARCH_BUDGET_S) as progress:
             run = api.search(
-                task, space, time_budget_s=SEARCH_BUDGET_S, lanes=lanes, seed=seed, name=name, storage=storage,
-                verbose=verbose, listeners=[progress], warm_start=False,  # each demo shows a search from nothing
+                task, space, trials=space.settings.trials, time_budget_s=SEARCH_BUDGET_S, lanes=lanes, seed=seed,
+                name=name, storage=storage, verbose=verbose, listeners=[progress],
+                warm_start=False,  # each demo shows a search from nothing
             )  # fmt: skip
             endpoint = _through_http(run, questions, port, progress)
     finally:

@@ -86,7 +86,10 @@ def quote(
     space: Space = "vision-small",
     set_: Assignments = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Strategies to try (default: the space's).")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Strategies to try (default: the space's, or what --time-budget has time for)."
+        ),
     ] = None,
     time_budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="How much the search would try in it: 90s, 10m, 2h.")
@@ -157,7 +160,8 @@ def quote(
     table = Table("of the search", "expected", "range", box=None)
     if told.trial_s is not None:
         table.add_row("one full training", _time(told.trial_s.value), _range(told.trial_s))
-    table.add_row(f"{told.trials} trials in {_lanes(told.lanes)}", _time(told.search_s.value), _range(told.search_s))
+    wished = "all trials" if told.trials is None else f"{told.trials} trials"
+    table.add_row(f"{wished} in {_lanes(told.lanes)}", _time(told.search_s.value), _range(told.search_s))
     tried = told.strategies
     table.add_row("strategies tried, with probes", f"{tried.value:.0f}", f"{tried.low:.0f} to {tried.high:.0f}")
     if told.pretrain_s:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from raytl.runs.resuming import UNLIMITED
+from raytl.search.planning import UNLIMITED
 from raytl.search.records import TrialRecord, TrialStatus
 
 PHASES = {

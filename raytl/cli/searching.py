@@ -71,7 +71,11 @@ def search(
     set_: Assignments = None,
     trials: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Strategies to try (default: the space's); +N more of them with --resume."),
+        typer.Option(
+            metavar="N",
+            help="Strategies to try (default: the space's, or all that --time-budget has time for); +N more of them "
+            "with --resume.",
+        ),
     ] = None,
     time_budget: Annotated[
         str | None,
@@ -179,6 +183,7 @@ def search(
     from raytl import api
     from raytl.api.searching import check_wishes
     from raytl.cli.running import listening, show_problems
+    from raytl.search.planning import most_trials
     from raytl.search.space.definition import load_space
 
     output = Output.current
@@ -204,7 +209,7 @@ def search(
     task = task_of(data, seed)
     bound = api.bind(task, loaded)
     show_problems(output, [*bound.problems, *task.problems], "the run's report")
-    with listening(output, wanted or loaded.settings.trials, budget) as progress:
+    with listening(output, most_trials(loaded.settings.trials, wanted, budget), budget) as progress:
         run = api.search(
             task, bound, trials=wanted, time_budget_s=budget, lanes=lanes, gpus_per_trial=gpus_per_trial,
             workers_per_trial=workers_per_trial, seed=seed, patience=patience, min_gain=min_gain,
@@ -243,9 +248,11 @@ def refuse_beside_resume(context: typer.Context, more: Collection[str] = ()) -> 
 def _trials_of(name: str, storage: str | None) -> int:
     """How many strategies a run set out to try."""
     from raytl import api
+    from raytl.search.planning import most_trials
 
     settings = api.open_run(name, storage).settings
-    return int(settings["search"]["trials"] or settings["space_settings"]["trials"])
+    search = settings["search"]
+    return most_trials(settings["space_settings"]["trials"], search["trials"], search["time_budget_s"])
 
 
 def _show_end(output: Output, run: Run, promotion: Promotion | None) -> None:

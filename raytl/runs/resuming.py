@@ -13,17 +13,13 @@ from raytl.runs.files import read_json
 from raytl.runs.going_on import BEFORE, More, refuse_finished
 from raytl.runs.run import Run
 from raytl.search.jobs import JobKind
-from raytl.search.planning import SearchSettings
+from raytl.search.planning import UNLIMITED, SearchSettings, most_trials
 from raytl.search.records import TrialStatus
 from raytl.search.space.definition import SearchSpace, parse_space
 from raytl.tasks import Task, make_task
 from raytl.tasks.given import gone, moved, places
 
 LEAST_S = 1.0
-
-
-UNLIMITED = 10**6
-"""Strategies to try, where only time is to end a search."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,8 @@ class Begun:
         return replace(found, pretrain_s=found.pretraining_s if kept_s is None else kept_s)
 
     def _with_more(self, settings: SearchSettings, more: More) -> SearchSettings:
-        planned = self.tried if self.ended else max(self.tried, settings.trials or self.space.settings.trials)
+        wished = most_trials(self.space.settings.trials, settings.trials, settings.time_budget_s)
+        planned = self.tried if self.ended else max(self.tried, wished)
         trials = UNLIMITED if more.trials is None and self.ended else planned + (more.trials or 0)
         seconds = settings.time_budget_s
         if self.ended or more.seconds is None:

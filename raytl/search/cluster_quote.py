@@ -11,6 +11,7 @@ from typing import Any
 from raytl.core.errors import UserError, nearest
 from raytl.evaluation.intervals import Interval
 from raytl.search.lanes.sizing import fitting, plan_lanes, room_for
+from raytl.search.planning import UNLIMITED
 from raytl.search.quote import Quote
 from raytl.search.rehearsal import START_S
 from raytl.search.space.files import read_yaml
@@ -106,7 +107,8 @@ def reckon(
     held = {node.name: fitting([(node.cpus, node.gpus)], planned.cpus, planned.gpus) for node in types}
     used = {node.name: node.at_first for node in types}
     # More lanes than trials would have nothing to do. GPUs are added for those who ask for them, or for lack of others.
-    most = max(1, told.trials)  # where nothing is trained there are probes all the same
+    # Where nothing is trained there are probes all the same.
+    most = UNLIMITED if told.trials is None else max(1, told.trials)
     left = min(lanes or 1, most) - sum(held[name] * number for name, number in used.items())
     for node in sorted(types, key=lambda node: bool(node.gpus and not planned.gpus)):
         more = min(node.count - node.at_first, -(-left // held[node.name])) if held[node.name] and left > 0 else 0

@@ -35,6 +35,8 @@ PRETRAIN_SHARE = 0.1
 END_SHARE, END_S = 0.1, 3.0
 """Of a time budget, what is kept for after the search: bundle, report and the end of Ray's processes take three seconds
 on two cores."""
+UNLIMITED = 10**6
+"""Strategies to try where only time is to end a search."""
 LEAST_S = 1.0
 """What a search has however long it took to read the data: time for a first model is taken in any case."""
 
@@ -43,11 +45,12 @@ LEAST_S = 1.0
 class SearchSettings:
     """What the user decides besides the data and the space.
 
-    trials: None for the space's own number. time_budget_s: for the whole search. lanes: trials at a time, None for as
-    many as fit. gpus_per_trial: of each worker, may be a fraction. workers_per_trial: processes that train one trial
-    together. patience: trials without a better one after which to stop. min_gain: stop when another trial is expected
-    to raise the best score by less. cost_aware: prefer strategies that promise more per second. metric: what is meant
-    by good (:mod:`raytl.evaluation.metrics`); None for accuracy, or balanced accuracy where classes are skewed.
+    trials: None for the space's own number, or for what there is time for with a budget. time_budget_s: for the whole
+    search. lanes: trials at a time, None for as many as fit. gpus_per_trial: of each worker, may be a fraction.
+    workers_per_trial: processes that train one trial together. patience: trials without a better one after which to
+    stop. min_gain: stop when another trial is expected to raise the best score by less. cost_aware: prefer strategies
+    that promise more per second. metric: what is meant by good (:mod:`raytl.evaluation.metrics`); None for accuracy, or
+    balanced accuracy where classes are skewed.
     at: the operating point asked for, such as ``recall=0.95``. ship: the model that was ``tested``, or one trained on
     ``all`` labels, the test's included, after that was opened. address: of a Ray cluster, None for this machine.
     pretrain_s: seconds that pretraining a source model may take, None for a tenth of the time budget; a search that
@@ -118,9 +121,18 @@ def usual_metric(data: TrainingData) -> str:
     return "accuracy" if data.target is None else metrics.usual_metric(list(data.target.counts().values()))
 
 
+def most_trials(usual: int, trials: int | None, time_budget_s: float | None) -> int:
+    """How many strategies are to be trained: as asked for, else what a budget has time for, or the usual number.
+
+    usual: of the space. Who says ten minutes means them: the space's number is for who says nothing.
+    """
+    return trials or (usual if time_budget_s is None else UNLIMITED)
+
+
 def wished_trials(bound: BoundSpace, settings: SearchSettings) -> int:
-    """How many strategies are to be trained; none where what does better could not be told from what does harm."""
-    return (settings.trials or bound.space.settings.trials) if bound.data.can_score else 0
+    """The same; none where what does better could not be told from what does harm."""
+    most = most_trials(bound.space.settings.trials, settings.trials, settings.time_budget_s)
+    return most if bound.data.can_score else 0
 
 
 def make_plan_settings(

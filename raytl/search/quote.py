@@ -33,7 +33,7 @@ from raytl.search.plan.durations import Durations
 from raytl.search.plan.probe_turns import VIEWS
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.simulation import VirtualClock
-from raytl.search.planning import SearchSettings, wished_trials
+from raytl.search.planning import UNLIMITED, SearchSettings, wished_trials
 from raytl.search.planning import make_plan as planned
 from raytl.search.propose.effort import Effort
 from raytl.search.propose.recipes import Recipes
@@ -96,7 +96,8 @@ class Quote:
     search_s: all in all, the middle one of some rehearsals and their range. pretrain_s: of it, for source models that
     are not there yet. memory_bytes: of all processes. disk_bytes: at most. accuracy: the metric that the search will
     have (``metric``), of the best of the heads on frozen features that it begins with, as the search would state it;
-    None where no label tells. trials, lanes, time_budget_s: what it was reckoned for. strategies: how many the search
+    None where no label tells. trials, lanes, time_budget_s: what it was reckoned for; trials None for as many as the
+    budget has time for. strategies: how many the search
     comes to try in that time, probes and baselines included. probe_s: what finding out took.
     """
 
@@ -108,7 +109,7 @@ class Quote:
     disk_bytes: int
     accuracy: Interval | None
     metric: str
-    trials: int
+    trials: int | None
     lanes: int
     time_budget_s: float | None
     probed: list[Probed]
@@ -196,7 +197,7 @@ def quote(
         disk_bytes=_disk_bytes(workspace, bound, refits, test_images),
         accuracy=accuracy,
         metric=workspace.settings.metric,
-        trials=trials,
+        trials=None if trials == UNLIMITED else trials,
         lanes=lanes.count,
         time_budget_s=settings.time_budget_s,
         probed=probed,

@@ -117,6 +117,9 @@ def test_of_a_million_trials_the_first_ones_tell_of_the_rest(tmp_path: Path, mon
     hour = replace(wishes, time_budget_s=3600.0)
     told = quote(workspace(tmp_path, bound.data), bound, hour, Lanes(1, 1.0, 0.0), test_images=0, probe_s=0.5)
     assert told.search_s.high < 1.1 * 3600 and told.strategies.high < 10**6
+    alone = replace(hour, trials=None)
+    told = quote(workspace(tmp_path, bound.data), bound, alone, Lanes(1, 1.0, 0.0), test_images=0, probe_s=0.5)
+    assert told.trials is None and 100 < told.strategies.value < 10**6 and told.search_s.high < 1.1 * 3600
 
 
 def test_a_time_budget_is_kept_and_less_is_tried(held: Workspace, bound: BoundSpace, told: Quote) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import MODEL, PRETRAINED, SIDE, data, workspace
@@ -111,6 +112,20 @@ def test_a_time_budget_is_less_what_reading_the_data_took(held: Workspace, bound
     assert plan(30.0, 20.0).settings.time_budget_s == LEAST_S
     assert plan(0.0, 10.0).settings.time_budget_s == 10.0 - END_SHARE * 10.0
     assert plan(30.0, None).settings.time_budget_s is None
+
+
+def test_a_time_budget_is_searched_until_it_is_over_unless_a_number_is_asked_for(held: Workspace, bound: BoundSpace):
+    def most(**wishes: Any) -> int:
+        plan = make_plan(
+            bound, SearchSettings(**wishes), held, Lanes(1, 1.0, 0.0), Path(), Silent(),
+            test_images=0, started=0.0, clock=VirtualClock(),
+        )  # fmt: skip
+        return plan.settings.trials
+
+    usual = bound.space.settings.trials
+    assert most() == usual
+    assert most(time_budget_s=100.0) > 100 * usual
+    assert most(trials=3, time_budget_s=100.0) == most(trials=3) == 3
 
 
 def test_who_is_right_wins_and_races_end(held: Workspace, bound: BoundSpace) -> None:
