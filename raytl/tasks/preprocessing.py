@@ -92,14 +92,13 @@ class Preprocessing:
 
 def _tiled(image: Image.Image, side: int, tiles: int, resample: Image.Resampling) -> Image.Image:
     """Pieces of ``side`` pixels; they overlap in a small image, and one narrower than a piece is enlarged."""
-    scale = max(1.0, side / min(image.size))
-    reach = side / scale  # of a piece, in the image's own pixels
+    reach = min(side, *image.size)  # of a piece, in the image's own pixels
     made = Image.new(image.mode, (tiles * side, tiles * side))
     for row, column in itertools.product(range(tiles), repeat=2):
         left, top = (
             (length - reach) * place / (tiles - 1) for length, place in zip(image.size, (column, row), strict=True)
         )
-        if scale == 1.0:
+        if reach == side:
             left, top = round(left), round(top)
             piece = image.crop((left, top, left + side, top + side))
         else:

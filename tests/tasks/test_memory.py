@@ -167,6 +167,13 @@ class TestPieces:
                 piece = seen[:, 32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
                 np.testing.assert_array_equal(piece, whole[:, :, left : left + 32])
 
+    @pytest.mark.parametrize("side", [96, 128])
+    def test_none_is_of_a_width_that_cannot_be_had(self, side: int) -> None:
+        """Divided and multiplied again, 47 is more than 47."""
+        for width in range(1, side + 2):
+            for size in ((width, 2 * side), (2 * side, width)):
+                assert Preprocessing(size=3 * side, tiles=3, channels=1).to_uint8(Image.new("L", size, 7)).min() == 7
+
     @pytest.mark.parametrize("size", [(1, 1), (5, 9), (31, 400), (1, 60_000), (60_000, 3)])
     def test_images_narrower_than_a_piece_are_enlarged_by_the_piece(self, size: tuple[int, int]) -> None:
         image = picture(2, size)
