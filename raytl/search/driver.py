@@ -104,10 +104,8 @@ def search(
         if settings.metric is None and metric.name != "accuracy":
             why = f"one class has at least {metrics.SKEWED} times the images of another"
             listener.on_phase("metric", f"judging by {metric.title}, for {why}")
-        if settings.trials and not data.can_score:
-            listener.on_phase(
-                "metric", "nothing is trained, whatever --trials says: no image would tell what is better"
-            )
+        if not bound.can_train and (settings.trials or data.can_score):
+            listener.on_phase("metric", _nothing_trained(data, settings))
         return workspace, plan
 
     plan: SearchPlan | None = None
@@ -275,3 +273,14 @@ def run_plan(
     if not finished:
         plan.interrupt()
     return finished
+
+
+def _nothing_trained(data: TrainingData, settings: SearchSettings) -> str:
+    """Why a search makes heads on frozen features and no more."""
+    why = "no image would tell what is better"
+    if data.can_score:
+        why = (
+            "images without labels do not tell whether a trained network is better than a head on frozen features; "
+            "a second labelled image of each class would"
+        )
+    return f"nothing is trained{', whatever --trials says' if settings.trials else ''}: {why}"

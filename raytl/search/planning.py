@@ -130,9 +130,9 @@ def most_trials(usual: int, trials: int | None, time_budget_s: float | None) -> 
 
 
 def wished_trials(bound: BoundSpace, settings: SearchSettings) -> int:
-    """The same; none where what does better could not be told from what does harm."""
+    """The same; none where nothing would tell what does better from what does harm."""
     most = most_trials(bound.space.settings.trials, settings.trials, settings.time_budget_s)
-    return most if bound.data.can_score else 0
+    return most if bound.can_train else 0
 
 
 def make_plan_settings(
@@ -178,7 +178,7 @@ def make_plan_settings(
         larger=bound.larger,
         closer=bound.closer,
         head_augmentations=bound.head_augmentations,
-        trains=data.can_score,
+        trains=bound.can_train,
         few=data.target is None or len(data.target) <= ON_CPU,
     )
 

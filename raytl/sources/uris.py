@@ -27,6 +27,11 @@ def is_squashed(uri: str) -> bool:
     return found is not None and found["squash"] is not None
 
 
+def is_published(uri: str) -> bool:
+    """Whether a source model is, or holds, a network with weights that were not learned from the user's own images."""
+    return any(not part.startswith(("plain:", "pretrain:")) and not is_untrained(part) for part in joined_parts(uri))
+
+
 def at_size(uri: str, side: int, tiles: int = 1, *, squash: bool = False) -> str:
     """URI of the same source model at an input of so many pixels, whatever size is wished for elsewhere.
 

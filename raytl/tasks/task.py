@@ -77,12 +77,15 @@ class TrainingData:
 
     @property
     def can_score(self) -> bool:
-        """Whether anything tells strategies apart: labels that can be held out, or images without labels.
+        """Whether anything tells strategies apart: labels that can be held out, or images without labels."""
+        return self.unlabelled is not None or self.can_hold_out
 
-        A source domain's held-out images do where it may join the training, and has a class of several.
+    @property
+    def can_hold_out(self) -> bool:
+        """Whether there are labels that can be held out, to tell how good a model is.
+
+        A source domain's do where it may join the training, and has a class of several.
         """
-        if self.unlabelled is not None:
-            return True
         if any(max(self.source_domains[name].counts().values(), default=0) > 1 for name in self.joinable):
             return True
         return self.target is not None and splits.plan_folds(self.target.labels, self.target.groups)[0] > 0

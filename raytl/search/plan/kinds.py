@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from raytl.adaptation.propagation import PROPAGATION
 from raytl.sources.heads import NEAR, ZERO_SHOT
-from raytl.sources.uris import is_squashed, is_untrained, joined_parts, split_size, tiles_of
+from raytl.sources.uris import is_published, is_squashed, split_size, tiles_of
 from raytl.training.strategy import Strategy
 
 _ON_LAST = ("logistic", *NEAR)
@@ -36,7 +36,7 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True, apart: b
     """
     if is_on_the_middle(other, one):
         return True
-    published = _is_published(other.source_model)
+    published = is_published(other.source_model)
     if not labelled and apart and goes_astray(other):
         return False
     if not one.convex:
@@ -66,14 +66,17 @@ def outdone(one: Strategy, other: Strategy, *, apart: bool = False) -> bool:
     """Whether a head on all stages is better than another strategy whatever a score without labels says.
 
     Whatever learned from a few target images alone is sure and wrong: a head on the last features of the same network,
-    or a network that was trained on them. And a source domain is heard as far as the target's images bear it out. Never
+    or a network that was trained on them, on the unlabelled ones too: those it was made sure of, and the score asks how
+    sure it is. On seven tasks of one label a class the best of such networks by the score was right 26 % of the time,
+    and the head on all stages 37 %. And a source domain is heard as far as the target's images bear it out. Never
     by what is trusted less otherwise: of two heads each would take the other's place for ever. apart: as for
     :func:`yields_to`; then a head on the last features is as good, for whatever learned from the target's images alone.
     """
     if not other.convex or other.head not in (_EITHER if apart else ("stages",)) or (apart and goes_astray(other)):
         return False
     if not one.convex:
-        return on_target_alone(one) and _is_published(other.source_model)
+        learned = one.source_domain is not None or one.source_model.startswith("pretrain:")
+        return (not learned or on_target_alone(one)) and is_published(other.source_model)
     if other.head != "stages" or (apart and one.source_domain is other.source_domain is None):
         return False
     if one.source_model != other.source_model or one.head == ZERO_SHOT or _trust(other) < _trust(one):
@@ -99,11 +102,6 @@ def goes_astray(strategy: Strategy) -> bool:
     return _heard(strategy) == (False, True)
 
 
-def _is_published(source_model: str) -> bool:
-    each = joined_parts(source_model)
-    return any(not uri.startswith(("plain:", "pretrain:")) and not is_untrained(uri) for uri in each)
-
-
 def on_target_alone(strategy: Strategy) -> bool:
     """Whether a strategy learned from the labelled target images and from nothing else of the user's."""
     return strategy.source_domain is None and strategy.adaptation == "none"
@@ -117,7 +115,7 @@ def _heard(strategy: Strategy) -> tuple[bool, bool]:
 def _trust(strategy: Strategy) -> tuple[bool, ...]:
     """What does better on task after task without target labels, the more of it the better."""
     return (
-        _is_published(strategy.source_model),
+        is_published(strategy.source_model),
         strategy.head == "stages",
         strategy.adaptation != "none",
         strategy.adaptation == PROPAGATION,

@@ -17,6 +17,7 @@ from raytl.search.space.definition import ALL, ANY, COMPONENTS, NONE, SearchSpac
 from raytl.search.space.drawn import judge_drawn
 from raytl.sources import SourceInfo, WeightsMissingError, is_untrained
 from raytl.sources.heads import NEAR
+from raytl.sources.uris import is_published
 from raytl.tasks import Problem, Severity, TrainingData
 from raytl.tasks.task import Role
 from raytl.training.pretrain import parse_pretrain, pretrain_uri
@@ -66,6 +67,15 @@ class BoundSpace:
             for cut in self.cuts(uri)
             for domain in self.domains(uri, cut)
         )
+
+    @property
+    def can_train(self) -> bool:
+        """Whether anything could tell that a trained network is better than a head on published weights.
+
+        Images without labels do not: a network is made sure of them, and how sure it is is all that they tell.
+        """
+        published = any(is_published(uri) for uri in self.source_models)
+        return self.data.can_hold_out or (self.data.can_score and not published)
 
     # --- what applies -----------------------------------------------------------------------------------------------
 

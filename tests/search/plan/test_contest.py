@@ -114,8 +114,15 @@ class TestWithoutLabels:
         told.add(other, 0, 0.6, kind="probe", **{"source-accuracy": 0.9})
         assert told.winner() == (zero_shot if wins else other).key
 
-    @pytest.mark.parametrize("more", [{"source_domain": "near"}, {"adaptation": "mcc"}])
-    def test_what_was_trained_with_more_than_the_target_yields_to_nothing(self, more: dict[str, str]) -> None:
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"source_domain": "near"},
+            {"source_domain": "near", "adaptation": "mcc"},
+            {"source_model": "pretrain:near/scratch:cnn-small", "adaptation": "mcc"},
+        ],
+    )
+    def test_what_a_domain_trained_too_yields_to_nothing(self, more: dict[str, str]) -> None:
         told = Told(None)
         trained = replace(TRAINED["a"], **more)
         told.add(trained, 0, 0.7)
@@ -135,11 +142,18 @@ class TestWithoutLabels:
         told.add(taught, 0, score, kind="probe")
         assert told.winner() == (taught if wins else trained).key
 
-    def test_a_network_trained_on_a_few_target_images_alone_is_not_believed_however_sure(self) -> None:
+    @pytest.mark.parametrize("adaptation", ["none", "adabn", "mcc", "information-maximisation"])
+    @pytest.mark.parametrize("source_model", ["timm:resnet18", "scratch:cnn-small"])
+    def test_a_network_trained_on_a_few_target_images_is_not_believed_however_sure(
+        self, source_model: str, adaptation: str
+    ) -> None:
+        """Of the unlabelled ones that it was trained on too: it was made sure of them."""
         told = Told(None)
-        told.add(TRAINED["a"], 0, 0.9)
-        told.add(replace(self.PUBLISHED, source_domain=None, adaptation="none"), 0, 0.3, kind="probe")
-        assert told.winner() != TRAINED["a"].key
+        trained = replace(TRAINED["a"], source_model=source_model, adaptation=adaptation)
+        head = replace(self.PUBLISHED, source_domain=None, adaptation="none")
+        told.add(trained, 0, 0.99)
+        told.add(head, 0, 0.3, kind="probe")
+        assert told.winner() == head.key
 
 
 HEADS = [

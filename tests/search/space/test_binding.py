@@ -17,6 +17,7 @@ from torchvision import models
 from raytl import adaptation
 from raytl.core.errors import UserError
 from raytl.search.jobs import Survey
+from raytl.search.planning import SearchSettings, wished_trials
 from raytl.search.propose.recipes import Recipes
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.choices import FirstChoices
@@ -449,3 +450,24 @@ def test_and_more_than_they_were_made_for_and_pieces_of_large_images(
     at_320 = BoundSpace(load_space(str(file), ["image_size=320", f"largest_image_size={most}"]), space.data)
     whole = [(found, times) for found, times in at_320.closer(uri) if found.endswith(("@320px", "@448px"))]
     assert whole == ([(f"{uri}@448px", (448 / 320) ** 2)] if "448px" in expected else [])
+
+
+@pytest.mark.parametrize(
+    ("target", "domains", "published", "trains"),
+    [
+        (1, False, True, False),  # only the unlabelled images tell, and they tell nothing of what was trained on them
+        (1, False, False, True),
+        (1, True, True, True),
+        (2, False, True, True),
+        (None, True, True, True),
+    ],
+)
+def test_networks_are_trained_where_labels_tell_or_there_is_nothing_better(
+    target: int | None, domains: bool, published: bool, trains: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "space.yaml"
+    models = [in_cache(tmp_path / "torch", monkeypatch), MODEL] if published else [MODEL]
+    file.write_text(f"space: {{source_model: {models}}}")
+    space = BoundSpace(load_space(str(file)), data(target=target, domains=domains))
+    assert space.can_train == trains
+    assert wished_trials(space, SearchSettings(trials=5)) == (5 if trains else 0)
