@@ -230,6 +230,7 @@ def _run_settings(task: Task, bound: BoundSpace, settings: SearchSettings) -> di
         "search": asdict(settings),
         "space_settings": asdict(space.settings),
         "space_values": dict(space.values),
+        "trains": bound.can_train,
         "given": task.given,
         "fingerprint": data.fingerprint,
         "test_fingerprint": task.test.fingerprint if task.test is not None else None,

@@ -174,6 +174,7 @@ class Run:
                 "trained": self._trained(),
                 "trainable": self._trainable(),
                 "scored": self._scored(),
+                "told": bool(self.settings.get("trains", True)),
             },
             "given_up": self._given_up(),
             "best": _summarised(outcome["best"], scores),

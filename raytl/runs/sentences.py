@@ -45,6 +45,10 @@ _UNSCORED = (
     "No network was trained to do better, for nothing would have told whether it does: no image could be held out. "
     "A second image of each class, or unlabelled images given with --unlabelled, would."
 )
+_UNTOLD = (
+    "No network was trained to do better, for nothing would have told whether it does: of images without labels a "
+    "trained network is sure, right or wrong. A second labelled image of each class would."
+)
 
 
 def sentences(summary: dict[str, Any], test_images: int) -> list[Sentence]:
@@ -70,6 +74,8 @@ def sentences(summary: dict[str, Any], test_images: int) -> list[Sentence]:
         found.append(Sentence("open", f"This run has not come to its end. Its best so far: {summary['why']}."))
     elif not _scored(summary) and summary["trials"]["trained"] == 0:
         found.append(Sentence("open", _UNSCORED))
+    elif not summary["trials"].get("told", True) and summary["trials"]["trained"] == 0:
+        found.append(Sentence("open", _UNTOLD))
     elif summary["trials"]["trained"] == 0 and best["strategy"].get("head") in CONVEX:
         plain = str(best["strategy"].get("source_model")).startswith("plain:")
         what = "classifier on plain image features, of which no network is part" if plain else "head on frozen features"

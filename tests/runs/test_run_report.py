@@ -575,6 +575,12 @@ class TestVerdict:
         told = [one.text for one in sentences(summary, 0)]
         assert "selection score" in told[0] and told[1].startswith("How often it is right nobody has measured")
 
+    def test_that_nothing_would_tell_what_training_is_worth_is_no_want_of_time(self):
+        summary = summary_of("freezing", "cannot-tell", None, head="stages") | STANDING
+        summary |= {"trials": {"trained": 0, "scored": True, "told": False}, "time_budget_s": 60.0}
+        told = " ".join(one.text for one in sentences(summary, 0))
+        assert "A second labelled image of each class would" in told and "--time-budget" not in told
+
     @pytest.mark.parametrize("tested", [True, False])
     def test_a_winner_that_nothing_could_be_scored_by_is_said_to_be_chosen_by_its_kind(self, tested):
         summary = summary_of("freezing", "cannot-tell", None, head="logistic") | STANDING

@@ -217,6 +217,7 @@ class TestInterrupted:
             "trained": 0,
             "trainable": True,
             "scored": False,
+            "told": True,
         }
         assert len(run.leaderboard()) == 0 and len(run.history()) == 0
 
