@@ -155,11 +155,19 @@ def search(
         listener.on_phase("choice", "")
     seconds = time.monotonic() - started
     goal = None if settings.at is None else parse_goal(settings.at)
-    opened = None if interrupted else test
-    outcome = conclude(
-        plan, data, opened, workspace, seconds, interrupted=interrupted, at=goal, keep=keep,
-        opening=lambda: listener.on_phase("test", ""),
-    )  # fmt: skip
+
+    def concluded(interrupted: bool) -> SearchOutcome:
+        return conclude(
+            plan, data, None if interrupted else test, workspace, seconds, interrupted=interrupted, at=goal, keep=keep,
+            opening=lambda: listener.on_phase("test", ""),
+        )  # fmt: skip
+
+    try:
+        outcome = concluded(interrupted)
+    except KeyboardInterrupt:
+        if interrupted:
+            raise
+        outcome = concluded(interrupted=True)  # the winner is known, and so is its model: they are kept
     if goal is not None and outcome.operating_point is None:
         listener.on_phase("metric", "too few labelled images were validated for the operating point that --at asks for")
     refit = plan.refits.done.get(outcome.best.strategy_key)
@@ -183,7 +191,10 @@ def _ship_on_all(
     listener.on_phase("refit", "on all labels, those of the test included")
     # Apart from the one that was tested, which a search that is killed now and goes on will test again.
     on_all = Path(f"{tested}{ON_ALL}")
-    reason = refit_on_all(workspace, outcome.best.strategy, test_images, on_all)
+    try:
+        reason = refit_on_all(workspace, outcome.best.strategy, test_images, on_all)
+    except KeyboardInterrupt:  # what the test said is known by now, and nobody has to open it again
+        reason = "the training on all labels was interrupted"
     outcome.trained_on = "target" if reason else "all"
     if reason:
         listener.on_phase("refit", f"the tested model is kept: {reason}")
