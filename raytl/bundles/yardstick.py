@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from raytl.core.errors import UserError
 from raytl.evaluation.image_statistics import THUMBNAIL, WIDTH
+from raytl.evaluation.nearby import Nearby
 from raytl.evaluation.second_opinions import OPINIONS
 from raytl.evaluation.unseen_accuracy import Correctness
 from raytl.judging.health import Yardstick
@@ -33,7 +34,8 @@ _ARRAYS = (
 )
 _FITTED = ("centre", "scale", "coefficients", "offsets")
 NARROWED, ALIKE = "narrowed", "alike"
-"""Array and figure that files of an older raytl do not have; and an older raytl passes over them."""
+PLACES, PULLS = "places", "pulls"
+"""Arrays and a figure that files of an older raytl do not have; and an older raytl passes over them."""
 _MOST_BYTES = 256 * 2**20
 
 
@@ -44,6 +46,7 @@ def yardstick_bytes(yardstick: Yardstick, weights: str) -> bytes:
         arrays[name] = arrays[name].astype(np.float32)
     fitted = yardstick.correctness
     arrays |= {name: np.ascontiguousarray(getattr(fitted, name), dtype=np.float64) for name in (*_FITTED, NARROWED)}
+    arrays |= {name: np.ascontiguousarray(getattr(fitted.nearby, name)) for name in (PLACES, PULLS)}
     figures = {"usual": fitted.usual, "images": fitted.images, "slope": fitted.slope, ALIKE: fitted.alike}
     told = {"version": VERSION, "weights": weights, "figures": json.dumps(figures)}
     return bytes(safetensors.numpy.save(arrays, told))
@@ -73,13 +76,16 @@ def read_yardstick(directory: Path, weights: str, classes: int) -> Yardstick | N
             if told.get("version") != VERSION:
                 return None
             arrays = {name: file.get_tensor(name) for name in (*_ARRAYS, *_FITTED)}
-            if known := NARROWED in file.keys():  # noqa: SIM118 - it is no mapping
-                arrays[NARROWED] = file.get_tensor(NARROWED)
+            names = set(file.keys())
+            arrays |= {name: file.get_tensor(name) for name in (NARROWED, PLACES, PULLS) if name in names}
         if told.get("weights", weights) != weights:
             raise ValueError("it belongs to other weights")
         figures = json.loads(told["figures"])
-        if not known:
+        if NARROWED not in arrays:
             arrays[NARROWED], figures[ALIKE] = np.zeros(len(arrays["offsets"])), 1.0
+        if PLACES not in arrays:
+            nothing = Nearby.nothing(OPINIONS)
+            arrays[PLACES], arrays[PULLS] = nothing.places, nothing.pulls
         _check(arrays, classes)
         fitted = Correctness(
             centre=arrays["centre"],
@@ -91,6 +97,7 @@ def read_yardstick(directory: Path, weights: str, classes: int) -> Yardstick | N
             slope=float(figures["slope"]),
             alike=float(figures[ALIKE]),
             narrowed=arrays[NARROWED],
+            nearby=Nearby(arrays[PLACES], arrays[PULLS]),
         )
         if not (0 <= fitted.usual <= 1 and fitted.images >= 1 and fitted.slope >= 0 and 0 < fitted.alike <= 1):
             raise ValueError("its figures are none that there can be")
@@ -119,6 +126,8 @@ def _check(arrays: dict[str, np.ndarray], classes: int) -> None:
         raise ValueError("its arrays do not fit what is asked of it")
     drawn = (len(arrays["coefficients"]),)
     if arrays["offsets"].shape != drawn or arrays[NARROWED].shape != drawn or not drawn[0]:
+        raise ValueError("its arrays do not fit what is asked of it")
+    if arrays[PLACES].shape != (len(arrays[PULLS]), 2 * OPINIONS) or arrays[PULLS].ndim != 1:
         raise ValueError("its arrays do not fit what is asked of it")
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("a number in it is not finite")

@@ -6,8 +6,9 @@ al., 2022) were all wrong by over 30 points on such shifts. So second opinions a
 Whether a prediction is right is learned from all of them, on images that the model was not trained on and on changed
 versions of them (after Deng & Zheng, 2021), where it is known. On average over the unchanged ones it then says how many
 of these are right; of others this holds the less the further they have moved. Images that have moved and are all given
-the same few labels are right less often than each of them looks (see ``narrowing.py``). How far the estimate can be off
-is learned from kinds of change that were left out of the learning.
+the same few labels are right less often than each of them looks (see ``narrowing.py``). Where opinions lie as under a
+change that was made, what was missed there counts too (see ``nearby.py``). How far the estimate can be off is learned
+from kinds of change that were left out of the learning.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from raytl.evaluation.narrowing import alike, narrowing
+from raytl.evaluation.nearby import LEAST_NEARBY, Nearby, fit_nearby
 
 REDRAWN = 30
 _NORMAL = 1.6449  # standard errors on either side of a 90 % interval
@@ -56,7 +58,8 @@ class Correctness:
     share of right predictions on these; images: how many there were. slope: what the estimate is off by (standard
     error) beyond chance on kinds of change that were left out, by how far the opinions have moved. alike: share of
     pairs of predictions of unchanged images that are the same; narrowed: (1 + REDRAWN,), log-odds that are added by how
-    much more often they are among images that have moved. A bundle of an older raytl knows neither: 1 and zeros.
+    much more often they are among images that have moved. nearby: log-odds that are added by where the opinions lie. A
+    bundle of an older raytl knows none of the three: 1, zeros and nothing.
     """
 
     centre: np.ndarray
@@ -68,6 +71,7 @@ class Correctness:
     slope: float
     alike: float
     narrowed: np.ndarray
+    nearby: Nearby
 
     def probabilities(self, opinions: np.ndarray) -> np.ndarray:
         """Of being right, (m,), each as among unchanged images."""
@@ -85,7 +89,8 @@ class Correctness:
             return Estimate(float("nan"), 0.0, 1.0)
         design = _design(opinions, self.centre, self.scale)
         moved, narrow = _moved(design), _narrow(design, chosen, self.alike)
-        shares = _logistic(design @ self.coefficients.T + self.offsets * _fading(moved) + self.narrowed * narrow)
+        added = self.offsets * _fading(moved) + self.narrowed * narrow + self.nearby.correction(design[:, 1:])
+        shares = _logistic(design @ self.coefficients.T + added)
         means = shares.mean(axis=0)
         value = float(means[0])
         chance = _chance(shares[:, 0], float(means[1:].std()), self.usual, self.images)
@@ -164,7 +169,8 @@ def fit_correctness(
     weights = np.where(plain, max(1.0, per_kind / plain.sum()), 1.0)
     usual_alike = alike(chosen[plain])
     changed = np.unique(kinds[~plain])
-    together = [rows for kind in changed for rows in _together(kinds == kind, groups)]
+    together = [rows for kind in changed for rows in _together(kinds == kind, groups, LEAST_TOGETHER)]
+    close = [rows for kind in changed for rows in _together(kinds == kind, groups, LEAST_NEARBY)]
     # Of each image: what its group has in common. Those in no group are alone, and nothing narrows there.
     narrow, fading = np.zeros(len(right)), np.ones(len(right))
     for rows in together:
@@ -176,6 +182,17 @@ def fit_correctness(
         z = design @ w
         offset = _missing(z[plain], right[plain], weights[plain])
         return w, offset, _solve_narrowed(z + offset * fading, narrow, right, np.where(plain, 0.0, weights))
+
+    def said(rows: np.ndarray, w: np.ndarray, offset: float, added: float) -> np.ndarray:
+        """Log-odds of the images of a group."""
+        part = design[rows]
+        shift = offset * _fading(_moved(part)) + added * _narrow(part, chosen[rows], usual_alike)
+        return np.asarray(part @ w + shift)
+
+    def missed_nearby(without: str, w: np.ndarray, offset: float, added: float) -> Nearby:
+        known = [rows for rows in close if kinds[rows][0] != without]
+        changes = [(design[rows][:, 1:], said(rows, w, offset, added), right[rows]) for rows in known]
+        return fit_nearby(design[plain][:, 1:], changes)
 
     drawn = [learn(weights, None)]
     start = drawn[0][0]
@@ -190,23 +207,25 @@ def fit_correctness(
     usual, count = float(right[plain].mean()), int(plain.sum())
     missed, moved, met = [], [], set()
     for kind in changed:
-        w, offset, added = learn(np.where(kinds == kind, 0.0, weights), start)
+        learned = learn(np.where(kinds == kind, 0.0, weights), start)
+        nearby = missed_nearby(kind, *learned)
         for rows in (rows for rows in together if kinds[rows][0] == kind):
-            shares = _logistic(design[rows] @ w + offset * fading[rows] + added * narrow[rows])
+            shares = _logistic(said(rows, *learned) + nearby.correction(design[rows][:, 1:]))
             # That the images are few is no reason for a miss here: the changed ones are the same as the unchanged.
             missed.append((float(shares.mean()) - float(right[rows].mean())) ** 2 - _sampling(shares))
             moved.append(_moved(design[rows]))
             met.add(kind)
     slope = _slope(_beyond_chance(np.array(missed), np.array(moved)) if missed else 0.0, len(met))
-    return Correctness(centre, scale, coefficients, offsets, usual, count, slope, usual_alike, narrowed)
+    nearby = missed_nearby("", *drawn[0])
+    return Correctness(centre, scale, coefficients, offsets, usual, count, slope, usual_alike, narrowed, nearby)
 
 
-def _together(kind: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
+def _together(kind: np.ndarray, groups: np.ndarray, least: int) -> list[np.ndarray]:
     """Rows of one kind of change by its groups; all as one where these are too small for a share to say anything."""
     parts = [kind & (groups == group) for group in np.unique(groups[kind])]
-    if min(int(part.sum()) for part in parts) >= LEAST_TOGETHER:
+    if min(int(part.sum()) for part in parts) >= least:
         return parts
-    return [kind] if kind.sum() >= LEAST_TOGETHER else []
+    return [kind] if kind.sum() >= least else []
 
 
 def _moved(design: np.ndarray) -> float:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from raytl.evaluation.changes import CHANGES, changed
+from raytl.evaluation.nearby import Nearby
 from raytl.evaluation.second_opinions import OPINIONS, SecondOpinions
 from raytl.evaluation.unseen_accuracy import GAIN_DOUBT, Correctness, fit_correctness, gain
 
@@ -64,6 +67,26 @@ def test_of_the_unchanged_images_it_says_what_was_seen_of_them_although_all_chan
     assert (
         found.estimate(other[0] + [0, 2, 0], spread(1000)).value > contradicting.mean() + 0.1
     )  # far from them that counts less
+
+
+def misled(n: int, seed: int, kind: str, group: int) -> tuple[np.ndarray, ...]:
+    """Others agree with everything that is said of these, and half of it is wrong."""
+    rng = np.random.default_rng(seed)
+    seen = np.stack([rng.normal(2, 1, n), rng.normal(-2, 0.2, n), rng.normal(0.85, 0.05, n)], axis=1)
+    return seen, rng.random(n) < 0.5, np.arange(n), np.full(n, kind), np.full(n, group), spread(n)
+
+
+def test_what_was_missed_under_a_change_is_told_of_images_like_its_own() -> None:
+    parts = [told(150, 0.9, 0)]
+    parts += [told(150, 0.9 * 0.8**level, 1 + 4 * kind + level, "abc"[kind]) for kind in range(3) for level in range(4)]
+    parts += [misled(150, 50 + level, "d", 50 + level) for level in range(4)]
+    found = fit_correctness(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    seen, right, *_ = misled(1000, 60, "new", 0)
+    without = replace(found, nearby=Nearby.nothing(3))
+    assert without.estimate(seen, spread(1000)).value - right.mean() > 0.15
+    assert abs(found.estimate(seen, spread(1000)).value - right.mean()) < 0.08
+    others, known, *_ = told(2000, 0.9, 99)
+    assert abs(found.estimate(others, spread(2000)).value - known.mean()) < 0.06
 
 
 def test_no_image_tells_nothing() -> None:

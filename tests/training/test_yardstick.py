@@ -16,6 +16,8 @@ from raytl.bundles import Bundle, export_bundle
 from raytl.bundles.yardstick import YARDSTICK_FILE, yardstick_bytes
 from raytl.core.errors import UserError
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
+from raytl.evaluation.nearby import Nearby
+from raytl.evaluation.second_opinions import OPINIONS
 from raytl.judging.health import Yardstick, judge_health
 from raytl.sources.manifest import read_manifest
 from raytl.sources.model import SourceModel
@@ -91,6 +93,8 @@ def test_a_bundle_keeps_what_is_known(bundle: Bundle, made: tuple) -> None:
     assert kept is not None
     assert np.allclose(kept.probabilities, made[0].probabilities, atol=1e-6)
     assert kept.correctness.slope == made[0].correctness.slope
+    moved = kept.opinions + 1
+    assert kept.correctness.estimate(moved, kept.chosen) == made[0].correctness.estimate(moved, kept.chosen)
     assert kept.refusal_threshold == pytest.approx(made[0].refusal_threshold, abs=1e-4)
 
 
@@ -131,7 +135,19 @@ def test_where_one_site_alone_can_be_left_out_its_images_are_judged(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "harm", ["cut", "foreign", "other classes", "other weights", "thumbnails", "centre", "offsets", "narrowed", "alike"]
+    "harm",
+    [
+        "cut",
+        "foreign",
+        "other classes",
+        "other weights",
+        "thumbnails",
+        "centre",
+        "offsets",
+        "narrowed",
+        "alike",
+        "pulls",
+    ],
 )
 def test_a_damaged_yardstick_is_refused(made: tuple, tmp_path: Path, harm: str) -> None:
     yardstick, model = made
@@ -147,6 +163,10 @@ def test_a_damaged_yardstick_is_refused(made: tuple, tmp_path: Path, harm: str) 
         file.write_bytes(yardstick_bytes(replace(yardstick, thumbnails=yardstick.thumbnails[:, :-1]), weights))
     elif harm in ("centre", "offsets", "narrowed"):
         fitted = replace(yardstick.correctness, **{harm: getattr(yardstick.correctness, harm)[:-1]})
+        file.write_bytes(yardstick_bytes(replace(yardstick, correctness=fitted), weights))
+    elif harm == "pulls":
+        nearby = replace(yardstick.correctness.nearby, pulls=yardstick.correctness.nearby.pulls[:-1])
+        fitted = replace(yardstick.correctness, nearby=nearby)
         file.write_bytes(yardstick_bytes(replace(yardstick, correctness=fitted), weights))
     elif harm == "alike":
         fitted = replace(yardstick.correctness, alike=0.0)
@@ -187,6 +207,23 @@ def test_a_yardstick_from_before_predictions_were_counted_says_what_it_said(made
     old, all_alike = (kept.correctness.estimate(moved, chosen) for chosen in (spread, 0 * spread))
     assert old == all_alike
     assert yardstick.correctness.estimate(moved, 0 * spread).value < old.value
+
+
+def test_a_yardstick_from_before_changes_nearby_counted_is_read(made: tuple, tmp_path: Path) -> None:
+    yardstick, model = made
+    export_bundle(tmp_path / "m", model, metrics={}, provenance={}, yardstick=yardstick)
+    file = tmp_path / "m" / YARDSTICK_FILE
+    with safetensors.safe_open(file, "numpy") as opened:
+        told = opened.metadata()
+        arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
+    del arrays["places"], arrays["pulls"]
+    file.write_bytes(safetensors.numpy.save(arrays, told))
+    kept = Bundle.load(tmp_path / "m").yardstick
+    assert kept is not None
+    without = replace(yardstick.correctness, nearby=Nearby.nothing(OPINIONS))
+    moved = kept.opinions + 1
+    assert kept.correctness.estimate(moved, kept.chosen) == without.estimate(moved, kept.chosen)
+    assert kept.correctness.estimate(moved, kept.chosen) != yardstick.correctness.estimate(moved, kept.chosen)
 
 
 def test_the_side_of_the_images_is_the_models(bundle: Bundle) -> None:
