@@ -227,10 +227,10 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
 
 def _trained_on(outcome: SearchOutcome, task: Task) -> str:
     """Whose labels the winner has seen, for people."""
-    if outcome.trained_on == "all":
-        return "all labels, those of the test included; test figures are of the same strategy without them"
     if outcome.best.strategy.get("head") == ZERO_SHOT:
         return "no labels: its head is made of the classes' names"
+    if outcome.trained_on == "all":
+        return "all labels, those of the test included; test figures are of the same strategy without them"
     domain, target = outcome.best.strategy.get("source_domain"), "the target's labels"
     if domain is None:
         return target

@@ -69,7 +69,7 @@ class Progress:
             self._write(detail)
             return
         self._phase = PHASES.get(phase, phase) + (f" ({detail})" if detail else "")
-        if not self._console.is_terminal:
+        if not self._console.is_terminal or phase == "first-model":  # from then on the search may be left
             self._write(self._phase)
 
     def on_trial(self, record: TrialRecord) -> None:

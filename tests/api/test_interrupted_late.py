@@ -52,9 +52,7 @@ def searched(task: raytl.Task, folder: Path, **settings: str) -> raytl.Run:
 
 
 @pytest.mark.parametrize("moment", ["raytl.search.outcome._judge", "raytl.search.outcome.open_test"])
-def test_what_was_found_is_kept(
-    moment: str, task: raytl.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_found_is_kept(moment: str, task: raytl.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moment, interrupted)
     run = searched(task, tmp_path)
     assert run.status == "interrupted" and run.outcome is not None and run.outcome["interrupted"]

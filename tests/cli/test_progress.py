@@ -17,6 +17,14 @@ def test_times_are_told_from_when_the_command_was_called() -> None:
     assert written.getvalue().startswith("   20 s  ")
 
 
+def test_that_there_is_a_first_model_stays_on_a_terminal() -> None:
+    written = io.StringIO()
+    with Progress(Console(file=written, force_terminal=True, color_system=None, width=100), 4) as progress:
+        progress.on_phase("first-model", "3 s after the data was read")
+        progress.on_phase("search", "")
+    assert "s  there is a first model (3 s after the data was read)\n" in written.getvalue()
+
+
 def test_what_is_said_of_the_metric_is_a_sentence_of_its_own() -> None:
     """It stood in parentheses after "judging by", which then had no object."""
     written = io.StringIO()

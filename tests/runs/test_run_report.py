@@ -236,8 +236,17 @@ STANDING = {"interrupted": False, "trials": {"trained": 3}, "adaptation_gain": N
 )
 def test_no_score_is_expected_that_cannot_be_reached(scores, words):
     """Scores are at most 1; of one good strategy among poor ones more was promised than there is."""
-    trials = pd.DataFrame({"kind": "search", "score": scores, "status": "completed"})
+    trials = pd.DataFrame({"kind": "search", "score": scores, "status": "completed", "fold": 0})
     assert words in _outlook(trials, 24.0)
+
+
+@pytest.mark.parametrize(("head", "words"), [(0.5, "by 0.053"), (0.61, "by 0.043"), (0.9, "A head on frozen features")])
+def test_what_is_expected_is_more_than_the_heads_have(head, words):
+    scores = [0.6, 0.58, 0.57, 0.56, 0.5, 0.45]
+    trained = pd.DataFrame({"kind": "search", "score": scores, "status": "completed", "fold": 0})
+    probes = pd.DataFrame({"kind": "probe", "score": [head, 0.99], "status": "completed", "fold": [0, 1]})
+    told = _outlook(pd.concat([trained, probes], ignore_index=True), 60.0)
+    assert words in told
 
 
 class TestLosses:

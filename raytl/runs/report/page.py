@@ -236,10 +236,16 @@ def _outlook(trials: pd.DataFrame, seconds: float) -> str:
     each = expected_gain(full, len(tried))
     if not math.isfinite(each) or seconds <= 0:
         return "Too few trainings came to their end to tell what more of them would bring."
+    fold = tried["fold"].iloc[0] if "fold" in tried else None
+    heads = trials[(trials["kind"] == "probe") & (trials["status"] == "completed") & trials["score"].notna()]
+    behind = max((score for score in heads.loc[heads["fold"] == fold, "score"]), default=0.0) - max(full)
     more = OUTLOOK_S / seconds * len(tried)
     gain = each * (len(tried) + 1) * math.log1p(more / (len(tried) + 1))
     if max(full) + gain > 1.0:  # no score is higher: the tail is not the one that the estimate supposes
         return "The best scores lie too far above the others to tell what more trainings would bring."
+    if gain <= behind:
+        return "A head on frozen features leads by more than what further trainings are expected to bring."
+    gain -= max(0.0, behind)
     return (
         f"Another {OUTLOOK_S // 60} minutes, for about {more:.0f} trials more, are expected to raise the best score by "
         f"{gain:.3f}, were strategies drawn at random."
