@@ -54,6 +54,11 @@ class LeftOver:
             return ""
         wanted = math.ceil((self._apart_s + self._time.used() + ROOM * self._shortest) / 60)
         shortest, self._shortest = self._shortest, math.inf
+        if ROOM * shortest < self._time.left():
+            return (
+                f"{spoken(self._time.left())} of the time budget are left: they were kept for a refit and controls of "
+                "what took longest, which what leads does not take"
+            )
         return (
             f"{spoken(self._time.left())} of the time budget are left: the shortest training without room in it is "
             f"expected to take {spoken(shortest)}, besides its refit and controls; "

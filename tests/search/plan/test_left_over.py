@@ -24,6 +24,16 @@ def test_the_shortest_training_and_a_budget_with_room_are_named() -> None:
     assert not given.sentence()  # once is enough
 
 
+def test_time_that_was_kept_for_what_takes_longer_is_no_want_of_a_larger_budget() -> None:
+    """A larger one than was given was said to have room, and it was smaller."""
+    given = left_over(480.0, 320.0)
+    given.refuse(0.4)
+    assert given.sentence() == (
+        "3 min of the time budget are left: they were kept for a refit and controls of what took longest, which what "
+        "leads does not take"
+    )
+
+
 def test_a_budget_with_room_has_it_for_reading_the_data_too() -> None:
     now = iter([0.0])
     plan_s, apart_s = 120.0, 100.0
