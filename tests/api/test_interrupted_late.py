@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -51,21 +53,22 @@ def searched(task: raytl.Task, folder: Path, **settings: str) -> raytl.Run:
     return raytl.search(task, space, trials=1, lanes=1, name="late", storage=runs, **settings)
 
 
-@pytest.mark.parametrize("moment", ["raytl.search.outcome._judge", "raytl.search.outcome.open_test"])
+@pytest.mark.parametrize("moment", ["_judge", "open_test"])
 def test_what_was_found_is_kept(moment: str, task: raytl.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moment, interrupted)
+    monkeypatch.setattr(import_module("raytl.search.outcome"), moment, interrupted)
     run = searched(task, tmp_path)
     assert run.status == "interrupted" and run.outcome is not None and run.outcome["interrupted"]
     best = run.best
     assert best.validation is not None and best.test is None
-    assert run.best.load().name == "late"
-    assert not run.outcome.get("going_on")
+    card = json.loads((run.bundle_path / "model.json").read_text())
+    assert card["provenance"]["strategy"] == run.outcome["best"]["strategy"]
+    assert not card["metrics"].get("going_on") and run.best.load().labels == ("green", "red")
 
 
 def test_while_it_is_trained_on_all_labels_the_tested_one_stays_with_what_the_test_said(
     task: raytl.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raytl.search.driver.refit_on_all", interrupted)
+    monkeypatch.setattr(import_module("raytl.search.driver"), "refit_on_all", interrupted)
     run = searched(task, tmp_path, ship="all")
     assert run.status == "finished" and run.best.test is not None
     assert run.outcome is not None and run.outcome["trained_on"] == "target"
