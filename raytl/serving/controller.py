@@ -37,6 +37,7 @@ _REQUEST_BACKSTOP_S = 120.0
 _STOP_S = 60.0
 _TURN_S = 60.0
 _RELEASE_S = 5.0  # for HAProxy to end after Serve
+_ANNOUNCE_S = 60.0  # for a process of the head to leave a file: on a busy machine one takes long to start
 _CANNOT_LISTEN = ("Failed to bind", "cannot bind socket")  # Serve's own proxy, and HAProxy
 
 AppConfig = dict[str, Any]
@@ -154,16 +155,15 @@ class Serve:
         self._stop(self.host, self.port, patience_s=_STOP_S)
 
     def _stop(self, host: str, port: int, patience_s: float) -> None:
-        """patience_s: how long the port may take that another program may have."""
+        """patience_s: how long the port may take, once Serve has ended; another program may have it."""
         self._client.shutdown_cached_handles()
         with suppress(RayError):  # as when the head has no room for a task: it ends all the same, later perhaps
-            ray.get(ray.remote(num_cpus=0)(_announce).options(**_on_head()).remote(), timeout=_RELEASE_S)
+            ray.get(ray.remote(num_cpus=0)(_announce).options(**_on_head()).remote(), timeout=_ANNOUNCE_S)
         # As serve.shutdown() does, but without waiting inside the controller: its end would then be reported as the
         # failure of a task, on the standard output of this process.
         ray.get(self._client._controller.graceful_shutdown.remote(wait=False))
-        asked = time.monotonic()
-        _wait(lambda: not _controller_lives(), asked + _STOP_S)
-        _wait(lambda: not port_taken(host, port), asked + patience_s)
+        _wait(lambda: not _controller_lives(), _STOP_S)
+        _wait(lambda: not port_taken(host, port), patience_s)
         _disconnect()
 
 
@@ -276,7 +276,8 @@ def _alone() -> Iterator[None]:
                 ray.kill(name)
 
 
-def _wait(done: Callable[[], bool], deadline: float) -> None:
+def _wait(done: Callable[[], bool], patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
     while not done() and time.monotonic() < deadline:
         time.sleep(0.05)
 

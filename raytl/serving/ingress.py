@@ -58,7 +58,7 @@ def haproxy_runs() -> bool:
     if sys.platform != "linux":
         return False
     try:
-        return subprocess.run([haproxy.find_binary(), "-v"], capture_output=True, timeout=10).returncode == 0
+        return subprocess.run([haproxy.find_binary(), "-v"], capture_output=True, timeout=60).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 
