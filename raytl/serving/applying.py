@@ -138,7 +138,7 @@ def _put_back(serve: Serve, ray_session: RaySession, application: AppConfig, bef
 def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None:
     name, url, settings, agreed = config["name"], url_of(serve, config), settings_of(config), 0
     wanted = (settings["version"], (settings.get("candidate") or {}).get("version", ""))
-    seen_at = time.monotonic()
+    gone_since: float | None = None
     with httpx.Client(trust_env=False, timeout=10, headers=tokens.headers(name)) as client:
         while time.monotonic() < deadline:
             application = serve.applications().get(name)
@@ -148,8 +148,9 @@ def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None
             present = (application or {}).get("deployed_app_config")
             if _was_decided(settings, present):
                 return
-            seen_at = time.monotonic() if present is not None else seen_at
-            if time.monotonic() - seen_at > _GONE_S:
+            # Since it was first looked for in vain, and not since it was last seen: an answer may have taken as long.
+            gone_since = None if present is not None else gone_since or time.monotonic()
+            if gone_since is not None and time.monotonic() - gone_since > _GONE_S:
                 raise UserError(f"endpoint '{name}' was taken down by another command before it was ready")
             _refuse_replaced(name, settings, present)
             if application and application["status"] == "RUNNING":

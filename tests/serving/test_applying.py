@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -39,6 +40,29 @@ def application(name: str, version: str, num_cpus: float = 1, route: str = "/") 
     told = {"bundle": "b", "version": version, "model": "m", "since": version}
     deployment = {"name": "Classifier", "ray_actor_options": {"num_cpus": num_cpus}, "user_config": told}
     return {"name": name, "route_prefix": route, "deployments": [deployment]}
+
+
+def test_one_look_in_vain_does_not_mean_that_it_was_taken_down_however_long_the_answer_before_took(monkeypatch):
+    """Serve lists nothing while the store of the cluster's head is away."""
+    now, wanted = 100.0, application("raytl", "v1")
+    running = {"raytl": {"deployed_app_config": wanted, "status": "RUNNING", "message": "", "deployments": {}}}
+    listed = [running, {}, running, running, {}, {}]
+
+    def serves(*_: Any) -> bool:
+        nonlocal now
+        now += 10.0
+        return len(listed) == 3
+
+    def sleep(_: float) -> None:
+        nonlocal now
+        now += 6.0
+
+    serve = SimpleNamespace(host="127.0.0.1", port=1, applications=lambda: listed.pop(0))
+    monkeypatch.setattr(applying, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    monkeypatch.setattr(applying, "_serves", serves)
+    with pytest.raises(UserError, match="was taken down by another command before it was ready"):
+        applying._wait_until_served(cast(Serve, serve), wanted, 1000.0)
+    assert listed == []
 
 
 def test_what_is_interrupted_while_it_is_waited_for_is_undone(monkeypatch):
@@ -108,7 +132,7 @@ def test_two_commands_copy_the_same_bundle_at_once(bundles, monkeypatch, tmp_pat
 
     def copy(*arguments: Any, **options: Any) -> Any:
         done = copied(*arguments, **options)
-        both.wait(30)
+        both.wait(120)
         return done
 
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}])
