@@ -24,11 +24,14 @@ from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 
 from raytl.serving.applying import reachable
 from raytl.serving.haproxy.configuration import HOST_FILE, Files
-from raytl.serving.haproxy.guard import Guard, Process, answering
+from raytl.serving.haproxy.guard import _SHUTDOWN_S, Guard, Process, answering
 from raytl.serving.ingress import EVERYWHERE, announce_end, environment, haproxy_runs, host_for_serve
 from raytl.serving.ports import free_port, port_taken
 
 pytestmark = pytest.mark.skipif(not haproxy_runs(), reason="no HAProxy for this platform")
+
+BEFORE_ORPHANS_GO_S = 40.0
+"""One that was left alone ends by itself in a minute."""
 
 # What Serve's actor does: start HAProxy, and take no further notice of it.
 ACTOR = """
@@ -66,7 +69,7 @@ frontend http_frontend
 backend default_backend
     http-request return status 404 content-type text/plain lf-string "Path \'%[path]\' not found."
 backend replicas
-    timeout server 5s
+    timeout server 60s
     server gone 127.0.0.1:1 check inter 100ms
 listen stats
   bind *:{statistics}
@@ -108,11 +111,17 @@ class Node:
         """Process id of the HAProxy in charge."""
         return answering(self.config.parent / "admin")
 
+    def in_charge(self) -> int:
+        """The same, once there is one that answers."""
+        deadline = time.monotonic() + 60
+        while (pid := self.haproxy()) is None:
+            assert time.monotonic() < deadline, "no HAProxy answers"
+            time.sleep(0.02)
+        return pid
+
     def kill(self) -> None:
         """End the HAProxy in charge, and wait until it has let go of what it had open."""
-        pid = self.haproxy()
-        assert pid is not None
-        killed = Process(pid)
+        killed = Process(self.in_charge())
         killed.kill()
         wait_for(lambda: not killed.alive())
 
@@ -126,7 +135,7 @@ class Node:
     def ask(self, path: str, **options: bytes) -> httpx.Response:
         """What the endpoint says; options: with ``content`` it is a POST."""
         url = f"http://{self.host}:{self.port}{path}"
-        return httpx.request("POST" if options else "GET", url, trust_env=False, timeout=20, **options)
+        return httpx.request("POST" if options else "GET", url, trust_env=False, timeout=60, **options)
 
     def holders(self) -> list[int]:
         """HAProxies and guards that have the port open."""
@@ -216,13 +225,30 @@ class TestMended:
             SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER,
         ]
 
+    def test_an_actor_hears_of_applications_after_its_first_haproxy_however_long_it_took_to_come_up(
+        self, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr("raytl.serving.haproxy.configuration._NEW_ACTOR_S", 2000.0)
+        config, folder = tmp_path / "haproxy.cfg", {"folder": tmp_path, "port": 1, "metrics": 2, "statistics": 3}
+        config.write_text(CONFIG.format(**folder))
+        files, actor = Files(config), 1  # which is older than any actor that is new
+        files.mend(inherited=True)
+        for seconds, kept in ((0, True), (1000, True), (3000, False)):
+            config.write_text(NO_ROUTES.format(**folder))
+            files.mend(inherited=True)
+            if seconds:
+                os.utime(tmp_path / "manager", (time.time() - seconds,) * 2)
+            files.keep_routes(actor)
+            assert ("    use_backend" in config.read_text()) is kept
+        files.keep_routes(os.getpid())  # the next one
+        assert "    use_backend" in config.read_text()
+
     def test_no_page_and_no_command_for_others(self, node):
         node.start()
-        pid = node.haproxy()
-        assert pid is not None and open_to_the_network(pid) == []
+        assert open_to_the_network(node.in_charge()) == []
         assert oct((node.config.parent / "admin").stat().st_mode & 0o777) == "0o600"
         for port, path in ((node.metrics, "/metrics"), (node.statistics, "/stats")):
-            assert httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False).status_code == 200
+            assert httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False, timeout=60).status_code == 200
 
     def test_a_request_is_passed_on_as_a_whole_so_that_another_replica_can_have_it(self, node):
         with replica(None) as dying, replica(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine") as living:
@@ -273,7 +299,7 @@ class TestMended:
         with replica(b"HTTP/1.1 404 x\r\nContent-Length: 4\r\n\r\nPath") as port:
             gone = "server gone 127.0.0.1:1 check inter 100ms"
             node.start(config=CONFIG.replace(gone, f"{gone}\n    server spare 127.0.0.1:{port} check backup"))
-            wait_for(lambda: node.ask("/healthz").status_code == 503, 20)
+            wait_for(lambda: node.ask("/healthz").status_code == 503)
             assert node.ask("/v1/models/cells?body").text == "Path"
 
     def test_that_a_replica_has_no_room_is_a_sentence_too(self, node):
@@ -323,7 +349,7 @@ class TestElsewhereThanAtLoopback:
         node.kill()
         wait_for(node.answers)  # by the one that the guard has started
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"http://127.0.0.1:{node.port}/fine", trust_env=False)
+            httpx.get(f"http://127.0.0.1:{node.port}/fine", trust_env=False, timeout=60)
 
     def test_a_port_that_is_taken_there_is_not_opened_at_loopback_instead(self, node):
         (node.folder / HOST_FILE).write_text("127.0.0.2")
@@ -354,13 +380,13 @@ class TestGuard:
 
     def test_starts_a_killed_haproxy_again_and_has_the_actor_replaced(self, node):
         actor = node.start()
-        killed = node.haproxy()
+        killed = node.in_charge()
         os.kill(killed, signal.SIGKILL)
         wait_for(lambda: node.haproxy() not in (None, killed) and node.answers())
         assert actor.wait(60) == -signal.SIGKILL
-        survivor = node.haproxy()
+        survivor = node.in_charge()
         node.start()  # as Serve does
-        assert node.haproxy() != survivor
+        assert node.in_charge() != survivor
         wait_for(lambda: not Path(f"/proc/{survivor}/exe").exists())  # it was taken over, and went
 
     def test_whoever_connects_while_there_is_no_haproxy_waits_for_the_next_one(self, node):
@@ -377,7 +403,7 @@ class TestGuard:
     def test_a_reload_drops_nobody_and_the_port_is_handed_on(self, node):
         node.start()
         for _ in range(2):
-            node.start("-x", str(node.config.parent / "admin"), "-sf", str(node.haproxy()))
+            node.start("-x", str(node.config.parent / "admin"), "-sf", str(node.in_charge()))
         wait_for(lambda: len(node.processes()) == 2)  # the newest and its guard
         node.kill()
         with socket.create_connection(("127.0.0.1", node.port)) as connection:
@@ -388,15 +414,15 @@ class TestGuard:
         with socket.create_server(("127.0.0.1", 0)) as replica:
             served = f"server here 127.0.0.1:{replica.getsockname()[1]}"
             config = CONFIG.replace("server gone 127.0.0.1:1 check inter 100ms", served)
-            config = config.replace("timeout server 5s", "timeout server 600s")  # it is the replica that takes its time
+            config = config.replace("timeout server 60s", "timeout server 600s")  # the replica takes its time
             node.start(config=config)
-            old = node.haproxy()
+            old = node.in_charge()
             with socket.create_connection(("127.0.0.1", node.port), timeout=60) as slow:
                 slow.sendall(b"GET /v1/models/cells HTTP/1.0\r\n\r\n")
                 working, _ = replica.accept()
                 with working:
                     node.start("-x", str(node.config.parent / "admin"), "-sf", str(old), config=config)
-                    newest = node.haproxy()
+                    newest = node.in_charge()
                     wait_for(lambda: len(holders := node.holders()) == 2 and newest in holders)  # the other: its guard
                     assert Path(f"/proc/{old}/exe").exists()
                     working.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nmine")
@@ -414,7 +440,7 @@ class TestGuard:
             watching.start()
             files.note_owner(os.getpid())
             try:
-                wait_for(lambda: not listens_at(os.getpid(), port), 5)
+                wait_for(lambda: not listens_at(os.getpid(), port))
             finally:
                 replaced.kill()
                 replaced.wait()
@@ -433,7 +459,7 @@ class TestGuard:
         assert failures == []
 
     def test_a_haproxy_that_its_actor_stopped_stays_away(self, node):
-        actor, haproxy = node.start(), node.haproxy()
+        actor, haproxy = node.start(), node.in_charge()
         (guard,) = mentioning(str(node.config)).keys() - {actor.pid, haproxy}
         os.kill(guard, signal.SIGSTOP)  # or it might take the actor for alive where this process has to wait its turn
         os.kill(haproxy, signal.SIGKILL)
@@ -448,7 +474,7 @@ class TestGuard:
         actor = node.start()
         announce_end(tmp_path)
         node.kill()
-        wait_for(lambda: node.processes() == [], 5)
+        wait_for(lambda: node.processes() == [], BEFORE_ORPHANS_GO_S)
         assert actor.poll() is None and not node.answers()
         node.start()  # a later Serve's: for that one the end is not announced
         node.kill()
@@ -460,34 +486,38 @@ class TestGuard:
         announce_end(tmp_path)
         actor.kill()
         actor.wait()
-        wait_for(lambda: node.processes() == [], 5)
+        wait_for(lambda: node.processes() == [], BEFORE_ORPHANS_GO_S)
 
     def test_an_actor_that_ends_before_the_next_haproxy_answers_had_stopped_the_one_before(self, tmp_path, monkeypatch):
-        """As on a busy machine, where an answer takes longer than the actor has to end itself."""
+        """As on a busy machine, where the actor has ended long before it is clear that there is no answer."""
         (tmp_path / "haproxy.cfg").write_text(CONFIG.format(folder=tmp_path, port=1, metrics=2, statistics=3))
         files = Files(tmp_path / "haproxy.cfg")
         silent = [sys.executable, "-c", "import time; time.sleep(600)", str(files.config)]
         actor, raylet, dead = (subprocess.Popen(silent) for _ in range(3))
         guard = Guard(files, None, silent, Process(actor.pid), Process(raylet.pid))
-        monkeypatch.setattr("raytl.serving.haproxy.guard._STARTUP_S", 1.0)
+
+        def no_answer(_: Path) -> None:
+            actor.kill()
+            actor.wait()
+            time.sleep(_SHUTDOWN_S + 0.1)
+
+        monkeypatch.setattr("raytl.serving.haproxy.guard._STARTUP_S", 0.1)
+        monkeypatch.setattr("raytl.serving.haproxy.guard.answering", no_answer)
         files.note_owner(dead.pid)
         haproxy = Process(dead.pid)
         dead.kill()
         dead.wait()
-        ending = threading.Timer(0.7, actor.kill)
-        ending.start()
         try:
             assert guard._start_again(haproxy) is None
             wait_for(lambda: not Process(files.owner()).alive())
         finally:
-            ending.join()
             for process in (actor, raylet):
                 process.kill()
                 process.wait()
 
     def test_survives_that_ray_kills_the_actors_group(self, node):
         actor = node.start()
-        assert os.getpgid(node.haproxy()) != os.getpgid(actor.pid)
+        assert os.getpgid(node.in_charge()) != os.getpgid(actor.pid)
 
 
 def test_two_endpoints_get_ports_of_their_own(tmp_path):

@@ -28,6 +28,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,8 @@ HOST_FILE = "host"
 ENDING_FILE = "ending"
 """In that folder too, once Serve was told to end."""
 
-# How long after its start an actor may not know what is deployed; it hears of replicas and of applications separately.
+# How long an actor may not know what is deployed, once it has started HAProxy for the first time: it hears of replicas
+# and of applications separately. On a busy machine the actor itself takes longer than that to come up.
 _NEW_ACTOR_S = 20.0
 _HEADERS_S = 30
 _BUSY = "too many requests are waiting; try again later"
@@ -109,6 +111,7 @@ class Files:
         self.port = self.admin.with_name(f"{self.admin.name}.port")
         """The socket by which the guard hands over the endpoint's port."""
         self._with_routes = config.with_name("routes.cfg")
+        self._manager = config.with_name("manager")
         self._owner = config.with_name("owner")
 
     def address(self) -> Address | None:
@@ -177,9 +180,16 @@ class Files:
 
         manager: process id of the actor.
         """
-        if not _has_routes(self.config) and _age_s(manager) < _NEW_ACTOR_S:
+        if not self._knew(manager):
+            self._manager.write_text(_process(manager))
+        new = time.time() - self._manager.stat().st_mtime < _NEW_ACTOR_S
+        if new and not _has_routes(self.config):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copyfile(self._with_routes, self.config)
+
+    def _knew(self, manager: int) -> bool:
+        """Whether the same actor has started an HAProxy before."""
+        return self._manager.exists() and self._manager.read_text() == _process(manager)
 
     def note_owner(self, pid: int) -> None:
         """Write down which HAProxy is the one in charge: older ones finish their connections and must not come back."""
@@ -226,7 +236,6 @@ def _has_routes(config: Path) -> bool:
     return re.search(r"^\s*use_backend ", config.read_text(), re.MULTILINE) is not None  # Serve's comments say it too
 
 
-def _age_s(pid: int) -> float:
-    up_s = float(Path("/proc/uptime").read_text().split()[0])
-    started = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    return up_s - started / os.sysconf("SC_CLK_TCK")
+def _process(pid: int) -> str:
+    """What tells a process from a later one of the same id: when it started, after that."""
+    return f"{pid} {Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
