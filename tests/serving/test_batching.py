@@ -14,15 +14,21 @@ from raytl.serving.batching import Batcher
 
 
 class Recorder:
-    """Adds one to every value, slowly enough that batches form, and keeps what it was given."""
+    """Adds one to every value, once its gate is open, and keeps what it was given."""
 
     def __init__(self, gate: threading.Event | None = None) -> None:
         self.sizes: list[int] = []
         self._gate = gate
+        self._begun = threading.Event()
+
+    async def begun(self) -> None:
+        """Wait until it has something to compute."""
+        assert await asyncio.to_thread(self._begun.wait, 60)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
+        self._begun.set()
         if self._gate is not None:
-            self._gate.wait(5)
+            self._gate.wait(60)
         self.sizes.append(len(images))
         return images + 1
 
@@ -31,7 +37,7 @@ def run(scenario: Callable[[Batcher], object]) -> object:
     async def main() -> object:
         batcher = Batcher()
         try:
-            return await asyncio.wait_for(scenario(batcher), 10)
+            return await asyncio.wait_for(scenario(batcher), 120)
         finally:
             batcher.close()
 
@@ -58,12 +64,12 @@ def test_requests_that_wait_are_computed_together():
     compute = Recorder(gate)
 
     async def scenario(batcher: Batcher):
-        requests = []
-        for count in (1, 9):
-            requests += [asyncio.create_task(batcher.submit(compute, np.ones((1, 1)), 64)) for _ in range(count)]
-            await asyncio.sleep(0.05)
+        first = asyncio.create_task(batcher.submit(compute, np.ones((1, 1)), 64))
+        await compute.begun()
+        others = [asyncio.create_task(batcher.submit(compute, np.ones((1, 1)), 64)) for _ in range(9)]
+        await asyncio.sleep(0)  # now they wait
         gate.set()
-        await asyncio.gather(*requests)
+        await asyncio.gather(first, *others)
 
     run(scenario)
     assert compute.sizes == [1, 9]
@@ -103,9 +109,9 @@ def test_a_cancelled_request_is_not_computed_and_holds_nobody_up():
 
     async def scenario(batcher: Batcher):
         running = asyncio.create_task(batcher.submit(compute, np.full((1, 1), 1), 64))
-        await asyncio.sleep(0.05)
+        await compute.begun()
         cancelled, waiting = (asyncio.create_task(batcher.submit(compute, np.full((n, 1), n), 64)) for n in (2, 3))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)  # now they wait
         running.cancel()
         cancelled.cancel()
         gate.set()
@@ -120,17 +126,11 @@ def test_a_cancelled_request_is_not_computed_and_holds_nobody_up():
 
 
 def test_two_models_never_share_a_batch():
-    gate = threading.Event()
-    first, second = Recorder(gate), Recorder(gate)
+    first, second = Recorder(), Recorder()
 
     async def scenario(batcher: Batcher):
-        requests = [
-            asyncio.create_task(batcher.submit(compute, np.ones((1, 1)), 64))
-            for compute in (first, first, second, second, first)
-        ]
-        await asyncio.sleep(0.05)
-        gate.set()
-        await asyncio.gather(*requests)
+        each = (first, first, second, second, first)
+        await asyncio.gather(*(batcher.submit(compute, np.ones((1, 1)), 64) for compute in each))
 
     run(scenario)
     assert first.sizes == [2, 1]

@@ -117,7 +117,7 @@ def test_requests_go_on_while_what_was_captured_is_written(bundles: dict[str, Pa
 
         def close_slowly() -> None:
             loop.call_soon_threadsafe(going_on.set)
-            assert going_on.wait(10)
+            assert going_on.wait(60)
             close()
 
         service.capture.close = close_slowly  # type: ignore[method-assign]

@@ -39,19 +39,19 @@ class Slow:
 
 @pytest.mark.parametrize("after_s", [0.2 * LOOK_AFTER_S, 3 * LOOK_AFTER_S])
 def test_work_for_nobody_is_ended_without_a_trace(after_s, caplog):
-    slow = Slow(60)
+    slow = Slow(600)
     with caplog.at_level(logging.DEBUG), listening(Leaving(slow)) as address:
         with socket.create_connection(address, timeout=30) as client:
             client.sendall(REQUEST + b"body")
             time.sleep(after_s)
-        assert slow.ended.wait(20)
+        assert slow.ended.wait(60)
         time.sleep(0.2)
     assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
 
 
 def test_whoever_waits_is_answered_and_asks_again():
     slow = Slow(3 * LOOK_AFTER_S)
-    with listening(Leaving(slow)) as address, httpx.Client(trust_env=False, timeout=30) as client:
+    with listening(Leaving(slow)) as address, httpx.Client(trust_env=False, timeout=60) as client:
         for body in (b"one", b"two"):
             assert client.post(f"http://{address[0]}:{address[1]}", content=body).content == body
     assert not slow.ended.is_set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -202,8 +201,10 @@ def test_a_request_waits_for_its_turn_and_one_that_is_given_up_meanwhile_is_not_
     assert [known["exception_type"] for known in made._metrics_manager.counted] == ["CancelledError"] * 2
 
 
-def test_autoscaling_is_told_how_many_were_at_work_on_average():
+def test_autoscaling_is_told_how_many_were_at_work_on_average(monkeypatch):
     """Asked when all are answered, as it always is where batches are computed on the event loop."""
+    now = 0.0
+    monkeypatch.setattr(straight, "time", SimpleNamespace(monotonic=lambda: now))
     made, key = replica_of(Application()), common.RUNNING_REQUESTS_KEY
     at_work = straight._at_work(made._metrics_manager)
     assert straight._at_work(made._metrics_manager) is at_work
@@ -213,10 +214,9 @@ def test_autoscaling_is_told_how_many_were_at_work_on_average():
     for change in (*[manager.inc_num_ongoing_requests] * 4, *[manager.dec_num_ongoing_requests] * 4):
         at_work.note()
         change(metadata)
-        time.sleep(0.02 if manager._num_ongoing_requests == 4 else 0)
+        now += 1.0
     at_work.add_metrics_point({key: manager._num_ongoing_requests, "own": 7}, 2.0)
-    told = [point.value for point in at_work.data[key]]
-    assert told[0] == 0 and 1 < told[1] <= 4
+    assert [point.value for point in at_work.data[key]] == [0, (1 + 2 + 3 + 4 + 3 + 2 + 1) / 8]
     assert [point.value for point in at_work.data["own"]] == [7]
 
 
