@@ -23,6 +23,7 @@ from ray.serve._private.constants import (
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 
 from raytl.serving.applying import reachable
+from raytl.serving.haproxy import _take_over
 from raytl.serving.haproxy.configuration import HOST_FILE, Files
 from raytl.serving.haproxy.guard import _SHUTDOWN_S, Guard, Process, answering
 from raytl.serving.ingress import EVERYWHERE, announce_end, environment, haproxy_runs, host_for_serve
@@ -333,6 +334,24 @@ class TestMended:
                 config=CONFIG.replace("server gone 127.0.0.1:1 check inter 100ms", f"server here 127.0.0.1:{port}")
             )
             assert node.ask("/v1/models/cells", content=b"body").json() == {"error": "it"}
+
+
+def test_one_that_takes_seconds_to_answer_is_taken_over_nevertheless(tmp_path):
+    """Else the next one finds its ports taken."""
+
+    def answer() -> None:
+        client, _ = door.accept()
+        with client:
+            client.recv(100)
+            time.sleep(2.5)
+            client.sendall(b"Pid: 77\n")
+
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(tmp_path / "a"))
+        door.listen()
+        threading.Thread(target=answer, daemon=True).start()
+        assert _take_over(tmp_path / "a") == ["-x", str(tmp_path / "a"), "-sf", "77"]
+    assert _take_over(tmp_path / "a") == []
 
 
 class TestElsewhereThanAtLoopback:

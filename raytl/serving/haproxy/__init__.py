@@ -71,5 +71,5 @@ def find_binary() -> str:
 
 def _take_over(admin: Path) -> list[str]:
     """Arguments that make HAProxy inherit the other ports of the one that an earlier actor left, where there is one."""
-    before = answering(admin)
+    before = answering(admin, port.ASK_S)
     return [] if before is None else ["-x", str(admin), "-sf", str(before)]

@@ -53,11 +53,11 @@ def leave_guard(
     os._exit(0)
 
 
-def answering(admin: Path) -> int | None:
-    """Process id of the HAProxy that answers on its socket, or None."""
+def answering(admin: Path, patience_s: float = 2.0) -> int | None:
+    """Process id of the HAProxy that answers on its socket, or None. patience_s: for one that has the socket."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(2)
+            client.settimeout(patience_s)
             client.connect(str(admin))
             client.sendall(b"show info\n")
             text = b""

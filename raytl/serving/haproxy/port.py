@@ -18,7 +18,8 @@ Address = tuple[str, int]
 
 # As many as HAProxy has wait by itself; the system may allow fewer.
 _QUEUE = 4096
-_ASK_S = 5.0
+ASK_S = 20.0
+"""How long one that is there may take to answer: on a busy machine, seconds. Serve gives a new HAProxy 30 s in all."""
 
 
 def opened(address: Address) -> socket.socket | None:
@@ -45,7 +46,7 @@ def taken_over(path: Path, address: Address | None) -> socket.socket | None:
     path: of the guard's own socket.
     """
     with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as guard:
-        guard.settimeout(_ASK_S)
+        guard.settimeout(ASK_S)
         guard.connect(str(path))
         _, numbers, _, _ = socket.recv_fds(guard, 1, 1)
         if numbers:
