@@ -17,7 +17,7 @@ from photos import SPACE, folder, space
 from raytl.runs import RunStore
 
 CLUSTER = Path(__file__).parents[2] / "cluster.yaml"
-RATES = "[0.01, 0.02, 0.03, 0.05, 0.1, 0.2]"
+RATES = "{low: 0.01, high: 0.2, log: true}"
 
 
 @pytest.fixture
@@ -105,17 +105,16 @@ class TestKilledSearch:
         (place.folder / "tiny.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 6").replace("[0.03, 0.1]", RATES))
         folder(place.folder / "photos", 24)
         process = subprocess.Popen(
-            [RAYTL, "search", "--target", "photos", "--space", "tiny.yaml", "--trials", "10", "--lanes", "2",
+            [RAYTL, "search", "--target", "photos", "--space", "tiny.yaml", "--trials", "300", "--lanes", "2",
              "--holdout", "0.2", "--name", "flowers"],
             cwd=place.folder, env=place.environment, start_new_session=True, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         run = place.folder / "raytl-runs" / "flowers"
         try:
-            for _ in range(600):
-                if len(self.ended(run)) >= 4:
-                    break
-                assert process.poll() is None
+            deadline = time.monotonic() + 300
+            while len(self.ended(run)) < 4:
+                assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.2)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
@@ -141,7 +140,9 @@ class TestKilledSearch:
         photos = (place.folder / "photos").rename(place.folder / "moved").with_name("photos")
         lost = raytl("search", "--resume", "flowers")
         assert lost.code == 2 and f"where it was moved, add --moved {photos}=NEW" in lost.err
-        done = place.run("search", "--resume", "flowers", "--moved", "photos=moved", "--json")
+        planned = 3 + sum(record["kind"] == "search" for record in self.records(run))
+        more = ("--trials", str(planned))
+        done = place.run("search", "--resume", "flowers", "--moved", "photos=moved", *more, "--json")
         assert done.code == 0, done.err
         document = done.document
         assert document["status"] == "finished" and document["best"]["test_metric"] is not None
@@ -149,7 +150,7 @@ class TestKilledSearch:
         searched = [
             record for record in self.records(run) if record["kind"] == "search" and record["status"] != "interrupted"
         ]
-        assert len(searched) == 10
+        assert len(searched) == planned
         tried = [(record["strategy_key"], record["fold"]) for record in self.records(run) if self.was_tried(record)]
         assert len(tried) == len(set(tried))
         assert done_before <= {record["number"] for record in self.records(run) if record["status"] != "interrupted"}
