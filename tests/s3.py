@@ -35,7 +35,7 @@ class S3Server:
             stderr=subprocess.DEVNULL,
         )
         self._wait()
-        httpx.put(f"{self.endpoint}/{BUCKET}", trust_env=False).raise_for_status()
+        httpx.put(f"{self.endpoint}/{BUCKET}", trust_env=False, timeout=60).raise_for_status()
 
     def uri(self, path: str = "runs") -> str:
         """Where runs can be kept; needs the environment."""
@@ -55,14 +55,15 @@ class S3Server:
         self._process.wait()
 
     def _wait(self) -> None:
-        for _ in range(300):
+        deadline = time.monotonic() + 180
+        while True:
             try:
                 httpx.get(self.endpoint, trust_env=False)
                 return
             except httpx.TransportError:
                 assert self._process.poll() is None, "the S3 server did not start"
+                assert time.monotonic() < deadline, "the S3 server does not answer"
                 time.sleep(0.1)
-        raise AssertionError("the S3 server does not answer")
 
 
 @contextmanager

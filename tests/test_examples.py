@@ -23,7 +23,7 @@ def said_by(name: str, home: Path, *arguments: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

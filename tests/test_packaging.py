@@ -108,7 +108,7 @@ def test_the_small_runtime_serves_where_neither_raytl_nor_its_dependencies_are(t
             url = process.stdout.readline().split()[-1]
             image = io.BytesIO()
             Image.new("RGB", (40, 30), "teal").save(image, "PNG")
-            answer = httpx.post(f"{url}/v1/predict", content=image.getvalue(), trust_env=False)
+            answer = httpx.post(f"{url}/v1/predict", content=image.getvalue(), trust_env=False, timeout=60)
         finally:
             process.terminate()
     assert answer.status_code == 200 and answer.json()["model"] == "model"

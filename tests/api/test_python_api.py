@@ -146,7 +146,7 @@ def test_the_readme_in_five_lines(tmp_path, capsys):
         assert Reference.read(run.best.export("bare", images=False)) is None
         picture("green", 998).save(tmp_path / "one.png")
         body = (tmp_path / "one.png").read_bytes()
-        answer = httpx.post(f"{endpoint.url}/v1/predict", content=body, trust_env=False).json()
+        answer = httpx.post(f"{endpoint.url}/v1/predict", content=body, trust_env=False, timeout=60).json()
         assert answer["predictions"][0]["label"] == run.best.load().predict([body])[0].label
         assert not endpoint.detached
         assert raytl.undeploy() is True

@@ -101,6 +101,13 @@ def served(peer: Peer, also_at: str | None = None) -> Iterator[str]:
         server.stop(None)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits for an answer that comes for as long as it takes on a busy machine."""
+    monkeypatch.setattr(reaching, "PATIENCE_S", 120.0)
+
+
+@pytest.mark.usefixtures("patient")
 class TestWhoAnswers:
     @pytest.mark.parametrize(
         ("changed", "versions"),
@@ -219,7 +226,7 @@ def guarded() -> Iterator[str]:
             command, env={**os.environ, **own}, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while not (folder / "ray_current_cluster").exists():
             assert head.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
             time.sleep(0.1)
@@ -228,8 +235,8 @@ def guarded() -> Iterator[str]:
         head.send_signal(signal.SIGTERM)
         try:
             head.wait(20)
-        finally:
-            os.killpg(head.pid, signal.SIGKILL) if head.poll() is None else None
+        except subprocess.TimeoutExpired:
+            os.killpg(head.pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -248,9 +255,10 @@ def put(address: str, metadata: dict[str, str]) -> None:
     )
     with grpc.insecure_channel(address) as channel:
         method = services.InternalKVGcsServiceStub(channel).InternalKVPut
-        method(question, timeout=10, metadata=(("authorization", f"Bearer {TOKEN}"),))
+        method(question, timeout=120, metadata=(("authorization", f"Bearer {TOKEN}"),))
 
 
+@pytest.mark.usefixtures("patient")
 class TestAHeadThatWantsAToken:
     def test_without_one(self, guarded):
         assert answers(guarded)
@@ -287,7 +295,7 @@ class TestAHeadThatWantsAToken:
             env={**os.environ, **own},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         assert done.stdout.split() == ["1", "42"], done.stderr
 

@@ -34,12 +34,14 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         [sys.executable, "-m", EMULATOR, "start", *told], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=root
     )
     try:
-        for _ in range(300):
+        deadline = time.monotonic() + 180
+        while True:
             try:
                 httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
                 break
             except httpx.TransportError:
                 assert server.poll() is None, "the emulator did not start"
+                assert time.monotonic() < deadline, "the emulator does not answer"
                 time.sleep(0.1)
         yield port
     finally:

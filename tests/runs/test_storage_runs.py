@@ -49,7 +49,7 @@ def plainly(run) -> dict:
 
 def wait_for(uri: str, name: str) -> None:
     """Until a run that was just begun is there."""
-    patience = time.monotonic() + 30
+    patience = time.monotonic() + 120
     while name not in [place.name for place in RunStore(uri).places()]:
         assert time.monotonic() < patience
         time.sleep(0.05)
@@ -117,7 +117,7 @@ class TestReading:
             play(writer, 4)
             machine("second")
             wait_for(uri, "live")
-            patience = time.monotonic() + 20
+            patience = time.monotonic() + 120
             while len(RunStore(uri).open("live").trials()) < len(writer.trials) and time.monotonic() < patience:
                 time.sleep(0.1)
             run = RunStore(uri).open("live")
@@ -134,7 +134,7 @@ class TestReading:
             wait_for(uri, "live")
             machine("second")
             requests.ask_to_stop(RunStore(uri).open("live"))
-            patience = time.monotonic() + 20
+            patience = time.monotonic() + 120
             while not asked().stop:  # it looks beside the search
                 now[0] += requests.PERIOD_URI_S
                 assert time.monotonic() < patience
@@ -277,7 +277,7 @@ class TestFaults:
             s3.pause()
             started = time.monotonic()
             play(writer, 5)
-            assert time.monotonic() - started < 5  # the search is not held up
+            assert time.monotonic() - started < 60  # it is not held up: each of dozens of records would wait for 10 s
             s3.go_on()
             writer.finish(outcome_of(writer.trials))
         assert writer.unkept is None

@@ -20,7 +20,7 @@ _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--no-first-run", "--hide-scrollbars", "--remote-debugging-port=0"),
 )
-_PATIENCE_S = 60
+_PATIENCE_S = 180
 
 
 class Browser:

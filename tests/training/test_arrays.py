@@ -110,7 +110,7 @@ class TestGet:
         for process in processes:
             process.start()
         for process in processes:
-            process.join(30)
+            process.join(180)
         assert [process.exitcode for process in processes] == [0] * 4
         assert len(list(tmp_path.glob("computed-*"))) == 1
 
@@ -198,7 +198,7 @@ class TestStream:
         context = multiprocessing.get_context("fork")
         process = context.Process(target=_killed_while_writing, args=(tmp_path,))
         process.start()
-        process.join(30)
+        process.join(180)
         assert process.exitcode == -signal.SIGKILL
         assert list(tmp_path.glob("*.part"))
         cache = ArrayCache(tmp_path)
@@ -212,7 +212,7 @@ class TestStream:
         for process in processes:
             process.start()
         for process in processes:
-            process.join(30)
+            process.join(180)
         assert [process.exitcode for process in processes] == [0] * 3
         assert len(list(tmp_path.glob("computed-*"))) == 1
 
@@ -319,7 +319,7 @@ class TestPlace:
             r"image_size",
             ours.recv(),
         )
-        process.join(30)
+        process.join(180)
         assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == ["small.npy"]
 
     def test_what_neither_budget_nor_memory_hold_is_one_sentence(self, tmp_path: Path) -> None:

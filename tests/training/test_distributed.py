@@ -62,7 +62,7 @@ def _train(rank: int, size: int, root: str, both_done: Barrier) -> None:
     save_file(_gradients(Group(rank, size)), f"{root}/gradients-{rank}.safetensors")
     Path(f"{root}/agreed-{rank}.json").write_text(json.dumps(_agreed(Group(rank, size), workspace)))
     Path(f"{root}/done-{rank}").touch()
-    both_done.wait(60)  # gloo aborts a process whose peer leaves while it still reads
+    both_done.wait(600)  # gloo aborts a process whose peer leaves while it still reads
     distributed.destroy_process_group()
 
 
@@ -84,7 +84,7 @@ def _agreed(group: Group, workspace: Workspace) -> list[str | None]:
             if group.rank == 1:
                 raise UserError(f"{uri}: is not on this node")
 
-    meeting = distributed.new_group(backend="gloo", timeout=timedelta(seconds=30))
+    meeting = distributed.new_group(backend="gloo", timeout=timedelta(seconds=300))
     member = _Member(None, 0, group, distributed.group.WORLD, meeting)
     lacking = Lacking(workspace.data, workspace.settings)
     return [

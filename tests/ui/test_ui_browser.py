@@ -49,7 +49,7 @@ def url(storage: Path, live: RunWriter) -> Iterator[str]:
 def browse(url: str, folder: Path, *flags: str) -> str:
     assert CHROMIUM is not None
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'chromium'}", *flags, url]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=True).stdout
 
 
 def test_a_run_is_drawn_as_it_goes_on(url: str, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_runs_and_two_beside_each_other(url: str, tmp_path: Path) -> None:
 
 
 TOOLS = """
-  const until = Date.now() + 60000;
+  const until = Date.now() + 180000;
   const pause = () => new Promise((go) => setTimeout(go, 100));
   const wait = async (what) => { while (!what() && Date.now() < until) await pause(); };
   const by = (key) => document.querySelector(`[data-key="${key}"]`);
@@ -114,7 +114,7 @@ async def evaluate(page: str, script: str, folder: Path) -> str:
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(120), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(400), aiohttp.ClientSession() as session:
             while not (told := profile / "DevToolsActivePort").exists() or not told.read_text().count("\n"):
                 await asyncio.sleep(0.1)
             port = told.read_text().splitlines()[0]

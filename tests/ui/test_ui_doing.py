@@ -115,7 +115,7 @@ def test_what_the_space_of_the_run_does_not_have_is_said(place: Path) -> None:
 
 
 def test_a_strategy_by_hand_is_tried_next_by_a_search_that_goes_on(page: TestClient, place: Path) -> None:
-    process = search(place, "live", 300)
+    process = search(place, "live", 3000)
     runs = RunStore(place / "raytl-runs")
 
     def searched() -> list[Any]:

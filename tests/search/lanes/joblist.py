@@ -85,7 +85,7 @@ class Held(Beginning):
         return self.has
 
     def _run(self) -> None:
-        assert self.let_go.wait(60)
+        assert self.let_go.wait(300)
         self._error = self._failing
 
     def end(self) -> None:

@@ -7,7 +7,7 @@ import queue
 from raytl.core.errors import UserError
 from raytl.search.lanes.answering import listened_to
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 class Head:

@@ -38,7 +38,9 @@ EMPTY = {"auth": {}, "docker": {}, "file_mounts": {}, "file_mounts_sync_continuo
 
 WATCH = """
 import sys, time, ray
+from raytl.search.lanes.growing import autoscales
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+assert autoscales(300.0)
 while True:
     print(sum(node["Alive"] for node in ray.nodes()), flush=True)
     time.sleep(0.5)

@@ -30,7 +30,7 @@ from raytl.search.space.definition import load_space
 from raytl.training import Strategy
 from raytl.training.workspace import Workspace
 
-PATIENCE_S = 30.0
+PATIENCE_S = 300.0
 
 
 class Quiet:

@@ -208,6 +208,7 @@ class TestAJob:
         """Of hundreds of classes and thousands of images that may take minutes on features that are there."""
         own = workspace(tmp_path, data(6))
         job = LaneJob(0, JobKind.PROBE, Strategy(MODEL, cut=STAGES, head="stages").to_dict(), 0, within_s=0.0)
+        monkeypatch.setattr(work, "OVERTIME_S", 600.0)
         in_time = do_job(own, job, lambda message: None)
         assert in_time.reason is None  # a moment is not worth giving up for
         monkeypatch.setattr(work, "OVERTIME_S", 0.0)

@@ -123,21 +123,27 @@ class TestTwoWorkers:
 
 @pytest.mark.slow
 def test_a_trial_whose_report_waits_for_a_busy_driver_keeps_its_job(monkeypatch):
-    class ImpatientPool(JobPool):  # in here, so that it travels to its process
-        """Gives a trial up in half a second."""
+    class CountingPool(JobPool):  # in here, so that it travels to its process
+        """Knows how often it has heard of trials that wait."""
 
-        def __init__(self, groups: int) -> None:
-            from raytl.search.lanes import pool
+        heard = 0
 
-            pool.POLL_S, pool.ABANDONED_S = 0.1, 0.5
-            super().__init__(groups)
+        async def still_there(self, key: str) -> None:
+            self.heard += 1
+            await super().still_there(key)
 
-    pool = ray.remote(ImpatientPool).options(num_cpus=0, max_concurrency=10).remote(1)
+        async def times(self) -> int:
+            return self.heard
+
+    pool = ray.remote(CountingPool).options(num_cpus=0, max_concurrency=10).remote(1)
     reports: list[EpochReport | JobResult] = []
 
     def busy(message):
         reports.append(message["report"])
-        time.sleep(1.5)
+        before, until = ray.get(pool.times.remote()), time.monotonic() + 60
+        while ray.get(pool.times.remote()) < before + 3:  # or it would be given up
+            assert time.monotonic() < until
+            time.sleep(0.05)
         if message["done"]:
             raise StopIteration
 
