@@ -40,7 +40,7 @@ def machine(make_place, s3, monkeypatch_module):
     def make(name: str) -> Place:
         place = make_place(name)
         path = space(place.folder)
-        path.write_text(path.read_text().replace("[0.03, 0.1]", "[0.01, 0.02, 0.03, 0.05, 0.1, 0.2]"))
+        path.write_text(path.read_text().replace("[0.03, 0.1]", "{low: 0.01, high: 0.2, log: true}"))
         return place
 
     return make
@@ -70,6 +70,13 @@ def finished_trials(storage: str, name: str) -> dict[int, str]:
     return {record.number: repr(record) for record in records if str(record.status) in ("completed", "pruned")}
 
 
+def searched(storage: str, name: str) -> int:
+    """How many trials of the search itself were begun."""
+    from raytl.runs import RunStore
+
+    return sum(record.kind == "search" for record in RunStore(storage).open(name).records())
+
+
 def refits(storage: str, name: str) -> list[str]:
     """Refitted models that are whole there."""
     return [key for key in Objects.at(f"{storage}/{name}").list("refits") if key.endswith("/model.json")]
@@ -77,9 +84,9 @@ def refits(storage: str, name: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def resumed(machine, bucket, s3):
-    """Killed by -9 once some trials had ended; then gone on with elsewhere."""
+    """Killed by -9 once some of many trials had ended; then gone on with elsewhere, for two more."""
     first = machine("first")
-    command = ["search", "--target", s3.uri("photos"), "--space", "tiny.yaml", "--trials", "5", "--holdout", "0.2"]
+    command = ["search", "--target", s3.uri("photos"), "--space", "tiny.yaml", "--trials", "300", "--holdout", "0.2"]
     driver = subprocess.Popen(
         [RAYTL, *command, "--lanes", "1", "--name", "flowers", "--storage", bucket],
         cwd=first.folder,
@@ -91,8 +98,9 @@ def resumed(machine, bucket, s3):
     deadline = time.monotonic() + 300
     before: dict[int, str] = {}
     while len(before) < 3 and time.monotonic() < deadline and driver.poll() is None:
-        time.sleep(0.1)  # all of it takes seconds
+        time.sleep(0.1)
         before = finished_trials(bucket, "flowers")
+    deadline = time.monotonic() + 300
     while not refits(bucket, "flowers") and time.monotonic() < deadline and driver.poll() is None:
         time.sleep(0.2)  # the first model's
     assert driver.poll() is None, driver.communicate()[1].decode()
@@ -100,7 +108,8 @@ def resumed(machine, bucket, s3):
     said = driver.communicate()[1].decode()
     assert len(before) >= 3 and refits(bucket, "flowers"), said
     second = machine("second")
-    done = second.run("search", "--resume", "flowers", "--storage", bucket, "--json", **s3.environment)
+    more = ("--trials", str(searched(bucket, "flowers") + 2))
+    done = second.run("search", "--resume", "flowers", *more, "--storage", bucket, "--json", **s3.environment)
     assert done.code == 0, done.err
     return before, second, done
 

@@ -29,13 +29,19 @@ pytestmark = pytest.mark.slow
 PATIENCE_S = 300.0
 TOKEN = "f" * 64
 DRIVER = """
-import sys
+import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import raytl, searching
 
 class Saying:
-    def on_trial(self, record): pass
+    ended = set()
+
+    def on_trial(self, record):
+        self.ended.update([record.number] if str(record.status) in ("completed", "failed") else [])
+        while len(self.ended) == 4 and not (root / "lost").exists():
+            time.sleep(0.1)  # or all may have ended before the head is lost
+
     def on_phase(self, phase, detail): print(phase, detail, flush=True)
 
 root = Path(sys.argv[1])
@@ -83,10 +89,12 @@ def lost(root: Path) -> tuple[int, str]:
         command = [sys.executable, "-c", DRIVER, str(root), str(Path(__file__).parent), f"127.0.0.1:{port}"]
         with (temporary / "said").open("wb") as said:
             driver = subprocess.Popen(command, env=environment(root), stdout=said, stderr=said)
+        deadline = time.monotonic() + PATIENCE_S
         while len(ended(root)) < 3:
             assert driver.poll() is None and time.monotonic() < deadline, (temporary / "said").read_text()
             time.sleep(0.2)
         os.killpg(head.pid, signal.SIGKILL)
+        (root / "lost").touch()
         return driver.wait(PATIENCE_S), (temporary / "said").read_text()
     finally:
         for process in (head, driver):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -91,17 +90,21 @@ def test_storage_that_goes_away_and_comes_back_changes_nothing(
     root: Path, undisturbed: Run, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs on S3, which does not answer for a while: the search comes to what it comes to on a disk."""
-    back: list[threading.Timer] = []
-    went_on: list[float] = []
+    back: list[threading.Thread] = []
+    completed = threading.Event()
+
+    def come_back() -> None:
+        time.sleep(AWAY_S)
+        completed.wait(120)  # in which a search that waits for the storage completes nothing
+        s3.go_on()
 
     def leave(record: TrialRecord) -> None:
         if record.status is TrialStatus.RUNNING and record.history and not back:
             s3.pause()
-            back.append(threading.Timer(AWAY_S, s3.go_on))
+            back.append(threading.Thread(target=come_back))
             back[0].start()
-            went_on.append(time.monotonic())
         elif back and back[0].is_alive() and record.status is TrialStatus.COMPLETED:
-            went_on.append(time.monotonic())
+            completed.set()
 
     run = searched(root, "disturbed", leave, s3.uri())
     assert back, "the storage never went away"
@@ -110,7 +113,7 @@ def test_storage_that_goes_away_and_comes_back_changes_nothing(
     there = RunStore(s3.uri()).open("disturbed")
     assert there.status == run.status == "finished" and there.has_model
     assert table(there) == table(undisturbed)
-    assert len(went_on) > 1, "the search waited for the storage"
+    assert completed.is_set(), "the search waited for the storage"
     assert there.outcome is not None and undisturbed.outcome is not None
     assert there.outcome["best"]["strategy_key"] == undisturbed.outcome["best"]["strategy_key"]
 
@@ -182,22 +185,30 @@ def test_a_strategy_that_is_asked_for_too_late_is_tried_once_the_search_goes_on(
 
 def test_a_driver_that_is_killed_loses_no_trial_that_ended(root: Path, undisturbed: Run) -> None:
     make_whole(root)
-    script = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); import searching; "
-        "searching.searched(Path(sys.argv[1]), 'driver')"
-    )
+    script = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import searching
+root, completed = Path(sys.argv[1]), set()
+
+def stay(record):
+    # Or it may have come to its end before it is killed.
+    completed.update([record.number] if str(record.status) == "completed" else [])
+    if len(completed) == 4:
+        (root / "stays").touch()
+        time.sleep(600)
+
+searching.searched(root, "driver", stay)
+"""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     address = ray.get_runtime_context().gcs_address
     with subprocess.Popen(
         [sys.executable, "-c", script, str(root), str(Path(__file__).parent)],
         env=environment | {"RAY_ADDRESS": address}, start_new_session=True,
     ) as driver:  # fmt: skip
-        journal = root / "runs" / "driver" / "trials.jsonl"
         deadline = time.monotonic() + 300
-        while time.monotonic() < deadline and driver.poll() is None:
-            lines = journal.read_text().splitlines() if journal.exists() else []
-            if sum(json.loads(line).get("set", {}).get("status") == "completed" for line in lines[:-1]) >= 3:
-                break
+        while time.monotonic() < deadline and driver.poll() is None and not (root / "stays").exists():
             time.sleep(0.1)
         os.killpg(driver.pid, signal.SIGKILL)
     before = [row for row in table(RunStore(root / "runs").open("driver")) if row[3] in ("completed", "failed")]
