@@ -78,6 +78,14 @@ def processes_of(place) -> dict[int, str]:
     return found
 
 
+def nothing_is_left_running(place, seconds: float = 120) -> None:
+    """Soon: agents of Ray whose raylet was interrupted before them notice it within a minute."""
+    deadline = time.monotonic() + seconds
+    while (left := processes_of(place)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert left == {}
+
+
 class TestSearch:
     def test_the_document_has_what_is_documented(self, searched):
         assert undocumented("search", searched.document) == set()
@@ -114,10 +122,7 @@ class TestSearch:
         assert parent.data.metrics["best_score"] == pytest.approx(searched.document["best"]["score"])
 
     def test_nothing_is_left_running(self, searched, place):
-        until = time.monotonic() + 15  # a lane's process that was told to end takes its time on a busy machine
-        while (left := processes_of(place)) and time.monotonic() < until:
-            time.sleep(0.2)
-        assert left == {}
+        nothing_is_left_running(place)
 
     def test_a_name_that_is_taken(self, searched, raytl):
         done = raytl("search", "--target", "photos", "--space", "tiny.yaml", "--name", "flowers")
@@ -244,18 +249,20 @@ class TestAfterwards:
             for name in COLOURS:
                 body = place.folder / f"one-{name}.png"
                 picture(name, 99).save(body)
-                answer = httpx.post(f"{url}/v1/predict", content=body.read_bytes(), trust_env=False).json()
+                asked = httpx.post(f"{url}/v1/predict", content=body.read_bytes(), trust_env=False, timeout=60)
+                answer = asked.json()
                 assert answer["predictions"][0]["label"] == name
             asked = ("deploy", "flowers-extended", "--port", str(port), "--max-replicas", "1")
             assert "deploy with --new-labels" in place.run(*asked).err
             assert place.run(*asked, "--new-labels").code == 0
             body = (place.folder / "more" / "50.png").read_bytes()
-            answer = httpx.post(f"{url}/v1/predict", content=body, trust_env=False).json()
+            answer = httpx.post(f"{url}/v1/predict", content=body, trust_env=False, timeout=60).json()
             assert answer["predictions"][0]["label"] == "clover"
         finally:
             down = place.run("undeploy", "--json")
         assert undocumented("undeploy", down.document) == set()
-        assert down.code == 0 and processes_of(place) == {}
+        assert down.code == 0
+        nothing_is_left_running(place, 45)  # an HAProxy that was forgotten would end by itself in a minute
 
     def test_a_port_that_is_taken(self, searched, place):
         with socket.socket() as listener:
@@ -266,7 +273,7 @@ class TestAfterwards:
         assert done.code == 2
         assert f"{port}" in done.document["error"] and "--port" in done.document["error"]
         assert done.err.count("\n") == 1
-        assert processes_of(place) == {}
+        nothing_is_left_running(place)
 
 
 class TestInterrupt:
@@ -290,7 +297,7 @@ class TestInterrupt:
             if after in line:
                 break
         os.killpg(process.pid, signal.SIGINT)
-        out, rest = process.communicate(timeout=120)
+        out, rest = process.communicate(timeout=400)
         assert process.returncode == 130, "".join(said) + rest
         document = json.loads(out)
         assert (document["run"], document["status"], document["interrupted"]) == (name, "interrupted", True)
@@ -299,8 +306,4 @@ class TestInterrupt:
         assert "interrupted: what it learned is in" in rest
         shown = raytl("runs", "show", name)
         assert shown.code == 0 and "interrupted" in shown.out
-        # Agents of Ray whose raylet was interrupted before them notice it within a minute.
-        deadline = time.monotonic() + 90
-        while processes_of(place) and time.monotonic() < deadline:
-            time.sleep(0.5)
-        assert processes_of(place) == {}
+        nothing_is_left_running(place)

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,9 +34,6 @@ pytestmark = pytest.mark.slow  # a Ray session and Serve take half a minute on t
 ROOT = Path(__file__).parents[2]
 
 
-PORT = free_port()
-
-
 @pytest.fixture(scope="module")
 def ray_session():
     with own_ray(3):
@@ -43,14 +41,26 @@ def ray_session():
 
 
 @pytest.fixture(scope="module")
-def endpoint(ray_session, bundles) -> Endpoint:
-    return deploy(bundles["first"], port=PORT, max_replicas=1)
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def endpoint(ray_session, bundles, port) -> Endpoint:
+    return deploy(bundles["first"], port=port, max_replicas=1)
 
 
 @pytest.fixture
 def client():
-    with httpx.Client(trust_env=False, timeout=30) as client:
+    with httpx.Client(trust_env=False, timeout=120) as client:
         yield client
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.05)
 
 
 def serve_processes() -> list[str]:
@@ -75,7 +85,7 @@ def test_answers_200_requests_over_16_connections_as_the_bundle_does(endpoint, b
 
 def test_prometheus_is_told_what_ray_counts(endpoint, png, client):
     ask(client, endpoint, png(0))
-    deadline = time.monotonic() + 60  # Ray gathers its metrics every few seconds
+    deadline = time.monotonic() + 120  # Ray gathers its metrics every few seconds
     names: set[str] = set()
     while not {"ray_serve_num_http_requests_total", "ray_serve_deployment_request_counter_total"} <= names:
         assert time.monotonic() < deadline, sorted(names)
@@ -99,7 +109,7 @@ def test_a_bad_image_is_a_sentence_through_the_proxy(endpoint, client):
     assert answer.json()["detail"] == answer.json()["error"] and "\n" not in answer.json()["error"]
 
 
-def test_an_update_swaps_the_model_and_drops_no_request(endpoint, bundles, png, client):
+def test_an_update_swaps_the_model_and_drops_no_request(endpoint, bundles, png, client, port):
     seen: list[str] = []
     failed: list[Exception] = []
     stop = threading.Event()
@@ -114,9 +124,9 @@ def test_an_update_swaps_the_model_and_drops_no_request(endpoint, bundles, png, 
     threads = [threading.Thread(target=hammer) for _ in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(0.5)
-    updated = deploy(bundles["second"], port=PORT, max_replicas=1)
-    time.sleep(0.5)
+    wait_for(lambda: bool(seen))
+    updated = deploy(bundles["second"], port=port, max_replicas=1)
+    wait_for(lambda: seen[-20:] == ["second"] * 20)
     stop.set()
     for thread in threads:
         thread.join()
@@ -151,12 +161,12 @@ def test_an_update_keeps_all_but_the_model_and_refuses_other_labels(endpoint, bu
     assert update(other, name="nobody") is None
 
 
-def test_a_bundle_that_does_not_load_is_refused_and_the_served_one_stays(endpoint, client, png, tmp_path):
+def test_a_bundle_that_does_not_load_is_refused_and_the_served_one_stays(endpoint, client, png, tmp_path, port):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "model.json").write_text("{}")
     with pytest.raises(UserError, match="broken"):
-        deploy(broken, port=PORT)
+        deploy(broken, port=port)
     assert ask(client, endpoint, png(0))["model"] == "second"
 
 
@@ -167,14 +177,14 @@ def test_serving_survives_the_bundle_being_deleted(endpoint, client):
     assert "first" not in served and "second" not in served
 
 
-def test_another_port_is_refused_with_the_one_to_use(endpoint, bundles):
-    with pytest.raises(UserError, match=f"--port {PORT}"):
+def test_another_port_is_refused_with_the_one_to_use(endpoint, bundles, port):
+    with pytest.raises(UserError, match=f"--port {port}"):
         deploy(bundles["first"], port=free_port())
 
 
-def test_the_route_of_another_application_is_refused(endpoint, bundles):
+def test_the_route_of_another_application_is_refused(endpoint, bundles, port):
     with pytest.raises(UserError, match="'raytl' is already served under /"):
-        deploy(bundles["first"], name="other", port=PORT, route_prefix="/")
+        deploy(bundles["first"], name="other", port=port, route_prefix="/")
 
 
 def what_stays(application: dict) -> dict:
@@ -220,9 +230,7 @@ def test_a_second_application_and_the_shipped_config_beside_the_first(endpoint, 
     serve = Serve.running()
     (beside,) = parsed.model_dump(exclude_unset=True)["applications"]
     serve.change(lambda present: {**present, "shipped": beside})
-    deadline = time.monotonic() + 90
-    while serve.applications()["shipped"]["status"] != "RUNNING" and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_for(lambda: serve.applications()["shipped"]["status"] == "RUNNING")
     answer = client.post(f"{endpoint.url}/shipped/v1/predict", content=png(0))
     assert answer.json()["model"] == "first"
     assert ask(client, endpoint, png(0))["model"] == "second"
@@ -232,23 +240,20 @@ def test_a_second_application_and_the_shipped_config_beside_the_first(endpoint, 
     assert ask(client, endpoint, png(0))["model"] == "second"
 
 
-def test_no_room_in_the_cluster_is_a_sentence_and_keeps_what_is_served(endpoint, bundles, client, png):
+def test_no_room_in_the_cluster_is_a_sentence_and_keeps_what_is_served(endpoint, bundles, client, png, port):
     with pytest.raises(UserError, match="CPUs"):
-        deploy(bundles["first"], port=PORT, num_cpus=64, wait_s=3)
+        deploy(bundles["first"], port=port, num_cpus=64, wait_s=3)
     assert ask(client, endpoint, png(0))["model"] == "second"
 
 
-def test_undeploy_frees_the_port_and_leaves_no_process(endpoint):
+def test_undeploy_frees_the_port_and_leaves_no_process(endpoint, port):
     assert len(serve_processes()) >= 3  # controller, proxy, replica
     remembered = Path(ray._private.worker.global_worker.node.get_session_dir_path()) / "raytl-haproxy"
     folder = Path(remembered.read_text() if haproxy_runs() else "nowhere")
     assert undeploy()
-    assert not port_taken("127.0.0.1", PORT)
+    assert not port_taken("127.0.0.1", port)
     assert status() == [] and not undeploy()
-    deadline = time.monotonic() + 10
-    while serve_processes() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert serve_processes() == []
+    wait_for(lambda: serve_processes() == [])
     assert [name for name in descendants(os.getpid()).values() if "haproxy" in name] == []
     assert not remembered.exists() and not folder.exists()
 
@@ -257,14 +262,16 @@ def test_a_taken_port_is_refused_before_anything_is_started(ray_session, bundles
     with socket.socket() as squatter:
         squatter.bind(("127.0.0.1", 0))
         squatter.listen()
-        port = squatter.getsockname()[1]
-        with pytest.raises(UserError, match=rf"port {port} on 127\.0\.0\.1 is taken.*--port"):
-            deploy(bundles["first"], port=port)
+        taken = squatter.getsockname()[1]
+        with pytest.raises(UserError, match=rf"port {taken} on 127\.0\.0\.1 is taken.*--port"):
+            deploy(bundles["first"], port=taken)
     assert Serve.running() is None
 
 
 @pytest.mark.skipif(not haproxy_runs(), reason="Serve's own proxy needs no port beside the one that was asked for")
-def test_where_a_port_of_its_own_is_taken_meanwhile_others_are_chosen(ray_session, bundles, client, png, monkeypatch):
+def test_where_a_port_of_its_own_is_taken_meanwhile_others_are_chosen(
+    ray_session, bundles, client, png, monkeypatch, port
+):
     chosen, squatter = [], socket.socket()
 
     def head_environment_and_somebody_else(host):
@@ -278,28 +285,30 @@ def test_where_a_port_of_its_own_is_taken_meanwhile_others_are_chosen(ray_sessio
     monkeypatch.setattr("raytl.serving.endpoint.head_environment", head_environment_and_somebody_else)
     with squatter:
         try:
-            found = deploy(bundles["first"], port=PORT, max_replicas=1)
+            found = deploy(bundles["first"], port=port, max_replicas=1)
             assert len(chosen) == 2
             assert ask(client, found, png(0))["model"] == "first"
         finally:
             undeploy()
 
 
-def test_says_whether_it_is_still_right_and_captures_for_the_next_search(endpoint, known, tmp_path, client):
+def test_says_whether_it_is_still_right_and_captures_for_the_next_search(endpoint, known, tmp_path, client, port):
     options = {"name": "shapes", "route_prefix": "/shapes", "num_cpus": 0.1, "max_replicas": 1}
-    shapes_endpoint = deploy(known, port=PORT, capture=tmp_path / "kept", capture_limit=5, **options)
+    shapes_endpoint = deploy(known, port=port, capture=tmp_path / "kept", capture_limit=5, **options)
     try:
         for image in shapes(4, 60).items:
             file = io.BytesIO()
             image.open().save(file, "PNG")
             ask(client, shapes_endpoint, file.getvalue())
-        deadline, told = time.monotonic() + 30, {"health": None}
-        while time.monotonic() < deadline and (told["health"] or {"images": 0})["images"] < 12:
-            told = client.get(f"{shapes_endpoint.url}/v1/model/health").raise_for_status().json()
+
+        def asked() -> dict:
+            return client.get(f"{shapes_endpoint.url}/v1/model/health").raise_for_status().json()
+
+        wait_for(lambda: (asked()["health"] or {"images": 0})["images"] >= 12)
+        told = asked()
         assert told["health"]["images"] == 12 and told["replicas"] == 1 and told["model"] == "shapes"
         assert told["health"]["accuracy"]["low"] < told["health"]["accuracy"]["high"]
-        while time.monotonic() < deadline and not list((tmp_path / "kept").glob("*.parquet")):
-            time.sleep(0.2)
+        wait_for(lambda: bool(list((tmp_path / "kept").glob("*.parquet"))))
         assert 1 <= len(read_unlabelled(tmp_path / "kept").images) <= 12
     finally:
         undeploy("shapes")

@@ -91,13 +91,27 @@ def nothing_yet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pat
 
 
 def test_nothing_is_left_of_one_whose_start_is_interrupted(nothing_yet):
-    code = "from raytl.serving.ray_session import session\nwith session(start=True): input()"
+    code = """
+import os, signal
+from raytl.serving import head
+from raytl.serving.ray_session import session
+remember = head._remember
+
+def remember_and_wait(found):
+    remember(found)
+    os.kill(os.getpid(), signal.SIGSTOP)  # or it may be up before it is interrupted
+
+head._remember = remember_and_wait
+with session(start=True):
+    pass
+"""
     starting = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    while not nothing_yet.exists():
+    while Path(f"/proc/{starting.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
         assert starting.poll() is None
         time.sleep(0.01)
     left = LocalHead(**json.loads(nothing_yet.read_text()))
     starting.send_signal(signal.SIGINT)
+    starting.send_signal(signal.SIGCONT)
     assert starting.communicate(timeout=120)[1].endswith("KeyboardInterrupt\n")
     assert not nothing_yet.exists() and not left.alive and not Path(left.temp_dir).exists()
     assert descendants(left.pid) == {}

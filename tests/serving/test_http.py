@@ -288,9 +288,11 @@ class TestHostileImages:
     def test_many_images_just_under_the_limit_are_refused_before_they_are_decoded(self, roomy):
         side = int(MAX_PIXELS**0.5)
         bomb = encoded(Image.new("1", (side, side)), "PNG")
-        start = time.monotonic()
+        start = time.process_time()
+        Image.open(io.BytesIO(bomb)).load()
+        decoded = time.process_time()
         answer = roomy.post("/v1/predict", files=[("f", bomb)] * 16)
-        assert time.monotonic() - start < 2
+        assert time.process_time() - decoded < 8 * (decoded - start)
         assert answer.status_code == 413
         assert answer.json()["error"].startswith("the 16 images have together 1432 megapixels, more than 268;")
 
@@ -399,16 +401,16 @@ class TestRefusals:
     @pytest.mark.parametrize("end", [b"", b"\\"])
     def test_a_string_without_an_end_is_gone_through_once(self, roomy, end):
         body = b"[" * 33 + b'"' + b'\\"' * 80_000 + end
-        start = time.perf_counter()
+        start = time.process_time()
         answer = roomy.post("/v1/predict", content=body, headers=JSON)
-        assert time.perf_counter() - start < 5  # from each of its quotes anew it is half a minute
+        assert time.process_time() - start < 5  # from each of its quotes anew it is half a minute
         assert answer.status_code == 400 and "nested" in answer.json()["error"]
 
     def test_many_gzip_frames_are_not_copied_for_each(self, roomy):
         body = gz(b"") * 400_000
-        start = time.perf_counter()
+        start = time.process_time()
         answer = roomy.post("/v1/predict", content=body, headers=PACKED)
-        assert time.perf_counter() - start < 10  # with a copy of the rest for each it is more than half a minute
+        assert time.process_time() - start < 10  # with a copy of the rest for each it is more than half a minute
         assert answer.status_code == 400 and "empty" in answer.json()["error"]
 
     @pytest.mark.parametrize("size", [1, 16 * 1024, 40_000])

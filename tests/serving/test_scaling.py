@@ -16,7 +16,7 @@ from raytl.serving.ports import free_port
 from raytl.serving.settings import AUTOSCALING
 
 pytestmark = pytest.mark.slow  # a Ray session, Serve, and replicas that start three times
-LONG_S = 120
+LONG_S = 240
 # How often a replica tells what it has to do, and over what time that is averaged, too: by default 10 and 30 s.
 DELAYS = {"upscale_delay_s": 1, "downscale_delay_s": 3, "metrics_interval_s": 1, "look_back_period_s": 3}
 

@@ -41,7 +41,7 @@ class Traffic:
         stop = threading.Event()
 
         def hammer(first: int) -> None:
-            with httpx.Client(trust_env=False, timeout=30) as client:
+            with httpx.Client(trust_env=False, timeout=120) as client:
                 number = first
                 while not stop.is_set():
                     number += 1
@@ -60,6 +60,13 @@ class Traffic:
             stop.set()
             for thread in threads:
                 thread.join()
+
+    def settle(self, model: str, answers: int = 50) -> None:
+        """Wait until the last answers, so many, are all a model's."""
+        deadline = time.monotonic() + 120
+        while self.models[-answers:] != [model] * answers:
+            assert time.monotonic() < deadline, self.models[-answers:]
+            time.sleep(0.05)
 
 
 def until(condition: Callable[[dict[str, Any]], bool], name: str = "raytl", seconds: float = 120) -> dict[str, Any]:
