@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import own_ray
 import pytest
 import ray
 from ray import serve
@@ -17,14 +18,12 @@ from raytl.serving.controller import Serve, head_environment
 from raytl.serving.ingress import PROXY_CHECKS
 from raytl.serving.ports import free_port
 
-QUIET = {"num_cpus": 1, "include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
-
 pytestmark = pytest.mark.slow  # Ray sessions, some with Serve
 
 
 def begin() -> None:
     with few_processes():
-        ray.init(address="local", **QUIET)
+        own_ray.begin(num_cpus=1)
 
 
 @pytest.fixture
@@ -99,7 +98,7 @@ def test_why_a_change_failed_is_said_where_the_connection_is_gone_and_no_cluster
         ray.shutdown()
         raise RuntimeError("the connection is gone")
 
-    Serve.start("127.0.0.1", free_port(), {})
+    Serve.start("127.0.0.1", free_port(), dict(PROXY_CHECKS))
     with pytest.raises(RuntimeError, match="the connection is gone"):
         Serve.running().change(lose)
     assert not ray.is_initialized()

@@ -114,7 +114,7 @@ def start(slots: int, *, verbose: bool = False, address: str | None = None) -> N
             try:
                 # Ray counts GPUs by the driver, and a lane would wait for one that torch cannot use, or is not counted.
                 ray.init(address="local", num_cpus=count, num_gpus=len(usable_gpus()), **options)
-            except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            except Exception as error:  # of no kind of its own where a process of Ray's is not up within 30 s
                 raise UserError(
                     f"a Ray of this machine's own cannot be started: {_first_sentence(error)}; raytl doctor looks for "
                     "what is in the way"

@@ -14,6 +14,7 @@ import pytest
 import ray
 import tiny
 from joblist import Held, JobList, loading, trial
+from own_ray import begin
 from photos import folder, space
 from ray import tune
 from ray._private import ray_constants, state
@@ -42,8 +43,7 @@ def session(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYTL_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-        ray.init(address="local", num_cpus=4, num_gpus=1, **options)
+        begin(num_cpus=4, num_gpus=1)
         yield
         ray.shutdown()
 
@@ -68,7 +68,7 @@ def test_lanes_start_beside_the_beginning_and_are_not_waited_for_where_nothing_i
     plan = JobList([loading(number) for number in range(jobs)])
     with beginning:
         if jobs:
-            threading.Thread(target=lambda: beginning._ready.wait(60) and beginning.let_go.set(), daemon=True).start()
+            threading.Thread(target=lambda: beginning._ready.wait(300) and beginning.let_go.set(), daemon=True).start()
         else:
             threading.Timer(0.5, beginning.let_go.set).start()
         trainable = lane_for(tiny.data(), SETTINGS)
@@ -125,7 +125,7 @@ def processes_started() -> int:
 def test_a_cluster_without_an_autoscaler_has_no_more_to_ask_for(session):
     """Ray's monitor runs there too, and writes of it as of one that grows."""
     gcs = GcsClient(ray.get_runtime_context().gcs_address)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while b"active_nodes" not in (gcs.internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS.encode()) or b""):
         assert time.monotonic() < until
         time.sleep(0.2)

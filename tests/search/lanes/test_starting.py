@@ -23,6 +23,19 @@ def test_is_one_sentence(monkeypatch, tmp_path):
     assert "\n" not in str(said.value)
 
 
+def test_one_that_is_not_up_in_time_is_one_sentence_too(monkeypatch, tmp_path):
+    """Ray gives its own processes 30 s, and raises an error of no kind."""
+
+    def late(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAYTL_HOME", str(tmp_path))
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(UserError, match=r"cannot be started: The current node timed out during startup; raytl doctor"):
+        start(1)
+
+
 @pytest.mark.slow  # starts Ray twice
 def test_it_has_few_processes_and_its_files_go_with_it_unless_something_went_wrong(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
