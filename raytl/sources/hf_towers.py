@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl, urlencode
 
@@ -25,7 +26,10 @@ TWO_TOWERS = ("clip", "siglip")
 _USUAL_ACTIVATIONS = {"clip": "quick_gelu", "siglip": "gelu_pytorch_tanh"}
 _USUAL_EPSILONS = {"vit": 1e-12, "clip": 1e-5}
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu"}
-_LARGEST = {"width": 4096, "depth": 80, "heads": 64, "hidden": 32768, "patch": 64, "size": 2048}
+LARGEST_SIDE = 2048
+"""Of an input that is taken for a tower's own, in pixels."""
+_LARGEST = {"width": 4096, "depth": 80, "heads": 64, "hidden": 32768, "patch": 64, "size": LARGEST_SIDE}
+_MOST_REGISTERS = 64
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Tower:
 
     width: of a token and of the features. depth: blocks. heads: of the attention, a divisor of width. hidden: units
     between the two layers of a block. patch, size: of a patch and of the image that it was made for, pixels.
-    epsilon: of the layer norms. qkv_bias: whether queries, keys and values have one.
+    epsilon: of the layer norms. qkv_bias: whether queries, keys and values have one. registers: tokens beside the
+    class token that belong to no patch and have no position.
     """
 
     kind: Kind
@@ -47,6 +52,7 @@ class Tower:
     activation: str
     epsilon: float
     qkv_bias: bool = True
+    registers: int = 0
 
     def check(self, where: str) -> Tower:
         """Itself. Raises UserError for what no published tower has: the numbers may come from anywhere."""
@@ -59,17 +65,21 @@ class Tower:
                 f"{where}: width {self.width} must divide into {self.heads} heads, size {self.size} into patches of "
                 f"{self.patch}, and the epsilon must be between 0 and 0.1; check the model"
             )
+        if not 0 <= self.registers <= _MOST_REGISTERS or (self.registers and self.kind != "dinov2"):
+            raise UserError(f"{where}: {self.kind} with {self.registers} registers is not known; check the model")
         if self.activation not in _ACTIVATIONS:
             raise UserError(f"{where}: unknown activation '{self.activation}'{nearest(self.activation, _ACTIVATIONS)}")
         return self
 
-    def at(self, wished: int | None) -> int:
+    def at(self, wished: int) -> int:
         """The side of the input for a wished one: the next whole number of patches."""
-        return self.size if wished is None else self.patch * -(-wished // self.patch)
+        return self.patch * -(-wished // self.patch)
 
     def to_text(self) -> str:
         """``vit?width=192&...``, the rest of an architecture URI."""
         values = {name: int(value) if isinstance(value, bool) else value for name, value in asdict(self).items()}
+        if not self.registers:
+            del values["registers"]  # which older versions of raytl do not know
         return f"{values.pop('kind')}?{urlencode(values)}"
 
     @classmethod
@@ -80,11 +90,12 @@ class Tower:
         if kind not in KINDS:
             raise UserError(f"{where}: unknown kind of image tower '{kind}'{nearest(kind, KINDS)}")
         values = dict(parse_qsl(query))
-        names = {spec.name for spec in fields(cls)} - {"kind"}
-        if set(values) != names:
+        names = {spec.name for spec in fields(cls)} - {"kind", "registers"}
+        if set(values) - {"registers"} != names:
             raise UserError(f"{where}: an image tower needs {', '.join(sorted(names))} and nothing else")
         try:
             numbers = {name: int(values[name]) for name in (*_LARGEST, "qkv_bias")}
+            numbers["registers"] = int(values.get("registers", 0))
             epsilon = float(values["epsilon"])
         except ValueError as error:
             raise UserError(f"{where}: {error}; give whole numbers") from error
@@ -98,11 +109,23 @@ class Tower:
 
         Raises UserError for another kind of model, or a variant that is not computed here.
         """
+        network = config.get("architecture")
+        if "model_type" not in config and isinstance(network, str):
+            weights = Path(where).with_name("model.safetensors")
+            raise UserError(
+                f"{where}: is of timm's network '{network}'; write file:{weights}?arch=timm:{network}, or "
+                f"timm:{network} for its published weights"
+            )
         kind = str(config.get("model_type", "")).removesuffix("_vision_model")
+        registers = kind == "dinov2_with_registers"
+        kind = "dinov2" if registers else kind
         if kind in TWO_TOWERS and isinstance(config.get("vision_config"), Mapping):
             config = config["vision_config"]
         if kind not in KINDS:
-            raise UserError(f"{where}: model type '{kind}' is no image tower known here; known are {', '.join(KINDS)}")
+            raise UserError(
+                f"{where}: model type '{kind}' is no image tower known here; known are {', '.join(KINDS)}, and "
+                "timm:NAME loads many more (raytl sources list timm:)"
+            )
         get = config.get
         odd = [
             name
@@ -129,6 +152,7 @@ class Tower:
                 activation=str(get("hidden_act", _USUAL_ACTIVATIONS.get(kind, "gelu"))),
                 epsilon=float(get("layer_norm_eps", _USUAL_EPSILONS.get(kind, 1e-6))),
                 qkv_bias=bool(get("qkv_bias", True)),
+                registers=int(get("num_register_tokens", 4)) if registers else 0,
             ).check(where)
         except (TypeError, ValueError) as error:
             raise UserError(f"{where}: not a readable configuration ({error}); download it again") from error
@@ -143,6 +167,8 @@ class Tower:
             num_classes=outputs,
             global_pool="map" if self.kind == "siglip" else "token",
             class_token=self.kind != "siglip",
+            reg_tokens=self.registers,
+            no_embed_class=bool(self.registers),
             pre_norm=self.kind == "clip",
             embed_dim=self.width,
             depth=self.depth,
@@ -162,7 +188,11 @@ class Tower:
         found: dict[str, Tensor] = {}
         fused: dict[str, dict[str, Tensor]] = {}
         for name, tensor in state.items():
-            plain = re.sub(r"^(vit|dinov2|vision_model|model)\.", "", re.sub(r"^(model|siglip|clip)\.", "", name))
+            plain = re.sub(
+                r"^(vit|dinov2|dinov2_with_registers|vision_model|model)\.",
+                "",
+                re.sub(r"^(model|siglip|clip)\.", "", name),
+            )
             if match := _QKV.fullmatch(plain):
                 block, part, kind = match.groups()
                 fused.setdefault(f"blocks.{block}.attn.qkv.{kind}", {})[part[0]] = tensor.float()
@@ -190,7 +220,12 @@ class Tower:
             prefix = 0 if self.kind == "siglip" else 1
             if size != self.size and positions.shape[1] == (self.size // self.patch) ** 2 + prefix:
                 side = size // self.patch
-                positions = resample_abs_pos_embed(positions, [side, side], num_prefix_tokens=prefix)
+                # As transformers does it for DINOv2, whose published size is not the one of its positions.
+                smooth = self.kind != "dinov2" or self.registers > 0
+                positions = resample_abs_pos_embed(positions, [side, side], num_prefix_tokens=prefix, antialias=smooth)
+            if self.registers and "cls_token" in found:  # timm adds positions to patches alone then
+                found["cls_token"] = found["cls_token"] + positions[:, :1]
+                positions = positions[:, 1:]
             found["pos_embed"] = positions
         return found
 
@@ -203,6 +238,7 @@ _RENAMES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"embeddings\.(?:cls_token|class_embedding)", "cls_token"),
+        (r"embeddings\.register_tokens", "reg_token"),
         (r"pre_layrnorm\.(weight|bias)", r"norm_pre.\1"),
         (r"embeddings\.position_embeddings", "pos_embed"),
         (r"embeddings\.position_embedding\.weight", "pos_embed"),

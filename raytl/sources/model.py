@@ -22,7 +22,9 @@ class SourceInfo:
 
     uri: as the user writes it. stages: names, input side first. feature_dim: width of the head's input.
     parameters: count, head included. image_size: side of the input it was built for, pixels; fixed_size: whether it
-    accepts only that. pretrained: whether it brings weights. labels: of the source task, where known.
+    accepts only that. patch: side in pixels of the patches for each of which its weights hold a position, of which
+    every side is a multiple, and weights that raytl saved fit one; None where they hold none.
+    pretrained: whether it brings weights. labels: of the source task, where known.
     trainable: whether its stages hold anything to train; where not, every strategy has all of them frozen.
     licence: of the weights, as :mod:`raytl.sources.licences` has it.
     batch_norm_stages: those of the stages that keep statistics of batches; None where that is not known.
@@ -43,6 +45,7 @@ class SourceInfo:
     batch_norm_stages: tuple[str, ...] | None = None
     text_tower: bool = False
     crops: bool = False
+    patch: int | None = None
 
 
 class SourceModel(nn.Module):

@@ -7,6 +7,7 @@ import math
 import socket
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from raytl.sources.staging import batch_norm_stages
 
 D, HEADS, DEPTH, HIDDEN, PATCH, SIZE = 16, 2, 3, 24, 4, 16
 TOKENS = (SIZE // PATCH) ** 2
+REGISTERS = 2
 SMALL = Tower("vit", 16, 1, 1, 8, 4, 16, "gelu", 1e-6)
 PREPROCESSING: dict[str, Any] = {
     "do_normalize": True, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.3], "resample": 3,
@@ -38,8 +40,11 @@ COMMON = {
 CONFIGS: dict[str, dict[str, Any]] = {
     "vit": {"model_type": "vit", "intermediate_size": HIDDEN, "architectures": ["ViTModel"]} | COMMON,
     "dinov2": {"model_type": "dinov2", "mlp_ratio": 1.5, "architectures": ["Dinov2Model"]} | COMMON,
+    "dinov2_with_registers": {
+        "model_type": "dinov2_with_registers", "mlp_ratio": 1.5, "num_register_tokens": REGISTERS,
+    } | COMMON,
     "siglip": {"model_type": "siglip_vision_model", "intermediate_size": HIDDEN} | COMMON,
-}
+}  # fmt: skip
 
 
 def state_of(kind: str) -> dict[str, Tensor]:
@@ -64,6 +69,8 @@ def state_of(kind: str) -> dict[str, Tensor]:
         shapes["embeddings.position_embedding.weight"] = (TOKENS, D)
     else:
         shapes["embeddings.cls_token"], shapes["embeddings.position_embeddings"] = (1, 1, D), (1, TOKENS + 1, D)
+    if kind == "dinov2_with_registers":
+        shapes["embeddings.register_tokens"], shapes["embeddings.mask_token"] = (1, REGISTERS, D), (1, D)
     for block in range(DEPTH):
         names = block_names(kind, block)
         for key in ("q", "k", "v", "out"):
@@ -72,7 +79,7 @@ def state_of(kind: str) -> dict[str, Tensor]:
         linear(names["fc2"], D, HIDDEN)
         norm(names["norm1"])
         norm(names["norm2"])
-        if kind == "dinov2":
+        if kind.startswith("dinov2"):
             shapes[names["scale1"]] = shapes[names["scale2"]] = (D,)
     norm("post_layernorm" if siglip else "layernorm")
     if siglip:
@@ -136,13 +143,15 @@ def plainly(kind: str, state: dict[str, Tensor], x: Tensor) -> Tensor:
             torch.cat([w["embeddings.cls_token"].expand(len(x), -1, -1), patches], 1)
             + w["embeddings.position_embeddings"]
         )
+    if kind == "dinov2_with_registers":
+        y = torch.cat([y[:, :1], w["embeddings.register_tokens"].expand(len(x), -1, -1), y[:, 1:]], 1)
     for block in range(DEPTH):
         names = block_names(kind, block)
         z = norm(names["norm1"], y)
         z = linear(names["out"], attend(*(linear(names[key], z) for key in ("q", "k", "v"))))
-        y = y + (z * w[names["scale1"]] if kind == "dinov2" else z)
+        y = y + (z * w[names["scale1"]] if kind.startswith("dinov2") else z)
         z = linear(names["fc2"], act(linear(names["fc1"], norm(names["norm2"], y))))
-        y = y + (z * w[names["scale2"]] if kind == "dinov2" else z)
+        y = y + (z * w[names["scale2"]] if kind.startswith("dinov2") else z)
     if not siglip:
         return norm("layernorm", y)[:, 0]
     y = norm("post_layernorm", y)
@@ -181,7 +190,7 @@ class TestEveryTower:
 
     def test_whole_models_and_half_precision_give_the_same(self, kind: str, tmp_path: Path) -> None:
         state = {name: value.half() for name, value in state_of(kind).items()}
-        prefix = {"vit": "vit.", "dinov2": "dinov2.", "siglip": "vision_model."}[kind]
+        prefix = {"siglip": "vision_model."}.get(kind, f"{kind}.")
         whole = {f"{prefix}{name}": value for name, value in state.items()} | {"text_model.bias": torch.zeros(2)}
         first = sources.load(put(tmp_path / "a", kind, state))
         config = {"model_type": "siglip", "vision_config": CONFIGS[kind]} if kind == "siglip" else None
@@ -242,18 +251,61 @@ def test_shards_are_read_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"size": 20}, ("squash", 1.0, "bicubic")),
+        ({"size": 20}, ("squash", 1.0, "bicubic", 20)),
         ({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}, "do_center_crop": True},
-         ("crop", 0.875, "bicubic")),
-        ({"size": {"height": 16, "width": 16}, "resample": 2}, ("squash", 1.0, "bilinear")),
+         ("crop", 0.875, "bicubic", 224)),
+        ({"size": {"height": 16, "width": 16}, "resample": 2}, ("squash", 1.0, "bilinear", 16)),
+        ({"size": {"shortest_edge": 26}}, ("crop", 1.0, "bicubic", 24)),  # whole patches
+        ({"size": 20, "do_resize": False}, ("squash", 1.0, "bicubic", SIZE)),
+        ({"size": {"longest_edge": 20}}, ("squash", 1.0, "bicubic", SIZE)),
     ],
 )  # fmt: skip
 def test_preprocessing_is_what_its_file_says(values: dict[str, Any], expected: tuple[Any, ...], tmp_path: Path) -> None:
     uri = put(tmp_path / "m", "vit", state_of("vit"))
     (tmp_path / "m" / "preprocessor_config.json").write_text(json.dumps(PREPROCESSING | values))
     found = sources.load(uri).preprocessing
-    assert (found.resize, found.crop_fraction, found.interpolation) == expected
-    assert (found.mean, found.std, found.size) == ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3), SIZE)
+    assert (found.resize, found.crop_fraction, found.interpolation, found.size) == expected
+    assert (found.mean, found.std) == ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+    assert sources.info(uri).image_size == found.size
+
+
+@pytest.mark.parametrize("size", [0, PATCH - 1, 10**6])
+def test_a_size_that_no_image_is_prepared_to_is_refused(size: int, tmp_path: Path) -> None:
+    uri = put(tmp_path / "m", "vit", state_of("vit"))
+    (tmp_path / "m" / "preprocessor_config.json").write_text(json.dumps(PREPROCESSING | {"size": size}))
+    with pytest.raises(UserError, match=r"preprocessor_config\.json: does not say how images are prepared"):
+        sources.info(uri)
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "dinov2_with_registers"])
+def test_positions_for_larger_images_than_a_tower_is_shown_are_resampled_as_published(
+    kind: str, tmp_path: Path
+) -> None:
+    """Such as DINOv2's, of 518 pixels, which is shown 224."""
+    shown = 2 * PATCH
+    uri = put(tmp_path / "m", kind, state_of(kind))
+    crop = {"do_center_crop": True, "crop_size": {"height": shown, "width": shown}, "size": {"shortest_edge": SIZE}}
+    (tmp_path / "m" / "preprocessor_config.json").write_text(json.dumps(PREPROCESSING | crop))
+    model = sources.load(uri)
+    assert model.preprocessing.size == shown
+    state = state_of(kind)
+    token, grid = state["embeddings.position_embeddings"].split([1, TOKENS], dim=1)
+    grid = grid.reshape(1, SIZE // PATCH, SIZE // PATCH, D).permute(0, 3, 1, 2)
+    smooth = kind == "dinov2_with_registers"
+    grid = F.interpolate(grid, size=(2, 2), mode="bicubic", align_corners=False, antialias=smooth)
+    state["embeddings.position_embeddings"] = torch.cat([token, grid.flatten(2).transpose(1, 2)], dim=1)
+    images = torch.randn(2, 3, shown, shown)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.run(images).double(), plainly(kind, state, images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_bundle_keeps_as_many_positions_as_it_was_saved_with(tmp_path: Path) -> None:
+    uri = put(tmp_path / "m", "vit", state_of("vit"))
+    assert not sources.info(uri).fixed_size
+    write_checkpoint(tmp_path / "saved", sources.load(uri, image_size=24), {})
+    known = sources.info(f"file:{tmp_path}/saved", image_size=40)
+    assert (known.image_size, known.fixed_size) == (24, True)
+    assert sources.load(f"file:{tmp_path}/saved", image_size=40).preprocessing.size == 24
 
 
 def test_what_a_processor_of_both_towers_saved_goes_first(tmp_path: Path) -> None:
@@ -301,8 +353,9 @@ class TestMistakes:
         [
             (
                 {"model_type": "bert"},
-                "model type 'bert' is no image tower known here; known are vit, dinov2, clip, siglip",
+                "model type 'bert' is no image tower known here; known are vit, dinov2, clip, siglip, and timm:NAME",
             ),
+            ({"model_type": "dinov2", "num_register_tokens": 4}, "missing"),  # whose type says that there are none
             ({"num_channels": 1}, "num_channels is 1, a variant that is not supported"),
             ({"hidden_size": 10**9}, "width is 1000000000, not from 1 to 4096"),
             ({"num_attention_heads": 3}, "must divide into 3 heads"),
@@ -319,6 +372,12 @@ class TestMistakes:
             sources.load(uri)
         assert sentence in str(error.value)
         assert str(tmp_path) in str(error.value)
+
+    def test_a_folder_of_timms(self, tmp_path: Path) -> None:
+        config = {"architecture": "vit_small_patch16_dinov3", "pretrained_cfg": {}}
+        uri = put(tmp_path / "m", "vit", state_of("vit"), config)
+        with pytest.raises(UserError, match=r"m/model\.safetensors\?arch=timm:vit_small_patch16_dinov3, or timm:vit_"):
+            sources.info(uri)
 
     def test_missing_and_damaged_files(self, tmp_path: Path) -> None:
         put(tmp_path / "m", "vit", state_of("vit"))
@@ -388,6 +447,15 @@ def test_the_shape_goes_through_its_text_and_into_the_network(
     tower = Tower("siglip", width, 1, 1, hidden, 14, 224, "gelu_pytorch_tanh", epsilon, bias)
     assert Tower.from_text(tower.to_text()) == tower
     assert len(f"hf:{tower.to_text()}") <= 200  # what a manifest takes
+
+
+def test_the_shape_of_a_tower_without_registers_is_written_as_ever() -> None:
+    assert "registers" not in SMALL.to_text()
+    with_registers = replace(SMALL, kind="dinov2", registers=4)
+    assert Tower.from_text(with_registers.to_text()) == with_registers
+    for wrong in (replace(with_registers, registers=999), replace(SMALL, registers=4)):
+        with pytest.raises(UserError, match="registers is not known"):
+            Tower.from_text(wrong.to_text())
 
 
 def test_a_width_that_is_no_round_ratio_is_built_as_it_is() -> None:

@@ -39,7 +39,8 @@ def larger(uri: str, known: SourceInfo, data: TrainingData, most: int) -> list[t
     """
     most = _most_pixels(uri, known, data, most)
     own = sources.info(uri, channels=data.channels).image_size if most else 0
-    sides = [size for size in LARGER if LEAST_LARGER * known.image_size <= size <= min(own, most)]
+    wished = (_whole_patches(size, known) for size in LARGER)
+    sides = [size for size in wished if LEAST_LARGER * known.image_size <= size <= min(own, most)]
     return [(sources.at_size(uri, size), (size / known.image_size) ** 2) for size in sides]
 
 
@@ -50,10 +51,17 @@ def closer(uri: str, known: SourceInfo, data: TrainingData, most: int) -> list[t
     """
     most = _most_pixels(uri, known, data, most)
     own = sources.info(uri, channels=data.channels).image_size if most else 0
-    sides = [(size, 1) for size in CLOSER if LEAST_LARGER * max(own, known.image_size) <= size <= most]
+    wished = (_whole_patches(size, known) for size in CLOSER)
+    sides = [(size, 1) for size in wished if LEAST_LARGER * max(own, known.image_size) <= size <= most]
     shown = (data.piece_side or 0) / LEAST_CLOSER
-    sides += [(tiles * side, tiles) for tiles, side in PIECES if tiles * side <= min(most, shown)]
+    pieces = [(tiles * side, tiles) for tiles, side in PIECES if _whole_patches(tiles * side, known) == tiles * side]
+    sides += [(size, tiles) for size, tiles in pieces if size <= min(most, shown)]
     return [(sources.at_size(uri, size, tiles), (size / known.image_size) ** 2) for size, tiles in sorted(sides)]
+
+
+def _whole_patches(side: int, known: SourceInfo) -> int:
+    """The largest side up to a wished one that the network takes: it may see images in patches only."""
+    return side - side % known.patch if known.patch else side
 
 
 def _most_pixels(uri: str, known: SourceInfo, data: TrainingData, most: int) -> int:

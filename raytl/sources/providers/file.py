@@ -92,6 +92,8 @@ def _split(name: str) -> tuple[Path, str | None]:
 def _architecture(manifest: Manifest, request: Request) -> SourceInfo:
     """What the manifest's architecture is for a task: it keeps its channels, and its size where that is fixed."""
     saved = info(manifest.architecture, channels=manifest.channels, image_size=manifest.image_size)
+    if saved.patch is not None:  # as many positions as it was saved with
+        return replace(saved, fixed_size=True)
     if saved.fixed_size or request.image_size is None:
         return saved
     return info(manifest.architecture, channels=manifest.channels, image_size=request.image_size)

@@ -21,7 +21,7 @@ from raytl.core.errors import UserError
 from raytl.core.places import expanded, is_folder
 from raytl.sources.base import Built, Provider, Request, SourceEntry, WeightsMissingError, provider, seeded
 from raytl.sources.heads import ZeroShotHead
-from raytl.sources.hf_towers import TWO_TOWERS, Tower
+from raytl.sources.hf_towers import LARGEST_SIDE, TWO_TOWERS, Tower
 from raytl.sources.hub import fetch_errors
 from raytl.sources.licences import NO_WEIGHTS, UNKNOWN
 from raytl.sources.model import SourceInfo, SourceModel
@@ -52,6 +52,10 @@ class _Chosen:
     licence: str = NO_WEIGHTS
     text: bool = False
 
+    def side(self, wished: int | None) -> int:
+        """Of the input in pixels, for a wished one; else as images were prepared for the weights."""
+        return self.preprocessing.size if wished is None else self.tower.at(wished)
+
 
 @provider("hf")
 class HuggingFace(Provider):
@@ -81,14 +85,15 @@ class HuggingFace(Provider):
             stages=facts[0],
             feature_dim=chosen.tower.width,
             parameters=facts[1],
-            image_size=chosen.tower.at(request.image_size),
-            fixed_size=True,
+            image_size=chosen.side(request.image_size),
+            fixed_size=False,
             pretrained=chosen.trained,
             labels=chosen.labels,
             licence=chosen.licence if chosen.trained else NO_WEIGHTS,
             text_tower=chosen.trained and chosen.text,
             batch_norm_stages=(),  # transformers have none
             crops=chosen.preprocessing.resize == "crop",
+            patch=chosen.tower.patch,
         )
 
     def build(self, name: str, request: Request) -> Built:
@@ -118,7 +123,7 @@ class HuggingFace(Provider):
         raise UserError(f"hf:{name}: is not in the catalogue; name a folder or a model id")
 
     def _built(self, name: str, chosen: _Chosen, request: Request) -> Built:
-        tower, size = chosen.tower, chosen.tower.at(request.image_size)
+        tower, size = chosen.tower, chosen.side(request.image_size)
         _need_timm()
         with seeded("hf", tower.to_text(), request.seed):
             network = tower.network(size, _PLACEHOLDER_CLASSES)
@@ -232,7 +237,7 @@ def _preprocessing(folder: Path, tower: Tower) -> Preprocessing:
         crops = bool(values.get("do_center_crop", False))
         normalised = bool(values.get("do_normalize", True))
         return Preprocessing(
-            size=tower.size,
+            size=_whole(tower, crop if crops and crop else size if values.get("do_resize", True) else None),
             resize="crop" if crops or shortest else "squash",
             crop_fraction=min(1.0, crop / size) if crops and crop and size else 1.0,
             interpolation="bicubic" if values.get("resample", 2) == 3 else "bilinear",
@@ -258,6 +263,15 @@ def _image_processor(folder: Path) -> tuple[Path, dict[str, Any]]:
             return joint, found
     path = folder / "preprocessor_config.json"
     return path, _json(path)
+
+
+def _whole(tower: Tower, side: int | None) -> int:
+    """The side of the input for images so prepared: no patch begins in what is left over."""
+    if side is None:
+        return tower.size
+    if not tower.patch <= side <= LARGEST_SIDE:
+        raise ValueError(f"images of {side} pixels")
+    return side - side % tower.patch
 
 
 def _side(value: Any) -> int | None:

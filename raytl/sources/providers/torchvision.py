@@ -82,15 +82,19 @@ class _Choice:
         own: int = self.preprocessing.size
         if wished is None or self.name.startswith("maxvit_"):
             return own
-        if self.name.startswith("vit_"):  # untrained, any whole number of patches
-            patch = int(self.name.rsplit("_", 1)[1])
-            return own if self.weights is not None else patch * -(-wished // patch)
+        if self.patch is not None:  # untrained, any whole number of patches
+            return own if self.weights is not None else self.patch * -(-wished // self.patch)
         return max(wished, *map(int, self._example.meta["min_size"]))
 
     @property
     def fixed_size(self) -> bool:
-        """Vision transformers hold a position per patch; MaxViT's grid must divide into windows."""
-        return self.name.startswith(("vit_", "maxvit_"))
+        """MaxViT's grid must divide into windows; published positions are not resampled."""
+        return self.name.startswith("maxvit_") or (self.patch is not None and self.weights is not None)
+
+    @property
+    def patch(self) -> int | None:
+        """Of vision transformers, which hold a position for each."""
+        return int(self.name.rsplit("_", 1)[1]) if self.name.startswith("vit_") else None
 
     @property
     def licence(self) -> str:
@@ -133,6 +137,7 @@ class Torchvision(Provider):
             parameters=parameters,
             image_size=chosen.image_size(request.image_size),
             fixed_size=chosen.fixed_size,
+            patch=chosen.patch,
             pretrained=chosen.weights is not None,
             labels=chosen.labels,
             licence=chosen.licence,
