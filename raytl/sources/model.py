@@ -57,7 +57,10 @@ class SourceModel(nn.Module):
     architecture: URI of the untrained architecture (``scratch:cnn-small``, ``torchvision:resnet18@none``), which with
         the state dict rebuilds the model.
     frozen: whether nothing of the stages is ever trained.
+    notes: sentences for whoever named the model, about what was taken for granted when its weights were read.
     """
+
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import product
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -18,8 +22,6 @@ from raytl.core.errors import UserError
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 """What files of bare weights are called."""
-PREFIXES = ("module.", "model.", "backbone.", "encoder.", "network.", "net.")
-"""What training code wraps a network in: data parallelism, a trainer, a detector, a self-supervised method."""
 _COMPILED = "_orig_mod."
 """What torch.compile puts before the names of the module that it was given, wherever that stands in the network."""
 _NESTS = (
@@ -28,6 +30,14 @@ _NESTS = (
 )  # fmt: skip
 """Where checkpoints keep a network's weights, the plain ones before averaged ones and those of one of two networks."""
 _DEEPEST = 3
+_AVERAGED = re.compile(r"momentum|average|encoder_k\b|\b(?:ema|target|teacher)\b")
+"""What the second of two like networks is called, which follows the first one in self-supervised training."""
+_HARMLESS: list[Any] = [
+    argparse.Namespace, np.dtype, *(type(np.dtype(kind)) for kind in "?bhilqBHILQefd"),
+    *((np._core.multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # type: ignore[attr-defined]
+]  # fmt: skip
+"""Beside tensors and plain values, what checkpoints hold of a training: its options and figures, that do nothing."""
+_UNPICKLING = Lock()
 
 Names = dict[str, str]
 """Name in the file -> name in the network's own state dict."""
@@ -36,13 +46,15 @@ Names = dict[str, str]
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a file of weights, by name.
 
-    Of .pth and .pt files only tensors and plain values are unpickled, which runs no code; a state dict inside a
-    training checkpoint is taken out. Raises UserError where the file cannot be read or holds no state dict.
+    Of .pth and .pt files only tensors, plain values, NumPy's numbers and a parser's options are unpickled, which runs
+    no code; a state dict inside a training checkpoint is taken out. Raises UserError where the file cannot be read or
+    holds no state dict.
     """
     try:
         if path.suffix == ".safetensors":
             return tensors(path.read_bytes(), str(path))
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        with _UNPICKLING, torch.serialization.safe_globals(_HARMLESS):  # one list for the whole process
+            values = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
     except pickle.UnpicklingError as error:
@@ -67,18 +79,19 @@ def tensors(data: bytes, where: str) -> dict[str, Tensor]:
         raise UserError(f"{where}: is not a readable safetensors file ({error}); copy or export it again") from error
 
 
-def in_own_names(state: Mapping[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:
+def in_own_names(state: Mapping[str, Tensor], own: Collection[str], head: Collection[str] = ()) -> dict[str, Tensor]:
     """The weights under the names of the network's own state dict, in whichever known layout they came.
 
-    own: those names. Of all ways to read the file's names (wrappers taken off, other libraries' names translated) the
-    one that finds most of them wins, the plainest among equals. Where a wrapper is taken off, what lies outside it
+    own: those names; head: the classifier's among them, which decide nothing. Of all ways to read the file's names
+    (taken to be in a wrapper, other libraries' names translated) the one that finds most of them wins, the plainest
+    among equals and a network before one that averages it. Where a wrapper is taken off, what lies outside it
     belongs to another part of the training (a projection head, a second encoder) and is left out unless the network
     knows it.
     """
-    wanted = set(own)
+    wanted = set(own) - set(head)
     ways = [
         translated
-        for names, translate in product(_unwrapped(list(state), wanted), (_as_they_are, *TRANSLATIONS))
+        for names, translate in product(_unwrapped(list(state), set(own)), (_as_they_are, *TRANSLATIONS))
         if (translated := translate(names, own))
     ]
     best = max(ways, key=lambda names: len(wanted & set(names.values())), default={name: name for name in state})
@@ -116,7 +129,15 @@ def resnet_children(names: Names, own: Collection[str]) -> Names:
     return found if "layer4.0.conv1.weight" in own and found != names else {}
 
 
-TRANSLATIONS: tuple[Callable[[Names, Collection[str]], Names], ...] = (efficientnet_pytorch, resnet_children)
+def block_chunks(names: Names, own: Collection[str]) -> Names:
+    """Names of DINOv2's transformers, whose blocks were trained in chunks, to those of one row of blocks."""
+    found = {old: re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name) for old, name in names.items()}
+    return found if found != names else {}
+
+
+TRANSLATIONS: tuple[Callable[[Names, Collection[str]], Names], ...] = (
+    efficientnet_pytorch, resnet_children, block_chunks,
+)  # fmt: skip
 """Each gives the names in a network's own words, or nothing where it does not apply. ResNets of torchvision and timm
 need none: their names agree."""
 
@@ -139,16 +160,20 @@ def _as_they_are(names: Names, own: Collection[str]) -> Names:
 
 
 def _unwrapped(names: list[str], own: set[str]) -> Iterator[Names]:
-    """Every reading of the names with up to three wrappers taken off, the plainest first."""
-    ways = [{name: name.replace(_COMPILED, "") for name in names}]
-    for _ in range(_DEEPEST + 1):
-        yield from ways
-        ways = [
-            {old: name.removeprefix(prefix) for old, name in way.items() if name.startswith(prefix) or name in own}
-            for way in ways
-            for prefix in PREFIXES
-            if any(name.startswith(prefix) for name in way.values())
-        ]
+    """The names as they are, then without each prefix under which a network of so many tensors may lie.
+
+    What training code wraps a network in is called anything: data parallelism, a trainer, a detector, a method.
+    """
+    plain = {name: name.replace(_COMPILED, "") for name in names}
+    yield plain
+    parts = [name.split(".") for name in plain.values()]
+    under = Counter(".".join(part[:depth]) + "." for part in parts for depth in range(1, len(part)))
+    # A quarter of all names, raytl's own for the same tensors among them: it spares the prefixes of single blocks.
+    likely = [prefix for prefix, count in under.items() if count >= len(own) / 4]
+    for prefix in sorted(likely, key=lambda prefix: bool(_AVERAGED.search(prefix))):
+        inside = {old: name.removeprefix(prefix) for old, name in plain.items() if name.startswith(prefix)}
+        taken = {*inside.values()}
+        yield {old: name for old, name in plain.items() if name in own - taken and old not in inside} | inside
 
 
 def _state_in(values: Any, depth: int) -> dict[str, Tensor]:

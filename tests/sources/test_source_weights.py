@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -45,6 +47,15 @@ def children(state: State) -> State:
     }
 
 
+def zeroed(state: State) -> State:
+    return {name: value * 0 for name, value in state.items()}
+
+
+def fastai(state: State) -> State:
+    """The body and the head of a learner."""
+    return wrapped("0.", children(state)) | {"1.2.weight": torch.zeros(1024), "1.8.weight": torch.zeros(5, 512)}
+
+
 LAYOUTS: dict[str, Any] = {
     "plain": lambda state: state,
     "data-parallel": lambda state: wrapped("module.", state),
@@ -75,6 +86,39 @@ LAYOUTS: dict[str, Any] = {
     "without its head": without_head,
     "children": children,
     "wrapped children": lambda state: wrapped("encoder.", children(state)),
+    "options of a parser beside it": lambda state: {"model": state, "args": argparse.Namespace(lr=0.1, data="x")},
+    "NumPy's numbers beside it": lambda state: {
+        "state_dict": state,
+        "best": np.float64(76.1),
+        "epoch": np.int64(3),
+        "seen": np.bool_(True),
+    },
+    "MoCo": lambda state: {
+        "state_dict": wrapped("module.encoder_k.", zeroed(state))
+        | wrapped("module.encoder_q.", without_head(state))
+        | {"module.encoder_q.fc.0.weight": torch.zeros(512, 512), "module.encoder_q.fc.2.weight": torch.zeros(9, 512)}
+        | {"module.queue": torch.zeros(128, 10)}
+    },
+    "MoCo v3": lambda state: {
+        "state_dict": wrapped("module.momentum_encoder.", zeroed(state)) | wrapped("module.base_encoder.", state)
+    },
+    "SwAV": lambda state: (
+        wrapped("module.", without_head(state))
+        | {"module.projection_head.0.weight": torch.zeros(2, 512), "module.prototypes.weight": torch.zeros(3, 2)}
+    ),
+    "Lightning, under any name": lambda state: {
+        "state_dict": wrapped("resnet.", state) | {"criterion.weight": torch.zeros(5), "accuracy.total": torch.ones(1)}
+    },
+    "a feature extractor's": lambda state: wrapped("feature_extractor.", without_head(state)),
+    "fastai": lambda state: {"model": fastai(state)},
+    "a classifier in a row": lambda state: (
+        without_head(state) | {"fc.1.weight": state["fc.weight"], "fc.1.bias": state["fc.bias"]}
+    ),
+    "a classifier of two layers": lambda state: (
+        without_head(state)
+        | {"fc.0.weight": torch.zeros(64, 512), "fc.0.bias": torch.zeros(64), "fc.2.weight": torch.zeros(5, 64)}
+    ),
+    "a classifier by another name": lambda state: without_head(state) | {"head.weight": torch.zeros(3, 512)},
 }
 
 
@@ -88,6 +132,108 @@ def test_every_layout_gives_the_same_features(layout: str, arch: str, network: n
     with torch.inference_mode():
         torch.testing.assert_close(model.run(images), whole(images), rtol=1e-4, atol=1e-5)
     assert model.pretrained
+
+
+def test_a_classifier_in_a_row_is_kept_and_what_is_left_out_said(network: nn.Module, tmp_path: Path) -> None:
+    state = network.state_dict()
+    torch.save(LAYOUTS["a classifier in a row"](state), tmp_path / "row.pth")
+    model = sources.load(f"file:{tmp_path}/row.pth?arch={ARCH}", image_size=64)
+    assert torch.equal(model.head.weight, state["fc.weight"]) and not model.notes
+    torch.save(LAYOUTS["a classifier of two layers"](state), tmp_path / "two.pth")
+    model = sources.load(f"file:{tmp_path}/two.pth?arch={ARCH}", image_size=64)
+    assert model.notes == ("left out of its weights, as no part of the network: fc.0, fc.2",)
+
+
+@pytest.mark.parametrize(("name", "inputs"), [("mobilenet_v3_small", 576), ("efficientnet_b0", 1280)])
+def test_another_classifier_in_place_of_all_of_the_networks_own(name: str, inputs: int, tmp_path: Path) -> None:
+    """What raytl counts among the network's layers hands on what it is given, so nothing of it is lost."""
+    torch.manual_seed(0)
+    whole = tv.get_model(name).eval()
+    for place, head in enumerate((nn.Linear(inputs, 4), nn.Sequential(nn.Dropout(0.2), nn.Linear(inputs, 4)))):
+        whole.classifier = head
+        torch.save(whole.state_dict(), tmp_path / f"{place}.pth")
+        model = sources.load(f"file:{tmp_path}/{place}.pth?arch=torchvision:{name}", image_size=64).eval()
+        images = torch.randn(2, 3, 64, 64)
+        with torch.inference_mode():
+            seen = whole.avgpool(whole.features(images)).flatten(1)
+            features = model.run(images)
+        if name == "mobilenet_v3_small":
+            torch.testing.assert_close(features[:, :inputs], nn.functional.hardswish(seen), rtol=1e-4, atol=1e-5)
+            assert not features[:, inputs:].any()
+            assert "has no weights for 'classifier.0', in whose place its classifier was" in model.notes[0]
+        else:
+            torch.testing.assert_close(features, seen, rtol=1e-4, atol=1e-5)
+
+
+def test_googlenets_further_classifiers_are_left_out(tmp_path: Path) -> None:
+    torch.save(tv.googlenet(aux_logits=True, init_weights=False).state_dict(), tmp_path / "w.pth")
+    model = sources.load(f"file:{tmp_path}/w.pth?arch=torchvision:googlenet", image_size=96)
+    assert model.notes[0].startswith("left out of its weights, as no part of the network: aux1.conv.conv, ")
+
+
+class TestVisionTransformers:
+    ARCH = "timm:vit_tiny_patch16_224"
+
+    @pytest.fixture(scope="class")
+    def vit(self) -> State:
+        torch.manual_seed(1)
+        state: State = timm.create_model("vit_tiny_patch16_224", num_classes=0).state_dict()
+        return state
+
+    @pytest.mark.parametrize(
+        ("layout", "said"),
+        [
+            (lambda vit: {"teacher": wrapped("module.backbone.", vit) | {"module.head.mlp": vit["norm.bias"]}}, []),
+            (lambda vit: vit | {"mask_token": torch.zeros(1, 192)}, ["mask_token"]),
+            (
+                lambda vit: {
+                    "model": vit
+                    | {"decoder_pos_embed": torch.zeros(1, 4, 5), "decoder_blocks.0.norm1.weight": torch.zeros(4)}
+                },
+                ["decoder_pos_embed", "decoder_blocks.0.norm1"],
+            ),
+            (
+                lambda vit: {
+                    name if (match := name.split("."))[0] != "blocks" else ".".join(
+                        ["blocks", str(int(match[1]) // 4), *match[1:]]
+                    ): value
+                    for name, value in vit.items()
+                },
+                [],
+            ),
+        ],
+        ids=["DINO", "DINOv2", "MAE", "blocks in chunks"],
+    )  # fmt: skip
+    def test_in_the_layouts_of_their_trainings(self, layout: Any, said: list[str], vit: State, tmp_path: Path) -> None:
+        torch.save(layout(vit), tmp_path / "w.pth")
+        model = sources.load(f"file:{tmp_path}/w.pth?arch={self.ARCH}")
+        stem = model.stages["stem"].state_dict()
+        assert torch.equal(stem["vit.pos_embed"], vit["pos_embed"])
+        assert torch.equal(model.stages["stage4"].state_dict()["2.mlp.fc2.weight"], vit["blocks.11.mlp.fc2.weight"])
+        notes = [f"left out of its weights, as no part of the network: {', '.join(said)}"] if said else []
+        assert list(model.notes) == notes
+
+    def test_positions_of_another_size_are_resampled_as_timm_does_it(self, vit: State, tmp_path: Path) -> None:
+        larger = torch.randn(1, 24 * 24 + 1, 192)
+        torch.save(vit | {"pos_embed": larger}, tmp_path / "w.pth")
+        model = sources.load(f"file:{tmp_path}/w.pth?arch={self.ARCH}")
+        expected = timm.layers.resample_abs_pos_embed(larger, [14, 14], num_prefix_tokens=1)
+        torch.testing.assert_close(model.stages["stem"].state_dict()["vit.pos_embed"], expected)
+        assert model.notes == ("its positions for 24 x 24 patches were resampled for 14 a side",)
+
+    @pytest.mark.parametrize("positions", [(1, 200, 192), (1, 577, 64), (1, 576, 192), (577, 192)])
+    def test_positions_that_are_no_other_size_of_the_same_are_refused(
+        self, positions: tuple[int, ...], vit: State, tmp_path: Path
+    ) -> None:
+        torch.save(vit | {"pos_embed": torch.zeros(positions)}, tmp_path / "w.pth")
+        with pytest.raises(UserError, match=r"1 of another shape or kind \('pos_embed'"):
+            sources.load(f"file:{tmp_path}/w.pth?arch={self.ARCH}")
+
+    @pytest.mark.parametrize("name", ["norm_pre.weight", "reg_token", "dist_token", "blocks.12.norm1.weight"])
+    def test_what_may_be_more_of_the_network_is_never_left_out(self, name: str, vit: State, tmp_path: Path) -> None:
+        torch.save(vit | {name: torch.zeros(192)}, tmp_path / "w.pth")
+        with pytest.raises(UserError, match=f"1 unexpected \\('{name}'"):
+            sources.load(f"file:{tmp_path}/w.pth?arch={self.ARCH}")
 
 
 def test_efficientnet_pytorch_names_go_to_timms_blocks_with_squeeze_and_excitation(tmp_path: Path) -> None:
@@ -146,6 +292,25 @@ class TestWhatDoesNotFit:
         assert "1 of another shape or kind ('conv1.weight' has shape (64, 3, 3, 3), not (64, 3, 7, 7))" in text
         assert "w.pth: the weights do not fit torchvision:resnet18@none of 122 tensors" in text
         assert "\n" not in text
+
+    @pytest.mark.parametrize("prefix", ["", "module.", "resnet."])
+    def test_further_blocks_are_not_left_out(self, prefix: str, tmp_path: Path) -> None:
+        torch.save(wrapped(prefix, tv.resnet34().state_dict()), tmp_path / "w.pth")
+        with pytest.raises(UserError, match=r"96 unexpected \('layer1\.2\.conv1\.weight'"):
+            sources.load(f"file:{tmp_path}/w.pth?arch={ARCH}")
+
+    def test_a_classifier_of_two_layers_beside_half_a_network(self, network: nn.Module, tmp_path: Path) -> None:
+        state = LAYOUTS["a classifier of two layers"](network.state_dict())
+        torch.save({name: state[name] for name in state if not name.startswith("layer4.1.conv1")}, tmp_path / "w.pth")
+        with pytest.raises(UserError, match=r"1 missing \('layer4\.1\.conv1\.weight'\); 3 unexpected"):
+            sources.load(f"file:{tmp_path}/w.pth?arch={ARCH}")
+
+    def test_a_classifier_on_what_the_networks_own_layers_make_smaller(self, tmp_path: Path) -> None:
+        whole = tv.alexnet()
+        whole.classifier = nn.Linear(9216, 3)
+        torch.save(whole.state_dict(), tmp_path / "w.pth")
+        with pytest.raises(UserError, match=r"missing \('classifier\.1\.weight'"):
+            sources.load(f"file:{tmp_path}/w.pth?arch=torchvision:alexnet")
 
     def test_another_network_altogether(self, network: nn.Module, tmp_path: Path) -> None:
         torch.save(network.state_dict(), tmp_path / "w.pth")

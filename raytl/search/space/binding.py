@@ -110,7 +110,8 @@ class BoundSpace:
             try:
                 if not is_untrained(architecture):
                     size = self.space.settings.image_size or None
-                    sources.load(architecture, channels=self.data.channels, image_size=size)
+                    loaded = sources.load(architecture, channels=self.data.channels, image_size=size)
+                    self.problems += [Problem(Severity.INFO, uri, note) for note in loaded.notes]
                 kept.append(uri)
             except WeightsMissingError as error:
                 self.left_out[uri] = str(error)

@@ -13,6 +13,7 @@ from torch import Tensor
 from raytl.core.errors import UserError
 from raytl.core.places import expanded, is_file, is_folder
 from raytl.sources.base import Built, Provider, Request, SourceEntry, provider, providers
+from raytl.sources.beside import Network, sort_out
 from raytl.sources.checkpoint import load_checkpoint
 from raytl.sources.lookup import info, untrained_uri
 from raytl.sources.manifest import MANIFEST_FILE, Manifest, read_manifest
@@ -110,10 +111,26 @@ def _bare(path: Path, architecture: str, request: Request) -> SourceModel:
     for module in built.model.modules():
         if isinstance(module, ChannelAffine):  # the network has it outside its weights; what the file holds goes before
             module.use_inception()
+    network = _network(built)
     own = list(dict.fromkeys([*built.renames, *built.model.state_dict()]))
-    fit_original(built, in_own_names(state, own), str(path), head_optional=True)
+    given = in_own_names(state, own, [*network.head, *(name for name in own if name.startswith("head."))])
+    if not any(name.startswith("stages.") for name in given):  # raytl's own names have nothing beside them
+        found = sort_out(given, network)
+        given, built.model.notes = found.state, tuple(found.notes)
+    fit_original(built, given, str(path), head_optional=True)
     built.model.labels = None
     return built.model.eval()
+
+
+def _network(built: Built) -> Network:
+    """The built network under the names it has outside raytl."""
+    tensors = built.model.state_dict()
+    renames = built.renames or {name: name for name in tensors}
+    return Network(
+        {original: tensors[ours] for original, ours in renames.items()},
+        [original for original, ours in renames.items() if ours.startswith("head.")],
+        built.model.feature_dim,
+    )
 
 
 def _channels(state: dict[str, Tensor], wished: int) -> int:

@@ -160,7 +160,7 @@ def _join(name: str, first: SourceModel, second: SourceModel, *, pretrained: boo
         raise UserError(
             f"source model 'joined:{name}': the first sees colours and the second does not; put the second one first"
         )
-    return SourceModel(
+    model = SourceModel(
         uri=f"joined:{name}",
         architecture=f"joined:{first.architecture}+{second.architecture}",
         stages=[(STAGE, Both(first, second))],
@@ -169,7 +169,9 @@ def _join(name: str, first: SourceModel, second: SourceModel, *, pretrained: boo
         preprocessing=shown,
         pretrained=pretrained,
         frozen=True,
-    ).eval()
+    )
+    model.notes = (*first.notes, *second.notes)
+    return model.eval()
 
 
 def _licence(*uris: str) -> str:

@@ -471,3 +471,12 @@ def test_networks_are_trained_where_labels_tell_or_there_is_nothing_better(
     space = BoundSpace(load_space(str(file)), data(target=target, domains=domains))
     assert space.can_train == trains
     assert wished_trials(space, SearchSettings(trials=5)) == (5 if trains else 0)
+
+
+def test_what_was_taken_for_granted_of_weights_is_said(tmp_path: Path) -> None:
+    network = models.resnet18(num_classes=2).state_dict() | {"projection_head.0.weight": torch.zeros(2, 512)}
+    torch.save(network, tmp_path / "w.pth")
+    uri = f"file:{tmp_path}/w.pth?arch=torchvision:resnet18"
+    problems = bind(tmp_path, f"space: {{source_model: ['{uri}']}}", data()).problems
+    told = [problem.message for problem in problems if problem.where == uri]
+    assert told[0] == "left out of its weights, as no part of the network: projection_head.0"
