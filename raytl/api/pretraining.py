@@ -63,6 +63,7 @@ def pretrain(
         workspace, start, learned, train, held_out, settings, seed, progress or (lambda step, loss: None)
     )
     provenance = {"data": str(data), "images": len(train), "seed": seed, **asdict(settings)}
+    provenance["licence"] = sources.licence_of(architecture)
     metrics = {"accuracy": None if np.isnan(accuracy) else accuracy}
     examples = reference_images(learned)
     written = export_bundle(Path(out), model.cpu(), metrics=metrics, provenance=provenance, examples=examples)

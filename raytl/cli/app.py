@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -52,6 +53,18 @@ Test = Annotated[
 ]
 Space = Annotated[
     str, typer.Option(metavar="NAME|FILE", help="A shipped search space (see 'raytl spaces list') or a YAML file.")
+]
+
+
+class Licence(StrEnum):
+    """What weights are wanted for."""
+
+    COMMERCIAL = "commercial"
+
+
+AllowedLicence = Annotated[
+    Licence | None,
+    typer.Option("--licence", help="Only weights whose licence surely allows that; unknown ones do not."),
 ]
 Assignments = Annotated[
     list[str] | None,
@@ -125,6 +138,11 @@ Moved = Annotated[
     list[str] | None,
     typer.Option(metavar="OLD=NEW", help="The run's data, or a folder above it, is in NEW now."),
 ]
+
+
+def narrowed(assignments: list[str] | None, licence: Licence | None) -> list[str]:
+    """What narrows the space: ``--set``, and ``--licence``, which is a setting of it."""
+    return [*(assignments or []), *([f"licence={licence.value}"] if licence is not None else [])]
 
 
 def read_moves(given: list[str] | None) -> dict[str, str]:

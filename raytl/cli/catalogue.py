@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from raytl.cli.app import Json, sources_app, spaces_app
+from raytl.cli.app import AllowedLicence, Json, Licence, sources_app, spaces_app
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
 
@@ -19,18 +18,10 @@ if TYPE_CHECKING:
     from raytl.tasks.preprocessing import Preprocessing
 
 
-class Licence(StrEnum):
-    """What weights are wanted for."""
-
-    COMMERCIAL = "commercial"
-
-
 @sources_app.command("list")
 def sources_list(
     match: Annotated[str, typer.Argument(metavar="[TEXT]", help="Only those whose URI contains this.")] = "",
-    licence: Annotated[
-        Licence | None, typer.Option(help="Only weights whose licence surely allows that; unknown ones do not.")
-    ] = None,
+    licence: AllowedLicence = None,
     json: Json = False,
 ) -> None:
     """Show the catalogue of source models.
@@ -44,6 +35,8 @@ def sources_list(
     raytl sources list timm:convnext
 
     raytl sources list --licence commercial
+
+    raytl sources list file:model/
     """
     from dataclasses import asdict
 

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from raytl.cli.app import (
+    AllowedLicence,
     Assignments,
     GpusPerTrial,
     Json,
@@ -18,6 +19,7 @@ from raytl.cli.app import (
     Seed,
     Space,
     app,
+    narrowed,
     sources_app,
 )
 from raytl.cli.options import data_options, task_of, with_options_of
@@ -32,6 +34,7 @@ from raytl.core.names import so_many
 def rank(
     space: Space = "vision-small",
     set_: Assignments = None,
+    licence: AllowedLicence = None,
     seed: Seed = 0,
     json: Json = False,
     **data: Any,
@@ -54,7 +57,7 @@ def rank(
 
     output = Output.current
     task = task_of(data, seed)
-    bound = api.bind(task, space, set_ or [])
+    bound = api.bind(task, space, narrowed(set_, licence))
     show_problems(output, [*bound.problems, *task.problems], "the report of a search")
     ranked = api.rank_sources(task, bound, seed=seed)
     table = Table(
@@ -85,6 +88,7 @@ def rank(
 def quote(
     space: Space = "vision-small",
     set_: Assignments = None,
+    licence: AllowedLicence = None,
     trials: Annotated[
         int | None,
         typer.Option(
@@ -145,7 +149,7 @@ def quote(
         raise UserError("--node is of the nodes of a cluster; say which with --cluster FILE")
     types = api.read_cluster(cluster, price or (), node or ()) if cluster is not None else None
     task = task_of(data, seed)
-    bound = api.bind(task, space, set_ or [])
+    bound = api.bind(task, space, narrowed(set_, licence))
     show_problems(output, [*bound.problems, *task.problems], "the report of a search")
     with output.progress_console.status("probing for about a minute"):
         # Lanes and GPUs are then the cluster's; here there may be none.

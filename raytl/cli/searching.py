@@ -10,6 +10,7 @@ import typer
 
 from raytl.cli.app import (
     READ,
+    AllowedLicence,
     Assignments,
     ClusterAddress,
     GpusPerTrial,
@@ -25,6 +26,7 @@ from raytl.cli.app import (
     Storage,
     Verbose,
     app,
+    narrowed,
     read_moves,
 )
 from raytl.cli.options import data_options, task_of, with_options_of
@@ -69,6 +71,7 @@ def search(
     context: typer.Context,
     space: Space = "vision-small",
     set_: Assignments = None,
+    licence: AllowedLicence = None,
     trials: Annotated[
         str | None,
         typer.Option(
@@ -204,7 +207,7 @@ def search(
     refuse_more_of_nothing(trials, time_budget)
     if moved:
         raise UserError("--moved says where the data of a run went, and goes with --resume RUN")
-    loaded = load_space(space, set_ or [])
+    loaded = load_space(space, narrowed(set_, licence))
     check_wishes(name=name, storage=storage, metric=metric, at=at, ship=ship, log=log or (), address=address)
     task = task_of(data, seed)
     bound = api.bind(task, loaded)

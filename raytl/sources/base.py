@@ -121,11 +121,18 @@ class Provider(ABC):
 
     @abstractmethod
     def names(self) -> Iterable[str]:
-        """What the catalogue lists of this provider; a URI is its name, a colon and one of these."""
+        """What the catalogue lists of this provider; a URI is its name, a colon and one of these.
+
+        None where the user names the models; then any of them can be asked for.
+        """
 
     @abstractmethod
     def entry(self, name: str) -> SourceEntry:
-        """The catalogue's line for a listed name."""
+        """The catalogue's line for a listed name, or for one that the user gave. Raises UserError."""
+
+    def licence(self, name: str) -> str:
+        """Under which licence a model's weights are, as :mod:`raytl.sources.licences` has it. Raises UserError."""
+        return self.entry(name).licence
 
 
 class Providers:

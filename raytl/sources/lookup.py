@@ -57,13 +57,13 @@ def info(uri: str, *, channels: int = 3, image_size: int | None = None) -> Sourc
 def licence_of(uri: str) -> str:
     """Under which licence the weights of a source model are, as :mod:`raytl.sources.licences` has it.
 
-    Nothing is loaded; unknown where the source model's provider does not say, as for folders of one's own.
+    Nothing is loaded; unknown where nobody says, as of bare weights in a file.
     """
     if is_untrained(uri):
         return NO_WEIGHTS
     try:
         provider, name = _resolve(split_size(uri)[0])
-        return provider.entry(name).licence
+        return provider.licence(name)
     except (UserError, LookupError, AttributeError):  # providers need to know but the names that they list
         return UNKNOWN
 
@@ -142,8 +142,12 @@ def catalogue(provider: str | None = None, match: str = "") -> list[SourceEntry]
     """What can be loaded by name, for ``raytl sources list``.
 
     provider: list that one only (``timm`` is listed only when asked for). match: only URIs that contain it; telling
-    about a network takes a moment, and these are told about only. Raises UserError for an unknown provider.
+    about a network takes a moment, and these are told about only. Of a provider whose models the user names (``hf``,
+    ``file``, ``joined``) it is the URI of one. Raises UserError for an unknown provider, or a model that is not there.
     """
+    named = split_size(match)[0].partition(":")[2]
+    if provider and named and match.startswith(f"{provider}:") and not list(providers.get(provider).names()):
+        return [providers.get(provider).entry(named)]
     kinds = [provider] if provider else providers.listed()
     listed = [(kind, name) for kind in kinds for name in providers.get(kind).names()]
     return [providers.get(kind).entry(name) for kind, name in listed if match in f"{kind}:{name}"]

@@ -344,7 +344,20 @@ def test_the_licence_is_that_of_the_card(tmp_path: Path) -> None:
         ("# license: mit", "unknown"),
     ):
         card.write_text(text)
-        assert sources.info(uri).licence == licence
+        assert sources.info(uri).licence == sources.licence_of(uri) == sources.licence_of(f"{uri}@32px") == licence
+        assert sources.licence_of(f"joined:{uri}+plain:gradients") == licence
+    assert sources.licence_of(f"{uri}@none") == sources.licence_of(f"hf:{SMALL.to_text()}") == "no weights"
+
+
+def test_a_folder_is_told_about_when_asked_for(tmp_path: Path) -> None:
+    uri = put(tmp_path / "m", "vit", state_of("vit"))
+    (tmp_path / "m" / "README.md").write_text("---\nlicense: mit\n---\n")
+    (entry,) = sources.catalogue("hf", uri)
+    assert (entry.uri, entry.licence, entry.image_size, entry.weights) == (uri, "mit", SIZE, "in its folder")
+    assert entry.preprocessing == sources.load(uri).preprocessing
+    assert not sources.catalogue("hf")
+    with pytest.raises(UserError, match="is no folder; give one with a config"):
+        sources.catalogue("hf", f"{uri}-gone")
 
 
 class TestMistakes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -150,3 +151,28 @@ def test_an_unknown_model_has_no_control(uri: str) -> None:
 )  # fmt: skip
 def test_licence_of_what_is_no_line_of_the_catalogue_too(uri, licence):
     assert sources.licence_of(uri) == licence
+
+
+@pytest.mark.parametrize(
+    ("provenance", "licence"),
+    [({"licence": "CC-BY-NC-4.0"}, "CC-BY-NC-4.0"), ({"licence": "no weights"}, "no weights"), ({}, "unknown"),
+     ({"licence": 3}, "unknown"), ({"licence": ""}, "unknown")],
+)  # fmt: skip
+def test_the_licence_of_a_bundle_is_that_of_what_it_began_with(
+    provenance: dict[str, Any], licence: str, tmp_path: Path
+) -> None:
+    """Whatever the untrained network of its manifest would be."""
+    write_checkpoint(tmp_path / "m", sources.load("scratch:cnn-small"), {"provenance": provenance})
+    uri = f"file:{tmp_path / 'm'}"
+    assert sources.licence_of(uri) == sources.info(uri).licence == licence
+    assert sources.licence_of(f"joined:{uri}+plain:gradients") == licence
+    (entry,) = sources.catalogue("file", uri)
+    assert (entry.uri, entry.licence, entry.preprocessing) == (uri, licence, sources.load(uri).preprocessing)
+
+
+def test_bare_weights_are_told_about_when_asked_for(tmp_path: Path) -> None:
+    torch.save(sources.load("scratch:cnn-small").state_dict(), tmp_path / "w.pth")
+    uri = f"file:{tmp_path}/w.pth?arch=scratch:cnn-small"
+    (entry,) = sources.catalogue("file", uri)
+    assert (entry.licence, sources.info(uri).licence, entry.weights) == ("unknown", "unknown", "in its file")
+    assert entry.preprocessing == sources.load(uri).preprocessing

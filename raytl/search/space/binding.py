@@ -12,6 +12,7 @@ from raytl.core.errors import UserError, nearest
 from raytl.evaluation import metrics
 from raytl.finetuning import augmentation
 from raytl.search.space import sizes
+from raytl.search.space.allowed import NotAllowedError, check_licence
 from raytl.search.space.choices import Suggester, choose, sample
 from raytl.search.space.definition import ALL, ANY, COMPONENTS, NONE, SearchSpace
 from raytl.search.space.drawn import judge_drawn
@@ -99,7 +100,7 @@ class BoundSpace:
         return list(dict.fromkeys(models))
 
     def _available(self, models: list[str]) -> list[str]:
-        """The models whose weights can be had; the others go to ``left_out`` with the reason.
+        """The models whose weights can be had and may be used; the others go to ``left_out`` with the reason.
 
         Downloading happens here, once, rather than in every lane.
         """
@@ -108,12 +109,13 @@ class BoundSpace:
             pretraining = parse_pretrain(uri)
             architecture = pretraining[1] if pretraining else uri
             try:
+                check_licence(architecture, self.space.settings.licence)
                 if not is_untrained(architecture):
                     size = self.space.settings.image_size or None
                     loaded = sources.load(architecture, channels=self.data.channels, image_size=size)
                     self.problems += [Problem(Severity.INFO, uri, note) for note in loaded.notes]
                 kept.append(uri)
-            except WeightsMissingError as error:
+            except (WeightsMissingError, NotAllowedError) as error:
                 self.left_out[uri] = str(error)
                 why = str(error).removeprefix(f"{uri}: ")
                 self.problems.append(Problem(Severity.WARNING, uri, f"left out: {why}"))

@@ -40,6 +40,7 @@ LIMITS: dict[str, Dimension] = {
 }
 FREE = ("source_model", "source_domain", "cut", "augmentation")
 STRATEGY_KEYS = (*FREE, *LIMITS, *COMPONENTS)
+LICENCES = ("any", "commercial")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class SpaceSettings:
     at each rung. steps_per_epoch: 0 for one pass over the largest role that a strategy trains on, within bounds.
     image_size: pixels, 0 for each model's own. largest_image_size: at which the probe that leads may be tried once
     more, 0 for none; whoever assigns an ``image_size`` alone gets no other. trials: how many with neither --trials nor
-    --time-budget.
+    --time-budget. licence: what that of published weights has to allow, one of :data:`LICENCES`.
     """
 
     epochs: int = 12
@@ -61,6 +62,7 @@ class SpaceSettings:
     image_size: int = 0
     largest_image_size: int = 0
     trials: int = 40
+    licence: str = "any"
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,8 @@ class _Parser:
                          ("batch_size", 2), ("image_size", 0), ("largest_image_size", 0), ("trials", 1)]:  # fmt: skip
             if getattr(settings, key) < low:
                 raise UserError(f"{self.where(key)}: '{key}' is {getattr(settings, key)}; give at least {low}")
+        if settings.licence not in LICENCES:
+            raise UserError(f"{self.where('licence')}: 'licence' is '{settings.licence}'; give {' or '.join(LICENCES)}")
 
     def _check_augmentation(self, plain: dict[str, Dimension]) -> None:
         dimension = plain.get("augmentation")

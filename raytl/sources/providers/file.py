@@ -15,6 +15,7 @@ from raytl.core.places import expanded, is_file, is_folder
 from raytl.sources.base import Built, Provider, Request, SourceEntry, provider, providers
 from raytl.sources.beside import Network, sort_out
 from raytl.sources.checkpoint import load_checkpoint
+from raytl.sources.licences import UNKNOWN
 from raytl.sources.lookup import info, untrained_uri
 from raytl.sources.manifest import MANIFEST_FILE, Manifest, read_manifest
 from raytl.sources.model import SourceInfo, SourceModel
@@ -47,11 +48,11 @@ class File(Provider):
         if architecture is None:
             manifest = read_manifest(path)
             known, labels = _architecture(manifest, request), manifest.labels
-            crops = manifest.preprocessing.resize == "crop"
+            crops, licence = manifest.preprocessing.resize == "crop", _licence(manifest)
         else:
             known, labels = _provider_info(architecture, request), None
-            crops = known.crops
-        return replace(known, uri=f"file:{name}", pretrained=True, labels=labels, crops=crops)
+            crops, licence = known.crops, UNKNOWN
+        return replace(known, uri=f"file:{name}", pretrained=True, labels=labels, crops=crops, licence=licence)
 
     def build(self, name: str, request: Request) -> Built:
         """Not offered: a path is no architecture."""
@@ -67,8 +68,33 @@ class File(Provider):
         return []
 
     def entry(self, name: str) -> SourceEntry:
-        """Not offered: no name is listed."""
-        raise UserError(f"file:{name}: is not in the catalogue; files are named by their path")
+        """From the manifest, or from the architecture of bare weights, which are not read."""
+        path, architecture = _split(name)
+        known = self.info(name, Request())
+        if architecture is None:
+            preprocessing = read_manifest(path).preprocessing
+        else:
+            preprocessing = _built(architecture, Request()).model.preprocessing
+        return SourceEntry(
+            known.uri,
+            known.parameters,
+            known.stages,
+            preprocessing.size,
+            weights="in its file" if architecture else "in its folder",
+            licence=known.licence,
+            preprocessing=preprocessing,
+        )
+
+    def licence(self, name: str) -> str:
+        """As a bundle says of the weights that its model began with; nobody says of bare weights."""
+        path, architecture = _split(name)
+        return UNKNOWN if architecture is not None else _licence(read_manifest(path))
+
+
+def _licence(manifest: Manifest) -> str:
+    """Of a saved model; unknown where whoever wrote it did not say."""
+    stated = manifest.provenance.get("licence")
+    return stated if isinstance(stated, str) and stated else UNKNOWN
 
 
 def _split(name: str) -> tuple[Path, str | None]:
@@ -105,9 +131,8 @@ def _provider_info(architecture: str, request: Request) -> SourceInfo:
 
 
 def _bare(path: Path, architecture: str, request: Request) -> SourceModel:
-    kind, _, rest = architecture.partition(":")
     state = read_weights(path)
-    built = providers.get(kind).build(rest, replace(request, channels=_channels(state, request.channels)))
+    built = _built(architecture, replace(request, channels=_channels(state, request.channels)))
     for module in built.model.modules():
         if isinstance(module, ChannelAffine):  # the network has it outside its weights; what the file holds goes before
             module.use_inception()
@@ -120,6 +145,11 @@ def _bare(path: Path, architecture: str, request: Request) -> SourceModel:
     fit_original(built, given, str(path), head_optional=True)
     built.model.labels = None
     return built.model.eval()
+
+
+def _built(architecture: str, request: Request) -> Built:
+    kind, _, rest = architecture.partition(":")
+    return providers.get(kind).build(rest, request)
 
 
 def _network(built: Built) -> Network:

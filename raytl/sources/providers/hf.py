@@ -119,8 +119,22 @@ class HuggingFace(Provider):
         return []
 
     def entry(self, name: str) -> SourceEntry:
-        """Not offered: no name is listed."""
-        raise UserError(f"hf:{name}: is not in the catalogue; name a folder or a model id")
+        """From the configuration alone."""
+        known, chosen = self.info(name, Request()), _choose(name, weights=False)
+        return SourceEntry(
+            known.uri,
+            known.parameters,
+            known.stages,
+            known.image_size,
+            weights="in its folder" if known.pretrained else None,
+            licence=known.licence,
+            preprocessing=chosen.preprocessing,
+        )
+
+    def licence(self, name: str) -> str:
+        """As the model's card states it."""
+        chosen = _choose(name, weights=False)
+        return chosen.licence if chosen.trained else NO_WEIGHTS
 
     def _built(self, name: str, chosen: _Chosen, request: Request) -> Built:
         tower, size = chosen.tower, chosen.side(request.image_size)

@@ -473,6 +473,26 @@ def test_networks_are_trained_where_labels_tell_or_there_is_nothing_better(
     assert wished_trials(space, SearchSettings(trials=5)) == (5 if trains else 0)
 
 
+def test_what_is_not_known_to_allow_commercial_use_is_left_out_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = in_cache(tmp_path, monkeypatch)
+    text = f"space: {{source_model: ['{uri}', '{uri}@none', 'pretrain:bright/{uri}', 'plain:pixels', '{MODEL}']}}"
+    assert uri in bind(tmp_path, text, data()).source_models
+    space = bind(tmp_path, text, data(), "licence=commercial")
+    assert space.source_models == [f"{uri}@none", "plain:pixels", MODEL]
+    assert set(space.left_out) == {uri, f"pretrain:bright/{uri}"}
+    told = [problem.message for problem in space.problems if problem.where == uri]
+    assert told == [
+        "left out: the licence of its weights (unknown) is not known to allow commercial use, which licence=commercial "
+        "asks for"
+    ]
+    with pytest.raises(UserError, match="is not known to allow commercial use"):
+        bind(tmp_path, f"space: {{source_model: ['{uri}']}}", data(), "licence=commercial")
+    with pytest.raises(UserError, match="'licence' is 'commercal'; give any or commercial"):
+        bind(tmp_path, text, data(), "licence=commercal")
+
+
 def test_what_was_taken_for_granted_of_weights_is_said(tmp_path: Path) -> None:
     network = models.resnet18(num_classes=2).state_dict() | {"projection_head.0.weight": torch.zeros(2, 512)}
     torch.save(network, tmp_path / "w.pth")
