@@ -6,8 +6,10 @@ import pytest
 from documented import keys, undocumented
 from photos import folder
 
+from raytl import sources
 from raytl.cli.output import Output
 from raytl.cli.running import show_problems
+from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import Problem, Severity
 
 
@@ -117,6 +119,23 @@ def test_version(raytl):
 def test_names_in_brackets_are_shown_as_they_are(raytl, tmp_path):
     folder(tmp_path / "photos [red]", 2)
     assert "photos [red]/" in raytl("check", "photos [red]").out
+
+
+@pytest.mark.parametrize("command", ["search", "quote", "sources rank"])
+def test_what_is_not_known_to_allow_commercial_use_is_not_chosen_from(raytl, command, tmp_path):
+    folder(tmp_path / "photos", 4)
+    given = ("--target", "photos", "--set", "source_model=torchvision:resnet18", "--licence", "commercial")
+    done = raytl(*command.split(), *given)
+    assert done.code == 2
+    assert "torchvision:resnet18: the licence of its weights (unknown) is not known to allow commercial use" in done.err
+
+
+def test_a_bundle_is_told_about_by_its_uri(raytl, tmp_path):
+    write_checkpoint(tmp_path / "m", sources.load("scratch:cnn-small"), {"provenance": {"licence": "CC-BY-NC-4.0"}})
+    shown = raytl("sources", "list", f"file:{tmp_path / 'm'}")
+    assert "CC-BY-NC-4.0" in shown.out and "images: 32 pixels" in shown.out
+    gone = raytl("sources", "list", f"file:{tmp_path / 'gone'}")
+    assert gone.code == 2 and "does not exist" in gone.err
 
 
 def test_sources_can_be_listed_by_licence(raytl):
