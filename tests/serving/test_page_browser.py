@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -133,6 +134,25 @@ def test_what_is_to_be_read_with_the_figures_stands_before_them(bundles, tmp_pat
             await browser.until("document.querySelector('dl.facts')")
             said = await browser.ask("document.getElementById('card').innerText")
             assert said.startswith(told) and "90.0 %" in said
+
+    with listening(create_http(service)) as (host, port):
+        asyncio.run(person(f"http://{host}:{port}/"))
+
+
+def test_a_model_that_sees_pieces_is_not_said_to_squash_the_image(bundles, tmp_path):
+    folder = copy_bundle(bundles["first"], tmp_path / "m", images=False)
+    manifest = json.loads((folder / "model.json").read_text())
+    manifest["preprocessing"]["tiles"] = 2
+    (folder / "model.json").write_text(json.dumps(manifest))
+    service = Service()
+    asyncio.run(service.apply(ServingSettings(bundle=str(folder))))
+
+    async def person(address: str) -> None:
+        async with Browser(tmp_path / "profile") as browser:
+            await browser.open(address)
+            await browser.until("document.querySelector('dl.facts')")
+            said = await browser.ask("document.getElementById('card').innerText")
+            assert "32 x 32, grey, 2 x 2 pieces of the image" in said
 
     with listening(create_http(service)) as (host, port):
         asyncio.run(person(f"http://{host}:{port}/"))

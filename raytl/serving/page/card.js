@@ -34,6 +34,11 @@ function controls(metrics) {
   const heads = ["held against", "what the model has more", "difference (95 % interval)"].map((name, at) => el("th", { scope: "col", class: at === 2 ? "number" : "" }, name));
   return [el("h3", {}, "What helped"), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "What helped" }, el("table", {}, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows)))];
 }
+// Which part of an image is seen, and how.
+function view({ resize, tiles = 1 }) {
+  if (tiles > 1) return `${tiles} x ${tiles} pieces of the image`;
+  return { squash: "squashed", crop: "the middle", pad: "padded" }[resize] || resize;
+}
 function card(model) {
   const from = model.provenance || {}, strategy = from.strategy || {}, metrics = model.metrics || {}, error = metrics.calibration_error;
   const facts = [
@@ -46,7 +51,7 @@ function card(model) {
     ["trained on", from.trained_on],
     ["for the task", from.task ? `${from.task}${from.setting ? ` (${AT_HAND[from.setting] || from.setting})` : ""}` : null],
     ["chosen because", from.why],
-    ["reads images as", `${model.image_size} x ${model.image_size}, ${model.channels === 1 ? "grey" : "colour"}, ${{ squash: "squashed", crop: "the middle", pad: "padded" }[model.preprocessing.resize] || model.preprocessing.resize}`],
+    ["reads images as", `${model.image_size} x ${model.image_size}, ${model.channels === 1 ? "grey" : "colour"}, ${view(model.preprocessing)}`],
     ["version", `${model.version}, written ${model.created.slice(0, 10)} by raytl ${model.raytl}`],
   ].filter(([, value]) => value);
   const cautions = Array.isArray(metrics.cautions) ? metrics.cautions.map((told) => el("p", { class: "unlike" }, String(told))) : [];
