@@ -22,7 +22,7 @@ class Drift:
     """Whether the images differ.
 
     p: how often images of the same kind differ as much, in (0, 1]. alarm: whether that is at most :data:`ALARM`.
-    images: new ones that were compared.
+    images: new ones that were compared, copies not counted.
     """
 
     p: float
@@ -43,10 +43,13 @@ def drift_test(
     reference: (n, d); window: (m, d). strata: a number for each, such as the predicted class: only images of the same
     number are exchanged, so that other class frequencies alone are no drift. The level then holds for any n, m and
     descriptions, as long as the two were drawn alike within strata. Blind to what the descriptions do not show.
+    Images that are described alike to the last bit are one and the same, and count once: sent again and again, one says
+    no more of the others than it did.
     None where either side has fewer than two images, or no stratum has images of both.
     """
     rng = np.random.default_rng(seed)
-    kept = [_some(len(side), rng) for side in (reference, window)]
+    once = [_once(side) for side in (reference, window)]
+    kept = [index[_some(len(index), rng)] for index in once]
     reference, window = reference[kept[0]], window[kept[1]]
     n, m = len(reference), len(window)
     if min(n, m) < 2:
@@ -84,6 +87,11 @@ def _kernel(rows: np.ndarray) -> np.ndarray:
     distances = np.maximum(squares[:, None] + squares[None, :] - 2 * rows @ rows.T, 0.0)
     usual = float(np.median(distances[np.triu_indices(len(rows), 1)])) or 1.0
     return np.asarray(np.exp(-distances / usual))
+
+
+def _once(rows: np.ndarray) -> np.ndarray:
+    """The first of each of the different rows (n, d), in order."""
+    return np.sort(np.unique(rows, axis=0, return_index=True)[1])
 
 
 def _some(count: int, rng: np.random.Generator) -> np.ndarray:

@@ -34,6 +34,26 @@ def test_a_shift_is_seen() -> None:
     assert found is not None and found.alarm and found.p <= ALARM and found.images == 100
 
 
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_one_picture_again_and_again_is_no_drift(share: float) -> None:
+    """Somebody's script that sends the same file is no change of what the others send."""
+    for seed in range(5):
+        window = described(400, 10 + seed)
+        found = drift_test(described(100, seed), window)
+        assert found is not None and not found.alarm
+        copies = np.concatenate([window, np.repeat(window[:1], int(share * 400), axis=0)])
+        again = drift_test(described(100, seed), copies)
+        assert again is not None and again.p == found.p and again.images == found.images
+
+
+def test_copies_among_the_labelled_images_count_once_too() -> None:
+    both = [
+        np.concatenate([described(n, seed), np.repeat(described(1, 3), n, axis=0)]) for n, seed in ((40, 1), (200, 2))
+    ]
+    found = drift_test(*both)
+    assert found is not None and not found.alarm and found.images == 201
+
+
 def test_other_frequencies_of_the_classes_are_no_drift() -> None:
     rng = np.random.default_rng(0)
     before, after = rng.integers(0, 2, 120), (rng.random(120) < 0.9).astype(int)
