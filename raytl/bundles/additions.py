@@ -101,6 +101,10 @@ def _features(bundle: Bundle, pixels: torch.Tensor) -> np.ndarray:
 
 def _known(kept: KeptFeatures, features: np.ndarray, digest: np.ndarray) -> np.ndarray:
     """Which of the old images this one is, by its bytes or by what the network sees of it; bool (n,)."""
-    apart = np.linalg.norm(kept.features - features, axis=1)
-    close = apart <= _SAME * max(float(np.linalg.norm(features)), 1e-12)
-    return np.asarray(close | (kept.digests == digest).all(axis=1))
+    return np.asarray(looks_the_same(kept.features, features) | (kept.digests == digest).all(axis=1))
+
+
+def looks_the_same(features: np.ndarray, one: np.ndarray) -> np.ndarray:
+    """Which of some images, features (n, d), are to the network the same as one more, (d,); bool (n,)."""
+    apart = np.linalg.norm(features - one, axis=1)
+    return np.asarray(apart <= _SAME * max(float(np.linalg.norm(one)), 1e-12))

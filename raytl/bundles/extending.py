@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import copy
 import io
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +20,29 @@ from raytl.bundles.features import read_features
 from raytl.bundles.onnx_model import ONNX_FILE
 from raytl.bundles.predictor import decide
 from raytl.bundles.reference import MOST, Reference
+from raytl.bundles.solving import (
+    FEW,
+    FEW_A_CLASS,
+    Moved,
+    few_of_the_domain,
+    moved,
+    pool_of,
+    solve,
+    temperature_beside,
+    with_head,
+)
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_file
 from raytl.core.places import is_file
 from raytl.evaluation import metrics
 from raytl.evaluation.calibration import apply_temperature, calibration_error, confidence_temperature
-from raytl.evaluation.head_probes import SolvedHead, solve_parts
 from raytl.evaluation.intervals import Interval, metric_interval
-from raytl.evaluation.near_probes import SolvedNear, solve_near
 from raytl.judging.health import Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.old_classes import OldClasses, compare_old_classes, named
 from raytl.judging.renewing import renewed_yardstick
-from raytl.sources import SourceModel
-from raytl.sources.heads import StagesHead
+from raytl.sources.heads import CONVEX
 from raytl.sources.manifest import MANIFEST_FILE, Manifest, Threshold, deciding
-from raytl.sources.near_heads import NearestMeanHead, NeighboursHead
 from raytl.tasks.images import Images
 
 _BEFORE = "Before classes were added: "
@@ -70,8 +76,8 @@ class Extension:
 
     path: of the new bundle; labels: of it. old: how its old classes did; None where no image could be left out.
     images: old ones that the head was fitted on. frozen: whether the network was never trained on them; otherwise
-    the figures are better than they would be on other images. health: whether the new bundle has a yardstick.
-    notes: what else should be known, sentences.
+    the figures are better than they would be on other images. moved: what became of images without labels; None where
+    none are kept. health: whether the new bundle has a yardstick. notes: what else should be known, sentences.
     """
 
     path: Path
@@ -80,6 +86,7 @@ class Extension:
     old: OldClasses | None
     images: int
     frozen: bool
+    moved: Moved | None
     health: bool
     notes: tuple[str, ...]
 
@@ -92,6 +99,7 @@ class Extension:
             "old": None if self.old is None else self.old.to_json(self.labels),
             "images": self.images,
             "frozen": self.frozen,
+            "moved": None if self.moved is None else vars(self.moved),
             "health": self.health,
             "notes": list(self.notes),
         }
@@ -108,7 +116,7 @@ def extend_bundle(
     """Write a bundle to ``out`` that knows the classes of another one and those of ``given``, by name.
 
     given: images of each class, groups of near-duplicates known; of a class that there is they are further ones.
-    even_if_worse: also where the old classes lose accuracy beyond doubt.
+    even_if_worse: also where the old classes lose accuracy beyond doubt, or it could not be seen whether they do.
     Raises UserError where the bundle has no features, a name or an image cannot be added, or the old classes lose.
     """
     directory = Path(directory)
@@ -129,8 +137,21 @@ def extend_bundle(
         fresh, first = look_at(bundle, more, name, labels, images)
         left_out[name] = len(images) - len(fresh)
         more, pictures = more.joined(fresh), pictures + first
-    before, solved = _solve(bundle.model, kept, len(bundle.labels)), _solve(bundle.model, more, len(labels))
+    pool = pool_of(bundle.model, manifest.temperature, kept, more.features[len(kept) :])
+    given_rows = np.arange(len(more)) >= len(kept)
+    few = few_of_the_domain(replace(more, target=more.target | given_rows), len(bundle.labels))
+    elsewhere = not kept.target.all()  # the old classes were learned from another domain as well
+    if elsewhere and few and len(pool) < FEW and not even_if_worse:
+        raise UserError(_in_the_dark(directory))
+    learns = elsewhere and (few or (not kept.frozen and _adaptation(manifest) != "none"))
+    before = solve(bundle.model, kept, bundle.labels, pool, learn=learns)
+    solved = solve(bundle.model, more, labels, pool, learn=learns)
     raw, temperature = solved.out_of_fold, solved.temperature
+    gone = moved(pool, solved.unlabelled, [labels.index(name) for name in given]) if len(pool) else None
+    # Where labelled images of the domain are witnesses, so many may show the class: it was seen in the traffic.
+    unseen = elsewhere and (few or not kept.frozen)
+    if unseen and gone is not None and gone.too_many and not even_if_worse:
+        raise UserError(_moves(directory, gone, list(given)))
     if not kept.frozen:
         temperature = _no_surer_than(bundle.yardstick, raw, more, temperature)
     threshold = manifest.threshold if labels == bundle.labels else None
@@ -144,7 +165,7 @@ def extend_bundle(
         old = compare_old_classes(was.chosen[both], now, kept.labels[both], len(labels), kept.groups[both])
     if old is not None and old.worse and not even_if_worse:
         raise UserError(_loses(directory, old, labels))
-    asked = np.concatenate([tested, np.ones(len(more) - len(kept), dtype=bool)])
+    asked = np.concatenate([tested, given_rows[len(kept) :]])
     yardstick = None
     if bundle.yardstick is not None and kept.frozen:
         yardstick = renewed_yardstick(
@@ -159,32 +180,24 @@ def extend_bundle(
         old=old,
         images=len(kept),
         frozen=kept.frozen,
+        moved=gone,
         health=yardstick is not None,
-        notes=(*_notes(bundle, kept, threshold, yardstick), *_lost_files(directory, Path(out))),
+        notes=(
+            *_notes(bundle, kept, threshold, yardstick, learns and len(pool) > 0),
+            *_lost_files(directory, Path(out)),
+        ),
     )
-    model = copy.deepcopy(bundle.model)
-    reads_stages = isinstance(model.head, StagesHead)
-    if isinstance(solved, SolvedNear):
-        model.head, model.labels = solved.head, labels
-    elif isinstance(model.head, StagesHead):
-        model.head = StagesHead(model.head.widths, len(labels), solved.members, quarters=model.head.quarters)
-        model.labels = labels
-    else:
-        model.replace_head(len(labels), labels, "logistic")
-    if isinstance(solved, SolvedHead):
-        solved.put_into(model.head)
-    model.to(bundle.device)
+    model = with_head(bundle.model, labels, solved.head).to(bundle.device)
     export_bundle(
         out,
         model,
         metrics=_figures(more, judged, raw, asked & judged.seen, extension) | _cautions(manifest),
         provenance=_provenance(directory, manifest, extension),
-        # The sharpness of an average is in the head itself.
-        temperature=1.0 if reads_stages else temperature,
+        temperature=temperature_beside(model, temperature),
         threshold=threshold,
         examples=_examples(directory, pictures),
         yardstick=yardstick,
-        features=more.bounded(),
+        features=replace(more.bounded(), unlabelled=pool.features),
     )
     return extension
 
@@ -214,9 +227,9 @@ def _lost_files(directory: Path, out: Path) -> Iterator[str]:
 
 
 def _notes(
-    bundle: Bundle, kept: KeptFeatures, threshold: Threshold | None, yardstick: Yardstick | None
+    bundle: Bundle, kept: KeptFeatures, threshold: Threshold | None, yardstick: Yardstick | None, learned: bool
 ) -> Iterator[str]:
-    """What else should be known."""
+    """What else should be known. learned: whether the new head learned from images without labels."""
     before = bundle.manifest.threshold
     if not kept.frozen:
         yield (
@@ -224,12 +237,18 @@ def _notes(
             "and the change is what counts"
         )
     strategy = bundle.manifest.provenance.get("strategy")
-    if isinstance(strategy, dict) and strategy.get("adaptation") == "propagation":
+    if learned:
+        yield (
+            "the new head learned what the old model answered for images without labels, right or wrong: it is as sure "
+            "as the old one was of them, and no figure above says how often either is right on such; where many of "
+            "them show a class that is added, they hold it back: give them as its images too"
+        )
+    elif _adaptation(bundle.manifest) != "none":
         yield (
             "the old head learned from unlabelled images too, and the new one does not: the old classes were compared "
             "without these, and may have been right more often; a search with the new class learns from them again"
         )
-    if isinstance(strategy, dict) and kept.frozen and strategy.get("cached_views"):
+    if isinstance(strategy, dict) and kept.frozen and _saw_views(strategy):
         yield (
             "the old head learned from augmented versions of its images too, and the new one does not: a search with "
             "the new class learns from them again"
@@ -242,20 +261,6 @@ def _notes(
         yield f"its threshold on '{threshold.label}' stays {deciding(threshold.value)}, chosen without the new images"
     if bundle.yardstick is not None and yardstick is None:
         yield "its estimates of accuracy, label sets and drift are not available any more"
-
-
-def _solve(model: SourceModel, kept: KeptFeatures, classes: int) -> SolvedHead | SolvedNear:
-    head = model.head
-    if isinstance(head, NearestMeanHead | NeighboursHead):
-        return solve_near(
-            head, torch.from_numpy(kept.features), kept.labels, classes, kept.weights, kept.groups,
-            balanced=kept.balanced, seed=0,
-        )  # fmt: skip
-    return solve_parts(
-        torch.from_numpy(kept.features), kept.labels, classes, kept.weights, kept.groups,
-        widths=head.widths if isinstance(head, StagesHead) else None, balanced=kept.balanced, seed=0,
-        target=kept.target,
-    )  # fmt: skip
 
 
 def _no_surer_than(
@@ -287,6 +292,38 @@ def _added(
         found = metric_interval(metrics.get("accuracy"), right, kept.labels[rows], kept.groups[rows])
     taken = judged.seen & asked & (kept.labels != label) & (judged.chosen == label)
     return Added(name, name not in before, int(own.sum()), left_out, found, int(taken.sum()))
+
+
+def _adaptation(manifest: Manifest) -> str:
+    """The name of the loss that the model was adapted with, or ``none``."""
+    strategy = manifest.provenance.get("strategy")
+    return str(strategy.get("adaptation", "none")) if isinstance(strategy, dict) else "none"
+
+
+def _saw_views(strategy: dict[str, Any]) -> bool:
+    """Whether a head learned from augmented versions of images; one that is solved for sees those made beforehand."""
+    return bool(strategy.get("cached_views")) or (
+        strategy.get("augmentation", "none") != "none" and strategy.get("head") not in CONVEX
+    )
+
+
+def _in_the_dark(directory: Path) -> str:
+    return (
+        f"{directory}: learned its classes from another domain and has kept hardly any images of its own, "
+        "so a new head may take what that domain looks like for the class, and what the old classes lose there would "
+        f"not be seen; nothing was written: give {FEW_A_CLASS} images of each of them from there too (--class NAME "
+        "DIR), search again with the new images, or take it with --even-if-worse"
+    )
+
+
+def _moves(directory: Path, gone: Moved, given: list[str]) -> str:
+    whom = " or ".join(f"'{name}'" for name in given)
+    return (
+        f"{directory}: of {gone.images} images without labels that it held for other classes, {gone.moved} would be "
+        f"{whom} ({gone.moved / gone.images:.0%}; up to {gone.most:.0%} may well be); nothing was written: give images "
+        "of the old classes from the same domain too (--class NAME DIR), search again with the new images, or take it "
+        "with --even-if-worse where so many do show it"
+    )
 
 
 def _loses(directory: Path, old: OldClasses, labels: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Features of a bundle's training images, for :mod:`raytl.bundles.extending`: ``features.safetensors``."""
+"""Features of a bundle's images for :mod:`raytl.bundles.extending`: ``features.safetensors``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from raytl.judging.kept_features import ARRAYS, MOST_BYTES, KeptFeatures
 
 FEATURES_FILE = "features.safetensors"
 VERSION = "1"
+_UNLABELLED = "unlabelled"
+"""An array that files of earlier versions do not have; those versions pass it over."""
 _MOST_FILE_BYTES = 4 * MOST_BYTES
 _TYPES: dict[str, Any] = {
     "labels": np.int64,
@@ -29,6 +31,7 @@ def features_bytes(kept: KeptFeatures, weights: str) -> bytes:
     arrays: dict[str, np.ndarray] = {
         name: np.ascontiguousarray(getattr(kept, name), _TYPES.get(name, np.float32)) for name in ARRAYS
     }
+    arrays[_UNLABELLED] = np.ascontiguousarray(kept.unlabelled, np.float32)
     told = {
         "version": VERSION,
         "weights": weights,
@@ -55,6 +58,8 @@ def read_features(directory: Path, weights: str, classes: int) -> KeptFeatures |
             if told.get("version") != VERSION:
                 return None
             arrays = {name: file.get_tensor(name) for name in ARRAYS}
+            none = arrays["features"][:0]
+            arrays[_UNLABELLED] = file.get_tensor(_UNLABELLED) if _UNLABELLED in file.keys() else none  # noqa: SIM118
         if told["weights"] != weights:
             raise ValueError("it belongs to other weights")
         kept = KeptFeatures(**arrays, frozen=told["frozen"] == "1", balanced=told["balanced"] == "1")
@@ -72,7 +77,9 @@ def _check(kept: KeptFeatures, classes: int) -> None:
         raise ValueError("an array is of another type")
     if kept.features.ndim != 2 or kept.digests.shape != (n, 32):
         raise ValueError("its arrays do not have the right shape")
-    numbers = (kept.features, kept.weights, kept.thumbnails, kept.statistics)
+    if kept.unlabelled.dtype != np.float32 or kept.unlabelled.shape[1:] != kept.features.shape[1:]:
+        raise ValueError("its features without labels do not fit the others")
+    numbers = (kept.features, kept.unlabelled, kept.weights, kept.thumbnails, kept.statistics)
     if not all(np.isfinite(array).all() for array in numbers) or (kept.weights < 0).any() or not kept.weights.any():
         raise ValueError("a number in it is not one that can be")
     if kept.labels.min() < 0 or kept.labels.max() >= classes:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from raytl import api
 from raytl.bundles.extending import Added, Extension
+from raytl.bundles.solving import Moved
 from raytl.cli.output import Output
 from raytl.core.errors import UserError
 from raytl.core.names import so_many
@@ -39,6 +40,8 @@ def show_extension(
     for one in done.added:
         output.say(_added(one))
     output.say(_old(done))
+    if done.moved is not None and done.moved.images:
+        output.say(_moved(done.moved))
     for note in done.notes:
         output.say(note)
     known = any(one.new for one in done.added)
@@ -69,6 +72,14 @@ def _old(done: Extension) -> str:
     return (
         f"the old classes, on {old.images} images left out in turn: {_figure(old.before)} right before, "
         f"{_figure(old.after)} after ({change}): {verdict}"
+    )
+
+
+def _moved(found: Moved) -> str:
+    images = so_many(found.images, "image", "images")
+    return (
+        f"of {images} without labels that it held for other classes, {found.moved or 'none'} "
+        f"{'is' if found.moved in (0, 1) else 'are'} given a name of these now"
     )
 
 

@@ -113,7 +113,7 @@ def extend(
         Path | None, typer.Option(metavar="DIR", help="Folder for the new bundle (default: MODEL-extended).")
     ] = None,
     even_if_worse: Annotated[
-        bool, typer.Option("--even-if-worse", help="Also where the old classes lose accuracy beyond doubt.")
+        bool, typer.Option("--even-if-worse", help="Also where the old classes lose beyond doubt, or may unseen.")
     ] = False,
     storage: Storage = None,
     json: Json = False,

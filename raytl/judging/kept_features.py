@@ -1,4 +1,4 @@
-"""What a frozen network makes of the labelled images it was fitted on: enough to fit another head in seconds."""
+"""What a network makes of the images it was fitted on, or adapted to: enough to fit another head in seconds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from raytl.tasks.splits import spread_by_class
 MOST_IMAGES = 2000
 MOST_BYTES = 32 * 2**20
 """Of the features; with fewer images where they are wide."""
+MOST_UNLABELLED, MOST_UNLABELLED_BYTES = 300, 8 * 2**20
+"""The same of images without labels: they tell where the domain lies, for which hundreds are enough."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class KeptFeatures:
     domain). groups: int64 (n,), images of one group are never on two sides of a split. digests: uint8 (n, 32), SHA-256
     of the encoded image. thumbnails: (n, t), statistics: (n, s), float32, as a yardstick has them.
     frozen: whether the network has never been trained on these images, so that heads that were fitted without some of
-    them can be judged by these. balanced: whether every class weighs the same in solving.
+    them can be judged by these. balanced: whether every class weighs the same in solving. unlabelled: float32 (m, d),
+    the features of some images of the target domain without labels; m may be 0.
     """
 
     features: np.ndarray
@@ -36,6 +39,7 @@ class KeptFeatures:
     statistics: np.ndarray
     frozen: bool
     balanced: bool
+    unlabelled: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,4 +62,9 @@ class KeptFeatures:
         return replace(self, **arrays)
 
 
-ARRAYS = tuple(field.name for field in fields(KeptFeatures) if field.name not in ("frozen", "balanced"))
+def most_unlabelled(width: int) -> int:
+    """How many images without labels are kept whose features have this width."""
+    return min(MOST_UNLABELLED, MOST_UNLABELLED_BYTES // max(1, 4 * width))
+
+
+ARRAYS = tuple(field.name for field in fields(KeptFeatures) if field.name not in ("frozen", "balanced", "unlabelled"))

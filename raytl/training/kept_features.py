@@ -1,4 +1,4 @@
-"""What the winner's network makes of its labelled images, gathered while they are at hand."""
+"""What the winner's network makes of its images, gathered while they are at hand."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from raytl import adaptation
 from raytl.adaptation.moments import match_moments
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
-from raytl.judging.kept_features import MOST_IMAGES, KeptFeatures
+from raytl.judging.kept_features import MOST_IMAGES, MOST_UNLABELLED, KeptFeatures, most_unlabelled
 from raytl.sources import SourceModel
 from raytl.tasks import Images, LabelledImages
-from raytl.tasks.splits import spread_by_class
+from raytl.tasks.splits import spread, spread_by_class
 from raytl.training.convex import features_of
 from raytl.training.network import Network
 from raytl.training.pools import PoolMaker
@@ -26,6 +26,8 @@ from raytl.training.workspace import Workspace
 
 def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel) -> KeptFeatures | None:
     """Features of the labelled images that the strategy learns from, as many as are kept; None where there are none.
+
+    With them those of some images without labels, where the task has such.
 
     model: the strategy's trained network, whose last stage (all stages, where its head reads them) is taken. Where
     nothing of it was trained, the activations that the search has cached are used.
@@ -39,8 +41,11 @@ def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel
         model = copy.deepcopy(model)
     classes = workspace.data.classes
     network = Network(model, classes, len(model.stage_names), device=workspace.device, head=strategy.head)
+    labelled = _labelled(workspace, strategy, seed)
+    if not labelled:
+        return None
     found = []
-    for images, every, target in _labelled(workspace, strategy, seed):
+    for images, every, target in labelled:
         index = every[spread_by_class(images.labels[every], MOST_IMAGES)]  # no more pass the network than may be kept
         maker = PoolMaker(
             workspace, network, weights, cached=cached and workspace.settings.activation_cache, images=len(images)
@@ -61,17 +66,19 @@ def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel
                 statistics=image_statistics(pixels),
                 frozen=strategy.convex,
                 balanced=strategy.class_weights == "balanced",
+                unlabelled=np.empty((0, 0), dtype=np.float32),
             )
         )
-    if not found:
-        return None
     joined = found[0]
     for more in found[1:]:
         joined = joined.joined(more)
+    without = _of_unlabelled(workspace, network, weights, strategy)
+    unlabelled = joined.features[:0] if without is None else without
     matched = strategy.adaptation != "none" and adaptation.get(strategy.adaptation).loss.matches_moments
     if matched and not joined.target.all():
-        joined = _matched(workspace, network, weights, strategy, joined)
-    return joined.bounded()
+        joined = _matched(joined, unlabelled)
+    some = spread(np.arange(len(unlabelled)), most_unlabelled(unlabelled.shape[1]))
+    return replace(joined.bounded(), unlabelled=unlabelled[some])
 
 
 def images_to_pass(workspace: Workspace, strategy: Strategy) -> int:
@@ -80,9 +87,13 @@ def images_to_pass(workspace: Workspace, strategy: Strategy) -> int:
     Where nothing of it was trained, those whose activations this node has not kept.
     """
     labelled = _labelled(workspace, strategy, trial_seed(workspace, TrialJob(strategy, None)))
+    unlabelled = workspace.data.unlabelled
+    without = _unlabelled_index(workspace, strategy)
     if not strategy.convex:
-        return sum(min(len(every), MOST_IMAGES) for _, every, _ in labelled)
-    parts = [images if target else images.subset(every) for images, every, target in labelled]
+        return len(without) + sum(min(len(every), MOST_IMAGES) for _, every, _ in labelled)
+    parts: list[Images] = [images if target else images.subset(every) for images, every, target in labelled]
+    if unlabelled is not None:
+        parts.append(unlabelled.subset(without))
     return sum(min(lacking(workspace, strategy, part), MOST_IMAGES) for part in parts)
 
 
@@ -99,15 +110,27 @@ def lacking(workspace: Workspace, strategy: Strategy, images: Images, views: int
     return maker.lacking(images, strategy.augmentation, views)
 
 
-def _matched(
-    workspace: Workspace, network: Network, weights: str, strategy: Strategy, kept: KeptFeatures
-) -> KeptFeatures:
-    """The same with the source domain's features as its head has learned from them."""
-    unlabelled = workspace.data.unlabelled
-    assert unlabelled is not None
-    seen = unlabelled.subset(sample_index(workspace, strategy, validates=False))
-    maker = PoolMaker(workspace, network, weights, cached=workspace.settings.activation_cache, images=len(seen))
-    like = np.concatenate([features_of(network, maker.make(seen)).cpu().numpy(), kept.features[kept.target]])
+def _unlabelled_index(workspace: Workspace, strategy: Strategy) -> np.ndarray:
+    """Which images without labels; of frozen stages those that the trial was evaluated on, which have passed them."""
+    seen = sample_index(workspace, strategy, validates=False)
+    return seen if strategy.convex else spread(seen, MOST_UNLABELLED)
+
+
+def _of_unlabelled(workspace: Workspace, network: Network, weights: str, strategy: Strategy) -> np.ndarray | None:
+    """What the head reads of them, float32 (m, d); None without such."""
+    images = workspace.data.unlabelled
+    if images is None or not len(images):
+        return None
+    seen, cached = images.subset(_unlabelled_index(workspace, strategy)), strategy.convex
+    maker = PoolMaker(
+        workspace, network, weights, cached=cached and workspace.settings.activation_cache, images=len(seen)
+    )
+    return features_of(network, maker.make(seen)).cpu().numpy().astype(np.float32)
+
+
+def _matched(kept: KeptFeatures, unlabelled: np.ndarray) -> KeptFeatures:
+    """The same with the source domain's features as its head has learned from them. unlabelled: (m, d)."""
+    like = np.concatenate([unlabelled, kept.features[kept.target]])
     features = kept.features.copy()
     features[~kept.target] = match_moments(torch.from_numpy(features[~kept.target]), torch.from_numpy(like)).numpy()
     return replace(kept, features=features)
