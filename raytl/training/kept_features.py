@@ -64,7 +64,7 @@ def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel
                 digests=np.stack([_bytes(images.items[i].digest) for i in index]),
                 thumbnails=thumbnails(pixels),
                 statistics=image_statistics(pixels),
-                frozen=strategy.convex,
+                frozen=strategy.convex or strategy.cut >= len(model.stage_names),
                 balanced=strategy.class_weights == "balanced",
                 unlabelled=np.empty((0, 0), dtype=np.float32),
             )

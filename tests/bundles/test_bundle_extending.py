@@ -250,6 +250,22 @@ def test_what_unlabelled_images_taught_is_said_to_be_lost(tmp_path: Path) -> Non
     assert "unlabelled" not in " ".join(plain.notes)
 
 
+@pytest.mark.parametrize(
+    "strategy",
+    [{"head": "linear", "adaptation": "mcc"}, {"head": "mlp", "adaptation": "pseudo-label"}, {"head": "linear"}],
+)
+def test_a_head_that_was_trained_on_frozen_stages_leaves_the_images_witnesses(
+    strategy: dict[str, object], tmp_path: Path
+) -> None:
+    """The network has not seen them: what is known of it stays, and what unlabelled images taught is said to go."""
+    path = bundle(tmp_path, {"cut": tiny.STAGES, **strategy})
+    done = extend_bundle(path, {"disc": of("disc", 6)}, tmp_path / "out")
+    told = " ".join(done.notes)
+    assert done.frozen and done.health and Bundle.load(done.path).yardstick is not None
+    assert "was trained on the old images" not in told
+    assert ("learned from unlabelled images too, and the new one does not" in told) == ("adaptation" in strategy)
+
+
 def test_of_a_trained_network_it_says_so_and_claims_no_health(tmp_path: Path) -> None:
     path = bundle(tmp_path, {"cut": 0, "head": "mlp"})
     done = extend_bundle(path, {"disc": of("disc", 6)}, tmp_path / "out")
