@@ -74,9 +74,10 @@ def search(
     use where some strategies take many times as long as others. metric: what is meant by good: ``accuracy``,
     ``balanced-accuracy``, ``macro-f1``, ``auroc``, ``average-precision`` or ``log-loss``; by default accuracy, or
     balanced accuracy where the largest class is three times the smallest. at: of two classes, the recall or precision
-    of the rarer one that the model is to decide at (``recall=0.95``). ship: the model that was ``tested``, or one
-    trained on ``all`` labels once the test was opened, the test's own included. warm_start: begin with the best
-    strategies of earlier runs in the storage whose tasks are similar.
+    of the rarer one (``recall=0.95``), or of the one that is named (``scratched:recall=0.95``), that the model is to
+    decide at. ship: the model that was ``tested``, or one trained on ``all`` labels once the test was opened, the
+    test's own included. warm_start: begin with the best strategies of earlier runs in the storage whose tasks are
+    similar.
     log: trackers that are told as well: ``mlflow`` or ``mlflow=URI``, ``tensorboard`` (in the run) or
     ``tensorboard=DIR``; one that fails is warned of once and costs nothing else.
     An interrupt (Ctrl-C) ends the search early and is not raised: the run is then ``interrupted``; see :func:`resume`.

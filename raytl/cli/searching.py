@@ -117,7 +117,11 @@ def search(
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option(metavar="GOAL", help="Two classes: decide where the rarer one has recall=0.95, or precision=0.9."),
+        typer.Option(
+            metavar="GOAL",
+            help="Two classes: decide where the rarer one has recall=0.95, or precision=0.9; CLASS:recall=0.95 for the "
+            "one that is named.",
+        ),
     ] = None,
     deploy_when: Annotated[
         str | None,

@@ -6,20 +6,43 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raytl.core.errors import UserError
+from raytl.core.errors import UserError, nearest
 from raytl.evaluation import metrics
 from raytl.evaluation.intervals import Interval, metric_interval
-from raytl.evaluation.metrics import Metric
+from raytl.evaluation.metrics import Metric, rarer
 
 GOALS = ("recall", "precision")
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What is asked for: so much ``recall`` or ``precision`` of the class that is looked for."""
+    """What is asked for: so much ``recall`` or ``precision`` of the class that is looked for.
+
+    label: which one that is; empty for the rarer of the two.
+    """
 
     name: str
     share: float
+    label: str = ""
+
+    def place(self, classes: tuple[str, ...], labels: np.ndarray) -> int:
+        """The index of the class that is looked for.
+
+        labels: (n,), of all labelled images of the target: of those alone that were validated, one image more or less
+        could be of the other class. Raises UserError for other than two classes, and where the goal's is none of them.
+        """
+        self.check(classes)
+        return classes.index(self.label) if self.label else rarer(labels)
+
+    def check(self, classes: tuple[str, ...]) -> None:
+        """Raise UserError for other than two classes, and where the goal's is none of them."""
+        if len(classes) != 2:
+            raise UserError(f"--at needs a task of two classes, and this one has {len(classes)}")
+        if self.label and self.label not in classes:
+            raise UserError(f"--at {self}: there is no class '{self.label}'{nearest(self.label, classes)}")
+
+    def __str__(self) -> str:
+        return f"{self.label}:{self.name}={self.share:g}" if self.label else f"{self.name}={self.share:g}"
 
 
 @dataclass(frozen=True)
@@ -59,15 +82,22 @@ class OperatingPoint:
 
 
 def parse_goal(text: str) -> Goal:
-    """``recall=0.95`` as a goal. Raises UserError that says how to write it."""
-    name, _, number = text.partition("=")
+    """``recall=0.95``, or ``CLASS:recall=0.95``, as a goal. Raises UserError that says how to write it.
+
+    What is asked for has no colon, and follows the last one: a class may have colons and equals signs in its name.
+    """
+    label, colon, asked = text.rpartition(":")
+    name, _, number = asked.partition("=")
     try:
         share = float(number)
     except ValueError:
         share = 0.0
-    if name not in GOALS or not 0 < share <= 1:
-        raise UserError(f"--at {text}: write recall=0.95 or precision=0.9, a share above 0 and at most 1")
-    return Goal(name, share)
+    if name not in GOALS or not 0 < share <= 1 or (colon and not label):
+        raise UserError(
+            f"--at {text}: write recall=0.95 or precision=0.9, a share above 0 and at most 1; with a class and a colon "
+            "before it (scratched:recall=0.95) where it is to be of another one than the rarer"
+        )
+    return Goal(name, share, label)
 
 
 def operating_point(
@@ -75,24 +105,19 @@ def operating_point(
     labels: np.ndarray,
     classes: tuple[str, ...],
     goal: Goal,
+    positive: int,
     groups: np.ndarray | None = None,
     metric: Metric | None = None,
 ) -> OperatingPoint:
-    """The threshold that meets the goal and gives up least of the other; of the class with fewer images.
+    """The threshold that meets the goal and gives up least of the other.
 
-    Of the one that the metric is of, where that is of one class.
-
-    probabilities: (n, 2), calibrated, of images that the model was not trained on; labels: (n,). groups: (n,) or None,
-    as for ``metric_interval``. metric: what the run goes by. For a recall the highest threshold that reaches it; for a
-    precision the lowest one. Where no threshold reaches the goal, the one that comes nearest. Raises UserError for
-    other than two classes, ValueError where a class has no image.
+    probabilities: (n, 2), calibrated, of images that the model was not trained on; labels: (n,). positive: index of the
+    class that is looked for, as from :meth:`Goal.place`. groups: (n,) or None, as for ``metric_interval``. metric: what
+    the run goes by. For a recall the highest threshold that reaches it; for a precision the lowest one. Where no
+    threshold reaches the goal, the one that comes nearest. Raises ValueError where a class has no image.
     """
-    if len(classes) != 2:
-        raise UserError(f"--at needs a task of two classes, and this one has {len(classes)}")
-    counts = np.bincount(labels, minlength=2)
-    if not counts.all():
+    if not np.bincount(labels, minlength=2).all():
         raise ValueError("an operating point needs images of both classes")
-    positive = int(np.argmin(counts)) if metric is None or metric.positive is None else metric.positive
     scores, wanted = probabilities[:, positive].astype(np.float64), labels == positive
     steps = np.unique(np.append(scores, 0.0))
     below = np.searchsorted(np.sort(scores), steps)  # so many are not named

@@ -218,8 +218,8 @@ def _calibrate(
     before, after = (calibration_error(rows, labels.labels[index]) for rows in (said, own))
     tempered = averaged[known]
     if at is not None and len(np.unique(labels.labels[known])) == len(classes):
-        groups = labels.groups_of(known)
-        outcome.operating_point = operating_point(tempered, labels.labels[known], classes, at, groups, metric)
+        groups, positive = labels.groups_of(known), at.place(classes, labels.labels)
+        outcome.operating_point = operating_point(tempered, labels.labels[known], classes, at, positive, groups, metric)
     outcome.calibration = {"before": before, "after": after}
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.evaluation.head_probes import ON_CPU
 from raytl.judging.operating import parse_goal
@@ -83,11 +82,8 @@ class SearchSettings:
 
 def check_goal(data: TrainingData, settings: SearchSettings) -> None:
     """Raise UserError where the operating point that is asked for is none, or the task has none."""
-    if settings.at is None:
-        return
-    parse_goal(settings.at)
-    if len(data.classes) != 2:
-        raise UserError(f"--at needs a task of two classes, and this one has {len(data.classes)}")
+    if settings.at is not None:
+        parse_goal(settings.at).check(data.classes)
 
 
 def make_workspace_settings(

@@ -390,6 +390,21 @@ class TestCalibration:
         _calibrate(plan, outcome, ("fine", "broken"), ACCURACY, parse_goal("recall=0.9"))
         assert outcome.operating_point is None and outcome.calibration["before"] >= 0
 
+    @pytest.mark.parametrize(("asked", "label"), [("recall=0.9", "broken"), ("fine:recall=0.9", "fine")])
+    def test_which_class_is_looked_for_goes_by_all_labels(
+        self, plan: SearchPlan, space: Workspace, asked: str, label: str
+    ) -> None:
+        """Of one class as many as of the other; of those that were validated one image more."""
+        outcome = end(plan, space)
+        assert plan.contest.labels is not None
+        halves = np.arange(len(plan.contest.labels.labels)) % 2
+        plan.contest.said.labels = replace(plan.contest.labels, labels=halves)
+        validated = np.arange(1, len(halves))
+        rows = np.full((len(validated), 2), 0.5)
+        plan.contest.said.each = lambda key: (validated, rows)  # type: ignore[method-assign]
+        _calibrate(plan, outcome, ("fine", "broken"), ACCURACY, parse_goal(asked))
+        assert outcome.operating_point is not None and outcome.operating_point.label == label
+
     def test_the_temperature_is_fitted_on_images_that_the_winner_was_not_trained_on(
         self, plan: SearchPlan, space: Workspace
     ) -> None:
