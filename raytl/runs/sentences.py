@@ -6,10 +6,9 @@ from typing import Any
 
 from raytl.evaluation.intervals import Interval
 from raytl.evaluation.metrics import Metric
-from raytl.judging.verdict import USUAL, lacks
+from raytl.judging.verdict import ON_PLAIN_FEATURES, USUAL, USUAL_FINE_TUNING, Part, how_good, lacks
 from raytl.runs import wording
 from raytl.runs.gains import (
-    CLASSICAL,
     controls_of,
     cross_validated,
     deciding_control,
@@ -17,11 +16,12 @@ from raytl.runs.gains import (
     in_words,
     metric_of,
     named,
+    tone,
 )
-from raytl.runs.parts import words
+from raytl.runs.parts import PARTS, words
 from raytl.runs.run import interval
 from raytl.runs.unlabelled import Sentence, on_unlabelled, one_answer, unclear
-from raytl.sources.heads import CONVEX
+from raytl.sources.heads import CONVEX, ZERO_SHOT
 from raytl.sources.manifest import deciding
 from raytl.sources.uris import is_untrained
 
@@ -89,10 +89,11 @@ def sentences(summary: dict[str, Any], test_images: int) -> list[Sentence]:
     adapted = best["strategy"].get("adaptation", "none") != "none"
     if adapted or summary["adaptation_gain"] is not None:
         found.append(adaptation(summary))
+    told = (Part.SOURCE_MODEL, Part.ADAPTATION)  # each in one sentence, whatever there is to say of it
     found += [
         _judged(control, summary)
         for control in controls_of(summary)
-        if control["part"] in ("source-domain", "freezing", "recipe")
+        if control["part"] in PARTS and control["part"] not in told
     ]
     return found
 
@@ -102,6 +103,7 @@ def cautions(summary: dict[str, Any]) -> list[Sentence]:
     if summary["best"] is None:
         return []
     found = [*_blind_would_do(summary), *one_answer(summary)]
+    found += [one for one in _less_would_do(summary) if one.tone == "bad"]
     moved = [one for one in on_unlabelled(summary) if one.tone == "bad"]
     found += moved or unclear(summary.get("survey") or {})
     if not _measured(summary) and not summary.get("test_undefined"):
@@ -158,18 +160,34 @@ def _without_transfer(what: str, summary: dict[str, Any]) -> Sentence:
         )
     if not _measured(summary):
         return Sentence("open", f"Whether {part} helps nobody has measured: by the score alone, {what}.")
-    rival = next((control for control in controls_of(summary) if control["name"] == "linear-probe"), None)
-    gain = None if rival is None else interval(rival)
-    if rival is not None and gain is not None and rival["verdict"] != "helped":
-        against = f"{in_words(gain, summary)} against {CLASSICAL['linear-probe']}"
-        if rival["verdict"] == "harm":
-            return Sentence("open", f"{begin} would have helped: {what}, {against}.")
-        return Sentence("open", f"Whether {part} helps, these images cannot settle: {what}, {against}.")
-    if gain is None:
+    rivals = _pretrained(summary)
+    if not rivals:
         return Sentence(
             "open", f"Whether {part} helps is not known: {what}, and it was held against no pretrained one."
         )
-    return Sentence("bad", f"{begin} did not help: {what}.")
+    rival = min(rivals, key=lambda control: how_good(control["verdict"], control["value"]))
+    if rival["verdict"] == "helped":
+        return Sentence("bad", f"{begin} did not help: {what}.")
+    against = f"{in_words(interval(rival), summary)} against {named(rival)}"
+    if rival["verdict"] == "harm":
+        return Sentence("open", f"{begin} would have helped: {what}, {against}.")
+    told = f"Whether {part} helps, these images cannot settle: {what}, {against}."
+    return Sentence("open", told + _of_several(rival, summary))
+
+
+def _pretrained(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """The usual recipes with pretrained weights that a winner without any was compared with.
+
+    Fine-tuning is no control of such a winner in runs of before: there its gain on the test split says what it can.
+    """
+    found = [control for control in controls_of(summary) if control["name"] in ("linear-probe", USUAL_FINE_TUNING)]
+    tuned = (summary.get("gains") or {}).get("fine-tune")
+    if tuned is not None and all(control["name"] != USUAL_FINE_TUNING for control in found):
+        verdicts = {"good": "helped", "bad": "harm", "open": "cannot-tell"}
+        gain = interval(tuned)
+        verdict = "cannot-tell" if gain is None else verdicts[tone(gain)]
+        found.append({**tuned, "name": USUAL_FINE_TUNING, "part": "recipe", "verdict": verdict})
+    return [control for control in found if interval(control) is not None]
 
 
 def _why_given_up(summary: dict[str, Any]) -> str:
@@ -287,16 +305,33 @@ def _of_one_class(control: dict[str, Any], gain: Interval, summary: dict[str, An
 
 
 def _less_would_do(summary: dict[str, Any]) -> list[Sentence]:
-    """The classical recipes that the winner does not beat beyond doubt: that comes first."""
-    if summary["best"]["strategy"].get("head") in CONVEX:
-        return []
-    tied = [
-        (named(control), gain, _of_several(control, summary))
-        for control in controls_of(summary)
-        if control["part"] == "classical" and control["verdict"] != "helped" and (gain := interval(control)) is not None
-    ]
-    told = "A simpler model may do as well: {} is not beaten beyond doubt, {}.{}"
-    return [Sentence("open", told.format(name, in_words(gain, summary), why)) for name, gain, why in tied]
+    """The simpler models that the winner does not beat beyond doubt: that comes first.
+
+    A head on frozen features is no simpler than another one; what needs no network is. Which is better is said of each.
+    """
+    winner = summary["best"]["strategy"]
+    on_network = not str(winner.get("source_model")).startswith("plain:")
+    found = []
+    for control in controls_of(summary):
+        gain, name = interval(control), control["name"]
+        if gain is None or control["verdict"] == "helped":
+            continue
+        if control["part"] != "classical" and name != ON_PLAIN_FEATURES:
+            continue
+        called = named(control) if control["part"] == "classical" else words(control).against
+        figures, probe = in_words(gain, summary), name == "linear-probe"
+        if control["verdict"] == "harm":
+            usual = probe and (not on_network or winner.get("head") == ZERO_SHOT)  # which are simpler themselves
+            what = "A usual model" if usual else "A simpler model"
+            found.append(Sentence("bad", f"{what} is better: {figures} against {called}."))
+        elif winner.get("head") in CONVEX and (probe or not on_network):
+            continue
+        elif control["verdict"] == "did-not":
+            found.append(Sentence("open", f"A simpler model does as well: {figures} against {called}."))
+        else:
+            told = f"A simpler model may do as well: {called} is not beaten beyond doubt, {figures}."
+            found.append(Sentence("open", told + _of_several(control, summary)))
+    return found
 
 
 def _judged(control: dict[str, Any], summary: dict[str, Any]) -> Sentence:

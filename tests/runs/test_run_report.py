@@ -22,6 +22,7 @@ from raytl.evaluation import metrics as registered
 from raytl.evaluation.intervals import Interval
 from raytl.runs import RunStore
 from raytl.runs.gains import shares
+from raytl.runs.parts import PARTS
 from raytl.runs.report import ReportExamples, write_report
 from raytl.runs.report.charts import TONES, confusion, curves, parallel, waterfall
 from raytl.runs.report.examples import data_uri
@@ -451,6 +452,30 @@ class TestVerdict:
         assert found.tone == "bad" and found.text.startswith("Transfer did not help: the best")
         assert uri.startswith("plain:") or "from random weights" in strategy({"source_model": uri, "cut": 0})
 
+    @pytest.mark.parametrize(
+        ("verdict", "gain", "words"),
+        [
+            ("harm", (-0.05, -0.08, -0.02), "Transfer would have helped: the best"),
+            ("cannot-tell", (-0.01, -0.03, 0.01), "Whether transfer helps, these images cannot settle: the best"),
+            ("helped", (0.05, 0.02, 0.08), "Transfer did not help: the best"),
+        ],
+    )
+    @pytest.mark.parametrize("before", [False, True])
+    def test_fine_tuning_has_its_say_in_whether_transfer_helps(self, verdict, gain, words, before):
+        """Not logistic regression alone. Runs of before have its gain on the test split, and no control."""
+        summary = summary_of("classical", "helped", (0.1, 0.05, 0.2), source_model="scratch:cnn-small")
+        (probe,) = summary["controls"]
+        probe["name"] = "linear-probe"
+        figures = dict(zip(("value", "low", "high"), gain, strict=True))
+        if before:
+            summary["gains"] = {"fine-tune": figures}
+        else:
+            tuned = {"name": "the usual fine-tuning, nothing frozen", "part": "recipe", "verdict": verdict}
+            summary["controls"] = [probe, probe | tuned | figures]
+        told = transfer(summary)
+        assert told.text.startswith(words) and told.tone == ("bad" if verdict == "helped" else "open")
+        assert ("against the usual fine-tuning" in told.text) == (verdict != "helped")
+
     def test_of_one_that_learned_from_a_domains_images_it_is_not_said_that_nothing_was_transferred(self):
         ahead = summary_of(
             "classical", "helped", (0.1, 0.05, 0.2), source_model="plain:pixels", source_domain="printed"
@@ -577,6 +602,69 @@ class TestVerdict:
         assert first.text == (
             "All test images are 'no', so they do not say whether this model tells the classes apart."
         )
+
+    @pytest.mark.parametrize(
+        ("verdict", "gain", "tone", "words"),
+        [
+            (
+                "harm",
+                (-0.06, -0.09, -0.03),
+                "bad",
+                "A simpler model is better: −6.0 points (95 % interval −9.0 to −3.0)",
+            ),
+            ("did-not", (0.0, -0.01, 0.01), "open", "A simpler model does as well: 0.0 points"),
+            ("cannot-tell", (0.0, -0.1, 0.1), "open", "A simpler model may do as well: logistic regression on "),
+        ],
+    )
+    def test_whether_less_would_do_comes_first(self, verdict, gain, tone, words):
+        """And where less is better, that goes with the model: its figures alone do not tell."""
+        summary = summary_of("classical", verdict, gain) | STANDING
+        summary["controls"][0]["name"] = "linear-probe"
+        summary["controls"] += [summary["controls"][0] | {"part": "freezing"}] * 2
+        first = sentences(summary, 100)[0]
+        assert first.tone == tone and first.text.startswith(words)
+        assert "logistic regression on frozen features" in first.text and "by chance" not in first.text
+        assert [one for one in cautions(summary) if one == first] == ([first] if verdict == "harm" else [])
+
+    @pytest.mark.parametrize(
+        ("control", "verdict", "winner", "begin"),
+        [
+            ("pixels", "cannot-tell", {}, "A simpler model may do as well: logistic regression on plain pixels is not"),
+            ("on plain image features", "did-not", {}, "A simpler model does as well: "),
+            ("linear-probe", "cannot-tell", {}, None),
+            ("linear-probe", "harm", {}, "A simpler model is better: "),
+            ("linear-probe", "harm", {"head": "zero-shot"}, "A usual model is better: "),
+            ("linear-probe", "harm", {"source_model": "plain:pixels"}, "A usual model is better: "),
+            ("pixels", "cannot-tell", {"source_model": "plain:gradients"}, None),
+            ("pixels", "helped", {}, None),
+        ],
+    )
+    def test_of_a_head_it_is_said_where_no_network_would_do(self, control, verdict, winner, begin):
+        strategy = {"head": "stages", "adaptation": "propagation"} | winner
+        gain = {"harm": (-0.06, -0.09, -0.03), "helped": (0.2, 0.1, 0.3)}.get(verdict, (0.0, -0.01, 0.01))
+        summary = summary_of("classical", verdict, gain, **strategy) | STANDING
+        summary["controls"][0]["name"] = control
+        if control == "on plain image features":
+            summary["controls"][0]["part"] = "source-model"
+        first = sentences(summary, 100)[0].text
+        assert first.startswith(begin or "The best model has")
+
+    @pytest.mark.parametrize("part", sorted({*PARTS} - {"source-model", "adaptation"}))
+    @pytest.mark.parametrize(
+        ("verdict", "gain", "tone"),
+        [
+            ("helped", (0.2, 0.1, 0.3), "good"),
+            ("did-not", (0.0, -0.01, 0.01), "open"),
+            ("harm", (-0.1, -0.2, -0.05), "bad"),
+            ("cannot-tell", (0.0, -0.2, 0.2), "open"),
+        ],
+    )
+    def test_what_each_part_brings_is_put_into_words(self, part, verdict, gain, tone):
+        summary = summary_of(part, verdict, gain) | STANDING
+        said = [one for one in sentences(summary, 100) if f"against {PARTS[part].against}" in one.text]
+        if part == "recipe":
+            said = [one for one in sentences(summary, 100) if PARTS[part].against in one.text]
+        assert [one.tone for one in said] == [tone]
 
     def test_a_winner_that_nobody_measured_says_so(self):
         summary = summary_of("freezing", "cannot-tell", None) | STANDING
