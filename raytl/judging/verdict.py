@@ -11,10 +11,11 @@ from raytl.evaluation.intervals import Comparison, holm_comparisons
 from raytl.evaluation.metrics import Metric
 
 ON_PLAIN_FEATURES, FROM_SCRATCH = "on plain image features", "trained from scratch"
-"""Names of the two controls that a head on frozen features has in the place of the same from random weights."""
+"""Names of the two controls that a head on frozen features has in the place of the same from random weights. What is
+trained has the second beside that: the same need not be the best that random weights allow."""
 USUAL_FINE_TUNING = "the usual fine-tuning, nothing frozen"
 """Name of the control that a head on frozen features has in the place of the same with nothing frozen: it differs in
-the head, the rates and the augmentation as well."""
+the head, the rates and the augmentation as well. What has no pretrained weights is held against it, too."""
 WITHOUT_DOMAIN_AND_LOSS = "without the source domain and its loss"
 AT_USUAL_SIZE, ON_WHOLE_IMAGES = "at the usual size", "on whole images"
 """Names of the controls of what sees images larger than the space asks for, and of what sees pieces of them."""

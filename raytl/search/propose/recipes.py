@@ -194,7 +194,9 @@ class Recipes:
         """The winner with one part taken out at a time; what it does without has no control.
 
         Nobody freezes random weights, and a head that is solved for has nothing to unfreeze: there, usual recipes stand
-        for what is left, under names that say so.
+        for what is left, under names that say so. What is trained is held against training from scratch as well: the
+        winner's rates were found for learned weights, and random ones may need others. And what has no learned weights
+        against the usual fine-tuning, which has.
         In the order in which they are worth their time, should it not suffice for all.
         """
         convex = winner.convex
@@ -231,8 +233,9 @@ class Recipes:
         if convex and winner.cached_views:
             as_they_are = replace(winner, augmentation="none", cached_views=0)
             found.append(Control("without augmentation", Part.AUGMENTATION, as_they_are))
-        if learned and convex and SCRATCH in baselines:  # nobody freezes random weights; a training, so after the heads
-            found.append(Control(FROM_SCRATCH, Part.RECIPE if sized else Part.SOURCE_MODEL, baselines[SCRATCH]))
+        if learned and SCRATCH in baselines:  # a training, so after the heads
+            scratch = baselines[SCRATCH] if convex else _learning_from_as_much(baselines[SCRATCH], winner)
+            found.append(Control(FROM_SCRATCH, Part.RECIPE if sized else Part.SOURCE_MODEL, scratch))
         unfrozen = baselines.get(FINE_TUNE)
         if convex and unfrozen is not None and unfrozen.source_model == usual:
             # What a winner gains that sees or learns from more, or from no label at all, need not be freezing's.
@@ -242,8 +245,10 @@ class Recipes:
             found.append(Control("with nothing frozen", Part.FREEZING, replace(winner, cut=0, cached_views=0)))
         if winner.augmentation != "none" and not convex:
             found.append(Control("without augmentation", Part.AUGMENTATION, replace(winner, augmentation="none")))
-        keys = {winner.key}
-        return [control for control in found if control.strategy.key not in keys]
+        if unfrozen is not None and (is_untrained(winner.source_model) or winner.source_model.startswith("plain:")):
+            found.append(Control(USUAL_FINE_TUNING, Part.RECIPE, unfrozen))
+        first = {control.strategy.key: control for control in reversed(found)}
+        return [control for control in found if first[control.strategy.key] is control and control.strategy != winner]
 
     def _at_usual_size(self, uri: str) -> str:
         """A source model at the space's size, where that is what it is in the space."""
@@ -288,6 +293,17 @@ def _from(winner: Strategy, start: str) -> Strategy:
     """The winner from an untrained network: there is nothing to freeze, and nothing to be kept close to."""
     return replace(
         winner, source_model=start, cut=0, cached_views=0, start="random", regulariser="none", regulariser_config=None
+    )
+
+
+def _learning_from_as_much(recipe: Strategy, winner: Strategy) -> Strategy:
+    """A recipe joined with the winner's domain and adapted as it is, so that it differs in what is trained and how."""
+    return replace(
+        recipe,
+        source_domain=winner.source_domain,
+        target_labels=winner.target_labels,
+        adaptation=winner.adaptation,
+        adaptation_config=winner.adaptation_config,
     )
 
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from tiny import MODEL, PRETRAINED, STAGES, data, shapes
 
+from raytl.adaptation.mcc import MccConfig
 from raytl.adaptation.moments import LEAST_SEEN
+from raytl.judging.verdict import USUAL, lacks
 from raytl.search.jobs import Survey
 from raytl.search.propose.recipes import Recipes
 from raytl.search.space.binding import BoundSpace
@@ -267,7 +269,7 @@ PARTS = {
 
 class TestControls:
     def of(self, folder: Path, winner: Strategy, held: TrainingData | None = None) -> dict[str, Strategy]:
-        found = recipes(folder, held).controls(winner, ORDER, SURVEY)
+        found = [c for c in recipes(folder, held).controls(winner, ORDER, SURVEY) if c.name not in USUAL]
         assert len({control.part for control in found}) == len(found)
         return {control.part: control.strategy for control in found}
 
@@ -284,6 +286,32 @@ class TestControls:
         assert differing(found["source-model"], winner) == {"source_model", "cut"}
         assert found["source-model"].source_model == MODEL
         assert found["other-source"].source_model == OTHER
+
+    def test_what_is_trained_is_held_against_usual_rates_from_scratch_too(self, tmp_path: Path) -> None:
+        """With a hundredth of the head's rate random weights are nearly frozen: the same is no fair picture of them."""
+        winner, made = replace(PLAIN, backbone_ratio=0.01), recipes(tmp_path)
+        found = [c for c in made.controls(winner, ORDER, SURVEY) if c.part == "source-model"]
+        assert [c.name for c in found] == ["without pretrained weights", "trained from scratch"]
+        assert [c.strategy.backbone_ratio for c in found] == [0.01, 1.0]
+        assert found[1].strategy == made.baselines(ORDER, SURVEY)["scratch"]  # which was tried, and is refitted anyhow
+        adapted = replace(winner, source_domain="bright", adaptation="mcc", adaptation_config=MccConfig(weight=0.5))
+        scratch = next(c.strategy for c in made.controls(adapted, ORDER, SURVEY) if c.name == "trained from scratch")
+        assert lacks(scratch.to_dict(), adapted.to_dict()) == [] and scratch.backbone_ratio == 1.0
+        assert scratch.adaptation_config == adapted.adaptation_config
+
+    def test_nothing_is_trained_twice_for_two_of_them(self, tmp_path: Path) -> None:
+        made = recipes(tmp_path)
+        winner = replace(made.baselines(ORDER, SURVEY)["scratch"], source_model=PRETRAINED)
+        found = [c for c in made.controls(winner, ORDER, SURVEY) if c.part == "source-model"]
+        assert [c.name for c in found] == ["without pretrained weights"]
+
+    @pytest.mark.parametrize("uri", [MODEL, "plain:pixels"])
+    def test_what_has_no_learned_weights_is_held_against_the_usual_fine_tuning(self, tmp_path: Path, uri: str) -> None:
+        made, head = recipes(tmp_path), {"head": "logistic", "cut": 1} if uri.startswith("plain:") else {}
+        found = made.controls(replace(PLAIN, source_model=uri, **head), ORDER, SURVEY)
+        (usual,) = [c for c in found if c.name == "the usual fine-tuning, nothing frozen"]
+        assert usual.part == "recipe" and usual.strategy == made.baselines(ORDER, SURVEY)["fine-tune"]
+        assert not [c for c in made.controls(replace(PLAIN, cut=1), ORDER, SURVEY) if c.name == usual.name]
 
     def test_a_loss_that_needs_the_source_domain_goes_with_it(self, tmp_path: Path) -> None:
         found = self.of(tmp_path, replace(PLAIN, source_domain="bright", adaptation="coral"))
