@@ -7,11 +7,13 @@ from typing import Any
 
 from raytl.evaluation import metrics
 from raytl.evaluation.intervals import Interval
-from raytl.judging.verdict import USUAL, how_good
+from raytl.judging.verdict import USUAL, Part, how_good
 from raytl.runs import wording
 from raytl.runs.parts import words
 from raytl.runs.run import interval
 
+_LACKED = (Part.SOURCE_MODEL, Part.ADAPTATION, Part.SOURCE_DOMAIN, Part.FREEZING, Part.PIXELS)
+"""What plain training from scratch does without."""
 CLASSICAL = {"linear-probe": "logistic regression on frozen features", "pixels": "logistic regression on plain pixels"}
 
 
@@ -42,10 +44,6 @@ def in_words(gain: Interval | None, summary: dict[str, Any]) -> str:
     return "–" if gain is None else wording.gain(gain, share=metric_of(summary).share)
 
 
-def _amount(value: float, summary: dict[str, Any]) -> str:
-    return wording.amount(value, share=metric_of(summary).share)
-
-
 def tone(gain: Interval) -> str:
     """``good`` where the whole interval is above zero, ``bad`` where it is below, else ``open``."""
     if gain.low > 0:
@@ -58,24 +56,39 @@ def decomposition(summary: dict[str, Any]) -> str:
     whole, parts = shares(summary)
     if whole is None:
         return ""
-    told = f"Of {_amount(whole.value, summary)} over plain training from scratch, taking out one part at a time costs: "
+    told = f"Of {in_words(whole, summary)} over plain training from scratch, taking out one part at a time costs: "
     return told + "; ".join(f"{name} {in_words(gain, summary)}" for name, gain in parts.items()) + "."
 
 
 def shares(summary: dict[str, Any]) -> tuple[Interval | None, dict[str, Interval]]:
     """The winner's gain over plain training from scratch, and what each of its parts brings; (None, {}) if not known.
 
-    Parts may be worth more together than one by one, or less: they need not sum up to the whole. Training from scratch
-    is no part of what the winner is over training from scratch: it is the whole.
+    Nor where chance could be all that it gains. Parts may be worth more together than one by one, or less: they need
+    not sum up to the whole. Training from scratch is no part of what the winner is over training from scratch: it is
+    the whole. Nor is what plain training has as well, augmentation, or what takes the place of a part that stays: that
+    another source model is worse is no gain over none.
     """
     whole = interval((summary["gains"] or {}).get("scratch"))
     matched = [control for control in controls_of(summary) if control["name"] not in USUAL]
     parts = {
         words(control).within: gain
-        for part in ("source-model", "adaptation", "source-domain")
+        for part in _LACKED
         if (control := _deciding(matched, part)) is not None and (gain := interval(control)) is not None
     }
-    return (whole, parts) if whole is not None and len(parts) > 1 else (None, {})
+    return (whole, parts) if whole is not None and whole.low > 0 and len(parts) > 1 else (None, {})
+
+
+def figure_of(summary: dict[str, Any]) -> tuple[Interval | None, str]:
+    """The winner's figure that its gains are gains to, and where it was had: ``test``, ``folds``; (None, "") for none.
+
+    On the folds it is corrected for the choice.
+    """
+    best = summary["best"] or {}
+    for kind, where in (("test_metric", "test"), ("validation_metric", "folds")):
+        found = interval(best.get(kind))
+        if found is not None:
+            return found, where
+    return None, ""
 
 
 def controls_of(summary: dict[str, Any]) -> list[dict[str, Any]]:

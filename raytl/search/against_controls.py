@@ -11,7 +11,7 @@ from raytl.judging.verdict import USUAL, Control, Part, Tone, equivalence_margin
 from raytl.search.plan.left_over import spoken
 from raytl.search.plan.said import Labels
 from raytl.search.plan.schedule import SearchPlan
-from raytl.search.records import ControlResult, SearchOutcome, TrialStatus
+from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialStatus
 from raytl.search.test_split import TELLS_NOTHING
 from raytl.training.strategy import Strategy
 
@@ -21,6 +21,7 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
 
     On folds too where the metric is not defined on the test images. There, against what could not have been chosen,
     less what its own figure owes to its having been chosen by it, as in the figure that is stated of it.
+    So are its gains over the baselines, as far as these were tried on as many images.
     The classical recipes stand beside them: who does not beat logistic regression has to say so first. And so does
     that which looks at no image. classes: names, in the labels' order.
     """
@@ -48,6 +49,12 @@ def hold_against_controls(plan: SearchPlan, outcome: SearchOutcome, metric: Metr
     if constant is not None:
         outcome.controls.append(constant)
     flattery, raced = _flattery(plan, outcome, metric), plan.contest.scores()
+    if labels is not None and not outcome.interrupted and (outcome.test_images is None or outcome.test_undefined):
+        for other in outcome.baselines:
+            gain = _gain_on_folds(plan, labels, metric, best, other)
+            if gain is not None:
+                gain = gain if other.strategy_key in raced else gain.less(flattery)
+                outcome.gains[other.label] = Interval(gain.value, gain.low, gain.high)
     for control in outcome.controls:
         # What was in the race itself, and came near the winner's figure, owes as much to chance.
         if control.comparison is not None and control.measured_on == "folds" and control.strategy_key not in raced:
@@ -85,6 +92,19 @@ def _on_folds(plan: SearchPlan, labels: Labels, metric: Metric, best: str, other
     if not known.any():
         return None
     return paired_metric_interval(metric, mine[known], others[known], labels.labels[known], labels.groups_of(known))
+
+
+def _gain_on_folds(
+    plan: SearchPlan, labels: Labels, metric: Metric, best: Candidate, other: Candidate
+) -> Comparison | None:
+    """The winner's gain over a baseline; None over one that was tried on fewer images.
+
+    Beside the winner's figure, and beside what its parts bring, only a gain on the same images can stand.
+    """
+    if other.strategy_key == best.strategy_key or other.validated < best.validated:
+        return None
+    pair = _on_folds(plan, labels, metric, best.strategy_key, other.strategy_key)
+    return pair if pair is not None and pair.tells else None
 
 
 def _constant(

@@ -136,7 +136,8 @@ class SearchOutcome:
     why: one sentence that says on what grounds the winner was chosen. metric: what all figures are in. positive: of a
     metric that measures how one of two classes is found, which; else empty.
     controls: the winner held against itself. transfer_gain, adaptation_gain: of them, what the pretrained weights and
-    the adaptation loss bring; gains: winner minus each baseline, by name; all with paired intervals.
+    the adaptation loss bring; gains: winner minus each baseline, by name, on the test split or else on
+    the folds of those that were tried on as many images; all with paired intervals.
     test_labels: (n_test,) indices into the classes; test_images: what they belong to, opened by now.
     test_undefined: why there are no figures on them all the same, a sentence without its end; else empty.
     given_up: source models that could not be learned from a source domain, and why.

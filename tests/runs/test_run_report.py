@@ -338,6 +338,36 @@ class TestVerdict:
         assert whole.value == 0.2
         assert {name: gain.value for name, gain in parts.items()} == {"the pretrained weights": 0.3, "adaptation": 0.06}
 
+    def test_what_training_from_scratch_has_as_well_is_no_part_of_the_gain_over_it(self):
+        """Nor another source model, which takes the place of the winner's: freezing and larger images are."""
+        summary = summary_of("source-model", "helped", (0.2, 0.15, 0.25)) | {"gains": {"scratch": FIFTH}}
+        (weights,) = summary["controls"]
+        others = [weights | {"name": part, "part": part} for part in ("freezing", "augmentation", "other-source")]
+        _, parts = shares(summary | {"controls": [weights, *others, weights | {"name": "usual", "part": "pixels"}]})
+        assert list(parts) == ["the pretrained weights", "freezing", "the larger images"]
+
+    def test_no_gain_that_may_be_chance_is_taken_apart(self):
+        summary = summary_of("source-model", "helped", (0.2, 0.15, 0.25))
+        summary["controls"] += [summary["controls"][0] | {"name": "without adaptation", "part": "adaptation"}]
+        assert shares(summary | {"gains": {"scratch": FIFTH}})[0] is not None
+        assert shares(summary | {"gains": {"scratch": FIFTH | {"low": -0.01}}}) == (None, {})
+
+    def test_without_a_test_split_it_is_taken_apart_by_cross_validation(self, tmp_path):
+        with RunStore(tmp_path).create("few", SETTINGS) as writer:
+            outcome = outcome_of(play(writer, 8))
+            outcome.best.test = outcome.best.test_probabilities = outcome.test_labels = None
+            outcome.best.validation, outcome.gains = Interval(0.8, 0.7, 0.9), {"scratch": Interval(0.3, 0.2, 0.4)}
+            run = writer.finish(outcome)
+        page = Page(write_report(run).read_text("utf-8"))
+        words = " ".join(page.text.split())
+        assert "Accuracy by cross-validation: what is lost when one part is taken out" in words
+        assert "Test accuracy" not in words and "test accuracy" not in words
+        waterfall = next(json.loads(t) for a, t in page.all("script") if a.get("data-figure") == "waterfall")
+        assert (waterfall["data"][0]["y"][0], waterfall["data"][0]["y"][-1]) == pytest.approx((50.0, 80.0))
+        told = [one.text for one in sentences(run.summary(), 0)]
+        begin = "Of +30.0 points (95 % interval +20.0 to +40.0) over plain training from scratch, taking out one part"
+        assert any(sentence.startswith(begin) for sentence in told)
+
     @pytest.mark.parametrize(
         ("verdict", "words"),
         [

@@ -466,7 +466,19 @@ class TestControls:
         assert bare.comparison.value == pytest.approx(0.5, abs=0.05)
         assert outcome.adaptation_gain is not None and outcome.adaptation_gain.low > 0
         assert outcome.adaptation_gain.value == bare.comparison.value
-        assert outcome.gains == {}
+
+    def test_gains_are_on_the_folds_where_there_is_no_test(self, tmp_path: Path, space: Workspace) -> None:
+        """Over what was tried on all of the winner's images: on one fold of them a gain is not one to its figure."""
+        scratch = Control("trained from scratch", "source-model", BASELINES["scratch"])
+        plan = make_plan(tmp_path, space, tested=False, controls=(*CONTROLS, scratch))
+        play(plan, space, by_loss)
+        outcome = end(plan, space)
+        assert outcome.baselines[1].label == "fine-tune" and outcome.baselines[1].validated < outcome.best.validated
+        control = next(c.comparison for c in outcome.controls if c.name == "trained from scratch")
+        assert control is not None and list(outcome.gains) == ["scratch"]
+        gain = outcome.gains["scratch"]
+        assert (gain.value, gain.low, gain.high) == (control.value, control.low, control.high)
+        assert gain.value == pytest.approx(0.5, abs=0.05)
 
     def test_that_could_not_be_had_say_nothing(self, tmp_path: Path, space: Workspace) -> None:
         plan = make_plan(tmp_path, space, tested=False)

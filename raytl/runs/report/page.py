@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from raytl.evaluation.metrics import Metric
 from raytl.runs import wording
 from raytl.runs.files import replacing
-from raytl.runs.gains import cross_validated, metric_of, named, shares, tone
+from raytl.runs.gains import cross_validated, figure_of, metric_of, named, shares, tone
 from raytl.runs.parts import is_matched
 from raytl.runs.report import charts, tables
 from raytl.runs.report.examples import ReportExamples, gallery
@@ -172,8 +172,9 @@ same images; {_LINES}</p>
     found = {name: gain for name, value in summary["gains"].items() if (gain := interval(value)) is not None}
     if found:
         says = "Gains: " + "; ".join(f"over {n} {wording.gain(g, share=metric.share)}" for n, g in found.items())
+        images = "test " if figure_of(summary)[1] == "test" else ""
         html += f"""<h2>Gain over each baseline</h2>
-<p class="note">{_difference(metric, "test ", "a usual recipe")}, which may differ from it in several
+<p class="note">{_difference(metric, images, "a usual recipe")}, which may differ from it in several
 things, on the same images; the lines are 95 % intervals.</p>
 {parts.place("gains", charts.gains(found, metric), says)}"""
     return html
@@ -189,7 +190,7 @@ def _difference(metric: Metric, images: str, other: str) -> str:
 
 def _waterfall(summary: dict[str, Any], parts: _Parts) -> str:
     whole, found = shares(summary)
-    end = interval((summary["best"] or {}).get("test_metric"))
+    end, where = figure_of(summary)
     if whole is None or end is None:
         return ""
     metric = metric_of(summary)
@@ -198,10 +199,11 @@ def _waterfall(summary: dict[str, Any], parts: _Parts) -> str:
     told = "; ".join(
         f"{name} {wording.amount(metric.oriented(g.value), share=metric.share)}" for name, g in found.items()
     )
+    figures = f"test {metric.title}" if where == "test" else f"{metric.title} by cross-validation"
     says = f"From plain training from scratch to the winner: {told}; the rest they bring only together."
     return f"""<h2>From scratch to the winner</h2>
-<p class="note">Test {escape(metric.title)}: what is lost when one part is taken out of the winner, all else equal.
-Parts may be worth more together than one by one, or less; that is the last step. The next figure has the
+<p class="note">{escape(figures[0].upper() + figures[1:])}: what is lost when one part is taken out of the winner, all
+else equal. Parts may be worth more together than one by one, or less; that is the last step. The next figure has the
 intervals.{lower}</p>
 {parts.place("waterfall", figure, says)}"""
 
