@@ -75,8 +75,7 @@ class BoundSpace:
 
         Images without labels do not: a network is made sure of them, and how sure it is is all that they tell.
         """
-        published = any(is_published(uri) for uri in self.source_models)
-        return self.data.can_hold_out or (self.data.can_score and not published)
+        return self.data.can_hold_out or (self.data.can_score and not any(map(is_published, self.source_models)))
 
     # --- what applies -----------------------------------------------------------------------------------------------
 
